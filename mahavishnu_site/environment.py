@@ -1,0 +1,197 @@
+"""Environment variables as typed values; what cannot be used is refused, all of it at once.
+
+A reader that meets a bad value notes a `Refusal` and answers with the default, so that the settings file can go on to
+its end and `Environment.refuse()` can name every bad variable in one message. A variable that is set to nothing counts
+as not set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, get_type_hints
+
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Fields = TypeVar("Fields", bound=DataclassInstance)
+
+Value = TypeVar("Value")
+
+WORDS_FOR_TRUE = frozenset({"1", "true", "yes", "on"})
+WORDS_FOR_FALSE = frozenset({"0", "false", "no", "off"})
+
+# RFC 1123, section 2.1: labels of letters, digits and hyphens, 253 characters in all.
+HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z")
+
+# RFC 6454, section 6.2: a scheme, a host and perhaps a port; no path.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d{1,5})?\Z")
+
+PASSWORD_IN_URL = re.compile(r"(://[^/@:]*):[^/@]*@")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """One variable that cannot be used as it is set."""
+
+    name: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={without_password(self.value)!r}: expected {self.expected}"
+
+
+class BadEnvironmentError(ImproperlyConfigured):
+    """Raised once, with every variable that was refused."""
+
+    def __init__(self, refusals: tuple[Refusal, ...]) -> None:
+        self.refusals = refusals
+        super().__init__("\n".join(str(refusal) for refusal in refusals))
+
+
+class UnexpectedValueError(ValueError):
+    """Raised by a parser; its message completes "expected …"."""
+
+
+class Environment:
+    """Reads typed values from `variables` and collects the refusals."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._refusals: list[Refusal] = []
+
+    def is_set(self, name: str) -> bool:
+        return bool(self._variables.get(name, "").strip())
+
+    def read(self, name: str, *, default: Value, parse: Callable[[str], Value]) -> Value:
+        """Return `parse(value)`, or `default` when the variable is not set or `parse` raised `UnexpectedValueError`."""
+        if not self.is_set(name):
+            return default
+        value = self._variables[name].strip()
+        try:
+            return parse(value)
+        except UnexpectedValueError as error:
+            self.note(name, value=value, expected=str(error))
+            return default
+
+    def note(self, name: str, *, value: str, expected: str) -> None:
+        """Refuse a variable for a reason that is found outside its parser, such as a folder that cannot be made."""
+        self._refusals.append(Refusal(name=name, value=value, expected=expected))
+
+    def refuse(self) -> None:
+        """Raise `BadEnvironmentError` when any variable was refused."""
+        if self._refusals:
+            raise BadEnvironmentError(tuple(self._refusals))
+
+    def text(self, name: str, *, default: str) -> str:
+        return self.read(name, default=default, parse=str)
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        return self.read(name, default=default, parse=parse_flag)
+
+    def path(self, name: str, *, default: Path, relative_to: Path) -> Path:
+        """Return an absolute path; a relative one starts at `relative_to`, whatever the current folder."""
+        return self.read(name, default=default, parse=lambda value: relative_to / Path(value).expanduser())
+
+    def whole_number(self, name: str, *, default: int, minimum: int, maximum: int) -> int:
+        return self.read(name, default=default, parse=whole_number_parser(minimum=minimum, maximum=maximum))
+
+    def number(self, name: str, *, default: float, minimum: float, maximum: float) -> float:
+        return self.read(name, default=default, parse=number_parser(minimum=minimum, maximum=maximum))
+
+    def host(self, name: str, *, default: str) -> str:
+        return self.read(name, default=default, parse=parse_host)
+
+    def listed(self, name: str, *, default: tuple[str, ...], parse_one: Callable[[str], str]) -> tuple[str, ...]:
+        """Return the parts of a comma-separated value, each parsed by `parse_one`."""
+        return self.read(
+            name,
+            default=default,
+            parse=lambda value: tuple(parse_one(part.strip()) for part in value.split(",") if part.strip()),
+        )
+
+    def fields(self, kind: type[Fields], *, prefix: str) -> Fields:
+        """Build the dataclass `kind` from one variable for each of its fields.
+
+        The field `max_connections` is read from `<prefix>MAX_CONNECTIONS`. A field is an `int` or a `float`, has a
+        default, and has `minimum` and `maximum` in its metadata; both bounds are allowed values.
+
+        Raises:
+            TypeError: a field has another type: a mistake in the code, not in the environment.
+        """
+        types = get_type_hints(kind)
+        values: dict[str, int | float] = {}
+        for field in dataclasses.fields(kind):
+            name = prefix + field.name.upper()
+            bounds = {"minimum": field.metadata["minimum"], "maximum": field.metadata["maximum"]}
+            if types[field.name] is int:
+                values[field.name] = self.whole_number(name, default=field.default, **bounds)
+            elif types[field.name] is float:
+                values[field.name] = self.number(name, default=field.default, **bounds)
+            else:
+                raise TypeError(f"{kind.__name__}.{field.name} is {types[field.name]!r}: expected int or float")
+        return kind(**values)
+
+
+def parse_flag(value: str) -> bool:
+    if value.lower() in WORDS_FOR_TRUE:
+        return True
+    if value.lower() in WORDS_FOR_FALSE:
+        return False
+    raise UnexpectedValueError("1, true, yes or on, or else 0, false, no or off")
+
+
+def whole_number_parser(*, minimum: int, maximum: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        # Not int(): it takes "1_000" and digits of every script.
+        if re.fullmatch(r"-?[0-9]{1,18}", value) and minimum <= int(value) <= maximum:
+            return int(value)
+        raise UnexpectedValueError(f"a whole number from {minimum} to {maximum}")
+
+    return parse
+
+
+def number_parser(*, minimum: float, maximum: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        # Nothing compares with NaN, so it is refused here as well.
+        if minimum <= number <= maximum:
+            return number
+        raise UnexpectedValueError(f"a number from {minimum:.15g} to {maximum:.15g}")
+
+    return parse
+
+
+def parse_host(value: str) -> str:
+    """Return the address or name to listen on; the brackets of an IPv6 address may be there and are taken off."""
+    bare = value.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        pass
+    if HOST_NAME.match(value) and not re.fullmatch(r"[0-9.]+", value):
+        return value
+    raise UnexpectedValueError("an IP address or a host name, such as 127.0.0.1 or ::1")
+
+
+def parse_origin(value: str) -> str:
+    """Return the origin as browsers send it: in lower case, with nothing after the port."""
+    origin = value.lower()
+    if ORIGIN.match(origin):
+        return origin
+    raise UnexpectedValueError("origins separated by commas, such as https://example.org,http://example.org:8080")
+
+
+def without_password(value: str) -> str:
+    """Return the value with the password of a URL replaced, so that no message shows it."""
+    return PASSWORD_IN_URL.sub(r"\1:***@", value)

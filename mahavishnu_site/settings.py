@@ -1,0 +1,163 @@
+"""Every setting of the site. It runs with nothing set; `docs/` and `environment.py` say what can be.
+
+A variable with a bad value is refused when the settings are loaded, together with every other bad one.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mahavishnu_site.connections import channel_layer, parse_database_url, parse_redis_url, sqlite_database
+from mahavishnu_site.environment import Environment, parse_origin
+from mahavishnu_site.var_dir import ensure_directory, secret_key, valkey_url
+from realtime.limits import Limits
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+environment = Environment(os.environ)
+
+# Where it listens. `manage.py serve` hands both to daphne; daphne itself does not read them.
+
+MAHAVISHNU_HOST = environment.host("MAHAVISHNU_HOST", default="127.0.0.1")
+MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, minimum=0, maximum=65535)
+
+# Where it keeps things.
+
+MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)
+try:
+    ensure_directory(MAHAVISHNU_VAR_DIR)
+    SECRET_KEY = environment.text("SECRET_KEY", default="") or secret_key(MAHAVISHNU_VAR_DIR)
+except OSError as error:
+    environment.note(
+        "MAHAVISHNU_VAR_DIR",
+        value=str(MAHAVISHNU_VAR_DIR),
+        expected=f"a folder that this user can make and write to ({error.strerror or error})",
+    )
+    SECRET_KEY = ""
+
+DATABASES = {
+    "default": environment.read(
+        "DATABASE_URL",
+        default=sqlite_database(
+            MAHAVISHNU_VAR_DIR / "mahavishnu.sqlite3", test_path=MAHAVISHNU_VAR_DIR / "test.sqlite3"
+        ),
+        parse=lambda url: parse_database_url(url, relative_to=BASE_DIR, test_path=MAHAVISHNU_VAR_DIR / "test.sqlite3"),
+    )
+}
+
+# With no URL set, `manage.py serve` starts a Valkey server of its own on a socket in the var folder.
+MAHAVISHNU_EMBEDS_VALKEY = not environment.is_set("REDIS_URL")
+MAHAVISHNU_REDIS_URLS = environment.listed(
+    "REDIS_URL", default=(valkey_url(MAHAVISHNU_VAR_DIR),), parse_one=parse_redis_url
+)
+CHANNEL_LAYERS = {"default": channel_layer(MAHAVISHNU_REDIS_URLS)}
+
+# Who may ask.
+
+DEBUG = environment.flag("DEBUG", default=False)
+ALLOWED_HOSTS = list(
+    environment.listed(
+        "ALLOWED_HOSTS",
+        default=(
+            "localhost",
+            "127.0.0.1",
+            "[::1]",
+            f"[{MAHAVISHNU_HOST}]" if ":" in MAHAVISHNU_HOST else MAHAVISHNU_HOST,
+        ),
+        parse_one=str,
+    )
+)
+MAHAVISHNU_ALLOWED_ORIGINS = environment.listed("MAHAVISHNU_ALLOWED_ORIGINS", default=(), parse_one=parse_origin)
+
+# How much of everything.
+
+MAHAVISHNU_LIMITS = environment.fields(Limits, prefix="MAHAVISHNU_")
+
+MAHAVISHNU_LOG_FILE = environment.path(
+    "MAHAVISHNU_LOG_FILE", default=MAHAVISHNU_VAR_DIR / "websocket.log", relative_to=BASE_DIR
+)
+
+environment.refuse()
+
+# From here on nothing depends on the environment.
+
+INSTALLED_APPS = [
+    "mahavishnu_site",
+    "realtime",
+    "orchestration",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+ROOT_URLCONF = "mahavishnu_site.urls"
+ASGI_APPLICATION = "mahavishnu_site.asgi.application"
+STATIC_URL = "/static/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Cookies know no ports: with one name for all, logging in to one server would log out of the one beside it.
+SESSION_COOKIE_NAME = f"mahavishnu_session_{MAHAVISHNU_PORT}"
+CSRF_COOKIE_NAME = f"mahavishnu_csrf_{MAHAVISHNU_PORT}"
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "plain": {"format": "{asctime} {levelname:<8} {name}: {message}", "style": "{"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "file": {
+            "()": "mahavishnu_site.log_file.open_log_file",
+            "path": str(MAHAVISHNU_LOG_FILE),
+            "formatter": "plain",
+        },
+    },
+    "root": {"handlers": ["console", "file"], "level": "WARNING"},
+    "loggers": {
+        "mahavishnu_site": {"level": "INFO"},
+        "realtime": {"level": "INFO"},
+        "orchestration": {"level": "INFO"},
+        # Django's own defaults add a console and a mail to the administrators: here all goes one way.
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+    },
+}
