@@ -1,0 +1,79 @@
+"""The run: a folder and a database for the test process, logs beside a failure, and nothing skipped under CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.postgres import Postgres
+from tests.harness.run import run_directory, run_postgres
+from tests.harness.server import MahavishnuServer
+
+UNDER_CI = os.environ.get("CI") == "true"
+
+LOG_LINES_SHOWN = 200
+
+PROJECT_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS"})
+
+pytest_plugins = ["tests.harness.fixtures"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=("sqlite", "postgres"),
+        default="sqlite",
+        help="the database of tests that use Django's; with postgres, usually: -m both_databases",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set up the environment before pytest-django loads the settings, which it does last in this hook."""
+    # Short, because a socket will be in it; and not in the project, because nobody's own data may be touched.
+    directory = Path(tempfile.mkdtemp(prefix="mv-tests-", dir="/tmp"))
+    config.stash[run_directory] = directory
+    for name in list(os.environ):
+        if name.startswith("MAHAVISHNU_") or name in PROJECT_VARIABLES:
+            del os.environ[name]
+    os.environ["DJANGO_SETTINGS_MODULE"] = "mahavishnu_site.settings"
+    os.environ["MAHAVISHNU_VAR_DIR"] = str(directory)
+    os.environ["REDIS_URL"] = f"unix://{directory}/valkey.sock"
+    if config.getoption("--database") == "postgres":
+        postgres = Postgres()
+        config.stash[run_postgres] = postgres
+        os.environ["DATABASE_URL"] = postgres.create_database()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if run_postgres in config.stash:
+        config.stash[run_postgres].close()
+    shutil.rmtree(config.stash[run_directory])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[None]:  # the value of a wrapper is its report
+    report: pytest.TestReport = yield  # type: ignore[misc,assignment]
+    if UNDER_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and under CI every test has to run: {report.longrepr}"
+    if report.failed:
+        for server in MahavishnuServer.running:
+            lines = server.log_text().splitlines()[-LOG_LINES_SHOWN:]
+            report.sections.append((f"log of the server on port {server.port}", "\n".join(lines)))
+    return report  # type: ignore[return-value]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report: pytest.CollectReport = yield  # type: ignore[misc,assignment]
+    if UNDER_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped, and under CI every test has to run: {report.longrepr}"
+    return report  # type: ignore[return-value]

@@ -1,0 +1,195 @@
+"""The real parts, as pytest fixtures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.harness.postgres import Postgres
+from tests.harness.run import run_directory, run_postgres
+from tests.harness.server import MahavishnuServer, copy_sqlite, migrate
+from tests.harness.valkey import Valkey
+
+
+@pytest.fixture(scope="session")
+def valkey(pytestconfig: pytest.Config) -> Iterator[Valkey]:
+    """The Valkey of the test process, which `settings.MAHAVISHNU_REDIS_URLS` names; for tests that start no server."""
+    valkey = Valkey(pytestconfig.stash[run_directory])
+    valkey.start()
+    yield valkey
+    valkey.close()
+
+
+@pytest.fixture
+def start_valkey() -> Iterator[Callable[[], Valkey]]:
+    """Starts a Valkey that the test may stop, kill or freeze."""
+    started: list[Valkey] = []
+
+    def start() -> Valkey:
+        valkey = Valkey()
+        started.append(valkey)
+        valkey.start()
+        return valkey
+
+    yield start
+    for valkey in started:
+        valkey.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(pytestconfig: pytest.Config) -> Iterator[Postgres]:
+    if run_postgres in pytestconfig.stash:
+        yield pytestconfig.stash[run_postgres]
+        return
+    postgres = Postgres()
+    yield postgres
+    postgres.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Postgres) -> Callable[[], str]:
+    """Makes an empty database and returns its URL."""
+    return postgres.create_database
+
+
+class NewDatabase(Protocol):
+    def __call__(self, database: str, *, var_dir: Path) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
+    """Makes a migrated database, "sqlite" or "postgres", and returns its URL. Migrations run once for each kind."""
+    templates: dict[str, str] = {}
+
+    def sqlite(var_dir: Path) -> str:
+        if "sqlite" not in templates:
+            directory = tmp_path_factory.mktemp("template")
+            template = directory / "template.sqlite3"
+            migrate(var_dir=directory, database_url=f"sqlite:///{template}")
+            templates["sqlite"] = str(template)
+        return copy_sqlite(Path(templates["sqlite"]), var_dir / "mahavishnu.sqlite3")
+
+    def postgres() -> str:
+        cluster: Postgres = request.getfixturevalue("postgres")
+        if "postgres" not in templates:
+            url = cluster.create_database()
+            migrate(var_dir=tmp_path_factory.mktemp("template"), database_url=url)
+            templates["postgres"] = url.split("?", 1)[0].rsplit("/", 1)[1]
+        return cluster.create_database(template=templates["postgres"])
+
+    def new(database: str, *, var_dir: Path) -> str:
+        return postgres() if database == "postgres" else sqlite(var_dir)
+
+    return new
+
+
+class StartServer(Protocol):
+    def __call__(
+        self,
+        *,
+        database: str = "sqlite",
+        beside: MahavishnuServer | None = None,
+        redis_url: str | None = None,
+        environment: dict[str, str] | None = None,
+        started: bool = True,
+        **limits: int | float,
+    ) -> MahavishnuServer:
+        """Start a server on a migrated database and a Valkey of its own.
+
+        Args:
+            database: "sqlite" or "postgres".
+            beside: share this server's database and Valkey instead.
+            redis_url: use this Redis and start no Valkey.
+            environment: further variables.
+            started: False leaves the first `start()` to the test.
+            limits: fields of `realtime.limits.Limits`, such as `max_connections=3`.
+        """
+
+
+def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    servers: list[MahavishnuServer] = []
+    valkeys: list[Valkey] = []
+
+    def start_valkey() -> Valkey:
+        # One for each database: what is published by a server with another log is not this server's business.
+        valkey = Valkey()
+        valkeys.append(valkey)
+        valkey.start()
+        return valkey
+
+    def start(
+        *,
+        database: str = "sqlite",
+        beside: MahavishnuServer | None = None,
+        redis_url: str | None = None,
+        environment: dict[str, str] | None = None,
+        started: bool = True,
+        **limits: int | float,
+    ) -> MahavishnuServer:
+        var_dir = tmp_path_factory.mktemp("server")
+        valkey = start_valkey() if beside is None and redis_url is None else None
+        server = MahavishnuServer(
+            var_dir=var_dir,
+            database_url=beside.database_url if beside else new_database(database, var_dir=var_dir),
+            redis_url=redis_url or (beside.redis_url if beside else valkey.url if valkey else ""),
+            environment={
+                **{f"MAHAVISHNU_{name.upper()}": str(value) for name, value in limits.items()},
+                **(environment or {}),
+            },
+            valkey=valkey,
+        )
+        servers.append(server)
+        if started:
+            server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+    for valkey in valkeys:
+        valkey.close()
+
+
+@pytest.fixture(scope="session")
+def start_shared_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts a server for the whole run: for fixtures, not for tests."""
+    yield from server_starter(new_database, tmp_path_factory)
+
+
+@pytest.fixture
+def start_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Starts a server for this test alone: `start_server(database="postgres", max_connections=3)`."""
+    yield from server_starter(new_database, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def server(start_shared_server: StartServer) -> MahavishnuServer:
+    """One server for all tests, with default limits, on SQLite. Use ids that no other test uses: see `unique`."""
+    return start_shared_server()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(start_shared_server: StartServer) -> MahavishnuServer:
+    """The same on Postgres."""
+    return start_shared_server(database="postgres")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def server_on_both(request: pytest.FixtureRequest) -> MahavishnuServer:
+    """The shared server on SQLite, and then the one on Postgres."""
+    name = "server" if request.param == "sqlite" else "postgres_server"
+    server: MahavishnuServer = request.getfixturevalue(name)
+    return server
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Makes ids that no other test has used: `unique("wf")` is "wf_17"."""
+    return lambda prefix: f"{prefix}_{next(numbers)}"
+
+
+numbers = itertools.count(1)

@@ -1,0 +1,258 @@
+"""A real daphne on a free port, with a folder, a database and limits of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from mahavishnu_site import procfile
+from tests.harness.services import PROJECT_DIR, Driver, Services
+from tests.harness.valkey import Valkey
+from tests.harness.waiting import wait_until
+
+START_TIMEOUT_SECONDS = 40
+STOP_TIMEOUT_SECONDS = 20
+COMMAND_TIMEOUT_SECONDS = 120
+
+# What a server of the tests takes from the shell that runs them. Everything else would make two runs differ.
+INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_CONFIG")
+
+HOST = "127.0.0.1"
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the shell's environment without anything that could set up the project."""
+    return {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerStartError(Exception):
+    """Raised when a server ended instead of answering, or did not answer in time."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__(f"the server did not start; its log ends with:\n{log[-4000:]}")
+
+
+class MahavishnuServer:
+    """One server; its port, folder and database stay the same over `kill()` and `restart()`.
+
+    Args:
+        var_dir: an existing folder, for this server alone.
+        database_url: a migrated database.
+        redis_url: a Redis that no server with another database uses.
+        environment: further variables, such as `MAHAVISHNU_MAX_CONNECTIONS`.
+        valkey: the server behind `redis_url`, when it is one of ours; it is closed by whoever made it.
+    """
+
+    running: ClassVar[list[MahavishnuServer]] = []
+    """Every server that was started and not closed: the log of each is shown beside a test that fails."""
+
+    def __init__(
+        self,
+        *,
+        var_dir: Path,
+        database_url: str,
+        redis_url: str,
+        environment: Mapping[str, str] | None = None,
+        valkey: Valkey | None = None,
+    ) -> None:
+        self.var_dir = var_dir
+        self.database_url = database_url
+        self.redis_url = redis_url
+        self._valkey = valkey
+        self.port = free_port()
+        variables = {
+            **clean_environment(),
+            "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
+            "MAHAVISHNU_VAR_DIR": str(var_dir),
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            **(environment or {}),
+        }
+        self.environment = procfile.environment(variables, host=HOST, port=self.port)
+        self._log_path = var_dir / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._drivers: list[Driver] = []
+        self._driver_numbers = itertools.count(1)
+        self._services_lock = threading.Lock()
+        self._services_driver: Driver | None = None
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://{HOST}:{self.port}"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def valkey(self) -> Valkey:
+        """The Valkey behind this server, which a test of a server of its own may kill, freeze and start again."""
+        assert self._valkey is not None, "this server was given a Redis URL"
+        return self._valkey
+
+    @property
+    def services(self) -> Services:
+        """The services, called in another process that lives as long as this server object."""
+        with self._services_lock:
+            if self._services_driver is None or not self._services_driver.is_alive():
+                self._services_driver = self.driver()
+            return self._services_driver.services
+
+    def driver(self) -> Driver:
+        """Start one more process that can change the state this server shows."""
+        number = next(self._driver_numbers)
+        driver = Driver(environment=self.environment, log_path=self.var_dir / f"driver-{number}.log")
+        self._drivers.append(driver)
+        return driver
+
+    def start(self) -> None:
+        """Start the `web` line of the Procfile and return when it answers.
+
+        Raises:
+            ServerStartError: it ended, or did not answer in time.
+        """
+        assert self._process is None, "this server is already running"
+        with self._log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                procfile.commands()["web"],
+                shell=True,
+                cwd=PROJECT_DIR,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if self not in self.running:
+            self.running.append(self)
+        try:
+            wait_until(self._answers_or_ended, timeout_seconds=START_TIMEOUT_SECONDS, what="the server's answer")
+        except TimeoutError:
+            self.kill()
+            raise ServerStartError(self.log_text()) from None
+        if self._process.poll() is not None:
+            self._process = None
+            raise ServerStartError(self.log_text())
+
+    def terminate(self) -> int:
+        """End the server as an operator would, and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self._wait()
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        self.signal(signal.SIGKILL)
+        self._wait()
+
+    def restart(self) -> None:
+        """Bring the server back on the same port, ending it first when it is running."""
+        if self._process is not None:
+            self.terminate()
+        self.start()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the process a signal, such as SIGSTOP and SIGCONT to freeze it and let it go on."""
+        self._running().send_signal(number)
+
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def manage(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a management command in the server's environment and return what it printed and its exit code."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=PROJECT_DIR,
+            env=self.environment,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_SECONDS,
+            check=False,
+        )
+
+    def log_text(self) -> str:
+        """Return all that the server has printed, over every restart."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
+
+    def close(self) -> None:
+        """End the server and its drivers; a server that a test has frozen is ended as well."""
+        for driver in self._drivers:
+            driver.close()
+        if self.is_alive():
+            self.signal(signal.SIGCONT)
+            try:
+                self.terminate()
+            except subprocess.TimeoutExpired:
+                self.kill()
+        if self in self.running:
+            self.running.remove(self)
+
+    def _answers_or_ended(self) -> bool:
+        return self._running().poll() is not None or self._answers()
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.http_url}/health", timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            # 503 is an answer too: a test may start a server while its Redis is down.
+            error.close()
+            return True
+        except OSError:
+            return False
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "this server is not running"
+        return self._process
+
+    def _wait(self) -> int:
+        code = self._running().wait(timeout=STOP_TIMEOUT_SECONDS)
+        self._process = None
+        return code
+
+
+def migrate(*, var_dir: Path, database_url: str) -> None:
+    """Bring a database up to date, in a process of its own.
+
+    Raises:
+        ServerStartError: the command failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity=0"],
+        cwd=PROJECT_DIR,
+        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(var_dir), "DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_TIMEOUT_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ServerStartError(done.stdout + done.stderr)
+
+
+def copy_sqlite(template: Path, target: Path) -> str:
+    """Copy a migrated file and return the URL of the copy."""
+    shutil.copyfile(template, target)
+    return f"sqlite:///{target}"

@@ -1,0 +1,93 @@
+"""A real Valkey that a test can kill, freeze and bring back."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+from mahavishnu_site.embedded_valkey import arguments
+from tests.harness.waiting import wait_until
+
+START_TIMEOUT_SECONDS = 10
+STOP_TIMEOUT_SECONDS = 10
+
+
+class Valkey:
+    """One Valkey server on a socket in a folder of its own; it keeps its `url` over a restart."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._owns_directory = directory is None
+        # Not pytest's own folder: its path is too long for a socket.
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="mv-valkey-", dir="/tmp"))
+        self.socket_path = self.directory / "valkey.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket_path}"
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    def start(self) -> None:
+        """Start the server and return when it answers."""
+        assert self._process is None, "this Valkey is already running"
+        with (self.directory / "valkey.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                arguments(socket_path=self.socket_path, directory=self.directory),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.answers, timeout_seconds=START_TIMEOUT_SECONDS, what="Valkey's answer")
+
+    def stop(self) -> None:
+        """End the server as an operator would."""
+        self._signal(signal.SIGTERM)
+        self._wait()
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        self._signal(signal.SIGKILL)
+        self._wait()
+
+    def pause(self) -> None:
+        """Freeze the server: its connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the server, frozen or not, and remove its folder."""
+        if self._process is not None:
+            self.kill()
+        if self._owns_directory:
+            shutil.rmtree(self.directory)
+
+    def answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(1)
+            try:
+                connection.connect(str(self.socket_path))
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+            except OSError:
+                return False
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "this Valkey is not running"
+        return self._process
+
+    def _signal(self, number: signal.Signals) -> None:
+        self._running().send_signal(number)
+
+    def _wait(self) -> None:
+        self._running().wait(timeout=STOP_TIMEOUT_SECONDS)
+        self._process = None
