@@ -1,0 +1,29 @@
+"""Pools, workers, workflows and their stages, as they are stored."""
+
+from __future__ import annotations
+
+from orchestration.models.pool import Pool
+from orchestration.models.stage import Stage
+from orchestration.models.statuses import (
+    FINISHED_STAGE_STATUSES,
+    FINISHED_WORKFLOW_STATUSES,
+    PoolStatus,
+    StageStatus,
+    WorkerStatus,
+    WorkflowStatus,
+)
+from orchestration.models.worker import Worker
+from orchestration.models.workflow import Workflow
+
+__all__ = [
+    "FINISHED_STAGE_STATUSES",
+    "FINISHED_WORKFLOW_STATUSES",
+    "Pool",
+    "PoolStatus",
+    "Stage",
+    "StageStatus",
+    "Worker",
+    "WorkerStatus",
+    "Workflow",
+    "WorkflowStatus",
+]

@@ -1,0 +1,81 @@
+"""A named queue with capacity, and the counters that are its metrics."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar, Final
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from orchestration import signals
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
+from orchestration.models.announced import AnnouncedModel, Stored
+from orchestration.models.statuses import PoolStatus
+
+# The constraint that settles the race between closing a pool and giving it work.
+CLOSED_POOL_HAS_NO_WORK: Final = "orchestration_pool_closed_has_no_work"
+
+_SIGNALS: Final = {
+    PoolStatus.DRAINING.value: signals.pool_drained,
+    PoolStatus.CLOSED.value: signals.pool_closed,
+}
+
+
+class Pool(AnnouncedModel):
+    """Workers and the stages queued for them. The counters are moved by the workers and stages as they change."""
+
+    watched: ClassVar[tuple[str, ...]] = ("status",)
+    counters: ClassVar[frozenset[str]] = frozenset(
+        {
+            "worker_count",
+            "active_workers",
+            "idle_workers",
+            "error_workers",
+            "queue_size",
+            "tasks_running",
+            "tasks_completed",
+            "tasks_failed",
+        }
+    )
+
+    id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
+    status = models.CharField(max_length=16, choices=PoolStatus.choices, default=PoolStatus.ACTIVE)
+    worker_count = models.PositiveIntegerField(default=0, help_text="Workers registered, whatever their status.")
+    active_workers = models.PositiveIntegerField(default=0, help_text="Workers busy now.")
+    idle_workers = models.PositiveIntegerField(default=0, help_text="Workers idle now.")
+    error_workers = models.PositiveIntegerField(default=0, help_text="Workers in error now.")
+    queue_size = models.PositiveIntegerField(default=0, help_text="Stages queued for the pool now.")
+    tasks_running = models.PositiveIntegerField(default=0, help_text="Stages of the pool running now.")
+    tasks_completed = models.PositiveBigIntegerField(default=0, help_text="Stages completed since the pool was made.")
+    tasks_failed = models.PositiveBigIntegerField(default=0, help_text="Stages failed since the pool was made.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(
+                name="orchestration_pool_status_known", condition=Q(status__in=list(PoolStatus.values))
+            ),
+            models.CheckConstraint(
+                name="orchestration_pool_workers_add_up",
+                condition=Q(worker_count__gte=F("active_workers") + F("idle_workers") + F("error_workers")),
+            ),
+            models.CheckConstraint(
+                name=CLOSED_POOL_HAS_NO_WORK,
+                condition=~Q(status=PoolStatus.CLOSED) | Q(queue_size=0, tasks_running=0),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.id
+
+    def stamped_always(self) -> tuple[str, ...]:
+        return ("updated_at",)
+
+    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
+        if before is None:
+            signals.pool_created.send(sender=Pool, pool=self, at=at)
+        if (before is None or before.status != after.status) and after.status in _SIGNALS:
+            _SIGNALS[after.status].send(sender=Pool, pool=self, at=at)

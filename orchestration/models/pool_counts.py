@@ -1,0 +1,60 @@
+"""How workers and stages count in their pool.
+
+A change costs one statement, whatever the pool holds: nothing is ever counted again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any, Final
+
+from django.db.models import F
+
+from orchestration import signals
+from orchestration.models.pool import Pool
+from orchestration.models.statuses import StageStatus, WorkerStatus
+
+# An offline worker is counted in worker_count alone.
+_WORKER_COUNTERS: Final = {
+    WorkerStatus.BUSY.value: "active_workers",
+    WorkerStatus.IDLE.value: "idle_workers",
+    WorkerStatus.ERROR.value: "error_workers",
+}
+_STAGE_COUNTERS: Final = {StageStatus.QUEUED.value: "queue_size", StageStatus.RUNNING.value: "tasks_running"}
+_STAGE_TOTALS: Final = {StageStatus.COMPLETED.value: "tasks_completed", StageStatus.FAILED.value: "tasks_failed"}
+
+
+class PoolCounts:
+    """What one change adds to the counters of pools. Of a row without a pool nothing is counted."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, Counter[str]] = {}
+
+    def add_worker(self, pool_id: str | None, status: str, amount: int) -> None:
+        """Count a worker that now has this status (``amount`` 1) or no longer has it (-1)."""
+        self._add(pool_id, "worker_count", amount)
+        self._add(pool_id, _WORKER_COUNTERS.get(status), amount)
+
+    def add_stage(self, pool_id: str | None, status: str, amount: int) -> None:
+        """Count a stage that now has this status (``amount`` 1) or no longer has it (-1)."""
+        self._add(pool_id, _STAGE_COUNTERS.get(status), amount)
+
+    def add_finished_stage(self, pool_id: str | None, status: str) -> None:
+        """Count a stage that has just come to this status, if pools keep a total of it. Totals never go down."""
+        self._add(pool_id, _STAGE_TOTALS.get(status), 1)
+
+    def write(self, *, at: datetime, using: str) -> None:
+        """Move the stored counters and announce each pool whose counters moved.
+
+        Pools are the last rows that a change locks, in the order of their ids: see the order in ``announced``.
+        """
+        for pool_id, changes in sorted(self._changes.items()):
+            moved: dict[str, Any] = {column: F(column) + amount for column, amount in changes.items() if amount}
+            if moved:
+                Pool.objects.using(using).filter(pk=pool_id).update(updated_at=at, **moved)
+                signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=at)
+
+    def _add(self, pool_id: str | None, column: str | None, amount: int) -> None:
+        if pool_id is not None and column is not None:
+            self._changes.setdefault(pool_id, Counter())[column] += amount

@@ -1,0 +1,159 @@
+"""A step of a workflow."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from django.db import models
+from django.db.models import F, Q, QuerySet
+from django.db.models.signals import post_delete, pre_delete
+from django.dispatch import receiver
+from django.utils import timezone
+
+from orchestration import signals
+from orchestration.models.announced import AnnouncedModel, Stored
+from orchestration.models.pool import Pool
+from orchestration.models.pool_counts import PoolCounts
+from orchestration.models.statuses import FINISHED_STAGE_STATUSES, StageStatus
+from orchestration.models.worker import Worker
+from orchestration.models.workflow import Workflow
+
+MAX_STAGE_NAME_LENGTH: Final = 128
+
+_SIGNALS: Final = {
+    StageStatus.RUNNING.value: signals.stage_started,
+    StageStatus.COMPLETED.value: signals.stage_completed,
+    StageStatus.FAILED.value: signals.stage_failed,
+}
+
+
+class Stage(AnnouncedModel):
+    """A step of a workflow: waits, is queued for a pool, runs on a worker, and comes to an end."""
+
+    # The two unique constraints below serve as the index of ``workflow``.
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="stages", db_index=False)
+    name = models.CharField(max_length=MAX_STAGE_NAME_LENGTH)
+    position = models.PositiveIntegerField(help_text="0 for the first stage of its workflow.")
+    pool = models.ForeignKey(
+        Pool,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="stages",
+        db_index=False,
+        help_text="The pool it is queued for and counted in; the workflow's, unless it had begun when that one moved.",
+    )
+    status = models.CharField(max_length=16, choices=StageStatus.choices, default=StageStatus.PENDING)
+    worker = models.ForeignKey(
+        Worker, on_delete=models.SET_NULL, null=True, blank=True, related_name="stages", db_index=False
+    )
+    attempt = models.PositiveIntegerField(default=0, help_text="How often it was started.")
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
+    queued_at = models.DateTimeField(null=True, editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(name="orchestration_stage_name_once", fields=["workflow", "name"]),
+            models.UniqueConstraint(name="orchestration_stage_position_once", fields=["workflow", "position"]),
+            models.CheckConstraint(
+                name="orchestration_stage_status_known", condition=Q(status__in=list(StageStatus.values))
+            ),
+            models.CheckConstraint(
+                name="orchestration_stage_finished_at_when_finished",
+                condition=Q(status__in=FINISHED_STAGE_STATUSES, finished_at__isnull=False)
+                | (~Q(status__in=FINISHED_STAGE_STATUSES) & Q(finished_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="orchestration_stage_started_at_when_running",
+                condition=~Q(status=StageStatus.RUNNING) | Q(started_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="orchestration_stage_queued_at_when_queued",
+                condition=~Q(status=StageStatus.QUEUED) | Q(queued_at__isnull=False),
+            ),
+        )
+        indexes = (
+            models.Index(name="orchestration_stage_queue", fields=["pool", "status", "queued_at"]),
+            models.Index(name="orchestration_stage_worker", fields=["worker"], condition=Q(worker__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}/{self.name}"
+
+    def lock_stored(self, using: str) -> Stored | None:
+        """Lock the rows above it as well, in order, and bring ``self.workflow`` up to date."""
+        if self.worker_id is not None:
+            Worker.objects.using(using).select_for_update(no_key=True).filter(pk=self.worker_id).first()
+        self.workflow = Workflow.objects.using(using).select_for_update(no_key=True).get(pk=self.workflow_id)
+        return super().lock_stored(using)
+
+    def stamp(self, *, before: Stored | None, at: datetime) -> None:
+        entered = before is None or before.status != self.status
+        if self.status == StageStatus.QUEUED:
+            self.queued_at = at if entered else self.queued_at
+        elif self.status == StageStatus.RUNNING:
+            self.started_at = at if entered else self.started_at
+        self.finished_at = (self.finished_at or at) if self.status in FINISHED_STAGE_STATUSES else None
+
+    def stamped(self) -> tuple[str, ...]:
+        return ("queued_at", "started_at", "finished_at")
+
+    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
+        entered = before is None or before.status != after.status
+        completed_before = before is not None and before.status == StageStatus.COMPLETED
+        self._count_in_workflow(
+            added=int(before is None),
+            completed=int(after.status == StageStatus.COMPLETED) - int(completed_before),
+            at=at,
+            using=using,
+        )
+        counts = PoolCounts()
+        if before is not None:
+            counts.add_stage(before.pool_id, before.status, -1)
+        counts.add_stage(after.pool_id, after.status, 1)
+        if entered:
+            counts.add_finished_stage(after.pool_id, after.status)
+        counts.write(at=at, using=using)
+        if entered and after.status in _SIGNALS:
+            _SIGNALS[after.status].send(sender=Stage, stage=self, at=at)
+
+    def _count_in_workflow(self, *, added: int, completed: int, at: datetime, using: str) -> None:
+        if not added and not completed:
+            return
+        Workflow.objects.using(using).filter(pk=self.workflow_id).update(
+            total_stages=F("total_stages") + added,
+            stages_completed=F("stages_completed") + completed,
+            updated_at=at,
+        )
+        # The workflow in memory was read under lock: it can be told instead of read again.
+        self.workflow.total_stages += added
+        self.workflow.stages_completed += completed
+        self.workflow.updated_at = at
+
+
+# Deletion is followed by signals and not in delete(), which neither a QuerySet nor a cascade ever calls.
+
+
+@receiver(pre_delete, sender=Stage, dispatch_uid="orchestration.stage.hold")
+def _hold(instance: Stage, using: str, **_: Any) -> None:
+    instance._held = instance.lock_stored(using)
+
+
+@receiver(post_delete, sender=Stage, dispatch_uid="orchestration.stage.removed")
+def _removed(instance: Stage, using: str, origin: Any, **_: Any) -> None:
+    stored, instance._held = instance._held, None
+    if stored is None:
+        return  # Somebody else removed it first.
+    at = timezone.now()
+    model = origin.model if isinstance(origin, QuerySet) else type(origin)
+    if model is Stage:  # and not a workflow that goes with all its stages
+        completed = int(stored.status == StageStatus.COMPLETED)
+        instance._count_in_workflow(added=-1, completed=-completed, at=at, using=using)
+    counts = PoolCounts()
+    counts.add_stage(stored.pool_id, stored.status, -1)
+    counts.write(at=at, using=using)

@@ -1,0 +1,143 @@
+"""A run: a prompt, carried out stage by stage."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from orchestration import signals
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, new_workflow_id, validate_identifier
+from orchestration.models.announced import AnnouncedModel, Stored
+from orchestration.models.pool import Pool
+from orchestration.models.pool_counts import PoolCounts
+from orchestration.models.statuses import (
+    FINISHED_STAGE_STATUSES,
+    FINISHED_WORKFLOW_STATUSES,
+    StageStatus,
+    WorkflowStatus,
+)
+
+if TYPE_CHECKING:
+    from orchestration.models.stage import Stage
+
+MAX_ADAPTER_LENGTH: Final = 128
+TIMEOUT_ERROR: Final = "Execution timeout"
+
+_SIGNALS: Final = {
+    WorkflowStatus.RUNNING.value: signals.workflow_started,
+    WorkflowStatus.COMPLETED.value: signals.workflow_completed,
+    WorkflowStatus.FAILED.value: signals.workflow_failed,
+    WorkflowStatus.TIMEOUT.value: signals.workflow_failed,
+    WorkflowStatus.CANCELLED.value: signals.workflow_cancelled,
+}
+_STARTED: Final = [WorkflowStatus.RUNNING.value, WorkflowStatus.COMPLETED.value]
+
+
+class Workflow(AnnouncedModel):
+    """A run of stages by an adapter, on a pool if it has one. When it is finished, none of its stages is unfinished."""
+
+    counters: ClassVar[frozenset[str]] = frozenset({"total_stages", "stages_completed"})
+
+    id = models.CharField(
+        primary_key=True,
+        max_length=MAX_IDENTIFIER_LENGTH,
+        default=new_workflow_id,
+        validators=[validate_identifier],
+    )
+    adapter = models.CharField(max_length=MAX_ADAPTER_LENGTH)
+    prompt = models.TextField(blank=True)
+    params = models.JSONField(default=dict, blank=True)
+    pool = models.ForeignKey(
+        Pool, on_delete=models.PROTECT, null=True, blank=True, related_name="workflows", db_index=False
+    )
+    status = models.CharField(max_length=16, choices=WorkflowStatus.choices, default=WorkflowStatus.PENDING)
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(blank=True, help_text="Why it failed, timed out or was cancelled.")
+    total_stages = models.PositiveIntegerField(default=0, editable=False)
+    stages_completed = models.PositiveIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    finished_at = models.DateTimeField(null=True, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(
+                name="orchestration_workflow_status_known", condition=Q(status__in=list(WorkflowStatus.values))
+            ),
+            models.CheckConstraint(
+                name="orchestration_workflow_stages_completed_within_total",
+                condition=Q(stages_completed__lte=F("total_stages")),
+            ),
+            models.CheckConstraint(
+                name="orchestration_workflow_finished_at_when_finished",
+                condition=Q(status__in=FINISHED_WORKFLOW_STATUSES, finished_at__isnull=False)
+                | (~Q(status__in=FINISHED_WORKFLOW_STATUSES) & Q(finished_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="orchestration_workflow_started_at_when_started",
+                condition=~Q(status__in=_STARTED) | Q(started_at__isnull=False),
+            ),
+        )
+        indexes = (
+            models.Index(name="orchestration_workflow_status", fields=["status", "-created_at"]),
+            models.Index(name="orchestration_workflow_created", fields=["-created_at"]),
+            models.Index(name="orchestration_workflow_pool", fields=["pool", "-created_at"]),
+        )
+
+    def __str__(self) -> str:
+        return self.id
+
+    def stamp(self, *, before: Stored | None, at: datetime) -> None:
+        if self.status in _STARTED:
+            self.started_at = self.started_at or at
+        self.finished_at = (self.finished_at or at) if self.status in FINISHED_WORKFLOW_STATUSES else None
+        if self.status == WorkflowStatus.TIMEOUT:
+            self.error = self.error or TIMEOUT_ERROR
+
+    def stamped(self) -> tuple[str, ...]:
+        return ("started_at", "finished_at", "error")
+
+    def stamped_always(self) -> tuple[str, ...]:
+        return ("updated_at",)
+
+    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
+        if before is None:
+            signals.workflow_created.send(sender=Workflow, workflow=self, at=at)
+        else:
+            self._settle_stages(before, after, at=at, using=using)
+        if (before is None or before.status != after.status) and after.status in _SIGNALS:
+            _SIGNALS[after.status].send(sender=Workflow, workflow=self, at=at)
+
+    def _settle_stages(self, before: Stored, after: Stored, *, at: datetime, using: str) -> None:
+        """End the stages of a finished workflow; of one that moves to another pool, take along those not yet started.
+
+        Takes a constant number of queries, however many stages there are.
+        """
+        counts = PoolCounts()
+        if after.status in FINISHED_WORKFLOW_STATUSES:
+            if before.status in FINISHED_WORKFLOW_STATUSES:
+                return
+            ended_as = StageStatus.SKIPPED if after.status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
+            unfinished = self.stages.using(using).exclude(status__in=FINISHED_STAGE_STATUSES)
+            if stages := _locked(unfinished):
+                unfinished.update(status=ended_as, finished_at=at)
+            for status, pool_id in stages:
+                counts.add_stage(pool_id, status, -1)
+        elif before.pool_id != after.pool_id:
+            waiting = self.stages.using(using).filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED])
+            if stages := _locked(waiting):
+                waiting.update(pool=after.pool_id)
+            for status, pool_id in stages:
+                counts.add_stage(pool_id, status, -1)
+                counts.add_stage(after.pool_id, status, 1)
+        counts.write(at=at, using=using)
+
+
+def _locked(stages: models.QuerySet[Stage]) -> list[tuple[str, str | None]]:
+    """Lock the stages, in order, and read where they stand: status and pool."""
+    return list(stages.select_for_update(no_key=True).order_by("pk").values_list("status", "pool_id"))

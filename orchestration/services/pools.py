@@ -1,0 +1,87 @@
+"""Create, drain and close pools."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from orchestration.models import Pool, PoolStatus
+from orchestration.services import arguments, rows
+from orchestration.services.refusal import Refusal
+from orchestration.services.transitions import check_transition
+
+
+class PoolNotAccepting(Refusal):
+    """The pool is draining or closed, and takes on nothing new of this kind."""
+
+    def __init__(self, pool_id: str, status: str, refused: str) -> None:
+        self.pool_id = pool_id
+        self.status = str(status)
+        self.refused = refused
+        super().__init__(pool_id, status, refused)
+
+    def __str__(self) -> str:
+        return f"The pool {self.pool_id} is {self.status} and accepts no {self.refused}."
+
+
+class PoolNotEmpty(Refusal):
+    """The pool has stages queued or running, and so cannot be closed."""
+
+    def __init__(self, pool_id: str, queued: int, running: int) -> None:
+        self.pool_id = pool_id
+        self.queued = queued
+        self.running = running
+        super().__init__(pool_id, queued, running)
+
+    def __str__(self) -> str:
+        return (
+            f"The pool {self.pool_id} has {self.queued} stages queued and {self.running} running; "
+            "it can be closed when it has none."
+        )
+
+
+def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
+    """Make an active pool without workers.
+
+    Raises:
+        InvalidIdentifier, AlreadyExists
+    """
+    at = arguments.moment(at)
+    pool = Pool(id=arguments.identifier("pool_id", pool_id), created_at=at, updated_at=at)
+    with transaction.atomic():
+        rows.insert(pool, at=at)
+    return pool
+
+
+def drain_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
+    """Let the pool finish the workflows it has; it accepts no new ones.
+
+    Raises:
+        PoolNotFound, IllegalTransition
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        pool = rows.lock_pool(pool_id)
+        check_transition("pool", pool_id, current=pool.status, requested=PoolStatus.DRAINING)
+        pool.status = PoolStatus.DRAINING.value
+        pool.save_held(at=at, update_fields=["status"])
+    return pool
+
+
+def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
+    """End the pool: no workflow, stage or worker is accepted any more.
+
+    Raises:
+        PoolNotFound, IllegalTransition
+        PoolNotEmpty: if stages are queued or running in it.
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        pool = rows.lock_pool(pool_id)
+        check_transition("pool", pool_id, current=pool.status, requested=PoolStatus.CLOSED)
+        if pool.queue_size or pool.tasks_running:
+            raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)
+        pool.status = PoolStatus.CLOSED.value
+        pool.save_held(at=at, update_fields=["status"])
+    return pool

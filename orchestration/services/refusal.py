@@ -1,0 +1,10 @@
+"""What every refusal of a service has in common."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):  # noqa: N818 - it says what happened; nothing is broken.
+    """A service refused, and nothing was written.
+
+    ``str()`` of it is a sentence for people; its attributes are for programs.
+    """

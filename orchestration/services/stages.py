@@ -1,0 +1,163 @@
+"""Queue stages, start them and bring them to one of their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
+from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
+from orchestration.services import arguments, rows
+from orchestration.services.durations import milliseconds_between
+from orchestration.services.pools import PoolNotAccepting
+from orchestration.services.refusal import Refusal
+from orchestration.services.transitions import check_transition
+from orchestration.services.workers import WorkerInOtherPool
+
+
+class WorkflowNotRunning(Refusal):
+    """The stage could change, but its workflow has not been started."""
+
+    def __init__(self, workflow_id: str, status: str) -> None:
+        self.workflow_id = workflow_id
+        self.status = str(status)
+        super().__init__(workflow_id, status)
+
+    def __str__(self) -> str:
+        return f"The workflow {self.workflow_id} is {self.status}; its stages can change when it is running."
+
+
+def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
+    """Put a pending stage of a running workflow into the queue of its pool.
+
+    Raises:
+        WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
+        PoolNotAccepting: if the pool is closed.
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        stage = _lock_for(StageStatus.QUEUED, workflow_id, stage_name)
+        with _open_pool(stage):
+            stage.save_held(at=at, update_fields=["status"])
+    return stage
+
+
+def start_stage(
+    *, workflow_id: str, stage_name: str, worker_id: str | None = None, at: datetime | None = None
+) -> Stage:
+    """Set a stage of a running workflow running, on a worker of its pool if one is named. One more attempt is counted.
+
+    The worker's own status is not touched: a worker says itself that it is busy.
+
+    Raises:
+        WorkflowNotFound, StageNotFound, WorkerNotFound, IllegalTransition, WorkflowNotRunning
+        PoolNotAccepting: if the pool is closed.
+        WorkerInOtherPool: if the worker belongs to another pool than the stage.
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        worker = rows.lock_worker(worker_id) if worker_id is not None else None
+        stage = _lock_for(StageStatus.RUNNING, workflow_id, stage_name)
+        if worker is not None:
+            _check_worker(worker, stage)
+        stage.worker = worker
+        stage.attempt += 1
+        with _open_pool(stage):
+            stage.save_held(at=at, update_fields=["status", "worker", "attempt"])
+    return stage
+
+
+def complete_stage(
+    *, workflow_id: str, stage_name: str, result: Mapping[str, Any] | None = None, at: datetime | None = None
+) -> Stage:
+    """End a stage of a running workflow well, whether or not it was reported as queued or started.
+
+    ``duration_ms`` is added to the result, unless it is there: the milliseconds since the stage started or, if nobody
+    said when it did, since its workflow last moved on.
+
+    Raises:
+        InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
+    """
+    at = arguments.moment(at)
+    given = arguments.json_object("result", result)
+    with transaction.atomic():
+        stage = _lock_for(StageStatus.COMPLETED, workflow_id, stage_name)
+        stage.result = {"duration_ms": _duration_ms(stage, at)} | given
+        stage.duration_ms = _stored_duration_ms(stage.result["duration_ms"], otherwise=_duration_ms(stage, at))
+        stage.save_held(at=at, update_fields=["status", "result", "duration_ms"])
+    return stage
+
+
+def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | None = None) -> Stage:
+    """End a stage of a running workflow as failed. What that means for the workflow is for the caller to say.
+
+    Raises:
+        InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
+    """
+    at = arguments.moment(at)
+    error = arguments.text("error", error)
+    with transaction.atomic():
+        stage = _lock_for(StageStatus.FAILED, workflow_id, stage_name)
+        stage.error = error
+        stage.duration_ms = _duration_ms(stage, at)
+        stage.save_held(at=at, update_fields=["status", "error", "duration_ms"])
+    return stage
+
+
+def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
+    """Leave out a stage of a running workflow that has not started.
+
+    Raises:
+        WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name)
+        stage.save_held(at=at, update_fields=["status"])
+    return stage
+
+
+def _lock_for(status: StageStatus, workflow_id: str, stage_name: str) -> Stage:
+    """Lock a stage that may take this status, and give it to it in memory."""
+    stage = rows.lock_stage(workflow_id, stage_name)
+    # First the stage: those of a finished workflow are all finished, and their own answer says more.
+    check_transition("stage", str(stage), current=stage.status, requested=status)
+    if stage.workflow.status != WorkflowStatus.RUNNING:
+        raise WorkflowNotRunning(workflow_id, stage.workflow.status)
+    stage.status = status.value
+    return stage
+
+
+@contextmanager
+def _open_pool(stage: Stage) -> Iterator[None]:
+    """Refuse work for a closed pool, also if it closes at this very moment: then the database says so."""
+    if stage.pool is None:
+        yield
+        return
+    if stage.pool.status == PoolStatus.CLOSED:
+        raise PoolNotAccepting(stage.pool.id, stage.pool.status, "stages")
+    try:
+        yield
+    except IntegrityError as error:
+        if CLOSED_POOL_HAS_NO_WORK not in str(error):
+            raise
+        raise PoolNotAccepting(stage.pool.id, PoolStatus.CLOSED, "stages") from error
+
+
+def _check_worker(worker: Worker, stage: Stage) -> None:
+    if stage.pool_id is not None and worker.pool_id != stage.pool_id:
+        raise WorkerInOtherPool(worker.id, worker.pool_id, stage.pool_id)
+
+
+def _duration_ms(stage: Stage, at: datetime) -> int:
+    since = stage.started_at or max(stage.queued_at or stage.workflow.updated_at, stage.workflow.updated_at)
+    return milliseconds_between(since, at)
+
+
+def _stored_duration_ms(reported: object, *, otherwise: int) -> int:
+    is_whole = isinstance(reported, int) and not isinstance(reported, bool) and 0 <= reported < 2**63
+    return int(reported) if is_whole else otherwise  # type: ignore[call-overload]

@@ -1,0 +1,91 @@
+"""Register workers, record what they say of themselves, remove them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+
+from orchestration.models import PoolStatus, Worker, WorkerStatus
+from orchestration.services import arguments, rows
+from orchestration.services.pools import PoolNotAccepting
+from orchestration.services.refusal import Refusal
+from orchestration.services.transitions import check_transition
+
+
+class WorkerInOtherPool(Refusal):
+    """The worker belongs to another pool than the one that matters here."""
+
+    def __init__(self, worker_id: str, pool_id: str, expected_pool_id: str) -> None:
+        self.worker_id = worker_id
+        self.pool_id = pool_id
+        self.expected_pool_id = expected_pool_id
+        super().__init__(worker_id, pool_id, expected_pool_id)
+
+    def __str__(self) -> str:
+        return f"The worker {self.worker_id} belongs to the pool {self.pool_id}, not to {self.expected_pool_id}."
+
+
+def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None) -> Worker:
+    """Add an idle worker to a pool. One that is registered there already becomes idle: it has started anew.
+
+    Raises:
+        InvalidIdentifier, PoolNotFound
+        PoolNotAccepting: if the pool is closed.
+        WorkerInOtherPool: if the worker is registered in another pool.
+        AlreadyExists: if another process registered it at the same moment.
+    """
+    at = arguments.moment(at)
+    arguments.identifier("worker_id", worker_id)
+    with transaction.atomic():
+        try:
+            worker = rows.lock_worker(worker_id)
+        except rows.WorkerNotFound:
+            worker = Worker(id=worker_id, pool_id=pool_id)
+        pool = rows.lock_pool(pool_id)
+        if pool.status == PoolStatus.CLOSED:
+            raise PoolNotAccepting(pool_id, pool.status, "workers")
+        if worker.pool_id != pool_id:
+            raise WorkerInOtherPool(worker_id, worker.pool_id, pool_id)
+        worker.status = WorkerStatus.IDLE.value
+        worker.registered_at = worker.last_heartbeat_at = at
+        if worker._state.adding:
+            rows.insert(worker, at=at)
+        else:
+            worker.save_held(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])
+    return worker
+
+
+def change_worker_status(*, worker_id: str, status: str, at: datetime | None = None) -> Worker:
+    """Record a worker's new status: idle, busy, error or offline. All but the last are a sign of life.
+
+    Raises:
+        InvalidArgument: if there is no such status.
+        WorkerNotFound, IllegalTransition
+    """
+    at = arguments.moment(at)
+    if status not in WorkerStatus.values:
+        raise arguments.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
+    with transaction.atomic():
+        worker = rows.lock_worker(worker_id)
+        check_transition("worker", worker_id, current=worker.status, requested=status)
+        worker.status = str(status)
+        if status != WorkerStatus.OFFLINE:
+            worker.last_heartbeat_at = at
+        worker.save_held(at=at, update_fields=["status", "last_heartbeat_at"])
+    return worker
+
+
+def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
+    """Take a worker out of its pool for good; stages that it ran keep everything but its name.
+
+    Raises:
+        WorkerNotFound
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        worker = rows.lock_worker(worker_id)
+        worker.removed_at = at
+        worker.delete()
+    worker.id = worker_id  # Django took it away; what is returned is what was removed.
+    return worker

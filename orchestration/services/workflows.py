@@ -1,0 +1,138 @@
+"""Create workflows, start them and bring them to one of their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from orchestration.models import Pool, PoolStatus, Stage, Workflow, WorkflowStatus
+from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
+from orchestration.services import arguments, rows
+from orchestration.services.durations import milliseconds_between
+from orchestration.services.pools import PoolNotAccepting
+from orchestration.services.transitions import check_transition
+
+
+def create_workflow(
+    *,
+    adapter: str,
+    prompt: str,
+    stages: Sequence[str],
+    workflow_id: str | None = None,
+    pool_id: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    at: datetime | None = None,
+) -> Workflow:
+    """Store a pending workflow and its pending stages, in the order of their names.
+
+    Raises:
+        InvalidIdentifier, InvalidArgument, AlreadyExists, PoolNotFound
+        PoolNotAccepting: if the pool is draining or closed.
+    """
+    at = arguments.moment(at)
+    names = arguments.stage_names("stages", stages)
+    workflow = Workflow(
+        adapter=arguments.text("adapter", adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
+        prompt=arguments.text("prompt", prompt),
+        params=arguments.json_object("params", params),
+        pool_id=pool_id,
+        total_stages=len(names),
+        created_at=at,
+        updated_at=at,
+    )
+    if workflow_id is not None:
+        workflow.id = arguments.identifier("workflow_id", workflow_id)
+    with transaction.atomic():
+        if pool_id is not None:
+            _check_pool(pool_id)
+        # The stages go in first, so that whoever hears of the workflow finds them: foreign keys are checked at commit.
+        try:
+            Stage.objects.bulk_create(
+                Stage(workflow=workflow, name=name, position=position, pool_id=pool_id)
+                for position, name in enumerate(names)
+            )
+        except IntegrityError as error:
+            raise rows.AlreadyExists("workflow", workflow.id) from error
+        rows.insert(workflow, at=at)
+    return workflow
+
+
+def start_workflow(*, workflow_id: str, at: datetime | None = None) -> Workflow:
+    """Set a pending workflow running.
+
+    Raises:
+        WorkflowNotFound, IllegalTransition
+    """
+    return _change(workflow_id, WorkflowStatus.RUNNING, at=at)
+
+
+def complete_workflow(
+    *, workflow_id: str, result: Mapping[str, Any] | None = None, at: datetime | None = None
+) -> Workflow:
+    """End a running workflow well. Stages that are not finished are skipped.
+
+    ``total_duration_ms`` is added to the result, unless it is there: the milliseconds since the start.
+
+    Raises:
+        InvalidArgument, WorkflowNotFound, IllegalTransition
+    """
+    return _change(workflow_id, WorkflowStatus.COMPLETED, at=at, result=arguments.json_object("result", result))
+
+
+def fail_workflow(*, workflow_id: str, error: str, at: datetime | None = None) -> Workflow:
+    """End a workflow as failed. Stages that are not finished are cancelled.
+
+    Raises:
+        InvalidArgument, WorkflowNotFound, IllegalTransition
+    """
+    return _change(workflow_id, WorkflowStatus.FAILED, at=at, error=arguments.text("error", error))
+
+
+def cancel_workflow(*, workflow_id: str, reason: str = "", at: datetime | None = None) -> Workflow:
+    """End a workflow because somebody wants it to end; the reason becomes its error. Unfinished stages are cancelled.
+
+    Raises:
+        InvalidArgument, WorkflowNotFound, IllegalTransition
+    """
+    return _change(workflow_id, WorkflowStatus.CANCELLED, at=at, error=arguments.text("reason", reason))
+
+
+def time_out_workflow(*, workflow_id: str, error: str = TIMEOUT_ERROR, at: datetime | None = None) -> Workflow:
+    """End a workflow because it took too long. Stages that are not finished are cancelled.
+
+    Raises:
+        InvalidArgument, WorkflowNotFound, IllegalTransition
+    """
+    return _change(workflow_id, WorkflowStatus.TIMEOUT, at=at, error=arguments.text("error", error))
+
+
+def _change(
+    workflow_id: str,
+    status: WorkflowStatus,
+    *,
+    at: datetime | None,
+    error: str = "",
+    result: dict[str, Any] | None = None,
+) -> Workflow:
+    at = arguments.moment(at)
+    with transaction.atomic():
+        workflow = rows.lock_workflow(workflow_id)
+        check_transition("workflow", workflow_id, current=workflow.status, requested=status)
+        workflow.status = status.value
+        workflow.error = error
+        if result is not None and workflow.started_at is not None:
+            workflow.result = {"total_duration_ms": milliseconds_between(workflow.started_at, at)} | result
+        workflow.save_held(at=at, update_fields=["status", "error", "result"])
+    return workflow
+
+
+def _check_pool(pool_id: str) -> None:
+    # Not locked: a workflow that slips in while the pool starts to drain came before it did.
+    status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
+    if status is None:
+        raise rows.PoolNotFound(pool_id)
+    if status != PoolStatus.ACTIVE:
+        raise PoolNotAccepting(pool_id, status, "new workflows")

@@ -1,0 +1,56 @@
+"""What happened, in the past tense.
+
+Every signal is sent inside the transaction of the change it announces, after the row was saved: a receiver that raises
+undoes the change, and what receivers write is undone with the change. The sender is the model class. ``at`` is an aware
+``datetime``: the moment of the change.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+# workflow: Workflow, at: datetime. Its stages are stored already.
+workflow_created = Signal()
+
+# workflow: Workflow, at: datetime.
+workflow_started = Signal()
+
+# workflow: Workflow (with its result), at: datetime.
+workflow_completed = Signal()
+
+# workflow: Workflow (with its error), at: datetime. Sent for the status ``failed`` and for ``timeout``.
+workflow_failed = Signal()
+
+# workflow: Workflow (the reason, if one was given, is its error), at: datetime.
+workflow_cancelled = Signal()
+
+# stage: Stage (``stage.workflow`` is loaded and current), at: datetime.
+stage_started = Signal()
+
+# stage: Stage (with its result; ``stage.workflow`` is loaded and current, this stage counted), at: datetime.
+stage_completed = Signal()
+
+# stage: Stage (with its error; ``stage.workflow`` is loaded and current), at: datetime.
+stage_failed = Signal()
+
+# worker: Worker, at: datetime. A worker that registers a second time is announced by ``worker_status_changed``.
+worker_added = Signal()
+
+# worker: Worker, at: datetime.
+worker_status_changed = Signal()
+
+# worker: Worker (its row is gone already), at: datetime.
+worker_removed = Signal()
+
+# pool: Pool, at: datetime.
+pool_created = Signal()
+
+# pool: Pool, at: datetime.
+pool_drained = Signal()
+
+# pool: Pool, at: datetime.
+pool_closed = Signal()
+
+# pool_id: str, at: datetime. Sent each time the pool's counters change, perhaps several times in a transaction: the row
+# as it is just before the commit is the one that counts.
+pool_metrics_changed = Signal()
