@@ -1,0 +1,74 @@
+"""The last statement of a transaction: Django has `on_commit`, which runs after; events must be written just before.
+
+Rows of the log are inserted under a lock that lasts until the commit (see `realtime.log`). Inserting them at the moment
+of each change would hold that lock while the rest of the transaction takes row locks of its own: two transactions
+doing so in a different order would wait for each other. So changes are collected and written together, last.
+
+A collected item is registered as an `on_commit` hook that does nothing: Django itself then forgets it when the
+savepoint it was added under is rolled back, and what is still registered when the commit comes is what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+_WRITER = "_mahavishnu_last_statement_writer"
+
+
+class _Collected:
+    """One item of one transaction. Called after the commit, when all is done."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+
+    def __call__(self) -> None:
+        return
+
+
+def collect(item: Any, *, using: str | None = None) -> None:
+    """Hand `item` to the writer just before the current transaction commits; never, if it does not."""
+    with transaction.atomic(using, savepoint=False):
+        transaction.on_commit(_Collected(item), using)
+
+
+def install(write: Callable[[list[Any]], None], *, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Call `write` with all that a transaction collected, in order, as its last statements.
+
+    An exception in `write` rolls the transaction back and reaches whoever commits.
+    """
+
+    def connected(connection: BaseDatabaseWrapper, **_: Any) -> None:
+        if connection.alias == using:
+            _wrap_commit(connection, write)
+
+    connection_created.connect(connected, weak=False, dispatch_uid=f"{_WRITER}:{using}")
+    if connections[using].connection is not None:
+        _wrap_commit(connections[using], write)
+
+
+def _wrap_commit(connection: BaseDatabaseWrapper, write: Callable[[list[Any]], None]) -> None:
+    if getattr(connection, _WRITER, None) is write:
+        return
+    commit = connection.commit
+
+    def write_and_commit() -> None:
+        items = [hook[1].item for hook in connection.run_on_commit if isinstance(hook[1], _Collected)]
+        if items:
+            # `Atomic.__exit__` clears the flag before it commits; queries of the writer belong to the same transaction.
+            connection.in_atomic_block = True
+            try:
+                write(items)
+            except BaseException:
+                connection.in_atomic_block = False
+                connection.rollback()
+                raise
+            connection.in_atomic_block = False
+        commit()
+
+    connection.commit = write_and_commit  # type: ignore[method-assign]
+    setattr(connection, _WRITER, write)

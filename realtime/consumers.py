@@ -1,0 +1,284 @@
+"""One connection: what comes in is decoded, limited and answered; what the relay hands it goes out.
+
+This is Django Channels' consumer with its own `__call__`. The stock one adds a layer channel to every connection and
+a hop to a thread to every message; here the relay has one channel for all, and only a query goes to a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from django.conf import settings
+
+from realtime.connections import connections
+from realtime.frames import Frames
+from realtime.limits import Limits
+from realtime.outbox import Outbox
+from realtime.protocol import (
+    CloseCode,
+    ErrorCode,
+    Incoming,
+    Request,
+    RequestError,
+    Subscribe,
+    Unsubscribe,
+    decode,
+    encode_error,
+    encode_pong,
+    encode_response,
+    encode_session_created,
+    new_id,
+)
+from realtime.rate import RateLimit, Verdict
+from realtime.relay import Relay
+from realtime.requests import answer
+from realtime.running import running_relay
+from realtime.security import header, is_allowed_origin
+
+logger = logging.getLogger(__name__)
+
+PATHS = ("/", "/ws", "/ws/")
+"""Where the WebSocket is served."""
+
+_PAUSE_AFTER_REFUSAL_SECONDS = 0.25
+"""How long nothing is read from a client that was told it sends too fast."""
+
+_CAUGHT_UP_PART = 4
+"""A replay goes on once less than this part of the unsent bytes allowed is waiting."""
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class OrchestrationConsumer(AsyncConsumer):
+    """Serves one WebSocket.
+
+    Attributes:
+        id: The `connection_id` of the welcome.
+        channels: What it is subscribed to.
+    """
+
+    relay: Relay
+
+    def __init__(self) -> None:
+        self.id = new_id()
+        self.limits: Limits = settings.MAHAVISHNU_LIMITS
+        self.channels: set[str] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        # Subscribing and unsubscribing take effect in the order they were asked for.
+        self._in_order = asyncio.Lock()
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        self._peer = scope.get("client") or "unknown"
+        if not self._may_connect(scope):
+            await send({"type": "websocket.close"})
+            return
+        self._outbox = Outbox(send, self.limits, on_slow=self._close_slow)
+        await send({"type": "websocket.accept", "outbox": self._outbox})
+        try:
+            if await self._welcome():
+                await self._serve(receive)
+            else:
+                await _until_disconnected(receive)
+        finally:
+            await self._disconnect()
+
+    # --- The beginning and the end -------------------------------------------------------------------------------
+
+    def _may_connect(self, scope: Mapping[str, Any]) -> bool:
+        if scope["path"] not in PATHS:
+            logger.warning("Refused a WebSocket on %r from %s: expected one of %s", scope["path"], self._peer, PATHS)
+            return False
+        origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
+        if not is_allowed_origin(origin, host=host, allowed=settings.MAHAVISHNU_ALLOWED_ORIGINS):
+            logger.warning(
+                "Refused a WebSocket from %s: its origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS", self._peer, origin
+            )
+            return False
+        return True
+
+    async def _welcome(self) -> bool:
+        if not connections.admit(self, maximum=self.limits.max_connections):
+            self._close(
+                CloseCode.TRY_LATER,
+                ErrorCode.TOO_MANY_CONNECTIONS,
+                f"This server has {self.limits.max_connections} connections, the most allowed: try again later",
+                retryable=True,
+            )
+            return False
+        try:
+            self.relay = await running_relay()
+        except Exception:
+            # Whatever the database raises: the connection is of no use without it.
+            logger.exception("The relay could not start")
+            self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True)
+            return False
+        position = self.relay.position
+        assert position is not None, "a running relay has read it"
+        self._send(encode_session_created(self.id, epoch=position.epoch, seq=position.seq))
+        return True
+
+    async def _disconnect(self) -> None:
+        connections.discard(self)
+        for channel in self.channels:
+            self.relay.leave(channel, self)
+        self.channels.clear()
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        await self._outbox.finished()
+
+    # --- From the client -----------------------------------------------------------------------------------------
+
+    async def _serve(self, receive: Receive) -> None:
+        rate = RateLimit(self.limits, now=asyncio.get_running_loop().time())
+        while (message := await receive())["type"] != "websocket.disconnect":
+            verdict = rate.take(now=asyncio.get_running_loop().time())
+            if verdict is Verdict.ALLOWED:
+                await self._receive(message)
+            elif verdict is Verdict.REFUSED:
+                self._refuse(rate.retry_after_ms)
+            else:
+                self._close(
+                    CloseCode.POLICY,
+                    ErrorCode.RATE_LIMIT_EXCEEDED,
+                    f"{self._rate_sentence()} for more than {self.limits.rate_limit_grace_seconds:g} s",
+                    retryable=True,
+                    retry_after_ms=rate.retry_after_ms,
+                )
+                await _until_disconnected(receive)
+                return
+
+    async def _receive(self, message: Mapping[str, Any]) -> None:
+        try:
+            incoming = decode(self._text_of(message))
+        except RequestError as error:
+            self._send(encode_error(error))
+            if error.code is ErrorCode.MESSAGE_TOO_BIG:
+                self._outbox.close(CloseCode.TOO_BIG, error.code)
+            return
+        if incoming.request is None:
+            self._send(encode_pong(incoming.correlation_id))
+            return
+        task = asyncio.create_task(self._answer(incoming, incoming.request))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        if len(self._answering) >= self.limits.max_requests_in_flight:
+            self._outbox.pause_reading()
+            await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
+            self._outbox.resume_reading()
+
+    def _text_of(self, message: Mapping[str, Any]) -> str:
+        text: str | None = message.get("text")
+        if text is None:
+            raise RequestError(ErrorCode.INVALID_MESSAGE, "Got a binary message: expected a text message with JSON")
+        # A server that can be told the bound (see `realtime.server`) has closed the connection before.
+        if len(text) > self.limits.max_message_bytes:
+            raise RequestError(
+                ErrorCode.MESSAGE_TOO_BIG,
+                f"Got a message of {len(text)} characters: expected at most {self.limits.max_message_bytes} bytes",
+            )
+        return text
+
+    def _refuse(self, retry_after_ms: int) -> None:
+        """Say that this message was one too many, and read nothing more for a moment."""
+        self._send(
+            encode_error(
+                RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, f"{self._rate_sentence()}: this one was not read"),
+                retryable=True,
+                retry_after_ms=retry_after_ms,
+            )
+        )
+        self._outbox.pause_reading()
+        asyncio.get_running_loop().call_later(_PAUSE_AFTER_REFUSAL_SECONDS, self._outbox.resume_reading)
+
+    def _rate_sentence(self) -> str:
+        return (
+            f"More than {self.limits.max_messages_per_second:g} messages a second "
+            f"(and {self.limits.max_message_burst} at once)"
+        )
+
+    # --- Requests ------------------------------------------------------------------------------------------------
+
+    async def _answer(self, incoming: Incoming, request: Request) -> None:
+        """Answer one request. The one place where whatever goes wrong with it becomes an error message."""
+        try:
+            async with self._in_order if isinstance(request, Subscribe | Unsubscribe) else nullcontext():
+                async with asyncio.timeout(self.limits.request_timeout_seconds):
+                    answered = await answer(self, request)
+                self._send(encode_response(incoming.event, answered.data, incoming.correlation_id))
+                if answered.then is not None:
+                    await self._follow_up(answered.then)
+        except RequestError as error:
+            error.event = incoming.event
+            error.correlation_id = incoming.correlation_id
+            self._send(encode_error(error))
+        except Exception:
+            # Never the exception's text, never a stack trace.
+            logger.exception("A %s request failed", incoming.event)
+            ours = RequestError(
+                ErrorCode.SERVER_ERROR,
+                "Internal server error",
+                event=incoming.event,
+                correlation_id=incoming.correlation_id,
+            )
+            self._send(encode_error(ours, retryable=True))
+
+    async def _follow_up(self, then: Callable[[], Awaitable[None]]) -> None:
+        """What was promised in the answer cannot be taken back: if it fails, the client must start over."""
+        try:
+            await then()
+        except Exception:
+            logger.exception("A subscription could not be continued")
+            self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True)
+
+    async def caught_up(self) -> None:
+        await self._outbox.drained(below_bytes=self.limits.max_unsent_bytes // _CAUGHT_UP_PART)
+
+    # --- To the client -------------------------------------------------------------------------------------------
+
+    def write(self, frames: Frames) -> None:
+        self._outbox.write(frames)
+
+    def _send(self, message: bytes) -> None:
+        self._outbox.write(Frames([message]))
+
+    def log_was_replaced(self) -> None:
+        self._close(
+            CloseCode.RESTARTING,
+            ErrorCode.EVENTS_TRIMMED,
+            "The event log was replaced or pruned: connect again and subscribe with `since`",
+            retryable=True,
+        )
+
+    def _close_slow(self, why: str) -> None:
+        logger.warning(
+            "Closing connection %s from %s, which reads too slowly: %s. It is subscribed to %d channels",
+            self.id,
+            self._peer,
+            why,
+            len(self.channels),
+        )
+        self._close(
+            CloseCode.POLICY,
+            ErrorCode.SLOW_CONSUMER,
+            f"This connection reads too slowly ({why}): connect again and subscribe with `since`",
+            retryable=True,
+        )
+
+    def _close(
+        self, close_code: int, error_code: ErrorCode, why: str, *, retryable: bool, retry_after_ms: int | None = None
+    ) -> None:
+        error = encode_error(RequestError(error_code, why), retryable=retryable, retry_after_ms=retry_after_ms)
+        self._outbox.close(close_code, error_code, last_words=Frames([error]))
+
+
+async def _until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "websocket.disconnect":
+        pass

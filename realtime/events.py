@@ -1,0 +1,191 @@
+"""The one place that turns a change into an event: signals of `orchestration` in, rows of the log and a push out.
+
+A receiver runs inside the transaction of the change. What it announces is written as the transaction's last statements
+(`realtime.before_commit`) and pushed once it is committed (`realtime.publisher`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.dispatch import Signal
+
+from orchestration import signals
+from orchestration.models import Pool, Stage, Worker, Workflow
+from realtime import before_commit, event_types, log
+from realtime.event_size import fit
+from realtime.event_types import EventData
+from realtime.publisher import publisher
+from realtime.snapshots import pool_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One event of the current transaction, not yet in the log."""
+
+    name: str
+    timestamp: datetime
+    data: EventData | Mapping[str, Any]
+    rooms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMetricsAnnouncement:
+    """That a pool's metrics changed. Read at the end, so that many changes of one transaction make one true event."""
+
+    pool_id: str
+    timestamp: datetime
+
+
+def announce(data: EventData) -> None:
+    """Announce an event when, and only if, the current transaction commits."""
+    before_commit.collect(Announcement(data.name, data.timestamp, data, data.rooms()))
+
+
+def announce_as_given(name: str, *, data: Mapping[str, Any], rooms: tuple[str, ...], timestamp: datetime) -> None:
+    """Announce an event no change of state caused, as `emit_test_event` does."""
+    before_commit.collect(Announcement(name, timestamp, data, rooms))
+
+
+def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> None:
+    """Put what a transaction announced into the log, and push it after the commit."""
+    announcements = [item for item in collected if isinstance(item, Announcement)]
+    metrics = {item.pool_id: item.timestamp for item in collected if isinstance(item, PoolMetricsAnnouncement)}
+    if metrics:
+        pools = Pool.objects.filter(pk__in=metrics).order_by("pk")
+        announcements.extend(_pool_status_changed(pool, metrics[pool.pk]) for pool in pools)
+    max_bytes = settings.MAHAVISHNU_LIMITS.max_event_data_bytes
+    deliveries = log.append(
+        [
+            log.NewEvent(
+                name=item.name, timestamp=item.timestamp, data=fit(item.data, max_bytes=max_bytes), rooms=item.rooms
+            )
+            for item in announcements
+        ]
+    )
+    transaction.on_commit(partial(publisher().publish, deliveries), robust=True)
+
+
+def _pool_status_changed(pool: Pool, timestamp: datetime) -> Announcement:
+    data = event_types.PoolStatusChanged(pool_id=pool.pk, status=pool_metrics(pool), timestamp=timestamp)
+    return Announcement(data.name, timestamp, data, data.rooms())
+
+
+def on_workflow_created(*, workflow: Workflow, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowCreated(
+            workflow_id=workflow.pk,
+            adapter=workflow.adapter,
+            prompt=workflow.prompt,
+            total_stages=workflow.total_stages,
+            timestamp=at,
+        )
+    )
+
+
+def on_workflow_started(*, workflow: Workflow, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowStarted(
+            workflow_id=workflow.pk, adapter=workflow.adapter, prompt=workflow.prompt, timestamp=at
+        )
+    )
+
+
+def on_workflow_completed(*, workflow: Workflow, at: datetime, **_: Any) -> None:
+    announce(event_types.WorkflowCompleted(workflow_id=workflow.pk, result=workflow.result, timestamp=at))
+
+
+def on_workflow_failed(*, workflow: Workflow, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowFailed(workflow_id=workflow.pk, error=workflow.error, status=workflow.status, timestamp=at)
+    )
+
+
+def on_workflow_cancelled(*, workflow: Workflow, at: datetime, **_: Any) -> None:
+    announce(event_types.WorkflowCancelled(workflow_id=workflow.pk, reason=workflow.error, timestamp=at))
+
+
+def on_stage_started(*, stage: Stage, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowStageStarted(
+            workflow_id=stage.workflow_id, stage_name=stage.name, worker_id=stage.worker_id, timestamp=at
+        )
+    )
+
+
+def on_stage_completed(*, stage: Stage, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowStageCompleted(
+            workflow_id=stage.workflow_id, stage_name=stage.name, result=stage.result, timestamp=at
+        )
+    )
+
+
+def on_stage_failed(*, stage: Stage, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowStageFailed(
+            workflow_id=stage.workflow_id, stage_name=stage.name, error=stage.error, timestamp=at
+        )
+    )
+
+
+def on_worker_added(*, worker: Worker, at: datetime, **_: Any) -> None:
+    announce(event_types.WorkerAdded(worker_id=worker.pk, status=worker.status, pool_id=worker.pool_id, timestamp=at))
+
+
+def on_worker_status_changed(*, worker: Worker, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkerStatusChanged(worker_id=worker.pk, status=worker.status, pool_id=worker.pool_id, timestamp=at)
+    )
+
+
+def on_worker_removed(*, worker: Worker, at: datetime, **_: Any) -> None:
+    announce(event_types.WorkerRemoved(worker_id=worker.pk, pool_id=worker.pool_id, timestamp=at))
+
+
+def on_pool_created(*, pool: Pool, at: datetime, **_: Any) -> None:
+    announce(event_types.PoolCreated(pool_id=pool.pk, timestamp=at))
+
+
+def on_pool_drained(*, pool: Pool, at: datetime, **_: Any) -> None:
+    announce(event_types.PoolDrained(pool_id=pool.pk, timestamp=at))
+
+
+def on_pool_closed(*, pool: Pool, at: datetime, **_: Any) -> None:
+    announce(event_types.PoolClosed(pool_id=pool.pk, timestamp=at))
+
+
+def on_pool_metrics_changed(*, pool_id: str, at: datetime, **_: Any) -> None:
+    before_commit.collect(PoolMetricsAnnouncement(pool_id, at))
+
+
+_RECEIVERS: dict[Signal, Any] = {
+    signals.workflow_created: on_workflow_created,
+    signals.workflow_started: on_workflow_started,
+    signals.workflow_completed: on_workflow_completed,
+    signals.workflow_failed: on_workflow_failed,
+    signals.workflow_cancelled: on_workflow_cancelled,
+    signals.stage_started: on_stage_started,
+    signals.stage_completed: on_stage_completed,
+    signals.stage_failed: on_stage_failed,
+    signals.worker_added: on_worker_added,
+    signals.worker_status_changed: on_worker_status_changed,
+    signals.worker_removed: on_worker_removed,
+    signals.pool_created: on_pool_created,
+    signals.pool_drained: on_pool_drained,
+    signals.pool_closed: on_pool_closed,
+    signals.pool_metrics_changed: on_pool_metrics_changed,
+}
+
+
+def connect() -> None:
+    """Listen to every signal of `orchestration`, and write what they announce before each commit."""
+    before_commit.install(write)
+    for signal, receiver in _RECEIVERS.items():
+        signal.connect(receiver, dispatch_uid=f"realtime.events.{receiver.__name__}")

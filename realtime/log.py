@@ -1,0 +1,189 @@
+"""The event log: every announced change in commit order, and how it is written, read and pruned.
+
+`seq` is commit order because all rows of a transaction are inserted as its last statements under a lock that lasts
+until the commit: on Postgres an advisory lock; on SQLite the write lock that every transaction that changes anything
+has. (A plain auto-increment column is not commit order: a transaction that inserted first may commit last, and a
+reader that asks for `seq > last` in between never sees its rows.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import takewhile
+
+from django.db import connection, transaction
+from django.db.models import Max, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Greatest
+
+from realtime.channels import GLOBAL
+from realtime.models import Event, EventRoom, Log
+from realtime.protocol import EventRecord
+
+# Any constant that no other user of the same database takes: the ASCII codes of "mahalog".
+_APPEND_LOCK = 0x6D6168616C6F67
+_PRUNE_CHUNK_EVENTS = 1000
+_PRUNE_MAX_CHUNKS = 1000
+_RECORD_FIELDS = ("seq", "message_id", "name", "timestamp", "data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event that is about to be written.
+
+    Attributes:
+        data: As `protocol.encode_data` made it.
+        rooms: Where it is delivered besides `global`.
+    """
+
+    name: str
+    timestamp: datetime
+    data: str
+    rooms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event in one room.
+
+    Attributes:
+        previous_seq: The event before it in this room, 0 if there was none: whoever has that one has missed nothing.
+    """
+
+    room: str
+    previous_seq: int
+    event: EventRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the log stands.
+
+    Attributes:
+        seq: Its newest event, 0 while there was none.
+        epoch: Which log this is.
+        trimmed_seq: Events up to this position are pruned.
+    """
+
+    seq: int
+    epoch: str
+    trimmed_seq: int
+
+
+def append(events: list[NewEvent]) -> list[Delivery]:
+    """Write events as the last statements of the current transaction, and say what is delivered where.
+
+    The cost does not depend on how many events or rooms are stored.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+    last_seqs = _last_seqs(sorted({room for event in events for room in event.rooms}))
+    rows = Event.objects.bulk_create(
+        Event(name=event.name, timestamp=event.timestamp, data=event.data) for event in events
+    )
+    EventRoom.objects.bulk_create(
+        EventRoom(room=room, event_id=row.seq) for row, event in zip(rows, events, strict=True) for room in event.rooms
+    )
+    deliveries = []
+    for row, event in zip(rows, events, strict=True):
+        record = EventRecord(row.seq, str(row.message_id), row.name, row.timestamp, row.data)
+        for room in (*event.rooms, GLOBAL):
+            deliveries.append(Delivery(room, last_seqs[room], record))
+            last_seqs[room] = row.seq
+    return deliveries
+
+
+def _last_seqs(rooms: list[str]) -> dict[str, int]:
+    """The newest event of each room and of `global`, each found by one step in an index."""
+    events, event_rooms = (connection.ops.quote_name(model._meta.db_table) for model in (Event, EventRoom))
+    query = f"SELECT MAX(seq) FROM {events}"
+    query += f" UNION ALL SELECT MAX(seq) FROM {event_rooms} WHERE room = %s" * len(rooms)
+    with connection.cursor() as cursor:
+        cursor.execute(query, rooms)
+        return {room: row[0] or 0 for room, row in zip((GLOBAL, *rooms), cursor.fetchall(), strict=True)}
+
+
+def position() -> Position:
+    """Where the log stands, in one query."""
+    newest = Subquery(Event.objects.order_by("-seq").values("seq")[:1])
+    log = Log.objects.annotate(seq=Greatest(Coalesce(newest, 0), "trimmed_seq")).filter(pk=1)
+    found = log.values_list("seq", "epoch", "trimmed_seq").first()
+    if found is None:
+        Log.objects.get_or_create(pk=1)
+        found = log.values_list("seq", "epoch", "trimmed_seq").get()
+    return Position(*found)
+
+
+def renew_epoch() -> str:
+    """Give the log a new name, so that every client starts over. Returns it."""
+    with transaction.atomic():
+        Log.objects.filter(pk=1).delete()
+        newest = Event.objects.aggregate(seq=Max("seq"))["seq"]
+        return Log.objects.create(pk=1, trimmed_seq=0 if newest is None else newest).epoch
+
+
+def newest_per_room(*, after: int) -> dict[str, int]:
+    """Each room with an event above `after`, and its newest."""
+    return dict(EventRoom.objects.filter(event__gt=after).values_list("room").annotate(Max("event")).order_by())
+
+
+def count(room: str, *, after: int, through: int, most: int) -> int:
+    """How many events `room` has above `after` up to `through`; counting stops at `most`."""
+    return _in_room(room, after, through)[:most].count()
+
+
+def read(room: str, *, after: int, through: int, most: int) -> list[EventRecord]:
+    """The first `most` events of `room` above `after` up to `through`, in order."""
+    prefix = "" if room == GLOBAL else "event__"
+    rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))[:most]
+    return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest in rows]
+
+
+def _in_room(room: str, after: int, through: int) -> QuerySet[Event] | QuerySet[EventRoom]:
+    if room == GLOBAL:
+        return Event.objects.filter(seq__gt=after, seq__lte=through).order_by("seq")
+    return EventRoom.objects.filter(room=room, event__gt=after, event__lte=through).order_by("event_id")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What is kept.
+
+    Attributes:
+        max_events: At most this many.
+        max_age: None older than this.
+        min_age: None younger than this is pruned, whatever their number: a relay heals from the log.
+    """
+
+    max_events: int
+    max_age: timedelta
+    min_age: timedelta
+
+
+def prune(retention: Retention, *, at: datetime) -> int:
+    """Delete what need not be kept, oldest first, in transactions of at most 1000 events. Returns how many."""
+    pruned = 0
+    for _ in range(_PRUNE_MAX_CHUNKS):
+        chunk = _prune_chunk(retention, at)
+        pruned += chunk
+        if chunk < _PRUNE_CHUNK_EVENTS:
+            break
+    return pruned
+
+
+def _prune_chunk(retention: Retention, at: datetime) -> int:
+    newest = position().seq
+    oldest = list(Event.objects.order_by("seq").values_list("seq", "timestamp")[:_PRUNE_CHUNK_EVENTS])
+    too_many = newest - retention.max_events
+    kept_from, may_go = at - retention.max_age, at - retention.min_age
+    # Only an unbroken run from the oldest: `trimmed_seq` says that all up to it is pruned.
+    gone = list(takewhile(lambda row: row[1] <= may_go and (row[0] <= too_many or row[1] < kept_from), oldest))
+    if not gone:
+        return 0
+    through = gone[-1][0]
+    with transaction.atomic():
+        Log.objects.filter(pk=1, trimmed_seq__lt=through).update(trimmed_seq=through)
+        EventRoom.objects.filter(event__lte=through)._raw_delete("default")
+        Event.objects.filter(seq__lte=through)._raw_delete("default")
+    return len(gone)

@@ -1,0 +1,393 @@
+"""One relay per process: it receives each event once and hands the same bytes to every connection subscribed here.
+
+The relay joins a room's layer group with the first local subscriber and leaves it with the last. A room knows the
+position up to which its subscribers have been given everything. An event from the bus carries the seq before it in its
+room, so a hole is seen at once; it is filled from the log, in order, before anything later is delivered. Events that
+the bus lost with nothing after them are found by comparing the log's newest rows with the rooms twice a second.
+
+Everything here runs on one event loop and nothing awaits between a check and the delivery it allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from time import time
+from typing import Protocol
+
+from channels.layers import get_channel_layer
+
+from realtime import log
+from realtime.channels import GLOBAL, group_of
+from realtime.database import in_database_thread
+from realtime.frames import Frames
+from realtime.limits import Limits
+from realtime.protocol import MAX_SEQ, encode_event
+from realtime.publisher import BusMessage, Entry
+
+logger = logging.getLogger(__name__)
+
+READ_CHUNK_EVENTS = 500
+"""How many events are read from the log at once, for a hole or a replay."""
+
+_MAX_HELD_EVENTS = 1000
+"""Events of one room kept while a hole before them is filled; later ones are read from the log."""
+
+_REORDER_GRACE_SECONDS = 0.01
+"""How long a hole may be a push of another process that is merely late: then it closes without reading the log."""
+
+_BUS_RETRY_SECONDS = 0.5
+
+
+class Subscriber(Protocol):
+    """A connection, as the relay sees it."""
+
+    def write(self, frames: Frames) -> None:
+        """Send these now or as soon as possible; never wait and never raise."""
+
+    def log_was_replaced(self) -> None:
+        """What this connection was promised can no longer be kept: let it start over."""
+
+
+class Room:
+    """One channel that somebody here subscribes to.
+
+    Attributes:
+        seq: Live subscribers have been given every event of the room up to here.
+        members: All subscribers, of which `live` are given events as they come. One that is in `early` has been given
+            more than the room has yet (it read the log itself) and is given only what lies above its number.
+        held: Events from the bus that came before the hole in front of them was filled, by seq.
+    """
+
+    __slots__ = ("channel", "early", "held", "joined", "live", "members", "opening", "outgoing", "repair", "seq")
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.seq = -1
+        self.joined = False
+        self.members: set[Subscriber] = set()
+        self.live: dict[Subscriber, None] = {}
+        self.early: dict[Subscriber, int] = {}
+        self.held: dict[int, Entry] = {}
+        self.outgoing: list[bytes] = []
+        self.opening: asyncio.Task[None] | None = None
+        self.repair: asyncio.Task[None] | asyncio.TimerHandle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.seq >= 0
+
+
+class Relay:
+    """The rooms of one process, on one event loop.
+
+    Attributes:
+        position: The log up to which every room here is known to be complete.
+        delivered_events: How many events this relay has handed out since it started.
+        large_events: How many of those had more than `large_event_data_bytes`.
+        lag_ms: How long after it happened the last event was handed out.
+        polled_at: When the rooms were last compared with the log, on the loop's clock.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.rooms: dict[str, Room] = {}
+        self.position: log.Position | None = None
+        self.delivered_events = 0
+        self.large_events = 0
+        self.lag_ms = 0.0
+        self.polled_at = 0.0
+        self._bus_failing = False
+        self._limits = limits
+        self._channel: str | None = None
+        self._dirty: list[Room] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Read the log's position and begin to listen.
+
+        Raises:
+            django.db.Error: if the database does not answer.
+        """
+        self.position = await in_database_thread(log.position)
+        self.polled_at = asyncio.get_running_loop().time()
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+
+    async def stop(self) -> None:
+        """Stop listening. Rooms and subscribers are left as they are."""
+        tasks = [*self._tasks, *self._background]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- Subscribers ---------------------------------------------------------------------------------------------
+
+    async def join(self, channel: str, subscriber: Subscriber) -> Room:
+        """Make `subscriber` a member of the room, which it then holds open until `leave`. It is not live yet.
+
+        Raises:
+            django.db.Error: if the room is new and the database does not answer.
+        """
+        room = self.rooms.get(channel)
+        if room is None:
+            room = self.rooms[channel] = Room(channel)
+            room.opening = asyncio.create_task(self._open(room))
+        room.members.add(subscriber)
+        if not room.is_open and room.opening is not None:
+            try:
+                await asyncio.shield(room.opening)
+            except BaseException:
+                self.leave(channel, subscriber)
+                raise
+        return room
+
+    def go_live(self, room: Room, subscriber: Subscriber, *, after: int) -> bool:
+        """Give `subscriber` every event above `after` from now on; False if the room is already past it."""
+        if after < room.seq:
+            return False
+        if after > room.seq:
+            room.early[subscriber] = after
+        else:
+            self._flush_room(room)
+            room.live[subscriber] = None
+        return True
+
+    def suspend(self, room: Room, subscriber: Subscriber) -> None:
+        """Give `subscriber` no events until it goes live again; its membership goes on."""
+        self._flush_room(room)
+        room.live.pop(subscriber, None)
+        room.early.pop(subscriber, None)
+
+    def leave(self, channel: str, subscriber: Subscriber) -> None:
+        """End a membership, if there is one."""
+        room = self.rooms.get(channel)
+        if room is None or subscriber not in room.members:
+            return
+        room.members.discard(subscriber)
+        room.live.pop(subscriber, None)
+        room.early.pop(subscriber, None)
+        if not room.members:
+            self._close(room)
+
+    async def _open(self, room: Room) -> None:
+        """Join the group first, then read the position: an event in between is delivered, never missed."""
+        try:
+            await self._join_group(room)
+            room.seq = (await in_database_thread(log.position)).seq
+        except BaseException:
+            if self.rooms.get(room.channel) is room:
+                self._close(room)
+            raise
+        if self.rooms.get(room.channel) is room:
+            self._take(room, ())
+        elif room.joined:
+            await self._leave_group(room.channel)
+
+    async def _join_group(self, room: Room) -> None:
+        """Without the bus a room is served from the log, and joined later."""
+        if self._channel is None or room.joined:
+            return
+        try:
+            async with asyncio.timeout(self._limits.publish_timeout_seconds):
+                await get_channel_layer().group_add(group_of(room.channel), self._channel)
+        except Exception as error:
+            # Each layer raises its own errors.
+            self._bus_failed(error)
+        else:
+            room.joined = True
+            self._bus_failing = False
+
+    def _close(self, room: Room) -> None:
+        del self.rooms[room.channel]
+        if room.joined:
+            self._spawn(self._leave_group(room.channel))
+
+    async def _leave_group(self, channel: str) -> None:
+        if channel in self.rooms or self._channel is None:
+            return
+        try:
+            async with asyncio.timeout(self._limits.publish_timeout_seconds):
+                await get_channel_layer().group_discard(group_of(channel), self._channel)
+        except Exception as error:
+            # Each layer raises its own errors. Events of a room that is not here are ignored.
+            self._bus_failed(error)
+
+    # --- From the bus --------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        layer = get_channel_layer()
+        while self._channel is None:
+            try:
+                async with asyncio.timeout(self._limits.publish_timeout_seconds):
+                    self._channel = await layer.new_channel()
+            except Exception as error:
+                # Each layer raises its own errors.
+                self._bus_failed(error)
+                await asyncio.sleep(_BUS_RETRY_SECONDS)
+        while True:
+            message: BusMessage = await layer.receive(self._channel)
+            room = self.rooms.get(message["room"])
+            if room is not None:
+                self._take(room, message["entries"])
+
+    def _bus_failed(self, error: Exception) -> None:
+        if not self._bus_failing:
+            logger.warning("The bus does not answer (%r): events are read from the log", error)
+        self._bus_failing = True
+
+    def _take(self, room: Room, entries: Iterable[Entry]) -> None:
+        """Deliver what follows without a hole; hold the rest and see to the hole."""
+        for entry in entries:
+            if entry[1] > room.seq and (len(room.held) < _MAX_HELD_EVENTS or (room.is_open and entry[0] <= room.seq)):
+                room.held[entry[1]] = entry
+        if not room.is_open:
+            return
+        for seq in sorted(room.held):
+            previous_seq, _, timestamp, message = room.held[seq]
+            if seq > room.seq:
+                if previous_seq > room.seq:
+                    break
+                self._deliver(room, seq, timestamp, message)
+            del room.held[seq]
+        if room.held and room.repair is None:
+            room.repair = asyncio.get_running_loop().call_later(_REORDER_GRACE_SECONDS, self._repair_if_open, room)
+
+    def _repair_if_open(self, room: Room) -> None:
+        room.repair = None
+        if room.held and self.rooms.get(room.channel) is room:
+            self._repair(room)
+
+    # --- From the log --------------------------------------------------------------------------------------------
+
+    def _repair(self, room: Room) -> asyncio.Task[None]:
+        """Start to fill the room from the log, unless that is under way."""
+        if isinstance(room.repair, asyncio.Task):
+            return room.repair
+        if room.repair is not None:
+            room.repair.cancel()
+        room.repair = self._spawn(self._fill(room))
+        return room.repair
+
+    async def _fill(self, room: Room) -> None:
+        try:
+            while True:
+                after = room.seq
+                events = await in_database_thread(
+                    log.read, room.channel, after=after, through=MAX_SEQ, most=READ_CHUNK_EVENTS
+                )
+                for event in events:
+                    if event.seq > room.seq:
+                        message = encode_event(event, room=room.channel)
+                        self._deliver(room, event.seq, event.timestamp.timestamp(), message)
+                if len(events) < READ_CHUNK_EVENTS:
+                    break
+        finally:
+            room.repair = None
+        # What was held lies below what was read, or follows it: the log shows a commit only after all before it.
+        for seq in [seq for seq in room.held if seq <= room.seq]:
+            del room.held[seq]
+        self._take(room, ())
+
+    async def _poll(self) -> None:
+        """Compare what was delivered with the log, for ever: this alone would deliver everything, only later."""
+        while True:
+            await asyncio.sleep(self._limits.relay_poll_seconds)
+            try:
+                await self._compare_with_log()
+            except Exception as error:
+                # Any failure of the database: the next round starts where this one did.
+                logger.warning("The relay cannot read the event log (%r)", error)
+            else:
+                self.polled_at = asyncio.get_running_loop().time()
+            await self._join_groups()
+
+    async def _compare_with_log(self) -> None:
+        known = self.position
+        assert known is not None, "start() has read it"
+        found, newest = await in_database_thread(_position_and_newest, known.seq)
+        if found.epoch != known.epoch or found.seq < known.seq or found.trimmed_seq > known.seq:
+            self._start_over(found)
+            return
+        newest[GLOBAL] = found.seq
+        behind = [room for channel, seq in newest.items() if (room := self.rooms.get(channel)) and -1 < room.seq < seq]
+        await asyncio.gather(*(self._repair_up_to(room, newest[room.channel]) for room in behind))
+        self.position = found
+
+    async def _repair_up_to(self, room: Room, seq: int) -> None:
+        # A repair that is under way may have read the log too early; one that begins now has not.
+        for _ in range(2):
+            if room.seq < seq:
+                await self._repair(room)
+
+    def _start_over(self, found: log.Position) -> None:
+        """The log is another one, or was pruned beyond what was delivered: no subscription can be continued."""
+        logger.warning("The event log was replaced or pruned ahead of this relay: all subscribers start over")
+        self.position = found
+        for room in list(self.rooms.values()):
+            for subscriber in list(room.members):
+                subscriber.log_was_replaced()
+
+    async def _join_groups(self) -> None:
+        """Join what could not be joined while the bus was away."""
+        waiting = [room for room in self.rooms.values() if not room.joined and room.is_open]
+        for room in waiting:
+            await self._join_group(room)
+            if not room.joined:
+                break
+
+    # --- To the subscribers --------------------------------------------------------------------------------------
+
+    def _deliver(self, room: Room, seq: int, timestamp: float, message: bytes) -> None:
+        """Queue one event for the end of this turn of the loop: what comes in one turn leaves in one write."""
+        if room.early:
+            self._bring_in_early(room, seq)
+        room.seq = seq
+        self.delivered_events += 1
+        self.lag_ms = (time() - timestamp) * 1000
+        if len(message) > self._limits.large_event_data_bytes:
+            self.large_events += 1
+        if not room.outgoing:
+            if not self._dirty:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._dirty.append(room)
+        room.outgoing.append(message)
+
+    def _bring_in_early(self, room: Room, seq: int) -> None:
+        """Subscribers that were ahead of the room and have nothing from `seq` on are live from there."""
+        arrived = [subscriber for subscriber, after in room.early.items() if after < seq]
+        if arrived:
+            self._flush_room(room)
+        for subscriber in arrived:
+            del room.early[subscriber]
+            room.live[subscriber] = None
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for room in dirty:
+            self._flush_room(room)
+
+    def _flush_room(self, room: Room) -> None:
+        if not room.outgoing:
+            return
+        frames = Frames(room.outgoing)
+        room.outgoing = []
+        for subscriber in tuple(room.live):
+            subscriber.write(frames)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("The relay could not fill a room from the event log (%r)", error)
+
+
+def _position_and_newest(after: int) -> tuple[log.Position, dict[str, int]]:
+    """The position is read first: what is newest per room then reaches at least up to it."""
+    found = log.position()
+    return found, log.newest_per_room(after=after) if found.seq > after else {}

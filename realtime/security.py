@@ -1,0 +1,43 @@
+"""Who may open a WebSocket: the check of `Origin` that keeps other sites' pages away from a visitor's server.
+
+Scripts send no `Origin` and are allowed. (Channels' own validator answers them 403.) A browser always sends one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """The value of the first header called `name` (lower case), or None."""
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def is_allowed_origin(origin: str | None, *, host: str | None, allowed: Collection[str]) -> bool:
+    """Whether a page from `origin` may connect.
+
+    Args:
+        origin: The `Origin` header; None if there was none.
+        host: The `Host` header, which the page's own host may equal.
+        allowed: Further origins, each `scheme://host[:port]`, or `*` for all.
+    """
+    if origin is None or "*" in allowed or origin.lower() in allowed:
+        return True
+    try:
+        hostname = urlsplit(origin).hostname
+        own_hostname = urlsplit(f"//{host}").hostname if host else None
+    except ValueError:
+        return False
+    return hostname is not None and (hostname == own_hostname or is_loopback(hostname))
+
+
+def is_loopback(hostname: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    if hostname == "localhost" or hostname.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False

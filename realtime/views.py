@@ -1,0 +1,24 @@
+"""The pages that belong to the server itself: its health, and what it is."""
+
+from __future__ import annotations
+
+import asyncio
+
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from realtime.health import check_health
+
+
+async def health(request: HttpRequest) -> JsonResponse:
+    """Whether every part works: 200 if so, 503 naming what does not."""
+    host, port = request.scope["server"] if isinstance(request, ASGIRequest) else (request.get_host(), 0)
+    report = await check_health(host=host, port=port)
+    return JsonResponse(report, status=200 if report["status"] == "healthy" else 503)
+
+
+async def index(request: HttpRequest) -> HttpResponse:
+    """What is served here, for a person who opened the address in a browser."""
+    return await asyncio.to_thread(render, request, "realtime/index.html", {"limits": settings.MAHAVISHNU_LIMITS})
