@@ -30,7 +30,7 @@ def binary() -> Path:
 
 
 def arguments(*, socket_path: Path, directory: Path) -> list[str]:
-    """Return the command line of a server that keeps nothing on disk and listens on no port."""
+    """Return the command line of a server that keeps no data on disk and listens on no port."""
     options = {
         "port": "0",
         "unixsocket": str(socket_path),
@@ -42,9 +42,14 @@ def arguments(*, socket_path: Path, directory: Path) -> list[str]:
         # A queue that silently loses its oldest entry would be worse than an error.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        "logfile": str(log_path(directory)),
         "loglevel": "warning",
     }
     return [str(binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def log_path(directory: Path) -> Path:
+    return directory / "valkey.log"
 
 
 def is_listening(socket_path: Path) -> bool:
@@ -70,6 +75,9 @@ def main() -> None:
     if is_listening(socket_path):
         # A second server would take the socket's name away from the first.
         sys.exit(f"A Valkey server is already listening on {socket_path}: MAHAVISHNU_VAR_DIR names another folder.")
+    # One log for each start: what it says is about this machine, and grows without bound otherwise.
+    log_path(var_dir).unlink(missing_ok=True)
+    print(f"Valkey listens on {socket_path} and logs to {log_path(var_dir)}", flush=True)
     command = arguments(socket_path=socket_path, directory=var_dir)
     os.execv(command[0], command)
 

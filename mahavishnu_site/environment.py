@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -130,11 +130,12 @@ class Environment:
         values: dict[str, int | float] = {}
         for field in dataclasses.fields(kind):
             name = prefix + field.name.upper()
-            bounds = {"minimum": field.metadata["minimum"], "maximum": field.metadata["maximum"]}
+            given: dict[str, Any] = {"default": field.default, **field.metadata}
+            given.pop("help", None)
             if types[field.name] is int:
-                values[field.name] = self.whole_number(name, default=field.default, **bounds)
+                values[field.name] = self.whole_number(name, **given)
             elif types[field.name] is float:
-                values[field.name] = self.number(name, default=field.default, **bounds)
+                values[field.name] = self.number(name, **given)
             else:
                 raise TypeError(f"{kind.__name__}.{field.name} is {types[field.name]!r}: expected int or float")
         return kind(**values)

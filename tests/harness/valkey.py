@@ -37,14 +37,11 @@ class Valkey:
     def start(self) -> None:
         """Start the server and return when it answers."""
         assert self._process is None, "this Valkey is already running"
-        with (self.directory / "valkey.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                arguments(socket_path=self.socket_path, directory=self.directory),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._process = subprocess.Popen(
+            arguments(socket_path=self.socket_path, directory=self.directory),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         wait_until(self.answers, timeout_seconds=START_TIMEOUT_SECONDS, what="Valkey's answer")
 
     def stop(self) -> None:

@@ -1,0 +1,68 @@
+# `make serve` and `make test` need Python 3.11 or newer and make, and set up the rest in .venv.
+#
+#   make serve MAHAVISHNU_PORT=9000      any variable of the README
+#   make test ARGS="-k subscribe -x"     further arguments for pytest
+#   make serve PYTHON=/opt/python3.12    the interpreter to make .venv with
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format clean
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+
+# An installation is known by what it was made from, so a changed file installs again and an unchanged one takes no time.
+RUNTIME := .venv/.runtime-$(shell cat requirements.txt | cksum | tr -dc 0-9)
+DEVELOPMENT := .venv/.development-$(shell cat requirements.txt requirements-dev.txt | cksum | tr -dc 0-9)
+
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+help:
+	@echo 'make serve   start the server on ws://127.0.0.1:8690; Ctrl-C stops it'
+	@echo 'make test    run every test, on SQLite and on Postgres'
+	@echo 'make lint    check style, types, layers, settings and migrations'
+	@echo 'make format  put the code in order'
+	@echo 'make clean   remove .venv and what tools left; the data in var stays'
+
+serve: $(RUNTIME)
+	@exec $(BIN)/python manage.py serve
+
+# With arguments that pick tests, it may be that none of them is for Postgres: pytest says so with 5.
+test: $(DEVELOPMENT)
+	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --database=postgres -m both_databases $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py check --fail-level WARNING
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+format: $(DEVELOPMENT)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@for python in $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14; do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "Making .venv with $$python"; \
+	        exec "$$python" -m venv .venv; \
+	    fi; \
+	done; \
+	echo 'Mahavishnu needs Python 3.11 or newer, and found none. make PYTHON=/path/to/python3 names one.' >&2; \
+	exit 1
+
+$(RUNTIME): | $(BIN)/pip
+	@echo 'Installing what the server needs into .venv'
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): | $(BIN)/pip
+	@echo 'Installing what the server and its tests need into .venv'
+	@$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@ $(RUNTIME)
