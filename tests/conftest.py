@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
+import django
 import pytest
 
 from tests.harness.postgres import Postgres
@@ -33,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up the environment before pytest-django loads the settings, which it does last in this hook."""
+    """Set up the environment and then Django: pytest-django leaves it alone when nothing names the settings earlier."""
     # Short, because a socket will be in it; and not in the project, because nobody's own data may be touched.
     directory = Path(tempfile.mkdtemp(prefix="mv-tests-", dir="/tmp"))
     config.stash[run_directory] = directory
@@ -47,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         postgres = Postgres()
         config.stash[run_postgres] = postgres
         os.environ["DATABASE_URL"] = postgres.create_database()
+    django.setup()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

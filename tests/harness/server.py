@@ -113,11 +113,16 @@ class MahavishnuServer:
 
     @property
     def services(self) -> Services:
-        """The services, called in another process that lives as long as this server object."""
+        """The services, called in `services_driver`."""
+        return self.services_driver.services
+
+    @property
+    def services_driver(self) -> Driver:
+        """Another process, which lives as long as this server object; one that was killed is replaced."""
         with self._services_lock:
             if self._services_driver is None or not self._services_driver.is_alive():
                 self._services_driver = self.driver()
-            return self._services_driver.services
+            return self._services_driver
 
     def driver(self) -> Driver:
         """Start one more process that can change the state this server shows."""

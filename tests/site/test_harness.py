@@ -1,0 +1,127 @@
+"""The real parts that every other test stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.harness.client import UnexpectedMessageError, connect
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+from tests.harness.services import DriverGoneError, ServiceCallError
+from tests.harness.valkey import Valkey
+
+
+def create_workflow(server: MahavishnuServer, workflow_id: str) -> None:
+    server.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="Write code", stages=["only"])
+
+
+async def test_a_change_in_another_process_is_heard_on_the_socket(
+    server_on_both: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    workflow_id = unique("wf")
+    create_workflow(server_on_both, workflow_id)
+    async with connect(server_on_both) as client:
+        assert client.welcome["event"] == "session.created"
+        await client.subscribe(f"workflow:{workflow_id}")
+        fields = server_on_both.services.start_workflow(workflow_id=workflow_id)
+        assert (fields["id"], fields["status"]) == (workflow_id, "running")
+        event = await client.event("workflow.started")
+        assert event["data"]["workflow_id"] == workflow_id
+        await client.expect_nothing(0.2)
+
+
+async def test_a_message_that_nobody_expected_is_shown(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+    workflow_id = unique("wf")
+    create_workflow(server, workflow_id)
+    async with connect(server) as client:
+        await client.subscribe(f"workflow:{workflow_id}")
+        server.services.start_workflow(workflow_id=workflow_id)
+        with pytest.raises(UnexpectedMessageError, match=r"workflow\.started"):
+            await client.expect_nothing(5)
+
+
+def test_a_refusal_in_another_process_is_raised_here(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+    with pytest.raises(ServiceCallError) as refusal:
+        server.services.start_workflow(workflow_id=unique("nowhere"))
+    assert refusal.value.class_name == "WorkflowNotFound"
+
+
+def test_any_code_runs_in_another_process(server: MahavishnuServer) -> None:
+    with_two = server.driver().execute("import os\nresult = {'pid': os.getpid(), 'sum': a + b}", a=1, b=2)
+    assert with_two["sum"] == 3
+    assert with_two["pid"] != server.pid
+
+
+def test_a_killed_driver_says_so_and_the_next_call_gets_a_new_one(start_server: StartServer) -> None:
+    server = start_server(started=False)
+    driver = server.services_driver
+    driver.services.create_pool(pool_id="pool_a")
+    driver.kill()
+    with pytest.raises(DriverGoneError):
+        driver.services.drain_pool(pool_id="pool_a")
+    assert server.services.drain_pool(pool_id="pool_a")["status"] == "draining"
+    assert server.services_driver.pid != driver.pid
+
+
+async def test_a_killed_server_comes_back_on_its_port_with_its_state(start_server: StartServer) -> None:
+    server = start_server()
+    create_workflow(server, "wf_kept")
+    async with connect(server) as client:
+        server.kill()
+        with pytest.raises(ConnectionClosed):
+            await client.next()
+    assert not server.is_alive()
+    server.restart()
+    async with connect(server) as client:
+        answer = await client.request("get_workflow_status", workflow_id="wf_kept")
+    assert answer["data"]["status"] == "pending"
+
+
+async def test_two_servers_beside_each_other_show_the_same_state(start_server: StartServer) -> None:
+    first = start_server()
+    second = start_server(beside=first)
+    create_workflow(first, "wf_shared")
+    async with connect(first) as one, connect(second) as other:
+        await one.subscribe("global")
+        await other.subscribe("global")
+        first.services.start_workflow(workflow_id="wf_shared")
+        assert (await one.event("workflow.started"))["id"] == (await other.event("workflow.started"))["id"]
+
+
+async def test_a_limit_is_set_by_its_name(start_server: StartServer) -> None:
+    server = start_server(max_subscriptions=1)
+    async with connect(server) as client:
+        await client.subscribe("workflow:a")
+        assert (await client.request("subscribe", channel="workflow:b"))["type"] == "error"
+
+
+def test_a_valkey_is_killed_frozen_and_brought_back(start_valkey: Callable[[], Valkey]) -> None:
+    valkey = start_valkey()
+    assert valkey.answers()
+    valkey.kill()
+    assert not valkey.answers()
+    valkey.start()
+    assert valkey.answers()
+    valkey.pause()
+    assert not valkey.answers()
+    valkey.resume()
+    assert valkey.answers()
+
+
+def test_a_management_command_runs_in_the_server_s_environment(server: MahavishnuServer) -> None:
+    done = server.manage(
+        "shell", "--no-imports", "-c", "from django.conf import settings; print(settings.MAHAVISHNU_PORT)"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, str(server.port))
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db
+def test_django_s_own_database_is_the_one_that_was_asked_for(pytestconfig: pytest.Config) -> None:
+    from django.db import connection
+
+    vendors = {"sqlite": "sqlite", "postgres": "postgresql"}
+    assert connection.vendor == vendors[pytestconfig.getoption("--database")]
