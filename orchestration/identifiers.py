@@ -30,5 +30,5 @@ def validate_identifier(value: str) -> None:
 
 
 def new_workflow_id() -> str:
-    """Make an id that no other workflow has: ``wf_`` and 32 hexadecimal digits."""
+    """Make an id that no other workflow has: `wf_` and 32 hexadecimal digits."""
     return f"wf_{uuid.uuid4().hex}"

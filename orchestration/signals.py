@@ -1,8 +1,8 @@
 """What happened, in the past tense.
 
 Every signal is sent inside the transaction of the change it announces, after the row was saved: a receiver that raises
-undoes the change, and what receivers write is undone with the change. The sender is the model class. ``at`` is an aware
-``datetime``: the moment of the change.
+undoes the change, and what receivers write is undone with the change. The sender is the model class. `at` is an aware
+`datetime`: the moment of the change.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ workflow_started = Signal()
 # workflow: Workflow (with its result), at: datetime.
 workflow_completed = Signal()
 
-# workflow: Workflow (with its error), at: datetime. Sent for the status ``failed`` and for ``timeout``.
+# workflow: Workflow (with its error), at: datetime. Sent for the status `failed` and for `timeout`.
 workflow_failed = Signal()
 
 # workflow: Workflow (the reason, if one was given, is its error), at: datetime.
 workflow_cancelled = Signal()
 
-# stage: Stage (``stage.workflow`` is loaded and current), at: datetime.
+# stage: Stage (`stage.workflow` is loaded and current), at: datetime.
 stage_started = Signal()
 
-# stage: Stage (with its result; ``stage.workflow`` is loaded and current, this stage counted), at: datetime.
+# stage: Stage (with its result; `stage.workflow` is loaded and current, this stage counted), at: datetime.
 stage_completed = Signal()
 
-# stage: Stage (with its error; ``stage.workflow`` is loaded and current), at: datetime.
+# stage: Stage (with its error; `stage.workflow` is loaded and current), at: datetime.
 stage_failed = Signal()
 
-# worker: Worker, at: datetime. A worker that registers a second time is announced by ``worker_status_changed``.
+# worker: Worker, at: datetime. A worker that registers a second time is announced by `worker_status_changed`.
 worker_added = Signal()
 
 # worker: Worker, at: datetime.

@@ -1,12 +1,12 @@
 """Rows whose changes of status are announced, whoever saves them.
 
 The one mechanism: inside a transaction, the row as it is stored is read under lock, the new one is written, and the two
-are compared. What differs is counted and announced. ``save()`` does all of it. A service, which has read the row under
-lock already to check the transition, says so with ``held()`` and writes with ``save_held()``: the same path, one query
-less. ``QuerySet.update()`` and ``bulk_create()`` pass all this by, as everywhere in Django.
+are compared. What differs is counted and announced. `save()` does all of it. A service, which has read the row under
+lock already to check the transition, says so with `held()` and writes with `save_held()`: the same path, one query
+less. `QuerySet.update()` and `bulk_create()` pass all this by, as everywhere in Django.
 
 Locks are taken in one order everywhere, so that no two changes can wait for each other: worker, workflow, stages (by
-primary key), pools (by id). ``FOR NO KEY UPDATE`` is enough: it lets others refer to the row meanwhile.
+primary key), pools (by id). `FOR NO KEY UPDATE` is enough: it lets others refer to the row meanwhile.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Stored(NamedTuple):
 
 
 class AnnouncedModel(models.Model):
-    """A model that compares what was stored with what it writes, and hands both to ``changed()``."""
+    """A model that compares what was stored with what it writes, and hands both to `changed()`."""
 
     watched: ClassVar[tuple[str, ...]] = Stored._fields
-    """Columns that make up ``Stored``, in its order."""
+    """Columns that make up `Stored`, in its order."""
 
     counters: ClassVar[frozenset[str]] = frozenset()
-    """Columns that ``save()`` leaves alone unless they are named: ``F()`` moves them, and the instance may be old."""
+    """Columns that `save()` leaves alone unless they are named: `F()` moves them, and the instance may be old."""
 
     _held: Stored | None = None
 
@@ -64,14 +64,14 @@ class AnnouncedModel(models.Model):
                 self._update(stored, at=at, using=using, update_fields=update_fields)
 
     def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
-        """Count and announce what differs between ``before`` (None: the row is new) and ``after``."""
+        """Count and announce what differs between `before` (None: the row is new) and `after`."""
         raise NotImplementedError
 
     def stamp(self, *, before: Stored | None, at: datetime) -> None:
-        """Fill the columns that follow from the status, such as ``finished_at``."""
+        """Fill the columns that follow from the status, such as `finished_at`."""
 
     def stamped(self) -> Iterable[str]:
-        """Name the columns that ``stamp()`` fills."""
+        """Name the columns that `stamp()` fills."""
         return ()
 
     def stamped_always(self) -> Iterable[str]:
@@ -90,12 +90,12 @@ class AnnouncedModel(models.Model):
         return next((Stored(*row) for row in rows), None)
 
     def held(self) -> Self:
-        """Declare that this row was read under lock in the open transaction: ``save_held()`` may trust it, once."""
+        """Declare that this row was read under lock in the open transaction: `save_held()` may trust it, once."""
         self._held = Stored(*(getattr(self, column) for column in self.watched))
         return self
 
     def insert(self, *, at: datetime) -> None:
-        """Store a new row; ``at`` is the moment that is announced.
+        """Store a new row; `at` is the moment that is announced.
 
         Raises:
             IntegrityError: if a row with this id is stored already.
@@ -103,7 +103,7 @@ class AnnouncedModel(models.Model):
         self._insert(at=at, using=router.db_for_write(type(self), instance=self))
 
     def save_held(self, *, at: datetime, update_fields: Iterable[str]) -> None:
-        """Write the named columns, and those that follow from them, of a row ``held()`` in the open transaction."""
+        """Write the named columns, and those that follow from them, of a row `held()` in the open transaction."""
         if self._held is None:
             raise RuntimeError(f"{self!r} was not read under lock: call held() first, or save().")
         stored, self._held = self._held, None
@@ -131,7 +131,7 @@ class AnnouncedModel(models.Model):
         self.changed(before=before, after=after, at=at, using=using)
 
     def _columns_to_write(self, update_fields: Iterable[str] | None) -> set[str]:
-        """Name the columns, by attribute (``pool_id``), that a save with these ``update_fields`` writes."""
+        """Name the columns, by attribute (`pool_id`), that a save with these `update_fields` writes."""
         if update_fields is not None:
             return {self._attribute(name) for name in update_fields}
         loaded = {field.attname for field in self._meta.concrete_fields if not field.primary_key}

@@ -32,12 +32,12 @@ class PoolCounts:
         self._changes: dict[str, Counter[str]] = {}
 
     def add_worker(self, pool_id: str | None, status: str, amount: int) -> None:
-        """Count a worker that now has this status (``amount`` 1) or no longer has it (-1)."""
+        """Count a worker that now has this status (`amount` 1) or no longer has it (-1)."""
         self._add(pool_id, "worker_count", amount)
         self._add(pool_id, _WORKER_COUNTERS.get(status), amount)
 
     def add_stage(self, pool_id: str | None, status: str, amount: int) -> None:
-        """Count a stage that now has this status (``amount`` 1) or no longer has it (-1)."""
+        """Count a stage that now has this status (`amount` 1) or no longer has it (-1)."""
         self._add(pool_id, _STAGE_COUNTERS.get(status), amount)
 
     def add_finished_stage(self, pool_id: str | None, status: str) -> None:
@@ -47,7 +47,7 @@ class PoolCounts:
     def write(self, *, at: datetime, using: str) -> None:
         """Move the stored counters and announce each pool whose counters moved.
 
-        Pools are the last rows that a change locks, in the order of their ids: see the order in ``announced``.
+        Pools are the last rows that a change locks, in the order of their ids: see the order in `announced`.
         """
         for pool_id, changes in sorted(self._changes.items()):
             moved: dict[str, Any] = {column: F(column) + amount for column, amount in changes.items() if amount}

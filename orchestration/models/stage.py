@@ -31,7 +31,7 @@ _SIGNALS: Final = {
 class Stage(AnnouncedModel):
     """A step of a workflow: waits, is queued for a pool, runs on a worker, and comes to an end."""
 
-    # The two unique constraints below serve as the index of ``workflow``.
+    # The two unique constraints below serve as the index of `workflow`.
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="stages", db_index=False)
     name = models.CharField(max_length=MAX_STAGE_NAME_LENGTH)
     position = models.PositiveIntegerField(help_text="0 for the first stage of its workflow.")
@@ -86,7 +86,7 @@ class Stage(AnnouncedModel):
         return f"{self.workflow_id}/{self.name}"
 
     def lock_stored(self, using: str) -> Stored | None:
-        """Lock the rows above it as well, in order, and bring ``self.workflow`` up to date."""
+        """Lock the rows above it as well, in order, and bring `self.workflow` up to date."""
         if self.worker_id is not None:
             Worker.objects.using(using).select_for_update(no_key=True).filter(pk=self.worker_id).first()
         self.workflow = Workflow.objects.using(using).select_for_update(no_key=True).get(pk=self.workflow_id)

@@ -24,7 +24,7 @@ class Worker(AnnouncedModel):
     """A worker and what it last said of itself."""
 
     removed_at: datetime | None = None
-    """Set on an instance before ``delete()``: the moment to announce, if it is not now."""
+    """Set on an instance before `delete()`: the moment to announce, if it is not now."""
 
     id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
     # Without an index of its own: the one below begins with it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +17,9 @@ from orchestration.services.refusal import Refusal
 
 # Postgres can store it neither in text nor in JSON. In JSON text it is escaped, after an even number of backslashes.
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-_SHOWN_LENGTH: Final = 80
+
+# Far below the depth at which Python's own encoders and decoders give up, which depends on where they are called from.
+MAX_JSON_DEPTH: Final = 100
 
 
 class InvalidArgument(Refusal):
@@ -29,10 +32,7 @@ class InvalidArgument(Refusal):
         super().__init__(argument, value, expected)
 
     def __str__(self) -> str:
-        shown = repr(self.value)
-        if len(shown) > _SHOWN_LENGTH:
-            shown = f"{shown[:_SHOWN_LENGTH]}…"
-        return f"{self.argument} is {shown}; expected {self.expected}."
+        return f"{self.argument} is {reprlib.repr(self.value)}; expected {self.expected}."
 
 
 class InvalidIdentifier(InvalidArgument):
@@ -68,7 +68,7 @@ def moment(at: datetime | None) -> datetime:
 
 
 def text(argument: str, value: str, *, max_length: int | None = None, may_be_empty: bool = True) -> str:
-    """Return the text; ``max_length`` is in characters.
+    """Return the text; `max_length` is in characters.
 
     Raises:
         InvalidArgument: if it is too long, empty where it may not be, or holds what a database cannot.
@@ -90,9 +90,9 @@ def json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any
     """Return the object as it will be read back from JSON: tuples as lists, keys as strings; {} for None.
 
     Raises:
-        InvalidArgument: if it is not a mapping, or holds what JSON or a database cannot.
+        InvalidArgument: if it is not a mapping, is too deep, or holds what JSON or a database cannot.
     """
-    expected = "a JSON object, without NaN, infinity, NUL or half a surrogate pair"
+    expected = f"a JSON object at most {MAX_JSON_DEPTH} deep, without NaN, infinity, NUL or half a surrogate pair"
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -105,6 +105,8 @@ def json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any
     if _ESCAPED_NUL.search(encoded):
         raise InvalidArgument(argument, value, expected)
     decoded: dict[str, Any] = json.loads(encoded)
+    if _is_deeper(decoded, MAX_JSON_DEPTH):
+        raise InvalidArgument(argument, value, expected)
     return decoded
 
 
@@ -121,6 +123,15 @@ def stage_names(argument: str, names: Sequence[str]) -> list[str]:
     if len(set(checked)) < len(checked):
         raise InvalidArgument(argument, names, expected)
     return checked
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Tell whether objects and arrays are nested more than `depth` deep."""
+    if not isinstance(value, dict | list):
+        return False
+    if depth == 0:
+        return True
+    return any(_is_deeper(item, depth - 1) for item in (value.values() if isinstance(value, dict) else value))
 
 
 def _is_unicode(value: str) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):  # noqa: N818 - it says what happened; nothing is broken.
+class Refusal(Exception):
     """A service refused, and nothing was written.
 
-    ``str()`` of it is a sentence for people; its attributes are for programs.
+    `str()` of it is a sentence for people; its attributes are for programs.
     """

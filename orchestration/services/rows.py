@@ -1,6 +1,6 @@
-"""Rows read under lock, in the one order of ``orchestration.models.announced``, and rows stored for the first time.
+"""Rows read under lock, in the one order of `orchestration.models.announced`, and rows stored for the first time.
 
-Everything here needs an open transaction. On SQLite the transaction itself excludes other writers (``IMMEDIATE``).
+Everything here needs an open transaction. On SQLite the transaction itself excludes other writers (`IMMEDIATE`).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def lock_workflow(workflow_id: str) -> Workflow:
 def lock_stage(workflow_id: str, stage_name: str) -> Stage:
     """Lock a stage and, before it, its workflow; its pool comes along unlocked.
 
-    Postgres locks the tables of a row in the order in which ``of`` names them; a test holds it to that.
+    Postgres locks the tables of a row in the order in which `of` names them; a test holds it to that.
 
     Raises:
         WorkflowNotFound, StageNotFound

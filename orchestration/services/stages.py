@@ -76,7 +76,7 @@ def complete_stage(
 ) -> Stage:
     """End a stage of a running workflow well, whether or not it was reported as queued or started.
 
-    ``duration_ms`` is added to the result, unless it is there: the milliseconds since the stage started or, if nobody
+    `duration_ms` is added to the result, unless it is there: the milliseconds since the stage started or, if nobody
     said when it did, since its workflow last moved on.
 
     Raises:

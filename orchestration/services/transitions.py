@@ -83,7 +83,7 @@ def check_transition(kind: str, id: str, *, current: str, requested: str) -> Non
     """Let a legal transition pass.
 
     Raises:
-        IllegalTransition: if ``requested`` may not follow ``current``.
+        IllegalTransition: if `requested` may not follow `current`.
     """
     if requested not in TRANSITIONS[kind][current]:
         raise IllegalTransition(kind, id, current, requested)

@@ -74,7 +74,7 @@ def complete_workflow(
 ) -> Workflow:
     """End a running workflow well. Stages that are not finished are skipped.
 
-    ``total_duration_ms`` is added to the result, unless it is there: the milliseconds since the start.
+    `total_duration_ms` is added to the result, unless it is there: the milliseconds since the start.
 
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition

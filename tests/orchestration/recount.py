@@ -1,0 +1,51 @@
+"""What the stored counters must say, counted from the rows themselves."""
+
+from __future__ import annotations
+
+from django.db.models import Count, Q
+
+from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow
+
+GAUGES = ("worker_count", "active_workers", "idle_workers", "error_workers", "queue_size", "tasks_running")
+TOTALS = ("tasks_completed", "tasks_failed")
+
+
+def stored(pool_id: str) -> dict[str, int]:
+    """The counters of a pool."""
+    pool = Pool.objects.get(pk=pool_id)
+    return {name: getattr(pool, name) for name in (*GAUGES, *TOTALS)}
+
+
+def counted(pool_id: str) -> dict[str, int]:
+    """The same from the rows; the totals are true as long as no finished stage was deleted or begun again."""
+    workers = Worker.objects.filter(pool_id=pool_id)
+    stages = Stage.objects.filter(pool_id=pool_id)
+    return {
+        "worker_count": workers.count(),
+        "active_workers": workers.filter(status=WorkerStatus.BUSY).count(),
+        "idle_workers": workers.filter(status=WorkerStatus.IDLE).count(),
+        "error_workers": workers.filter(status=WorkerStatus.ERROR).count(),
+        "queue_size": stages.filter(status=StageStatus.QUEUED).count(),
+        "tasks_running": stages.filter(status=StageStatus.RUNNING).count(),
+        "tasks_completed": stages.filter(status=StageStatus.COMPLETED).count(),
+        "tasks_failed": stages.filter(status=StageStatus.FAILED).count(),
+    }
+
+
+def gauges(counters: dict[str, int]) -> dict[str, int]:
+    """Of all counters, those of what is now."""
+    return {name: counters[name] for name in GAUGES}
+
+
+def assert_workflows_add_up() -> None:
+    """Every workflow says how many stages it has, and how many of them are completed."""
+    completed = Count("stages", filter=Q(stages__status=StageStatus.COMPLETED))
+    for workflow in Workflow.objects.annotate(has=Count("stages"), done=completed):
+        assert (workflow.total_stages, workflow.stages_completed) == (workflow.has, workflow.done), workflow
+
+
+def assert_all_add_up() -> None:
+    """Every counter stored anywhere equals its recount."""
+    for pool_id in Pool.objects.values_list("pk", flat=True):
+        assert stored(pool_id) == counted(pool_id), pool_id
+    assert_workflows_add_up()

@@ -1,0 +1,69 @@
+"""Pools: created, drained, closed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from orchestration import services
+from orchestration.models import Pool, StageStatus
+from tests.orchestration.builders import pool_with, stage_with, worker_with
+from tests.orchestration.hearing import Heard
+from tests.orchestration.recount import assert_all_add_up, stored
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
+
+
+def test_a_new_pool_is_active_and_empty(heard: list[Heard]) -> None:
+    pool = services.create_pool(pool_id="pool", at=NOON)
+    for found in (pool, Pool.objects.get()):
+        assert (found.id, found.status, found.created_at, found.updated_at) == ("pool", "active", NOON, NOON)
+    assert set(stored("pool").values()) == {0}
+    assert heard == [Heard("pool_created", "pool", "active", NOON)]
+
+
+def test_an_id_that_is_taken_is_refused(heard: list[Heard]) -> None:
+    pool_with()
+    heard.clear()
+    with pytest.raises(services.AlreadyExists, match=r"^There is a pool pool already\.$"):
+        services.create_pool(pool_id="pool")
+    assert heard == []
+
+
+def test_draining_and_closing_are_announced(heard: list[Heard]) -> None:
+    pool_with()
+    heard.clear()
+    services.drain_pool(pool_id="pool", at=NOON)
+    services.close_pool(pool_id="pool", at=NOON)
+    assert heard == [Heard("pool_drained", "pool", "draining", NOON), Heard("pool_closed", "pool", "closed", NOON)]
+    assert Pool.objects.get().updated_at == NOON
+
+
+@pytest.mark.parametrize(("status", "queued", "running"), [(StageStatus.QUEUED, 1, 0), (StageStatus.RUNNING, 0, 1)])
+def test_a_pool_with_work_cannot_be_closed(status: str, queued: int, running: int) -> None:
+    stage_with(status)
+    with pytest.raises(services.PoolNotEmpty) as refused:
+        services.close_pool(pool_id="pool")
+    assert str(refused.value) == (
+        f"The pool pool has {queued} stages queued and {running} running; it can be closed when it has none."
+    )
+    assert Pool.objects.get().status == "active"
+
+
+def test_a_pool_can_be_closed_when_its_work_is_done_though_it_has_workers() -> None:
+    stage_with(StageStatus.RUNNING)
+    worker_with()
+    services.complete_stage(workflow_id="wf", stage_name="one")
+    assert services.close_pool(pool_id="pool").status == "closed"
+    services.change_worker_status(worker_id="worker", status="offline")
+    services.remove_worker(worker_id="worker")
+    assert_all_add_up()
+
+
+def test_a_pool_that_is_not_there_is_named() -> None:
+    for change in (services.drain_pool, services.close_pool):
+        with pytest.raises(services.PoolNotFound, match=r"^There is no pool nowhere\.$"):
+            change(pool_id="nowhere")
