@@ -82,9 +82,7 @@ def refuse_unusable_address(host: str, port: int) -> None:
 
 def reason_not_to_listen(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} on {host} is taken by another program. Stop that one, or set MAHAVISHNU_PORT to a free port."
-        )
+        return f"Port {port} on {host} is taken by another program. Stop it, or set MAHAVISHNU_PORT to a free port."
     if error.errno == errno.EADDRNOTAVAIL:
         return f"MAHAVISHNU_HOST={host!r}: {EXPECTED_HOST}."
     if error.errno == errno.EACCES:

@@ -1,0 +1,264 @@
+"""What each variable may be, and what is said about one that may not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mahavishnu_site.connections import parse_database_url, parse_redis_url
+from mahavishnu_site.environment import BadEnvironmentError, Environment, UnexpectedValueError, parse_host, parse_origin
+from tests.harness.server import clean_environment
+from tests.harness.services import PROJECT_DIR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    most_things: int = field(default=5, metadata={"minimum": 1, "maximum": 9, "help": ""})
+    wait_seconds: float = field(default=0.5, metadata={"minimum": 0.0, "maximum": 2.5, "help": ""})
+
+
+def bounds(**variables: str) -> Bounds:
+    environment = Environment(variables)
+    fields = environment.fields(Bounds, prefix="X_")
+    environment.refuse()
+    return fields
+
+
+FLAGS = {"1": True, "true": True, "Yes": True, "ON": True, "0": False, "FALSE": False, "no": False, "off": False}
+
+REFUSED_FLAGS = ["maybe", "2", "-1", "truee", "t"]
+
+WHOLE_NUMBERS = {"1": 1, "9": 9, " 3 ": 3, "007": 7}
+
+REFUSED_WHOLE_NUMBERS = ["0", "10", "-3", "abc", "3.0", "1e0", "1_0", "٣", "0x3", "9" * 400]
+
+NUMBERS = {"0": 0.0, "2.5": 2.5, "1": 1.0, "1e-3": 0.001}
+
+REFUSED_NUMBERS = ["-0.1", "2.51", "nan", "inf", "half", "1,5"]
+
+HOSTS = {
+    "127.0.0.1": "127.0.0.1",
+    "0.0.0.0": "0.0.0.0",
+    "::1": "::1",
+    "[::1]": "::1",
+    "0:0:0:0:0:0:0:1": "::1",
+    "localhost": "localhost",
+    "server-1.example.org": "server-1.example.org",
+}
+
+REFUSED_HOSTS = ["999.1.1.1", "127.0.0", "http://localhost", "a b", "-a.example", "a..b", "host:80", "::g", "a" * 254]
+
+ORIGINS = {
+    "https://example.org": "https://example.org",
+    "HTTPS://Example.ORG": "https://example.org",
+    "http://localhost:3000": "http://localhost:3000",
+    "http://[::1]:3000": "http://[::1]:3000",
+    "chrome-extension://abcdef": "chrome-extension://abcdef",
+}
+
+REFUSED_ORIGINS = ["example.org", "https://", "https://example.org/", "https://a@b", "https://a:b", "*", "null"]
+
+REFUSED_DATABASES = [
+    "mysql://user:password@host/name",
+    "sqlite://",
+    "sqlite:///",
+    "sqlite://:memory:",
+    "postgres://host",
+    "postgres://host:port/name",
+    "name.sqlite3",
+]
+
+REDISES = [
+    "redis://localhost",
+    "redis://:password@localhost:6379/1",
+    "rediss://localhost:6379/0",
+    "unix:///run/valkey.sock",
+    "unix:///run/valkey.sock?db=1",
+]
+
+REFUSED_REDISES = ["localhost:6379", "http://localhost", "redis://", "unix://", "redis://host:port"]
+
+
+@pytest.mark.parametrize(("value", "flag"), FLAGS.items())
+def test_a_flag_is_read(value: str, flag: bool) -> None:
+    environment = Environment({"X": value})
+    assert environment.flag("X", default=not flag) is flag
+    environment.refuse()
+
+
+@pytest.mark.parametrize("value", REFUSED_FLAGS)
+def test_another_word_is_no_flag(value: str) -> None:
+    environment = Environment({"X": value})
+    environment.flag("X", default=False)
+    with pytest.raises(BadEnvironmentError) as refusal:
+        environment.refuse()
+    assert str(refusal.value) == f"X={value!r}: expected 1, true, yes or on, or else 0, false, no or off"
+
+
+@pytest.mark.parametrize(("value", "number"), WHOLE_NUMBERS.items())
+def test_a_whole_number_is_read_by_its_field_s_name(value: str, number: int) -> None:
+    assert bounds(X_MOST_THINGS=value) == Bounds(most_things=number)
+
+
+@pytest.mark.parametrize("value", REFUSED_WHOLE_NUMBERS)
+def test_a_whole_number_out_of_bounds_is_refused(value: str) -> None:
+    with pytest.raises(BadEnvironmentError) as refusal:
+        bounds(X_MOST_THINGS=value)
+    assert str(refusal.value) == f"X_MOST_THINGS={value!r}: expected a whole number from 1 to 9"
+
+
+@pytest.mark.parametrize(("value", "number"), NUMBERS.items())
+def test_a_number_is_read_by_its_field_s_name(value: str, number: float) -> None:
+    assert bounds(X_WAIT_SECONDS=value) == Bounds(wait_seconds=number)
+
+
+@pytest.mark.parametrize("value", REFUSED_NUMBERS)
+def test_a_number_out_of_bounds_is_refused(value: str) -> None:
+    with pytest.raises(BadEnvironmentError) as refusal:
+        bounds(X_WAIT_SECONDS=value)
+    assert str(refusal.value) == f"X_WAIT_SECONDS={value!r}: expected a number from 0 to 2.5"
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_a_variable_set_to_nothing_counts_as_not_set(value: str) -> None:
+    assert bounds(X_MOST_THINGS=value, X_WAIT_SECONDS=value) == Bounds()
+
+
+def test_every_refusal_is_in_one_message() -> None:
+    with pytest.raises(BadEnvironmentError) as refusal:
+        bounds(X_MOST_THINGS="many", X_WAIT_SECONDS="long")
+    assert str(refusal.value).splitlines() == [
+        "X_MOST_THINGS='many': expected a whole number from 1 to 9",
+        "X_WAIT_SECONDS='long': expected a number from 0 to 2.5",
+    ]
+
+
+def test_a_field_of_another_type_is_a_mistake_in_the_code() -> None:
+    @dataclass(frozen=True)
+    class Wrong:
+        name: str = field(default="x", metadata={"minimum": 0, "maximum": 1})
+
+    with pytest.raises(TypeError, match="expected int or float"):
+        Environment({}).fields(Wrong, prefix="X_")
+
+
+@pytest.mark.parametrize(("value", "host"), HOSTS.items())
+def test_a_host_is_read(value: str, host: str) -> None:
+    assert parse_host(value) == host
+
+
+@pytest.mark.parametrize("value", REFUSED_HOSTS)
+def test_a_host_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(UnexpectedValueError, match=r"^an IP address or a host name"):
+        parse_host(value)
+
+
+@pytest.mark.parametrize(("value", "origin"), ORIGINS.items())
+def test_an_origin_is_read_as_browsers_send_it(value: str, origin: str) -> None:
+    assert parse_origin(value) == origin
+
+
+@pytest.mark.parametrize("value", REFUSED_ORIGINS)
+def test_an_origin_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(UnexpectedValueError, match=r"^origins separated by commas"):
+        parse_origin(value)
+
+
+@pytest.mark.parametrize("url", REFUSED_DATABASES)
+def test_a_database_that_cannot_be_used_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UnexpectedValueError, match=r"^sqlite:///path/to/file or postgres://"):
+        parse_database_url(url, relative_to=tmp_path, test_path=tmp_path / "test.sqlite3")
+
+
+@pytest.mark.parametrize(("url", "name"), {"sqlite:///a/b.db": "a/b.db", "sqlite:////a/b.db": "/a/b.db"}.items())
+def test_a_relative_sqlite_file_is_in_the_project_whatever_the_current_folder(
+    url: str, name: str, tmp_path: Path
+) -> None:
+    database = parse_database_url(url, relative_to=tmp_path, test_path=tmp_path / "test.sqlite3")
+    assert database["NAME"] == str(tmp_path / name)
+    assert database["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
+
+
+def test_a_postgres_is_read_with_its_parts(tmp_path: Path) -> None:
+    url = "postgres://user:p%40ss@host:5433/name?sslmode=require"
+    database = parse_database_url(url, relative_to=tmp_path, test_path=tmp_path)
+    read = {name: database[name] for name in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT", "NAME", "OPTIONS")}
+    assert read == {
+        "ENGINE": "django.db.backends.postgresql",
+        "USER": "user",
+        "PASSWORD": "p@ss",
+        "HOST": "host",
+        "PORT": 5433,
+        "NAME": "name",
+        "OPTIONS": {"sslmode": "require"},
+    }
+
+
+@pytest.mark.parametrize("url", REDISES)
+def test_a_redis_is_read(url: str) -> None:
+    assert parse_redis_url(url) == url
+
+
+@pytest.mark.parametrize("url", REFUSED_REDISES)
+def test_a_redis_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(UnexpectedValueError, match=r"^redis://host:port/number"):
+        parse_redis_url(url)
+
+
+def check(var_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", "check", "--fail-level", "WARNING"],
+        cwd=PROJECT_DIR,
+        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(var_dir), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_bad_environment_is_refused_in_plain_words_and_without_a_password(tmp_path: Path) -> None:
+    done = check(
+        tmp_path,
+        MAHAVISHNU_HOST="999.1.1.1",
+        MAHAVISHNU_PORT="abc",
+        DATABASE_URL="mysql://user:secret@host/name",
+        REDIS_URL="redis://localhost,http://user:secret@host",
+        DEBUG="maybe",
+        MAHAVISHNU_ALLOWED_ORIGINS="https://example.org,example.org",
+        MAHAVISHNU_MAX_CONNECTIONS="0",
+        MAHAVISHNU_RELAY_POLL_SECONDS="soon",
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "MAHAVISHNU_HOST='999.1.1.1': expected an IP address or a host name, such as 127.0.0.1 or ::1",
+        "MAHAVISHNU_PORT='abc': expected a whole number from 0 to 65535",
+        "DATABASE_URL='mysql://user:***@host/name': expected sqlite:///path/to/file or "
+        "postgres://user:password@host:port/name",
+        "REDIS_URL='redis://localhost,http://user:***@host': expected redis://host:port/number, "
+        "rediss://host:port/number or unix:///path/to/socket",
+        "DEBUG='maybe': expected 1, true, yes or on, or else 0, false, no or off",
+        "MAHAVISHNU_ALLOWED_ORIGINS='https://example.org,example.org': expected origins separated by commas, such as "
+        "https://example.org,http://example.org:8080",
+        "MAHAVISHNU_MAX_CONNECTIONS='0': expected a whole number from 1 to 1000000",
+        "MAHAVISHNU_RELAY_POLL_SECONDS='soon': expected a number from 0.02 to 2",
+    ]
+
+
+def test_a_var_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = check(file / "var")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"MAHAVISHNU_VAR_DIR='{file}/var': expected a folder that this user can make and write to (Not a directory)\n"
+    )
+
+
+def test_nothing_has_to_be_set_but_a_folder(tmp_path: Path) -> None:
+    done = check(tmp_path / "new" / "var")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "new" / "var").stat().st_mode & 0o777 == 0o700

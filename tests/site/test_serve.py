@@ -1,0 +1,378 @@
+"""`make serve` and `manage.py serve`: one command, one address, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import pytest
+
+from mahavishnu_site.supervisor import STOP_TIMEOUT_SECONDS
+from tests.harness.client import connect
+from tests.harness.server import clean_environment, free_port
+from tests.harness.services import PROJECT_DIR, Driver
+from tests.harness.valkey import Valkey
+from tests.harness.waiting import wait_until
+
+MAKE = ("make", "--no-print-directory", "serve")
+MANAGE = (sys.executable, "manage.py", "serve")
+
+START_TIMEOUT_SECONDS = 30
+GONE_TIMEOUT_SECONDS = 15
+
+
+class Serve:
+    """One run of a command that serves, in a process group of its own and without a terminal."""
+
+    def __init__(self, command: tuple[str, ...], *, var_dir: Path, **variables: str) -> None:
+        self.var_dir = var_dir
+        self.port = free_port()
+        self.host = variables.get("MAHAVISHNU_HOST", "127.0.0.1")
+        self._output = var_dir.with_suffix(".output")
+        environment = {
+            **clean_environment(),
+            "MAHAVISHNU_VAR_DIR": str(var_dir),
+            "MAHAVISHNU_PORT": str(self.port),
+            **variables,
+        }
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=PROJECT_DIR,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def address(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://{self.address}"
+
+    def output(self) -> str:
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: text in self.output(), timeout_seconds=START_TIMEOUT_SECONDS, what=self.output)
+
+    def wait_healthy(self) -> dict[str, Any]:
+        """Return what `/health` says once every part is up."""
+        health: dict[str, Any] = {}
+
+        def healthy() -> bool:
+            assert self.process.poll() is None, self.output()
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{self.address}/health") as answer:
+                health.update(json.load(answer))
+            return bool(health)
+
+        wait_until(healthy, timeout_seconds=START_TIMEOUT_SECONDS, what=self.output)
+        return health
+
+    def change_something(self, workflow_id: str) -> None:
+        """Start a workflow, in another process with this run's folder."""
+        environment = {
+            **clean_environment(),
+            "MAHAVISHNU_VAR_DIR": str(self.var_dir),
+        }
+        driver = Driver(environment=environment, log_path=self.var_dir / "driver.log")
+        try:
+            driver.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=["only"])
+            driver.services.start_workflow(workflow_id=workflow_id)
+        finally:
+            driver.close()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that was started with this run's folder, wherever it is in the tree."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                # Valkey writes its title over its environment, and is known by the folder it works in.
+                folders = (process.environ().get("MAHAVISHNU_VAR_DIR"), process.cwd())
+                if str(self.var_dir) in folders:
+                    found.append(process)
+        return found
+
+    def part(self, word: str) -> psutil.Process:
+        """Return the one process with this word in its command line."""
+        (found,) = [process for process in self.processes() if word in " ".join(process.cmdline())]
+        return found
+
+    def supervisor(self) -> psutil.Process:
+        """Return the process that started honcho's helper of daphne."""
+        return self.part("daphne").parents()[1]
+
+    def wait_gone(self) -> None:
+        """Return when no process of this run is left.
+
+        Raises:
+            TimeoutError: some are; the message says which.
+        """
+        self.process.wait(timeout=GONE_TIMEOUT_SECONDS)
+        wait_until(
+            lambda: not self.processes(),
+            timeout_seconds=GONE_TIMEOUT_SECONDS,
+            what=lambda: f"the end of {[process.cmdline() for process in self.processes()]}, after {self.output()}",
+        )
+
+    def close(self) -> None:
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+
+class StartServe(Protocol):
+    def __call__(self, command: tuple[str, ...] = MANAGE, **variables: str) -> Serve: ...
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[StartServe]:
+    started: list[Serve] = []
+
+    def start(command: tuple[str, ...] = MANAGE, **variables: str) -> Serve:
+        run = Serve(command, var_dir=tmp_path / f"var{len(started)}", **variables)
+        started.append(run)
+        return run
+
+    yield start
+    for run in started:
+        run.close()
+
+
+def interrupt(run: Serve) -> None:
+    run.signal_group(signal.SIGINT)
+
+
+def terminate_group(run: Serve) -> None:
+    run.signal_group(signal.SIGTERM)
+
+
+def hang_up(run: Serve) -> None:
+    run.signal_group(signal.SIGHUP)
+
+
+def terminate_supervisor_alone(run: Serve) -> None:
+    run.supervisor().terminate()
+
+
+def terminate_first_process_alone(run: Serve) -> None:
+    run.process.terminate()
+
+
+def kill_first_process_and_terminate_group(run: Serve) -> None:
+    group = os.getpgid(run.process.pid)
+    run.process.kill()
+    run.process.wait()
+    os.killpg(group, signal.SIGTERM)
+
+
+def terminate_group_twice(run: Serve) -> None:
+    run.signal_group(signal.SIGTERM)
+    run.signal_group(signal.SIGTERM)
+
+
+WAYS_TO_STOP = [
+    interrupt,
+    terminate_group,
+    terminate_group_twice,
+    terminate_supervisor_alone,
+    terminate_first_process_alone,
+    hang_up,
+]
+
+
+async def test_one_command_serves_and_says_where(serve: StartServe) -> None:
+    run = serve(MAKE)
+    health = run.wait_healthy()
+    assert (health["host"], health["port"]) == ("127.0.0.1", run.port)
+    said = run.output()
+    for line in (
+        f"ws://127.0.0.1:{run.port}",
+        f"http://127.0.0.1:{run.port}/health",
+        f"http://127.0.0.1:{run.port}/admin/",
+    ):
+        assert line in said
+    async with connect(run) as client:
+        assert client.welcome["event"] == "session.created"
+        assert (await client.subscribe("global"))["data"]["status"] == "subscribed"
+
+
+@pytest.mark.parametrize("stop", WAYS_TO_STOP)
+def test_make_serve_leaves_no_process_behind(serve: StartServe, stop: Callable[[Serve], None]) -> None:
+    run = serve(MAKE)
+    run.wait_healthy()
+    stop(run)
+    run.wait_gone()
+
+
+def test_make_serve_leaves_no_process_behind_when_make_dies_first(serve: StartServe) -> None:
+    run = serve(MAKE)
+    run.wait_healthy()
+    kill_first_process_and_terminate_group(run)
+    run.wait_gone()
+
+
+@pytest.mark.parametrize("stop", [interrupt, terminate_group, terminate_supervisor_alone])
+def test_a_wanted_stop_is_a_success(serve: StartServe, stop: Callable[[Serve], None]) -> None:
+    run = serve(MANAGE)
+    run.wait_healthy()
+    stop(run)
+    run.wait_gone()
+    assert run.process.returncode == 0
+
+
+@pytest.mark.parametrize("stop", [interrupt, terminate_group, hang_up])
+@pytest.mark.parametrize("moment", ["Ctrl-C stops it.", "system | valkey started", "system | web started"])
+def test_a_stop_while_it_starts_leaves_no_process_behind(
+    serve: StartServe, stop: Callable[[Serve], None], moment: str
+) -> None:
+    run = serve(MANAGE)
+    run.wait_for(moment)
+    stop(run)
+    run.wait_gone()
+
+
+@pytest.mark.parametrize("part", ["daphne", "valkey-server"])
+def test_a_part_that_crashes_takes_the_others_with_it(serve: StartServe, part: str) -> None:
+    run = serve(MANAGE)
+    run.wait_healthy()
+    run.part(part).kill()
+    run.wait_gone()
+    assert run.process.returncode not in (0, None)
+
+
+def test_a_part_that_does_not_answer_is_ended_too(serve: StartServe) -> None:
+    run = serve(MANAGE, REDIS_URL="redis://127.0.0.1:1")
+    wait_until(lambda: has_part(run, "daphne"), timeout_seconds=START_TIMEOUT_SECONDS, what=run.output)
+    run.part("daphne").suspend()
+    terminate_supervisor_alone(run)
+    run.process.wait(timeout=STOP_TIMEOUT_SECONDS + GONE_TIMEOUT_SECONDS)
+    run.wait_gone()
+
+
+def has_part(run: Serve, word: str) -> bool:
+    return any(word in " ".join(process.cmdline()) for process in run.processes())
+
+
+def test_it_goes_on_when_nobody_reads_what_it_prints(serve: StartServe) -> None:
+    # As after `make serve | head -1`: the shell's pipe is closed once the first line was read.
+    run = serve(("sh", "-c", f"{sys.executable} manage.py serve | head -1"))
+    run.wait_healthy()
+    terminate_group(run)
+    run.wait_gone()
+
+
+def test_with_a_redis_of_ones_own_no_valkey_is_started(serve: StartServe, valkey: Valkey) -> None:
+    run = serve(MANAGE, REDIS_URL=valkey.url)
+    assert run.wait_healthy()["redis"] == "up"
+    assert not has_part(run, "valkey-server")
+    terminate_group(run)
+    run.wait_gone()
+
+
+async def test_two_servers_run_side_by_side(serve: StartServe) -> None:
+    one, other = serve(MANAGE), serve(MANAGE)
+    assert one.wait_healthy()["log_epoch"] != other.wait_healthy()["log_epoch"]
+    async with connect(one) as here, connect(other) as there:
+        await here.subscribe("global")
+        await there.subscribe("global")
+        one.change_something("wf_here")
+        assert (await here.event("workflow.started"))["data"]["workflow_id"] == "wf_here"
+        await there.expect_nothing(1)
+    terminate_group(one)
+    one.wait_gone()
+    assert other.wait_healthy()["status"] == "healthy"
+
+
+async def test_an_ipv6_address_is_an_address(serve: StartServe) -> None:
+    run = serve(MANAGE, MAHAVISHNU_HOST="::1")
+    run.wait_healthy()
+    assert f"ws://[::1]:{run.port}" in run.output()
+    async with connect(run) as client:
+        assert client.welcome["event"] == "session.created"
+
+
+async def test_a_var_folder_too_deep_for_a_socket_serves_all_the_same(tmp_path: Path) -> None:
+    run = Serve(MANAGE, var_dir=tmp_path / ("deep" * 30))
+    try:
+        assert run.wait_healthy()["redis"] == "up"
+        terminate_group(run)
+        run.wait_gone()
+    finally:
+        run.close()
+
+
+def refused(tmp_path: Path, **variables: str) -> str:
+    """Run `serve` with these variables, expect it to end at once with 1, and return what it said."""
+    done = subprocess.run(
+        MANAGE,
+        cwd=PROJECT_DIR,
+        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(tmp_path / "refused"), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
+
+
+def test_a_port_that_is_taken_is_said_plainly(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert refused(tmp_path, MAHAVISHNU_PORT=str(port)) == (
+            f"CommandError: Port {port} on 127.0.0.1 is taken by another program. "
+            "Stop it, or set MAHAVISHNU_PORT to a free port.\n"
+        )
+
+
+def test_port_0_is_refused(tmp_path: Path) -> None:
+    assert "MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535" in refused(tmp_path, MAHAVISHNU_PORT="0")
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_refused(tmp_path: Path, host: str) -> None:
+    said = refused(tmp_path, MAHAVISHNU_HOST=host, MAHAVISHNU_PORT=str(free_port()))
+    assert f"MAHAVISHNU_HOST='{host}': expected an address of this machine" in said
+
+
+def test_a_var_folder_in_use_is_refused(serve: StartServe, tmp_path: Path) -> None:
+    run = serve(MANAGE)
+    run.wait_healthy()
+    said = refused(tmp_path, MAHAVISHNU_VAR_DIR=str(run.var_dir), MAHAVISHNU_PORT=str(free_port()))
+    assert f"Another server uses the folder {run.var_dir}" in said
+    assert run.wait_healthy()["redis"] == "up"
+
+
+def test_a_database_that_cannot_be_reached_is_said_without_its_password(tmp_path: Path) -> None:
+    said = refused(tmp_path, DATABASE_URL="postgres://user:secret@127.0.0.1:1/name", MAHAVISHNU_PORT=str(free_port()))
+    assert said.startswith("CommandError: The database that DATABASE_URL names cannot be used: connection failed")
+    assert "secret" not in said
+
+
+def test_a_stop_before_anything_is_served_leaves_no_process_behind(serve: StartServe) -> None:
+    run = serve(MAKE)
+    wait_until(lambda: bool(run.processes()), timeout_seconds=5)
+    terminate_group(run)
+    run.wait_gone()
