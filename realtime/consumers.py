@@ -37,8 +37,9 @@ from realtime.protocol import (
 from realtime.rate import RateLimit, Verdict
 from realtime.relay import Relay
 from realtime.requests import answer
-from realtime.running import running_relay
+from realtime.running import running_relay, running_statuses
 from realtime.security import header, is_allowed_origin
+from realtime.status_queries import StatusQueries
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class OrchestrationConsumer(AsyncConsumer):
     """
 
     relay: Relay
+    statuses: StatusQueries
 
     def __init__(self) -> None:
         self.id = new_id()
@@ -113,7 +115,7 @@ class OrchestrationConsumer(AsyncConsumer):
             )
             return False
         try:
-            self.relay = await running_relay()
+            self.relay, self.statuses = await running_relay(), running_statuses()
         except Exception:
             # Whatever the database raises: the connection is of no use without it.
             logger.exception("The relay could not start")

@@ -6,15 +6,15 @@ client's answer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import ParamSpec, TypeVar
 
-from channels.db import database_sync_to_async
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -26,10 +26,23 @@ def _threads() -> ThreadPoolExecutor:
 
 
 async def in_database_thread(query: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call `query` in one of the process's database threads and return what it returns."""
-    call = database_sync_to_async(query, thread_sensitive=False, executor=_threads())
-    result: R = await call(*args, **kwargs)
-    return result
+    """Call `query` in one of the process's database threads and return what it returns.
+
+    `query` may be called twice, so it must not mind: a thread keeps its connection for good, and learns only from an
+    error that the database closed it. (Django would open one for each query, which was measured at 1.3 ms instead of
+    0.1 ms on SQLite.)
+    """
+    return await asyncio.get_running_loop().run_in_executor(_threads(), partial(_call, partial(query, *args, **kwargs)))
+
+
+def _call(query: Callable[[], R]) -> R:
+    try:
+        return query()
+    except (OperationalError, InterfaceError):
+        if connection.connection is not None and connection.is_usable():
+            raise
+        connection.close()
+        return query()
 
 
 @contextmanager

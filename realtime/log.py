@@ -22,6 +22,8 @@ from realtime.protocol import EventRecord
 
 # Any constant that no other user of the same database takes: the ASCII codes of "mahalog".
 _APPEND_LOCK = 0x6D6168616C6F67
+# SQLite joins at most 500 SELECTs.
+_ROOMS_PER_QUERY = 200
 _PRUNE_CHUNK_EVENTS = 1000
 _PRUNE_MAX_CHUNKS = 1000
 _RECORD_FIELDS = ("seq", "message_id", "name", "timestamp", "data")
@@ -97,11 +99,15 @@ def append(events: list[NewEvent]) -> list[Delivery]:
 def _last_seqs(rooms: list[str]) -> dict[str, int]:
     """The newest event of each room and of `global`, each found by one step in an index."""
     events, event_rooms = (connection.ops.quote_name(model._meta.db_table) for model in (Event, EventRoom))
-    query = f"SELECT MAX(seq) FROM {events}"
-    query += f" UNION ALL SELECT MAX(seq) FROM {event_rooms} WHERE room = %s" * len(rooms)
+    found: list[int | None] = []
     with connection.cursor() as cursor:
-        cursor.execute(query, rooms)
-        return {room: row[0] or 0 for room, row in zip((GLOBAL, *rooms), cursor.fetchall(), strict=True)}
+        for first in range(0, max(len(rooms), 1), _ROOMS_PER_QUERY):
+            asked = rooms[first : first + _ROOMS_PER_QUERY]
+            query = f"SELECT MAX(seq) FROM {event_rooms} WHERE room = %s UNION ALL " * len(asked)
+            cursor.execute(f"{query}SELECT MAX(seq) FROM {events}", asked)
+            *of_rooms, of_all = (row[0] for row in cursor.fetchall())
+            found += of_rooms
+    return {room: seq or 0 for room, seq in zip((*rooms, GLOBAL), (*found, of_all), strict=True)}
 
 
 def position() -> Position:

@@ -6,41 +6,40 @@ replay, it hands back with it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from orchestration.models import Pool, Workflow
-from realtime import log
-from realtime.channels import ID_PATTERN, InvalidChannel, check_channel
+from realtime.channels import InvalidChannel, check_channel
 from realtime.database import in_database_thread
 from realtime.frames import Frames
 from realtime.limits import Limits
 from realtime.protocol import (
     ErrorCode,
+    EventRecord,
     GetPoolStatus,
     GetWorkflowStatus,
-    PoolStatus,
     Request,
     RequestError,
     Subscribe,
     Subscribed,
     Unsubscribe,
     Unsubscribed,
-    WorkflowStatus,
     encode_event,
+    encoded,
 )
-from realtime.recovery import Start, find_start
-from realtime.relay import READ_CHUNK_EVENTS, Relay, Room, Subscriber
+from realtime.recovery import REPLAY_CHUNK_EVENTS, EventsGone, Start, find_start, read_on
+from realtime.relay import Relay, Room, Subscriber
+from realtime.status_queries import StatusQueries
 
 
 class Session(Subscriber, Protocol):
     """A connection, as a request sees it."""
 
     relay: Relay
+    statuses: StatusQueries
     limits: Limits
     channels: set[str]
 
@@ -57,6 +56,7 @@ class Answer:
 
 
 R = TypeVar("R", bound=Request)
+T = TypeVar("T")
 _FUNCTIONS: dict[type[Request], Callable[[Session, Any], Awaitable[Answer]]] = {}
 
 
@@ -112,14 +112,13 @@ async def subscribe(session: Session, request: Subscribe) -> Answer:
             since=request.since,
             epoch=request.epoch,
             with_snapshot=request.snapshot,
-            max_replay_events=session.limits.max_replay_events,
+            limits=session.limits,
         )
     except BaseException:
         session.relay.leave(channel, session)
         session.channels.discard(channel)
         raise
-    after = start.position.seq if start.missed == 0 else request.since or 0
-    return Answer(_subscribed(channel, request, start), lambda: _catch_up(session, room, after, start.position.seq))
+    return Answer(_subscribed(channel, request, start), lambda: _catch_up(session, room, start))
 
 
 def _subscribed(channel: str, request: Subscribe, start: Start) -> Subscribed:
@@ -129,23 +128,45 @@ def _subscribed(channel: str, request: Subscribe, start: Start) -> Subscribed:
         fields |= {"recovered": start.reason is None, "missed": start.missed}
     if start.reason is not None:
         fields["reason"] = start.reason
-    if request.snapshot:
-        fields["snapshot"] = start.snapshot
+    if start.snapshot is not None:
+        fields["snapshot"] = encoded(start.snapshot)
     return replace(answered, **fields)
 
 
-async def _catch_up(session: Session, room: Room, after: int, answered_seq: int) -> None:
+async def _catch_up(session: Session, room: Room, start: Start) -> None:
     """Replay up to the answered position, then send what came since, until the subscription is live."""
-    while room.channel in session.channels:
-        replay = after < answered_seq
-        through = answered_seq if replay else room.seq
-        if not replay and session.relay.go_live(room, session, after=after):
+    answered_seq = through = start.position.seq
+    events = start.events
+    while True:
+        await _send(session, room, events, replay=through == answered_seq)
+        after = events[-1].seq if len(events) == REPLAY_CHUNK_EVENTS else through
+        if room.channel not in session.channels:
             return
-        events = await in_database_thread(log.read, room.channel, after=after, through=through, most=READ_CHUNK_EVENTS)
-        if events:
-            session.write(Frames([encode_event(event, room=room.channel, replay=replay) for event in events]))
+        if after >= answered_seq:
+            if session.relay.go_live(room, session, after=after):
+                return
+            through = room.seq
+        try:
+            events = await in_database_thread(
+                read_on, room.channel, epoch=start.position.epoch, after=after, through=through
+            )
+        except EventsGone:
+            session.log_was_replaced()
+            return
+
+
+async def _send(session: Session, room: Room, events: list[EventRecord], *, replay: bool) -> None:
+    """Write events in parts, each once the client has taken most of the one before: a replay makes no slow reader."""
+    part: list[bytes] = []
+    for event in events:
+        part.append(encode_event(event, room=room.channel, replay=replay))
+        if sum(map(len, part)) >= _REPLAY_PART_BYTES:
+            session.write(Frames(part))
+            part = []
             await session.caught_up()
-        after = events[-1].seq if len(events) == READ_CHUNK_EVENTS else through
+    if part:
+        session.write(Frames(part))
+        await session.caught_up()
 
 
 @answers(Unsubscribe)
@@ -158,37 +179,17 @@ async def unsubscribe(session: Session, request: Unsubscribe) -> Answer:
 
 @answers(GetPoolStatus)
 async def get_pool_status(session: Session, request: GetPoolStatus) -> Answer:
-    return Answer(await in_database_thread(_pool_status, request.pool_id))
-
-
-def _pool_status(pool_id: str) -> PoolStatus:
-    _check_id("pool", pool_id)
-    rows = list(Pool.objects.filter(pk=pool_id).order_by("workers__pk").values_list("status", "workers__pk"))
-    if not rows:
-        raise _not_found("pool", pool_id)
-    workers = [worker_id for _, worker_id in rows if worker_id is not None]
-    return PoolStatus(pool_id=pool_id, status=rows[0][0], workers=workers)
+    found = await session.statuses.pool(request.pool_id)
+    return Answer(_existing(found, "pool", request.pool_id))
 
 
 @answers(GetWorkflowStatus)
 async def get_workflow_status(session: Session, request: GetWorkflowStatus) -> Answer:
-    return Answer(await in_database_thread(_workflow_status, request.workflow_id))
+    found = await session.statuses.workflow(request.workflow_id)
+    return Answer(_existing(found, "workflow", request.workflow_id))
 
 
-def _workflow_status(workflow_id: str) -> WorkflowStatus:
-    _check_id("workflow", workflow_id)
-    fields = ("status", "stages_completed", "total_stages")
-    found = Workflow.objects.filter(pk=workflow_id).values(*fields).first()
+def _existing(found: T | None, resource_type: str, resource_id: str) -> T:
     if found is None:
-        raise _not_found("workflow", workflow_id)
-    return WorkflowStatus(workflow_id=workflow_id, **found)
-
-
-def _check_id(resource_type: str, resource_id: str) -> None:
-    """Nothing has an id of another form, and a database may not even be asked for one (Postgres takes no NUL)."""
-    if re.fullmatch(ID_PATTERN, resource_id) is None:
-        raise _not_found(resource_type, resource_id[:128])
-
-
-def _not_found(resource_type: str, resource_id: str) -> RequestError:
-    return RequestError(ErrorCode.NOT_FOUND, f"There is no {resource_type} {resource_id!r}")
+        raise RequestError(ErrorCode.NOT_FOUND, f"There is no {resource_type} {resource_id[:128]!r}")
+    return found

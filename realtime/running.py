@@ -18,6 +18,7 @@ from realtime.database import in_database_thread
 from realtime.limits import Limits
 from realtime.protocol import utc_now
 from realtime.relay import Relay
+from realtime.status_queries import StatusQueries
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,15 @@ class _Process:
         self.lock = asyncio.Lock()
         self.relay: Relay | None = None
         self.pruning: asyncio.Task[None] | None = None
+        self.statuses = StatusQueries()
 
 
 _processes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Process] = WeakKeyDictionary()
+
+
+def running_statuses() -> StatusQueries:
+    """The status queries of this process."""
+    return _processes.setdefault(asyncio.get_running_loop(), _Process()).statuses
 
 
 async def running_relay() -> Relay:
