@@ -6,7 +6,7 @@ A receiver runs inside the transaction of the change. What it announces is writt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -19,6 +19,7 @@ from django.dispatch import Signal
 from orchestration import signals
 from orchestration.models import Pool, Stage, Worker, Workflow
 from realtime import before_commit, event_types, log
+from realtime.channels import GLOBAL
 from realtime.event_size import fit
 from realtime.event_types import EventData
 from realtime.publisher import publisher
@@ -27,12 +28,17 @@ from realtime.snapshots import pool_metrics
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One event of the current transaction, not yet in the log."""
+    """One event of the current transaction, not yet in the log.
+
+    Attributes:
+        on_written: Called with the event's `seq` once it has one, still inside the transaction.
+    """
 
     name: str
     timestamp: datetime
     data: EventData | Mapping[str, Any]
     rooms: tuple[str, ...]
+    on_written: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +54,16 @@ def announce(data: EventData) -> None:
     before_commit.collect(Announcement(data.name, data.timestamp, data, data.rooms()))
 
 
-def announce_as_given(name: str, *, data: Mapping[str, Any], rooms: tuple[str, ...], timestamp: datetime) -> None:
+def announce_as_given(
+    name: str,
+    *,
+    data: Mapping[str, Any],
+    rooms: tuple[str, ...],
+    timestamp: datetime,
+    on_written: Callable[[int], None] | None = None,
+) -> None:
     """Announce an event no change of state caused, as `emit_test_event` does."""
-    before_commit.collect(Announcement(name, timestamp, data, rooms))
+    before_commit.collect(Announcement(name, timestamp, data, rooms, on_written))
 
 
 def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> None:
@@ -69,6 +82,11 @@ def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> None:
             for item in announcements
         ]
     )
+    # Every event is in `global`, once.
+    seqs = (delivery.event.seq for delivery in deliveries if delivery.room == GLOBAL)
+    for item, seq in zip(announcements, seqs, strict=True):
+        if item.on_written is not None:
+            item.on_written(seq)
     transaction.on_commit(partial(publisher().publish, deliveries), robust=True)
 
 
