@@ -1,4 +1,4 @@
-"""Every setting of the site. It runs with nothing set; `docs/` and `environment.py` say what can be.
+"""Every setting of the site. It runs with nothing set; the README names each variable and its default.
 
 A variable with a bad value is refused when the settings are loaded, together with every other bad one.
 """
