@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -72,7 +71,8 @@ class OrchestrationConsumer(AsyncConsumer):
         self.limits: Limits = settings.MAHAVISHNU_LIMITS
         self.channels: set[str] = set()
         self._answering: set[asyncio.Task[None]] = set()
-        # Subscribing and unsubscribing take effect in the order they were asked for.
+        # Subscribing and unsubscribing take effect in the order they were asked for, and before later queries are
+        # answered: whoever subscribes and then asks, without waiting in between, misses nothing that comes after.
         self._in_order = asyncio.Lock()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -181,10 +181,11 @@ class OrchestrationConsumer(AsyncConsumer):
         if text is None:
             raise RequestError(ErrorCode.INVALID_MESSAGE, "Got a binary message: expected a text message with JSON")
         # A server that can be told the bound (see `realtime.server`) has closed the connection before.
-        if len(text) > self.limits.max_message_bytes:
+        size_bytes = len(text) if text.isascii() else len(text.encode())
+        if size_bytes > self.limits.max_message_bytes:
             raise RequestError(
                 ErrorCode.MESSAGE_TOO_BIG,
-                f"Got a message of {len(text)} characters: expected at most {self.limits.max_message_bytes} bytes",
+                f"Got a message of {size_bytes} bytes: expected at most {self.limits.max_message_bytes}",
             )
         return text
 
@@ -211,12 +212,11 @@ class OrchestrationConsumer(AsyncConsumer):
     async def _answer(self, incoming: Incoming, request: Request) -> None:
         """Answer one request. The one place where whatever goes wrong with it becomes an error message."""
         try:
-            async with self._in_order if isinstance(request, Subscribe | Unsubscribe) else nullcontext():
-                async with asyncio.timeout(self.limits.request_timeout_seconds):
-                    answered = await answer(self, request)
-                self._send(encode_response(incoming.event, answered.data, incoming.correlation_id))
-                if answered.then is not None:
-                    await self._follow_up(answered.then)
+            async with self._in_order:
+                if isinstance(request, Subscribe | Unsubscribe):
+                    await self._carry_out(incoming, request)
+                    return
+            await self._carry_out(incoming, request)
         except RequestError as error:
             error.event = incoming.event
             error.correlation_id = incoming.correlation_id
@@ -231,6 +231,13 @@ class OrchestrationConsumer(AsyncConsumer):
                 correlation_id=incoming.correlation_id,
             )
             self._send(encode_error(ours, retryable=True))
+
+    async def _carry_out(self, incoming: Incoming, request: Request) -> None:
+        async with asyncio.timeout(self.limits.request_timeout_seconds):
+            answered = await answer(self, request)
+        self._send(encode_response(incoming.event, answered.data, incoming.correlation_id))
+        if answered.then is not None:
+            await self._follow_up(answered.then)
 
     async def _follow_up(self, then: Callable[[], Awaitable[None]]) -> None:
         """What was promised in the answer cannot be taken back: if it fails, the client must start over."""

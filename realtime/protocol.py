@@ -154,7 +154,7 @@ def decode(text: str) -> Incoming:
     try:
         envelope = _decode_envelope(text)
     except _UNDECODABLE as error:
-        _refuse_undecodable(text, error)
+        _refuse_envelope(text, error)
     correlation_id = envelope.id if envelope.id is not None else envelope.correlation_id
     event = envelope.event
     if envelope.type == "ping":
@@ -188,12 +188,12 @@ def _decoded_data(decode_data: Any, data: msgspec.Raw, event: str, correlation_i
         raise _invalid(_at(error, "data"), event, correlation_id) from None
 
 
-def _refuse_undecodable(text: str, error: Exception) -> NoReturn:
+def _refuse_envelope(text: str, error: Exception) -> NoReturn:
     """Say what was wrong with a message, filed under its `id` if that much of it can be read."""
     try:
         fields = msgspec.json.decode(text)
-    except _UNDECODABLE:
-        raise _invalid(f"The message is not valid JSON: {_sentence(error)}", None, None) from None
+    except _UNDECODABLE as malformed:
+        raise _invalid(f"The message is not valid JSON: {_sentence(malformed)}", None, None) from None
     if not isinstance(fields, dict):
         raise _invalid(f"Expected a JSON object, got {_json_type(fields)}", None, None) from None
     event, *ids = (fields.get(key) for key in ("event", "id", "correlation_id"))
@@ -346,6 +346,11 @@ def encode_data(data: object) -> str:
     return _encode(data).decode()
 
 
+def encoded(text: str) -> msgspec.Raw:
+    """JSON text that `encode_data` made, as it stands inside a message."""
+    return msgspec.Raw(text.encode())
+
+
 def decode_object(text: str) -> dict[str, Any]:
     """Read a JSON object that is no message: a line of input, an event's stored data.
 
@@ -358,6 +363,11 @@ def decode_object(text: str) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
 
 
+def indented(text: str) -> str:
+    """The same JSON, laid out for a person."""
+    return msgspec.json.format(text, indent=2)
+
+
 def encode_event(event: EventRecord, *, room: str, replay: bool = False) -> bytes:
     """The message that delivers `event` through `room`."""
     return _encode(
@@ -365,7 +375,7 @@ def encode_event(event: EventRecord, *, room: str, replay: bool = False) -> byte
             id=event.id,
             type="event",
             event=event.name,
-            data=msgspec.Raw(event.data.encode()),
+            data=encoded(event.data),
             timestamp=event.timestamp,
             room=room,
             seq=event.seq,

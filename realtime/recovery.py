@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from realtime import log
 from realtime.database import one_moment
+from realtime.event_size import fit
+from realtime.limits import Limits
+from realtime.protocol import EventRecord
 from realtime.snapshots import snapshot_of
+
+REPLAY_CHUNK_EVENTS = 200
+"""How many missed events are read from the log at once, and so held for one client that reads slowly."""
+
+
+class EventsGone(Exception):
+    """Events that a client was promised are pruned, or the log is another one by now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,30 +26,46 @@ class Start:
     Attributes:
         position: The log's; live events lie above it.
         missed: How many events of the channel lie between the client's position and the log's.
+        events: The first `REPLAY_CHUNK_EVENTS` of them.
         reason: Why they cannot be replayed (`epoch`, `trimmed`, `ahead`, `limit`); None if they can.
-        snapshot: The channel's state at `position`, where it was asked for.
+        snapshot: The channel's state at `position` as JSON text; None where it was not asked for.
     """
 
     position: log.Position
     missed: int
+    events: list[EventRecord]
     reason: str | None
-    snapshot: Any
+    snapshot: str | None
 
 
-def find_start(
-    channel: str, *, since: int | None, epoch: str | None, with_snapshot: bool, max_replay_events: int
-) -> Start:
+def find_start(channel: str, *, since: int | None, epoch: str | None, with_snapshot: bool, limits: Limits) -> Start:
     """Read position, missed events and state as they were at one moment."""
     with one_moment():
         position = log.position()
         reason = None if since is None else _why_not(position, since, epoch)
+        events: list[EventRecord] = []
         missed = 0
         if since is not None and reason is None:
-            missed = log.count(channel, after=since, through=position.seq, most=max_replay_events + 1)
-            if missed > max_replay_events:
-                missed, reason = 0, "limit"
-        snapshot = snapshot_of(channel) if with_snapshot else None
-    return Start(position=position, missed=missed, reason=reason, snapshot=snapshot)
+            events = log.read(channel, after=since, through=position.seq, most=REPLAY_CHUNK_EVENTS)
+            missed = len(events)
+            if missed == REPLAY_CHUNK_EVENTS:
+                missed = log.count(channel, after=since, through=position.seq, most=limits.max_replay_events + 1)
+            if missed > limits.max_replay_events:
+                events, missed, reason = [], 0, "limit"
+        snapshot = fit(snapshot_of(channel), max_bytes=limits.max_event_data_bytes) if with_snapshot else None
+    return Start(position=position, missed=missed, events=events, reason=reason, snapshot=snapshot)
+
+
+def read_on(channel: str, *, epoch: str, after: int, through: int) -> list[EventRecord]:
+    """The next `REPLAY_CHUNK_EVENTS` events of `channel` above `after` up to `through`, with none left out.
+
+    Raises:
+        EventsGone: if some of them may be pruned already.
+    """
+    with one_moment():
+        if _why_not(log.position(), after, epoch) is not None:
+            raise EventsGone
+        return log.read(channel, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
 
 
 def _why_not(position: log.Position, since: int, epoch: str | None) -> str | None:

@@ -34,6 +34,9 @@ from realtime.recovery import REPLAY_CHUNK_EVENTS, EventsGone, Start, find_start
 from realtime.relay import Relay, Room, Subscriber
 from realtime.status_queries import StatusQueries
 
+_REPLAY_PART = 4
+"""A replay is written in parts of about this fraction of the unsent bytes allowed."""
+
 
 class Session(Subscriber, Protocol):
     """A connection, as a request sees it."""
@@ -158,15 +161,14 @@ async def _catch_up(session: Session, room: Room, start: Start) -> None:
 async def _send(session: Session, room: Room, events: list[EventRecord], *, replay: bool) -> None:
     """Write events in parts, each once the client has taken most of the one before: a replay makes no slow reader."""
     part: list[bytes] = []
+    bytes_left = session.limits.max_unsent_bytes // _REPLAY_PART
     for event in events:
         part.append(encode_event(event, room=room.channel, replay=replay))
-        if sum(map(len, part)) >= _REPLAY_PART_BYTES:
+        bytes_left -= len(part[-1])
+        if bytes_left <= 0 or event is events[-1]:
             session.write(Frames(part))
-            part = []
             await session.caught_up()
-    if part:
-        session.write(Frames(part))
-        await session.caught_up()
+            part, bytes_left = [], session.limits.max_unsent_bytes // _REPLAY_PART
 
 
 @answers(Unsubscribe)
