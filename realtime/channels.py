@@ -57,14 +57,14 @@ def split_channel(channel: str) -> tuple[str, str]:
     return resource_type, resource_id
 
 
-def group_of(channel: str) -> str:
-    """The channel-layer group that carries a channel's events.
+def group_of(channel: str, *, epoch: str) -> str:
+    """The channel-layer group that carries a channel's events of the log `epoch`.
 
-    A name that is too long for a group keeps its readable beginning and ends in a hash of the whole, so two channels
-    never share a group.
+    Servers of different databases may share one Redis: their groups are different ones. A name that is too long for a
+    group keeps its readable beginning and ends in a hash of the whole, so two channels never share a group.
     """
-    group = channel.replace(":", ".", 1)
+    group = f"{epoch}.{channel.replace(':', '.', 1)}"
     if len(group) <= _MAX_GROUP_CHARACTERS:
         return group
-    digest = hashlib.sha256(channel.encode()).hexdigest()[:_HASH_CHARACTERS]
+    digest = hashlib.sha256(group.encode()).hexdigest()[:_HASH_CHARACTERS]
     return f"{group[: _MAX_GROUP_CHARACTERS - _HASH_CHARACTERS - 1]}-{digest}"

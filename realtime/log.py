@@ -49,9 +49,11 @@ class Delivery:
     """One event in one room.
 
     Attributes:
+        epoch: The log it is in.
         previous_seq: The event before it in this room, 0 if there was none: whoever has that one has missed nothing.
     """
 
+    epoch: str
     room: str
     previous_seq: int
     event: EventRecord
@@ -80,7 +82,7 @@ def append(events: list[NewEvent]) -> list[Delivery]:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
-    last_seqs = _last_seqs(sorted({room for event in events for room in event.rooms}))
+    epoch, last_seqs = _epoch_and_last_seqs(sorted({room for event in events for room in event.rooms}))
     rows = Event.objects.bulk_create(
         Event(name=event.name, timestamp=event.timestamp, data=event.data) for event in events
     )
@@ -91,23 +93,24 @@ def append(events: list[NewEvent]) -> list[Delivery]:
     for row, event in zip(rows, events, strict=True):
         record = EventRecord(row.seq, str(row.message_id), row.name, row.timestamp, row.data)
         for room in (*event.rooms, GLOBAL):
-            deliveries.append(Delivery(room, last_seqs[room], record))
+            deliveries.append(Delivery(epoch, room, last_seqs[room], record))
             last_seqs[room] = row.seq
     return deliveries
 
 
-def _last_seqs(rooms: list[str]) -> dict[str, int]:
-    """The newest event of each room and of `global`, each found by one step in an index."""
-    events, event_rooms = (connection.ops.quote_name(model._meta.db_table) for model in (Event, EventRoom))
+def _epoch_and_last_seqs(rooms: list[str]) -> tuple[str, dict[str, int]]:
+    """Which log this is, and the newest event of each room and of `global`, each found by one step in an index."""
+    events, event_rooms, logs = (connection.ops.quote_name(model._meta.db_table) for model in (Event, EventRoom, Log))
     found: list[int | None] = []
     with connection.cursor() as cursor:
         for first in range(0, max(len(rooms), 1), _ROOMS_PER_QUERY):
             asked = rooms[first : first + _ROOMS_PER_QUERY]
-            query = f"SELECT MAX(seq) FROM {event_rooms} WHERE room = %s UNION ALL " * len(asked)
-            cursor.execute(f"{query}SELECT MAX(seq) FROM {events}", asked)
-            *of_rooms, of_all = (row[0] for row in cursor.fetchall())
-            found += of_rooms
-    return {room: seq or 0 for room, seq in zip((*rooms, GLOBAL), (*found, of_all), strict=True)}
+            query = f"SELECT MAX(seq), '' FROM {event_rooms} WHERE room = %s UNION ALL " * len(asked)
+            cursor.execute(f"{query}SELECT (SELECT MAX(seq) FROM {events}), (SELECT epoch FROM {logs})", asked)
+            *of_rooms, (of_all, epoch) = cursor.fetchall()
+            found += (seq for seq, _ in of_rooms)
+    last_seqs = {room: seq or 0 for room, seq in zip((*rooms, GLOBAL), (*found, of_all), strict=True)}
+    return epoch or position().epoch, last_seqs
 
 
 def position() -> Position:

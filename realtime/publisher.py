@@ -83,19 +83,22 @@ class Publisher:
                     self._sending = False
                     self._sent.notify_all()
                     return
-            entries: dict[str, list[Entry]] = defaultdict(list)
+            entries: dict[tuple[str, str], list[Entry]] = defaultdict(list)
             for delivery in queued:
                 event = delivery.event
                 message = encode_event(event, room=delivery.room)
-                entries[delivery.room].append((delivery.previous_seq, event.seq, event.timestamp.timestamp(), message))
-            for room, of_room in entries.items():
-                await self._send(BusMessage(type="relay.deliver", room=room, entries=of_room))
+                entries[delivery.epoch, delivery.room].append(
+                    (delivery.previous_seq, event.seq, event.timestamp.timestamp(), message)
+                )
+            for (epoch, room), of_room in entries.items():
+                on_bus = BusMessage(type="relay.deliver", room=room, entries=of_room)
+                await self._send(group_of(room, epoch=epoch), on_bus)
 
-    async def _send(self, message: BusMessage) -> None:
+    async def _send(self, group: str, message: BusMessage) -> None:
         layer = get_channel_layer()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await layer.group_send(group_of(message["room"]), message)
+                await layer.group_send(group, message)
         except Exception as error:
             # Whatever the bus raises (each layer has its own), the log has the events already.
             if not self._failing:

@@ -60,10 +60,23 @@ class Room:
         held: Events from the bus that came before the hole in front of them was filled, by seq.
     """
 
-    __slots__ = ("channel", "early", "held", "joined", "live", "members", "opening", "outgoing", "repair", "seq")
+    __slots__ = (
+        "channel",
+        "early",
+        "group",
+        "held",
+        "joined",
+        "live",
+        "members",
+        "opening",
+        "outgoing",
+        "repair",
+        "seq",
+    )
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, *, epoch: str) -> None:
         self.channel = channel
+        self.group = group_of(channel, epoch=epoch)
         self.seq = -1
         self.joined = False
         self.members: set[Subscriber] = set()
@@ -121,6 +134,11 @@ class Relay:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def _known_position(self) -> log.Position:
+        assert self.position is not None, "start() has read it"
+        return self.position
+
     # --- Subscribers ---------------------------------------------------------------------------------------------
 
     async def join(self, channel: str, subscriber: Subscriber) -> Room:
@@ -131,7 +149,7 @@ class Relay:
         """
         room = self.rooms.get(channel)
         if room is None:
-            room = self.rooms[channel] = Room(channel)
+            room = self.rooms[channel] = Room(channel, epoch=self._known_position.epoch)
             room.opening = asyncio.create_task(self._open(room))
         room.members.add(subscriber)
         if not room.is_open and room.opening is not None:
@@ -182,7 +200,7 @@ class Relay:
         if self.rooms.get(room.channel) is room:
             self._take(room, ())
         elif room.joined:
-            await self._leave_group(room.channel)
+            await self._leave_group(room)
 
     async def _join_group(self, room: Room) -> None:
         """Without the bus a room is served from the log, and joined later."""
@@ -190,7 +208,7 @@ class Relay:
             return
         try:
             async with asyncio.timeout(self._limits.publish_timeout_seconds):
-                await get_channel_layer().group_add(group_of(room.channel), self._channel)
+                await get_channel_layer().group_add(room.group, self._channel)
         except Exception as error:
             # Each layer raises its own errors.
             self._bus_failed(error)
@@ -201,14 +219,15 @@ class Relay:
     def _close(self, room: Room) -> None:
         del self.rooms[room.channel]
         if room.joined:
-            self._spawn(self._leave_group(room.channel))
+            self._spawn(self._leave_group(room))
 
-    async def _leave_group(self, channel: str) -> None:
-        if channel in self.rooms or self._channel is None:
+    async def _leave_group(self, room: Room) -> None:
+        successor = self.rooms.get(room.channel)
+        if (successor is not None and successor.group == room.group) or self._channel is None:
             return
         try:
             async with asyncio.timeout(self._limits.publish_timeout_seconds):
-                await get_channel_layer().group_discard(group_of(channel), self._channel)
+                await get_channel_layer().group_discard(room.group, self._channel)
         except Exception as error:
             # Each layer raises its own errors. Events of a room that is not here are ignored.
             self._bus_failed(error)
@@ -303,8 +322,7 @@ class Relay:
             await self._join_groups()
 
     async def _compare_with_log(self) -> None:
-        known = self.position
-        assert known is not None, "start() has read it"
+        known = self._known_position
         found, newest = await in_database_thread(_position_and_newest, known.seq)
         if found.epoch != known.epoch or found.seq < known.seq or found.trimmed_seq > known.seq:
             self._start_over(found)
@@ -325,6 +343,7 @@ class Relay:
         logger.warning("The event log was replaced or pruned ahead of this relay: all subscribers start over")
         self.position = found
         for room in list(self.rooms.values()):
+            self._close(room)
             for subscriber in list(room.members):
                 subscriber.log_was_replaced()
 
