@@ -98,7 +98,8 @@ class OrchestrationConsumer(AsyncConsumer):
             logger.warning("Refused a WebSocket on %r from %s: expected one of %s", scope["path"], self._peer, PATHS)
             return False
         origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
-        if not is_allowed_origin(origin, host=host, allowed=settings.MAHAVISHNU_ALLOWED_ORIGINS):
+        allowed, own_hosts = settings.MAHAVISHNU_ALLOWED_ORIGINS, settings.ALLOWED_HOSTS
+        if not is_allowed_origin(origin, host=host, allowed=allowed, own_hosts=own_hosts):
             logger.warning(
                 "Refused a WebSocket from %s: its origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS", self._peer, origin
             )

@@ -9,28 +9,37 @@ import ipaddress
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
+from django.http.request import split_domain_port, validate_host
+
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     """The value of the first header called `name` (lower case), or None."""
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
 
 
-def is_allowed_origin(origin: str | None, *, host: str | None, allowed: Collection[str]) -> bool:
+def is_allowed_origin(
+    origin: str | None, *, host: str | None, allowed: Collection[str], own_hosts: Collection[str]
+) -> bool:
     """Whether a page from `origin` may connect.
 
     Args:
         origin: The `Origin` header; None if there was none.
         host: The `Host` header, which the page's own host may equal.
         allowed: Further origins, each `scheme://host[:port]`, or `*` for all.
+        own_hosts: The names this server goes by, in the syntax of Django's `ALLOWED_HOSTS`. Another site's page may
+            well have the same host as its request: its name need only resolve to this machine (DNS rebinding).
     """
     if origin is None or "*" in allowed or origin.lower() in allowed:
         return True
     try:
         hostname = urlsplit(origin).hostname
-        own_hostname = urlsplit(f"//{host}").hostname if host else None
     except ValueError:
         return False
-    return hostname is not None and (hostname == own_hostname or is_loopback(hostname))
+    if hostname is None:
+        return False
+    own_host, _ = split_domain_port(host or "")
+    is_own = hostname == own_host.strip("[]") and validate_host(own_host, own_hosts)
+    return is_own or is_loopback(hostname)
 
 
 def is_loopback(hostname: str) -> bool:
