@@ -1,0 +1,33 @@
+"""`python -m benchmarks [NAME …] [--rounds N] [--results FOLDER]`: run benchmarks, print tables, write JSON."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks import commit_to_client, connections, fan_out, growth, requests, resume
+from benchmarks.report import Report
+
+BENCHMARKS = {
+    benchmark.__name__.rpartition(".")[2]: benchmark
+    for benchmark in (fan_out, commit_to_client, requests, connections, resume, growth)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which to run; all of them by default")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is repeated, in turn with its peers")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where the JSON goes")
+    arguments = parser.parse_args()
+    for name in arguments.names or BENCHMARKS:
+        benchmark = BENCHMARKS[name]
+        report = Report(name, benchmark.__doc__ or "")
+        print(f"{name}: {report.about.splitlines()[0]}", flush=True)
+        benchmark.run(report, rounds=arguments.rounds)
+        report.write(arguments.results)
+        print(f"\n{report.table()}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

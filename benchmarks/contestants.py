@@ -1,0 +1,169 @@
+"""The servers that are measured: ours and its peers, each a process that broadcasts what it is told to."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from websockets.sync.client import ClientConnection, connect
+
+from benchmarks.peers.load import Load
+from tests.harness.server import MahavishnuServer, clean_environment, free_port, migrate
+from tests.harness.valkey import Valkey
+
+CHANNEL = "workflow:benchmark"
+_START_TIMEOUT_SECONDS = 20
+_SUBSCRIBE = f'{{"type":"request","event":"subscribe","data":{{"channel":"{CHANNEL}"}},"id":"1"}}'
+_EMIT = """
+import time
+from datetime import datetime, timezone
+from django.db import transaction
+from realtime.events import announce_as_given
+for _ in range(messages if apart else 1):
+    with transaction.atomic():
+        for _ in range(1 if apart else messages):
+            data = {"workflow_id": "benchmark", "sent_ns": time.monotonic_ns(), "padding": "x" * padding}
+            announce_as_given("workflow.benchmark", data=data, rooms=("workflow:benchmark",),
+                              timestamp=datetime.now(timezone.utc))
+"""
+# What our message has around the padding: so that all send frames of one size.
+_OWN_ENVELOPE_BYTES = 300
+
+
+class Contestant(Protocol):
+    """A running server with a broadcast to try.
+
+    Attributes:
+        subscribe: What a client sends to be a subscriber.
+        replies: How many messages it is then sent before the first broadcast.
+    """
+
+    name: str
+    port: int
+    subscribe: Sequence[str]
+    replies: int
+
+    @property
+    def pid(self) -> int:
+        """The process that serves the sockets."""
+
+    def broadcast(self, load: Load) -> None:
+        """Begin to send a load to every subscriber; return without waiting for them."""
+
+
+class Ours:
+    """Mahavishnu: the events come from another process, through the log and the bus."""
+
+    name = "mahavishnu"
+    subscribe: Sequence[str] = (_SUBSCRIBE,)
+    replies = 2
+
+    def __init__(self, server: MahavishnuServer) -> None:
+        self.server = server
+        self.port = server.port
+        self.driver = server.driver()
+
+    @property
+    def pid(self) -> int:
+        return self.server.pid
+
+    def broadcast(self, load: Load) -> None:
+        padding = max(load.size_bytes - _OWN_ENVELOPE_BYTES, 0)
+        self.driver.execute(_EMIT, messages=load.messages, padding=padding, apart=False)
+
+
+class Peer:
+    """A server that broadcasts what a client of its path `/control` tells it to."""
+
+    subscribe: Sequence[str] = ()
+    replies = 0
+
+    def __init__(self, name: str, pid: int, port: int) -> None:
+        self.name = name
+        self.port = port
+        self._pid = pid
+        self._control: ClientConnection = connect(f"ws://127.0.0.1:{port}/control")
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def broadcast(self, load: Load) -> None:
+        self._control.send(load.text())
+
+    def close(self) -> None:
+        self._control.close()
+
+
+@contextmanager
+def ours(database_url: str | None = None, **limits: str) -> Iterator[Ours]:
+    """Start Mahavishnu with a Valkey and a database of its own."""
+    environment = {"MAHAVISHNU_MAX_CONNECTIONS": "20000", **limits}
+    with tempfile.TemporaryDirectory(prefix="mahavishnu-bench-") as folder, ExitStack() as stack:
+        var_dir = Path(folder)
+        valkey = Valkey()
+        valkey.start()
+        stack.callback(valkey.close)
+        url = database_url or f"sqlite:///{var_dir / 'bench.sqlite3'}"
+        migrate(var_dir=var_dir, database_url=url)
+        server = MahavishnuServer(
+            var_dir=var_dir, database_url=url, redis_url=valkey.url, environment=environment, valkey=valkey
+        )
+        server.start()
+        stack.callback(server.close)
+        yield Ours(server)
+
+
+@contextmanager
+def peer(name: str) -> Iterator[Peer]:
+    """Start one of `PEERS`."""
+    port = free_port()
+    environment = clean_environment()
+    with ExitStack() as stack:
+        if name == "channels, redis":
+            valkey = Valkey()
+            valkey.start()
+            stack.callback(valkey.close)
+            environment["BENCHMARK_REDIS_URL"] = valkey.url
+        command = [sys.executable, "-m", *(part.replace("PORT", str(port)) for part in PEERS[name])]
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        wait_for_port(port, process)
+        contestant = Peer(name, process.pid, port)
+        stack.callback(contestant.close)
+        yield contestant
+
+
+_DAPHNE = ("daphne", "-v", "0", "-e", "tcp:port=PORT:interface=127.0.0.1:backlog=4096")
+PEERS = {
+    "bare send() loop": ("benchmarks.peers.bare_loop", "PORT"),
+    "websockets.broadcast()": ("benchmarks.peers.websockets_broadcast", "PORT"),
+    "channels, memory": (*_DAPHNE, "benchmarks.peers.stock_channels:application"),
+    "channels, redis": (*_DAPHNE, "benchmarks.peers.stock_channels:application"),
+}
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when the process listens.
+
+    Raises:
+        TimeoutError: it ended, or does not listen in time.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"{process.args!r} did not listen on port {port} within {_START_TIMEOUT_SECONDS} s")

@@ -1,0 +1,97 @@
+"""What stored history costs: the same calls with 1, 10 and 100 thousand workflows and a million events in the log.
+
+*Call ms* is one `create_workflow`, `start_workflow`, two `complete_stage` and `complete_workflow`, divided by five;
+*p50 ms* and *p99 ms* are from commit to client; *resume ms* is a subscription with 50 missed events.
+"""
+
+from __future__ import annotations
+
+from benchmarks.commit_to_client import measure, prepare
+from benchmarks.contestants import Ours, ours
+from benchmarks.report import Report
+from benchmarks.subscribers import Subscribers
+
+STEPS = ((0, 0), (1_000, 10_000), (10_000, 100_000), (100_000, 1_000_000))
+"""Workflows stored, events in the log."""
+
+_FILL = """
+from datetime import datetime, timezone
+from django.db import transaction
+from orchestration.models import Stage, Workflow
+from realtime.models import Event, EventRoom
+now = datetime.now(timezone.utc)
+for first in range(stored_workflows, workflows, 5000):
+    ids = [f"old_{n}" for n in range(first, min(first + 5000, workflows))]
+    with transaction.atomic():
+        Workflow.objects.bulk_create(
+            Workflow(id=id, adapter="python", prompt="x", status="completed", total_stages=1, stages_completed=1,
+                     result={}, started_at=now, finished_at=now) for id in ids)
+        Stage.objects.bulk_create(
+            Stage(workflow_id=id, name="a", position=0, status="completed", result={}, started_at=now, finished_at=now)
+            for id in ids)
+for first in range(stored_events, events, 10000):
+    count = min(10000, events - first)
+    with transaction.atomic():
+        rows = Event.objects.bulk_create(
+            Event(name="workflow.started", data='{"workflow_id":"old"}', timestamp=now) for _ in range(count))
+        EventRoom.objects.bulk_create(
+            EventRoom(room=f"workflow:old_{n % max(workflows, 1)}" if n % 2 else "pool:pool_1", event_id=row.seq)
+            for n, row in enumerate(rows, first))
+"""
+_CALLS = """
+import time
+from orchestration import services
+began = time.perf_counter()
+for n in range(runs):
+    id = services.create_workflow(adapter="python", prompt="x", stages=["a", "b"], pool_id="pool_1").pk
+    services.start_workflow(workflow_id=id)
+    services.complete_stage(workflow_id=id, stage_name="a", result={})
+    services.complete_stage(workflow_id=id, stage_name="b", result={})
+    services.complete_workflow(workflow_id=id, result={})
+result = (time.perf_counter() - began) * 1000 / runs / 5
+"""
+_MISS = """
+from orchestration import services
+from realtime import log
+result = log.position().seq
+for n in range(25):
+    services.change_worker_status(worker_id="worker_1", status=("busy", "idle")[n % 2])
+"""
+_RUNS = 50
+
+
+def run(report: Report, *, rounds: int) -> None:
+    """Fill one server step by step, and measure at each."""
+    with ours(MAHAVISHNU_MAX_LOG_EVENTS="10000000") as server:
+        prepare(server)
+        stored_workflows = stored_events = 0
+        for workflows, events in STEPS:
+            server.driver.execute(
+                _FILL,
+                workflows=workflows,
+                events=events,
+                stored_workflows=stored_workflows,
+                stored_events=stored_events,
+            )
+            stored_workflows, stored_events = workflows, events
+            report.add(
+                workflows=workflows,
+                events=events,
+                call_ms=[server.driver.execute(_CALLS, runs=_RUNS) for _ in range(rounds)],
+                **{
+                    key: [measure(server, calls=100, pause=0.02)["figures"][key] for _ in range(rounds)]
+                    for key in ("p50_ms", "p99_ms")
+                },
+                resume_ms=[_resume_ms(server) for _ in range(rounds)],
+            )
+
+
+def _resume_ms(server: Ours) -> float:
+    since = server.driver.execute(_MISS)
+    subscribe = f'{{"type":"request","event":"subscribe","data":{{"channel":"pool:pool_1","since":{since}}},"id":"1"}}'
+    subscribers = Subscribers()
+    try:
+        found = subscribers.connect(server.port, 1, send=[subscribe], replies=2 + 50)
+        return float(found["answered_seconds"]) * 1000
+    finally:
+        subscribers.close()

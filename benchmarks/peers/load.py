@@ -1,0 +1,29 @@
+"""What a peer is told to broadcast: so many messages of such a size, each with the moment it is sent."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Load:
+    """`messages` one after the other, each of about `size_bytes`."""
+
+    messages: int
+    size_bytes: int
+
+    @classmethod
+    def of(cls, text: str) -> Load:
+        return cls(**json.loads(text))
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    def texts(self) -> Iterator[str]:
+        """The messages, each stamped as it is taken."""
+        padding = "x" * max(self.size_bytes - 40, 0)
+        for _ in range(self.messages):
+            yield f'{{"sent_ns":{time.monotonic_ns()},"padding":"{padding}"}}'

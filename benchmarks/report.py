@@ -1,0 +1,71 @@
+"""What a benchmark found: a table for people, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+_VERSIONS_OF = ("django", "channels", "channels-redis", "daphne", "twisted", "autobahn", "websockets", "msgspec")
+
+
+@dataclass
+class Report:
+    """The rows of one benchmark."""
+
+    name: str
+    about: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, **columns: Any) -> None:
+        """Add a row. A list of numbers, one a round, is shown as its median and its spread."""
+        self.rows.append(columns)
+        shown = ", ".join(f"{name} {_shown(value)}" for name, value in columns.items())
+        print(f"  {shown}", flush=True)
+
+    def table(self) -> str:
+        """The rows as a Markdown table."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        lines = [names, ["---"] * len(names)]
+        lines += [[_shown(row[name]) if name in row else "" for name in names] for row in self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def write(self, folder: Path) -> None:
+        """Write `<name>.json` with the rows and what they were measured on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        measured = {
+            "benchmark": self.name,
+            "about": self.about,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "cores": cpu_count(),
+            "versions": {name: version(name) for name in _VERSIONS_OF},
+            "rows": self.rows,
+        }
+        (folder / f"{self.name}.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that `percent` of `values` do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
+
+
+def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Each figure's value in every round."""
+    return {name: [figures[name] for figures in rounds] for name in rounds[0]}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        low, middle, high = min(value), statistics.median(value), max(value)
+        return f"{middle:.4g}" if low == high else f"{middle:.4g} ({low:.4g}-{high:.4g})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
