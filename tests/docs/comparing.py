@@ -1,0 +1,33 @@
+"""Comparing a message of the documents with a real one, key for key: ids, positions and times of answers may differ."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+
+
+def comparable(message: dict[str, Any], *, exact_seq: bool) -> dict[str, Any]:
+    """The message with what may differ replaced by what kind of value it is; a value of another kind stays.
+
+    Args:
+        exact_seq: whether the message's own `seq` has to be the same; those in `data` never have.
+    """
+    data = dict(message["data"])
+    result = {**message, "data": data}
+    _replace(result, "id", _UUID, "a UUID")
+    _replace(data, "connection_id", _UUID, "a UUID")
+    if "room" not in message:
+        _replace(result, "timestamp", _UTC_TIME, "a time")
+    for fields in (data,) if exact_seq else (data, result):
+        if type(fields.get("seq")) is int:
+            fields["seq"] = "a position"
+    return result
+
+
+def _replace(fields: dict[str, Any], key: str, pattern: re.Pattern[str], kind: str) -> None:
+    value = fields.get(key)
+    if isinstance(value, str) and pattern.fullmatch(value):
+        fields[key] = kind

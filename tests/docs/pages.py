@@ -1,0 +1,130 @@
+"""The project's documents, taken apart: headings, fenced blocks, tables, links and commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+
+_HEADING = re.compile(r"(#{1,6}) (.+)")
+_FENCE = re.compile(r"```(\w*)(?: (\w+))?")
+_CELL_BORDER = re.compile(r"(?<!\\)\|")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One fenced block.
+
+    Attributes:
+        section: The heading it stands under.
+        language: The first word after the fence.
+        role: The second: what a test does with it; "" where there is none.
+        where: Page and line, to find it again.
+    """
+
+    section: str
+    language: str
+    role: str
+    text: str
+    where: str
+
+    @property
+    def message(self) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.text)
+        return value
+
+
+def pages() -> list[Path]:
+    """Every document of the project."""
+    return sorted([*PROJECT_DIR.glob("*.md"), *PROJECT_DIR.glob("docs/*.md")])
+
+
+def page(name: str) -> Path:
+    return PROJECT_DIR / name
+
+
+@cache
+def headings(path: Path) -> list[str]:
+    """The headings, in order, without their marks."""
+    return [match[2] for _, line in _prose(path) if (match := _HEADING.fullmatch(line))]
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link to this page may have after `#`, as GitHub makes it from the headings."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(path)}
+
+
+def links(path: Path) -> list[str]:
+    """Where the page's links lead, but not those in code."""
+    text = "\n".join(re.sub(r"`[^`]*`", "", line) for _, line in _prose(path))
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+@cache
+def blocks(path: Path, *, language: str | None = None, role: str | None = None) -> list[Block]:
+    """The fenced blocks of a page, in order: all, or those of a language and a role."""
+    found = []
+    section, fence, lines = "", None, list[str]()
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if fence is None and (heading := _HEADING.fullmatch(line)):
+            section = heading[2]
+        elif fence is None and (fence := _FENCE.fullmatch(line)):
+            lines, where = [], f"{path.name}:{number}"
+        elif fence is not None and line == "```":
+            found.append(
+                Block(
+                    section=section, language=fence[1], role=fence[2] or "", text="\n".join(lines) + "\n", where=where
+                )
+            )
+            fence = None
+        else:
+            lines.append(line)
+    return [block for block in found if language in (None, block.language) and role in (None, block.role)]
+
+
+def table(path: Path, *, first: str) -> list[dict[str, str]]:
+    """The rows of the page's tables whose first column is headed `first`, by column; code marks are taken off."""
+    rows: list[dict[str, str]] = []
+    columns: list[str] | None = None
+    for _, line in _prose(path):
+        if not line.startswith("|"):
+            columns = None
+            continue
+        cells = [cell.strip().replace("\\|", "|") for cell in _CELL_BORDER.split(line)[1:-1]]
+        if columns is None:
+            columns = [plain(cell) for cell in cells]
+        elif columns[0] == first and not set(line) <= set("|-: "):
+            rows.append(dict(zip(columns, map(plain, cells), strict=True)))
+    return rows
+
+
+def plain(cell: str) -> str:
+    """A cell without link and code marks."""
+    return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell).replace("`", "")
+
+
+def code_spans(path: Path) -> list[str]:
+    """What stands between backticks in the page's prose."""
+    return [span for _, line in _prose(path) for span in re.findall(r"`([^`]+)`", line)]
+
+
+def shell_lines(path: Path) -> list[str]:
+    """The commands of the page's shell blocks, continued lines joined, comments left out."""
+    text = "".join(block.text for block in blocks(path, language="sh")).replace("\\\n", " ")
+    return [" ".join(line.split(" #")[0].split()) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def _prose(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines outside fenced blocks, with their numbers."""
+    inside = False
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.startswith("```"):
+            inside = not inside
+        elif not inside:
+            yield number, line

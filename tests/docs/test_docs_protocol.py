@@ -1,0 +1,139 @@
+"""Every example of `docs/protocol.md`, sent to a real server or received from it, and every row of its tables."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from realtime.channels import RESOURCE_TYPES
+from realtime.event_types import EVENT_TYPES
+from realtime.limits import KIB, MIB, Limits
+from realtime.protocol import REQUESTS, CloseCode
+from tests.docs.comparing import comparable
+from tests.docs.life import call_in
+from tests.docs.pages import Block, blocks, headings, page, table
+from tests.harness.client import Message, connect
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+
+PROTOCOL = page("docs/protocol.md")
+EXCHANGES = [block for block in blocks(PROTOCOL, language="json") if block.role in ("send", "receive")]
+EVENTS = blocks(PROTOCOL, language="json", role="event")
+
+
+@pytest.fixture(scope="module")
+def living(start_shared_server: StartServer) -> tuple[MahavishnuServer, list[Message]]:
+    """A server whose log has the documents' epoch and holds the documents' life, and what `global` and every channel
+    of the event examples were told while it happened.
+    """
+    server = start_shared_server(started=False)
+    call_in(server, "name_the_log")
+    server.start()
+    return server, asyncio.run(told_of_the_life(server))
+
+
+async def told_of_the_life(server: MahavishnuServer) -> list[Message]:
+    async with connect(server) as client:
+        for channel in sorted({block.message["room"] for block in EVENTS} | {"global"}):
+            await client.subscribe(channel)
+        last_seq = await asyncio.to_thread(call_in, server, "live")
+        told: list[Message] = []
+        while not told or told[-1]["seq"] < last_seq:
+            told.append(await client.event())
+        # The channels of the last event are served in one turn; a pong comes after all of them.
+        await client.send({"type": "ping"})
+        while (message := await client.next())["type"] != "pong":
+            told.append(message)
+        return told
+
+
+# --- Examples ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", dict.fromkeys(block.section for block in EXCHANGES))
+async def test_a_section_s_messages_are_answered_as_it_says(
+    living: tuple[MahavishnuServer, list[Message]], section: str
+) -> None:
+    expected = [block for block in EXCHANGES if block.section == section]
+    async with connect(living[0]) as client:
+        if expected[0].role == "receive":
+            assert_same(expected.pop(0), client.welcome)
+        for block in expected:
+            if block.role == "send":
+                await client.send_raw(block.text)
+            else:
+                assert_same(block, await client.next())
+        await client.send({"type": "ping", "id": "the end"})
+        assert (await client.next())["correlation_id"] == "the end"
+
+
+def assert_same(block: Block, received: Message) -> None:
+    documented = comparable(block.message, exact_seq=True)
+    assert comparable(received, exact_seq=True) == documented, block.where
+
+
+@pytest.mark.parametrize("block", EVENTS, ids=lambda block: block.section)
+def test_an_event_is_told_as_it_is_shown(living: tuple[MahavishnuServer, list[Message]], block: Block) -> None:
+    documented = comparable(block.message, exact_seq=False)
+    assert documented["event"] == block.section
+    alike = [
+        comparable(message, exact_seq=False)
+        for message in living[1]
+        if (message["event"], message["room"]) == (documented["event"], documented["room"])
+    ]
+    assert documented in alike, f"{block.where}: told were {json.dumps(alike, indent=2)}"
+
+
+def test_every_json_example_is_held_against_the_server() -> None:
+    for block in blocks(PROTOCOL, language="json"):
+        assert block.role in ("send", "receive", "event", "notice"), block.where
+
+
+# --- Tables ------------------------------------------------------------------------------------------------------
+
+
+def test_every_event_type_is_listed_with_its_channels_and_shown() -> None:
+    listed = {row["Event"]: row["Channels"] for row in table(PROTOCOL, first="Event")}
+    assert listed == {name: ", ".join(kind.rooms_from) for name, kind in EVENT_TYPES.items()}
+    assert sorted(block.section for block in EVENTS) == sorted(EVENT_TYPES)
+
+
+def test_every_kind_of_channel_is_listed() -> None:
+    listed = [row["Channel"] for row in table(PROTOCOL, first="Channel")]
+    assert listed == [*(f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES), "global"]
+
+
+def test_every_request_is_listed_with_its_fields() -> None:
+    listed = {row["Request"]: row["data"] for row in table(PROTOCOL, first="Request")}
+    assert list(listed) == list(REQUESTS)
+    for name, data in listed.items():
+        assert data.replace("; optional", ",").split(", ") == list(REQUESTS[name].__struct_fields__)
+    assert set(REQUESTS) <= set(headings(PROTOCOL))
+
+
+def test_every_close_code_is_listed() -> None:
+    ours = {value for name, value in vars(CloseCode).items() if not name.startswith("_")}
+    by_the_websocket_protocol = {1002, 1007}
+    assert {int(row["Code"]) for row in table(PROTOCOL, first="Code")} == ours | by_the_websocket_protocol
+
+
+def test_every_limit_is_shown_with_its_default() -> None:
+    limits = Limits()
+    shown = {row["What"]: row["How much"].partition(";")[0] for row in table(PROTOCOL, first="What")}
+    assert shown == {
+        "Connections": f"{limits.max_connections}",
+        "Messages from one connection": f"{limits.max_messages_per_second:g} a second, "
+        f"{limits.max_message_burst} at once",
+        "Size of a message from a client": f"{limits.max_message_bytes // KIB} KiB",
+        "Subscriptions of one connection": f"{limits.max_subscriptions}",
+        "Requests of one connection being answered": f"{limits.max_requests_in_flight}",
+        "Time for one request": f"{limits.request_timeout_seconds:g} s",
+        "Missed events one since may ask for": f"{limits.max_replay_events:,}",
+        "Unsent bytes for one connection": f"{limits.max_unsent_bytes // MIB} MiB",
+        "Time in which a connection takes nothing": f"{limits.max_blocked_seconds:g} s",
+        "An event's data": f"{limits.max_event_data_bytes // KIB} KiB",
+        "Age and number of events in the log": f"{limits.max_log_age_seconds / 86400:g} days, "
+        f"{limits.max_log_events:,}",
+    }
