@@ -1,0 +1,48 @@
+"""Lines of standard input, in batches: one alone as soon as it is there, many together when many wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_READ_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the input.
+
+    Attributes:
+        number: 1 for the first.
+        text: Without its end; None if it was longer than allowed, and then it was not kept.
+    """
+
+    number: int
+    text: bytes | None
+
+
+def read_batches(read: Callable[[int], bytes], *, max_line_bytes: int, max_lines: int) -> Iterator[list[Line]]:
+    """Yield what is waiting to be read, at most `max_lines` at a time, until the end of the input.
+
+    `read` returns at most so many bytes, as soon as there are any, and none at the end: `os.read` of a file descriptor.
+    Memory is bounded by `max_line_bytes` and a fixed amount, whatever comes.
+    """
+    number = 0
+    pending = b""
+    is_too_long = False
+    at_end = False
+    while not at_end:
+        chunk = read(_READ_BYTES)
+        at_end = not chunk
+        *texts, pending = (pending + chunk).split(b"\n")
+        if at_end and (pending or is_too_long):
+            texts.append(pending)
+        lines: list[Line] = []
+        for text in texts:
+            number += 1
+            lines.append(Line(number, None if is_too_long or len(text) > max_line_bytes else text))
+            is_too_long = False
+        if len(pending) > max_line_bytes:
+            pending, is_too_long = b"", True
+        for first in range(0, len(lines), max_lines):
+            yield lines[first : first + max_lines]
