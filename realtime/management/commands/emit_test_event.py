@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
-from django.db import Error as DatabaseError
 from django.db import transaction
 
 from realtime.event_types import EVENT_TYPES
 from realtime.input_lines import Line, read_batches
+from realtime.management.database_errors import database_errors_in_words
 from realtime.protocol import decode_object, encode_data, utc_now
 from realtime.sample_events import SampleEvent, UnusableEvent, sample_event
 from realtime.server_probe import why_no_server_hears
@@ -94,7 +94,7 @@ class Command(BaseCommand):
     def handle(
         self, *args: Any, event: str | None, id: str | None, data: str | None, room: str | None, **options: Any
     ) -> None:
-        try:
+        with database_errors_in_words():
             if not options["stdin"]:
                 if event is None:
                     raise CommandError("Which event? Expected its name, such as workflow.started, or --stdin.")
@@ -103,8 +103,6 @@ class Command(BaseCommand):
                 raise CommandError("With --stdin the lines say everything: expected no EVENT, --id, --data or --room.")
             else:
                 self.emit_lines()
-        except DatabaseError as error:
-            raise CommandError(f"The database does not do its part: {' '.join(str(error).split())}") from error
 
     def emit_one(self, name: str, *, resource_id: str | None, data: str | None, room: str | None) -> None:
         try:
