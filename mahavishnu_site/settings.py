@@ -74,6 +74,10 @@ MAHAVISHNU_ALLOWED_ORIGINS = environment.listed("MAHAVISHNU_ALLOWED_ORIGINS", de
 
 MAHAVISHNU_LIMITS = environment.fields(Limits, prefix="MAHAVISHNU_")
 
+# Off, every frame takes daphne's own way to the socket: the same bytes, at a multiple of the cost.
+
+MAHAVISHNU_DIRECT_FRAMES = environment.flag("MAHAVISHNU_DIRECT_FRAMES", default=True)
+
 MAHAVISHNU_LOG_FILE = environment.path(
     "MAHAVISHNU_LOG_FILE", default=MAHAVISHNU_VAR_DIR / "websocket.log", relative_to=BASE_DIR
 )

@@ -61,6 +61,25 @@ class Limits:
     max_blocked_seconds: float = bounded(
         15.0, minimum=0.1, maximum=3600.0, help="How long one reader may take nothing before it is closed."
     )
+    max_unread_messages: int = counted(
+        64,
+        minimum=1,
+        maximum=1_000_000,
+        help="Messages of one connection waiting to be looked at before reading pauses.",
+    )
+    max_unread_bytes: int = counted(256 * KIB, minimum=KIB, maximum=1024 * MIB, help="The same in bytes.")
+    open_timeout_seconds: float = bounded(
+        10.0, minimum=0.1, maximum=600.0, help="How long a client may take to send one HTTP request to its end."
+    )
+    close_timeout_seconds: float = bounded(
+        3.0, minimum=1.0, maximum=600.0, help="How long a client may take to take what is unsent and to close."
+    )
+    drain_timeout_seconds: float = bounded(
+        10.0, minimum=0.1, maximum=3600.0, help="How long a server that was told to stop may take to end."
+    )
+    reconnect_window_seconds: float = bounded(
+        10.0, minimum=0.0, maximum=3600.0, help="Over how long the clients of a server that stops spread their return."
+    )
     database_threads: int = counted(
         4, minimum=1, maximum=256, help="Threads of one process that read the database for clients."
     )
