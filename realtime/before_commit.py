@@ -6,6 +6,8 @@ doing so in a different order would wait for each other. So changes are collecte
 
 A collected item is registered as an `on_commit` hook that does nothing: Django itself then forgets it when the
 savepoint it was added under is rolled back, and what is still registered when the commit comes is what happened.
+
+The same mechanism gives the writer the first turn after the commit, before hooks that may be slow or fail.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from django.db.backends.signals import connection_created
 
 _WRITER = "_mahavishnu_last_statement_writer"
 
+Write = Callable[[list[Any]], Callable[[], None]]
+"""Writes items, and says what to do first of all once they are committed."""
+
 
 class _Collected:
-    """One item of one transaction. Called after the commit, when all is done."""
+    """One item of one transaction, which is taken out of the hooks once it is written."""
 
     def __init__(self, item: Any) -> None:
         self.item = item
@@ -36,7 +41,7 @@ def collect(item: Any, *, using: str | None = None) -> None:
         transaction.on_commit(_Collected(item), using)
 
 
-def install(write: Callable[[list[Any]], None], *, using: str = DEFAULT_DB_ALIAS) -> None:
+def install(write: Write, *, using: str = DEFAULT_DB_ALIAS) -> None:
     """Call `write` with all that a transaction collected, in order, as its last statements.
 
     An exception in `write` rolls the transaction back and reaches whoever commits.
@@ -51,7 +56,7 @@ def install(write: Callable[[list[Any]], None], *, using: str = DEFAULT_DB_ALIAS
         _wrap_commit(connections[using], write)
 
 
-def _wrap_commit(connection: BaseDatabaseWrapper, write: Callable[[list[Any]], None]) -> None:
+def _wrap_commit(connection: BaseDatabaseWrapper, write: Write) -> None:
     if getattr(connection, _WRITER, None) is write:
         return
     commit = connection.commit
@@ -62,12 +67,16 @@ def _wrap_commit(connection: BaseDatabaseWrapper, write: Callable[[list[Any]], N
             # `Atomic.__exit__` clears the flag before it commits; queries of the writer belong to the same transaction.
             connection.in_atomic_block = True
             try:
-                write(items)
+                committed = write(items)
             except BaseException:
                 connection.in_atomic_block = False
                 connection.rollback()
                 raise
             connection.in_atomic_block = False
+            # Without autocommit, hooks outlive the commit: nothing may be written twice.
+            hooks: list[Any] = [hook for hook in connection.run_on_commit if not isinstance(hook[1], _Collected)]
+            hooks.insert(0, (set(), committed, True))
+            connection.run_on_commit = hooks
         commit()
 
     connection.commit = write_and_commit  # type: ignore[method-assign]

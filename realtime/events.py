@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from django.dispatch import Signal
 
 from orchestration import signals
@@ -66,8 +65,8 @@ def announce_as_given(
     before_commit.collect(Announcement(name, timestamp, data, rooms, on_written))
 
 
-def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> None:
-    """Put what a transaction announced into the log, and push it after the commit."""
+def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> Callable[[], None]:
+    """Put what a transaction announced into the log, and return the push that follows the commit."""
     announcements = [item for item in collected if isinstance(item, Announcement)]
     metrics = {item.pool_id: item.timestamp for item in collected if isinstance(item, PoolMetricsAnnouncement)}
     if metrics:
@@ -87,7 +86,7 @@ def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> None:
     for item, seq in zip(announcements, seqs, strict=True):
         if item.on_written is not None:
             item.on_written(seq)
-    transaction.on_commit(partial(publisher().publish, deliveries), robust=True)
+    return partial(publisher().publish, deliveries)
 
 
 def _pool_status_changed(pool: Pool, timestamp: datetime) -> Announcement:

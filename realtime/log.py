@@ -22,6 +22,16 @@ from realtime.protocol import EventRecord
 
 # Any constant that no other user of the same database takes: the ASCII codes of "mahalog".
 _APPEND_LOCK = 0x6D6168616C6F67
+# Postgres ends the session of a writer that stops, or loses its network, while it holds the lock: it must not hold up
+# every other writer until TCP notices.
+_MAX_SILENCE_UNDER_LOCK = "5s"
+# Constraints that wait for the commit take row locks then, and that must not happen under the append lock: another
+# transaction may hold those rows and wait for this lock. So they are checked before.
+_LOCK_ON_POSTGRES = f"""
+    SET CONSTRAINTS ALL IMMEDIATE;
+    SET LOCAL idle_in_transaction_session_timeout = '{_MAX_SILENCE_UNDER_LOCK}';
+    SELECT pg_advisory_xact_lock({_APPEND_LOCK})
+"""
 # SQLite joins at most 500 SELECTs.
 _ROOMS_PER_QUERY = 200
 _PRUNE_CHUNK_EVENTS = 1000
@@ -50,7 +60,8 @@ class Delivery:
 
     Attributes:
         epoch: The log it is in.
-        previous_seq: The event before it in this room, 0 if there was none: whoever has that one has missed nothing.
+        previous_seq: The event before it in this room: whoever has that one has missed nothing. Where there is none,
+            or it is pruned, the position up to which the log is pruned.
     """
 
     epoch: str
@@ -74,6 +85,23 @@ class Position:
     trimmed_seq: int
 
 
+class EventsGone(Exception):
+    """Events that were asked for are pruned, or the log is another one by now.
+
+    Attributes:
+        after: The position that was read from.
+        trimmed_seq: The position up to which events are pruned.
+    """
+
+    def __init__(self, after: int, trimmed_seq: int) -> None:
+        super().__init__(after, trimmed_seq)
+        self.after = after
+        self.trimmed_seq = trimmed_seq
+
+    def __str__(self) -> str:
+        return f"Asked for events after {self.after} of a log that was replaced, or is pruned up to {self.trimmed_seq}"
+
+
 def append(events: list[NewEvent]) -> list[Delivery]:
     """Write events as the last statements of the current transaction, and say what is delivered where.
 
@@ -81,7 +109,7 @@ def append(events: list[NewEvent]) -> list[Delivery]:
     """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_APPEND_LOCK])
+            cursor.execute(_LOCK_ON_POSTGRES)
     epoch, last_seqs = _epoch_and_last_seqs(sorted({room for event in events for room in event.rooms}))
     rows = Event.objects.bulk_create(
         Event(name=event.name, timestamp=event.timestamp, data=event.data) for event in events
@@ -99,17 +127,21 @@ def append(events: list[NewEvent]) -> list[Delivery]:
 
 
 def _epoch_and_last_seqs(rooms: list[str]) -> tuple[str, dict[str, int]]:
-    """Which log this is, and the newest event of each room and of `global`, each found by one step in an index."""
+    """Which log this is, and the newest event of each room and of `global`, each found by one step in an index.
+
+    What is pruned has no newest event: there it is the position up to which the log is pruned.
+    """
     events, event_rooms, logs = (connection.ops.quote_name(model._meta.db_table) for model in (Event, EventRoom, Log))
     found: list[int | None] = []
     with connection.cursor() as cursor:
         for first in range(0, max(len(rooms), 1), _ROOMS_PER_QUERY):
             asked = rooms[first : first + _ROOMS_PER_QUERY]
-            query = f"SELECT MAX(seq), '' FROM {event_rooms} WHERE room = %s UNION ALL " * len(asked)
-            cursor.execute(f"{query}SELECT (SELECT MAX(seq) FROM {events}), (SELECT epoch FROM {logs})", asked)
-            *of_rooms, (of_all, epoch) = cursor.fetchall()
-            found += (seq for seq, _ in of_rooms)
-    last_seqs = {room: seq or 0 for room, seq in zip((*rooms, GLOBAL), (*found, of_all), strict=True)}
+            query = f"SELECT MAX(seq), 0, '' FROM {event_rooms} WHERE room = %s UNION ALL " * len(asked)
+            of_log = ", ".join(f"(SELECT {column} FROM {logs})" for column in ("trimmed_seq", "epoch"))
+            cursor.execute(f"{query}SELECT (SELECT MAX(seq) FROM {events}), {of_log}", asked)
+            *of_rooms, (of_all, trimmed_seq, epoch) = cursor.fetchall()
+            found += (seq for seq, _, _ in of_rooms)
+    last_seqs = {room: seq or trimmed_seq or 0 for room, seq in zip((*rooms, GLOBAL), (*found, of_all), strict=True)}
     return epoch or position().epoch, last_seqs
 
 
@@ -127,9 +159,9 @@ def position() -> Position:
 def renew_epoch() -> str:
     """Give the log a new name, so that every client starts over. Returns it."""
     with transaction.atomic():
+        newest = position().seq
         Log.objects.filter(pk=1).delete()
-        newest = Event.objects.aggregate(seq=Max("seq"))["seq"]
-        return Log.objects.create(pk=1, trimmed_seq=0 if newest is None else newest).epoch
+        return Log.objects.create(pk=1, trimmed_seq=newest).epoch
 
 
 def newest_per_room(*, after: int) -> dict[str, int]:
@@ -142,11 +174,24 @@ def count(room: str, *, after: int, through: int, most: int) -> int:
     return _in_room(room, after, through)[:most].count()
 
 
-def read(room: str, *, after: int, through: int, most: int) -> list[EventRecord]:
-    """The first `most` events of `room` above `after` up to `through`, in order."""
+def read(room: str, *, epoch: str, after: int, through: int, most: int) -> list[EventRecord]:
+    """The first `most` events of `room` above `after` up to `through`, in order and with none left out.
+
+    Raises:
+        EventsGone: if some of them may be pruned, or the log is not `epoch` any more.
+    """
     prefix = "" if room == GLOBAL else "event__"
-    rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))[:most]
-    return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest in rows]
+    logs = Log.objects.filter(pk=1)
+    # In one statement, and so as they were at one moment.
+    rows = _in_room(room, after, through).annotate(
+        log_epoch=Subquery(logs.values("epoch")), log_trimmed_seq=Subquery(logs.values("trimmed_seq"))
+    )
+    fields = (*(prefix + field for field in _RECORD_FIELDS), "log_epoch", "log_trimmed_seq")
+    found = list(rows.values_list(*fields)[:most])
+    found_epoch, trimmed_seq = found[0][-2:] if found else logs.values_list("epoch", "trimmed_seq").first() or ("", 0)
+    if found_epoch != epoch or after < min(trimmed_seq, through):
+        raise EventsGone(after, trimmed_seq)
+    return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest, _, _ in found]
 
 
 def _in_room(room: str, after: int, through: int) -> QuerySet[Event] | QuerySet[EventRoom]:

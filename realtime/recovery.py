@@ -15,10 +15,6 @@ REPLAY_CHUNK_EVENTS = 200
 """How many missed events are read from the log at once, and so held for one client that reads slowly."""
 
 
-class EventsGone(Exception):
-    """Events that a client was promised are pruned, or the log is another one by now."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Where a subscription starts.
@@ -46,7 +42,7 @@ def find_start(channel: str, *, since: int | None, epoch: str | None, with_snaps
         events: list[EventRecord] = []
         missed = 0
         if since is not None and reason is None:
-            events = log.read(channel, after=since, through=position.seq, most=REPLAY_CHUNK_EVENTS)
+            events = read_on(channel, epoch=position.epoch, after=since, through=position.seq)
             missed = len(events)
             if missed == REPLAY_CHUNK_EVENTS:
                 missed = log.count(channel, after=since, through=position.seq, most=limits.max_replay_events + 1)
@@ -60,12 +56,9 @@ def read_on(channel: str, *, epoch: str, after: int, through: int) -> list[Event
     """The next `REPLAY_CHUNK_EVENTS` events of `channel` above `after` up to `through`, with none left out.
 
     Raises:
-        EventsGone: if some of them may be pruned already.
+        log.EventsGone: if some of them are pruned already, or the log is another one.
     """
-    with one_moment():
-        if _why_not(log.position(), after, epoch) is not None:
-            raise EventsGone
-        return log.read(channel, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
+    return log.read(channel, epoch=epoch, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
 
 
 def _why_not(position: log.Position, since: int, epoch: str | None) -> str | None:

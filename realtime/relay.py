@@ -19,6 +19,7 @@ from typing import Protocol
 from channels.layers import get_channel_layer
 
 from realtime import log
+from realtime.batching import Batched
 from realtime.channels import GLOBAL, group_of
 from realtime.database import in_database_thread
 from realtime.frames import Frames
@@ -114,7 +115,9 @@ class Relay:
         self._limits = limits
         self._channel: str | None = None
         self._dirty: list[Room] = []
+        self._positions: Batched[None, log.Position] = Batched(lambda keys: dict.fromkeys(keys, log.position()))
         self._tasks: list[asyncio.Task[None]] = []
+        self._joining: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -150,7 +153,7 @@ class Relay:
         room = self.rooms.get(channel)
         if room is None:
             room = self.rooms[channel] = Room(channel, epoch=self._known_position.epoch)
-            room.opening = asyncio.create_task(self._open(room))
+            room.opening = self._spawn(self._open(room), f"open {channel}")
         room.members.add(subscriber)
         if not room.is_open and room.opening is not None:
             try:
@@ -191,16 +194,32 @@ class Relay:
     async def _open(self, room: Room) -> None:
         """Join the group first, then read the position: an event in between is delivered, never missed."""
         try:
-            await self._join_group(room)
-            room.seq = (await in_database_thread(log.position)).seq
+            # A bus that is away must not hold up a subscriber: the group is joined when it is back.
+            if not self._bus_failing:
+                await self._join_group(room)
+            room.seq = await self._read_position()
         except BaseException:
-            if self.rooms.get(room.channel) is room:
+            if self._is_here(room):
                 self._close(room)
             raise
-        if self.rooms.get(room.channel) is room:
+        if self._is_here(room):
             self._take(room, ())
-        elif room.joined:
-            await self._leave_group(room)
+
+    async def _read_position(self) -> int:
+        """Where the log stands, read after this call. Rooms that open together share a query.
+
+        A comparison with the log may have come to its end meanwhile, without the room that asks: what it found is
+        not looked for again, so a position below that would leave a hole.
+        """
+        while True:
+            found = await self._positions.get(None)
+            assert found is not None, "the query leaves no key out"
+            known = self._known_position
+            if found.seq >= known.seq or found.epoch != known.epoch:
+                return found.seq
+
+    def _is_here(self, room: Room) -> bool:
+        return self.rooms.get(room.channel) is room
 
     async def _join_group(self, room: Room) -> None:
         """Without the bus a room is served from the log, and joined later."""
@@ -214,12 +233,14 @@ class Relay:
             self._bus_failed(error)
         else:
             room.joined = True
-            self._bus_failing = False
+            self._bus_answers()
+            if not self._is_here(room):
+                await self._leave_group(room)
 
     def _close(self, room: Room) -> None:
         del self.rooms[room.channel]
-        if room.joined:
-            self._spawn(self._leave_group(room))
+        # Also where joining failed: the layer may remember the attempt.
+        self._spawn(self._leave_group(room), f"leave {room.channel}")
 
     async def _leave_group(self, room: Room) -> None:
         successor = self.rooms.get(room.channel)
@@ -235,37 +256,58 @@ class Relay:
     # --- From the bus --------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
+        """Take what the bus brings, for ever. Whatever goes wrong with it, the log has the events."""
         layer = get_channel_layer()
-        while self._channel is None:
+        while True:
             try:
-                async with asyncio.timeout(self._limits.publish_timeout_seconds):
-                    self._channel = await layer.new_channel()
+                if self._channel is None:
+                    self._channel = await self._new_channel()
+                message: BusMessage = await layer.receive(self._channel)
             except Exception as error:
                 # Each layer raises its own errors.
                 self._bus_failed(error)
                 await asyncio.sleep(_BUS_RETRY_SECONDS)
-        while True:
-            message: BusMessage = await layer.receive(self._channel)
-            room = self.rooms.get(message["room"])
-            if room is not None:
-                self._take(room, message["entries"])
+                continue
+            self._bus_answers()
+            try:
+                if (room := self.rooms.get(message["room"])) is not None:
+                    self._take(room, message["entries"])
+            except (LookupError, TypeError, ValueError) as error:
+                logger.warning("Took a message off the bus that is not one of ours (%r)", error)
+
+    async def _new_channel(self) -> str:
+        layer = get_channel_layer()
+        try:
+            async with asyncio.timeout(self._limits.publish_timeout_seconds):
+                channel: str = await layer.new_channel()
+                return channel
+        except BaseException:
+            # The layer keeps a queue for each channel it tried to make. There is nothing else of ours in it yet.
+            await layer.flush()
+            raise
 
     def _bus_failed(self, error: Exception) -> None:
         if not self._bus_failing:
             logger.warning("The bus does not answer (%r): events are read from the log", error)
         self._bus_failing = True
 
+    def _bus_answers(self) -> None:
+        if self._bus_failing:
+            logger.warning("The bus answers again")
+        self._bus_failing = False
+
     def _take(self, room: Room, entries: Iterable[Entry]) -> None:
         """Deliver what follows without a hole; hold the rest and see to the hole."""
+        complete = max(room.seq, self._known_position.seq) if room.is_open else room.seq
         for entry in entries:
-            if entry[1] > room.seq and (len(room.held) < _MAX_HELD_EVENTS or (room.is_open and entry[0] <= room.seq)):
+            if entry[1] > room.seq and (len(room.held) < _MAX_HELD_EVENTS or (room.is_open and entry[0] <= complete)):
                 room.held[entry[1]] = entry
         if not room.is_open:
             return
         for seq in sorted(room.held):
             previous_seq, _, timestamp, message = room.held[seq]
             if seq > room.seq:
-                if previous_seq > room.seq:
+                if previous_seq > max(room.seq, complete):
                     break
                 self._deliver(room, seq, timestamp, message)
             del room.held[seq]
@@ -274,7 +316,7 @@ class Relay:
 
     def _repair_if_open(self, room: Room) -> None:
         room.repair = None
-        if room.held and self.rooms.get(room.channel) is room:
+        if room.held and self._is_here(room):
             self._repair(room)
 
     # --- From the log --------------------------------------------------------------------------------------------
@@ -285,15 +327,20 @@ class Relay:
             return room.repair
         if room.repair is not None:
             room.repair.cancel()
-        room.repair = self._spawn(self._fill(room))
+        room.repair = self._spawn(self._fill(room), f"fill {room.channel}")
         return room.repair
 
     async def _fill(self, room: Room) -> None:
         try:
-            while True:
-                after = room.seq
+            while self._is_here(room):
+                known = self._known_position
                 events = await in_database_thread(
-                    log.read, room.channel, after=after, through=MAX_SEQ, most=READ_CHUNK_EVENTS
+                    log.read,
+                    room.channel,
+                    epoch=known.epoch,
+                    after=max(room.seq, known.seq),
+                    through=MAX_SEQ,
+                    most=READ_CHUNK_EVENTS,
                 )
                 for event in events:
                     if event.seq > room.seq:
@@ -301,6 +348,8 @@ class Relay:
                         self._deliver(room, event.seq, event.timestamp.timestamp(), message)
                 if len(events) < READ_CHUNK_EVENTS:
                     break
+        except log.EventsGone as error:
+            self._start_over([room], error)
         finally:
             room.repair = None
         # What was held lies below what was read, or follows it: the log shows a commit only after all before it.
@@ -319,13 +368,16 @@ class Relay:
                 logger.warning("The relay cannot read the event log (%r)", error)
             else:
                 self.polled_at = asyncio.get_running_loop().time()
-            await self._join_groups()
+            if self._joining is None or self._joining.done():
+                # Not here: a bus that hangs must not hold up the next comparison.
+                self._joining = self._spawn(self._join_groups(), "join groups")
 
     async def _compare_with_log(self) -> None:
         known = self._known_position
         found, newest = await in_database_thread(_position_and_newest, known.seq)
         if found.epoch != known.epoch or found.seq < known.seq or found.trimmed_seq > known.seq:
-            self._start_over(found)
+            self.position = found
+            self._start_over(list(self.rooms.values()), log.EventsGone(known.seq, found.trimmed_seq))
             return
         newest[GLOBAL] = found.seq
         behind = [room for channel, seq in newest.items() if (room := self.rooms.get(channel)) and -1 < room.seq < seq]
@@ -338,12 +390,12 @@ class Relay:
             if room.seq < seq:
                 await self._repair(room)
 
-    def _start_over(self, found: log.Position) -> None:
+    def _start_over(self, rooms: list[Room], why: log.EventsGone) -> None:
         """The log is another one, or was pruned beyond what was delivered: no subscription can be continued."""
-        logger.warning("The event log was replaced or pruned ahead of this relay: all subscribers start over")
-        self.position = found
-        for room in list(self.rooms.values()):
-            self._close(room)
+        logger.warning("%s: all subscribers of %d channels start over", why, len(rooms))
+        for room in rooms:
+            if self._is_here(room):
+                self._close(room)
             for subscriber in list(room.members):
                 subscriber.log_was_replaced()
 
@@ -351,8 +403,9 @@ class Relay:
         """Join what could not be joined while the bus was away."""
         waiting = [room for room in self.rooms.values() if not room.joined and room.is_open]
         for room in waiting:
-            await self._join_group(room)
-            if not room.joined:
+            if self._is_here(room):
+                await self._join_group(room)
+            if self._bus_failing:
                 break
 
     # --- To the subscribers --------------------------------------------------------------------------------------
@@ -394,8 +447,8 @@ class Relay:
         for subscriber in tuple(room.live):
             subscriber.write(frames)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._finished)
         return task
@@ -403,7 +456,7 @@ class Relay:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning("The relay could not fill a room from the event log (%r)", error)
+            logger.warning("The relay could not %s (%r)", task.get_name(), error)
 
 
 def _position_and_newest(after: int) -> tuple[log.Position, dict[str, int]]:

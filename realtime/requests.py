@@ -16,6 +16,7 @@ from realtime.channels import InvalidChannel, check_channel
 from realtime.database import in_database_thread
 from realtime.frames import Frames
 from realtime.limits import Limits
+from realtime.log import EventsGone
 from realtime.protocol import (
     ErrorCode,
     EventRecord,
@@ -30,7 +31,7 @@ from realtime.protocol import (
     encode_event,
     encoded,
 )
-from realtime.recovery import REPLAY_CHUNK_EVENTS, EventsGone, Start, find_start, read_on
+from realtime.recovery import REPLAY_CHUNK_EVENTS, Start, find_start, read_on
 from realtime.relay import Relay, Room, Subscriber
 from realtime.status_queries import StatusQueries
 
