@@ -1,0 +1,22 @@
+"""What a server says of itself."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from tests.harness.server import MahavishnuServer
+
+TIMEOUT_SECONDS = 20
+
+
+def read_health(server: MahavishnuServer) -> tuple[int, dict[str, Any]]:
+    """The status code and the report of `GET /health`."""
+    try:
+        with urllib.request.urlopen(f"{server.http_url}/health", timeout=TIMEOUT_SECONDS) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
