@@ -1,4 +1,4 @@
-"""`docs/configuration.md` against the settings: every variable is there, no other is, and defaults are the real ones."""
+"""`docs/configuration.md` against the settings: every variable is there, no other, and defaults are the real ones."""
 
 from __future__ import annotations
 

@@ -1,0 +1,144 @@
+"""The examples of the README, run as printed against a real server that is killed and started again under them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import urllib.request
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright
+
+from tests.docs.pages import blocks, page
+from tests.harness.client import connect
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import wait_until
+
+README = page("README.md")
+LINE_TIMEOUT_SECONDS = 20
+
+NextLine = Callable[[], Awaitable[str]]
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def example(language: str, server: MahavishnuServer) -> str:
+    """The one example in this language that is to be run, with the server's address in place of the printed one."""
+    (block,) = blocks(README, language=language, role="run")
+    assert block.text.count("ws://127.0.0.1:8690") == 1
+    return block.text.replace("ws://127.0.0.1:8690", server.ws_url)
+
+
+@asynccontextmanager
+async def python_example(server: MahavishnuServer, directory: Path) -> AsyncIterator[NextLine]:
+    path = directory / "example.py"
+    path.write_text(example("python", server), encoding="utf-8")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-u",
+        path,
+        stdout=PIPE,
+        # Its first reconnect comes after up to five seconds otherwise, and nobody waits for that here.
+        env={**os.environ, "WEBSOCKETS_BACKOFF_INITIAL_DELAY": "0.2", "WEBSOCKETS_BACKOFF_MIN_DELAY": "0.2"},
+    )
+    assert process.stdout is not None
+    stdout = process.stdout
+
+    async def next_line() -> str:
+        async with asyncio.timeout(LINE_TIMEOUT_SECONDS):
+            return (await stdout.readline()).decode().rstrip()
+
+    try:
+        yield next_line
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def javascript_example(server: MahavishnuServer, directory: Path) -> AsyncIterator[NextLine]:
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
+        tab = await browser.new_page()
+        await tab.goto(f"{server.http_url}/health")
+        # Chromium itself reports each connection that fails, as an error.
+        tab.on("console", lambda message: lines.put_nowait(message.text) if message.type == "log" else None)
+        await tab.add_script_tag(content=example("javascript", server))
+        try:
+            yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)
+        finally:
+            await browser.close()
+
+
+Example = Callable[[MahavishnuServer, Path], AbstractAsyncContextManager[NextLine]]
+
+
+@pytest.mark.parametrize(
+    "running",
+    [python_example, pytest.param(javascript_example, marks=pytest.mark.browser)],
+    ids=["python", "javascript"],
+)
+async def test_an_example_prints_every_event_once_though_the_server_is_killed(
+    start_server: StartServer, tmp_path: Path, running: Example
+) -> None:
+    server = start_server()
+    printed: list[tuple[str, ...]] = []
+    async with running(server, tmp_path) as next_line:
+        await asyncio.to_thread(wait_until, lambda: rooms(server) == 1, timeout_seconds=LINE_TIMEOUT_SECONDS)
+        await create_pools(server, "pool_1", "pool_2")
+        printed += [seen_in(await next_line()) for _ in range(2)]
+        server.kill()
+        await create_pools(server, "pool_3", "pool_4")
+        await asyncio.to_thread(server.restart)
+        await create_pools(server, "pool_5")
+        printed += [seen_in(await next_line()) for _ in range(3)]
+    assert printed == [(str(number), "pool.created", f"pool_{number}") for number in range(1, 6)]
+
+
+def rooms(server: MahavishnuServer) -> int:
+    with urllib.request.urlopen(f"{server.http_url}/health") as answer:
+        return int(json.load(answer)["rooms"])
+
+
+async def create_pools(server: MahavishnuServer, *pool_ids: str) -> None:
+    for pool_id in pool_ids:
+        await asyncio.to_thread(server.services.create_pool, pool_id=pool_id)
+
+
+def seen_in(line: str) -> tuple[str, ...]:
+    """The position, the name and the pool of an event, or the line as it is when it tells of none."""
+    match = re.fullmatch(r"(\d+) (\S+) \{.*(pool_\d).*\}", line)
+    return match.groups() if match else (line,)
+
+
+async def test_the_example_of_changing_state_is_heard(start_server: StartServer) -> None:
+    (block,) = blocks(README, language="python", role="services")
+    server = start_server()
+    async with connect(server) as client:
+        await client.subscribe("workflow:wf_1")
+        await asyncio.to_thread(server.services_driver.execute, block.text)
+        assert [event["event"] for event in await client.events(5)] == [
+            "workflow.created",
+            "workflow.started",
+            "workflow.stage_started",
+            "workflow.stage_completed",
+            "workflow.cancelled",
+        ]
