@@ -33,6 +33,16 @@ stage_completed = Signal()
 # stage: Stage (with its error; `stage.workflow` is loaded and current), at: datetime.
 stage_failed = Signal()
 
+# stage: Stage (`stage.workflow` is loaded and current), failed: FailedAttempt, at: datetime. An attempt ended badly and
+# another follows: at `stage.retry_at` by the clock of the database, or at once if that is None.
+stage_retrying = Signal()
+
+# stage: Stage (with its progress), at: datetime.
+stage_progressed = Signal()
+
+# stage: Stage, message: str, at: datetime. The stage says something to whoever follows its workflow.
+stage_logged = Signal()
+
 # worker: Worker, at: datetime. A worker that registers a second time is announced by `worker_status_changed`.
 worker_added = Signal()
 

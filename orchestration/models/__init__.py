@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestration.models.failed_attempt import FailedAttempt
 from orchestration.models.pool import Pool
 from orchestration.models.stage import Stage
 from orchestration.models.statuses import (
@@ -18,6 +19,7 @@ from orchestration.models.workflow import Workflow
 __all__ = [
     "FINISHED_STAGE_STATUSES",
     "FINISHED_WORKFLOW_STATUSES",
+    "FailedAttempt",
     "Pool",
     "PoolStatus",
     "Stage",

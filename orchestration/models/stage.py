@@ -52,6 +52,22 @@ class Stage(AnnouncedModel):
     result = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True)
     duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
+    # What follows is for stages that the engine runs.
+    specification = models.JSONField(null=True, blank=True, editable=False, help_text="As it was when the run started.")
+    step = models.PositiveIntegerField(default=0, help_text="Stages of one step run side by side.")
+    hosted = models.BooleanField(default=False, help_text="Run, and reported on, by another stage of its step.")
+    last_attempt = models.PositiveIntegerField(default=1, help_text="If this one fails, the stage has failed.")
+    lost_attempts = models.PositiveIntegerField(default=0, help_text="Attempts that ended with their worker.")
+    progress = models.FloatField(null=True, blank=True, help_text="From 0 to 1, as the stage reports it.")
+    progress_message = models.TextField(blank=True)
+    # By the clock of the database, which all machines share.
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="When the next attempt is to be queued.")
+    dispatch_due_at = models.DateTimeField(
+        null=True, blank=True, help_text="Queued, and not claimed until then: the broker is told again."
+    )
+    lease_expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="Running, and not heard of until then: the attempt is lost."
+    )
     queued_at = models.DateTimeField(null=True, editable=False)
     started_at = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
@@ -80,6 +96,18 @@ class Stage(AnnouncedModel):
         indexes = (
             models.Index(name="orchestration_stage_queue", fields=["pool", "status", "queued_at"]),
             models.Index(name="orchestration_stage_worker", fields=["worker"], condition=Q(worker__isnull=False)),
+            # What the scheduler looks for: as long as what is due, however many stages are stored.
+            models.Index(name="orchestration_stage_retry", fields=["retry_at"], condition=Q(retry_at__isnull=False)),
+            models.Index(
+                name="orchestration_stage_dispatch",
+                fields=["dispatch_due_at"],
+                condition=Q(dispatch_due_at__isnull=False),
+            ),
+            models.Index(
+                name="orchestration_stage_lease",
+                fields=["lease_expires_at"],
+                condition=Q(lease_expires_at__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:
@@ -94,6 +122,10 @@ class Stage(AnnouncedModel):
 
     def stamp(self, *, before: Stored | None, at: datetime) -> None:
         entered = before is None or before.status != self.status
+        # What the scheduler waits for belongs to one status, and ends with it.
+        self.retry_at = self.retry_at if self.status == StageStatus.PENDING else None
+        self.dispatch_due_at = self.dispatch_due_at if self.status == StageStatus.QUEUED else None
+        self.lease_expires_at = self.lease_expires_at if self.status == StageStatus.RUNNING else None
         if self.status == StageStatus.QUEUED:
             self.queued_at = at if entered else self.queued_at
         elif self.status == StageStatus.RUNNING:
@@ -101,7 +133,7 @@ class Stage(AnnouncedModel):
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_STAGE_STATUSES else None
 
     def stamped(self) -> tuple[str, ...]:
-        return ("queued_at", "started_at", "finished_at")
+        return ("queued_at", "started_at", "finished_at", "retry_at", "dispatch_due_at", "lease_expires_at")
 
     def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
         entered = before is None or before.status != after.status

@@ -30,6 +30,25 @@ class Worker(AnnouncedModel):
     # Without an index of its own: the one below begins with it.
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="workers", db_index=False)
     status = models.CharField(max_length=16, choices=WorkerStatus.choices, default=WorkerStatus.IDLE)
+    # What follows is for workers of the engine: slots of a process that is watched by its keeper.
+    process = models.CharField(
+        max_length=64,
+        blank=True,
+        editable=False,
+        help_text="Names one run of a worker process.",
+    )
+    stage = models.ForeignKey(
+        "orchestration.Stage",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        help_text="What it runs now.",
+    )
+    seen_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When it was last heard of, by the clock of the database."
+    )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)
     last_heartbeat_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -40,7 +59,10 @@ class Worker(AnnouncedModel):
                 name="orchestration_worker_status_known", condition=Q(status__in=list(WorkerStatus.values))
             ),
         )
-        indexes = (models.Index(name="orchestration_worker_pool", fields=["pool", "status"]),)
+        indexes = (
+            models.Index(name="orchestration_worker_pool", fields=["pool", "status"]),
+            models.Index(name="orchestration_worker_seen", fields=["seen_at"], condition=Q(seen_at__isnull=False)),
+        )
 
     def __str__(self) -> str:
         return self.id

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from orchestration.models.stage import Stage
 
 MAX_ADAPTER_LENGTH: Final = 128
+MAX_KEY_LENGTH: Final = 400  # a definition's name, and the key that was given
+# The constraint that settles the race between two starts with one key.
+STARTED_ONCE: Final = "orchestration_workflow_started_once"
 TIMEOUT_ERROR: Final = "Execution timeout"
 
 _SIGNALS: Final = {
@@ -59,6 +62,16 @@ class Workflow(AnnouncedModel):
     error = models.TextField(blank=True, help_text="Why it failed, timed out or was cancelled.")
     total_stages = models.PositiveIntegerField(default=0, editable=False)
     stages_completed = models.PositiveIntegerField(default=0, editable=False)
+    # What follows is for runs that the engine carries out.
+    specification = models.JSONField(
+        null=True, blank=True, editable=False, help_text="What was started; each stage has its own part of it."
+    )
+    key = models.CharField(
+        max_length=MAX_KEY_LENGTH, blank=True, editable=False, help_text="What it was started for, once; or nothing."
+    )
+    deadline_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When it times out, by the clock of the database."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
@@ -66,6 +79,7 @@ class Workflow(AnnouncedModel):
 
     class Meta:
         constraints = (
+            models.UniqueConstraint(name=STARTED_ONCE, fields=["key"], condition=~Q(key="")),
             models.CheckConstraint(
                 name="orchestration_workflow_status_known", condition=Q(status__in=list(WorkflowStatus.values))
             ),
@@ -84,6 +98,9 @@ class Workflow(AnnouncedModel):
             ),
         )
         indexes = (
+            models.Index(
+                name="orchestration_workflow_late", fields=["deadline_at"], condition=Q(deadline_at__isnull=False)
+            ),
             models.Index(name="orchestration_workflow_status", fields=["status", "-created_at"]),
             models.Index(name="orchestration_workflow_created", fields=["-created_at"]),
             models.Index(name="orchestration_workflow_pool", fields=["pool", "-created_at"]),
@@ -96,11 +113,12 @@ class Workflow(AnnouncedModel):
         if self.status in _STARTED:
             self.started_at = self.started_at or at
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_WORKFLOW_STATUSES else None
+        self.deadline_at = None if self.status in FINISHED_WORKFLOW_STATUSES else self.deadline_at
         if self.status == WorkflowStatus.TIMEOUT:
             self.error = self.error or TIMEOUT_ERROR
 
     def stamped(self) -> tuple[str, ...]:
-        return ("started_at", "finished_at", "error")
+        return ("started_at", "finished_at", "error", "deadline_at")
 
     def stamped_always(self) -> tuple[str, ...]:
         return ("updated_at",)
@@ -125,7 +143,9 @@ class Workflow(AnnouncedModel):
             ended_as = StageStatus.SKIPPED if after.status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
             unfinished = self.stages.using(using).exclude(status__in=FINISHED_STAGE_STATUSES)
             if stages := _locked(unfinished):
-                unfinished.update(status=ended_as, finished_at=at)
+                unfinished.update(
+                    status=ended_as, finished_at=at, retry_at=None, dispatch_due_at=None, lease_expires_at=None
+                )
             for status, pool_id in stages:
                 counts.add_stage(pool_id, status, -1)
         elif before.pool_id != after.pool_id:

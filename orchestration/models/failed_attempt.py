@@ -1,0 +1,40 @@
+"""An attempt at a stage that did not end well, kept for operators."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from orchestration.models.stage import Stage
+
+
+class FailedAttempt(models.Model):
+    """One attempt that failed, timed out or was lost. Written once; attempts that succeed are the stage itself."""
+
+    class Reason(models.TextChoices):
+        FAILED = "failed"
+        TIMED_OUT = "timed_out"
+        LOST = "lost"
+
+    stage = models.ForeignKey(Stage, on_delete=models.CASCADE, related_name="failed_attempts", db_index=False)
+    attempt = models.PositiveIntegerField(help_text="1 for the first.")
+    reason = models.CharField(max_length=16, choices=Reason.choices)
+    error = models.TextField(help_text="What clients are told.")
+    traceback = models.TextField(blank=True, help_text="For operators alone.")
+    worker_name = models.CharField(max_length=128, blank=True, help_text="The worker's id; it may be gone by now.")
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("stage", "attempt")
+        constraints = (
+            models.UniqueConstraint(name="orchestration_failed_attempt_once", fields=["stage", "attempt"]),
+            models.CheckConstraint(
+                name="orchestration_failed_attempt_reason_known",
+                condition=Q(reason__in=["failed", "timed_out", "lost"]),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} at stage {self.stage_id}"
