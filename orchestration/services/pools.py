@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import transaction
@@ -39,6 +40,23 @@ class PoolNotEmpty(Refusal):
             f"The pool {self.pool_id} has {self.queued} stages queued and {self.running} running; "
             "it can be closed when it has none."
         )
+
+
+def check_pool_accepts(refused: str, *, pool_id: str, statuses: Collection[str]) -> None:
+    """Let a pool pass that has one of these statuses; `refused` says in the plural what it would otherwise not accept.
+
+    The pool is not locked: whatever slips in while a pool changes came before the change.
+
+    Raises:
+        InvalidIdentifier, PoolNotFound, PoolNotAccepting
+    """
+    arguments.identifier("pool_id", pool_id)
+    try:
+        status = Pool.objects.values_list("status", flat=True).get(pk=pool_id)
+    except Pool.DoesNotExist:
+        raise rows.PoolNotFound(pool_id) from None
+    if status not in statuses:
+        raise PoolNotAccepting(pool_id, status, refused)
 
 
 def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from django.db import IntegrityError
 
 from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.services import arguments
 from orchestration.services.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -66,19 +67,29 @@ class AlreadyExists(Refusal):
 
 
 def lock_worker(worker_id: str) -> Worker:
-    """Raises: WorkerNotFound."""
-    worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
-    if worker is None:
-        raise WorkerNotFound(worker_id)
-    return worker.held()
+    """Lock a worker.
+
+    Raises:
+        InvalidIdentifier, WorkerNotFound
+    """
+    arguments.identifier("worker_id", worker_id)
+    try:
+        return Worker.objects.select_for_update(no_key=True).get(pk=worker_id).held()
+    except Worker.DoesNotExist:
+        raise WorkerNotFound(worker_id) from None
 
 
 def lock_workflow(workflow_id: str) -> Workflow:
-    """Raises: WorkflowNotFound."""
-    workflow = Workflow.objects.select_for_update(no_key=True).filter(pk=workflow_id).first()
-    if workflow is None:
-        raise WorkflowNotFound(workflow_id)
-    return workflow.held()
+    """Lock a workflow.
+
+    Raises:
+        InvalidIdentifier, WorkflowNotFound
+    """
+    arguments.identifier("workflow_id", workflow_id)
+    try:
+        return Workflow.objects.select_for_update(no_key=True).get(pk=workflow_id).held()
+    except Workflow.DoesNotExist:
+        raise WorkflowNotFound(workflow_id) from None
 
 
 def lock_stage(workflow_id: str, stage_name: str) -> Stage:
@@ -87,27 +98,30 @@ def lock_stage(workflow_id: str, stage_name: str) -> Stage:
     Postgres locks the tables of a row in the order in which `of` names them; a test holds it to that.
 
     Raises:
-        WorkflowNotFound, StageNotFound
+        InvalidIdentifier, InvalidArgument, WorkflowNotFound, StageNotFound
     """
-    stage = (
-        Stage.objects.select_related("workflow", "pool")
-        .select_for_update(no_key=True, of=("workflow", "self"))
-        .filter(workflow_id=workflow_id, name=stage_name)
-        .first()
-    )
-    if stage is not None:
-        return stage.held()
-    if not Workflow.objects.filter(pk=workflow_id).exists():
-        raise WorkflowNotFound(workflow_id)
-    raise StageNotFound(workflow_id, stage_name)
+    arguments.identifier("workflow_id", workflow_id)
+    arguments.text("stage_name", stage_name)
+    stages = Stage.objects.select_related("workflow", "pool").select_for_update(no_key=True, of=("workflow", "self"))
+    try:
+        return stages.get(workflow_id=workflow_id, name=stage_name).held()
+    except Stage.DoesNotExist:
+        if not Workflow.objects.filter(pk=workflow_id).exists():
+            raise WorkflowNotFound(workflow_id) from None
+        raise StageNotFound(workflow_id, stage_name) from None
 
 
 def lock_pool(pool_id: str) -> Pool:
-    """Raises: PoolNotFound."""
-    pool = Pool.objects.select_for_update(no_key=True).filter(pk=pool_id).first()
-    if pool is None:
-        raise PoolNotFound(pool_id)
-    return pool.held()
+    """Lock a pool.
+
+    Raises:
+        InvalidIdentifier, PoolNotFound
+    """
+    arguments.identifier("pool_id", pool_id)
+    try:
+        return Pool.objects.select_for_update(no_key=True).get(pk=pool_id).held()
+    except Pool.DoesNotExist:
+        raise PoolNotFound(pool_id) from None
 
 
 def insert(row: Pool | Worker | Workflow, *, at: datetime) -> None:

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from orchestration.models import PoolStatus, Worker, WorkerStatus
 from orchestration.services import arguments, rows
-from orchestration.services.pools import PoolNotAccepting
+from orchestration.services.pools import check_pool_accepts
 from orchestration.services.refusal import Refusal
 from orchestration.services.transitions import check_transition
 
@@ -36,20 +36,18 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
         AlreadyExists: if another process registered it at the same moment.
     """
     at = arguments.moment(at)
-    arguments.identifier("worker_id", worker_id)
     with transaction.atomic():
         try:
             worker = rows.lock_worker(worker_id)
         except rows.WorkerNotFound:
             worker = Worker(id=worker_id, pool_id=pool_id)
-        pool = rows.lock_pool(pool_id)
-        if pool.status == PoolStatus.CLOSED:
-            raise PoolNotAccepting(pool_id, pool.status, "workers")
+        check_pool_accepts("workers", pool_id=pool_id, statuses=[PoolStatus.ACTIVE, PoolStatus.DRAINING])
         if worker.pool_id != pool_id:
             raise WorkerInOtherPool(worker_id, worker.pool_id, pool_id)
         worker.status = WorkerStatus.IDLE.value
         worker.registered_at = worker.last_heartbeat_at = at
         if worker._state.adding:
+            # Before its pool is locked: an insert waits for whoever holds a row with the same id.
             rows.insert(worker, at=at)
         else:
             worker.save_held(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])

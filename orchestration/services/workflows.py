@@ -8,11 +8,11 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from orchestration.models import Pool, PoolStatus, Stage, Workflow, WorkflowStatus
+from orchestration.models import PoolStatus, Stage, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
 from orchestration.services import arguments, rows
 from orchestration.services.durations import milliseconds_between
-from orchestration.services.pools import PoolNotAccepting
+from orchestration.services.pools import check_pool_accepts
 from orchestration.services.transitions import check_transition
 
 
@@ -47,7 +47,7 @@ def create_workflow(
         workflow.id = arguments.identifier("workflow_id", workflow_id)
     with transaction.atomic():
         if pool_id is not None:
-            _check_pool(pool_id)
+            check_pool_accepts("new workflows", pool_id=pool_id, statuses=[PoolStatus.ACTIVE])
         # The stages go in first, so that whoever hears of the workflow finds them: foreign keys are checked at commit.
         try:
             Stage.objects.bulk_create(
@@ -127,12 +127,3 @@ def _change(
             workflow.result = {"total_duration_ms": milliseconds_between(workflow.started_at, at)} | result
         workflow.save_held(at=at, update_fields=["status", "error", "result"])
     return workflow
-
-
-def _check_pool(pool_id: str) -> None:
-    # Not locked: a workflow that slips in while the pool starts to drain came before it did.
-    status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
-    if status is None:
-        raise rows.PoolNotFound(pool_id)
-    if status != PoolStatus.ACTIVE:
-        raise PoolNotAccepting(pool_id, status, "new workflows")

@@ -9,6 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from tests.orchestration.hearing import Heard
 
+pytest.register_assert_rewrite("tests.orchestration.recount")
+
 
 @pytest.fixture(autouse=True)
 def heard(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -71,6 +72,33 @@ def test_an_id_that_cannot_stand_in_a_channel_name_is_refused(id: Any, heard: li
             services.create_workflow(workflow_id=id, adapter="python", prompt="", stages=["one"])
     assert (Pool.objects.count(), Worker.objects.count(), Workflow.objects.count()) == (1, 0, 0)
     assert heard == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda id: services.drain_pool(pool_id=id),
+        lambda id: services.close_pool(pool_id=id),
+        lambda id: services.register_worker(worker_id="worker", pool_id=id),
+        lambda id: services.change_worker_status(worker_id=id, status="idle"),
+        lambda id: services.remove_worker(worker_id=id),
+        lambda id: services.create_workflow(adapter="python", prompt="", stages=["one"], pool_id=id),
+        lambda id: services.start_workflow(workflow_id=id),
+        lambda id: services.queue_stage(workflow_id=id, stage_name="one"),
+        lambda id: services.start_stage(workflow_id="wf", stage_name="one", worker_id=id),
+    ],
+)
+@pytest.mark.parametrize("id", ["a b", "a\x00", "", 7], ids=repr)
+def test_an_id_that_cannot_be_one_is_told_from_one_that_is_not_there(change: Callable[[Any], Any], id: Any) -> None:
+    workflow_with()
+    with pytest.raises(services.InvalidIdentifier):
+        change(id)
+
+
+def test_a_stage_name_that_a_database_cannot_hold_is_refused() -> None:
+    workflow_with()
+    with pytest.raises(services.InvalidArgument, match=r"^stage_name is "):
+        services.queue_stage(workflow_id="wf", stage_name="one\x00")
 
 
 @pytest.mark.parametrize("id", GOOD_IDENTIFIERS)

@@ -1,0 +1,238 @@
+"""Threads, each with a connection of its own, that change the same rows at the same moment."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from orchestration import services
+from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from tests.orchestration.builders import pool_with, stage_with, worker_with, workflow_with
+from tests.orchestration.hearing import Heard
+from tests.orchestration.recount import assert_all_add_up
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+ROUNDS = 5
+
+Outcome = Any  # What a call returned, or the refusal it raised.
+
+
+def together(*calls: Callable[[], object]) -> list[Outcome]:
+    """Make the calls at the same moment, each in a thread of its own. Anything but a refusal is raised."""
+    barrier = threading.Barrier(len(calls))
+
+    def make(call: Callable[[], object]) -> Outcome:
+        try:
+            connection.ensure_connection()
+            barrier.wait(timeout=10)
+            return call()
+        except services.Refusal as refusal:
+            return refusal
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(make, calls))
+
+
+def the_one_refusal(outcomes: Sequence[Outcome]) -> services.Refusal:
+    """The refusal of the one call that was refused; all others went through."""
+    (refusal,) = [outcome for outcome in outcomes if isinstance(outcome, services.Refusal)]
+    return refusal
+
+
+def announced(heard: list[Heard], name: str) -> int:
+    return sum(each.name == name for each in heard)
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_that_start_a_workflow_one_wins_and_the_other_is_told(_: int, heard: list[Heard]) -> None:
+    workflow_with(WorkflowStatus.PENDING)
+    refusal = the_one_refusal(together(*[lambda: services.start_workflow(workflow_id="wf")] * 2))
+    assert isinstance(refusal, services.IllegalTransition)
+    assert (refusal.current, refusal.requested) == ("running", "running")
+    assert announced(heard, "workflow_started") == 1
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_four_ends_of_a_workflow_one_wins_and_the_others_are_told(_: int, heard: list[Heard]) -> None:
+    stage_with(StageStatus.QUEUED)
+    outcomes = together(
+        lambda: services.complete_workflow(workflow_id="wf"),
+        lambda: services.fail_workflow(workflow_id="wf", error="It broke"),
+        lambda: services.cancel_workflow(workflow_id="wf"),
+        lambda: services.time_out_workflow(workflow_id="wf"),
+    )
+    (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Workflow)]
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, services.IllegalTransition)]
+    assert len(refusals) == 3
+    assert {refusal.current for refusal in refusals} == {winner.status} == {Workflow.objects.get().status}
+    ends = ("workflow_completed", "workflow_failed", "workflow_cancelled")
+    assert sum(announced(heard, name) for name in ends) == 1
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_that_complete_a_stage_one_wins_and_it_is_counted_once(_: int, heard: list[Heard]) -> None:
+    stage_with(StageStatus.RUNNING)
+    complete = [lambda: services.complete_stage(workflow_id="wf", stage_name="one")] * 2
+    refusal = the_one_refusal(together(*complete))
+    assert isinstance(refusal, services.IllegalTransition)
+    assert announced(heard, "stage_completed") == 1
+    assert (Workflow.objects.get().stages_completed, Pool.objects.get().tasks_completed) == (1, 1)
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_stages_completed_at_the_same_moment_are_all_counted(_: int) -> None:
+    names = [f"stage_{number}" for number in range(4)]
+    workflow_with(stages=names)
+    outcomes = together(
+        *[lambda name=name: services.complete_stage(workflow_id="wf", stage_name=name) for name in names]
+    )
+    assert sorted(stage.workflow.stages_completed for stage in outcomes) == [1, 2, 3, 4]
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_a_stage_completed_while_its_workflow_is_cancelled_is_either_the_one_or_the_other(_: int) -> None:
+    stage_with(StageStatus.RUNNING)
+    completed, cancelled = together(
+        lambda: services.complete_stage(workflow_id="wf", stage_name="one"),
+        lambda: services.cancel_workflow(workflow_id="wf"),
+    )
+    assert isinstance(cancelled, Workflow)
+    stage = Stage.objects.get(name="one")
+    if isinstance(completed, Stage):
+        assert stage.status == "completed"
+    else:
+        assert isinstance(completed, services.IllegalTransition)
+        assert (stage.status, completed.current) == ("cancelled", "cancelled")
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_that_claim_a_worker_one_wins_and_the_other_is_told(_: int) -> None:
+    worker_with()
+    claim = [lambda: services.change_worker_status(worker_id="worker", status="busy")] * 2
+    refusal = the_one_refusal(together(*claim))
+    assert isinstance(refusal, services.IllegalTransition)
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_that_remove_a_worker_one_wins_and_the_other_is_told(_: int, heard: list[Heard]) -> None:
+    worker_with()
+    refusal = the_one_refusal(together(*[lambda: services.remove_worker(worker_id="worker")] * 2))
+    assert isinstance(refusal, services.WorkerNotFound)
+    assert announced(heard, "worker_removed") == 1
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_a_worker_deleted_twice_at_the_same_moment_is_counted_once(_: int, heard: list[Heard]) -> None:
+    worker_with()
+    first, second = Worker.objects.get(), Worker.objects.get()
+    together(first.delete, second.delete)
+    assert announced(heard, "worker_removed") == 1
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_that_take_an_id_one_wins_and_the_other_is_told(_: int, heard: list[Heard]) -> None:
+    refusal = the_one_refusal(together(*[lambda: services.create_pool(pool_id="pool")] * 2))
+    assert isinstance(refusal, services.AlreadyExists)
+    create = [
+        lambda: services.create_workflow(workflow_id="wf", adapter="python", prompt="", stages=["one"], pool_id="pool")
+    ] * 2
+    refusal = the_one_refusal(together(*create))
+    assert isinstance(refusal, services.AlreadyExists)
+    assert (announced(heard, "pool_created"), announced(heard, "workflow_created")) == (1, 1)
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_a_worker_that_registers_twice_at_the_same_moment_is_added_once(_: int) -> None:
+    pool_with()
+    outcomes = together(*[lambda: services.register_worker(worker_id="worker", pool_id="pool")] * 2)
+    # The second either finds the first one's row and starts anew, or is told that it came at the same moment.
+    assert any(isinstance(outcome, Worker) for outcome in outcomes)
+    assert all(isinstance(outcome, Worker | services.AlreadyExists) for outcome in outcomes)
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("change", [services.queue_stage, services.start_stage])
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_a_pool_closes_or_gets_work_but_not_both(change: Any, _: int) -> None:
+    stage_with(StageStatus.PENDING)
+    outcomes = together(lambda: change(workflow_id="wf", stage_name="one"), lambda: services.close_pool(pool_id="pool"))
+    assert isinstance(the_one_refusal(outcomes), services.PoolNotAccepting | services.PoolNotEmpty)
+    pool = Pool.objects.get()
+    assert (pool.status == "closed") == (pool.queue_size + pool.tasks_running == 0)
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_a_worker_registers_before_its_pool_closes_or_not_at_all(_: int) -> None:
+    pool_with()
+    registered, closed = together(
+        lambda: services.register_worker(worker_id="worker", pool_id="pool"),
+        lambda: services.close_pool(pool_id="pool"),
+    )
+    assert isinstance(closed, Pool)
+    assert isinstance(registered, Worker | services.PoolNotAccepting)
+    assert Worker.objects.exists() == isinstance(registered, Worker)
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_everybody_at_everything_neither_deadlocks_nor_miscounts(seed: int) -> None:
+    """Four writers at random on the same few rows. A deadlock is an error of the database, and so fails this test."""
+    workers, stages = ["w0", "w1"], ["s0", "s1", "s2", "s3"]
+    pool_with()
+    for worker_id in workers:
+        services.register_worker(worker_id=worker_id, pool_id="pool")
+    for number in range(6):
+        workflow_with(workflow_id=f"wf{number}", stages=stages)
+
+    def work(writer: int) -> None:
+        choices = random.Random(1000 * seed + writer)
+        for _ in range(60):
+            worker_id = choices.choice(workers)
+            workflow_id = f"wf{choices.randrange(6)}"
+            of_stage: dict[str, Any] = {"workflow_id": workflow_id, "stage_name": choices.choice(stages)}
+            kind = choices.randrange(12)
+            try:
+                match kind:
+                    case 0:
+                        services.remove_worker(worker_id=worker_id)
+                    case 1 | 2:
+                        services.register_worker(worker_id=worker_id, pool_id="pool")
+                    case 3 | 4:
+                        status = choices.choice(WorkerStatus.values)
+                        services.change_worker_status(worker_id=worker_id, status=status)
+                    case 5 | 6:
+                        services.start_stage(**of_stage, worker_id=worker_id)
+                    case 7:
+                        services.queue_stage(**of_stage)
+                    case 8:
+                        services.complete_stage(**of_stage)
+                    case 9:
+                        services.fail_stage(**of_stage, error="It broke")
+                    case 10:
+                        stage = Stage.objects.get(workflow_id=workflow_id, name=of_stage["stage_name"])
+                        stage.save(update_fields=["duration_ms"])
+                    case _ if choices.random() < 0.2:
+                        services.cancel_workflow(workflow_id=workflow_id)
+            except services.Refusal:
+                pass
+
+    together(*[lambda writer=writer: work(writer) for writer in range(4)])
+    assert_all_add_up()
