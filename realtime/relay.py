@@ -115,7 +115,8 @@ class Relay:
         self._limits = limits
         self._channel: str | None = None
         self._dirty: list[Room] = []
-        self._positions: Batched[None, log.Position] = Batched(lambda keys: dict.fromkeys(keys, log.position()))
+        # Rooms that open together share a query, which begins after the last of them asked.
+        self._positions: Batched[None, log.Position] = Batched(_read_positions)
         self._tasks: list[asyncio.Task[None]] = []
         self._joining: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -136,6 +137,11 @@ class Relay:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the bus was reached, so that rooms can join their groups."""
+        return self._channel is not None
 
     @property
     def _known_position(self) -> log.Position:
@@ -197,26 +203,15 @@ class Relay:
             # A bus that is away must not hold up a subscriber: the group is joined when it is back.
             if not self._bus_failing:
                 await self._join_group(room)
-            room.seq = await self._read_position()
+            position = await self._positions.get(None)
+            assert position is not None, "the query leaves no key out"
+            room.seq = position.seq
         except BaseException:
             if self._is_here(room):
                 self._close(room)
             raise
         if self._is_here(room):
             self._take(room, ())
-
-    async def _read_position(self) -> int:
-        """Where the log stands, read after this call. Rooms that open together share a query.
-
-        A comparison with the log may have come to its end meanwhile, without the room that asks: what it found is
-        not looked for again, so a position below that would leave a hole.
-        """
-        while True:
-            found = await self._positions.get(None)
-            assert found is not None, "the query leaves no key out"
-            known = self._known_position
-            if found.seq >= known.seq or found.epoch != known.epoch:
-                return found.seq
 
     def _is_here(self, room: Room) -> bool:
         return self.rooms.get(room.channel) is room
@@ -362,7 +357,7 @@ class Relay:
         while True:
             await asyncio.sleep(self._limits.relay_poll_seconds)
             try:
-                await self._compare_with_log()
+                await self.compare_with_log()
             except Exception as error:
                 # Any failure of the database: the next round starts where this one did.
                 logger.warning("The relay cannot read the event log (%r)", error)
@@ -372,7 +367,12 @@ class Relay:
                 # Not here: a bus that hangs must not hold up the next comparison.
                 self._joining = self._spawn(self._join_groups(), "join groups")
 
-    async def _compare_with_log(self) -> None:
+    async def compare_with_log(self) -> None:
+        """Deliver what the log has and the bus did not bring.
+
+        Raises:
+            django.db.Error: if the database does not answer. The next comparison starts where this one did.
+        """
         known = self._known_position
         found, newest = await in_database_thread(_position_and_newest, known.seq)
         if found.epoch != known.epoch or found.seq < known.seq or found.trimmed_seq > known.seq:
@@ -457,6 +457,10 @@ class Relay:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.warning("The relay could not %s (%r)", task.get_name(), error)
+
+
+def _read_positions(keys: list[None]) -> dict[None, log.Position]:
+    return dict.fromkeys(keys, log.position())
 
 
 def _position_and_newest(after: int) -> tuple[log.Position, dict[str, int]]:
