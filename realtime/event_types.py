@@ -96,6 +96,7 @@ class PoolMetrics(msgspec.Struct, kw_only=True):
         queue_size: Stages queued for the pool.
         tasks_completed: Stages completed since the pool was made.
         tasks_failed: Stages failed since the pool was made.
+        tasks_running: Stages of the pool running now.
         worker_count: Workers registered, whatever their status.
         error_workers: Workers in error now.
     """
@@ -105,6 +106,7 @@ class PoolMetrics(msgspec.Struct, kw_only=True):
     queue_size: int
     tasks_completed: int
     tasks_failed: int = 0
+    tasks_running: int = 0
     worker_count: int = 0
     error_workers: int = 0
 

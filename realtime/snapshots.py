@@ -78,6 +78,7 @@ def pool_metrics(pool: Pool) -> PoolMetrics:
         queue_size=pool.queue_size,
         tasks_completed=pool.tasks_completed,
         tasks_failed=pool.tasks_failed,
+        tasks_running=pool.tasks_running,
         worker_count=pool.worker_count,
         error_workers=pool.error_workers,
     )
