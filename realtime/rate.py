@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
+from math import ceil
 
 from realtime.limits import Limits
 
@@ -48,4 +49,4 @@ class RateLimit:
     @property
     def retry_after_ms(self) -> int:
         """How long until the next message would be allowed."""
-        return max(round((1 - self._tokens) / self._per_second * 1000), 1)
+        return max(ceil((1 - self._tokens) / self._per_second * 1000), 1)
