@@ -9,6 +9,7 @@ from django.db import connection
 
 from orchestration import services
 from realtime import log
+from realtime.channels import GLOBAL
 from realtime.models import Log
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def name_the_log() -> None:
     Log.objects.create(pk=1, epoch=EPOCH)
 
 
-def live() -> int:
-    """What happens, in order; returns the position of its last event.
+def live() -> dict[str, int]:
+    """What happens, in order; returns the position of the last event of each channel.
 
     The first workflow's events are the log's first five, as the resuming example says.
     """
@@ -35,7 +36,7 @@ def live() -> int:
     _workflows_that_do_not()
     _a_pool_at_work()
     _a_pool_that_is_closed()
-    return log.position().seq
+    return {**log.newest_per_room(after=0), GLOBAL: log.position().seq}
 
 
 def _at(seconds: float) -> datetime:

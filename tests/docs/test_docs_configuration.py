@@ -10,8 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mahavishnu_site.environment import Environment
-from realtime.limits import Limits
+from mahavishnu_site import settings as settings_module
 from tests.docs.pages import PROJECT_DIR, blocks, page, table
 from tests.harness.server import clean_environment
 
@@ -19,6 +18,8 @@ CONFIGURATION = page("docs/configuration.md")
 ROWS = table(CONFIGURATION, first="Variable")
 LIMITS = [row for row in ROWS if "Unit" in row]
 PREFIX = "MAHAVISHNU_"
+
+Field = dataclasses.Field[int | float]
 
 READ_SETTINGS = """
 import json
@@ -28,22 +29,42 @@ print(json.dumps({name: repr(value) for name, value in vars(settings).items() if
 
 
 def variables_read_by_the_settings() -> set[str]:
-    """The names that `settings.py` asks its `Environment` for, and one for each field of `Limits`."""
-    tree = ast.parse((PROJECT_DIR / "mahavishnu_site" / "settings.py").read_text(encoding="utf-8"))
-    names = {f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(Limits)}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="environment")), args=[ast.Constant(value=str(name)), *_]
-            ):
+    """The names that `settings.py` asks its `Environment` for, and one for each field of a limits class."""
+    names = set(limit_fields())
+    for call in calls_of_the_environment():
+        match call.args:
+            case [ast.Constant(value=str(name)), *_]:
                 names.add(name)
     return names
 
 
-def expected_limit_row(field: dataclasses.Field[int | float]) -> dict[str, str]:
+def limit_fields() -> dict[str, Field]:
+    """Each field of a class that `settings.py` fills from the environment, by the name of its variable, in order."""
+    classes = [
+        getattr(settings_module, call.args[0].id)
+        for call in calls_of_the_environment()
+        if isinstance(call.args[0], ast.Name)
+    ]
+    return {f"{PREFIX}{field.name.upper()}": field for limits in classes for field in dataclasses.fields(limits)}
+
+
+def calls_of_the_environment() -> list[ast.Call]:
+    tree = ast.parse((PROJECT_DIR / "mahavishnu_site" / "settings.py").read_text(encoding="utf-8"))
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and node.args
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "environment"
+    ]
+
+
+def expected_limit_row(name: str, field: Field) -> dict[str, str]:
     minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
     return {
-        "Variable": f"{PREFIX}{field.name.upper()}",
+        "Variable": name,
         "Default": f"{field.default:.15g}",
         "From, to": f"{minimum:.15g} to {maximum:.15g}",
         "Meaning": field.metadata["help"].replace("`", ""),
@@ -69,8 +90,8 @@ def test_every_variable_is_documented_once_and_no_other() -> None:
 
 
 def test_every_limit_has_its_default_its_bounds_its_unit_and_its_meaning() -> None:
-    fields = dataclasses.fields(Limits)
-    assert [{key: row[key] for key in row if key != "Unit"} for row in LIMITS] == list(map(expected_limit_row, fields))
+    expected = [expected_limit_row(name, field) for name, field in limit_fields().items()]
+    assert [{key: row[key] for key in row if key != "Unit"} for row in LIMITS] == expected
     for row in LIMITS:
         word = row["Variable"].rsplit("_", 1)[1].lower()
         assert row["Unit"] == word if word in ("bytes", "seconds") else row["Unit"], row
@@ -83,12 +104,10 @@ def test_setting_what_is_documented_as_the_default_changes_nothing(tmp_path: Pat
     assert settings_with(tmp_path, **defaults) == settings_with(tmp_path)
 
 
-def test_every_documented_bound_is_allowed() -> None:
+def test_every_documented_bound_is_allowed(tmp_path: Path) -> None:
     for column in (0, 1):
         bounds = {row["Variable"]: row["From, to"].split(" to ")[column] for row in LIMITS}
-        environment = Environment(bounds)
-        environment.fields(Limits, prefix=PREFIX)
-        environment.refuse()
+        assert settings_with(tmp_path, **bounds)
 
 
 def test_bad_values_are_refused_in_the_words_shown(tmp_path: Path) -> None:

@@ -35,17 +35,16 @@ def living(start_shared_server: StartServer) -> tuple[MahavishnuServer, list[Mes
 
 
 async def told_of_the_life(server: MahavishnuServer) -> list[Message]:
+    channels = {block.message["room"] for block in EVENTS}
     async with connect(server) as client:
-        for channel in sorted({block.message["room"] for block in EVENTS} | {"global"}):
+        for channel in channels:
             await client.subscribe(channel)
-        last_seq = await asyncio.to_thread(call_in, server, "live")
+        newest = await asyncio.to_thread(call_in, server, "live")
         told: list[Message] = []
-        while not told or told[-1]["seq"] < last_seq:
+        awaited = {(channel, newest[channel]) for channel in channels}
+        while awaited:
             told.append(await client.event())
-        # The channels of the last event are served in one turn; a pong comes after all of them.
-        await client.send({"type": "ping"})
-        while (message := await client.next())["type"] != "pong":
-            told.append(message)
+            awaited.discard((told[-1]["room"], told[-1]["seq"]))
         return told
 
 
