@@ -31,6 +31,7 @@ from realtime.protocol import (
     encode_pong,
     encode_response,
     encode_session_created,
+    encode_session_draining,
     new_id,
 )
 from realtime.rate import RateLimit, Verdict
@@ -186,7 +187,7 @@ class OrchestrationConsumer(AsyncConsumer):
         if size_bytes > self.limits.max_message_bytes:
             raise RequestError(
                 ErrorCode.MESSAGE_TOO_BIG,
-                f"Got a message of {size_bytes} bytes: expected at most {self.limits.max_message_bytes}",
+                f"Got a message of {size_bytes} bytes: expected at most {self.limits.max_message_bytes} bytes",
             )
         return text
 
@@ -266,6 +267,10 @@ class OrchestrationConsumer(AsyncConsumer):
             "The event log was replaced or pruned: connect again and subscribe with `since`",
             retryable=True,
         )
+
+    def server_is_draining(self, *, retry_after_ms: int) -> None:
+        goodbye = Frames([encode_session_draining(retry_after_ms=retry_after_ms)])
+        self._outbox.close(CloseCode.RESTARTING, "DRAINING", last_words=goodbye)
 
     def _close_slow(self, why: str) -> None:
         logger.warning(

@@ -27,16 +27,17 @@ _RELAY_IS_LATE_AFTER_SECONDS = 5.0
 async def check_health(*, host: str, port: int) -> dict[str, Any]:
     """The report on this process, which listens on `host` and `port`.
 
-    `status` is `healthy`, or `unhealthy` with a sentence in `problems` for each part that is down. The first seven
-    fields are those of the API's own health check. `log_seq` and `log_epoch` are null while the database is down;
-    `relay_lag_ms` is how long after it happened the last event was handed to its subscribers.
+    `status` is `healthy`, or `unhealthy` with a sentence in `problems` for each part that is down, or `draining` once
+    this process was told to stop and takes no new connections. The first seven fields are those of the API's own
+    health check. `log_seq` and `log_epoch` are null while the database is down; `relay_lag_ms` is how long after it
+    happened the last event was handed to its subscribers.
     """
     limits: Limits = settings.MAHAVISHNU_LIMITS
     (position, database_problem), redis_problem = await asyncio.gather(_check_database(), _check_redis())
     relay, relay_problem = await _check_relay() if database_problem is None else (None, None)
     problems = [problem for problem in (database_problem, redis_problem, relay_problem) if problem is not None]
     return {
-        "status": "unhealthy" if problems else "healthy",
+        "status": _status(problems),
         "host": host,
         "port": port,
         "connections": len(connections),
@@ -53,6 +54,12 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "large_events": relay.large_events if relay is not None else 0,
         "problems": problems,
     }
+
+
+def _status(problems: list[str]) -> str:
+    if connections.are_draining:
+        return "draining"
+    return "unhealthy" if problems else "healthy"
 
 
 async def _check_database() -> tuple[log.Position | None, str | None]:

@@ -27,6 +27,9 @@ class Wire(Protocol):
     def write(self, frames: Frames) -> None:
         """Send at once or as soon as possible; never wait and never raise."""
 
+    def discard_unsent(self) -> None:
+        """Forget what has not begun to be sent, where that is possible."""
+
     def close(self, code: int, reason: str) -> None:
         """Send what is unsent, then a close frame; give up on a peer that takes too long."""
 
@@ -89,6 +92,8 @@ class Outbox:
         """The peer does not keep up: say so once and send it nothing more but the goodbye."""
         if not self._slow and self._closing is None:
             self._slow = True
+            if self._wire is not None:
+                self._wire.discard_unsent()
             self._queue.clear()
             self._queued_bytes = 0
             self._took_some.set()

@@ -298,6 +298,17 @@ class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
     message: str = "Connected to Mahavishnu orchestration"
 
 
+class SessionDraining(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of the last message before a server that was told to stop closes a connection.
+
+    Attributes:
+        retry_after_ms: How long to wait before connecting again: each client is told another time.
+    """
+
+    retry_after_ms: int
+    message: str = "This server is about to stop: connect again and subscribe with `since`"
+
+
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     type: str
@@ -387,6 +398,11 @@ def encode_event(event: EventRecord, *, room: str, replay: bool = False) -> byte
 def encode_session_created(connection_id: str, *, epoch: str, seq: int) -> bytes:
     """The welcome."""
     return encode_notice("session.created", SessionCreated(connection_id=connection_id, epoch=epoch, seq=seq))
+
+
+def encode_session_draining(*, retry_after_ms: int) -> bytes:
+    """The goodbye of a server that was told to stop."""
+    return encode_notice("session.draining", SessionDraining(retry_after_ms=retry_after_ms))
 
 
 def encode_notice(event: str, data: object) -> bytes:

@@ -13,8 +13,10 @@ from realtime.health import check_health
 
 
 async def health(request: HttpRequest) -> JsonResponse:
-    """Whether every part works: 200 if so, 503 naming what does not."""
-    host, port = request.scope["server"] if isinstance(request, ASGIRequest) else (request.get_host(), 0)
+    """Whether every part works and new connections are welcome: 200 if so, 503 saying why not."""
+    # A server that listens on a Unix socket has no address.
+    address = request.scope.get("server") if isinstance(request, ASGIRequest) else None
+    host, port = address or (request.get_host(), 0)
     report = await check_health(host=host, port=port)
     return JsonResponse(report, status=200 if report["status"] == "healthy" else 503)
 
