@@ -25,11 +25,11 @@ def is_allowed_origin(
     Args:
         origin: The `Origin` header; None if there was none.
         host: The `Host` header, which the page's own host may equal.
-        allowed: Further origins, each `scheme://host[:port]`, or `*` for all.
+        allowed: Further origins, each `scheme://host[:port]` in lower case.
         own_hosts: The names this server goes by, in the syntax of Django's `ALLOWED_HOSTS`. Another site's page may
             well have the same host as its request: its name need only resolve to this machine (DNS rebinding).
     """
-    if origin is None or "*" in allowed or origin.lower() in allowed:
+    if origin is None or origin.lower() in allowed:
         return True
     try:
         hostname = urlsplit(origin).hostname
