@@ -192,6 +192,30 @@ def test_a_plain_save_costs_one_read_more_for_each_row_it_locks() -> None:
     ]
 
 
+def test_a_plain_save_of_a_stage_with_a_worker_locks_the_worker_first() -> None:
+    stage = stage_with("queued")
+    stage.worker = worker_with()
+    assert list(map(in_short, statements(stage.save))) == [
+        "SELECT worker",
+        "SELECT workflow",
+        "SELECT stage",
+        "UPDATE stage",
+    ]
+
+
+def test_where_several_stages_are_locked_it_is_in_the_order_of_their_keys() -> None:
+    stage_with("queued")
+    worker_with()
+    run = [
+        *statements(lambda: services.remove_worker(worker_id="worker")),
+        *statements(lambda: services.cancel_workflow(workflow_id="wf")),
+    ]
+    locking = [statement for statement in run if in_short(statement) == "SELECT stage"]
+    assert len(locking) == 2
+    # Django writes 1 for the key where it is the first column that is read.
+    assert all(re.search(r'ORDER BY (1|"orchestration_stage"\."id") ASC', statement) for statement in locking)
+
+
 def whole_reads(cursor: Any, statement: str) -> Iterator[str]:
     """The steps of a statement's plan that go through a whole table or index."""
     if connection.vendor == "sqlite":
