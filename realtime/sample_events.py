@@ -23,7 +23,7 @@ from realtime.models import Event
 
 MAX_NAME_CHARACTERS = Event._meta.get_field("name").max_length or 0
 
-_NAME = re.compile(rf"(?=.{{1,{MAX_NAME_CHARACTERS}}}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 # The channels of an event that this server itself never announces, by the first word of its name.
 _ROOMS_BY_FIRST_WORD: dict[str, tuple[str, ...]] = {
@@ -79,7 +79,7 @@ def sample_event(
     Raises:
         UnusableEvent: if that is no event this server could deliver.
     """
-    if _NAME.match(name) is None:
+    if len(name) > MAX_NAME_CHARACTERS or _NAME.fullmatch(name) is None:
         raise UnusableEvent(
             f"Invalid event name {name[:MAX_NAME_CHARACTERS]!r}: expected words of letters, digits, '_' and '-' "
             f"with dots between them, {MAX_NAME_CHARACTERS} characters at most"

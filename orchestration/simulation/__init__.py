@@ -77,7 +77,7 @@ class Simulation:
         yield from self._open_pools()
         self._hire_workers()
         rounds_without_change = 0
-        while rounds_without_change < _MAX_ROUNDS_WITHOUT_CHANGE:
+        while (self._pool_ids or self._workflows) and rounds_without_change < _MAX_ROUNDS_WITHOUT_CHANGE:
             while self._pool_ids and len(self._workflows) < self._plan.workflows:
                 self._begin_workflow()
             rounds_without_change += 1

@@ -29,6 +29,11 @@ _MAX_SECONDS_BEHIND = 1.0
 
 _MAX_RANDOM_SEED = 9999
 
+_PATIENCE_SECONDS = 1.0
+
+INTERRUPTED = 130
+"""The exit code of a run that was broken off: 128 and the number of SIGINT, as shells count."""
+
 
 class Command(BaseCommand):
     help = (
@@ -143,12 +148,22 @@ def progress_of(simulation: Simulation) -> str:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that no change is broken off in the middle; the second Ctrl-C does."""
+    """An event that Ctrl-C or SIGTERM sets, so that no change is broken off in the middle.
+
+    Raises:
+        CommandError: the same was asked for again, a moment later: whoever did has no time for a clean end.
+    """
     stop = threading.Event()
+    impatient_at = math.inf
 
     def stop_soon(received: int, frame: FrameType | None) -> None:
+        nonlocal impatient_at
+        if monotonic() >= impatient_at:
+            raise CommandError("Broken off: workflows may be left running, and workers busy.", returncode=INTERRUPTED)
+        if not stop.is_set():
+            # What sends a signal may send it twice at once, to the process and to its group.
+            impatient_at = monotonic() + _PATIENCE_SECONDS
         stop.set()
-        signal.signal(received, previous[signal.Signals(received)])
 
     previous = {each: signal.signal(each, stop_soon) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
