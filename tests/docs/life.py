@@ -119,10 +119,9 @@ def find_table(name: str) -> None:
 
 
 def tell_much() -> None:
-    """Announce more than the buffers of two sockets on one machine hold, and a pool when that is done."""
-    for _ in range(80):
+    """Announce more than two sockets on one machine and the bytes allowed to wait for them hold."""
+    for _ in range(100):
         services.create_workflow(adapter="python", prompt="x" * 60_000, stages=["only"])
-    services.create_pool(pool_id=f"pool_{log.position().seq}")
 
 
 def renew_epoch() -> None:
