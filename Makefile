@@ -1,6 +1,7 @@
 # `make serve` and `make test` need Python 3.11 or newer and make, and set up the rest in .venv.
 #
-#   make serve MAHAVISHNU_PORT=9000      any variable of the README
+#   make serve MAHAVISHNU_PORT=9000      any variable of docs/configuration.md
+#   make serve PROCESSES=4               several server processes behind one port
 #   make test ARGS="-k subscribe -x"     further arguments for pytest
 #   make serve PYTHON=/opt/python3.12    the interpreter to make .venv with
 
@@ -24,7 +25,7 @@ help:
 	@echo 'make clean   remove .venv and what tools left; the data in var stays'
 
 serve: $(RUNTIME)
-	@exec $(BIN)/python manage.py serve
+	@exec $(BIN)/python manage.py serve $(if $(PROCESSES),--processes $(PROCESSES))
 
 # With arguments that pick tests, it may be that none of them is for Postgres: pytest says so with 5.
 test: $(DEVELOPMENT)

@@ -22,6 +22,11 @@ environment = Environment(os.environ)
 MAHAVISHNU_HOST = environment.host("MAHAVISHNU_HOST", default="127.0.0.1")
 MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, minimum=0, maximum=65535)
 
+# How many daphne processes `manage.py serve` starts behind that address, when its `--processes` does not say.
+
+MAX_PROCESSES = 64
+MAHAVISHNU_PROCESSES = environment.whole_number("MAHAVISHNU_PROCESSES", default=1, minimum=1, maximum=MAX_PROCESSES)
+
 # Where it keeps things.
 
 MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)

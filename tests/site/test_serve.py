@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
-from mahavishnu_site.supervisor import STOP_TIMEOUT_SECONDS
+from mahavishnu_site.supervisor import STOP_MARGIN_SECONDS
 from tests.harness.client import connect
 from tests.harness.server import clean_environment, free_port
 from tests.harness.services import PROJECT_DIR, Driver
@@ -260,11 +260,11 @@ def test_a_part_that_crashes_takes_the_others_with_it(serve: StartServe, part: s
 
 
 def test_a_part_that_does_not_answer_is_ended_too(serve: StartServe) -> None:
-    run = serve(MANAGE, REDIS_URL="redis://127.0.0.1:1")
+    run = serve(MANAGE, REDIS_URL="redis://127.0.0.1:1", MAHAVISHNU_DRAIN_TIMEOUT_SECONDS="1")
     wait_until(lambda: has_part(run, "daphne"), timeout_seconds=START_TIMEOUT_SECONDS, what=run.output)
     run.part("daphne").suspend()
     terminate_supervisor_alone(run)
-    run.process.wait(timeout=STOP_TIMEOUT_SECONDS + GONE_TIMEOUT_SECONDS)
+    run.process.wait(timeout=1 + STOP_MARGIN_SECONDS + GONE_TIMEOUT_SECONDS)
     run.wait_gone()
 
 
