@@ -198,7 +198,11 @@ class Relay:
             self._close(room)
 
     async def _open(self, room: Room) -> None:
-        """Join the group first, then read the position: an event in between is delivered, never missed."""
+        """Join the group first, then read the position: what comes after the answer is pushed, as a rule.
+
+        (Redis may be told of a later event before it has carried out the join, which the layer does not wait for.
+        Such an event is found as a hole before the next one, or by comparing with the log.)
+        """
         try:
             # A bus that is away must not hold up a subscriber: the group is joined when it is back.
             if not self._bus_failing:

@@ -7,6 +7,7 @@ the relay compares itself with the log, and at which reading of the database som
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -31,7 +32,7 @@ ARRIVAL_TIMEOUT_SECONDS = 5.0
 
 NEVER_SECONDS = 1e6
 
-_MARKER = "worker:marker"
+_MARKERS = "markers"
 
 
 class Subscriber:
@@ -108,6 +109,7 @@ class Stage:
         self._patch = patch
         self._pauses: dict[str, tuple[Pause, bool]] = {}
         self._failing: list[str] = []
+        self._marks = itertools.count(1)
         for module in (relay, batching, requests):
             patch.setattr(module, "in_database_thread", self._read)
 
@@ -146,15 +148,32 @@ class Stage:
             if delivery.room == room:
                 await push_entries(group_of(room, epoch=delivery.epoch), room, [entry(delivery)])
 
+    async def open(self) -> None:
+        """Start the relay, and a channel of ours beside its own that tells how far the layer has listened."""
+        await self.relay.start()
+        await self.until(lambda: self.relay.is_listening)
+        layer = get_channel_layer()
+        self._channel = await layer.new_channel()
+        await layer.group_add(_MARKERS, self._channel)
+        # The first ones may be too early: see `settle`.
+        while layer.channels[self._channel].empty():
+            await layer.group_send(_MARKERS, {"mark": 0})
+            await asyncio.sleep(0.005)
+
     async def settle(self) -> None:
-        """Return when the relay has taken all that was pushed: the bus keeps the order."""
-        marker = Subscriber(self.relay)
-        room = await self.relay.join(_MARKER, marker)
-        self.relay.go_live(room, marker, after=room.seq)
-        seq = room.seq + 1
-        await push_entries(room.group, _MARKER, [(room.seq, seq, 0.0, json.dumps({"seq": seq}).encode())])
-        await marker.has(1)
-        self.relay.leave(_MARKER, marker)
+        """Return when Redis has done all it was told, and the relay has taken all that it brought.
+
+        A layer does not wait until Redis has carried out a subscription; but Redis answers everybody in turn.
+        """
+        layer = get_channel_layer()
+        mark = {"mark": next(self._marks)}
+        await layer.group_send(_MARKERS, mark)
+        async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
+            while await layer.receive(self._channel) != mark:
+                pass
+        # What was taken in a turn of the loop leaves at its end.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition()` is true."""
@@ -166,6 +185,7 @@ class Stage:
         """Somebody who subscribes to `channel`, from now on."""
         subscriber = Subscriber(self.relay)
         await subscriber.subscribe(channel)
+        await self.settle()
         return subscriber
 
 
@@ -189,8 +209,7 @@ async def push_entries(group: str, room: str, entries: list[tuple[int, int, floa
 async def on_stage(patch: pytest.MonkeyPatch, **limits: Any) -> AsyncIterator[Stage]:
     """A relay that listens, and that compares itself with the log only when it is told to."""
     stage = Stage(Limits(**{"relay_poll_seconds": NEVER_SECONDS, **limits}), patch)
-    await stage.relay.start()
-    await stage.until(lambda: stage.relay.is_listening)
+    await stage.open()
     yield stage
     await stage.relay.stop()
     await get_channel_layer().flush()
