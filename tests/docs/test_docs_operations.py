@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -15,7 +16,7 @@ import pytest
 
 from realtime.protocol import CloseCode
 from tests.docs.comparing import comparable
-from tests.docs.pages import PROJECT_DIR, blocks, page, shell_lines, table
+from tests.docs.pages import PROJECT_DIR, blocks, page, table
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -33,15 +34,21 @@ def server(start_server: StartServer) -> MahavishnuServer:
     return start_server(started=False)
 
 
-@pytest.fixture
-def daphne(server: MahavishnuServer) -> Iterator[subprocess.Popen[bytes]]:
-    """The documented command line, on this server's port."""
-    (line,) = [line for line in shell_lines(OPERATIONS) if "/daphne " in line]
-    assert line.count(" 8690 ") == 1
-    line = line.replace(" 8690 ", f" {server.port} ").replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+@pytest.fixture(params=["daphne", "processes"])
+def process(request: pytest.FixtureRequest, server: MahavishnuServer) -> Iterator[subprocess.Popen[bytes]]:
+    """The documented command line of that role, on this server's port."""
+    (block,) = blocks(OPERATIONS, language="sh", role=request.param)
+    line = block.text.replace(" 8690 ", f" {server.port} ").replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    # The shell's assignments come before the command it becomes.
+    variables, program, arguments = line.partition(f"{Path(sys.executable).parent}/")
     with (server.var_dir / "daphne.log").open("wb") as log:
         process = subprocess.Popen(
-            f"exec {line}", shell=True, cwd=PROJECT_DIR, env=server.environment, stdout=log, stderr=log
+            f"{variables} exec {program}{arguments}",
+            shell=True,
+            cwd=PROJECT_DIR,
+            env=server.environment,
+            stdout=log,
+            stderr=log,
         )
     wait_until(lambda: health(server) is not None, timeout_seconds=START_TIMEOUT_SECONDS, what="daphne's answer")
     yield process
@@ -57,8 +64,15 @@ def health(server: MahavishnuServer) -> dict[str, object] | None:
         return None
 
 
-async def test_the_documented_command_serves_and_drains(
-    server: MahavishnuServer, daphne: subprocess.Popen[bytes]
+def test_every_log_line_shown_is_one_that_is_logged() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in PROJECT_DIR.glob("realtime/*.py"))
+    for row in table(OPERATIONS, first="Line"):
+        parts = [re.escape(part) for part in re.split(r"\s*…\s*", row["Line"]) if part]
+        assert re.search(r'"[^\n"]*' + r"[^\n]*".join(parts), source), row["Line"]
+
+
+async def test_a_documented_command_serves_and_drains(
+    server: MahavishnuServer, process: subprocess.Popen[bytes]
 ) -> None:
     documented = {field for row in table(OPERATIONS, first="Field") for field in row["Field"].split(", ")}
     report = await asyncio.to_thread(health, server)
@@ -68,8 +82,8 @@ async def test_the_documented_command_serves_and_drains(
     (notice,) = blocks(PROTOCOL, role="notice")
     async with connect(server) as client:
         assert (await client.subscribe("global"))["data"]["status"] == "subscribed"
-        daphne.terminate()
+        process.terminate()
         goodbye = await client.next()
         assert comparable(goodbye, exact_seq=True) == comparable(notice.message, exact_seq=True)
         assert (await client.wait_closed())[0] == CloseCode.RESTARTING
-    assert await asyncio.to_thread(daphne.wait, STOP_TIMEOUT_SECONDS) == 0
+    assert await asyncio.to_thread(process.wait, STOP_TIMEOUT_SECONDS) == 0

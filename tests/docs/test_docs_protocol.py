@@ -11,6 +11,7 @@ from realtime.channels import RESOURCE_TYPES
 from realtime.event_types import EVENT_TYPES
 from realtime.limits import KIB, MIB, Limits
 from realtime.protocol import REQUESTS, CloseCode
+from realtime.snapshots import MAX_LISTED
 from tests.docs.comparing import comparable
 from tests.docs.life import call_in
 from tests.docs.pages import Block, blocks, headings, page, table
@@ -46,6 +47,12 @@ async def told_of_the_life(server: MahavishnuServer) -> list[Message]:
             told.append(await client.event())
             awaited.discard((told[-1]["room"], told[-1]["seq"]))
         return told
+
+
+def test_the_bound_of_a_snapshot_is_the_real_one() -> None:
+    assert f"up to {MAX_LISTED} unfinished workflows and up to {MAX_LISTED} pools" in PROTOCOL.read_text(
+        encoding="utf-8"
+    )
 
 
 # --- Examples ----------------------------------------------------------------------------------------------------
