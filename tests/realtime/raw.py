@@ -1,0 +1,124 @@
+"""A WebSocket client that says exactly the bytes it is told to, and shows exactly those it got."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from websockets.frames import Close, Frame, Opcode
+
+from tests.harness.server import HOST
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+TIMEOUT_SECONDS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """One frame.
+
+    Attributes:
+        wire: The whole of it, as it came.
+    """
+
+    opcode: int
+    payload: bytes
+    wire: bytes
+
+    def json(self) -> dict[str, Any]:
+        assert self.opcode == Opcode.TEXT, self
+        message: dict[str, Any] = json.loads(self.payload)
+        return message
+
+    def close(self) -> tuple[int, str]:
+        assert self.opcode == Opcode.CLOSE, self
+        close = Close.parse(self.payload)
+        return close.code, close.reason
+
+
+def frame(opcode: Opcode, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    """A frame as a client sends it."""
+    return Frame(opcode, payload, fin=fin).serialize(mask=True)
+
+
+def text(payload: str | bytes, *, fin: bool = True) -> bytes:
+    return frame(Opcode.TEXT, payload.encode() if isinstance(payload, str) else payload, fin=fin)
+
+
+def request(event: str, **data: Any) -> bytes:
+    return text(json.dumps({"type": "request", "event": event, "data": data, "id": event}))
+
+
+class RawClient:
+    """One connection, after its handshake. What is not read here stays where TCP puts it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, *wire: bytes) -> None:
+        self.writer.write(b"".join(wire))
+        await self.writer.drain()
+
+    async def receive(self) -> Received:
+        """The next frame.
+
+        Raises:
+            asyncio.IncompleteReadError: the connection ended instead.
+        """
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            head = await self.reader.readexactly(2)
+            length = head[1]
+            if length == 126:
+                head += await self.reader.readexactly(2)
+                length = int.from_bytes(head[2:])
+            elif length == 127:
+                head += await self.reader.readexactly(8)
+                length = int.from_bytes(head[2:])
+            payload = await self.reader.readexactly(length)
+            return Received(opcode=head[0] & 0x0F, payload=payload, wire=head + payload)
+
+    async def message(self) -> dict[str, Any]:
+        return (await self.receive()).json()
+
+    async def ended(self) -> bool:
+        """Whether the server ends the connection with nothing more said, and in good order."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            return await self.reader.read(1) == b""
+
+
+@asynccontextmanager
+async def open_raw(port: int, *, receive_buffer_bytes: int | None = None) -> AsyncIterator[RawClient]:
+    """Connect, read the welcome, and drop the connection at the end."""
+    with narrow_socket(port, receive_buffer_bytes) as connection:
+        connection.setblocking(False)
+        # A stream reads ahead by itself, up to twice its limit.
+        reader, writer = await asyncio.open_connection(sock=connection, limit=2**10 if receive_buffer_bytes else 2**16)
+        try:
+            client = RawClient(reader, writer)
+            await client.send(HANDSHAKE)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 101 "), answer
+            assert (await client.message())["event"] == "session.created"
+            yield client
+        finally:
+            writer.transport.abort()
+
+
+@contextmanager
+def narrow_socket(port: int, receive_buffer_bytes: int | None) -> Iterator[socket.socket]:
+    """A connection whose kernel takes little that is not read."""
+    with socket.socket() as connection:
+        if receive_buffer_bytes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        connection.connect((HOST, port))
+        yield connection

@@ -1,0 +1,174 @@
+"""What is added to daphne: frames that go straight to the socket, and what it was proven with."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from websockets.frames import Frame, Opcode
+
+from realtime.frames import text_frame
+from realtime.wire import close_reason, missing_features
+from tests.harness.client import connect
+from tests.harness.fixtures import StartServer
+from tests.harness.server import HOST, MahavishnuServer, free_port
+from tests.harness.services import PROJECT_DIR
+from tests.harness.waiting import wait_until
+from tests.realtime.raw import open_raw, request
+
+ANNOUNCE = """
+from datetime import datetime, timezone
+from django.db import transaction
+from realtime.events import announce_as_given
+with transaction.atomic():
+    for size in sizes:
+        announce_as_given("workflow.test", data={"padding": "é" * (size // 2)}, rooms=(room,),
+                          timestamp=datetime.now(timezone.utc))
+"""
+
+
+def announce(server: MahavishnuServer, room: str, *sizes: int) -> None:
+    """Announce one event of about each size, in bytes, all in one transaction of another process."""
+    server.services_driver.execute(ANNOUNCE, room=room, sizes=sizes)
+
+
+def test_these_are_the_versions_it_was_proven_with() -> None:
+    """Another version may have moved what `realtime.wire`, `.websocket` and `.http_deadline` lean on: run the tests of
+    the server, the benchmark `fan_out`, and then write the new version here.
+    """
+    names = ("autobahn", "daphne", "Twisted")
+    assert {name: importlib.metadata.version(name) for name in names} == {
+        "autobahn": "26.10.2",
+        "daphne": "4.2.3",
+        "Twisted": "26.10.0",
+    }
+
+
+def test_nothing_is_missing_in_them() -> None:
+    assert missing_features() == []
+
+
+def test_a_feature_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("twisted.internet.abstract.FileDescriptor.offset")
+    assert missing_features() == ["twisted FileDescriptor.offset"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 200_000])
+def test_a_frame_is_what_rfc_6455_says(length: int) -> None:
+    message = b"x" * length
+    assert text_frame(message) == Frame(Opcode.TEXT, message).serialize(mask=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", b""), ("DRAINING", b"DRAINING"), ("x" * 124, b"x" * 123), ("x" * 122 + "é", b"x" * 122)],
+)
+def test_a_close_reason_is_cut_between_two_characters(text: str, reason: bytes) -> None:
+    assert close_reason(text) == reason
+
+
+@pytest.fixture(scope="module")
+def ordinary_server(server: MahavishnuServer, start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """A second process on the same database, whose frames take daphne's and autobahn's own way."""
+    ordinary = start_shared_server(beside=server, environment={"MAHAVISHNU_DIRECT_FRAMES": "0"})
+    yield ordinary
+    ordinary.close()
+
+
+async def test_the_bytes_on_the_wire_are_those_of_the_ordinary_path(
+    server: MahavishnuServer, ordinary_server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    room = f"workflow:{unique('bytes')}"
+    async with open_raw(server.port) as direct, open_raw(ordinary_server.port) as ordinary:
+        for client in (direct, ordinary):
+            await client.send(request("subscribe", channel=room))
+            assert (await client.message())["type"] == "response"
+        for sizes in ((10,), (400,), (65_400,), (10, 65_400, 1000)):
+            announce(server, room, *sizes)
+            for size in sizes:
+                frame = await direct.receive()
+                assert len(frame.json()["data"]["padding"].encode()) == size
+                assert frame.wire == (await ordinary.receive()).wire
+                assert (len(frame.payload) > 65_535) == (size == 65_400)
+
+
+@contextmanager
+def running(server: MahavishnuServer, *command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve the same application and database by another command."""
+    log_path = server.var_dir / f"{command[0]}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=PROJECT_DIR, env=server.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, log_path.read_text()
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, timeout_seconds=30, what=log_path.read_text)
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+    assert "Traceback" not in log_path.read_text()
+
+
+async def test_under_uvicorn_the_same_application_takes_the_ordinary_path(
+    server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    room, port = f"workflow:{unique('uvicorn')}", free_port()
+    command = ("uvicorn", "--host", HOST, "--port", str(port), "--no-access-log", "mahavishnu_site.asgi:application")
+    with running(server, *command, port=port):
+        async with connect(f"ws://{HOST}:{port}") as client, connect(server) as witness:
+            for subscriber in (client, witness):
+                await subscriber.subscribe(room)
+            for size in (10, 65_400):
+                announce(server, room, size)
+                assert await client.next() == await witness.next()
+            await client.send_raw("x" * (64 * 1024 + 1))
+            told = await client.next()
+            assert (told["type"], told["error_code"]) == ("error", "MESSAGE_TOO_BIG")
+            assert await client.wait_closed() == (1009, "MESSAGE_TOO_BIG")
+
+
+async def test_the_plain_daphne_command_is_as_good(server: MahavishnuServer) -> None:
+    port = free_port()
+    timeouts = ("--websocket_timeout", "1", "--ping-interval", "1", "--ping-timeout", "2", "--verbosity", "0")
+    with running(server, "daphne", "-p", str(port), *timeouts, "mahavishnu_site.asgi:application", port=port) as daphne:
+        await assert_only_who_answers_no_ping_is_dropped(port)
+        await assert_many_may_wait_to_be_accepted(daphne, port)
+
+
+async def assert_only_who_answers_no_ping_is_dropped(port: int) -> None:
+    async with open_raw(port) as silent, connect(f"ws://{HOST}:{port}") as lively:
+        assert (await silent.receive()).opcode == Opcode.PING
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await silent.receive()
+        assert (await lively.unsubscribe("global"))["type"] == "response"
+
+
+async def assert_many_may_wait_to_be_accepted(daphne: subprocess.Popen[bytes], port: int) -> None:
+    """While a process accepts nobody, the kernel completes as many connections as the listener asked it to."""
+    daphne.send_signal(signal.SIGSTOP)
+    waiting = [socket.socket() for _ in range(200)]
+    try:
+        for connection in waiting:
+            connection.settimeout(5)
+            connection.connect((HOST, port))
+    finally:
+        for connection in waiting:
+            connection.close()
+        daphne.send_signal(signal.SIGCONT)
