@@ -95,6 +95,7 @@ class StartServer(Protocol):
         beside: MahavishnuServer | None = None,
         redis_url: str | None = None,
         environment: dict[str, str] | None = None,
+        processes: int = 1,
         started: bool = True,
         **limits: int | float,
     ) -> MahavishnuServer:
@@ -105,6 +106,7 @@ class StartServer(Protocol):
             beside: share this server's database and Valkey instead.
             redis_url: use this Redis and start no Valkey.
             environment: further variables.
+            processes: how many share the server's port.
             started: False leaves the first `start()` to the test.
             limits: fields of `realtime.limits.Limits`, such as `max_connections=3`.
         """
@@ -127,6 +129,7 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
         beside: MahavishnuServer | None = None,
         redis_url: str | None = None,
         environment: dict[str, str] | None = None,
+        processes: int = 1,
         started: bool = True,
         **limits: int | float,
     ) -> MahavishnuServer:
@@ -140,6 +143,7 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
                 **{f"MAHAVISHNU_{name.upper()}": str(value) for name, value in limits.items()},
                 **(environment or {}),
             },
+            processes=processes,
             valkey=valkey,
         )
         servers.append(server)

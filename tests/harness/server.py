@@ -57,6 +57,7 @@ class MahavishnuServer:
         database_url: a migrated database.
         redis_url: a Redis that no server with another database uses.
         environment: further variables, such as `MAHAVISHNU_MAX_CONNECTIONS`.
+        processes: with more than one, `pid` is that of their parent.
         valkey: the server behind `redis_url`, when it is one of ours; it is closed by whoever made it.
     """
 
@@ -70,6 +71,7 @@ class MahavishnuServer:
         database_url: str,
         redis_url: str,
         environment: Mapping[str, str] | None = None,
+        processes: int = 1,
         valkey: Valkey | None = None,
     ) -> None:
         self.var_dir = var_dir
@@ -83,9 +85,11 @@ class MahavishnuServer:
             "MAHAVISHNU_VAR_DIR": str(var_dir),
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
+            "MAHAVISHNU_PROCESSES": str(processes),
             **(environment or {}),
         }
         self.environment = procfile.environment(variables, host=HOST, port=self.port)
+        self._part = "web" if processes == 1 else "web_processes"
         self._log_path = var_dir / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._drivers: list[Driver] = []
@@ -132,7 +136,7 @@ class MahavishnuServer:
         return driver
 
     def start(self) -> None:
-        """Start the `web` line of the Procfile and return when it answers.
+        """Start the `web` or the `web_processes` line of the Procfile and return when it answers.
 
         Raises:
             ServerStartError: it ended, or did not answer in time.
@@ -140,7 +144,7 @@ class MahavishnuServer:
         assert self._process is None, "this server is already running"
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                procfile.commands()["web"],
+                procfile.commands()[self._part],
                 shell=True,
                 cwd=PROJECT_DIR,
                 env=self.environment,

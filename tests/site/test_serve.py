@@ -2,159 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
-import psutil
 import pytest
 
 from mahavishnu_site.supervisor import STOP_MARGIN_SECONDS
 from tests.harness.client import connect
+from tests.harness.serve import GONE_TIMEOUT_SECONDS, MAKE, MANAGE, START_TIMEOUT_SECONDS, Serve, StartServe
 from tests.harness.server import clean_environment, free_port
-from tests.harness.services import PROJECT_DIR, Driver
+from tests.harness.services import PROJECT_DIR
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
-
-MAKE = ("make", "--no-print-directory", "serve")
-MANAGE = (sys.executable, "manage.py", "serve")
-
-START_TIMEOUT_SECONDS = 30
-GONE_TIMEOUT_SECONDS = 15
-
-
-class Serve:
-    """One run of a command that serves, in a process group of its own and without a terminal."""
-
-    def __init__(self, command: tuple[str, ...], *, var_dir: Path, **variables: str) -> None:
-        self.var_dir = var_dir
-        self.port = free_port()
-        self.host = variables.get("MAHAVISHNU_HOST", "127.0.0.1")
-        self._output = var_dir.with_suffix(".output")
-        environment = {
-            **clean_environment(),
-            "MAHAVISHNU_VAR_DIR": str(var_dir),
-            "MAHAVISHNU_PORT": str(self.port),
-            **variables,
-        }
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=PROJECT_DIR,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    @property
-    def address(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws://{self.address}"
-
-    def output(self) -> str:
-        return self._output.read_text(encoding="utf-8", errors="replace")
-
-    def wait_for(self, text: str) -> None:
-        wait_until(lambda: text in self.output(), timeout_seconds=START_TIMEOUT_SECONDS, what=self.output)
-
-    def wait_healthy(self) -> dict[str, Any]:
-        """Return what `/health` says once every part is up."""
-        health: dict[str, Any] = {}
-
-        def healthy() -> bool:
-            assert self.process.poll() is None, self.output()
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{self.address}/health") as answer:
-                health.update(json.load(answer))
-            return bool(health)
-
-        wait_until(healthy, timeout_seconds=START_TIMEOUT_SECONDS, what=self.output)
-        return health
-
-    def change_something(self, workflow_id: str) -> None:
-        """Start a workflow, in another process with this run's folder."""
-        environment = {
-            **clean_environment(),
-            "MAHAVISHNU_VAR_DIR": str(self.var_dir),
-        }
-        driver = Driver(environment=environment, log_path=self.var_dir / "driver.log")
-        try:
-            driver.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=["only"])
-            driver.services.start_workflow(workflow_id=workflow_id)
-        finally:
-            driver.close()
-
-    def signal_group(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)
-
-    def processes(self) -> list[psutil.Process]:
-        """Return every process that was started with this run's folder, wherever it is in the tree."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                # Valkey writes its title over its environment, and is known by the folder it works in.
-                folders = (process.environ().get("MAHAVISHNU_VAR_DIR"), process.cwd())
-                if str(self.var_dir) in folders:
-                    found.append(process)
-        return found
-
-    def part(self, word: str) -> psutil.Process:
-        """Return the one process with this word in its command line."""
-        (found,) = [process for process in self.processes() if word in " ".join(process.cmdline())]
-        return found
-
-    def supervisor(self) -> psutil.Process:
-        """Return the process that started honcho's helper of daphne."""
-        return self.part("daphne").parents()[1]
-
-    def wait_gone(self) -> None:
-        """Return when no process of this run is left.
-
-        Raises:
-            TimeoutError: some are; the message says which.
-        """
-        self.process.wait(timeout=GONE_TIMEOUT_SECONDS)
-        wait_until(
-            lambda: not self.processes(),
-            timeout_seconds=GONE_TIMEOUT_SECONDS,
-            what=lambda: f"the end of {[process.cmdline() for process in self.processes()]}, after {self.output()}",
-        )
-
-    def close(self) -> None:
-        for process in self.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        self.process.wait()
-
-
-class StartServe(Protocol):
-    def __call__(self, command: tuple[str, ...] = MANAGE, **variables: str) -> Serve: ...
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[StartServe]:
-    started: list[Serve] = []
-
-    def start(command: tuple[str, ...] = MANAGE, **variables: str) -> Serve:
-        run = Serve(command, var_dir=tmp_path / f"var{len(started)}", **variables)
-        started.append(run)
-        return run
-
-    yield start
-    for run in started:
-        run.close()
 
 
 def interrupt(run: Serve) -> None:

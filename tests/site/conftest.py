@@ -1,0 +1,24 @@
+"""Serving as a person does: the command, in a process group of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.serve import MANAGE, Serve, StartServe
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[StartServe]:
+    started: list[Serve] = []
+
+    def start(command: tuple[str, ...] = MANAGE, **variables: str) -> Serve:
+        run = Serve(command, var_dir=tmp_path / f"var{len(started)}", **variables)
+        started.append(run)
+        return run
+
+    yield start
+    for run in started:
+        run.close()
