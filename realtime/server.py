@@ -28,6 +28,7 @@ def install() -> None:
     from daphne.ws_protocol import WebSocketFactory
     from twisted.internet import reactor
 
+    from realtime.accepting import share_ports
     from realtime.draining import Draining
     from realtime.http_deadline import build_channel
     from realtime.websocket import MahavishnuProtocol
@@ -51,6 +52,7 @@ def install() -> None:
     running: Any = reactor
     running.callWhenRunning(draining.install)
     running.callWhenRunning(_lengthen_backlog)
+    running.callWhenRunning(share_ports)
 
 
 def _log_failures() -> None:
