@@ -60,7 +60,7 @@ class MahavishnuProtocol(WebSocketProtocol):
         self.maxMessagePayloadSize = self.limits.max_message_bytes
         self.maxFramePayloadSize = 0
         self.openHandshakeTimeout = self.limits.open_timeout_seconds
-        self.closeHandshakeTimeout = self.limits.close_timeout_seconds
+        self.closeHandshakeTimeout = 0  # Its timers are up to a second early: see `limit_closing`.
         self.loop = asyncio.get_running_loop()
         self.wire: DaphneWire | None = None
         self._pauses = 0
@@ -70,6 +70,7 @@ class MahavishnuProtocol(WebSocketProtocol):
         self._unanswered_ping: bytes | None = None
         self._has_failed = False
         self._bytes_after_close = 0
+        self._closing_timer: asyncio.TimerHandle | None = None
         self.transport.bufferSize = _READ_BYTES
         super().connectionMade()
 
@@ -211,8 +212,16 @@ class MahavishnuProtocol(WebSocketProtocol):
 
     def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802
         super().sendCloseFrame(*args, **kwargs)
+        self.limit_closing()
         if self._pauses:
             self.loop.call_soon(self._read_on)
+
+    def limit_closing(self) -> None:
+        """Drop the connection if it has not ended in time, whatever is unsent or unanswered then."""
+        if self._closing_timer is None:
+            self._closing_timer = self.loop.call_later(
+                self.limits.close_timeout_seconds, self.transport.abortConnection
+            )
 
     def _fail_connection(self, code: int = CloseCode.SERVER_ERROR, reason: str = "") -> None:
         """What autobahn calls for whatever breaks the protocol or our bounds."""
@@ -243,16 +252,19 @@ class MahavishnuProtocol(WebSocketProtocol):
 
         If it does not, the time for closing runs out.
         """
-        self.failedByMe = True
-        self._has_failed = True
-        self.unregisterProducer()
-        self.transport.loseWriteConnection()
+        if not self._has_failed:
+            self.failedByMe = True
+            self._has_failed = True
+            self.unregisterProducer()
+            self.transport.loseWriteConnection()
 
     def _say_and_close(self, code: int, error_code: ErrorCode, why: str, *, retryable: bool) -> None:
         self.sendMessage(encode_error(RequestError(error_code, why), retryable=retryable))
         self.sendCloseFrame(code=code, reasonUtf8=close_reason(error_code))
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802, N803
+        if self._closing_timer is not None:
+            self._closing_timer.cancel()
         if self.wire is not None:
             self.wire.closed()
         # Without a server, the handshake failed before daphne knew of this connection.

@@ -68,7 +68,6 @@ class DaphneWire:
         self._waiting: deque[Frames] = deque()
         self._waiting_bytes = 0
         self._goodbye: tuple[int, str] | None = None
-        self._giving_up: asyncio.TimerHandle | None = None
         self._written_bytes = 0
         self._taken_bytes = 0
         self._taken_at = 0.0
@@ -132,17 +131,13 @@ class DaphneWire:
     def close(self, code: int, reason: str) -> None:
         if self._goodbye is None and self._protocol.state == self._protocol.STATE_OPEN:
             self._goodbye = (code, reason)
-            self._giving_up = self._loop.call_later(self._protocol.limits.close_timeout_seconds, self._give_up)
+            self._protocol.limit_closing()
             self._feed()
-
-    def _give_up(self) -> None:
-        self._protocol.dropConnection(abort=True)
 
     def closed(self) -> None:
         """The connection is gone: nobody has to wait for it."""
-        for timer in (self._watching, self._giving_up):
-            if timer is not None:
-                timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         self.discard_unsent()
         self._took_some.set()
 
