@@ -108,7 +108,7 @@ CAUSES: dict[ErrorCode, Cause] = {
     ErrorCode.SERVER_ERROR: asking_while_a_table_is_gone,
     ErrorCode.INVALID_MESSAGE: sending("subscribe, please"),
     ErrorCode.MESSAGE_TOO_BIG: sending("x" * (Limits().max_message_bytes + 1)),
-    ErrorCode.RATE_LIMIT_EXCEEDED: sending(*[json.dumps({"type": "ping"})] * (Limits().max_message_burst * 2)),
+    ErrorCode.RATE_LIMIT_EXCEEDED: sending(*[json.dumps({"type": "ping"})] * (Limits().max_message_burst + 10)),
     ErrorCode.TOO_MANY_CONNECTIONS: one_connection_too_many,
     ErrorCode.TOO_MANY_SUBSCRIPTIONS: sending(
         request("subscribe", channel="worker:one"), request("subscribe", channel="worker:two")
