@@ -1,0 +1,83 @@
+"""Pools, each with its metrics and its workers."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from orchestration import services
+from orchestration.admin.cells import badge, link, moment
+from orchestration.admin.operations import OperatedAdmin, Operation
+from orchestration.admin.read_only import ReadOnlyInline
+from orchestration.models import Pool, PoolStatus, Stage, Worker
+
+METRICS = (
+    "worker_count",
+    "active_workers",
+    "idle_workers",
+    "error_workers",
+    "queue_size",
+    "tasks_running",
+    "tasks_completed",
+    "tasks_failed",
+)
+
+
+class WorkersOfPool(ReadOnlyInline):
+    model = Worker
+    ordering = ("pk",)
+    fields = readonly_fields = ("worker", "state", "runs", "since", "heard_of")
+
+    @admin.display(description="worker")
+    def worker(self, worker: Worker) -> str:
+        return link(Worker, worker.pk)
+
+    @admin.display(description="status")
+    def state(self, worker: Worker) -> str:
+        return badge(worker.status)
+
+    @admin.display(description="runs stage")
+    def runs(self, worker: Worker) -> str:
+        return link(Stage, worker.stage_id)
+
+    @admin.display(description="status since")
+    def since(self, worker: Worker) -> str:
+        return moment(worker.status_changed_at)
+
+    @admin.display(description="last heard of")
+    def heard_of(self, worker: Worker) -> str:
+        return moment(worker.last_heartbeat_at)
+
+
+@admin.register(Pool)
+class PoolAdmin(OperatedAdmin):
+    list_display = ("id", "state", *METRICS)
+    list_filter = ("status",)
+    ordering = ("pk",)
+    search_fields = ("id__startswith",)
+    search_help_text = "The beginning of an id."
+    inlines = (WorkersOfPool,)
+    actions = ("drain_pools",)
+    operations = (Operation(action="drain_pools", label="Drain this pool", status=PoolStatus.DRAINING),)
+    fieldsets = (
+        (None, {"fields": ("id", "state", "created", "updated")}),
+        ("Metrics", {"fields": (METRICS[:4], METRICS[4:])}),
+    )
+    readonly_fields = ("id", "state", "created", "updated", *METRICS)
+
+    @admin.action(description="Drain selected pools", permissions=["operate"])
+    def drain_pools(self, request: HttpRequest, rows: QuerySet[Pool]) -> HttpResponse | None:
+        return self.operate(request, rows, lambda id: services.drain_pool(pool_id=id), done="Draining")
+
+    @admin.display(description="status", ordering="status")
+    def state(self, pool: Pool) -> str:
+        return badge(pool.status)
+
+    @admin.display(description="created")
+    def created(self, pool: Pool) -> str:
+        return moment(pool.created_at)
+
+    @admin.display(description="last change")
+    def updated(self, pool: Pool) -> str:
+        return moment(pool.updated_at)
