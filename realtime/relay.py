@@ -73,13 +73,14 @@ class Room:
         "outgoing",
         "repair",
         "seq",
+        "tried_to_join",
     )
 
     def __init__(self, channel: str, *, epoch: str) -> None:
         self.channel = channel
         self.group = group_of(channel, epoch=epoch)
         self.seq = -1
-        self.joined = False
+        self.joined = self.tried_to_join = False
         self.members: set[Subscriber] = set()
         self.live: dict[Subscriber, None] = {}
         self.early: dict[Subscriber, int] = {}
@@ -115,6 +116,9 @@ class Relay:
         self._limits = limits
         self._channel: str | None = None
         self._dirty: list[Room] = []
+        # One group is joined or left at a time: what a call is timed by is the bus, not the queue of a thousand calls.
+        self._calling_bus = asyncio.Lock()
+        self._not_left: list[Room] = []
         # Rooms that open together share a query, which begins after the last of them asked.
         self._positions: Batched[None, log.Position] = Batched(_read_positions)
         self._tasks: list[asyncio.Task[None]] = []
@@ -204,9 +208,10 @@ class Relay:
         Such an event is found as a hole before the next one, or by comparing with the log.)
         """
         try:
-            # A bus that is away must not hold up a subscriber: the group is joined when it is back.
-            if not self._bus_failing:
-                await self._join_group(room)
+            async with self._calling_bus:
+                # A bus that is away must not hold up a subscriber: the group is joined when it is back.
+                if not self._bus_failing:
+                    await self._join_group(room)
             position = await self._positions.get(None)
             assert position is not None, "the query leaves no key out"
             room.seq = position.seq
@@ -224,6 +229,7 @@ class Relay:
         """Without the bus a room is served from the log, and joined later."""
         if self._channel is None or room.joined:
             return
+        room.tried_to_join = True
         try:
             async with asyncio.timeout(self._limits.publish_timeout_seconds):
                 await get_channel_layer().group_add(room.group, self._channel)
@@ -239,7 +245,15 @@ class Relay:
     def _close(self, room: Room) -> None:
         del self.rooms[room.channel]
         # Also where joining failed: the layer may remember the attempt.
-        self._spawn(self._leave_group(room), f"leave {room.channel}")
+        if room.tried_to_join:
+            self._spawn(self._leave(room), f"leave {room.channel}")
+
+    async def _leave(self, room: Room) -> None:
+        async with self._calling_bus:
+            if self._bus_failing:
+                self._not_left.append(room)
+            else:
+                await self._leave_group(room)
 
     async def _leave_group(self, room: Room) -> None:
         successor = self.rooms.get(room.channel)
@@ -249,7 +263,8 @@ class Relay:
             async with asyncio.timeout(self._limits.publish_timeout_seconds):
                 await get_channel_layer().group_discard(room.group, self._channel)
         except Exception as error:
-            # Each layer raises its own errors. Events of a room that is not here are ignored.
+            # Each layer raises its own errors. Until it is left, its events are ignored.
+            self._not_left.append(room)
             self._bus_failed(error)
 
     # --- From the bus --------------------------------------------------------------------------------------------
@@ -404,13 +419,17 @@ class Relay:
                 subscriber.log_was_replaced()
 
     async def _join_groups(self) -> None:
-        """Join what could not be joined while the bus was away."""
+        """Join and leave what could not be joined and left while the bus was away."""
         waiting = [room for room in self.rooms.values() if not room.joined and room.is_open]
         for room in waiting:
-            if self._is_here(room):
-                await self._join_group(room)
+            async with self._calling_bus:
+                if self._is_here(room):
+                    await self._join_group(room)
             if self._bus_failing:
-                break
+                return
+        not_left, self._not_left = self._not_left, []
+        for room in not_left:
+            await self._leave(room)
 
     # --- To the subscribers --------------------------------------------------------------------------------------
 
