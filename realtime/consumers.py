@@ -174,9 +174,8 @@ class OrchestrationConsumer(AsyncConsumer):
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
         if len(self._answering) >= self.limits.max_requests_in_flight:
-            self._outbox.pause_reading()
+            # The server stops reading once enough is unread; up to there, pings are answered.
             await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
-            self._outbox.resume_reading()
 
     def _text_of(self, message: Mapping[str, Any]) -> str:
         text: str | None = message.get("text")

@@ -224,6 +224,26 @@ async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
         assert await client.next() == not_found("get_workflow_status", "workflow", "w")
 
 
+async def test_sixteen_requests_are_in_flight_and_the_next_message_waits_for_one_of_them(
+    faulty_server: MahavishnuServer,
+) -> None:
+    locker = faulty_server.driver()
+    async with connect(faulty_server) as client:
+        locker.execute(LOCK)
+        try:
+            for number in range(15):
+                await client.send({**request("get_workflow_status", workflow_id="w"), "id": str(number)})
+            await client.send({"type": "ping", "id": "with 15 in flight"})
+            assert await client.next() == a_pong("with 15 in flight")
+            await client.send({**request("get_workflow_status", workflow_id="w"), "id": "15"})
+            await client.send({"type": "ping", "id": "with 16 in flight"})
+            answers = [await client.next() for _ in range(17)]
+        finally:
+            locker.execute(UNLOCK)
+    assert answers[0]["error_code"] == "SERVER_ERROR"
+    assert a_pong("with 16 in flight") in answers[1:]
+
+
 async def test_a_server_that_cannot_begin_says_so_and_begins_when_it_can(start_server: StartServer) -> None:
     server = start_server(started=False)
     server.services_driver.execute(HIDE, tables=TABLES)
