@@ -6,7 +6,7 @@
 #   make serve PYTHON=/opt/python3.12    the interpreter to make .venv with
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format clean
+.PHONY: help serve test lint format bench clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -22,6 +22,7 @@ help:
 	@echo 'make test    run every test, on SQLite and on Postgres'
 	@echo 'make lint    check style, types, layers, settings and migrations'
 	@echo 'make format  put the code in order'
+	@echo 'make bench   measure speed and memory beside what else there is (ARGS: names, --rounds N)'
 	@echo 'make clean   remove .venv and what tools left; the data in var stays'
 
 serve: $(RUNTIME)
@@ -43,6 +44,9 @@ lint: $(DEVELOPMENT)
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(DEVELOPMENT)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
