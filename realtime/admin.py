@@ -115,7 +115,9 @@ def _found_by(term: str) -> Q:
         rows = EventRoom.objects.filter(room=channel).order_by("-event_id").values("event_id")
         found |= Q(seq__in=rows[:MAX_LISTED])
     with suppress(ValueError):  # if it is no event's id
-        found |= Q(message_id=UUID(term), seq__gt=_scanned_from())
+        # Looked up here: as a part of the `OR` it would be compared with every event there is.
+        named = Event.objects.filter(message_id=UUID(term), seq__gt=_scanned_from())
+        found |= Q(seq__in=list(named.values_list("seq", flat=True)))
     return found
 
 
