@@ -85,5 +85,5 @@ async def test_a_documented_command_serves_and_drains(
         process.terminate()
         goodbye = await client.next()
         assert comparable(goodbye, exact_seq=True) == comparable(notice.message, exact_seq=True)
-        assert (await client.wait_closed())[0] == CloseCode.RESTARTING
+        assert await client.wait_closed() == (CloseCode.RESTARTING, "DRAINING")
     assert await asyncio.to_thread(process.wait, STOP_TIMEOUT_SECONDS) == 0
