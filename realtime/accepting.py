@@ -12,7 +12,7 @@ from django.conf import settings
 
 from realtime.draining import listening_ports
 
-STEP_ASIDE_SECONDS = 0.05
+STEP_ASIDE_SECONDS = 0.1
 """The others are idle enough if they have taken a connection in this time; otherwise all are full, or too busy."""
 
 
@@ -30,7 +30,7 @@ class _StepsAside:
     """Stands between Twisted's reactor and one listening port of it.
 
     Args:
-        maximum: How many connections this process may have, those that are still being opened or closed included.
+        maximum: How many connections this process may have, those that are still being opened included.
     """
 
     def __init__(self, port: Any, *, maximum: int) -> None:
@@ -41,14 +41,20 @@ class _StepsAside:
 
     def _accept_if_not_full(self) -> None:
         port = self._port
-        free = self._maximum - len(port.factory.server.connections)
-        if free > 0:
+        if (free := self._free()) > 0:
             # Twisted accepts as many at once as there were lately; no more than there is room for.
             port.numberAccepts = min(port.numberAccepts, free)
             self._accept()
         else:
             port.stopReading()
             port.reactor.callLater(STEP_ASIDE_SECONDS, self._accept_the_rest)
+
+    def _free(self) -> int:
+        served = self._port.factory.server.connections
+        if len(served) < self._maximum:
+            return self._maximum - len(served)
+        # Daphne forgets those that have gone once a second.
+        return self._maximum - sum("disconnected" not in details for details in served.values())
 
     def _accept_the_rest(self) -> None:
         if self._port.connected and not self._port.disconnecting:

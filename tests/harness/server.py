@@ -89,6 +89,7 @@ class MahavishnuServer:
             **(environment or {}),
         }
         self.environment = procfile.environment(variables, host=HOST, port=self.port)
+        self.processes = processes
         self._part = "web" if processes == 1 else "web_processes"
         self._log_path = var_dir / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -167,12 +168,12 @@ class MahavishnuServer:
     def terminate(self) -> int:
         """End the server as an operator would, and return its exit code."""
         self.signal(signal.SIGTERM)
-        return self._wait()
+        return self.wait_ended()
 
     def kill(self) -> None:
         """End the server as a crash would."""
         self.signal(signal.SIGKILL)
-        self._wait()
+        self.wait_ended()
 
     def restart(self) -> None:
         """Bring the server back on the same port, ending it first when it is running."""
@@ -236,7 +237,8 @@ class MahavishnuServer:
         assert self._process is not None, "this server is not running"
         return self._process
 
-    def _wait(self) -> int:
+    def wait_ended(self) -> int:
+        """Return the exit code of a server that was told to stop."""
         code = self._running().wait(timeout=STOP_TIMEOUT_SECONDS)
         self._process = None
         return code
