@@ -1,0 +1,71 @@
+"""One attempt at a stage in the test process: real rows, a real claim and a real context, and no worker process."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestration import services, signals
+from orchestration.adapters import adapter_named
+from orchestration.definitions import WorkflowDefinition
+from orchestration.engine.context import Context
+from orchestration.models import Stage
+
+POOL = "attempts"
+PROCESS = "the test process"
+
+
+@dataclass
+class Attempt:
+    """An attempt that is claimed, and what was heard of it.
+
+    Attributes:
+        unwanted: Set it, and the attempt is told that it is cancelled.
+        messages: What it logged.
+        progress: How far it said it was, and its words.
+    """
+
+    claim: services.Claim
+    unwanted: threading.Event = field(default_factory=threading.Event)
+    messages: list[str] = field(default_factory=list)
+    progress: list[tuple[float, str]] = field(default_factory=list)
+
+    def run(self) -> Any:
+        """Run it as a worker does, and return what its adapter returned."""
+        stage, workflow = self.claim.stage, self.claim.workflow
+        ctx = Context(
+            workflow_id=workflow.pk,
+            stage_name=stage.name,
+            stage_id=stage.pk,
+            attempt=self.claim.attempt,
+            cancelled=self.unwanted.is_set,
+        )
+        signals.stage_logged.connect(self._hear_message)
+        signals.stage_progressed.connect(self._hear_progress)
+        try:
+            output = adapter_named(workflow.adapter).run(
+                self.claim.specification, ctx, {**workflow.params, "prompt": workflow.prompt}
+            )
+            ctx.tell_untold()
+        finally:
+            signals.stage_logged.disconnect(self._hear_message)
+            signals.stage_progressed.disconnect(self._hear_progress)
+        return output
+
+    def _hear_message(self, message: str, **_: Any) -> None:
+        self.messages.append(message)
+
+    def _hear_progress(self, stage: Stage, **_: Any) -> None:
+        self.progress.append((stage.progress or 0.0, stage.progress_message))
+
+
+def attempt_at(definition: WorkflowDefinition, prompt: str = "", **params: Any) -> Attempt:
+    """Start a run and claim its first stage that is queued."""
+    run = definition.start(prompt, pool=POOL, **params)
+    worker_id = services.join_pool(name="attempter", process=PROCESS, pool_id=POOL)
+    stage = run.workflow.stages.filter(status="queued").order_by("position")[0]
+    slot = services.Slot(worker_id=worker_id, process=PROCESS)
+    claim = services.claim_stage(stage.pk, 1, slot=slot)
+    assert claim is not None
+    return Attempt(claim)
