@@ -1,59 +1,121 @@
-// The last events of the `global` channel, continued after a reconnect from the number last seen.
+// The last events of one channel, continued after a reconnect from the number last seen.
 
-const MAX_ROWS = 50;
+const MAX_ROWS = 100;
+const MAX_DATA_CHARACTERS = 300;
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 10_000;
 
 const address = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}`;
-const state = document.getElementById("state");
-const events = document.getElementById("events");
+const [state, events, none, choose, input, pause] = ["state", "events", "none", "choose", "channel", "pause"].map(
+  (id) => document.getElementById(id),
+);
 document.getElementById("address").textContent = address;
 
-let seen = null; // { seq, epoch } of what this page has shown
+let channel = location.hash.slice(1) || "global";
+let socket = null;
+let epoch = null; // the log that `since` belongs to
+let since = null; // the last event of the channel that came, or the position it began at
 let retryMs = FIRST_RETRY_MS;
+let waiting = []; // rows that are not in the page yet
 
 function show(text, className) {
   state.textContent = text;
   state.className = className;
 }
 
-function add(message) {
-  document.getElementById("none")?.remove();
-  const { workflow_id, worker_id, pool_id, timestamp, ...rest } = message.data;
-  const row = document.createElement("tr");
-  const about = workflow_id ?? worker_id ?? pool_id ?? "";
-  const time = new Date(message.timestamp).toLocaleTimeString();
-  for (const text of [message.seq, time, message.event, about, JSON.stringify(rest).slice(0, 300)]) {
-    row.insertCell().textContent = text;
-  }
-  events.prepend(row);
+// A page that is drawn sixty times a second need not change a thousand times.
+function addSoon(message) {
+  if (waiting.length === 0) requestAnimationFrame(addWaiting);
+  waiting.push(message);
+  if (waiting.length > MAX_ROWS) waiting.shift();
+}
+
+function addWaiting() {
+  if (pause.ariaPressed === "true") return;
+  none.hidden = none.hidden || waiting.length > 0;
+  events.prepend(...waiting.map(rowOf).reverse());
+  waiting = [];
   while (events.rows.length > MAX_ROWS) events.deleteRow(-1);
 }
 
-function receive(socket, message) {
+function rowOf(message) {
+  const { workflow_id, worker_id, pool_id, timestamp, test, ...rest } = message.data;
+  const row = document.createElement("tr");
+  row.classList.toggle("test", test === true);
+  const cells = {
+    seq: message.seq,
+    time: new Date(message.timestamp).toLocaleTimeString(),
+    event: message.event,
+    about: workflow_id ?? worker_id ?? pool_id ?? "",
+    data: JSON.stringify(rest).slice(0, MAX_DATA_CHARACTERS),
+  };
+  for (const [name, text] of Object.entries(cells)) {
+    const cell = row.insertCell();
+    cell.className = name;
+    cell.textContent = text;
+  }
+  return row;
+}
+
+function request(event, data) {
+  socket.send(JSON.stringify({ type: "request", event, id: `${event} ${data.channel}`, data }));
+}
+
+function receive(message) {
   if (message.event === "session.created") {
     retryMs = FIRST_RETRY_MS;
-    const since = seen ?? { since: message.data.seq, epoch: message.data.epoch };
-    socket.send(JSON.stringify({ type: "request", event: "subscribe", id: "1", data: { channel: "global", ...since } }));
-  } else if (message.type === "response") {
-    show(message.data.recovered ? "Live" : "Live (some events were missed)", "open");
-    seen = { since: message.data.recovered ? (seen?.since ?? message.data.seq) : message.data.seq, epoch: message.data.epoch };
+    since ??= message.data.seq;
+    epoch ??= message.data.epoch;
+    request("subscribe", { channel, since, epoch });
+  } else if (message.type === "response" && message.event === "subscribe") {
+    if (message.data.channel !== channel) return;
+    show(message.data.recovered ? `Live: ${channel}` : `Live: ${channel}; some events were missed`, "open");
+    if (!message.data.recovered) since = message.data.seq;
+    epoch = message.data.epoch;
   } else if (message.type === "error") {
     show(message.error_message, "closed");
-  } else if (message.seq !== undefined) {
-    add(message);
-    seen.since = message.seq;
+  } else if (message.room === channel && message.seq > since) {
+    since = message.seq;
+    addSoon(message);
   }
 }
 
 function connect() {
-  const socket = new WebSocket(address);
-  socket.onmessage = ({ data }) => receive(socket, JSON.parse(data));
+  socket = new WebSocket(address);
+  socket.onmessage = ({ data }) => receive(JSON.parse(data));
   socket.onclose = () => {
-    show(`Disconnected; trying again in ${retryMs / 1000} s`, "closed");
-    setTimeout(connect, retryMs * (0.5 + Math.random() / 2));
+    const waitMs = retryMs * (0.5 + Math.random() / 2);
+    show(`Disconnected; trying again in ${(waitMs / 1000).toFixed(1)} s`, "closed");
+    setTimeout(connect, waitMs);
     retryMs = Math.min(retryMs * 2, MAX_RETRY_MS);
   };
 }
 
+function subscribeTo(chosen) {
+  if (chosen === channel) return;
+  const isOpen = socket.readyState === WebSocket.OPEN;
+  if (isOpen) request("unsubscribe", { channel });
+  channel = chosen;
+  location.hash = channel === "global" ? "" : channel;
+  events.replaceChildren();
+  waiting = [];
+  none.hidden = false;
+  // `since` is a position of the whole log: what the new channel had after the last event shown comes first.
+  if (isOpen) request("subscribe", { channel, since, epoch });
+}
+
+choose.addEventListener("submit", (event) => {
+  event.preventDefault();
+  subscribeTo(input.value.trim());
+});
+pause.addEventListener("click", () => {
+  pause.ariaPressed = pause.ariaPressed === "true" ? "false" : "true";
+  addWaiting();
+});
+addEventListener("hashchange", () => {
+  input.value = location.hash.slice(1) || "global";
+  if (input.checkValidity()) subscribeTo(input.value);
+});
+
+input.value = channel;
 connect();

@@ -1,0 +1,89 @@
+"""The page at the server's address: what happens, as it happens, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.harness.browser import open_page
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+
+Unique = Callable[[str], str]
+
+
+async def rows(page: Page) -> list[list[str]]:
+    """Event, about and data of each row, newest first."""
+    found: list[list[str]] = await page.evaluate(
+        "[...document.querySelectorAll('#events tr')].map(row => [...row.cells].slice(2).map(cell => cell.textContent))"
+    )
+    return found
+
+
+async def choose(page: Page, channel: str) -> None:
+    await page.get_by_label("Channel").fill(channel)
+    await page.get_by_role("button", name="Subscribe").click()
+    await expect(page.get_by_role("status")).to_have_text(f"Live: {channel}")
+
+
+@pytest.mark.browser
+async def test_the_index_page_shows_the_events_of_a_channel_as_they_come(
+    server: MahavishnuServer, unique: Unique
+) -> None:
+    pool_id, other_id, worker_id = unique("pool"), unique("pool"), unique("worker")
+    async with open_page(f"{server.http_url}/") as page:
+        await expect(page.get_by_role("status")).to_have_text("Live: global")
+        await expect(page.locator("#address")).to_have_text(server.ws_url)
+        await choose(page, f"pool:{pool_id}")
+        assert page.url.endswith(f"#pool:{pool_id}")
+        server.services.create_pool(pool_id=pool_id)
+        server.services.create_pool(pool_id=other_id)
+        server.services.register_worker(worker_id=worker_id, pool_id=pool_id)
+        await expect(page.locator("#events tr")).to_have_count(3)
+        metrics, *others = await rows(page)
+        assert (*metrics[:2], metrics[2][:50]) == (
+            "pool.status_changed",
+            pool_id,
+            '{"status":{"active_workers":0,"idle_workers":1,"qu',
+        )
+        assert others == [["worker.added", worker_id, '{"status":"idle"}'], ["pool.created", pool_id, "{}"]]
+        await page.get_by_role("button", name="Pause").click()
+        server.services.drain_pool(pool_id=pool_id)
+        await choose(page, f"worker:{worker_id}")
+        await choose(page, f"pool:{pool_id}")
+        assert await rows(page) == []
+        server.services.close_pool(pool_id=pool_id)
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.locator("#events tr").first).to_contain_text("pool.closed")
+
+
+@pytest.mark.browser
+async def test_the_index_page_goes_on_after_a_restart_with_nothing_missing(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    async with open_page(f"{server.http_url}/#pool:p", bears="ERR_CONNECTION_REFUSED") as page:
+        await expect(page.get_by_role("status")).to_have_text("Live: pool:p")
+        server.services.create_pool(pool_id="p")
+        await expect(page.locator("#events tr")).to_have_count(1)
+        server.kill()
+        await expect(page.get_by_role("status")).to_contain_text("Disconnected")
+        server.services.drain_pool(pool_id="p")
+        server.start()
+        await expect(page.get_by_role("status")).to_have_text("Live: pool:p")
+        await expect(page.locator("#events tr")).to_have_count(2)
+        assert [row[0] for row in await rows(page)] == ["pool.drained", "pool.created"]
+
+
+@pytest.mark.browser
+async def test_what_an_event_says_is_text_and_nothing_else(server: MahavishnuServer, unique: Unique) -> None:
+    workflow_id = unique("wf")
+    async with open_page(f"{server.http_url}/#workflow:{workflow_id}") as page:
+        await expect(page.get_by_role("status")).to_have_text(f"Live: workflow:{workflow_id}")
+        data = '{"prompt": "<img src=x onerror=document.title=\'broken\'>"}'
+        assert server.manage("emit_test_event", "workflow.started", "--id", workflow_id, "--data", data).returncode == 0
+        await expect(page.locator("#events tr.test")).to_have_count(1)
+        assert (await page.title(), await page.locator("img").count()) == ("Mahavishnu", 0)
+        assert (await rows(page))[0][:2] == ["workflow.started", workflow_id]
