@@ -1,0 +1,204 @@
+"""Who reads too slowly, and who writes too fast: neither costs the server memory, nor anybody else a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import psutil
+import pytest
+from websockets.frames import Opcode
+
+from tests.harness.client import Client, connect
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import wait_until
+from tests.realtime.raw import RawClient, frame, open_raw, request, text
+from tests.realtime.test_server import announce
+
+MIB = 1024 * 1024
+EVENT_BYTES = 60_000
+NARROW_BYTES = 32 * 1024
+
+
+@pytest.fixture(scope="module")
+def impatient_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """A server that soon loses patience."""
+    impatient = start_shared_server(max_blocked_seconds=1.0, close_timeout_seconds=2.0)
+    yield impatient
+    impatient.close()
+
+
+@asynccontextmanager
+async def stalled_readers(server: MahavishnuServer, channel: str, count: int) -> AsyncIterator[list[RawClient]]:
+    """Subscribers that read the answer and then nothing."""
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(count):
+            client = await stack.enter_async_context(open_raw(server.port, receive_buffer_bytes=NARROW_BYTES))
+            await client.send(request("subscribe", channel=channel))
+            assert (await client.message())["type"] == "response"
+            clients.append(client)
+        yield clients
+
+
+@asynccontextmanager
+async def reader(server: MahavishnuServer, channel: str) -> AsyncIterator[Client]:
+    async with connect(server) as client:
+        await client.subscribe(channel)
+        yield client
+
+
+def memory_bytes(server: MahavishnuServer) -> int:
+    return int(psutil.Process(server.pid).memory_info().rss)
+
+
+async def becomes(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(wait_until, condition, timeout_seconds=15)
+
+
+async def all_messages(client: RawClient) -> tuple[list[dict[str, Any]], tuple[int, str]]:
+    """Every message up to the close frame, and what that says."""
+    messages = []
+    while (received := await client.receive()).opcode == Opcode.TEXT:
+        messages.append(received.json())
+    return messages, received.close()
+
+
+def slow_consumer(error: dict[str, Any], why: str) -> dict[str, Any]:
+    """The whole message that a reader is told with that it was too slow."""
+    return {
+        "id": error["id"],
+        "timestamp": error["timestamp"],
+        "type": "error",
+        "event": "error",
+        "data": {},
+        "error_code": "SLOW_CONSUMER",
+        "error_message": f"This connection reads too slowly ({why}): connect again and subscribe with `since`",
+        "retryable": True,
+    }
+
+
+async def test_a_reader_with_too_much_unsent_is_told_and_closed_and_others_have_everything(
+    server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    channel, count, stalled_count = f"workflow:{unique('slow')}", 60, 8
+    async with reader(server, channel) as witness, stalled_readers(server, channel, stalled_count) as stalled:
+        announce(server, channel, *[EVENT_BYTES] * 2)
+        seen = await witness.events(2)
+        before_bytes = memory_bytes(server)
+        for _ in range(count // 2 - 1):
+            announce(server, channel, *[EVENT_BYTES] * 2)
+            seen += await witness.events(2, within_seconds=5)
+        assert memory_bytes(server) - before_bytes < stalled_count * 2 * MIB
+        for client in stalled:
+            (*events, error), close = await all_messages(client)
+            assert 0 < len(events) < count
+            assert events == seen[: len(events)]
+            unsent = error["error_message"].partition("(")[2].partition(" ")[0]
+            assert MIB < int(unsent) < MIB + 2 * EVENT_BYTES + 1000
+            assert error == slow_consumer(error, f"{unsent} bytes unsent, at most {MIB} allowed")
+            assert close == (1008, "SLOW_CONSUMER")
+
+
+async def test_a_reader_that_takes_nothing_is_told_in_time_and_one_that_takes_a_little_is_not(
+    impatient_server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    channel = f"workflow:{unique('blocked')}"
+    async with reader(impatient_server, channel) as witness, stalled_readers(impatient_server, channel, 2) as stalled:
+        blocked, slow = stalled
+        cut_before = impatient_server.log_text().count("nothing taken for 1 s")
+        announce(impatient_server, channel, *[EVENT_BYTES] * 12)
+        seen = await witness.events(12)
+        reading = asyncio.create_task(read_slowly(slow, seen))
+        # From here on it has two seconds to read why.
+        await becomes(lambda: impatient_server.log_text().count("nothing taken for 1 s") > cut_before)
+        (*events, error), close = await all_messages(blocked)
+        assert events == seen[: len(events)]
+        assert error == slow_consumer(error, "nothing taken for 1 s")
+        assert close == (1008, "SLOW_CONSUMER")
+        await reading
+        await slow.send(request("unsubscribe", channel=channel))
+        assert (await slow.message())["type"] == "response"
+
+
+async def read_slowly(client: RawClient, expected: list[dict[str, Any]]) -> None:
+    """Take far longer than the patience of the server, but never nothing for as long."""
+    for message in expected:
+        assert await client.message() == message
+        await asyncio.sleep(0.2)
+
+
+async def test_a_reader_that_never_reads_again_is_dropped(
+    impatient_server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    channel = f"workflow:{unique('dead')}"
+    async with stalled_readers(impatient_server, channel, 1) as (dead,):
+        announce(impatient_server, channel, *[EVENT_BYTES] * 12)
+        assert connections_of(impatient_server)
+        await becomes(lambda: not connections_of(impatient_server))
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            while True:
+                await dead.receive()
+
+
+def connections_of(server: MahavishnuServer) -> list[Any]:
+    """The TCP connections that this process has open with clients."""
+    process = psutil.Process(server.pid)
+    return [one for one in process.net_connections("tcp") if one.laddr.port == server.port and one.raddr]
+
+
+async def test_a_replay_of_more_than_may_wait_is_sent_at_the_readers_pace(
+    impatient_server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    channel, count = f"workflow:{unique('replay')}", 40
+    async with connect(impatient_server) as client:
+        since = client.welcome["data"]["seq"]
+    announce(impatient_server, channel, *[EVENT_BYTES] * count)
+    async with open_raw(impatient_server.port, receive_buffer_bytes=NARROW_BYTES) as slow:
+        await slow.send(request("subscribe", channel=channel, since=since))
+        assert (await slow.message())["data"]["missed"] == count
+        for number in range(count):
+            assert (await slow.message())["replay"]
+            await asyncio.sleep(0.03 if number else 0.8)
+        await slow.send(request("unsubscribe", channel=channel))
+        assert (await slow.message())["type"] == "response"
+
+
+FLOODS = {
+    "messages": text('{"type":"ping"}') * 1000,
+    "smallest messages": text("1") * 5000,
+    "pings": frame(Opcode.PING, b"x" * 125) * 500,
+    "empty fragments": frame(Opcode.CONT, b"", fin=False) * 2000,
+    "large messages": text("x" * 60_000) * 10,
+}
+
+
+async def flood(server: MahavishnuServer, wire: bytes, *, seconds: float) -> None:
+    """Send as fast as the server takes it, and read nothing."""
+    async with open_raw(server.port, receive_buffer_bytes=NARROW_BYTES) as client:
+        try:
+            async with asyncio.timeout(seconds):
+                if wire is FLOODS["empty fragments"]:
+                    await client.send(frame(Opcode.TEXT, b"", fin=False))
+                while True:
+                    await client.send(wire)
+        except TimeoutError:
+            pass  # It was let go on, or made to wait, for all of the time.
+
+
+async def test_whoever_floods_the_server_is_made_to_wait_and_costs_nobody_anything(server: MahavishnuServer) -> None:
+    async with connect(server) as client, asyncio.TaskGroup() as floods:
+        before_bytes = memory_bytes(server)
+        for wire in FLOODS.values():
+            for _ in range(4):
+                floods.create_task(flood(server, wire, seconds=3.0))
+        for number in range(25):
+            began = asyncio.get_running_loop().time()
+            await client.send({"type": "ping", "id": f"ping {number}"})
+            assert (await client.next())["correlation_id"] == f"ping {number}"
+            assert asyncio.get_running_loop().time() - began < 0.5
+            assert memory_bytes(server) - before_bytes < 24 * MIB
+            await asyncio.sleep(0.1)
