@@ -33,6 +33,8 @@ HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za
 # RFC 6454, section 6.2: a scheme, a host and perhaps a port; no path.
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d{1,5})?\Z")
 
+DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
 PASSWORD_IN_URL = re.compile(r"(://[^/@:]*):[^/@]*@")
 
 
@@ -109,7 +111,7 @@ class Environment:
     def host(self, name: str, *, default: str) -> str:
         return self.read(name, default=default, parse=parse_host)
 
-    def listed(self, name: str, *, default: tuple[str, ...], parse_one: Callable[[str], str]) -> tuple[str, ...]:
+    def listed(self, name: str, *, default: tuple[Value, ...], parse_one: Callable[[str], Value]) -> tuple[Value, ...]:
         """Return the parts of a comma-separated value, each parsed by `parse_one`."""
         return self.read(
             name,
@@ -191,6 +193,21 @@ def parse_origin(value: str) -> str:
     if ORIGIN.match(origin):
         return origin
     raise UnexpectedValueError("origins separated by commas, such as https://example.org,http://example.org:8080")
+
+
+def parse_package(value: str) -> str:
+    """Return the dotted name of a Python package."""
+    if DOTTED_NAME.fullmatch(value):
+        return value
+    raise UnexpectedValueError("dotted names of Python packages separated by commas, such as shop,warehouse.jobs")
+
+
+def parse_named_path(value: str) -> tuple[str, str]:
+    """Return a name and the dotted path of a class, written `name=package.module.Class`."""
+    name, _, path = (part.strip() for part in value.partition("="))
+    if name and DOTTED_NAME.fullmatch(path) and "." in path:
+        return name, path
+    raise UnexpectedValueError("names and classes separated by commas, such as crew=shop.adapters.CrewAdapter")
 
 
 def without_password(value: str) -> str:

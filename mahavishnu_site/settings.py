@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from mahavishnu_site.broker import broker_url, parse_broker_url
 from mahavishnu_site.connections import channel_layer, parse_database_url, parse_redis_url, sqlite_database
-from mahavishnu_site.environment import Environment, parse_origin
+from mahavishnu_site.environment import Environment, parse_named_path, parse_origin, parse_package
 from mahavishnu_site.var_dir import ensure_directory, secret_key, valkey_url
+from orchestration.engine.limits import EngineLimits
 from realtime.limits import Limits
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -82,6 +84,22 @@ MAHAVISHNU_LIMITS = environment.fields(Limits, prefix="MAHAVISHNU_")
 # Off, every frame takes daphne's own way to the socket: the same bytes, at a multiple of the cost.
 
 MAHAVISHNU_DIRECT_FRAMES = environment.flag("MAHAVISHNU_DIRECT_FRAMES", default=True)
+
+MAHAVISHNU_ENGINE = environment.fields(EngineLimits, prefix="MAHAVISHNU_")
+
+# What runs workflows.
+
+MAHAVISHNU_APPS = environment.listed("MAHAVISHNU_APPS", default=(), parse_one=parse_package)
+MAHAVISHNU_ADAPTERS = {
+    "python": "orchestration.adapters.python.PythonAdapter",
+    "command": "orchestration.adapters.command.CommandAdapter",
+    "llamaindex": "orchestration.adapters.llamaindex.LlamaIndexAdapter",
+    **dict(environment.listed("MAHAVISHNU_ADAPTERS", default=(), parse_one=parse_named_path)),
+}
+MAHAVISHNU_CELERY_APP = "mahavishnu_site.celery.app"
+CELERY_BROKER_URL = environment.read(
+    "CELERY_BROKER_URL", default=broker_url(MAHAVISHNU_REDIS_URLS[0]), parse=parse_broker_url
+)
 
 MAHAVISHNU_LOG_FILE = environment.path(
     "MAHAVISHNU_LOG_FILE", default=MAHAVISHNU_VAR_DIR / "websocket.log", relative_to=BASE_DIR

@@ -6,6 +6,9 @@ A change costs one statement, whatever the pool holds: nothing is ever counted a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Final
 
@@ -49,12 +52,40 @@ class PoolCounts:
 
         Pools are the last rows that a change locks, in the order of their ids: see the order in `announced`.
         """
+        if (together := _together.get()) is not None and together is not self:
+            together._add_all(self)
+            return
         for pool_id, changes in sorted(self._changes.items()):
             moved: dict[str, Any] = {column: F(column) + amount for column, amount in changes.items() if amount}
             if moved:
                 Pool.objects.using(using).filter(pk=pool_id).update(updated_at=at, **moved)
                 signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=at)
 
+    def _add_all(self, counts: PoolCounts) -> None:
+        for pool_id, changes in counts._changes.items():
+            self._changes.setdefault(pool_id, Counter()).update(changes)
+
     def _add(self, pool_id: str | None, column: str | None, amount: int) -> None:
         if pool_id is not None and column is not None:
             self._changes.setdefault(pool_id, Counter())[column] += amount
+
+
+_together: ContextVar[PoolCounts | None] = ContextVar("pool counts together", default=None)
+
+
+@contextmanager
+def counted_together(*, at: datetime, using: str = "default") -> Iterator[None]:
+    """Write what all changes inside add to the counters once, at the end: one statement for each pool.
+
+    For a transaction that changes several rows: pools are then the last rows that it locks, whatever it does.
+    """
+    if _together.get() is not None:
+        yield
+        return
+    counts = PoolCounts()
+    token = _together.set(counts)
+    try:
+        yield
+        counts.write(at=at, using=using)
+    finally:
+        _together.reset(token)

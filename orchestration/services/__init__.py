@@ -7,7 +7,18 @@ stored. Whatever cannot be done raises a `Refusal`, and then nothing was written
 from __future__ import annotations
 
 from orchestration.services.arguments import InvalidArgument, InvalidIdentifier
+from orchestration.services.attempts import Claim, Slot, WorkerNotMine, claim_stage, complete_attempt, fail_attempt
+from orchestration.services.fleet import (
+    beat,
+    crash_worker,
+    give_up_attempt,
+    give_up_worker,
+    join_pool,
+    leave_pool,
+)
 from orchestration.services.pools import PoolNotAccepting, PoolNotEmpty, close_pool, create_pool, drain_pool
+from orchestration.services.progress import report_message, report_progress
+from orchestration.services.queueing import missing_messages, postpone_dispatch, queue_retry
 from orchestration.services.refusal import Refusal
 from orchestration.services.rows import (
     AlreadyExists,
@@ -17,6 +28,7 @@ from orchestration.services.rows import (
     WorkerNotFound,
     WorkflowNotFound,
 )
+from orchestration.services.runs import retry_run, start_run
 from orchestration.services.stages import (
     WorkflowNotRunning,
     complete_stage,
@@ -43,6 +55,7 @@ from orchestration.services.workflows import (
 
 __all__ = [
     "AlreadyExists",
+    "Claim",
     "IllegalTransition",
     "InvalidArgument",
     "InvalidIdentifier",
@@ -51,25 +64,43 @@ __all__ = [
     "PoolNotEmpty",
     "PoolNotFound",
     "Refusal",
+    "Slot",
     "StageNotFound",
     "WorkerInOtherPool",
     "WorkerNotFound",
+    "WorkerNotMine",
     "WorkflowNotFound",
     "WorkflowNotRunning",
+    "beat",
     "cancel_workflow",
     "change_worker_status",
+    "claim_stage",
     "close_pool",
+    "complete_attempt",
     "complete_stage",
     "complete_workflow",
+    "crash_worker",
     "create_pool",
     "create_workflow",
     "drain_pool",
+    "fail_attempt",
     "fail_stage",
     "fail_workflow",
+    "give_up_attempt",
+    "give_up_worker",
+    "join_pool",
+    "leave_pool",
+    "missing_messages",
+    "postpone_dispatch",
+    "queue_retry",
     "queue_stage",
     "register_worker",
     "remove_worker",
+    "report_message",
+    "report_progress",
+    "retry_run",
     "skip_stage",
+    "start_run",
     "start_stage",
     "start_workflow",
     "time_out_workflow",

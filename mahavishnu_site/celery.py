@@ -1,0 +1,23 @@
+"""The Celery application: the workers' program, and whoever tells the broker that there is work.
+
+`celery -A mahavishnu_site worker -Q POOL` joins the pool from any machine. See `docs/engine.md`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from django.conf import settings
+
+from mahavishnu_site.broker import celery_settings
+from orchestration.engine import node
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
+
+app = Celery("mahavishnu")
+app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_ENGINE))
+# Its Django fixup closes the database after every task otherwise, and a connection costs as much as a stage.
+app.conf["CELERY_DB_REUSE_MAX"] = 10**9
+app.autodiscover_tasks(["orchestration"])
+node.install()

@@ -1,0 +1,56 @@
+"""The adapter `python`: each stage is a function of a module, made a stage by `@stage`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import reduce
+from typing import Any
+
+from orchestration.adapters.interface import StageFailed
+from orchestration.definitions.specification import Plan, StageSpecification
+from orchestration.definitions.stages import StageDefinition, in_steps
+from orchestration.definitions.workflows import WorkflowDefinition
+from orchestration.engine.context import Context
+
+
+class PythonAdapter:
+    """Calls functions; one that is a coroutine runs on an event loop of its own."""
+
+    def plan(self, definition: WorkflowDefinition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
+        return Plan(
+            name=definition.name,
+            adapter=definition.adapter,
+            stages=in_steps(definition.steps(prompt, params)),
+            timeout_seconds=definition.timeout_seconds,
+        )
+
+    def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> Any:
+        output = find_function(stage.call)(ctx, inputs)
+        return asyncio.run(_result_of(output)) if inspect.isawaitable(output) else output
+
+
+def find_function(call: str) -> Callable[..., Any]:
+    """Return the function behind `package.module:name`.
+
+    Raises:
+        StageFailed: there is none: this worker has other code than the process that started the run.
+    """
+    module_name, _, name = call.partition(":")
+    try:
+        found = reduce(getattr, name.split("."), importlib.import_module(module_name))
+    except (ImportError, AttributeError) as error:
+        raise StageFailed(
+            f"This worker has no {call}: its code differs from that of the process that started the run",
+            details=repr(error),
+        ) from error
+    function = found.function if isinstance(found, StageDefinition) else found
+    if not callable(function):
+        raise StageFailed(f"{call} is no function", may_retry=False)
+    return function
+
+
+async def _result_of(output: Any) -> Any:
+    return await output

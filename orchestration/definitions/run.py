@@ -1,0 +1,123 @@
+"""A run that was started, to be followed, cancelled or tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+
+from orchestration import services
+from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow, WorkflowStatus
+
+_FIRST_POLL_SECONDS: Final = 0.005
+_LONGEST_POLL_SECONDS: Final = 0.1
+
+
+class RunFailed(Exception):
+    """The run ended as failed, cancelled or timed out."""
+
+    def __init__(self, workflow_id: str, status: str, error: str) -> None:
+        self.workflow_id = workflow_id
+        self.status = status
+        self.error = error
+        super().__init__(workflow_id, status, error)
+
+    def __str__(self) -> str:
+        return f"The workflow {self.workflow_id} is {self.status}{f': {self.error}' if self.error else ''}"
+
+
+class RunTimeout(TimeoutError):
+    """The run goes on, but whoever waited for it does not."""
+
+    def __init__(self, workflow_id: str, timeout_seconds: float) -> None:
+        self.workflow_id = workflow_id
+        self.timeout_seconds = timeout_seconds
+        super().__init__(f"The workflow {workflow_id} was not finished after {timeout_seconds:g} s")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. Every method has a twin for code on an event loop, whose name begins with `a`."""
+
+    workflow_id: str
+
+    @property
+    def workflow(self) -> Workflow:
+        """The run as it is stored now."""
+        return Workflow.objects.get(pk=self.workflow_id)
+
+    def cancel(self, *, reason: str = "") -> None:
+        """End it: what is queued is not run, and what runs is told, and killed if it does not listen.
+
+        Raises:
+            orchestration.services.IllegalTransition: it is finished already.
+        """
+        services.cancel_workflow(workflow_id=self.workflow_id, reason=reason)
+
+    def retry(self, *, from_stage: str | None = None) -> None:
+        """Run a finished, but not completed, run again: what did not complete, or all from the step of `from_stage`.
+
+        Raises:
+            orchestration.services.IllegalTransition: it is not finished, or is completed and no stage is named.
+            orchestration.services.StageNotFound: it has no such stage.
+        """
+        services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
+
+    def wait(self, *, timeout_seconds: float | None = None) -> Any:
+        """Return the run's `final_output` once it is completed.
+
+        Raises:
+            RunFailed: it ended otherwise.
+            RunTimeout: it had not ended after so long.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        for pause in _pauses():
+            ended, output = self._look()
+            if ended:
+                return output
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise RunTimeout(self.workflow_id, timeout_seconds or 0)
+            time.sleep(pause)
+
+    async def acancel(self, *, reason: str = "") -> None:
+        await sync_to_async(self.cancel)(reason=reason)
+
+    async def aretry(self, *, from_stage: str | None = None) -> None:
+        await sync_to_async(self.retry)(from_stage=from_stage)
+
+    async def awaited(self, *, timeout_seconds: float | None = None) -> Any:
+        """`wait`, without keeping a thread busy between two looks; `await run` is the same without a limit."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
+        for pause in _pauses():
+            ended, output = await sync_to_async(self._look)()
+            if ended:
+                return output
+            if deadline is not None and loop.time() + pause > deadline:
+                raise RunTimeout(self.workflow_id, timeout_seconds or 0)
+            await asyncio.sleep(pause)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self.awaited().__await__()
+
+    def _look(self) -> tuple[bool, Any]:
+        """Tell whether the run is completed, and its output."""
+        fields = ("status", "error", "result")
+        status, error, result = Workflow.objects.values_list(*fields).get(pk=self.workflow_id)
+        if status == WorkflowStatus.COMPLETED:
+            return True, (result or {}).get("final_output")
+        if status in FINISHED_WORKFLOW_STATUSES:
+            raise RunFailed(self.workflow_id, status, error)
+        return False, None
+
+
+def _pauses() -> Iterator[float]:
+    """How long to wait between two looks, in seconds: short for short runs, and never long."""
+    pause = _FIRST_POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)

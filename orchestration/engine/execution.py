@@ -1,0 +1,112 @@
+"""One attempt from its message to its end, in a child of the worker process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
+
+from orchestration import services
+from orchestration.adapters import StageFailed, adapter_named
+from orchestration.engine.context import Context
+from orchestration.engine.limits import engine_limits
+from orchestration.engine.outcome import checked_output, error_for_clients, traceback_for_operators
+from orchestration.engine.slots import Running, SharedSlot
+from orchestration.services import Claim, Slot
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+def run_attempt(stage_id: int, attempt: int, *, shared: SharedSlot, process: str) -> None:
+    """Run an attempt if it is to be run, and record how it ended.
+
+    Raises:
+        services.WorkerNotMine: the slot's worker was taken for dead; the message is for somebody else, or for later.
+        django.db.OperationalError: the database does not answer; the same.
+    """
+    slot = Slot(worker_id=shared.worker_id, process=process)
+    shared.running = Running(stage_id, attempt, time.monotonic_ns(), 0)
+    try:
+        claim = services.claim_stage(stage_id, attempt, slot=slot)
+        if claim is None:
+            logger.debug("Attempt %d at stage %d is not to be run (any more)", attempt, stage_id)
+            return
+        timeout_ms = int((claim.specification.timeout_seconds or 0) * 1000)
+        if timeout_ms:
+            shared.running = Running(stage_id, attempt, time.monotonic_ns(), timeout_ms)
+        _end(claim, slot, _outcome(claim, shared))
+    finally:
+        shared.running = None
+
+
+def _outcome(claim: Claim, shared: SharedSlot) -> Any | _Raised:
+    """Run the stage and return its checked output, or what it raised."""
+    limits = engine_limits()
+    stage, attempt = claim.stage, claim.attempt
+    ctx = Context(
+        workflow_id=claim.workflow.pk,
+        stage_name=stage.name,
+        stage_id=stage.pk,
+        attempt=attempt,
+        cancelled=lambda: shared.is_cancelled(stage.pk, attempt),
+    )
+    try:
+        inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
+        output = adapter_named(claim.workflow.adapter).run(claim.specification, ctx, inputs)
+        checked = checked_output(output, max_bytes=limits.max_result_bytes)
+        ctx.tell_untold()
+    except BaseException as error:
+        # SystemExit too: the process is not the stage's to end. Nothing leaves this function but values.
+        return _Raised(error)
+    return checked
+
+
+class _Raised:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _end(claim: Claim, slot: Slot, outcome: Any | _Raised) -> None:
+    limits = engine_limits()
+    stage_id, attempt = claim.stage.pk, claim.attempt
+    if isinstance(outcome, _Raised):
+        error = outcome.error
+        words, story = error_for_clients(error, limits), traceback_for_operators(error, limits)
+        may_retry = error.may_retry if isinstance(error, StageFailed) else True
+        accepted = _insist(
+            lambda: services.fail_attempt(
+                stage_id, attempt, slot=slot, error=words, traceback=story, may_retry=may_retry
+            )
+        )
+    else:
+        accepted = _insist(lambda: services.complete_attempt(stage_id, attempt, slot=slot, output=outcome))
+    if not accepted:
+        logger.info("The end of attempt %d at %s came too late", attempt, claim.stage)
+
+
+def _insist(change: Callable[[], Value]) -> Value:
+    """Make a change, again and again while the database does not answer: the work is done, and only this is left.
+
+    Whoever takes the stage meanwhile is told apart by the attempt, so there is no harm in being late.
+    """
+    limits = engine_limits()
+    deadline = time.monotonic() + limits.lease_seconds
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return change()
+        except (OperationalError, InterfaceError):
+            connection.close()
+            if time.monotonic() + pause > deadline:
+                raise
+            logger.warning("The database does not answer; trying again in %.2f s", pause)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,97 @@
+"""The worker process: what Celery's own program does not do is hung onto its signals here.
+
+It makes the table of slots and starts the keeper, which speaks for its workers; see `orchestration.engine.keeper`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from celery import signals
+
+from orchestration.engine import child
+from orchestration.engine.slots import MAX_SLOTS, SlotTable
+from orchestration.identifiers import is_identifier
+
+logger = logging.getLogger(__name__)
+
+KEEPER_RESTART_SECONDS = 1.0
+
+# A number is added to it, and the whole is an id.
+_MAX_NAME_CHARACTERS = 100
+
+
+class _Node:
+    """What one worker process has beside its pool of children."""
+
+    def __init__(self, *, name: str, pool_id: str, size: int) -> None:
+        process = uuid.uuid4().hex
+        self.table = SlotTable.create(Path(tempfile.gettempdir()) / f"mahavishnu-slots-{process}")
+        self.table.size = size
+        os.environ[child.TABLE_VARIABLE] = str(self.table.path)
+        os.environ[child.PROCESS_VARIABLE] = process
+        self._command = [sys.executable, "-m", "orchestration.engine.keeper", str(os.getpid()), name, pool_id]
+        threading.Thread(target=self._keep_keeper, name="keeper's keeper", daemon=True).start()
+
+    def _keep_keeper(self) -> None:
+        """Start the keeper, again whenever it has ended, until the process is stopping."""
+        while True:
+            # In a session of its own: it outlives whatever ends the process, and cleans up after it.
+            keeper = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
+            code = keeper.wait()
+            if self.table.stopping_since_ns:
+                return
+            logger.error("The keeper of the workers ended with %s; starting another", code)
+            time.sleep(KEEPER_RESTART_SECONDS)
+
+
+_node: _Node | None = None
+
+
+def install() -> None:
+    """Listen to Celery's signals."""
+    signals.celeryd_after_setup.connect(_begin, dispatch_uid="orchestration.engine.node.begin")
+    signals.worker_shutting_down.connect(_stop, dispatch_uid="orchestration.engine.node.stop")
+    signals.worker_process_init.connect(child.begin, dispatch_uid="orchestration.engine.child.begin")
+    signals.worker_process_shutdown.connect(child.end, dispatch_uid="orchestration.engine.child.end")
+
+
+def _begin(instance: Any, **_: Any) -> None:
+    global _node
+    queues = list(instance.app.amqp.queues.consume_from)
+    if len(queues) != 1 or not is_identifier(queues[0]):
+        _refuse(f"This worker is to serve the queues {queues}: expected one pool, as in -Q local.")
+    if "prefork" not in instance.pool_cls.__module__:
+        _refuse("This worker is not to fork: expected -P prefork, so that a stage that hangs can be ended.")
+    size = max(instance.concurrency, instance.max_concurrency or 0)
+    if size > MAX_SLOTS:
+        _refuse(f"This worker is to run {size} stages side by side: expected at most {MAX_SLOTS}.")
+    _node = _Node(name=worker_name(instance.hostname, pool_id=queues[0]), pool_id=queues[0], size=size)
+
+
+def _stop(**_: Any) -> None:
+    if _node is not None and not _node.table.stopping_since_ns:
+        _node.table.stopping_since_ns = time.monotonic_ns()
+
+
+def _refuse(reason: str) -> None:
+    # Celery swallows what a receiver of its signals raises, but not this.
+    print(reason, file=sys.stderr, flush=True)
+    raise SystemExit(1)
+
+
+def worker_name(hostname: str, *, pool_id: str) -> str:
+    """Name the workers of a process after it: `celery@box` in the pool `local` has `local-box-1`, `local-box-2`, …"""
+    name, _, host = hostname.partition("@")
+    parts = (pool_id, host or name) if name == "celery" or not host else (pool_id, name, host)
+    return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(parts))[:_MAX_NAME_CHARACTERS]

@@ -1,0 +1,237 @@
+"""One attempt at a stage: claimed by a worker, and ended by it, or by whoever found that the worker cannot.
+
+An attempt is known by its stage and its number. Whoever ends it has to name both, and is refused if another attempt
+has begun or the stage has ended otherwise: a worker that was given up and comes back changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+
+from orchestration import signals
+from orchestration.clock import database_now
+from orchestration.definitions.specification import StageSpecification
+from orchestration.engine.limits import engine_limits
+from orchestration.models import FailedAttempt, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.models.pool_counts import counted_together
+from orchestration.services import arguments
+from orchestration.services.durations import milliseconds_between
+from orchestration.services.refusal import Refusal
+from orchestration.services.runs import advance, queue_stages
+
+Reason = FailedAttempt.Reason
+
+
+class WorkerNotMine(Refusal):
+    """The worker is registered for another process by now, or for none: this one was taken for dead."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(worker_id)
+
+    def __str__(self) -> str:
+        return f"The worker {self.worker_id} no longer stands for this process."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Slot:
+    """Who works: a worker, and the process that it stands for."""
+
+    worker_id: str
+    process: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """An attempt that a worker may run, and what it needs for it."""
+
+    stage: Stage
+    workflow: Workflow
+    attempt: int
+    specification: StageSpecification
+
+
+def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None = None) -> Claim | None:
+    """Let a worker run an attempt at a queued stage, if nobody else does and it is the one that is due; else None.
+
+    The worker becomes busy. What it ran before, if its process died under it, is lost.
+
+    Raises:
+        WorkerNotMine
+    """
+    at = arguments.moment(at)
+    with transaction.atomic(), counted_together(at=at):
+        worker = _lock_worker(slot)
+        if worker is None or worker.status == WorkerStatus.OFFLINE:
+            raise WorkerNotMine(slot.worker_id)
+        if worker.stage_id is not None:
+            end_lost_stage(worker, error="The worker process died", at=at)
+        stage = lock_stage(stage_id)
+        if stage is None or not _may_claim(stage, attempt, worker):
+            if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
+                _free(worker, WorkerStatus.ERROR, at=at)
+            return None
+        stage.status = StageStatus.RUNNING.value
+        stage.worker = worker
+        stage.attempt = attempt
+        stage.progress = None
+        stage.progress_message = ""
+        stage.lease_expires_at = database_now() + timedelta(seconds=engine_limits().lease_seconds)
+        stage.save_held(
+            at=at,
+            update_fields=["status", "worker", "attempt", "progress", "progress_message", "lease_expires_at"],
+        )
+        worker.status = WorkerStatus.BUSY.value
+        worker.stage = stage
+        worker.save_held(at=at, update_fields=["status", "stage"])
+    specification = StageSpecification.from_json(stage.specification or {})
+    return Claim(stage=stage, workflow=stage.workflow, attempt=attempt, specification=specification)
+
+
+def complete_attempt(stage_id: int, attempt: int, *, slot: Slot, output: Any, at: datetime | None = None) -> bool:
+    """End an attempt well, move its run on, and set the worker idle. False if the attempt is no longer the stage's.
+
+    `output` is JSON, checked by the caller.
+    """
+    at = arguments.moment(at)
+    with transaction.atomic(), counted_together(at=at):
+        worker = _lock_worker(slot)
+        stage = _lock_running(stage_id, attempt)
+        if stage is not None:
+            stage.duration_ms = milliseconds_between(stage.started_at or at, at)
+            stage.status = StageStatus.COMPLETED.value
+            stage.error = ""
+            stage.result = {"output": output, "duration_ms": stage.duration_ms}
+            stage.save_held(at=at, update_fields=["status", "error", "result", "duration_ms"])
+            advance(stage.workflow, at=at, finished=stage)
+        _release(worker, stage_id, at=at)
+    return stage is not None
+
+
+def fail_attempt(
+    stage_id: int,
+    attempt: int,
+    *,
+    slot: Slot,
+    error: str,
+    traceback: str = "",
+    may_retry: bool = True,
+    at: datetime | None = None,
+) -> bool:
+    """End an attempt badly and set the worker idle: another one follows if the stage has any left, else the run fails.
+
+    False if the attempt is no longer the stage's.
+    """
+    at = arguments.moment(at)
+    with transaction.atomic(), counted_together(at=at):
+        worker = _lock_worker(slot)
+        stage = _lock_running(stage_id, attempt)
+        if stage is not None:
+            end_badly(stage, reason=Reason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at)
+        _release(worker, stage_id, at=at)
+    return stage is not None
+
+
+def end_badly(
+    stage: Stage, *, reason: str, error: str, at: datetime, traceback: str = "", may_retry: bool = True
+) -> None:
+    """Record how an attempt at a running stage, which is locked with its workflow, ended; queue or fail the stage."""
+    failed = FailedAttempt.objects.create(
+        stage=stage,
+        attempt=stage.attempt,
+        reason=reason,
+        error=error,
+        traceback=traceback,
+        worker_name=stage.worker_id or "",
+        started_at=stage.started_at,
+        ended_at=at,
+    )
+    if reason == Reason.LOST:
+        stage.lost_attempts += 1
+        # The stage had no part in it: it is not one of the attempts that it may make.
+        stage.last_attempt += 1
+        may_retry = stage.lost_attempts <= engine_limits().max_lost_attempts
+    if may_retry and stage.attempt < stage.last_attempt:
+        _try_again(stage, failed, at=at)
+        return
+    stage.status = StageStatus.FAILED.value
+    stage.error = error
+    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
+    columns = ["status", "error", "duration_ms", "lost_attempts", "last_attempt"]
+    stage.save_held(at=at, update_fields=columns)
+    workflow = stage.workflow.held()
+    workflow.status = WorkflowStatus.FAILED.value
+    workflow.error = f"The stage {stage.name} failed: {error}"
+    workflow.save_held(at=at, update_fields=["status", "error"])
+
+
+def end_lost_stage(worker: Worker, *, error: str, at: datetime, reason: str = Reason.LOST) -> bool:
+    """End what a worker runs, which is locked and cannot end it itself. The worker is not saved.
+
+    False if that had ended already.
+    """
+    stage = lock_stage(worker.stage_id) if worker.stage_id is not None else None
+    worker.stage = None
+    if stage is None or stage.status != StageStatus.RUNNING or stage.worker_id != worker.pk:
+        return False
+    end_badly(stage, reason=reason, error=error, at=at)
+    return True
+
+
+def lock_stage(stage_id: int) -> Stage | None:
+    """Lock a stage and, before it, its workflow."""
+    stages = Stage.objects.select_related("workflow").select_for_update(no_key=True, of=("workflow", "self"))
+    stage = stages.filter(pk=stage_id).first()
+    return None if stage is None else stage.held()
+
+
+def _try_again(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
+    specification = StageSpecification.from_json(stage.specification or {})
+    tries = max(1, stage.attempt - stage.lost_attempts)
+    wait_seconds = specification.retries.wait_seconds(tries, jitter=random.random())
+    if failed.reason == Reason.LOST:
+        wait_seconds = 0.0
+    stage.status = StageStatus.PENDING.value
+    stage.retry_at = database_now() + timedelta(seconds=wait_seconds) if wait_seconds else None
+    stage.save_held(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])
+    if not wait_seconds:
+        queue_stages([stage], at=at)
+    signals.stage_retrying.send(sender=Stage, stage=stage, failed=failed, at=at)
+
+
+def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:
+    return (
+        stage.status == StageStatus.QUEUED
+        and stage.attempt + 1 == attempt
+        and stage.pool_id == worker.pool_id
+        and stage.workflow.status == WorkflowStatus.RUNNING
+    )
+
+
+def _lock_worker(slot: Slot) -> Worker | None:
+    """Lock the worker, if it still stands for this process."""
+    worker = Worker.objects.select_for_update(no_key=True).filter(pk=slot.worker_id, process=slot.process).first()
+    return None if worker is None else worker.held()
+
+
+def _lock_running(stage_id: int, attempt: int) -> Stage | None:
+    stage = lock_stage(stage_id)
+    if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != attempt:
+        return None
+    return stage
+
+
+def _release(worker: Worker | None, stage_id: int, *, at: datetime) -> None:
+    if worker is not None and worker.stage_id == stage_id:
+        worker.stage = None
+        _free(worker, WorkerStatus.IDLE, at=at)
+
+
+def _free(worker: Worker, status: WorkerStatus, *, at: datetime) -> None:
+    worker.status = status.value
+    worker.save_held(at=at, update_fields=["status", "stage"])

@@ -1,0 +1,276 @@
+"""Start runs that the engine carries out, move them on from step to step, and try them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from orchestration.clock import database_now
+from orchestration.definitions.specification import Plan, StageSpecification
+from orchestration.engine.limits import engine_limits
+from orchestration.engine.queue import Message, dispatch_after_commit
+from orchestration.models import (
+    FINISHED_STAGE_STATUSES,
+    FINISHED_WORKFLOW_STATUSES,
+    Pool,
+    PoolStatus,
+    Stage,
+    StageStatus,
+    Workflow,
+    WorkflowStatus,
+)
+from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
+from orchestration.models.pool_counts import PoolCounts
+from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
+from orchestration.services import arguments, rows
+from orchestration.services.durations import milliseconds_between
+from orchestration.services.pools import PoolNotAccepting, create_pool
+from orchestration.services.transitions import IllegalTransition
+
+
+def start_run(
+    plan: Plan,
+    *,
+    prompt: str,
+    params: Mapping[str, Any],
+    pool_id: str,
+    key: str | None = None,
+    workflow_id: str | None = None,
+    at: datetime | None = None,
+) -> Workflow:
+    """Store a run with all its stages, set it running and queue its first step. Its pool is made if there is none.
+
+    With a key that this definition was started with before, nothing is changed and that run is returned.
+
+    Raises:
+        InvalidIdentifier, InvalidArgument, AlreadyExists
+        PoolNotAccepting: if the pool is draining or closed.
+    """
+    at = arguments.moment(at)
+    started_for = "" if key is None else _started_for(plan.name, key)
+    if started_for and (known := Workflow.objects.filter(key=started_for).first()) is not None:
+        return known
+    workflow = Workflow(
+        adapter=arguments.text("adapter", plan.adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
+        prompt=arguments.text("prompt", prompt),
+        params=arguments.json_object("params", params),
+        pool_id=arguments.identifier("pool_id", pool_id),
+        specification=arguments.json_object("plan", plan.to_json()),
+        key=started_for,
+        total_stages=len(plan.stages),
+        created_at=at,
+        updated_at=at,
+    )
+    if workflow_id is not None:
+        workflow.id = arguments.identifier("workflow_id", workflow_id)
+    arguments.stage_names("stages", [stage.name for stage in plan.stages])
+    _open_pool(pool_id, at=at)
+    try:
+        with transaction.atomic():
+            _store(workflow, plan, at=at)
+    except rows.AlreadyExists:
+        # Another start with the same key may have been faster.
+        if started_for and (known := Workflow.objects.filter(key=started_for).first()) is not None:
+            return known
+        raise
+    except IntegrityError as error:
+        if CLOSED_POOL_HAS_NO_WORK not in str(error):
+            raise
+        raise PoolNotAccepting(pool_id, PoolStatus.CLOSED, "new workflows") from error
+    return workflow
+
+
+def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime | None = None) -> Workflow:
+    """Set a finished run running again: what did not complete or, if a stage is named, all from that one's step on.
+
+    Attempts go on counting, so that a worker that still runs an old one is refused; each stage may be tried as often
+    again as its specification says.
+
+    Raises:
+        InvalidIdentifier, WorkflowNotFound, StageNotFound
+        IllegalTransition: if it is not finished, or is completed and no stage is named.
+        InvalidArgument: if it is not a run of the engine.
+        PoolNotAccepting: if its pool is closed.
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        workflow = rows.lock_workflow(workflow_id)
+        if workflow.specification is None:
+            raise arguments.InvalidArgument("workflow_id", workflow_id, "a run that the engine carries out")
+        again = [*FINISHED_WORKFLOW_STATUSES] if from_stage is not None else [*_UNSUCCESSFUL]
+        if workflow.status not in again:
+            raise IllegalTransition("workflow", workflow_id, workflow.status, WorkflowStatus.RUNNING)
+        if workflow.pool is not None and workflow.pool.status == PoolStatus.CLOSED:
+            raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
+        stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk"))
+        for stage in _to_run_again(workflow, stages, from_stage):
+            _begin_again(stage)
+        workflow.status = WorkflowStatus.RUNNING.value
+        workflow.error = ""
+        workflow.result = None
+        workflow.deadline_at = _deadline(workflow)
+        workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
+        workflow.save_held(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
+        advance(workflow, at=at)
+    return workflow
+
+
+_UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED, WorkflowStatus.TIMEOUT)
+
+
+def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> None:
+    """Queue the next step of a running run if nothing of the one before is unfinished; complete it after its last.
+
+    The workflow is locked by the caller; `finished` is the stage whose completion makes this worth a look.
+    """
+    ahead = workflow.stages.filter(hosted=False).exclude(status__in=FINISHED_STAGE_STATUSES)
+    if finished is not None:
+        ahead = ahead.filter(step__gte=finished.step)
+    # Two are enough to see that the step has no more than one stage, as most have.
+    ahead = ahead.select_for_update(no_key=True).order_by("step", "position")
+    next_stages = list(ahead[:2])
+    if not next_stages:
+        _complete(workflow, finished, at=at)
+        return
+    step = next_stages[0].step
+    if finished is not None and step == finished.step:
+        return
+    if len(next_stages) == 2 and next_stages[1].step == step:
+        next_stages = list(ahead.filter(step=step))
+    queue_stages([stage for stage in next_stages if stage.step == step and _is_waiting(stage)], at=at)
+
+
+def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
+    """Queue waiting stages of one running workflow, which the caller has locked, and tell the broker after the commit.
+
+    Takes a constant number of statements, however many stages there are.
+    """
+    stages = list(stages)
+    if not stages:
+        return
+    due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
+    queued = {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
+    Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(**queued)
+    counts = PoolCounts()
+    for stage in stages:
+        counts.add_stage(stage.pool_id, stage.status, -1)
+        counts.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
+        for column, value in queued.items():
+            setattr(stage, column, value)
+    counts.write(at=at, using="default")
+    dispatch_after_commit([message_for(stage) for stage in stages])
+
+
+def message_for(stage: Stage) -> Message:
+    """What wakes a worker for the next attempt at a queued stage."""
+    return Message(stage.pk, stage.attempt + 1, stage.pool_id or "")
+
+
+def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:
+    first = min(stage.step for stage in plan.stages if not stage.hosted)
+    # The stages go in first, so that whoever hears of the workflow finds them: foreign keys are checked at commit.
+    try:
+        stages = Stage.objects.bulk_create(
+            _new_stage(workflow, specification, position) for position, specification in enumerate(plan.stages)
+        )
+    except IntegrityError as error:
+        raise rows.AlreadyExists("workflow", workflow.id) from error
+    rows.insert(workflow, at=at)
+    workflow.held()
+    workflow.status = WorkflowStatus.RUNNING.value
+    workflow.started_at = at
+    workflow.deadline_at = _deadline(workflow)
+    workflow.save_held(at=at, update_fields=["status", "deadline_at"])
+    queue_stages([stage for stage in stages if stage.step == first and not stage.hosted], at=at)
+
+
+def _new_stage(workflow: Workflow, specification: StageSpecification, position: int) -> Stage:
+    return Stage(
+        workflow=workflow,
+        name=specification.name,
+        position=position,
+        # A hosted stage takes no slot of the pool, and so is not counted there.
+        pool_id=None if specification.hosted else workflow.pool_id,
+        step=specification.step,
+        hosted=specification.hosted,
+        last_attempt=specification.retries.max_attempts,
+        specification=arguments.json_object("options", specification.to_json()),
+    )
+
+
+def _complete(workflow: Workflow, finished: Stage | None, *, at: datetime) -> None:
+    workflow.held()
+    total_duration_ms = 0 if workflow.started_at is None else milliseconds_between(workflow.started_at, at)
+    workflow.status = WorkflowStatus.COMPLETED.value
+    workflow.result = {"final_output": _final_output(workflow, finished), "total_duration_ms": total_duration_ms}
+    workflow.save_held(at=at, update_fields=["status", "result"])
+
+
+def _final_output(workflow: Workflow, finished: Stage | None) -> Any:
+    """The output of the last step: of its stage, or of each by name."""
+    stages = workflow.stages.filter(hosted=False)
+    if finished is not None:
+        stages = stages.filter(step__gte=finished.step)
+    last: dict[int, dict[str, Any]] = {}
+    for step, name, result in stages.order_by("position").values_list("step", "name", "result"):
+        last.setdefault(step, {})[name] = (result or {}).get("output")
+    outputs = last[max(last)]
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def _to_run_again(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:
+    if from_stage is None:
+        return [stage for stage in stages if stage.status != StageStatus.COMPLETED]
+    named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
+    if named is None:
+        raise rows.StageNotFound(workflow.pk, from_stage)
+    return [
+        stage for stage in stages if stage == named or stage.step > named.step or stage.status != StageStatus.COMPLETED
+    ]
+
+
+def _begin_again(stage: Stage) -> None:
+    specification = StageSpecification.from_json(stage.specification or {})
+    # No counter of a pool is concerned: a finished run has no stage that is queued or runs, and totals never go down.
+    stage.status = StageStatus.PENDING.value
+    stage.worker = None
+    stage.result = stage.duration_ms = stage.progress = None
+    stage.error = stage.progress_message = ""
+    stage.finished_at = None
+    stage.lost_attempts = 0
+    stage.last_attempt = stage.attempt + specification.retries.max_attempts
+    columns = ("worker", "result", "duration_ms", "progress", "error", "progress_message", "finished_at")
+    values = {column: getattr(stage, column) for column in (*columns, "status", "lost_attempts", "last_attempt")}
+    Stage.objects.filter(pk=stage.pk).update(**values)
+
+
+def _is_waiting(stage: Stage) -> bool:
+    return stage.status == StageStatus.PENDING and stage.retry_at is None
+
+
+def _deadline(workflow: Workflow) -> datetime | None:
+    seconds = (workflow.specification or {}).get("timeout_seconds")
+    return None if seconds is None else database_now() + timedelta(seconds=seconds)
+
+
+def _started_for(name: str, key: str) -> str:
+    return arguments.text("key", f"{name}:{key}", max_length=MAX_KEY_LENGTH)
+
+
+def _open_pool(pool_id: str, *, at: datetime) -> None:
+    """Make the pool if there is none, and let it pass if it takes new workflows.
+
+    Raises:
+        PoolNotAccepting
+    """
+    status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
+    if status is None:
+        try:
+            status = create_pool(pool_id=pool_id, at=at).status
+        except rows.AlreadyExists:
+            return
+    if status != PoolStatus.ACTIVE:
+        raise PoolNotAccepting(pool_id, status, "new workflows")

@@ -1,0 +1,32 @@
+"""The one Celery task: a message that a stage is queued has arrived."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import Reject
+from django.db import InterfaceError, OperationalError, connection
+
+from orchestration import services
+from orchestration.engine import child
+from orchestration.engine.execution import run_attempt
+from orchestration.engine.queue import TASK_NAME
+
+_RETURN_PAUSE_SECONDS = 0.25
+
+
+@shared_task(name=TASK_NAME, acks_late=True, reject_on_worker_lost=True, ignore_result=True)  # type: ignore[untyped-decorator]
+def run_stage(stage_id: int, attempt: int) -> Any:
+    """Run an attempt at a stage, if it is still to be run."""
+    slot = child.my_slot()
+    try:
+        if not child.wait_for_worker(slot):
+            raise services.WorkerNotMine(slot.worker_id)
+        run_attempt(stage_id, attempt, shared=slot, process=child.process_name())
+    except (services.WorkerNotMine, OperationalError, InterfaceError) as error:
+        # Not ours to run, or not now: back into the queue, and not so fast that nothing else is done.
+        connection.close()
+        time.sleep(_RETURN_PAUSE_SECONDS)
+        raise Reject(error, requeue=True) from error
