@@ -21,6 +21,9 @@ HANDSHAKE = (
 
 TIMEOUT_SECONDS = 15
 
+NARROW_BYTES = 32 * 1024
+"""A receive buffer that is soon full."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
@@ -94,6 +97,14 @@ class RawClient:
         """Whether the server ends the connection with nothing more said, and in good order."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self.reader.read(1) == b""
+
+
+async def all_messages(client: RawClient) -> tuple[list[dict[str, Any]], tuple[int, str]]:
+    """Every message up to the close frame, and what that says."""
+    messages = []
+    while (received := await client.receive()).opcode == Opcode.TEXT:
+        messages.append(received.json())
+    return messages, received.close()
 
 
 @asynccontextmanager

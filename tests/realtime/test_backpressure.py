@@ -15,12 +15,11 @@ from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
-from tests.realtime.raw import RawClient, frame, open_raw, request, text
-from tests.realtime.test_server import announce
+from tests.realtime.announcing import announce
+from tests.realtime.raw import NARROW_BYTES, RawClient, all_messages, frame, open_raw, request, text
 
 MIB = 1024 * 1024
 EVENT_BYTES = 60_000
-NARROW_BYTES = 32 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +56,6 @@ def memory_bytes(server: MahavishnuServer) -> int:
 
 async def becomes(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(wait_until, condition, timeout_seconds=15)
-
-
-async def all_messages(client: RawClient) -> tuple[list[dict[str, Any]], tuple[int, str]]:
-    """Every message up to the close frame, and what that says."""
-    messages = []
-    while (received := await client.receive()).opcode == Opcode.TEXT:
-        messages.append(received.json())
-    return messages, received.close()
 
 
 def slow_consumer(error: dict[str, Any], why: str) -> dict[str, Any]:

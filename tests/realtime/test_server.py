@@ -21,22 +21,8 @@ from tests.harness.fixtures import StartServer
 from tests.harness.server import HOST, MahavishnuServer, free_port
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
+from tests.realtime.announcing import announce
 from tests.realtime.raw import open_raw, request
-
-ANNOUNCE = """
-from datetime import datetime, timezone
-from django.db import transaction
-from realtime.events import announce_as_given
-with transaction.atomic():
-    for size in sizes:
-        announce_as_given("workflow.test", data={"padding": "é" * (size // 2)}, rooms=(room,),
-                          timestamp=datetime.now(timezone.utc))
-"""
-
-
-def announce(server: MahavishnuServer, room: str, *sizes: int) -> None:
-    """Announce one event of about each size, in bytes, all in one transaction of another process."""
-    server.services_driver.execute(ANNOUNCE, room=room, sizes=sizes)
 
 
 def test_these_are_the_versions_it_was_proven_with() -> None:
