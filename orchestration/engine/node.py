@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import signals
 
@@ -76,7 +76,10 @@ def _begin(instance: Any, **_: Any) -> None:
     size = max(instance.concurrency, instance.max_concurrency or 0)
     if size > MAX_SLOTS:
         _refuse(f"This worker is to run {size} stages side by side: expected at most {MAX_SLOTS}.")
-    _node = _Node(name=worker_name(instance.hostname, pool_id=queues[0]), pool_id=queues[0], size=size)
+    try:
+        _node = _Node(name=worker_name(instance.hostname, pool_id=queues[0]), pool_id=queues[0], size=size)
+    except OSError as error:
+        _refuse(f"This worker cannot make the table of its slots: {error}.")
 
 
 def _stop(**_: Any) -> None:
@@ -84,7 +87,7 @@ def _stop(**_: Any) -> None:
         _node.table.stopping_since_ns = time.monotonic_ns()
 
 
-def _refuse(reason: str) -> None:
+def _refuse(reason: str) -> NoReturn:
     # Celery swallows what a receiver of its signals raises, but not this.
     print(reason, file=sys.stderr, flush=True)
     raise SystemExit(1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -38,12 +37,12 @@ class Running(NamedTuple):
     timeout_ms: int
 
 
-@dataclass(frozen=True)
 class SlotTable:
     """The shared table."""
 
-    path: Path
-    _memory: mmap.mmap
+    def __init__(self, path: Path, memory: mmap.mmap) -> None:
+        self.path = path
+        self._memory = memory
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -82,12 +81,12 @@ class SlotTable:
         struct.pack_into("=q", self._memory, 8, value)
 
 
-@dataclass(frozen=True)
 class SharedSlot:
     """One slot of the table."""
 
-    _memory: mmap.mmap
-    _offset: int
+    def __init__(self, memory: mmap.mmap, offset: int) -> None:
+        self._memory = memory
+        self._offset = offset
 
     @property
     def pid(self) -> int:
