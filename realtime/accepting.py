@@ -12,7 +12,7 @@ from django.conf import settings
 
 from realtime.draining import listening_ports
 
-STEP_ASIDE_SECONDS = 0.1
+STEP_ASIDE_SECONDS = 0.25
 """The others are idle enough if they have taken a connection in this time; otherwise all are full, or too busy."""
 
 
