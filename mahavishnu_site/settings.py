@@ -113,6 +113,7 @@ INSTALLED_APPS = [
     "mahavishnu_site",
     "realtime",
     "orchestration",
+    "demonstrations",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -374,6 +374,18 @@ def decode_object(text: str) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
 
 
+def decode_value(text: str) -> Any:
+    """Read any JSON value that is no message.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def indented(text: str) -> str:
     """The same JSON, laid out for a person."""
     return msgspec.json.format(text, indent=2)

@@ -1,0 +1,169 @@
+"""`manage.py run_workflow`: start a workflow and, if asked, watch it to its end."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+
+from orchestration.adapters import MissingDependency, UnknownAdapter
+from orchestration.definitions import (
+    InvalidDefinition,
+    UnknownWorkflow,
+    WorkflowDefinition,
+    definitions,
+    find_definition,
+)
+from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.services import Refusal
+from realtime.management.database_errors import database_errors_in_words
+from realtime.management.watching import Watch
+from realtime.protocol import decode_value
+
+EXIT_CODES = {
+    WorkflowStatus.COMPLETED: 0,
+    WorkflowStatus.FAILED: 3,
+    WorkflowStatus.CANCELLED: 4,
+    WorkflowStatus.TIMEOUT: 5,
+}
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 and the signal's number, as shells count."""
+
+EPILOG = """
+examples:
+  manage.py run_workflow                                     names every workflow
+  manage.py run_workflow source_report --watch
+  manage.py run_workflow source_report --param path=~/code --param report=/tmp/report.md --watch
+  manage.py run_workflow demo_retry --param failures=3 --key ticket-42
+
+A value is read as JSON if it is JSON, and is a string otherwise: failures=3 is a number, path=~/code is a string.
+
+exit codes with --watch:
+  0 completed, 3 failed, 4 cancelled, 5 timed out; 130 after Ctrl-C: the run goes on. 1 and 2: nothing was started.
+"""
+
+
+class HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
+    """Django's, with the lines of the epilog as they are."""
+
+
+class Command(BaseCommand):
+    help = "Starts a workflow that is defined in some app's workflows.py. Without a name, lists those that are."
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(
+            prog_name, subcommand, **{"epilog": EPILOG, "formatter_class": HelpFormatter, **kwargs}
+        )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name", nargs="?", metavar="NAME", help="The workflow.")
+        parser.add_argument("--prompt", default="", help="What the run is for.")
+        parser.add_argument(
+            "--param",
+            dest="params",
+            action="append",
+            default=[],
+            type=named_value,
+            metavar="KEY=VALUE",
+            help="A parameter of the workflow; may be given several times.",
+        )
+        parser.add_argument("--pool", help="The pool that runs it (default: the workflow's own).")
+        parser.add_argument("--key", help="What it is started for: the same key starts a workflow once.")
+        parser.add_argument("--watch", action="store_true", help="Show it until it has ended.")
+
+    def handle(self, *args: Any, name: str | None, **options: Any) -> None:
+        with database_errors_in_words():
+            if name is None:
+                self.list_workflows()
+                return
+            workflow_id = self.start(name, **options)
+            if not options["watch"]:
+                self.stdout.write(workflow_id)
+                return
+            status = self.watch(workflow_id, detailed=options["verbosity"] > 1)
+        sys.exit(EXIT_CODES[WorkflowStatus(status)])
+
+    def list_workflows(self) -> None:
+        for name, definition in sorted(definitions().items()):
+            about = (inspect.getdoc(definition.function) or "").partition("\n")[0]
+            self.stdout.write(f"{name}  {about}".rstrip())
+            if parameters := parameters_of(definition):
+                self.stdout.write(f"    {', '.join(parameters)}")
+
+    def start(
+        self, name: str, *, prompt: str, params: Sequence[tuple[str, Any]], pool: str | None, key: str | None, **_: Any
+    ) -> str:
+        """Start it, and return the run's id.
+
+        Raises:
+            CommandError: it cannot be started.
+        """
+        try:
+            definition = find_definition(name)
+            given = dict(params)
+            check_parameters(definition, given)
+            run = definition.start(prompt, key=key, pool=pool, **given)
+        except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, Refusal) as error:
+            raise CommandError(str(error)) from None
+        return run.workflow_id
+
+    def watch(self, workflow_id: str, *, detailed: bool) -> str:
+        """Show the run until it has ended, and return its status."""
+        watch = Watch(workflow_id, write=self.write_now, detailed=detailed)
+        self.write_now(f"{workflow_id} is started")
+        self.tell_if_nobody_works(workflow_id)
+        try:
+            return watch.until_end()
+        except KeyboardInterrupt:
+            self.stderr.write(f"{workflow_id} goes on; nobody watches it here any more.")
+            sys.exit(INTERRUPTED)
+
+    def write_now(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
+
+    def tell_if_nobody_works(self, workflow_id: str) -> None:
+        pool_id = Workflow.objects.values_list("pool_id", flat=True).get(pk=workflow_id)
+        if not Worker.objects.filter(pool_id=pool_id).exclude(status=WorkerStatus.OFFLINE).exists():
+            self.stderr.write(
+                f"No worker serves the pool {pool_id}, and the run waits for one. `make serve` starts one for the pool "
+                f"local, `celery -A mahavishnu_site worker -Q {pool_id}` one for this."
+            )
+
+
+def named_value(text: str) -> tuple[str, Any]:
+    """A `type` of an argument: KEY=VALUE, whose value is JSON or else a string."""
+    key, equals, value = text.partition("=")
+    if not key.isidentifier() or not equals:
+        raise ArgumentTypeError(f"{text!r}: expected KEY=VALUE, such as failures=3")
+    try:
+        return key, decode_value(value)
+    except ValueError:
+        return key, value
+
+
+def parameters_of(definition: WorkflowDefinition) -> list[str]:
+    """The parameters that a workflow takes besides its prompt, as its function writes them."""
+    parameters = inspect.signature(definition.function, eval_str=False).parameters.values()
+    return [
+        each.name if each.default is each.empty else f"{each.name}={each.default!r}"
+        for each in list(parameters)[1:]
+        if each.kind is not each.VAR_KEYWORD
+    ]
+
+
+def check_parameters(definition: WorkflowDefinition, given: dict[str, Any]) -> None:
+    """Let parameters pass that the workflow takes.
+
+    Raises:
+        CommandError
+    """
+    try:
+        inspect.signature(definition.function).bind("", **given)
+    except TypeError as error:
+        takes = ", ".join(parameters_of(definition)) or "none"
+        raise CommandError(f"{definition.name} cannot be started so: {error}; its parameters are: {takes}.") from None
