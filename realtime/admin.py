@@ -53,7 +53,10 @@ class NameFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
-        return queryset if value is None else queryset.filter(name=value, seq__gt=_scanned_from())
+        if value is None:
+            return queryset
+        # Postgres may not even be asked for a name with a NUL.
+        return queryset.none() if "\x00" in value else queryset.filter(name=value, seq__gt=_scanned_from())
 
 
 @admin.register(Event)

@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from orchestration.identifiers import is_identifier
 from orchestration.models import Pool
 
 MAX_POOLS: Final = 50
@@ -28,4 +29,7 @@ class PoolFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
-        return queryset if value is None else queryset.filter(pool=value)
+        if value is None:
+            return queryset
+        # A database may not even be asked for anything else: Postgres takes no NUL.
+        return queryset.filter(pool=value) if is_identifier(value) else queryset.none()

@@ -47,7 +47,8 @@ function rowOf(message) {
     time: new Date(message.timestamp).toLocaleTimeString(),
     event: message.event,
     about: workflow_id ?? worker_id ?? pool_id ?? "",
-    data: JSON.stringify(rest).slice(0, MAX_DATA_CHARACTERS),
+    // In one line, with spaces where it may be broken.
+    data: JSON.stringify(rest, null, 1).replace(/\n */g, " ").slice(0, MAX_DATA_CHARACTERS),
   };
   for (const [name, text] of Object.entries(cells)) {
     const cell = row.insertCell();

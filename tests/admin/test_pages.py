@@ -1,0 +1,245 @@
+"""The pages of the admin: what they show, to whom, and at what cost. (What can be done there: `test_operations.py`.)"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from orchestration import services
+from orchestration.admin.paginator import MAX_LISTED
+from orchestration.admin.read_only import MAX_ROWS_INSIDE
+from orchestration.models import Stage, Workflow
+from orchestration.models.failed_attempt import FailedAttempt
+from realtime.models import Event, EventRoom
+
+pytestmark = pytest.mark.django_db
+
+ORCHESTRATION = "/admin/orchestration/"
+WORKFLOWS, POOLS, WORKERS, STAGES = (f"{ORCHESTRATION}{name}/" for name in ("workflow", "pool", "worker", "stage"))
+EVENTS = "/admin/realtime/event/"
+
+
+@pytest.fixture
+def admin() -> Client:
+    """A client that is logged in and may do everything."""
+    client = Client(headers={"host": "localhost"})
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def store(number: int) -> None:
+    """A pool with two workers, a workflow of two stages that failed, and events of each."""
+    pool_id, workflow_id = f"pool_{number}", f"wf_{number}"
+    services.create_pool(pool_id=pool_id)
+    for slot in "ab":
+        services.register_worker(worker_id=f"worker_{number}{slot}", pool_id=pool_id)
+    services.create_workflow(
+        workflow_id=workflow_id, adapter="python", prompt=f"Prompt {number}", stages=["one", "two"], pool_id=pool_id
+    )
+    services.start_workflow(workflow_id=workflow_id)
+    services.start_stage(workflow_id=workflow_id, stage_name="one", worker_id=f"worker_{number}a")
+    services.fail_stage(workflow_id=workflow_id, stage_name="one", error="Out of luck")
+    FailedAttempt.objects.create(stage=Stage.objects.get(workflow=workflow_id, name="one"), attempt=1, reason="failed")
+    for kind, id in (("pool", pool_id), ("workflow", workflow_id)):
+        event = Event.objects.create(name=f"{kind}.created", data=f'{{"{kind}_id":"{id}","n":{number}}}')
+        EventRoom.objects.create(room=f"{kind}:{id}", event=event)
+
+
+def listed(page: Any) -> list[str]:
+    """What the first column of a list says."""
+    return re.findall(r'<th class="field-\w+"><a href="[^"]*">([^<]*)</a></th>', page.content.decode())
+
+
+@pytest.mark.both_databases
+def test_a_page_costs_as_many_queries_whatever_is_stored(admin: Client) -> None:
+    store(1)
+    stage, event = Stage.objects.get(name="one").pk, Event.objects.earliest("seq").seq
+    pages = [
+        WORKFLOWS,
+        f"{WORKFLOWS}wf_5F1/change/",
+        f"{WORKFLOWS}?q=wf_1&status=running&pool=pool_1",
+        POOLS,
+        f"{POOLS}pool_5F1/change/",
+        WORKERS,
+        f"{WORKERS}worker_5F1a/change/",
+        STAGES,
+        f"{STAGES}{stage}/change/",
+        EVENTS,
+        f"{EVENTS}?q=wf_1&name=workflow.created",
+        f"{EVENTS}{event}/change/",
+        "/admin/",
+    ]
+
+    def queries() -> dict[str, int]:
+        numbers = {}
+        for page in pages:
+            with CaptureQueriesContext(connection) as captured:
+                assert admin.get(page).status_code == 200, page
+            numbers[page] = len(captured)
+        return numbers
+
+    queries()  # Whatever is cached by the first time is.
+    with_one = queries()
+    for number in range(2, 12):
+        store(number)
+    for number in range(20):
+        services.create_workflow(adapter="python", prompt="", stages=["x"], pool_id="pool_1")
+        services.register_worker(worker_id=f"more_{number}", pool_id="pool_1")
+        EventRoom.objects.create(room=f"worker:more_{number}", event_id=event)
+    assert queries() == with_one
+    assert max(with_one.values()) <= 8
+
+
+@pytest.mark.both_databases
+def test_lists_are_searched_and_filtered(admin: Client) -> None:
+    for number in (1, 2, 11):
+        store(number)
+    services.cancel_workflow(workflow_id="wf_2")
+    first, message_id = Event.objects.values_list("seq", "message_id").earliest("seq")
+    found = {
+        query: listed(admin.get(query))
+        for query in (
+            WORKFLOWS,
+            f"{WORKFLOWS}?q=wf_1",
+            f"{WORKFLOWS}?q=prompt+2",
+            f"{WORKFLOWS}?status__exact=cancelled",
+            f"{WORKFLOWS}?pool=pool_11",
+            f"{WORKERS}?pool=pool_2",
+            f"{WORKERS}?status__exact=busy",
+            f"{POOLS}?q=pool_2",
+            f"{STAGES}?status__exact=cancelled",
+            f"{EVENTS}?name=pool.created",
+            f"{EVENTS}?q=wf_2",
+            f"{EVENTS}?q=pool:pool_11",
+            f"{EVENTS}?q={first}",
+            f"{EVENTS}?q={message_id}",
+            f"{EVENTS}?q=nothing",
+            f"{EVENTS}?q=%F0%9F%98%80",
+            f"{EVENTS}?name=no%00name",
+            f"{WORKFLOWS}?pool=no%00pool",
+            f"{EVENTS}?q=global",
+        )
+    }
+    seqs = [str(first + offset) for offset in range(6)]
+    assert list(found.values()) == [
+        ["wf_11", "wf_2", "wf_1"],
+        ["wf_11", "wf_1"],
+        ["wf_2"],
+        ["wf_2"],
+        ["wf_11"],
+        ["worker_2a", "worker_2b"],
+        [],
+        ["pool_2"],
+        ["two"],
+        [seqs[4], seqs[2], seqs[0]],
+        [seqs[3]],
+        [seqs[4]],
+        [seqs[0]],
+        [seqs[0]],
+        [],
+        [],
+        [],
+        [],
+        seqs[::-1],
+    ]
+
+
+def test_the_pages_say_what_is_stored(admin: Client) -> None:
+    store(1)
+    services.fail_workflow(workflow_id="wf_1", error="<b>It</b> failed")
+    workflow = admin.get(f"{WORKFLOWS}wf_5F1/change/").content.decode()
+    assert '<span class="status status-bad">failed</span>' in workflow
+    assert "&lt;b&gt;It&lt;/b&gt; failed" in workflow
+    assert re.findall(r'<td class="field-state"><span class="status status-\w+">(\w+)</span></td>', workflow) == [
+        "failed",
+        "cancelled",
+    ]
+    assert '<a href="/admin/orchestration/worker/worker_5F1a/change/">worker_1a</a>' in workflow
+    assert '<a href="/admin/realtime/event/?q=workflow%3Awf_1">Events</a>' in workflow
+    pool = admin.get(f"{POOLS}pool_5F1/change/").content.decode()
+    assert re.findall(r'<a href="/admin/orchestration/worker/\w+/change/">(\w+)</a>', pool) == [
+        "worker_1a",
+        "worker_1b",
+    ]
+    event = admin.get(f"{EVENTS}{Event.objects.get(name='pool.created').seq}/change/").content.decode()
+    assert "{\n  &quot;pool_id&quot;: &quot;pool_1&quot;,\n  &quot;n&quot;: 1\n}" in event
+    assert '<a href="/admin/orchestration/pool/pool_5F1/change/">pool:pool_1</a>, global' in event
+
+
+def test_only_the_first_rows_of_another_table_are_shown_inside(admin: Client) -> None:
+    services.create_pool(pool_id="many")
+    for number in range(MAX_ROWS_INSIDE + 1):
+        services.register_worker(worker_id=f"w{number:04}", pool_id="many")
+    page = admin.get(f"{POOLS}many/change/").content.decode()
+    assert re.findall(r">(w\d+)</a>", page) == [f"w{number:04}" for number in range(MAX_ROWS_INSIDE)]
+    assert f"The first {MAX_ROWS_INSIDE}; the list of workers has all of them." in page
+
+
+@pytest.mark.both_databases
+def test_no_list_is_counted_or_paged_through_without_bound(admin: Client) -> None:
+    Event.objects.bulk_create(Event(name="a.b", data="{}") for _ in range(MAX_LISTED + 5))
+    newest = Event.objects.latest("seq").seq
+    with CaptureQueriesContext(connection) as captured:
+        last = admin.get(f"{EVENTS}?p=100")
+        beyond = admin.get(f"{EVENTS}?p=101")
+    assert listed(last)[-1] == str(newest - MAX_LISTED + 1)
+    assert f"Only the first {MAX_LISTED} are listed." in last.content.decode()
+    assert beyond.status_code == 302
+    counts = [query["sql"] for query in captured if "COUNT" in query["sql"]]
+    assert counts
+    assert all("LIMIT" in sql for sql in counts)
+
+
+def test_nobody_edits_anything(admin: Client) -> None:
+    store(1)
+    stage, event = Stage.objects.get(name="one").pk, Event.objects.earliest("seq").seq
+    rows = {WORKFLOWS: "wf_5F1", POOLS: "pool_5F1", WORKERS: "worker_5F1a", STAGES: stage, EVENTS: event}
+    for of_list, pk in rows.items():
+        for path in ("add/", f"{pk}/delete/"):
+            assert admin.get(of_list + path).status_code == 403
+        assert admin.post(f"{of_list}{pk}/change/", {"status": "completed", "name": "x"}).status_code == 403
+        page = admin.get(of_list).content.decode()
+        assert "delete_selected" not in page
+        assert "_save" not in admin.get(f"{of_list}{pk}/change/").content.decode()
+    assert Workflow.objects.get().status == "running"
+
+
+@pytest.fixture
+def viewer() -> Client:
+    """A client that is logged in and may look at everything."""
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client(headers={"host": "localhost"})
+    client.force_login(user)
+    return client
+
+
+def test_who_may_only_look_is_offered_nothing_and_can_do_nothing(viewer: Client) -> None:
+    store(1)
+    before = Workflow.objects.values().get()
+    for page in (WORKFLOWS, f"{WORKFLOWS}wf_5F1/change/"):
+        answer = viewer.get(page)
+        assert (answer.status_code, "cancel_workflows" in answer.content.decode()) == (200, False)
+    viewer.post(WORKFLOWS, {"action": "cancel_workflows", "_selected_action": "wf_1", "index": "0"})
+    assert Workflow.objects.values().get() == before
+
+
+def test_a_button_is_there_only_where_its_service_would_not_refuse(admin: Client) -> None:
+    store(1)
+    pages = {f"{WORKFLOWS}wf_5F1/": "Cancel", f"{WORKERS}worker_5F1a/": "Mark", f"{POOLS}pool_5F1/": "Drain"}
+
+    def buttons() -> list[str]:
+        texts = [admin.get(f"{page}change/").content.decode() for page in pages]
+        return [label for text in texts for label in re.findall(r'<button class="button"[^>]*>(\w+) this', text)]
+
+    assert buttons() == list(pages.values())
+    services.cancel_workflow(workflow_id="wf_1")
+    services.change_worker_status(worker_id="worker_1a", status="offline")
+    services.drain_pool(pool_id="pool_1")
+    assert buttons() == []
