@@ -12,7 +12,7 @@ from realtime.protocol import MAX_SEQ
 from tests.harness.client import Client, Message, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
-from tests.realtime.matching import A_NUMBER, A_TIME, AN_EPOCH, a_response, an_event
+from tests.realtime.matching import A_NUMBER, A_TIME, AN_EPOCH, a_response, an_error, an_event
 
 Unique = Callable[[str], str]
 
@@ -26,6 +26,15 @@ for first in range(0, count, in_one):
     with transaction.atomic():
         for number in range(first, min(first + in_one, count)):
             announce_as_given("test", data={"number": number}, rooms=(room,), timestamp=timezone.now())
+"""
+
+
+PRUNE = """
+from django.conf import settings
+from django.utils import timezone
+from realtime import log
+from realtime.running import retention
+log.prune(retention(settings.MAHAVISHNU_LIMITS), at=timezone.now())
 """
 
 
@@ -183,6 +192,14 @@ async def test_a_position_of_another_log_or_of_none_is_not_resumed(
     assert event["seq"] > data["seq"]
 
 
+async def test_the_position_after_the_newest_is_ahead(server_on_both: MahavishnuServer, room: str) -> None:
+    async with connect(server_on_both) as client:
+        seq = await newest_seq(client)
+        assert (await resume(client, room, since=seq))["recovered"] is True
+        data = await resume(client, room, since=seq + 1)
+        assert (data["recovered"], data["missed"], data["reason"], data["seq"]) == (False, 0, "ahead", seq)
+
+
 @pytest.fixture(scope="module")
 def small_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
     """A server of this module's own which replays ten events at most and prunes what is not among the last hundred."""
@@ -208,15 +225,7 @@ async def test_ten_events_are_replayed_where_ten_are_allowed_and_not_one_of_elev
 
 async def test_a_position_before_what_was_pruned_is_not_resumed(small_server: MahavishnuServer, room: str) -> None:
     announce(small_server, room, 150)
-    small_server.services_driver.execute(
-        """
-from django.conf import settings
-from django.utils import timezone
-from realtime import log
-from realtime.running import retention
-log.prune(retention(settings.MAHAVISHNU_LIMITS), at=timezone.now())
-"""
-    )
+    small_server.services_driver.execute(PRUNE)
     async with connect(small_server) as client:
         kept_from = await newest_seq(client) - 100
         data = await resume(client, "pool:quiet", since=kept_from - 1)
@@ -259,6 +268,29 @@ async def test_a_live_subscription_is_resumed_again_from_where_it_is_asked_to_be
         assert await client.next() == an_event("test", {"number": 0}, room=room)
         await client.send({"type": "ping"})
         assert (await client.next())["type"] == "pong"
+
+
+async def test_a_live_subscription_that_is_fed_all_the_time_is_resumed_without_a_gap(
+    server_on_both: MahavishnuServer, room: str
+) -> None:
+    missed, meanwhile = 1000, 400
+    async with connect(server_on_both) as client:
+        await client.subscribe(room)
+        announce(server_on_both, room, missed)
+        announcing = asyncio.create_task(asyncio.to_thread(announce, server_on_both, room, meanwhile, in_one=5))
+        while (await client.event())["data"]["number"] != missed - 1:
+            pass
+        data = await resume(client, room, since=0)
+        live = [message for message in client.waiting() if message["event"] == "test"]
+        again = await client.events(missed + meanwhile)
+        await announcing
+        await client.send({"type": "ping"})
+        assert (await client.next())["type"] == "pong"
+    assert all(event["seq"] <= data["seq"] for event in live)
+    assert numbers(again) == [*range(missed), *range(meanwhile)]
+    assert [event.get("replay", False) for event in again] == [
+        position < data["missed"] for position in range(missed + meanwhile)
+    ]
 
 
 async def test_subscribing_again_without_a_position_changes_nothing(server: MahavishnuServer, room: str) -> None:
@@ -439,24 +471,23 @@ async def test_a_snapshot_larger_than_an_event_is_cut_like_one(server: Mahavishn
 # --- Large replays -----------------------------------------------------------------------------------------------
 
 
-async def test_a_replay_larger_than_what_may_be_unsent_reaches_a_reader_that_takes_its_time(
-    server: MahavishnuServer, unique: Unique
-) -> None:
-    """Twelve megabytes: written at once they would make a slow reader of everyone."""
-    room = f"workflow:{unique('wf')}"
-    server.services_driver.execute(
-        """
+ANNOUNCE_LARGE = """
 from django.db import transaction
 from django.utils import timezone
 from realtime.events import announce_as_given
 
 with transaction.atomic():
     for number in range(400):
-        data = {"number": number, "filling": "x" * 30_000}
+        data = {"number": number, "filling": "x" * 60_000}
         announce_as_given("test", data=data, rooms=(room,), timestamp=timezone.now())
-""",
-        room=room,
-    )
+"""
+
+
+async def test_a_replay_larger_than_what_may_be_unsent_reaches_a_reader_that_takes_its_time(
+    server: MahavishnuServer, room: str
+) -> None:
+    """Twenty-four megabytes: written at once they would make a slow reader of everyone."""
+    server.services_driver.execute(ANNOUNCE_LARGE, room=room)
     # A receiver that takes nothing until it is asked to, with little room in between.
     async with connect(server, max_queue=1) as client:
         data = await resume(client, room, since=0)
@@ -465,3 +496,22 @@ with transaction.atomic():
         assert numbers(await client.events(400)) == list(range(400))
         await client.send({"type": "ping"})
         assert (await client.next())["type"] == "pong"
+
+
+async def test_a_replay_whose_events_are_pruned_under_it_ends_with_the_reason(
+    start_server: StartServer, room: str
+) -> None:
+    server = start_server(max_log_events=100, min_log_age_seconds=0)
+    server.services_driver.execute(ANNOUNCE_LARGE, room=room)
+    async with connect(server, max_queue=1) as client:
+        assert (await resume(client, room, since=0))["missed"] == 400
+        # The rest of the replay waits until the client has taken what was read first.
+        server.services_driver.execute(PRUNE)
+        assert (await client.wait_closed()) == (1012, "EVENTS_TRIMMED")
+        *replayed, last = client.waiting()
+    assert last == an_error(
+        "EVENTS_TRIMMED",
+        "The event log was replaced or pruned: connect again and subscribe with `since`",
+        retryable=True,
+    )
+    assert numbers(replayed) == list(range(200))
