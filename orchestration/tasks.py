@@ -24,7 +24,7 @@ def run_stage(stage_id: int, attempt: int) -> Any:
     try:
         if not child.wait_for_worker(slot):
             raise services.WorkerNotMine(slot.worker_id)
-        run_attempt(stage_id, attempt, shared=slot, process=child.process_name())
+        run_attempt(stage_id, attempt, shared=slot, process=child.process_name(), stopping=child.is_stopping)
     except (services.WorkerNotMine, OperationalError, InterfaceError) as error:
         # Not ours to run, or not now: back into the queue, and not so fast that nothing else is done.
         connection.close()

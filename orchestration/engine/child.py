@@ -71,11 +71,15 @@ def leads_group(pid: int) -> None:
         my_slot().group = pid
 
 
+def is_stopping() -> bool:
+    """Tell whether the worker process was told to stop: then nothing new is begun."""
+    return _table(os.environ[TABLE_VARIABLE]).stopping_since_ns != 0
+
+
 def wait_for_worker(slot: SharedSlot) -> bool:
     """Wait until a worker stands for the slot; False if none does after a while, or the process is to stop."""
-    table = _table(os.environ[TABLE_VARIABLE])
     deadline = time.monotonic() + _WAIT_SECONDS
-    while not table.stopping_since_ns:
+    while not is_stopping():
         if slot.worker_id:
             return True
         if time.monotonic() > deadline:

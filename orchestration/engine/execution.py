@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from orchestration.engine.context import Context
 from orchestration.engine.limits import engine_limits
 from orchestration.engine.outcome import checked_output, error_for_clients, traceback_for_operators
 from orchestration.engine.slots import Running, SharedSlot
-from orchestration.services import Claim, Slot
+from orchestration.services import Claim, Ended, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -25,24 +26,26 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
 
-def run_attempt(stage_id: int, attempt: int, *, shared: SharedSlot, process: str) -> None:
-    """Run an attempt if it is to be run, and record how it ended.
+def run_attempt(stage_id: int, attempt: int, *, shared: SharedSlot, process: str, stopping: Callable[[], bool]) -> None:
+    """Run an attempt if it is to be run, and record how it ended; then, for a while, the next stages of its run.
 
     Raises:
         services.WorkerNotMine: the slot's worker was taken for dead; the message is for somebody else, or for later.
         django.db.OperationalError: the database does not answer; the same.
     """
     slot = Slot(worker_id=shared.worker_id, process=process)
+    goes_on_until = time.monotonic() + engine_limits().go_on_seconds
     shared.running = Running(stage_id, attempt, time.monotonic_ns(), 0)
     try:
         claim = services.claim_stage(stage_id, attempt, slot=slot)
         if claim is None:
             logger.debug("Attempt %d at stage %d is not to be run (any more)", attempt, stage_id)
-            return
-        timeout_ms = int((claim.specification.timeout_seconds or 0) * 1000)
-        if timeout_ms:
-            shared.running = Running(stage_id, attempt, time.monotonic_ns(), timeout_ms)
-        _end(claim, slot, _outcome(claim, shared))
+        while claim is not None:
+            timeout_ms = math.ceil((claim.specification.timeout_seconds or 0) * 1000)
+            shared.running = Running(claim.stage.pk, claim.attempt, time.monotonic_ns(), timeout_ms)
+            outcome = _outcome(claim, shared)
+            goes_on = time.monotonic() < goes_on_until and not stopping()
+            claim = _end(claim, slot, outcome, goes_on=goes_on)
     finally:
         shared.running = None
 
@@ -74,22 +77,28 @@ class _Raised:
         self.error = error
 
 
-def _end(claim: Claim, slot: Slot, outcome: Any | _Raised) -> None:
+def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, goes_on: bool) -> Claim | None:
+    """Record how an attempt ended, and return the one to run next, if any."""
     limits = engine_limits()
     stage_id, attempt = claim.stage.pk, claim.attempt
-    if isinstance(outcome, _Raised):
+
+    def record() -> Ended:
+        if not isinstance(outcome, _Raised):
+            return services.complete_attempt(stage_id, attempt, slot=slot, output=outcome, goes_on=goes_on)
         error = outcome.error
-        words, story = error_for_clients(error, limits), traceback_for_operators(error, limits)
-        may_retry = error.may_retry if isinstance(error, StageFailed) else True
-        accepted = _insist(
-            lambda: services.fail_attempt(
-                stage_id, attempt, slot=slot, error=words, traceback=story, may_retry=may_retry
-            )
+        return services.fail_attempt(
+            stage_id,
+            attempt,
+            slot=slot,
+            error=error_for_clients(error, limits),
+            traceback=traceback_for_operators(error, limits),
+            may_retry=error.may_retry if isinstance(error, StageFailed) else True,
         )
-    else:
-        accepted = _insist(lambda: services.complete_attempt(stage_id, attempt, slot=slot, output=outcome))
-    if not accepted:
+
+    ended = _insist(record)
+    if not ended.accepted:
         logger.info("The end of attempt %d at %s came too late", attempt, claim.stage)
+    return ended.next
 
 
 def _insist(change: Callable[[], Value]) -> Value:

@@ -51,6 +51,12 @@ class EngineLimits:
     shutdown_grace_seconds: float = bounded(
         5.0, minimum=0.0, maximum=86400.0, help="How long stages may go on after their worker was told to stop."
     )
+    go_on_seconds: float = bounded(
+        1.0,
+        minimum=0.0,
+        maximum=3600.0,
+        help="How long a worker goes on with the next stages of a run before it takes the next message.",
+    )
     redispatch_seconds: float = bounded(
         5.0, minimum=0.1, maximum=3600.0, help="How long a queued stage waits before the broker is asked about it."
     )

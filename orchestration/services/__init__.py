@@ -7,7 +7,15 @@ stored. Whatever cannot be done raises a `Refusal`, and then nothing was written
 from __future__ import annotations
 
 from orchestration.services.arguments import InvalidArgument, InvalidIdentifier
-from orchestration.services.attempts import Claim, Slot, WorkerNotMine, claim_stage, complete_attempt, fail_attempt
+from orchestration.services.attempts import (
+    Claim,
+    Ended,
+    Slot,
+    WorkerNotMine,
+    claim_stage,
+    complete_attempt,
+    fail_attempt,
+)
 from orchestration.services.fleet import (
     beat,
     crash_worker,
@@ -56,6 +64,7 @@ from orchestration.services.workflows import (
 __all__ = [
     "AlreadyExists",
     "Claim",
+    "Ended",
     "IllegalTransition",
     "InvalidArgument",
     "InvalidIdentifier",

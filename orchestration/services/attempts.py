@@ -56,6 +56,19 @@ class Claim:
     specification: StageSpecification
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """What became of an attempt that was said to have ended.
+
+    Attributes:
+        accepted: False if it was no longer the stage's: then nothing changed.
+        next: What the worker is to run now.
+    """
+
+    accepted: bool
+    next: Claim | None = None
+
+
 def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None = None) -> Claim | None:
     """Let a worker run an attempt at a queued stage, if nobody else does and it is the one that is due; else None.
 
@@ -76,29 +89,24 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
             if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
                 _free(worker, WorkerStatus.ERROR, at=at)
             return None
-        stage.status = StageStatus.RUNNING.value
-        stage.worker = worker
-        stage.attempt = attempt
-        stage.progress = None
-        stage.progress_message = ""
-        stage.lease_expires_at = database_now() + timedelta(seconds=engine_limits().lease_seconds)
-        stage.save_held(
-            at=at,
-            update_fields=["status", "worker", "attempt", "progress", "progress_message", "lease_expires_at"],
-        )
+        claim = _begin(stage, worker, at=at)
         worker.status = WorkerStatus.BUSY.value
-        worker.stage = stage
         worker.save_held(at=at, update_fields=["status", "stage"])
-    specification = StageSpecification.from_json(stage.specification or {})
-    return Claim(stage=stage, workflow=stage.workflow, attempt=attempt, specification=specification)
+    return claim
 
 
-def complete_attempt(stage_id: int, attempt: int, *, slot: Slot, output: Any, at: datetime | None = None) -> bool:
-    """End an attempt well, move its run on, and set the worker idle. False if the attempt is no longer the stage's.
+def complete_attempt(
+    stage_id: int, attempt: int, *, slot: Slot, output: Any, goes_on: bool = False, at: datetime | None = None
+) -> Ended:
+    """End an attempt well, move its run on, and set the worker idle.
 
-    `output` is JSON, checked by the caller.
+    Args:
+        output: JSON, checked by the caller.
+        goes_on: The worker wants to run a stage of the next step itself, if it may. That spares the way over the
+            broker, and the worker stays busy.
     """
     at = arguments.moment(at)
+    claim = None
     with transaction.atomic(), counted_together(at=at):
         worker = _lock_worker(slot)
         stage = _lock_running(stage_id, attempt)
@@ -108,9 +116,17 @@ def complete_attempt(stage_id: int, attempt: int, *, slot: Slot, output: Any, at
             stage.error = ""
             stage.result = {"output": output, "duration_ms": stage.duration_ms}
             stage.save_held(at=at, update_fields=["status", "error", "result", "duration_ms"])
-            advance(stage.workflow, at=at, finished=stage)
-        _release(worker, stage_id, at=at)
-    return stage is not None
+            waiting = advance(stage.workflow, at=at, finished=stage)
+            if goes_on and worker is not None and worker.stage_id == stage_id:
+                mine = next((each for each in waiting if each.pool_id == worker.pool_id), None)
+                if mine is not None:
+                    waiting.remove(mine)
+                    claim = _begin(mine.held(), worker, at=at)
+                    worker.save_held(at=at, update_fields=["stage"])
+            queue_stages(waiting, at=at)
+        if claim is None:
+            _release(worker, stage_id, at=at)
+    return Ended(accepted=stage is not None, next=claim)
 
 
 def fail_attempt(
@@ -122,11 +138,8 @@ def fail_attempt(
     traceback: str = "",
     may_retry: bool = True,
     at: datetime | None = None,
-) -> bool:
-    """End an attempt badly and set the worker idle: another one follows if the stage has any left, else the run fails.
-
-    False if the attempt is no longer the stage's.
-    """
+) -> Ended:
+    """End an attempt badly and set the worker idle. Another follows if the stage has any left, else the run fails."""
     at = arguments.moment(at)
     with transaction.atomic(), counted_together(at=at):
         worker = _lock_worker(slot)
@@ -134,7 +147,7 @@ def fail_attempt(
         if stage is not None:
             end_badly(stage, reason=Reason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at)
         _release(worker, stage_id, at=at)
-    return stage is not None
+    return Ended(accepted=stage is not None)
 
 
 def end_badly(
@@ -188,6 +201,21 @@ def lock_stage(stage_id: int) -> Stage | None:
     stages = Stage.objects.select_related("workflow").select_for_update(no_key=True, of=("workflow", "self"))
     stage = stages.filter(pk=stage_id).first()
     return None if stage is None else stage.held()
+
+
+def _begin(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
+    """Set a stage running on a worker, both locked. The worker is not saved."""
+    stage.status = StageStatus.RUNNING.value
+    stage.worker = worker
+    stage.attempt += 1
+    stage.progress = None
+    stage.progress_message = ""
+    stage.lease_expires_at = database_now() + timedelta(seconds=engine_limits().lease_seconds)
+    columns = ("status", "worker", "attempt", "progress", "progress_message", "lease_expires_at")
+    stage.save_held(at=at, update_fields=columns)
+    worker.stage = stage
+    specification = StageSpecification.from_json(stage.specification or {})
+    return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, specification=specification)
 
 
 def _try_again(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:

@@ -114,15 +114,16 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         workflow.deadline_at = _deadline(workflow)
         workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
         workflow.save_held(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
-        advance(workflow, at=at)
+        queue_stages(advance(workflow, at=at), at=at)
     return workflow
 
 
 _UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED, WorkflowStatus.TIMEOUT)
 
 
-def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> None:
-    """Queue the next step of a running run if nothing of the one before is unfinished; complete it after its last.
+def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> list[Stage]:
+    """Return the stages of the next step of a running run if nothing of the one before is unfinished, for the caller
+    to queue or to begin; complete the run after its last step.
 
     The workflow is locked by the caller; `finished` is the stage whose completion makes this worth a look.
     """
@@ -134,13 +135,16 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
     next_stages = list(ahead[:2])
     if not next_stages:
         _complete(workflow, finished, at=at)
-        return
+        return []
     step = next_stages[0].step
     if finished is not None and step == finished.step:
-        return
+        return []
     if len(next_stages) == 2 and next_stages[1].step == step:
         next_stages = list(ahead.filter(step=step))
-    queue_stages([stage for stage in next_stages if stage.step == step and _is_waiting(stage)], at=at)
+    waiting = [stage for stage in next_stages if stage.step == step and _is_waiting(stage)]
+    for stage in waiting:
+        stage.workflow = workflow  # It was read under lock: no need to read it again.
+    return waiting
 
 
 def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
