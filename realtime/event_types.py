@@ -164,6 +164,48 @@ class WorkflowStageFailed(WorkflowEvent, kw_only=True):
     error: str
 
 
+class WorkflowStageRetrying(WorkflowEvent, kw_only=True):
+    """An attempt at a stage ended badly and another one follows: at `retry_at`, or at once where that is null.
+
+    Attributes:
+        attempt: The number of the attempt that ended.
+        reason: `failed`, `timed_out` or, where its worker is gone, `lost`.
+    """
+
+    name: ClassVar[str] = "workflow.stage_retrying"
+    sample: ClassVar[dict[str, Any]] = {
+        "stage_name": "test",
+        "attempt": 1,
+        "reason": "failed",
+        "error": "A test",
+        "retry_at": None,
+    }
+    stage_name: str
+    attempt: int
+    reason: str
+    error: str
+    retry_at: datetime | None
+
+
+class WorkflowStageProgress(WorkflowEvent, kw_only=True):
+    """A running stage tells how far it is: `progress` is from 0 to 1, `message` may be empty."""
+
+    name: ClassVar[str] = "workflow.stage_progress"
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "progress": 0.5, "message": "A test"}
+    stage_name: str
+    progress: float
+    message: str
+
+
+class WorkflowStageLog(WorkflowEvent, kw_only=True):
+    """A running stage has something to say."""
+
+    name: ClassVar[str] = "workflow.stage_log"
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "message": "A test"}
+    stage_name: str
+    message: str
+
+
 class WorkerAdded(WorkerStatusChanged, kw_only=True):
     """A worker is registered; `status` is its first."""
 
@@ -211,6 +253,9 @@ EVENT_TYPES: dict[str, type[EventData]] = {
         WorkflowCancelled,
         WorkflowStageStarted,
         WorkflowStageFailed,
+        WorkflowStageRetrying,
+        WorkflowStageProgress,
+        WorkflowStageLog,
         WorkerAdded,
         WorkerRemoved,
         PoolCreated,

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.dispatch import Signal
 
 from orchestration import signals
-from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models import FailedAttempt, Pool, Stage, Worker, Workflow
 from realtime import before_commit, event_types, log
 from realtime.channels import GLOBAL
 from realtime.event_size import fit
@@ -152,6 +152,40 @@ def on_stage_failed(*, stage: Stage, at: datetime, **_: Any) -> None:
     )
 
 
+def on_stage_retrying(*, stage: Stage, failed: FailedAttempt, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowStageRetrying(
+            workflow_id=stage.workflow_id,
+            stage_name=stage.name,
+            attempt=failed.attempt,
+            reason=failed.reason,
+            error=failed.error,
+            retry_at=stage.retry_at,
+            timestamp=at,
+        )
+    )
+
+
+def on_stage_progressed(*, stage: Stage, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowStageProgress(
+            workflow_id=stage.workflow_id,
+            stage_name=stage.name,
+            progress=0.0 if stage.progress is None else stage.progress,
+            message=stage.progress_message,
+            timestamp=at,
+        )
+    )
+
+
+def on_stage_logged(*, stage: Stage, message: str, at: datetime, **_: Any) -> None:
+    announce(
+        event_types.WorkflowStageLog(
+            workflow_id=stage.workflow_id, stage_name=stage.name, message=message, timestamp=at
+        )
+    )
+
+
 def on_worker_added(*, worker: Worker, at: datetime, **_: Any) -> None:
     announce(event_types.WorkerAdded(worker_id=worker.pk, status=worker.status, pool_id=worker.pool_id, timestamp=at))
 
@@ -191,6 +225,9 @@ _RECEIVERS: dict[Signal, Any] = {
     signals.stage_started: on_stage_started,
     signals.stage_completed: on_stage_completed,
     signals.stage_failed: on_stage_failed,
+    signals.stage_retrying: on_stage_retrying,
+    signals.stage_progressed: on_stage_progressed,
+    signals.stage_logged: on_stage_logged,
     signals.worker_added: on_worker_added,
     signals.worker_status_changed: on_worker_status_changed,
     signals.worker_removed: on_worker_removed,

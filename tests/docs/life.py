@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection
 
 from orchestration import services
+from orchestration.definitions.specification import Plan, Retry, StageSpecification
+from orchestration.models import Pool
 from realtime import log
 from realtime.channels import GLOBAL
 from realtime.models import Log
@@ -36,6 +38,7 @@ def live() -> dict[str, int]:
     _workflows_that_do_not()
     _a_pool_at_work()
     _a_pool_that_is_closed()
+    _a_run_of_the_engine()
     return {**log.newest_per_room(after=0), GLOBAL: log.position().seq}
 
 
@@ -76,6 +79,31 @@ def _workflows_that_do_not() -> None:
         workflow_id="wf_unwanted", adapter="llamaindex", prompt="Write code", stages=["planning"], at=_at(0)
     )
     services.cancel_workflow(workflow_id="wf_unwanted", reason="No longer needed", at=_at(20))
+
+
+def _a_run_of_the_engine() -> None:
+    generate = StageSpecification(name="generate", step=0, retries=Retry(max_attempts=2, backoff_seconds=0))
+    workflow = services.start_run(
+        Plan(name="write_code", adapter="python", stages=(generate,)),
+        prompt="Write code",
+        params={},
+        pool_id="pool_again",
+        workflow_id="wf_again",
+        at=_at(60),
+    )
+    worker_id = services.join_pool(name="again", process="again", pool_id="pool_again", at=_at(60))
+    slot = services.Slot(worker_id=worker_id, process="again")
+    stage_id = workflow.stages.get().pk
+    services.claim_stage(stage_id, 1, slot=slot, at=_at(61))
+    services.report_message(stage_id, 1, message="The prompt has 312 words", at=_at(62))
+    services.report_progress(stage_id, 1, progress=0.4, message="Asking the model", at=_at(63))
+    error = "ConnectionError: The model did not answer"
+    services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
+    # The example of a snapshot is not about this one.
+    services.leave_pool(worker_id=worker_id, process="again", at=_at(65))
+    services.remove_worker(worker_id=worker_id, at=_at(65))
+    workflow.delete()
+    Pool.objects.filter(pk="pool_again").delete()
 
 
 def _a_pool_at_work() -> None:
