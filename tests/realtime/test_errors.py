@@ -135,8 +135,10 @@ TABLES = ["orchestration_pool", "orchestration_workflow", "realtime_log"]
 
 @pytest.fixture(scope="module")
 def faulty_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server of this module's own, on Postgres, which waits half a second for an answer."""
-    server = start_shared_server(database="postgres", request_timeout_seconds=0.5)
+    """A server of this module's own, on Postgres, which waits one second for an answer."""
+    server = start_shared_server(database="postgres", request_timeout_seconds=1)
+    # The other process is there before any test counts the time.
+    server.services.create_pool(pool_id="first")
     yield server
     server.close()
 
