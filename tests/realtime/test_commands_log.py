@@ -39,7 +39,10 @@ async def test_after_a_new_epoch_every_client_starts_over(start_server: StartSer
     server.services.create_pool(pool_id="pool_a")
     before = await resume(server, since=0)
     assert (before["recovered"], before["missed"]) == (True, 1)
-    done = server.manage("renew_epoch")
+    async with connect(server) as client:
+        await client.subscribe("global")
+        done = server.manage("renew_epoch")
+        assert await client.wait_closed() == (1012, "EVENTS_TRIMMED")
     answer = await resume(server, since=1, epoch=before["epoch"])
     assert (done.returncode, done.stdout) == (0, f"The epoch of the event log is now {answer['epoch']}.\n")
     assert answer["epoch"] != before["epoch"]
