@@ -1,13 +1,11 @@
 """What one connection has yet to be sent: never waited for by others, bounded in bytes and in time.
 
-On any ASGI server an outbox queues messages and one task sends them. Under daphne our own protocol class attaches
-itself as the outbox's *wire* when the connection is accepted, and frames go straight to it (see `realtime.server`).
+Under daphne our own protocol class attaches itself as the outbox's *wire* when the connection is accepted, and frames
+go straight to it (see `realtime.wire`). On any other ASGI server the wire is a queue and a task that sends it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -18,29 +16,35 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class Wire(Protocol):
-    """The server's end of a connection, where the server lets us at it."""
+    """The server's end of a connection."""
 
     @property
     def unsent_bytes(self) -> int:
         """Bytes that were written and that the operating system has not taken yet."""
 
     def write(self, frames: Frames) -> None:
-        """Send at once or as soon as possible; never wait and never raise."""
+        """Send at once or as soon as possible; never wait and never raise.
+
+        The outbox is told of a peer that is `slow`.
+        """
 
     def discard_unsent(self) -> None:
-        """Forget what has not begun to be sent, where that is possible."""
+        """Forget what has not begun to be sent."""
 
     def close(self, code: int, reason: str) -> None:
         """Send what is unsent, then a close frame; give up on a peer that takes too long."""
 
     def pause_reading(self) -> None:
-        """Leave what the peer sends in the operating system's buffers."""
+        """Leave what the peer sends in the operating system's buffers, where the server lets us say so."""
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Take back one `pause_reading`."""
 
     async def drained(self, *, below_bytes: int) -> None:
-        """Wait until fewer than `below_bytes` are unsent, or the connection is gone."""
+        """Wait until fewer than `below_bytes` are unsent, or nothing more will be sent."""
+
+    async def finished(self) -> None:
+        """Stop sending: the connection is gone."""
 
 
 class Outbox:
@@ -48,111 +52,66 @@ class Outbox:
 
     Args:
         send: The ASGI server's.
-        on_slow: Called once, when more than `max_unsent_bytes` wait or the peer took nothing for
+        on_slow: Called once, with the reason, when more than `max_unsent_bytes` wait or the peer took nothing for
             `max_blocked_seconds`. What is queued is dropped: the peer resumes from the log.
     """
 
+    __slots__ = ("_is_closing", "_is_slow", "_on_slow", "_send", "_wire", "limits")
+
     def __init__(self, send: Send, limits: Limits, *, on_slow: Callable[[str], None]) -> None:
-        self.max_unsent_bytes = limits.max_unsent_bytes
-        self.max_blocked_seconds = limits.max_blocked_seconds
+        self.limits = limits
         self._send = send
         self._on_slow = on_slow
         self._wire: Wire | None = None
-        self._queue: deque[Frames] = deque()
-        self._queued_bytes = 0
-        self._sender: asyncio.Task[None] | None = None
-        self._took_some = asyncio.Event()
-        self._slow = False
-        self._closing: tuple[int, str] | None = None
+        self._is_slow = False
+        self._is_closing = False
 
     def attach(self, wire: Wire) -> None:
         """Send through `wire` from now on. Called by a server that understands `outbox` in `websocket.accept`."""
         self._wire = wire
 
     @property
-    def unsent_bytes(self) -> int:
-        """Bytes that wait for the peer."""
-        return self._wire.unsent_bytes if self._wire is not None else self._queued_bytes
+    def wire(self) -> Wire:
+        if self._wire is None:
+            from realtime.asgi_wire import AsgiWire
+
+            self._wire = AsgiWire(self._send, self)
+        return self._wire
 
     def write(self, frames: Frames) -> None:
         """Send these, in order, after what was written before. Never waits and never raises."""
-        if self._slow or self._closing is not None:
-            return
-        if self._wire is not None:
-            self._wire.write(frames)
-            return
-        self._queue.append(frames)
-        self._queued_bytes += frames.size_bytes
-        if self._queued_bytes > self.max_unsent_bytes:
-            self.slow(f"{self._queued_bytes} bytes unsent, at most {self.max_unsent_bytes} allowed")
-        elif self._sender is None:
-            self._sender = asyncio.create_task(self._send_queued())
+        if not self._is_slow and not self._is_closing:
+            self.wire.write(frames)
 
     def slow(self, why: str) -> None:
-        """The peer does not keep up: say so once and send it nothing more but the goodbye."""
-        if not self._slow and self._closing is None:
-            self._slow = True
-            if self._wire is not None:
-                self._wire.discard_unsent()
-            self._queue.clear()
-            self._queued_bytes = 0
-            self._took_some.set()
+        """The peer does not keep up: say so once and send it nothing more but the goodbye. Called by the wire."""
+        if not self._is_slow and not self._is_closing:
+            self._is_slow = True
+            self.wire.discard_unsent()
             self._on_slow(why)
 
     async def drained(self, *, below_bytes: int) -> None:
         """Wait until fewer than `below_bytes` wait for the peer, or nothing more will be sent."""
-        if self._wire is not None:
-            await self._wire.drained(below_bytes=below_bytes)
-            return
-        while self._queued_bytes >= below_bytes and not self._slow and self._closing is None:
-            self._took_some.clear()
-            await self._took_some.wait()
+        if not self._is_slow and not self._is_closing:
+            await self.wire.drained(below_bytes=below_bytes)
 
     def pause_reading(self) -> None:
         """Take no more from the peer for now, where the server lets us say so."""
-        if self._wire is not None:
-            self._wire.pause_reading()
+        self.wire.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take from the peer again."""
-        if self._wire is not None:
-            self._wire.resume_reading()
+        """Take from the peer again, once this was called as often as `pause_reading`."""
+        self.wire.resume_reading()
 
     def close(self, code: int, reason: str, *, last_words: Frames | None = None) -> None:
         """Send `last_words` and a close frame, after what is queued. Later calls change nothing."""
-        if self._closing is not None:
-            return
-        self._closing = (code, reason)
-        if self._wire is not None:
+        if not self._is_closing:
+            self._is_closing = True
             if last_words is not None:
-                self._wire.write(last_words)
-            self._wire.close(code, reason)
-            return
-        if last_words is not None:
-            self._queue.append(last_words)
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_queued())
+                self.wire.write(last_words)
+            self.wire.close(code, reason)
 
     async def finished(self) -> None:
         """Stop sending. Called when the connection is gone."""
-        self._closing = self._closing or (0, "")
-        if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
-
-    async def _send_queued(self) -> None:
-        try:
-            while self._queue:
-                frames = self._queue.popleft()
-                for text in frames.texts:
-                    async with asyncio.timeout(self.max_blocked_seconds):
-                        await self._send({"type": "websocket.send", "text": text})
-                self._queued_bytes = max(self._queued_bytes - frames.size_bytes, 0)
-                self._took_some.set()
-            if self._closing is not None:
-                code, reason = self._closing
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-        except TimeoutError:
-            self.slow(f"nothing taken for {self.max_blocked_seconds} s")
-        finally:
-            self._sender = None
+        self._is_closing = True
+        await self.wire.finished()

@@ -65,14 +65,15 @@ class DaphneWire:
             _bound_kernel_buffer(self._transport.socket)
             if self._prebuilt and self._transport is protocol.transport and not self._transport.TLS:
                 self._send = self._transport.socket.send
-        self._waiting: deque[Frames] = deque()
+        # What few connections ever need is made when they need it: an empty deque takes 760 bytes.
+        self._waiting: deque[Frames] | None = None
         self._waiting_bytes = 0
         self._goodbye: tuple[int, str] | None = None
         self._written_bytes = 0
         self._taken_bytes = 0
         self._taken_at = 0.0
         self._watching: asyncio.TimerHandle | None = None
-        self._took_some = asyncio.Event()
+        self._took_some: asyncio.Event | None = None
         protocol.unregisterProducer()
         protocol.registerProducer(self, True)
 
@@ -88,10 +89,13 @@ class DaphneWire:
         protocol, transport = self._protocol, self._transport
         if protocol.state != protocol.STATE_OPEN:
             return
-        if self._send is None or self._waiting_bytes or transport.dataBuffer or transport._tempDataLen:
-            self._waiting.append(frames)
-            self._waiting_bytes += frames.size_bytes
-            self._feed()
+        if self._send is None or self._waiting is not None or transport.dataBuffer or transport._tempDataLen:
+            if self._waiting is None and self._has_room():
+                self._hand_over(frames)
+            else:
+                self._waiting = self._waiting or deque()
+                self._waiting.append(frames)
+                self._waiting_bytes += frames.size_bytes
         else:
             data = frames.wire
             try:
@@ -104,29 +108,40 @@ class DaphneWire:
             transport.write(data[sent:] if sent else data)
         self._written_bytes += frames.size_bytes
         unsent = self.unsent_bytes
-        if unsent > self._outbox.max_unsent_bytes:
-            self._outbox.slow(f"{unsent} bytes unsent, at most {self._outbox.max_unsent_bytes} allowed")
+        if unsent > self._outbox.limits.max_unsent_bytes:
+            self._outbox.slow(f"{unsent} bytes unsent, at most {self._outbox.limits.max_unsent_bytes} allowed")
         else:
             self.watch()
 
+    def _has_room(self) -> bool:
+        """Whether the transport holds no more than its `bufferSize`. With more, it will tell when all of it is sent."""
+        held_bytes: int = len(self._transport.dataBuffer) + self._transport._tempDataLen
+        most_bytes: int = self._transport.bufferSize
+        return held_bytes <= most_bytes
+
     def _feed(self) -> None:
-        """Hand the transport more than its `bufferSize`, at which it promises to tell when all of that is sent."""
-        protocol, transport = self._protocol, self._transport
-        while self._waiting and len(transport.dataBuffer) + transport._tempDataLen <= transport.bufferSize:
+        """Hand the transport what waits, until it has no room."""
+        while self._waiting and self._has_room():
             frames = self._waiting.popleft()
             self._waiting_bytes -= frames.size_bytes
-            if self._prebuilt:
-                protocol.transport.write(frames.wire)
-            else:
-                for message in frames.messages:
-                    protocol.sendMessage(message)
-        if self._goodbye is not None and not self._waiting:
-            code, reason = self._goodbye
-            protocol.sendCloseFrame(code=code, reasonUtf8=close_reason(reason))
+            self._hand_over(frames)
+        if not self._waiting:
+            self._waiting = None
+            if self._goodbye is not None:
+                code, reason = self._goodbye
+                self._protocol.sendCloseFrame(code=code, reasonUtf8=close_reason(reason))
+
+    def _hand_over(self, frames: Frames) -> None:
+        if self._prebuilt:
+            self._protocol.transport.write(frames.wire)
+        else:
+            for message in frames.messages:
+                self._protocol.sendMessage(message)
 
     def discard_unsent(self) -> None:
-        self._waiting.clear()
+        self._waiting = None
         self._waiting_bytes = 0
+        self._note_that_it_took_some()
 
     def close(self, code: int, reason: str) -> None:
         if self._goodbye is None and self._protocol.state == self._protocol.STATE_OPEN:
@@ -139,7 +154,9 @@ class DaphneWire:
         if self._watching is not None:
             self._watching.cancel()
         self.discard_unsent()
-        self._took_some.set()
+
+    async def finished(self) -> None:
+        """The transport has told `closed` before the application heard of it."""
 
     # --- In ------------------------------------------------------------------------------------------------------
 
@@ -159,7 +176,7 @@ class DaphneWire:
             self._look_again()
 
     def _look_again(self) -> None:
-        interval_seconds = self._outbox.max_blocked_seconds / _LOOKS_PER_BLOCKED_TIME
+        interval_seconds = self._outbox.limits.max_blocked_seconds / _LOOKS_PER_BLOCKED_TIME
         self._watching = self._loop.call_later(interval_seconds, self._look)
 
     def _look(self) -> None:
@@ -170,8 +187,8 @@ class DaphneWire:
         taken_bytes, now = self._written_bytes - unsent, self._loop.time()
         if taken_bytes > self._taken_bytes:
             self._taken_bytes, self._taken_at = taken_bytes, now
-        if now - self._taken_at >= self._outbox.max_blocked_seconds:
-            self._outbox.slow(f"nothing taken for {self._outbox.max_blocked_seconds:g} s")
+        if now - self._taken_at >= self._outbox.limits.max_blocked_seconds:
+            self._outbox.slow(f"nothing taken for {self._outbox.limits.max_blocked_seconds:g} s")
         else:
             self._look_again()
 
@@ -179,8 +196,13 @@ class DaphneWire:
         # The transport says nothing of less than its `bufferSize`.
         enough = max(below_bytes, self._transport.bufferSize + 1)
         while self.unsent_bytes >= enough and self._protocol.state == self._protocol.STATE_OPEN:
+            self._took_some = self._took_some or asyncio.Event()
             self._took_some.clear()
             await self._took_some.wait()
+
+    def _note_that_it_took_some(self) -> None:
+        if self._took_some is not None:
+            self._took_some.set()
 
     # --- Twisted's IPushProducer -----------------------------------------------------------------------------------
 
@@ -190,7 +212,7 @@ class DaphneWire:
     def resumeProducing(self) -> None:  # noqa: N802
         """The transport has sent everything."""
         self._feed()
-        self._took_some.set()
+        self._note_that_it_took_some()
         if not self._waiting:
             self._protocol.unsent_was_sent()
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import json
 import signal
 import socket
+import ssl
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from websockets.asyncio.client import unix_connect
 from websockets.frames import Frame, Opcode
 
 from realtime.frames import text_frame
 from realtime.wire import close_reason, missing_features
-from tests.harness.client import connect
+from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import HOST, MahavishnuServer, free_port
 from tests.harness.services import PROJECT_DIR
@@ -128,6 +139,69 @@ async def test_under_uvicorn_the_same_application_takes_the_ordinary_path(
             told = await client.next()
             assert (told["type"], told["error_code"]) == ("error", "MESSAGE_TOO_BIG")
             assert await client.wait_closed() == (1009, "MESSAGE_TOO_BIG")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a private key and a certificate for this machine."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + signed.public_bytes(Encoding.PEM))
+    return path
+
+
+async def test_every_kind_of_endpoint_delivers_the_same(
+    server: MahavishnuServer, certificate: Path, unique: Callable[[str], str]
+) -> None:
+    room, unix_path = f"workflow:{unique('endpoint')}", certificate.with_name("d.sock")
+    plain, tls, proxied = free_port(), free_port(), free_port()
+    endpoints = (
+        f"tcp:port={plain}:interface={HOST}",
+        f"ssl:port={tls}:interface={HOST}:privateKey={certificate}:certKey={certificate}",
+        f"haproxy:tcp:port={proxied}:interface={HOST}",
+    )
+    command = [word for endpoint in endpoints for word in ("--endpoint", endpoint)]
+    arguments = ("--verbosity", "0", "--unix-socket", str(unix_path), "mahavishnu_site.asgi:application")
+    with running(server, "daphne", *command, *arguments, port=plain), socket.socket() as behind_a_proxy:
+        behind_a_proxy.connect((HOST, proxied))
+        behind_a_proxy.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n")
+        trust = ssl.create_default_context(cafile=str(certificate))
+        async with (
+            connect(server) as witness,
+            connect(f"wss://localhost:{tls}", ssl=trust) as over_tls,
+            connect(f"ws://localhost:{proxied}", sock=behind_a_proxy) as over_a_proxy,
+            unix_connect(str(unix_path), "ws://localhost/") as over_a_unix_socket,
+        ):
+            others = (over_tls, over_a_proxy, Client(over_a_unix_socket))
+            await others[-1].next()
+            for client in (witness, *others):
+                await client.subscribe(room)
+            for sizes in ((10,), (65_400,), (60_000,) * 10):
+                announce(server, room, *sizes)
+                expected = await witness.events(len(sizes))
+                for client in others:
+                    assert await client.events(len(sizes)) == expected
+            health = await asyncio.to_thread(http_over_unix_socket, unix_path, "/health")
+            assert health["status"] == "healthy"
+
+
+def http_over_unix_socket(path: Path, target: str) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    report: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return report
 
 
 async def test_the_plain_daphne_command_is_as_good(server: MahavishnuServer) -> None:
