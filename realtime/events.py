@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.dispatch import Signal
 
-from orchestration import signals
+from orchestration import services, signals
 from orchestration.models import FailedAttempt, Pool, Stage, Worker, Workflow
 from realtime import before_commit, event_types, log
 from realtime.channels import GLOBAL
@@ -70,8 +70,10 @@ def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> Callable[[
     announcements = [item for item in collected if isinstance(item, Announcement)]
     metrics = {item.pool_id: item.timestamp for item in collected if isinstance(item, PoolMetricsAnnouncement)}
     if metrics:
-        pools = Pool.objects.filter(pk__in=metrics).order_by("pk")
+        pools = services.pools_to_tell(metrics)
         announcements.extend(_pool_status_changed(pool, metrics[pool.pk]) for pool in pools)
+    if not announcements:
+        return _nothing
     max_bytes = settings.MAHAVISHNU_LIMITS.max_event_data_bytes
     deliveries = log.append(
         [
@@ -87,6 +89,10 @@ def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> Callable[[
         if item.on_written is not None:
             item.on_written(seq)
     return partial(publisher().publish, deliveries)
+
+
+def _nothing() -> None:
+    """What follows a commit that announced nothing."""
 
 
 def _pool_status_changed(pool: Pool, timestamp: datetime) -> Announcement:

@@ -81,6 +81,9 @@ class EngineLimits:
     max_log_messages: int = counted(
         1000, minimum=0, maximum=1_000_000, help="Messages that one attempt may send; later ones are dropped."
     )
+    pool_status_interval_seconds: float = bounded(
+        0.1, minimum=0.0, maximum=60.0, help="How often the metrics of one pool are told at most, if a scheduler runs."
+    )
     progress_interval_seconds: float = bounded(
         0.1, minimum=0.0, maximum=60.0, help="How often one stage's progress is told at most."
     )

@@ -6,6 +6,7 @@ again under lock: of two schedulers that find the same, one acts.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -20,11 +21,14 @@ from orchestration import services
 from orchestration.clock import database_now
 from orchestration.engine.limits import engine_limits
 from orchestration.engine.queue import Message, dispatch, queued_messages
-from orchestration.models import Stage, Worker, Workflow
+from orchestration.models import Pool, Stage, Worker, Workflow
 
 logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
+
+SIGN_SECONDS = 0.5
+"""How often a scheduler gives a sign of life."""
 
 MAX_PER_LOOK = 200
 """How many of each kind are handled in one look, so that none keeps the others waiting."""
@@ -46,18 +50,23 @@ class Scheduler:
             self.time_out,
             self.give_up_attempts,
             self.give_up_workers,
+            self.tell_pools,
         ]
+        self._signed_at = 0.0
 
     def run(self, *, stopped: Callable[[float], bool]) -> None:
         """Look again and again; `stopped(seconds)` waits so long and tells whether to stop."""
         while True:
             acted = self.look()
             if stopped(0.0 if acted >= MAX_PER_LOOK else self._limits.scheduler_interval_seconds):
+                with contextlib.suppress(DatabaseError):
+                    services.sign_of_scheduler(alive=False)
                 return
 
     def look(self) -> int:
         """See to everything that is due, and return how much that was."""
         try:
+            self._sign()
             now = database_now()
             acted = sum(duty(now) for duty in self.duties)
         except DatabaseError as error:
@@ -71,6 +80,16 @@ class Scheduler:
             logger.warning("The scheduler's database answers again")
         self._failing = False
         return acted
+
+    def _sign(self) -> None:
+        if time.monotonic() - self._signed_at >= SIGN_SECONDS:
+            services.sign_of_scheduler(alive=True)
+            self._signed_at = time.monotonic()
+
+    def tell_pools(self, now: datetime) -> int:
+        since = now - timedelta(seconds=self._limits.pool_status_interval_seconds)
+        untold = Pool.objects.filter(untold_since__lte=since).order_by("untold_since")
+        return _each(untold.values_list("pk", flat=True), services.tell_pool)
 
     def queue_retries(self, now: datetime) -> int:
         due = Stage.objects.filter(retry_at__lte=now).order_by("retry_at")

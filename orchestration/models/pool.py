@@ -37,6 +37,8 @@ class Pool(AnnouncedModel):
             "tasks_running",
             "tasks_completed",
             "tasks_failed",
+            "told_at",
+            "untold_since",
         }
     )
 
@@ -50,10 +52,20 @@ class Pool(AnnouncedModel):
     tasks_running = models.PositiveIntegerField(default=0, help_text="Stages of the pool running now.")
     tasks_completed = models.PositiveBigIntegerField(default=0, help_text="Stages completed since the pool was made.")
     tasks_failed = models.PositiveBigIntegerField(default=0, help_text="Stages failed since the pool was made.")
+    # By the clock of the database; see `orchestration.services.telling`.
+    told_at = models.DateTimeField(null=True, editable=False, help_text="When its metrics were last announced.")
+    untold_since = models.DateTimeField(
+        null=True, editable=False, help_text="Since when they may differ from what was announced."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
+        indexes = (
+            models.Index(
+                name="orchestration_pool_untold", fields=["untold_since"], condition=Q(untold_since__isnull=False)
+            ),
+        )
         constraints = (
             models.CheckConstraint(
                 name="orchestration_pool_status_known", condition=Q(status__in=list(PoolStatus.values))

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db.models import F
+from django.db.models.functions import Coalesce, Now
 
 from orchestration import signals
 from orchestration.models.pool import Pool
@@ -58,7 +59,9 @@ class PoolCounts:
         for pool_id, changes in sorted(self._changes.items()):
             moved: dict[str, Any] = {column: F(column) + amount for column, amount in changes.items() if amount}
             if moved:
-                Pool.objects.using(using).filter(pk=pool_id).update(updated_at=at, **moved)
+                untold_since = Coalesce("untold_since", Now())
+                pools = Pool.objects.using(using).filter(pk=pool_id)
+                pools.update(updated_at=at, untold_since=untold_since, **moved)
                 signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=at)
 
     def _add_all(self, counts: PoolCounts) -> None:

@@ -45,6 +45,7 @@ from orchestration.services.stages import (
     skip_stage,
     start_stage,
 )
+from orchestration.services.telling import pools_to_tell, sign_of_scheduler, tell_pool
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.workers import (
     WorkerInOtherPool,
@@ -100,6 +101,7 @@ __all__ = [
     "join_pool",
     "leave_pool",
     "missing_messages",
+    "pools_to_tell",
     "postpone_dispatch",
     "queue_retry",
     "queue_stage",
@@ -108,9 +110,11 @@ __all__ = [
     "report_message",
     "report_progress",
     "retry_run",
+    "sign_of_scheduler",
     "skip_stage",
     "start_run",
     "start_stage",
     "start_workflow",
+    "tell_pool",
     "time_out_workflow",
 ]
