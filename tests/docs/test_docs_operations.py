@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +59,7 @@ def health(server: MahavishnuServer) -> dict[str, object] | None:
     try:
         with urllib.request.urlopen(f"{server.http_url}/health", timeout=5) as answer:
             return dict(json.load(answer))
-    except urllib.error.URLError:
+    except OSError:
         return None
 
 

@@ -14,9 +14,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright
 
 from tests.docs.pages import blocks, page
+from tests.harness.browser import open_page
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -26,17 +26,6 @@ README = page("README.md")
 LINE_TIMEOUT_SECONDS = 20
 
 NextLine = Callable[[], Awaitable[str]]
-
-CHROMIUM = "/usr/bin/chromium"
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def example(language: str, server: MahavishnuServer) -> str:
@@ -75,34 +64,33 @@ async def python_example(server: MahavishnuServer, directory: Path) -> AsyncIter
 @asynccontextmanager
 async def javascript_example(server: MahavishnuServer, directory: Path) -> AsyncIterator[NextLine]:
     lines: asyncio.Queue[str] = asyncio.Queue()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_ARGUMENTS))
-        tab = await browser.new_page()
-        await tab.goto(f"{server.http_url}/health")
-        # Chromium itself reports each connection that fails, as an error.
+    # The page that the README says to paste it into. Chromium complains of each connection that fails.
+    async with open_page(f"{server.http_url}/", bears="WebSocket") as tab:
         tab.on("console", lambda message: lines.put_nowait(message.text) if message.type == "log" else None)
         await tab.add_script_tag(content=example("javascript", server))
-        try:
-            yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)
-        finally:
-            await browser.close()
+        yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)
 
 
 Example = Callable[[MahavishnuServer, Path], AbstractAsyncContextManager[NextLine]]
 
 
 @pytest.mark.parametrize(
-    "running",
-    [python_example, pytest.param(javascript_example, marks=pytest.mark.browser)],
-    ids=["python", "javascript"],
+    ("running", "connections"),
+    [
+        pytest.param(python_example, 1, id="python"),
+        # The page has a connection of its own.
+        pytest.param(javascript_example, 2, id="javascript", marks=pytest.mark.browser),
+    ],
 )
 async def test_an_example_prints_every_event_once_though_the_server_is_killed(
-    start_server: StartServer, tmp_path: Path, running: Example
+    start_server: StartServer, tmp_path: Path, running: Example, connections: int
 ) -> None:
     server = start_server()
     printed: list[tuple[str, ...]] = []
     async with running(server, tmp_path) as next_line:
-        await asyncio.to_thread(wait_until, lambda: rooms(server) == 1, timeout_seconds=LINE_TIMEOUT_SECONDS)
+        await asyncio.to_thread(
+            wait_until, lambda: connected(server) == connections, timeout_seconds=LINE_TIMEOUT_SECONDS
+        )
         await create_pools(server, "pool_1", "pool_2")
         printed += [seen_in(await next_line()) for _ in range(2)]
         server.kill()
@@ -113,9 +101,9 @@ async def test_an_example_prints_every_event_once_though_the_server_is_killed(
     assert printed == [(str(number), "pool.created", f"pool_{number}") for number in range(1, 6)]
 
 
-def rooms(server: MahavishnuServer) -> int:
+def connected(server: MahavishnuServer) -> int:
     with urllib.request.urlopen(f"{server.http_url}/health") as answer:
-        return int(json.load(answer)["rooms"])
+        return int(json.load(answer)["connections"])
 
 
 async def create_pools(server: MahavishnuServer, *pool_ids: str) -> None:
