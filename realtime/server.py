@@ -37,6 +37,7 @@ def install() -> None:
     missing = missing_features()
     if missing:
         logger.error("Frames take daphne's own way, at a multiple of the cost: did not find %s", ", ".join(missing))
+    MahavishnuProtocol.limits = settings.MAHAVISHNU_LIMITS
     MahavishnuProtocol.attaches = not missing
     MahavishnuProtocol.direct = settings.MAHAVISHNU_DIRECT_FRAMES
     WebSocketFactory.protocol = MahavishnuProtocol
