@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -103,9 +103,18 @@ class Peer:
         self._control.close()
 
 
-@contextmanager
-def ours(database_url: str | None = None, **limits: str) -> Iterator[Ours]:
+def ours(database_url: str | None = None, **limits: str) -> AbstractContextManager[Ours]:
     """Start Mahavishnu with a Valkey and a database of its own."""
+    return _started(database_url, processes=1, limits=limits)
+
+
+def ours_with(processes: int) -> AbstractContextManager[Ours]:
+    """The same with so many processes on its port; `pid` is then that of their parent."""
+    return _started(None, processes=processes, limits={})
+
+
+@contextmanager
+def _started(database_url: str | None, *, processes: int, limits: dict[str, str]) -> Iterator[Ours]:
     environment = {"MAHAVISHNU_MAX_CONNECTIONS": "20000", **limits}
     with tempfile.TemporaryDirectory(prefix="mahavishnu-bench-") as folder, ExitStack() as stack:
         var_dir = Path(folder)
@@ -115,7 +124,12 @@ def ours(database_url: str | None = None, **limits: str) -> Iterator[Ours]:
         url = database_url or f"sqlite:///{var_dir / 'bench.sqlite3'}"
         migrate(var_dir=var_dir, database_url=url)
         server = MahavishnuServer(
-            var_dir=var_dir, database_url=url, redis_url=valkey.url, environment=environment, valkey=valkey
+            var_dir=var_dir,
+            database_url=url,
+            redis_url=valkey.url,
+            environment=environment,
+            processes=processes,
+            valkey=valkey,
         )
         server.start()
         stack.callback(server.close)
