@@ -7,6 +7,8 @@ from pathlib import Path
 
 from demonstrations.source_files import python_files
 
+TOLD_EVERY = 25
+
 
 def main() -> None:
     root = Path(sys.argv[1])
@@ -18,7 +20,8 @@ def main() -> None:
         except (SyntaxError, ValueError) as error:
             broken += 1
             print(f"{path}: {error}", file=sys.stderr)
-        print(f"::progress {number / len(paths):.3f} {path}", flush=True)
+        if number % TOLD_EVERY == 0:
+            print(f"::progress {number / len(paths):.2f} {path}", flush=True)
     print(f"{len(paths) - broken} of {len(paths)} files compile")
     sys.exit(1 if broken else 0)
 

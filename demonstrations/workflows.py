@@ -6,6 +6,7 @@ Each is started by `manage.py run_workflow NAME --watch`. An app's own workflows
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from demonstrations import endings, source_report
@@ -49,6 +50,15 @@ def demo_command(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
         command(sys.executable, "--version", name="which_python"),
         parallel(
             command(sys.executable, "-m", "demonstrations.compile_all", path, name="compile", cwd=PROJECT_DIR),
-            command("sh", "-c", 'find "$1" -name "*.py" | wc -l', "sh", path, name="count"),
+            command("sh", "-c", 'find "$1" -name "*.py" -not -path "*/.*" | wc -l', "sh", path, name="count"),
         ),
     ]
+
+
+@workflow(adapter="llamaindex")
+def demo_llamaindex(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
+    """Let a LlamaIndex workflow summarise the largest Python files below `path`, with a model that needs no network."""
+    # Imported here: the package it needs may be absent, and the other workflows do without it.
+    from demonstrations.summary_flow import OfflineModel, SummaryFlow
+
+    return SummaryFlow(root=Path(path).expanduser(), model=OfflineModel(), timeout=60)

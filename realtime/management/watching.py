@@ -36,6 +36,7 @@ class Watch:
             total=self._follower.workflow.total_stages,
             file=sys.stderr,
             disable=None,
+            leave=False,
             dynamic_ncols=True,
             bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} {desc}",
         )

@@ -1,0 +1,70 @@
+"""A LlamaIndex workflow: choose some modules, ask a model about each of them, put the answers together.
+
+The model here needs no network: it answers with what the module says of itself. One that does, takes its place.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from pathlib import Path
+
+from workflows import Context, Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
+
+from demonstrations.source_files import python_files
+
+MODULES = 8
+
+
+class OfflineModel:
+    """Answers a prompt that is the source of a module."""
+
+    async def complete(self, prompt: str) -> str:
+        await asyncio.sleep(0.05)
+        try:
+            docstring = ast.get_docstring(ast.parse(prompt)) or ""
+        except SyntaxError:
+            return "It is not Python."
+        return docstring.partition("\n")[0] or "It says nothing of itself."
+
+
+class Module(Event):
+    path: str
+    source: str
+
+
+class Answer(Event):
+    path: str
+    text: str
+
+
+class SummaryFlow(Workflow):
+    """Each step is shown as a stage."""
+
+    def __init__(self, *, root: Path, model: OfflineModel, timeout: float | None = None) -> None:
+        super().__init__(timeout=timeout)
+        self.root = root
+        self.model = model
+
+    @step
+    async def choose(self, ctx: Context, ev: StartEvent) -> Module | None:
+        """Take the largest modules."""
+        paths = sorted(python_files(self.root), key=lambda path: (self.root / path).stat().st_size, reverse=True)
+        chosen = paths[:MODULES]
+        await ctx.store.set("chosen", len(chosen))
+        for path in chosen:
+            ctx.send_event(Module(path=path, source=(self.root / path).read_text(encoding="utf-8", errors="replace")))
+        return None
+
+    @step(num_workers=4)
+    async def ask(self, ev: Module) -> Answer:
+        """Ask the model about one of them; four questions at a time."""
+        return Answer(path=ev.path, text=await self.model.complete(ev.source))
+
+    @step
+    async def put_together(self, ctx: Context, ev: Answer) -> StopEvent | None:
+        """Wait for all answers."""
+        ctx.write_event_to_stream(ev)
+        answers = ctx.collect_events(ev, [Answer] * await ctx.store.get("chosen"))
+        return None if answers is None else StopEvent(result={each.path: each.text for each in answers})
