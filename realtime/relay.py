@@ -459,8 +459,24 @@ class Relay:
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
-        for room in dirty:
-            self._flush_room(room)
+        if len(dirty) == 1:
+            self._flush_room(dirty[0])
+        else:
+            self._flush_together(dirty)
+
+    def _flush_together(self, rooms: list[Room]) -> None:
+        """Give a subscriber of several of the rooms all of it in one write, built once for all who share the rooms."""
+        shares: dict[Subscriber, tuple[Frames, ...]] = {}
+        for room in rooms:
+            if room.outgoing:
+                frames, room.outgoing = Frames(room.outgoing), []
+                for subscriber in room.live:
+                    shares[subscriber] = (*shares.get(subscriber, ()), frames)
+        joined: dict[tuple[Frames, ...], Frames] = {}
+        for subscriber, share in shares.items():
+            if share not in joined:
+                joined[share] = Frames([message for frames in share for message in frames.messages])
+            subscriber.write(joined[share])
 
     def _flush_room(self, room: Room) -> None:
         if not room.outgoing:

@@ -104,6 +104,20 @@ async def test_what_comes_in_one_turn_of_the_loop_leaves_in_one_write(stage: Sta
     assert (member.seqs, member.writes) == (seqs_of(committed), 1)
 
 
+async def test_so_it_does_for_a_member_of_several_rooms(stage: Stage) -> None:
+    both, one, other = Subscriber(stage.relay), await stage.member(ROOM), await stage.member(OTHER)
+    for room in (ROOM, OTHER):
+        await both.subscribe(room)
+    committed = [*await stage.commit(ROOM, count=2), *await stage.commit(OTHER, count=2)]
+    for room in (ROOM, OTHER):
+        entries = [entry(delivery) for delivery in committed if delivery.room == room]
+        stage.relay._take(stage.relay.rooms[room], entries)
+    await both.has(4)
+    assert (both.seqs, both.writes) == (seqs_of(committed) + seqs_of(committed, OTHER), 1)
+    assert (one.seqs, one.writes) == (seqs_of(committed), 1)
+    assert (other.seqs, other.writes) == (seqs_of(committed, OTHER), 1)
+
+
 async def test_a_message_on_the_bus_that_is_none_of_ours_stops_nothing(stage: Stage) -> None:
     member = await stage.member(ROOM)
     committed = await stage.commit(ROOM, count=2)
