@@ -58,13 +58,14 @@ class SummaryFlow(Workflow):
         return None
 
     @step(num_workers=4)
-    async def ask(self, ev: Module) -> Answer:
+    async def ask(self, ctx: Context, ev: Module) -> Answer:
         """Ask the model about one of them; four questions at a time."""
-        return Answer(path=ev.path, text=await self.model.complete(ev.source))
+        answer = Answer(path=ev.path, text=await self.model.complete(ev.source))
+        ctx.write_event_to_stream(answer)
+        return answer
 
     @step
     async def put_together(self, ctx: Context, ev: Answer) -> StopEvent | None:
         """Wait for all answers."""
-        ctx.write_event_to_stream(ev)
         answers = ctx.collect_events(ev, [Answer] * await ctx.store.get("chosen"))
         return None if answers is None else StopEvent(result={each.path: each.text for each in answers})
