@@ -1,0 +1,171 @@
+"""One connection of daphne's in the test's own process, to see what has reached the socket at which moment."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from daphne.server import Server
+from daphne.ws_protocol import WebSocketFactory
+from twisted.internet.address import IPv4Address
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.tcp import Server as SocketTransport
+from twisted.python.failure import Failure
+from websockets.frames import Close, Frame, Opcode
+
+from realtime.frames import Frames
+from realtime.limits import Limits
+from realtime.outbox import Outbox
+from realtime.websocket import MahavishnuProtocol
+from realtime.wire import DaphneWire
+from tests.realtime.raw import HANDSHAKE
+
+LIMITS = Limits(max_unsent_bytes=200_000, max_blocked_seconds=0.5)
+
+SMALL_BYTES = 16 * 1024
+"""What the kernel may hold for either end, so that little fits."""
+
+
+@dataclass
+class Connection:
+    """Both ends of a WebSocket that is open."""
+
+    client: socket.socket
+    protocol: Any
+    outbox: Outbox
+    slow: list[str] = field(default_factory=list)
+
+    def arrived(self) -> bytes:
+        """What has reached the client, without a turn of the loop."""
+        parts = []
+        try:
+            while part := self.client.recv(65536):
+                parts.append(part)
+        except BlockingIOError:
+            pass
+        return b"".join(parts)
+
+    async def arrives(self, count: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        received = b""
+        async with asyncio.timeout(5):
+            while len(received) < count:
+                received += await loop.sock_recv(self.client, count - len(received))
+        return received
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Connection]:
+    loop = asyncio.get_running_loop()
+    outboxes: asyncio.Queue[Outbox] = asyncio.Queue()
+    slow: list[str] = []
+
+    async def application(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        await receive()
+        outbox = Outbox(send, LIMITS, on_slow=slow.append)
+        await send({"type": "websocket.accept", "outbox": outbox})
+        outboxes.put_nowait(outbox)
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    MahavishnuProtocol.limits, MahavishnuProtocol.direct, MahavishnuProtocol.attaches = LIMITS, True, True
+    server = Server(application, endpoints=["none"])
+    server.connections = {}
+    factory = WebSocketFactory(server)
+    factory.protocol = MahavishnuProtocol
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BYTES)
+        client.connect(listener.getsockname())
+        client.setblocking(False)
+        accepted, address = listener.accept()
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BYTES)
+        protocol = factory.buildProtocol(IPv4Address("TCP", *address))
+        transport = SocketTransport(accepted, protocol, address, None, 0, AsyncioSelectorReactor(loop))
+        protocol._raw_query_string = b""
+        protocol.makeConnection(transport)
+        protocol.dataReceived(HANDSHAKE)
+        outbox = await outboxes.get()
+        opened = Connection(client, protocol, outbox, slow)
+        while not (await loop.sock_recv(client, 1000)).endswith(b"\r\n\r\n"):
+            pass
+        yield opened
+        transport.connectionLost(Failure(ConnectionAborted()))
+
+
+def numbered(count: int, *, size: int) -> list[Frames]:
+    return [Frames([b"%06d" % number + b"x" * (size - 6)]) for number in range(count)]
+
+
+GOODBYE = Frames([b"goodbye"])
+CLOSE_FRAME = Frame(Opcode.CLOSE, Close(1008, "SLOW").serialize()).serialize(mask=False)
+
+
+async def test_a_frame_is_on_its_way_before_anything_else_runs(connection: Connection) -> None:
+    connection.outbox.write(Frames([b"one", b"two"]))
+    assert connection.arrived() == b"\x81\x03one\x81\x03two"
+    assert connection.outbox.wire.unsent_bytes == 0
+
+
+async def test_with_direct_frames_off_it_takes_a_turn_of_the_loop(connection: Connection) -> None:
+    wire = DaphneWire(connection.protocol, connection.outbox, direct=False)
+    wire.write(Frames([b"one", b"two"]))
+    assert connection.arrived() == b""
+    assert wire.unsent_bytes == 10
+    assert await connection.arrives(10) == b"\x81\x03one\x81\x03two"
+
+
+async def test_what_the_socket_does_not_take_follows_in_order_in_whatever_parts(connection: Connection) -> None:
+    written = numbered(60, size=3000)
+    for frames in written:
+        connection.outbox.write(frames)
+    assert 0 < connection.outbox.wire.unsent_bytes < sum(frames.size_bytes for frames in written)
+    expected = b"".join(frames.wire for frames in written)
+    assert await connection.arrives(len(expected)) == expected
+    assert connection.outbox.wire.unsent_bytes == 0
+    connection.outbox.write(GOODBYE)
+    assert connection.arrived() == GOODBYE.wire
+    assert connection.slow == []
+
+
+async def test_a_slow_reader_is_named_once_and_what_waits_is_dropped_between_two_frames(connection: Connection) -> None:
+    written = numbered(200, size=3000)
+    for frames in written:
+        connection.outbox.write(frames)
+    (why,) = connection.slow
+    assert why.endswith(" bytes unsent, at most 200000 allowed")
+    connection.outbox.close(1008, "SLOW", last_words=GOODBYE)
+    connection.outbox.close(1000, "Later calls change nothing")
+    connection.outbox.write(written[0])
+    received = b""
+    async with asyncio.timeout(5):
+        while not received.endswith(CLOSE_FRAME):
+            received += await connection.arrives(1)
+    events = received.removesuffix(GOODBYE.wire + CLOSE_FRAME)
+    arrived = len(events) // len(written[0].wire)
+    assert 5 < arrived < 30
+    assert events == b"".join(frames.wire for frames in written[:arrived])
+
+
+async def test_who_waits_for_room_goes_on_when_there_is_some(connection: Connection) -> None:
+    for frames in numbered(60, size=3000):
+        connection.outbox.write(frames)
+    waiting = asyncio.create_task(connection.outbox.drained(below_bytes=90_000))
+    await connection.arrives(10_000)
+    assert not waiting.done()
+    await connection.arrives(120_000)
+    await asyncio.wait_for(waiting, 5)
+    assert 0 < connection.outbox.wire.unsent_bytes < 90_000
+    assert connection.slow == []
+
+
+async def test_and_when_the_connection_is_lost(connection: Connection) -> None:
+    for frames in numbered(60, size=3000):
+        connection.outbox.write(frames)
+    waiting = asyncio.create_task(connection.outbox.drained(below_bytes=90_000))
+    connection.client.close()
+    await asyncio.wait_for(waiting, 5)
