@@ -219,17 +219,20 @@ def _begin(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
 
 
 def _try_again(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
-    specification = StageSpecification.from_json(stage.specification or {})
-    tries = max(1, stage.attempt - stage.lost_attempts)
-    wait_seconds = specification.retries.wait_seconds(tries, jitter=random.random())
-    if failed.reason == Reason.LOST:
-        wait_seconds = 0.0
+    wait_seconds = 0.0 if failed.reason == Reason.LOST else _wait_seconds(stage)
     stage.status = StageStatus.PENDING.value
     stage.retry_at = database_now() + timedelta(seconds=wait_seconds) if wait_seconds else None
     stage.save_held(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])
     if not wait_seconds:
         queue_stages([stage], at=at)
     signals.stage_retrying.send(sender=Stage, stage=stage, failed=failed, at=at)
+
+
+def _wait_seconds(stage: Stage) -> float:
+    retries = StageSpecification.from_json(stage.specification or {}).retries
+    # Since a retried run goes on counting, what counts is how many attempts are left of those it may make.
+    failed_attempts = max(1, retries.max_attempts - (stage.last_attempt - stage.attempt))
+    return retries.wait_seconds(failed_attempts, jitter=random.random())
 
 
 def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:

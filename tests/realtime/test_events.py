@@ -265,6 +265,41 @@ def fail_stage(world: World) -> Expected:
     ]
 
 
+SPEAK = """
+from datetime import UTC, datetime
+from django.db import transaction
+from orchestration import services
+from orchestration.services import attempts
+stage_id = services.start_stage(workflow_id=workflow, stage_name="one", worker_id=worker).pk
+services.report_message(stage_id, 1, message="Good morning")
+services.report_progress(stage_id, 1, progress=0.5, message="Half way")
+with transaction.atomic():
+    stage = attempts.lock_stage(stage_id)
+    attempts.end_badly(stage, reason="lost", error="The worker was lost", at=datetime.now(UTC))
+"""
+
+
+@case(
+    "a running stage speaks, and is lost with its worker",
+    "workflow.stage_started",
+    "workflow.stage_log",
+    "workflow.stage_progress",
+    "workflow.stage_retrying",
+    "pool.status_changed",
+)
+def speak(world: World) -> Expected:
+    world.services._driver.execute(SPEAK, workflow=world.workflow, worker=world.worker)
+    lost = {"attempt": 1, "reason": "lost", "error": "The worker was lost", "retry_at": None}
+    return [
+        of_workflow(world, "workflow.stage_started", stage_name="one", worker_id=world.worker),
+        pool_metrics(world, idle=1, running=1),
+        of_workflow(world, "workflow.stage_log", stage_name="one", message="Good morning"),
+        of_workflow(world, "workflow.stage_progress", stage_name="one", progress=0.5, message="Half way"),
+        of_workflow(world, "workflow.stage_retrying", stage_name="one", **lost),
+        pool_metrics(world, idle=1, queue=1),
+    ]
+
+
 @case("a stage is queued", "pool.status_changed")
 def queue_stage(world: World) -> Expected:
     world.services.queue_stage(workflow_id=world.workflow, stage_name="two")

@@ -19,10 +19,14 @@ from mahavishnu_site.embedded_valkey import is_listening
 from mahavishnu_site.environment import UnexpectedValueError, whole_number_parser
 from mahavishnu_site.listening import CannotListenError, bound_socket
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
+from orchestration.definitions.workflows import DEFAULT_POOL
 
 
 class Command(BaseCommand):
-    help = "Migrates the database and serves until it is stopped: daphne and, unless REDIS_URL is set, a Valkey."
+    help = (
+        "Migrates the database and serves until it is stopped: daphne, a worker, a scheduler and, unless REDIS_URL is "
+        "set, a Valkey."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -41,7 +45,7 @@ class Command(BaseCommand):
         self.announce(host, port, processes=processes, accounts=accounts)
         # One process needs no parent: daphne opens the port itself.
         web = "web" if processes == 1 else "web_processes"
-        parts = ("valkey", web) if settings.MAHAVISHNU_EMBEDS_VALKEY else (web,)
+        parts = (*(["valkey"] if settings.MAHAVISHNU_EMBEDS_VALKEY else []), web, "worker", "scheduler")
         environment = procfile.environment(os.environ, host=host, port=port)
         environment["MAHAVISHNU_PROCESSES"] = str(processes)
         drain_timeout_seconds = settings.MAHAVISHNU_LIMITS.drain_timeout_seconds
@@ -61,10 +65,12 @@ class Command(BaseCommand):
 
     def announce(self, host: str, port: int, *, processes: int, accounts: bool) -> None:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
         lines = [
             f"Mahavishnu serves ws://{address}" + (f" with {processes} processes" if processes > 1 else ""),
             f"  health  http://{address}/health",
             f"  admin   http://{address}/admin/",
+            f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
             f"  data    {settings.MAHAVISHNU_VAR_DIR}",
         ]
         if not accounts:
