@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
-import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any, Final
+from typing import Any
 
 from orchestration.adapters.interface import StageFailed
 from orchestration.definitions.specification import Plan, StageSpecification
@@ -17,11 +14,9 @@ from orchestration.definitions.stages import StageDefinition, in_steps
 from orchestration.definitions.workflows import WorkflowDefinition
 from orchestration.engine.context import Context
 
-_ALLOWED: Final = "DJANGO_ALLOW_ASYNC_UNSAFE"
-
 
 class PythonAdapter:
-    """Calls functions; one that is a coroutine runs on an event loop of its own."""
+    """Calls functions; one that is a coroutine runs on an event loop of its own, with the same context."""
 
     def plan(self, definition: WorkflowDefinition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
         return Plan(
@@ -33,7 +28,7 @@ class PythonAdapter:
 
     def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> Any:
         output = find_function(stage.call)(ctx, inputs)
-        return _result_of(output) if inspect.isawaitable(output) else output
+        return ctx.home.run(output) if inspect.isawaitable(output) else output
 
 
 def find_function(call: str) -> Callable[..., Any]:
@@ -54,29 +49,3 @@ def find_function(call: str) -> Callable[..., Any]:
     if not callable(function):
         raise StageFailed(f"{call} is no function", may_retry=False)
     return function
-
-
-def _result_of(output: Awaitable[Any]) -> Any:
-    async def result() -> Any:
-        return await output
-
-    with _database_on_the_loop():
-        return asyncio.run(result())
-
-
-@contextmanager
-def _database_on_the_loop() -> Iterator[None]:
-    """Let `ctx.log()` and the like use the database in a coroutine.
-
-    Django refuses that because others on the loop would wait, and might use the connection in between. Here there are
-    no others but the stage itself, and no call of `ctx` awaits anything.
-    """
-    before = os.environ.get(_ALLOWED)
-    os.environ[_ALLOWED] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_ALLOWED]
-        else:
-            os.environ[_ALLOWED] = before

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from orchestration import services
+from orchestration.engine.home_thread import HomeThread
 from orchestration.engine.limits import engine_limits
 from orchestration.models import Stage, StageStatus
 
@@ -21,8 +22,9 @@ class Cancelled(Exception):
 class Results(Mapping[str, Any]):
     """Outputs of the completed stages of a run, by name; read from the database when first asked for."""
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(self, workflow_id: str, home: HomeThread) -> None:
         self._workflow_id = workflow_id
+        self._home = home
         self._outputs: dict[str, Any] | None = None
 
     def __getitem__(self, stage_name: str) -> Any:
@@ -38,7 +40,7 @@ class Results(Mapping[str, Any]):
         if self._outputs is None:
             completed = Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED)
             rows = completed.order_by("position").values_list("name", "result")
-            self._outputs = {name: (result or {}).get("output") for name, result in rows}
+            self._outputs = {name: (result or {}).get("output") for name, result in self._home.do(lambda: list(rows))}
         return self._outputs
 
 
@@ -50,6 +52,7 @@ class Context:
         stage_name: The stage.
         attempt: 1 for the first. It counts on over lost attempts and retries.
         results: The outputs of the stages that completed before, by name.
+        home: The thread that has the database; for adapters that run a stage in another one.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class Context:
         self.workflow_id = workflow_id
         self.stage_name = stage_name
         self.attempt = attempt
-        self.results: Mapping[str, Any] = Results(workflow_id)
+        self.home = HomeThread()
+        self.results: Mapping[str, Any] = Results(workflow_id, self.home)
         self._stage_id = stage_id
         self._cancelled = cancelled
         self._messages = 0
@@ -92,9 +96,8 @@ class Context:
             return
         if self._messages == limits.max_log_messages:
             text = f"{text[: limits.max_log_message_characters // 2]} (the last message: there were too many)"
-        services.report_message(
-            self._stage_id, self.attempt, message=shortened(text, limits.max_log_message_characters)
-        )
+        message = shortened(text, limits.max_log_message_characters)
+        self.home.do(lambda: services.report_message(self._stage_id, self.attempt, message=message))
 
     def progress(self, progress: float, message: str = "") -> None:
         """Say how far the attempt is, from 0 to 1, as a `workflow.stage_progress` event.
@@ -112,7 +115,10 @@ class Context:
         untold, self._untold_progress = self._untold_progress, None
         if untold is not None:
             text = shortened(printable(untold[1]), engine_limits().max_log_message_characters)
-            services.report_progress(self._stage_id, self.attempt, progress=untold[0], message=text)
+            progress = untold[0]
+            self.home.do(
+                lambda: services.report_progress(self._stage_id, self.attempt, progress=progress, message=text)
+            )
 
     def hosted_started(self, stage_name: str) -> None:
         """Say that a hosted stage began. One that has begun or ended already is left as it is."""
@@ -128,7 +134,7 @@ class Context:
 
     def _report(self, service: Callable[..., Any], stage_name: str, **arguments: Any) -> None:
         try:
-            service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments)
+            self.home.do(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
         except (services.IllegalTransition, services.WorkflowNotRunning) as refusal:
             # An earlier attempt has said so already, or the run has ended meanwhile.
             logger.debug("%s", refusal)

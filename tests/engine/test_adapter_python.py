@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 pytestmark = pytest.mark.django_db
@@ -18,4 +16,13 @@ def test_a_coroutine_has_all_of_its_context() -> None:
     assert output == {"results": {}, "key": f"{attempt.claim.workflow.pk}/talk", "prompt": "a greeting"}
     assert attempt.messages == ["Hello"]
     assert attempt.progress == [(0.5, "half way")]
-    assert "DJANGO_ALLOW_ASYNC_UNSAFE" not in os.environ
+
+
+def test_what_a_coroutine_raises_fails_the_attempt() -> None:
+    from tests.engine.attempting import attempt_at
+    from tests.engine.jobs.coroutines import argue
+
+    attempt = attempt_at(argue)
+    with pytest.raises(ValueError, match="enough"):
+        attempt.run()
+    assert attempt.messages == ["from a task", "from a thread"]

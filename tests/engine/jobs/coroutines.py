@@ -20,3 +20,18 @@ async def talk(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
 @workflow(pool="jobs")
 def converse(prompt: str) -> Any:
     return [talk]
+
+
+@stage
+async def dispute(ctx: Context, inputs: dict[str, Any]) -> None:
+    async def say() -> None:
+        ctx.log("from a task")
+
+    await asyncio.create_task(say())
+    await asyncio.to_thread(ctx.log, "from a thread")
+    raise ValueError("enough")
+
+
+@workflow(pool="jobs")
+def argue(prompt: str) -> Any:
+    return [dispute]
