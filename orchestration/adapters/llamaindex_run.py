@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
-import threading
 import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -18,26 +15,20 @@ from orchestration.engine.outcome import error_for_clients
 
 if TYPE_CHECKING:
     from workflows import Workflow
-    from workflows.events import Event, StepStateChanged
+    from workflows.events import Event, StartEvent, StepStateChanged
+    from workflows.handler import WorkflowHandler
 
 _LOOK_SECONDS: Final = 0.1
-_LAST_WORDS_SECONDS: Final = 5.0
 
 
 class FlowRun:
-    """One attempt at running a workflow: on an event loop in a thread, while this thread tells what it does.
-
-    Only this thread has the database: on an event loop Django refuses it.
-    """
+    """One attempt at running a workflow."""
 
     def __init__(self, flow: Workflow, graph: StepGraph, ctx: Context) -> None:
         self._flow = flow
         self._graph = graph
         self._ctx = ctx
         self._seen = StepsSeen(graph)
-        self._happened: queue.SimpleQueue[Event | _End] = queue.SimpleQueue()
-        self._stop: asyncio.Event | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, inputs: Mapping[str, Any]) -> Any:
         """Return the workflow's result, as JSON if it is a model of its own.
@@ -47,59 +38,34 @@ class FlowRun:
             Cancelled
         """
         start = self._flow.start_event_class(**inputs)
-        thread = threading.Thread(target=lambda: asyncio.run(self._main(start)), name="llamaindex", daemon=True)
-        thread.start()
         try:
-            end = self._tell_until_end()
-        finally:
-            self._ask_to_stop()
-            thread.join(_LAST_WORDS_SECONDS)
-        if self._ctx.cancelled():
-            raise Cancelled
-        if end.error is not None:
-            raise self._failure(end)
+            result = self._ctx.home.run(self._to_its_end(start))
+        except Exception as error:
+            if self._ctx.cancelled():
+                raise Cancelled from error
+            details = "".join(traceback.format_exception(error))
+            raise StageFailed(error_for_clients(error, engine_limits()), details=details) from error
         for step in self._seen.over_at_the_end():
             self._ctx.hosted_completed(step, self._seen.outcome(step))
-        return _plain(end.result)
+        return _plain(result)
 
-    async def _main(self, start: Any) -> None:
-        """Run the workflow, and hand on what happens. Whatever it raises is handed on as well."""
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        end = _End()
+    async def _to_its_end(self, start: StartEvent) -> Any:
+        """Run the workflow and tell what happens, until it has ended."""
+        handler = self._flow.run(start_event=start)
+        stopping = asyncio.create_task(self._cancel_when_unwanted(handler))
         try:
-            handler = self._flow.run(start_event=start)
-            stopping = asyncio.create_task(self._cancel_when_stopped(handler))
             async for event in handler.stream_events(expose_internal=True):
-                self._happened.put(event)
-            end.result = await handler
+                self._tell(event)
+            return await handler
+        finally:
             stopping.cancel()
-        except BaseException as error:
-            end.error = error
-        self._happened.put(end)
 
-    async def _cancel_when_stopped(self, handler: Any) -> None:
-        assert self._stop is not None
-        await self._stop.wait()
+    async def _cancel_when_unwanted(self, handler: WorkflowHandler) -> None:
+        # Nothing wakes a loop up: another process says it, in shared memory. If a step holds up the loop, nobody looks
+        # here, and the keeper ends this process.
+        while not self._ctx.cancelled():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
         await handler.cancel_run()
-
-    def _ask_to_stop(self) -> None:
-        if self._loop is not None and self._stop is not None:
-            with contextlib.suppress(RuntimeError):  # The loop has ended already.
-                self._loop.call_soon_threadsafe(self._stop.set)
-
-    def _tell_until_end(self) -> _End:
-        while True:
-            try:
-                happened = self._happened.get(timeout=_LOOK_SECONDS)
-            except queue.Empty:
-                happened = None
-            if self._ctx.cancelled():
-                # If a step holds up the loop, the keeper ends this process.
-                self._ask_to_stop()
-            if isinstance(happened, _End):
-                return happened
-            if happened is not None:
-                self._tell(happened)
 
     def _tell(self, event: Event) -> None:
         from workflows.events import InternalDispatchEvent, StepStateChanged, StopEvent, WorkflowFailedEvent
@@ -126,20 +92,6 @@ class FlowRun:
             output = None if event.output_event_name is None else _class_name(event.output_event_name)
             returned = None if output == "NoneType" else output
             self._seen.ended(step, output=returned, is_tried_again=event.output_event_name is None)
-
-    def _failure(self, end: _End) -> StageFailed:
-        assert end.error is not None
-        return StageFailed(
-            error_for_clients(end.error, engine_limits()), details="".join(traceback.format_exception(end.error))
-        )
-
-
-class _End:
-    """How a workflow ended: with a result or an error."""
-
-    def __init__(self) -> None:
-        self.result: Any = None
-        self.error: BaseException | None = None
 
 
 def _class_name(text: str) -> str:
