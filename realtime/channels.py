@@ -10,7 +10,8 @@ import re
 
 GLOBAL = "global"
 RESOURCE_TYPES = ("workflow", "pool", "worker")
-ID_PATTERN = r"[A-Za-z0-9._-]{1,128}"
+MAX_ID_CHARACTERS = 128
+ID_PATTERN = rf"[A-Za-z0-9._-]{{1,{MAX_ID_CHARACTERS}}}"
 CHANNEL_SYNTAX = f"'global', or workflow|pool|worker ':' {ID_PATTERN}"
 
 _CHANNEL = re.compile(rf"global|(?:{'|'.join(RESOURCE_TYPES)}):{ID_PATTERN}")

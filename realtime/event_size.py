@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from realtime.channels import MAX_ID_CHARACTERS
 from realtime.protocol import decode_object, encode_data
 
 TRUNCATED = "truncated"
@@ -15,7 +16,7 @@ def fit(data: object, *, max_bytes: int) -> str:
     """The JSON text of `data`, cut so that it takes at most `max_bytes` bytes.
 
     What is cut are long strings and long arrays or objects, wherever they stand, to as few characters and items as
-    needed; `truncated: true` is added at the top. The shape that clients rely on stays.
+    needed; `truncated: true` is added at the top. The shape that clients rely on stays, and so does every id.
 
     Raises:
         ValueError: if not even that makes it fit, as with thousands of keys at the top.
@@ -26,7 +27,7 @@ def fit(data: object, *, max_bytes: int) -> str:
     fields = decode_object(text)
     kept = min(_FIRST_KEPT, max_bytes)
     while kept >= _LAST_KEPT:
-        cut = {key: _cut(value, kept, kept) for key, value in fields.items()}
+        cut = {key: _cut(value, max(kept, MAX_ID_CHARACTERS), kept) for key, value in fields.items()}
         text = encode_data({**cut, TRUNCATED: True})
         if len(text.encode()) <= max_bytes:
             return text

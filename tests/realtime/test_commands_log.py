@@ -49,7 +49,8 @@ async def test_after_a_new_epoch_every_client_starts_over(start_server: StartSer
     assert (answer["recovered"], answer["reason"]) == (False, "epoch")
 
 
-def test_events_that_are_young_stay(server: MahavishnuServer) -> None:
+def test_events_that_are_young_stay(start_server: StartServer) -> None:
+    server = start_server(started=False)
     server.manage("emit_test_event", "a.b")
     done = server.manage("prune_log", "--max-events", "1", "--max-age-seconds", "1")
     assert (done.returncode, done.stdout.partition(";")[0]) == (0, "Pruned 0 events")
