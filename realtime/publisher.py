@@ -177,4 +177,5 @@ def _forget_after_fork() -> None:
     _publisher_lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows has no forks.
+    os.register_at_fork(after_in_child=_forget_after_fork)
