@@ -92,8 +92,8 @@ def follow_imports(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
     """Parse each file, and see what is imported from where."""
     packages: Counter[str] = Counter()
     for _, text in _files(ctx):
-        tree = _parsed(text)
-        packages.update({name.partition(".")[0] for node in ast.walk(tree) for name in _imported(node)} if tree else ())
+        if (tree := _parsed(text)) is not None:
+            packages.update(sorted({name.partition(".")[0] for node in ast.walk(tree) for name in _imported(node)}))
     return {"packages": len(packages), "most_imported": packages.most_common(_LISTED)}
 
 

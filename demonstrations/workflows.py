@@ -43,6 +43,12 @@ def demo_cancel(prompt: str, *, after_seconds: float = 3.0) -> Any:
     return [endings.prepare, parallel(endings.lose_patience, endings.work_for_ever)]
 
 
+@workflow(timeout_seconds=2)
+def demo_timeout(prompt: str) -> Any:
+    """Work for ever, in a run that may take two seconds."""
+    return [endings.prepare, endings.work_for_ever]
+
+
 @workflow(adapter="command")
 def demo_command(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
     """Let programs do the work: compile every Python file below `path`, and count them."""
