@@ -63,7 +63,7 @@ def demo_command(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
 
 @workflow(adapter="llamaindex")
 def demo_llamaindex(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
-    """Let a LlamaIndex workflow summarise the largest Python files below `path`, with a model that needs no network."""
+    """Let a LlamaIndex workflow summarise the largest files below `path`; its model needs no network."""
     # Imported here: the package it needs may be absent, and the other workflows do without it.
     from demonstrations.summary_flow import OfflineModel, SummaryFlow
 
