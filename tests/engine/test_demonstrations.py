@@ -80,10 +80,9 @@ REPORT = """\
 
 
 @pytest.fixture(scope="module")
-def engine(server: MahavishnuServer) -> Iterator[Engine]:
-    engine = Engine(server)
+def engine(engine_server: MahavishnuServer) -> Iterator[Engine]:
+    engine = Engine(engine_server)
     try:
-        engine.scheduler()
         engine.worker(pool_id=POOL, concurrency=2)
         yield engine
     finally:
