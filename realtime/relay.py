@@ -367,8 +367,6 @@ class Relay:
         finally:
             room.repair = None
         # What was held lies below what was read, or follows it: the log shows a commit only after all before it.
-        for seq in [seq for seq in room.held if seq <= room.seq]:
-            del room.held[seq]
         self._take(room, ())
 
     async def _poll(self) -> None:

@@ -10,10 +10,12 @@ from datetime import timedelta
 import pytest
 from channels.layers import get_channel_layer
 from django.core.management import call_command
+from django.db import connection
 
 from realtime import log, recovery, relay, requests
 from realtime.channels import group_of
 from realtime.database import in_database_thread
+from realtime.models import Event
 from realtime.protocol import utc_now
 from tests.harness.valkey import Valkey
 from tests.realtime.relaying import Stage, Subscriber, entry, on_stage, push_entries
@@ -450,6 +452,7 @@ async def test_another_log_under_the_same_name_ends_every_subscription(stage: St
     before = await stage.commit(ROOM, count=2)
     await stage.push(before, room=ROOM)
     await member.has(2)
+    await stage.relay.compare_with_log()
     epoch = await in_database_thread(log.renew_epoch)
     await stage.relay.compare_with_log()
     assert member.must_start_over
@@ -481,6 +484,21 @@ async def test_a_log_that_begins_again_is_followed_from_its_beginning(stage: Sta
 
 def _begin_again() -> None:
     call_command("flush", interactive=False, verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM sqlite_sequence")
+
+
+async def test_a_log_that_has_gone_back_under_its_own_name_ends_every_subscription(stage: Stage) -> None:
+    """As when another database takes over that had not got the last events yet."""
+    member = await stage.member(ROOM)
+    committed = await stage.commit(ROOM, count=3)
+    await stage.push(committed, room=ROOM)
+    await member.has(3)
+    await stage.relay.compare_with_log()
+    await in_database_thread(Event.objects.filter(seq=committed[-1].event.seq).delete)
+    await stage.relay.compare_with_log()
+    assert member.must_start_over
+    assert stage.relay.rooms == {}
 
 
 async def test_a_repair_does_not_take_events_of_another_log(stage: Stage) -> None:
