@@ -28,8 +28,7 @@ _LOOK_SECONDS = 0.02
 """How often it is looked whether all have left."""
 
 _PART_FOR_LEAVING = 0.8
-_PART_FOR_TIDYING = 0.1
-"""What of the time for draining the clients may take, and then the tasks behind them; the process has the rest."""
+"""How much of the time for draining the clients may take. The process has the rest."""
 
 _KILLED_BY = 128
 """What a shell adds to the number of the signal that ended a process."""
@@ -78,7 +77,7 @@ class Draining:
             connections.drain(window_seconds=self._limits.reconnect_window_seconds)
             await self._wait_until_all_have_left()
             await asyncio.sleep(_LOOK_SECONDS)  # The last answer over HTTP may still be on its way to the socket.
-            await self._end_tasks()
+            self._let_daphne_end()
         except Exception:
             # The process ends all the same: a second signal would not be an answer to our own fault.
             logger.exception("Draining failed")
@@ -102,15 +101,9 @@ class Draining:
                 if "disconnected" not in details and application is not None and not application.done():
                     yield protocol
 
-    async def _end_tasks(self) -> None:
-        """End what runs beside the connections, such as the relay, so that nothing is cut off in the middle."""
-        tasks = asyncio.all_tasks() - {self._task}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._limits.drain_timeout_seconds * _PART_FOR_TIDYING)
+    def _let_daphne_end(self) -> None:
+        """Daphne's own end of its applications fails on a connection that has none: this task is as good, and over."""
         if self.server is not None:
-            # Daphne's own end of its applications fails on a connection that has none.
             for details in self.server.connections.values():
                 details.setdefault("application_instance", self._task)
 

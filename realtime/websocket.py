@@ -65,8 +65,6 @@ class MahavishnuProtocol(WebSocketProtocol):
             "openHandshakeTimeout": cls.limits.open_timeout_seconds,
             # Its timers are up to a second early: see `limit_closing`.
             "closeHandshakeTimeout": 0,
-            # It would drop the TCP connection, and the client would never learn why.
-            "failByDrop": False,
         }
         for name, value in options.items():
             setattr(cls, name, staticmethod(value) if callable(value) else value)
@@ -238,7 +236,10 @@ class MahavishnuProtocol(WebSocketProtocol):
             )
 
     def _fail_connection(self, code: int = CloseCode.SERVER_ERROR, reason: str = "") -> None:
-        """What autobahn calls for whatever breaks the protocol or our bounds."""
+        """What autobahn calls for whatever breaks the protocol or our bounds.
+
+        Its own answer is to drop the TCP connection (`failByDrop`), and the client never learns why.
+        """
         if self.state == self.STATE_OPEN:
             if code == CloseCode.TOO_BIG:
                 error_code = ErrorCode.MESSAGE_TOO_BIG
@@ -252,14 +253,6 @@ class MahavishnuProtocol(WebSocketProtocol):
             logger.info("Closing the connection from %s: %s", self.client_addr, why)
             self._say_and_close(code, error_code, why, retryable=False)
         self._stop_looking()
-
-    def _protocol_violation(self, reason: str) -> bool:
-        super()._protocol_violation(reason)
-        return True  # Go on with nothing of what came: autobahn's own answer would be to look for the close frame.
-
-    def _invalid_payload(self, reason: str) -> bool:
-        super()._invalid_payload(reason)
-        return True
 
     def _stop_looking(self) -> None:
         """Look at nothing more, and end our side: the client sees that after the close frame, and ends its own.

@@ -13,7 +13,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from tests.harness.fixtures import StartServer
 from tests.harness.server import HOST, MahavishnuServer
-from tests.realtime.raw import RawClient, frame, open_raw, text
+from tests.realtime.raw import frame, open_raw, text
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MIB = 1024 * 1024
@@ -152,6 +152,13 @@ async def test_a_request_that_is_trickled_in_byte_by_byte_is_cut_off(hasty_serve
     writer.close()
 
 
+async def test_so_is_one_that_never_begins(hasty_server: MahavishnuServer) -> None:
+    reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
 async def test_so_is_a_body_and_a_second_request_of_one_connection(hasty_server: MahavishnuServer) -> None:
     reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -165,20 +172,28 @@ async def test_so_is_a_body_and_a_second_request_of_one_connection(hasty_server:
     writer.close()
 
 
-async def flood(client: RawClient, wire: bytes, *, seconds: float) -> None:
-    """Send as fast as the server takes it."""
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                await client.send(wire)
-    except TimeoutError:
-        pass
-    except ConnectionError:
-        pass  # Cut off, as it may be.
-
-
-FLOODS = {
-    "messages": text('{"type":"ping"}') * 1000,
-    "pings": frame(Opcode.PING, b"x" * 125) * 1000,
-    "fragments of nothing": frame(Opcode.CONT, b"", fin=False) * 1000,
+FINAL_PING = frame(Opcode.CONT, b'{"type":"ping","id":"fragmented"}')
+SMALL_FRAMES = {
+    "pings": [frame(Opcode.PING, b"%03d" % number) for number in range(300)],
+    "fragments": [frame(Opcode.TEXT, b"", fin=False), *[frame(Opcode.CONT, b"", fin=False)] * 298, FINAL_PING],
 }
+
+
+@pytest.mark.parametrize("frames", SMALL_FRAMES.values(), ids=list(SMALL_FRAMES))
+async def test_frames_that_are_no_messages_are_read_at_the_rate_of_messages(
+    server: MahavishnuServer, frames: list[bytes]
+) -> None:
+    async with open_raw(server.port) as client:
+        began = time.monotonic()
+        await client.send(*frames, text('{"type":"ping","id":"last"}'))
+        pongs = 0
+        while (received := await client.receive()).opcode == Opcode.PONG:
+            assert received.payload == b"%03d" % pongs
+            pongs += 1
+        assert pongs == (300 if frames is SMALL_FRAMES["pings"] else 0)
+        # 150 at once, and then a hundred a second.
+        assert 1.0 < time.monotonic() - began < 5
+        if pongs == 0:
+            assert received.json()["correlation_id"] == "fragmented"
+            received = await client.receive()
+        assert received.json()["correlation_id"] == "last"

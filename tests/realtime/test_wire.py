@@ -120,7 +120,7 @@ async def test_with_direct_frames_off_it_takes_a_turn_of_the_loop(connection: Co
 
 
 async def test_what_the_socket_does_not_take_follows_in_order_in_whatever_parts(connection: Connection) -> None:
-    written = numbered(60, size=3000)
+    written = [*numbered(1, size=100_000), *numbered(25, size=3000)]
     for frames in written:
         connection.outbox.write(frames)
     assert 0 < connection.outbox.wire.unsent_bytes < sum(frames.size_bytes for frames in written)
