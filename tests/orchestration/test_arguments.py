@@ -33,7 +33,7 @@ BAD_OBJECTS: list[Any] = [
     [],
     "text",
     7,
-    {"a": object()},
+    {"a": Ellipsis},
     {"a": {1, 2}},
     {"a": b"bytes"},
     {"a": float("nan")},
