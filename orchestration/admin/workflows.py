@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from orchestration import services
@@ -15,6 +16,7 @@ from orchestration.admin.cells import badge, indented_json, link, milliseconds, 
 from orchestration.admin.filters import PoolFilter
 from orchestration.admin.operations import OperatedAdmin, Operation
 from orchestration.admin.read_only import ReadOnlyInline
+from orchestration.admin.starting import start_page
 from orchestration.models import Pool, Stage, Worker, Workflow, WorkflowStatus
 
 CANCELLED_BY_OPERATOR = "Cancelled by an operator"
@@ -96,6 +98,10 @@ class WorkflowAdmin(OperatedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Read only where they are shown: a row may hold megabytes of them.
         return super().get_queryset(request).defer("params", "result", "specification")
+
+    def get_urls(self) -> list[URLPattern]:
+        start = self.admin_site.admin_view(partial(start_page, self))
+        return [path("start/", start, name="orchestration_workflow_start"), *super().get_urls()]
 
     @admin.action(description="Cancel selected workflows", permissions=["operate"])
     def cancel_workflows(self, request: HttpRequest, rows: QuerySet[Workflow]) -> HttpResponse | None:

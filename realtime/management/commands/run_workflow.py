@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -10,16 +9,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
-from orchestration.adapters import MissingDependency, UnknownAdapter
-from orchestration.definitions import (
-    InvalidDefinition,
-    UnknownWorkflow,
-    WorkflowDefinition,
-    definitions,
-    find_definition,
-)
+from orchestration.definitions import definitions
+from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
-from orchestration.services import Refusal
 from realtime.management.database_errors import database_errors_in_words
 from realtime.management.watching import Watch
 from realtime.protocol import decode_value
@@ -89,8 +81,7 @@ class Command(BaseCommand):
 
     def list_workflows(self) -> None:
         for name, definition in sorted(definitions().items()):
-            about = (inspect.getdoc(definition.function) or "").partition("\n")[0]
-            self.stdout.write(f"{name}  {about}".rstrip())
+            self.stdout.write(f"{name}  {description_of(definition)}".rstrip())
             if parameters := parameters_of(definition):
                 self.stdout.write(f"    {', '.join(parameters)}")
 
@@ -103,13 +94,9 @@ class Command(BaseCommand):
             CommandError: it cannot be started.
         """
         try:
-            definition = find_definition(name)
-            given = dict(params)
-            check_parameters(definition, given)
-            run = definition.start(prompt, key=key, pool=pool, **given)
-        except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, Refusal) as error:
-            raise CommandError(str(error)) from None
-        return run.workflow_id
+            return start_requested(name, prompt=prompt, params=dict(params), pool=pool, key=key).workflow_id
+        except CannotStart as refusal:
+            raise CommandError(str(refusal)) from None
 
     def watch(self, workflow_id: str, *, detailed: bool) -> str:
         """Show the run until it has ended, and return its status."""
@@ -144,26 +131,3 @@ def named_value(text: str) -> tuple[str, Any]:
         return key, decode_value(value)
     except ValueError:
         return key, value
-
-
-def parameters_of(definition: WorkflowDefinition) -> list[str]:
-    """The parameters that a workflow takes besides its prompt, as its function writes them."""
-    parameters = inspect.signature(definition.function, eval_str=False).parameters.values()
-    return [
-        each.name if each.default is each.empty else f"{each.name}={each.default!r}"
-        for each in list(parameters)[1:]
-        if each.kind is not each.VAR_KEYWORD
-    ]
-
-
-def check_parameters(definition: WorkflowDefinition, given: dict[str, Any]) -> None:
-    """Let parameters pass that the workflow takes.
-
-    Raises:
-        CommandError
-    """
-    try:
-        inspect.signature(definition.function).bind("", **given)
-    except TypeError as error:
-        takes = ", ".join(parameters_of(definition)) or "none"
-        raise CommandError(f"{definition.name} cannot be started so: {error}; its parameters are: {takes}.") from None
