@@ -12,6 +12,7 @@ from django.conf import settings
 
 from mahavishnu_site.broker import celery_settings
 from orchestration.engine import node
+from orchestration.engine.receipt import NoticeLostBroker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
 
@@ -20,4 +21,5 @@ app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_
 # Its Django fixup closes the database after every task otherwise, and a connection costs as much as a stage.
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
+app.steps["consumer"].add(NoticeLostBroker)
 node.install()

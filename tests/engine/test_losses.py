@@ -210,7 +210,7 @@ async def test_a_keeper_that_is_killed_is_replaced(engine: Engine, pool: str, fi
 
 def has_keeper(worker: CeleryWorker) -> bool:
     try:
-        return worker.keeper().is_running()
+        return bool(worker.keeper().is_running())
     except ValueError:
         return False
 
