@@ -20,7 +20,7 @@ from orchestration.definitions.requested import CannotStart, description_of, par
 class StartForm(forms.Form):
     """What a run is started with."""
 
-    workflow = forms.ChoiceField()
+    workflow = forms.ChoiceField(widget=forms.Select(attrs={"style": "flex: 1; min-width: 0"}))
     prompt = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}))
     params = forms.JSONField(
         required=False,
