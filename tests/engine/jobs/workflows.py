@@ -187,3 +187,13 @@ def flaky(ctx: Context, inputs: dict[str, Any]) -> int:
 @workflow()
 def persistent(prompt: str, **params: Any) -> Any:
     return [first, flaky]
+
+
+@stage(retries=Retry(max_attempts=3, backoff_seconds=60))
+def waits(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
+    raise ConnectionError("Nobody answered")
+
+
+@workflow()
+def patient(prompt: str, **params: Any) -> Any:
+    return [waits]

@@ -1,0 +1,170 @@
+"""Runs and stages that are ended from outside: cancelled at every status, killed when they take too long."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from tests.engine.conftest import Files
+from tests.engine.following import ENDS, eventually, in_short, told, until, until_the_end
+from tests.harness.client import Message, connect
+from tests.harness.engine import Engine
+from tests.harness.services import ServiceCallError
+
+WITHIN_A_SECOND = 1.0
+
+CANCEL = "from orchestration.definitions import Run\nRun(workflow_id).cancel(reason='No longer needed')"
+
+
+def cancelled(workflow_id: str) -> tuple[str, dict[str, str]]:
+    return "workflow.cancelled", {"workflow_id": workflow_id, "reason": "No longer needed"}
+
+
+async def test_a_queued_stage_that_is_cancelled_is_never_run(engine: Engine, pool: str, files: Files) -> None:
+    async with connect(engine.server) as client:
+        await client.subscribe("workflow:wf_queued")
+        engine.start("gated", pool=pool, workflow_id="wf_queued", **files.params)
+        engine.execute(CANCEL, workflow_id="wf_queued")
+        assert told((await until_the_end(client))[-1]) == cancelled("wf_queued")
+        engine.worker(pool_id=pool)
+        marker = engine.start("three_empty_stages", pool=pool)
+        await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the run after it")
+        await client.expect_nothing(0.2)
+    assert files.journal() == []
+    stages = engine.workflow("wf_queued")["stages"]
+    assert {stage["status"] for stage in stages.values()} == {"cancelled"}
+    engine.assert_adds_up(pool)
+
+
+async def test_a_running_stage_is_told_within_a_second_that_it_is_cancelled(
+    engine: Engine, pool: str, files: Files
+) -> None:
+    worker = engine.worker(pool_id=pool)
+    (child,) = worker.children()
+    async with connect(engine.server) as client:
+        await client.subscribe("workflow:wf_polite")
+        engine.start("polite", pool=pool, workflow_id="wf_polite", **files.params)
+        await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
+        engine.execute(CANCEL, workflow_id="wf_polite")
+        await eventually(
+            lambda: len(files.journal()) == 2, what="the stage hears of it", within_seconds=WITHIN_A_SECOND
+        )
+        assert told((await until_the_end(client))[-1]) == cancelled("wf_polite")
+        await eventually(lambda: engine.workers(pool) == ["idle"], what="the worker is free")
+        await client.expect_nothing(0.2)
+    assert [process.pid for process in worker.children()] == [child.pid], "nobody had to be killed"
+    engine.assert_adds_up(pool)
+
+
+async def test_a_running_stage_that_does_not_listen_is_killed_and_its_worker_works_on(
+    engine: Engine, pool: str, files: Files
+) -> None:
+    worker = engine.worker(pool_id=pool)
+    (child,) = worker.children()
+    async with connect(engine.server) as client:
+        await client.subscribe("workflow:wf_rude")
+        engine.start("rude", pool=pool, workflow_id="wf_rude", **files.params)
+        await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
+        engine.execute(CANCEL, workflow_id="wf_rude")
+        child.wait(timeout=3)
+        assert told((await until_the_end(client))[-1]) == cancelled("wf_rude")
+        marker = engine.start("three_empty_stages", pool=pool)
+        await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the run after it")
+        await client.expect_nothing(0.2)
+    assert files.journal() == ["begins"]
+    engine.assert_adds_up(pool)
+
+
+async def test_a_run_that_has_ended_cannot_be_cancelled(engine: Engine, pool: str) -> None:
+    engine.worker(pool_id=pool)
+    run = engine.start("three_empty_stages", pool=pool)
+    await eventually(lambda: engine.workflow(run)["status"] == "completed", what="the run")
+    with pytest.raises(ServiceCallError, match=f"IllegalTransition: The workflow {run} is completed"):
+        engine.execute(CANCEL, workflow_id=run)
+    assert engine.workflow(run)["status"] == "completed"
+
+
+async def test_a_stage_that_waits_for_its_next_attempt_can_be_cancelled(engine: Engine, pool: str) -> None:
+    engine.worker(pool_id=pool)
+    async with connect(engine.server) as client:
+        await client.subscribe("workflow:wf_patient")
+        engine.start("patient", pool=pool, workflow_id="wf_patient", succeeds_at=3)
+        await until(client, "workflow.stage_retrying")
+        engine.execute(CANCEL, workflow_id="wf_patient")
+        assert told((await until_the_end(client))[-1]) == cancelled("wf_patient")
+        await client.expect_nothing(0.2)
+    assert engine.workflow("wf_patient")["stages"]["waits"]["retry_at"] is None
+    engine.assert_adds_up(pool)
+
+
+async def test_a_stage_that_takes_too_long_is_killed_with_all_it_started(
+    engine: Engine, pool: str, files: Files
+) -> None:
+    engine.worker(pool_id=pool)
+    async with connect(engine.server) as client, connect(engine.server) as worker_client:
+        await client.subscribe("workflow:wf_slow")
+        await worker_client.subscribe(f"worker:{pool}-test-1")
+        engine.start("slow", pool=pool, workflow_id="wf_slow", **files.params)
+        events = await until_the_end(client)
+        statuses = [event["data"]["status"] for event in await worker_client.events(4)]
+    error = "The stage took longer than 0.4 s"
+    assert in_short(events)[2:] == [
+        "workflow.stage_started forks",
+        "workflow.stage_retrying forks 1 timed_out",
+        "workflow.stage_started forks",
+        "workflow.stage_failed forks",
+        "workflow.failed",
+    ]
+    assert told(events[-1])[1]["error"] == f"The stage forks failed: {error}"
+    assert statuses == ["busy", "error", "busy", "error"]
+    assert engine.workflow("wf_slow")["failed_attempts"] == [["forks", number, "timed_out", error] for number in (1, 2)]
+    started = [int(line) for line in files.journal()]
+    assert len(started) == 6, "two children and itself, twice"
+    await eventually(lambda: not any(is_running(pid) for pid in started), what="the end of all of them")
+    engine.assert_adds_up(pool)
+
+
+def is_running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+
+
+RUNS = 60
+
+START_MANY = """
+from orchestration.definitions import find_definition
+definition = find_definition("three_empty_stages")
+result = [definition.start(str(number), pool=pool).workflow_id for number in range(count)]
+"""
+
+
+async def test_many_runs_at_once_all_complete_and_their_pool_is_told_ten_times_a_second_at_most(
+    engine: Engine, pool: str
+) -> None:
+    engine.worker(pool_id=pool, concurrency=2)
+    async with connect(engine.server) as client, connect(engine.server) as pool_client:
+        await client.subscribe("global")
+        began = time.monotonic()
+        await pool_client.subscribe(f"pool:{pool}")
+        started = set(engine.execute(START_MANY, pool=pool, count=RUNS))
+        events = []
+        ended: Counter[str] = Counter()
+        while len(ended) < RUNS:
+            events.append(await client.event(within_seconds=30))
+            if events[-1]["event"] in ENDS and events[-1]["data"]["workflow_id"] in started:
+                ended[events[-1]["data"]["workflow_id"]] += 1
+        took_seconds = time.monotonic() - began
+        await eventually(lambda: engine.workers(pool) == ["idle", "idle"], what="the workers are free")
+        last = {"active_workers": 0, "idle_workers": 2, "queue_size": 0, "tasks_completed": 3 * RUNS}
+        told_of_pool: list[Message] = []
+        while not told_of_pool or not last.items() <= told_of_pool[-1]["data"]["status"].items():
+            told_of_pool.append((await until(pool_client, "pool.status_changed"))[-1])
+    assert set(ended.values()) == {1}
+    assert len(told_of_pool) <= (took_seconds + 2) * 10 + 2
+    completed = Counter(
+        event["data"]["workflow_id"] for event in events if event["event"] == "workflow.stage_completed"
+    )
+    assert {workflow_id: completed[workflow_id] for workflow_id in started} == dict.fromkeys(started, 3)
+    engine.assert_adds_up(pool)
