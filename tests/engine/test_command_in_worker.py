@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
-from tests.harness.engine import Engine
+from tests.harness.engine import CeleryWorker, Engine
+from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
+
+POOL = "commands"
 
 START = """
 from tests.engine.jobs.commands import one_command
@@ -24,8 +29,20 @@ FAMILY = (
 )
 
 
-def start(engine: Engine, pool: str, *argv: str, **options: Any) -> str:
-    return str(engine.execute(START, pool=pool, argv=argv, options=options))
+@pytest.fixture(scope="module")
+def engine(engine_server: MahavishnuServer) -> Iterator[Engine]:
+    engine = Engine(engine_server)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def worker(engine: Engine) -> CeleryWorker:
+    return engine.worker(pool_id=POOL)
+
+
+def start(engine: Engine, *argv: str, **options: Any) -> str:
+    return str(engine.execute(START, pool=POOL, argv=argv, options=options))
 
 
 def family_of(pids: Path) -> list[psutil.Process]:
@@ -36,11 +53,12 @@ def family_of(pids: Path) -> list[psutil.Process]:
     return [psutil.Process(int(pid)) for pid in pids.read_text().split()]
 
 
-def test_a_command_ends_with_the_process_that_ran_it_and_runs_again(engine: Engine, pool: str, tmp_path: Path) -> None:
+def test_a_command_ends_with_the_process_that_ran_it_and_runs_again(
+    engine: Engine, worker: CeleryWorker, tmp_path: Path
+) -> None:
     pids, once = tmp_path / "pids", tmp_path / "once"
-    worker = engine.worker(pool_id=pool)
     script = f"test -e {once} && exit 0; touch {once}; {FAMILY.format(pids=pids)}"
-    workflow_id = start(engine, pool, "sh", "-c", script)
+    workflow_id = start(engine, "sh", "-c", script)
     family = family_of(pids)
     (child,) = worker.children()
     os.kill(child.pid, signal.SIGKILL)
@@ -54,14 +72,15 @@ def test_a_command_ends_with_the_process_that_ran_it_and_runs_again(engine: Engi
     assert stored["stages"]["sh"]["attempt"] == 2
 
 
-def test_a_command_of_a_cancelled_run_ends_and_its_worker_goes_on(engine: Engine, pool: str, tmp_path: Path) -> None:
+def test_a_command_of_a_cancelled_run_ends_and_its_worker_goes_on(
+    engine: Engine, worker: CeleryWorker, tmp_path: Path
+) -> None:
     pids = tmp_path / "pids"
-    worker = engine.worker(pool_id=pool)
     before = worker.children()
-    workflow_id = start(engine, pool, "sh", "-c", FAMILY.format(pids=pids))
+    workflow_id = start(engine, "sh", "-c", FAMILY.format(pids=pids))
     family = family_of(pids)
     engine.server.services.cancel_workflow(workflow_id=workflow_id)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
-    wait_until(lambda: engine.workers(pool) == ["idle"], timeout_seconds=10, what="an idle worker")
+    wait_until(lambda: engine.workers(POOL) == ["idle"], timeout_seconds=10, what="an idle worker")
     assert worker.children() == before
