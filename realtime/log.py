@@ -232,7 +232,15 @@ def _prune_chunk(retention: Retention, at: datetime) -> int:
     too_many = newest - retention.max_events
     kept_from, may_go = at - retention.max_age, at - retention.min_age
     # Only an unbroken run from the oldest: `trimmed_seq` says that all up to it is pruned.
-    gone = list(takewhile(lambda row: row[1] <= may_go and (row[0] <= too_many or row[1] < kept_from), oldest))
+
+    def goes(row: tuple[int, datetime]) -> bool:
+        # A moment that is yet to come (a clock was wrong) says nothing of an event's age.
+        return row[1] > at or (row[1] <= may_go and (row[0] <= too_many or row[1] < kept_from))
+
+    gone = list(takewhile(goes, oldest))
+    # Such an event goes with a later one, which says that it is old, or because there are too many.
+    while gone and gone[-1][1] > at and gone[-1][0] > too_many:
+        gone.pop()
     if not gone:
         return 0
     through = gone[-1][0]

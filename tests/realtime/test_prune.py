@@ -84,6 +84,17 @@ def test_only_an_unbroken_run_from_the_oldest_goes() -> None:
 
 
 @on_both_databases
+def test_a_moment_that_is_yet_to_come_keeps_nothing() -> None:
+    """A clock that was wrong, or a caller's `at`: such an event goes with the first that follows it, or by number."""
+    seqs = append([-HOUR, -HOUR, 9 * HOUR, -HOUR, HOUR])
+    assert prune(max_age=10 * HOUR) == 0
+    assert prune(max_age=5 * HOUR) == 3
+    assert (kept(), log.position().trimmed_seq) == (seqs[3:], seqs[2])
+    assert prune(max_events=1, min_age=2 * HOUR) == 1
+    assert kept() == seqs[4:]
+
+
+@on_both_databases
 def test_a_log_that_is_pruned_empty_keeps_its_position() -> None:
     seqs = append([HOUR] * 3)
     epoch = log.position().epoch
