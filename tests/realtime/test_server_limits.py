@@ -25,7 +25,9 @@ assert len(BIG) == MAX_MESSAGE_BYTES
 @pytest.fixture(scope="module")
 def hasty_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
     """A server with short deadlines."""
-    hasty = start_shared_server(open_timeout_seconds=1.0, close_timeout_seconds=1.0)
+    hasty = start_shared_server(
+        open_timeout_seconds=1.0, close_timeout_seconds=1.0, max_message_burst=10, rate_limit_grace_seconds=0.1
+    )
     yield hasty
     hasty.close()
 
@@ -136,6 +138,17 @@ async def test_a_client_that_does_not_answer_a_close_frame_is_dropped_in_time(ha
         assert 0.9 < time.monotonic() - began < 2.5
 
 
+async def test_one_that_floods_on_after_a_close_frame_is_not_listened_to(hasty_server: MahavishnuServer) -> None:
+    async with open_raw(hasty_server.port) as client:
+        flooding = asyncio.create_task(client.send(*[text('{"type":"ping"}') * 100] * 1000))
+        while (received := await client.receive()).opcode == Opcode.TEXT:
+            pass
+        assert received.close() == (1008, "RATE_LIMIT_EXCEEDED")
+        # The end of the stream comes though the close frame is not answered, and not as a reset.
+        assert await client.ended()
+        await asyncio.wait([flooding], timeout=1)
+
+
 async def test_a_request_that_is_trickled_in_byte_by_byte_is_cut_off(hasty_server: MahavishnuServer) -> None:
     reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
     began = time.monotonic()
@@ -161,14 +174,18 @@ async def test_so_is_one_that_never_begins(hasty_server: MahavishnuServer) -> No
 
 async def test_so_is_a_body_and_a_second_request_of_one_connection(hasty_server: MahavishnuServer) -> None:
     reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
-    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 ")
-    # Between two requests a connection may rest for longer than one may take.
-    await asyncio.sleep(1.5)
+    async with open_raw(hasty_server.port) as client:
+        for _ in range(2):
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+            # Between two requests a connection may rest for longer than one may take, and so may a WebSocket.
+            await asyncio.sleep(1.2)
+        await client.send(text('{"type":"ping"}'))
+        assert (await client.message())["type"] == "pong"
     writer.write(b"POST /admin/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf of it")
-    rest = await reader.read()
-    assert b"HTTP/1.1 408 " in rest
+    assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
     writer.close()
 
 

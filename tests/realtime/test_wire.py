@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from autobahn.websocket.compress import PerMessageDeflateOfferAccept
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory
 from twisted.internet.address import IPv4Address
@@ -16,6 +18,7 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.tcp import Server as SocketTransport
 from twisted.python.failure import Failure
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 
 from realtime.frames import Frames
@@ -23,7 +26,7 @@ from realtime.limits import Limits
 from realtime.outbox import Outbox
 from realtime.websocket import MahavishnuProtocol
 from realtime.wire import DaphneWire
-from tests.realtime.raw import HANDSHAKE
+from tests.realtime.raw import HANDSHAKE, frame, text
 
 LIMITS = Limits(max_unsent_bytes=200_000, max_blocked_seconds=0.5)
 
@@ -33,12 +36,20 @@ SMALL_BYTES = 16 * 1024
 
 @dataclass
 class Connection:
-    """Both ends of a WebSocket that is open."""
+    """Both ends of a WebSocket that is open.
+
+    Attributes:
+        slow: What the outbox was told of a slow reader.
+        received: What the application has taken, once it is let.
+        receives: Set, the application takes what comes.
+    """
 
     client: socket.socket
     protocol: Any
     outbox: Outbox
-    slow: list[str] = field(default_factory=list)
+    slow: list[str]
+    received: asyncio.Queue[str]
+    receives: asyncio.Event
 
     def arrived(self) -> bytes:
         """What has reached the client, without a turn of the loop."""
@@ -59,19 +70,22 @@ class Connection:
         return received
 
 
-@pytest.fixture
-async def connection() -> AsyncIterator[Connection]:
+@asynccontextmanager
+async def opened(*, extensions: str | None = None) -> AsyncIterator[Connection]:
     loop = asyncio.get_running_loop()
     outboxes: asyncio.Queue[Outbox] = asyncio.Queue()
     slow: list[str] = []
+    received: asyncio.Queue[str] = asyncio.Queue()
+    receives = asyncio.Event()
 
     async def application(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         await receive()
         outbox = Outbox(send, LIMITS, on_slow=slow.append)
         await send({"type": "websocket.accept", "outbox": outbox})
         outboxes.put_nowait(outbox)
-        while (await receive())["type"] != "websocket.disconnect":
-            pass
+        await receives.wait()
+        while (message := await receive())["type"] != "websocket.disconnect":
+            received.put_nowait(message["text"])
 
     MahavishnuProtocol.limits, MahavishnuProtocol.direct, MahavishnuProtocol.attaches = LIMITS, True, True
     server = Server(application, endpoints=["none"])
@@ -79,22 +93,33 @@ async def connection() -> AsyncIterator[Connection]:
     factory = WebSocketFactory(server)
     factory.protocol = MahavishnuProtocol
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BYTES)
+        for end in (client, listener):
+            for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, buffer, SMALL_BYTES)
         client.connect(listener.getsockname())
         client.setblocking(False)
         accepted, address = listener.accept()
-        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BYTES)
         protocol = factory.buildProtocol(IPv4Address("TCP", *address))
+        if extensions is not None:
+            protocol.perMessageCompressionAccept = lambda offers: PerMessageDeflateOfferAccept(offers[0])
         transport = SocketTransport(accepted, protocol, address, None, 0, AsyncioSelectorReactor(loop))
         protocol._raw_query_string = b""
         protocol.makeConnection(transport)
-        protocol.dataReceived(HANDSHAKE)
+        offered = b"" if extensions is None else b"Sec-WebSocket-Extensions: " + extensions.encode() + b"\r\n"
+        protocol.dataReceived(HANDSHAKE.removesuffix(b"\r\n") + offered + b"\r\n")
         outbox = await outboxes.get()
-        opened = Connection(client, protocol, outbox, slow)
-        while not (await loop.sock_recv(client, 1000)).endswith(b"\r\n\r\n"):
-            pass
-        yield opened
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += await loop.sock_recv(client, 1000)
+        assert (b"permessage-deflate" in answer) == (extensions is not None)
+        yield Connection(client, protocol, outbox, slow, received, receives)
         transport.connectionLost(Failure(ConnectionAborted()))
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Connection]:
+    async with opened() as connection:
+        yield connection
 
 
 def numbered(count: int, *, size: int) -> list[Frames]:
@@ -117,6 +142,17 @@ async def test_with_direct_frames_off_it_takes_a_turn_of_the_loop(connection: Co
     assert connection.arrived() == b""
     assert wire.unsent_bytes == 10
     assert await connection.arrives(10) == b"\x81\x03one\x81\x03two"
+
+
+async def test_a_client_that_asked_for_compression_is_sent_compressed_frames() -> None:
+    message = b"x" * 1000
+    async with opened(extensions="permessage-deflate") as connection:
+        connection.outbox.write(Frames([message]))
+        header = await connection.arrives(2)
+        assert header[0] == 0b1100_0001
+        assert header[1] < 100
+        compressed = Frame(Opcode.TEXT, await connection.arrives(header[1]), rsv1=True)
+        assert PerMessageDeflate(False, False, 15, 15).decode(compressed).data == message
 
 
 async def test_what_the_socket_does_not_take_follows_in_order_in_whatever_parts(connection: Connection) -> None:
@@ -169,3 +205,45 @@ async def test_and_when_the_connection_is_lost(connection: Connection) -> None:
     waiting = asyncio.create_task(connection.outbox.drained(below_bytes=90_000))
     connection.client.close()
     await asyncio.wait_for(waiting, 5)
+
+
+# --- In --------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_the_application_does_not_take_is_left_to_the_client(connection: Connection) -> None:
+    loop = asyncio.get_running_loop()
+    count = 20_000
+    sending = asyncio.create_task(loop.sock_sendall(connection.client, b"".join(text(f"{n:06}") for n in range(count))))
+    # The application may be busy for as long as it likes.
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not sending.done()
+    assert connection.protocol.application_queue.qsize() == LIMITS.max_unread_messages
+    assert len(connection.protocol.data) <= SMALL_BYTES
+    connection.receives.set()
+    async with asyncio.timeout(10):
+        assert [await connection.received.get() for _ in range(count)] == [f"{n:06}" for n in range(count)]
+        await sending
+
+
+async def test_who_does_not_read_is_answered_only_its_last_ping(connection: Connection) -> None:
+    written = numbered(60, size=3000)
+    for frames in written:
+        connection.outbox.write(frames)
+    connection.client.send(b"".join(frame(Opcode.PING, b"%03d" % number) for number in range(100)) + text("after"))
+    connection.receives.set()
+    assert await connection.received.get() == "after"
+    expected = b"".join(frames.wire for frames in written) + b"\x8a\x03099"
+    assert await connection.arrives(len(expected)) == expected
+    connection.client.send(frame(Opcode.PING, b"again"))
+    assert await connection.arrives(7) == b"\x8a\x05again"
+
+
+async def test_the_answer_to_a_close_frame_is_read_though_reading_is_paused(connection: Connection) -> None:
+    connection.outbox.pause_reading()
+    connection.client.send(text("unread") + frame(Opcode.CLOSE, Close(1000, "").serialize()))
+    connection.outbox.close(1000, "")
+    assert await connection.arrives(4) == b"\x88\x02\x03\xe8"
+    async with asyncio.timeout(0.5):
+        while connection.protocol.state != connection.protocol.STATE_CLOSED:  # noqa: ASYNC110 (nobody is told)
+            await asyncio.sleep(0.01)
