@@ -1,7 +1,7 @@
 """One, two and four processes behind one socket: how they share the clients, and what each further one costs.
 
-*Largest share* is the part of 1000 clients, connecting at once, that the busiest process has; *patiently* they connect
-one after another to idle processes, which is when it is least even. CPU is that of all server processes together, and
+*Largest share* is the part of 1000 clients, connecting at once, that the process with the most of them has; *patiently*
+200 connect one after another to idle processes. CPU is that of all server processes together, and
 of Valkey, for each event that is delivered to the 1000. The processes, their clients and Valkey share the machine.
 """
 

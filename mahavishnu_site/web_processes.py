@@ -1,9 +1,9 @@
 """Several web processes behind one listening socket: `python -m mahavishnu_site.web_processes COMMAND …`.
 
 COMMAND is run `MAHAVISHNU_PROCESSES` times and finds the socket at its standard input, where `daphne --fd 0` listens.
-Whichever process is free takes the next connection: one that is busy, stopped or dead holds up nobody. (With a socket
-for each, `SO_REUSEPORT`, the kernel deals out connections evenly and blindly: with one of four processes frozen, 48 of
-200 clients were left waiting.)
+One that is busy, stopped or dead holds up nobody: another takes the connection. (With a socket for each,
+`SO_REUSEPORT`, the kernel deals out connections blindly: with one of four processes frozen, 48 of 200 clients were left
+waiting.) How they keep their shares even is in `realtime.accepting`.
 """
 
 from __future__ import annotations

@@ -217,6 +217,24 @@ async def test_clients_of_a_killed_process_go_on_elsewhere_and_lose_and_double_n
         assert victim.pid not in {process.pid for process in processes_of(four)}
 
 
+async def test_new_clients_go_to_the_processes_that_have_the_fewest(four: MahavishnuServer) -> None:
+    await until(lambda: len(listening(four)) == four.processes)
+    crowded, *others = processes_of(four)
+    async with AsyncExitStack() as stack:
+        for process in others:
+            process.suspend()
+        try:
+            await asyncio.gather(*(stack.enter_async_context(connect(four)) for _ in range(300)))
+        finally:
+            for process in others:
+                process.resume()
+        newcomers = {port_of(await stack.enter_async_context(connect(four))) for _ in range(45)}
+        theirs = {pid: len(ports & newcomers) for pid, ports in clients_by_process(four).items()}
+        assert sum(theirs.values()) == 45
+        # It waits 30 ms before it takes one, and the others 1 or 2: on a machine with much else to do that may be late.
+        assert theirs[crowded.pid] <= 4
+
+
 async def test_a_full_process_leaves_new_clients_to_the_others(
     start_server: StartServer, server: MahavishnuServer
 ) -> None:
