@@ -33,7 +33,7 @@ from tests.harness.server import HOST, MahavishnuServer, free_port
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 from tests.realtime.announcing import announce
-from tests.realtime.raw import open_raw, request
+from tests.realtime.raw import NARROW_BYTES, all_messages, open_raw, request
 
 
 def test_these_are_the_versions_it_was_proven_with() -> None:
@@ -139,6 +139,23 @@ async def test_under_uvicorn_the_same_application_takes_the_ordinary_path(
             told = await client.next()
             assert (told["type"], told["error_code"]) == ("error", "MESSAGE_TOO_BIG")
             assert await client.wait_closed() == (1009, "MESSAGE_TOO_BIG")
+        await assert_a_slow_reader_is_told(server, port, room)
+
+
+async def assert_a_slow_reader_is_told(server: MahavishnuServer, port: int, room: str) -> None:
+    async with open_raw(port, receive_buffer_bytes=NARROW_BYTES) as slow, connect(server) as witness:
+        await slow.send(request("subscribe", channel=room))
+        assert (await slow.message())["type"] == "response"
+        await witness.subscribe(room)
+        seen = []
+        for _ in range(20):
+            announce(server, room, *[60_000] * 5)
+            seen += await witness.events(5)
+        (*events, error), close = await all_messages(slow)
+        assert 0 < len(events) < 100
+        assert events == seen[: len(events)]
+        assert error["error_code"] == "SLOW_CONSUMER"
+        assert close == (1008, "SLOW_CONSUMER")
 
 
 @pytest.fixture(scope="module")
