@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from redis.asyncio.connection import parse_url
@@ -78,7 +80,9 @@ def parse_redis_url(url: str) -> str:
         parts = parse_url(url)
     except ValueError:
         raise UnexpectedValueError(REDIS_URL_EXPECTED) from None
-    if not parts.get("host") and not parts.get("path"):
+    # redis-py passes over a path that is no number; Celery, which is given the same URL, does not.
+    names_no_database = "host" in parts and re.fullmatch(r"/?[0-9]*/?", urlsplit(url).path) is None
+    if names_no_database or (not parts.get("host") and not parts.get("path")):
         raise UnexpectedValueError(REDIS_URL_EXPECTED)
     return url
 

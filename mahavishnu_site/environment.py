@@ -35,7 +35,8 @@ ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d{
 
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
-PASSWORD_IN_URL = re.compile(r"(://[^/@:]*):[^/@]*@")
+# Also one that should have been quoted, with `/` or `@` in it; and each of several URLs with commas between them.
+PASSWORD_IN_URL = re.compile(r"(://[^/@:,]*):(?:(?!://).)*@")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,12 +113,15 @@ class Environment:
         return self.read(name, default=default, parse=parse_host)
 
     def listed(self, name: str, *, default: tuple[Value, ...], parse_one: Callable[[str], Value]) -> tuple[Value, ...]:
-        """Return the parts of a comma-separated value, each parsed by `parse_one`."""
-        return self.read(
-            name,
-            default=default,
-            parse=lambda value: tuple(parse_one(part.strip()) for part in value.split(",") if part.strip()),
-        )
+        """Return the parts of a comma-separated value, each parsed by `parse_one`; there has to be one."""
+
+        def parse(value: str) -> tuple[Value, ...]:
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            if not parts:
+                raise UnexpectedValueError("at least one value, or nothing at all for the default")
+            return tuple(parse_one(part) for part in parts)
+
+        return self.read(name, default=default, parse=parse)
 
     def fields(self, kind: type[Fields], *, prefix: str) -> Fields:
         """Build the dataclass `kind` from one variable for each of its fields.

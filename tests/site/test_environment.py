@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from mahavishnu_site.connections import parse_database_url, parse_redis_url
-from mahavishnu_site.environment import BadEnvironmentError, Environment, UnexpectedValueError, parse_host, parse_origin
+from mahavishnu_site.environment import (
+    BadEnvironmentError,
+    Environment,
+    UnexpectedValueError,
+    parse_host,
+    parse_origin,
+    without_password,
+)
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 
@@ -80,7 +87,14 @@ REDISES = [
     "unix:///run/valkey.sock?db=1",
 ]
 
-REFUSED_REDISES = ["localhost:6379", "http://localhost", "redis://", "unix://", "redis://host:port"]
+REFUSED_REDISES = [
+    "localhost:6379",
+    "http://localhost",
+    "redis://",
+    "unix://",
+    "redis://host:port",
+    "redis://host/name",
+]
 
 
 @pytest.mark.parametrize(("value", "flag"), FLAGS.items())
@@ -126,6 +140,33 @@ def test_a_number_out_of_bounds_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ["", "  "])
 def test_a_variable_set_to_nothing_counts_as_not_set(value: str) -> None:
     assert bounds(X_MOST_THINGS=value, X_WAIT_SECONDS=value) == Bounds()
+
+
+@pytest.mark.parametrize("value", [",", " , ,"])
+def test_a_list_of_nothing_is_refused(value: str) -> None:
+    environment = Environment({"ALLOWED_HOSTS": value})
+    assert environment.listed("ALLOWED_HOSTS", default=("localhost",), parse_one=str) == ("localhost",)
+    with pytest.raises(BadEnvironmentError) as refusal:
+        environment.refuse()
+    assert str(refusal.value) == (
+        f"ALLOWED_HOSTS={value.strip()!r}: expected at least one value, or nothing at all for the default"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgres://user:secret@host/name", "postgres://user:***@host/name"),
+        ("postgres://user:se/cr@et:@host/name", "postgres://user:***@host/name"),
+        (
+            "redis://:secret@one:6379,redis://two:6379/1,redis://user:se,cret@two",
+            "redis://:***@one:6379,redis://two:6379/1,redis://user:***@two",
+        ),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+    ],
+)
+def test_no_password_is_shown(value: str, shown: str) -> None:
+    assert without_password(value) == shown
 
 
 def test_every_refusal_is_in_one_message() -> None:
