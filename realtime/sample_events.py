@@ -25,6 +25,9 @@ MAX_NAME_CHARACTERS = Event._meta.get_field("name").max_length or 0
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
+_OF_ONE_CONNECTION = "session."
+"""What the names begin with that the server sends outside of every channel: the welcome, the goodbye."""
+
 # The channels of an event that this server itself never announces, by the first word of its name.
 _ROOMS_BY_FIRST_WORD: dict[str, tuple[str, ...]] = {
     "workflow": ("workflow",),
@@ -84,6 +87,8 @@ def sample_event(
             f"Invalid event name {name[:MAX_NAME_CHARACTERS]!r}: expected words of letters, digits, '_' and '-' "
             f"with dots between them, {MAX_NAME_CHARACTERS} characters at most"
         )
+    if name.startswith(_OF_ONE_CONNECTION):
+        raise UnusableEvent(f"{name} is for one connection alone, and clients act on it: expected another name")
     struct = EVENT_TYPES.get(name)
     sample = _sample_of(name)
     kinds = struct.rooms_from if struct else _ROOMS_BY_FIRST_WORD.get(name.partition(".")[0], ())

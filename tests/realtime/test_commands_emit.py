@@ -296,6 +296,10 @@ async def test_thousands_of_lines_come_in_order(server: MahavishnuServer, unique
             ["workflow.started", "--id", "a", "--data", '{"workflow_id": "b"}'],
             "data.workflow_id is 'b' and the id given is 'a'",
         ),
+        (
+            ["session.created", "--data", '{"connection_id": "x"}'],
+            "session.created is for one connection alone, and clients act on it: expected another name",
+        ),
         (["a.b", "--id", "x"], "a.b is about no workflow, pool or worker: expected a channel, and no id"),
         (
             ["--stdin", "--room", "global"],
