@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 _VACANT_SECONDS = 2.0
 """How long a slot may be without a process, between one that ended as it should and the next."""
+
+_END_SECONDS = 4.0
+"""How long a worker process that was told to stop may take to end when it has nothing left to do."""
 
 _LAST_WORDS_SECONDS = 5.0
 """How much longer than one that was cancelled a stage may take to end that has reported its end already."""
@@ -62,11 +66,15 @@ class Keeper:
         self._watches = [_Watch() for _ in range(table.size)]
         self._beat_at = 0.0
         self._database_failing = False
+        self._idle_since: float | None = None
+        self._told_to_end: float | None = None
 
     def run(self, parent_pid: int) -> None:
         """Look again and again until the parent has ended, and then see to it that nothing of it is left."""
         while os.getppid() == parent_pid:
             self.look()
+            if self._stopping:
+                self._see_to_its_end(parent_pid)
             time.sleep(self._limits.keeper_interval_seconds)
         self.clean_up()
 
@@ -104,6 +112,26 @@ class Keeper:
                     break
                 time.sleep(self._limits.heartbeat_seconds)
         self._table.path.unlink(missing_ok=True)
+
+    def _see_to_its_end(self, parent_pid: int) -> None:
+        """End a process that was told to stop, has nothing left to do and does not end.
+
+        Celery's pool can wait for ever if it is told to stop at the moment at which a task ends, after it has lost a
+        child.
+        """
+        now = time.monotonic()
+        if any(slot.running is not None for slot, _ in self._slots()):
+            self._idle_since = None
+            return
+        self._idle_since = self._idle_since or now
+        if now - self._idle_since > _END_SECONDS and self._told_to_end is None:
+            logger.warning("The worker process %d does not end: telling it to drop everything", parent_pid)
+            os.kill(parent_pid, signal.SIGQUIT)
+            self._told_to_end = now
+        elif self._told_to_end is not None and now - self._told_to_end > _END_SECONDS:
+            logger.warning("The worker process %d does not end: ending it", parent_pid)
+            os.kill(parent_pid, signal.SIGKILL)
+            self._told_to_end = now
 
     def _slots(self) -> list[tuple[SharedSlot, _Watch]]:
         return [(self._table.slot(index), watch) for index, watch in enumerate(self._watches)]
