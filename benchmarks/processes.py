@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.accounting import cpu_ns
+from benchmarks.accounting import cpu_ns, resident_bytes
 from benchmarks.contestants import Ours, ours_with
 from benchmarks.fan_out import BURST_MESSAGES, MESSAGE_BYTES
 from benchmarks.peers.load import Load
@@ -43,13 +43,15 @@ def run(report: Report, *, rounds: int) -> None:
 
 
 def _measure(server: Ours) -> dict[str, float]:
-    figures = {"largest_share_patiently": _patient_share(server)}
+    pids = _pids(server)
+    figures = {"mib_per_process": sum(map(resident_bytes, pids)) / len(pids) / 2**20}
+    figures["largest_share_patiently"] = _patient_share(server)
     subscribers = Subscribers()
     try:
         subscribers.connect(server.port, CLIENTS, send=server.subscribe, replies=server.replies)
         figures["largest_share"] = _largest_share(server)
         _send(server, subscribers, messages=1)
-        of_web, of_valkey = _stopwatch(_pids(server)), _stopwatch([server.server.valkey.pid])
+        of_web, of_valkey = _stopwatch(pids), _stopwatch([server.server.valkey.pid])
         last_ms = [_send(server, subscribers, messages=1)["last_ms"][0] for _ in range(SINGLE_MESSAGES)]
         figures["last_ms_median"] = statistics.median(last_ms)
         figures["server_cpu_us_per_event"] = of_web() / SINGLE_MESSAGES
