@@ -231,7 +231,7 @@ def test_a_bad_line_is_named_with_its_number_and_the_others_go_on(server: Mahavi
         "64 characters at most",
         f"line 11: longer than {MAX_LINE_BYTES} bytes",
         "line 14: nested too deeply",
-        "line 15: The event's data takes 104064 bytes: expected at most 65536, even when cut",
+        "line 15: The event's data takes 104072 bytes: expected at most 65536, even when cut",
     ]
     assert total == "CommandError: Lines that could not be used: 12."
 
