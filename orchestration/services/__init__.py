@@ -24,6 +24,7 @@ from orchestration.services.fleet import (
     join_pool,
     leave_pool,
 )
+from orchestration.services.moving import move_work, move_workflow
 from orchestration.services.pools import PoolNotAccepting, PoolNotEmpty, close_pool, create_pool, drain_pool
 from orchestration.services.progress import report_message, report_progress
 from orchestration.services.queueing import missing_messages, postpone_dispatch, queue_retry
@@ -101,6 +102,8 @@ __all__ = [
     "join_pool",
     "leave_pool",
     "missing_messages",
+    "move_work",
+    "move_workflow",
     "pools_to_tell",
     "postpone_dispatch",
     "queue_retry",

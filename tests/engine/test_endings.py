@@ -168,3 +168,31 @@ async def test_many_runs_at_once_all_complete_and_their_pool_is_told_ten_times_a
     )
     assert {workflow_id: completed[workflow_id] for workflow_id in started} == dict.fromkeys(started, 3)
     engine.assert_adds_up(pool)
+
+
+async def test_what_waits_in_a_pool_that_is_drained_is_done_where_it_is_told(
+    engine: Engine, pool: str, files: Files
+) -> None:
+    other = f"{pool}_other"
+    for name in (pool, other):
+        engine.worker(pool_id=name)
+    async with connect(engine.server) as client:
+        await client.subscribe("workflow:wf_moved")
+        engine.start("gated", pool=pool, workflow_id="wf_stays", **files.params)
+        await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
+        engine.start("three_empty_stages", pool=pool, workflow_id="wf_moved")
+        done = engine.server.manage("drain_pool", pool, "--move-to", other)
+        assert (done.returncode, done.stdout) == (
+            0,
+            f"Moved 2 workflows to {other}\nThe pool {pool} takes on nothing new\n",
+        )
+        events = await until_the_end(client)
+        assert {event["data"].get("worker_id", f"{other}-test-1") for event in events} == {f"{other}-test-1"}
+        files.open_gate()
+        await eventually(lambda: engine.workflow("wf_stays")["status"] == "completed", what="the run that stayed")
+    with pytest.raises(ServiceCallError, match=f"PoolNotAccepting: The pool {pool} is draining"):
+        engine.start("three_empty_stages", pool=pool)
+    stages = engine.workflow("wf_stays")["stages"]
+    assert [stages[name]["pool_id"] for name in ("first", "gate", "third")] == [pool, pool, other]
+    for name in (pool, other):
+        engine.assert_adds_up(name)

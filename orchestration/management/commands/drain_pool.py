@@ -1,0 +1,30 @@
+"""`manage.py drain_pool POOL`: the pool takes on nothing new; what it has is done there, or moved to another pool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from orchestration import services
+
+
+class Command(BaseCommand):
+    help = (
+        "Lets a pool take on no new workflows. What runs there finishes; what waits is done there in its turn or, with "
+        "--move-to, in another pool."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("pool", help="The pool to drain.")
+        parser.add_argument("--move-to", metavar="POOL", help="Where what waits is to be done.")
+
+    def handle(self, *args: Any, pool: str, move_to: str | None, **options: Any) -> None:
+        try:
+            services.drain_pool(pool_id=pool)
+            if move_to is not None:
+                moved = services.move_work(pool_id=pool, to_pool_id=move_to)
+                self.stdout.write(f"Moved {moved} {'workflow' if moved == 1 else 'workflows'} to {move_to}")
+        except services.Refusal as refusal:
+            raise CommandError(str(refusal)) from refusal
+        self.stdout.write(f"The pool {pool} takes on nothing new")
