@@ -82,18 +82,19 @@ class Subscriber:
 
 
 class Pause:
-    """One reading of the database that is held up.
-
-    Attributes:
-        reached: Set when the reading is there.
-    """
+    """One reading of the database that is held up."""
 
     def __init__(self) -> None:
-        self.reached = asyncio.Event()
+        self._reached = asyncio.Event()
         self._over = asyncio.Event()
 
+    async def reached(self) -> None:
+        """Return when the reading is there."""
+        async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
+            await self._reached.wait()
+
     async def wait(self) -> None:
-        self.reached.set()
+        self._reached.set()
         await self._over.wait()
 
     def end(self) -> None:
@@ -131,8 +132,10 @@ class Stage:
         """Hold up the next reading called `query`, before it reads or with what it read, to the end of the block."""
         pause = Pause()
         self._pauses[query] = (pause, after_reading)
-        yield pause
-        pause.end()
+        try:
+            yield pause
+        finally:
+            pause.end()
 
     def fail_next(self, query: str) -> None:
         """Let the next reading called `query` fail."""

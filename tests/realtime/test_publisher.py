@@ -8,11 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import psutil
 import pytest
 from channels.layers import get_channel_layer
 
@@ -23,6 +21,7 @@ from realtime.protocol import EventRecord, utc_now
 from realtime.publisher import BusMessage, Publisher, publisher
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
+from tests.realtime.freezing import frozen
 
 EPOCH = "0" * 32
 ROOM = "workflow:a"
@@ -69,17 +68,6 @@ async def bus(valkey: Valkey) -> AsyncIterator[Bus]:
         await asyncio.sleep(0.005)
     yield Bus(channel)
     await layer.flush()
-
-
-@contextmanager
-def frozen(valkey: Valkey) -> Iterator[None]:
-    """A bus that answers nothing and refuses nothing, to the end of the block."""
-    valkey.pause()
-    try:
-        wait_until(lambda: psutil.Process(valkey.pid).status() == psutil.STATUS_STOPPED, timeout_seconds=5)
-        yield
-    finally:
-        valkey.resume()
 
 
 def new_publisher(**given: Any) -> Publisher:

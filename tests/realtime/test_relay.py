@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -139,7 +140,7 @@ async def test_what_waits_for_a_hole_to_be_filled_is_bounded(stage: Stage) -> No
     entries = [entry(delivery) for delivery in committed if delivery.room == ROOM]
     with stage.paused("read", after_reading=False) as pause:
         await push_entries(group_of(ROOM, epoch=first[0].epoch), ROOM, entries)
-        await pause.reached.wait()
+        await pause.reached()
         held = len(stage.relay.rooms[ROOM].held)
     await member.has(1201)
     assert held == relay._MAX_HELD_EVENTS
@@ -174,7 +175,7 @@ async def test_pushes_during_a_repair_are_neither_lost_nor_doubled(stage: Stage)
     first = await stage.commit(ROOM, count=2)
     with stage.paused("read", after_reading=True) as pause:
         comparing = asyncio.create_task(stage.relay.compare_with_log())
-        await pause.reached.wait()
+        await pause.reached()
         second = await stage.commit(ROOM, count=2)
         # The first of these is in what the repair has read, the second is delivered before it goes on.
         await stage.push([*first, second[0], second[1]], room=ROOM)
@@ -218,7 +219,7 @@ async def test_a_repair_of_many_events_reads_them_in_parts_and_in_order(
 async def test_nothing_from_before_its_answer_reaches_a_subscriber_although_the_room_was_opening(stage: Stage) -> None:
     with stage.paused("_read_positions", after_reading=True) as pause:
         joining = asyncio.create_task(stage.member(ROOM))
-        await pause.reached.wait()
+        await pause.reached()
         # The room has read the log's position, and so must be in its group by now.
         before = await stage.commit(ROOM)
         await stage.push(before, room=ROOM)
@@ -272,7 +273,7 @@ async def test_a_subscriber_that_its_room_has_overtaken_is_given_what_lies_betwe
     joining = Subscriber(stage.relay)
     with stage.paused("find_start", after_reading=True) as pause:
         subscribing = asyncio.create_task(joining.subscribe(ROOM, snapshot=True))
-        await pause.reached.wait()
+        await pause.reached()
         between = await stage.commit(ROOM, count=2)
         await stage.push(between, room=ROOM)
         await stage.settle()
@@ -306,7 +307,7 @@ async def test_subscribing_again_with_since_gives_every_event_once_more_and_then
     await member.has(2)
     with stage.paused("find_start", after_reading=True) as pause:
         again = asyncio.create_task(member.subscribe(ROOM, since=0))
-        await pause.reached.wait()
+        await pause.reached()
         between = await stage.commit(ROOM)
         await stage.push(between, room=ROOM)
         await stage.settle()
@@ -327,7 +328,7 @@ async def test_a_replay_ends_at_the_answered_position_and_live_events_follow(
     client = Subscriber(stage.relay)
     with stage.paused("read_on", after_reading=False) as pause:
         subscribing = asyncio.create_task(client.subscribe(ROOM, since=0))
-        await pause.reached.wait()
+        await pause.reached()
         later = await stage.commit(ROOM, count=2)
         await stage.push(later, room=ROOM)
         await stage.settle()
@@ -352,7 +353,7 @@ async def test_unsubscribing_ends_the_events_and_the_room(stage: Stage) -> None:
 async def test_a_subscriber_that_gives_up_while_its_room_opens_leaves_nothing_behind(stage: Stage) -> None:
     with stage.paused("_read_positions", after_reading=False) as pause:
         joining = asyncio.create_task(stage.member(ROOM))
-        await pause.reached.wait()
+        await pause.reached()
         joining.cancel()
         with pytest.raises(asyncio.CancelledError):
             await joining
@@ -370,6 +371,43 @@ async def test_a_subscriber_that_gives_up_while_its_room_opens_leaves_nothing_be
     await stage.until(lambda: not stage.relay._background)
     assert stage.relay.rooms == {}
     assert not any(ROOM.replace(":", ".") in group for group in get_channel_layer().groups)
+
+
+async def test_a_subscriber_that_gives_up_while_its_group_is_joined_leaves_nothing_behind(stage: Stage) -> None:
+    layer = get_channel_layer()
+    async with stage.relay._calling_bus:
+        joining = asyncio.create_task(stage.member(ROOM))
+        await stage.until(lambda: ROOM in stage.relay.rooms)
+        room = stage.relay.rooms[ROOM]
+        await asyncio.sleep(0)
+        joining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+    await stage.until(lambda: not stage.relay._background)
+    assert stage.relay.rooms == {}
+    assert room.group not in {group.rpartition("__group__")[2] for group in layer.groups}
+
+
+async def test_only_the_first_subscriber_waits_for_a_bus_that_hangs(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_stage(monkeypatch, publish_timeout_seconds=0.3) as stage:
+        subscriber = Subscriber(stage.relay)
+        (shard,) = get_channel_layer()._get_layer()._shards
+        # The layer's own: whoever calls it waits behind a call that does not come back.
+        async with shard._lock:
+            durations = []
+            for number in range(3):
+                began = time.monotonic()
+                await subscriber.subscribe(f"workflow:{number}")
+                durations.append(time.monotonic() - began)
+        assert durations[0] > 0.3
+        assert max(durations[1:]) < 0.2
+        # Meanwhile the log serves them.
+        committed = await stage.commit("workflow:2")
+        await stage.relay.compare_with_log()
+        await subscriber.has(1)
+        assert subscriber.seqs == seqs_of(committed, "workflow:2")
 
 
 async def test_a_room_that_cannot_open_is_opened_anew_by_the_next_subscriber(stage: Stage) -> None:
@@ -439,7 +477,7 @@ async def test_a_replay_that_pruning_overtakes_is_broken_off_not_shortened(
     client = Subscriber(stage.relay)
     with stage.paused("read_on", after_reading=False) as pause:
         subscribing = asyncio.create_task(client.subscribe(ROOM, since=0))
-        await pause.reached.wait()
+        await pause.reached()
         await prune(keep=1)
     answer = await subscribing
     assert (answer.recovered, answer.missed) == (True, 6)
@@ -506,7 +544,7 @@ async def test_a_repair_does_not_take_events_of_another_log(stage: Stage) -> Non
     await stage.commit(ROOM, count=2)
     with stage.paused("read", after_reading=False) as pause:
         comparing = asyncio.create_task(stage.relay.compare_with_log())
-        await pause.reached.wait()
+        await pause.reached()
         await in_database_thread(log.renew_epoch)
         await stage.commit(ROOM)
     await comparing

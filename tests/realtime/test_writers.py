@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import psycopg
 import pytest
@@ -130,20 +131,28 @@ with transaction.atomic():
 
 
 class Held:
-    """Another process that stops in the middle of a transaction.
+    """Another process that stops in the middle of a transaction, at the latest to the end of a `with` block.
 
     Attributes:
         result: What becomes of it, once it goes on.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor, driver: Driver, directory: Path, code: str, **given: str) -> None:
+    def __init__(self, driver: Driver, directory: Path, code: str, **given: str) -> None:
         self._go = directory / f"go-{driver.pid}"
         there = directory / f"there-{driver.pid}"
-        self.result = threads.submit(driver.execute, code, there=str(there), go=str(self._go), **given)
+        self._thread = ThreadPoolExecutor(1)
+        self.result = self._thread.submit(driver.execute, code, there=str(there), go=str(self._go), **given)
         wait_until(there.exists, timeout_seconds=TIMEOUT_SECONDS)
 
     def go_on(self) -> None:
         self._go.touch()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self._thread.shutdown()
 
 
 @pytest.fixture
@@ -166,8 +175,10 @@ def waiting(server: MahavishnuServer, *, lock_type: str) -> int:
 def test_whoever_writes_its_events_first_is_committed_first(on_postgres: MahavishnuServer, tmp_path: Path) -> None:
     before = committed(on_postgres, "global")
     first, second = on_postgres.driver(), on_postgres.driver()
-    with ThreadPoolExecutor(2) as threads:
-        held = Held(threads, first, tmp_path, _ADD_POOL_AND_COMMIT_WHEN_TOLD, pool_id="first")
+    with (
+        ThreadPoolExecutor(1) as threads,
+        Held(first, tmp_path, _ADD_POOL_AND_COMMIT_WHEN_TOLD, pool_id="first") as held,
+    ):
         adding = threads.submit(second.execute, _ADD_POOL, pool_id="second")
         # Its numbers are higher: a reader that saw them now would never see the lower ones.
         wait_until(lambda: waiting(on_postgres, lock_type="advisory") == 1, timeout_seconds=TIMEOUT_SECONDS)
@@ -183,8 +194,7 @@ def test_a_writer_that_stops_while_it_holds_the_log_does_not_hold_up_the_others_
     on_postgres: MahavishnuServer, tmp_path: Path
 ) -> None:
     stopped, other = on_postgres.driver(), on_postgres.driver()
-    with ThreadPoolExecutor(1) as threads:
-        held = Held(threads, stopped, tmp_path, _ADD_POOL_AND_COMMIT_WHEN_TOLD, pool_id="stopped")
+    with Held(stopped, tmp_path, _ADD_POOL_AND_COMMIT_WHEN_TOLD, pool_id="stopped") as held:
         began = time.monotonic()
         other.execute(_ADD_POOL, pool_id="other")
         assert time.monotonic() - began < 10
@@ -205,13 +215,13 @@ def test_constraints_that_wait_for_the_commit_do_not_wait_for_it_under_the_log_s
     services.register_worker(worker_id="w", pool_id="p")
     services.create_workflow(workflow_id="a", adapter="python", prompt="", stages=["only"], pool_id="p")
     naming, removing = on_postgres.driver(), on_postgres.driver()
-    with ThreadPoolExecutor(2) as threads:
-        # That the worker is there is checked at the end; and it is just being removed.
-        change = "Stage.objects.update(worker_id='w'); services.start_workflow(workflow_id='a')"
-        names = Held(threads, naming, tmp_path, _CHANGE_AND_END_WHEN_TOLD, change=change)
-        removes = Held(
-            threads, removing, tmp_path, _CHANGE_AND_END_WHEN_TOLD, change="services.remove_worker(worker_id='w')"
-        )
+    # That the worker is there is checked at the end; and it is just being removed.
+    name_it = "Stage.objects.update(worker_id='w'); services.start_workflow(workflow_id='a')"
+    remove_it = "services.remove_worker(worker_id='w')"
+    with (
+        Held(naming, tmp_path, _CHANGE_AND_END_WHEN_TOLD, change=name_it) as names,
+        Held(removing, tmp_path, _CHANGE_AND_END_WHEN_TOLD, change=remove_it) as removes,
+    ):
         names.go_on()
         wait_until(lambda: waiting(on_postgres, lock_type="transactionid") == 1, timeout_seconds=TIMEOUT_SECONDS)
         removes.go_on()
