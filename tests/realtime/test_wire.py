@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -71,7 +72,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def opened(*, extensions: str | None = None) -> AsyncIterator[Connection]:
+async def opened(*, extensions: str | None = None, attaches: bool = True) -> AsyncIterator[Connection]:
     loop = asyncio.get_running_loop()
     outboxes: asyncio.Queue[Outbox] = asyncio.Queue()
     slow: list[str] = []
@@ -87,7 +88,7 @@ async def opened(*, extensions: str | None = None) -> AsyncIterator[Connection]:
         while (message := await receive())["type"] != "websocket.disconnect":
             received.put_nowait(message["text"])
 
-    MahavishnuProtocol.limits, MahavishnuProtocol.direct, MahavishnuProtocol.attaches = LIMITS, True, True
+    MahavishnuProtocol.limits, MahavishnuProtocol.direct, MahavishnuProtocol.attaches = LIMITS, True, attaches
     server = Server(application, endpoints=["none"])
     server.connections = {}
     factory = WebSocketFactory(server)
@@ -153,6 +154,33 @@ async def test_a_client_that_asked_for_compression_is_sent_compressed_frames() -
         assert header[1] < 100
         compressed = Frame(Opcode.TEXT, await connection.arrives(header[1]), rsv1=True)
         assert PerMessageDeflate(False, False, 15, 15).decode(compressed).data == message
+
+
+async def test_where_twisted_lacks_a_feature_everything_goes_by_asgi() -> None:
+    async with opened(attaches=False) as connection:
+        large = Frames([b"x" * (LIMITS.max_message_bytes + 1)])
+        expected = large.wire + GOODBYE.wire + CLOSE_FRAME
+        connection.outbox.write(large)
+        connection.outbox.close(1008, "SLOW", last_words=GOODBYE)
+        assert await connection.arrives(len(expected)) == expected
+
+
+async def test_an_application_that_breaks_says_so_without_a_word_too_much(connection: Connection) -> None:
+    connection.protocol.handle_exception(ValueError("secret"))
+    header = await connection.arrives(4)
+    error = json.loads(await connection.arrives(int.from_bytes(header[2:])))
+    assert error == {
+        "id": error["id"],
+        "timestamp": error["timestamp"],
+        "type": "error",
+        "event": "error",
+        "data": {},
+        "error_code": "SERVER_ERROR",
+        "error_message": "Internal server error",
+        "retryable": True,
+    }
+    expected = Frame(Opcode.CLOSE, Close(1011, "SERVER_ERROR").serialize()).serialize(mask=False)
+    assert await connection.arrives(len(expected)) == expected
 
 
 async def test_what_the_socket_does_not_take_follows_in_order_in_whatever_parts(connection: Connection) -> None:
