@@ -101,6 +101,18 @@ async def test_an_example_prints_every_event_once_though_the_server_is_killed(
     assert printed == [(str(number), "pool.created", f"pool_{number}") for number in range(1, 6)]
 
 
+async def test_the_python_example_leaves_a_full_server_alone_for_a_while(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server(max_connections=1)
+    async with connect(server), python_example(server, tmp_path) as next_line:
+        refused = "TOO_MANY_CONNECTIONS This server has 1 connections, the most allowed: try again later"
+        assert await next_line() == refused
+        began = asyncio.get_running_loop().time()
+        assert await next_line() == refused
+        assert asyncio.get_running_loop().time() - began > 0.9
+
+
 def connected(server: MahavishnuServer) -> int:
     with urllib.request.urlopen(f"{server.http_url}/health") as answer:
         return int(json.load(answer)["connections"])
