@@ -171,6 +171,7 @@ LOGGING = {
     "formatters": {
         "plain": {"format": "{asctime} {levelname:<8} {name}: {message}", "style": "{"},
     },
+    "filters": {"outages": {"()": "mahavishnu_site.outage_log.OneLineAMinute"}},
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "plain"},
         "file": {
@@ -184,6 +185,7 @@ LOGGING = {
         "mahavishnu_site": {"level": "INFO"},
         "realtime": {"level": "INFO"},
         "orchestration": {"level": "INFO"},
+        "channels_redis.pubsub": {"filters": ["outages"]},
         # Django's own defaults add a console and a mail to the administrators: here all goes one way.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
