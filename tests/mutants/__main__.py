@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.mutants.mutants import MUTANTS, PROJECT_DIR, Mutant
 
 TEST_TIMEOUT_SECONDS = 180
+SHOWN_CHARACTERS = 3000
 
 # What pytest says when tests ran and at least one failed. Anything else is no proof.
 TESTS_FAILED = 1
@@ -37,33 +38,28 @@ def copy_of_project(directory: Path) -> Path:
     return copy
 
 
-def run_test(copy: Path, test: str) -> tuple[int, str]:
-    """Run one test there; its exit code and what it printed. A test that hangs has failed."""
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "--no-header", test]
+def run_tests(copy: Path, tests: list[str], *, timeout_seconds: float) -> tuple[int, str]:
+    """Run tests there; the exit code and what was printed. Tests that hang have failed."""
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "--no-header", *tests]
     try:
-        done = subprocess.run(
-            command, cwd=copy, capture_output=True, text=True, timeout=TEST_TIMEOUT_SECONDS, check=False
-        )
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=timeout_seconds, check=False)
     except subprocess.TimeoutExpired as timeout:
         return TESTS_FAILED, str(timeout)
     return done.returncode, done.stdout + done.stderr
 
 
-def try_mutant(copy: Path, mutant: Mutant) -> str | None:
-    """What is wrong with the test, or None: it passes without the fault and fails with it."""
-    code, output = run_test(copy, mutant.caught_by)
-    if code != 0:
-        return f"its test does not pass without it:\n{output[-2000:]}"
+def why_it_survived(copy: Path, mutant: Mutant) -> str | None:
+    """What speaks against the test of one mutant; None if the test fails, as it should."""
     module = copy / mutant.module
     text = module.read_text(encoding="utf-8")
     module.write_text(mutant.mutated(text), encoding="utf-8")
     try:
-        code, output = run_test(copy, mutant.caught_by)
+        code, output = run_tests(copy, [mutant.caught_by], timeout_seconds=TEST_TIMEOUT_SECONDS)
     finally:
         module.write_text(text, encoding="utf-8")
     if code == 0:
         return "nobody noticed"
-    return None if code == TESTS_FAILED else f"pytest ended with {code}:\n{output[-2000:]}"
+    return None if code == TESTS_FAILED else f"pytest ended with {code}:\n{output[-SHOWN_CHARACTERS:]}"
 
 
 def main(words: list[str]) -> int:
@@ -71,19 +67,24 @@ def main(words: list[str]) -> int:
     survivors = 0
     with tempfile.TemporaryDirectory(prefix="mv-mutants-", dir="/tmp") as directory:
         copy = copy_of_project(Path(directory))
+        tests = sorted({mutant.caught_by for mutant in chosen})
+        print(f"{len(tests)} tests without any mutant", flush=True)
+        code, output = run_tests(copy, tests, timeout_seconds=TEST_TIMEOUT_SECONDS * len(chosen))
+        if code != 0:
+            print(f"They have to pass, and pytest ended with {code}:\n{output[-SHOWN_CHARACTERS:]}")
+            return 1
         for number, mutant in enumerate(chosen, 1):
             began = time.monotonic()
-            problem = try_mutant(copy, mutant)
+            problem = why_it_survived(copy, mutant)
             survivors += problem is not None
+            verdict = "caught" if problem is None else "SURVIVED"
             print(
-                f"{number:3}/{len(chosen)}  {'caught' if problem is None else 'SURVIVED'}  {mutant.name}"
-                f"  ({time.monotonic() - began:.0f} s)",
-                flush=True,
+                f"{number:3}/{len(chosen)}  {verdict:8}  {mutant.name} ({time.monotonic() - began:.0f} s)", flush=True
             )
             if problem is not None:
-                print(f"         {mutant.caught_by}: {problem}", flush=True)
+                print(f"    {mutant.caught_by}: {problem}", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} mutants were caught")
-    return 1 if survivors or not chosen else 0
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

@@ -69,9 +69,9 @@ def test_what_is_older_than_the_age_to_keep_goes_whatever_its_number() -> None:
 
 @on_both_databases
 def test_what_is_young_stays_whatever_its_number() -> None:
-    seqs = append([3 * HOUR, 2 * HOUR, HOUR, timedelta(0)])
-    assert prune(max_events=1, min_age=HOUR) == 3
-    assert kept() == seqs[3:]
+    seqs = append([3 * HOUR, 2 * HOUR, HOUR / 2, timedelta(0)])
+    assert prune(max_events=1, min_age=HOUR) == 2
+    assert kept() == seqs[2:]
     assert prune(max_events=1, max_age=timedelta(seconds=1), min_age=2 * HOUR) == 0
 
 
