@@ -13,15 +13,28 @@ django_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
+from django.core.exceptions import SuspiciousFileOperation  # noqa: E402
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse  # noqa: E402
 
 from realtime import server  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 
 server.install()
 
+
+class StaticFiles(ASGIStaticFilesHandler):
+    """Django's own, which answers a path that leads out of the static files with 500 and a stack trace in the log."""
+
+    def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
+        try:
+            return super().serve(request)
+        except SuspiciousFileOperation as error:
+            raise Http404(str(error)) from error
+
+
 application = ProtocolTypeRouter(
     {
-        "http": ASGIStaticFilesHandler(django_application),
+        "http": StaticFiles(django_application),
         "websocket": OrchestrationConsumer.as_asgi(),
     }
 )
