@@ -17,15 +17,17 @@ from django.conf import settings
 
 from realtime.draining import listening_ports
 
-WAIT_PER_CONNECTION_SECONDS = 0.0001
-MAX_WAIT_SECONDS = 0.1
+WAIT_PER_CONNECTION_SECONDS = 0.00005
+MAX_WAIT_SECONDS = 0.05
 WAIT_WHEN_FULL_SECONDS = 0.25
 
 MIN_WAIT_SECONDS = 0.001
 """Asyncio's timers are no finer."""
 
-MAX_AT_ONCE = 32
-"""How many connections are taken after a wait, so that thousands that come at once are soon taken."""
+MIN_AT_ONCE = 4
+MORE_PER_SECOND_WAITED = 1000
+"""How many connections are taken after a wait, at most: thousands that come at once are soon taken, and few
+that come at once are not all taken by one process whose wait happens to be over."""
 
 
 def share_ports() -> None:
@@ -53,7 +55,7 @@ class _SharedPort:
             self._accept_at_most(1)
         else:
             self._port.stopReading()
-            self._port.reactor.callLater(wait_seconds, self._accept_after_all)
+            self._port.reactor.callLater(wait_seconds, self._accept_after_all, wait_seconds)
 
     def _wait_seconds(self) -> float:
         if self._is_full():
@@ -69,9 +71,9 @@ class _SharedPort:
         # Daphne forgets those that have gone once a second: nothing is sure until they are left out.
         return sum("disconnected" not in details for details in served.values()) >= self._max_connections
 
-    def _accept_after_all(self) -> None:
+    def _accept_after_all(self, waited_seconds: float) -> None:
         if self._port.connected and not self._port.disconnecting:
-            self._accept_at_most(MAX_AT_ONCE)
+            self._accept_at_most(MIN_AT_ONCE + round(waited_seconds * MORE_PER_SECOND_WAITED))
             self._port.startReading()
 
     def _accept_at_most(self, number: int) -> None:
