@@ -14,18 +14,16 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 from time import time
-from typing import Protocol
-
-from channels.layers import get_channel_layer
 
 from realtime import log
 from realtime.batching import Batched
-from realtime.channels import GLOBAL, group_of
+from realtime.bus import Bus
+from realtime.channels import GLOBAL
 from realtime.database import in_database_thread
-from realtime.frames import Frames
 from realtime.limits import Limits
 from realtime.protocol import MAX_SEQ, encode_event
 from realtime.publisher import BusMessage, Entry
+from realtime.rooms import Room, Subscriber, flush_together
 
 logger = logging.getLogger(__name__)
 
@@ -37,61 +35,6 @@ _MAX_HELD_EVENTS = 1000
 
 _REORDER_GRACE_SECONDS = 0.01
 """How long a hole may be a push of another process that is merely late: then it closes without reading the log."""
-
-_BUS_RETRY_SECONDS = 0.5
-
-
-class Subscriber(Protocol):
-    """A connection, as the relay sees it."""
-
-    def write(self, frames: Frames) -> None:
-        """Send these now or as soon as possible; never wait and never raise."""
-
-    def log_was_replaced(self) -> None:
-        """What this connection was promised can no longer be kept: let it start over."""
-
-
-class Room:
-    """One channel that somebody here subscribes to.
-
-    Attributes:
-        seq: Live subscribers have been given every event of the room up to here.
-        members: All subscribers, of which `live` are given events as they come. One that is in `early` has been given
-            more than the room has yet (it read the log itself) and is given only what lies above its number.
-        held: Events from the bus that came before the hole in front of them was filled, by seq.
-    """
-
-    __slots__ = (
-        "channel",
-        "early",
-        "group",
-        "held",
-        "joined",
-        "live",
-        "members",
-        "opening",
-        "outgoing",
-        "repair",
-        "seq",
-        "tried_to_join",
-    )
-
-    def __init__(self, channel: str, *, epoch: str) -> None:
-        self.channel = channel
-        self.group = group_of(channel, epoch=epoch)
-        self.seq = -1
-        self.joined = self.tried_to_join = False
-        self.members: set[Subscriber] = set()
-        self.live: dict[Subscriber, None] = {}
-        self.early: dict[Subscriber, int] = {}
-        self.held: dict[int, Entry] = {}
-        self.outgoing: list[bytes] = []
-        self.opening: asyncio.Task[None] | None = None
-        self.repair: asyncio.Task[None] | asyncio.TimerHandle | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.seq >= 0
 
 
 class Relay:
@@ -112,13 +55,9 @@ class Relay:
         self.large_events = 0
         self.lag_ms = 0.0
         self.polled_at = 0.0
-        self._bus_failing = False
         self._limits = limits
-        self._channel: str | None = None
+        self.bus = Bus(self._take_off_bus, timeout_seconds=limits.publish_timeout_seconds)
         self._dirty: list[Room] = []
-        # One group is joined or left at a time: what a call is timed by is the bus, not the queue of a thousand calls.
-        self._calling_bus = asyncio.Lock()
-        self._not_left: list[Room] = []
         # Rooms that open together share a query, which begins after the last of them asked.
         self._positions: Batched[None, log.Position] = Batched(_read_positions)
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,7 +72,7 @@ class Relay:
         """
         self.position = await in_database_thread(log.position)
         self.polled_at = asyncio.get_running_loop().time()
-        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+        self._tasks = [asyncio.create_task(self.bus.listen()), asyncio.create_task(self._poll())]
 
     async def stop(self) -> None:
         """Stop listening. Rooms and subscribers are left as they are."""
@@ -141,11 +80,6 @@ class Relay:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether the bus was reached, so that rooms can join their groups."""
-        return self._channel is not None
 
     @property
     def _known_position(self) -> log.Position:
@@ -180,13 +114,13 @@ class Relay:
         if after > room.seq:
             room.early[subscriber] = after
         else:
-            self._flush_room(room)
+            room.flush()
             room.live[subscriber] = None
         return True
 
     def suspend(self, room: Room, subscriber: Subscriber) -> None:
         """Give `subscriber` no events until it goes live again; its membership goes on."""
-        self._flush_room(room)
+        room.flush()
         room.live.pop(subscriber, None)
         room.early.pop(subscriber, None)
 
@@ -208,10 +142,7 @@ class Relay:
         Such an event is found as a hole before the next one, or by comparing with the log.)
         """
         try:
-            async with self._calling_bus:
-                # A bus that is away must not hold up a subscriber: the group is joined when it is back.
-                if not self._bus_failing:
-                    await self._join_group(room)
+            await self.bus.join(room.group)
             position = await self._positions.get(None)
             assert position is not None, "the query leaves no key out"
             room.seq = position.seq
@@ -225,90 +156,15 @@ class Relay:
     def _is_here(self, room: Room) -> bool:
         return self.rooms.get(room.channel) is room
 
-    async def _join_group(self, room: Room) -> None:
-        """Without the bus a room is served from the log, and joined later."""
-        if self._channel is None or room.joined:
-            return
-        room.tried_to_join = True
-        try:
-            async with asyncio.timeout(self._limits.publish_timeout_seconds):
-                await get_channel_layer().group_add(room.group, self._channel)
-        except Exception as error:
-            # Each layer raises its own errors.
-            self._bus_failed(error)
-        else:
-            room.joined = True
-            self._bus_answers()
-            if not self._is_here(room):
-                await self._leave_group(room)
-
     def _close(self, room: Room) -> None:
         del self.rooms[room.channel]
-        # Also where joining failed: the layer may remember the attempt.
-        if room.tried_to_join:
-            self._spawn(self._leave(room), f"leave {room.channel}")
-
-    async def _leave(self, room: Room) -> None:
-        async with self._calling_bus:
-            if self._bus_failing:
-                self._not_left.append(room)
-            else:
-                await self._leave_group(room)
-
-    async def _leave_group(self, room: Room) -> None:
-        successor = self.rooms.get(room.channel)
-        if (successor is not None and successor.group == room.group) or self._channel is None:
-            return
-        try:
-            async with asyncio.timeout(self._limits.publish_timeout_seconds):
-                await get_channel_layer().group_discard(room.group, self._channel)
-        except Exception as error:
-            # Each layer raises its own errors. Until it is left, its events are ignored.
-            self._not_left.append(room)
-            self._bus_failed(error)
+        self._spawn(self.bus.leave(room.group), f"leave {room.channel}")
 
     # --- From the bus --------------------------------------------------------------------------------------------
 
-    async def _listen(self) -> None:
-        """Take what the bus brings, for ever. Whatever goes wrong with it, the log has the events."""
-        layer = get_channel_layer()
-        while True:
-            try:
-                if self._channel is None:
-                    self._channel = await self._new_channel()
-                message: BusMessage = await layer.receive(self._channel)
-            except Exception as error:
-                # Each layer raises its own errors.
-                self._bus_failed(error)
-                await asyncio.sleep(_BUS_RETRY_SECONDS)
-                continue
-            self._bus_answers()
-            try:
-                if (room := self.rooms.get(message["room"])) is not None:
-                    self._take(room, message["entries"])
-            except (LookupError, TypeError, ValueError) as error:
-                logger.warning("Took a message off the bus that is not one of ours (%r)", error)
-
-    async def _new_channel(self) -> str:
-        layer = get_channel_layer()
-        try:
-            async with asyncio.timeout(self._limits.publish_timeout_seconds):
-                channel: str = await layer.new_channel()
-                return channel
-        except BaseException:
-            # The layer keeps a queue for each channel it tried to make. There is nothing else of ours in it yet.
-            await layer.flush()
-            raise
-
-    def _bus_failed(self, error: Exception) -> None:
-        if not self._bus_failing:
-            logger.warning("The bus does not answer (%r): events are read from the log", error)
-        self._bus_failing = True
-
-    def _bus_answers(self) -> None:
-        if self._bus_failing:
-            logger.warning("The bus answers again")
-        self._bus_failing = False
+    def _take_off_bus(self, message: BusMessage) -> None:
+        if (room := self.rooms.get(message["room"])) is not None:
+            self._take(room, message["entries"])
 
     def _take(self, room: Room, entries: Iterable[Entry]) -> None:
         """Deliver what follows without a hole; hold the rest and see to the hole."""
@@ -382,7 +238,7 @@ class Relay:
                 self.polled_at = asyncio.get_running_loop().time()
             if self._joining is None or self._joining.done():
                 # Not here: a bus that hangs must not hold up the next comparison.
-                self._joining = self._spawn(self._join_groups(), "join groups")
+                self._joining = self._spawn(self.bus.catch_up(), "join groups")
 
     async def compare_with_log(self) -> None:
         """Deliver what the log has and the bus did not bring.
@@ -416,25 +272,12 @@ class Relay:
             for subscriber in list(room.members):
                 subscriber.log_was_replaced()
 
-    async def _join_groups(self) -> None:
-        """Join and leave what could not be joined and left while the bus was away."""
-        waiting = [room for room in self.rooms.values() if not room.joined and room.is_open]
-        for room in waiting:
-            async with self._calling_bus:
-                if self._is_here(room):
-                    await self._join_group(room)
-            if self._bus_failing:
-                return
-        not_left, self._not_left = self._not_left, []
-        for room in not_left:
-            await self._leave(room)
-
     # --- To the subscribers --------------------------------------------------------------------------------------
 
     def _deliver(self, room: Room, seq: int, timestamp: float, message: bytes) -> None:
         """Queue one event for the end of this turn of the loop: what comes in one turn leaves in one write."""
         if room.early:
-            self._bring_in_early(room, seq)
+            room.bring_in_early(seq)
         room.seq = seq
         self.delivered_events += 1
         self.lag_ms = (time() - timestamp) * 1000
@@ -446,43 +289,9 @@ class Relay:
             self._dirty.append(room)
         room.outgoing.append(message)
 
-    def _bring_in_early(self, room: Room, seq: int) -> None:
-        """Subscribers that were ahead of the room and have nothing from `seq` on are live from there."""
-        arrived = [subscriber for subscriber, after in room.early.items() if after < seq]
-        if arrived:
-            self._flush_room(room)
-        for subscriber in arrived:
-            del room.early[subscriber]
-            room.live[subscriber] = None
-
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
-        if len(dirty) == 1:
-            self._flush_room(dirty[0])
-        else:
-            self._flush_together(dirty)
-
-    def _flush_together(self, rooms: list[Room]) -> None:
-        """Give a subscriber of several of the rooms all of it in one write, built once for all who share the rooms."""
-        shares: dict[Subscriber, tuple[Frames, ...]] = {}
-        for room in rooms:
-            if room.outgoing:
-                frames, room.outgoing = Frames(room.outgoing), []
-                for subscriber in room.live:
-                    shares[subscriber] = (*shares.get(subscriber, ()), frames)
-        joined: dict[tuple[Frames, ...], Frames] = {}
-        for subscriber, share in shares.items():
-            if share not in joined:
-                joined[share] = Frames([message for frames in share for message in frames.messages])
-            subscriber.write(joined[share])
-
-    def _flush_room(self, room: Room) -> None:
-        if not room.outgoing:
-            return
-        frames = Frames(room.outgoing)
-        room.outgoing = []
-        for subscriber in tuple(room.live):
-            subscriber.write(frames)
+        flush_together(dirty)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)

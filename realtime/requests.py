@@ -32,7 +32,8 @@ from realtime.protocol import (
     encoded,
 )
 from realtime.recovery import REPLAY_CHUNK_EVENTS, Start, find_start, read_on
-from realtime.relay import Relay, Room, Subscriber
+from realtime.relay import Relay
+from realtime.rooms import Room, Subscriber
 from realtime.status_queries import StatusQueries
 
 _REPLAY_PART = 4

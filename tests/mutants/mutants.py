@@ -52,6 +52,10 @@ def relay(name: str, old: str, new: str, caught_by: str, *, file: str = RELAY_TE
     return Mutant(name, "realtime/relay.py", old, new, f"{file}::{caught_by}")
 
 
+def bus(name: str, old: str, new: str, caught_by: str, *, file: str = RELAY_TESTS) -> Mutant:
+    return Mutant(name, "realtime/bus.py", old, new, f"{file}::{caught_by}")
+
+
 def log(name: str, old: str, new: str, caught_by: str, *, file: str = LOG_TESTS) -> Mutant:
     return Mutant(name, "realtime/log.py", old, new, f"{file}::{caught_by}")
 
@@ -91,23 +95,23 @@ MUTANTS = [
         "True",
         "test_what_waits_for_a_hole_to_be_filled_is_bounded",
     ),
-    relay(
+    bus(
         "a message that is none of ours ends the listening",
         "except (LookupError, TypeError, ValueError) as error:",
         "except ZeroDivisionError as error:",
         "test_a_message_on_the_bus_that_is_none_of_ours_stops_nothing",
     ),
-    relay(
+    bus(
         "groups are not joined when the bus is back",
-        "waiting = [room for room in self.rooms.values() if not room.joined and room.is_open]",
-        "waiting: list[Room] = []",
+        "for group in sorted(self._wanted.keys() - self._joined, key=self._failures):",
+        "for group in ():",
         "test_a_server_started_without_its_bus_delivers_and_joins_it_later",
         file=FAULT_TESTS,
     ),
-    relay(
+    bus(
         "a bus that hangs holds up every subscriber",
-        "                if not self._bus_failing:\n                    await self._join_group(room)",
-        "                if True:\n                    await self._join_group(room)",
+        "            if not self._failing:\n                await self._join(group)",
+        "            if True:\n                await self._join(group)",
         "test_only_the_first_subscriber_waits_for_a_bus_that_hangs",
     ),
     # --- The relay: from the log -------------------------------------------------------------------------------------
@@ -187,15 +191,8 @@ MUTANTS = [
     # --- The relay: where a subscription starts ----------------------------------------------------------------------
     relay(
         "the position is read before the group is joined",
-        "            async with self._calling_bus:\n"
-        "                # A bus that is away must not hold up a subscriber: the group is joined when it is back.\n"
-        "                if not self._bus_failing:\n"
-        "                    await self._join_group(room)\n"
-        "            position = await self._positions.get(None)\n",
-        "            position = await self._positions.get(None)\n"
-        "            async with self._calling_bus:\n"
-        "                if not self._bus_failing:\n"
-        "                    await self._join_group(room)\n",
+        "            await self.bus.join(room.group)\n            position = await self._positions.get(None)\n",
+        "            position = await self._positions.get(None)\n            await self.bus.join(room.group)\n",
         "test_nothing_from_before_its_answer_reaches_a_subscriber_although_the_room_was_opening",
     ),
     relay(
@@ -210,28 +207,29 @@ MUTANTS = [
         "            room.live[subscriber] = None\n",
         "test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twice",
     ),
-    relay(
+    Mutant(
         "a subscriber that is ahead is live one event too soon",
+        "realtime/rooms.py",
         "if after < seq]",
         "if after <= seq]",
-        "test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twice",
+        f"{RELAY_TESTS}::test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twice",
     ),
     relay(
         "a subscriber that goes live gets what is under way to others",
-        "        else:\n            self._flush_room(room)\n            room.live[subscriber] = None\n",
+        "        else:\n            room.flush()\n            room.live[subscriber] = None\n",
         "        else:\n            room.live[subscriber] = None\n",
         "test_what_is_under_way_to_others_is_not_given_to_whoever_has_it_already",
     ),
     relay(
         "live events go on during a replay",
-        "        self._flush_room(room)\n        room.live.pop(subscriber, None)\n",
-        "        self._flush_room(room)\n",
+        "        room.flush()\n        room.live.pop(subscriber, None)\n",
+        "        room.flush()\n",
         "test_subscribing_again_with_since_gives_every_event_once_more_and_then_each_once",
     ),
-    relay(
+    bus(
         "a room that is given up while it opens is not left",
-        "            if not self._is_here(room):\n                await self._leave_group(room)\n",
-        "",
+        " or group not in self._wanted:\n            return True\n        self._entered.add",
+        ":\n            return True\n        self._entered.add",
         "test_a_subscriber_that_gives_up_while_its_group_is_joined_leaves_nothing_behind",
     ),
     Mutant(

@@ -114,6 +114,11 @@ class Stage:
         for module in (relay, batching, requests):
             patch.setattr(module, "in_database_thread", self._read)
 
+    @property
+    def epoch(self) -> str:
+        assert self.relay.position is not None
+        return self.relay.position.epoch
+
     async def _read(self, query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.reads.append(query.__name__)
         pause, is_after = self._pauses.pop(query.__name__, (None, False))
@@ -154,7 +159,7 @@ class Stage:
     async def open(self) -> None:
         """Start the relay, and a channel of ours beside its own that tells how far the layer has listened."""
         await self.relay.start()
-        await self.until(lambda: self.relay.is_listening)
+        await self.until(lambda: self.relay.bus.is_listening)
         layer = get_channel_layer()
         self._channel = await layer.new_channel()
         await layer.group_add(_MARKERS, self._channel)

@@ -237,7 +237,8 @@ async def test_rooms_that_open_together_share_their_readings_of_the_position(sta
     channels = list(members)
     with stage.paused("_read_positions", after_reading=True):
         joining = [asyncio.create_task(member.subscribe(channel)) for channel, member in members.items()]
-        await stage.until(lambda: [room.joined for room in stage.relay.rooms.values()] == [True] * 200)
+        groups = [group_of(channel, epoch=stage.epoch) for channel in channels]
+        await stage.until(lambda: all(map(stage.relay.bus.has_joined, groups)))
         # One reading is held up; whoever asked since then must not be answered by it.
         meanwhile = await stage.commit(*channels)
     await asyncio.gather(*joining)
@@ -375,7 +376,7 @@ async def test_a_subscriber_that_gives_up_while_its_room_opens_leaves_nothing_be
 
 async def test_a_subscriber_that_gives_up_while_its_group_is_joined_leaves_nothing_behind(stage: Stage) -> None:
     layer = get_channel_layer()
-    async with stage.relay._calling_bus:
+    async with stage.relay.bus._calling:
         joining = asyncio.create_task(stage.member(ROOM))
         await stage.until(lambda: ROOM in stage.relay.rooms)
         room = stage.relay.rooms[ROOM]

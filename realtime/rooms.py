@@ -1,0 +1,85 @@
+"""One channel that somebody here subscribes to, as the relay keeps it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from realtime.channels import group_of
+from realtime.frames import Frames
+from realtime.publisher import Entry
+
+
+class Subscriber(Protocol):
+    """A connection, as the relay sees it."""
+
+    def write(self, frames: Frames) -> None:
+        """Send these now or as soon as possible; never wait and never raise."""
+
+    def log_was_replaced(self) -> None:
+        """What this connection was promised can no longer be kept: let it start over."""
+
+
+class Room:
+    """Who subscribes to a channel, and what they have been given.
+
+    Attributes:
+        group: The layer group that carries its events.
+        seq: Live subscribers have been given every event of the room up to here.
+        members: All subscribers, of which `live` are given events as they come. One that is in `early` has been given
+            more than the room has yet (it read the log itself) and is given only what lies above its number.
+        held: Events from the bus that came before the hole in front of them was filled, by seq.
+        outgoing: Messages that leave at the end of this turn of the loop.
+    """
+
+    __slots__ = ("channel", "early", "group", "held", "live", "members", "opening", "outgoing", "repair", "seq")
+
+    def __init__(self, channel: str, *, epoch: str) -> None:
+        self.channel = channel
+        self.group = group_of(channel, epoch=epoch)
+        self.seq = -1
+        self.members: set[Subscriber] = set()
+        self.live: dict[Subscriber, None] = {}
+        self.early: dict[Subscriber, int] = {}
+        self.held: dict[int, Entry] = {}
+        self.outgoing: list[bytes] = []
+        self.opening: asyncio.Task[None] | None = None
+        self.repair: asyncio.Task[None] | asyncio.TimerHandle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.seq >= 0
+
+    def flush(self) -> None:
+        """Write what is outgoing to whoever is live."""
+        if self.outgoing:
+            frames, self.outgoing = Frames(self.outgoing), []
+            for subscriber in tuple(self.live):
+                subscriber.write(frames)
+
+    def bring_in_early(self, seq: int) -> None:
+        """Subscribers that were ahead of the room and have nothing from `seq` on are live from there."""
+        arrived = [subscriber for subscriber, after in self.early.items() if after < seq]
+        if arrived:
+            self.flush()
+        for subscriber in arrived:
+            del self.early[subscriber]
+            self.live[subscriber] = None
+
+
+def flush_together(rooms: list[Room]) -> None:
+    """Give a subscriber of several of the rooms all of it in one write, built once for all who share the rooms."""
+    if len(rooms) == 1:
+        rooms[0].flush()
+        return
+    shares: dict[Subscriber, tuple[Frames, ...]] = {}
+    for room in rooms:
+        if room.outgoing:
+            frames, room.outgoing = Frames(room.outgoing), []
+            for subscriber in room.live:
+                shares[subscriber] = (*shares.get(subscriber, ()), frames)
+    joined: dict[tuple[Frames, ...], Frames] = {}
+    for subscriber, share in shares.items():
+        if share not in joined:
+            joined[share] = Frames([message for frames in share for message in frames.messages])
+        subscriber.write(joined[share])
