@@ -48,8 +48,9 @@ class Scheduler:
             self.queue_retries,
             self.redispatch,
             self.time_out,
-            self.give_up_attempts,
+            # First the worker: what it ran ends with it, and it is offline rather than in error.
             self.give_up_workers,
+            self.give_up_attempts,
             self.tell_pools,
         ]
         self._signed_at = 0.0

@@ -13,7 +13,7 @@ from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
 LITTLE_PATIENCE = {
-    "MAHAVISHNU_LEASE_SECONDS": "1.5",
+    "MAHAVISHNU_LEASE_SECONDS": "2.5",
     "MAHAVISHNU_HEARTBEAT_SECONDS": "0.2",
     "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "1.5",
     "MAHAVISHNU_KEEPER_INTERVAL_SECONDS": "0.05",

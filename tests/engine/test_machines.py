@@ -48,7 +48,7 @@ async def test_machines_whose_clocks_differ_by_a_minute_do_not_notice(on_postgre
             await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
             for other in others:
                 await eventually(lambda other=other: "The scheduler runs" in other.log_text(), what="a scheduler")  # type: ignore[misc]
-            # Twice as long as a lease lasts: whoever compared clocks would have given it up.
+            # Longer than a lease lasts: whoever compared clocks would have given it up.
             assert in_short(await client.events(5))[-1] == "workflow.stage_started gate"
             await client.expect_nothing(3)
             (child,) = worker.children()
