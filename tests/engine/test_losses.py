@@ -182,7 +182,7 @@ async def test_a_worker_that_is_told_to_stop_is_offline_at_once_and_hands_back_w
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
         everything = worker.everything()
         assert worker.terminate() == 0
-        psutil.wait_procs(everything, timeout=5)
+        psutil.wait_procs(everything, timeout=20)
         assert [process for process in everything if process.is_running()] == []
         await eventually(lambda: engine.workers(pool) == ["offline", "offline"], what="the workers are offline")
         engine.assert_adds_up(pool)
@@ -200,7 +200,7 @@ async def test_a_keeper_that_is_killed_is_replaced(engine: Engine, pool: str, fi
     await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
     first = worker.keeper()
     first.send_signal(signal.SIGKILL)
-    first.wait(timeout=5)
+    first.wait(timeout=20)
     await eventually(lambda: has_keeper(worker), what="another keeper")
     files.open_gate()
     await eventually(lambda: engine.workflow("wf_keeper")["status"] == "completed", what="the run ends")
