@@ -65,6 +65,8 @@ class Part(Process):  # type: ignore[misc,unused-ignore]
 class Supervisor(Manager):  # type: ignore[misc,unused-ignore]
     """One run of some parts: the first that ends takes the others with it."""
 
+    returncode: int | None
+
     def __init__(self, *, stop_timeout_seconds: float) -> None:
         super().__init__(ForgivingPrinter(sys.stdout))
         self._process_ctor = Part
@@ -124,6 +126,16 @@ class Supervisor(Manager):  # type: ignore[misc,unused-ignore]
             if "returncode" not in part:
                 self._system_print(f"sending SIGTERM to {name} (pid {part['pid']})\n")
                 self._procmgr.terminate(part["pid"])
+
+    def _all_started(self) -> bool:
+        """Honcho asks this all the time: the moment to notice a helper that was killed and so reports nothing."""
+        for part in self._processes.values():
+            helper_code = part["process"].exitcode if "process" in part else None
+            if helper_code and "returncode" not in part:
+                part["returncode"] = helper_code
+                if self.returncode is None:
+                    self.returncode = helper_code
+        return bool(super()._all_started())
 
     def _hang_up(self, number: int, frame: FrameType | None) -> None:
         os.kill(self._pid, signal.SIGTERM)

@@ -123,6 +123,14 @@ def test_a_part_that_crashes_takes_the_others_with_it(serve: StartServe, part: s
     assert run.process.returncode not in (0, None)
 
 
+def test_a_part_whose_helper_is_killed_takes_the_others_with_it(serve: StartServe) -> None:
+    run = serve(MANAGE)
+    run.wait_healthy()
+    run.part("daphne").parents()[0].kill()
+    run.wait_gone()
+    assert run.process.returncode not in (0, None)
+
+
 def test_a_part_that_does_not_answer_is_ended_too(serve: StartServe) -> None:
     run = serve(MANAGE, REDIS_URL="redis://127.0.0.1:1", MAHAVISHNU_DRAIN_TIMEOUT_SECONDS="1")
     wait_until(lambda: has_part(run, "daphne"), timeout_seconds=START_TIMEOUT_SECONDS, what=run.output)
