@@ -11,6 +11,7 @@ from pathlib import Path
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 RELAY_TESTS = "tests/realtime/test_relay.py"
+BUS_TESTS = "tests/realtime/test_bus.py"
 FAULT_TESTS = "tests/realtime/test_faults.py"
 LOG_TESTS = "tests/realtime/test_log.py"
 PRUNE_TESTS = "tests/realtime/test_prune.py"
@@ -113,6 +114,20 @@ MUTANTS = [
         "            if not self._failing:\n                await self._join(group)",
         "            if True:\n                await self._join(group)",
         "test_only_the_first_subscriber_waits_for_a_bus_that_hangs",
+    ),
+    bus(
+        "one Redis of several that is away keeps the groups of the others out",
+        "key=self._failures)",
+        "key=str)",
+        "test_a_server_that_is_away_does_not_keep_the_groups_of_the_others_out",
+        file=BUS_TESTS,
+    ),
+    bus(
+        "a group is left although it is wanted again",
+        "if self._channel is None or group in self._wanted or group not in self._entered:",
+        "if self._channel is None or group not in self._entered:",
+        "test_a_group_that_is_wanted_again_before_it_is_left_stays_joined",
+        file=BUS_TESTS,
     ),
     # --- The relay: from the log -------------------------------------------------------------------------------------
     relay(
@@ -226,11 +241,11 @@ MUTANTS = [
         "        room.flush()\n",
         "test_subscribing_again_with_since_gives_every_event_once_more_and_then_each_once",
     ),
-    bus(
-        "a room that is given up while it opens is not left",
-        " or group not in self._wanted:\n            return True\n        self._entered.add",
-        ":\n            return True\n        self._entered.add",
-        "test_a_subscriber_that_gives_up_while_its_group_is_joined_leaves_nothing_behind",
+    relay(
+        "a room that closes does not leave its group",
+        '        self._spawn(self.bus.leave(room.group), f"leave {room.channel}")\n',
+        "",
+        "test_a_subscriber_that_gives_up_while_its_room_opens_leaves_nothing_behind",
     ),
     Mutant(
         "a position is shared by those who asked after it was read",
