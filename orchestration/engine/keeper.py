@@ -32,8 +32,8 @@ def main() -> None:
     from orchestration.engine.keeping import Keeper
 
     table = SlotTable.open(Path(os.environ[child.TABLE_VARIABLE]))
-    keeper = Keeper(table, process=os.environ[child.PROCESS_VARIABLE], name=name, pool_id=pool_id)
-    keeper.run(parent_pid)
+    process = os.environ[child.PROCESS_VARIABLE]
+    Keeper(table, parent_pid=parent_pid, process=process, name=name, pool_id=pool_id).run()
 
 
 if __name__ == "__main__":

@@ -57,8 +57,9 @@ class _Death:
 class Keeper:
     """Speaks for the workers of one process."""
 
-    def __init__(self, table: SlotTable, *, process: str, name: str, pool_id: str) -> None:
+    def __init__(self, table: SlotTable, *, parent_pid: int, process: str, name: str, pool_id: str) -> None:
         self._table = table
+        self._parent_pid = parent_pid
         self._process = process
         self._name = name
         self._pool_id = pool_id
@@ -69,12 +70,12 @@ class Keeper:
         self._idle_since: float | None = None
         self._told_to_end: float | None = None
 
-    def run(self, parent_pid: int) -> None:
+    def run(self) -> None:
         """Look again and again until the parent has ended, and then see to it that nothing of it is left."""
-        while os.getppid() == parent_pid:
+        while self._has_parent:
             self.look()
             if self._stopping:
-                self._see_to_its_end(parent_pid)
+                self._see_to_its_end()
             time.sleep(self._limits.keeper_interval_seconds)
         self.clean_up()
 
@@ -113,7 +114,7 @@ class Keeper:
                 time.sleep(self._limits.heartbeat_seconds)
         self._table.path.unlink(missing_ok=True)
 
-    def _see_to_its_end(self, parent_pid: int) -> None:
+    def _see_to_its_end(self) -> None:
         """End a process that was told to stop, has nothing left to do and does not end.
 
         Celery's pool can wait for ever if it is told to stop at the moment at which a task ends, after it has lost a
@@ -125,12 +126,12 @@ class Keeper:
             return
         self._idle_since = self._idle_since or now
         if now - self._idle_since > _END_SECONDS and self._told_to_end is None:
-            logger.warning("The worker process %d does not end: telling it to drop everything", parent_pid)
-            os.kill(parent_pid, signal.SIGQUIT)
+            logger.warning("The worker process %d does not end: telling it to drop everything", self._parent_pid)
+            os.kill(self._parent_pid, signal.SIGQUIT)
             self._told_to_end = now
         elif self._told_to_end is not None and now - self._told_to_end > _END_SECONDS:
-            logger.warning("The worker process %d does not end: ending it", parent_pid)
-            os.kill(parent_pid, signal.SIGKILL)
+            logger.warning("The worker process %d does not end: ending it", self._parent_pid)
+            os.kill(self._parent_pid, signal.SIGKILL)
             self._told_to_end = now
 
     def _slots(self) -> list[tuple[SharedSlot, _Watch]]:
@@ -143,7 +144,9 @@ class Keeper:
         elif watch.died is None and pid and not is_alive(pid):
             watch.died = _Death(pid, slot.running, "lost", "The worker process died")
         if watch.died is not None:
-            self._record_death(slot, watch, watch.died)
+            # If all of them died with the parent, that is no crash of a slot: the workers are to be offline.
+            if self._has_parent:
+                self._record_death(slot, watch, watch.died)
             return
         if pid != watch.pid and pid:
             watch.pid, watch.vacant_since = pid, None
@@ -168,6 +171,10 @@ class Keeper:
         told_since_seconds = (time.monotonic_ns() - self._table.stopping_since_ns) / 1e9
         if told_since_seconds > self._limits.shutdown_grace_seconds:
             self._kill(slot, watch, running, reason="lost", error="The worker was stopped")
+
+    @property
+    def _has_parent(self) -> bool:
+        return os.getppid() == self._parent_pid
 
     @property
     def _stopping(self) -> bool:
