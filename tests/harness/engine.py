@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -89,20 +90,42 @@ class CeleryWorker(Part):
     def freeze(self) -> Callable[[], None]:
         """Stop every process of the worker, and return what lets them go on."""
         frozen = self.everything()
-        for process in frozen:
-            process.suspend()
 
         def thaw() -> None:
             for process in frozen:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
 
+        def freeze() -> bool:
+            for process in frozen:
+                process.suspend()
+            if can_be_written_to(self.server.database_url):
+                return True
+            thaw()
+            return False
+
+        wait_until(freeze, timeout_seconds=STOP_TIMEOUT_SECONDS, what="a moment at which the worker writes nothing")
         return thaw
 
     def close(self) -> None:
         """End all of it at once: a worker takes its time to say goodbye, and that is for its own test to see."""
         if self.is_alive():
             kill_everything(self)
+
+
+def can_be_written_to(database_url: str) -> bool:
+    """Tell whether nobody holds the one write lock of a SQLite database; one who is frozen would hold up everybody."""
+    if not database_url.startswith("sqlite:///"):
+        return True
+    connection = sqlite3.connect(database_url.removeprefix("sqlite://"), timeout=0.2, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 class Engine:
