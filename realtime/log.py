@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce, Greatest
 
 from realtime.channels import GLOBAL
 from realtime.models import Event, EventRoom, Log
-from realtime.protocol import EventRecord
+from realtime.protocol import MAX_SEQ, EventRecord
 
 # Any constant that no other user of the same database takes: the ASCII codes of "mahalog".
 _APPEND_LOCK = 0x6D6168616C6F67
@@ -181,17 +181,34 @@ def read(room: str, *, epoch: str, after: int, through: int, most: int) -> list[
         EventsGone: if some of them may be pruned, or the log is not `epoch` any more.
     """
     prefix = "" if room == GLOBAL else "event__"
-    logs = Log.objects.filter(pk=1)
-    # In one statement, and so as they were at one moment.
-    rows = _in_room(room, after, through).annotate(
-        log_epoch=Subquery(logs.values("epoch")), log_trimmed_seq=Subquery(logs.values("trimmed_seq"))
-    )
-    fields = (*(prefix + field for field in _RECORD_FIELDS), "log_epoch", "log_trimmed_seq")
-    found = list(rows.values_list(*fields)[:most])
-    found_epoch, trimmed_seq = found[0][-2:] if found else logs.values_list("epoch", "trimmed_seq").first() or ("", 0)
+    rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))
+    found = list(rows[:most])
+    _check_complete(epoch=epoch, after=after, through=through)
+    return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest in found]
+
+
+def read_with_rooms(*, epoch: str, after: int, most: int) -> list[tuple[EventRecord, list[str]]]:
+    """The first `most` events above `after`, in order and with none left out, each with its rooms besides `global`.
+
+    Raises:
+        EventsGone: as `read` does.
+    """
+    found = list(_in_room(GLOBAL, after, MAX_SEQ).values_list(*_RECORD_FIELDS)[:most])
+    rooms: dict[int, list[str]] = {seq: [] for seq, *_ in found}
+    if found:
+        of_each = EventRoom.objects.filter(event__gt=after, event__lte=found[-1][0]).values_list("event", "room")
+        for seq, room in of_each:
+            rooms[seq].append(room)
+    _check_complete(epoch=epoch, after=after, through=MAX_SEQ)
+    return [(EventRecord(seq, str(message_id), *rest), rooms[seq]) for seq, message_id, *rest in found]
+
+
+def _check_complete(*, epoch: str, after: int, through: int) -> None:
+    """Asked after reading: what is not pruned now was not pruned then."""
+    found = Log.objects.filter(pk=1).values_list("epoch", "trimmed_seq").first()
+    found_epoch, trimmed_seq = found or ("", 0)
     if found_epoch != epoch or after < min(trimmed_seq, through):
         raise EventsGone(after, trimmed_seq)
-    return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest, _, _ in found]
 
 
 def _in_room(room: str, after: int, through: int) -> QuerySet[Event] | QuerySet[EventRoom]:

@@ -21,7 +21,7 @@ from realtime.bus import Bus
 from realtime.channels import GLOBAL
 from realtime.database import in_database_thread
 from realtime.limits import Limits
-from realtime.protocol import MAX_SEQ, encode_event
+from realtime.protocol import MAX_SEQ, EventRecord, encode_event
 from realtime.publisher import BusMessage, Entry
 from realtime.rooms import Room, Subscriber, flush_together
 
@@ -214,8 +214,7 @@ class Relay:
                 )
                 for event in events:
                     if event.seq > room.seq:
-                        message = encode_event(event, room=room.channel)
-                        self._deliver(room, event.seq, event.timestamp.timestamp(), message)
+                        self._deliver_event(room, event)
                 if len(events) < READ_CHUNK_EVENTS:
                     break
         except log.EventsGone as error:
@@ -253,9 +252,34 @@ class Relay:
             self._start_over(list(self.rooms.values()), log.EventsGone(known.seq, found.trimmed_seq))
             return
         newest[GLOBAL] = found.seq
-        behind = [room for channel, seq in newest.items() if (room := self.rooms.get(channel)) and -1 < room.seq < seq]
-        await asyncio.gather(*(self._repair_up_to(room, newest[room.channel]) for room in behind))
+        behind = {
+            channel: room
+            for channel, seq in newest.items()
+            if (room := self.rooms.get(channel)) is not None and -1 < room.seq < seq
+        }
+        if len(behind) * READ_CHUNK_EVENTS > found.seq - known.seq + READ_CHUNK_EVENTS:
+            # One by one would take more queries.
+            await self._fill_together(behind, known)
+        else:
+            await asyncio.gather(*(self._repair_up_to(room, newest[channel]) for channel, room in behind.items()))
         self.position = found
+
+    async def _fill_together(self, rooms: dict[str, Room], known: log.Position) -> None:
+        """Fill all these rooms with what the log has above `known`."""
+        after, is_more = known.seq, True
+        while is_more:
+            events = await in_database_thread(
+                log.read_with_rooms, epoch=known.epoch, after=after, most=READ_CHUNK_EVENTS
+            )
+            for event, channels in events:
+                for channel in (*channels, GLOBAL):
+                    room = rooms.get(channel)
+                    if room is not None and event.seq > room.seq:
+                        self._deliver_event(room, event)
+                after = event.seq
+            is_more = len(events) == READ_CHUNK_EVENTS
+        for room in rooms.values():
+            self._take(room, ())
 
     async def _repair_up_to(self, room: Room, seq: int) -> None:
         # A repair that is under way may have read the log too early; one that begins now has not.
@@ -273,6 +297,9 @@ class Relay:
                 subscriber.log_was_replaced()
 
     # --- To the subscribers --------------------------------------------------------------------------------------
+
+    def _deliver_event(self, room: Room, event: EventRecord) -> None:
+        self._deliver(room, event.seq, event.timestamp.timestamp(), encode_event(event, room=room.channel))
 
     def _deliver(self, room: Room, seq: int, timestamp: float, message: bytes) -> None:
         """Queue one event for the end of this turn of the loop: what comes in one turn leaves in one write."""

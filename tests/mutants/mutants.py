@@ -139,8 +139,8 @@ MUTANTS = [
     ),
     relay(
         "comparing repairs nothing",
-        "if (room := self.rooms.get(channel)) and -1 < room.seq < seq]",
-        "if (room := self.rooms.get(channel)) and -1 < room.seq < seq < 0]",
+        "if (room := self.rooms.get(channel)) is not None and -1 < room.seq < seq\n",
+        "if (room := self.rooms.get(channel)) is not None and -1 < room.seq < seq < 0\n",
         "test_what_the_bus_lost_with_nothing_after_it_is_found_by_comparing",
     ),
     relay(
@@ -160,6 +160,18 @@ MUTANTS = [
         "                    if event.seq > room.seq:\n",
         "                    if True:\n",
         "test_pushes_during_a_repair_are_neither_lost_nor_doubled",
+    ),
+    relay(
+        "filling many rooms delivers what was pushed meanwhile once more",
+        "if room is not None and event.seq > room.seq:",
+        "if room is not None:",
+        "test_many_rooms_that_are_behind_are_filled_together",
+    ),
+    relay(
+        "filling many rooms ends with the first part",
+        "            is_more = len(events) == READ_CHUNK_EVENTS\n",
+        "            is_more = False\n",
+        "test_many_rooms_that_are_behind_are_filled_together",
     ),
     relay(
         "a repair ends with the first part",

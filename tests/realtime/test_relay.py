@@ -213,6 +213,48 @@ async def test_a_repair_of_many_events_reads_them_in_parts_and_in_order(
     assert stage.reads.count("read") == 3
 
 
+async def test_many_rooms_that_are_behind_are_filled_together(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "READ_CHUNK_EVENTS", 10)
+    await stage.follow_up_to_now()
+    channels = [f"workflow:{number}" for number in range(20)]
+    members = {channel: Subscriber(stage.relay) for channel in [*channels, "global"]}
+    for channel, member in members.items():
+        await member.subscribe(channel)
+    await stage.settle()
+    committed = []
+    for number in range(25):
+        committed += await stage.commit(channels[number % 20], channels[(number + 7) % 20], OTHER)
+    # One of them has been given all by the bus, and one has something that waits for the hole in front of it.
+    await stage.push(committed, room=channels[3])
+    await stage.push([delivery for delivery in committed if delivery.room == channels[5]][-1:], room=channels[5])
+    await stage.settle()
+    stage.reads.clear()
+    with stage.paused("read_with_rooms", after_reading=True) as pause:
+        comparing = asyncio.create_task(stage.relay.compare_with_log())
+        await pause.reached()
+        later = await stage.commit(channels[0], channels[3], channels[5])
+        await stage.push(committed + later, room=channels[0])
+        await stage.push(later, room=channels[3])
+        await stage.settle()
+    await comparing
+    await stage.settle()
+    assert stage.reads.count("read_with_rooms") == 3
+    for channel, member in members.items():
+        assert member.seqs == seqs_of(committed + later, channel), channel
+
+
+async def test_filling_many_rooms_that_fails_is_made_up_for(stage: Stage) -> None:
+    await stage.follow_up_to_now()
+    members = [await stage.member(ROOM), await stage.member(OTHER), await stage.member("global")]
+    committed = await stage.commit(ROOM, OTHER, count=2)
+    stage.fail_next("read_with_rooms")
+    with pytest.raises(OSError, match="away"):
+        await stage.relay.compare_with_log()
+    await stage.relay.compare_with_log()
+    await stage.settle()
+    assert [member.seqs for member in members] == [seqs_of(committed)] * 3
+
+
 # --- Where a subscription starts -------------------------------------------------------------------------------------
 
 
