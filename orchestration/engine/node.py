@@ -5,6 +5,7 @@ It makes the table of slots and starts the keeper, which speaks for its workers;
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -20,12 +21,15 @@ from typing import Any, NoReturn
 from celery import signals
 
 from orchestration.engine import child
+from orchestration.engine.process_tree import is_alive
 from orchestration.engine.slots import MAX_SLOTS, SlotTable
 from orchestration.identifiers import is_identifier
 
 logger = logging.getLogger(__name__)
 
 KEEPER_RESTART_SECONDS = 1.0
+
+_TABLE_PREFIX = "mahavishnu-slots-"
 
 # A number is added to it, and the whole is an id.
 _MAX_NAME_CHARACTERS = 100
@@ -36,7 +40,9 @@ class _Node:
 
     def __init__(self, *, name: str, pool_id: str, size: int) -> None:
         process = uuid.uuid4().hex
-        self.table = SlotTable.create(Path(tempfile.gettempdir()) / f"mahavishnu-slots-{process}")
+        directory = Path(tempfile.gettempdir())
+        _remove_tables_of_the_dead(directory)
+        self.table = SlotTable.create(directory / f"{_TABLE_PREFIX}{os.getpid()}-{process}")
         self.table.size = size
         os.environ[child.TABLE_VARIABLE] = str(self.table.path)
         os.environ[child.PROCESS_VARIABLE] = process
@@ -53,6 +59,15 @@ class _Node:
                 return
             logger.error("The keeper of the workers ended with %s; starting another", code)
             time.sleep(KEEPER_RESTART_SECONDS)
+
+
+def _remove_tables_of_the_dead(directory: Path) -> None:
+    """Remove what processes left behind that were killed together with their keepers; whoever still has it, keeps it."""
+    for path in directory.glob(f"{_TABLE_PREFIX}*"):
+        pid = path.name.removeprefix(_TABLE_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not is_alive(int(pid)):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 _node: _Node | None = None
