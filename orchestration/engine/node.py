@@ -62,7 +62,7 @@ class _Node:
 
 
 def _remove_tables_of_the_dead(directory: Path) -> None:
-    """Remove what processes left behind that were killed together with their keepers; whoever still has it, keeps it."""
+    """Remove what processes left that were killed together with their keepers; whoever still has it open, keeps it."""
     for path in directory.glob(f"{_TABLE_PREFIX}*"):
         pid = path.name.removeprefix(_TABLE_PREFIX).partition("-")[0]
         if pid.isdecimal() and not is_alive(int(pid)):
