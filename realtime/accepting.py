@@ -11,6 +11,7 @@ taken a connection does it take it itself, to tell the client that there is no r
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from django.conf import settings
@@ -35,9 +36,24 @@ def share_ports() -> None:
 
     Called when Twisted's reactor runs and listens.
     """
-    if settings.MAHAVISHNU_PROCESSES > 1:
-        for port in listening_ports():
+    for port in listening_ports():
+        _know_family(port)
+        if settings.MAHAVISHNU_PROCESSES > 1:
             _SharedPort(port, max_connections=settings.MAHAVISHNU_LIMITS.max_connections)
+
+
+def _know_family(port: Any) -> None:
+    """Daphne takes every socket it is handed (`--fd`) for an IPv4 one, and would read IPv6 addresses as garbage."""
+    actual = socket.socket(fileno=port.socket.detach())
+    port.socket, port.fileno, port.addressFamily = actual, actual.fileno, actual.family
+
+
+def _http_factory(port: Any) -> Any:
+    """Daphne's factory, which an endpoint with TLS has wrapped."""
+    factory = port.factory
+    while hasattr(factory, "wrappedFactory"):
+        factory = factory.wrappedFactory
+    return factory
 
 
 class _SharedPort:
@@ -45,6 +61,7 @@ class _SharedPort:
 
     def __init__(self, port: Any, *, max_connections: int) -> None:
         self._port = port
+        self._server = _http_factory(port).server
         self._max_connections = max_connections
         self._accept = port.doRead
         port.doRead = self._wait_and_accept
@@ -65,7 +82,7 @@ class _SharedPort:
         return min(sockets * WAIT_PER_CONNECTION_SECONDS, MAX_WAIT_SECONDS)
 
     def _is_full(self) -> bool:
-        served = self._port.factory.server.connections
+        served = self._server.connections
         if len(served) < self._max_connections:
             return False
         # Daphne forgets those that have gone once a second: nothing is sure until they are left out.
@@ -73,7 +90,9 @@ class _SharedPort:
 
     def _accept_after_all(self, waited_seconds: float) -> None:
         if self._port.connected and not self._port.disconnecting:
-            self._accept_at_most(MIN_AT_ONCE + round(waited_seconds * MORE_PER_SECOND_WAITED))
+            most = MIN_AT_ONCE + round(waited_seconds * MORE_PER_SECOND_WAITED)
+            room = self._max_connections - len(self._server.connections)
+            self._accept_at_most(min(most, room) if room > 0 else most)
             self._port.startReading()
 
     def _accept_at_most(self, number: int) -> None:

@@ -174,9 +174,10 @@ async def test_two_servers_run_side_by_side(serve: StartServe) -> None:
     assert other.wait_healthy()["status"] == "healthy"
 
 
-async def test_an_ipv6_address_is_an_address(serve: StartServe) -> None:
-    run = serve(MANAGE, MAHAVISHNU_HOST="::1")
-    run.wait_healthy()
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_an_ipv6_address_is_an_address(serve: StartServe, processes: str) -> None:
+    run = serve(MANAGE, MAHAVISHNU_HOST="::1", MAHAVISHNU_PROCESSES=processes)
+    assert run.wait_healthy()["host"] == "::1"
     assert f"ws://[::1]:{run.port}" in run.output()
     async with connect(run) as client:
         assert client.welcome["event"] == "session.created"
