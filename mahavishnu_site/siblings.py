@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from mahavishnu_site.parent_death import signalled_by_parent_death
+from mahavishnu_site.signal_pipe import signals_as_bytes, wait_for_signals
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +83,7 @@ class Siblings:
         It is told by `STOP_SIGNALS`, each of which is passed on as SIGTERM, so a second one means to the processes what
         it would have meant if it had been sent to them. Where nobody may tell it (`nohup`), a hang-up is ignored.
         """
-        with _signals_as_bytes((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
+        with signals_as_bytes((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
             while True:
                 now = time.monotonic()
                 self._notice_ends(now)
@@ -97,7 +94,7 @@ class Siblings:
                 if self._kill_at is not None and not self._running():
                     return int(self._gave_up)
                 wait_seconds = self._kill_overdue(now) if self._kill_at is not None else self._start_due(now)
-                for number in _wait(pipe, wait_seconds):
+                for number in wait_for_signals(pipe, wait_seconds):
                     if number in STOP_SIGNALS:
                         logger.info("%s: stopping %d processes", signal.Signals(number).name, len(self._running()))
                         self._stop(time.monotonic())
@@ -145,39 +142,9 @@ class Siblings:
         for process in self._running():
             logger.warning("The process with pid %d did not end in time and is killed", process.pid)
             process.kill()
+        self._kill_at = now + self._stop_timeout_seconds
         return self._stop_timeout_seconds
-
-
-def start_sharing(command: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:
-    """Start a process that has the file `stdin` as its standard input and is told to end when this one dies.
-
-    It has a process group of its own: a signal to this one's group reaches it once, passed on, and not twice.
-    """
-    return subprocess.Popen(command, stdin=stdin, process_group=0, preexec_fn=signalled_by_parent_death(signal.SIGTERM))
 
 
 def _described(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-@contextmanager
-def _signals_as_bytes(numbers: Sequence[signal.Signals]) -> Iterator[int]:
-    """Give a pipe that each of these signals puts its number into, instead of what it would do."""
-    reading, writing = os.pipe()
-    os.set_blocking(reading, False)
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing)
-    for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
-    yield reading
-    signal.set_wakeup_fd(-1)
-
-
-def _wait(pipe: int, seconds: float) -> bytes:
-    """Wait for signals, at most so long, and return their numbers."""
-    select.select([pipe], [], [], max(seconds, 0))
-    try:
-        return os.read(pipe, 512)
-    except BlockingIOError:
-        return b""

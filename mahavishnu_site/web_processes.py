@@ -9,14 +9,26 @@ waiting.) How they keep their shares even is in `realtime.accepting`.
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 
 from mahavishnu_site.listening import CannotListenError, open_listener
-from mahavishnu_site.siblings import Siblings, start_sharing
+from mahavishnu_site.parent_death import signalled_by_parent_death
+from mahavishnu_site.siblings import Siblings
 
 KILL_MARGIN_SECONDS = 2.0
 """How much longer than `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` a process may take to end before it is killed."""
+
+
+def start_sharing(command: Sequence[str], *, stdin: int) -> subprocess.Popen[bytes]:
+    """Start a process that has the file `stdin` as its standard input and is told to end when this one dies.
+
+    It has a process group of its own: a signal to this one's group reaches it once, passed on, and not twice.
+    """
+    return subprocess.Popen(command, stdin=stdin, process_group=0, preexec_fn=signalled_by_parent_death(signal.SIGTERM))
 
 
 def main() -> None:
