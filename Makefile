@@ -6,7 +6,7 @@
 #   make serve PYTHON=/opt/python3.12    the interpreter to make .venv with
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench clean
+.PHONY: help serve test lint format bench mutants clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint    check style, types, layers, settings and migrations'
 	@echo 'make format  put the code in order'
 	@echo 'make bench   measure speed and memory beside what else there is (ARGS: names, --rounds N)'
+	@echo 'make mutants put faults into a copy of the code, and see that a test notices each'
 	@echo 'make clean   remove .venv and what tools left; the data in var stays'
 
 serve: $(RUNTIME)
@@ -47,6 +48,9 @@ format: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+mutants: $(DEVELOPMENT)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 clean:
 	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
