@@ -57,9 +57,10 @@ def run(report: Report, *, rounds: int) -> None:
                 report.add(database=database, load=f"{rate} events/s", **found["figures"], lag_grows=found["grows"])
                 if not found["grows"]:
                     sustained = rate
-            found = _at_rate(server, sustained, SUSTAINED_SECONDS)
-            load = f"{sustained} events/s for {SUSTAINED_SECONDS:g} s"
-            report.add(database=database, load=load, **found["figures"], lag_grows=found["grows"])
+            if sustained:
+                found = _at_rate(server, sustained, SUSTAINED_SECONDS)
+                load = f"{sustained} events/s for {SUSTAINED_SECONDS:g} s"
+                report.add(database=database, load=load, **found["figures"], lag_grows=found["grows"])
 
 
 @contextmanager
