@@ -139,14 +139,18 @@ class Keeper:
 
     def _look_at(self, slot: SharedSlot, watch: _Watch) -> None:
         pid = slot.pid
-        if watch.died is None and watch.pid and pid != watch.pid and slot.running is not None:
-            watch.died = _Death(watch.pid, slot.running, "lost", "The worker process died")
-        elif watch.died is None and pid and not is_alive(pid):
-            watch.died = _Death(pid, slot.running, "lost", "The worker process died")
         if watch.died is not None:
             # If all of them died with the parent, that is no crash of a slot: the workers are to be offline.
             if self._has_parent:
                 self._record_death(slot, watch, watch.died)
+            return
+        if watch.pid and pid != watch.pid and slot.running is not None:
+            watch.died = _Death(watch.pid, slot.running, "lost", "The worker process died")
+        elif pid and not is_alive(pid):
+            watch.died = _Death(pid, slot.running, "lost", "The worker process died")
+        if watch.died is not None:
+            # Recorded at the next look: a parent that is killed loses its threads one by one, and its children are
+            # told to die with the thread that started them, a moment before the parent itself is gone.
             return
         if pid != watch.pid and pid:
             watch.pid, watch.vacant_since = pid, None
