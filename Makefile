@@ -2,7 +2,7 @@
 #
 #   make serve MAHAVISHNU_PORT=9000      any variable of docs/configuration.md
 #   make serve PROCESSES=4               several server processes behind one port
-#   make test ARGS="-k subscribe -x"     further arguments for pytest
+#   make test ARGS="-k subscribe -x"     further arguments for pytest; -n 0 runs all in one process
 #   make serve PYTHON=/opt/python3.12    the interpreter to make .venv with
 
 .DEFAULT_GOAL := help
@@ -29,10 +29,12 @@ help:
 serve: $(RUNTIME)
 	@exec $(BIN)/python manage.py serve $(if $(PROCESSES),--processes $(PROCESSES))
 
+# Tests wait for other processes half of the time: one process more than there are cores keeps the cores busy.
 # With arguments that pick tests, it may be that none of them is for Postgres: pytest says so with 5.
+test: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal $(ARGS)
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m pytest --database=postgres -m both_databases $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
+	$(PYTEST)
+	$(PYTEST) --database=postgres -m both_databases $(if $(ARGS),|| test $$? -eq 5)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .

@@ -16,7 +16,8 @@ from typing import Protocol
 from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.peers.load import Load
-from tests.harness.server import MahavishnuServer, clean_environment, free_port, migrate
+from tests.harness.ports import free_port
+from tests.harness.server import MahavishnuServer, clean_environment, migrate
 from tests.harness.valkey import Valkey
 
 CHANNEL = "workflow:benchmark"

@@ -16,7 +16,7 @@ from benchmarks.accounting import cpu_ns
 from benchmarks.contestants import Ours, ours, wait_for_port
 from benchmarks.report import Report, medians
 from benchmarks.subscribers import Subscribers
-from tests.harness.server import free_port
+from tests.harness.ports import free_port
 
 CONNECTIONS = 100
 SECONDS = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -34,10 +35,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up the environment and then Django: pytest-django leaves it alone when nothing names the settings earlier."""
+    """Set up the environment and then Django: pytest-django leaves it alone when nothing names the settings earlier.
+
+    With `-n`, each process that runs tests does so for itself; the one that starts them hands its environment on to
+    them, and so leaves it as it is.
+    """
+    if not runs_tests(config):
+        return
     # Short, because a socket will be in it; and not in the project, because nobody's own data may be touched.
     directory = Path(tempfile.mkdtemp(prefix="mv-tests-", dir="/tmp"))
     config.stash[run_directory] = directory
+    # `nohup` and a shell's `&` have them ignored, and every process that a test starts would inherit that.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith("MAHAVISHNU_") or name in PROJECT_VARIABLES:
             del os.environ[name]
@@ -51,10 +61,16 @@ def pytest_configure(config: pytest.Config) -> None:
     django.setup()
 
 
+def runs_tests(config: pytest.Config) -> bool:
+    """Tell whether this process runs tests: with `-n`, the first one leaves that to others."""
+    return hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     if run_postgres in config.stash:
         config.stash[run_postgres].close()
-    shutil.rmtree(config.stash[run_directory])
+    if run_directory in config.stash:
+        shutil.rmtree(config.stash[run_directory])
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -59,7 +58,7 @@ class _Node:
             time.sleep(KEEPER_RESTART_SECONDS)
 
 
-def spawn(command: Sequence[str]) -> int:
+def spawn(command: list[str]) -> int:
     """Start a program in a session of its own and return its process id: it outlives whatever ends this process.
 
     `subprocess` waits for a pipe to close, which every child that this process forks at that moment inherits and keeps

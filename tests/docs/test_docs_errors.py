@@ -16,7 +16,8 @@ from tests.docs.life import call_in
 from tests.docs.pages import page, table
 from tests.harness.client import Client, Message, connect
 from tests.harness.fixtures import StartServer
-from tests.harness.server import HOST, MahavishnuServer
+from tests.harness.ports import HOST
+from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 
 ROWS = {row["error_code"]: row for row in table(page("docs/protocol.md"), first="error_code")}

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from tests.harness.server import clean_environment, free_port
+from tests.harness.ports import free_port
+from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR, Driver
 from tests.harness.waiting import wait_until
 

@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mahavishnu_site import procfile
+from tests.harness.ports import HOST, free_port
 from tests.harness.services import PROJECT_DIR, Driver, Services
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
@@ -28,18 +28,10 @@ COMMAND_TIMEOUT_SECONDS = 120
 # What a server of the tests takes from the shell that runs them. Everything else would make two runs differ.
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_CONFIG")
 
-HOST = "127.0.0.1"
-
 
 def clean_environment() -> dict[str, str]:
     """Return the shell's environment without anything that could set up the project."""
     return {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class ServerStartError(Exception):

@@ -12,7 +12,7 @@ from typing import Any
 
 from websockets.frames import Close, Frame, Opcode
 
-from tests.harness.server import HOST
+from tests.harness.ports import HOST
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -16,7 +16,8 @@ import pytest
 from playwright.async_api import ConsoleMessage, async_playwright
 from websockets.asyncio.client import connect as websocket_connect
 
-from tests.harness.server import HOST, MahavishnuServer
+from tests.harness.ports import HOST
+from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 from tests.realtime.health import read_health
 from tests.reference import ADDRESS, JAVASCRIPT_CLIENT, PYTHON_CLIENT

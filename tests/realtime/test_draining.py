@@ -15,7 +15,8 @@ from websockets.frames import Close, Opcode
 
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
-from tests.harness.server import HOST, MahavishnuServer
+from tests.harness.ports import HOST
+from tests.harness.server import MahavishnuServer
 from tests.realtime.announcing import announce
 from tests.realtime.raw import HANDSHAKE, NARROW_BYTES, RawClient, all_messages, frame, open_raw, request
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
-from tests.harness.server import HOST, MahavishnuServer
+from tests.harness.ports import HOST
+from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 from tests.realtime.health import read_health
 from tests.realtime.matching import A_NUMBER, AN_EPOCH

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.fixtures import StartServer
-from tests.harness.server import HOST, MahavishnuServer
+from tests.harness.ports import HOST
+from tests.harness.server import MahavishnuServer
 
 LISTED = "https://app.example,http://Other.example:8443"
 

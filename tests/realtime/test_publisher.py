@@ -106,6 +106,8 @@ async def test_a_hung_bus_never_delays_whoever_commits_and_the_newest_pushes_fol
     one = new_publisher(max_unpublished_events=100)
     one.publish(deliveries(1, 1))
     await bus.seqs(1)
+    # The bus has it; and now the publisher knows, before the bus hangs.
+    assert one.flush(timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
     with frozen(valkey):
         durations = []
         for first in range(2, 2002, 2):

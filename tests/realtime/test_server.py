@@ -29,7 +29,8 @@ from realtime.frames import text_frame
 from realtime.wire import close_reason, missing_features
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
-from tests.harness.server import HOST, MahavishnuServer, free_port
+from tests.harness.ports import HOST, free_port
+from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 from tests.realtime.announcing import announce

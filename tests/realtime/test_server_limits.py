@@ -12,7 +12,8 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from tests.harness.fixtures import StartServer
-from tests.harness.server import HOST, MahavishnuServer
+from tests.harness.ports import HOST
+from tests.harness.server import MahavishnuServer
 from tests.realtime.raw import frame, open_raw, text
 
 MAX_MESSAGE_BYTES = 64 * 1024

@@ -15,7 +15,8 @@ from mahavishnu_site.siblings import (
     STEADY_SECONDS,
     Sibling,
 )
-from tests.harness.server import clean_environment, free_port
+from tests.harness.ports import free_port
+from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 

@@ -14,8 +14,9 @@ import pytest
 
 from mahavishnu_site.supervisor import STOP_MARGIN_SECONDS
 from tests.harness.client import connect
+from tests.harness.ports import free_port
 from tests.harness.serve import GONE_TIMEOUT_SECONDS, MAKE, MANAGE, START_TIMEOUT_SECONDS, Serve, StartServe
-from tests.harness.server import clean_environment, free_port
+from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
