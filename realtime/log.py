@@ -8,12 +8,15 @@ reader that asks for `seq > last` in between never sees its rows.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Any
+from uuid import uuid4
 
 from django.db import connection, transaction
-from django.db.models import Max, QuerySet, Subquery
+from django.db.models import Max, Model, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Greatest
 
 from realtime.channels import GLOBAL
@@ -34,6 +37,8 @@ _LOCK_ON_POSTGRES = f"""
 """
 # SQLite joins at most 500 SELECTs.
 _ROOMS_PER_QUERY = 200
+# SQLite takes 32,766 values in a statement, Postgres 65,535.
+_ROWS_PER_INSERT = 1000
 _PRUNE_CHUNK_EVENTS = 1000
 _PRUNE_MAX_CHUNKS = 1000
 _RECORD_FIELDS = ("seq", "message_id", "name", "timestamp", "data")
@@ -111,19 +116,45 @@ def append(events: list[NewEvent]) -> list[Delivery]:
         with connection.cursor() as cursor:
             cursor.execute(_LOCK_ON_POSTGRES)
     epoch, last_seqs = _epoch_and_last_seqs(sorted({room for event in events for room in event.rooms}))
-    rows = Event.objects.bulk_create(
-        Event(name=event.name, timestamp=event.timestamp, data=event.data) for event in events
-    )
-    EventRoom.objects.bulk_create(
-        EventRoom(room=room, event_id=row.seq) for row, event in zip(rows, events, strict=True) for room in event.rooms
-    )
+    message_ids = [uuid4() for _ in events]
+    rows = [
+        (message_id, event.name, event.data, event.timestamp)
+        for message_id, event in zip(message_ids, events, strict=True)
+    ]
+    # Under the lock there is no other writer: the numbers of one statement are in the order of its rows.
+    seqs = sorted(_insert(Event, ("message_id", "name", "data", "timestamp"), rows, returning="seq"))
+    of_rooms = [(room, seq) for seq, event in zip(seqs, events, strict=True) for room in event.rooms]
+    _insert(EventRoom, ("room", "event"), of_rooms)
     deliveries = []
-    for row, event in zip(rows, events, strict=True):
-        record = EventRecord(row.seq, str(row.message_id), row.name, row.timestamp, row.data)
+    for seq, message_id, event in zip(seqs, message_ids, events, strict=True):
+        record = EventRecord(seq, str(message_id), event.name, event.timestamp, event.data)
         for room in (*event.rooms, GLOBAL):
             deliveries.append(Delivery(epoch, room, last_seqs[room], record))
-            last_seqs[room] = row.seq
+            last_seqs[room] = seq
     return deliveries
+
+
+def _insert(
+    model: type[Model], names: tuple[str, ...], rows: Sequence[tuple[object, ...]], *, returning: str = ""
+) -> list[int]:
+    """Store rows, and return a column of each; `bulk_create()` takes three times as long for the two that are usual."""
+    quote = connection.ops.quote_name
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    into = f"{quote(model._meta.db_table)} ({', '.join(quote(field.column) for field in fields)})"
+    places = f"({', '.join(['%s'] * len(fields))})"
+    end = f" RETURNING {quote(returning)}" if returning else ""
+    returned: list[int] = []
+    with connection.cursor() as cursor:
+        for first in range(0, len(rows), _ROWS_PER_INSERT):
+            part = rows[first : first + _ROWS_PER_INSERT]
+            values = [
+                field.get_db_prep_save(value, connection)
+                for row in part
+                for field, value in zip(fields, row, strict=True)
+            ]
+            cursor.execute(f"INSERT INTO {into} VALUES {', '.join([places] * len(part))}{end}", values)
+            returned += (row[0] for row in cursor.fetchall()) if returning else ()
+    return returned
 
 
 def _epoch_and_last_seqs(rooms: list[str]) -> tuple[str, dict[str, int]]:

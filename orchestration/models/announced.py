@@ -19,6 +19,8 @@ from django.db import models, router, transaction
 from django.db.models.base import ModelBase
 from django.utils import timezone
 
+from orchestration.models.compiled import update_row
+
 
 class Stored(NamedTuple):
     """What decides whether a change is announced, and where it counts."""
@@ -124,7 +126,7 @@ class AnnouncedModel(models.Model):
         for column in self.stamped_always():
             setattr(self, column, at)
             written.add(column)
-        super().save(force_update=True, using=using, update_fields=written)
+        update_row(self, columns=written, using=using)
         after = Stored(
             *(getattr(self, column) if column in written else getattr(before, column) for column in self.watched)
         )

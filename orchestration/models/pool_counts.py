@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 
 from orchestration import signals
+from orchestration.models.compiled import add_to_row
 from orchestration.models.pool import Pool
 from orchestration.models.statuses import StageStatus, WorkerStatus
 
@@ -57,11 +57,8 @@ class PoolCounts:
             together._add_all(self)
             return
         for pool_id, changes in sorted(self._changes.items()):
-            moved: dict[str, Any] = {column: F(column) + amount for column, amount in changes.items() if amount}
-            if moved:
-                untold_since = Coalesce("untold_since", Now())
-                pools = Pool.objects.using(using).filter(pk=pool_id)
-                pools.update(updated_at=at, untold_since=untold_since, **moved)
+            if moved := {column: amount for column, amount in changes.items() if amount}:
+                _move(pool_id, moved, at=at, using=using)
                 signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=at)
 
     def _add_all(self, counts: PoolCounts) -> None:
@@ -71,6 +68,20 @@ class PoolCounts:
     def _add(self, pool_id: str | None, column: str | None, amount: int) -> None:
         if pool_id is not None and column is not None:
             self._changes.setdefault(pool_id, Counter())[column] += amount
+
+
+_UNTOLD_SINCE: Final = (("untold_since", Coalesce("untold_since", Now())),)
+
+
+def _move(pool_id: str, amounts: dict[str, int], *, at: datetime, using: str) -> None:
+    add_to_row(
+        Pool,
+        pool_id,
+        amounts=amounts,
+        values={"updated_at": at},
+        expressions=_UNTOLD_SINCE,
+        using=using,
+    )
 
 
 _together: ContextVar[PoolCounts | None] = ContextVar("pool counts together", default=None)

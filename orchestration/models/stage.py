@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import models
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
 
 from orchestration import signals
 from orchestration.models.announced import AnnouncedModel, Stored
+from orchestration.models.compiled import add_to_row
 from orchestration.models.pool import Pool
 from orchestration.models.pool_counts import PoolCounts
 from orchestration.models.statuses import FINISHED_STAGE_STATUSES, StageStatus
@@ -157,10 +158,12 @@ class Stage(AnnouncedModel):
     def _count_in_workflow(self, *, added: int, completed: int, at: datetime, using: str) -> None:
         if not added and not completed:
             return
-        Workflow.objects.using(using).filter(pk=self.workflow_id).update(
-            total_stages=F("total_stages") + added,
-            stages_completed=F("stages_completed") + completed,
-            updated_at=at,
+        add_to_row(
+            Workflow,
+            self.workflow_id,
+            amounts={"total_stages": added, "stages_completed": completed},
+            values={"updated_at": at},
+            using=using,
         )
         # The workflow in memory was read under lock: it can be told instead of read again.
         self.workflow.total_stages += added

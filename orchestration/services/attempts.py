@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 
@@ -18,6 +18,7 @@ from orchestration.clock import database_now
 from orchestration.definitions.specification import StageSpecification
 from orchestration.engine.limits import engine_limits
 from orchestration.models import FailedAttempt, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.models.compiled import CompiledSelect
 from orchestration.models.pool_counts import counted_together
 from orchestration.services import arguments
 from orchestration.services.durations import milliseconds_between
@@ -198,9 +199,16 @@ def end_lost_stage(worker: Worker, *, error: str, at: datetime, reason: str = Re
 
 def lock_stage(stage_id: int) -> Stage | None:
     """Lock a stage and, before it, its workflow."""
-    stages = Stage.objects.select_related("workflow").select_for_update(no_key=True, of=("workflow", "self"))
-    stage = stages.filter(pk=stage_id).first()
+    stage = _STAGE_AND_WORKFLOW.row(stage_id)
     return None if stage is None else stage.held()
+
+
+_STAGE_AND_WORKFLOW: Final = CompiledSelect(
+    lambda pk: (
+        Stage.objects.select_related("workflow").select_for_update(no_key=True, of=("workflow", "self")).filter(pk=pk)
+    ),
+    int,
+)
 
 
 def _begin(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
@@ -246,8 +254,13 @@ def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:
 
 def _lock_worker(slot: Slot) -> Worker | None:
     """Lock the worker, if it still stands for this process."""
-    worker = Worker.objects.select_for_update(no_key=True).filter(pk=slot.worker_id, process=slot.process).first()
+    worker = _WORKER_OF_PROCESS.row(slot.worker_id, slot.process)
     return None if worker is None else worker.held()
+
+
+_WORKER_OF_PROCESS: Final = CompiledSelect(
+    lambda pk, process: Worker.objects.select_for_update(no_key=True).filter(pk=pk, process=process), str, str
+)
 
 
 def _lock_running(stage_id: int, attempt: int) -> Stage | None:

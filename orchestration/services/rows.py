@@ -5,11 +5,13 @@ Everything here needs an open transaction. On SQLite the transaction itself excl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from django.db import IntegrityError
 
 from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models.announced import AnnouncedModel
+from orchestration.models.compiled import CompiledSelect
 from orchestration.services import arguments
 from orchestration.services.refusal import Refusal
 
@@ -72,11 +74,7 @@ def lock_worker(worker_id: str) -> Worker:
     Raises:
         InvalidIdentifier, WorkerNotFound
     """
-    arguments.identifier("worker_id", worker_id)
-    try:
-        return Worker.objects.select_for_update(no_key=True).get(pk=worker_id).held()
-    except Worker.DoesNotExist:
-        raise WorkerNotFound(worker_id) from None
+    return _lock(_WORKER, arguments.identifier("worker_id", worker_id), or_else=WorkerNotFound)
 
 
 def lock_workflow(workflow_id: str) -> Workflow:
@@ -85,11 +83,16 @@ def lock_workflow(workflow_id: str) -> Workflow:
     Raises:
         InvalidIdentifier, WorkflowNotFound
     """
-    arguments.identifier("workflow_id", workflow_id)
-    try:
-        return Workflow.objects.select_for_update(no_key=True).get(pk=workflow_id).held()
-    except Workflow.DoesNotExist:
-        raise WorkflowNotFound(workflow_id) from None
+    return _lock(_WORKFLOW, arguments.identifier("workflow_id", workflow_id), or_else=WorkflowNotFound)
+
+
+def lock_pool(pool_id: str) -> Pool:
+    """Lock a pool.
+
+    Raises:
+        InvalidIdentifier, PoolNotFound
+    """
+    return _lock(_POOL, arguments.identifier("pool_id", pool_id), or_else=PoolNotFound)
 
 
 def lock_stage(workflow_id: str, stage_name: str) -> Stage:
@@ -102,26 +105,35 @@ def lock_stage(workflow_id: str, stage_name: str) -> Stage:
     """
     arguments.identifier("workflow_id", workflow_id)
     arguments.text("stage_name", stage_name)
-    stages = Stage.objects.select_related("workflow", "pool").select_for_update(no_key=True, of=("workflow", "self"))
-    try:
-        return stages.get(workflow_id=workflow_id, name=stage_name).held()
-    except Stage.DoesNotExist:
-        if not Workflow.objects.filter(pk=workflow_id).exists():
-            raise WorkflowNotFound(workflow_id) from None
-        raise StageNotFound(workflow_id, stage_name) from None
+    stage = _STAGE.row(workflow_id, stage_name)
+    if stage is not None:
+        return stage.held()
+    if not Workflow.objects.filter(pk=workflow_id).exists():
+        raise WorkflowNotFound(workflow_id)
+    raise StageNotFound(workflow_id, stage_name)
 
 
-def lock_pool(pool_id: str) -> Pool:
-    """Lock a pool.
+_WORKER: Final = CompiledSelect(lambda pk: Worker.objects.select_for_update(no_key=True).filter(pk=pk), str)
+_WORKFLOW: Final = CompiledSelect(lambda pk: Workflow.objects.select_for_update(no_key=True).filter(pk=pk), str)
+_POOL: Final = CompiledSelect(lambda pk: Pool.objects.select_for_update(no_key=True).filter(pk=pk), str)
+_STAGE: Final = CompiledSelect(
+    lambda workflow_id, name: (
+        Stage.objects.select_related("workflow", "pool")
+        .select_for_update(no_key=True, of=("workflow", "self"))
+        .filter(workflow_id=workflow_id, name=name)
+    ),
+    str,
+    str,
+)
 
-    Raises:
-        InvalidIdentifier, PoolNotFound
-    """
-    arguments.identifier("pool_id", pool_id)
-    try:
-        return Pool.objects.select_for_update(no_key=True).get(pk=pool_id).held()
-    except Pool.DoesNotExist:
-        raise PoolNotFound(pool_id) from None
+Announced = TypeVar("Announced", bound=AnnouncedModel)
+
+
+def _lock(select: CompiledSelect[Announced], id: str, *, or_else: type[NotFound]) -> Announced:
+    row = select.row(id)
+    if row is None:
+        raise or_else(id)
+    return row.held()
 
 
 def insert(row: Pool | Worker | Workflow, *, at: datetime) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from orchestration.clock import database_now
 from orchestration.definitions.specification import Plan, StageSpecification
@@ -22,6 +23,7 @@ from orchestration.models import (
     Workflow,
     WorkflowStatus,
 )
+from orchestration.models.compiled import CompiledSelect
 from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
 from orchestration.models.pool_counts import PoolCounts
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
@@ -127,12 +129,8 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
 
     The workflow is locked by the caller; `finished` is the stage whose completion makes this worth a look.
     """
-    ahead = workflow.stages.filter(hosted=False).exclude(status__in=FINISHED_STAGE_STATUSES)
-    if finished is not None:
-        ahead = ahead.filter(step__gte=finished.step)
-    # Two are enough to see that the step has no more than one stage, as most have.
-    ahead = ahead.select_for_update(no_key=True).order_by("step", "position")
-    next_stages = list(ahead[:2])
+    from_step = 0 if finished is None else finished.step
+    next_stages = _NEXT_TWO.rows(workflow.pk, from_step)
     if not next_stages:
         _complete(workflow, finished, at=at)
         return []
@@ -140,11 +138,23 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
     if finished is not None and step == finished.step:
         return []
     if len(next_stages) == 2 and next_stages[1].step == step:
-        next_stages = list(ahead.filter(step=step))
+        next_stages = list(_ahead(workflow.pk, step).filter(step=step))
     waiting = [stage for stage in next_stages if stage.step == step and _is_waiting(stage)]
     for stage in waiting:
         stage.workflow = workflow  # It was read under lock: no need to read it again.
     return waiting
+
+
+def _ahead(workflow_id: str, from_step: int) -> QuerySet[Stage]:
+    """Unfinished stages of a run from a step on, in order and locked."""
+    stages = Stage.objects.filter(workflow_id=workflow_id, hosted=False, step__gte=from_step)
+    return (
+        stages.exclude(status__in=FINISHED_STAGE_STATUSES).select_for_update(no_key=True).order_by("step", "position")
+    )
+
+
+# Two are enough to see that a step has no more than one stage, as most have.
+_NEXT_TWO: Final = CompiledSelect(lambda workflow_id, from_step: _ahead(workflow_id, from_step)[:2], str, int)
 
 
 def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
@@ -215,14 +225,20 @@ def _complete(workflow: Workflow, finished: Stage | None, *, at: datetime) -> No
 
 def _final_output(workflow: Workflow, finished: Stage | None) -> Any:
     """The output of the last step: of its stage, or of each by name."""
-    stages = workflow.stages.filter(hosted=False)
-    if finished is not None:
-        stages = stages.filter(step__gte=finished.step)
     last: dict[int, dict[str, Any]] = {}
-    for step, name, result in stages.order_by("position").values_list("step", "name", "result"):
-        last.setdefault(step, {})[name] = (result or {}).get("output")
+    for stage in _FROM_STEP_ON.rows(workflow.pk, 0 if finished is None else finished.step):
+        last.setdefault(stage.step, {})[stage.name] = (stage.result or {}).get("output")
     outputs = last[max(last)]
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+_FROM_STEP_ON: Final = CompiledSelect(
+    lambda workflow_id, from_step: Stage.objects.filter(
+        workflow_id=workflow_id, hosted=False, step__gte=from_step
+    ).order_by("position"),
+    str,
+    int,
+)
 
 
 def _to_run_again(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:

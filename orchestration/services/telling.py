@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Any, Final
 
 from django.db import transaction
 from django.db.models import Subquery
@@ -18,6 +19,7 @@ from orchestration import signals
 from orchestration.clock import database_now
 from orchestration.engine.limits import engine_limits
 from orchestration.models import Pool, SchedulerSign
+from orchestration.models.compiled import CompiledSelect
 
 SCHEDULER_TIMEOUT_SECONDS = 2.0
 """A scheduler that was not heard of for so long is not counted on."""
@@ -28,12 +30,12 @@ def pools_to_tell(pool_ids: Collection[str]) -> list[Pool]:
 
     The pools are locked already: their counters moved.
     """
-    sign = SchedulerSign.objects.filter(pk=1).values("seen_at")[:1]
-    pools = Pool.objects.filter(pk__in=pool_ids).annotate(now=Now(), scheduler_seen_at=Subquery(sign))
     interval = timedelta(seconds=engine_limits().pool_status_interval_seconds)
     patience = timedelta(seconds=SCHEDULER_TIMEOUT_SECONDS)
-    told, unlimited = [], []
-    for pool in pools.order_by("pk"):
+    told: list[Pool] = []
+    unlimited: list[Pool] = []
+    pool: Any  # with what is annotated
+    for pool in filter(None, map(_POOL_AND_SCHEDULER.row, sorted(pool_ids))):
         if pool.scheduler_seen_at is None or pool.now - pool.scheduler_seen_at > patience:
             unlimited.append(pool)
         elif pool.told_at is None or not timedelta() <= pool.now - pool.told_at < interval:
@@ -41,6 +43,14 @@ def pools_to_tell(pool_ids: Collection[str]) -> list[Pool]:
     if told:
         Pool.objects.filter(pk__in=[pool.pk for pool in told]).update(told_at=Now(), untold_since=None)
     return [*told, *unlimited]
+
+
+_POOL_AND_SCHEDULER: Final = CompiledSelect(
+    lambda pk: Pool.objects.filter(pk=pk).annotate(
+        now=Now(), scheduler_seen_at=Subquery(SchedulerSign.objects.filter(pk=1).values("seen_at")[:1])
+    ),
+    str,
+)
 
 
 def tell_pool(pool_id: str) -> bool:

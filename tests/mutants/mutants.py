@@ -337,7 +337,7 @@ MUTANTS = [
     ),
     log(
         "every event of a transaction names the same event before it",
-        "            last_seqs[room] = row.seq\n",
+        "            last_seqs[room] = seq\n",
         "",
         "test_an_event_is_in_its_rooms_and_in_global_and_knows_the_one_before_it_in_each",
     ),
