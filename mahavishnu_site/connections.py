@@ -12,7 +12,8 @@ from redis.asyncio.connection import parse_url
 
 from mahavishnu_site.environment import UnexpectedValueError
 
-SQLITE = "django.db.backends.sqlite3"
+SQLITE = "mahavishnu_site.sqlite"
+_SQLITE_OF_DJANGO = "django.db.backends.sqlite3"
 POSTGRES = "django.db.backends.postgresql"
 
 # A writer waits this long for the one before it.
@@ -65,7 +66,7 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
         raise UnexpectedValueError(DATABASE_URL_EXPECTED) from None
     if database["ENGINE"] == POSTGRES and database["NAME"]:
         return database
-    if database["ENGINE"] == SQLITE and database["NAME"] not in ("", ":memory:"):
+    if database["ENGINE"] == _SQLITE_OF_DJANGO and database["NAME"] not in ("", ":memory:"):
         return sqlite_database(relative_to / database["NAME"], test_path=test_path)
     raise UnexpectedValueError(DATABASE_URL_EXPECTED)
 

@@ -1,0 +1,1 @@
+"""Django's SQLite backend, for many short write transactions side by side."""

@@ -1,0 +1,59 @@
+"""Waiting for the one write lock of a SQLite file, in steps as short as the transactions that hold it.
+
+SQLite itself looks again after 1, 2, 5, 10, 15, … and at last every 100 ms (`sqliteDefaultBusyCallback` in its main.c).
+A transaction here takes 3 ms: with two workers and one process that starts runs, half of the machine was idle while
+each slept past its turn (120 stages a second, and 177 with this).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+from django.db.backends.sqlite3 import base
+from django.db.backends.utils import debug_transaction
+
+FIRST_PAUSE_SECONDS = 0.0002
+LONGEST_PAUSE_SECONDS = 0.001
+
+_PRIMARY_CODE = 0xFF
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """One connection. Its `timeout` option bounds the wait, as it does with Django's own."""
+
+    # The stubs know of neither.
+    connection: Any
+    transaction_mode: str | None
+
+    def _start_transaction_under_autocommit(self) -> None:
+        mode = f"BEGIN {self.transaction_mode or ''}".rstrip()
+        timeout_seconds = self.settings_dict["OPTIONS"].get("timeout", 5.0)  # sqlite3's own default
+        # Whoever writes without a transaction still waits as SQLite does.
+        self.connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            with debug_transaction(self, mode), self.wrap_database_errors:
+                begin(self.connection, mode, timeout_seconds=timeout_seconds)
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {int(timeout_seconds * 1000)}")
+
+
+def begin(connection: sqlite3.Connection, mode: str, *, timeout_seconds: float) -> None:
+    """Start a transaction as soon as nobody else writes.
+
+    Raises:
+        sqlite3.OperationalError: somebody did until the time was over (`SQLITE_BUSY`), or whatever else went wrong.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    pause_seconds = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            connection.execute(mode)
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
+                raise
+        time.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)

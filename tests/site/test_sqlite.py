@@ -1,0 +1,86 @@
+"""Writers of one SQLite file, one after another."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from mahavishnu_site.connections import SQLITE_TIMEOUT_SECONDS
+from mahavishnu_site.sqlite.base import begin
+from orchestration.models import Pool
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Another writer of the same file, in the middle of a transaction."""
+    other = connect(tmp_path)
+    other.execute("BEGIN IMMEDIATE")
+    yield other
+    other.close()
+
+
+def connect(directory: Path) -> sqlite3.Connection:
+    return sqlite3.connect(directory / "file.sqlite3", timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def test_a_transaction_begins_when_the_one_before_has_ended(tmp_path: Path, other: sqlite3.Connection) -> None:
+    mine = connect(tmp_path)
+    thread = threading.Thread(target=begin, args=(mine, "BEGIN IMMEDIATE"), kwargs={"timeout_seconds": 20})
+    thread.start()
+    thread.join(timeout=0.2)
+    assert thread.is_alive()
+    assert not mine.in_transaction
+    other.execute("COMMIT")
+    thread.join(timeout=20)
+    # Nobody else can write: it does.
+    with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+        other.execute("BEGIN IMMEDIATE")
+    mine.close()
+
+
+def test_a_writer_that_does_not_end_is_waited_for_as_long_as_was_said(
+    tmp_path: Path, other: sqlite3.Connection
+) -> None:
+    mine = connect(tmp_path)
+    began = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+        begin(mine, "BEGIN IMMEDIATE", timeout_seconds=0.3)
+    assert time.monotonic() - began >= 0.3
+    mine.close()
+
+
+def test_what_is_wrong_otherwise_is_said_at_once(tmp_path: Path) -> None:
+    mine = connect(tmp_path)
+    with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+        begin(mine, "BEGIN TOMORROW", timeout_seconds=1000)
+    mine.close()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_django_has_its_own_error_for_it_and_every_other_statement_waits_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = connection.settings_dict["NAME"]
+    options = connection.settings_dict["OPTIONS"]
+    other = sqlite3.connect(name, timeout=0, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        monkeypatch.setitem(options, "timeout", 0.1)
+        with pytest.raises(OperationalError, match="database is locked"), transaction.atomic():
+            Pool.objects.create(id="never")
+        monkeypatch.setitem(options, "timeout", SQLITE_TIMEOUT_SECONDS)
+        other.execute("COMMIT")
+        with transaction.atomic():
+            Pool.objects.create(id="pool")
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout")
+            assert cursor.fetchone() == (SQLITE_TIMEOUT_SECONDS * 1000,)
+    finally:
+        other.close()
+    assert list(Pool.objects.values_list("pk", flat=True)) == ["pool"]
