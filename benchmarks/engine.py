@@ -1,0 +1,230 @@
+"""Runs of three empty stages, beside a bare Celery chain of three empty tasks on a broker of the same kind.
+
+*p50 ms* and *p95 ms* are of one run at a time, from its start in one process to `workflow.completed` at a WebSocket
+client in another; of a chain, to a list in Redis that its last task writes to. *Stages per second* is of runs started
+all at once, from the first start to the last end. *CPU ms per stage* is that of the worker's processes, two of which
+run stages. The rows with *finished* and *queued* are of the same server with so many such stages stored besides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psutil
+from websockets.sync.client import ClientConnection, connect
+
+from benchmarks.accounting import cpu_ns
+from benchmarks.contestants import Ours, ours
+from benchmarks.report import Report, medians, percentile
+from mahavishnu_site.broker import broker_url
+from tests.harness.engine import CeleryWorker, Engine
+from tests.harness.server import clean_environment
+from tests.harness.services import PROJECT_DIR
+from tests.harness.valkey import Valkey
+
+STAGES = 3
+SLOTS = 2
+RUNS_ONE_BY_ONE = 60
+RUNS_AT_ONCE = 200
+STORED = ((0, 0), (100_000, 0), (100_000, 10_000))
+"""Finished stages, queued stages."""
+
+_POOL = "benchmark"
+_PAUSE_SECONDS = 0.05
+_START_SECONDS = 30.0
+_END_SECONDS = 120.0
+_CHUNK = 5_000
+
+_START = """
+import time
+from orchestration.definitions import find_definition
+definition = find_definition("three_empty_stages")
+result = []
+for workflow_id in workflow_ids:
+    began = time.monotonic()
+    definition.start("", pool=pool, workflow_id=workflow_id)
+    result.append(began)
+"""
+_FINISH = """
+from django.db import transaction
+from django.utils import timezone
+from orchestration.models import Stage, Workflow
+now = timezone.now()
+for first in range(0, stages // 3, chunk):
+    ids = [f"old_{number}" for number in range(first, min(first + chunk, stages // 3))]
+    with transaction.atomic():
+        Workflow.objects.bulk_create(
+            Workflow(id=id, adapter="python", status="completed", total_stages=3, stages_completed=3, pool_id=pool,
+                     result={}, started_at=now, finished_at=now) for id in ids)
+        Stage.objects.bulk_create(
+            Stage(workflow_id=id, name=name, position=position, step=position, status="completed", pool_id=pool,
+                  attempt=1, result={}, started_at=now, finished_at=now)
+            for id in ids for position, name in enumerate(("first", "second", "third")))
+"""
+
+
+def run(report: Report, *, rounds: int) -> None:
+    """Measure ours and the chain in turn, and then ours beside what is stored."""
+    with _engine() as engine, _chain() as chain:
+        of_ours, of_chain = [], []
+        for number in range(rounds):
+            of_ours.append(_measure(engine, f"round_{number}"))
+            of_chain.append(chain.measure())
+        report.add(contestant="mahavishnu", **medians(of_ours))
+        report.add(contestant="celery chain", **medians(of_chain))
+        stored_finished = stored_queued = 0
+        for finished, queued in STORED[1:]:
+            engine.ours.driver.execute(_FINISH, stages=finished - stored_finished, pool=_POOL, chunk=_CHUNK)
+            _queue(engine, queued - stored_queued)
+            stored_finished, stored_queued = finished, queued
+            measured = [_measure(engine, f"stored_{finished}_{queued}_{number}") for number in range(rounds)]
+            report.add(contestant="mahavishnu", finished=finished, queued=queued, **medians(measured))
+
+
+class _EngineOfOurs:
+    """A server, a scheduler and a worker with two slots."""
+
+    def __init__(self, ours: Ours) -> None:
+        self.ours = ours
+        self.parts = Engine(ours.server)
+        self.parts.scheduler()
+        self.worker: CeleryWorker = self.parts.worker(pool_id=_POOL, concurrency=SLOTS)
+
+
+@contextmanager
+def _engine() -> Iterator[_EngineOfOurs]:
+    with ours(MAHAVISHNU_APPS="tests.engine.jobs") as server:
+        engine = _EngineOfOurs(server)
+        try:
+            yield engine
+        finally:
+            engine.parts.close()
+
+
+def _measure(engine: _EngineOfOurs, name: str) -> dict[str, float]:
+    durations_ms = []
+    for number in range(RUNS_ONE_BY_ONE):
+        durations_ms += _run(engine, [f"{name}_{number}"])[0]
+        time.sleep(_PAUSE_SECONDS)
+    cpu_ms = _cpu_ms(engine.worker.pid)
+    _, seconds = _run(engine, [f"{name}_at_once_{number}" for number in range(RUNS_AT_ONCE)])
+    stages = RUNS_AT_ONCE * STAGES
+    return _figures(durations_ms, seconds, (_cpu_ms(engine.worker.pid) - cpu_ms) / stages)
+
+
+def _figures(durations_ms: list[float], seconds: float, cpu_ms: float) -> dict[str, float]:
+    return {
+        "p50_ms": percentile(durations_ms, 50),
+        "p95_ms": percentile(durations_ms, 95),
+        "stages_per_second": RUNS_AT_ONCE * STAGES / seconds,
+        "cpu_ms_per_stage": cpu_ms,
+    }
+
+
+def _run(engine: _EngineOfOurs, workflow_ids: list[str]) -> tuple[list[float], float]:
+    """Start these runs one after another, wait for the end of all, and return how long each took and all took."""
+    with connect(engine.ours.server.ws_url) as client:
+        _expect(client, "session.created")
+        client.send('{"type":"request","event":"subscribe","data":{"channel":"global"},"id":"1"}')
+        _expect(client, "subscribe")
+        began = dict(zip(workflow_ids, _started(engine, workflow_ids), strict=True))
+        ended: dict[str, float] = {}
+        while len(ended) < len(began):
+            message = json.loads(client.recv(timeout=_END_SECONDS))
+            if message["event"] == "workflow.completed" and message["data"]["workflow_id"] in began:
+                ended[message["data"]["workflow_id"]] = time.monotonic()
+    durations_ms = [(ended[workflow_id] - began[workflow_id]) * 1000 for workflow_id in workflow_ids]
+    return durations_ms, max(ended.values()) - min(began.values())
+
+
+def _started(engine: _EngineOfOurs, workflow_ids: list[str], *, pool: str = _POOL) -> list[float]:
+    found: list[float] = engine.ours.driver.execute(_START, workflow_ids=workflow_ids, pool=pool)
+    return found
+
+
+def _expect(client: ClientConnection, event: str) -> None:
+    message = json.loads(client.recv(timeout=_START_SECONDS))
+    if message["event"] != event:
+        raise RuntimeError(f"Got {message}: expected {event}")
+
+
+def _queue(engine: _EngineOfOurs, stages: int) -> None:
+    """Start so many runs in a pool that has no worker: the first stage of each is queued."""
+    for first in range(0, stages, _CHUNK):
+        ids = [f"queued_{number}" for number in range(first, min(first + _CHUNK, stages))]
+        _started(engine, ids, pool="without_workers")
+
+
+def _cpu_ms(pid: int) -> float:
+    """What a worker and all its processes have cost until now."""
+    process = psutil.Process(pid)
+    return sum(cpu_ns(each.pid) for each in (process, *process.children(recursive=True))) / 1e6
+
+
+class _Chain:
+    """A bare Celery worker, and a process that starts chains."""
+
+    def __init__(self, worker: subprocess.Popen[bytes], starter: subprocess.Popen[str]) -> None:
+        self._worker = worker
+        self._starter = starter
+
+    def measure(self) -> dict[str, float]:
+        durations_ms: list[float] = []
+        for _ in range(RUNS_ONE_BY_ONE):
+            durations_ms += self.run(1)["durations_ms"]
+            time.sleep(_PAUSE_SECONDS)
+        cpu_ms = _cpu_ms(self._worker.pid)
+        seconds = self.run(RUNS_AT_ONCE)["seconds"]
+        return _figures(durations_ms, seconds, (_cpu_ms(self._worker.pid) - cpu_ms) / (RUNS_AT_ONCE * STAGES))
+
+    def run(self, chains: int) -> dict[str, Any]:
+        assert self._starter.stdin is not None and self._starter.stdout is not None
+        self._starter.stdin.write(json.dumps({"chains": chains}) + "\n")
+        self._starter.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._starter.stdout.readline())
+        return answer
+
+
+@contextmanager
+def _chain() -> Iterator[_Chain]:
+    module = "benchmarks.peers.celery_chain"
+    with ExitStack() as stack:
+        valkey = Valkey()
+        valkey.start()
+        stack.callback(valkey.close)
+        environment = {
+            **os.environ,
+            **clean_environment(),
+            "BENCHMARK_REDIS_URL": valkey.url,
+            "BENCHMARK_BROKER_URL": broker_url(valkey.url),
+        }
+        quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", module, "-q", "worker", "--concurrency", str(SLOTS), *quiet],
+            cwd=PROJECT_DIR,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(worker.wait)
+        stack.callback(worker.terminate)
+        starter = subprocess.Popen(
+            [sys.executable, "-m", module],
+            cwd=PROJECT_DIR,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(starter.wait)
+        stack.callback(starter.terminate)
+        chain = _Chain(worker, starter)
+        chain.run(1)  # The worker is up when it has run one.
+        yield chain
