@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from django.apps import apps
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -12,6 +13,7 @@ from django.utils import timezone
 from orchestration import signals
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, new_workflow_id, validate_identifier
 from orchestration.models.announced import AnnouncedModel, Stored
+from orchestration.models.compiled import CompiledSelect
 from orchestration.models.pool import Pool
 from orchestration.models.pool_counts import PoolCounts
 from orchestration.models.statuses import (
@@ -141,13 +143,12 @@ class Workflow(AnnouncedModel):
             if before.status in FINISHED_WORKFLOW_STATUSES:
                 return
             ended_as = StageStatus.SKIPPED if after.status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
-            unfinished = self.stages.using(using).exclude(status__in=FINISHED_STAGE_STATUSES)
-            if stages := _locked(unfinished):
-                unfinished.update(
+            if stages := _UNFINISHED_STAGES.rows(self.pk, using=using):
+                self.stages.using(using).filter(pk__in=[stage.pk for stage in stages]).update(
                     status=ended_as, finished_at=at, retry_at=None, dispatch_due_at=None, lease_expires_at=None
                 )
-            for status, pool_id in stages:
-                counts.add_stage(pool_id, status, -1)
+            for stage in stages:
+                counts.add_stage(stage.pool_id, stage.status, -1)
         elif before.pool_id != after.pool_id:
             waiting = self.stages.using(using).filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED])
             if stages := _locked(waiting):
@@ -156,6 +157,19 @@ class Workflow(AnnouncedModel):
                 counts.add_stage(pool_id, status, -1)
                 counts.add_stage(after.pool_id, status, 1)
         counts.write(at=at, using=using)
+
+
+# Asked at the end of every run, and mostly in vain. The model of stages is defined after this one.
+_UNFINISHED_STAGES: Final[CompiledSelect[Any]] = CompiledSelect(
+    lambda workflow_id: (
+        apps.get_model("orchestration", "Stage")
+        .objects.filter(workflow_id=workflow_id)
+        .exclude(status__in=FINISHED_STAGE_STATUSES)
+        .select_for_update(no_key=True)
+        .order_by("pk")
+    ),
+    str,
+)
 
 
 def _locked(stages: models.QuerySet[Stage]) -> list[tuple[str, str | None]]:

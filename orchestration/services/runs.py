@@ -165,8 +165,7 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
     stages = list(stages)
     if not stages:
         return
-    due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
-    queued = {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
+    queued = _queued(at)
     Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(**queued)
     counts = PoolCounts()
     for stage in stages:
@@ -178,6 +177,12 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
     dispatch_after_commit([message_for(stage) for stage in stages])
 
 
+def _queued(at: datetime) -> dict[str, Any]:
+    """The columns of a stage that is queued now."""
+    due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
+    return {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
+
+
 def message_for(stage: Stage) -> Message:
     """What wakes a worker for the next attempt at a queued stage."""
     return Message(stage.pk, stage.attempt + 1, stage.pool_id or "")
@@ -185,20 +190,25 @@ def message_for(stage: Stage) -> Message:
 
 def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:
     first = min(stage.step for stage in plan.stages if not stage.hosted)
+    stages = [_new_stage(workflow, specification, position) for position, specification in enumerate(plan.stages)]
+    waiting = [stage for stage in stages if stage.step == first and not stage.hosted]
+    queued = _queued(at)
+    counts = PoolCounts()
+    for stage in waiting:
+        counts.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
+        for column, value in queued.items():
+            setattr(stage, column, value)
     # The stages go in first, so that whoever hears of the workflow finds them: foreign keys are checked at commit.
     try:
-        stages = Stage.objects.bulk_create(
-            _new_stage(workflow, specification, position) for position, specification in enumerate(plan.stages)
-        )
+        stages = Stage.objects.bulk_create(stages)
     except IntegrityError as error:
         raise rows.AlreadyExists("workflow", workflow.id) from error
-    rows.insert(workflow, at=at)
-    workflow.held()
     workflow.status = WorkflowStatus.RUNNING.value
     workflow.started_at = at
     workflow.deadline_at = _deadline(workflow)
-    workflow.save_held(at=at, update_fields=["status", "deadline_at"])
-    queue_stages([stage for stage in stages if stage.step == first and not stage.hosted], at=at)
+    rows.insert(workflow, at=at)
+    counts.write(at=at, using="default")
+    dispatch_after_commit([message_for(stage) for stage in waiting])
 
 
 def _new_stage(workflow: Workflow, specification: StageSpecification, position: int) -> Stage:
