@@ -11,21 +11,22 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Final, TypeVar
 
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from orchestration import services
 from orchestration.clock import database_now
 from orchestration.engine.limits import engine_limits
 from orchestration.engine.queue import Message, dispatch, queued_messages
 from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models.compiled import CompiledSelect
 
 logger = logging.getLogger(__name__)
 
-Key = TypeVar("Key")
+Row = TypeVar("Row", bound=Model)
 
 SIGN_SECONDS = 0.5
 """How often a scheduler gives a sign of life."""
@@ -89,19 +90,16 @@ class Scheduler:
 
     def tell_pools(self, now: datetime) -> int:
         since = now - timedelta(seconds=self._limits.pool_status_interval_seconds)
-        untold = Pool.objects.filter(untold_since__lte=since).order_by("untold_since")
-        return _each(untold.values_list("pk", flat=True), services.tell_pool)
+        return sum(services.tell_pool(pool.pk) for pool in _UNTOLD_POOLS.rows(since))
 
     def queue_retries(self, now: datetime) -> int:
-        due = Stage.objects.filter(retry_at__lte=now).order_by("retry_at")
-        return _each(due.values_list("pk", flat=True), lambda pk: services.queue_retry(pk, due_before=now))
+        return sum(services.queue_retry(stage.pk, due_before=now) for stage in _DUE_RETRIES.rows(now))
 
     def redispatch(self, now: datetime) -> int:
         """Tell the broker again of stages that nobody claimed, as far as it does not hold their messages still."""
-        due = Stage.objects.filter(dispatch_due_at__lte=now).order_by("dispatch_due_at")
         found: dict[str, list[Message]] = {}
-        for pk, attempt, pool_id in due.values_list("pk", "attempt", "pool_id")[:MAX_PER_LOOK]:
-            found.setdefault(pool_id or "", []).append(Message(pk, attempt + 1, pool_id or ""))
+        for stage in _UNCLAIMED_STAGES.rows(now):
+            found.setdefault(stage.pool_id or "", []).append(Message(stage.pk, stage.attempt + 1, stage.pool_id or ""))
         acted = 0
         for pool_id, messages in found.items():
             missing = services.missing_messages(pool_id, held=queued_messages(pool_id))
@@ -114,25 +112,36 @@ class Scheduler:
         return acted
 
     def time_out(self, now: datetime) -> int:
-        late = Workflow.objects.filter(deadline_at__lte=now).order_by("deadline_at")
-        return _each(late.values_list("pk", flat=True), lambda pk: _unless_refused(services.time_out_workflow, pk))
+        return sum(_unless_refused(services.time_out_workflow, workflow.pk) for workflow in _LATE_WORKFLOWS.rows(now))
 
     def give_up_attempts(self, now: datetime) -> int:
         if time.monotonic() < self._trusts_silence_at:
             return 0
-        expired = Stage.objects.filter(lease_expires_at__lte=now).order_by("lease_expires_at")
-        return _each(expired.values_list("pk", flat=True), lambda pk: services.give_up_attempt(pk, expired_before=now))
+        return sum(services.give_up_attempt(stage.pk, expired_before=now) for stage in _EXPIRED_LEASES.rows(now))
 
     def give_up_workers(self, now: datetime) -> int:
         if time.monotonic() < self._trusts_silence_at:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
-        silent = Worker.objects.filter(seen_at__lte=since).order_by("seen_at")
-        return _each(silent.values_list("pk", flat=True), lambda pk: services.give_up_worker(pk, silent_since=since))
+        return sum(services.give_up_worker(worker.pk, silent_since=since) for worker in _SILENT_WORKERS.rows(since))
 
 
-def _each(keys: QuerySet[Any, Key], act: Callable[[Key], bool]) -> int:
-    return sum(act(key) for key in keys[:MAX_PER_LOOK])
+def _due(model: type[Row], moment: str, *columns: str) -> CompiledSelect[Row]:
+    """The rows whose moment has come, the first ones first. It is asked all the time, and mostly in vain."""
+
+    def build(now: datetime) -> QuerySet[Row]:
+        due = model._default_manager.filter(**{f"{moment}__lte": now})
+        return due.order_by(moment).only("pk", *columns)[:MAX_PER_LOOK]
+
+    return CompiledSelect(build, datetime)
+
+
+_UNTOLD_POOLS: Final = _due(Pool, "untold_since")
+_DUE_RETRIES: Final = _due(Stage, "retry_at")
+_UNCLAIMED_STAGES: Final = _due(Stage, "dispatch_due_at", "attempt", "pool")
+_LATE_WORKFLOWS: Final = _due(Workflow, "deadline_at")
+_EXPIRED_LEASES: Final = _due(Stage, "lease_expires_at")
+_SILENT_WORKERS: Final = _due(Worker, "seen_at")
 
 
 def _unless_refused(service: Callable[..., object], workflow_id: str) -> bool:

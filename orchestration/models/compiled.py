@@ -8,6 +8,7 @@ SQL, prepares each value and converts each column. It is for what every stage an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -18,9 +19,14 @@ from django.db.models.signals import post_save, pre_save
 
 Row = TypeVar("Row", bound=models.Model)
 
+Parameter = int | str | datetime
+
 # Told from every other value of a query, and small enough for each kind of integer column.
-_FIRST_INTEGER = 2_000_000_000
-_STRING = "the value of parameter %d"
+_MARKERS: dict[type[Parameter], Callable[[int], Parameter]] = {
+    int: lambda number: 2_000_000_000 + number,
+    str: lambda number: f"the value of parameter {number}",
+    datetime: lambda number: datetime(1970, 1, 1, microsecond=number, tzinfo=UTC),
+}
 
 # Not public; its stubs are those of a later Django.
 _related_populators: Any = django_query.get_related_populators
@@ -37,20 +43,18 @@ class CompiledSelect(Generic[Row]):
         kinds: Of what kind each parameter is.
     """
 
-    def __init__(self, build: Callable[..., models.QuerySet[Row]], *kinds: type[int] | type[str]) -> None:
+    def __init__(self, build: Callable[..., models.QuerySet[Row]], *kinds: type[Parameter]) -> None:
         self._build = build
-        self._markers: list[Any] = [
-            _FIRST_INTEGER + number if kind is int else _STRING % number for number, kind in enumerate(kinds)
-        ]
+        self._markers = [_MARKERS[kind](number) for number, kind in enumerate(kinds)]
         self._compiled: dict[str, _Select] = {}
 
-    def rows(self, *values: int | str, using: str = "default") -> list[Row]:
+    def rows(self, *values: Parameter, using: str = "default") -> list[Row]:
         """The rows that the query finds with these values."""
         if using not in self._compiled:
             self._compiled[using] = _Select(self._build(*self._markers).using(using), self._markers, using)
         return self._compiled[using].rows(values)
 
-    def row(self, *values: int | str, using: str = "default") -> Row | None:
+    def row(self, *values: Parameter, using: str = "default") -> Row | None:
         """The first of them."""
         return next(iter(self.rows(*values, using=using)), None)
 
@@ -61,6 +65,7 @@ class _Select:
         self._model: type[Any] = queryset.model
         self._compiler: Any = queryset.query.get_compiler(using)
         self._sql, params = self._compiler.as_sql()
+        markers = [self._prepared(marker) for marker in markers]
         # Which value stands in each place; or, where none does, what always stands there.
         self._places = [(markers.index(param), None) if param in markers else (None, param) for param in params]
         if {place for place, _ in self._places if place is not None} != set(range(len(markers))):
@@ -72,14 +77,21 @@ class _Select:
         self._annotations = dict(self._compiler.annotation_col_map)
         self._converters = self._compiler.get_converters([expression for expression, _, _ in select])
 
-    def rows(self, values: Sequence[int | str]) -> list[Any]:
-        params = [constant if place is None else values[place] for place, constant in self._places]
+    def rows(self, values: Sequence[Parameter]) -> list[Any]:
+        prepared = [self._prepared(value) for value in values]
+        params = [constant if place is None else prepared[place] for place, constant in self._places]
         with connections[self._using].cursor() as cursor:
             cursor.execute(self._sql, params)
             found: Iterable[Any] = cursor.fetchall()
         if self._converters:
             found = self._compiler.apply_converters(found, self._converters)
         return [self._instance(row) for row in found]
+
+    def _prepared(self, value: Parameter) -> Any:
+        """The value as the database's driver takes it."""
+        if isinstance(value, datetime):
+            return connections[self._using].ops.adapt_datetimefield_value(value)
+        return value
 
     def _instance(self, row: Sequence[Any]) -> Any:
         # As `django.db.models.query.ModelIterable` does.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -51,6 +51,18 @@ def test_a_row_that_is_not_there_is_none_and_values_are_bound_not_pasted() -> No
     select: CompiledSelect[Pool] = CompiledSelect(lambda pk: Pool.objects.filter(pk=pk), str)
     assert columns_of(select.row("it")) == columns_of(Pool.objects.get())
     assert select.row("it' OR 'a'='a") is None
+
+
+def test_a_moment_is_a_parameter_too_and_columns_may_be_left_out() -> None:
+    workflow_with()
+    Workflow.objects.update(deadline_at=NOON)
+    select: CompiledSelect[Workflow] = CompiledSelect(
+        lambda now: Workflow.objects.filter(deadline_at__lte=now).only("pk", "deadline_at"), datetime
+    )
+    assert select.row(NOON - timedelta(microseconds=1)) is None
+    found = select.row(NOON)
+    assert found is not None
+    assert (found.pk, found.deadline_at, found.get_deferred_fields() >= {"prompt"}) == ("wf", NOON, True)
 
 
 def test_a_row_is_locked_where_the_query_says_so() -> None:
