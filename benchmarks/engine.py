@@ -3,7 +3,8 @@
 *p50 ms* and *p95 ms* are of one run at a time, from its start in one process to `workflow.completed` at a WebSocket
 client in another; of a chain, to a list in Redis that its last task writes to. *Stages per second* is of runs started
 all at once, from the first start to the last end. *CPU ms per stage* is that of the worker's processes, two of which
-run stages. The rows with *finished* and *queued* are of the same server with so many such stages stored besides.
+run stages. Prefect's are a call of a flow with three tasks, beside its server, and the tasks of one flow side by side.
+The rows with *finished* and *queued* are of the same server with so many such stages stored besides.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,10 +23,11 @@ import psutil
 from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.accounting import cpu_ns
-from benchmarks.contestants import Ours, ours
+from benchmarks.contestants import Ours, ours, wait_for_port
 from benchmarks.report import Report, medians, percentile
 from mahavishnu_site.broker import broker_url
 from tests.harness.engine import CeleryWorker, Engine
+from tests.harness.ports import free_port
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.valkey import Valkey
@@ -33,6 +36,8 @@ STAGES = 3
 SLOTS = 2
 RUNS_ONE_BY_ONE = 60
 RUNS_AT_ONCE = 200
+PREFECT_FLOWS = 10
+PREFECT_TASKS_AT_ONCE = 300
 STORED = ((0, 0), (100_000, 0), (100_000, 10_000))
 """Finished stages, queued stages."""
 
@@ -41,6 +46,7 @@ _PAUSE_SECONDS = 0.05
 _START_SECONDS = 30.0
 _END_SECONDS = 120.0
 _CHUNK = 5_000
+_PREFECT_SECONDS = 600.0
 
 _START = """
 import time
@@ -79,6 +85,7 @@ def run(report: Report, *, rounds: int) -> None:
             of_chain.append(chain.measure())
         report.add(contestant="mahavishnu", **medians(of_ours))
         report.add(contestant="celery chain", **medians(of_chain))
+        _add_prefect(report)
         stored_finished = stored_queued = 0
         for finished, queued in STORED[1:]:
             engine.ours.driver.execute(_FINISH, stages=finished - stored_finished, pool=_POOL, chunk=_CHUNK)
@@ -86,6 +93,45 @@ def run(report: Report, *, rounds: int) -> None:
             stored_finished, stored_queued = finished, queued
             measured = [_measure(engine, f"stored_{finished}_{queued}_{number}") for number in range(rounds)]
             report.add(contestant="mahavishnu", finished=finished, queued=queued, **medians(measured))
+
+
+def _add_prefect(report: Report) -> None:
+    """Prefect's row, where `BENCHMARK_PREFECT_PYTHON` names an interpreter that has it; see its module."""
+    python = os.environ.get("BENCHMARK_PREFECT_PYTHON")
+    if not python:
+        print("  prefect: BENCHMARK_PREFECT_PYTHON is not set, see benchmarks/peers/prefect_flow.py", flush=True)
+        return
+    port = free_port()
+    api = {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with tempfile.TemporaryDirectory(prefix="mahavishnu-bench-") as home:
+        environment = {**clean_environment(), **api, "PREFECT_HOME": home, "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+        server = subprocess.Popen(
+            [python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for_port(port, server)
+            script = PROJECT_DIR / "benchmarks/peers/prefect_flow.py"
+            done = subprocess.run(
+                [python, script, str(PREFECT_FLOWS), str(PREFECT_TASKS_AT_ONCE)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+                timeout=_PREFECT_SECONDS,
+            )
+        finally:
+            server.terminate()
+            server.wait()
+    found = json.loads(done.stdout.splitlines()[-1])
+    report.add(
+        contestant="prefect",
+        p50_ms=percentile(found["durations_ms"], 50),
+        p95_ms=percentile(found["durations_ms"], 95),
+        stages_per_second=PREFECT_TASKS_AT_ONCE / found["seconds"],
+    )
 
 
 class _EngineOfOurs:
