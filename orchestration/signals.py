@@ -59,6 +59,9 @@ pool_created = Signal()
 pool_drained = Signal()
 
 # pool: Pool, at: datetime.
+pool_reopened = Signal()
+
+# pool: Pool, at: datetime.
 pool_closed = Signal()
 
 # pool_id: str, at: datetime. Sent each time the pool's counters change, perhaps several times in a transaction: the row

@@ -234,6 +234,12 @@ class PoolDrained(PoolEvent, kw_only=True):
     name: ClassVar[str] = "pool.drained"
 
 
+class PoolReopened(PoolEvent, kw_only=True):
+    """A pool that was drained takes new work again."""
+
+    name: ClassVar[str] = "pool.reopened"
+
+
 class PoolClosed(PoolEvent, kw_only=True):
     """A pool is closed for good."""
 
@@ -260,6 +266,7 @@ EVENT_TYPES: dict[str, type[EventData]] = {
         WorkerRemoved,
         PoolCreated,
         PoolDrained,
+        PoolReopened,
         PoolClosed,
     )
 }

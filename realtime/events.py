@@ -214,6 +214,10 @@ def on_pool_drained(*, pool: Pool, at: datetime, **_: Any) -> None:
     announce(event_types.PoolDrained(pool_id=pool.pk, timestamp=at))
 
 
+def on_pool_reopened(*, pool: Pool, at: datetime, **_: Any) -> None:
+    announce(event_types.PoolReopened(pool_id=pool.pk, timestamp=at))
+
+
 def on_pool_closed(*, pool: Pool, at: datetime, **_: Any) -> None:
     announce(event_types.PoolClosed(pool_id=pool.pk, timestamp=at))
 
@@ -239,6 +243,7 @@ _RECEIVERS: dict[Signal, Any] = {
     signals.worker_removed: on_worker_removed,
     signals.pool_created: on_pool_created,
     signals.pool_drained: on_pool_drained,
+    signals.pool_reopened: on_pool_reopened,
     signals.pool_closed: on_pool_closed,
     signals.pool_metrics_changed: on_pool_metrics_changed,
 }

@@ -58,8 +58,11 @@ class PoolAdmin(OperatedAdmin):
     search_fields = ("id__startswith",)
     search_help_text = "The beginning of an id."
     inlines = (WorkersOfPool,)
-    actions = ("drain_pools",)
-    operations = (Operation(action="drain_pools", label="Drain this pool", status=PoolStatus.DRAINING),)
+    actions = ("drain_pools", "reopen_pools")
+    operations = (
+        Operation(action="drain_pools", label="Drain this pool", status=PoolStatus.DRAINING),
+        Operation(action="reopen_pools", label="Reopen this pool", status=PoolStatus.ACTIVE),
+    )
     fieldsets = (
         (None, {"fields": ("id", "state", "created", "updated")}),
         ("Metrics", {"fields": (METRICS[:4], METRICS[4:])}),
@@ -69,6 +72,10 @@ class PoolAdmin(OperatedAdmin):
     @admin.action(description="Drain selected pools", permissions=["operate"])
     def drain_pools(self, request: HttpRequest, rows: QuerySet[Pool]) -> HttpResponse | None:
         return self.operate(request, rows, lambda id: services.drain_pool(pool_id=id), done="Draining")
+
+    @admin.action(description="Reopen selected pools", permissions=["operate"])
+    def reopen_pools(self, request: HttpRequest, rows: QuerySet[Pool]) -> HttpResponse | None:
+        return self.operate(request, rows, lambda id: services.reopen_pool(pool_id=id), done="Reopened")
 
     @admin.display(description="status", ordering="status")
     def state(self, pool: Pool) -> str:

@@ -18,6 +18,7 @@ from orchestration.models.statuses import PoolStatus
 CLOSED_POOL_HAS_NO_WORK: Final = "orchestration_pool_closed_has_no_work"
 
 _SIGNALS: Final = {
+    PoolStatus.ACTIVE.value: signals.pool_reopened,
     PoolStatus.DRAINING.value: signals.pool_drained,
     PoolStatus.CLOSED.value: signals.pool_closed,
 }
@@ -89,5 +90,6 @@ class Pool(AnnouncedModel):
     def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
         if before is None:
             signals.pool_created.send(sender=Pool, pool=self, at=at)
-        if (before is None or before.status != after.status) and after.status in _SIGNALS:
+        # A new pool is as good as an active one: it may be saved as draining at once, but it is never reopened.
+        if after.status != (PoolStatus.ACTIVE if before is None else before.status):
             _SIGNALS[after.status].send(sender=Pool, pool=self, at=at)

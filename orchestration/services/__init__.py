@@ -25,7 +25,14 @@ from orchestration.services.fleet import (
     leave_pool,
 )
 from orchestration.services.moving import move_work, move_workflow
-from orchestration.services.pools import PoolNotAccepting, PoolNotEmpty, close_pool, create_pool, drain_pool
+from orchestration.services.pools import (
+    PoolNotAccepting,
+    PoolNotEmpty,
+    close_pool,
+    create_pool,
+    drain_pool,
+    reopen_pool,
+)
 from orchestration.services.progress import report_message, report_progress
 from orchestration.services.queueing import missing_messages, postpone_dispatch, queue_retry
 from orchestration.services.refusal import Refusal
@@ -110,6 +117,7 @@ __all__ = [
     "queue_stage",
     "register_worker",
     "remove_worker",
+    "reopen_pool",
     "report_message",
     "report_progress",
     "retry_run",

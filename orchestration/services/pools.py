@@ -1,4 +1,4 @@
-"""Create, drain and close pools."""
+"""Create, drain, reopen and close pools."""
 
 from __future__ import annotations
 
@@ -83,6 +83,21 @@ def drain_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
         pool = rows.lock_pool(pool_id)
         check_transition("pool", pool_id, current=pool.status, requested=PoolStatus.DRAINING)
         pool.status = PoolStatus.DRAINING.value
+        pool.save_held(at=at, update_fields=["status"])
+    return pool
+
+
+def reopen_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
+    """Let a pool that is draining accept new workflows again; one that is closed stays so.
+
+    Raises:
+        PoolNotFound, IllegalTransition
+    """
+    at = arguments.moment(at)
+    with transaction.atomic():
+        pool = rows.lock_pool(pool_id)
+        check_transition("pool", pool_id, current=pool.status, requested=PoolStatus.ACTIVE)
+        pool.status = PoolStatus.ACTIVE.value
         pool.save_held(at=at, update_fields=["status"])
     return pool
 

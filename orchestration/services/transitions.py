@@ -10,7 +10,7 @@ from orchestration.services.refusal import Refusal
 
 POOL_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     PoolStatus.ACTIVE: frozenset({PoolStatus.DRAINING, PoolStatus.CLOSED}),
-    PoolStatus.DRAINING: frozenset({PoolStatus.CLOSED}),
+    PoolStatus.DRAINING: frozenset({PoolStatus.ACTIVE, PoolStatus.CLOSED}),
     PoolStatus.CLOSED: frozenset(),
 }
 

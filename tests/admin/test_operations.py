@@ -116,7 +116,7 @@ async def test_cancelling_workflows_is_heard_and_each_refusal_is_told(
     assert history == [["operator", id, "Cancelled."] for id in (second, first)]
 
 
-async def test_workers_go_offline_and_pools_drain_and_it_is_heard(
+async def test_workers_go_offline_and_pools_drain_and_reopen_and_it_is_heard(
     server: MahavishnuServer, session: Session, unique: Unique
 ) -> None:
     pool_id, worker_id = unique("pool"), unique("worker")
@@ -135,10 +135,15 @@ async def test_workers_go_offline_and_pools_drain_and_it_is_heard(
             "pool.drained", {"pool_id": pool_id, "timestamp": A_TIME}, room="global"
         )
         again = session.act("pool", "drain_pools", [pool_id])
+        reopened = session.act("pool", "reopen_pools", [pool_id])
+        assert await client.event("pool.reopened") == an_event(
+            "pool.reopened", {"pool_id": pool_id, "timestamp": A_TIME}, room="global"
+        )
     assert offline == ("/admin/orchestration/worker/", [("success", f"Marked offline: {worker_id}.")])
     assert drained == ("/admin/orchestration/pool/", [("success", f"Draining: {pool_id}.")])
-    reason = f"The pool {pool_id} is draining and cannot become draining; after draining, closed may follow."
+    reason = f"The pool {pool_id} is draining and cannot become draining; after draining, active, closed may follow."
     assert again == ("/admin/orchestration/pool/", [("error", f"Refused: {reason}")])
+    assert reopened == ("/admin/orchestration/pool/", [("success", f"Reopened: {pool_id}.")])
 
 
 def test_of_very_many_the_first_are_told(server: MahavishnuServer, session: Session, unique: Unique) -> None:

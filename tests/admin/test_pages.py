@@ -242,4 +242,6 @@ def test_a_button_is_there_only_where_its_service_would_not_refuse(admin: Client
     services.cancel_workflow(workflow_id="wf_1")
     services.change_worker_status(worker_id="worker_1a", status="offline")
     services.drain_pool(pool_id="pool_1")
+    assert buttons() == ["Reopen"]
+    services.close_pool(pool_id="pool_1")
     assert buttons() == []

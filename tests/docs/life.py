@@ -99,6 +99,8 @@ def _a_run_of_the_engine() -> None:
     services.report_progress(stage_id, 1, progress=0.4, message="Asking the model", at=_at(63))
     error = "ConnectionError: The model did not answer"
     services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
+    services.drain_pool(pool_id="pool_again", at=_at(65))
+    services.reopen_pool(pool_id="pool_again", at=_at(75))
     # The example of a snapshot is not about this one.
     services.leave_pool(worker_id=worker_id, process="again", at=_at(65))
     services.remove_worker(worker_id=worker_id, at=_at(65))

@@ -170,7 +170,7 @@ async def test_many_runs_at_once_all_complete_and_their_pool_is_told_ten_times_a
     engine.assert_adds_up(pool)
 
 
-async def test_what_waits_in_a_pool_that_is_drained_is_done_where_it_is_told(
+async def test_what_waits_in_a_pool_that_is_drained_is_done_where_it_is_told_until_it_is_reopened(
     engine: Engine, pool: str, files: Files
 ) -> None:
     other = f"{pool}_other"
@@ -192,6 +192,12 @@ async def test_what_waits_in_a_pool_that_is_drained_is_done_where_it_is_told(
         await eventually(lambda: engine.workflow("wf_stays")["status"] == "completed", what="the run that stayed")
     with pytest.raises(ServiceCallError, match=f"PoolNotAccepting: The pool {pool} is draining"):
         engine.start("three_empty_stages", pool=pool)
+    reopened = engine.server.manage("reopen_pool", pool)
+    assert (reopened.returncode, reopened.stdout) == (0, f"The pool {pool} takes on new workflows again\n")
+    again = engine.start("three_empty_stages", pool=pool)
+    await eventually(
+        lambda: engine.workflow(again)["status"] == "completed", what="a run in the pool that is open again"
+    )
     stages = engine.workflow("wf_stays")["stages"]
     assert [stages[name]["pool_id"] for name in ("first", "gate", "third")] == [pool, pool, other]
     for name in (pool, other):

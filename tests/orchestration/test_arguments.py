@@ -78,6 +78,7 @@ def test_an_id_that_cannot_stand_in_a_channel_name_is_refused(id: Any, heard: li
     "change",
     [
         lambda id: services.drain_pool(pool_id=id),
+        lambda id: services.reopen_pool(pool_id=id),
         lambda id: services.close_pool(pool_id=id),
         lambda id: services.register_worker(worker_id="worker", pool_id=id),
         lambda id: services.change_worker_status(worker_id=id, status="idle"),

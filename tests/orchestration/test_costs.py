@@ -32,6 +32,11 @@ def with_a_stage(status: str) -> Call:
 COSTS: dict[str, tuple[Call, Call, list[str]]] = {
     "create a pool": (lambda: None, lambda: services.create_pool(pool_id="new"), ["INSERT pool"]),
     "drain a pool": (pool_with, lambda: services.drain_pool(pool_id="pool"), ["SELECT pool", "UPDATE pool"]),
+    "reopen a pool": (
+        lambda: pool_with("draining"),
+        lambda: services.reopen_pool(pool_id="pool"),
+        ["SELECT pool", "UPDATE pool"],
+    ),
     "close a pool": (pool_with, lambda: services.close_pool(pool_id="pool"), ["SELECT pool", "UPDATE pool"]),
     "register a worker": (
         pool_with,

@@ -65,6 +65,7 @@ class World:
             "cancel workflow": lambda: services.cancel_workflow(workflow_id=self.id(workflow)),
             "time out workflow": lambda: services.time_out_workflow(workflow_id=self.id(workflow)),
             "drain": lambda: services.drain_pool(pool_id=pool_id),
+            "reopen": lambda: services.reopen_pool(pool_id=pool_id),
             "close": lambda: services.close_pool(pool_id=pool_id),
         }
         if operation in WorkerStatus.values:
@@ -114,6 +115,7 @@ SERVED = [
     "cancel workflow",
     "time out workflow",
     "drain",
+    "reopen",
     "close",
     *WorkerStatus.values,
 ]

@@ -111,12 +111,20 @@ def test_a_worker_saved_with_a_new_status_is_announced_and_counted(
     assert_all_add_up()
 
 
-@pytest.mark.parametrize(("status", "signal"), [("draining", "pool_drained"), ("closed", "pool_closed")])
+@pytest.mark.parametrize(
+    ("before", "status", "signal"),
+    [
+        ("active", "draining", "pool_drained"),
+        ("active", "closed", "pool_closed"),
+        ("draining", "active", "pool_reopened"),
+        ("closed", "active", "pool_reopened"),
+    ],
+)
 @pytest.mark.parametrize("update_fields", [None, ["status"]])
 def test_a_pool_saved_with_a_new_status_is_announced(
-    status: str, signal: str, update_fields: list[str] | None, heard: list[Heard]
+    before: str, status: str, signal: str, update_fields: list[str] | None, heard: list[Heard]
 ) -> None:
-    pool = pool_with()
+    pool = pool_with(before)
     heard.clear()
     pool.status = status
     pool.save(update_fields=update_fields)

@@ -1,10 +1,11 @@
-"""Pools: created, drained, closed."""
+"""Pools: created, drained, reopened, closed."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from orchestration import services
 from orchestration.models import Pool, StageStatus
@@ -42,6 +43,22 @@ def test_draining_and_closing_are_announced(heard: list[Heard]) -> None:
     assert Pool.objects.get().updated_at == NOON
 
 
+def test_a_drained_pool_that_is_reopened_takes_new_workflows(heard: list[Heard]) -> None:
+    pool_with("draining")
+    heard.clear()
+    assert services.reopen_pool(pool_id="pool", at=NOON).status == "active"
+    assert heard == [Heard("pool_reopened", "pool", "active", NOON)]
+    assert Pool.objects.get().updated_at == NOON
+    services.create_workflow(adapter="python", prompt="", stages=["one"], pool_id="pool")
+
+
+def test_a_pool_that_was_not_drained_cannot_be_reopened_by_the_command() -> None:
+    pool_with("closed")
+    reason = r"^The pool pool is closed and cannot become active; after closed, nothing may follow\.$"
+    with pytest.raises(CommandError, match=reason):
+        call_command("reopen_pool", "pool")
+
+
 @pytest.mark.parametrize(("status", "queued", "running"), [(StageStatus.QUEUED, 1, 0), (StageStatus.RUNNING, 0, 1)])
 def test_a_pool_with_work_cannot_be_closed(status: str, queued: int, running: int) -> None:
     stage_with(status)
@@ -64,6 +81,6 @@ def test_a_pool_can_be_closed_when_its_work_is_done_though_it_has_workers() -> N
 
 
 def test_a_pool_that_is_not_there_is_named() -> None:
-    for change in (services.drain_pool, services.close_pool):
+    for change in (services.drain_pool, services.reopen_pool, services.close_pool):
         with pytest.raises(services.PoolNotFound, match=r"^There is no pool nowhere\.$"):
             change(pool_id="nowhere")

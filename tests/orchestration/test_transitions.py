@@ -14,10 +14,10 @@ from tests.orchestration.hearing import Heard
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
 POOL = """
-           draining  closed
-active     yes       yes
-draining   no        yes
-closed     no        no
+           active  draining  closed
+active     no      yes       yes
+draining   yes     no        yes
+closed     no      no        no
 """
 
 WORKER = """
@@ -50,6 +50,7 @@ cancelled  no      no       no         no      no
 """
 
 CHANGE_POOL: dict[str, Callable[[], Pool]] = {
+    "active": lambda: services.reopen_pool(pool_id="pool"),
     "draining": lambda: services.drain_pool(pool_id="pool"),
     "closed": lambda: services.close_pool(pool_id="pool"),
 }

@@ -343,11 +343,12 @@ def create_pool(world: World) -> Expected:
     return [("pool.created", {"pool_id": pool_id}, [])]
 
 
-@case("a pool is drained, then closed", "pool.drained", "pool.closed")
-def drain_and_close_pool(world: World) -> Expected:
+@case("a pool is drained, reopened, then closed", "pool.drained", "pool.reopened", "pool.closed")
+def drain_reopen_and_close_pool(world: World) -> Expected:
     world.services.drain_pool(pool_id=world.pool)
+    world.services.reopen_pool(pool_id=world.pool)
     world.services.close_pool(pool_id=world.pool)
-    return [of_pool(world, "pool.drained"), of_pool(world, "pool.closed")]
+    return [of_pool(world, "pool.drained"), of_pool(world, "pool.reopened"), of_pool(world, "pool.closed")]
 
 
 @case("a change is refused")
