@@ -34,11 +34,27 @@ def parse_broker_url(url: str) -> str:
     """Return the URL of a broker as it was given.
 
     Raises:
-        UnexpectedValueError: it has no scheme.
+        UnexpectedValueError: it has no scheme, or one that Celery has no transport for.
     """
-    if not urlsplit(url).scheme or "://" not in url:
-        raise UnexpectedValueError(BROKER_URL_EXPECTED)
+    # Several, with semicolons between them, are brokers that stand in for each other.
+    for each in broker_url(url).split(";"):
+        _check_scheme(each)
     return broker_url(url)
+
+
+def _check_scheme(url: str) -> None:
+    # Here, because it takes longer than all other settings together, and most are content with the default.
+    from kombu.transport import resolve_transport
+
+    scheme, found, _ = url.partition("://")
+    if not found:
+        raise UnexpectedValueError(BROKER_URL_EXPECTED)
+    try:
+        # In `redis+socket` the transport is what comes first.
+        resolve_transport(scheme.partition("+")[0])
+    except (KeyError, ImportError, AttributeError, ValueError, NameError) as error:
+        # Kombu knows none of this name, or lacks what it is made of; of Kafka's it says so with a NameError.
+        raise UnexpectedValueError(f"{BROKER_URL_EXPECTED} ({error.args[0]})") from None
 
 
 def celery_settings(url: str, limits: EngineLimits) -> dict[str, Any]:

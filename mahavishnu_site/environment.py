@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from django.core.exceptions import ImproperlyConfigured
 
+from mahavishnu_site.importing import can_be_found
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -34,6 +36,9 @@ HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d{1,5})?\Z")
 
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+PACKAGES_EXPECTED = "dotted names of Python packages separated by commas, such as shop,warehouse.jobs"
+NAMED_PATHS_EXPECTED = "names and classes separated by commas, such as crew=shop.adapters.CrewAdapter"
 
 # Also one that should have been quoted, with `/` or `@` in it; and each of several URLs with commas between them.
 PASSWORD_IN_URL = re.compile(r"(://[^/@:,]*):(?:(?!://).)*@")
@@ -200,18 +205,26 @@ def parse_origin(value: str) -> str:
 
 
 def parse_package(value: str) -> str:
-    """Return the dotted name of a Python package."""
-    if DOTTED_NAME.fullmatch(value):
-        return value
-    raise UnexpectedValueError("dotted names of Python packages separated by commas, such as shop,warehouse.jobs")
+    """Return the dotted name of a Python package that is there; it is not imported."""
+    if not DOTTED_NAME.fullmatch(value):
+        raise UnexpectedValueError(PACKAGES_EXPECTED)
+    if not can_be_found(value):
+        raise UnexpectedValueError(f"{PACKAGES_EXPECTED}; there is no {value}")
+    return value
 
 
 def parse_named_path(value: str) -> tuple[str, str]:
-    """Return a name and the dotted path of a class, written `name=package.module.Class`."""
+    """Return a name and the dotted path of a class, written `name=package.module.Class`.
+
+    Its module has to be there, and is not imported; whether the class is in it shows when it is first used.
+    """
     name, _, path = (part.strip() for part in value.partition("="))
-    if name and DOTTED_NAME.fullmatch(path) and "." in path:
-        return name, path
-    raise UnexpectedValueError("names and classes separated by commas, such as crew=shop.adapters.CrewAdapter")
+    module, _, _ = path.rpartition(".")
+    if not name or not module or not DOTTED_NAME.fullmatch(path):
+        raise UnexpectedValueError(NAMED_PATHS_EXPECTED)
+    if not can_be_found(module):
+        raise UnexpectedValueError(f"{NAMED_PATHS_EXPECTED}; there is no {module}")
+    return name, path
 
 
 def without_password(value: str) -> str:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from mahavishnu_site.broker import BROKER_URL_EXPECTED, parse_broker_url
 from mahavishnu_site.connections import parse_database_url, parse_redis_url
 from mahavishnu_site.environment import (
     BadEnvironmentError,
     Environment,
     UnexpectedValueError,
     parse_host,
+    parse_named_path,
     parse_origin,
+    parse_package,
     without_password,
 )
 from tests.harness.server import clean_environment
@@ -95,6 +98,47 @@ REFUSED_REDISES = [
     "redis://host:port",
     "redis://host/name",
 ]
+
+
+# The value, and what is said of it beyond the form that was expected.
+REFUSED_PACKAGES = {
+    "": "",
+    "a-b": "",
+    "shop..jobs": "",
+    "nowhere": "; there is no nowhere",
+    "tests.nowhere": "; there is no tests.nowhere",
+    "tests.site.conftest.nowhere": "; there is no tests.site.conftest.nowhere",
+    "nowhere.jobs": "; there is no nowhere.jobs",
+}
+
+REFUSED_NAMED_PATHS = {
+    "crew": "",
+    "=shop.Crew": "",
+    "crew=Crew": "",
+    "crew=shop Crew": "",
+    "crew=nowhere.Crew": "; there is no nowhere",
+    "crew=orchestration.nowhere.Crew": "; there is no orchestration.nowhere",
+}
+
+BROKERS = {
+    "redis://localhost:6379/1": "redis://localhost:6379/1",
+    "rediss://:password@localhost": "rediss://:password@localhost",
+    "unix:///run/valkey.sock": "redis+socket:///run/valkey.sock",
+    "redis+socket:///run/valkey.sock": "redis+socket:///run/valkey.sock",
+    "amqp://user:password@host:5672//": "amqp://user:password@host:5672//",
+    "amqp://one//;amqp://two//": "amqp://one//;amqp://two//",
+    "kombu.transport.memory.Transport://": "kombu.transport.memory.Transport://",
+}
+
+REFUSED_BROKERS = {
+    "localhost:6379": "",
+    "nothing": "",
+    "amq://localhost": " (No such transport: amq.  Did you mean amqp?)",
+    "http://localhost": " (No such transport: http)",
+    "amqp://one//;rabbit://two//": " (No such transport: rabbit.  Did you mean librabbitmq?)",
+    "nowhere.Transport://localhost": " (No module named 'nowhere')",
+    "kombu.nowhere://localhost": " (module 'kombu' has no attribute 'nowhere')",
+}
 
 
 @pytest.mark.parametrize(("value", "flag"), FLAGS.items())
@@ -250,6 +294,56 @@ def test_a_redis_that_is_none_is_refused(url: str) -> None:
         parse_redis_url(url)
 
 
+@pytest.mark.parametrize("value", ["orchestration", "tests.engine.jobs", "mahavishnu_site.settings"])
+def test_a_package_that_is_there_is_taken(value: str) -> None:
+    assert parse_package(value) == value
+
+
+@pytest.mark.parametrize(("value", "said"), REFUSED_PACKAGES.items())
+def test_a_package_that_cannot_be_found_is_refused(value: str, said: str) -> None:
+    with pytest.raises(UnexpectedValueError) as refusal:
+        parse_package(value)
+    assert str(refusal.value) == (
+        f"dotted names of Python packages separated by commas, such as shop,warehouse.jobs{said}"
+    )
+
+
+def test_nothing_is_imported_to_see_that_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "explodes" / "without_an_init" / "jobs"
+    package.mkdir(parents=True)
+    for file in (tmp_path / "explodes" / "__init__.py", package / "__init__.py", package / "adapters.py"):
+        file.write_text("raise RuntimeError('imported')")
+    assert parse_package("explodes.without_an_init.jobs") == "explodes.without_an_init.jobs"
+    assert parse_named_path("crew = explodes.without_an_init.jobs.adapters.Crew") == (
+        "crew",
+        "explodes.without_an_init.jobs.adapters.Crew",
+    )
+    with pytest.raises(UnexpectedValueError, match=r"; there is no explodes\.without_an_init\.nowhere$"):
+        parse_package("explodes.without_an_init.nowhere")
+
+
+@pytest.mark.parametrize(("value", "said"), REFUSED_NAMED_PATHS.items())
+def test_an_adapter_that_cannot_be_found_is_refused(value: str, said: str) -> None:
+    with pytest.raises(UnexpectedValueError) as refusal:
+        parse_named_path(value)
+    assert str(refusal.value) == (
+        f"names and classes separated by commas, such as crew=shop.adapters.CrewAdapter{said}"
+    )
+
+
+@pytest.mark.parametrize(("value", "url"), BROKERS.items())
+def test_a_broker_is_read_as_celery_writes_it(value: str, url: str) -> None:
+    assert parse_broker_url(value) == url
+
+
+@pytest.mark.parametrize(("value", "said"), REFUSED_BROKERS.items())
+def test_a_broker_that_celery_does_not_know_is_refused(value: str, said: str) -> None:
+    with pytest.raises(UnexpectedValueError) as refusal:
+        parse_broker_url(value)
+    assert str(refusal.value) == f"{BROKER_URL_EXPECTED}{said}"
+
+
 def check(var_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "manage.py", "check", "--fail-level", "WARNING"],
@@ -272,6 +366,9 @@ def test_a_bad_environment_is_refused_in_plain_words_and_without_a_password(tmp_
         MAHAVISHNU_ALLOWED_ORIGINS="https://example.org,example.org",
         MAHAVISHNU_MAX_CONNECTIONS="0",
         MAHAVISHNU_RELAY_POLL_SECONDS="soon",
+        MAHAVISHNU_APPS="tests.engine.jobs,__main__",
+        MAHAVISHNU_ADAPTERS="crew=nowhere.Crew",
+        CELERY_BROKER_URL="http://user:secret@host",
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
@@ -286,6 +383,11 @@ def test_a_bad_environment_is_refused_in_plain_words_and_without_a_password(tmp_
         "https://example.org,http://example.org:8080",
         "MAHAVISHNU_MAX_CONNECTIONS='0': expected a whole number from 1 to 1000000",
         "MAHAVISHNU_RELAY_POLL_SECONDS='soon': expected a number from 0.02 to 2",
+        "MAHAVISHNU_APPS='tests.engine.jobs,__main__': expected dotted names of Python packages separated by commas, "
+        "such as shop,warehouse.jobs; there is no __main__",
+        "MAHAVISHNU_ADAPTERS='crew=nowhere.Crew': expected names and classes separated by commas, such as "
+        "crew=shop.adapters.CrewAdapter; there is no nowhere",
+        f"CELERY_BROKER_URL='http://user:***@host': expected {BROKER_URL_EXPECTED} (No such transport: http)",
     ]
 
 
