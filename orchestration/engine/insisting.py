@@ -1,0 +1,43 @@
+"""A database that does not answer for a moment is asked again, for as long as somebody waits who has work to lose."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import InterfaceError, OperationalError, connection
+
+from orchestration.engine.limits import engine_limits
+
+logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+def insist(call: Callable[[], Value]) -> Value:
+    """Return what the call returns; while the database does not answer, call again and again, as long as a lease lasts.
+
+    The call is made outside of any transaction, or once: what came before it in the transaction is lost.
+
+    Raises:
+        OperationalError, InterfaceError: the database was away for longer.
+    """
+    deadline = time.monotonic() + engine_limits().lease_seconds
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return call()
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block:
+                raise
+            connection.close()
+            if time.monotonic() + pause > deadline:
+                raise
+            logger.warning("The database does not answer; trying again in %.2f s", pause)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
