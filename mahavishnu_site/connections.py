@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import dj_database_url
@@ -18,6 +19,18 @@ POSTGRES = "django.db.backends.postgresql"
 
 # A writer waits this long for the one before it.
 SQLITE_TIMEOUT_SECONDS = 20
+
+# A Postgres whose host vanished without a word closes nothing: TCP alone gives up after 15 minutes, and a lost answer
+# is waited for even longer. Names and units are libpq's (https://www.postgresql.org/docs/current/libpq-connect.html);
+# the query of `DATABASE_URL` says otherwise. On a Unix socket only the first has a meaning.
+POSTGRES_OPTIONS: Final[Mapping[str, int]] = {
+    "connect_timeout": 5,  # seconds
+    "keepalives": 1,
+    "keepalives_idle": 10,  # seconds until the first question whether the other end is there
+    "keepalives_interval": 5,  # seconds between questions
+    "keepalives_count": 3,  # questions without an answer
+    "tcp_user_timeout": 20_000,  # milliseconds in which what was sent is acknowledged
+}
 
 REDIS_CONNECT_TIMEOUT_SECONDS = 2
 REDIS_ANSWER_TIMEOUT_SECONDS = 5
@@ -65,6 +78,7 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
     except ValueError:
         raise UnexpectedValueError(DATABASE_URL_EXPECTED) from None
     if database["ENGINE"] == POSTGRES and database["NAME"]:
+        database["OPTIONS"] = {**POSTGRES_OPTIONS, **database.setdefault("OPTIONS", {})}
         return database
     if database["ENGINE"] == _SQLITE_OF_DJANGO and database["NAME"] not in ("", ":memory:"):
         return sqlite_database(relative_to / database["NAME"], test_path=test_path)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
 import pytest
+from django.db import connection
+from django.db.backends.postgresql.base import DatabaseWrapper
 
 from mahavishnu_site.broker import BROKER_URL_EXPECTED, parse_broker_url
 from mahavishnu_site.connections import parse_database_url, parse_redis_url
@@ -269,7 +273,7 @@ def test_a_relative_sqlite_file_is_in_the_project_whatever_the_current_folder(
 
 
 def test_a_postgres_is_read_with_its_parts(tmp_path: Path) -> None:
-    url = "postgres://user:p%40ss@host:5433/name?sslmode=require"
+    url = "postgres://user:p%40ss@host:5433/name?sslmode=require&connect_timeout=2&keepalives_idle=60"
     database = parse_database_url(url, relative_to=tmp_path, test_path=tmp_path)
     read = {name: database[name] for name in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT", "NAME", "OPTIONS")}
     assert read == {
@@ -279,8 +283,25 @@ def test_a_postgres_is_read_with_its_parts(tmp_path: Path) -> None:
         "HOST": "host",
         "PORT": 5433,
         "NAME": "name",
-        "OPTIONS": {"sslmode": "require"},
+        "OPTIONS": {
+            "sslmode": "require",
+            "connect_timeout": 2,
+            "keepalives": 1,
+            "keepalives_idle": 60,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
     }
+
+
+def test_a_postgres_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgres://user@127.0.0.1:{silent.getsockname()[1]}/name?connect_timeout=2"
+        database = parse_database_url(url, relative_to=tmp_path, test_path=tmp_path)
+        wrapper = DatabaseWrapper({**connection.settings_dict, **database})
+        with pytest.raises(psycopg.errors.ConnectionTimeout):
+            wrapper.connect()
 
 
 @pytest.mark.parametrize("url", REDISES)
