@@ -78,13 +78,45 @@ async def test_a_running_stage_that_does_not_listen_is_killed_and_its_worker_wor
     engine.assert_adds_up(pool)
 
 
-async def test_a_run_that_has_ended_cannot_be_cancelled(engine: Engine, pool: str) -> None:
+async def test_a_run_that_has_ended_cannot_be_cancelled_however_it_ended(
+    engine: Engine, pool: str, files: Files
+) -> None:
     engine.worker(pool_id=pool)
-    run = engine.start("three_empty_stages", pool=pool)
-    await eventually(lambda: engine.workflow(run)["status"] == "completed", what="the run")
-    with pytest.raises(ServiceCallError, match=f"IllegalTransition: The workflow {run} is completed"):
-        engine.execute(CANCEL, workflow_id=run)
-    assert engine.workflow(run)["status"] == "completed"
+    late = engine.start("late", pool=pool, **files.params)
+    await eventually(lambda: engine.workflow(late)["status"] == "timeout", what="the run that takes too long")
+    cancelled_before = engine.start("gated", pool=pool, **files.params)
+    engine.execute(CANCEL, workflow_id=cancelled_before)
+    runs = {
+        late: "timeout",
+        cancelled_before: "cancelled",
+        engine.start("failing", pool=pool, prompt="speechless"): "failed",
+        engine.start("three_empty_stages", pool=pool): "completed",
+    }
+    for run, status in runs.items():
+        await eventually(lambda run=run, status=status: engine.workflow(run)["status"] == status, what=status)  # type: ignore[misc]
+        before = engine.workflow(run)
+        with pytest.raises(ServiceCallError, match=f"IllegalTransition: The workflow {run} is {status}"):
+            engine.execute(CANCEL, workflow_id=run)
+        assert engine.workflow(run) == before
+    engine.assert_adds_up(pool)
+
+
+async def test_with_a_run_everything_of_it_is_cancelled_that_has_not_ended(
+    engine: Engine, pool: str, files: Files
+) -> None:
+    engine.worker(pool_id=pool)
+    engine.start("gated", pool=pool, workflow_id=f"wf_{pool}", **files.params)
+    await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
+    engine.execute(CANCEL, workflow_id=f"wf_{pool}")
+    stages = engine.workflow(f"wf_{pool}")["stages"]
+    assert {name: stage["status"] for name, stage in stages.items()} == {
+        "first": "completed",
+        "gate": "cancelled",
+        "third": "cancelled",
+    }
+    await eventually(lambda: engine.workers(pool) in (["idle"], ["error"]), what="the worker is free")
+    assert len(files.journal()) == 1
+    engine.assert_adds_up(pool)
 
 
 async def test_a_stage_that_waits_for_its_next_attempt_can_be_cancelled(engine: Engine, pool: str) -> None:

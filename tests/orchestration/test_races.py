@@ -6,13 +6,15 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from orchestration import services
-from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.definitions.specification import Plan, Retry, StageSpecification
+from orchestration.models import FailedAttempt, Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
 from tests.orchestration.builders import pool_with, stage_with, worker_with, workflow_with
 from tests.orchestration.hearing import Heard
 from tests.orchestration.recount import assert_all_add_up
@@ -190,6 +192,92 @@ def test_a_worker_registers_before_its_pool_closes_or_not_at_all(_: int) -> None
     assert isinstance(registered, Worker | services.PoolNotAccepting)
     assert Worker.objects.exists() == isinstance(registered, Worker)
     assert_all_add_up()
+
+
+# --- Attempts --------------------------------------------------------------------------------------------------------
+
+LATER = datetime(9999, 1, 1, tzinfo=UTC)
+"""Of whoever asks what had expired by then: everything has."""
+
+
+def an_attempt() -> tuple[int, services.Slot]:
+    """A stage that may be tried twice and runs for the first time, and who runs it."""
+    plan = Plan(
+        name="raced",
+        adapter="python",
+        stages=(StageSpecification(name="one", step=0, retries=Retry(max_attempts=2, backoff_seconds=60)),),
+    )
+    stage = services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf").stages.get()
+    worker_id = services.join_pool(name="racer", process="racing", pool_id="pool")
+    slot = services.Slot(worker_id=worker_id, process="racing")
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    return stage.pk, slot
+
+
+@pytest.mark.usefixtures("valkey")
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_schedulers_that_give_up_an_attempt_one_does_and_it_is_queued_once(_: int, heard: list[Heard]) -> None:
+    stage_id, slot = an_attempt()
+    outcomes = together(
+        lambda: services.give_up_attempt(stage_id, expired_before=LATER),
+        lambda: services.give_up_attempt(stage_id, expired_before=LATER),
+        lambda: services.give_up_worker(slot.worker_id, silent_since=LATER),
+        lambda: services.give_up_worker(slot.worker_id, silent_since=LATER),
+    )
+    # Whoever gives up the worker may come after the attempt was given up, or does both.
+    assert (sum(outcomes[:2]) <= 1, sum(outcomes[2:])) == (True, 1)
+    assert announced(heard, "stage_retrying") == 1
+    stage, failed = Stage.objects.get(), FailedAttempt.objects.get()
+    assert (stage.status, stage.attempt, failed.attempt, failed.reason) == ("queued", 1, 1, "lost")
+    assert Worker.objects.get().status == "offline"
+    assert_all_add_up()
+
+
+@pytest.mark.usefixtures("valkey")
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_an_attempt_that_is_given_up_as_it_ends_is_either_the_one_or_the_other(_: int, heard: list[Heard]) -> None:
+    stage_id, slot = an_attempt()
+    ended, given_up = together(
+        lambda: services.complete_attempt(stage_id, 1, slot=slot, output="done"),
+        lambda: services.give_up_attempt(stage_id, expired_before=LATER),
+    )
+    assert ended.accepted is not given_up
+    told = {name: announced(heard, name) for name in ("stage_completed", "stage_retrying", "workflow_completed")}
+    assert told == {"stage_completed": not given_up, "stage_retrying": given_up, "workflow_completed": not given_up}
+    assert Stage.objects.get().status == ("queued" if given_up else "completed")
+    assert_all_add_up()
+
+
+@pytest.mark.usefixtures("valkey")
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_schedulers_that_find_a_retry_due_one_queues_it(_: int) -> None:
+    stage_id, slot = an_attempt()
+    services.fail_attempt(stage_id, 1, slot=slot, error="It broke")
+    outcomes = together(*[lambda: services.queue_retry(stage_id, due_before=LATER)] * 2)
+    assert sorted(outcomes) == [False, True]
+    assert Stage.objects.get().status == "queued"
+    assert_all_add_up()
+
+
+@pytest.mark.usefixtures("valkey")
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_of_two_workers_that_get_the_same_message_one_claims_the_stage(_: int, heard: list[Heard]) -> None:
+    stage_id, first = an_attempt()
+    services.give_up_attempt(stage_id, expired_before=LATER)
+    second = services.Slot(
+        worker_id=services.join_pool(name="second", process="racing", pool_id="pool"), process="racing"
+    )
+    heard.clear()
+    claims = together(*[lambda slot=slot: services.claim_stage(stage_id, 2, slot=slot) for slot in (first, second)])
+    assert sorted(claim is None for claim in claims) == [False, True]
+    assert announced(heard, "stage_started") == 1
+    # The first is in error until its next claim, because it lost one.
+    others = Worker.objects.exclude(status="busy")
+    assert others.get().status == ("error" if claims[0] is None else "idle")
+    assert_all_add_up()
+
+
+# --- Everything ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
