@@ -47,6 +47,11 @@ def three_empty_stages(prompt: str, **params: Any) -> Any:
     return [first, second, third]
 
 
+@workflow()
+def one_empty_stage(prompt: str, **params: Any) -> Any:
+    return [first]
+
+
 @stage
 def plan(ctx: Context, inputs: dict[str, Any]) -> Any:
     return {"inputs": inputs, "attempt": ctx.attempt}
