@@ -18,6 +18,7 @@ PRUNE_TESTS = "tests/realtime/test_prune.py"
 WRITER_TESTS = "tests/realtime/test_writers.py"
 COMMIT_TESTS = "tests/realtime/test_before_commit.py"
 PUBLISHER_TESTS = "tests/realtime/test_publisher.py"
+SOAK_TESTS = "tests/realtime/test_soak.py"
 
 
 @dataclass(frozen=True)
@@ -455,5 +456,20 @@ MUTANTS = [
         "    global _publisher, _publisher_lock\n    _publisher = None\n",
         "    return\n",
         "test_a_forked_child_publishes_and_so_does_its_parent",
+    ),
+    # --- Connections that end ----------------------------------------------------------------------------------------
+    Mutant(
+        "whoever goes stays a member of its rooms",
+        "realtime/consumers.py",
+        "            self.relay.leave(channel, self)\n",
+        "            pass\n",
+        f"{SOAK_TESTS}::test_clients_that_have_come_and_gone_leave_nothing_behind",
+    ),
+    bus(
+        "the name of every group that was left is kept",
+        "        self._joined.discard(group)\n",
+        "        pass\n",
+        "test_clients_that_have_come_and_gone_leave_nothing_behind",
+        file=SOAK_TESTS,
     ),
 ]
