@@ -5,12 +5,32 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import commit_to_client, connections, engine, fan_out, growth, processes, requests, resume
+from benchmarks import (
+    commit_to_client,
+    connections,
+    engine,
+    fan_out,
+    growth,
+    processes,
+    requests,
+    resume,
+    stalled_reader,
+)
 from benchmarks.report import Report
 
 BENCHMARKS = {
     benchmark.__name__.rpartition(".")[2]: benchmark
-    for benchmark in (fan_out, commit_to_client, requests, connections, resume, growth, processes, engine)
+    for benchmark in (
+        fan_out,
+        commit_to_client,
+        requests,
+        connections,
+        resume,
+        growth,
+        processes,
+        stalled_reader,
+        engine,
+    )
 }
 
 
