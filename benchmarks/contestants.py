@@ -9,10 +9,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.peers.load import Load
@@ -91,14 +92,17 @@ class Peer:
         self.name = name
         self.port = port
         self._pid = pid
-        self._control: ClientConnection = connect(f"ws://127.0.0.1:{port}/control")
+        # No pings: a peer that is busy for longer than they may take is slow, not gone.
+        self._control: ClientConnection = connect(f"ws://127.0.0.1:{port}/control", ping_interval=None)
 
     @property
     def pid(self) -> int:
         return self._pid
 
     def broadcast(self, load: Load) -> None:
-        self._control.send(load.text())
+        # A peer that has broken down is not asked again: what it does not send shows as lost.
+        with suppress(ConnectionClosed):
+            self._control.send(load.text())
 
     def close(self) -> None:
         self._control.close()
@@ -160,7 +164,11 @@ def peer(name: str) -> Iterator[Peer]:
         yield contestant
 
 
-_DAPHNE = ("daphne", "-v", "0", "-e", "tcp:port=PORT:interface=127.0.0.1:backlog=4096")
+# By itself daphne drops whoever is not accepted within 5 s: some of a thousand that come at once.
+_DAPHNE = (
+    *("daphne", "-v", "0", "--websocket_connect_timeout", "60"),
+    *("-e", "tcp:port=PORT:interface=127.0.0.1:backlog=4096"),
+)
 PEERS = {
     "bare send() loop": ("benchmarks.peers.bare_loop", "PORT"),
     "websockets.broadcast()": ("benchmarks.peers.websockets_broadcast", "PORT"),

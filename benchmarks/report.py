@@ -60,8 +60,9 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Each figure's value in every round."""
-    return {name: [figures[name] for figures in rounds] for name in rounds[0]}
+    """Each figure's value in every round that has it."""
+    names = dict.fromkeys(name for figures in rounds for name in figures)
+    return {name: [figures[name] for figures in rounds if name in figures] for name in names}
 
 
 def _shown(value: Any) -> str:

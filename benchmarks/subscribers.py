@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import re
 import select
@@ -27,6 +28,7 @@ _SENT_NS = re.compile(rb'"sent_ns":\s*(\d+)')
 _TIMESTAMP = re.compile(rb'"timestamp":"([^"]+)"')
 _NUMBER = re.compile(r"\{n(?:\+(\d+))?\}")
 _RECEIVE_BYTES = 256 * 1024
+_END_SECONDS = 10
 
 
 class Subscribers:
@@ -48,13 +50,24 @@ class Subscribers:
         self._order(op="connect", port=port, count=count, path=path, send=list(send), replies=replies)
         return self._answer()
 
-    def collect(self, messages: int) -> None:
+    def collect(self, messages: int, *, within_seconds: float = 120) -> None:
         """Begin to read `messages` messages on every connection."""
-        self._order(op="collect", messages=messages)
+        self._order(op="collect", messages=messages, within_seconds=within_seconds)
         self._answer()
 
     def collected(self) -> dict[str, Any]:
-        """Wait for them: `last_ms`, when the last connection had each; `p50_ms`, `p99_ms` of all; `seconds` in all."""
+        """Wait for them: `last_ms`, when the last connection had each; `p50_ms`, `p99_ms` of all; `seconds` in all.
+
+        Raises:
+            RuntimeError: some did not come in time, or their connections ended.
+        """
+        found = self.collected_in_time()
+        if found["lost"]:
+            raise RuntimeError(f"{found['lost']} deliveries were lost: {found['why']}")
+        return found
+
+    def collected_in_time(self) -> dict[str, Any]:
+        """The same of those that came; `lost` is how many did not, and `why` the first reason."""
         return self._answer()
 
     def exchange(self, message: str, *, seconds: float) -> dict[str, Any]:
@@ -70,7 +83,11 @@ class Subscribers:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        try:
+            self._process.wait(timeout=_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _order(self, **order: Any) -> None:
         assert self._process.stdin is not None
@@ -96,6 +113,11 @@ def masked_text(text: str) -> bytes:
     return b"\x81\xfe" + len(payload).to_bytes(2) + b"\0\0\0\0" + payload
 
 
+def masked_pong(payload: bytes) -> bytes:
+    """The answer to a ping, from a client. (Daphne drops whoever does not answer.)"""
+    return bytes((0x8A, 0x80 | len(payload))) + b"\0\0\0\0" + payload
+
+
 def _numbered(number: int) -> Callable[[re.Match[str]], str]:
     return lambda found: str(number + int(found.group(1) or 0))
 
@@ -119,7 +141,7 @@ class _Connection:
         self.is_open = False
 
     def frames(self, data: bytes) -> list[bytes]:
-        """The text messages that are complete now. Pings are left out; a close frame is an error."""
+        """The text messages that are complete now. Pings are answered; a close frame is an error."""
         if self.buffer:
             data = self.buffer + data
         messages, start, end = [], 0, len(data)
@@ -134,7 +156,9 @@ class _Connection:
             opcode = data[start] & 0x0F
             if opcode == 8:
                 raise ConnectionError(f"closed by the server: {data[head : head + length]!r}")
-            if opcode == 1:
+            if opcode == 9:
+                self.socket.send(masked_pong(data[head : head + length]))
+            elif opcode == 1:
                 messages.append(data[head : head + length])
             start = head + length
         self.buffer = data[start:]
@@ -198,36 +222,49 @@ class _Clients:
                 answered += before < replies <= connection.count
         return {"opened_seconds": opened_seconds, "answered_seconds": time.monotonic() - began}
 
-    def collect(self, messages: int) -> dict[str, Any]:
-        wanted, complete = messages, 0
+    def collect(self, messages: int, within_seconds: float) -> dict[str, Any]:
         sent = [0] * messages
         last = [0] * messages
         times = array("q")
         for connection in self.connections.values():
             connection.count = 0
-        while complete < len(self.connections):
-            for fileno, _ in self._ready(120):
+        missing, why = len(self.connections) * messages, ""
+        waiting = len(self.connections)
+        deadline = time.monotonic() + within_seconds
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            for fileno, _ in self.poll.poll(left):
                 connection = self.connections[fileno]
-                data = connection.socket.recv(_RECEIVE_BYTES)
-                now = time.monotonic_ns()
-                if not data:
-                    raise ConnectionError("closed by the server")
-                for message in connection.frames(data):
+                try:
+                    data = connection.socket.recv(_RECEIVE_BYTES)
+                    now = time.monotonic_ns()
+                    if not data:
+                        raise ConnectionError("closed by the server")
+                    received = connection.frames(data)
+                except ConnectionError as error:
+                    why = why or str(error)
+                    waiting -= connection.count < messages
+                    self.poll.unregister(fileno)
+                    self.connections.pop(fileno).socket.close()
+                    continue
+                for message in received:
                     index = connection.count
                     if not sent[index]:
                         sent[index] = _sent_ns(message, now)
                     last[index] = now
                     times.append(now - sent[index])
                     connection.count += 1
-                    complete += connection.count == wanted
-        milliseconds = [value / 1e6 for value in times]
+                    missing -= 1
+                    waiting -= connection.count == messages
+        milliseconds = [value / 1e6 for value in times] or [math.nan]
         return {
-            "last_ms": [(at - since) / 1e6 for at, since in zip(last, sent, strict=True)],
+            "last_ms": [(at - since) / 1e6 for at, since in zip(last, sent, strict=True) if since],
             "p50_ms": percentile(milliseconds, 50),
             "p99_ms": percentile(milliseconds, 99),
-            "seconds": (max(last) - min(sent)) / 1e9,
+            "seconds": (max(last) - min(filter(None, sent), default=0)) / 1e9,
             "first_sent_ns": min(sent),
             "last_received_ns": max(last),
+            "lost": missing,
+            "why": why or f"nothing more within {within_seconds:g} s",
         }
 
     def exchange(self, message: str, seconds: float) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from django.urls import path
 from benchmarks.peers.load import Load
 
 _redis_url = os.environ.get("BENCHMARK_REDIS_URL")
-# redis-py 8 allows 100 connections and raises past that; this layer takes one for each consumer.
-_redis_server = {"address": _redis_url, "max_connections": 100_000}
+# redis-py 8 allows 100 connections and raises past that; this layer takes one for each consumer. It also gives up on an
+# answer after 5 s, as long as this layer lets Redis wait for a message: in a busy process each consumer dies of it.
+_redis_server = {"address": _redis_url, "max_connections": 100_000, "socket_timeout": None}
 if not settings.configured:
     settings.configure(
         SECRET_KEY="benchmark",
