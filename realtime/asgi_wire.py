@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 
+from realtime.burst import Burst
 from realtime.frames import Frames
 from realtime.outbox import Outbox, Send
 
@@ -21,6 +22,8 @@ class AsgiWire:
         self._goodbye: tuple[int, str] | None = None
         self._sender: asyncio.Task[None] | None = None
         self._took_some = asyncio.Event()
+        self._burst = Burst(self, outbox.limits, on_slow=outbox.slow)
+        self.taken_bytes = 0
 
     @property
     def unsent_bytes(self) -> int:
@@ -29,14 +32,13 @@ class AsgiWire:
     def write(self, frames: Frames) -> None:
         self._queue.append(frames)
         self._queued_bytes += frames.size_bytes
-        bound = self._outbox.limits.max_unsent_bytes
-        if self._queued_bytes > bound:
-            self._outbox.slow(f"{self._queued_bytes} bytes unsent, at most {bound} allowed")
+        self._burst.look()
         self._start()
 
     def discard_unsent(self) -> None:
         self._queue.clear()
         self._queued_bytes = 0
+        self._burst.end()
         self._took_some.set()
 
     def close(self, code: int, reason: str) -> None:
@@ -56,6 +58,7 @@ class AsgiWire:
             await self._took_some.wait()
 
     async def finished(self) -> None:
+        self._burst.end()
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.gather(self._sender, return_exceptions=True)
@@ -89,6 +92,7 @@ class AsgiWire:
                 async with asyncio.timeout(self._patience_seconds):
                     await self._send({"type": "websocket.send", "text": text})
             self._queued_bytes = max(self._queued_bytes - frames.size_bytes, 0)
+            self.taken_bytes += frames.size_bytes
             self._took_some.set()
         if self._goodbye is not None:
             code, reason = self._goodbye

@@ -21,6 +21,10 @@ def text_frame(message: bytes) -> bytes:
     return bytes((_FINAL_TEXT, _LENGTH_FOLLOWS_IN_64_BITS)) + length.to_bytes(8) + message
 
 
+_PART_BYTES = 64 * 1024
+"""What is written at once. What a reader does not take of it is copied for that reader; later parts are shared."""
+
+
 class Frames:
     """Messages that leave together, in order, for one connection or a thousand.
 
@@ -42,3 +46,16 @@ class Frames:
     def texts(self) -> list[str]:
         """The messages as an ASGI server wants them, decoded once."""
         return [message.decode() for message in self.messages]
+
+
+def in_parts(messages: Sequence[bytes]) -> list[Frames]:
+    """The same messages, in order, in parts of at most 64 KiB; a larger message is a part of its own."""
+    parts: list[list[bytes]] = [[]]
+    size_bytes = 0
+    for message in messages:
+        if parts[-1] and size_bytes + len(message) > _PART_BYTES:
+            parts.append([])
+            size_bytes = 0
+        parts[-1].append(message)
+        size_bytes += len(message)
+    return [Frames(part) for part in parts]

@@ -58,6 +58,15 @@ class Limits:
     max_unsent_bytes: int = counted(
         MIB, minimum=KIB, maximum=1024 * MIB, help="Bytes waiting for one slow reader before it is closed."
     )
+    max_burst_seconds: float = bounded(
+        0.5,
+        minimum=0.05,
+        maximum=60.0,
+        help="How long more may wait for one reader before it has to have taken an eighth of `MAX_UNSENT_BYTES`.",
+    )
+    max_burst_bytes: int = counted(
+        16 * MIB, minimum=KIB, maximum=1024 * MIB, help="Bytes waiting for one reader before it is closed at once."
+    )
     max_blocked_seconds: float = bounded(
         15.0, minimum=0.1, maximum=3600.0, help="How long one reader may take nothing before it is closed."
     )

@@ -52,8 +52,8 @@ class Outbox:
 
     Args:
         send: The ASGI server's.
-        on_slow: Called once, with the reason, when more than `max_unsent_bytes` wait or the peer took nothing for
-            `max_blocked_seconds`. What is queued is dropped: the peer resumes from the log.
+        on_slow: Called once, with the reason, when the peer does not take what waits (see `realtime.burst`) or took
+            nothing for `max_blocked_seconds`. What is queued is dropped: the peer resumes from the log.
     """
 
     __slots__ = ("_is_closing", "_is_slow", "_on_slow", "_send", "_wire", "limits")

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from realtime.channels import group_of
-from realtime.frames import Frames
+from realtime.frames import Frames, in_parts
 from realtime.publisher import Entry
 
 
@@ -53,9 +53,10 @@ class Room:
     def flush(self) -> None:
         """Write what is outgoing to whoever is live."""
         if self.outgoing:
-            frames, self.outgoing = Frames(self.outgoing), []
+            parts, self.outgoing = in_parts(self.outgoing), []
             for subscriber in tuple(self.live):
-                subscriber.write(frames)
+                for frames in parts:
+                    subscriber.write(frames)
 
     def bring_in_early(self, seq: int) -> None:
         """Subscribers that were ahead of the room and have nothing from `seq` on are live from there."""
@@ -78,8 +79,9 @@ def flush_together(rooms: list[Room]) -> None:
             frames, room.outgoing = Frames(room.outgoing), []
             for subscriber in room.live:
                 shares[subscriber] = (*shares.get(subscriber, ()), frames)
-    joined: dict[tuple[Frames, ...], Frames] = {}
+    joined: dict[tuple[Frames, ...], list[Frames]] = {}
     for subscriber, share in shares.items():
         if share not in joined:
-            joined[share] = Frames([message for frames in share for message in frames.messages])
-        subscriber.write(joined[share])
+            joined[share] = in_parts([message for frames in share for message in frames.messages])
+        for frames in joined[share]:
+            subscriber.write(frames)

@@ -20,6 +20,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Server as SocketTransport
 from twisted.protocols.policies import ProtocolWrapper
 
+from realtime.burst import Burst
 from realtime.frames import Frames
 from realtime.outbox import Outbox
 
@@ -67,6 +68,7 @@ class DaphneWire:
                 self._send = self._transport.socket.send
         # What few connections ever need is made when they need it: an empty deque takes 760 bytes.
         self._waiting: deque[Frames] | None = None
+        self._burst: Burst | None = None
         self._waiting_bytes = 0
         self._goodbye: tuple[int, str] | None = None
         self._written_bytes = 0
@@ -84,6 +86,10 @@ class DaphneWire:
         transport = self._transport
         unsent: int = self._waiting_bytes + len(transport.dataBuffer) - transport.offset + transport._tempDataLen
         return unsent
+
+    @property
+    def taken_bytes(self) -> int:
+        return self._written_bytes - self.unsent_bytes
 
     def write(self, frames: Frames) -> None:
         protocol, transport = self._protocol, self._transport
@@ -107,11 +113,10 @@ class DaphneWire:
                 return
             transport.write(data[sent:] if sent else data)
         self._written_bytes += frames.size_bytes
-        unsent = self.unsent_bytes
-        if unsent > self._outbox.limits.max_unsent_bytes:
-            self._outbox.slow(f"{unsent} bytes unsent, at most {self._outbox.limits.max_unsent_bytes} allowed")
-        else:
-            self.watch()
+        self.watch()
+        if self.unsent_bytes > self._outbox.limits.max_unsent_bytes:
+            self._burst = self._burst or Burst(self, self._outbox.limits, on_slow=self._outbox.slow)
+            self._burst.look()
 
     def _has_room(self) -> bool:
         """Whether the transport holds no more than its `bufferSize`. With more, it will tell when all of it is sent."""
@@ -141,6 +146,8 @@ class DaphneWire:
     def discard_unsent(self) -> None:
         self._waiting = None
         self._waiting_bytes = 0
+        if self._burst is not None:
+            self._burst.end()
         self._note_that_it_took_some()
 
     def close(self, code: int, reason: str) -> None:
@@ -171,7 +178,7 @@ class DaphneWire:
     def watch(self) -> None:
         """Make sure that a peer which takes nothing of what is unsent is noticed in time."""
         if self._watching is None:
-            self._taken_bytes = self._written_bytes - self.unsent_bytes
+            self._taken_bytes = self.taken_bytes
             self._taken_at = self._loop.time()
             self._look_again()
 
@@ -181,10 +188,9 @@ class DaphneWire:
 
     def _look(self) -> None:
         self._watching = None
-        unsent = self.unsent_bytes
-        if not unsent or self._protocol.state != self._protocol.STATE_OPEN:
+        if not self.unsent_bytes or self._protocol.state != self._protocol.STATE_OPEN:
             return
-        taken_bytes, now = self._written_bytes - unsent, self._loop.time()
+        taken_bytes, now = self.taken_bytes, self._loop.time()
         if taken_bytes > self._taken_bytes:
             self._taken_bytes, self._taken_at = taken_bytes, now
         if now - self._taken_at >= self._outbox.limits.max_blocked_seconds:

@@ -138,6 +138,7 @@ def test_every_limit_is_shown_with_its_default() -> None:
         "Time for one request": f"{limits.request_timeout_seconds:g} s",
         "Missed events one since may ask for": f"{limits.max_replay_events:,}",
         "Unsent bytes for one connection": f"{limits.max_unsent_bytes // MIB} MiB",
+        "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
         "Time in which a connection takes nothing": f"{limits.max_blocked_seconds:g} s",
         "An event's data": f"{limits.max_event_data_bytes // KIB} KiB",
         "Age and number of events in the log": f"{limits.max_log_age_seconds / 86400:g} days, "

@@ -54,6 +54,11 @@ def memory_bytes(server: MahavishnuServer) -> int:
     return int(psutil.Process(server.pid).memory_info().rss)
 
 
+def times_cut(server: MahavishnuServer, why: str) -> int:
+    """How often this server has cut a reader for that reason."""
+    return server.log_text().count(f"{why}. It is subscribed")
+
+
 async def becomes(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(wait_until, condition, timeout_seconds=15)
 
@@ -79,17 +84,44 @@ async def test_a_reader_with_too_much_unsent_is_told_and_closed_and_others_have_
     async with reader(server, channel) as witness, stalled_readers(server, channel, stalled_count) as stalled:
         announce(server, channel, *[EVENT_BYTES] * 2)
         seen = await witness.events(2)
-        before_bytes = memory_bytes(server)
+        before_bytes, cut_before = memory_bytes(server), times_cut(server, f"at most {MIB} allowed")
         for _ in range(count // 2 - 1):
             announce(server, channel, *[EVENT_BYTES] * 2)
             seen += await witness.events(2, within_seconds=5)
         assert memory_bytes(server) - before_bytes < stalled_count * 2 * MIB
+        await becomes(lambda: times_cut(server, f"at most {MIB} allowed") == cut_before + stalled_count)
         for client in stalled:
             (*events, error), close = await all_messages(client)
             assert 0 < len(events) < count
             assert events == seen[: len(events)]
             unsent = error["error_message"].partition("(")[2].partition(" ")[0]
-            assert MIB < int(unsent) < MIB + 2 * EVENT_BYTES + 1000
+            assert MIB < int(unsent) < count * EVENT_BYTES
+            assert error == slow_consumer(error, f"{unsent} bytes unsent, at most {MIB} allowed")
+            assert close == (1008, "SLOW_CONSUMER")
+
+
+async def test_a_transaction_of_many_mebibytes_cuts_nobody_who_reads_and_costs_little_memory(
+    server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    channel, count, stalled_count = f"workflow:{unique('burst')}", 130, 8
+    async with (
+        reader(server, channel) as first,
+        reader(server, channel) as second,
+        stalled_readers(server, channel, stalled_count) as stalled,
+    ):
+        before_bytes, cut_before = memory_bytes(server), times_cut(server, f"at most {MIB} allowed")
+        announce(server, channel, *[EVENT_BYTES] * count)
+        seen = await first.events(count)
+        assert await second.events(count) == seen
+        assert [event["seq"] for event in seen] == list(range(seen[0]["seq"], seen[0]["seq"] + count))
+        await becomes(lambda: times_cut(server, f"at most {MIB} allowed") == cut_before + stalled_count)
+        # All of them share what waits, once as messages and once as frames.
+        assert memory_bytes(server) - before_bytes < 4 * count * EVENT_BYTES
+        for client in stalled:
+            (*events, error), close = await all_messages(client)
+            assert events == seen[: len(events)]
+            unsent = error["error_message"].partition("(")[2].partition(" ")[0]
+            assert MIB < int(unsent) < count * EVENT_BYTES
             assert error == slow_consumer(error, f"{unsent} bytes unsent, at most {MIB} allowed")
             assert close == (1008, "SLOW_CONSUMER")
 

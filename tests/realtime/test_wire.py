@@ -29,7 +29,7 @@ from realtime.websocket import MahavishnuProtocol
 from realtime.wire import DaphneWire
 from tests.realtime.raw import HANDSHAKE, frame, text
 
-LIMITS = Limits(max_unsent_bytes=200_000, max_blocked_seconds=0.5)
+LIMITS = Limits(max_unsent_bytes=200_000, max_burst_seconds=0.1, max_burst_bytes=900_000, max_blocked_seconds=0.5)
 
 SMALL_BYTES = 16 * 1024
 """What the kernel may hold for either end, so that little fits."""
@@ -200,6 +200,10 @@ async def test_a_slow_reader_is_named_once_and_what_waits_is_dropped_between_two
     written = numbered(200, size=3000)
     for frames in written:
         connection.outbox.write(frames)
+    assert connection.slow == []
+    async with asyncio.timeout(5):
+        while not connection.slow:  # noqa: ASYNC110 (it is the outbox that is told)
+            await asyncio.sleep(0.01)
     (why,) = connection.slow
     assert why.endswith(" bytes unsent, at most 200000 allowed")
     connection.outbox.close(1008, "SLOW", last_words=GOODBYE)
@@ -213,6 +217,26 @@ async def test_a_slow_reader_is_named_once_and_what_waits_is_dropped_between_two
     arrived = len(events) // len(written[0].wire)
     assert 5 < arrived < 30
     assert events == b"".join(frames.wire for frames in written[:arrived])
+
+
+async def test_much_at_once_makes_no_slow_reader_of_one_that_takes_it(connection: Connection) -> None:
+    written = numbered(250, size=3000)
+    for frames in written:
+        connection.outbox.write(frames)
+    expected = b"".join(frames.wire for frames in written)
+    # For longer than a burst may last, and never as fast as it could.
+    for start in range(0, len(expected), 60_000):
+        assert await connection.arrives(len(expected[start : start + 60_000])) == expected[start : start + 60_000]
+        await asyncio.sleep(LIMITS.max_burst_seconds / 2)
+    assert connection.slow == []
+
+
+async def test_what_waits_in_a_burst_is_bounded(connection: Connection) -> None:
+    for frames in numbered(400, size=3000):
+        connection.outbox.write(frames)
+    (why,) = connection.slow
+    assert why.endswith(" bytes unsent, at most 900000 allowed in a burst")
+    assert connection.outbox.wire.unsent_bytes < 2 * SMALL_BYTES
 
 
 async def test_who_waits_for_room_goes_on_when_there_is_some(connection: Connection) -> None:
