@@ -102,9 +102,15 @@ class Scheduler:
             found.setdefault(stage.pool_id or "", []).append(Message(stage.pk, stage.attempt + 1, stage.pool_id or ""))
         acted = 0
         for pool_id, messages in found.items():
+            stage_ids = [message.stage_id for message in messages]
             missing = services.missing_messages(pool_id, held=queued_messages(pool_id))
+            if missing == 0:
+                services.trust_broker(stage_ids, now=now)
+                continue
+            if missing is not None and missing > len(messages):
+                services.doubt_broker(pool_id, now=now)
+            services.postpone_dispatch(stage_ids, now=now)
             again = messages if missing is None else messages[:missing]
-            services.postpone_dispatch([message.stage_id for message in messages], now=now)
             if again:
                 taken = dispatch(again)
                 acted += taken

@@ -34,7 +34,13 @@ from orchestration.services.pools import (
     reopen_pool,
 )
 from orchestration.services.progress import report_message, report_progress
-from orchestration.services.queueing import missing_messages, postpone_dispatch, queue_retry
+from orchestration.services.queueing import (
+    doubt_broker,
+    missing_messages,
+    postpone_dispatch,
+    queue_retry,
+    trust_broker,
+)
 from orchestration.services.refusal import Refusal
 from orchestration.services.rows import (
     AlreadyExists,
@@ -100,6 +106,7 @@ __all__ = [
     "crash_worker",
     "create_pool",
     "create_workflow",
+    "doubt_broker",
     "drain_pool",
     "fail_attempt",
     "fail_stage",
@@ -128,4 +135,5 @@ __all__ = [
     "start_workflow",
     "tell_pool",
     "time_out_workflow",
+    "trust_broker",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -28,10 +28,36 @@ def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = No
     return True
 
 
+TRUSTED_TIMES = 12
+"""How many times as long queued stages are left to a broker that has a message for each of their pool."""
+
+
 def postpone_dispatch(stage_ids: Collection[int], *, now: datetime) -> None:
     """Look at these queued stages again later, by the clock of the database."""
-    later = now + timedelta(seconds=engine_limits().redispatch_seconds)
-    Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED).update(dispatch_due_at=later)
+    _look_again(stage_ids, now=now, times=1)
+
+
+def trust_broker(stage_ids: Sequence[int], *, now: datetime) -> None:
+    """Leave queued stages of one pool to the broker, which lacks none of its messages.
+
+    The first is looked at again as soon as any: it stands for the others, so that to have ten thousand of them wait
+    costs next to nothing.
+    """
+    _look_again(stage_ids[:1], now=now, times=1)
+    _look_again(stage_ids[1:], now=now, times=TRUSTED_TIMES)
+
+
+def doubt_broker(pool_id: str, *, now: datetime) -> None:
+    """Look at every queued stage of a pool now: the broker lacks more messages than there are stages due."""
+    Stage.objects.filter(pool_id=pool_id, status=StageStatus.QUEUED, dispatch_due_at__gt=now).update(
+        dispatch_due_at=now
+    )
+
+
+def _look_again(stage_ids: Collection[int], *, now: datetime, times: int) -> None:
+    later = now + times * timedelta(seconds=engine_limits().redispatch_seconds)
+    if stage_ids:
+        Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED).update(dispatch_due_at=later)
 
 
 def missing_messages(pool_id: str, *, held: int | None) -> int | None:
