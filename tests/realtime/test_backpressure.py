@@ -15,7 +15,7 @@ from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
-from tests.realtime.announcing import announce
+from tests.realtime.announcing import announce, announce_by_the_log_alone
 from tests.realtime.raw import NARROW_BYTES, RawClient, all_messages, frame, open_raw, request, text
 
 MIB = 1024 * 1024
@@ -110,7 +110,7 @@ async def test_a_transaction_of_many_mebibytes_cuts_nobody_who_reads_and_costs_l
         stalled_readers(server, channel, stalled_count) as stalled,
     ):
         before_bytes, cut_before = memory_bytes(server), times_cut(server, f"at most {MIB} allowed")
-        announce(server, channel, *[EVENT_BYTES] * count)
+        announce_by_the_log_alone(server, channel, *[EVENT_BYTES] * count)
         seen = await first.events(count)
         assert await second.events(count) == seen
         assert [event["seq"] for event in seen] == list(range(seen[0]["seq"], seen[0]["seq"] + count))
