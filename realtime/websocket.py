@@ -269,6 +269,13 @@ class MahavishnuProtocol(WebSocketProtocol):
         self.sendMessage(encode_error(RequestError(error_code, why), retryable=retryable))
         self.sendCloseFrame(code=code, reasonUtf8=close_reason(error_code))
 
+    def dropConnection(self, abort: bool = False) -> None:  # noqa: N802
+        """End the TCP connection; after close frames from both ends in good order.
+
+        Autobahn aborts it when the client has answered our close frame: a reset, which proxies log as an error.
+        """
+        super().dropConnection(abort=abort and not self.wasClean)
+
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802, N803
         if self._closing_timer is not None:
             self._closing_timer.cancel()

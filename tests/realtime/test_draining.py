@@ -95,6 +95,7 @@ async def test_what_is_unsent_comes_before_the_goodbye(
         assert goodbye == session_draining(goodbye, goodbye["data"]["retry_after_ms"])
         assert close == (1012, "DRAINING")
         await slow.send(frame(Opcode.CLOSE, Close(1012, "").serialize()))
+        assert await slow.ended()
         assert await ending == 0
 
 

@@ -299,3 +299,11 @@ async def test_the_answer_to_a_close_frame_is_read_though_reading_is_paused(conn
     async with asyncio.timeout(0.5):
         while connection.protocol.state != connection.protocol.STATE_CLOSED:  # noqa: ASYNC110 (nobody is told)
             await asyncio.sleep(0.01)
+
+
+async def test_whoever_answers_the_close_frame_sees_the_connection_end_in_good_order(connection: Connection) -> None:
+    connection.outbox.close(1008, "SLOW")
+    assert await connection.arrives(len(CLOSE_FRAME)) == CLOSE_FRAME
+    connection.client.send(frame(Opcode.CLOSE, Close(1008, "").serialize()))
+    # A connection that is reset instead raises an error here.
+    assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection.client, 1), 5) == b""
