@@ -56,6 +56,18 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
+class RequestTookTooLong(Exception):
+    """Raised when a request was given up: the database is busy or away, and what was asked may well be in order."""
+
+    def __init__(self, event: str, seconds: float) -> None:
+        super().__init__(event, seconds)
+        self.event = event
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"Gave up after {self.seconds:g} s on a {self.event} request"
+
+
 class OrchestrationConsumer(AsyncConsumer):
     """Serves one WebSocket.
 
@@ -222,9 +234,12 @@ class OrchestrationConsumer(AsyncConsumer):
             error.event = incoming.event
             error.correlation_id = incoming.correlation_id
             self._send(encode_error(error))
-        except Exception:
+        except Exception as error:
+            if isinstance(error, RequestTookTooLong):
+                logger.warning("%s of connection %s from %s", error, self.id, self._peer)
+            else:
+                logger.exception("A %s request failed", incoming.event)
             # Never the exception's text, never a stack trace.
-            logger.exception("A %s request failed", incoming.event)
             ours = RequestError(
                 ErrorCode.SERVER_ERROR,
                 "Internal server error",
@@ -234,8 +249,14 @@ class OrchestrationConsumer(AsyncConsumer):
             self._send(encode_error(ours, retryable=True))
 
     async def _carry_out(self, incoming: Incoming, request: Request) -> None:
-        async with asyncio.timeout(self.limits.request_timeout_seconds):
-            answered = await answer(self, request)
+        seconds = self.limits.request_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                answered = await answer(self, request)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise RequestTookTooLong(incoming.event, seconds) from None
         self._send(encode_response(incoming.event, answered.data, incoming.correlation_id))
         if answered.then is not None:
             await self._follow_up(answered.then)

@@ -212,6 +212,7 @@ async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
 ) -> None:
     pool_id = unique("pool")
     locker = faulty_server.driver()
+    log_before = faulty_server.log_text()
     async with connect(faulty_server) as client:
         await client.subscribe(f"pool:{pool_id}")
         locker.execute(LOCK)
@@ -227,6 +228,13 @@ async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
             locker.execute(UNLOCK)
         await client.send(request("get_workflow_status", workflow_id="w"))
         assert await client.next() == not_found("get_workflow_status", "workflow", "w")
+        host, port = client.connection.local_address
+        (line,) = faulty_server.log_text().removeprefix(log_before).splitlines()
+        assert "WARNING" in line
+        assert line.endswith(
+            "Gave up after 1 s on a get_workflow_status request of connection "
+            f"{client.welcome['data']['connection_id']} from ['{host}', {port}]"
+        )
 
 
 async def test_sixteen_requests_are_in_flight_and_the_next_message_waits_for_one_of_them(
