@@ -31,10 +31,10 @@ serve: $(RUNTIME)
 
 # Tests wait for other processes half of the time: one process more than there are cores keeps the cores busy.
 # With arguments that pick tests, it may be that none of them is for Postgres: pytest says so with 5.
-test: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal $(ARGS)
+test: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 test: $(DEVELOPMENT)
-	$(PYTEST)
-	$(PYTEST) --database=postgres -m both_databases $(if $(ARGS),|| test $$? -eq 5)
+	$(PYTEST) $(ARGS)
+	$(PYTEST) --database=postgres -m both_databases $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .

@@ -12,8 +12,7 @@ HOST = "127.0.0.1"
 # Below the range out of which systems give ports to connections that name none (from 32768 on Linux, RFC 6335 from
 # 49152): a port from there may be some client's own by the time a server asks for it.
 _FIRST_PORT = 10_000
-_PORTS_OF_A_PROCESS = 2_000
-_MAX_PROCESSES = 10
+_LAST_PORT = 31_999
 
 
 def free_port() -> int:
@@ -33,7 +32,8 @@ def free_port() -> int:
     raise OSError(f"None of the ports from {_first} on is free: expected one of {_PORTS_OF_A_PROCESS}")
 
 
-# pytest-xdist names its processes gw0, gw1, …
-_first = _FIRST_PORT + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _MAX_PROCESSES * _PORTS_OF_A_PROCESS
+# pytest-xdist names its processes gw0, gw1, … and says how many there are.
+_PORTS_OF_A_PROCESS = (_LAST_PORT + 1 - _FIRST_PORT) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_first = _FIRST_PORT + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) * _PORTS_OF_A_PROCESS
 # Two runs beside each other rarely begin at the same one.
 _numbers = itertools.count(random.SystemRandom().randrange(_PORTS_OF_A_PROCESS))
