@@ -137,7 +137,7 @@ def _due(model: type[Row], moment: str, *columns: str) -> CompiledSelect[Row]:
 
     def build(now: datetime) -> QuerySet[Row]:
         due = model._default_manager.filter(**{f"{moment}__lte": now})
-        return due.order_by(moment).only("pk", *columns)[:MAX_PER_LOOK]
+        return due.order_by(moment, "pk").only("pk", *columns)[:MAX_PER_LOOK]
 
     return CompiledSelect(build, datetime)
 
