@@ -11,8 +11,9 @@ primary key), pools (by id). `FOR NO KEY UPDATE` is enough: it lets others refer
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 from django.db import models, router, transaction
@@ -63,7 +64,9 @@ class AnnouncedModel(models.Model):
             elif stored is None:
                 self._insert(at=at, using=using)
             else:
-                self._update(stored, at=at, using=using, update_fields=update_fields)
+                # By Django's own way: whoever comes here may have set anything.
+                save = partial(super().save, force_update=True, using=using)
+                self._update(stored, at=at, using=using, update_fields=update_fields, write=save)
 
     def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
         """Count and announce what differs between `before` (None: the row is new) and `after`."""
@@ -109,7 +112,9 @@ class AnnouncedModel(models.Model):
         if self._held is None:
             raise RuntimeError(f"{self!r} was not read under lock: call held() first, or save().")
         stored, self._held = self._held, None
-        self._update(stored, at=at, using=self._state.db or "default", update_fields=update_fields)
+        using = self._state.db or "default"
+        write = partial(update_row, self, using=using)
+        self._update(stored, at=at, using=using, update_fields=update_fields, write=write)
 
     def _insert(self, *, at: datetime, using: str) -> None:
         self.stamp(before=None, at=at)
@@ -118,7 +123,15 @@ class AnnouncedModel(models.Model):
         after = Stored(*(getattr(self, column) for column in self.watched))
         self.changed(before=None, after=after, at=at, using=using)
 
-    def _update(self, before: Stored, *, at: datetime, using: str, update_fields: Iterable[str] | None) -> None:
+    def _update(
+        self,
+        before: Stored,
+        *,
+        at: datetime,
+        using: str,
+        update_fields: Iterable[str] | None,
+        write: Callable[..., None],
+    ) -> None:
         written = self._columns_to_write(update_fields)
         if "status" in written:
             self.stamp(before=before, at=at)
@@ -126,7 +139,7 @@ class AnnouncedModel(models.Model):
         for column in self.stamped_always():
             setattr(self, column, at)
             written.add(column)
-        update_row(self, columns=written, using=using)
+        write(update_fields=written)
         after = Stored(
             *(getattr(self, column) if column in written else getattr(before, column) for column in self.watched)
         )

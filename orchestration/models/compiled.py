@@ -103,14 +103,16 @@ class _Select:
         return instance
 
 
-def update_row(row: models.Model, *, columns: Iterable[str], using: str) -> None:
-    """Write columns, by attribute (`pool_id`), of a stored row, as `save(update_fields=…)` does.
+def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -> None:
+    """Write columns, by attribute (`pool_id`), of a stored row whose relations are stored too.
 
     Raises:
         DatabaseError: the row is not stored any more.
     """
     model = type(row)
-    columns = frozenset(columns)
+    columns = frozenset(update_fields)
+    if not columns:
+        return
     sql, fields = _update_statement(model, columns, using)
     values = [field.pre_save(row, add=False) for field in fields]
     is_heard = pre_save.has_listeners(model) or post_save.has_listeners(model)

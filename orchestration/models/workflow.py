@@ -144,7 +144,7 @@ class Workflow(AnnouncedModel):
                 return
             ended_as = StageStatus.SKIPPED if after.status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
             if stages := _UNFINISHED_STAGES.rows(self.pk, using=using):
-                self.stages.using(using).filter(pk__in=[stage.pk for stage in stages]).update(
+                self.stages.using(using).exclude(status__in=FINISHED_STAGE_STATUSES).update(
                     status=ended_as, finished_at=at, retry_at=None, dispatch_due_at=None, lease_expires_at=None
                 )
             for stage in stages:
@@ -167,6 +167,7 @@ _UNFINISHED_STAGES: Final[CompiledSelect[Any]] = CompiledSelect(
         .exclude(status__in=FINISHED_STAGE_STATUSES)
         .select_for_update(no_key=True)
         .order_by("pk")
+        .only("pk", "status", "pool_id")
     ),
     str,
 )

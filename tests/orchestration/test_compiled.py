@@ -86,7 +86,7 @@ def test_named_columns_are_written_and_no_others() -> None:
     workflow.params = {}
     workflow.deadline_at = NOON
     workflow.error = "Not to be written"
-    update_row(workflow, columns=["result", "params", "deadline_at"], using="default")
+    update_row(workflow, update_fields=["result", "params", "deadline_at"], using="default")
     stored = Workflow.objects.get()
     assert (stored.result, stored.params, stored.deadline_at, stored.error) == (workflow.result, {}, NOON, "")
 
@@ -95,9 +95,9 @@ def test_a_column_of_json_is_null_as_django_writes_it() -> None:
     stage = workflow_with().stages.first()
     assert stage is not None
     stage.result = {"output": 1}
-    update_row(stage, columns=["result"], using="default")
+    update_row(stage, update_fields=["result"], using="default")
     stage.result = None
-    update_row(stage, columns=["result"], using="default")
+    update_row(stage, update_fields=["result"], using="default")
     assert Stage.objects.filter(pk=stage.pk, result__isnull=True).exists()
 
 
@@ -105,14 +105,14 @@ def test_a_row_that_is_gone_is_not_written_in_silence() -> None:
     worker = worker_with()
     Worker.objects.filter(pk=worker.pk)._raw_delete("default")
     with pytest.raises(DatabaseError, match="is not stored any more: expected to update one row"):
-        update_row(worker, columns=["status"], using="default")
+        update_row(worker, update_fields=["status"], using="default")
 
 
 def test_a_column_may_be_computed_with_others() -> None:
     workflow_with()
     workflow = Workflow.objects.get()
     workflow.total_stages = F("total_stages") + 4
-    update_row(workflow, columns=["total_stages"], using="default")
+    update_row(workflow, update_fields=["total_stages"], using="default")
     assert Workflow.objects.get().total_stages == 7
 
 
@@ -126,10 +126,10 @@ def test_whoever_listens_to_django_s_own_signals_hears_of_it(signal: Any) -> Non
 
     signal.connect(listen, sender=Worker)
     try:
-        update_row(worker, columns=["status"], using="default")
+        update_row(worker, update_fields=["status"], using="default")
     finally:
         signal.disconnect(listen, sender=Worker)
-    update_row(worker, columns=["status"], using="default")
+    update_row(worker, update_fields=["status"], using="default")
     assert heard == [frozenset({"status"})]
 
 
