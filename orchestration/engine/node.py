@@ -69,8 +69,14 @@ def spawn(command: list[str]) -> int:
 
 
 def wait_for(pid: int) -> int:
-    """Wait until a child has ended and return its exit code; minus the number of the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Wait until a child has ended and return its exit code; minus the number of the signal that ended it.
+
+    Where the system forgets children as they end (SIGCHLD is ignored), it is 0, as `subprocess` has it.
+    """
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return 0
 
 
 def _remove_tables_of_the_dead(directory: Path) -> None:
