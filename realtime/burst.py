@@ -47,8 +47,10 @@ class Burst:
     def look(self) -> None:
         """See whether what is unsent has become too much. To be called after every write that leaves something."""
         unsent = self._backlog.unsent_bytes
-        if unsent > self._limits.max_burst_bytes:
-            self._on_slow(f"{unsent} bytes unsent, at most {self._limits.max_burst_bytes} allowed in a burst")
+        # Who may always have as much unsent may have it in a burst as well.
+        most = max(self._limits.max_burst_bytes, self._limits.max_unsent_bytes)
+        if unsent > most:
+            self._on_slow(f"{unsent} bytes unsent, at most {most} allowed in a burst")
         elif unsent > self._limits.max_unsent_bytes and self._judging is None:
             self._judge_later()
 
