@@ -541,6 +541,7 @@ async def test_another_log_under_the_same_name_ends_every_subscription(stage: St
     newcomer = Subscriber(stage.relay)
     answer = await newcomer.subscribe(ROOM, since=before[0].event.seq, epoch=before[0].epoch)
     assert (answer.epoch, answer.recovered, answer.reason) == (epoch, False, "epoch")
+    await stage.settle()
     after = await stage.commit(ROOM)
     await stage.push(after, room=ROOM)
     await newcomer.has(1)
