@@ -12,6 +12,7 @@ from realtime.protocol import MAX_SEQ
 from tests.harness.client import Client, Message, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
+from tests.realtime.announcing import announce_by_the_log_alone
 from tests.realtime.matching import A_NUMBER, A_TIME, AN_EPOCH, a_response, an_error, an_event
 
 Unique = Callable[[str], str]
@@ -502,7 +503,12 @@ async def test_a_replay_whose_events_are_pruned_under_it_ends_with_the_reason(
     start_server: StartServer, room: str
 ) -> None:
     server = start_server(max_log_events=100, min_log_age_seconds=0)
-    server.services_driver.execute(ANNOUNCE_LARGE, room=room)
+    async with connect(server) as other:
+        await other.subscribe("workflow:compared")
+        server.services_driver.execute(ANNOUNCE_LARGE, room=room)
+        # Only by comparing itself with the log can the relay find this one: then it has seen all that will be pruned.
+        announce_by_the_log_alone(server, "workflow:compared", 10)
+        await other.event()
     async with connect(server, max_queue=1) as client:
         assert (await resume(client, room, since=0))["missed"] == 400
         # The rest of the replay waits until the client has taken what was read first.
