@@ -78,13 +78,7 @@ def drain_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
     Raises:
         PoolNotFound, IllegalTransition
     """
-    at = arguments.moment(at)
-    with transaction.atomic():
-        pool = rows.lock_pool(pool_id)
-        check_transition("pool", pool_id, current=pool.status, requested=PoolStatus.DRAINING)
-        pool.status = PoolStatus.DRAINING.value
-        pool.save_held(at=at, update_fields=["status"])
-    return pool
+    return _change_status(pool_id, PoolStatus.DRAINING, at=at)
 
 
 def reopen_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
@@ -93,13 +87,7 @@ def reopen_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
     Raises:
         PoolNotFound, IllegalTransition
     """
-    at = arguments.moment(at)
-    with transaction.atomic():
-        pool = rows.lock_pool(pool_id)
-        check_transition("pool", pool_id, current=pool.status, requested=PoolStatus.ACTIVE)
-        pool.status = PoolStatus.ACTIVE.value
-        pool.save_held(at=at, update_fields=["status"])
-    return pool
+    return _change_status(pool_id, PoolStatus.ACTIVE, at=at)
 
 
 def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
@@ -116,5 +104,15 @@ def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
         if pool.queue_size or pool.tasks_running:
             raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)
         pool.status = PoolStatus.CLOSED.value
+        pool.save_held(at=at, update_fields=["status"])
+    return pool
+
+
+def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> Pool:
+    at = arguments.moment(at)
+    with transaction.atomic():
+        pool = rows.lock_pool(pool_id)
+        check_transition("pool", pool_id, current=pool.status, requested=status)
+        pool.status = status.value
         pool.save_held(at=at, update_fields=["status"])
     return pool
