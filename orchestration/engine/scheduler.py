@@ -23,6 +23,7 @@ from orchestration.engine.limits import engine_limits
 from orchestration.engine.queue import Message, dispatch, queued_messages
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.models.compiled import CompiledSelect
+from orchestration.services.runs import message_for
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Scheduler:
         """Tell the broker again of stages that nobody claimed, as far as it does not hold their messages still."""
         found: dict[str, list[Message]] = {}
         for stage in _UNCLAIMED_STAGES.rows(now):
-            found.setdefault(stage.pool_id or "", []).append(Message(stage.pk, stage.attempt + 1, stage.pool_id or ""))
+            found.setdefault(stage.pool_id or "", []).append(message_for(stage))
         acted = 0
         for pool_id, messages in found.items():
             stage_ids = [message.stage_id for message in messages]

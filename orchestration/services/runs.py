@@ -165,22 +165,24 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
     stages = list(stages)
     if not stages:
         return
-    queued = _queued(at)
-    Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(**queued)
     counts = PoolCounts()
     for stage in stages:
         counts.add_stage(stage.pool_id, stage.status, -1)
-        counts.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
-        for column, value in queued.items():
-            setattr(stage, column, value)
+    queued = _set_queued(stages, counts, at=at)
+    Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(**queued)
     counts.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in stages])
 
 
-def _queued(at: datetime) -> dict[str, Any]:
-    """The columns of a stage that is queued now."""
+def _set_queued(stages: Iterable[Stage], counts: PoolCounts, *, at: datetime) -> dict[str, Any]:
+    """Set stages queued in memory and count them so; returns the columns, for the caller to store."""
     due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
-    return {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
+    queued = {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
+    for stage in stages:
+        counts.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
+        for column, value in queued.items():
+            setattr(stage, column, value)
+    return queued
 
 
 def message_for(stage: Stage) -> Message:
@@ -192,12 +194,8 @@ def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:
     first = min(stage.step for stage in plan.stages if not stage.hosted)
     stages = [_new_stage(workflow, specification, position) for position, specification in enumerate(plan.stages)]
     waiting = [stage for stage in stages if stage.step == first and not stage.hosted]
-    queued = _queued(at)
     counts = PoolCounts()
-    for stage in waiting:
-        counts.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
-        for column, value in queued.items():
-            setattr(stage, column, value)
+    _set_queued(waiting, counts, at=at)
     # The stages go in first, so that whoever hears of the workflow finds them: foreign keys are checked at commit.
     try:
         stages = Stage.objects.bulk_create(stages)
