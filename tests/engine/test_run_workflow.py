@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -16,7 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
+from orchestration.models import Workflow
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
@@ -160,6 +163,28 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(server: MahavishnuServer, uniq
         assert process.returncode == 130
     assert stored(server, pool) == [run]
     assert run["status"] == "running"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ctrl_c_before_anything_is_shown_is_taken_as_calmly(unique: Callable[[str], str]) -> None:
+    pool, errors = unique("pool"), InterruptedAtFirst()
+    with pytest.raises(SystemExit) as exit_:
+        call_command("run_workflow", "demo_failure", "--watch", "--pool", pool, stdout=io.StringIO(), stderr=errors)
+    run = Workflow.objects.get(pool_id=pool)
+    assert (exit_.value.code, run.status) == (130, "running")
+    assert errors.getvalue() == f"{run.pk} goes on; nobody watches it here any more.\n"
+
+
+class InterruptedAtFirst(io.StringIO):
+    """A stream at whose first line somebody presses Ctrl-C."""
+
+    is_interrupted = False
+
+    def write(self, text: str) -> int:
+        if not self.is_interrupted:
+            self.is_interrupted = True
+            raise KeyboardInterrupt
+        return super().write(text)
 
 
 def test_a_terminal_shows_a_bar(server: MahavishnuServer, unique: Callable[[str], str]) -> None:

@@ -102,7 +102,10 @@ class Command(BaseCommand):
             elif (event, id, data, room) != (None, None, None, None):
                 raise CommandError("With --stdin the lines say everything: expected no EVENT, --id, --data or --room.")
             else:
-                self.emit_lines()
+                try:
+                    self.emit_lines()
+                except KeyboardInterrupt:
+                    sys.exit(INTERRUPTED)
 
     def emit_one(self, name: str, *, resource_id: str | None, data: str | None, room: str | None) -> None:
         try:
@@ -130,8 +133,6 @@ class Command(BaseCommand):
             # Nobody reads the acknowledgements. What is left of them is flushed at the end, into nothing.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise CommandError("Standard output was closed; lines without an acknowledgement may be lost.") from None
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
         if self.bad_lines:
             raise CommandError(f"Lines that could not be used: {self.bad_lines}.")
 

@@ -100,10 +100,10 @@ class Command(BaseCommand):
 
     def watch(self, workflow_id: str, *, detailed: bool) -> str:
         """Show the run until it has ended, and return its status."""
-        watch = Watch(workflow_id, write=self.write_now, detailed=detailed)
-        self.write_now(f"{workflow_id} is started")
-        self.tell_if_nobody_works(workflow_id)
         try:
+            watch = Watch(workflow_id, write=self.write_now, detailed=detailed)
+            self.write_now(f"{workflow_id} is started")
+            self.tell_if_nobody_works(workflow_id)
             return watch.until_end()
         except KeyboardInterrupt:
             self.stderr.write(f"{workflow_id} goes on; nobody watches it here any more.")
