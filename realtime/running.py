@@ -1,4 +1,4 @@
-"""What one server process runs beside its connections: the relay, and the pruning of the log.
+"""What one server process runs beside its connections: the relay, the pruning of the log, and SQLite's checkpoints.
 
 ASGI servers differ in telling an application that they start (daphne does not), so all of this starts with the first
 connection or health request.
@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from django.conf import settings
 
 from realtime import log
+from realtime.checkpoints import checkpoint_for_ever
 from realtime.database import in_database_thread
 from realtime.limits import Limits
 from realtime.protocol import utc_now
@@ -28,6 +29,7 @@ class _Process:
         self.lock = asyncio.Lock()
         self.relay: Relay | None = None
         self.pruning: asyncio.Task[None] | None = None
+        self.checkpointing: asyncio.Task[None] | None = None
         self.statuses = StatusQueries()
 
 
@@ -55,6 +57,7 @@ async def running_relay() -> Relay:
             await relay.start()
             process.relay = relay
             process.pruning = asyncio.create_task(_prune_for_ever(limits))
+            process.checkpointing = asyncio.create_task(checkpoint_for_ever())
     return process.relay
 
 
