@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -176,16 +177,18 @@ def _figures(durations_ms: list[float], seconds: float, cpu_ms: float) -> dict[s
 
 def _run(engine: _EngineOfOurs, workflow_ids: list[str]) -> tuple[list[float], float]:
     """Start these runs one after another, wait for the end of all, and return how long each took and all took."""
-    with connect(engine.ours.server.ws_url) as client:
+    with connect(engine.ours.server.ws_url) as client, ThreadPoolExecutor(1) as thread:
         _expect(client, "session.created")
         client.send('{"type":"request","event":"subscribe","data":{"channel":"global"},"id":"1"}')
         _expect(client, "subscribe")
-        began = dict(zip(workflow_ids, _started(engine, workflow_ids), strict=True))
+        starting = thread.submit(_started, engine, workflow_ids)
+        expected = set(workflow_ids)
         ended: dict[str, float] = {}
-        while len(ended) < len(began):
+        while len(ended) < len(expected):
             message = json.loads(client.recv(timeout=_END_SECONDS))
-            if message["event"] == "workflow.completed" and message["data"]["workflow_id"] in began:
+            if message["event"] == "workflow.completed" and message["data"]["workflow_id"] in expected:
                 ended[message["data"]["workflow_id"]] = time.monotonic()
+        began = dict(zip(workflow_ids, starting.result(), strict=True))
     durations_ms = [(ended[workflow_id] - began[workflow_id]) * 1000 for workflow_id in workflow_ids]
     return durations_ms, max(ended.values()) - min(began.values())
 
