@@ -257,6 +257,9 @@ class OrchestrationConsumer(AsyncConsumer):
             if not deadline.expired():
                 raise
             raise RequestTookTooLong(incoming.event, seconds) from None
+        finally:
+            # It refers to this task, which keeps the exception that cancels it, and with that this very frame.
+            del deadline
         self._send(encode_response(incoming.event, answered.data, incoming.correlation_id))
         if answered.then is not None:
             await self._follow_up(answered.then)

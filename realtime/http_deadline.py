@@ -28,6 +28,9 @@ class Channel(http.HTTPChannel):
     def allContentReceived(self) -> None:  # noqa: N802
         self._cancel_deadline()
         super().allContentReceived()
+        if self.requests and self.requests[-1].transport is None:
+            # It became a WebSocket. Channel and request, which hold each other, are free at once if they let go.
+            self.requests.clear()
 
     def connectionLost(self, reason: object) -> None:  # noqa: N802
         self._cancel_deadline()

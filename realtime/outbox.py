@@ -97,11 +97,13 @@ class Outbox:
 
     def pause_reading(self) -> None:
         """Take no more from the peer for now, where the server lets us say so."""
-        self.wire.pause_reading()
+        if self._wire is not None:
+            self._wire.pause_reading()
 
     def resume_reading(self) -> None:
         """Take from the peer again, once this was called as often as `pause_reading`."""
-        self.wire.resume_reading()
+        if self._wire is not None:
+            self._wire.resume_reading()
 
     def close(self, code: int, reason: str, *, last_words: Frames | None = None) -> None:
         """Send `last_words` and a close frame, after what is queued. Later calls change nothing."""
@@ -112,6 +114,12 @@ class Outbox:
             self.wire.close(code, reason)
 
     async def finished(self) -> None:
-        """Stop sending. Called when the connection is gone."""
+        """Stop sending, and let go of both sides. Called when the connection is gone."""
         self._is_closing = True
         await self.wire.finished()
+        self._wire = None
+        self._on_slow = _tell_nobody
+
+
+def _tell_nobody(why: str) -> None:
+    """There is nobody left who would close the connection."""

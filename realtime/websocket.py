@@ -281,9 +281,15 @@ class MahavishnuProtocol(WebSocketProtocol):
             self._closing_timer.cancel()
         if self.wire is not None:
             self.wire.closed()
+            self.wire = None
         # Without a server, the handshake failed before daphne knew of this connection.
         if hasattr(self, "server"):
             super().onClose(wasClean, code, reason)
+
+    def connectionLost(self, reason: Any) -> None:  # noqa: N802
+        super().connectionLost(reason)
+        # Its result is this object itself.
+        del self.is_closed
 
     # --- Time ------------------------------------------------------------------------------------------------------
 
