@@ -19,6 +19,7 @@ WRITER_TESTS = "tests/realtime/test_writers.py"
 COMMIT_TESTS = "tests/realtime/test_before_commit.py"
 PUBLISHER_TESTS = "tests/realtime/test_publisher.py"
 SOAK_TESTS = "tests/realtime/test_soak.py"
+BACKPRESSURE_TESTS = "tests/realtime/test_backpressure.py"
 
 
 @dataclass(frozen=True)
@@ -471,5 +472,34 @@ MUTANTS = [
         "        pass\n",
         "test_clients_that_have_come_and_gone_leave_nothing_behind",
         file=SOAK_TESTS,
+    ),
+    Mutant(
+        "a connection that has ended refers to itself",
+        "realtime/websocket.py",
+        "        del self.is_closed\n",
+        "        pass\n",
+        f"{SOAK_TESTS}::test_clients_that_have_come_and_gone_leave_nothing_behind",
+    ),
+    Mutant(
+        "a request that is given up refers to itself",
+        "realtime/consumers.py",
+        "            del deadline\n",
+        "            pass\n",
+        f"{SOAK_TESTS}::test_a_client_that_leaves_while_it_is_answered_leaves_nothing_behind",
+    ),
+    # --- Slow readers ------------------------------------------------------------------------------------------------
+    Mutant(
+        "nobody is too slow",
+        "realtime/burst.py",
+        "self._backlog.taken_bytes - self._taken_bytes < bound // _PACE_PART",
+        "False",
+        f"{BACKPRESSURE_TESTS}::test_a_reader_with_too_much_unsent_is_told_and_closed_and_others_have_everything",
+    ),
+    Mutant(
+        "too slow is who is sent much at once",
+        "realtime/burst.py",
+        "and self._judging is None:\n            self._judge_later()\n",
+        'and self._judging is None:\n            self._on_slow(f"{unsent} bytes unsent")\n',
+        f"{BACKPRESSURE_TESTS}::test_a_transaction_of_many_mebibytes_cuts_nobody_who_reads_and_costs_little_memory",
     ),
 ]
