@@ -6,20 +6,9 @@ promise of the API reference or of `docs/protocol.md`, or the bound of a queue, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-KIB = 1024
-MIB = 1024 * KIB
-
-
-def bounded(default: float, *, minimum: float, maximum: float, help: str) -> float:
-    """A dataclass field whose value must lie between `minimum` and `maximum`, both allowed."""
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "help": help})
-
-
-def counted(default: int, *, minimum: int, maximum: int, help: str) -> int:
-    """The same as `bounded`, for whole numbers."""
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "help": help})
+from orchestration.bounds import KIB, MIB, bounded, counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,8 +19,8 @@ from typing import TypedDict
 from channels.layers import get_channel_layer
 from django.conf import settings
 
+from orchestration.bounds import KIB, MIB
 from realtime.channels import group_of
-from realtime.limits import KIB, MIB
 from realtime.log import Delivery
 from realtime.protocol import encode_event
 

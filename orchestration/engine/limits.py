@@ -5,22 +5,11 @@ Each field of `EngineLimits` is read from the environment variable `MAHAVISHNU_<
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.conf import settings
 
-KIB = 1024
-MIB = 1024 * KIB
-
-
-def bounded(default: float, *, minimum: float, maximum: float, help: str) -> float:
-    """A dataclass field whose value must lie between `minimum` and `maximum`, both allowed."""
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "help": help})
-
-
-def counted(default: int, *, minimum: int, maximum: int, help: str) -> int:
-    """The same as `bounded`, for whole numbers."""
-    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "help": help})
+from orchestration.bounds import KIB, MIB, bounded, counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
+from orchestration.bounds import KIB, MIB
 from realtime.channels import RESOURCE_TYPES
 from realtime.event_types import EVENT_TYPES
-from realtime.limits import KIB, MIB, Limits
+from realtime.limits import Limits
 from realtime.protocol import REQUESTS, CloseCode
 from realtime.snapshots import MAX_LISTED
 from tests.docs.comparing import comparable
