@@ -80,7 +80,7 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
     """
     at = arguments.moment(at)
     with transaction.atomic(), counted_together(at=at):
-        worker = _lock_worker(slot)
+        worker = lock_worker(slot)
         if worker is None or worker.status == WorkerStatus.OFFLINE:
             raise WorkerNotMine(slot.worker_id)
         if worker.stage_id is not None:
@@ -109,7 +109,7 @@ def complete_attempt(
     at = arguments.moment(at)
     claim = None
     with transaction.atomic(), counted_together(at=at):
-        worker = _lock_worker(slot)
+        worker = lock_worker(slot)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
             stage.duration_ms = milliseconds_between(stage.started_at or at, at)
@@ -143,7 +143,7 @@ def fail_attempt(
     """End an attempt badly and set the worker idle. Another follows if the stage has any left, else the run fails."""
     at = arguments.moment(at)
     with transaction.atomic(), counted_together(at=at):
-        worker = _lock_worker(slot)
+        worker = lock_worker(slot)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
             end_badly(stage, reason=Reason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at)
@@ -195,6 +195,17 @@ def end_lost_stage(worker: Worker, *, error: str, at: datetime, reason: str = Re
         return False
     end_badly(stage, reason=reason, error=error, at=at)
     return True
+
+
+def lock_worker(slot: Slot) -> Worker | None:
+    """Lock the worker of a slot, if it still stands for this process."""
+    worker = _WORKER_OF_PROCESS.row(slot.worker_id, slot.process)
+    return None if worker is None else worker.held()
+
+
+_WORKER_OF_PROCESS: Final = CompiledSelect(
+    lambda pk, process: Worker.objects.select_for_update(no_key=True).filter(pk=pk, process=process), str, str
+)
 
 
 def lock_stage(stage_id: int) -> Stage | None:
@@ -250,17 +261,6 @@ def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:
         and stage.pool_id == worker.pool_id
         and stage.workflow.status == WorkflowStatus.RUNNING
     )
-
-
-def _lock_worker(slot: Slot) -> Worker | None:
-    """Lock the worker, if it still stands for this process."""
-    worker = _WORKER_OF_PROCESS.row(slot.worker_id, slot.process)
-    return None if worker is None else worker.held()
-
-
-_WORKER_OF_PROCESS: Final = CompiledSelect(
-    lambda pk, process: Worker.objects.select_for_update(no_key=True).filter(pk=pk, process=process), str, str
-)
 
 
 def _lock_running(stage_id: int, attempt: int) -> Stage | None:

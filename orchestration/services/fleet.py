@@ -13,7 +13,7 @@ from orchestration.engine.limits import engine_limits
 from orchestration.models import FailedAttempt, Pool, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counts import counted_together
 from orchestration.services import arguments, rows
-from orchestration.services.attempts import end_badly, end_lost_stage, lock_stage
+from orchestration.services.attempts import Slot, end_badly, end_lost_stage, lock_stage, lock_worker
 from orchestration.services.pools import PoolNotAccepting, create_pool
 
 MAX_NAME_TRIES = 10_000
@@ -81,7 +81,7 @@ def crash_worker(
     """
     at = arguments.moment(at)
     with transaction.atomic(), counted_together(at=at):
-        worker = _lock(worker_id, process)
+        worker = lock_worker(Slot(worker_id=worker_id, process=process))
         if worker is None or worker.status not in (WorkerStatus.BUSY, WorkerStatus.IDLE):
             return False
         if worker.stage_id is not None and not _still_runs(worker, ran):
@@ -98,7 +98,7 @@ def leave_pool(
     """Take a worker offline at once; what it ran is run again elsewhere. False if it stands for another process."""
     at = arguments.moment(at)
     with transaction.atomic(), counted_together(at=at):
-        worker = _lock(worker_id, process)
+        worker = lock_worker(Slot(worker_id=worker_id, process=process))
         if worker is None:
             return False
         _take_offline(worker, error=error, at=at)
@@ -179,11 +179,6 @@ def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> boo
 def _ids_in_use(name: str) -> set[str]:
     workers = Worker.objects.filter(pk__startswith=f"{name}-").exclude(status=WorkerStatus.OFFLINE)
     return set(workers.values_list("pk", flat=True))
-
-
-def _lock(worker_id: str, process: str) -> Worker | None:
-    worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id, process=process).first()
-    return None if worker is None else worker.held()
 
 
 def _has_expired(stage: Stage, before: datetime) -> bool:
