@@ -97,15 +97,7 @@ def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
         PoolNotFound, IllegalTransition
         PoolNotEmpty: if stages are queued or running in it.
     """
-    at = arguments.moment(at)
-    with transaction.atomic():
-        pool = rows.lock_pool(pool_id)
-        check_transition("pool", pool_id, current=pool.status, requested=PoolStatus.CLOSED)
-        if pool.queue_size or pool.tasks_running:
-            raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)
-        pool.status = PoolStatus.CLOSED.value
-        pool.save_held(at=at, update_fields=["status"])
-    return pool
+    return _change_status(pool_id, PoolStatus.CLOSED, at=at)
 
 
 def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> Pool:
@@ -113,6 +105,8 @@ def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> 
     with transaction.atomic():
         pool = rows.lock_pool(pool_id)
         check_transition("pool", pool_id, current=pool.status, requested=status)
+        if status == PoolStatus.CLOSED and (pool.queue_size or pool.tasks_running):
+            raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)
         pool.status = status.value
         pool.save_held(at=at, update_fields=["status"])
     return pool
