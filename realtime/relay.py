@@ -107,31 +107,12 @@ class Relay:
                 raise
         return room
 
-    def go_live(self, room: Room, subscriber: Subscriber, *, after: int) -> bool:
-        """Give `subscriber` every event above `after` from now on; False if the room is already past it."""
-        if after < room.seq:
-            return False
-        if after > room.seq:
-            room.early[subscriber] = after
-        else:
-            room.flush()
-            room.live[subscriber] = None
-        return True
-
-    def suspend(self, room: Room, subscriber: Subscriber) -> None:
-        """Give `subscriber` no events until it goes live again; its membership goes on."""
-        room.flush()
-        room.live.pop(subscriber, None)
-        room.early.pop(subscriber, None)
-
     def leave(self, channel: str, subscriber: Subscriber) -> None:
         """End a membership, if there is one."""
         room = self.rooms.get(channel)
         if room is None or subscriber not in room.members:
             return
-        room.members.discard(subscriber)
-        room.live.pop(subscriber, None)
-        room.early.pop(subscriber, None)
+        room.forget(subscriber)
         if not room.members:
             self._close(room)
 

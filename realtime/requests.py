@@ -105,11 +105,11 @@ async def subscribe(session: Session, request: Subscribe) -> Answer:
 
         async def begin() -> None:
             if is_new:
-                session.relay.go_live(room, session, after=room.seq)
+                room.go_live(session, after=room.seq)
 
         return Answer(Subscribed(channel=channel), begin)
 
-    session.relay.suspend(room, session)
+    room.suspend(session)
     try:
         start = await in_database_thread(
             find_start,
@@ -148,7 +148,7 @@ async def _catch_up(session: Session, room: Room, start: Start) -> None:
         if room.channel not in session.channels:
             return
         if after >= answered_seq:
-            if session.relay.go_live(room, session, after=after):
+            if room.go_live(session, after=after):
                 return
             through = room.seq
         try:

@@ -50,6 +50,29 @@ class Room:
     def is_open(self) -> bool:
         return self.seq >= 0
 
+    def go_live(self, subscriber: Subscriber, *, after: int) -> bool:
+        """Give a member every event above `after` from now on; False if the room is already past it."""
+        if after < self.seq:
+            return False
+        if after > self.seq:
+            self.early[subscriber] = after
+        else:
+            self.flush()
+            self.live[subscriber] = None
+        return True
+
+    def suspend(self, subscriber: Subscriber) -> None:
+        """Give a member no events until it goes live again; its membership goes on."""
+        self.flush()
+        self.live.pop(subscriber, None)
+        self.early.pop(subscriber, None)
+
+    def forget(self, subscriber: Subscriber) -> None:
+        """End a membership."""
+        self.members.discard(subscriber)
+        self.live.pop(subscriber, None)
+        self.early.pop(subscriber, None)
+
     def flush(self) -> None:
         """Write what is outgoing to whoever is live."""
         if self.outgoing:

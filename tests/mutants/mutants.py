@@ -55,6 +55,10 @@ def relay(name: str, old: str, new: str, caught_by: str, *, file: str = RELAY_TE
     return Mutant(name, "realtime/relay.py", old, new, f"{file}::{caught_by}")
 
 
+def room(name: str, old: str, new: str, caught_by: str) -> Mutant:
+    return Mutant(name, "realtime/rooms.py", old, new, f"{RELAY_TESTS}::{caught_by}")
+
+
 def bus(name: str, old: str, new: str, caught_by: str, *, file: str = RELAY_TESTS) -> Mutant:
     return Mutant(name, "realtime/bus.py", old, new, f"{file}::{caught_by}")
 
@@ -224,35 +228,34 @@ MUTANTS = [
         "            position = await self._positions.get(None)\n            await self.bus.join(room.group)\n",
         "test_nothing_from_before_its_answer_reaches_a_subscriber_although_the_room_was_opening",
     ),
-    relay(
+    room(
         "a subscriber goes live although its room is past it",
-        "        if after < room.seq:\n            return False\n",
+        "        if after < self.seq:\n            return False\n",
         "",
         "test_a_subscriber_that_its_room_has_overtaken_is_given_what_lies_between",
     ),
-    relay(
+    room(
         "a subscriber that is ahead of its room is live at once",
-        "            room.early[subscriber] = after\n",
-        "            room.live[subscriber] = None\n",
+        "            self.early[subscriber] = after\n",
+        "            self.live[subscriber] = None\n",
         "test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twice",
     ),
-    Mutant(
+    room(
         "a subscriber that is ahead is live one event too soon",
-        "realtime/rooms.py",
         "if after < seq]",
         "if after <= seq]",
-        f"{RELAY_TESTS}::test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twice",
+        "test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twice",
     ),
-    relay(
+    room(
         "a subscriber that goes live gets what is under way to others",
-        "        else:\n            room.flush()\n            room.live[subscriber] = None\n",
-        "        else:\n            room.live[subscriber] = None\n",
+        "        else:\n            self.flush()\n            self.live[subscriber] = None\n",
+        "        else:\n            self.live[subscriber] = None\n",
         "test_what_is_under_way_to_others_is_not_given_to_whoever_has_it_already",
     ),
-    relay(
+    room(
         "live events go on during a replay",
-        "        room.flush()\n        room.live.pop(subscriber, None)\n",
-        "        room.flush()\n",
+        "        self.flush()\n        self.live.pop(subscriber, None)\n",
+        "        self.flush()\n",
         "test_subscribing_again_with_since_gives_every_event_once_more_and_then_each_once",
     ),
     relay(
@@ -290,8 +293,8 @@ MUTANTS = [
     Mutant(
         "what came during a replay is left out",
         "realtime/requests.py",
-        "            if session.relay.go_live(room, session, after=after):\n                return\n",
-        "            if session.relay.go_live(room, session, after=max(after, room.seq)):\n                return\n",
+        "            if room.go_live(session, after=after):\n                return\n",
+        "            if room.go_live(session, after=max(after, room.seq)):\n                return\n",
         f"{RELAY_TESTS}::test_a_subscriber_that_its_room_has_overtaken_is_given_what_lies_between",
     ),
     Mutant(

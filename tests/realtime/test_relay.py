@@ -337,7 +337,7 @@ async def test_what_is_under_way_to_others_is_not_given_to_whoever_has_it_alread
     await stage.relay.join(ROOM, second)
     # In one turn of the loop: the event is taken, and leaves only at the turn's end.
     stage.relay._take(room, [entry(committed[0])])
-    assert stage.relay.go_live(room, second, after=committed[0].event.seq)
+    assert room.go_live(second, after=committed[0].event.seq)
     await first.has(1)
     await stage.settle()
     assert (first.seqs, second.seqs) == (seqs_of(committed), [])
