@@ -49,9 +49,9 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "relay": "up" if relay is not None and relay_problem is None else "down",
         "log_seq": position.seq if position is not None else None,
         "log_epoch": position.epoch if position is not None else None,
-        "relay_lag_ms": round(relay.lag_ms, 1) if relay is not None else None,
-        "delivered_events": relay.delivered_events if relay is not None else 0,
-        "large_events": relay.large_events if relay is not None else 0,
+        "relay_lag_ms": round(relay.delivering.lag_ms, 1) if relay is not None else None,
+        "delivered_events": relay.delivering.delivered_events if relay is not None else 0,
+        "large_events": relay.delivering.large_events if relay is not None else 0,
         "problems": problems,
     }
 

@@ -13,17 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from time import time
 
 from realtime import log
 from realtime.batching import Batched
 from realtime.bus import Bus
 from realtime.channels import GLOBAL
 from realtime.database import in_database_thread
+from realtime.delivering import Delivering
 from realtime.limits import Limits
 from realtime.protocol import MAX_SEQ, EventRecord, encode_event
 from realtime.publisher import BusMessage, Entry
-from realtime.rooms import Room, Subscriber, flush_together
+from realtime.rooms import Room, Subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -42,22 +42,17 @@ class Relay:
 
     Attributes:
         position: The log up to which every room here is known to be complete.
-        delivered_events: How many events this relay has handed out since it started.
-        large_events: How many of those had more than `large_event_data_bytes`.
-        lag_ms: How long after it happened the last event was handed out.
+        delivering: What is on its way to the subscribers.
         polled_at: When the rooms were last compared with the log, on the loop's clock.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.rooms: dict[str, Room] = {}
         self.position: log.Position | None = None
-        self.delivered_events = 0
-        self.large_events = 0
-        self.lag_ms = 0.0
+        self.delivering = Delivering(limits)
         self.polled_at = 0.0
         self._limits = limits
         self.bus = Bus(self._take_off_bus, timeout_seconds=limits.publish_timeout_seconds)
-        self._dirty: list[Room] = []
         # Rooms that open together share a query, which begins after the last of them asked.
         self._positions: Batched[None, log.Position] = Batched(_read_positions)
         self._tasks: list[asyncio.Task[None]] = []
@@ -160,7 +155,7 @@ class Relay:
             if seq > room.seq:
                 if previous_seq > max(room.seq, complete):
                     break
-                self._deliver(room, seq, timestamp, message)
+                self.delivering.deliver(room, seq, timestamp, message)
             del room.held[seq]
         if room.held and room.repair is None:
             room.repair = asyncio.get_running_loop().call_later(_REORDER_GRACE_SECONDS, self._repair_if_open, room)
@@ -277,29 +272,8 @@ class Relay:
             for subscriber in list(room.members):
                 subscriber.log_was_replaced()
 
-    # --- To the subscribers --------------------------------------------------------------------------------------
-
     def _deliver_event(self, room: Room, event: EventRecord) -> None:
-        self._deliver(room, event.seq, event.timestamp.timestamp(), encode_event(event, room=room.channel))
-
-    def _deliver(self, room: Room, seq: int, timestamp: float, message: bytes) -> None:
-        """Queue one event for the end of this turn of the loop: what comes in one turn leaves in one write."""
-        if room.early:
-            room.bring_in_early(seq)
-        room.seq = seq
-        self.delivered_events += 1
-        self.lag_ms = (time() - timestamp) * 1000
-        if len(message) > self._limits.large_event_data_bytes:
-            self.large_events += 1
-        if not room.outgoing:
-            if not self._dirty:
-                asyncio.get_running_loop().call_soon(self._flush)
-            self._dirty.append(room)
-        room.outgoing.append(message)
-
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        flush_together(dirty)
+        self.delivering.deliver(room, event.seq, event.timestamp.timestamp(), encode_event(event, room=room.channel))
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)

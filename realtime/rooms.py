@@ -89,22 +89,3 @@ class Room:
         for subscriber in arrived:
             del self.early[subscriber]
             self.live[subscriber] = None
-
-
-def flush_together(rooms: list[Room]) -> None:
-    """Give a subscriber of several of the rooms all of it in one write, built once for all who share the rooms."""
-    if len(rooms) == 1:
-        rooms[0].flush()
-        return
-    shares: dict[Subscriber, tuple[Frames, ...]] = {}
-    for room in rooms:
-        if room.outgoing:
-            frames, room.outgoing = Frames(room.outgoing), []
-            for subscriber in room.live:
-                shares[subscriber] = (*shares.get(subscriber, ()), frames)
-    joined: dict[tuple[Frames, ...], list[Frames]] = {}
-    for subscriber, share in shares.items():
-        if share not in joined:
-            joined[share] = in_parts([message for frames in share for message in frames.messages])
-        for frames in joined[share]:
-            subscriber.write(frames)
