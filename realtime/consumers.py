@@ -38,13 +38,10 @@ from realtime.rate import RateLimit, Verdict
 from realtime.relay import Relay
 from realtime.requests import answer
 from realtime.running import running_relay, running_statuses
-from realtime.security import header, is_allowed_origin
+from realtime.security import may_open, peer_of
 from realtime.status_queries import StatusQueries
 
 logger = logging.getLogger(__name__)
-
-PATHS = ("/", "/ws", "/ws/")
-"""Where the WebSocket is served."""
 
 _PAUSE_AFTER_REFUSAL_SECONDS = 0.25
 """How long nothing is read from a client that was told it sends too fast."""
@@ -90,8 +87,8 @@ class OrchestrationConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        self._peer = scope.get("client") or "unknown"
-        if not self._may_connect(scope):
+        self._peer = peer_of(scope)
+        if not may_open(scope):
             await send({"type": "websocket.close"})
             return
         self._outbox = Outbox(send, self.limits, on_slow=self._close_slow)
@@ -105,19 +102,6 @@ class OrchestrationConsumer(AsyncConsumer):
             await self._disconnect()
 
     # --- The beginning and the end -------------------------------------------------------------------------------
-
-    def _may_connect(self, scope: Mapping[str, Any]) -> bool:
-        if scope["path"] not in PATHS:
-            logger.warning("Refused a WebSocket on %r from %s: expected one of %s", scope["path"], self._peer, PATHS)
-            return False
-        origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
-        allowed, own_hosts = settings.MAHAVISHNU_ALLOWED_ORIGINS, settings.ALLOWED_HOSTS
-        if not is_allowed_origin(origin, host=host, allowed=allowed, own_hosts=own_hosts):
-            logger.warning(
-                "Refused a WebSocket from %s: its origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS", self._peer, origin
-            )
-            return False
-        return True
 
     async def _welcome(self) -> bool:
         if not connections.admit(self, maximum=self.limits.max_connections):

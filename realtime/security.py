@@ -1,4 +1,4 @@
-"""Who may open a WebSocket: the check of `Origin` that keeps other sites' pages away from a visitor's server.
+"""Who may open a WebSocket, and where: the check of `Origin` keeps other sites' pages away from a visitor's server.
 
 Scripts send no `Origin` and are allowed. (Channels' own validator answers them 403.) A browser always sends one.
 """
@@ -6,13 +6,41 @@ Scripts send no `Origin` and are allowed. (Channels' own validator answers them 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
+logger = logging.getLogger(__name__)
 
-def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+PATHS = ("/", "/ws", "/ws/")
+"""Where the WebSocket is served."""
+
+
+def peer_of(scope: Mapping[str, Any]) -> Any:
+    """Who is at the other end, for a line in the log."""
+    return scope.get("client") or "unknown"
+
+
+def may_open(scope: Mapping[str, Any]) -> bool:
+    """Whether a WebSocket may be opened as asked. If not, the log says why."""
+    if scope["path"] not in PATHS:
+        logger.warning("Refused a WebSocket on %r from %s: expected one of %s", scope["path"], peer_of(scope), PATHS)
+        return False
+    origin, host = _header(scope["headers"], b"origin"), _header(scope["headers"], b"host")
+    allowed, own_hosts = settings.MAHAVISHNU_ALLOWED_ORIGINS, settings.ALLOWED_HOSTS
+    if not is_allowed_origin(origin, host=host, allowed=allowed, own_hosts=own_hosts):
+        logger.warning(
+            "Refused a WebSocket from %s: its origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS", peer_of(scope), origin
+        )
+        return False
+    return True
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     """The value of the first header called `name` (lower case), or None."""
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
 
