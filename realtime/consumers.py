@@ -14,6 +14,7 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 
+from realtime.answering import Answering
 from realtime.connections import connections
 from realtime.frames import Frames
 from realtime.limits import Limits
@@ -21,22 +22,16 @@ from realtime.outbox import Outbox
 from realtime.protocol import (
     CloseCode,
     ErrorCode,
-    Incoming,
-    Request,
     RequestError,
-    Subscribe,
-    Unsubscribe,
     decode,
     encode_error,
     encode_pong,
-    encode_response,
     encode_session_created,
     encode_session_draining,
     new_id,
 )
 from realtime.rate import RateLimit, Verdict
 from realtime.relay import Relay
-from realtime.requests import answer
 from realtime.running import running_relay, running_statuses
 from realtime.security import may_open, peer_of
 from realtime.status_queries import StatusQueries
@@ -51,18 +46,6 @@ _CAUGHT_UP_PART = 4
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-
-class RequestTookTooLong(Exception):
-    """Raised when a request was given up: the database is busy or away, and what was asked may well be in order."""
-
-    def __init__(self, event: str, seconds: float) -> None:
-        super().__init__(event, seconds)
-        self.event = event
-        self.seconds = seconds
-
-    def __str__(self) -> str:
-        return f"Gave up after {self.seconds:g} s on a {self.event} request"
 
 
 class OrchestrationConsumer(AsyncConsumer):
@@ -80,10 +63,10 @@ class OrchestrationConsumer(AsyncConsumer):
         self.id = new_id()
         self.limits: Limits = settings.MAHAVISHNU_LIMITS
         self.channels: set[str] = set()
-        self._answering: set[asyncio.Task[None]] = set()
-        # Subscribing and unsubscribing take effect in the order they were asked for, and before later queries are
-        # answered: whoever subscribes and then asks, without waiting in between, misses nothing that comes after.
-        self._in_order = asyncio.Lock()
+        self._answering = Answering(self)
+
+    def __str__(self) -> str:
+        return f"connection {self.id} from {self._peer}"
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -117,7 +100,7 @@ class OrchestrationConsumer(AsyncConsumer):
         except Exception:
             # Whatever the database raises: the connection is of no use without it.
             logger.exception("The relay could not start")
-            self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True)
+            self.server_has_failed()
             return False
         position = self.relay.position
         assert position is not None, "a running relay has read it"
@@ -129,9 +112,7 @@ class OrchestrationConsumer(AsyncConsumer):
         for channel in self.channels:
             self.relay.leave(channel, self)
         self.channels.clear()
-        for task in self._answering:
-            task.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
+        await self._answering.stop()
         await self._outbox.finished()
 
     # --- From the client -----------------------------------------------------------------------------------------
@@ -166,12 +147,10 @@ class OrchestrationConsumer(AsyncConsumer):
         if incoming.request is None:
             self._send(encode_pong(incoming.correlation_id))
             return
-        task = asyncio.create_task(self._answer(incoming, incoming.request))
-        self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
-        if len(self._answering) >= self.limits.max_requests_in_flight:
+        self._answering.begin(incoming, incoming.request)
+        if self._answering.is_full:
             # The server stops reading once enough is unread; up to there, pings are answered.
-            await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
+            await self._answering.until_one_is_answered()
 
     def _text_of(self, message: Mapping[str, Any]) -> str:
         text: str | None = message.get("text")
@@ -204,61 +183,6 @@ class OrchestrationConsumer(AsyncConsumer):
             f"(and {self.limits.max_message_burst} at once)"
         )
 
-    # --- Requests ------------------------------------------------------------------------------------------------
-
-    async def _answer(self, incoming: Incoming, request: Request) -> None:
-        """Answer one request. The one place where whatever goes wrong with it becomes an error message."""
-        try:
-            async with self._in_order:
-                if isinstance(request, Subscribe | Unsubscribe):
-                    await self._carry_out(incoming, request)
-                    return
-            await self._carry_out(incoming, request)
-        except RequestError as error:
-            error.event = incoming.event
-            error.correlation_id = incoming.correlation_id
-            self._send(encode_error(error))
-        except Exception as error:
-            if isinstance(error, RequestTookTooLong):
-                logger.warning("%s of connection %s from %s", error, self.id, self._peer)
-            else:
-                logger.exception("A %s request failed", incoming.event)
-            # Never the exception's text, never a stack trace.
-            ours = RequestError(
-                ErrorCode.SERVER_ERROR,
-                "Internal server error",
-                event=incoming.event,
-                correlation_id=incoming.correlation_id,
-            )
-            self._send(encode_error(ours, retryable=True))
-
-    async def _carry_out(self, incoming: Incoming, request: Request) -> None:
-        seconds = self.limits.request_timeout_seconds
-        try:
-            async with asyncio.timeout(seconds) as deadline:
-                answered = await answer(self, request)
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise RequestTookTooLong(incoming.event, seconds) from None
-        finally:
-            # It refers to this task, which keeps the exception that cancels it, and with that this very frame.
-            del deadline
-        self._send(encode_response(incoming.event, answered.data, incoming.correlation_id))
-        if answered.then is not None:
-            await self._follow_up(answered.then)
-
-    async def _follow_up(self, then: Callable[[], Awaitable[None]]) -> None:
-        """What was promised in the answer cannot be taken back: if it fails, the client must start over."""
-        try:
-            await then()
-        except Exception:
-            logger.exception("A subscription could not be continued")
-            self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True)
-
-    async def caught_up(self) -> None:
-        await self._outbox.drained(below_bytes=self.limits.max_unsent_bytes // _CAUGHT_UP_PART)
-
     # --- To the client -------------------------------------------------------------------------------------------
 
     def write(self, frames: Frames) -> None:
@@ -266,6 +190,12 @@ class OrchestrationConsumer(AsyncConsumer):
 
     def _send(self, message: bytes) -> None:
         self._outbox.write(Frames([message]))
+
+    async def caught_up(self) -> None:
+        await self._outbox.drained(below_bytes=self.limits.max_unsent_bytes // _CAUGHT_UP_PART)
+
+    def server_has_failed(self) -> None:
+        self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True)
 
     def log_was_replaced(self) -> None:
         self._close(
@@ -281,9 +211,8 @@ class OrchestrationConsumer(AsyncConsumer):
 
     def _close_slow(self, why: str) -> None:
         logger.warning(
-            "Closing connection %s from %s, which reads too slowly: %s. It is subscribed to %d channels",
-            self.id,
-            self._peer,
+            "Closing %s, which reads too slowly: %s. It is subscribed to %d channels",
+            self,
             why,
             len(self.channels),
         )

@@ -485,7 +485,7 @@ MUTANTS = [
     ),
     Mutant(
         "a request that is given up refers to itself",
-        "realtime/consumers.py",
+        "realtime/answering.py",
         "            del deadline\n",
         "            pass\n",
         f"{SOAK_TESTS}::test_a_client_that_leaves_while_it_is_answered_leaves_nothing_behind",
