@@ -23,7 +23,7 @@ from orchestration.engine.limits import engine_limits
 from orchestration.engine.queue import Message, dispatch, queued_messages
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.models.compiled import CompiledSelect
-from orchestration.services.runs import message_for
+from orchestration.services.steps import message_for
 
 logger = logging.getLogger(__name__)
 

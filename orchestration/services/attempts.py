@@ -23,7 +23,7 @@ from orchestration.models.pool_counts import counted_together
 from orchestration.services import arguments
 from orchestration.services.durations import milliseconds_between
 from orchestration.services.refusal import Refusal
-from orchestration.services.runs import advance, queue_stages
+from orchestration.services.steps import advance, queue_stages
 
 Reason = FailedAttempt.Reason
 

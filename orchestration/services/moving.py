@@ -11,7 +11,7 @@ from orchestration.models import FINISHED_WORKFLOW_STATUSES, PoolStatus, StageSt
 from orchestration.models.pool_counts import counted_together
 from orchestration.services import arguments, rows
 from orchestration.services.pools import check_pool_accepts
-from orchestration.services.runs import message_for
+from orchestration.services.steps import message_for
 from orchestration.services.transitions import IllegalTransition
 
 

@@ -13,7 +13,7 @@ from orchestration.models import Pool, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counts import counted_together
 from orchestration.services import arguments
 from orchestration.services.attempts import lock_stage
-from orchestration.services.runs import queue_stages
+from orchestration.services.steps import queue_stages
 
 
 def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = None) -> bool:
