@@ -7,12 +7,13 @@ SQL, prepares each value and converts each column. It is for what every stage an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from django.db import DatabaseError, connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import query as django_query
 from django.db.models.expressions import Expression
 from django.db.models.signals import post_save, pre_save
@@ -60,32 +61,52 @@ class CompiledSelect(Generic[Row]):
 
 
 class _Select:
+    """The statement. It holds no connection: those are of a thread, and it may outlive the one that compiled it."""
+
     def __init__(self, queryset: models.QuerySet[Any], markers: Sequence[Any], using: str) -> None:
         self._using = using
         self._model: type[Any] = queryset.model
-        self._compiler: Any = queryset.query.get_compiler(using)
-        self._sql, params = self._compiler.as_sql()
+        compiler: Any = queryset.query.get_compiler(using)
+        self._sql, params = compiler.as_sql()
         markers = [self._prepared(marker) for marker in markers]
         # Which value stands in each place; or, where none does, what always stands there.
         self._places = [(markers.index(param), None) if param in markers else (None, param) for param in params]
         if {place for place, _ in self._places if place is not None} != set(range(len(markers))):
             raise ValueError(f"{self._sql}: expected each of {len(markers)} parameters in it as it was given")
-        select, info = self._compiler.select, self._compiler.klass_info
+        select, info = compiler.select, compiler.klass_info
         self._positions = list(info["select_fields"])
         self._fields = [select[position][0].target.attname for position in self._positions]
         self._related = _related_populators(info, select, using)
-        self._annotations = dict(self._compiler.annotation_col_map)
-        self._converters = self._compiler.get_converters([expression for expression, _, _ in select])
+        self._annotations = dict(compiler.annotation_col_map)
+        converters = compiler.get_converters([expression for expression, _, _ in select])
+        self._converters = [
+            (position, *_by_owner(functions, compiler.connection.ops), expression)
+            for position, (functions, expression) in converters.items()
+        ]
 
     def rows(self, values: Sequence[Parameter]) -> list[Any]:
         prepared = [self._prepared(value) for value in values]
         params = [constant if place is None else prepared[place] for place, constant in self._places]
-        with connections[self._using].cursor() as cursor:
+        connection = connections[self._using]
+        with connection.cursor() as cursor:
             cursor.execute(self._sql, params)
             found: Iterable[Any] = cursor.fetchall()
         if self._converters:
-            found = self._compiler.apply_converters(found, self._converters)
+            found = self._converted(found, connection)
         return [self._instance(row) for row in found]
+
+    def _converted(self, rows: Iterable[Sequence[Any]], connection: BaseDatabaseWrapper) -> Iterator[Sequence[Any]]:
+        # As `django.db.models.sql.compiler.SQLCompiler.apply_converters` does.
+        ops = connection.ops
+        for row in map(list, rows):
+            for position, of_database, of_field, expression in self._converters:
+                value = row[position]
+                for convert in of_database:
+                    value = convert(ops, value, expression, connection)
+                for convert in of_field:
+                    value = convert(value, expression, connection)
+                row[position] = value
+            yield row
 
     def _prepared(self, value: Parameter) -> Any:
         """The value as the database's driver takes it."""
@@ -101,6 +122,16 @@ class _Select:
         for name, position in self._annotations.items():
             setattr(instance, name, row[position])
         return instance
+
+
+def _by_owner(converters: Iterable[Any], ops: Any) -> tuple[list[Any], list[Any]]:
+    """Those of the connection, as functions that the `ops` of any can be given, and those of fields and expressions.
+
+    Django calls them in this order.
+    """
+    of_database = [each.__func__ for each in converters if getattr(each, "__self__", None) is ops]
+    of_field = [each for each in converters if getattr(each, "__self__", None) is not ops]
+    return of_database, of_field
 
 
 def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -> None:

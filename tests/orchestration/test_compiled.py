@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.db.models import F, Model, Value
 from django.db.models.functions import Coalesce, Now, Upper
 from django.db.models.signals import post_save, pre_save
@@ -51,6 +54,25 @@ def test_a_row_that_is_not_there_is_none_and_values_are_bound_not_pasted() -> No
     select: CompiledSelect[Pool] = CompiledSelect(lambda pk: Pool.objects.filter(pk=pk), str)
     assert columns_of(select.row("it")) == columns_of(Pool.objects.get())
     assert select.row("it' OR 'a'='a") is None
+
+
+def test_a_statement_outlives_the_thread_that_compiled_it_and_the_connection_does_not() -> None:
+    stage = workflow_with(stages=["one"]).stages.get()
+    select: CompiledSelect[Stage] = CompiledSelect(
+        lambda pk: Stage.objects.select_related("workflow").annotate(now=Now()).filter(pk=pk), int
+    )
+
+    def compile_there() -> weakref.ref[Any]:
+        assert columns_of(select.row(stage.pk)) == columns_of(stage)
+        there = weakref.ref(connections["default"])
+        connections.close_all()
+        return there
+
+    with ThreadPoolExecutor(1) as thread:
+        connection_there = thread.submit(compile_there).result()
+    gc.collect()
+    assert connection_there() is None
+    assert columns_of(select.row(stage.pk)) == columns_of(stage)
 
 
 def test_a_moment_is_a_parameter_too_and_columns_may_be_left_out() -> None:
