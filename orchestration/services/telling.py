@@ -28,7 +28,7 @@ SCHEDULER_TIMEOUT_SECONDS = 2.0
 def pools_to_tell(pool_ids: Collection[str]) -> list[Pool]:
     """Of pools whose metrics changed in this transaction, return those to announce now; the others are told later.
 
-    The pools are locked already: their counters moved.
+    The pools are locked already: their counters moved. Takes one query for each: a transaction seldom has two.
     """
     interval = timedelta(seconds=engine_limits().pool_status_interval_seconds)
     patience = timedelta(seconds=SCHEDULER_TIMEOUT_SECONDS)
