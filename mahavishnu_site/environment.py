@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import math
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from django.core.exceptions import ImproperlyConfigured
 
 from mahavishnu_site.importing import can_be_found
+from orchestration.bounds import OutOfBounds, number_within, whole_number_within
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -79,13 +80,13 @@ class Environment:
         return bool(self._variables.get(name, "").strip())
 
     def read(self, name: str, *, default: Value, parse: Callable[[str], Value]) -> Value:
-        """Return `parse(value)`, or `default` when the variable is not set or `parse` raised `UnexpectedValueError`."""
+        """Return `parse(value)`, or `default` when the variable is not set or `parse` refuses it."""
         if not self.is_set(name):
             return default
         value = self._variables[name].strip()
         try:
             return parse(value)
-        except UnexpectedValueError as error:
+        except (UnexpectedValueError, OutOfBounds) as error:
             self.note(name, value=value, expected=str(error))
             return default
 
@@ -109,10 +110,10 @@ class Environment:
         return self.read(name, default=default, parse=lambda value: relative_to / Path(value).expanduser())
 
     def whole_number(self, name: str, *, default: int, minimum: int, maximum: int) -> int:
-        return self.read(name, default=default, parse=whole_number_parser(minimum=minimum, maximum=maximum))
+        return self.read(name, default=default, parse=partial(whole_number_within, minimum=minimum, maximum=maximum))
 
     def number(self, name: str, *, default: float, minimum: float, maximum: float) -> float:
-        return self.read(name, default=default, parse=number_parser(minimum=minimum, maximum=maximum))
+        return self.read(name, default=default, parse=partial(number_within, minimum=minimum, maximum=maximum))
 
     def host(self, name: str, *, default: str) -> str:
         return self.read(name, default=default, parse=parse_host)
@@ -158,30 +159,6 @@ def parse_flag(value: str) -> bool:
     if value.lower() in WORDS_FOR_FALSE:
         return False
     raise UnexpectedValueError("1, true, yes or on, or else 0, false, no or off")
-
-
-def whole_number_parser(*, minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        # Not int(): it takes "1_000" and digits of every script.
-        if re.fullmatch(r"-?[0-9]{1,18}", value) and minimum <= int(value) <= maximum:
-            return int(value)
-        raise UnexpectedValueError(f"a whole number from {minimum} to {maximum}")
-
-    return parse
-
-
-def number_parser(*, minimum: float, maximum: float) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        # Nothing compares with NaN, so it is refused here as well.
-        if minimum <= number <= maximum:
-            return number
-        raise UnexpectedValueError(f"a number from {minimum:.15g} to {maximum:.15g}")
-
-    return parse
 
 
 def parse_host(value: str) -> str:

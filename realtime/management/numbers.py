@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import math
-import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
+from typing import TypeVar
 
+from orchestration.bounds import OutOfBounds, number_within, whole_number_within
 from realtime.limits import Limits
+
+Number = TypeVar("Number", int, float)
 
 
 def whole_number(*, minimum: int, maximum: int) -> Callable[[str], int]:
     """A `type` of an argument: a whole number within these bounds, both allowed."""
-
-    def parse(text: str) -> int:
-        # Not int(): it takes "1_000" and digits of every script.
-        if re.fullmatch(r"-?[0-9]{1,18}", text) and minimum <= int(text) <= maximum:
-            return int(text)
-        raise ArgumentTypeError(f"{text!r}: expected a whole number from {minimum} to {maximum}")
-
-    return parse
+    return _argument(partial(whole_number_within, minimum=minimum, maximum=maximum))
 
 
 def number(*, minimum: float, maximum: float) -> Callable[[str], float]:
     """The same for any number."""
+    return _argument(partial(number_within, minimum=minimum, maximum=maximum))
 
-    def parse(text: str) -> float:
+
+def _argument(parse: Callable[[str], Number]) -> Callable[[str], Number]:
+    def parse_argument(text: str) -> Number:
         try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        # Nothing compares with NaN, so it is refused here as well.
-        if minimum <= value <= maximum:
-            return value
-        raise ArgumentTypeError(f"{text!r}: expected a number from {minimum:.15g} to {maximum:.15g}")
+            return parse(text)
+        except OutOfBounds as error:
+            raise ArgumentTypeError(f"{text!r}: expected {error}") from None
 
-    return parse
+    return parse_argument
 
 
 def bounds_of(limit: str) -> dict[str, float]:

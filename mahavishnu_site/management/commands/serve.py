@@ -16,9 +16,9 @@ from django.db import connections
 
 from mahavishnu_site import procfile, supervisor
 from mahavishnu_site.embedded_valkey import is_listening
-from mahavishnu_site.environment import UnexpectedValueError, whole_number_parser
 from mahavishnu_site.listening import CannotListenError, bound_socket
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
+from orchestration.bounds import OutOfBounds, whole_number_within
 from orchestration.definitions.workflows import DEFAULT_POOL
 
 
@@ -82,8 +82,8 @@ class Command(BaseCommand):
 
 def number_of_processes(value: str) -> int:
     try:
-        return whole_number_parser(minimum=1, maximum=settings.MAX_PROCESSES)(value)
-    except UnexpectedValueError as error:
+        return whole_number_within(value, minimum=1, maximum=settings.MAX_PROCESSES)
+    except OutOfBounds as error:
         raise argparse.ArgumentTypeError(f"expected {error}") from None
 
 
