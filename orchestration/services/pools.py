@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from orchestration.models import Pool, PoolStatus
+from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
 from orchestration.services import arguments, rows
 from orchestration.services.refusal import Refusal
 from orchestration.services.transitions import check_transition
@@ -57,6 +59,21 @@ def check_pool_accepts(refused: str, *, pool_id: str, statuses: Collection[str])
         raise rows.PoolNotFound(pool_id) from None
     if status not in statuses:
         raise PoolNotAccepting(pool_id, status, refused)
+
+
+@contextmanager
+def closed_pool_refuses(refused: str, *, pool_id: str) -> Iterator[None]:
+    """Say in words what the database says where work comes to a pool that closes at this very moment.
+
+    Raises:
+        PoolNotAccepting
+    """
+    try:
+        yield
+    except IntegrityError as error:
+        if CLOSED_POOL_HAS_NO_WORK not in str(error):
+            raise
+        raise PoolNotAccepting(pool_id, PoolStatus.CLOSED, refused) from error
 
 
 def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:

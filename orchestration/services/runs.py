@@ -20,11 +20,10 @@ from orchestration.models import (
     Workflow,
     WorkflowStatus,
 )
-from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
 from orchestration.models.pool_counts import PoolCounts
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
 from orchestration.services import arguments, rows
-from orchestration.services.pools import PoolNotAccepting, create_pool
+from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses, create_pool
 from orchestration.services.steps import advance, message_for, queue_stages, set_queued
 from orchestration.services.transitions import IllegalTransition
 
@@ -67,17 +66,13 @@ def start_run(
     arguments.stage_names("stages", [stage.name for stage in plan.stages])
     _open_pool(pool_id, at=at)
     try:
-        with transaction.atomic():
+        with closed_pool_refuses("new workflows", pool_id=pool_id), transaction.atomic():
             _store(workflow, plan, at=at)
     except rows.AlreadyExists:
         # Another start with the same key may have been faster.
         if started_for and (known := Workflow.objects.filter(key=started_for).first()) is not None:
             return known
         raise
-    except IntegrityError as error:
-        if CLOSED_POOL_HAS_NO_WORK not in str(error):
-            raise
-        raise PoolNotAccepting(pool_id, PoolStatus.CLOSED, "new workflows") from error
     return workflow
 
 

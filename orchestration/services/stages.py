@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
-from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
 from orchestration.services import arguments, rows
 from orchestration.services.durations import milliseconds_between
-from orchestration.services.pools import PoolNotAccepting
+from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses
 from orchestration.services.refusal import Refusal
 from orchestration.services.transitions import check_transition
 from orchestration.services.workers import WorkerInOtherPool
@@ -140,12 +139,8 @@ def _open_pool(stage: Stage) -> Iterator[None]:
         return
     if stage.pool.status == PoolStatus.CLOSED:
         raise PoolNotAccepting(stage.pool.id, stage.pool.status, "stages")
-    try:
+    with closed_pool_refuses("stages", pool_id=stage.pool.id):
         yield
-    except IntegrityError as error:
-        if CLOSED_POOL_HAS_NO_WORK not in str(error):
-            raise
-        raise PoolNotAccepting(stage.pool.id, PoolStatus.CLOSED, "stages") from error
 
 
 def _check_worker(worker: Worker, stage: Stage) -> None:
