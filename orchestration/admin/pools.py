@@ -10,7 +10,8 @@ from orchestration import services
 from orchestration.admin.cells import badge, link, moment
 from orchestration.admin.operations import OperatedAdmin, Operation
 from orchestration.admin.read_only import ReadOnlyInline
-from orchestration.models import Pool, PoolStatus, Stage, Worker
+from orchestration.admin.workers import WorkerCells
+from orchestration.models import Pool, PoolStatus, Worker
 
 METRICS = (
     "worker_count",
@@ -24,7 +25,7 @@ METRICS = (
 )
 
 
-class WorkersOfPool(ReadOnlyInline):
+class WorkersOfPool(WorkerCells, ReadOnlyInline):
     model = Worker
     ordering = ("pk",)
     fields = readonly_fields = ("worker", "state", "runs", "since", "heard_of")
@@ -32,22 +33,6 @@ class WorkersOfPool(ReadOnlyInline):
     @admin.display(description="worker")
     def worker(self, worker: Worker) -> str:
         return link(Worker, worker.pk)
-
-    @admin.display(description="status")
-    def state(self, worker: Worker) -> str:
-        return badge(worker.status)
-
-    @admin.display(description="runs stage")
-    def runs(self, worker: Worker) -> str:
-        return link(Stage, worker.stage_id)
-
-    @admin.display(description="status since")
-    def since(self, worker: Worker) -> str:
-        return moment(worker.status_changed_at)
-
-    @admin.display(description="last heard of")
-    def heard_of(self, worker: Worker) -> str:
-        return moment(worker.last_heartbeat_at)
 
 
 @admin.register(Pool)

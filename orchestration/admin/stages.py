@@ -37,8 +37,32 @@ class FailedAttemptsOfStage(ReadOnlyInline):
         return preformatted(attempt.traceback)
 
 
+class StageCells:
+    """What a stage's row says, wherever it is shown."""
+
+    @admin.display(description="status", ordering="status")
+    def state(self, stage: Stage) -> str:
+        return badge(stage.status)
+
+    @admin.display(description="worker")
+    def on_worker(self, stage: Stage) -> str:
+        return link(Worker, stage.worker_id)
+
+    @admin.display(description="finished")
+    def finished(self, stage: Stage) -> str:
+        return moment(stage.finished_at)
+
+    @admin.display(description="took")
+    def took(self, stage: Stage) -> str:
+        return milliseconds(stage.duration_ms)
+
+    @admin.display(description="error")
+    def said(self, stage: Stage) -> str:
+        return shortened(stage.error)
+
+
 @admin.register(Stage)
-class StageAdmin(ReadOnlyAdmin):
+class StageAdmin(StageCells, ReadOnlyAdmin):
     list_display = ("name", "state", "of_workflow", "in_pool", "on_worker", "attempt", "took", "said")
     list_filter = ("status", PoolFilter)
     ordering = ("-pk",)
@@ -66,10 +90,6 @@ class StageAdmin(ReadOnlyAdmin):
         # Read only where it is shown: a row may hold megabytes of it.
         return super().get_queryset(request).defer("result", "specification")
 
-    @admin.display(description="status", ordering="status")
-    def state(self, stage: Stage) -> str:
-        return badge(stage.status)
-
     @admin.display(description="workflow", ordering="workflow_id")
     def of_workflow(self, stage: Stage) -> str:
         return link(Workflow, stage.workflow_id)
@@ -77,10 +97,6 @@ class StageAdmin(ReadOnlyAdmin):
     @admin.display(description="pool", ordering="pool_id")
     def in_pool(self, stage: Stage) -> str:
         return link(Pool, stage.pool_id)
-
-    @admin.display(description="worker")
-    def on_worker(self, stage: Stage) -> str:
-        return link(Worker, stage.worker_id)
 
     @admin.display(description="progress")
     def progress_told(self, stage: Stage) -> str:
@@ -94,18 +110,6 @@ class StageAdmin(ReadOnlyAdmin):
     @admin.display(description="started")
     def started(self, stage: Stage) -> str:
         return moment(stage.started_at)
-
-    @admin.display(description="finished")
-    def finished(self, stage: Stage) -> str:
-        return moment(stage.finished_at)
-
-    @admin.display(description="took")
-    def took(self, stage: Stage) -> str:
-        return milliseconds(stage.duration_ms)
-
-    @admin.display(description="error")
-    def said(self, stage: Stage) -> str:
-        return shortened(stage.error)
 
     @admin.display(description="error")
     def error_text(self, stage: Stage) -> str:

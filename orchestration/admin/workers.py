@@ -13,8 +13,28 @@ from orchestration.admin.operations import OperatedAdmin, Operation
 from orchestration.models import Pool, Stage, Worker, WorkerStatus
 
 
+class WorkerCells:
+    """What a worker's row says, wherever it is shown."""
+
+    @admin.display(description="status", ordering="status")
+    def state(self, worker: Worker) -> str:
+        return badge(worker.status)
+
+    @admin.display(description="runs stage")
+    def runs(self, worker: Worker) -> str:
+        return link(Stage, worker.stage_id)
+
+    @admin.display(description="status since", ordering="status_changed_at")
+    def since(self, worker: Worker) -> str:
+        return moment(worker.status_changed_at)
+
+    @admin.display(description="last heard of", ordering="last_heartbeat_at")
+    def heard_of(self, worker: Worker) -> str:
+        return moment(max(worker.last_heartbeat_at, worker.seen_at or worker.last_heartbeat_at))
+
+
 @admin.register(Worker)
-class WorkerAdmin(OperatedAdmin):
+class WorkerAdmin(WorkerCells, OperatedAdmin):
     list_display = ("id", "state", "in_pool", "runs", "since", "heard_of")
     list_filter = ("status", PoolFilter)
     ordering = ("pk",)
@@ -35,25 +55,9 @@ class WorkerAdmin(OperatedAdmin):
             done="Marked offline",
         )
 
-    @admin.display(description="status", ordering="status")
-    def state(self, worker: Worker) -> str:
-        return badge(worker.status)
-
     @admin.display(description="pool", ordering="pool_id")
     def in_pool(self, worker: Worker) -> str:
         return link(Pool, worker.pool_id)
-
-    @admin.display(description="runs stage")
-    def runs(self, worker: Worker) -> str:
-        return link(Stage, worker.stage_id)
-
-    @admin.display(description="status since", ordering="status_changed_at")
-    def since(self, worker: Worker) -> str:
-        return moment(worker.status_changed_at)
-
-    @admin.display(description="last heard of", ordering="last_heartbeat_at")
-    def heard_of(self, worker: Worker) -> str:
-        return moment(max(worker.last_heartbeat_at, worker.seen_at or worker.last_heartbeat_at))
 
     @admin.display(description="registered")
     def registered(self, worker: Worker) -> str:

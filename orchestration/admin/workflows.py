@@ -12,17 +12,18 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from orchestration import services
-from orchestration.admin.cells import badge, indented_json, link, milliseconds, moment, preformatted, shortened, span
+from orchestration.admin.cells import badge, indented_json, link, moment, preformatted, shortened, span
 from orchestration.admin.filters import PoolFilter
 from orchestration.admin.operations import OperatedAdmin, Operation
 from orchestration.admin.read_only import ReadOnlyInline
+from orchestration.admin.stages import StageCells
 from orchestration.admin.starting import start_page
-from orchestration.models import Pool, Stage, Worker, Workflow, WorkflowStatus
+from orchestration.models import Pool, Stage, Workflow, WorkflowStatus
 
 CANCELLED_BY_OPERATOR = "Cancelled by an operator"
 
 
-class StagesOfWorkflow(ReadOnlyInline):
+class StagesOfWorkflow(StageCells, ReadOnlyInline):
     model = Stage
     ordering = ("position",)
     fields = readonly_fields = ("number", "stage", "state", "on_worker", "attempts", "took", "finished", "said")
@@ -38,29 +39,9 @@ class StagesOfWorkflow(ReadOnlyInline):
     def stage(self, stage: Stage) -> str:
         return link(Stage, stage.pk, stage.name)
 
-    @admin.display(description="status")
-    def state(self, stage: Stage) -> str:
-        return badge(stage.status)
-
-    @admin.display(description="worker")
-    def on_worker(self, stage: Stage) -> str:
-        return link(Worker, stage.worker_id)
-
     @admin.display(description="attempts")
     def attempts(self, stage: Stage) -> int:
         return stage.attempt
-
-    @admin.display(description="took")
-    def took(self, stage: Stage) -> str:
-        return milliseconds(stage.duration_ms)
-
-    @admin.display(description="finished")
-    def finished(self, stage: Stage) -> str:
-        return moment(stage.finished_at)
-
-    @admin.display(description="error")
-    def said(self, stage: Stage) -> str:
-        return shortened(stage.error)
 
 
 @admin.register(Workflow)
