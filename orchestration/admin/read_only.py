@@ -25,7 +25,20 @@ MAX_ROWS_INSIDE: Final = 200
 """How many rows of another table a page shows inside."""
 
 
-class ReadOnlyAdmin(_ModelAdmin):
+class _NotEdited:
+    """Nothing is added, changed or deleted here, whoever asks."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class ReadOnlyAdmin(_NotEdited, _ModelAdmin):
     """Lists and detail pages of a model that only services change.
 
     Every page costs a constant number of queries, and no list counts a whole table.
@@ -41,15 +54,6 @@ class ReadOnlyAdmin(_ModelAdmin):
     class Media:
         css: ClassVar = {"all": ("orchestration/admin.css",)}
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
 
 class _FirstRows(_BaseInlineFormSet):
     """Reads no more rows than are shown."""
@@ -63,19 +67,10 @@ class _FirstRows(_BaseInlineFormSet):
         return self._first_rows  # type: ignore[return-value]
 
 
-class ReadOnlyInline(_TabularInline):
+class ReadOnlyInline(_NotEdited, _TabularInline):
     """Rows of another table inside a page, the first `MAX_ROWS_INSIDE` of them."""
 
     formset = _FirstRows
     extra = 0
     can_delete = False
     template = "admin/orchestration/rows_inside.html"
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
