@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 
 from channels.layers import get_channel_layer
 
@@ -112,14 +112,9 @@ class Bus:
         if self._channel is None or group in self._joined or group not in self._wanted:
             return True
         self._entered.add(group)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await get_channel_layer().group_add(group, self._channel)
-        except Exception as error:
-            # Each layer raises its own errors.
+        if not await self._carries_out(get_channel_layer().group_add(group, self._channel)):
             if group in self._wanted:
                 self._wanted[group] += 1
-            self._failed(error)
             return False
         self._joined.add(group)
         return True
@@ -129,14 +124,20 @@ class Bus:
         if self._channel is None or group in self._wanted or group not in self._entered:
             return True
         self._joined.discard(group)
+        if not await self._carries_out(get_channel_layer().group_discard(group, self._channel)):
+            return False
+        self._entered.discard(group)
+        return True
+
+    async def _carries_out(self, call: Awaitable[None]) -> bool:
+        """False if the bus failed."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await get_channel_layer().group_discard(group, self._channel)
+                await call
         except Exception as error:
             # Each layer raises its own errors.
             self._failed(error)
             return False
-        self._entered.discard(group)
         return True
 
     async def _new_channel(self) -> str:
