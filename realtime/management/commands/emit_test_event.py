@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from realtime.event_types import EVENT_TYPES
 from realtime.input_lines import Line, read_batches
 from realtime.management.database_errors import database_errors_in_words
+from realtime.management.epilog import CommandWithEpilog
 from realtime.protocol import decode_object, encode_data, utc_now
 from realtime.sample_events import SampleEvent, UnusableEvent, sample_event
 from realtime.server_probe import why_no_server_hears
@@ -50,10 +50,6 @@ with --stdin:
 """
 
 
-class HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Django's, with the lines of the epilog as they are."""
-
-
 class InputLine(msgspec.Struct):
     """What a line of `--stdin` says; whatever else a message has is ignored."""
 
@@ -71,16 +67,12 @@ class Acknowledgement(msgspec.Struct):
     rooms: Sequence[str]
 
 
-class Command(BaseCommand):
+class Command(CommandWithEpilog):
     help = (
         "Broadcasts one event to every client that subscribes to a channel it belongs to, with data.test = true. "
         "No state changes. Works beside a running server; without one, clients that resume receive it."
     )
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(
-            prog_name, subcommand, **{"epilog": EPILOG, "formatter_class": HelpFormatter, **kwargs}
-        )
+    epilog = EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("event", nargs="?", metavar="EVENT", help="What the event is called: workflow.started, …")

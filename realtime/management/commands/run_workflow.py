@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError, CommandParser
 
 from orchestration.definitions import definitions
 from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
 from realtime.management.database_errors import database_errors_in_words
+from realtime.management.epilog import CommandWithEpilog
 from realtime.management.watching import Watch
 from realtime.protocol import decode_value
 
@@ -39,17 +40,9 @@ exit codes with --watch:
 """
 
 
-class HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Django's, with the lines of the epilog as they are."""
-
-
-class Command(BaseCommand):
+class Command(CommandWithEpilog):
     help = "Starts a workflow that is defined in some app's workflows.py. Without a name, lists those that are."
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(
-            prog_name, subcommand, **{"epilog": EPILOG, "formatter_class": HelpFormatter, **kwargs}
-        )
+    epilog = EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", nargs="?", metavar="NAME", help="The workflow.")
