@@ -1,4 +1,4 @@
-"""An engine with little patience: what takes seconds by default takes fractions of one here."""
+"""An engine that looks often: what takes seconds by default takes fractions of one here."""
 
 from __future__ import annotations
 
@@ -12,23 +12,33 @@ from tests.harness.engine import Engine, engine_of
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
-LITTLE_PATIENCE = {
-    "MAHAVISHNU_LEASE_SECONDS": "2.5",
+LOOKS_OFTEN = {
     "MAHAVISHNU_HEARTBEAT_SECONDS": "0.2",
-    "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "1.5",
     "MAHAVISHNU_KEEPER_INTERVAL_SECONDS": "0.05",
     "MAHAVISHNU_SCHEDULER_INTERVAL_SECONDS": "0.05",
     "MAHAVISHNU_CANCEL_GRACE_SECONDS": "0.3",
     "MAHAVISHNU_SHUTDOWN_GRACE_SECONDS": "0.5",
     "MAHAVISHNU_REDISPATCH_SECONDS": "0.5",
+    # A machine that is busy keeps a process waiting for seconds: nobody is given up for that.
+    "MAHAVISHNU_LEASE_SECONDS": "60",
+    "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "60",
+    "MAHAVISHNU_PROGRESS_INTERVAL_SECONDS": "30",
 }
+LEASE_SECONDS = 6.0
+GIVES_UP_SOON = {
+    **LOOKS_OFTEN,
+    "MAHAVISHNU_LEASE_SECONDS": str(LEASE_SECONDS),
+    "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "5",
+}
+"""For tests of workers that fall silent: they wait as long as that takes."""
+
 JOBS = {"MAHAVISHNU_APPS": "tests.engine.jobs"}
 
 
 @pytest.fixture(scope="session")
 def engine_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
     """One server for all tests of the engine, with two schedulers: of two that find the same, one acts."""
-    server = start_shared_server(environment={**JOBS, **LITTLE_PATIENCE})
+    server = start_shared_server(environment={**JOBS, **LOOKS_OFTEN})
     engine = Engine(server)
     engine.scheduler()
     engine.scheduler()
@@ -77,3 +87,4 @@ def failures(engine_server: MahavishnuServer) -> Iterator[Engine]:
     engine.worker(pool_id="failures")
     yield engine
     engine.close()
+    engine.forget_workers("failures")

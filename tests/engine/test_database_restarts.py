@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import JOBS, LITTLE_PATIENCE, Files
+from tests.engine.conftest import JOBS, LOOKS_OFTEN, Files
 from tests.engine.following import eventually, in_short, told, until
 from tests.harness.client import Client, Message, connect
 from tests.harness.engine import CeleryWorker, Engine, Part, engine_of
@@ -50,7 +50,7 @@ def cluster() -> Iterator[Postgres]:
 def on_cluster(cluster: Postgres, start_server: StartServer, tmp_path: Path) -> Iterator[Engine]:
     url = cluster.create_database()
     migrate(var_dir=tmp_path, database_url=url)
-    yield from engine_of(start_server(database_url=url, environment={**JOBS, **LITTLE_PATIENCE}))
+    yield from engine_of(start_server(database_url=url, environment={**JOBS, **LOOKS_OFTEN}))
 
 
 class Restarts:

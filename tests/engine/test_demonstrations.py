@@ -87,6 +87,7 @@ def engine(engine_server: MahavishnuServer) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
+        engine.forget_workers(POOL)
 
 
 @pytest.fixture

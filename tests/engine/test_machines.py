@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engine.conftest import JOBS, LITTLE_PATIENCE, Files
+from tests.engine.conftest import GIVES_UP_SOON, JOBS, LEASE_SECONDS, Files
 from tests.engine.following import eventually, in_short, until_the_end
 from tests.harness.client import connect
 from tests.harness.engine import Engine, Part, engine_of
@@ -31,7 +31,7 @@ call_command("run_scheduler")
 
 @pytest.fixture
 def on_postgres(start_server: StartServer) -> Iterator[Engine]:
-    yield from engine_of(start_server(database="postgres", environment={**JOBS, **LITTLE_PATIENCE}))
+    yield from engine_of(start_server(database="postgres", environment={**JOBS, **GIVES_UP_SOON}))
 
 
 async def test_machines_whose_clocks_differ_by_a_minute_do_not_notice(on_postgres: Engine, files: Files) -> None:
@@ -50,7 +50,7 @@ async def test_machines_whose_clocks_differ_by_a_minute_do_not_notice(on_postgre
                 await eventually(lambda other=other: "The scheduler runs" in other.log_text(), what="a scheduler")  # type: ignore[misc]
             # Longer than a lease lasts: whoever compared clocks would have given it up.
             assert in_short(await client.events(5))[-1] == "workflow.stage_started gate"
-            await client.expect_nothing(3)
+            await client.expect_nothing(LEASE_SECONDS + 1)
             (child,) = worker.children()
             child.kill()
             await eventually(lambda: len(files.journal()) == 2, what="the stage begins again")

@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -24,16 +24,18 @@ FIND = "from orchestration.definitions import find_definition\n"
 
 
 class Part:
-    """One program beside a server, with the server's environment."""
+    """One program beside a server, with the server's environment and more."""
 
-    def __init__(self, server: MahavishnuServer, *command: str, name: str) -> None:
+    def __init__(
+        self, server: MahavishnuServer, *command: str, name: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.server = server
         self._log_path = server.var_dir / f"{name}.log"
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, *command],
                 cwd=PROJECT_DIR,
-                env=server.environment,
+                env={**server.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -69,20 +71,24 @@ class Part:
 class CeleryWorker(Part):
     """`celery worker` for one pool, with its children and its keeper."""
 
-    def __init__(self, server: MahavishnuServer, *, pool_id: str, concurrency: int = 1) -> None:
+    def __init__(
+        self, server: MahavishnuServer, *, pool_id: str, concurrency: int, environment: Mapping[str, str]
+    ) -> None:
         self.pool_id = pool_id
         quiet = ("--quiet", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle")
         queue = ("--queues", pool_id, "--concurrency", str(concurrency), "--hostname", "celery@test")
-        super().__init__(server, "-m", "celery", "--app", "mahavishnu_site", *quiet, *queue, name=f"worker-{pool_id}")
+        command = ("-m", "celery", "--app", "mahavishnu_site", *quiet, *queue)
+        super().__init__(server, *command, name=f"worker-{pool_id}", environment=environment)
 
     def children(self) -> list[psutil.Process]:
         """The processes that run stages."""
-        found = [child for child in psutil.Process(self.pid).children() if "keeper" not in " ".join(child.cmdline())]
-        return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+        return [
+            child for child in psutil.Process(self.pid).children() if "keeper" not in (command_of(child) or "keeper")
+        ]
 
-    def keeper(self) -> psutil.Process:
-        (found,) = [each for each in psutil.Process(self.pid).children() if "keeper" in " ".join(each.cmdline())]
-        return found
+    def keepers(self) -> list[psutil.Process]:
+        """The process that speaks for the worker; none for a moment after it was killed."""
+        return [child for child in psutil.Process(self.pid).children() if "keeper" in (command_of(child) or "")]
 
     def everything(self) -> list[psutil.Process]:
         return [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
@@ -98,7 +104,8 @@ class CeleryWorker(Part):
 
         def freeze() -> bool:
             for process in frozen:
-                process.suspend()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
             if can_be_written_to(self.server.database_url):
                 return True
             thaw()
@@ -111,6 +118,22 @@ class CeleryWorker(Part):
         """End all of it at once: a worker takes its time to say goodbye, and that is for its own test to see."""
         if self.is_alive():
             kill_everything(self)
+
+
+def command_of(process: psutil.Process) -> str | None:
+    """The command line of a process; None if it has ended, though nobody may have waited for it yet."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Tell whether a process has ended, though nobody may have waited for it yet."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def can_be_written_to(database_url: str) -> bool:
@@ -136,9 +159,9 @@ class Engine:
         self._parts: list[Part] = []
         self._schedulers = 0
 
-    def worker(self, *, pool_id: str, concurrency: int = 1) -> CeleryWorker:
-        """Start a worker, and return when each of its slots is registered."""
-        worker = CeleryWorker(self.server, pool_id=pool_id, concurrency=concurrency)
+    def worker(self, *, pool_id: str, concurrency: int = 1, **environment: str) -> CeleryWorker:
+        """Start a worker, with further variables, and return when each of its slots is registered."""
+        worker = CeleryWorker(self.server, pool_id=pool_id, concurrency=concurrency, environment=environment)
         self._parts.append(worker)
         wait_until(
             lambda: self.workers(pool_id).count("idle") >= concurrency or not worker.is_alive(),
@@ -205,6 +228,18 @@ recount.assert_workflows_add_up()
     def close(self) -> None:
         for part in reversed(self._parts):
             part.close()
+
+    def forget_workers(self, pool_id: str) -> None:
+        """Take a pool's workers offline, once they are closed: whoever starts others for it is to find none."""
+        code = """
+from datetime import timedelta
+from orchestration import services
+from orchestration.clock import database_now
+from orchestration.models import Worker
+for worker_id in Worker.objects.filter(pool_id=pool_id).values_list("pk", flat=True):
+    services.give_up_worker(worker_id, silent_since=database_now() + timedelta(days=1))
+"""
+        self.execute(code, pool_id=pool_id)
 
 
 def kill_everything(worker: CeleryWorker) -> None:
