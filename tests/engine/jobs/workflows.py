@@ -14,6 +14,9 @@ from orchestration.engine.context import Context
 
 PAUSE_SECONDS = 0.01
 
+FORKS_TIMEOUT_SECONDS = 4
+"""Long enough to start two processes on a machine that is busy."""
+
 
 def note(inputs: dict[str, Any], line: str) -> None:
     """Add a line to the journal of the test."""
@@ -150,7 +153,7 @@ def rude(prompt: str, **params: Any) -> Any:
     return [deaf]
 
 
-@stage(timeout_seconds=0.4, retries=Retry(max_attempts=2, backoff_seconds=0.05))
+@stage(timeout_seconds=FORKS_TIMEOUT_SECONDS, retries=Retry(max_attempts=2, backoff_seconds=0.05))
 def forks(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
     for own_session in (False, True):
         child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
