@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as websocket_connect
 from websockets.exceptions import ConnectionClosed
 
-ANSWER_TIMEOUT_SECONDS = 10.0
+ANSWER_TIMEOUT_SECONDS = 30.0
 
 Message = dict[str, Any]
 
@@ -155,7 +155,14 @@ class Client:
 async def connect(server: HasWebSocketUrl | str, *, path: str = "", **options: Any) -> AsyncIterator[Client]:
     """Open a connection, read its welcome, and close it at the end; `options` go to `websockets.connect`."""
     url = (server if isinstance(server, str) else server.ws_url) + path
-    settings = {"compression": None, "max_size": None, "max_queue": None, "ping_interval": None, **options}
+    settings = {
+        "compression": None,
+        "max_size": None,
+        "max_queue": None,
+        "ping_interval": None,
+        "open_timeout": 30,
+        **options,
+    }
     async with websocket_connect(url, **settings) as connection:
         client = Client(connection)
         client.welcome = await client.next()

@@ -12,8 +12,8 @@ from pathlib import Path
 from mahavishnu_site.embedded_valkey import arguments
 from tests.harness.waiting import wait_until
 
-START_TIMEOUT_SECONDS = 10
-STOP_TIMEOUT_SECONDS = 10
+START_TIMEOUT_SECONDS = 30
+STOP_TIMEOUT_SECONDS = 30
 
 
 class Valkey:

@@ -41,7 +41,7 @@ async def assert_all_received(server: MahavishnuServer, record: Record, *, after
 async def test_the_bus_is_killed_frozen_and_stopped_under_a_stream_of_changes(
     start_server: StartServer,
 ) -> None:
-    server = start_server()
+    server = start_server(publish_timeout_seconds=1.0)
     prepare(server)
     valkey = server.valkey
     async with connect(server) as client:
@@ -64,7 +64,7 @@ async def test_the_bus_is_killed_frozen_and_stopped_under_a_stream_of_changes(
 
 
 async def test_a_bus_that_is_restarted_again_and_again_costs_nothing_but_time(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server(publish_timeout_seconds=1.0)
     prepare(server)
     async with connect(server) as client:
         await subscribe_to_all(client)
@@ -81,7 +81,7 @@ async def test_a_bus_that_is_restarted_again_and_again_costs_nothing_but_time(st
 
 
 async def test_a_server_started_without_its_bus_delivers_and_joins_it_later(start_server: StartServer) -> None:
-    server = start_server(started=False)
+    server = start_server(started=False, publish_timeout_seconds=1.0)
     prepare(server)
     server.valkey.kill()
     server.start()
@@ -101,7 +101,7 @@ async def test_a_server_started_without_its_bus_delivers_and_joins_it_later(star
 async def test_whoever_subscribes_while_the_bus_hangs_is_served_at_once_and_pushed_to_later(
     start_server: StartServer,
 ) -> None:
-    server = start_server()
+    server = start_server(publish_timeout_seconds=1.0)
     prepare(server)
     async with connect(server) as client:
         await client.subscribe("pool:p")
@@ -132,7 +132,7 @@ async def test_whoever_subscribes_while_the_bus_hangs_is_served_at_once_and_push
 async def test_writer_and_server_killed_between_commit_and_push_lose_nothing_for_whoever_resumes(
     start_server: StartServer,
 ) -> None:
-    server = start_server()
+    server = start_server(publish_timeout_seconds=1.0)
     prepare(server)
     writer = server.driver()
     async with connect(server) as client:
@@ -179,7 +179,7 @@ services.change_worker_status(worker_id="w1", status="busy")
 async def test_a_writer_killed_right_after_its_commit_is_heard_on_an_open_connection(
     start_server: StartServer,
 ) -> None:
-    server = start_server()
+    server = start_server(publish_timeout_seconds=1.0)
     prepare(server)
     async with connect(server) as client:
         await client.subscribe("worker:w1")
@@ -211,7 +211,7 @@ def no_database_for(role: str, admin_url: str) -> Iterator[None]:
 async def test_the_database_goes_away_from_the_server_and_comes_back(
     start_server: StartServer, postgres_url: Callable[[], str]
 ) -> None:
-    writers = start_server(database="postgres", started=False)
+    writers = start_server(database="postgres", started=False, publish_timeout_seconds=1.0)
     admin_url, role = postgres_url(), "server_of_this_test"
     with psycopg.connect(admin_url, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'x'".encode())
@@ -219,7 +219,7 @@ async def test_the_database_goes_away_from_the_server_and_comes_back(
     own_url = f"postgresql://{role}:x@/{url['dbname']}?host={url['host']}" + (
         f"&port={url['port']}" if "port" in url else ""
     )
-    server = start_server(beside=writers, environment={"DATABASE_URL": own_url})
+    server = start_server(beside=writers, environment={"DATABASE_URL": own_url}, publish_timeout_seconds=1.0)
     prepare(writers)
     async with connect(server) as client:
         await subscribe_to_all(client)
@@ -241,7 +241,7 @@ async def test_the_database_goes_away_from_the_server_and_comes_back(
 
 
 async def test_a_new_name_for_the_log_closes_everybody_who_then_starts_over(start_server: StartServer) -> None:
-    server = start_server()
+    server = start_server(publish_timeout_seconds=1.0)
     prepare(server)
     async with connect(server) as client:
         await client.subscribe("worker:w1", since=0)
@@ -272,7 +272,7 @@ async def test_a_new_name_for_the_log_closes_everybody_who_then_starts_over(star
 
 
 async def test_an_older_backup_is_put_in_place(start_server: StartServer) -> None:
-    server = start_server(started=False)
+    server = start_server(started=False, publish_timeout_seconds=1.0)
     prepare(server)
     database = server.var_dir / "mahavishnu.sqlite3"
     server.services_driver.close()

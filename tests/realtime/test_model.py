@@ -205,7 +205,9 @@ def kind_of(entry: Answered | Received) -> str:
 
 @pytest.fixture
 def world(start_server: StartServer) -> Iterator[None]:
-    server = start_server(database=DATABASE, max_unsent_bytes=256 * KIB, max_blocked_seconds=5)
+    server = start_server(
+        database=DATABASE, max_unsent_bytes=256 * KIB, max_blocked_seconds=5, publish_timeout_seconds=1
+    )
     Delivery.server, Delivery.writers, Delivery.loop = server, Writers(server, WRITERS), Loop()
     yield
     Delivery.loop.close()
