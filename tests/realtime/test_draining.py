@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -21,6 +20,9 @@ from tests.realtime.announcing import announce
 from tests.realtime.raw import HANDSHAKE, NARROW_BYTES, RawClient, all_messages, frame, open_raw, request
 
 EVENT_BYTES = 60_000
+
+DRAIN_TIMEOUT_SECONDS = 10.0
+"""Its last fifth is the process's own: enough on a machine that is busy."""
 
 NO_PART_OF_A_GOOD_END = ("Traceback", "CRITICAL", "Task was destroyed", "never retrieved", "Unclosed")
 
@@ -39,12 +41,17 @@ def session_draining(message: dict[str, Any], retry_after_ms: int) -> dict[str, 
     }
 
 
-async def ends(server: MahavishnuServer, *, within_seconds: float) -> int:
-    """Send SIGTERM and return the exit code."""
-    began = time.monotonic()
-    code = await asyncio.to_thread(server.terminate)
-    assert time.monotonic() - began < within_seconds
-    return code
+LONG_SECONDS = 60.0
+"""More than a test waits for the end of a server: one that ends all the same did not wait for this."""
+
+
+async def ends(server: MahavishnuServer) -> int:
+    """Send SIGTERM and return the exit code.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in a third of `LONG_SECONDS`.
+    """
+    return await asyncio.to_thread(server.terminate)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -69,10 +76,15 @@ async def test_every_client_is_told_when_to_come_back_and_the_server_ends_when_a
 
 
 async def test_the_slots_of_many_clients_share_a_window(server: MahavishnuServer, start_server: StartServer) -> None:
-    stopping = start_server(beside=server, reconnect_window_seconds=0.1)
+    stopping = start_server(
+        beside=server,
+        reconnect_window_seconds=0.1,
+        drain_timeout_seconds=LONG_SECONDS,
+        close_timeout_seconds=LONG_SECONDS,
+    )
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connect(stopping)) for _ in range(20)]
-        assert await ends(stopping, within_seconds=3) == 0
+        assert await ends(stopping) == 0
         slots = [(await client.next())["data"]["retry_after_ms"] for client in clients]
         assert sorted(slots) == list(range(5, 105, 5))
 
@@ -80,7 +92,7 @@ async def test_the_slots_of_many_clients_share_a_window(server: MahavishnuServer
 async def test_what_is_unsent_comes_before_the_goodbye(
     server: MahavishnuServer, start_server: StartServer, unique: Callable[[str], str]
 ) -> None:
-    stopping = start_server(beside=server)
+    stopping = start_server(beside=server, drain_timeout_seconds=LONG_SECONDS, close_timeout_seconds=LONG_SECONDS)
     channel = f"workflow:{unique('unsent')}"
     async with open_raw(stopping.port, receive_buffer_bytes=NARROW_BYTES) as slow, connect(stopping) as witness:
         await slow.send(request("subscribe", channel=channel))
@@ -88,7 +100,7 @@ async def test_what_is_unsent_comes_before_the_goodbye(
         await witness.subscribe(channel)
         announce(server, channel, *[EVENT_BYTES] * 12)
         seen = await witness.events(12)
-        ending = asyncio.create_task(ends(stopping, within_seconds=3))
+        ending = asyncio.create_task(ends(stopping))
         await witness.wait_closed()
         (*events, goodbye), close = await all_messages(slow)
         assert events == seen
@@ -116,13 +128,13 @@ class KeptAlive:
 async def test_meanwhile_health_says_so_and_nobody_new_is_let_in(
     server: MahavishnuServer, start_server: StartServer
 ) -> None:
-    stopping = start_server(beside=server, close_timeout_seconds=1.5)
+    stopping = start_server(beside=server, drain_timeout_seconds=LONG_SECONDS, close_timeout_seconds=LONG_SECONDS)
     kept = KeptAlive(*await asyncio.open_connection(HOST, stopping.port))
     upgrading, upgrading_writer = await asyncio.open_connection(HOST, stopping.port)
     async with open_raw(stopping.port) as stubborn:
         status, report = await kept.health()
         assert (status, report["status"]) == ("HTTP/1.1 200 OK", "healthy")
-        ending = asyncio.create_task(ends(stopping, within_seconds=4))
+        ending = asyncio.create_task(ends(stopping))
         assert (await stubborn.message())["event"] == "session.draining"
         assert (await stubborn.receive()).close() == (1012, "DRAINING")
         # It does not answer, and so the server is still there.
@@ -135,6 +147,7 @@ async def test_meanwhile_health_says_so_and_nobody_new_is_let_in(
         assert (await upgrading.read()).startswith(b"HTTP/1.1 503 ")
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(HOST, stopping.port)
+        await stubborn.send(frame(Opcode.CLOSE, Close(1012, "").serialize()))
         assert await ending == 0
     for writer in (kept.writer, upgrading_writer):
         writer.close()
@@ -149,21 +162,23 @@ async def stubborn_client(stack: AsyncExitStack, server: MahavishnuServer) -> Ra
 async def test_whoever_does_not_leave_in_time_is_left_behind(
     server: MahavishnuServer, start_server: StartServer
 ) -> None:
-    stopping = start_server(beside=server, drain_timeout_seconds=1.0, close_timeout_seconds=60.0)
+    stopping = start_server(
+        beside=server, drain_timeout_seconds=DRAIN_TIMEOUT_SECONDS, close_timeout_seconds=LONG_SECONDS
+    )
     async with AsyncExitStack() as stack:
         await stubborn_client(stack, stopping)
-        assert await ends(stopping, within_seconds=2) == 0
+        assert await ends(stopping) == 0
     assert "1 clients did not leave in time" in stopping.log_text()
     assert "Traceback" not in stopping.log_text()
 
 
 async def test_a_second_signal_ends_it_now(server: MahavishnuServer, start_server: StartServer) -> None:
-    stopping = start_server(beside=server, drain_timeout_seconds=60.0, close_timeout_seconds=60.0)
+    stopping = start_server(beside=server, drain_timeout_seconds=LONG_SECONDS, close_timeout_seconds=LONG_SECONDS)
     async with AsyncExitStack() as stack:
         stubborn = await stubborn_client(stack, stopping)
         stopping.signal(signal.SIGTERM)
         assert (await stubborn.message())["event"] == "session.draining"
-        assert await ends(stopping, within_seconds=1) == 128 + signal.SIGTERM
+        assert await ends(stopping) == 128 + signal.SIGTERM
 
 
 LOCK = """
@@ -185,7 +200,7 @@ result = locked.wait(10)
 async def test_a_thread_that_waits_for_the_database_does_not_hold_up_the_end(
     postgres_server: MahavishnuServer, start_server: StartServer
 ) -> None:
-    stopping = start_server(beside=postgres_server, drain_timeout_seconds=1.5)
+    stopping = start_server(beside=postgres_server, drain_timeout_seconds=4.0)
     holder = stopping.driver()
     assert await asyncio.to_thread(holder.execute, LOCK)
     try:
@@ -193,7 +208,7 @@ async def test_a_thread_that_waits_for_the_database_does_not_hold_up_the_end(
             await client.send({"type": "request", "event": "get_pool_status", "data": {"pool_id": "x"}, "id": "1"})
             await client.send({"type": "ping", "id": "2"})
             assert (await client.next())["type"] == "pong"
-            assert await ends(stopping, within_seconds=2.5) == 1
+            assert await ends(stopping) == 1
             assert (await client.next())["event"] == "session.draining"
     finally:
         holder.kill()
