@@ -28,7 +28,7 @@ from realtime.publisher import BusMessage
 from realtime.relay import Relay
 from realtime.status_queries import StatusQueries
 
-ARRIVAL_TIMEOUT_SECONDS = 5.0
+ARRIVAL_TIMEOUT_SECONDS = 30.0
 
 NEVER_SECONDS = 1e6
 
@@ -221,7 +221,9 @@ async def push_entries(group: str, room: str, entries: list[tuple[int, int, floa
 @asynccontextmanager
 async def on_stage(patch: pytest.MonkeyPatch, **limits: Any) -> AsyncIterator[Stage]:
     """A relay that listens, and that compares itself with the log only when it is told to."""
-    stage = Stage(Limits(**{"relay_poll_seconds": NEVER_SECONDS, **limits}), patch)
+    stage = Stage(
+        Limits(**{"relay_poll_seconds": NEVER_SECONDS, "publish_timeout_seconds": NEVER_SECONDS, **limits}), patch
+    )
     await stage.open()
     yield stage
     await stage.relay.stop()
