@@ -13,7 +13,7 @@ import django
 import pytest
 
 from tests.harness.postgres import Postgres
-from tests.harness.run import run_directory, run_postgres
+from tests.harness.run import PATIENT_WITH_REDIS, run_directory, run_postgres
 from tests.harness.server import MahavishnuServer
 
 UNDER_CI = os.environ.get("CI") == "true"
@@ -54,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "mahavishnu_site.settings"
     os.environ["MAHAVISHNU_VAR_DIR"] = str(directory)
     os.environ["REDIS_URL"] = f"unix://{directory}/valkey.sock"
+    os.environ.update(PATIENT_WITH_REDIS)
     if config.getoption("--database") == "postgres":
         postgres = Postgres()
         config.stash[run_postgres] = postgres

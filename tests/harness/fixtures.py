@@ -10,13 +10,9 @@ from typing import Protocol
 import pytest
 
 from tests.harness.postgres import Postgres
-from tests.harness.run import run_directory, run_postgres
+from tests.harness.run import PATIENT_WITH_REDIS, run_directory, run_postgres
 from tests.harness.server import MahavishnuServer, copy_sqlite, migrate
 from tests.harness.valkey import Valkey
-
-PUBLISH_TIMEOUT_SECONDS = 20.0
-"""Longer than a machine that is busy holds up anybody: a command says when a push took too long. Tests of a bus that
-hangs set what they wait for."""
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +143,7 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
             database_url=database_url or (beside.database_url if beside else new_database(database, var_dir=var_dir)),
             redis_url=redis_url or (beside.redis_url if beside else valkey.url if valkey else ""),
             environment={
-                "MAHAVISHNU_PUBLISH_TIMEOUT_SECONDS": str(PUBLISH_TIMEOUT_SECONDS),
+                **PATIENT_WITH_REDIS,
                 **{f"MAHAVISHNU_{name.upper()}": str(value) for name, value in limits.items()},
                 **(environment or {}),
             },
