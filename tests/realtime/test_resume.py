@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -428,8 +429,13 @@ async def test_a_snapshot_and_the_events_after_it_are_one_unbroken_story(
     server_on_both.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=names)
     server_on_both.services.start_workflow(workflow_id=workflow_id)
 
+    # The last ones wait for whoever subscribes, however long that takes.
+    subscribed = threading.Semaphore(0)
+
     def complete() -> None:
         for name in names:
+            if int(name) >= len(names) // 2:
+                assert subscribed.acquire(timeout=30)
             server_on_both.services.complete_stage(workflow_id=workflow_id, stage_name=name)
 
     seen_in_the_middle = 0
@@ -442,6 +448,7 @@ async def test_a_snapshot_and_the_events_after_it_are_one_unbroken_story(
             assert completed == names[: len(completed)]
             if len(completed) < len(names):
                 seen_in_the_middle += 1
+                subscribed.release()
                 assert (await client.next())["data"]["stage_name"] == names[len(completed)]
     await completing
     assert seen_in_the_middle > 1
