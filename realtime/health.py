@@ -41,7 +41,8 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "host": host,
         "port": port,
         "connections": len(connections),
-        "rooms": len(relay.rooms) if relay is not None else 0,
+        # Whoever waits for a room to open may still miss what happens: it is not subscribed yet.
+        "rooms": sum(room.is_open for room in relay.rooms.values()) if relay is not None else 0,
         "max_connections": limits.max_connections,
         "message_rate_limit": limits.max_messages_per_second,
         "database": "up" if database_problem is None else "down",
