@@ -6,7 +6,9 @@ import json
 import signal
 import socket
 import struct
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from websockets.frames import Close, Opcode
 
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import PAUSE_SECONDS, wait_until
 from tests.realtime.raw import HANDSHAKE, TIMEOUT_SECONDS, frame, request
 
 AT_ONCE = 40
@@ -86,20 +88,24 @@ class Soak:
         self.environment = {"PYTHONPATH": str(directory), "OBJECT_COUNTS": str(self._counts_path)}
         self._connected = 0
 
-    def holding(self, server: MahavishnuServer) -> Holding:
-        """What the server process holds once it has forgotten every connection."""
-        memory_blocks, objects = 0, Counter[str]()
+    def holding(
+        self, server: MahavishnuServer, *, settled: Callable[[Holding], bool] = lambda holding: True
+    ) -> Holding:
+        """What the server process holds once it has forgotten every connection and is `settled`, or does not settle.
 
-        def has_forgotten_all() -> bool:
-            nonlocal memory_blocks, objects
-            memory_blocks, objects = self._count_objects(server)
-            return not any(objects[name] for name in _MADE_FOR_A_CONNECTION)
+        What is still to be done for those that have gone, such as to leave their groups, takes as long as Redis takes.
+        """
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            holding = self._holding(server)
+            is_over = not any(holding.objects[name] for name in _MADE_FOR_A_CONNECTION) and settled(holding)
+            if is_over or time.monotonic() > deadline:
+                assert {name: holding.objects[name] for name in _MADE_FOR_A_CONNECTION if holding.objects[name]} == {}
+                return holding
+            time.sleep(PAUSE_SECONDS)
 
-        wait_until(
-            has_forgotten_all,
-            timeout_seconds=TIMEOUT_SECONDS,
-            what=lambda: f"the end of {[(objects[name], name) for name in _MADE_FOR_A_CONNECTION]}",
-        )
+    def _holding(self, server: MahavishnuServer) -> Holding:
+        memory_blocks, objects = self._count_objects(server)
         process = psutil.Process(server.pid)
         return Holding(
             memory_bytes=process.memory_full_info().uss,
