@@ -21,11 +21,14 @@ from tests.realtime.raw import NARROW_BYTES, RawClient, all_messages, frame, ope
 MIB = 1024 * 1024
 EVENT_BYTES = 60_000
 
+PATIENCE_SECONDS = 3.0
+BLOCKED = "nothing taken for 3 s"
+
 
 @pytest.fixture(scope="module")
 def impatient_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server that soon loses patience."""
-    impatient = start_shared_server(max_blocked_seconds=1.0, close_timeout_seconds=2.0)
+    """A server that soon loses patience, though not so soon that a machine that is busy makes a slow reader."""
+    impatient = start_shared_server(max_blocked_seconds=PATIENCE_SECONDS, close_timeout_seconds=5.0)
     yield impatient
     impatient.close()
 
@@ -60,7 +63,7 @@ def times_cut(server: MahavishnuServer, why: str) -> int:
 
 
 async def becomes(condition: Callable[[], bool]) -> None:
-    await asyncio.to_thread(wait_until, condition, timeout_seconds=15)
+    await asyncio.to_thread(wait_until, condition, timeout_seconds=30)
 
 
 def slow_consumer(error: dict[str, Any], why: str) -> dict[str, Any]:
@@ -87,7 +90,7 @@ async def test_a_reader_with_too_much_unsent_is_told_and_closed_and_others_have_
         before_bytes, cut_before = memory_bytes(server), times_cut(server, f"at most {MIB} allowed")
         for _ in range(count // 2 - 1):
             announce(server, channel, *[EVENT_BYTES] * 2)
-            seen += await witness.events(2, within_seconds=5)
+            seen += await witness.events(2)
         assert memory_bytes(server) - before_bytes < stalled_count * 2 * MIB
         await becomes(lambda: times_cut(server, f"at most {MIB} allowed") == cut_before + stalled_count)
         for client in stalled:
@@ -132,15 +135,15 @@ async def test_a_reader_that_takes_nothing_is_told_in_time_and_one_that_takes_a_
     channel = f"workflow:{unique('blocked')}"
     async with reader(impatient_server, channel) as witness, stalled_readers(impatient_server, channel, 2) as stalled:
         blocked, slow = stalled
-        cut_before = impatient_server.log_text().count("nothing taken for 1 s")
+        cut_before = impatient_server.log_text().count(BLOCKED)
         announce(impatient_server, channel, *[EVENT_BYTES] * 12)
         seen = await witness.events(12)
         reading = asyncio.create_task(read_slowly(slow, seen))
-        # From here on it has two seconds to read why.
-        await becomes(lambda: impatient_server.log_text().count("nothing taken for 1 s") > cut_before)
+        # From here on it has five seconds to read why.
+        await becomes(lambda: impatient_server.log_text().count(BLOCKED) > cut_before)
         (*events, error), close = await all_messages(blocked)
         assert events == seen[: len(events)]
-        assert error == slow_consumer(error, "nothing taken for 1 s")
+        assert error == slow_consumer(error, BLOCKED)
         assert close == (1008, "SLOW_CONSUMER")
         await reading
         await slow.send(request("unsubscribe", channel=channel))
@@ -151,7 +154,7 @@ async def read_slowly(client: RawClient, expected: list[dict[str, Any]]) -> None
     """Take far longer than the patience of the server, but never nothing for as long."""
     for message in expected:
         assert await client.message() == message
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(PATIENCE_SECONDS / 5)
 
 
 async def test_a_reader_that_never_reads_again_is_dropped(
@@ -212,7 +215,10 @@ async def flood(server: MahavishnuServer, wire: bytes, *, seconds: float) -> Non
             pass  # It was let go on, or made to wait, for all of the time.
 
 
-async def test_whoever_floods_the_server_is_made_to_wait_and_costs_nobody_anything(server: MahavishnuServer) -> None:
+async def test_whoever_floods_the_server_is_made_to_wait_and_costs_nobody_anything(start_server: StartServer) -> None:
+    # Nobody is closed for it, however long a flood takes on a machine that is busy.
+    server = start_server(rate_limit_grace_seconds=60)
+    durations = []
     async with connect(server) as client, asyncio.TaskGroup() as floods:
         before_bytes = memory_bytes(server)
         for wire in FLOODS.values():
@@ -222,6 +228,8 @@ async def test_whoever_floods_the_server_is_made_to_wait_and_costs_nobody_anythi
             began = asyncio.get_running_loop().time()
             await client.send({"type": "ping", "id": f"ping {number}"})
             assert (await client.next())["correlation_id"] == f"ping {number}"
-            assert asyncio.get_running_loop().time() - began < 0.5
+            durations.append(asyncio.get_running_loop().time() - began)
             assert memory_bytes(server) - before_bytes < 24 * MIB
             await asyncio.sleep(0.1)
+    # A machine that is busy holds up some of them.
+    assert sorted(durations)[len(durations) // 2] < 0.5
