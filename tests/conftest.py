@@ -10,6 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import django
+import hypothesis
 import pytest
 
 from tests.harness.postgres import Postgres
@@ -23,6 +24,12 @@ LOG_LINES_SHOWN = 200
 PROJECT_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS"})
 
 pytest_plugins = ["tests.harness.fixtures"]
+
+# An example that takes long says something of the machine.
+hypothesis.settings.register_profile(
+    "tests", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
