@@ -9,7 +9,8 @@ from django.conf import settings
 from realtime import log
 from realtime.protocol import decode_object
 
-PROBE_TIMEOUT_SECONDS = 2.0
+PROBE_TIMEOUT_SECONDS = 10.0
+"""A server whose parts do not answer takes some seconds to say so, and is one that runs."""
 
 _MAX_ANSWER_BYTES = 64 * 1024
 
