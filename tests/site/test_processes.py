@@ -26,7 +26,8 @@ from tests.realtime.matching import A_NUMBER, A_TIME, A_UUID, an_error
 
 PROCESSES = 4
 MAX_CLIENTS = 400
-READY_TIMEOUT_SECONDS = 20
+CROWD = 900
+READY_TIMEOUT_SECONDS = 40
 QUIET_SECONDS = 0.6
 
 LIFE_OF_A_WORKFLOW = """
@@ -52,12 +53,14 @@ result = {"since": position.seq, "epoch": position.epoch}
 """
 
 STREAM_OF_CHANGES = """
-import time
+import os, time
 from orchestration import services
 from realtime.models import EventRoom
 for number in range(changes):
     services.change_worker_status(worker_id=worker_id, status=("busy", "idle")[number % 2])
     time.sleep(0.005)
+    while number == changes // 2 and not os.path.exists(go_on):
+        time.sleep(0.01)
 services.change_worker_status(worker_id=worker_id, status="offline")
 in_room = EventRoom.objects.filter(room=f"worker:{worker_id}", event__gt=since).order_by("event_id")
 result = in_room.values_list("event_id", flat=True)
@@ -183,7 +186,7 @@ class Follower:
 
 
 async def test_clients_of_a_killed_process_go_on_elsewhere_and_lose_and_double_nothing(
-    four: MahavishnuServer, unique: Callable[[str], str]
+    four: MahavishnuServer, unique: Callable[[str], str], tmp_path: Path
 ) -> None:
     pool_id, worker_id = unique("pool"), unique("worker")
     driver = four.services_driver
@@ -199,12 +202,14 @@ async def test_clients_of_a_killed_process_go_on_elsewhere_and_lose_and_double_n
             tasks.append(asyncio.create_task(followers[-1].follow()))
         await until(lambda: all(follower.connections for follower in followers))
 
-    order = {"worker_id": worker_id, "changes": CHANGES, "since": position["since"]}
+    killed = tmp_path / "killed"
+    order = {"worker_id": worker_id, "changes": CHANGES, "since": position["since"], "go_on": str(killed)}
     changes = asyncio.create_task(asyncio.to_thread(driver.execute, STREAM_OF_CHANGES, **order))
     await until(lambda: all(len(follower.seen) > CHANGES / 10 for follower in followers))
     served_there = clients_by_process(four)[victim.pid]
     of_victim = {follower for follower in followers if follower.port in served_there}
     victim.kill()
+    killed.touch()
     await asyncio.gather(*tasks)
     logged = await changes
 
@@ -224,14 +229,14 @@ async def test_new_clients_go_to_the_processes_that_have_the_fewest(four: Mahavi
         for process in others:
             process.suspend()
         try:
-            await asyncio.gather(*(stack.enter_async_context(connect(four)) for _ in range(300)))
+            await asyncio.gather(*(stack.enter_async_context(connect(four)) for _ in range(CROWD)))
         finally:
             for process in others:
                 process.resume()
         newcomers = {port_of(await stack.enter_async_context(connect(four))) for _ in range(45)}
         theirs = {pid: len(ports & newcomers) for pid, ports in clients_by_process(four).items()}
         assert sum(theirs.values()) == 45
-        # It waits 15 ms before it takes one, and the others 1 at most, unless the machine has much else to do.
+        # It waits 45 ms before it takes one, and the others 3 at most, unless the machine has much else to do.
         assert theirs[crowded.pid] <= 4
 
 
@@ -241,9 +246,14 @@ async def test_a_full_process_leaves_new_clients_to_the_others(
     full = start_server(beside=server, processes=3, max_connections=3)
     await until(lambda: len(listening(full)) == full.processes)
     async with AsyncExitStack() as stack:
+        refusals = 0
         for _ in range(9):
-            client = await stack.enter_async_context(connect(full))
-            assert client.welcome["event"] == "session.created"
+            # Who is full leaves a client to the others for a quarter of a second, in which a machine that is busy may
+            # let none of them look.
+            while (client := await stack.enter_async_context(connect(full))).welcome["event"] != "session.created":
+                await client.wait_closed()
+                refusals += 1
+                assert refusals <= 3
         assert [len(ports) for ports in clients_by_process(full).values()] == [3, 3, 3]
         async with connect(full) as refused:
             assert refused.welcome == an_error(
