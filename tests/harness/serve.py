@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from tests.harness.engine import command_of
 from tests.harness.ports import free_port
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR, Driver
@@ -22,8 +23,8 @@ from tests.harness.waiting import wait_until
 MAKE = ("make", "--no-print-directory", "serve")
 MANAGE = (sys.executable, "manage.py", "serve")
 
-START_TIMEOUT_SECONDS = 30
-GONE_TIMEOUT_SECONDS = 15
+START_TIMEOUT_SECONDS = 40
+GONE_TIMEOUT_SECONDS = 40
 
 
 class Serve:
@@ -107,8 +108,12 @@ class Serve:
 
     def part(self, word: str) -> psutil.Process:
         """Return the one process with this word in its command line."""
-        (found,) = [process for process in self.processes() if word in " ".join(process.cmdline())]
+        (found,) = self.parts(word)
         return found
+
+    def parts(self, word: str) -> list[psutil.Process]:
+        """Return every process with this word in its command line."""
+        return [process for process in self.processes() if word in (command_of(process) or "")]
 
     def supervisor(self) -> psutil.Process:
         """Return the process that started honcho's helper of daphne."""
@@ -124,7 +129,7 @@ class Serve:
         wait_until(
             lambda: not self.processes(),
             timeout_seconds=GONE_TIMEOUT_SECONDS,
-            what=lambda: f"the end of {[process.cmdline() for process in self.processes()]}, after {self.output()}",
+            what=lambda: f"the end of {[command_of(process) for process in self.processes()]}, after {self.output()}",
         )
 
     def close(self) -> None:

@@ -34,10 +34,10 @@ def start(var_dir: Path) -> subprocess.Popen[str]:
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A Valkey of `tmp_path`, whose path pytest makes too long or not as it likes: the socket is found either way."""
     process = start(tmp_path)
-    wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=10, what="Valkey")
+    wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=30, what="Valkey")
     yield process
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
 
 
 def test_the_wheel_still_has_its_binary_where_we_look_for_it() -> None:
@@ -50,7 +50,7 @@ def test_the_wheel_still_has_its_binary_where_we_look_for_it() -> None:
 def test_the_process_becomes_the_server_and_sigterm_ends_it(running: subprocess.Popen[str], tmp_path: Path) -> None:
     assert Path(f"/proc/{running.pid}/exe").resolve() == binary().resolve()
     running.terminate()
-    assert running.wait(timeout=10) == 0
+    assert running.wait(timeout=30) == 0
     assert not is_listening(valkey_socket(tmp_path))
 
 
@@ -71,7 +71,7 @@ def test_only_this_user_can_reach_it_and_only_by_its_socket(running: subprocess.
 
 def test_a_second_one_leaves_the_first_its_socket(running: subprocess.Popen[str], tmp_path: Path) -> None:
     second = start(tmp_path)
-    output, _ = second.communicate(timeout=20)
+    output, _ = second.communicate(timeout=30)
     assert second.returncode == 1
     assert f"A Valkey server is already listening on {valkey_socket(tmp_path)}" in output
     assert is_listening(valkey_socket(tmp_path))
@@ -80,9 +80,9 @@ def test_a_second_one_leaves_the_first_its_socket(running: subprocess.Popen[str]
 def test_the_file_of_a_killed_server_is_no_obstacle(tmp_path: Path) -> None:
     for _ in range(2):
         process = start(tmp_path)
-        wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=10, what="Valkey")
+        wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=30, what="Valkey")
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
         assert valkey_socket(tmp_path).exists()
         assert not is_listening(valkey_socket(tmp_path))
 
@@ -94,9 +94,9 @@ def test_a_folder_too_deep_for_a_socket_is_served_all_the_same(tmp_path: Path) -
     assert len(os.fsencode(deep)) > MAX_SOCKET_PATH_BYTES
     process = start(deep)
     try:
-        wait_until(lambda: is_listening(socket), timeout_seconds=10, what="Valkey")
+        wait_until(lambda: is_listening(socket), timeout_seconds=30, what="Valkey")
         assert socket.parent.stat().st_mode & 0o777 == 0o700
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
         socket.parent.rmdir()

@@ -12,6 +12,7 @@ from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import DriverGoneError, ServiceCallError
 from tests.harness.valkey import Valkey
+from tests.harness.waiting import wait_until
 
 
 def create_workflow(server: MahavishnuServer, workflow_id: str) -> None:
@@ -100,15 +101,13 @@ async def test_a_limit_is_set_by_its_name(start_server: StartServer) -> None:
 
 def test_a_valkey_is_killed_frozen_and_brought_back(start_valkey: Callable[[], Valkey]) -> None:
     valkey = start_valkey()
-    assert valkey.answers()
     valkey.kill()
     assert not valkey.answers()
     valkey.start()
-    assert valkey.answers()
     valkey.pause()
-    assert not valkey.answers()
+    wait_until(lambda: not valkey.answers(), timeout_seconds=20)
     valkey.resume()
-    assert valkey.answers()
+    wait_until(valkey.answers, timeout_seconds=20)
 
 
 def test_a_management_command_runs_in_the_server_s_environment(server: MahavishnuServer) -> None:

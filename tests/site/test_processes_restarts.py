@@ -20,7 +20,7 @@ from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
-LIMIT_SECONDS = 15
+LIMIT_SECONDS = 40
 
 
 def start(command: str, tmp_path: Path, **variables: str) -> subprocess.Popen[str]:
@@ -86,7 +86,7 @@ def test_while_one_of_them_runs_the_others_are_tried_again(tmp_path: Path) -> No
     run = start(f"mkdir {tmp_path}/first && exec sleep 60; exit 3", tmp_path)
     log = tmp_path / "websocket.log"
     wait_until(
-        lambda: log.exists() and log.read_text().count("ended with exit code 3") == MAX_SHORT_LIVES,
+        lambda: log.exists() and log.read_text().count("ended with exit code 3") >= MAX_SHORT_LIVES,
         timeout_seconds=LIMIT_SECONDS,
     )
     run.terminate()

@@ -142,7 +142,7 @@ def test_a_part_that_does_not_answer_is_ended_too(serve: StartServe) -> None:
 
 
 def has_part(run: Serve, word: str) -> bool:
-    return any(word in " ".join(process.cmdline()) for process in run.processes())
+    return bool(run.parts(word))
 
 
 def test_it_goes_on_when_nobody_reads_what_it_prints(serve: StartServe) -> None:
@@ -247,6 +247,6 @@ def test_a_database_that_cannot_be_reached_is_said_without_its_password(tmp_path
 
 def test_a_stop_before_anything_is_served_leaves_no_process_behind(serve: StartServe) -> None:
     run = serve(MAKE)
-    wait_until(lambda: bool(run.processes()), timeout_seconds=5)
+    wait_until(lambda: bool(run.processes()), timeout_seconds=START_TIMEOUT_SECONDS)
     terminate_group(run)
     run.wait_gone()
