@@ -105,12 +105,13 @@ async def test_the_python_example_leaves_a_full_server_alone_for_a_while(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server(max_connections=1)
+    began = asyncio.get_running_loop().time()
     async with connect(server), python_example(server, tmp_path) as next_line:
-        refused = "TOO_MANY_CONNECTIONS This server has 1 connections, the most allowed: try again later"
-        assert await next_line() == refused
-        began = asyncio.get_running_loop().time()
-        assert await next_line() == refused
-        assert asyncio.get_running_loop().time() - began > 0.9
+        for _ in range(4):
+            refused = "TOO_MANY_CONNECTIONS This server has 1 connections, the most allowed: try again later"
+            assert await next_line() == refused
+        # Counted from before the first, which a test that is held up may read when the next is there already.
+        assert asyncio.get_running_loop().time() - began > 3 * 0.9
 
 
 def connected(server: MahavishnuServer) -> int:

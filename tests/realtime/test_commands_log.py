@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from tests.harness.client import connect
@@ -17,11 +18,21 @@ async def resume(server: MahavishnuServer, **position: object) -> dict[str, obje
         return data
 
 
+async def compared(server: MahavishnuServer, seq: int) -> None:
+    """Return when the server has compared itself with the log up to there: to prune earlier ends subscriptions."""
+    async with asyncio.timeout(30):
+        while True:
+            async with connect(server) as client:
+                if client.welcome["data"]["seq"] >= seq:
+                    return
+
+
 async def test_what_is_pruned_can_no_longer_be_resumed_from(start_server: StartServer) -> None:
     server = start_server(min_log_age_seconds=0)
     for number in range(EVENTS):
         server.services.create_pool(pool_id=f"pool_{number}")
     epoch = (await resume(server, since=0))["epoch"]
+    await compared(server, EVENTS)
     nothing = server.manage("prune_log")
     assert (nothing.returncode, nothing.stdout) == (0, "Pruned 0 events; kept are those after 0, up to 10.\n")
     some = server.manage("prune_log", "--max-events", "4")
