@@ -140,8 +140,10 @@ class Keeper:
     def _look_at(self, slot: SharedSlot, watch: _Watch) -> None:
         pid = slot.pid
         if watch.died is not None:
-            # If all of them died with the parent, that is no crash of a slot: the workers are to be offline.
-            if self._has_parent:
+            # If all of them died with the parent, that is no crash of a slot: the workers are to be offline. What is
+            # left of a parent that is killed may take a while to end, but children are told to die by its first
+            # thread, which has ended then.
+            if self._has_parent and is_alive(self._parent_pid):
                 self._record_death(slot, watch, watch.died)
             return
         if watch.pid and pid != watch.pid and slot.running is not None:
