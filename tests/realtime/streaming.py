@@ -20,10 +20,11 @@ from tests.harness.services import Driver
 
 WORKERS = ("w0", "w1", "w2")
 
-# A push takes milliseconds, a comparison with the log up to half a second: where so many events in a row were as fast
-# as this, the bus has brought them.
+# A push takes milliseconds, a comparison with the log up to half a second: where most events were as fast as this, the
+# bus has brought them. (A comparison is as fast with one in five, and a machine that is busy holds up some pushes.)
 PUSHED_SECONDS = 0.1
-PUSHED_IN_A_ROW = 40
+LOOKED_AT_EVENTS = 40
+PUSHED_EVENTS = 30
 
 _STREAM = """
 import os, time
@@ -98,23 +99,24 @@ class Record:
     def latencies(self, *, after: int = 0) -> list[float]:
         return [seconds for _, seconds in self.events[after:]]
 
-    async def more(self, count: int, *, within_seconds: float = 15) -> list[float]:
+    async def more(self, count: int, *, within_seconds: float = 60) -> list[float]:
         """The latencies of the next so many events."""
         start = len(self.events)
         await self._until(lambda: len(self.events) >= start + count, within_seconds)
         return self.latencies(after=start)
 
-    async def until_pushed(self, *, within_seconds: float = 15) -> None:
-        """Return when many events in a row have come so fast that they were pushed."""
+    async def until_pushed(self, *, within_seconds: float = 60) -> None:
+        """Return when most of the newest events have come so fast that they were pushed."""
         start = len(self.events)
 
         def is_pushed() -> bool:
-            newest = self.latencies(after=max(start, len(self.events) - PUSHED_IN_A_ROW))
-            return len(newest) == PUSHED_IN_A_ROW and max(newest) < PUSHED_SECONDS
+            newest = self.latencies(after=max(start, len(self.events) - LOOKED_AT_EVENTS))
+            fast = sum(seconds < PUSHED_SECONDS for seconds in newest)
+            return len(newest) == LOOKED_AT_EVENTS and fast >= PUSHED_EVENTS
 
         await self._until(is_pushed, within_seconds)
 
-    async def has_seen(self, room: str, seq: int, *, within_seconds: float = 15) -> None:
+    async def has_seen(self, room: str, seq: int, *, within_seconds: float = 60) -> None:
         await self._until(lambda: any(found == seq for found, _ in self.seen(room)), within_seconds)
 
     async def _until(self, condition: Any, within_seconds: float) -> None:
