@@ -25,8 +25,8 @@ from tests.harness.server import MahavishnuServer
 
 T = TypeVar("T")
 
-ANSWER_TIMEOUT_SECONDS = 15.0
-ARRIVAL_TIMEOUT_SECONDS = 15.0
+ANSWER_TIMEOUT_SECONDS = 40.0
+ARRIVAL_TIMEOUT_SECONDS = 40.0
 
 # A stalled client's kernel takes little, so that the server soon has bytes it cannot send.
 RECEIVE_BUFFER_BYTES = 16 * 1024

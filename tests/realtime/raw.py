@@ -19,7 +19,7 @@ HANDSHAKE = (
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
-TIMEOUT_SECONDS = 15
+TIMEOUT_SECONDS = 40
 
 NARROW_BYTES = 32 * 1024
 """A receive buffer that is soon full."""
