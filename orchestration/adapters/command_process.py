@@ -104,7 +104,10 @@ class Subprocess:
         # What it leaves behind would hold the pipes open, and is not to outlive the stage.
         exit_code = self._reap()
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
-        while self._is_printing() and time.monotonic() < deadline:
+        is_late = False
+        while self._is_printing() and not is_late:
+            # What it has printed by then is in the pipes, and taken at once, however late it is.
+            is_late = time.monotonic() >= deadline
             self._exchange(hear)
         return exit_code, stop
 

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.django_db
 
 PYTHON = sys.executable
 
+TIMEOUT_SECONDS = 30
+
 
 def attempt_at(*argv: str, prompt: str = "", **options: Any) -> Attempt:
     from tests.engine.attempting import attempt_at
@@ -56,6 +58,22 @@ def test_a_command_returns_its_exit_code_and_what_it_printed() -> None:
         "stderr_bytes": 7,
         "truncated": False,
     }
+
+
+def test_what_a_command_printed_is_taken_however_late_its_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestration.adapters import command_process
+
+    # As when the worker is held up between the end of the command and a look at what it has printed.
+    monkeypatch.setattr(command_process, "_LAST_WORDS_SECONDS", 0)
+    heard: list[tuple[str, bytes]] = []
+    with command_process.Subprocess(["sh", "-c", "echo out; exit 3"], cwd=None, environment={}) as process:
+        wait_until(process._has_ended, timeout_seconds=TIMEOUT_SECONDS, what="the end of the command")
+        ended = process.wait(
+            hear=lambda stream, chunk: heard.append((stream, chunk)),
+            should_stop=lambda: None,
+            grace_seconds=lambda stop: 0,
+        )
+    assert (ended, heard) == ((3, None), [("stdout", b"out\n")])
 
 
 def test_a_command_is_given_what_a_function_would_be_given() -> None:
