@@ -17,8 +17,12 @@ def wait_until(
         TimeoutError: it was not in time; the message says `what` was waited for.
     """
     deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
+    while True:
+        # Looked at before the condition: a process that was held up meanwhile looks once more.
+        is_late = time.monotonic() > deadline
+        if condition():
+            return
+        if is_late:
             named = what if isinstance(what, str) else what()
             raise TimeoutError(f"{named} did not come within {timeout_seconds} s")
         time.sleep(PAUSE_SECONDS)
