@@ -43,9 +43,9 @@ def demo_cancel(prompt: str, *, after_seconds: float = 3.0) -> Any:
     return [endings.prepare, parallel(endings.lose_patience, endings.work_for_ever)]
 
 
-@workflow(timeout_seconds=2)
+@workflow(timeout_seconds=4)
 def demo_timeout(prompt: str) -> Any:
-    """Work for ever, in a run that may take two seconds."""
+    """Work for ever, in a run that may take four seconds."""
     return [endings.prepare, endings.work_for_ever]
 
 

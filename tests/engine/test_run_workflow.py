@@ -34,7 +34,7 @@ demo_llamaindex  Let a LlamaIndex workflow summarise the largest files below `pa
     path={str(PROJECT_DIR)!r}
 demo_retry  Fail so many times, wait a little longer each time, and then succeed.
     failures=2
-demo_timeout  Work for ever, in a run that may take two seconds.
+demo_timeout  Work for ever, in a run that may take four seconds.
 source_report  Measure every Python file below `path` and write a report, to the file `report` or to a temporary one.
     path={str(PROJECT_DIR)!r}, report=None
 """
