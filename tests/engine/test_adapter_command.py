@@ -136,7 +136,7 @@ def test_a_line_is_told_while_the_command_still_runs() -> None:
     attempt = attempt_at("sh", "-c", "echo first; read answer < /dev/null; sleep 60")
 
     def cancel_when_told() -> None:
-        wait_until(lambda: attempt.messages == ["first"], timeout_seconds=10, what="the first line")
+        wait_until(lambda: attempt.messages == ["first"], timeout_seconds=TIMEOUT_SECONDS, what="the first line")
         attempt.unwanted.set()
 
     watching = threading.Thread(target=cancel_when_told)
@@ -197,17 +197,17 @@ def test_a_command_runs_in_its_folder(tmp_path: Path) -> None:
 
 def test_a_command_that_takes_too_long_is_asked_to_end_and_what_it_says_then_is_kept() -> None:
     script = "trap 'echo tidied up; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
-    attempt = attempt_at("sh", "-c", script, timeout_seconds=1.0)
+    attempt = attempt_at("sh", "-c", script, timeout_seconds=4)
     error = failure_of(attempt)
-    assert str(error) == "sh took longer than 1 s"
+    assert str(error) == "sh took longer than 4 s"
     assert "tidied up" in error.details
 
 
 def test_one_that_does_not_listen_is_killed_after_its_grace() -> None:
-    attempt = attempt_at("sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60", timeout_seconds=0.3, grace_seconds=0.2)
+    attempt = attempt_at("sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60", timeout_seconds=3, grace_seconds=0.5)
     started = time.monotonic()
-    assert str(failure_of(attempt)) == "sh took longer than 0.3 s"
-    assert 0.5 <= time.monotonic() - started < 5
+    assert str(failure_of(attempt)) == "sh took longer than 3 s"
+    assert 3.5 <= time.monotonic() - started < TIMEOUT_SECONDS
 
 
 # A child in the same group, one in a session of its own, and one whose parent has ended already.
@@ -227,7 +227,7 @@ def alive(pids: list[int]) -> list[int]:
 
 def expect_end_of_family(pids: Path) -> None:
     family = family_of(pids)
-    wait_until(lambda: not alive(family), timeout_seconds=5, what=lambda: f"an end of {alive(family)}")
+    wait_until(lambda: not alive(family), timeout_seconds=TIMEOUT_SECONDS, what=lambda: f"an end of {alive(family)}")
 
 
 @pytest.mark.parametrize("listens", [True, False])
@@ -237,7 +237,7 @@ def test_a_cancelled_command_ends_with_all_that_it_started(tmp_path: Path, liste
     attempt = attempt_at("sh", "-c", trap + FAMILY.format(pids=pids) + "wait")
 
     def cancel() -> None:
-        wait_until(lambda: len(family_of(pids)) == 4, timeout_seconds=10, what="the family")
+        wait_until(lambda: len(family_of(pids)) == 4, timeout_seconds=TIMEOUT_SECONDS, what="the family")
         attempt.unwanted.set()
 
     cancelling = threading.Thread(target=cancel)
@@ -245,9 +245,11 @@ def test_a_cancelled_command_ends_with_all_that_it_started(tmp_path: Path, liste
     started = time.monotonic()
     expect_cancelled(attempt)
     cancelling.join()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < TIMEOUT_SECONDS
     wait_until(
-        lambda: not alive(family_of(pids)), timeout_seconds=5, what=lambda: f"an end of {alive(family_of(pids))}"
+        lambda: not alive(family_of(pids)),
+        timeout_seconds=TIMEOUT_SECONDS,
+        what=lambda: f"an end of {alive(family_of(pids))}",
     )
 
 
@@ -256,7 +258,7 @@ def test_what_a_command_leaves_behind_ends_with_it_and_does_not_hold_it_up(tmp_p
     started = time.monotonic()
     output = attempt_at("sh", "-c", f"(sleep 600 & echo $! > {pids}); echo done").run()
     assert output["stdout"] == "done\n"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < TIMEOUT_SECONDS
     expect_end_of_family(pids)
 
 
@@ -268,7 +270,9 @@ def test_an_error_of_ours_ends_the_command_as_well(tmp_path: Path, monkeypatch: 
         attempt.run()
     assert len(family_of(pids)) == 4
     wait_until(
-        lambda: not alive(family_of(pids)), timeout_seconds=5, what=lambda: f"an end of {alive(family_of(pids))}"
+        lambda: not alive(family_of(pids)),
+        timeout_seconds=TIMEOUT_SECONDS,
+        what=lambda: f"an end of {alive(family_of(pids))}",
     )
 
 

@@ -277,7 +277,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_requests_leaves_nothing
             if abrupt:
                 leaving.connection.transport.abort()
     await asyncio.to_thread(
-        wait_until, lambda: room_count(server) == 0, timeout_seconds=10, what="the end of every subscription"
+        wait_until, lambda: room_count(server) == 0, timeout_seconds=40, what="the end of every subscription"
     )
     assert "Traceback" not in server.log_text().removeprefix(log_before)
 
