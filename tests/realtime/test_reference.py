@@ -147,7 +147,7 @@ async def test_every_event_is_sent_as_printed(server: MahavishnuServer, printed:
         await client.subscribe(printed["room"])
         server.services_driver.execute(CHANGE, timestamp=printed["data"]["timestamp"], change=CHANGES[printed["event"]])
         # Until the one that looks like it: others of the same name come before, as the state is prepared.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while differences(printed, event := await client.event(printed["event"])) != []:
                 pass
     assert (event["id"], event["timestamp"]) == (A_UUID, printed["data"]["timestamp"])
