@@ -1,0 +1,25 @@
+"""`manage.py` itself, before any command has begun."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.harness.server import clean_environment
+from tests.harness.services import PROJECT_DIR
+
+INTERRUPTED = """\
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(60)
+"""
+
+
+def test_ctrl_c_while_the_code_is_loaded_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "loading.py").write_text(INTERRUPTED)
+    environment = {**clean_environment(), "PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "loading"}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=PROJECT_DIR, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
