@@ -46,6 +46,7 @@ def move_work(*, pool_id: str, to_pool_id: str, at: datetime | None = None) -> i
         PoolNotAccepting: if the other pool is not active.
     """
     check_pool_accepts("", pool_id=pool_id, statuses=PoolStatus.values)
+    check_pool_accepts("new workflows", pool_id=to_pool_id, statuses=[PoolStatus.ACTIVE])
     moved = 0
     unfinished = Workflow.objects.filter(pool_id=pool_id, finished_at=None).order_by("created_at")
     for workflow_id in list(unfinished.values_list("pk", flat=True)):

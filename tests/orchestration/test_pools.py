@@ -52,6 +52,29 @@ def test_a_drained_pool_that_is_reopened_takes_new_workflows(heard: list[Heard])
     services.create_workflow(adapter="python", prompt="", stages=["one"], pool_id="pool")
 
 
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("pool", r"^--move-to pool: expected another pool than the one to drain$"),
+        ("nowhere", r"^There is no pool nowhere\.$"),
+        ("closed", r"^The pool closed is closed and accepts no new workflows\.$"),
+    ],
+)
+def test_nothing_is_drained_that_cannot_be_moved(target: str, reason: str) -> None:
+    services.create_pool(pool_id="closed")
+    services.close_pool(pool_id="closed")
+    services.create_pool(pool_id="pool")
+    with pytest.raises(CommandError, match=reason):
+        call_command("drain_pool", "pool", "--move-to", target)
+    assert Pool.objects.get(pk="pool").status == "active"
+
+
+def test_no_work_is_moved_to_a_pool_that_is_not_there() -> None:
+    pool_with()
+    with pytest.raises(services.Refusal, match=r"^There is no pool nowhere\.$"):
+        services.move_work(pool_id="pool", to_pool_id="nowhere")
+
+
 def test_a_pool_that_was_not_drained_cannot_be_reopened_by_the_command() -> None:
     pool_with("closed")
     reason = r"^The pool pool is closed and cannot become active; after closed, nothing may follow\.$"

@@ -7,6 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from orchestration import services
+from orchestration.models import PoolStatus
+from orchestration.services.pools import check_pool_accepts
 
 
 class Command(BaseCommand):
@@ -20,7 +22,12 @@ class Command(BaseCommand):
         parser.add_argument("--move-to", metavar="POOL", help="Where what waits is to be done.")
 
     def handle(self, *args: Any, pool: str, move_to: str | None, **options: Any) -> None:
+        if move_to == pool:
+            raise CommandError(f"--move-to {move_to}: expected another pool than the one to drain")
         try:
+            if move_to is not None:
+                # Nothing is drained that cannot be moved.
+                check_pool_accepts("new workflows", pool_id=move_to, statuses=[PoolStatus.ACTIVE])
             services.drain_pool(pool_id=pool)
             if move_to is not None:
                 moved = services.move_work(pool_id=pool, to_pool_id=move_to)
