@@ -17,12 +17,28 @@ from orchestration.definitions import Run, definitions
 from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
 
 
+class ParamsField(forms.JSONField):
+    """Django's, which lets the RecursionError escape that JSON without end causes."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except RecursionError:
+            raise forms.ValidationError("This is nested too deeply.") from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except RecursionError:
+            return forms.fields.InvalidJSONInput(data)
+
+
 class StartForm(forms.Form):
     """What a run is started with."""
 
     workflow = forms.ChoiceField(widget=forms.Select(attrs={"style": "flex: 1; min-width: 0"}))
     prompt = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}))
-    params = forms.JSONField(
+    params = ParamsField(
         required=False,
         label="Parameters",
         widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}),

@@ -61,6 +61,7 @@ def test_what_is_left_empty_is_not_given(admin: Client) -> None:
         ({"workflow": "nothing"}, "Select a valid choice. nothing is not one of the available choices."),
         ({"params": "{"}, "Enter a valid JSON."),
         ({"params": "[1]"}, "This is no JSON object."),
+        ({"params": f'{{"a": {"[" * 100_000}'}, "This is nested too deeply."),
         (
             {"params": '{"failure": 1}'},
             "demo_retry cannot be started so: got an unexpected keyword argument 'failure'; "
