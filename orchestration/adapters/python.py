@@ -9,7 +9,7 @@ from functools import reduce
 from typing import Any
 
 from orchestration.adapters.interface import StageFailed
-from orchestration.definitions.specification import Plan, StageSpecification
+from orchestration.definitions.specification import InvalidDefinition, Plan, StageSpecification
 from orchestration.definitions.stages import StageDefinition, in_steps
 from orchestration.definitions.workflows import WorkflowDefinition
 from orchestration.engine.context import Context
@@ -19,11 +19,15 @@ class PythonAdapter:
     """Calls functions; one that is a coroutine runs on an event loop of its own, with the same context."""
 
     def plan(self, definition: WorkflowDefinition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
+        stages = in_steps(definition.steps(prompt, params))
+        for stage in stages:
+            if stage.options:
+                raise InvalidDefinition(
+                    f"The stage {stage.name} is no function: expected stages made by @stage, or another adapter than "
+                    f"{definition.adapter}"
+                )
         return Plan(
-            name=definition.name,
-            adapter=definition.adapter,
-            stages=in_steps(definition.steps(prompt, params)),
-            timeout_seconds=definition.timeout_seconds,
+            name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
 
     def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> Any:

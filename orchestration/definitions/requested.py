@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import inspect
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from orchestration.adapters import MissingDependency, UnknownAdapter
@@ -11,6 +14,8 @@ from orchestration.definitions.registry import UnknownWorkflow, find_definition
 from orchestration.definitions.run import Run
 from orchestration.definitions.specification import InvalidDefinition
 from orchestration.definitions.workflows import WorkflowDefinition
+from orchestration.engine.limits import engine_limits
+from orchestration.engine.outcome import error_for_clients
 from orchestration.services import Refusal
 
 _RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
@@ -31,9 +36,30 @@ def start_requested(
     try:
         definition = find_definition(name)
         _check_parameters(definition, params)
-        return definition.start(prompt, key=key, pool=pool, **params)
+        told = dataclasses.replace(definition, function=_told(definition))
+        return told.start(prompt, key=key, pool=pool, **params)
     except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, Refusal) as error:
         raise CannotStart(str(error)) from error
+
+
+def _told(definition: WorkflowDefinition) -> Callable[..., Any]:
+    """The function of a workflow, whose own errors are for whoever asked: they may come from what was asked."""
+
+    @functools.wraps(definition.function)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return definition.function(*args, **kwargs)
+        except (InvalidDefinition, MissingDependency, Refusal):
+            raise
+        except (Exception, SystemExit) as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            words = error_for_clients(error, engine_limits())
+            raise CannotStart(
+                f"{definition.name} cannot be started, its function failed: {words} "
+                f"({place.filename}, line {place.lineno})"
+            ) from error
+
+    return function
 
 
 def parameters_of(definition: WorkflowDefinition) -> list[str]:

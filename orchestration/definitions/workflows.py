@@ -40,6 +40,7 @@ class WorkflowDefinition:
 
     def start(
         self,
+        /,
         prompt: str = "",
         *,
         key: str | None = None,
@@ -64,7 +65,7 @@ class WorkflowDefinition:
 
         return Run(start(self, prompt=prompt, params=params, key=key, pool=pool, workflow_id=workflow_id))
 
-    async def astart(self, prompt: str = "", **options: Any) -> Run:
+    async def astart(self, /, prompt: str = "", **options: Any) -> Run:
         """`start`, for code that runs on an event loop."""
         return await sync_to_async(self.start)(prompt, **options)
 

@@ -89,7 +89,7 @@ class Command(CommandWithEpilog):
         try:
             return start_requested(name, prompt=prompt, params=dict(params), pool=pool, key=key).workflow_id
         except CannotStart as refusal:
-            raise CommandError(str(refusal)) from None
+            raise CommandError(str(refusal)) from refusal
 
     def watch(self, workflow_id: str, *, detailed: bool) -> str:
         """Show the run until it has ended, and return its status."""

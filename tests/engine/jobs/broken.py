@@ -1,0 +1,24 @@
+"""Workflows that cannot be started, each for a reason of its own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from orchestration.adapters.command import command
+from orchestration.definitions import workflow
+
+
+@workflow()
+def fails_to_plan(prompt: str) -> Any:
+    raise ValueError("There is no plan")
+
+
+@workflow()
+def leaves(prompt: str) -> Any:
+    sys.exit("Nothing to do")
+
+
+@workflow()
+def mixes_adapters(prompt: str) -> Any:
+    return [command("true")]
