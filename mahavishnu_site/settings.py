@@ -171,7 +171,10 @@ LOGGING = {
     "formatters": {
         "plain": {"format": "{asctime} {levelname:<8} {name}: {message}", "style": "{"},
     },
-    "filters": {"outages": {"()": "mahavishnu_site.outage_log.OneLineAMinute"}},
+    "filters": {
+        "outages": {"()": "mahavishnu_site.outage_log.OneLineAMinute"},
+        "expected": {"()": "mahavishnu_site.celery_log.WithoutTrace"},
+    },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "plain"},
         "file": {
@@ -186,6 +189,8 @@ LOGGING = {
         "realtime": {"level": "INFO"},
         "orchestration": {"level": "INFO"},
         "channels_redis.pubsub": {"filters": ["outages"]},
+        "celery.worker.request": {"filters": ["expected"]},
+        "celery.app.trace": {"filters": ["expected"]},
         # Django's own defaults add a console and a mail to the administrators: here all goes one way.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},

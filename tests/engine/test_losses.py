@@ -97,6 +97,8 @@ async def test_a_worker_whose_process_died_is_in_error_until_it_works_again(
         statuses = [event["data"]["status"] for event in await worker_client.events(3)]
     assert in_short(events)[-5:] == RUN_AGAIN[-5:]
     assert statuses == ["error", "busy", "idle"]
+    said = worker.log_text()
+    assert ("WorkerLostError" in said, "Traceback" in said) == (True, False), said
     assert files.journal()[1:] == ["begins 2 wf_child/gate", "ends 2"]
     engine.assert_adds_up(pool)
 
