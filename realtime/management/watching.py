@@ -65,7 +65,7 @@ class Watch:
             self._words[name] = announced.data.get("message", "")
         elif what == "started":
             self._progress.setdefault(name, 0.0)
-        else:
+        elif what != "log":
             self._progress.pop(name, None)
             self._words.pop(name, None)
         if line := self._line(what, name, announced.data):

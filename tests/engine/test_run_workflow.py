@@ -48,6 +48,14 @@ result = list(
 )
 """
 
+SAY = """
+from orchestration import services
+from orchestration.models import Stage
+stage = Stage.objects.get(workflow_id=workflow_id, name="prepare")
+services.report_progress(stage.pk, stage.attempt, progress=0.5, message="half way")
+services.report_message(stage.pk, stage.attempt, message="I go on")
+"""
+
 
 def stored(server: MahavishnuServer, pool: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = server.services_driver.execute(STORED, pool=pool)
@@ -205,6 +213,11 @@ def test_a_terminal_shows_a_bar(server: MahavishnuServer, unique: Callable[[str]
         services, workflow = server.services, {"workflow_id": run["id"]}
         services.start_stage(**workflow, stage_name="prepare")
         wait_until(lambda: is_shown("0 of 3 stages; prepare"), timeout_seconds=20, what="a stage that runs")
+        assert "prepare runs on the same worker" in screen(seen)
+        server.services_driver.execute(SAY, **workflow)
+        wait_until(lambda: is_shown("prepare: I go on"), timeout_seconds=20, what="what a stage says")
+        seen.clear()
+        wait_until(lambda: is_shown("0 of 3 stages; prepare half way"), timeout_seconds=20, what="how far it is")
         services.complete_stage(**workflow, stage_name="prepare", result={"duration_ms": 1234})
         wait_until(lambda: is_shown("1 of 3 stages; running"), timeout_seconds=20, what="a stage that is completed")
         services.cancel_workflow(**workflow, reason="Seen enough")
@@ -212,7 +225,6 @@ def test_a_terminal_shows_a_bar(server: MahavishnuServer, unique: Callable[[str]
         assert process.wait(timeout=20) == 4
     text = screen(seen)
     assert re.search(r" 33% \|█{10} {20}\| \d\d:\d\d 1 of 3 stages; running", text)
-    assert "prepare runs on the same worker" in text
     assert "prepare is completed after 1.234 s" in text
     assert f"{run['id']} is cancelled: Seen enough" in text
 
