@@ -14,7 +14,7 @@ from realtime.connections import connections
 from realtime.database import in_database_thread
 from realtime.limits import Limits
 from realtime.relay import Relay
-from realtime.running import running_relay
+from realtime.running import relay_if_running, running_relay
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,13 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
 
     `status` is `healthy`, or `unhealthy` with a sentence in `problems` for each part that is down, or `draining` once
     this process was told to stop and takes no new connections. The first seven fields are those of the API's own
-    health check. `log_seq` and `log_epoch` are null while the database is down; `relay_lag_ms` is how long after it
-    happened the last event was handed to its subscribers.
+    health check. What is counted is counted whatever is down. `log_seq` and `log_epoch` are null while the database is
+    down; `relay_lag_ms` is how long after it happened the last event was handed to its subscribers.
     """
     limits: Limits = settings.MAHAVISHNU_LIMITS
     (position, database_problem), redis_problem = await asyncio.gather(_check_database(), _check_redis())
     relay, relay_problem = await _check_relay() if database_problem is None else (None, None)
+    counted = relay_if_running()
     problems = [problem for problem in (database_problem, redis_problem, relay_problem) if problem is not None]
     return {
         "status": _status(problems),
@@ -42,7 +43,7 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "port": port,
         "connections": len(connections),
         # Whoever waits for a room to open may still miss what happens: it is not subscribed yet.
-        "rooms": sum(room.is_open for room in relay.rooms.values()) if relay is not None else 0,
+        "rooms": sum(room.is_open for room in counted.rooms.values()) if counted is not None else 0,
         "max_connections": limits.max_connections,
         "message_rate_limit": limits.max_messages_per_second,
         "database": "up" if database_problem is None else "down",
@@ -51,8 +52,8 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "log_seq": position.seq if position is not None else None,
         "log_epoch": position.epoch if position is not None else None,
         "relay_lag_ms": round(relay.delivering.lag_ms, 1) if relay is not None else None,
-        "delivered_events": relay.delivering.delivered_events if relay is not None else 0,
-        "large_events": relay.delivering.large_events if relay is not None else 0,
+        "delivered_events": counted.delivering.delivered_events if counted is not None else 0,
+        "large_events": counted.delivering.large_events if counted is not None else 0,
         "problems": problems,
     }
 

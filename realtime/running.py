@@ -61,6 +61,11 @@ async def running_relay() -> Relay:
     return process.relay
 
 
+def relay_if_running() -> Relay | None:
+    """The relay of this process, if something has started it."""
+    return _processes.setdefault(asyncio.get_running_loop(), _Process()).relay
+
+
 def retention(limits: Limits) -> log.Retention:
     """What `limits` say of the log."""
     return log.Retention(
