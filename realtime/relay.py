@@ -202,14 +202,20 @@ class Relay:
 
     async def _poll(self) -> None:
         """Compare what was delivered with the log, for ever: this alone would deliver everything, only later."""
+        failing = False
         while True:
             await asyncio.sleep(self._limits.relay_poll_seconds)
             try:
                 await self.compare_with_log()
             except Exception as error:
                 # Any failure of the database: the next round starts where this one did.
-                logger.warning("The relay cannot read the event log (%r)", error)
+                if not failing:
+                    logger.warning("The relay cannot read the event log (%r)", error)
+                failing = True
             else:
+                if failing:
+                    logger.warning("The relay reads the event log again")
+                failing = False
                 self.polled_at = asyncio.get_running_loop().time()
             if self._joining is None or self._joining.done():
                 # Not here: a bus that hangs must not hold up the next comparison.

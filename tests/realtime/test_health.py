@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
+from realtime.limits import Limits
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
@@ -17,6 +19,10 @@ from tests.realtime.health import read_health
 from tests.realtime.matching import A_NUMBER, AN_EPOCH
 
 WITHIN_SECONDS = 10
+RELAY_POLL_SECONDS = Limits().relay_poll_seconds
+
+LOST = "The relay cannot read the event log"
+FOUND = "The relay reads the event log again"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +114,8 @@ def lose_and_find_the_database(server: MahavishnuServer) -> None:
         try:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             status, report = read_health(server)
+            wait_until(lambda: said(server, LOST) > 0, timeout_seconds=WITHIN_SECONDS, what="the relay's warning")
+            time.sleep(3 * RELAY_POLL_SECONDS)
         finally:
             admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     assert status == 503
@@ -123,6 +131,12 @@ def lose_and_find_the_database(server: MahavishnuServer) -> None:
     }
     wait_until(lambda: read_health(server)[0] == 200, timeout_seconds=WITHIN_SECONDS, what="a healthy answer")
     assert read_health(server) == (200, before)
+    wait_until(lambda: said(server, FOUND) > 0, timeout_seconds=WITHIN_SECONDS, what="the relay's relief")
+    assert (said(server, LOST), said(server, FOUND)) == (1, 1), "each is said once"
+
+
+def said(server: MahavishnuServer, line: str) -> int:
+    return server.log_text().count(line)
 
 
 def test_the_health_of_one_server_costs_its_clients_nothing_lasting(server: MahavishnuServer) -> None:
