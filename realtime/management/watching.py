@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from django.db import InterfaceError, OperationalError, connection
 from tqdm import tqdm
 
 from realtime.management.following import Announced, Follower
@@ -31,6 +32,7 @@ class Watch:
         self._write = write
         self._progress: dict[str, float] = {}
         self._words: dict[str, str] = {}
+        self._database_answers = True
         # Nothing is drawn where there is no terminal.
         self._bar = tqdm(
             total=self._follower.workflow.total_stages,
@@ -45,15 +47,29 @@ class Watch:
     def until_end(self) -> str:
         """Show it until it has ended, and return its status."""
         with self._bar:
-            while True:
-                for announced in self._follower.news():
-                    self._show(announced)
-                self._draw()
-                if self._follower.has_ended:
-                    break
+            while not self._look():
                 time.sleep(LOOK_SECONDS)
         self._write(self._end())
         return self._follower.workflow.status
+
+    def _look(self) -> bool:
+        """Show what is new, and return whether that was the end; a database that is away for a while is waited for."""
+        try:
+            for announced in self._follower.news():
+                self._show(announced)
+        except (OperationalError, InterfaceError):
+            connection.close()
+            self._tell_of_database(answers=False)
+            return False
+        self._tell_of_database(answers=True)
+        self._draw()
+        return self._follower.has_ended
+
+    def _tell_of_database(self, *, answers: bool) -> None:
+        if answers is not self._database_answers:
+            self._bar.clear()
+            self._write("The database answers again" if answers else "The database does not answer: waiting for it")
+        self._database_answers = answers
 
     def _show(self, announced: Announced) -> None:
         kind, _, what = announced.name.partition(".stage_")

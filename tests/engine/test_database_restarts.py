@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +17,12 @@ from tests.harness.engine import CeleryWorker, Engine, Part, engine_of
 from tests.harness.fixtures import StartServer
 from tests.harness.postgres import Postgres
 from tests.harness.server import migrate
+from tests.harness.services import PROJECT_DIR
+from tests.harness.waiting import wait_until
 from tests.realtime.streaming import committed
 
 POOL = "restarts"
+WITHIN_SECONDS = 30
 
 RECONNECT = "from django.db import connection\nconnection.close()"
 
@@ -122,3 +127,38 @@ async def test_a_database_that_is_stopped_and_killed_in_the_middle_of_stages_los
         await client.expect_nothing(0.5)
     assert [(event["seq"], event["id"]) for event in work.events] == committed(engine.server, "global")
     engine.assert_adds_up(POOL)
+
+
+def test_who_watches_a_run_goes_on_when_the_database_is_back(
+    on_cluster: Engine, cluster: Postgres, tmp_path: Path
+) -> None:
+    command = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", POOL]
+    shown = tmp_path / "shown"
+    with shown.open("wb") as out:
+        watching = subprocess.Popen(
+            command, cwd=PROJECT_DIR, env=on_cluster.server.environment, stdout=out, stderr=subprocess.DEVNULL
+        )
+    try:
+        wait_until(lambda: " is started" in shown.read_text(), timeout_seconds=WITHIN_SECONDS, what="the run")
+        workflow_id = shown.read_text().split()[0]
+        cluster.kill()
+        wait_until(
+            lambda: "does not answer" in shown.read_text(),
+            timeout_seconds=WITHIN_SECONDS,
+            what="the watcher's complaint",
+        )
+        cluster.start()
+        wait_until(
+            lambda: "answers again" in shown.read_text(), timeout_seconds=WITHIN_SECONDS, what="the watcher's relief"
+        )
+        on_cluster.server.services.cancel_workflow(workflow_id=workflow_id, reason="Seen enough")
+        assert watching.wait(WITHIN_SECONDS) == 4
+    finally:
+        watching.kill()
+        watching.wait()
+    assert shown.read_text().splitlines() == [
+        f"{workflow_id} is started",
+        "The database does not answer: waiting for it",
+        "The database answers again",
+        f"{workflow_id} is cancelled: Seen enough",
+    ]
