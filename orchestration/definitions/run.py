@@ -41,14 +41,20 @@ class RunTimeout(TimeoutError):
 
 @dataclass(frozen=True)
 class Run:
-    """One run. Every method has a twin for code on an event loop, whose name begins with `a`."""
+    """One run. Every method has a twin for code on an event loop, whose name begins with `a`.
+
+    All of them raise `orchestration.services.WorkflowNotFound` if there is no such run.
+    """
 
     workflow_id: str
 
     @property
     def workflow(self) -> Workflow:
         """The run as it is stored now."""
-        return Workflow.objects.get(pk=self.workflow_id)
+        try:
+            return Workflow.objects.get(pk=self.workflow_id)
+        except Workflow.DoesNotExist:
+            raise services.WorkflowNotFound(self.workflow_id) from None
 
     def cancel(self, *, reason: str = "") -> None:
         """End it: what is queued is not run, and what runs is told, and killed if it does not listen.
@@ -106,8 +112,10 @@ class Run:
 
     def _look(self) -> tuple[bool, Any]:
         """Tell whether the run is completed, and its output."""
-        fields = ("status", "error", "result")
-        status, error, result = Workflow.objects.values_list(*fields).get(pk=self.workflow_id)
+        found = Workflow.objects.filter(pk=self.workflow_id).values_list("status", "error", "result").first()
+        if found is None:
+            raise services.WorkflowNotFound(self.workflow_id)
+        status, error, result = found
         if status == WorkflowStatus.COMPLETED:
             return True, (result or {}).get("final_output")
         if status in FINISHED_WORKFLOW_STATUSES:

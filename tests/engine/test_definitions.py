@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from orchestration.definitions import InvalidDefinition, Retry, UnknownWorkflow, find_definition, parallel, stage
+from orchestration.definitions import InvalidDefinition, Retry, Run, UnknownWorkflow, find_definition, parallel, stage
 from orchestration.definitions.specification import Plan, StageSpecification
 from orchestration.definitions.stages import in_steps
 from orchestration.engine.node import worker_name
 from orchestration.engine.slots import Running, SlotTable
+from orchestration.services import WorkflowNotFound
 
 
 @stage
@@ -82,6 +83,13 @@ def test_what_cannot_be_run_is_refused_when_it_is_written(define: Callable[[], A
 def test_a_workflow_that_nobody_defined_is_not_found() -> None:
     with pytest.raises(UnknownWorkflow, match="There is no workflow named no_such; defined are: "):
         find_definition("no_such")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("ask", [Run.wait, Run.cancel, Run.retry, lambda run: run.workflow])
+def test_a_run_that_nobody_started_is_not_found(ask: Callable[[Run], Any]) -> None:
+    with pytest.raises(WorkflowNotFound, match=r"^There is no workflow wf_nowhere\.$"):
+        ask(Run("wf_nowhere"))
 
 
 @pytest.mark.parametrize(
