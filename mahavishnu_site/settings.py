@@ -86,6 +86,15 @@ MAHAVISHNU_LIMITS = environment.fields(Limits, prefix="MAHAVISHNU_")
 MAHAVISHNU_DIRECT_FRAMES = environment.flag("MAHAVISHNU_DIRECT_FRAMES", default=True)
 
 MAHAVISHNU_ENGINE = environment.fields(EngineLimits, prefix="MAHAVISHNU_")
+# Who gives signs of life more rarely than they are waited for is taken for dead all the time, with what it runs.
+_patience_seconds = min(MAHAVISHNU_ENGINE.lease_seconds, MAHAVISHNU_ENGINE.worker_timeout_seconds)
+if MAHAVISHNU_ENGINE.heartbeat_seconds > _patience_seconds / 2:
+    environment.note(
+        "MAHAVISHNU_HEARTBEAT_SECONDS",
+        value=f"{MAHAVISHNU_ENGINE.heartbeat_seconds:g}",
+        expected="at most half of MAHAVISHNU_WORKER_TIMEOUT_SECONDS and of MAHAVISHNU_LEASE_SECONDS, "
+        f"which is {_patience_seconds / 2:g}",
+    )
 
 # What runs workflows.
 

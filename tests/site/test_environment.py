@@ -426,3 +426,25 @@ def test_nothing_has_to_be_set_but_a_folder(tmp_path: Path) -> None:
     done = check(tmp_path / "new" / "var")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "new" / "var").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("variables", "value", "most"),
+    [
+        ({"MAHAVISHNU_HEARTBEAT_SECONDS": "20"}, "20", "2"),
+        ({"MAHAVISHNU_LEASE_SECONDS": "1.5"}, "1", "0.75"),
+        ({"MAHAVISHNU_HEARTBEAT_SECONDS": "3", "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "5"}, "3", "2.5"),
+    ],
+)
+def test_signs_of_life_rarer_than_they_are_waited_for_are_refused(
+    variables: dict[str, str], value: str, most: str, tmp_path: Path
+) -> None:
+    environment = {**clean_environment(), "MAHAVISHNU_VAR_DIR": str(tmp_path), **variables}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=PROJECT_DIR, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"MAHAVISHNU_HEARTBEAT_SECONDS='{value}': expected at most half of MAHAVISHNU_WORKER_TIMEOUT_SECONDS and of "
+        f"MAHAVISHNU_LEASE_SECONDS, which is {most}\n"
+    )
