@@ -73,8 +73,16 @@ def test_bad_numbers_and_an_unprepared_database_are_told_in_words(start_server: 
     assert refused.returncode == 2
     assert refused.stderr.endswith("--max-events: '0': expected a whole number from 1 to 10000000000\n")
     server.environment["DATABASE_URL"] = f"sqlite:///{server.var_dir}/empty.sqlite3"
-    for command in (["prune_log"], ["renew_epoch"], ["emit_test_event", "a.b"], ["simulate", "--duration", "1"]):
-        done = server.manage(*command)
+    commands = (
+        "prune_log",
+        "renew_epoch",
+        "emit_test_event a.b",
+        "simulate --duration 1",
+        "drain_pool p",
+        "reopen_pool p",
+    )
+    for command in commands:
+        done = server.manage(*command.split())
         assert done.returncode == 1
         assert re.fullmatch(
             r"CommandError: The database cannot be used: no such table: \w+\. "

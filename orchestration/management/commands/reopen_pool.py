@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from orchestration import services
+from orchestration.management.database_errors import database_errors_in_words
 
 
 class Command(BaseCommand):
@@ -16,8 +17,9 @@ class Command(BaseCommand):
         parser.add_argument("pool", help="The pool to reopen.")
 
     def handle(self, *args: Any, pool: str, **options: Any) -> None:
-        try:
-            services.reopen_pool(pool_id=pool)
-        except services.Refusal as refusal:
-            raise CommandError(str(refusal)) from refusal
+        with database_errors_in_words():
+            try:
+                services.reopen_pool(pool_id=pool)
+            except services.Refusal as refusal:
+                raise CommandError(str(refusal)) from refusal
         self.stdout.write(f"The pool {pool} takes on new workflows again")

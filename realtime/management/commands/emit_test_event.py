@@ -12,9 +12,9 @@ import msgspec
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
+from orchestration.management.database_errors import database_errors_in_words
 from realtime.event_types import EVENT_TYPES
 from realtime.input_lines import Line, read_batches
-from realtime.management.database_errors import database_errors_in_words
 from realtime.management.epilog import CommandWithEpilog
 from realtime.protocol import decode_object, encode_data, utc_now
 from realtime.sample_events import SampleEvent, UnusableEvent, sample_event

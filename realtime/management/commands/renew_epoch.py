@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from orchestration.management.database_errors import database_errors_in_words
 from realtime import log
-from realtime.management.database_errors import database_errors_in_words
 
 
 class Command(BaseCommand):

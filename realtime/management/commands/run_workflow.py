@@ -11,8 +11,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from orchestration.definitions import definitions
 from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
+from orchestration.management.database_errors import database_errors_in_words
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
-from realtime.management.database_errors import database_errors_in_words
 from realtime.management.epilog import CommandWithEpilog
 from realtime.management.watching import Watch
 from realtime.protocol import decode_value

@@ -16,8 +16,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
+from orchestration.management.database_errors import database_errors_in_words
 from orchestration.simulation import Plan, Simulation
-from realtime.management.database_errors import database_errors_in_words
 from realtime.management.numbers import number, whole_number
 from realtime.server_probe import why_no_server_hears
 
