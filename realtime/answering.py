@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from realtime.database import log_failure
 from realtime.frames import Frames
 from realtime.protocol import (
     ErrorCode,
@@ -95,7 +96,7 @@ class Answering:
             if isinstance(error, RequestTookTooLong):
                 logger.warning("%s of %s", error, self._connection)
             else:
-                logger.exception("A %s request failed", incoming.event)
+                log_failure(logger, f"A {incoming.event} request failed", error)
             # Never the exception's text, never a stack trace.
             ours = RequestError(
                 ErrorCode.SERVER_ERROR,
@@ -126,6 +127,6 @@ class Answering:
         """What was promised in the answer cannot be taken back: if it fails, the client must start over."""
         try:
             await then()
-        except Exception:
-            logger.exception("A subscription could not be continued")
+        except Exception as error:
+            log_failure(logger, "A subscription could not be continued", error)
             self._connection.server_has_failed()

@@ -16,6 +16,7 @@ from django.conf import settings
 
 from realtime.answering import Answering
 from realtime.connections import connections
+from realtime.database import log_failure
 from realtime.frames import Frames
 from realtime.limits import Limits
 from realtime.outbox import Outbox
@@ -97,9 +98,9 @@ class OrchestrationConsumer(AsyncConsumer):
             return False
         try:
             self.relay, self.statuses = await running_relay(), running_statuses()
-        except Exception:
+        except Exception as error:
             # Whatever the database raises: the connection is of no use without it.
-            logger.exception("The relay could not start")
+            log_failure(logger, "The relay could not start", error)
             self.server_has_failed()
             return False
         position = self.relay.position

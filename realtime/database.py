@@ -7,6 +7,7 @@ client's answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,6 +44,14 @@ def _call(query: Callable[[], R]) -> R:
             raise
         connection.close()
         return query()
+
+
+def log_failure(log: logging.Logger, what: str, error: Exception) -> None:
+    """Log what failed: in a line if the database is away, as many may ask at that time, and else with its trace."""
+    if isinstance(error, OperationalError | InterfaceError):
+        log.warning("%s: the database does not answer (%r)", what, error)
+    else:
+        log.error("%s", what, exc_info=error)
 
 
 @contextmanager

@@ -235,7 +235,7 @@ async def test_the_database_goes_away_from_the_server_and_comes_back(
         beside=writers, environment={"DATABASE_URL": own_url}, publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS
     )
     prepare(writers)
-    async with connect(server) as client:
+    async with connect(server) as client, connect(server) as asker:
         await subscribe_to_all(client)
         start = committed(writers, "global")[-1][0]
         async with recording(client) as record:
@@ -244,11 +244,15 @@ async def test_the_database_goes_away_from_the_server_and_comes_back(
                 with no_database_for(role, admin_url):
                     # The bus alone is enough, as long as it leaves nothing out.
                     await record.until_pushed()
+                    assert (await asker.request("get_pool_status", pool_id="p1"))["error_code"] == "SERVER_ERROR"
                     writers.valkey.kill()
                 await record.more(60)
                 writers.valkey.start()
                 await record.until_pushed()
             await assert_all_received(writers, record, after=start)
+    log = server.log_text()
+    assert "A get_pool_status request failed: the database does not answer" in log
+    assert "Traceback" not in log
 
 
 # --- Another log -----------------------------------------------------------------------------------------------------
