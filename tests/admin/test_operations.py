@@ -180,6 +180,21 @@ async def test_a_button_on_the_page_of_a_workflow_cancels_it(
         await expect(page.locator("#result_list .field-name")).to_have_text(["workflow.cancelled", "workflow.created"])
 
 
+@pytest.mark.browser
+async def test_the_longest_id_makes_no_page_wider_than_the_window(server: MahavishnuServer, operator: str) -> None:
+    id = "x" * 128
+    server.services.create_pool(pool_id=id)
+    server.services.register_worker(worker_id=id, pool_id=id)
+    server.services.create_workflow(workflow_id=id, adapter="python", prompt="", stages=[id], pool_id=id)
+    async with open_page(f"{server.http_url}/admin/orchestration/workflow/{id}/change/") as page:
+        await log_in(page, operator)
+        for model in ("workflow", "pool", "worker"):
+            await page.goto(f"{server.http_url}/admin/orchestration/{model}/{id}/change/")
+            await expect(page).to_have_title(f"{id} | View {model} | Mahavishnu")
+            width, room = await page.evaluate("[document.documentElement.scrollWidth, document.body.clientWidth]")
+            assert width <= room, model
+
+
 # The contrast of text on its own background (WCAG 2.2, 1.4.3), for a badge of each tone that the style sheet has.
 CONTRASTS = """() => {
   const luminance = ([r, g, b]) => {
