@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from orchestration.admin.operations import OperatedAdmin
-from orchestration.definitions import Run, definitions
+from orchestration.definitions import InvalidDefinition, Run, definitions
 from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
 
 
@@ -81,7 +81,11 @@ def start_page(model_admin: OperatedAdmin, request: HttpRequest) -> HttpResponse
     """Show the form; when it is sent, start the workflow and go on to the page of its run."""
     if not model_admin.has_operate_permission(request):
         raise PermissionDenied
-    form = StartForm(request.POST or None)
+    try:
+        form = StartForm(request.POST or None)
+    except InvalidDefinition as error:
+        messages.error(request, str(error))
+        return HttpResponseRedirect(reverse("admin:orchestration_workflow_changelist"))
     if form.is_valid() and (run := form.start()) is not None:
         model_admin.log_addition(request, run.workflow, "Started.")
         messages.success(request, f"Started: {run.workflow_id}.")

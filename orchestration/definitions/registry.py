@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -49,13 +50,17 @@ def register(definition: WorkflowDefinition) -> WorkflowDefinition:
 
 
 def definitions() -> Mapping[str, WorkflowDefinition]:
-    """Every workflow, by name."""
+    """Every workflow, by name.
+
+    Raises:
+        InvalidDefinition: a `workflows` module cannot be imported.
+    """
     _discover()
     return _definitions
 
 
 def find_definition(name: str) -> WorkflowDefinition:
-    """Raises: UnknownWorkflow."""
+    """Raises: UnknownWorkflow, InvalidDefinition."""
     try:
         return definitions()[name]
     except KeyError:
@@ -64,11 +69,30 @@ def find_definition(name: str) -> WorkflowDefinition:
 
 def _discover() -> None:
     """Import every `workflows` module. The import system remembers them, so that only the first call takes time."""
-    autodiscover_modules("workflows")
-    for package in settings.MAHAVISHNU_APPS:
-        module = importlib.import_module(package)
-        if module_has_submodule(module, "workflows"):
-            importlib.import_module(f"{package}.workflows")
+    try:
+        autodiscover_modules("workflows")
+        for package in settings.MAHAVISHNU_APPS:
+            module = importlib.import_module(package)
+            if module_has_submodule(module, "workflows"):
+                importlib.import_module(f"{package}.workflows")
+    except InvalidDefinition:
+        raise
+    except Exception as error:
+        # It is a user's code, and may raise anything.
+        raise InvalidDefinition(
+            f"Workflows cannot be imported: {type(error).__name__}: {_words(error)} ({_line(error)})"
+        ) from error
+
+
+def _words(error: Exception) -> str:
+    return error.msg if isinstance(error, SyntaxError) else str(error)
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 def _place(definition: WorkflowDefinition) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from orchestration.models import Workflow
@@ -87,3 +89,33 @@ def test_who_may_not_change_workflows_may_not_start_one() -> None:
     assert START not in reader.get(WORKFLOWS).content.decode()
     assert (reader.get(START).status_code, reader.post(START, NOTHING).status_code) == (403, 403)
     assert not Workflow.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "error"),
+    [
+        ("lacking", "import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("misspelt", "def (:", "SyntaxError: invalid syntax"),
+    ],
+)
+def test_workflows_that_cannot_be_imported_are_told_of(
+    admin: Client,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    package: str,
+    line: str,
+    error: str,
+) -> None:
+    module = tmp_path / package / "workflows.py"
+    module.parent.mkdir()
+    (module.parent / "__init__.py").touch()
+    module.write_text(f"from orchestration.definitions import workflow\n\n{line}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.MAHAVISHNU_APPS = [package]
+    said = f"Workflows cannot be imported: {error} ({module}, line 3)"
+    answer = admin.get(START, follow=True)
+    assert (answer.redirect_chain, [str(each) for each in answer.context["messages"]]) == ([(WORKFLOWS, 302)], [said])
+    with pytest.raises(CommandError) as refusal:
+        call_command("run_workflow")
+    assert str(refusal.value) == said

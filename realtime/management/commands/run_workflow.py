@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from orchestration.definitions import definitions
+from orchestration.definitions import InvalidDefinition, definitions
 from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
 from orchestration.management.database_errors import database_errors_in_words
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
@@ -73,7 +73,11 @@ class Command(CommandWithEpilog):
         sys.exit(EXIT_CODES[WorkflowStatus(status)])
 
     def list_workflows(self) -> None:
-        for name, definition in sorted(definitions().items()):
+        try:
+            found = sorted(definitions().items())
+        except InvalidDefinition as error:
+            raise CommandError(str(error)) from error
+        for name, definition in found:
             self.stdout.write(f"{name}  {description_of(definition)}".rstrip())
             if parameters := parameters_of(definition):
                 self.stdout.write(f"    {', '.join(parameters)}")
