@@ -64,7 +64,6 @@ class OrchestrationConsumer(AsyncConsumer):
         self.id = new_id()
         self.limits: Limits = settings.MAHAVISHNU_LIMITS
         self.channels: set[str] = set()
-        self._answering = Answering(self)
 
     def __str__(self) -> str:
         return f"connection {self.id} from {self._peer}"
@@ -75,6 +74,7 @@ class OrchestrationConsumer(AsyncConsumer):
         if not may_open(scope):
             await send({"type": "websocket.close"})
             return
+        self._answering = Answering(self)
         self._outbox = Outbox(send, self.limits, on_slow=self._close_slow)
         await send({"type": "websocket.accept", "outbox": self._outbox})
         try:
