@@ -126,7 +126,7 @@ def test_a_step_that_the_library_tries_again_has_not_failed_and_one_that_fails_f
 def test_a_cancelled_run_cancels_its_steps() -> None:
     from orchestration.engine.context import Cancelled
 
-    attempt = attempt_at("patient")
+    attempt = attempt_at("patient_flow")
 
     def cancel_when_waiting() -> None:
         wait_until(lambda: attempt.stages == [("wait", "running")], timeout_seconds=20, what="the step")
@@ -141,7 +141,7 @@ def test_a_cancelled_run_cancels_its_steps() -> None:
 
 
 def test_the_limit_of_a_workflow_itself_holds() -> None:
-    error = failure_of(attempt_at("patient", timeout=0.2))
+    error = failure_of(attempt_at("patient_flow", timeout=0.2))
     assert str(error).startswith("WorkflowTimeoutError: Operation timed out after 0.2 seconds")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.definitions import definitions
 from orchestration.definitions.requested import CannotStart, start_requested
 from orchestration.models import Workflow
 
@@ -52,6 +53,12 @@ def test_a_stage_that_is_no_function_is_refused_at_the_start() -> None:
     words = "The stage true is no function: expected stages made by @stage, or another adapter than python"
     assert str(refusal.value) == words
     assert not Workflow.objects.exists()
+
+
+def test_all_jobs_of_the_tests_can_be_there_at_once() -> None:
+    from tests.engine.jobs import broken, commands, coroutines, flows, workflows  # noqa: F401
+
+    assert {"fails_to_plan", "patient", "patient_flow"} <= definitions().keys()
 
 
 def test_no_name_of_a_parameter_is_taken_for_the_definition_itself() -> None:

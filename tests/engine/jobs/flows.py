@@ -134,7 +134,7 @@ class PatientFlow(Workflow):
 
 
 @workflow(adapter="llamaindex", pool="jobs")
-def patient(prompt: str, *, timeout: float | None = None) -> Any:
+def patient_flow(prompt: str, *, timeout: float | None = None) -> Any:
     return PatientFlow(timeout=timeout)
 
 
