@@ -6,6 +6,7 @@ A later change of the code changes what a stage's function does, and nothing of 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -105,8 +106,8 @@ class Plan:
             check_seconds("timeout_seconds", self.timeout_seconds)
         if not any(not stage.hosted for stage in self.stages):
             raise InvalidDefinition(f"The workflow {self.name} has no stage: expected at least one")
-        names = [stage.name for stage in self.stages]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        names = Counter(stage.name for stage in self.stages)
+        if twice := sorted(name for name, count in names.items() if count > 1):
             raise InvalidDefinition(
                 f"The workflow {self.name} has several stages named {', '.join(twice)}: expected each name once"
             )

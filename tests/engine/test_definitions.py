@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
 def test_what_cannot_be_run_is_refused_when_it_is_written(define: Callable[[], Any], reason: str) -> None:
     with pytest.raises(InvalidDefinition, match=reason):
         define()
+
+
+def test_thirty_thousand_stages_are_planned_while_one_waits() -> None:
+    stages = tuple(StageSpecification(name=f"stage {number}", step=0) for number in range(30_000))
+    began = time.process_time()
+    assert len(Plan(name="w", adapter="python", stages=stages).stages) == 30_000
+    assert time.process_time() - began < 5, "each name is compared with every other"
 
 
 def test_a_workflow_that_nobody_defined_is_not_found() -> None:
