@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 
 import psycopg
@@ -31,6 +33,14 @@ def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
     server = start_shared_server(database="postgres")
     yield server
     server.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_what_is_only_to_be_read_says_so_to_whoever_posts(server: MahavishnuServer, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(f"{server.http_url}{path}", data=b"{}", timeout=20)
+    with refusal.value as answer:
+        assert (answer.code, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
 async def test_a_healthy_server_reports_every_part(server: MahavishnuServer) -> None:
