@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-ANSWER_TIMEOUT_SECONDS = 60
+ANSWER_TIMEOUT_SECONDS = 200
 EXIT_TIMEOUT_SECONDS = 10
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
@@ -77,7 +77,7 @@ class Driver:
         Raises:
             ServiceCallError: the service raised.
             DriverGoneError: the process ended meanwhile, or had before.
-            TimeoutError: no answer within a minute.
+            TimeoutError: no answer in `ANSWER_TIMEOUT_SECONDS`.
         """
         return self._ask({"service": service, "arguments": dict(arguments)})
 
