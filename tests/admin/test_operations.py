@@ -40,7 +40,7 @@ class Session:
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._cookies))
 
     def get(self, path: str) -> str:
-        with self._opener.open(self._url + path, timeout=20) as answer:
+        with self._opener.open(self._url + path, timeout=60) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -48,7 +48,7 @@ class Session:
         """Send a form, follow where it leads, and return the path and the page."""
         token = next(cookie.value for cookie in self._cookies if "csrf" in cookie.name)
         body = urllib.parse.urlencode({"csrfmiddlewaretoken": token, **fields}, doseq=True).encode()
-        with self._opener.open(self._url + path, data=body, timeout=20) as answer:
+        with self._opener.open(self._url + path, data=body, timeout=60) as answer:
             return urllib.parse.urlsplit(answer.url).path, answer.read().decode()
 
     def act(self, model: str, action: str, ids: list[str], **fields: str) -> tuple[str, list[tuple[str, str]]]:

@@ -24,7 +24,7 @@ from tests.harness.waiting import wait_until
 OPERATIONS = page("docs/operations.md")
 PROTOCOL = page("docs/protocol.md")
 START_TIMEOUT_SECONDS = 40
-STOP_TIMEOUT_SECONDS = 15
+STOP_TIMEOUT_SECONDS = 60
 
 
 @pytest.fixture

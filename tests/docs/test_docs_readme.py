@@ -23,7 +23,7 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 
 README = page("README.md")
-LINE_TIMEOUT_SECONDS = 20
+LINE_TIMEOUT_SECONDS = 60
 
 NextLine = Callable[[], Awaitable[str]]
 

@@ -13,7 +13,7 @@ PAUSE_SECONDS = 0.02
 ENDS = ("workflow.completed", "workflow.failed", "workflow.cancelled")
 
 
-async def until(client: Client, *names: str, within_seconds: float = 30) -> list[Message]:
+async def until(client: Client, *names: str, within_seconds: float = 60) -> list[Message]:
     """Every event up to the first of these, with it."""
     events: list[Message] = []
     while not events or events[-1]["event"] not in names:
@@ -25,7 +25,7 @@ async def until_the_end(client: Client) -> list[Message]:
     return await until(client, *ENDS)
 
 
-async def eventually(condition: Callable[[], bool], *, what: str, within_seconds: float = 20) -> None:
+async def eventually(condition: Callable[[], bool], *, what: str, within_seconds: float = 60) -> None:
     """Return as soon as it is so, while everything else goes on.
 
     Raises:

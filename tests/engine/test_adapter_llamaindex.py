@@ -129,7 +129,7 @@ def test_a_cancelled_run_cancels_its_steps() -> None:
     attempt = attempt_at("patient_flow")
 
     def cancel_when_waiting() -> None:
-        wait_until(lambda: attempt.stages == [("wait", "running")], timeout_seconds=20, what="the step")
+        wait_until(lambda: attempt.stages == [("wait", "running")], timeout_seconds=60, what="the step")
         attempt.unwanted.set()
 
     cancelling = threading.Thread(target=cancel_when_waiting)

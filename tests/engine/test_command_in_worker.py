@@ -50,7 +50,7 @@ def start(engine: Engine, *argv: str, **options: Any) -> str:
 def family_of(pids: Path) -> list[psutil.Process]:
     """The four processes of the family, once there are as many."""
     wait_until(
-        lambda: pids.exists() and len(pids.read_text().split()) == 4, timeout_seconds=20, what="all of the family"
+        lambda: pids.exists() and len(pids.read_text().split()) == 4, timeout_seconds=60, what="all of the family"
     )
     return [psutil.Process(int(pid)) for pid in pids.read_text().split()]
 
@@ -64,10 +64,10 @@ def test_a_command_ends_with_the_process_that_ran_it_and_runs_again(
     family = family_of(pids)
     (child,) = worker.children()
     os.kill(child.pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
     wait_until(
-        lambda: engine.workflow(workflow_id)["status"] == "completed", timeout_seconds=20, what="the second attempt"
+        lambda: engine.workflow(workflow_id)["status"] == "completed", timeout_seconds=60, what="the second attempt"
     )
     stored = engine.workflow(workflow_id)
     assert stored["failed_attempts"] == [["sh", 1, "lost", "The worker process died"]]
@@ -82,7 +82,7 @@ def test_a_command_of_a_cancelled_run_ends_and_its_worker_goes_on(
     workflow_id = start(engine, "sh", "-c", FAMILY.format(pids=pids))
     family = family_of(pids)
     engine.server.services.cancel_workflow(workflow_id=workflow_id)
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
-    wait_until(lambda: engine.workers(POOL) == ["idle"], timeout_seconds=20, what="an idle worker")
+    wait_until(lambda: engine.workers(POOL) == ["idle"], timeout_seconds=60, what="an idle worker")
     assert worker.children() == before

@@ -77,7 +77,7 @@ async def test_a_running_stage_that_does_not_listen_is_killed_and_its_worker_wor
         engine.start("rude", pool=pool, workflow_id="wf_rude", **files.params)
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
         engine.execute(CANCEL, workflow_id="wf_rude")
-        child.wait(timeout=20)
+        child.wait(timeout=60)
         assert told((await until_the_end(client))[-1]) == cancelled("wf_rude")
         marker = engine.start("three_empty_stages", pool=pool)
         await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the run after it")

@@ -30,7 +30,7 @@ ctypes.PyDLL(None).pthread_exit(None)
 def half_dead() -> Iterator[int]:
     """A process that ends, of which something is left."""
     process = subprocess.Popen([sys.executable, "-c", HALF_DEAD])
-    wait_until(lambda: not is_alive(process.pid), timeout_seconds=20, what="the end of its first thread")
+    wait_until(lambda: not is_alive(process.pid), timeout_seconds=60, what="the end of its first thread")
     assert process.poll() is None
     yield process.pid
     process.kill()

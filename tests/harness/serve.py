@@ -23,7 +23,7 @@ from tests.harness.waiting import wait_until
 MAKE = ("make", "--no-print-directory", "serve")
 MANAGE = (sys.executable, "manage.py", "serve")
 
-START_TIMEOUT_SECONDS = 40
+START_TIMEOUT_SECONDS = 60
 GONE_TIMEOUT_SECONDS = 40
 
 

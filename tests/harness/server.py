@@ -21,7 +21,7 @@ from tests.harness.services import PROJECT_DIR, Driver, Services
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 
-START_TIMEOUT_SECONDS = 40
+START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 20
 COMMAND_TIMEOUT_SECONDS = 120
 

@@ -33,7 +33,7 @@ def together(*calls: Callable[[], object]) -> list[Outcome]:
     def make(call: Callable[[], object]) -> Outcome:
         try:
             connection.ensure_connection()
-            barrier.wait(timeout=10)
+            barrier.wait(timeout=60)
             return call()
         except services.Refusal as refusal:
             return refusal

@@ -16,7 +16,7 @@ def frozen(valkey: Valkey) -> Iterator[None]:
     """Freeze the server, surely, to the end of the block."""
     valkey.pause()
     try:
-        wait_until(lambda: psutil.Process(valkey.pid).status() == psutil.STATUS_STOPPED, timeout_seconds=20)
+        wait_until(lambda: psutil.Process(valkey.pid).status() == psutil.STATUS_STOPPED, timeout_seconds=60)
         yield
     finally:
         valkey.resume()

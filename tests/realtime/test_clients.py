@@ -22,7 +22,7 @@ from tests.harness.waiting import wait_until
 from tests.realtime.health import read_health
 from tests.reference import ADDRESS, JAVASCRIPT_CLIENT, PYTHON_CLIENT
 
-WITHIN_SECONDS = 20
+WITHIN_SECONDS = 60
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_ARGUMENTS = [

@@ -251,7 +251,7 @@ def test_a_line_is_acknowledged_while_the_input_stays_open(server: MahavishnuSer
                 "rooms": [f"pool:{pool_id}", "global"],
             }
         process.stdin.close()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def test_a_reader_that_goes_away_ends_the_command(server: MahavishnuServer) -> None:
@@ -262,7 +262,7 @@ def test_a_reader_that_goes_away_ends_the_command(server: MahavishnuServer) -> N
         process.stdout.close()
         process.stdin.write('{"event": "a.b"}\n')
         process.stdin.flush()
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=60) == 1
         assert process.stderr.read() == (
             "CommandError: Standard output was closed; lines without an acknowledgement may be lost.\n"
         )

@@ -148,7 +148,7 @@ def simulating(server: MahavishnuServer, *arguments: str) -> Iterator[subprocess
 @contextmanager
 def nobody_writes(server: MahavishnuServer) -> Iterator[None]:
     """Hold the one write lock of the server's database."""
-    connection = sqlite3.connect(server.database_url.removeprefix("sqlite://"), timeout=20, isolation_level=None)
+    connection = sqlite3.connect(server.database_url.removeprefix("sqlite://"), timeout=60, isolation_level=None)
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -170,7 +170,7 @@ async def test_a_run_is_heard_and_ends_cleanly_when_it_is_told_to(
             with nobody_writes(server):
                 process.send_signal(number)
                 process.send_signal(number)
-            output, errors = process.communicate(timeout=20)
+            output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     left = server.driver().execute(STATE_LEFT)
     counts = {"workflows": left["workflows"], "cancelled": left["cancelled"]}

@@ -35,7 +35,7 @@ async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
     def is_so() -> bool:
         return bool(read_health(server)[1]["connections"] == count)
 
-    await asyncio.to_thread(wait_until, is_so, timeout_seconds=20, what=f"{count} connections")
+    await asyncio.to_thread(wait_until, is_so, timeout_seconds=60, what=f"{count} connections")
 
 
 async def test_a_thousand_clients_are_served_and_the_next_is_turned_away(
@@ -117,7 +117,7 @@ async def test_every_frame_counts_garbage_too_and_who_never_stops_is_closed(star
             answer = await client.next()
             assert answer["type"] == expected
             assert answer.get("error_code") in (None, "INVALID_MESSAGE", "UNKNOWN_REQUEST")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 await client.send_raw(PING)
                 answer = await client.next()

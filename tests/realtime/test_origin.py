@@ -85,7 +85,7 @@ def handshake(server: MahavishnuServer, *, origin: str | None, host: str, path: 
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         *([f"Origin: {origin.replace(OWN, own)}"] if origin is not None else []),
     ]
-    with socket.create_connection((HOST, server.port), timeout=10) as connection:
+    with socket.create_connection((HOST, server.port), timeout=60) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
         status_line = connection.makefile("rb").readline().decode()
     return int(status_line.split()[1])

@@ -120,7 +120,7 @@ def running(server: MahavishnuServer, *command: str, port: int) -> Iterator[subp
     finally:
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     assert "Traceback" not in log_path.read_text()
 
 
@@ -155,7 +155,7 @@ async def assert_a_slow_reader_is_told(server: MahavishnuServer, port: int, room
         await asyncio.to_thread(
             wait_until,
             lambda: "reads too slowly" in log_path.read_text(),
-            timeout_seconds=15,
+            timeout_seconds=60,
             what="the end of the server's patience",
         )
         (*events, error), close = await all_messages(slow)

@@ -105,9 +105,9 @@ def test_a_valkey_is_killed_frozen_and_brought_back(start_valkey: Callable[[], V
     assert not valkey.answers()
     valkey.start()
     valkey.pause()
-    wait_until(lambda: not valkey.answers(), timeout_seconds=20)
+    wait_until(lambda: not valkey.answers(), timeout_seconds=60)
     valkey.resume()
-    wait_until(valkey.answers, timeout_seconds=20)
+    wait_until(valkey.answers, timeout_seconds=60)
 
 
 def test_a_management_command_runs_in_the_server_s_environment(server: MahavishnuServer) -> None:

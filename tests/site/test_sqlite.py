@@ -37,7 +37,7 @@ def test_a_transaction_begins_when_the_one_before_has_ended(tmp_path: Path, othe
     assert thread.is_alive()
     assert not mine.in_transaction
     other.execute("COMMIT")
-    thread.join(timeout=20)
+    thread.join(timeout=60)
     # Nobody else can write: it does.
     with pytest.raises(sqlite3.OperationalError, match="database is locked"):
         other.execute("BEGIN IMMEDIATE")

@@ -21,7 +21,7 @@ from tests.harness.server import MahavishnuServer
 )
 def test_a_path_that_leads_elsewhere_is_not_found(server: MahavishnuServer, path: str, status: int) -> None:
     # As written: other clients tidy a path up before they ask for it.
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", path)
     answer = connection.getresponse()
     assert (answer.status, b"Internal" in answer.read()) == (status, False)
