@@ -130,9 +130,10 @@ async def test_a_hung_bus_never_delays_whoever_commits_and_the_newest_pushes_fol
     arrived = await bus.seqs(3000)
     assert arrived == sorted(arrived)
     assert one.flush(timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
-    assert [message.split(" (")[0] for message in caplog.messages] == [
+    assert caplog.messages == [
         "The bus is too slow: the oldest pushes are left to the log",
-        "The bus does not answer",
+        # It is given up here: Redis's own client would have waited a second longer, and said more.
+        "The bus does not answer (TimeoutError()): events reach clients from the log",
         f"The bus answers again; {one_left_out} pushes were left to the log meanwhile",
     ]
 
