@@ -67,7 +67,7 @@ class DaphneWire:
             if self._prebuilt and self._transport is protocol.transport and not self._transport.TLS:
                 self._send = self._transport.socket.send
         # What few connections ever need is made when they need it: an empty deque takes 760 bytes.
-        self._waiting: deque[Frames] | None = None
+        self._waiting: deque[bytes | Frames] | None = None
         self._burst: Burst | None = None
         self._waiting_bytes = 0
         self._goodbye: tuple[int, str] | None = None
@@ -95,24 +95,27 @@ class DaphneWire:
         protocol, transport = self._protocol, self._transport
         if protocol.state != protocol.STATE_OPEN:
             return
+        part: bytes | Frames
         if self._send is None or self._waiting is not None or transport.dataBuffer or transport._tempDataLen:
+            # The bytes alone are kept where they are enough: the messages in them take as much memory once more.
+            part = frames.wire if self._prebuilt else frames
             if self._waiting is None and self._has_room():
-                self._hand_over(frames)
+                self._hand_over(part)
             else:
                 self._waiting = self._waiting or deque()
-                self._waiting.append(frames)
-                self._waiting_bytes += frames.size_bytes
+                self._waiting.append(part)
+                self._waiting_bytes += _size_bytes(part)
         else:
-            data = frames.wire
+            part = frames.wire
             try:
-                sent = self._send(data)
+                sent = self._send(part)
             except OSError:
                 # Full, or gone: the transport will find out which, and end the connection in its own way.
                 sent = 0
-            if sent == len(data):
+            if sent == len(part):
                 return
-            transport.write(data[sent:] if sent else data)
-        self._written_bytes += frames.size_bytes
+            transport.write(part[sent:] if sent else part)
+        self._written_bytes += _size_bytes(part)
         self.watch()
         if self.unsent_bytes > self._outbox.limits.max_unsent_bytes:
             self._burst = self._burst or Burst(self, self._outbox.limits, on_slow=self._outbox.slow)
@@ -127,20 +130,20 @@ class DaphneWire:
     def _feed(self) -> None:
         """Hand the transport what waits, until it has no room."""
         while self._waiting and self._has_room():
-            frames = self._waiting.popleft()
-            self._waiting_bytes -= frames.size_bytes
-            self._hand_over(frames)
+            part = self._waiting.popleft()
+            self._waiting_bytes -= _size_bytes(part)
+            self._hand_over(part)
         if not self._waiting:
             self._waiting = None
             if self._goodbye is not None:
                 code, reason = self._goodbye
                 self._protocol.sendCloseFrame(code=code, reasonUtf8=close_reason(reason))
 
-    def _hand_over(self, frames: Frames) -> None:
-        if self._prebuilt:
-            self._protocol.transport.write(frames.wire)
+    def _hand_over(self, part: bytes | Frames) -> None:
+        if isinstance(part, bytes):
+            self._protocol.transport.write(part)
         else:
-            for message in frames.messages:
+            for message in part.messages:
                 self._protocol.sendMessage(message)
 
     def discard_unsent(self) -> None:
@@ -224,6 +227,10 @@ class DaphneWire:
 
     def stopProducing(self) -> None:  # noqa: N802
         """The connection is gone; `closed` follows."""
+
+
+def _size_bytes(part: bytes | Frames) -> int:
+    return len(part) if isinstance(part, bytes) else part.size_bytes
 
 
 def _innermost(transport: Any) -> Any:
