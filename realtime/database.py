@@ -17,6 +17,8 @@ from typing import ParamSpec, TypeVar
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
+from orchestration.database_away import is_away
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -48,7 +50,7 @@ def _call(query: Callable[[], R]) -> R:
 
 def log_failure(log: logging.Logger, what: str, error: Exception) -> None:
     """Log what failed: in a line if the database is away, as many may ask at that time, and else with its trace."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if is_away(error):
         log.warning("%s: the database does not answer (%r)", what, error)
     else:
         log.error("%s", what, exc_info=error)

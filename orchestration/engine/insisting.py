@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
+from django.db import connection
 
+from orchestration.database_away import is_away
 from orchestration.engine.limits import engine_limits
 
 logger = logging.getLogger(__name__)
@@ -32,8 +34,8 @@ def insist(call: Callable[[], Value]) -> Value:
     while True:
         try:
             return call()
-        except (OperationalError, InterfaceError):
-            if connection.in_atomic_block:
+        except DatabaseError as error:
+            if connection.in_atomic_block or not is_away(error):
                 raise
             connection.close()
             if time.monotonic() + pause > deadline:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
+from django.db import connection
 from tqdm import tqdm
 
+from orchestration.database_away import is_away
 from realtime.management.following import Announced, Follower
 from realtime.protocol import encode_data
 
@@ -57,7 +59,9 @@ class Watch:
         try:
             for announced in self._follower.news():
                 self._show(announced)
-        except (OperationalError, InterfaceError):
+        except DatabaseError as error:
+            if not is_away(error):
+                raise
             connection.close()
             self._tell_of_database(answers=False)
             return False
