@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.utils.module_loading import autodiscover_modules, module_has_submodule
 
+from orchestration.definitions.places import place_of
 from orchestration.definitions.specification import InvalidDefinition
 
 if TYPE_CHECKING:
@@ -77,22 +78,20 @@ def _discover() -> None:
                 importlib.import_module(f"{package}.workflows")
     except InvalidDefinition:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # It is a user's code, and may raise anything.
         raise InvalidDefinition(
-            f"Workflows cannot be imported: {type(error).__name__}: {_words(error)} ({_line(error)})"
+            f"Workflows cannot be imported: {type(error).__name__}: {_words(error)} "
+            f"({place_of(error, is_own=_is_of_workflows)})"
         ) from error
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
-def _line(error: Exception) -> str:
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}"
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}, line {last.lineno}"
+def _is_of_workflows(file: str) -> bool:
+    return Path(file).name == "workflows.py"
 
 
 def _place(definition: WorkflowDefinition) -> str:

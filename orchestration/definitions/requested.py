@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from orchestration.adapters import MissingDependency, UnknownAdapter
+from orchestration.definitions.places import place_of
 from orchestration.definitions.registry import UnknownWorkflow, find_definition
 from orchestration.definitions.run import Run
 from orchestration.definitions.specification import InvalidDefinition
@@ -45,6 +45,8 @@ def start_requested(
 def _told(definition: WorkflowDefinition) -> Callable[..., Any]:
     """The function of a workflow, whose own errors are for whoever asked: they may come from what was asked."""
 
+    own_file = inspect.getfile(definition.function)
+
     @functools.wraps(definition.function)
     def function(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -52,11 +54,10 @@ def _told(definition: WorkflowDefinition) -> Callable[..., Any]:
         except (InvalidDefinition, MissingDependency, Refusal):
             raise
         except (Exception, SystemExit) as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
             words = error_for_clients(error, engine_limits())
             raise CannotStart(
                 f"{definition.name} cannot be started, its function failed: {words} "
-                f"({place.filename}, line {place.lineno})"
+                f"({place_of(error, is_own=lambda file: file == own_file)})"
             ) from error
 
     return function

@@ -96,6 +96,8 @@ def test_who_may_not_change_workflows_may_not_start_one() -> None:
     [
         ("lacking", "import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("misspelt", "def (:", "SyntaxError: invalid syntax"),
+        ("leaving", "raise SystemExit('Set FOO first')", "SystemExit: Set FOO first"),
+        ("misled", "__import__('json').loads('?')", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"),
     ],
 )
 def test_workflows_that_cannot_be_imported_are_told_of(

@@ -24,6 +24,11 @@ def line_of(text: str) -> int:
     ("name", "error", "line"),
     [
         ("fails_to_plan", "ValueError: There is no plan", '    raise ValueError("There is no plan")'),
+        (
+            "misleads_a_library",
+            "JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+            '    return json.loads("?")',
+        ),
         ("leaves", "SystemExit: Nothing to do", '    sys.exit("Nothing to do")'),
     ],
 )

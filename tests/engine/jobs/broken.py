@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -12,6 +13,11 @@ from orchestration.definitions import workflow
 @workflow()
 def fails_to_plan(prompt: str) -> Any:
     raise ValueError("There is no plan")
+
+
+@workflow()
+def misleads_a_library(prompt: str) -> Any:
+    return json.loads("?")
 
 
 @workflow()
