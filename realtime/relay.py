@@ -202,20 +202,20 @@ class Relay:
 
     async def _poll(self) -> None:
         """Compare what was delivered with the log, for ever: this alone would deliver everything, only later."""
-        failing = False
+        failing: type[Exception] | None = None
         while True:
             await asyncio.sleep(self._limits.relay_poll_seconds)
             try:
                 await self.compare_with_log()
             except Exception as error:
                 # Any failure of the database: the next round starts where this one did.
-                if not failing:
+                if type(error) is not failing:
                     logger.warning("The relay cannot read the event log (%r)", error)
-                failing = True
+                failing = type(error)
             else:
-                if failing:
+                if failing is not None:
                     logger.warning("The relay reads the event log again")
-                failing = False
+                failing = None
                 self.polled_at = asyncio.get_running_loop().time()
             if self._joining is None or self._joining.done():
                 # Not here: a bus that hangs must not hold up the next comparison.
