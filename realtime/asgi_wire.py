@@ -62,6 +62,7 @@ class AsgiWire:
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.gather(self._sender, return_exceptions=True)
+        del self._burst, self._sender  # They refer to this.
 
     def _start(self) -> None:
         if self._sender is None or self._sender.done():

@@ -164,6 +164,7 @@ class DaphneWire:
         if self._watching is not None:
             self._watching.cancel()
         self.discard_unsent()
+        self._burst = None
 
     async def finished(self) -> None:
         """The transport has told `closed` before the application heard of it."""

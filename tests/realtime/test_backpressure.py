@@ -118,7 +118,7 @@ async def test_a_transaction_of_many_mebibytes_cuts_nobody_who_reads_and_costs_l
         assert await second.events(count) == seen
         assert [event["seq"] for event in seen] == list(range(seen[0]["seq"], seen[0]["seq"] + count))
         await becomes(lambda: times_cut(server, f"at most {MIB} allowed") == cut_before + stalled_count)
-        # All of them share what waits, once as messages and once as frames.
+        # All of them share what waits.
         assert memory_bytes(server) - before_bytes < 4 * count * EVENT_BYTES
         for client in stalled:
             (*events, error), close = await all_messages(client)

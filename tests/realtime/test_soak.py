@@ -5,14 +5,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import weakref
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from realtime.frames import Frames
+from realtime.limits import Limits
+from realtime.outbox import Outbox
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import wait_until
+from tests.realtime.announcing import announce
+from tests.realtime.raw import NARROW_BYTES, open_raw, request
 from tests.realtime.soaking import Holding, Soak
 
 CONNECTS = int(os.environ.get("SOAK_CONNECTS", "2000"))
@@ -73,3 +84,32 @@ async def test_a_client_that_leaves_while_it_is_answered_leaves_nothing_behind(
             await client.send({"type": "ping"})
             assert (await client.next())["type"] == "pong"
     soak.holding(server)
+
+
+async def test_a_reader_that_was_cut_leaves_nothing_behind(start_server: StartServer, tmp_path: Path) -> None:
+    soak = Soak(tmp_path)
+    server = start_server(environment=soak.environment)
+    async with open_raw(server.port, receive_buffer_bytes=NARROW_BYTES) as client:
+        await client.send(request("subscribe", channel="workflow:soaked"))
+        assert (await client.message())["type"] == "response"
+        announce(server, "workflow:soaked", *[60_000] * 60)
+        await asyncio.to_thread(
+            wait_until, lambda: "which reads too slowly" in server.log_text(), timeout_seconds=60, what="the cut"
+        )
+    soak.holding(server)
+
+
+async def test_a_connection_that_ended_under_any_server_leaves_nothing_behind() -> None:
+    async def send(message: Mapping[str, Any]) -> None:
+        """What the server would send."""
+
+    outbox = Outbox(send, Limits(), on_slow=lambda why: None)
+    outbox.write(Frames([b"{}"]))
+    wire = weakref.ref(outbox.wire)
+    gc.disable()
+    try:
+        await outbox.finished()
+        await asyncio.sleep(0)  # The turn of the loop that has ended it holds it until then.
+        assert wire() is None
+    finally:
+        gc.enable()
