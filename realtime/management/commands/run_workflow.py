@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from orchestration.definitions import InvalidDefinition, definitions
 from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
+from orchestration.engine.insisting import insist
 from orchestration.management.database_errors import database_errors_in_words
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
 from realtime.management.epilog import CommandWithEpilog
@@ -23,8 +24,6 @@ EXIT_CODES = {
     WorkflowStatus.CANCELLED: 4,
     WorkflowStatus.TIMEOUT: 5,
 }
-INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 and the signal's number, as shells count."""
 
 EPILOG = """
 examples:
@@ -98,13 +97,12 @@ class Command(CommandWithEpilog):
     def watch(self, workflow_id: str, *, detailed: bool) -> str:
         """Show the run until it has ended, and return its status."""
         try:
-            watch = Watch(workflow_id, write=self.write_now, detailed=detailed)
             self.write_now(f"{workflow_id} is started")
-            self.tell_if_nobody_works(workflow_id)
-            return watch.until_end()
+            insist(lambda: self.tell_if_nobody_works(workflow_id))
+            return insist(lambda: Watch(workflow_id, write=self.write_now, detailed=detailed)).until_end()
         except KeyboardInterrupt:
             self.stderr.write(f"{workflow_id} goes on; nobody watches it here any more.")
-            sys.exit(INTERRUPTED)
+            raise
 
     def write_now(self, line: str) -> None:
         self.stdout.write(line)
