@@ -30,8 +30,10 @@ PROMISED_SECONDS = 2.0
 
 def assert_in_time(latencies: list[float]) -> None:
     """What is found by comparing with the log is late by anything from nothing to the whole time between two
-    comparisons, and so by half of that in the middle. A machine that is busy holds up some events, but not half of all.
+    comparisons, and so by half of that in the middle. A machine that is busy holds up some events, but not half of all,
+    and one in ten not by the time that is promised.
     """
+    assert sorted(latencies)[len(latencies) * 9 // 10] < PROMISED_SECONDS, sorted(latencies)
     assert statistics.median(latencies) < PROMISED_SECONDS / 2, sorted(latencies)
 
 
