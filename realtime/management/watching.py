@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from django.db import Error as DatabaseError
-from django.db import connection
 from tqdm import tqdm
 
-from orchestration.database_away import is_away
 from realtime.management.following import Announced, Follower
+from realtime.management.patience import Patience
 from realtime.protocol import encode_data
 
 LOOK_SECONDS: Final = 0.1
@@ -29,12 +27,11 @@ class Watch:
         detailed: Write what stages log and when they begin as well; a terminal shows that in any case.
     """
 
-    def __init__(self, workflow_id: str, *, write: Callable[[str], None], detailed: bool) -> None:
-        self._follower = Follower(workflow_id)
+    def __init__(self, follower: Follower, *, write: Callable[[str], None], detailed: bool) -> None:
+        self._follower = follower
         self._write = write
         self._progress: dict[str, float] = {}
         self._words: dict[str, str] = {}
-        self._database_answers = True
         # Nothing is drawn where there is no terminal.
         self._bar = tqdm(
             total=self._follower.workflow.total_stages,
@@ -45,35 +42,26 @@ class Watch:
             bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} {desc}",
         )
         self._detailed = detailed or not self._bar.disable
+        self._patience = Patience(self._write_beside_bar)
 
     def until_end(self) -> str:
         """Show it until it has ended, and return its status."""
         with self._bar:
-            while not self._look():
+            while not self._patience.ask(self._look):
                 time.sleep(LOOK_SECONDS)
         self._write(self._end())
         return self._follower.workflow.status
 
     def _look(self) -> bool:
-        """Show what is new, and return whether that was the end; a database that is away for a while is waited for."""
-        try:
-            for announced in self._follower.news():
-                self._show(announced)
-        except DatabaseError as error:
-            if not is_away(error):
-                raise
-            connection.close()
-            self._tell_of_database(answers=False)
-            return False
-        self._tell_of_database(answers=True)
+        """Show what is new, and return whether that was the end. The next look goes on where a failed one ended."""
+        for announced in self._follower.news():
+            self._show(announced)
         self._draw()
         return self._follower.has_ended
 
-    def _tell_of_database(self, *, answers: bool) -> None:
-        if answers is not self._database_answers:
-            self._bar.clear()
-            self._write("The database answers again" if answers else "The database does not answer: waiting for it")
-        self._database_answers = answers
+    def _write_beside_bar(self, line: str) -> None:
+        self._bar.clear()
+        self._write(line)
 
     def _show(self, announced: Announced) -> None:
         kind, _, what = announced.name.partition(".stage_")
@@ -89,8 +77,7 @@ class Watch:
             self._progress.pop(name, None)
             self._words.pop(name, None)
         if line := self._line(what, name, announced.data):
-            self._bar.clear()
-            self._write(line)
+            self._write_beside_bar(line)
 
     def _line(self, what: str, name: str, data: dict[str, Any]) -> str:
         error = _shortened(data.get("error", ""), _MAX_ERROR_CHARACTERS)

@@ -11,10 +11,11 @@ from django.core.management.base import CommandError, CommandParser
 
 from orchestration.definitions import InvalidDefinition, definitions
 from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
-from orchestration.engine.insisting import insist
 from orchestration.management.database_errors import database_errors_in_words
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
 from realtime.management.epilog import CommandWithEpilog
+from realtime.management.following import Follower
+from realtime.management.patience import Patience
 from realtime.management.watching import Watch
 from realtime.protocol import decode_value
 
@@ -98,8 +99,10 @@ class Command(CommandWithEpilog):
         """Show the run until it has ended, and return its status."""
         try:
             self.write_now(f"{workflow_id} is started")
-            insist(lambda: self.tell_if_nobody_works(workflow_id))
-            return insist(lambda: Watch(workflow_id, write=self.write_now, detailed=detailed)).until_end()
+            patience = Patience(self.write_now)
+            patience.ask(lambda: self.tell_if_nobody_works(workflow_id))
+            follower = patience.ask(lambda: Follower(workflow_id))
+            return Watch(follower, write=self.write_now, detailed=detailed).until_end()
         except KeyboardInterrupt:
             self.stderr.write(f"{workflow_id} goes on; nobody watches it here any more.")
             raise

@@ -1,0 +1,52 @@
+"""A database that is away for a while is waited for, and whoever watches is told so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from orchestration.database_away import is_away
+
+PAUSE_SECONDS: Final = 0.1
+
+Value = TypeVar("Value")
+
+
+class Patience:
+    """Asks again for as long as it takes: whoever watches ends it.
+
+    Args:
+        write: Takes a line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._database_answers = True
+
+    def ask(self, query: Callable[[], Value]) -> Value:
+        """Call `query` until the database answers, and return what it returns. It must not mind to be called again.
+
+        Raises:
+            django.db.Error: the database answers, and refuses what it was asked.
+        """
+        while True:
+            try:
+                found = query()
+            except DatabaseError as error:
+                if not is_away(error):
+                    raise
+                connection.close()
+                self._tell(answers=False)
+                time.sleep(PAUSE_SECONDS)
+            else:
+                self._tell(answers=True)
+                return found
+
+    def _tell(self, *, answers: bool) -> None:
+        if answers is not self._database_answers:
+            self._write("The database answers again" if answers else "The database does not answer: waiting for it")
+        self._database_answers = answers
