@@ -20,7 +20,7 @@ from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.realtime.modelling import Answered, Loop, ModelClient, Received, Writers, judge
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "24"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "16"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 DATABASE = os.environ.get("MODEL_DATABASE", "sqlite")
 

@@ -26,16 +26,16 @@ from tests.realtime.announcing import announce
 from tests.realtime.raw import NARROW_BYTES, open_raw, request
 from tests.realtime.soaking import Holding, Soak
 
-CONNECTS = int(os.environ.get("SOAK_CONNECTS", "2000"))
+CONNECTS = int(os.environ.get("SOAK_CONNECTS", "1000"))
 MIN_CONNECTS_PER_SECOND = 50
 
-WARM_UP_CONNECTS = 1000
+WARM_UP_CONNECTS = 500
 
 MAX_MORE_MEMORY_BYTES = 8 * 1024 * 1024
 
 # Timers that were cancelled, of which asyncio keeps up to a hundred and both ends of what each refers to.
 MAX_MORE_OBJECTS = 200
-MAX_MORE_MEMORY_BLOCKS = 1500
+MAX_MORE_MEMORY_BLOCKS = 800
 
 # The threads that read the database start one by one, and each opens its file and the log of that.
 DATABASE_THREADS = 4
