@@ -16,6 +16,7 @@ from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.realtime.health import read_health
+from tests.realtime.locking import workflows_locked
 from tests.realtime.matching import a_pong, a_response, an_error, an_event
 
 KNOWN_REQUESTS = "subscribe, unsubscribe, get_pool_status, get_workflow_status"
@@ -194,29 +195,14 @@ async def test_a_subscription_that_failed_was_not_made(
         assert (await client.next())["event"] == "pool.drained"
 
 
-LOCK = """
-from django.db import connection, transaction
-transaction.set_autocommit(False)
-with connection.cursor() as cursor:
-    cursor.execute("LOCK TABLE orchestration_workflow IN ACCESS EXCLUSIVE MODE")
-"""
-UNLOCK = """
-from django.db import transaction
-transaction.rollback()
-transaction.set_autocommit(True)
-"""
-
-
 async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
     faulty_server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     pool_id = unique("pool")
-    locker = faulty_server.driver()
     log_before = faulty_server.log_text()
     async with connect(faulty_server) as client:
         await client.subscribe(f"pool:{pool_id}")
-        locker.execute(LOCK)
-        try:
+        with workflows_locked(faulty_server):
             await client.send(request("get_workflow_status", workflow_id="w"))
             faulty_server.services.create_pool(pool_id=pool_id)
             event = await client.next()
@@ -224,8 +210,6 @@ async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
                 "pool.created", {"pool_id": pool_id, "timestamp": event["timestamp"]}, room=f"pool:{pool_id}"
             )
             assert await client.next() == our_fault("get_workflow_status")
-        finally:
-            locker.execute(UNLOCK)
         await client.send(request("get_workflow_status", workflow_id="w"))
         assert await client.next() == not_found("get_workflow_status", "workflow", "w")
         host, port = client.connection.local_address
@@ -242,10 +226,8 @@ async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
 async def test_sixteen_requests_are_in_flight_and_the_next_message_waits_for_one_of_them(
     faulty_server: MahavishnuServer,
 ) -> None:
-    locker = faulty_server.driver()
     async with connect(faulty_server) as client:
-        locker.execute(LOCK)
-        try:
+        with workflows_locked(faulty_server):
             for number in range(15):
                 await client.send({**request("get_workflow_status", workflow_id="w"), "id": str(number)})
             await client.send({"type": "ping", "id": "with 15 in flight"})
@@ -253,8 +235,6 @@ async def test_sixteen_requests_are_in_flight_and_the_next_message_waits_for_one
             await client.send({**request("get_workflow_status", workflow_id="w"), "id": "15"})
             await client.send({"type": "ping", "id": "with 16 in flight"})
             answers = [await client.next() for _ in range(17)]
-        finally:
-            locker.execute(UNLOCK)
     assert answers[0]["error_code"] == "SERVER_ERROR"
     assert a_pong("with 16 in flight") in answers[1:]
 

@@ -1,0 +1,31 @@
+"""A table that nobody can read: whoever asks for something in it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.harness.server import MahavishnuServer
+
+_LOCK = """
+from django.db import connection, transaction
+transaction.set_autocommit(False)
+with connection.cursor() as cursor:
+    cursor.execute("LOCK TABLE orchestration_workflow IN ACCESS EXCLUSIVE MODE")
+"""
+_UNLOCK = """
+from django.db import transaction
+transaction.rollback()
+transaction.set_autocommit(True)
+"""
+
+
+@contextmanager
+def workflows_locked(server: MahavishnuServer) -> Iterator[None]:
+    """Lock the workflows of a server on Postgres, by another process, to the end of the block."""
+    locker = server.driver()
+    locker.execute(_LOCK)
+    try:
+        yield
+    finally:
+        locker.execute(_UNLOCK)
