@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from django.db import Error as DatabaseError
-from django.db import connection
 
-from orchestration.database_away import is_away
+from orchestration.database_away import Value, until_answered
 from orchestration.engine.limits import engine_limits
 
 logger = logging.getLogger(__name__)
-
-Value = TypeVar("Value")
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -31,15 +27,13 @@ def insist(call: Callable[[], Value]) -> Value:
     """
     deadline = time.monotonic() + engine_limits().lease_seconds
     pause = _FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return call()
-        except DatabaseError as error:
-            if connection.in_atomic_block or not is_away(error):
-                raise
-            connection.close()
-            if time.monotonic() + pause > deadline:
-                raise
-            logger.warning("The database does not answer; trying again in %.2f s", pause)
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def wait(error: DatabaseError) -> None:
+        nonlocal pause
+        if time.monotonic() + pause > deadline:
+            raise error
+        logger.warning("The database does not answer; trying again in %.2f s", pause)
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    return until_answered(call, when_away=wait)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from django.db import Error as DatabaseError
-from django.db import connection
 
-from orchestration.database_away import is_away
+from orchestration.database_away import Value, until_answered
 
 PAUSE_SECONDS: Final = 0.1
-
-Value = TypeVar("Value")
 
 
 class Patience:
@@ -33,18 +30,13 @@ class Patience:
         Raises:
             django.db.Error: the database answers, and refuses what it was asked.
         """
-        while True:
-            try:
-                found = query()
-            except DatabaseError as error:
-                if not is_away(error):
-                    raise
-                connection.close()
-                self._tell(answers=False)
-                time.sleep(PAUSE_SECONDS)
-            else:
-                self._tell(answers=True)
-                return found
+        found = until_answered(query, when_away=self._wait)
+        self._tell(answers=True)
+        return found
+
+    def _wait(self, _error: DatabaseError) -> None:
+        self._tell(answers=False)
+        time.sleep(PAUSE_SECONDS)
 
     def _tell(self, *, answers: bool) -> None:
         if answers is not self._database_answers:

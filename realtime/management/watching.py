@@ -23,6 +23,7 @@ class Watch:
     """Shows a run until it has ended.
 
     Args:
+        follower: Of the run.
         write: Takes a line.
         detailed: Write what stages log and when they begin as well; a terminal shows that in any case.
     """
