@@ -36,9 +36,17 @@ class _Process:
 _processes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Process] = WeakKeyDictionary()
 
 
+def _here() -> _Process:
+    loop = asyncio.get_running_loop()
+    process = _processes.get(loop)
+    if process is None:
+        process = _processes[loop] = _Process()
+    return process
+
+
 def running_statuses() -> StatusQueries:
     """The status queries of this process."""
-    return _processes.setdefault(asyncio.get_running_loop(), _Process()).statuses
+    return _here().statuses
 
 
 async def running_relay() -> Relay:
@@ -47,7 +55,7 @@ async def running_relay() -> Relay:
     Raises:
         django.db.Error: if it has to be started and the database does not answer.
     """
-    process = _processes.setdefault(asyncio.get_running_loop(), _Process())
+    process = _here()
     if process.relay is not None:
         return process.relay
     async with process.lock:
@@ -63,7 +71,7 @@ async def running_relay() -> Relay:
 
 def relay_if_running() -> Relay | None:
     """The relay of this process, if something has started it."""
-    return _processes.setdefault(asyncio.get_running_loop(), _Process()).relay
+    return _here().relay
 
 
 def retention(limits: Limits) -> log.Retention:
