@@ -40,7 +40,7 @@ application = ProtocolTypeRouter(
     }
 )
 
-# What was imported stays for good. The garbage collector need not look at it each time many clients come at once: with
-# a thousand of them it held up everybody's events for up to 100 ms, and now for as long as the clients themselves take.
+# What was imported stays for good. The garbage collector need not look at it each time many clients come at once, and
+# hold up everybody's events meanwhile ("No garbage" in docs/architecture.md has figures).
 gc.collect()
 gc.freeze()
