@@ -52,7 +52,7 @@ bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 mutants: $(DEVELOPMENT)
-	$(BIN)/python -m tests.mutants $(ARGS)
+	$(BIN)/python -m tests.faults $(ARGS)
 
 clean:
 	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

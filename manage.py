@@ -16,7 +16,7 @@ def main() -> None:
         # Imported here: all of the code takes its time to load, and who is tired of waiting wants no traceback.
         from django.core.management import execute_from_command_line
 
-        from mahavishnu_site.environment import BadEnvironmentError
+        from mahavishnu_site.env import BadEnvironmentError
 
         try:
             execute_from_command_line(sys.argv)

@@ -22,7 +22,7 @@ COMMIT_EVENTS = """
 from datetime import datetime, timezone
 from django.db import transaction
 from realtime import log
-from realtime.events import announce_as_given
+from realtime.events.receivers import announce_as_given
 result = log.position().seq
 for _ in range(per_room):
     with transaction.atomic():
@@ -30,7 +30,7 @@ for _ in range(per_room):
             room = f"workflow:room_{n}"
             announce_as_given("workflow.benchmark", data={"workflow_id": f"room_{n}", "padding": "x" * 100},
                               rooms=(room,), timestamp=datetime.now(timezone.utc))
-from realtime.publisher import publisher
+from realtime.broadcast.publisher import publisher
 publisher().flush(timeout_seconds=60)
 """
 

@@ -28,7 +28,7 @@ _EMIT = """
 import time
 from datetime import datetime, timezone
 from django.db import transaction
-from realtime.events import announce_as_given
+from realtime.events.receivers import announce_as_given
 for _ in range(messages if apart else 1):
     with transaction.atomic():
         for _ in range(1 if apart else messages):

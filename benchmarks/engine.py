@@ -26,7 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 from benchmarks.accounting import cpu_ns
 from benchmarks.contestants import Ours, ours, wait_for_port
 from benchmarks.report import Report, medians, percentile
-from mahavishnu_site.broker import broker_url
+from mahavishnu_site.celery_config import broker_url
 from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.ports import free_port
 from tests.harness.server import clean_environment
@@ -51,7 +51,7 @@ _PREFECT_SECONDS = 600.0
 
 _START = """
 import time
-from orchestration.definitions import find_definition
+from orchestration.sdk import find_definition
 definition = find_definition("three_empty_stages")
 result = []
 for workflow_id in workflow_ids:
@@ -147,7 +147,7 @@ class _EngineOfOurs:
 
 @contextmanager
 def _engine() -> Iterator[_EngineOfOurs]:
-    with ours(MAHAVISHNU_APPS="tests.engine.jobs") as server:
+    with ours(MAHAVISHNU_APPS="tests.jobs") as server:
         engine = _EngineOfOurs(server)
         try:
             yield engine

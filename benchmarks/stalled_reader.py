@@ -19,8 +19,8 @@ from benchmarks.accounting import resident_bytes
 from benchmarks.contestants import Ours, ours
 from benchmarks.report import Report, medians
 from benchmarks.subscribers import Subscribers, masked_text
+from tests.connection.raw_client import HANDSHAKE, NARROW_BYTES
 from tests.harness.ports import HOST
-from tests.realtime.raw import HANDSHAKE, NARROW_BYTES
 
 READERS = 100
 EVENTS = 300
@@ -34,7 +34,7 @@ _TIMEOUT_SECONDS = 10
 _EMIT = """
 import time
 from datetime import datetime, timezone
-from realtime.events import announce_as_given
+from realtime.events.receivers import announce_as_given
 for _ in range(events):
     announce_as_given("workflow.benchmark", rooms=("workflow:benchmark",), timestamp=datetime.now(timezone.utc),
                       data={"sent_ns": time.monotonic_ns(), "padding": "x" * padding})

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.adapters import StageFailed
-from orchestration.definitions import Retry, Run, stage
-from orchestration.engine.context import Context
+from orchestration.sdk import Retry, Run, stage
+from orchestration.sdk.context import Context
 
 
 @stage

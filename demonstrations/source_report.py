@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from demonstrations.source_files import PROJECT_DIR, TooManyFiles, python_files
 from orchestration.adapters import StageFailed
-from orchestration.definitions import stage
-from orchestration.engine.context import Context
+from orchestration.sdk import stage
+from orchestration.sdk.context import Context
 
 TITLE: Final = "# Python source report"
 

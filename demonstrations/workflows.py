@@ -12,7 +12,7 @@ from typing import Any
 from demonstrations import endings, source_report
 from demonstrations.source_files import PROJECT_DIR
 from orchestration.adapters.command import command
-from orchestration.definitions import parallel, workflow
+from orchestration.sdk import parallel, workflow
 
 
 @workflow(name="source_report", timeout_seconds=600)

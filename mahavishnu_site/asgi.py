@@ -17,10 +17,10 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: 
 from django.core.exceptions import SuspiciousFileOperation  # noqa: E402
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse  # noqa: E402
 
-from realtime import server  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
+from realtime.daphne_server import install  # noqa: E402
 
-server.install()
+install.install()
 
 
 class StaticFiles(ASGIStaticFilesHandler):

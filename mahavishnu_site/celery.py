@@ -10,9 +10,9 @@ import os
 from celery import Celery
 from django.conf import settings
 
-from mahavishnu_site.broker import celery_settings
-from orchestration.engine import node
-from orchestration.engine.receipt import NoticeLostBroker
+from mahavishnu_site.celery_config import celery_settings
+from orchestration.worker import bootstrap
+from orchestration.worker.lost_broker import NoticeLostBroker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
 
@@ -22,4 +22,4 @@ app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
 app.steps["consumer"].add(NoticeLostBroker)
-node.install()
+bootstrap.install()

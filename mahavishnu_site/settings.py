@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mahavishnu_site.broker import broker_url, parse_broker_url
-from mahavishnu_site.connections import channel_layer, parse_database_url, parse_redis_url, sqlite_database
-from mahavishnu_site.environment import Environment, parse_named_path, parse_origin, parse_package
+from mahavishnu_site.backends import channel_layer, parse_database_url, parse_redis_url, sqlite_database
+from mahavishnu_site.celery_config import broker_url, parse_broker_url
+from mahavishnu_site.env import Environment, parse_named_path, parse_origin, parse_package
 from mahavishnu_site.var_dir import ensure_directory, secret_key, valkey_url
-from orchestration.engine.limits import EngineLimits
+from orchestration.limits import EngineLimits
 from realtime.limits import Limits
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -181,7 +181,7 @@ LOGGING = {
         "plain": {"format": "{asctime} {levelname:<8} {name}: {message}", "style": "{"},
     },
     "filters": {
-        "outages": {"()": "mahavishnu_site.outage_log.OneLineAMinute"},
+        "outages": {"()": "mahavishnu_site.log_filters.OneLineAMinute"},
         "expected": {"()": "mahavishnu_site.celery_log.WithoutTrace"},
     },
     "handlers": {

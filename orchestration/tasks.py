@@ -10,9 +10,9 @@ from celery.exceptions import Reject
 from django.db import InterfaceError, OperationalError, connection
 
 from orchestration import services
-from orchestration.engine import child
-from orchestration.engine.execution import run_attempt
-from orchestration.engine.queue import TASK_NAME
+from orchestration.dispatch import TASK_NAME
+from orchestration.worker import child
+from orchestration.worker.executor import run_attempt
 
 _RETURN_PAUSE_SECONDS = 0.25
 

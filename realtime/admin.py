@@ -13,11 +13,13 @@ from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 
-from orchestration.admin.cells import exact_moment, link, preformatted, shortened
+from orchestration.admin.formatting import exact_moment, link, preformatted, shortened
 from orchestration.admin.paginator import MAX_LISTED
 from orchestration.admin.read_only import ReadOnlyAdmin
 from orchestration.models import Pool, Worker, Workflow
-from realtime.channels import (
+from realtime.events.types import EVENT_TYPES
+from realtime.models import Event, EventRoom
+from realtime.protocol.channels import (
     GLOBAL,
     ID_PATTERN,
     RESOURCE_TYPES,
@@ -26,9 +28,8 @@ from realtime.channels import (
     check_channel,
     split_channel,
 )
-from realtime.event_types import EVENT_TYPES
-from realtime.models import Event, EventRoom
-from realtime.protocol import MAX_SEQ, indented
+from realtime.protocol.payload import indented
+from realtime.protocol.requests import MAX_SEQ
 
 MAX_SCANNED: Final = 100_000
 """How far back, in events, is looked for what no index finds: the name of an event, and its id."""

@@ -10,6 +10,6 @@ class RealtimeConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from realtime import events
+        from realtime.events import receivers
 
-        events.connect()
+        receivers.connect()

@@ -14,28 +14,26 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 
-from realtime.answering import Answering
-from realtime.connections import connections
+from realtime.broadcast.relay import Relay
+from realtime.connection.dispatcher import Answering
+from realtime.connection.origin import may_open, peer_of
+from realtime.connection.rate_limit import RateLimit, Verdict
+from realtime.connection.registry import connections
+from realtime.connection.writer import Outbox
 from realtime.database import log_failure
-from realtime.frames import Frames
 from realtime.limits import Limits
-from realtime.outbox import Outbox
-from realtime.protocol import (
-    CloseCode,
-    ErrorCode,
-    RequestError,
-    decode,
+from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
+from realtime.protocol.frames import Frames
+from realtime.protocol.messages import (
     encode_error,
     encode_pong,
     encode_session_created,
     encode_session_draining,
     new_id,
 )
-from realtime.rate import RateLimit, Verdict
-from realtime.relay import Relay
-from realtime.running import running_relay, running_statuses
-from realtime.security import may_open, peer_of
-from realtime.status_queries import StatusQueries
+from realtime.protocol.requests import decode
+from realtime.queries.status import StatusQueries
+from realtime.runtime import running_relay, running_statuses
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +155,7 @@ class OrchestrationConsumer(AsyncConsumer):
         text: str | None = message.get("text")
         if text is None:
             raise RequestError(ErrorCode.INVALID_MESSAGE, "Got a binary message: expected a text message with JSON")
-        # A server that can be told the bound (see `realtime.server`) has closed the connection before.
+        # A server that can be told the bound (see `realtime.daphne_server.install`) has closed the connection before.
         size_bytes = len(text) if text.isascii() else len(text.encode())
         if size_bytes > self.limits.max_message_bytes:
             raise RequestError(

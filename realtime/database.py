@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from orchestration.database_away import is_away
+from orchestration.db.retry import is_away
 
 P = ParamSpec("P")
 R = TypeVar("R")

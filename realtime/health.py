@@ -9,12 +9,12 @@ from typing import Any
 from django.conf import settings
 from redis.asyncio import Redis
 
-from realtime import log
-from realtime.connections import connections
+from realtime.broadcast.relay import Relay
+from realtime.connection.registry import connections
 from realtime.database import in_database_thread
+from realtime.eventlog import log
 from realtime.limits import Limits
-from realtime.relay import Relay
-from realtime.running import relay_if_running, running_relay
+from realtime.runtime import relay_if_running, running_relay
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ LOG_LINES_SHOWN = 200
 
 PROJECT_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS"})
 
-pytest_plugins = ["tests.harness.fixtures"]
+pytest_plugins = ["tests.harness.fixtures", "tests.harness.engine_fixtures"]
 
 # An example that takes long says something of the machine.
 hypothesis.settings.register_profile(

@@ -9,7 +9,7 @@ import socket
 import sys
 
 from benchmarks.peers.load import Load
-from realtime.frames import text_frame
+from realtime.protocol.frames import text_frame
 
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _sockets: set[socket.socket] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestration.adapters.interface import Adapter, MissingDependency, StageFailed
-from orchestration.adapters.registry import UnknownAdapter, adapter_named
+from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed
+from orchestration.sdk.adapter_registry import UnknownAdapter, adapter_named
 
 __all__ = ["Adapter", "MissingDependency", "StageFailed", "UnknownAdapter", "adapter_named"]

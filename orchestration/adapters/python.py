@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
-from orchestration.adapters.interface import StageFailed
-from orchestration.definitions.specification import InvalidDefinition, Plan, StageSpecification
-from orchestration.definitions.stages import StageDefinition, in_steps
-from orchestration.definitions.workflows import WorkflowDefinition
-from orchestration.engine.context import Context
+from orchestration.plan import InvalidDefinition, Plan, StageSpecification
+from orchestration.sdk.adapter import StageFailed
+from orchestration.sdk.context import Context
+from orchestration.sdk.stage import StageDefinition, in_steps
+from orchestration.sdk.workflow import WorkflowDefinition
 
 
 class PythonAdapter:

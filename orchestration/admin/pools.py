@@ -7,8 +7,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from orchestration import services
-from orchestration.admin.cells import badge, link, moment
-from orchestration.admin.operations import OperatedAdmin, Operation
+from orchestration.admin.actions import OperatedAdmin, Operation
+from orchestration.admin.formatting import badge, link, moment
 from orchestration.admin.read_only import ReadOnlyInline
 from orchestration.admin.workers import WorkerCells
 from orchestration.models import Pool, PoolStatus, Worker

@@ -8,8 +8,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from orchestration.admin.cells import badge, indented_json, link, milliseconds, moment, preformatted, shortened
 from orchestration.admin.filters import PoolFilter
+from orchestration.admin.formatting import badge, indented_json, link, milliseconds, moment, preformatted, shortened
 from orchestration.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.models.failed_attempt import FailedAttempt

@@ -7,9 +7,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from orchestration import services
-from orchestration.admin.cells import badge, link, moment
+from orchestration.admin.actions import OperatedAdmin, Operation
 from orchestration.admin.filters import PoolFilter
-from orchestration.admin.operations import OperatedAdmin, Operation
+from orchestration.admin.formatting import badge, link, moment
 from orchestration.models import Pool, Stage, Worker, WorkerStatus
 
 

@@ -12,12 +12,12 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from orchestration import services
-from orchestration.admin.cells import badge, indented_json, link, moment, preformatted, shortened, span
+from orchestration.admin.actions import OperatedAdmin, Operation
 from orchestration.admin.filters import PoolFilter
-from orchestration.admin.operations import OperatedAdmin, Operation
+from orchestration.admin.formatting import badge, indented_json, link, moment, preformatted, shortened, span
 from orchestration.admin.read_only import ReadOnlyInline
 from orchestration.admin.stages import StageCells
-from orchestration.admin.starting import start_page
+from orchestration.admin.start_view import start_page
 from orchestration.models import Pool, Stage, Workflow, WorkflowStatus
 
 CANCELLED_BY_OPERATOR = "Cancelled by an operator"

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from orchestration import signals
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
-from orchestration.models.announced import AnnouncedModel, Stored
 from orchestration.models.statuses import PoolStatus
+from orchestration.models.tracked import AnnouncedModel, Stored
 
 # The constraint that settles the race between closing a pool and giving it work.
 CLOSED_POOL_HAS_NO_WORK: Final = "orchestration_pool_closed_has_no_work"
@@ -53,7 +53,7 @@ class Pool(AnnouncedModel):
     tasks_running = models.PositiveIntegerField(default=0, help_text="Stages of the pool running now.")
     tasks_completed = models.PositiveBigIntegerField(default=0, help_text="Stages completed since the pool was made.")
     tasks_failed = models.PositiveBigIntegerField(default=0, help_text="Stages failed since the pool was made.")
-    # By the clock of the database; see `orchestration.services.telling`.
+    # By the clock of the database; see `orchestration.services.pool_metrics`.
     told_at = models.DateTimeField(null=True, editable=False, help_text="When its metrics were last announced.")
     untold_since = models.DateTimeField(
         null=True, editable=False, help_text="Since when they may differ from what was announced."

@@ -12,11 +12,11 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from orchestration import signals
-from orchestration.models.announced import AnnouncedModel, Stored
-from orchestration.models.compiled import add_to_row
+from orchestration.db.compiled import add_to_row
 from orchestration.models.pool import Pool
-from orchestration.models.pool_counts import PoolCounts
+from orchestration.models.pool_counters import PoolCounts
 from orchestration.models.statuses import FINISHED_STAGE_STATUSES, StageStatus
+from orchestration.models.tracked import AnnouncedModel, Stored
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 

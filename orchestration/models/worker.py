@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from orchestration import signals
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
-from orchestration.models.announced import AnnouncedModel, Stored
 from orchestration.models.pool import Pool
-from orchestration.models.pool_counts import PoolCounts
+from orchestration.models.pool_counters import PoolCounts
 from orchestration.models.statuses import WorkerStatus
+from orchestration.models.tracked import AnnouncedModel, Stored
 
 
 class Worker(AnnouncedModel):

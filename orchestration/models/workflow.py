@@ -11,17 +11,17 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from orchestration import signals
+from orchestration.db.compiled import CompiledSelect
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, new_workflow_id, validate_identifier
-from orchestration.models.announced import AnnouncedModel, Stored
-from orchestration.models.compiled import CompiledSelect
 from orchestration.models.pool import Pool
-from orchestration.models.pool_counts import PoolCounts
+from orchestration.models.pool_counters import PoolCounts
 from orchestration.models.statuses import (
     FINISHED_STAGE_STATUSES,
     FINISHED_WORKFLOW_STATUSES,
     StageStatus,
     WorkflowStatus,
 )
+from orchestration.models.tracked import AnnouncedModel, Stored
 
 if TYPE_CHECKING:
     from orchestration.models.stage import Stage

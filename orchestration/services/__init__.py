@@ -6,7 +6,6 @@ stored. Whatever cannot be done raises a `Refusal`, and then nothing was written
 
 from __future__ import annotations
 
-from orchestration.services.arguments import InvalidArgument, InvalidIdentifier
 from orchestration.services.attempts import (
     Claim,
     Ended,
@@ -16,15 +15,16 @@ from orchestration.services.attempts import (
     complete_attempt,
     fail_attempt,
 )
-from orchestration.services.fleet import (
-    beat,
-    crash_worker,
-    give_up_attempt,
-    give_up_worker,
-    join_pool,
-    leave_pool,
+from orchestration.services.errors import Refusal
+from orchestration.services.locking import (
+    AlreadyExists,
+    NotFound,
+    PoolNotFound,
+    StageNotFound,
+    WorkerNotFound,
+    WorkflowNotFound,
 )
-from orchestration.services.moving import move_work, move_workflow
+from orchestration.services.pool_metrics import pools_to_tell, sign_of_scheduler, tell_pool
 from orchestration.services.pools import (
     PoolNotAccepting,
     PoolNotEmpty,
@@ -34,21 +34,13 @@ from orchestration.services.pools import (
     reopen_pool,
 )
 from orchestration.services.progress import report_message, report_progress
-from orchestration.services.queueing import (
+from orchestration.services.reassignment import move_work, move_workflow
+from orchestration.services.redispatch import (
     doubt_broker,
     missing_messages,
     postpone_dispatch,
     queue_retry,
     trust_broker,
-)
-from orchestration.services.refusal import Refusal
-from orchestration.services.rows import (
-    AlreadyExists,
-    NotFound,
-    PoolNotFound,
-    StageNotFound,
-    WorkerNotFound,
-    WorkflowNotFound,
 )
 from orchestration.services.runs import retry_run, start_run
 from orchestration.services.stages import (
@@ -59,8 +51,16 @@ from orchestration.services.stages import (
     skip_stage,
     start_stage,
 )
-from orchestration.services.telling import pools_to_tell, sign_of_scheduler, tell_pool
 from orchestration.services.transitions import IllegalTransition
+from orchestration.services.validation import InvalidArgument, InvalidIdentifier
+from orchestration.services.worker_lifecycle import (
+    beat,
+    crash_worker,
+    give_up_attempt,
+    give_up_worker,
+    join_pool,
+    leave_pool,
+)
 from orchestration.services.workers import (
     WorkerInOtherPool,
     change_worker_status,

@@ -14,16 +14,16 @@ from typing import Any, Final
 from django.db import transaction
 
 from orchestration import signals
-from orchestration.clock import database_now
-from orchestration.definitions.specification import StageSpecification
-from orchestration.engine.limits import engine_limits
+from orchestration.db.clock import database_now
+from orchestration.db.compiled import CompiledSelect
+from orchestration.limits import engine_limits
 from orchestration.models import FailedAttempt, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
-from orchestration.models.compiled import CompiledSelect
-from orchestration.models.pool_counts import counted_together
-from orchestration.services import arguments
+from orchestration.models.pool_counters import counted_together
+from orchestration.plan import StageSpecification
+from orchestration.services import validation
+from orchestration.services.advance import advance, queue_stages
 from orchestration.services.durations import milliseconds_between
-from orchestration.services.refusal import Refusal
-from orchestration.services.steps import advance, queue_stages
+from orchestration.services.errors import Refusal
 
 Reason = FailedAttempt.Reason
 
@@ -78,7 +78,7 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
     Raises:
         WorkerNotMine
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic(), counted_together(at=at):
         worker = lock_worker(slot)
         if worker is None or worker.status == WorkerStatus.OFFLINE:
@@ -106,7 +106,7 @@ def complete_attempt(
         goes_on: The worker wants to run a stage of the next step itself, if it may. That spares the way over the
             broker, and the worker stays busy.
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     claim = None
     with transaction.atomic(), counted_together(at=at):
         worker = lock_worker(slot)
@@ -141,7 +141,7 @@ def fail_attempt(
     at: datetime | None = None,
 ) -> Ended:
     """End an attempt badly and set the worker idle. Another follows if the stage has any left, else the run fails."""
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic(), counted_together(at=at):
         worker = lock_worker(slot)
         stage = _lock_running(stage_id, attempt)

@@ -10,8 +10,8 @@ from django.db import IntegrityError, transaction
 
 from orchestration.models import Pool, PoolStatus
 from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
-from orchestration.services import arguments, rows
-from orchestration.services.refusal import Refusal
+from orchestration.services import locking, validation
+from orchestration.services.errors import Refusal
 from orchestration.services.transitions import check_transition
 
 
@@ -52,11 +52,11 @@ def check_pool_accepts(refused: str, *, pool_id: str, statuses: Collection[str])
     Raises:
         InvalidIdentifier, PoolNotFound, PoolNotAccepting
     """
-    arguments.identifier("pool_id", pool_id)
+    validation.identifier("pool_id", pool_id)
     try:
         status = Pool.objects.values_list("status", flat=True).get(pk=pool_id)
     except Pool.DoesNotExist:
-        raise rows.PoolNotFound(pool_id) from None
+        raise locking.PoolNotFound(pool_id) from None
     if status not in statuses:
         raise PoolNotAccepting(pool_id, status, refused)
 
@@ -82,10 +82,10 @@ def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
     Raises:
         InvalidIdentifier, AlreadyExists
     """
-    at = arguments.moment(at)
-    pool = Pool(id=arguments.identifier("pool_id", pool_id), created_at=at, updated_at=at)
+    at = validation.moment(at)
+    pool = Pool(id=validation.identifier("pool_id", pool_id), created_at=at, updated_at=at)
     with transaction.atomic():
-        rows.insert(pool, at=at)
+        locking.insert(pool, at=at)
     return pool
 
 
@@ -118,9 +118,9 @@ def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 
 
 def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> Pool:
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
-        pool = rows.lock_pool(pool_id)
+        pool = locking.lock_pool(pool_id)
         check_transition("pool", pool_id, current=pool.status, requested=status)
         if status == PoolStatus.CLOSED and (pool.queue_size or pool.tasks_running):
             raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from orchestration import signals
 from orchestration.models import Stage, StageStatus
-from orchestration.services import arguments
+from orchestration.services import validation
 
 
 def report_progress(
@@ -20,10 +20,10 @@ def report_progress(
     Raises:
         InvalidArgument
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     if not 0 <= progress <= 1:
-        raise arguments.InvalidArgument("progress", progress, "a number from 0 to 1")
-    told = {"progress": float(progress), "progress_message": arguments.text("message", message)}
+        raise validation.InvalidArgument("progress", progress, "a number from 0 to 1")
+    told = {"progress": float(progress), "progress_message": validation.text("message", message)}
     with transaction.atomic():
         if not _running(stage_id, attempt).update(**told):
             return False
@@ -38,8 +38,8 @@ def report_message(stage_id: int, attempt: int, *, message: str, at: datetime | 
     Raises:
         InvalidArgument
     """
-    at = arguments.moment(at)
-    arguments.text("message", message)
+    at = validation.moment(at)
+    validation.text("message", message)
     with transaction.atomic():
         stage = _running(stage_id, attempt).first()
         if stage is None:

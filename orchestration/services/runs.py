@@ -8,9 +8,8 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from orchestration.clock import database_now
-from orchestration.definitions.specification import Plan, StageSpecification
-from orchestration.engine.queue import dispatch_after_commit
+from orchestration.db.clock import database_now
+from orchestration.dispatch import dispatch_after_commit
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
     Pool,
@@ -20,11 +19,12 @@ from orchestration.models import (
     Workflow,
     WorkflowStatus,
 )
-from orchestration.models.pool_counts import PoolCounts
+from orchestration.models.pool_counters import PoolCounts
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
-from orchestration.services import arguments, rows
+from orchestration.plan import Plan, StageSpecification
+from orchestration.services import locking, validation
+from orchestration.services.advance import advance, message_for, queue_stages, set_queued
 from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses, create_pool
-from orchestration.services.steps import advance, message_for, queue_stages, set_queued
 from orchestration.services.transitions import IllegalTransition
 
 
@@ -46,29 +46,29 @@ def start_run(
         InvalidIdentifier, InvalidArgument, AlreadyExists
         PoolNotAccepting: if the pool is draining or closed.
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     started_for = "" if key is None else _started_for(plan.name, key)
     if started_for and (known := Workflow.objects.filter(key=started_for).first()) is not None:
         return known
     workflow = Workflow(
-        adapter=arguments.text("adapter", plan.adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
-        prompt=arguments.text("prompt", prompt),
-        params=arguments.json_object("params", params),
-        pool_id=arguments.identifier("pool_id", pool_id),
-        specification=arguments.json_object("plan", plan.to_json()),
+        adapter=validation.text("adapter", plan.adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
+        prompt=validation.text("prompt", prompt),
+        params=validation.json_object("params", params),
+        pool_id=validation.identifier("pool_id", pool_id),
+        specification=validation.json_object("plan", plan.to_json()),
         key=started_for,
         total_stages=len(plan.stages),
         created_at=at,
         updated_at=at,
     )
     if workflow_id is not None:
-        workflow.id = arguments.identifier("workflow_id", workflow_id)
-    arguments.stage_names("stages", [stage.name for stage in plan.stages])
+        workflow.id = validation.identifier("workflow_id", workflow_id)
+    validation.stage_names("stages", [stage.name for stage in plan.stages])
     _open_pool(pool_id, at=at)
     try:
         with closed_pool_refuses("new workflows", pool_id=pool_id), transaction.atomic():
             _store(workflow, plan, at=at)
-    except rows.AlreadyExists:
+    except locking.AlreadyExists:
         # Another start with the same key may have been faster.
         if started_for and (known := Workflow.objects.filter(key=started_for).first()) is not None:
             return known
@@ -88,11 +88,11 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         InvalidArgument: if it is not a run of the engine.
         PoolNotAccepting: if its pool is closed.
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
-        workflow = rows.lock_workflow(workflow_id)
+        workflow = locking.lock_workflow(workflow_id)
         if workflow.specification is None:
-            raise arguments.InvalidArgument("workflow_id", workflow_id, "a run that the engine carries out")
+            raise validation.InvalidArgument("workflow_id", workflow_id, "a run that the engine carries out")
         again = [*FINISHED_WORKFLOW_STATUSES] if from_stage is not None else [*_UNSUCCESSFUL]
         if workflow.status not in again:
             raise IllegalTransition("workflow", workflow_id, workflow.status, WorkflowStatus.RUNNING)
@@ -124,11 +124,11 @@ def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:
     try:
         stages = Stage.objects.bulk_create(stages)
     except IntegrityError as error:
-        raise rows.AlreadyExists("workflow", workflow.id) from error
+        raise locking.AlreadyExists("workflow", workflow.id) from error
     workflow.status = WorkflowStatus.RUNNING.value
     workflow.started_at = at
     workflow.deadline_at = _deadline(workflow)
-    rows.insert(workflow, at=at)
+    locking.insert(workflow, at=at)
     counts.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in waiting])
 
@@ -143,7 +143,7 @@ def _new_stage(workflow: Workflow, specification: StageSpecification, position: 
         step=specification.step,
         hosted=specification.hosted,
         last_attempt=specification.retries.max_attempts,
-        specification=arguments.json_object("options", specification.to_json()),
+        specification=validation.json_object("options", specification.to_json()),
     )
 
 
@@ -152,7 +152,7 @@ def _to_run_again(workflow: Workflow, stages: list[Stage], from_stage: str | Non
         return [stage for stage in stages if stage.status != StageStatus.COMPLETED]
     named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
     if named is None:
-        raise rows.StageNotFound(workflow.pk, from_stage)
+        raise locking.StageNotFound(workflow.pk, from_stage)
     return [
         stage for stage in stages if stage == named or stage.step > named.step or stage.status != StageStatus.COMPLETED
     ]
@@ -179,7 +179,7 @@ def _deadline(workflow: Workflow) -> datetime | None:
 
 
 def _started_for(name: str, key: str) -> str:
-    return arguments.text("key", f"{name}:{key}", max_length=MAX_KEY_LENGTH)
+    return validation.text("key", f"{name}:{key}", max_length=MAX_KEY_LENGTH)
 
 
 def _open_pool(pool_id: str, *, at: datetime) -> None:
@@ -192,7 +192,7 @@ def _open_pool(pool_id: str, *, at: datetime) -> None:
     if status is None:
         try:
             status = create_pool(pool_id=pool_id, at=at).status
-        except rows.AlreadyExists:
+        except locking.AlreadyExists:
             return
     if status != PoolStatus.ACTIVE:
         raise PoolNotAccepting(pool_id, status, "new workflows")

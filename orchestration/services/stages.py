@@ -10,10 +10,10 @@ from typing import Any
 from django.db import transaction
 
 from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
-from orchestration.services import arguments, rows
+from orchestration.services import locking, validation
 from orchestration.services.durations import milliseconds_between
+from orchestration.services.errors import Refusal
 from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses
-from orchestration.services.refusal import Refusal
 from orchestration.services.transitions import check_transition
 from orchestration.services.workers import WorkerInOtherPool
 
@@ -37,7 +37,7 @@ def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
         PoolNotAccepting: if the pool is closed.
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
         stage = _lock_for(StageStatus.QUEUED, workflow_id, stage_name)
         with _open_pool(stage):
@@ -57,9 +57,9 @@ def start_stage(
         PoolNotAccepting: if the pool is closed.
         WorkerInOtherPool: if the worker belongs to another pool than the stage.
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
-        worker = rows.lock_worker(worker_id) if worker_id is not None else None
+        worker = locking.lock_worker(worker_id) if worker_id is not None else None
         stage = _lock_for(StageStatus.RUNNING, workflow_id, stage_name)
         if worker is not None:
             _check_worker(worker, stage)
@@ -81,8 +81,8 @@ def complete_stage(
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
     """
-    at = arguments.moment(at)
-    given = arguments.json_object("result", result)
+    at = validation.moment(at)
+    given = validation.json_object("result", result)
     with transaction.atomic():
         stage = _lock_for(StageStatus.COMPLETED, workflow_id, stage_name)
         stage.result = {"duration_ms": _duration_ms(stage, at)} | given
@@ -97,8 +97,8 @@ def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | 
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
     """
-    at = arguments.moment(at)
-    error = arguments.text("error", error)
+    at = validation.moment(at)
+    error = validation.text("error", error)
     with transaction.atomic():
         stage = _lock_for(StageStatus.FAILED, workflow_id, stage_name)
         stage.error = error
@@ -113,7 +113,7 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
         stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name)
         stage.save_held(at=at, update_fields=["status"])
@@ -122,7 +122,7 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
 
 def _lock_for(status: StageStatus, workflow_id: str, stage_name: str) -> Stage:
     """Lock a stage that may take this status, and give it to it in memory."""
-    stage = rows.lock_stage(workflow_id, stage_name)
+    stage = locking.lock_stage(workflow_id, stage_name)
     # First the stage: those of a finished workflow are all finished, and their own answer says more.
     check_transition("stage", str(stage), current=stage.status, requested=status)
     if stage.workflow.status != WorkflowStatus.RUNNING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from orchestration.models import PoolStatus, StageStatus, WorkerStatus, WorkflowStatus
-from orchestration.services.refusal import Refusal
+from orchestration.services.errors import Refusal
 
 POOL_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     PoolStatus.ACTIVE: frozenset({PoolStatus.DRAINING, PoolStatus.CLOSED}),

@@ -7,9 +7,9 @@ from datetime import datetime
 from django.db import transaction
 
 from orchestration.models import PoolStatus, Worker, WorkerStatus
-from orchestration.services import arguments, rows
+from orchestration.services import locking, validation
+from orchestration.services.errors import Refusal
 from orchestration.services.pools import check_pool_accepts
-from orchestration.services.refusal import Refusal
 from orchestration.services.transitions import check_transition
 
 
@@ -35,11 +35,11 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
         WorkerInOtherPool: if the worker is registered in another pool.
         AlreadyExists: if another process registered it at the same moment.
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
         try:
-            worker = rows.lock_worker(worker_id)
-        except rows.WorkerNotFound:
+            worker = locking.lock_worker(worker_id)
+        except locking.WorkerNotFound:
             worker = Worker(id=worker_id, pool_id=pool_id)
         check_pool_accepts("workers", pool_id=pool_id, statuses=[PoolStatus.ACTIVE, PoolStatus.DRAINING])
         if worker.pool_id != pool_id:
@@ -48,7 +48,7 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
         worker.registered_at = worker.last_heartbeat_at = at
         if worker._state.adding:
             # Before its pool is locked: an insert waits for whoever holds a row with the same id.
-            rows.insert(worker, at=at)
+            locking.insert(worker, at=at)
         else:
             worker.save_held(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])
     return worker
@@ -61,11 +61,11 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
         InvalidArgument: if there is no such status.
         WorkerNotFound, IllegalTransition
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     if status not in WorkerStatus.values:
-        raise arguments.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
+        raise validation.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
     with transaction.atomic():
-        worker = rows.lock_worker(worker_id)
+        worker = locking.lock_worker(worker_id)
         check_transition("worker", worker_id, current=worker.status, requested=status)
         worker.status = str(status)
         if status != WorkerStatus.OFFLINE:
@@ -80,9 +80,9 @@ def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
     Raises:
         WorkerNotFound
     """
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
-        worker = rows.lock_worker(worker_id)
+        worker = locking.lock_worker(worker_id)
         worker.removed_at = at
         worker.delete()
     worker.id = worker_id  # Django took it away; what is returned is what was removed.

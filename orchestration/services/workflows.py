@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from orchestration.models import PoolStatus, Stage, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
-from orchestration.services import arguments, rows
+from orchestration.services import locking, validation
 from orchestration.services.durations import milliseconds_between
 from orchestration.services.pools import check_pool_accepts
 from orchestration.services.transitions import check_transition
@@ -32,19 +32,19 @@ def create_workflow(
         InvalidIdentifier, InvalidArgument, AlreadyExists, PoolNotFound
         PoolNotAccepting: if the pool is draining or closed.
     """
-    at = arguments.moment(at)
-    names = arguments.stage_names("stages", stages)
+    at = validation.moment(at)
+    names = validation.stage_names("stages", stages)
     workflow = Workflow(
-        adapter=arguments.text("adapter", adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
-        prompt=arguments.text("prompt", prompt),
-        params=arguments.json_object("params", params),
+        adapter=validation.text("adapter", adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
+        prompt=validation.text("prompt", prompt),
+        params=validation.json_object("params", params),
         pool_id=pool_id,
         total_stages=len(names),
         created_at=at,
         updated_at=at,
     )
     if workflow_id is not None:
-        workflow.id = arguments.identifier("workflow_id", workflow_id)
+        workflow.id = validation.identifier("workflow_id", workflow_id)
     with transaction.atomic():
         if pool_id is not None:
             check_pool_accepts("new workflows", pool_id=pool_id, statuses=[PoolStatus.ACTIVE])
@@ -55,8 +55,8 @@ def create_workflow(
                 for position, name in enumerate(names)
             )
         except IntegrityError as error:
-            raise rows.AlreadyExists("workflow", workflow.id) from error
-        rows.insert(workflow, at=at)
+            raise locking.AlreadyExists("workflow", workflow.id) from error
+        locking.insert(workflow, at=at)
     return workflow
 
 
@@ -79,7 +79,7 @@ def complete_workflow(
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
     """
-    return _change(workflow_id, WorkflowStatus.COMPLETED, at=at, result=arguments.json_object("result", result))
+    return _change(workflow_id, WorkflowStatus.COMPLETED, at=at, result=validation.json_object("result", result))
 
 
 def fail_workflow(*, workflow_id: str, error: str, at: datetime | None = None) -> Workflow:
@@ -88,7 +88,7 @@ def fail_workflow(*, workflow_id: str, error: str, at: datetime | None = None) -
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
     """
-    return _change(workflow_id, WorkflowStatus.FAILED, at=at, error=arguments.text("error", error))
+    return _change(workflow_id, WorkflowStatus.FAILED, at=at, error=validation.text("error", error))
 
 
 def cancel_workflow(*, workflow_id: str, reason: str = "", at: datetime | None = None) -> Workflow:
@@ -97,7 +97,7 @@ def cancel_workflow(*, workflow_id: str, reason: str = "", at: datetime | None =
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
     """
-    return _change(workflow_id, WorkflowStatus.CANCELLED, at=at, error=arguments.text("reason", reason))
+    return _change(workflow_id, WorkflowStatus.CANCELLED, at=at, error=validation.text("reason", reason))
 
 
 def time_out_workflow(*, workflow_id: str, error: str = TIMEOUT_ERROR, at: datetime | None = None) -> Workflow:
@@ -106,7 +106,7 @@ def time_out_workflow(*, workflow_id: str, error: str = TIMEOUT_ERROR, at: datet
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
     """
-    return _change(workflow_id, WorkflowStatus.TIMEOUT, at=at, error=arguments.text("error", error))
+    return _change(workflow_id, WorkflowStatus.TIMEOUT, at=at, error=validation.text("error", error))
 
 
 def _change(
@@ -117,9 +117,9 @@ def _change(
     error: str = "",
     result: dict[str, Any] | None = None,
 ) -> Workflow:
-    at = arguments.moment(at)
+    at = validation.moment(at)
     with transaction.atomic():
-        workflow = rows.lock_workflow(workflow_id)
+        workflow = locking.lock_workflow(workflow_id)
         check_transition("workflow", workflow_id, current=workflow.status, requested=status)
         workflow.status = status.value
         workflow.error = error

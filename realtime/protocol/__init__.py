@@ -6,20 +6,8 @@ message becomes the bytes of a text frame. JSON exists nowhere else, and everybo
 
 from __future__ import annotations
 
-from realtime.protocol.data import decode_object, decode_value, encode_data, encoded, indented
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
-from realtime.protocol.incoming import (
-    MAX_SEQ,
-    REQUESTS,
-    GetPoolStatus,
-    GetWorkflowStatus,
-    Incoming,
-    Request,
-    Subscribe,
-    Unsubscribe,
-    decode,
-)
-from realtime.protocol.outgoing import (
+from realtime.protocol.messages import (
     EventRecord,
     PoolStatus,
     Subscribed,
@@ -34,6 +22,18 @@ from realtime.protocol.outgoing import (
     encode_session_draining,
     new_id,
     utc_now,
+)
+from realtime.protocol.payload import decode_object, decode_value, encode_data, encoded, indented
+from realtime.protocol.requests import (
+    MAX_SEQ,
+    REQUESTS,
+    GetPoolStatus,
+    GetWorkflowStatus,
+    Incoming,
+    Request,
+    Subscribe,
+    Unsubscribe,
+    decode,
 )
 
 __all__ = [

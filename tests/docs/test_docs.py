@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, get_commands, load_command_class
 
-from tests.docs.pages import PROJECT_DIR, anchors, code_spans, links, page, pages, shell_lines, table
+from tests.docs.markdown import PROJECT_DIR, anchors, code_spans, links, page, pages, shell_lines, table
 
 PACKAGES = ("mahavishnu_site", "realtime", "orchestration")
 # What every Django application has, and nobody looks for.

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mahavishnu_site import settings as settings_module
-from tests.docs.pages import PROJECT_DIR, blocks, page, table
+from tests.docs.markdown import PROJECT_DIR, blocks, page, table
 from tests.harness.server import clean_environment
 
 CONFIGURATION = page("docs/configuration.md")

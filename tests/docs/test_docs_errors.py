@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import pytest
 
 from realtime.limits import Limits
-from realtime.protocol import ErrorCode
-from tests.docs.life import call_in
-from tests.docs.pages import page, table
+from realtime.protocol.errors import ErrorCode
+from tests.docs.example_run import call_in
+from tests.docs.markdown import page, table
 from tests.harness.client import Client, Message, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from realtime.protocol import CloseCode
-from tests.docs.comparing import comparable
-from tests.docs.pages import PROJECT_DIR, blocks, page, table
+from realtime.protocol.errors import CloseCode
+from tests.docs.markdown import PROJECT_DIR, blocks, page, table
+from tests.docs.message_comparison import comparable
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer

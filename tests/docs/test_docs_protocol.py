@@ -8,14 +8,15 @@ import json
 import pytest
 
 from orchestration.bounds import KIB, MIB
-from realtime.channels import RESOURCE_TYPES
-from realtime.event_types import EVENT_TYPES
+from realtime.events.types import EVENT_TYPES
 from realtime.limits import Limits
-from realtime.protocol import REQUESTS, CloseCode
-from realtime.snapshots import MAX_LISTED
-from tests.docs.comparing import comparable
-from tests.docs.life import call_in
-from tests.docs.pages import Block, blocks, headings, page, table
+from realtime.protocol.channels import RESOURCE_TYPES
+from realtime.protocol.errors import CloseCode
+from realtime.protocol.requests import REQUESTS
+from realtime.queries.snapshots import MAX_LISTED
+from tests.docs.example_run import call_in
+from tests.docs.markdown import Block, blocks, headings, page, table
+from tests.docs.message_comparison import comparable
 from tests.harness.client import Message, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import blocks, page
+from tests.docs.markdown import blocks, page
 from tests.harness.browser import open_page
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS
-from tests.docs.pages import PROJECT_DIR, blocks, page, table
+from tests.docs.markdown import PROJECT_DIR, blocks, page, table
 
 SCALING = page("docs/scaling.md")
 UNITS = table(SCALING, first="Unit")

@@ -20,7 +20,7 @@ from tests.harness.waiting import wait_until
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
 
-FIND = "from orchestration.definitions import find_definition\n"
+FIND = "from orchestration.sdk import find_definition\n"
 
 
 class Part:
@@ -187,7 +187,7 @@ class Engine:
         return self.server.services_driver.execute(code, **variables)
 
     def start(self, name: str, *, pool: str, prompt: str = "", **params: Any) -> str:
-        """Start a workflow of `tests.engine.jobs` and return its id."""
+        """Start a workflow of `tests.jobs` and return its id."""
         code = FIND + "result = find_definition(name).start(prompt, pool=pool, **params).workflow_id"
         return str(self.execute(code, name=name, pool=pool, prompt=prompt, params=params))
 
@@ -234,7 +234,7 @@ recount.assert_workflows_add_up()
         code = """
 from datetime import timedelta
 from orchestration import services
-from orchestration.clock import database_now
+from orchestration.db.clock import database_now
 from orchestration.models import Worker
 for worker_id in Worker.objects.filter(pool_id=pool_id).values_list("pk", flat=True):
     services.give_up_worker(worker_id, silent_since=database_now() + timedelta(days=1))

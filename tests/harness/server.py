@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from mahavishnu_site import procfile
+from mahavishnu_site.serve import procfile
 from tests.harness.ports import HOST, free_port
 from tests.harness.services import PROJECT_DIR, Driver, Services
 from tests.harness.valkey import Valkey

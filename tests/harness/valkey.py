@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from mahavishnu_site.embedded_valkey import arguments
+from mahavishnu_site.serve.valkey import arguments
 from tests.harness.waiting import wait_until
 
 START_TIMEOUT_SECONDS = 30

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mahavishnu_site.log_file import SharedRotatingFileHandler, open_log_file
-from tests.site.test_environment import check
+from tests.site.test_env import check
 
 
 def log(handler: logging.Handler, text: str) -> None:

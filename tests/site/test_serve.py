@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu_site.supervisor import STOP_MARGIN_SECONDS
+from mahavishnu_site.serve.supervisor import STOP_MARGIN_SECONDS
 from tests.harness.client import connect
 from tests.harness.ports import free_port
 from tests.harness.serve import GONE_TIMEOUT_SECONDS, MAKE, MANAGE, START_TIMEOUT_SECONDS, Serve, StartServe

@@ -14,12 +14,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from mahavishnu_site import procfile, supervisor
-from mahavishnu_site.embedded_valkey import is_listening
-from mahavishnu_site.listening import CannotListenError, bound_socket
+from mahavishnu_site.serve import procfile, supervisor
+from mahavishnu_site.serve.listener import CannotListenError, bound_socket
+from mahavishnu_site.serve.valkey import is_listening
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
 from orchestration.bounds import OutOfBounds, whole_number_within
-from orchestration.definitions.workflows import DEFAULT_POOL
+from orchestration.sdk.workflow import DEFAULT_POOL
 
 
 class Command(BaseCommand):

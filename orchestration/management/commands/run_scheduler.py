@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from orchestration.engine.scheduler import Scheduler
+from orchestration.scheduler import Scheduler
 
 
 class Command(BaseCommand):

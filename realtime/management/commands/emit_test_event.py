@@ -13,12 +13,13 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from orchestration.management.database_errors import database_errors_in_words
-from realtime.event_types import EVENT_TYPES
-from realtime.input_lines import Line, read_batches
-from realtime.management.epilog import CommandWithEpilog
-from realtime.protocol import decode_object, encode_data, utc_now
-from realtime.sample_events import SampleEvent, UnusableEvent, sample_event
-from realtime.server_probe import why_no_server_hears
+from realtime.events.samples import SampleEvent, UnusableEvent, sample_event
+from realtime.events.types import EVENT_TYPES
+from realtime.management.help import CommandWithEpilog
+from realtime.management.server_check import why_no_server_hears
+from realtime.management.stdin_lines import Line, read_batches
+from realtime.protocol.messages import utc_now
+from realtime.protocol.payload import decode_object, encode_data
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_LINES_PER_TRANSACTION = 500

@@ -10,10 +10,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from orchestration.management.database_errors import database_errors_in_words
-from realtime import log
-from realtime.management.numbers import bounds_of, number, whole_number
-from realtime.protocol import utc_now
-from realtime.running import retention
+from realtime.eventlog import log
+from realtime.management.arguments import bounds_of, number, whole_number
+from realtime.protocol.messages import utc_now
+from realtime.runtime import retention
 
 
 class Command(BaseCommand):

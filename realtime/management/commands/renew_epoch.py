@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from orchestration.management.database_errors import database_errors_in_words
-from realtime import log
+from realtime.eventlog import log
 
 
 class Command(BaseCommand):

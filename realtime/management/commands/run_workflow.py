@@ -9,15 +9,15 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from orchestration.definitions import InvalidDefinition, definitions
-from orchestration.definitions.requested import CannotStart, description_of, parameters_of, start_requested
 from orchestration.management.database_errors import database_errors_in_words
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
-from realtime.management.epilog import CommandWithEpilog
-from realtime.management.following import Follower
-from realtime.management.patience import Patience
-from realtime.management.watching import Watch
-from realtime.protocol import decode_value
+from orchestration.sdk import InvalidDefinition, definitions
+from orchestration.sdk.launch import CannotStart, description_of, parameters_of, start_requested
+from realtime.management.database_wait import Patience
+from realtime.management.help import CommandWithEpilog
+from realtime.management.run_follower import Follower
+from realtime.management.run_watch import Watch
+from realtime.protocol.payload import decode_value
 
 EXIT_CODES = {
     WorkflowStatus.COMPLETED: 0,

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from orchestration.management.database_errors import database_errors_in_words
 from orchestration.simulation import Plan, Simulation
-from realtime.management.numbers import number, whole_number
-from realtime.server_probe import why_no_server_hears
+from realtime.management.arguments import number, whole_number
+from realtime.management.server_check import why_no_server_hears
 
 REPORT_SECONDS = 10.0
 """How often a line is printed where there is no terminal."""

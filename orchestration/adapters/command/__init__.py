@@ -1,0 +1,7 @@
+"""The adapter `command`: each stage runs a program."""
+
+from __future__ import annotations
+
+from orchestration.adapters.command.adapter import CommandAdapter, command
+
+__all__ = ["CommandAdapter", "command"]

@@ -1,0 +1,259 @@
+"""The adapter `command`: each stage is a subprocess.
+
+    @workflow(adapter="command")
+    def build(prompt, *, revision):
+        return [
+            command("git", "checkout", revision, cwd="/srv/checkout"),
+            parallel(command("make", "lint", name="lint"), command("make", "test", name="test", timeout_seconds=600)),
+        ]
+
+A command is a list of arguments and sees no shell. It reads on standard input, as one JSON object, what a function
+would be given: `workflow_id`, `stage_name`, `attempt`, `idempotency_key`, `inputs` and `results`; and it has the
+prompt, if that is not too long, as `MAHAVISHNU_PROMPT` in its environment. It fails by its exit code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from orchestration.adapters.command.output import MAX_STREAM_BYTES, BoundedOutput, Narrator
+from orchestration.adapters.command.process import Stop, Subprocess
+from orchestration.limits import engine_limits
+from orchestration.plan import InvalidDefinition, Plan, Retry, StageSpecification, check_seconds
+from orchestration.sdk.adapter import StageFailed
+from orchestration.sdk.context import Cancelled, Context, shortened
+from orchestration.sdk.stage import StageDefinition, in_steps
+from orchestration.sdk.workflow import WorkflowDefinition
+
+INHERITED_VARIABLES: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
+"""What every command has from the environment of its worker. `environment` names more."""
+
+MAX_PROMPT_VARIABLE_BYTES: Final = 64 * 1024
+"""A longer prompt is on standard input only: Linux refuses a variable of 128 KiB."""
+
+GRACE_SECONDS: Final = 5.0
+"""How long a command may take to end after SIGTERM, before it is killed."""
+
+BACKSTOP_SECONDS: Final = 5.0
+"""How much later than the command itself the process that watches over it is given up."""
+
+# JSON writes a control character in six. Both streams together stay below the largest output of a stage.
+_RESULT_BYTES_PER_STREAM_BYTE: Final = 16
+
+_MAX_WORDS_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """A command as it is stored with its stage; `command` says what each field means."""
+
+    argv: Sequence[str]
+    cwd: str | None
+    environment: Sequence[str]
+    variables: Mapping[str, str]
+    timeout_seconds: float | None
+    grace_seconds: float
+    ok_exit_codes: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if not self.argv or not all(isinstance(part, str) and "\x00" not in part for part in self.argv):
+            raise InvalidDefinition(f"command{tuple(self.argv)!r}: expected a program and its arguments, each a string")
+        names = (*self.environment, *self.variables)
+        if isinstance(self.environment, str) or not all(name and "=" not in name for name in names):
+            raise InvalidDefinition(f"environment={self.environment!r}: expected names of environment variables")
+        if not all(isinstance(value, str) and "\x00" not in value for value in self.variables.values()):
+            raise InvalidDefinition(f"variables={self.variables!r}: expected strings")
+        if self.timeout_seconds is not None:
+            check_seconds("timeout_seconds", self.timeout_seconds)
+        check_seconds("grace_seconds", self.grace_seconds, may_be_zero=True)
+
+    @property
+    def program(self) -> str:
+        return Path(self.argv[0]).name
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        return cls(**{key: value for key, value in stored.items() if key in cls.__dataclass_fields__})
+
+
+def command(
+    *argv: str,
+    name: str | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    environment: Iterable[str] = (),
+    variables: Mapping[str, str] | None = None,
+    timeout_seconds: float | None = None,
+    grace_seconds: float = GRACE_SECONDS,
+    ok_exit_codes: Iterable[int] = (0,),
+    retries: Retry | None = None,
+) -> StageDefinition:
+    """Make a stage of a program and its arguments. For a shell, say so: `command("sh", "-c", "make | tail")`.
+
+    Args:
+        name: How the stage is called; the program's name by default.
+        cwd: The folder it runs in, on the worker's machine; the worker's own by default.
+        environment: Names of variables that it has from its worker, besides `INHERITED_VARIABLES`.
+        variables: Variables that are set for it. They are stored with the run, so no secret may be among them.
+        timeout_seconds: After so long it is asked to end, and the attempt has failed.
+        grace_seconds: How long it may take to end then, before it is killed with all that it started.
+        ok_exit_codes: With every other exit code the attempt has failed.
+        retries: Whether and when a failed attempt is followed by another; none by default.
+
+    Raises:
+        InvalidDefinition
+    """
+    stored = Command(
+        argv=argv,
+        cwd=None if cwd is None else os.fspath(cwd),
+        environment=environment if isinstance(environment, str) else tuple(environment),
+        variables=dict(variables or {}),
+        timeout_seconds=timeout_seconds,
+        grace_seconds=grace_seconds,
+        ok_exit_codes=tuple(ok_exit_codes),
+    )
+    backstop = None if timeout_seconds is None else timeout_seconds + grace_seconds + BACKSTOP_SECONDS
+    return StageDefinition(
+        name=name or stored.program,
+        call=argv[0],
+        retries=retries or Retry(),
+        timeout_seconds=backstop,
+        options=dataclasses.asdict(stored),
+    )
+
+
+class CommandAdapter:
+    """Runs programs."""
+
+    def plan(self, definition: WorkflowDefinition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
+        stages = in_steps(definition.steps(prompt, params))
+        for stage in stages:
+            if "argv" not in stage.options:
+                raise InvalidDefinition(f"The stage {stage.name} is no command: expected stages made by command(…)")
+        return Plan(
+            name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
+        )
+
+    def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
+        return CommandRun(Command.from_json(stage.options), ctx).run(inputs)
+
+
+class CommandRun:
+    """One attempt at running a command."""
+
+    def __init__(self, command: Command, ctx: Context) -> None:
+        limits = engine_limits()
+        max_bytes = min(MAX_STREAM_BYTES, limits.max_result_bytes // _RESULT_BYTES_PER_STREAM_BYTE)
+        self._command = command
+        self._ctx = ctx
+        self._streams = {name: BoundedOutput(max_bytes=max_bytes) for name in ("stdout", "stderr")}
+        self._narrator = Narrator(ctx.log, ctx.progress, max_characters=limits.max_log_message_characters)
+        self._cancel_grace_seconds = limits.cancel_grace_seconds / 2
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is stored of a command that ended well.
+
+        Raises:
+            StageFailed: it could not be started, took too long, or ended otherwise.
+            Cancelled
+        """
+        started = time.monotonic()
+        timeout_seconds = self._command.timeout_seconds
+
+        def should_stop() -> Stop | None:
+            self._narrator.tell_due()
+            if self._ctx.cancelled():
+                return Stop.UNWANTED
+            is_late = timeout_seconds is not None and time.monotonic() - started > timeout_seconds
+            return Stop.TOO_LONG if is_late else None
+
+        with self._start(inputs) as process:
+            exit_code, stop = process.wait(
+                hear=self._hear, should_stop=should_stop, grace_seconds=self._seconds_to_end_in
+            )
+        self._narrator.tell_rest()
+        if stop is Stop.UNWANTED:
+            raise Cancelled
+        if stop is Stop.TOO_LONG:
+            raise self._failed(f"took longer than {timeout_seconds:g} s", exit_code)
+        if exit_code not in self._command.ok_exit_codes:
+            raise self._failed(_in_words(exit_code), exit_code, last_line=True)
+        return self._outcome(exit_code)
+
+    def _start(self, inputs: Mapping[str, Any]) -> Subprocess:
+        command = self._command
+        given = {
+            "workflow_id": self._ctx.workflow_id,
+            "stage_name": self._ctx.stage_name,
+            "attempt": self._ctx.attempt,
+            "idempotency_key": self._ctx.idempotency_key,
+            "inputs": inputs,
+            "results": dict(self._ctx.results),
+        }
+        try:
+            return Subprocess(
+                command.argv,
+                cwd=command.cwd,
+                environment=self._environment(inputs["prompt"]),
+                given=json.dumps(given, ensure_ascii=False).encode(),
+            )
+        except OSError as error:
+            where = f" in {command.cwd}" if command.cwd else ""
+            raise StageFailed(
+                f"{command.program} cannot be started{where}: {error.strerror}", details=repr(error)
+            ) from error
+
+    def _environment(self, prompt: str) -> dict[str, str]:
+        allowed = (*INHERITED_VARIABLES, *self._command.environment)
+        inherited = {name: os.environ[name] for name in allowed if name in os.environ}
+        own = {
+            "MAHAVISHNU_WORKFLOW_ID": self._ctx.workflow_id,
+            "MAHAVISHNU_STAGE_NAME": self._ctx.stage_name,
+            "MAHAVISHNU_ATTEMPT": str(self._ctx.attempt),
+            "MAHAVISHNU_IDEMPOTENCY_KEY": self._ctx.idempotency_key,
+        }
+        if len(prompt.encode()) <= MAX_PROMPT_VARIABLE_BYTES:
+            own["MAHAVISHNU_PROMPT"] = prompt
+        return {**inherited, **own, **self._command.variables}
+
+    def _hear(self, stream: str, chunk: bytes) -> None:
+        self._streams[stream].add(chunk)
+        self._narrator.hear(stream, chunk)
+
+    def _seconds_to_end_in(self, stop: Stop) -> float:
+        # The keeper ends this very process a while after its run has ended, and this is to be done before.
+        return min(self._command.grace_seconds, self._cancel_grace_seconds if stop is Stop.UNWANTED else float("inf"))
+
+    def _outcome(self, exit_code: int) -> dict[str, Any]:
+        stdout, stderr = self._streams["stdout"], self._streams["stderr"]
+        return {
+            "exit_code": exit_code,
+            "stdout": stdout.text(),
+            "stderr": stderr.text(),
+            "stdout_bytes": stdout.size_bytes,
+            "stderr_bytes": stderr.size_bytes,
+            "truncated": stdout.is_cut or stderr.is_cut,
+        }
+
+    def _failed(self, what: str, exit_code: int, *, last_line: bool = False) -> StageFailed:
+        stdout, stderr = self._streams["stdout"], self._streams["stderr"]
+        words = (stderr.last_line() or stdout.last_line()) if last_line else ""
+        message = f"{self._command.program} {what}{f': {words}' if words else ''}"
+        details = (
+            f"$ {shlex.join(self._command.argv)}\n(in {self._command.cwd or os.getcwd()}; exit code {exit_code})\n\n"
+            f"standard output:\n{stdout.text()}\n\nstandard error:\n{stderr.text()}"
+        )
+        return StageFailed(shortened(message, _MAX_WORDS_CHARACTERS), details=details)
+
+
+def _in_words(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exited with code {exit_code}"
+    return f"was ended by signal {-exit_code}"

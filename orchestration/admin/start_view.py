@@ -1,0 +1,105 @@
+"""The page on which an operator starts a workflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from orchestration.admin.actions import OperatedAdmin
+from orchestration.sdk import InvalidDefinition, Run, definitions
+from orchestration.sdk.launch import CannotStart, description_of, parameters_of, start_requested
+
+
+class ParamsField(forms.JSONField):
+    """Django's, which lets the RecursionError escape that JSON without end causes."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except RecursionError:
+            raise forms.ValidationError("This is nested too deeply.") from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except RecursionError:
+            return forms.fields.InvalidJSONInput(data)
+
+
+class StartForm(forms.Form):
+    """What a run is started with."""
+
+    workflow = forms.ChoiceField(widget=forms.Select(attrs={"style": "flex: 1; min-width: 0"}))
+    prompt = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}))
+    params = ParamsField(
+        required=False,
+        label="Parameters",
+        widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}),
+        help_text='A JSON object, such as {"failures": 3}; empty for none.',
+    )
+    pool = forms.CharField(required=False, help_text="Another pool than the workflow's own.")
+    key = forms.CharField(required=False, help_text="The same key starts a workflow once.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choice = self.fields["workflow"]
+        assert isinstance(choice, forms.ChoiceField)
+        choice.choices = [(name, _label(name)) for name in sorted(definitions())]
+
+    def clean_params(self) -> dict[str, Any]:
+        params = self.cleaned_data["params"]
+        if params is None:
+            return {}
+        if not isinstance(params, dict):
+            raise forms.ValidationError("This is no JSON object.")
+        return params
+
+    def start(self) -> Run | None:
+        """Start it; None if it is refused, and then the form says why."""
+        given = self.cleaned_data
+        try:
+            return start_requested(
+                given["workflow"],
+                prompt=given["prompt"],
+                params=given["params"],
+                pool=given["pool"] or None,
+                key=given["key"] or None,
+            )
+        except CannotStart as refusal:
+            self.add_error(None, str(refusal))
+            return None
+
+
+def start_page(model_admin: OperatedAdmin, request: HttpRequest) -> HttpResponse:
+    """Show the form; when it is sent, start the workflow and go on to the page of its run."""
+    if not model_admin.has_operate_permission(request):
+        raise PermissionDenied
+    try:
+        form = StartForm(request.POST or None)
+    except InvalidDefinition as error:
+        messages.error(request, str(error))
+        return HttpResponseRedirect(reverse("admin:orchestration_workflow_changelist"))
+    if form.is_valid() and (run := form.start()) is not None:
+        model_admin.log_addition(request, run.workflow, "Started.")
+        messages.success(request, f"Started: {run.workflow_id}.")
+        return HttpResponseRedirect(reverse("admin:orchestration_workflow_change", args=[quote(run.workflow_id)]))
+    context = {
+        **admin.site.each_context(request),
+        "title": "Start a workflow",
+        "opts": model_admin.opts,
+        "form": form,
+    }
+    return TemplateResponse(request, "admin/orchestration/workflow/start.html", context)
+
+
+def _label(name: str) -> str:
+    definition = definitions()[name]
+    parameters = ", ".join(parameters_of(definition))
+    return f"{name}({parameters}) {description_of(definition)}".rstrip()

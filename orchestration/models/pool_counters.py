@@ -1,0 +1,105 @@
+"""How workers and stages count in their pool.
+
+A change costs one statement, whatever the pool holds: nothing is ever counted again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Final
+
+from django.db.models.functions import Coalesce, Now
+
+from orchestration import signals
+from orchestration.db.compiled import add_to_row
+from orchestration.models.pool import Pool
+from orchestration.models.statuses import StageStatus, WorkerStatus
+
+# An offline worker is counted in worker_count alone.
+_WORKER_COUNTERS: Final = {
+    WorkerStatus.BUSY.value: "active_workers",
+    WorkerStatus.IDLE.value: "idle_workers",
+    WorkerStatus.ERROR.value: "error_workers",
+}
+_STAGE_COUNTERS: Final = {StageStatus.QUEUED.value: "queue_size", StageStatus.RUNNING.value: "tasks_running"}
+_STAGE_TOTALS: Final = {StageStatus.COMPLETED.value: "tasks_completed", StageStatus.FAILED.value: "tasks_failed"}
+
+
+class PoolCounts:
+    """What one change adds to the counters of pools. Of a row without a pool nothing is counted."""
+
+    def __init__(self) -> None:
+        self._changes: dict[str, Counter[str]] = {}
+
+    def add_worker(self, pool_id: str | None, status: str, amount: int) -> None:
+        """Count a worker that now has this status (`amount` 1) or no longer has it (-1)."""
+        self._add(pool_id, "worker_count", amount)
+        self._add(pool_id, _WORKER_COUNTERS.get(status), amount)
+
+    def add_stage(self, pool_id: str | None, status: str, amount: int) -> None:
+        """Count a stage that now has this status (`amount` 1) or no longer has it (-1)."""
+        self._add(pool_id, _STAGE_COUNTERS.get(status), amount)
+
+    def add_finished_stage(self, pool_id: str | None, status: str) -> None:
+        """Count a stage that has just come to this status, if pools keep a total of it. Totals never go down."""
+        self._add(pool_id, _STAGE_TOTALS.get(status), 1)
+
+    def write(self, *, at: datetime, using: str) -> None:
+        """Move the stored counters and announce each pool whose counters moved.
+
+        Pools are the last rows that a change locks, in the order of their ids: see the order in `announced`.
+        """
+        if (together := _together.get()) is not None and together is not self:
+            together._add_all(self)
+            return
+        for pool_id, changes in sorted(self._changes.items()):
+            if moved := {column: amount for column, amount in changes.items() if amount}:
+                _move(pool_id, moved, at=at, using=using)
+                signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=at)
+
+    def _add_all(self, counts: PoolCounts) -> None:
+        for pool_id, changes in counts._changes.items():
+            self._changes.setdefault(pool_id, Counter()).update(changes)
+
+    def _add(self, pool_id: str | None, column: str | None, amount: int) -> None:
+        if pool_id is not None and column is not None:
+            self._changes.setdefault(pool_id, Counter())[column] += amount
+
+
+_UNTOLD_SINCE: Final = (("untold_since", Coalesce("untold_since", Now())),)
+
+
+def _move(pool_id: str, amounts: dict[str, int], *, at: datetime, using: str) -> None:
+    add_to_row(
+        Pool,
+        pool_id,
+        amounts=amounts,
+        values={"updated_at": at},
+        expressions=_UNTOLD_SINCE,
+        using=using,
+    )
+
+
+_together: ContextVar[PoolCounts | None] = ContextVar("pool counts together", default=None)
+
+
+@contextmanager
+def counted_together(*, at: datetime, using: str = "default") -> Iterator[None]:
+    """Write what all changes inside add to the counters once, at the end: one statement for each pool.
+
+    For a transaction that changes several rows: pools are then the last rows that it locks, whatever it does.
+    """
+    if _together.get() is not None:
+        yield
+        return
+    counts = PoolCounts()
+    token = _together.set(counts)
+    try:
+        yield
+        counts.write(at=at, using=using)
+    finally:
+        _together.reset(token)

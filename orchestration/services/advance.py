@@ -1,0 +1,114 @@
+"""From step to step of a run: what comes next, what is queued for it, and the end after the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.db.models import QuerySet
+
+from orchestration.db.clock import database_now
+from orchestration.db.compiled import CompiledSelect
+from orchestration.dispatch import Message, dispatch_after_commit
+from orchestration.limits import engine_limits
+from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StageStatus, Workflow, WorkflowStatus
+from orchestration.models.pool_counters import PoolCounts
+from orchestration.services.durations import milliseconds_between
+
+
+def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> list[Stage]:
+    """Return the stages of the next step of a running run if nothing of the one before is unfinished, for the caller
+    to queue or to begin; complete the run after its last step.
+
+    The workflow is locked by the caller; `finished` is the stage whose completion makes this worth a look.
+    """
+    from_step = 0 if finished is None else finished.step
+    next_stages = _NEXT_TWO.rows(workflow.pk, from_step)
+    if not next_stages:
+        _complete(workflow, finished, at=at)
+        return []
+    step = next_stages[0].step
+    if finished is not None and step == finished.step:
+        return []
+    if len(next_stages) == 2 and next_stages[1].step == step:
+        next_stages = list(_ahead(workflow.pk, step).filter(step=step))
+    waiting = [stage for stage in next_stages if stage.step == step and _is_waiting(stage)]
+    for stage in waiting:
+        stage.workflow = workflow  # It was read under lock: no need to read it again.
+    return waiting
+
+
+def _ahead(workflow_id: str, from_step: int) -> QuerySet[Stage]:
+    """Unfinished stages of a run from a step on, in order and locked."""
+    stages = Stage.objects.filter(workflow_id=workflow_id, hosted=False, step__gte=from_step)
+    return (
+        stages.exclude(status__in=FINISHED_STAGE_STATUSES).select_for_update(no_key=True).order_by("step", "position")
+    )
+
+
+# Two are enough to see that a step has no more than one stage, as most have.
+_NEXT_TWO: Final = CompiledSelect(lambda workflow_id, from_step: _ahead(workflow_id, from_step)[:2], str, int)
+
+
+def _is_waiting(stage: Stage) -> bool:
+    return stage.status == StageStatus.PENDING and stage.retry_at is None
+
+
+def _complete(workflow: Workflow, finished: Stage | None, *, at: datetime) -> None:
+    workflow.held()
+    total_duration_ms = 0 if workflow.started_at is None else milliseconds_between(workflow.started_at, at)
+    workflow.status = WorkflowStatus.COMPLETED.value
+    workflow.result = {"final_output": _final_output(workflow, finished), "total_duration_ms": total_duration_ms}
+    workflow.save_held(at=at, update_fields=["status", "result"])
+
+
+def _final_output(workflow: Workflow, finished: Stage | None) -> Any:
+    """The output of the last step: of its stage, or of each by name."""
+    last: dict[int, dict[str, Any]] = {}
+    for stage in _FROM_STEP_ON.rows(workflow.pk, 0 if finished is None else finished.step):
+        last.setdefault(stage.step, {})[stage.name] = (stage.result or {}).get("output")
+    outputs = last[max(last)]
+    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+_FROM_STEP_ON: Final = CompiledSelect(
+    lambda workflow_id, from_step: Stage.objects.filter(
+        workflow_id=workflow_id, hosted=False, step__gte=from_step
+    ).order_by("position"),
+    str,
+    int,
+)
+
+
+def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
+    """Queue waiting stages of one running workflow, which the caller has locked, and tell the broker after the commit.
+
+    Takes a constant number of statements, however many stages there are.
+    """
+    stages = list(stages)
+    if not stages:
+        return
+    counts = PoolCounts()
+    for stage in stages:
+        counts.add_stage(stage.pool_id, stage.status, -1)
+    queued = set_queued(stages, counts, at=at)
+    Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(**queued)
+    counts.write(at=at, using="default")
+    dispatch_after_commit([message_for(stage) for stage in stages])
+
+
+def set_queued(stages: Iterable[Stage], counts: PoolCounts, *, at: datetime) -> dict[str, Any]:
+    """Set stages queued in memory and count them so; returns the columns, for the caller to store."""
+    due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
+    queued = {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
+    for stage in stages:
+        counts.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
+        for column, value in queued.items():
+            setattr(stage, column, value)
+    return queued
+
+
+def message_for(stage: Stage) -> Message:
+    """What wakes a worker for the next attempt at a queued stage."""
+    return Message(stage.pk, stage.attempt + 1, stage.pool_id or "")

@@ -1,0 +1,199 @@
+"""The workers of the engine: each stands for one slot of a worker process, and its keeper speaks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Q
+
+from orchestration.db.clock import database_now
+from orchestration.limits import engine_limits
+from orchestration.models import FailedAttempt, Pool, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
+from orchestration.models.pool_counters import counted_together
+from orchestration.services import locking, validation
+from orchestration.services.attempts import Slot, end_badly, end_lost_stage, lock_stage, lock_worker
+from orchestration.services.pools import PoolNotAccepting, create_pool
+
+MAX_NAME_TRIES = 10_000
+
+LOST = "The worker was lost"
+
+
+def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = None) -> str:
+    """Register an idle worker for a slot of a process and return its id: `<name>-1`, or the next number that is free.
+
+    A number is free if nobody has it, or if whoever had it is offline: so a worker that starts again, starts as the
+    one it was. The pool is made if there is none.
+
+    Raises:
+        InvalidIdentifier
+        PoolNotAccepting: if the pool is closed.
+    """
+    at = validation.moment(at)
+    validation.identifier("worker_id", f"{name}-{MAX_NAME_TRIES}")
+    _make_pool(pool_id, at=at)
+    taken = _ids_in_use(name)
+    for number in range(1, MAX_NAME_TRIES):
+        worker_id = f"{name}-{number}"
+        if worker_id not in taken and _join_as(worker_id, process, pool_id, at=at):
+            return worker_id
+    raise locking.AlreadyExists("worker", f"{name}-{MAX_NAME_TRIES}")
+
+
+def beat(*, process: str, worker_ids: Collection[str], running: Sequence[tuple[int, int]]) -> set[str]:
+    """Give a sign of life for workers and renew the leases of what they run: (stage id, attempt).
+
+    Returns the workers that still stand for this process. The others were taken for dead, and have to join again.
+    """
+    limits = engine_limits()
+    with transaction.atomic():
+        now = database_now()
+        mine = Worker.objects.filter(process=process, pk__in=worker_ids).exclude(status=WorkerStatus.OFFLINE)
+        mine.update(seen_at=now, last_heartbeat_at=now)
+        held = Q()
+        for stage_id, attempt in running:
+            held |= Q(pk=stage_id, attempt=attempt)
+        if held:
+            running_stages = Stage.objects.filter(held, status=StageStatus.RUNNING, worker__process=process)
+            running_stages.update(lease_expires_at=now + timedelta(seconds=limits.lease_seconds))
+        return set(mine.values_list("pk", flat=True))
+
+
+def crash_worker(
+    *,
+    worker_id: str,
+    process: str,
+    error: str,
+    ran: tuple[int, int] | None = None,
+    reason: str | None = FailedAttempt.Reason.LOST.value,
+    at: datetime | None = None,
+) -> bool:
+    """Record that the process of a slot is gone: the worker is in error until its next claim, and what it ran ends.
+
+    Args:
+        ran: The stage and the attempt that it ran, if any.
+        reason: Why: `lost`, `timed_out`, or None if the attempt was not wanted any more, and the worker is fine.
+
+    Returns:
+        False if the worker stands for another process or has claimed something else by now.
+    """
+    at = validation.moment(at)
+    with transaction.atomic(), counted_together(at=at):
+        worker = lock_worker(Slot(worker_id=worker_id, process=process))
+        if worker is None or worker.status not in (WorkerStatus.BUSY, WorkerStatus.IDLE):
+            return False
+        if worker.stage_id is not None and not _still_runs(worker, ran):
+            return False
+        end_lost_stage(worker, error=error, reason=reason or FailedAttempt.Reason.LOST, at=at)
+        worker.status = WorkerStatus.IDLE.value if reason is None else WorkerStatus.ERROR.value
+        worker.save_held(at=at, update_fields=["status", "stage"])
+    return True
+
+
+def leave_pool(
+    *, worker_id: str, process: str, error: str = "The worker was stopped", at: datetime | None = None
+) -> bool:
+    """Take a worker offline at once; what it ran is run again elsewhere. False if it stands for another process."""
+    at = validation.moment(at)
+    with transaction.atomic(), counted_together(at=at):
+        worker = lock_worker(Slot(worker_id=worker_id, process=process))
+        if worker is None:
+            return False
+        _take_offline(worker, error=error, at=at)
+    return True
+
+
+def give_up_worker(worker_id: str, *, silent_since: datetime, at: datetime | None = None) -> bool:
+    """Take a worker offline that was not heard of since then, by the clock of the database; False if it was."""
+    at = validation.moment(at)
+    with transaction.atomic(), counted_together(at=at):
+        worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
+        if worker is None or worker.seen_at is None or worker.seen_at > silent_since:
+            return False
+        _take_offline(worker.held(), error=LOST, at=at)
+    return True
+
+
+def give_up_attempt(stage_id: int, *, expired_before: datetime, at: datetime | None = None) -> bool:
+    """End an attempt whose lease expired before then, by the clock of the database; False if it was renewed.
+
+    Its worker, if that is still taken for alive, is in error until its next claim.
+    """
+    at = validation.moment(at)
+    with transaction.atomic(), counted_together(at=at):
+        worker_id = Stage.objects.filter(pk=stage_id).values_list("worker_id", flat=True).first()
+        worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
+        stage = lock_stage(stage_id)
+        if stage is None or stage.worker_id != worker_id or not _has_expired(stage, expired_before):
+            return False
+        end_badly(stage, reason=FailedAttempt.Reason.LOST, error=LOST, at=at)
+        if worker is not None and worker.stage_id == stage_id and worker.status == WorkerStatus.BUSY:
+            worker.held()
+            worker.stage = None
+            worker.status = WorkerStatus.ERROR.value
+            worker.save_held(at=at, update_fields=["status", "stage"])
+    return True
+
+
+def _take_offline(worker: Worker, *, error: str, at: datetime) -> None:
+    end_lost_stage(worker, error=error, at=at)
+    worker.process = ""
+    worker.seen_at = None
+    worker.status = WorkerStatus.OFFLINE.value
+    worker.save_held(at=at, update_fields=["status", "stage", "process", "seen_at"])
+
+
+def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> bool:
+    with transaction.atomic():
+        worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
+        is_new = worker is None
+        if worker is None:
+            worker = Worker(id=worker_id)
+        elif worker.status != WorkerStatus.OFFLINE:
+            return False
+        else:
+            worker.held()
+        pool = locking.lock_pool(pool_id)
+        if pool.status == PoolStatus.CLOSED:
+            raise PoolNotAccepting(pool_id, pool.status, "workers")
+        worker.pool = pool
+        worker.status = WorkerStatus.IDLE.value
+        worker.process = process
+        worker.stage = None
+        worker.registered_at = worker.last_heartbeat_at = at
+        worker.seen_at = database_now()
+        if not is_new:
+            columns = ("pool", "status", "process", "stage", "registered_at", "last_heartbeat_at", "seen_at")
+            worker.save_held(at=at, update_fields=columns)
+            return True
+        try:
+            locking.insert(worker, at=at)
+        except locking.AlreadyExists:
+            transaction.set_rollback(True)
+            return False
+    return True
+
+
+def _ids_in_use(name: str) -> set[str]:
+    workers = Worker.objects.filter(pk__startswith=f"{name}-").exclude(status=WorkerStatus.OFFLINE)
+    return set(workers.values_list("pk", flat=True))
+
+
+def _has_expired(stage: Stage, before: datetime) -> bool:
+    return (
+        stage.status == StageStatus.RUNNING and stage.lease_expires_at is not None and stage.lease_expires_at <= before
+    )
+
+
+def _still_runs(worker: Worker, ran: tuple[int, int] | None) -> bool:
+    return ran is not None and Stage.objects.filter(pk=ran[0], attempt=ran[1]).exists() and worker.stage_id == ran[0]
+
+
+def _make_pool(pool_id: str, *, at: datetime) -> None:
+    if not Pool.objects.filter(pk=pool_id).exists():
+        try:
+            create_pool(pool_id=pool_id, at=at)
+        except locking.AlreadyExists:
+            return

@@ -1,0 +1,53 @@
+"""The state that status queries ask for, read for many clients at once."""
+
+from __future__ import annotations
+
+import re
+
+from orchestration.models import Pool, Workflow
+from realtime.data_loader import Batched
+from realtime.protocol.channels import ID_PATTERN
+from realtime.protocol.messages import PoolStatus, WorkflowStatus
+
+
+class StatusQueries:
+    """Reads statuses, for one event loop."""
+
+    def __init__(self) -> None:
+        self._pools = Batched(_read_pools)
+        self._workflows = Batched(_read_workflows)
+
+    async def pool(self, pool_id: str) -> PoolStatus | None:
+        """The status of a pool; None if there is none."""
+        return await self._pools.get(pool_id) if _is_id(pool_id) else None
+
+    async def workflow(self, workflow_id: str) -> WorkflowStatus | None:
+        """The status of a workflow; None if there is none."""
+        return await self._workflows.get(workflow_id) if _is_id(workflow_id) else None
+
+
+def _is_id(text: str) -> bool:
+    """Nothing has an id of another form, and a database may not even be asked for one (Postgres takes no NUL)."""
+    return re.fullmatch(ID_PATTERN, text) is not None
+
+
+def _read_pools(pool_ids: list[str]) -> dict[str, PoolStatus]:
+    rows = Pool.objects.filter(pk__in=pool_ids).order_by("workers__pk").values_list("pk", "status", "workers__pk")
+    found: dict[str, PoolStatus] = {}
+    for pool_id, status, worker_id in rows:
+        pool = found.setdefault(pool_id, PoolStatus(pool_id=pool_id, status=status, workers=[]))
+        if worker_id is not None:
+            pool.workers.append(worker_id)
+    return found
+
+
+def _read_workflows(workflow_ids: list[str]) -> dict[str, WorkflowStatus]:
+    fields = ("pk", "status", "stages_completed", "total_stages")
+    return {
+        workflow_id: WorkflowStatus(
+            workflow_id=workflow_id, status=status, stages_completed=stages_completed, total_stages=total_stages
+        )
+        for workflow_id, status, stages_completed, total_stages in Workflow.objects.filter(
+            pk__in=workflow_ids
+        ).values_list(*fields)
+    }

@@ -1,0 +1,179 @@
+"""The bounds a client can meet: connections, messages a second, the size of one, subscriptions. And one too many."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.harness.client import Client, connect
+from tests.harness.fixtures import StartServer
+from tests.harness.health import read_health
+from tests.harness.matchers import a_pong, a_response, an_error, between
+from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import wait_until
+
+MAX_CONNECTIONS = 1000
+MAX_BURST = 150
+MAX_MESSAGE_BYTES = 65_536
+MAX_SUBSCRIPTIONS = 128
+
+PING = '{"type":"ping"}'
+
+
+def one_connection_too_many(maximum: int) -> dict[str, object]:
+    return an_error(
+        "TOO_MANY_CONNECTIONS",
+        f"This server has {maximum} connections, the most allowed: try again later",
+        retryable=True,
+    )
+
+
+async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
+    def is_so() -> bool:
+        return bool(read_health(server)[1]["connections"] == count)
+
+    await asyncio.to_thread(wait_until, is_so, timeout_seconds=60, what=f"{count} connections")
+
+
+async def test_a_thousand_clients_are_served_and_the_next_is_turned_away(
+    start_server: StartServer,
+) -> None:
+    server = start_server()
+    async with AsyncExitStack() as stack:
+        clients: list[Client] = []
+        for _ in range(10):
+            arriving = (stack.enter_async_context(connect(server)) for _ in range(MAX_CONNECTIONS // 10))
+            clients += await asyncio.gather(*arriving)
+        assert {client.welcome["event"] for client in clients} == {"session.created"}
+        assert len({client.welcome["data"]["connection_id"] for client in clients}) == MAX_CONNECTIONS
+
+        async with connect(server) as refused:
+            # Instead of the welcome.
+            assert refused.welcome == one_connection_too_many(MAX_CONNECTIONS)
+            assert await refused.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
+
+        # All of them are served, to the last.
+        await asyncio.gather(*(client.subscribe("pool:of_a_thousand") for client in clients))
+        server.services.create_pool(pool_id="of_a_thousand")
+        events = await asyncio.gather(*(client.event("pool.created") for client in clients))
+        assert all(event == events[0] for event in events)
+    await wait_for_connections(server, 0)
+
+
+async def test_a_place_that_is_left_is_free_and_the_turned_away_take_none(start_server: StartServer) -> None:
+    server = start_server(max_connections=2)
+    async with connect(server) as first:
+        async with connect(server):
+            for _ in range(3):
+                async with connect(server) as refused:
+                    assert refused.welcome == one_connection_too_many(2)
+                    assert await refused.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
+            report = (await asyncio.to_thread(read_health, server))[1]
+            assert (report["connections"], report["max_connections"]) == (2, 2)
+        await wait_for_connections(server, 1)
+        async with connect(server) as next_one:
+            assert next_one.welcome["event"] == "session.created"
+        assert await first.request("unsubscribe", channel="global") == a_response(
+            "unsubscribe", {"channel": "global", "status": "unsubscribed"}, "unsubscribe_001"
+        )
+
+
+def too_fast(*, per_second: str = "100", burst: int = MAX_BURST, most_ms: int = 10) -> dict[str, object]:
+    return an_error(
+        "RATE_LIMIT_EXCEEDED",
+        f"More than {per_second} messages a second (and {burst} at once): this one was not read",
+        retryable=True,
+        retry_after_ms=between(1, most_ms),
+    )
+
+
+async def test_a_burst_of_150_passes_and_what_is_beyond_is_refused_message_by_message(server: MahavishnuServer) -> None:
+    count = 400
+    async with connect(server) as client:
+        for _ in range(count):
+            await client.connection.send(PING)
+        answers = [await client.next() for _ in range(count)]
+        assert answers[:MAX_BURST] == [a_pong()] * MAX_BURST
+        refused = [answer for answer in answers if answer["type"] == "error"]
+        assert refused == [too_fast()] * len(refused)
+        # Meanwhile the bucket fills, by one in ten milliseconds.
+        assert 1 <= len(refused) <= count - MAX_BURST
+        # Whoever waits as long as it was told to is heard again.
+        await asyncio.sleep(refused[-1]["retry_after_ms"] / 1000)
+        await client.send({"type": "ping", "id": "after"})
+        assert await client.next() == a_pong("after")
+
+
+async def test_every_frame_counts_garbage_too_and_who_never_stops_is_closed(start_server: StartServer) -> None:
+    server = start_server(max_messages_per_second=0.1, max_message_burst=5, rate_limit_grace_seconds=0.6)
+    refusal = too_fast(per_second="0.1", burst=5, most_ms=10_000)
+    async with connect(server) as client, connect(server) as other:
+        for message in (PING, b"binary", "not JSON", "[]", '{"type":"request","event":"restart"}'):
+            await client.send_raw(message)
+        for expected in ("pong", "error", "error", "error", "error"):
+            answer = await client.next()
+            assert answer["type"] == expected
+            assert answer.get("error_code") in (None, "INVALID_MESSAGE", "UNKNOWN_REQUEST")
+        async with asyncio.timeout(60):
+            while True:
+                await client.send_raw(PING)
+                answer = await client.next()
+                if answer != refusal:
+                    break
+        assert answer == an_error(
+            "RATE_LIMIT_EXCEEDED",
+            "More than 0.1 messages a second (and 5 at once) for more than 0.6 s",
+            retryable=True,
+            retry_after_ms=between(1, 10_000),
+        )
+        assert await client.wait_closed() == (1008, "RATE_LIMIT_EXCEEDED")
+        # Each connection has a rate of its own.
+        await other.send({"type": "ping"})
+        assert await other.next() == a_pong()
+
+
+def padded_ping(size_bytes: int, filling: str = "x") -> str:
+    empty = json.dumps({"type": "ping", "padding": ""}, ensure_ascii=False)
+    room = size_bytes - len(empty)
+    count, rest = divmod(room, len(filling.encode()))
+    message = json.dumps({"type": "ping", "padding": filling * count + "y" * rest}, ensure_ascii=False)
+    assert len(message.encode()) == size_bytes
+    return message
+
+
+@pytest.mark.parametrize("filling", ["x", "é", "\U0001f600"])
+async def test_a_message_of_64_kib_is_read_and_one_byte_more_closes(server: MahavishnuServer, filling: str) -> None:
+    async with connect(server) as client:
+        await client.send_raw(padded_ping(MAX_MESSAGE_BYTES, filling))
+        assert await client.next() == a_pong()
+        await client.send_raw(padded_ping(MAX_MESSAGE_BYTES + 1, filling))
+        answer = await client.next()
+        assert answer == an_error("MESSAGE_TOO_BIG", answer["error_message"])
+        assert "expected at most 65536 bytes" in answer["error_message"]
+        assert await client.wait_closed() == (1009, "MESSAGE_TOO_BIG")
+
+
+async def test_a_connection_has_128_subscriptions_and_one_more_when_it_gives_one_up(server: MahavishnuServer) -> None:
+    async with connect(server) as client:
+        for number in range(MAX_SUBSCRIPTIONS):
+            await client.subscribe(f"workflow:limit_{number}")
+
+        async def one_more() -> None:
+            answer = await client.request("subscribe", channel="global")
+            assert answer == an_error(
+                "TOO_MANY_SUBSCRIPTIONS",
+                "This connection is subscribed to 128 channels, the most allowed: "
+                "unsubscribe from one first, or open another connection",
+                event="subscribe",
+                correlation_id=answer["correlation_id"],
+            )
+
+        await one_more()
+        # One it has already is not one more.
+        await client.subscribe("workflow:limit_0")
+        await client.unsubscribe("workflow:limit_0")
+        await client.subscribe("workflow:limit_128")
+        await one_more()

@@ -1,0 +1,297 @@
+"""Garbage of every kind: each message is answered once, the connection lives, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from websockets.asyncio.client import ClientConnection
+from websockets.sync.client import ClientConnection as SyncConnection
+from websockets.sync.client import connect as sync_connect
+
+from realtime.protocol.errors import ErrorCode
+from realtime.protocol.requests import REQUESTS
+from tests.harness.client import connect
+from tests.harness.fixtures import StartServer
+from tests.harness.matchers import A_TIME, A_UUID, a_pong, a_response, an_error
+from tests.harness.server import MahavishnuServer
+
+ANSWER_TIMEOUT_SECONDS = 60
+
+# What garbage may be answered with; anything else would be a fault of ours.
+ALLOWED_CODES = {
+    ErrorCode.INVALID_MESSAGE,
+    ErrorCode.UNKNOWN_REQUEST,
+    ErrorCode.INVALID_CHANNEL,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+}
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    texts,
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(texts, inner, max_size=5)),
+    max_leaves=20,
+)
+"""Any JSON value."""
+
+
+def rarely_else(*usual: Any) -> st.SearchStrategy[Any]:
+    """One of the usual values, or anything at all."""
+    return st.one_of(st.sampled_from(usual), values)
+
+
+ids = rarely_else("w", "pool_local", "x" * 128, "a b", "\x00")
+data = st.fixed_dictionaries(
+    {},
+    optional={
+        "channel": rarely_else("global", "workflow:w", "pool:p", "worker:w", "workflow:", "workflow:" + "x" * 129),
+        "room": rarely_else("global", "pool:p"),
+        "since": rarely_else(0, 1, -1, 2**63 - 1, 2**63, None),
+        "epoch": rarely_else("", "0" * 32, None),
+        "snapshot": rarely_else(True, False, None),
+        "pool_id": ids,
+        "workflow_id": ids,
+        "extra": values,
+    },
+)
+messages = st.fixed_dictionaries(
+    {"type": rarely_else("request", "request", "request", "event", "ping", "response", "error")},
+    optional={
+        "event": rarely_else(*REQUESTS, *REQUESTS, "restart", ""),
+        "data": st.one_of(data, data, values),
+        "id": rarely_else("a", ""),
+        "correlation_id": rarely_else("b"),
+        "room": values,
+        "timestamp": values,
+    },
+)
+"""Messages with some fields as they should be and others with anything in them."""
+
+
+@st.composite
+def damaged_messages(draw: st.DrawFn) -> str:
+    """The text of a message in which something was cut out, put in or repeated."""
+    text = json.dumps(draw(messages), ensure_ascii=draw(st.booleans()))
+    start, end = sorted(draw(st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))))
+    return text[:start] + draw(st.one_of(texts, st.just(text[start:end] * 2))) + text[end:]
+
+
+@pytest.fixture(scope="module")
+def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """A server of this module's own, which takes garbage at any rate."""
+    server = start_shared_server(max_messages_per_second=1_000_000, max_message_burst=1_000_000)
+    yield server
+    server.close()
+    assert "Traceback" not in server.log_text()
+    assert "ERROR" not in server.log_text()
+
+
+@pytest.fixture(scope="module")
+def connection(server: MahavishnuServer) -> Iterator[SyncConnection]:
+    """One connection for all the garbage: it has to survive it."""
+    # Its own pings come out of a thread that draws random numbers, which Hypothesis takes for ours.
+    with sync_connect(server.ws_url, compression=None, max_size=None, ping_interval=None) as connection:
+        connection.recv(ANSWER_TIMEOUT_SECONDS)
+        yield connection
+        connection.send('{"type":"ping","id":"still here"}')
+        assert json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) == a_pong("still here")
+
+
+numbers = itertools.count()
+
+
+def check_is_answered(connection: SyncConnection, message: str | bytes) -> None:
+    """Send something, then a ping: there is one answer to each. (Nothing happens here, so no event comes.)"""
+    connection.send(message)
+    ping_id = f"after {next(numbers)}"
+    connection.send(json.dumps({"type": "ping", "id": ping_id}))
+    answers = [json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) for _ in range(2)]
+    # A request may be answered after what was asked later and needs no database.
+    assert a_pong(ping_id) in answers
+    answers.remove(next(answer for answer in answers if answer.get("correlation_id") == ping_id))
+    check_is_an_answer(answers[0])
+
+
+def check_is_an_answer(answer: dict[str, Any]) -> None:
+    optional = answer.get("correlation_id")
+    if answer["type"] == "response":
+        assert answer == a_response(answer["event"], answer["data"], optional)
+        assert answer["event"] in REQUESTS
+    elif answer["type"] == "pong":
+        assert answer == a_pong(optional)
+    else:
+        assert answer == an_error(
+            answer["error_code"], answer["error_message"], event=answer["event"], correlation_id=optional
+        )
+        assert answer["error_code"] in ALLOWED_CODES
+        assert 0 < len(answer["error_message"]) < 1000
+
+
+of_garbage = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@of_garbage
+@given(messages)
+def test_a_message_with_anything_in_any_field_is_answered(connection: SyncConnection, message: dict[str, Any]) -> None:
+    check_is_answered(connection, json.dumps(message))
+
+
+@of_garbage
+@given(st.one_of(values.map(json.dumps), values.map(lambda value: json.dumps(value, ensure_ascii=False))))
+def test_any_json_is_answered(connection: SyncConnection, text: str) -> None:
+    check_is_answered(connection, text)
+
+
+@of_garbage
+@given(damaged_messages())
+def test_a_damaged_message_is_answered(connection: SyncConnection, text: str) -> None:
+    check_is_answered(connection, text)
+
+
+@of_garbage
+@given(texts)
+def test_any_text_is_answered(connection: SyncConnection, text: str) -> None:
+    check_is_answered(connection, text)
+
+
+@of_garbage
+@given(st.binary(max_size=300))
+def test_any_binary_message_is_answered(connection: SyncConnection, message: bytes) -> None:
+    check_is_answered(connection, message)
+
+
+MAX_MESSAGE_BYTES = 65_536
+
+HUGE = {
+    "spaces": " " * MAX_MESSAGE_BYTES,
+    "zeros": "\x00" * MAX_MESSAGE_BYTES,
+    "open arrays": "[" * MAX_MESSAGE_BYTES,
+    "arrays": "[" * (MAX_MESSAGE_BYTES // 2) + "]" * (MAX_MESSAGE_BYTES // 2),
+    "open objects": '{"a":' * (MAX_MESSAGE_BYTES // 5),
+    "a long number": "9" * MAX_MESSAGE_BYTES,
+    "a long fraction": "0." + "9" * (MAX_MESSAGE_BYTES - 2),
+    "a large exponent": "1e" + "9" * (MAX_MESSAGE_BYTES - 2),
+    "a long since": '{"type":"request","event":"subscribe","data":{"channel":"global","since":%s}}' % ("9" * 60_000),
+    "a long text": f'"{"x" * (MAX_MESSAGE_BYTES - 2)}"',
+    "many escapes": '"' + "\\u0000" * 10_000 + '"',
+    "many fields": "{" + ",".join(f'"{number}":0' for number in range(6_000)) + "}",
+    "one field many times": "{" + ",".join(['"type":"ping"'] * 4_000) + "}",
+    "a long id": json.dumps({"type": "ping", "id": "x" * 60_000}),
+    "a long name": json.dumps({"type": "request", "event": "x" * 60_000, "data": {}}),
+    "a long type": json.dumps({"type": "x" * 60_000}),
+    "a long channel": json.dumps({"type": "request", "event": "subscribe", "data": {"channel": "x" * 60_000}}),
+}
+
+
+@pytest.mark.parametrize("message", HUGE.values(), ids=HUGE)
+def test_what_is_as_large_as_it_may_be_is_answered(connection: SyncConnection, message: str) -> None:
+    assert len(message.encode()) <= MAX_MESSAGE_BYTES
+    check_is_answered(connection, message)
+    check_is_answered(connection, message.encode())
+
+
+def test_thousands_of_them_at_once_are_each_answered(connection: SyncConnection) -> None:
+    garbage: list[str | bytes] = [
+        "",
+        "[]",
+        "{}",
+        b"\xff",
+        '{"type":"ping"}',
+        '{"type":"request","event":"get_pool_status","data":{"pool_id":"p"}}',
+    ]
+    count = 500
+    for _ in range(count):
+        for message in garbage:
+            connection.send(message)
+    answers = [json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) for _ in range(count * len(garbage))]
+    for answer in answers:
+        check_is_an_answer(answer)
+    assert sum(answer["type"] == "pong" for answer in answers) == count
+    assert sum(answer.get("error_code") == "NOT_FOUND" for answer in answers) == count
+
+
+# --- What breaks the WebSocket protocol itself -------------------------------------------------------------------
+
+
+def frame(first_byte: int, payload: bytes, *, masked: bool = True) -> bytes:
+    """A frame with any first byte; the mask of zeros leaves the payload as it is."""
+    length = len(payload)
+    mask_bit = 0x80 if masked else 0
+    if length < 126:
+        head = struct.pack("!BB", first_byte, mask_bit | length)
+    else:
+        head = struct.pack("!BBH", first_byte, mask_bit | 126, length)
+    return head + (b"\x00" * 4 if masked else b"") + payload
+
+
+FINAL_TEXT, TEXT_TO_BE_CONTINUED, FINAL_CONTINUATION, FINAL_CLOSE, FINAL_PING = 0x81, 0x01, 0x80, 0x88, 0x89
+
+BROKEN: dict[str, tuple[bytes, int]] = {
+    "bytes that are no UTF-8": (frame(FINAL_TEXT, b'{"type":"\xff"}'), 1007),
+    "an overlong character": (frame(FINAL_TEXT, b"\xc0\xaf"), 1007),
+    "half a surrogate pair": (frame(FINAL_TEXT, b"\xed\xa0\x80"), 1007),
+    "half a character": (frame(FINAL_TEXT, b"\xf0\x9f\x98"), 1007),
+    "half a character in each of two fragments": (
+        frame(TEXT_TO_BE_CONTINUED, b"\xf0\x9f") + frame(FINAL_CONTINUATION, b"\x98"),
+        1007,
+    ),
+    "no mask": (frame(FINAL_TEXT, b'{"type":"ping"}', masked=False), 1002),
+    "a reserved bit": (frame(FINAL_TEXT | 0x40, b'{"type":"ping"}'), 1002),
+    "a reserved opcode": (frame(0x83, b""), 1002),
+    "a continuation of nothing": (frame(FINAL_CONTINUATION, b"x"), 1002),
+    "a text in the middle of a text": (frame(TEXT_TO_BE_CONTINUED, b"x") + frame(FINAL_TEXT, b"x"), 1002),
+    "a ping in fragments": (frame(FINAL_PING & 0x7F, b"x"), 1002),
+    "a ping that is too large": (frame(FINAL_PING, b"x" * 126), 1002),
+    "a close code that does not exist": (frame(FINAL_CLOSE, struct.pack("!H", 999)), 1002),
+    "half a close code": (frame(FINAL_CLOSE, b"\x03"), 1002),
+    "a close reason that is no UTF-8": (frame(FINAL_CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
+}
+
+
+@pytest.mark.parametrize(("bytes_", "code"), BROKEN.values(), ids=BROKEN)
+async def test_what_is_no_websocket_is_closed_with_the_code_for_it(
+    server: MahavishnuServer, bytes_: bytes, code: int
+) -> None:
+    async with connect(server) as client:
+        write_raw(client.connection, bytes_)
+        assert (await client.wait_closed())[0] == code
+        (answer,) = client.waiting()
+    assert answer == an_error("INVALID_MESSAGE", answer["error_message"])
+
+
+async def test_a_message_in_many_fragments_is_one_message(server: MahavishnuServer) -> None:
+    async with connect(server) as client:
+        fragments = [frame(TEXT_TO_BE_CONTINUED, b"{"), *(frame(0, bytes([byte])) for byte in b'"type":"ping"')]
+        write_raw(client.connection, b"".join([*fragments, frame(FINAL_CONTINUATION, b"}")]))
+        assert await client.next() == a_pong()
+
+
+async def test_a_client_that_vanishes_in_the_middle_of_a_frame_is_forgotten(server: MahavishnuServer) -> None:
+    async with connect(server) as client:
+        write_raw(client.connection, frame(FINAL_TEXT, b"x" * 1000)[:500])
+        await asyncio.sleep(0)
+        client.connection.transport.abort()
+    async with connect(server) as client:
+        assert client.welcome["id"] == A_UUID
+        assert client.welcome["timestamp"] == A_TIME
+
+
+def write_raw(connection: ClientConnection, data: bytes) -> None:
+    """Write past the client's own idea of a frame."""
+    connection.transport.write(data)

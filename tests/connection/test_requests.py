@@ -1,0 +1,287 @@
+"""Requests that succeed: what is answered, under which id, in which order, and what follows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.harness.client import Client, Message, connect
+from tests.harness.health import read_health
+from tests.harness.matchers import a_pong, a_response, an_event
+from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import wait_until
+
+Unique = Callable[[str], str]
+
+
+def subscribed(channel: str) -> dict[str, str]:
+    return {"channel": channel, "status": "subscribed"}
+
+
+def unsubscribed(channel: str) -> dict[str, str]:
+    return {"channel": channel, "status": "unsubscribed"}
+
+
+def start_workflow(server: MahavishnuServer, workflow_id: str, *stages: str) -> None:
+    server.services.create_workflow(
+        workflow_id=workflow_id, adapter="python", prompt="Write code", stages=list(stages or ("only",))
+    )
+    server.services.start_workflow(workflow_id=workflow_id)
+
+
+async def ask(client: Client, event: str, **data: Any) -> Message:
+    """What a request is answered with, once it was seen that the whole message is as it should be."""
+    answer = await client.request(event, **data)
+    assert answer == a_response(event, answer["data"], answer["correlation_id"])
+    data_answered: Message = answer["data"]
+    return data_answered
+
+
+async def test_a_workflow_s_status_is_true_at_every_step(server_on_both: MahavishnuServer, unique: Unique) -> None:
+    workflow_id = unique("wf")
+    services = server_on_both.services
+    seen = []
+    async with connect(server_on_both) as client:
+
+        async def look() -> None:
+            answer = await ask(client, "get_workflow_status", workflow_id=workflow_id)
+            assert answer.pop("workflow_id") == workflow_id
+            seen.append(tuple(answer.items()))
+
+        services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=["one", "two"])
+        await look()
+        services.start_workflow(workflow_id=workflow_id)
+        await look()
+        services.complete_stage(workflow_id=workflow_id, stage_name="one")
+        await look()
+        services.fail_workflow(workflow_id=workflow_id, error="No")
+        await look()
+    assert seen == [
+        (("status", status), ("stages_completed", completed), ("total_stages", 2))
+        for status, completed in [("pending", 0), ("running", 0), ("running", 1), ("failed", 1)]
+    ]
+
+
+async def test_a_pool_s_status_lists_its_workers_in_order(server_on_both: MahavishnuServer, unique: Unique) -> None:
+    pool_id, other_id = unique("pool"), unique("pool")
+    workers = sorted(unique("worker") for _ in range(3))
+    services = server_on_both.services
+    async with connect(server_on_both) as client:
+        services.create_pool(pool_id=pool_id)
+        services.create_pool(pool_id=other_id)
+        services.register_worker(worker_id=unique("worker"), pool_id=other_id)
+        empty = await ask(client, "get_pool_status", pool_id=pool_id)
+        for worker_id in reversed(workers):
+            services.register_worker(worker_id=worker_id, pool_id=pool_id)
+        full = await ask(client, "get_pool_status", pool_id=pool_id)
+        services.remove_worker(worker_id=workers[1])
+        services.drain_pool(pool_id=pool_id)
+        draining = await ask(client, "get_pool_status", pool_id=pool_id)
+        services.close_pool(pool_id=pool_id)
+        closed = await ask(client, "get_pool_status", pool_id=pool_id)
+    remaining = [workers[0], workers[2]]
+    assert empty == {"pool_id": pool_id, "status": "active", "workers": []}
+    assert full == {"pool_id": pool_id, "status": "active", "workers": workers}
+    assert draining == {"pool_id": pool_id, "status": "draining", "workers": remaining}
+    assert closed == {"pool_id": pool_id, "status": "closed", "workers": remaining}
+
+
+@pytest.mark.parametrize(
+    ("ids", "filed_under"),
+    [
+        ({}, None),
+        ({"id": "a"}, "a"),
+        ({"correlation_id": "b"}, "b"),
+        ({"id": "a", "correlation_id": "b"}, "a"),
+        ({"id": None, "correlation_id": "b"}, "b"),
+        ({"id": ""}, ""),
+        ({"id": "é\U0001f600\n" * 100}, "é\U0001f600\n" * 100),
+    ],
+)
+async def test_an_answer_is_filed_under_the_id_of_the_request(
+    server: MahavishnuServer, ids: dict[str, str | None], filed_under: str | None
+) -> None:
+    async with connect(server) as client:
+        await client.send({"type": "request", "event": "unsubscribe", "data": {"channel": "global"}, **ids})
+        assert await client.next() == a_response("unsubscribe", unsubscribed("global"), filed_under)
+        await client.send({"type": "ping", **ids})
+        assert await client.next() == a_pong(filed_under)
+
+
+async def test_a_websocket_ping_is_answered_too(server: MahavishnuServer) -> None:
+    async with connect(server) as client:
+        pong = await client.connection.ping(b"are you there?")
+        async with asyncio.timeout(60):
+            assert await pong >= 0
+
+
+async def test_subscribing_twice_is_answered_twice_and_delivers_once(server: MahavishnuServer, unique: Unique) -> None:
+    workflow_id = unique("wf")
+    channel = f"workflow:{workflow_id}"
+    async with connect(server) as client:
+        assert await ask(client, "subscribe", channel=channel) == subscribed(channel)
+        assert await ask(client, "subscribe", channel=channel) == subscribed(channel)
+        start_workflow(server, workflow_id)
+        server.services.complete_workflow(workflow_id=workflow_id)
+        names = [event["event"] for event in await client.events(3)]
+        assert names == ["workflow.created", "workflow.started", "workflow.completed"]
+        assert await ask(client, "unsubscribe", channel=channel) == unsubscribed(channel)
+        assert client.waiting() == []
+
+
+async def test_one_unsubscribe_undoes_any_number_of_subscribes(server: MahavishnuServer, unique: Unique) -> None:
+    pool_id = unique("pool")
+    async with connect(server) as client:
+        await client.subscribe(f"pool:{pool_id}")
+        await client.subscribe(f"pool:{pool_id}")
+        assert await ask(client, "unsubscribe", channel=f"pool:{pool_id}") == unsubscribed(f"pool:{pool_id}")
+        await client.subscribe("global")
+        server.services.create_pool(pool_id=pool_id)
+        # The event's own room is served before `global`.
+        assert [event["room"] for event in [await client.next()]] == ["global"]
+
+
+async def test_unsubscribing_from_what_was_never_subscribed_to_is_answered(
+    server: MahavishnuServer, unique: Unique
+) -> None:
+    channel = f"pool:{unique('pool')}"
+    async with connect(server) as client:
+        assert await ask(client, "unsubscribe", channel=channel) == unsubscribed(channel)
+        assert await ask(client, "unsubscribe", channel=channel) == unsubscribed(channel)
+
+
+async def test_an_unsubscribed_channel_is_silent_until_it_is_subscribed_to_again(
+    server: MahavishnuServer, unique: Unique
+) -> None:
+    pools = [unique("pool") for _ in range(3)]
+    async with connect(server) as client:
+        await client.subscribe("global")
+        server.services.create_pool(pool_id=pools[0])
+        assert (await client.next())["data"]["pool_id"] == pools[0]
+        await client.unsubscribe("global")
+        server.services.create_pool(pool_id=pools[1])
+        await client.subscribe("global")
+        server.services.create_pool(pool_id=pools[2])
+        assert (await client.next())["data"]["pool_id"] == pools[2]
+
+
+async def test_one_event_in_two_channels_is_the_same_event(server: MahavishnuServer, unique: Unique) -> None:
+    pool_id = unique("pool")
+    async with connect(server) as client:
+        await client.subscribe(f"pool:{pool_id}")
+        await client.subscribe("global")
+        server.services.create_pool(pool_id=pool_id)
+        events = await client.events(2)
+    first = events[0]
+    data = {"pool_id": pool_id, "timestamp": first["timestamp"]}
+    assert sorted(events, key=lambda event: event["room"]) == [
+        {**an_event("pool.created", data, room=room), "id": first["id"], "seq": first["seq"]}
+        for room in ("global", f"pool:{pool_id}")
+    ]
+
+
+async def test_the_event_form_of_subscribe_is_the_request(server: MahavishnuServer, unique: Unique) -> None:
+    pools = [unique("pool"), unique("pool")]
+    channel = f"pool:{pools[0]}"
+    async with connect(server) as client:
+        await client.send({"type": "event", "event": "subscribe", "data": {"room": channel}, "id": "a"})
+        assert await client.next() == a_response("subscribe", subscribed(channel), "a")
+        server.services.create_pool(pool_id=pools[0])
+        assert (await client.next())["event"] == "pool.created"
+        await client.send({"type": "event", "event": "unsubscribe", "data": {"room": channel}, "id": "b"})
+        assert await client.next() == a_response("unsubscribe", unsubscribed(channel), "b")
+        server.services.drain_pool(pool_id=pools[0])
+        await client.send({"type": "ping"})
+        assert await client.next() == a_pong()
+
+
+async def test_requests_sent_at_once_take_effect_in_their_order(server: MahavishnuServer, unique: Unique) -> None:
+    channel = f"pool:{unique('pool')}"
+    async with connect(server) as client:
+        for number in range(25):
+            for event in ("subscribe", "unsubscribe"):
+                await client.send(
+                    {"type": "request", "event": event, "data": {"channel": channel}, "id": f"{event}{number}"}
+                )
+        answers = [await client.next() for _ in range(50)]
+        assert answers == [
+            a_response(event, data, f"{event}{number}")
+            for number in range(25)
+            for event, data in (("subscribe", subscribed(channel)), ("unsubscribe", unsubscribed(channel)))
+        ]
+        server.services.create_pool(pool_id=channel.removeprefix("pool:"))
+        await client.send({"type": "ping"})
+        assert await client.next() == a_pong()
+
+
+async def test_a_query_is_answered_after_the_subscriptions_asked_for_before_it(
+    server: MahavishnuServer, unique: Unique
+) -> None:
+    """So that a change is either in the status or heard: one that came between the two would be lost."""
+    workflows = [unique("wf") for _ in range(20)]
+    start_workflow(server, workflows[-1])
+    status = {"workflow_id": workflows[-1]}
+    async with connect(server) as client:
+        for workflow_id in workflows:
+            await client.send({"type": "request", "event": "subscribe", "data": {"channel": f"workflow:{workflow_id}"}})
+        await client.send({"type": "request", "event": "get_workflow_status", "data": status, "id": "status"})
+        answers = [await client.next() for _ in range(21)]
+    assert answers == [
+        *(a_response("subscribe", subscribed(f"workflow:{workflow_id}")) for workflow_id in workflows),
+        a_response(
+            "get_workflow_status",
+            {**status, "status": "running", "stages_completed": 0, "total_stages": 1},
+            "status",
+        ),
+    ]
+
+
+async def test_a_hundred_queries_at_once_are_each_answered(server: MahavishnuServer, unique: Unique) -> None:
+    workflow_id = unique("wf")
+    start_workflow(server, workflow_id)
+    data = {"workflow_id": workflow_id, "status": "running", "stages_completed": 0, "total_stages": 1}
+    async with connect(server) as client:
+        for number in range(100):
+            await client.send(
+                {
+                    "type": "request",
+                    "event": "get_workflow_status",
+                    "data": {"workflow_id": workflow_id},
+                    "id": str(number),
+                }
+            )
+        answers = [await client.next() for _ in range(100)]
+    assert sorted(answers, key=lambda answer: int(answer["correlation_id"])) == [
+        a_response("get_workflow_status", data, str(number)) for number in range(100)
+    ]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_requests_leaves_nothing_behind(
+    server: MahavishnuServer, unique: Unique
+) -> None:
+    log_before = server.log_text()
+    channels = [f"pool:{unique('pool')}" for _ in range(40)]
+    for abrupt in (False, True):
+        async with connect(server) as leaving:
+            for channel in channels:
+                await leaving.send(
+                    {
+                        "type": "request",
+                        "event": "subscribe",
+                        "data": {"channel": channel, "since": 0, "snapshot": True},
+                    }
+                )
+            if abrupt:
+                leaving.connection.transport.abort()
+    await asyncio.to_thread(
+        wait_until, lambda: room_count(server) == 0, timeout_seconds=40, what="the end of every subscription"
+    )
+    assert "Traceback" not in server.log_text().removeprefix(log_before)
+
+
+def room_count(server: MahavishnuServer) -> int:
+    count: int = read_health(server)[1]["rooms"]
+    return count

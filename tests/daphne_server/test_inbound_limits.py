@@ -1,0 +1,227 @@
+"""What a client may send at most, and that whoever goes beyond it is told why before the connection ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.frames import Close, Frame, Opcode
+
+from tests.connection.raw_client import frame, open_raw, text
+from tests.harness.fixtures import StartServer
+from tests.harness.ports import HOST
+from tests.harness.server import MahavishnuServer
+
+MAX_MESSAGE_BYTES = 64 * 1024
+MIB = 1024 * 1024
+
+DEADLINE_SECONDS = 2.5
+
+LONG_SECONDS = 30
+"""How long a test waits for what would never come if the deadline were none."""
+
+BIG = b'{"type":"ping","id":"%s"}' % (b"x" * (MAX_MESSAGE_BYTES - 23))
+assert len(BIG) == MAX_MESSAGE_BYTES
+
+
+@pytest.fixture(scope="module")
+def hasty_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """A server with short deadlines, and yet such that a machine that is busy keeps to them."""
+    hasty = start_shared_server(
+        open_timeout_seconds=DEADLINE_SECONDS,
+        close_timeout_seconds=DEADLINE_SECONDS,
+        max_message_burst=10,
+        rate_limit_grace_seconds=0.1,
+    )
+    yield hasty
+    hasty.close()
+
+
+def told_of(error: dict[str, Any], code: str, message: str) -> bool:
+    """Whether this is the whole of an error message with this code and sentence."""
+    variable = {"id": error["id"], "timestamp": error["timestamp"]}
+    return error == variable | {
+        "type": "error",
+        "event": "error",
+        "data": {},
+        "error_code": code,
+        "error_message": message,
+        "retryable": False,
+    }
+
+
+def fragments(message: bytes, *, size: int) -> list[bytes]:
+    """A text message in frames of `size` bytes each."""
+    parts = [message[start : start + size] for start in range(0, len(message), size)]
+    return [
+        frame(Opcode.CONT if number else Opcode.TEXT, part, fin=number == len(parts) - 1)
+        for number, part in enumerate(parts)
+    ]
+
+
+@pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, 16 * 1024, 1000])
+async def test_a_message_of_the_greatest_size_is_read_whole_or_in_fragments(
+    server: MahavishnuServer, size: int
+) -> None:
+    async with open_raw(server.port) as client:
+        await client.send(*fragments(BIG, size=size))
+        answer = await client.message()
+        assert (answer["type"], answer["correlation_id"]) == ("pong", json.loads(BIG)["id"])
+
+
+TOO_BIG = {
+    "one byte more": [text(BIG + b"x")],
+    "one byte more, in fragments": fragments(BIG + b"x", size=16 * 1024),
+    "a header that promises a gigabyte": [b"\x81\xff" + (1 << 30).to_bytes(8) + b"mask"],
+    "a binary message": [frame(Opcode.BINARY, b"\x00" * (MAX_MESSAGE_BYTES + 1))],
+}
+
+
+@pytest.mark.parametrize("wire", TOO_BIG.values(), ids=list(TOO_BIG))
+async def test_one_that_is_greater_is_refused_with_an_error_and_1009(
+    server: MahavishnuServer, wire: list[bytes]
+) -> None:
+    async with open_raw(server.port) as client:
+        await client.send(*wire)
+        got = 1 << 30 if len(wire[0]) < 20 else MAX_MESSAGE_BYTES + 1
+        sentence = f"Got a message of {got} bytes or more: expected at most {MAX_MESSAGE_BYTES} bytes"
+        assert told_of(await client.message(), "MESSAGE_TOO_BIG", sentence)
+        assert (await client.receive()).close() == (1009, "MESSAGE_TOO_BIG")
+        assert await client.ended()
+
+
+BROKEN = {
+    "an unmasked frame": (Frame(Opcode.TEXT, b"{}").serialize(mask=False), 1002),
+    "a reserved bit": (b"\xa1\x80mask", 1002),
+    "a reserved opcode": (b"\x83\x80mask", 1002),
+    "a reserved control opcode": (b"\x8b\x80mask", 1002),
+    "a control frame with more than 125 bytes": (b"\x89\xfe\x01\x00mask" + b"x" * 256, 1002),
+    "a fragmented ping": (b"\x09\x80mask", 1002),
+    "a continuation of nothing": (frame(Opcode.CONT, b"x"), 1002),
+    "a message inside a message": (text("{", fin=False) + text("{}"), 1002),
+    "a length that is not in its shortest form": (b"\x81\xfe\x00\x01maskx", 1002),
+    "a close frame with half a code": (b"\x88\x81maskx", 1002),
+    "text that is not UTF-8": (text(b"\xff\xfe"), 1007),
+    "text that ends within a character": (text("é".encode()[:1]), 1007),
+}
+
+
+@pytest.mark.parametrize(("wire", "code"), BROKEN.values(), ids=list(BROKEN))
+async def test_a_frame_that_breaks_the_protocol_is_answered_with_an_error_and_its_code(
+    server: MahavishnuServer, wire: bytes, code: int
+) -> None:
+    async with open_raw(server.port) as client:
+        # What follows a failure is not looked at, and does not keep the last words from the client.
+        await client.send(wire, text('{"type":"ping"}') * 5000)
+        error = await client.message()
+        why = error["error_message"].removeprefix("Got a frame that RFC 6455 does not allow: ")
+        assert told_of(error, "INVALID_MESSAGE", f"Got a frame that RFC 6455 does not allow: {why}")
+        assert why
+        assert (await client.receive()).close() == (code, "INVALID_MESSAGE")
+        assert await client.ended()
+
+
+async def test_a_client_that_closes_is_answered(server: MahavishnuServer) -> None:
+    async with open_raw(server.port) as client:
+        await client.send(frame(Opcode.CLOSE, Close(1000, "bye").serialize()))
+        assert (await client.receive()).close() == (1000, "")
+        assert await client.ended()
+
+
+async def test_a_client_that_does_not_answer_a_close_frame_is_dropped_in_time(hasty_server: MahavishnuServer) -> None:
+    async with open_raw(hasty_server.port) as client:
+        began = time.monotonic()
+        await client.send(text(b"\xff"), *TOO_BIG["one byte more"])
+        assert (await client.message())["type"] == "error"
+        assert (await client.receive()).opcode == Opcode.CLOSE
+        # It goes on sending, and never closes: only a reset ends that.
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(LONG_SECONDS):
+                while True:
+                    await client.send(text("{}") * 100)
+                    await asyncio.sleep(0.01)
+        assert time.monotonic() - began >= DEADLINE_SECONDS
+
+
+async def test_one_that_floods_on_after_a_close_frame_is_not_listened_to(hasty_server: MahavishnuServer) -> None:
+    async with open_raw(hasty_server.port) as client:
+        flooding = asyncio.create_task(client.send(*[text('{"type":"ping"}') * 100] * 1000))
+        while (received := await client.receive()).opcode == Opcode.TEXT:
+            pass
+        assert received.close() == (1008, "RATE_LIMIT_EXCEEDED")
+        # The end of the stream comes though the close frame is not answered, and not as a reset.
+        assert await client.ended()
+        await asyncio.wait([flooding], timeout=1)
+
+
+async def test_a_request_that_is_trickled_in_byte_by_byte_is_cut_off(hasty_server: MahavishnuServer) -> None:
+    began = time.monotonic()
+    reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
+    # Not to the end: a byte that is sent after the server has ended may be answered with a reset.
+    answer = asyncio.create_task(reader.readuntil(b"\r\n"))
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(LONG_SECONDS):
+            for byte in b"GET / HTTP/1.1\r\nX-Slow: " + b"x" * 10_000:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.02)
+                if answer.done():
+                    raise ConnectionError
+    assert (await answer).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began >= DEADLINE_SECONDS
+    writer.close()
+
+
+async def test_so_is_one_that_never_begins(hasty_server: MahavishnuServer) -> None:
+    reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
+    async with asyncio.timeout(LONG_SECONDS):
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def test_so_is_a_body_and_a_second_request_of_one_connection(hasty_server: MahavishnuServer) -> None:
+    reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
+    async with open_raw(hasty_server.port) as client:
+        for _ in range(2):
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
+            # Between two requests a connection may rest for longer than one may take, and so may a WebSocket.
+            await asyncio.sleep(DEADLINE_SECONDS + 0.2)
+        await client.send(text('{"type":"ping"}'))
+        assert (await client.message())["type"] == "pong"
+    writer.write(b"POST /admin/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf of it")
+    assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+FINAL_PING = frame(Opcode.CONT, b'{"type":"ping","id":"fragmented"}')
+SMALL_FRAMES = {
+    "pings": [frame(Opcode.PING, b"%03d" % number) for number in range(300)],
+    "fragments": [frame(Opcode.TEXT, b"", fin=False), *[frame(Opcode.CONT, b"", fin=False)] * 298, FINAL_PING],
+}
+
+
+@pytest.mark.parametrize("frames", SMALL_FRAMES.values(), ids=list(SMALL_FRAMES))
+async def test_frames_that_are_no_messages_are_read_at_the_rate_of_messages(
+    server: MahavishnuServer, frames: list[bytes]
+) -> None:
+    async with open_raw(server.port) as client:
+        began = time.monotonic()
+        await client.send(*frames, text('{"type":"ping","id":"last"}'))
+        pongs = 0
+        while (received := await client.receive()).opcode == Opcode.PONG:
+            assert received.payload == b"%03d" % pongs
+            pongs += 1
+        assert pongs == (300 if frames is SMALL_FRAMES["pings"] else 0)
+        # 150 at once, and then a hundred a second.
+        assert 1.0 < time.monotonic() - began < 10
+        if pongs == 0:
+            assert received.json()["correlation_id"] == "fragmented"
+            received = await client.receive()
+        assert received.json()["correlation_id"] == "last"

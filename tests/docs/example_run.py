@@ -1,0 +1,167 @@
+"""The life that the examples of `docs/protocol.md` are about, led through the services in another process."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import connection
+
+from orchestration import services
+from orchestration.models import Pool
+from orchestration.plan import Plan, Retry, StageSpecification
+from realtime.eventlog import log
+from realtime.models import Log
+from realtime.protocol.channels import GLOBAL
+
+if TYPE_CHECKING:
+    from tests.harness.server import MahavishnuServer
+
+EPOCH = "7d9f3a52c1e84b06"
+"""The name of the log in the documents."""
+
+_EIGHT_O_CLOCK = datetime(2026, 2, 10, 20, tzinfo=UTC)
+
+
+def name_the_log() -> None:
+    """Give the new and empty log the name it has in the documents."""
+    Log.objects.all().delete()
+    Log.objects.create(pk=1, epoch=EPOCH)
+
+
+def live() -> dict[str, int]:
+    """What happens, in order; returns the position of the last event of each channel.
+
+    The first workflow's events are the log's first five, as the resuming example says.
+    """
+    _a_workflow_that_completes()
+    _workflows_that_do_not()
+    _a_pool_at_work()
+    _a_pool_that_is_closed()
+    _a_run_of_the_engine()
+    return {**log.newest_per_room(after=0), GLOBAL: log.position().seq}
+
+
+def _at(seconds: float) -> datetime:
+    return _EIGHT_O_CLOCK + timedelta(seconds=seconds)
+
+
+def _a_workflow_that_completes() -> None:
+    services.create_workflow(
+        workflow_id="wf_abc123",
+        adapter="llamaindex",
+        prompt="Write code",
+        stages=["planning", "code_generation"],
+        at=_at(-1),
+    )
+    services.start_workflow(workflow_id="wf_abc123", at=_at(0))
+    services.complete_stage(workflow_id="wf_abc123", stage_name="planning", at=_at(1))
+    services.complete_stage(
+        workflow_id="wf_abc123",
+        stage_name="code_generation",
+        result={"output": "Success", "duration_ms": 1500},
+        at=_at(5),
+    )
+    result = {"final_output": "Code generated successfully", "total_duration_ms": 5000}
+    services.complete_workflow(workflow_id="wf_abc123", result=result, at=_at(10))
+
+
+def _workflows_that_do_not() -> None:
+    services.create_workflow(
+        workflow_id="wf_late", adapter="llamaindex", prompt="Write code", stages=["code_generation"], at=_at(-1)
+    )
+    services.start_workflow(workflow_id="wf_late", at=_at(0))
+    services.fail_stage(
+        workflow_id="wf_late", stage_name="code_generation", error="The model did not answer", at=_at(7)
+    )
+    services.time_out_workflow(workflow_id="wf_late", at=_at(8))
+    services.create_workflow(
+        workflow_id="wf_unwanted", adapter="llamaindex", prompt="Write code", stages=["planning"], at=_at(0)
+    )
+    services.cancel_workflow(workflow_id="wf_unwanted", reason="No longer needed", at=_at(20))
+
+
+def _a_run_of_the_engine() -> None:
+    generate = StageSpecification(name="generate", step=0, retries=Retry(max_attempts=2, backoff_seconds=0))
+    workflow = services.start_run(
+        Plan(name="write_code", adapter="python", stages=(generate,)),
+        prompt="Write code",
+        params={},
+        pool_id="pool_again",
+        workflow_id="wf_again",
+        at=_at(60),
+    )
+    worker_id = services.join_pool(name="again", process="again", pool_id="pool_again", at=_at(60))
+    slot = services.Slot(worker_id=worker_id, process="again")
+    stage_id = workflow.stages.get().pk
+    services.claim_stage(stage_id, 1, slot=slot, at=_at(61))
+    services.report_message(stage_id, 1, message="The prompt has 312 words", at=_at(62))
+    services.report_progress(stage_id, 1, progress=0.4, message="Asking the model", at=_at(63))
+    error = "ConnectionError: The model did not answer"
+    services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
+    services.drain_pool(pool_id="pool_again", at=_at(65))
+    services.reopen_pool(pool_id="pool_again", at=_at(75))
+    # The example of a snapshot is not about this one.
+    services.leave_pool(worker_id=worker_id, process="again", at=_at(65))
+    services.remove_worker(worker_id=worker_id, at=_at(65))
+    workflow.delete()
+    Pool.objects.filter(pk="pool_again").delete()
+
+
+def _a_pool_at_work() -> None:
+    services.create_pool(pool_id="pool_local", at=_at(-120))
+    for number in (1, 2):
+        services.register_worker(worker_id=f"worker_00{number}", pool_id="pool_local", at=_at(-120 + number))
+    stages = [f"stage_{number:02}" for number in range(1, 11)]
+    services.create_workflow(
+        workflow_id="wf_report",
+        adapter="llamaindex",
+        prompt="Write a report",
+        stages=stages,
+        pool_id="pool_local",
+        at=_at(-60),
+    )
+    services.start_workflow(workflow_id="wf_report", at=_at(0))
+    services.change_worker_status(worker_id="worker_001", status="busy", at=_at(0))
+    services.start_stage(workflow_id="wf_report", stage_name=stages[0], worker_id="worker_001", at=_at(1))
+    for number in range(3):
+        services.complete_stage(workflow_id="wf_report", stage_name=stages[number], at=_at(2 + number))
+
+
+def _a_pool_that_is_closed() -> None:
+    services.create_pool(pool_id="pool_old", at=_at(-300))
+    services.register_worker(worker_id="worker_003", pool_id="pool_old", at=_at(-290))
+    services.drain_pool(pool_id="pool_old", at=_at(50))
+    services.remove_worker(worker_id="worker_003", at=_at(60))
+    services.close_pool(pool_id="pool_old", at=_at(120))
+
+
+def lose_table(name: str) -> None:
+    """Make every query of a table fail."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {name} RENAME TO {name}_lost")
+
+
+def find_table(name: str) -> None:
+    """Put the table back."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {name}_lost RENAME TO {name}")
+
+
+def tell_much() -> None:
+    """Announce more than two sockets on one machine and the bytes allowed to wait for them hold."""
+    for _ in range(100):
+        services.create_workflow(adapter="python", prompt="x" * 60_000, stages=["only"])
+
+
+def renew_epoch() -> None:
+    log.renew_epoch()
+
+
+def call_in(server: MahavishnuServer, function: str, *arguments: str) -> Any:
+    """Call a function of this module in another process of a server, and return what it returned."""
+    return server.services_driver.execute(
+        "from tests.docs import life\nresult = getattr(life, function)(*arguments)",
+        function=function,
+        arguments=arguments,
+    )

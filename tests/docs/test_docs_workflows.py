@@ -1,0 +1,59 @@
+"""What docs/workflows.md shows can be run as it stands there."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.docs.markdown import blocks, page, table
+
+PAGE = page("docs/workflows.md")
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a module of the first Python block of a section, as an application's `workflows.py` is one."""
+    from orchestration.sdk import registry
+
+    monkeypatch.setattr(registry, "_definitions", dict(registry.definitions()))
+
+    def load(section: str) -> Any:
+        block = next(block for block in blocks(PAGE, language="python") if block.section == section)
+        module = ModuleType("shown_workflows")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(compile(block.text, block.where, "exec"), module.__dict__)
+        return module
+
+    return load
+
+
+def stages_of(run: Any) -> list[tuple[int, str, float | None]]:
+    stages = run.workflow.stages.order_by("position")
+    return [(stage.step, stage.name, stage.specification["timeout_seconds"]) for stage in stages]
+
+
+def test_the_workflow_that_is_defined_there_runs(shown: Any) -> None:
+    from tests.adapters.attempt_runner import attempt_at
+
+    attempt = attempt_at(shown("Define one").write_code, "a parser")
+    assert attempt.run() == {"parts": ["a", "parser"]}
+    run_stages = attempt.claim.workflow.stages.order_by("position").values_list("step", "name", "last_attempt")
+    assert list(run_stages) == [(0, "plan", 1), (1, "generate", 3), (1, "lint", 1)]
+
+
+def test_the_commands_that_are_shown_there_are_planned(shown: Any) -> None:
+    run = shown("Commands").check.start(revision="main")
+    assert stages_of(run) == [(0, "git", None), (1, "lint", None), (1, "test", 610.0)]
+
+
+def test_every_demonstration_is_in_the_table() -> None:
+    from orchestration.sdk import definitions
+
+    rows = table(PAGE, first="Workflow")
+    ours = {name for name, each in definitions().items() if each.function.__module__ == "demonstrations.workflows"}
+    assert {row["Workflow"] for row in rows} == ours

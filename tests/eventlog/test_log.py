@@ -1,0 +1,197 @@
+"""The event log by itself, on both databases: what is written where, what is read back, and what names it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from realtime.eventlog import log
+from realtime.models import Event, EventRoom, Log
+from realtime.protocol.messages import EventRecord
+from realtime.protocol.requests import MAX_SEQ
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+AT = datetime(2026, 2, 10, 20, 0, tzinfo=UTC)
+ALL = {"after": 0, "through": MAX_SEQ, "most": 10_000}
+
+
+def append(*rooms_of_each: Iterable[str]) -> list[log.Delivery]:
+    """One event for each argument, in those rooms, all in one transaction."""
+    events = [
+        log.NewEvent(name="workflow.started", timestamp=AT, data=f'{{"number":{number}}}', rooms=tuple(rooms))
+        for number, rooms in enumerate(rooms_of_each)
+    ]
+    with transaction.atomic():
+        return log.append(events)
+
+
+def seqs(deliveries: Iterable[log.Delivery], room: str = "global") -> list[int]:
+    return [delivery.event.seq for delivery in deliveries if delivery.room == room]
+
+
+def read(room: str, **bounds: int) -> list[EventRecord]:
+    return log.read(room, epoch=log.position().epoch, **{**ALL, **bounds})
+
+
+def prune(through: int) -> None:
+    position = log.position()
+    retention = log.Retention(max_events=position.seq - through, max_age=timedelta(days=1), min_age=timedelta(0))
+    log.prune(retention, at=AT)
+
+
+def test_an_event_is_in_its_rooms_and_in_global_and_knows_the_one_before_it_in_each() -> None:
+    start = log.position()
+    deliveries = append(["workflow:a"], ["pool:p", "worker:w"], ["workflow:a"])
+    first, second, third = seqs(deliveries)
+    assert (start.seq < first, second, third) == (True, first + 1, first + 2)
+    assert [(delivery.room, delivery.previous_seq, delivery.event.seq) for delivery in deliveries] == [
+        ("workflow:a", start.trimmed_seq, first),
+        ("global", start.seq, first),
+        ("pool:p", start.trimmed_seq, second),
+        ("worker:w", start.trimmed_seq, second),
+        ("global", first, second),
+        ("workflow:a", first, third),
+        ("global", second, third),
+    ]
+    assert {delivery.epoch for delivery in deliveries} == {start.epoch}
+    (after,) = {(d.room, d.previous_seq) for d in append(["pool:p"]) if d.room != "global"}
+    assert after == ("pool:p", second)
+
+
+def test_what_is_read_is_what_was_written_in_order_and_between_the_bounds() -> None:
+    deliveries = append(["workflow:a"], ["workflow:b"], ["workflow:a", "workflow:b"], ["workflow:a"])
+    in_all = [delivery.event for delivery in deliveries if delivery.room == "global"]
+    first, second, third, fourth = in_all
+    assert read("global") == in_all
+    assert read("workflow:a") == [first, third, fourth]
+    assert read("workflow:a", after=first.seq, through=third.seq) == [third]
+    assert read("workflow:a", most=2) == [first, third]
+    assert read("workflow:b") == [second, third]
+    assert read("workflow:c") == []
+    assert third.data == '{"number":2}'
+    assert (third.name, third.timestamp) == ("workflow.started", AT)
+    counted = [log.count(room, after=0, through=MAX_SEQ, most=3) for room in ("global", "workflow:a", "workflow:c")]
+    assert counted == [3, 3, 0]
+    assert log.newest_per_room(after=first.seq) == {"workflow:a": fourth.seq, "workflow:b": third.seq}
+    assert log.newest_per_room(after=fourth.seq) == {}
+
+
+def test_the_position_is_the_newest_event_that_was_committed() -> None:
+    before = log.position()
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        log.append([log.NewEvent(name="workflow.started", timestamp=AT, data="{}", rooms=("workflow:a",))])
+        raise ZeroDivisionError
+    assert log.position() == before
+    newest = seqs(append(["workflow:a"], []))[-1]
+    assert log.position() == log.Position(seq=newest, epoch=before.epoch, trimmed_seq=before.trimmed_seq)
+    assert list(Log.objects.values_list("epoch", flat=True)) == [before.epoch]
+
+
+def test_one_transaction_may_touch_more_rooms_than_a_query_can_name() -> None:
+    rooms = [f"workflow:{number}" for number in range(1203)]
+    first, second = append(rooms), append(rooms)
+    assert [(d.room, d.previous_seq) for d in second] == [(room, seqs(first)[0]) for room in [*rooms, "global"]]
+
+
+def test_writing_and_finding_the_position_cost_the_same_however_much_is_stored() -> None:
+    append(*[["workflow:a", f"workflow:{number}"] for number in range(100)])
+    with_few = cost_of_writing()
+    append(*[["workflow:a", f"workflow:{number}"] for number in range(5000)])
+    with_many = cost_of_writing()
+    # One more level of an index, at most, for each thing that is looked up.
+    assert with_many <= with_few + 10
+
+
+def cost_of_writing() -> int:
+    """The work that the queries of an append and of a position take: steps of SQLite, pages of Postgres."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as queries:
+        append(["workflow:a"])
+        log.position()
+    asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    assert len(asked) == 2, asked
+    return sum(map(steps_on_sqlite if connection.vendor == "sqlite" else pages_on_postgres, asked))
+
+
+def steps_on_sqlite(query: str) -> int:
+    steps = itertools.count()
+    with connection.cursor() as cursor:
+        connection.connection.set_progress_handler(lambda: next(steps) and 0, 1)
+        cursor.execute(query)
+        cursor.fetchall()
+        connection.connection.set_progress_handler(None, 1)
+    return next(steps)
+
+
+def pages_on_postgres(query: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}")
+        plan = cursor.fetchone()[0][0]["Plan"]
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+def test_a_room_that_has_been_pruned_empty_goes_on_where_the_log_is_pruned() -> None:
+    first, second = seqs(append(["workflow:a"], ["workflow:b"]))
+    prune(through=first)
+    assert Event.objects.count() == 1
+    of_a, _ = append(["workflow:a"])
+    assert (of_a.room, of_a.previous_seq) == ("workflow:a", first)
+    prune(through=of_a.event.seq)
+    assert log.position() == log.Position(seq=of_a.event.seq, epoch=log.position().epoch, trimmed_seq=of_a.event.seq)
+    in_b, in_all = append(["workflow:b"])
+    assert (in_b.previous_seq, in_all.previous_seq) == (of_a.event.seq, of_a.event.seq)
+    assert in_b.event.seq > second
+
+
+def test_reading_from_before_what_is_pruned_is_refused_not_shortened() -> None:
+    committed = seqs(append(*[["workflow:a"]] * 5))
+    prune(through=committed[1])
+    epoch = log.position().epoch
+    with pytest.raises(log.EventsGone) as gone:
+        log.read("workflow:a", epoch=epoch, after=committed[0], through=committed[4], most=10)
+    assert (gone.value.after, gone.value.trimmed_seq) == (committed[0], committed[1])
+    # Also where nothing of it is left to see.
+    with pytest.raises(log.EventsGone):
+        log.read("workflow:b", epoch=epoch, after=committed[0], through=committed[4], most=10)
+    kept = log.read("workflow:a", epoch=epoch, after=committed[1], through=committed[4], most=10)
+    assert [event.seq for event in kept] == committed[2:]
+    assert log.read("workflow:a", epoch=epoch, after=committed[0], through=committed[0], most=10) == []
+
+
+def test_reading_under_another_name_of_the_log_is_refused() -> None:
+    committed = seqs(append(["workflow:a"], ["workflow:a"]))
+    before = log.position()
+    after = log.renew_epoch()
+    assert log.position() == log.Position(seq=before.seq, epoch=after, trimmed_seq=before.seq)
+    assert after != before.epoch
+    for room in ("workflow:a", "workflow:b", "global"):
+        with pytest.raises(log.EventsGone):
+            log.read(room, epoch=before.epoch, after=committed[-1], through=MAX_SEQ, most=10)
+    assert log.read("workflow:a", epoch=after, after=committed[-1], through=MAX_SEQ, most=10) == []
+
+
+def test_a_log_that_was_pruned_empty_keeps_its_position_under_a_new_name() -> None:
+    newest = seqs(append(["workflow:a"]))[0]
+    prune(through=newest)
+    epoch = log.renew_epoch()
+    assert log.position() == log.Position(seq=newest, epoch=epoch, trimmed_seq=newest)
+
+
+def test_a_log_without_its_row_gets_one_when_it_is_written_to() -> None:
+    append(["workflow:a"])
+    Log.objects.all().delete()
+    (delivery, _) = append(["workflow:a"])
+    assert delivery.epoch == Log.objects.get().epoch == log.position().epoch
+
+
+def test_rows_of_rooms_go_with_their_events() -> None:
+    committed = seqs(append(["workflow:a", "pool:p"], ["workflow:a"]))
+    prune(through=committed[0])
+    assert list(EventRoom.objects.values_list("room", "event_id")) == [("workflow:a", committed[1])]

@@ -1,0 +1,193 @@
+"""Old events go, the oldest first; what a client may still ask for is told apart from what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.db import transaction
+
+from realtime.eventlog import log
+from realtime.models import Event, EventRoom
+from tests.harness.client import connect
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+
+NOW = datetime(2026, 2, 10, 20, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def start_pruning_server(start_server: StartServer) -> MahavishnuServer:
+    """What is pruned must be older than what a relay has yet to compare itself with, on a machine that is busy too."""
+    return start_server(
+        max_log_events=20, min_log_age_seconds=4, log_prune_interval_seconds=0.1, relay_poll_seconds=0.05
+    )
+
+
+def append(ages: Iterable[timedelta]) -> list[int]:
+    """One event for each age, in a transaction of its own; their positions."""
+    seqs = []
+    for age in ages:
+        event = log.NewEvent(name="workflow.started", timestamp=NOW - age, data="{}", rooms=("workflow:a", "pool:p"))
+        with transaction.atomic():
+            seqs.append(log.append([event])[0].event.seq)
+    return seqs
+
+
+def kept() -> list[int]:
+    return list(Event.objects.order_by("seq").values_list("seq", flat=True))
+
+
+def prune(*, max_events: int = 10**6, max_age: timedelta = 100 * HOUR, min_age: timedelta = timedelta(0)) -> int:
+    return log.prune(log.Retention(max_events=max_events, max_age=max_age, min_age=min_age), at=NOW)
+
+
+def on_both_databases(test: Callable[..., None]) -> Callable[..., None]:
+    """Run in this process, on its database."""
+    marked: Callable[..., None] = pytest.mark.both_databases(pytest.mark.django_db(transaction=True)(test))
+    return marked
+
+
+@on_both_databases
+def test_the_oldest_beyond_the_number_to_keep_go() -> None:
+    seqs = append([HOUR] * 10)
+    assert prune(max_events=10) == 0
+    assert prune(max_events=4) == 6
+    assert (kept(), log.position().trimmed_seq) == (seqs[6:], seqs[5])
+    assert prune(max_events=4) == 0
+    assert list(EventRoom.objects.order_by("event").values_list("event", flat=True).distinct()) == seqs[6:]
+
+
+@on_both_databases
+def test_what_is_older_than_the_age_to_keep_goes_whatever_its_number() -> None:
+    seqs = append([5 * HOUR, 4 * HOUR, 3 * HOUR, 2 * HOUR])
+    assert prune(max_age=3 * HOUR) == 2
+    assert (kept(), log.position().trimmed_seq) == (seqs[2:], seqs[1])
+
+
+@on_both_databases
+def test_what_is_young_stays_whatever_its_number() -> None:
+    seqs = append([3 * HOUR, 2 * HOUR, HOUR / 2, timedelta(0)])
+    assert prune(max_events=1, min_age=HOUR) == 2
+    assert kept() == seqs[2:]
+    assert prune(max_events=1, max_age=timedelta(seconds=1), min_age=2 * HOUR) == 0
+
+
+@on_both_databases
+def test_only_an_unbroken_run_from_the_oldest_goes() -> None:
+    """Events of one commit order need not be in the order of their moments: clocks differ."""
+    seqs = append([9 * HOUR, HOUR, 9 * HOUR])
+    assert prune(max_age=5 * HOUR) == 1
+    assert (kept(), log.position().trimmed_seq) == (seqs[1:], seqs[0])
+
+
+@on_both_databases
+def test_a_moment_that_is_yet_to_come_keeps_nothing() -> None:
+    """A clock that was wrong, or a caller's `at`: such an event goes with the first that follows it, or by number."""
+    seqs = append([-HOUR, -HOUR, 9 * HOUR, -HOUR, HOUR])
+    assert prune(max_age=10 * HOUR) == 0
+    assert prune(max_age=5 * HOUR) == 3
+    assert (kept(), log.position().trimmed_seq) == (seqs[3:], seqs[2])
+    assert prune(max_events=1, min_age=2 * HOUR) == 1
+    assert kept() == seqs[4:]
+
+
+@on_both_databases
+def test_a_log_that_is_pruned_empty_keeps_its_position() -> None:
+    seqs = append([HOUR] * 3)
+    epoch = log.position().epoch
+    assert prune(max_events=0) == 3
+    assert log.position() == log.Position(seq=seqs[-1], epoch=epoch, trimmed_seq=seqs[-1])
+    assert prune(max_events=0) == 0
+    (next_seq,) = append([HOUR])
+    assert next_seq > seqs[-1]
+
+
+@on_both_databases
+def test_many_go_in_transactions_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_PRUNE_CHUNK_EVENTS", 3)
+    seqs = append([HOUR] * 10)
+    positions = []
+    chunk = log._prune_chunk
+
+    def watched(retention: log.Retention, at: datetime) -> int:
+        gone = chunk(retention, at)
+        positions.append((gone, log.position().trimmed_seq))
+        return gone
+
+    monkeypatch.setattr(log, "_prune_chunk", watched)
+    assert prune(max_events=2) == 8
+    assert positions == [(3, seqs[2]), (3, seqs[5]), (2, seqs[7])]
+
+
+async def test_a_server_prunes_by_itself_and_nobody_who_listens_notices(start_server: StartServer) -> None:
+    server = start_pruning_server(start_server)
+    async with connect(server) as client:
+        await client.subscribe("global")
+        received = []
+        for number in range(60):
+            server.services.create_pool(pool_id=f"pool_{number}")
+            received.append(await client.event())
+        assert [event["data"]["pool_id"] for event in received] == [f"pool_{number}" for number in range(60)]
+        seqs = [event["seq"] for event in received]
+        epoch = client.welcome["data"]["epoch"]
+        # A position from before what is kept, one from within, and the newest.
+        for _ in range(300):
+            answers = [
+                (await client.subscribe("global", since=seq, epoch=epoch))["data"] for seq in (seqs[5], seqs[45])
+            ]
+            if answers[0]["recovered"] is False:
+                break
+            await asyncio.sleep(0.1)
+        assert (answers[0]["reason"], answers[0]["missed"]) == ("trimmed", 0)
+        assert (answers[1]["recovered"], answers[1]["missed"]) == (True, 14)
+
+
+WRITE_ON = """
+import os, time
+from orchestration import services
+number = 0
+while not os.path.exists(stop):
+    services.create_pool(pool_id=f"p{number}")
+    number += 1
+    time.sleep(0.02)
+"""
+
+RESUMES_WHILE_PRUNED = 60
+
+
+async def test_clients_that_resume_while_the_log_is_pruned_get_all_or_are_told(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_pruning_server(start_server)
+    writer, stop = server.driver(), tmp_path / "stop"
+    outcomes: Counter[bool] = Counter()
+    async with connect(server) as client:
+        epoch = client.welcome["data"]["epoch"]
+        start = last = client.welcome["data"]["seq"]
+        writing = asyncio.create_task(asyncio.to_thread(writer.execute, WRITE_ON, stop=str(stop)))
+        try:
+            while not (outcomes[False] and outcomes.total() >= RESUMES_WHILE_PRUNED):
+                for since in (start, max(last - 120, start), max(last - 30, start), last):
+                    answer = (await client.subscribe("global", since=since, epoch=epoch))["data"]
+                    outcomes[answer["recovered"]] += 1
+                    replayed = await client.events(answer["missed"])
+                    seqs = [event["seq"] for event in replayed]
+                    if answer["recovered"]:
+                        # SQLite gives numbers without holes, so what is missing would show.
+                        assert seqs == list(range(since + 1, answer["seq"] + 1))
+                        assert all(event["replay"] for event in replayed)
+                    else:
+                        assert (answer["reason"], seqs) == ("trimmed", [])
+                    last = answer["seq"]
+                    await client.unsubscribe("global")
+                    client.waiting()
+                    await asyncio.sleep(0.03)  # A client may send 100 messages a second.
+        finally:
+            stop.touch()
+            await writing
+    assert set(outcomes) == {True, False}

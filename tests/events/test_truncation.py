@@ -1,0 +1,44 @@
+"""An event's data is cut to its bound, and stays what clients rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from realtime.events.truncation import fit
+from realtime.protocol.channels import MAX_ID_CHARACTERS
+from realtime.protocol.payload import decode_object, encode_data
+
+MAX_BYTES = 64 * 1024
+LONGEST_ID = "w" * MAX_ID_CHARACTERS
+
+LARGE_RESULTS: list[Any] = [
+    {"output": "x" * 1_000_000},
+    {"output": "\N{SNOWMAN}" * 1_000_000},
+    {"rows": [{"text": "y" * 1000, "numbers": list(range(100))} for _ in range(1000)]},
+    {f"key_{number}": "z" * 100 for number in range(10_000)},
+    [[["deep" * 1000] * 100] * 100],
+    "plain " * 100_000,
+]
+
+
+def test_what_fits_is_left_alone() -> None:
+    data = {"workflow_id": "wf_1", "result": {"output": "x" * 1000}}
+    assert fit(data, max_bytes=MAX_BYTES) == encode_data(data)
+
+
+@pytest.mark.parametrize("result", LARGE_RESULTS, ids=range(len(LARGE_RESULTS)))
+def test_what_does_not_fit_is_cut_and_says_so(result: Any) -> None:
+    text = fit({"workflow_id": LONGEST_ID, "result": result, "duration_ms": 7}, max_bytes=MAX_BYTES)
+    data = decode_object(text)
+    assert len(text.encode()) <= MAX_BYTES
+    assert (data["workflow_id"], data["duration_ms"], data["truncated"]) == (LONGEST_ID, 7, True)
+    assert type(data["result"]) is type(result)
+    assert data["result"]
+
+
+def test_a_thousand_keys_at_the_top_are_refused_with_their_size() -> None:
+    data = {f"key_{number}": "x" * 100 for number in range(10_000)}
+    with pytest.raises(ValueError, match=r"takes \d+ bytes: expected at most 65536, even when cut"):
+        fit(data, max_bytes=MAX_BYTES)

@@ -1,0 +1,30 @@
+"""Workflows that cannot be started, each for a reason of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from orchestration.adapters.command import command
+from orchestration.sdk import workflow
+
+
+@workflow()
+def fails_to_plan(prompt: str) -> Any:
+    raise ValueError("There is no plan")
+
+
+@workflow()
+def misleads_a_library(prompt: str) -> Any:
+    return json.loads("?")
+
+
+@workflow()
+def leaves(prompt: str) -> Any:
+    sys.exit("Nothing to do")
+
+
+@workflow()
+def mixes_adapters(prompt: str) -> Any:
+    return [command("true")]

@@ -1,0 +1,182 @@
+"""Workflows of the adapter `llamaindex`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from workflows import Context, Workflow, step
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+
+from orchestration.sdk import workflow
+
+
+class MockModel:
+    """Stands where a language model would: it answers at once, and the same every time."""
+
+    async def complete(self, prompt: str) -> str:
+        return f"An answer to {prompt}"
+
+
+class Outlined(Event):
+    outline: str
+
+
+class Written(Event):
+    text: str
+
+
+class Rejected(Event):
+    text: str
+
+
+class Refused(Event):
+    pass
+
+
+class WriterFlow(Workflow):
+    """A line, a way back and an exit: the first draft is rejected. And a step that is not needed."""
+
+    def __init__(self, *, model: MockModel, **options: Any) -> None:
+        super().__init__(**options)
+        self.model = model
+
+    @step
+    async def outline(self, ev: StartEvent) -> Outlined:
+        return Outlined(outline=await self.model.complete(ev.prompt))
+
+    @step
+    async def write(self, ctx: Context, ev: Outlined | Rejected) -> Written:
+        drafts = await ctx.store.get("drafts", default=0) + 1
+        await ctx.store.set("drafts", drafts)
+        return Written(text=f"draft {drafts}")
+
+    @step
+    async def review(self, ctx: Context, ev: Written) -> Rejected | Refused | StopEvent:
+        if ev.text == "draft 1":
+            ctx.write_event_to_stream(Rejected(text=ev.text))
+            return Rejected(text=ev.text)
+        return StopEvent(result={"text": ev.text})
+
+    @step
+    async def apologise(self, ev: Refused) -> StopEvent:
+        return StopEvent(result="Sorry")
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def writer(prompt: str) -> Any:
+    return WriterFlow(model=MockModel(), timeout=30)
+
+
+class Part(Event):
+    number: int
+
+
+class Done(Event):
+    number: int
+
+
+class Summed(StopEvent):
+    total: int
+
+
+class FanOutFlow(Workflow):
+    """Three parts that one step sends by hand, and a step that waits for all of them."""
+
+    @step
+    async def split(self, ctx: Context, ev: StartEvent) -> Part | None:
+        for number in range(3):
+            ctx.send_event(Part(number=number))
+        return None
+
+    @step(num_workers=2)
+    async def work(self, ev: Part) -> Done:
+        return Done(number=ev.number)
+
+    @step
+    async def gather(self, ctx: Context, ev: Done) -> Summed | None:
+        done = ctx.collect_events(ev, [Done] * 3)
+        return None if done is None else Summed(total=sum(each.number for each in done))
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def fan_out(prompt: str) -> Any:
+    return FanOutFlow
+
+
+class UnsteadyFlow(Workflow):
+    """A step that fails once and is tried again by the library, and one that fails for good."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(0.01), stop=stop_after_attempt(3)))
+    async def stumble(self, ctx: Context, ev: StartEvent) -> Part:
+        tries = await ctx.store.get("tries", default=0) + 1
+        await ctx.store.set("tries", tries)
+        if tries < 2:
+            raise ValueError("not yet")
+        return Part(number=tries)
+
+    @step
+    async def fall(self, ev: Part) -> StopEvent:
+        raise ValueError("It fell")
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def unsteady(prompt: str) -> Any:
+    return UnsteadyFlow
+
+
+class PatientFlow(Workflow):
+    @step
+    async def wait(self, ev: StartEvent) -> StopEvent:
+        await asyncio.sleep(600)
+        return StopEvent()
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def patient_flow(prompt: str, *, timeout: float | None = None) -> Any:
+    return PatientFlow(timeout=timeout)
+
+
+class AskingFlow(Workflow):
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        return InputRequiredEvent()
+
+    @step
+    async def answer(self, ev: HumanResponseEvent) -> StopEvent:
+        return StopEvent()
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def asking(prompt: str) -> Any:
+    return AskingFlow
+
+
+class BrokenFlow(Workflow):
+    @step
+    async def lose(self, ev: StartEvent) -> Part:
+        return Part(number=1)
+
+    @step
+    async def never(self, ev: Done) -> StopEvent:
+        return StopEvent()
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def broken(prompt: str) -> Any:
+    return BrokenFlow
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def no_flow(prompt: str) -> Any:
+    return ["a list"]
+
+
+current_flow: Any = FanOutFlow
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def changing(prompt: str) -> Any:
+    """Whatever a test sets, as if the worker had other code than whoever started the run."""
+    return current_flow

@@ -1,0 +1,222 @@
+"""Workflows that the tests run in real workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from orchestration.sdk import Retry, parallel, stage, workflow
+from orchestration.sdk.context import Context
+
+PAUSE_SECONDS = 0.01
+
+FORKS_TIMEOUT_SECONDS = 4
+"""Long enough to start two processes on a machine that is busy."""
+
+
+def note(inputs: dict[str, Any], line: str) -> None:
+    """Add a line to the journal of the test."""
+    with Path(inputs["journal"]).open("a") as journal:
+        journal.write(line + "\n")
+
+
+def wait_at(gate: str) -> None:
+    """Wait until the test makes this file."""
+    while not Path(gate).exists():
+        time.sleep(PAUSE_SECONDS)
+
+
+@stage
+def first(ctx: Context, inputs: dict[str, Any]) -> None:
+    return None
+
+
+@stage
+def second(ctx: Context, inputs: dict[str, Any]) -> None:
+    return None
+
+
+@stage
+def third(ctx: Context, inputs: dict[str, Any]) -> None:
+    return None
+
+
+@workflow()
+def three_empty_stages(prompt: str, **params: Any) -> Any:
+    return [first, second, third]
+
+
+@workflow()
+def one_empty_stage(prompt: str, **params: Any) -> Any:
+    return [first]
+
+
+@stage
+def plan(ctx: Context, inputs: dict[str, Any]) -> Any:
+    return {"inputs": inputs, "attempt": ctx.attempt}
+
+
+@stage
+def left(ctx: Context, inputs: dict[str, Any]) -> str:
+    ctx.log(f"Looking left of {ctx.results['plan']['inputs']['prompt']}")
+    return "left"
+
+
+@stage
+async def right(ctx: Context, inputs: dict[str, Any]) -> str:
+    return "right"
+
+
+@stage
+def review(ctx: Context, inputs: dict[str, Any]) -> Any:
+    ctx.progress(0.5, "Half way")
+    ctx.progress(0.75, "Too soon to be told, and not the last")
+    ctx.progress(1, "Told at the end")
+    return [ctx.results["left"], ctx.results["right"]]
+
+
+@workflow()
+def look_around(prompt: str, **params: Any) -> Any:
+    return [plan, parallel(left, right), review]
+
+
+@stage
+def gate(ctx: Context, inputs: dict[str, Any]) -> int:
+    note(inputs, f"begins {ctx.attempt} {ctx.idempotency_key}")
+    wait_at(inputs["gate"])
+    note(inputs, f"ends {ctx.attempt}")
+    return ctx.attempt
+
+
+@workflow()
+def gated(prompt: str, **params: Any) -> Any:
+    return [first, gate, third]
+
+
+@stage
+def talk(ctx: Context, inputs: dict[str, Any]) -> None:
+    note(inputs, "begins")
+    wait_at(inputs["gate"])
+    note(inputs, "goes on")
+    ctx.log("Still here")
+    ctx.progress(0.5)
+    note(inputs, f"has read {len(ctx.results)} results")
+
+
+@workflow()
+def talkative(prompt: str, **params: Any) -> Any:
+    return [first, talk, third]
+
+
+@workflow()
+def side_by_side(prompt: str, **params: Any) -> Any:
+    return [parallel(gate, first), parallel(second, third)]
+
+
+@workflow(timeout_seconds=0.5)
+def late(prompt: str, **params: Any) -> Any:
+    return [gate]
+
+
+@stage
+def listening(ctx: Context, inputs: dict[str, Any]) -> None:
+    note(inputs, "begins")
+    while not ctx.cancelled():
+        time.sleep(PAUSE_SECONDS)
+    note(inputs, "heard that it is cancelled")
+
+
+@workflow()
+def polite(prompt: str, **params: Any) -> Any:
+    return [listening]
+
+
+def never_end() -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        time.sleep(PAUSE_SECONDS)
+
+
+@stage
+def deaf(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
+    note(inputs, "begins")
+    never_end()
+
+
+@workflow()
+def rude(prompt: str, **params: Any) -> Any:
+    return [deaf]
+
+
+@stage(timeout_seconds=FORKS_TIMEOUT_SECONDS, retries=Retry(max_attempts=2, backoff_seconds=0.05))
+def forks(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
+    for own_session in (False, True):
+        child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
+        note(inputs, f"{child.pid}")
+    note(inputs, f"{os.getpid()}")
+    never_end()
+
+
+@workflow()
+def slow(prompt: str, **params: Any) -> Any:
+    return [forks]
+
+
+class Unpicklable(Exception):
+    def __init__(self) -> None:
+        super().__init__("It broke\nin two lines")
+        self.callback = lambda: None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("not this one")
+
+
+@stage
+def misbehaving(ctx: Context, inputs: dict[str, Any]) -> Any:
+    match inputs["prompt"]:
+        case "too large":
+            return "x" * 2_000_000
+        case "not JSON":
+            return {"a set": {1}}
+        case "not a number":
+            return float("nan")
+        case "unpicklable":
+            raise Unpicklable
+        case "speechless":
+            raise LookupError
+        case "exits":
+            raise SystemExit(3)
+        case "silent":
+            return "\x00"
+
+
+@workflow()
+def failing(prompt: str, **params: Any) -> Any:
+    return [misbehaving]
+
+
+@stage(retries=Retry(max_attempts=3, backoff_seconds=0.05))
+def flaky(ctx: Context, inputs: dict[str, Any]) -> int:
+    if ctx.attempt < inputs["succeeds_at"]:
+        raise ConnectionError(f"Nobody answered attempt {ctx.attempt}")
+    return ctx.attempt
+
+
+@workflow()
+def persistent(prompt: str, **params: Any) -> Any:
+    return [first, flaky]
+
+
+@stage(retries=Retry(max_attempts=3, backoff_seconds=60))
+def waits(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
+    raise ConnectionError("Nobody answered")
+
+
+@workflow()
+def patient(prompt: str, **params: Any) -> Any:
+    return [waits]

@@ -1,0 +1,80 @@
+"""What must never be stored, and so cannot be, whoever writes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, models
+
+from orchestration.models import Pool, Stage, StageStatus, Worker, Workflow, WorkflowStatus
+from tests.services.builders import stage_with, worker_with
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
+
+NEVER: list[tuple[type[models.Model], dict[str, Any]]] = [
+    (Pool, {"status": "open"}),
+    (Pool, {"status": "closed", "queue_size": 1}),
+    (Pool, {"status": "closed", "tasks_running": 1}),
+    (Pool, {"idle_workers": 2}),
+    (Pool, {"active_workers": 1}),
+    *[
+        (Pool, {name: -1})
+        for name in (
+            "worker_count",
+            "active_workers",
+            "idle_workers",
+            "error_workers",
+            "queue_size",
+            "tasks_running",
+            "tasks_completed",
+            "tasks_failed",
+        )
+    ],
+    (Worker, {"status": "asleep"}),
+    (Workflow, {"status": "paused"}),
+    (Workflow, {"stages_completed": 4}),
+    (Workflow, {"stages_completed": -1}),
+    (Workflow, {"total_stages": -1}),
+    (Workflow, {"started_at": None}),
+    (Workflow, {"finished_at": NOON}),
+    (Workflow, {"status": "completed"}),
+    (Workflow, {"status": "failed"}),
+    (Workflow, {"status": "cancelled"}),
+    (Workflow, {"status": "timeout"}),
+    (Workflow, {"status": "completed", "finished_at": NOON, "started_at": None}),
+    (Stage, {"status": "done"}),
+    (Stage, {"status": "queued"}),
+    (Stage, {"status": "running"}),
+    (Stage, {"status": "completed"}),
+    (Stage, {"status": "failed"}),
+    (Stage, {"status": "skipped"}),
+    (Stage, {"status": "cancelled"}),
+    (Stage, {"finished_at": NOON}),
+    (Stage, {"name": "two"}),
+    (Stage, {"position": 1}),
+    (Stage, {"position": -1}),
+    (Stage, {"duration_ms": -1}),
+]
+
+
+@pytest.mark.parametrize(("model", "values"), NEVER, ids=str)
+def test_the_database_refuses(model: type[models.Model], values: dict[str, Any]) -> None:
+    stage = stage_with(StageStatus.PENDING)
+    worker_with()
+    rows = model._default_manager.all()
+    if model is Stage:
+        rows = rows.filter(pk=stage.pk)
+    with pytest.raises(IntegrityError):
+        rows.update(**values)
+
+
+@pytest.mark.parametrize("status", WorkflowStatus.values)
+def test_the_database_takes_every_status_of_a_workflow_with_its_moments(status: str) -> None:
+    stage_with()
+    finished = status not in (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
+    Workflow.objects.update(status=status, started_at=NOON, finished_at=NOON if finished else None)
+    assert Workflow.objects.get().status == status

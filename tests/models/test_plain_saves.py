@@ -1,0 +1,368 @@
+"""Changes made by `save()` and `delete()`, as the admin, a shell or another application makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError, IntegrityError, transaction
+
+from orchestration import services
+from orchestration.models import (
+    Pool,
+    PoolStatus,
+    Stage,
+    StageStatus,
+    Worker,
+    WorkerStatus,
+    Workflow,
+    WorkflowStatus,
+)
+from tests.models.counter_audit import assert_all_add_up, assert_workflows_add_up, counted, gauges, stored
+from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
+from tests.services.signal_recorder import RecordedSignal
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+METRICS = ("pool_metrics_changed", "pool")
+
+
+def names(recorded: list[RecordedSignal]) -> list[tuple[str, str]]:
+    return [(name, about) for name, about, *_ in recorded]
+
+
+@pytest.mark.parametrize(
+    ("status", "signal"),
+    [
+        (WorkflowStatus.RUNNING, "workflow_started"),
+        (WorkflowStatus.COMPLETED, "workflow_completed"),
+        (WorkflowStatus.FAILED, "workflow_failed"),
+        (WorkflowStatus.TIMEOUT, "workflow_failed"),
+        (WorkflowStatus.CANCELLED, "workflow_cancelled"),
+    ],
+)
+@pytest.mark.parametrize("update_fields", [None, ["status"]])
+def test_a_workflow_saved_with_a_new_status_is_announced(
+    status: str, signal: str, update_fields: list[str] | None, recorded: list[RecordedSignal]
+) -> None:
+    workflow = workflow_with(WorkflowStatus.PENDING)
+    recorded.clear()
+    workflow.status = status
+    workflow.save(update_fields=update_fields)
+    assert names(recorded) == [(signal, "wf")]
+    workflow.refresh_from_db()
+    assert workflow.status == status
+    assert (workflow.finished_at is None) == (status == "running")
+    assert workflow.error == ("Execution timeout" if status == "timeout" else "")
+    assert workflow.updated_at == recorded[0].at
+
+
+def test_a_workflow_saved_as_finished_takes_its_stages_along(recorded: list[RecordedSignal]) -> None:
+    stage_with(StageStatus.QUEUED)
+    workflow = Workflow.objects.get()
+    recorded.clear()
+    workflow.status = WorkflowStatus.CANCELLED
+    workflow.save()
+    assert names(recorded) == [METRICS, ("workflow_cancelled", "wf")]
+    assert set(Stage.objects.values_list("status", flat=True)) == {"cancelled"}
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize(
+    ("status", "signals"),
+    [
+        (StageStatus.QUEUED, [METRICS]),
+        (StageStatus.RUNNING, [METRICS, ("stage_started", "wf/one")]),
+        (StageStatus.COMPLETED, [METRICS, ("stage_completed", "wf/one")]),
+        (StageStatus.FAILED, [METRICS, ("stage_failed", "wf/one")]),
+        (StageStatus.SKIPPED, []),
+        (StageStatus.CANCELLED, []),
+    ],
+)
+@pytest.mark.parametrize("update_fields", [None, ["status"]])
+def test_a_stage_saved_with_a_new_status_is_announced_and_counted(
+    status: str, signals: list[tuple[str, str]], update_fields: list[str] | None, recorded: list[RecordedSignal]
+) -> None:
+    stage = stage_with()
+    recorded.clear()
+    stage.status = status
+    stage.save(update_fields=update_fields)
+    assert names(recorded) == signals
+    assert_all_add_up()
+    stage.refresh_from_db()
+    assert stage.status == status
+    assert (stage.finished_at is not None) == (status in ("completed", "failed", "skipped", "cancelled"))
+    assert (stage.queued_at is not None) == (status == "queued")
+    assert (stage.started_at is not None) == (status == "running")
+
+
+@pytest.mark.parametrize("status", ["busy", "error", "offline"])
+@pytest.mark.parametrize("update_fields", [None, ["status"]])
+def test_a_worker_saved_with_a_new_status_is_announced_and_counted(
+    status: str, update_fields: list[str] | None, recorded: list[RecordedSignal]
+) -> None:
+    worker = worker_with()
+    recorded.clear()
+    worker.status = status
+    worker.save(update_fields=update_fields)
+    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert Worker.objects.get().status_changed_at == recorded[0].at
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize(
+    ("before", "status", "signal"),
+    [
+        ("active", "draining", "pool_drained"),
+        ("active", "closed", "pool_closed"),
+        ("draining", "active", "pool_reopened"),
+        ("closed", "active", "pool_reopened"),
+    ],
+)
+@pytest.mark.parametrize("update_fields", [None, ["status"]])
+def test_a_pool_saved_with_a_new_status_is_announced(
+    before: str, status: str, signal: str, update_fields: list[str] | None, recorded: list[RecordedSignal]
+) -> None:
+    pool = pool_with(before)
+    recorded.clear()
+    pool.status = status
+    pool.save(update_fields=update_fields)
+    assert names(recorded) == [(signal, "pool")]
+    assert Pool.objects.get().status == status
+
+
+def test_rows_created_without_a_service_are_announced_and_counted(recorded: list[RecordedSignal]) -> None:
+    pool = Pool.objects.create(id="pool")
+    worker = Worker(id="worker", pool=pool, status=WorkerStatus.BUSY)
+    worker.save()
+    workflow = Workflow.objects.create(id="wf", adapter="python", status=WorkflowStatus.RUNNING, pool=pool)
+    Stage.objects.create(workflow=workflow, name="one", position=0, pool=pool, status=StageStatus.QUEUED)
+    Stage.objects.create(workflow=workflow, name="two", position=1, pool=pool, status=StageStatus.COMPLETED)
+    assert names(recorded) == [
+        ("pool_created", "pool"),
+        METRICS,
+        ("worker_added", "worker"),
+        ("workflow_created", "wf"),
+        ("workflow_started", "wf"),
+        METRICS,
+        METRICS,
+        ("stage_completed", "wf/two"),
+    ]
+    workflow.refresh_from_db()
+    assert (workflow.total_stages, workflow.stages_completed) == (2, 1)
+    assert_all_add_up()
+
+
+def test_a_save_without_a_new_status_announces_nothing(recorded: list[RecordedSignal]) -> None:
+    stage = stage_with(StageStatus.RUNNING)
+    worker = worker_with(WorkerStatus.BUSY)
+    recorded.clear()
+    for row in (stage, stage.workflow, worker, Pool.objects.get()):
+        row.save()
+        row.save(update_fields=["status"])
+        row.save(update_fields=[])
+    assert recorded == []
+    assert_all_add_up()
+
+
+def test_a_status_that_is_not_among_the_fields_to_save_is_neither_stored_nor_announced(
+    recorded: list[RecordedSignal],
+) -> None:
+    workflow = workflow_with()
+    worker = worker_with()
+    recorded.clear()
+    workflow.status, workflow.prompt = "completed", "Another"
+    workflow.save(update_fields=["prompt"])
+    worker.status = "busy"
+    worker.save(update_fields=["last_heartbeat_at"])
+    assert recorded == []
+    workflow.refresh_from_db()
+    assert (workflow.status, workflow.prompt, workflow.finished_at) == ("running", "Another", None)
+    assert Worker.objects.get().status == "idle"
+    assert_all_add_up()
+
+
+def test_an_instance_with_deferred_fields_is_compared_with_what_is_stored(recorded: list[RecordedSignal]) -> None:
+    worker_with("busy")
+    recorded.clear()
+    without_status = Worker.objects.only("registered_at").get()
+    without_status.save()
+    assert recorded == []
+    without_pool = Worker.objects.defer("pool").get()
+    without_pool.status = "idle"
+    without_pool.save()
+    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert_all_add_up()
+
+
+def test_counters_survive_the_save_of_an_instance_that_is_older(recorded: list[RecordedSignal]) -> None:
+    pool, workflow = pool_with(), workflow_with()
+    worker_with()
+    services.complete_stage(workflow_id="wf", stage_name="one")
+    services.queue_stage(workflow_id="wf", stage_name="two")
+    recorded.clear()
+    pool.save()
+    workflow.prompt = "Another"
+    workflow.save()
+    assert recorded == []
+    assert stored("pool")["queue_size"] == stored("pool")["tasks_completed"] == stored("pool")["worker_count"] == 1
+    assert_all_add_up()
+
+
+def test_an_older_instance_is_compared_with_what_is_stored(recorded: list[RecordedSignal]) -> None:
+    old = worker_with()
+    services.change_worker_status(worker_id="worker", status="busy")
+    recorded.clear()
+    old.status = "busy"
+    old.save()
+    assert recorded == []
+    old.status = "error"
+    old.save()
+    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert_all_add_up()
+
+
+def test_saving_under_an_id_that_is_stored_changes_that_row(recorded: list[RecordedSignal]) -> None:
+    worker = worker_with()
+    recorded.clear()
+    Worker(id="worker", pool=worker.pool, status="busy").save()
+    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert_all_add_up()
+
+
+def test_a_worker_moved_to_another_pool_is_counted_there(recorded: list[RecordedSignal]) -> None:
+    worker = worker_with("busy")
+    worker.pool = pool_with(pool_id="other")
+    recorded.clear()
+    worker.save()
+    assert names(recorded) == [("pool_metrics_changed", "other"), METRICS]
+    assert stored("other")["active_workers"] == 1
+    assert_all_add_up()
+
+
+def test_a_workflow_moved_to_another_pool_takes_along_what_has_not_started(recorded: list[RecordedSignal]) -> None:
+    workflow_with(stages=["done", "running", "queued", "pending"])
+    services.complete_stage(workflow_id="wf", stage_name="done")
+    services.start_stage(workflow_id="wf", stage_name="running")
+    services.queue_stage(workflow_id="wf", stage_name="queued")
+    pool_with(pool_id="other")
+    recorded.clear()
+    workflow = Workflow.objects.get()
+    workflow.pool_id = "other"
+    workflow.save()
+    assert names(recorded) == [("pool_metrics_changed", "other"), METRICS]
+    pools = dict(Stage.objects.values_list("name", "pool_id"))
+    assert pools == {"done": "pool", "running": "pool", "queued": "other", "pending": "other"}
+    assert (stored("pool")["queue_size"], stored("other")["queue_size"]) == (0, 1)
+    assert_all_add_up()
+
+
+def test_a_stage_begun_again_is_no_longer_counted_as_completed_in_its_workflow_but_in_the_pools_total() -> None:
+    stage = stage_with(StageStatus.COMPLETED)
+    stage.status = StageStatus.PENDING
+    stage.save()
+    assert stage.workflow.stages_completed == 0
+    assert stored("pool")["tasks_completed"] == 1
+    stage.status = StageStatus.COMPLETED
+    stage.save()
+    assert stored("pool")["tasks_completed"] == 2
+    assert_workflows_add_up()
+
+
+@pytest.mark.parametrize("status", WorkerStatus.values)
+@pytest.mark.parametrize("how", ["instance", "queryset", "old instance"])
+def test_a_deleted_worker_is_announced_and_no_longer_counted(
+    status: str, how: str, recorded: list[RecordedSignal]
+) -> None:
+    stage_with(StageStatus.QUEUED)
+    old = worker_with()
+    services.start_stage(workflow_id="wf", stage_name="one", worker_id="worker")
+    if status != "idle":
+        services.change_worker_status(worker_id="worker", status=status)
+    recorded.clear()
+    match how:
+        case "instance":
+            Worker.objects.get().delete()
+        case "queryset":
+            Worker.objects.filter(pool_id="pool").delete()
+        case _:
+            old.delete()
+    assert names(recorded) == [METRICS, ("worker_removed", "worker")]
+    assert stored("pool")["worker_count"] == 0
+    assert Stage.objects.get(name="one").worker_id is None
+    assert_all_add_up()
+
+
+def test_a_worker_deleted_twice_is_announced_and_counted_once(recorded: list[RecordedSignal]) -> None:
+    worker_with()
+    first, second = Worker.objects.get(), Worker.objects.get()
+    recorded.clear()
+    first.delete()
+    second.delete()
+    assert names(recorded) == [METRICS, ("worker_removed", "worker")]
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("status", [StageStatus.PENDING, StageStatus.QUEUED, StageStatus.RUNNING])
+def test_a_deleted_stage_is_no_longer_counted(status: str) -> None:
+    stage_with(status).delete()
+    workflow = Workflow.objects.get()
+    assert (workflow.total_stages, workflow.stages_completed) == (2, 0)
+    assert_all_add_up()
+
+
+def test_a_deleted_stage_stays_in_the_total_of_what_the_pool_completed() -> None:
+    stage_with(StageStatus.COMPLETED).delete()
+    workflow = Workflow.objects.get()
+    assert (workflow.total_stages, workflow.stages_completed) == (2, 0)
+    assert stored("pool")["tasks_completed"] == 1
+
+
+@pytest.mark.parametrize("how", ["instance", "queryset"])
+def test_a_deleted_workflow_leaves_nothing_in_the_queue(how: str) -> None:
+    stage_with(StageStatus.QUEUED)
+    services.start_stage(workflow_id="wf", stage_name="two")
+    if how == "instance":
+        Workflow.objects.get().delete()
+    else:
+        Workflow.objects.all().delete()
+    assert not Stage.objects.exists()
+    assert gauges(stored("pool")) == gauges(counted("pool"))
+
+
+def test_an_id_that_cannot_stand_in_a_channel_name_is_not_stored() -> None:
+    pool = pool_with()
+    rows: list[Any] = [Pool(id="a b"), Worker(id="a:b", pool=pool), Workflow(id="é", adapter="python"), Pool(id="")]
+    for row in rows:
+        with pytest.raises(ValidationError):
+            row.save()
+    assert (Pool.objects.count(), Worker.objects.count(), Workflow.objects.count()) == (1, 0, 0)
+
+
+def test_what_is_gone_cannot_be_updated() -> None:
+    worker = worker_with()
+    Worker.objects.all().delete()
+    with pytest.raises(DatabaseError):
+        worker.save(update_fields=["status"])
+    with pytest.raises(DatabaseError):
+        worker.save(force_update=True)
+    assert_all_add_up()
+
+
+def test_work_saved_into_a_closed_pool_is_refused_by_the_database(recorded: list[RecordedSignal]) -> None:
+    stage = stage_with()
+    services.close_pool(pool_id="pool")
+    recorded.clear()
+    stage.status = StageStatus.QUEUED
+    with pytest.raises(IntegrityError, match="orchestration_pool_closed_has_no_work"):
+        stage.save()
+    assert Stage.objects.get(name="one").status == "pending"
+    assert stored("pool")["queue_size"] == 0
+
+
+def test_a_row_not_read_under_lock_is_not_taken_for_one() -> None:
+    pool = pool_with()
+    pool.status = PoolStatus.DRAINING
+    with transaction.atomic(), pytest.raises(RuntimeError, match=r"was not read under lock"):
+        pool.save_held(at=pool.updated_at, update_fields=["status"])

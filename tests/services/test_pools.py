@@ -1,0 +1,112 @@
+"""Pools: created, drained, reopened, closed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from orchestration import services
+from orchestration.models import Pool, StageStatus
+from tests.models.counter_audit import assert_all_add_up, stored
+from tests.services.builders import pool_with, stage_with, worker_with
+from tests.services.signal_recorder import RecordedSignal
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
+
+
+def test_a_new_pool_is_active_and_empty(recorded: list[RecordedSignal]) -> None:
+    pool = services.create_pool(pool_id="pool", at=NOON)
+    for found in (pool, Pool.objects.get()):
+        assert (found.id, found.status, found.created_at, found.updated_at) == ("pool", "active", NOON, NOON)
+    assert set(stored("pool").values()) == {0}
+    assert recorded == [RecordedSignal("pool_created", "pool", "active", NOON)]
+
+
+def test_an_id_that_is_taken_is_refused(recorded: list[RecordedSignal]) -> None:
+    pool_with()
+    recorded.clear()
+    with pytest.raises(services.AlreadyExists, match=r"^There is a pool pool already\.$"):
+        services.create_pool(pool_id="pool")
+    assert recorded == []
+
+
+def test_draining_and_closing_are_announced(recorded: list[RecordedSignal]) -> None:
+    pool_with()
+    recorded.clear()
+    services.drain_pool(pool_id="pool", at=NOON)
+    services.close_pool(pool_id="pool", at=NOON)
+    assert recorded == [
+        RecordedSignal("pool_drained", "pool", "draining", NOON),
+        RecordedSignal("pool_closed", "pool", "closed", NOON),
+    ]
+    assert Pool.objects.get().updated_at == NOON
+
+
+def test_a_drained_pool_that_is_reopened_takes_new_workflows(recorded: list[RecordedSignal]) -> None:
+    pool_with("draining")
+    recorded.clear()
+    assert services.reopen_pool(pool_id="pool", at=NOON).status == "active"
+    assert recorded == [RecordedSignal("pool_reopened", "pool", "active", NOON)]
+    assert Pool.objects.get().updated_at == NOON
+    services.create_workflow(adapter="python", prompt="", stages=["one"], pool_id="pool")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("pool", r"^--move-to pool: expected another pool than the one to drain$"),
+        ("nowhere", r"^There is no pool nowhere\.$"),
+        ("closed", r"^The pool closed is closed and accepts no new workflows\.$"),
+    ],
+)
+def test_nothing_is_drained_that_cannot_be_moved(target: str, reason: str) -> None:
+    services.create_pool(pool_id="closed")
+    services.close_pool(pool_id="closed")
+    services.create_pool(pool_id="pool")
+    with pytest.raises(CommandError, match=reason):
+        call_command("drain_pool", "pool", "--move-to", target)
+    assert Pool.objects.get(pk="pool").status == "active"
+
+
+def test_no_work_is_moved_to_a_pool_that_is_not_there() -> None:
+    pool_with()
+    with pytest.raises(services.Refusal, match=r"^There is no pool nowhere\.$"):
+        services.move_work(pool_id="pool", to_pool_id="nowhere")
+
+
+def test_a_pool_that_was_not_drained_cannot_be_reopened_by_the_command() -> None:
+    pool_with("closed")
+    reason = r"^The pool pool is closed and cannot become active; after closed, nothing may follow\.$"
+    with pytest.raises(CommandError, match=reason):
+        call_command("reopen_pool", "pool")
+
+
+@pytest.mark.parametrize(("status", "queued", "running"), [(StageStatus.QUEUED, 1, 0), (StageStatus.RUNNING, 0, 1)])
+def test_a_pool_with_work_cannot_be_closed(status: str, queued: int, running: int) -> None:
+    stage_with(status)
+    with pytest.raises(services.PoolNotEmpty) as refused:
+        services.close_pool(pool_id="pool")
+    assert str(refused.value) == (
+        f"The pool pool has {queued} stages queued and {running} running; it can be closed when it has none."
+    )
+    assert Pool.objects.get().status == "active"
+
+
+def test_a_pool_can_be_closed_when_its_work_is_done_though_it_has_workers() -> None:
+    stage_with(StageStatus.RUNNING)
+    worker_with()
+    services.complete_stage(workflow_id="wf", stage_name="one")
+    assert services.close_pool(pool_id="pool").status == "closed"
+    services.change_worker_status(worker_id="worker", status="offline")
+    services.remove_worker(worker_id="worker")
+    assert_all_add_up()
+
+
+def test_a_pool_that_is_not_there_is_named() -> None:
+    for change in (services.drain_pool, services.reopen_pool, services.close_pool):
+        with pytest.raises(services.PoolNotFound, match=r"^There is no pool nowhere\.$"):
+            change(pool_id="nowhere")

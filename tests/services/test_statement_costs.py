@@ -1,0 +1,243 @@
+"""What a change costs: which statements it takes, and that they and their plans do not depend on how much is stored."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from orchestration import services
+from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow
+from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+Call = Callable[[], object]
+
+
+def with_a_stage(status: str) -> Call:
+    def prepare() -> None:
+        stage_with(status)
+        worker_with()
+
+    return prepare
+
+
+# Name: what is there before, the change, and its statements apart from the transaction's own.
+COSTS: dict[str, tuple[Call, Call, list[str]]] = {
+    "create a pool": (lambda: None, lambda: services.create_pool(pool_id="new"), ["INSERT pool"]),
+    "drain a pool": (pool_with, lambda: services.drain_pool(pool_id="pool"), ["SELECT pool", "UPDATE pool"]),
+    "reopen a pool": (
+        lambda: pool_with("draining"),
+        lambda: services.reopen_pool(pool_id="pool"),
+        ["SELECT pool", "UPDATE pool"],
+    ),
+    "close a pool": (pool_with, lambda: services.close_pool(pool_id="pool"), ["SELECT pool", "UPDATE pool"]),
+    "register a worker": (
+        pool_with,
+        lambda: services.register_worker(worker_id="worker", pool_id="pool"),
+        ["SELECT worker", "SELECT pool", "INSERT worker", "UPDATE pool"],
+    ),
+    "change a worker's status": (
+        worker_with,
+        lambda: services.change_worker_status(worker_id="worker", status="busy"),
+        ["SELECT worker", "UPDATE worker", "UPDATE pool"],
+    ),
+    "remove a worker": (
+        worker_with,
+        lambda: services.remove_worker(worker_id="worker"),
+        ["SELECT worker", "SELECT stage", "UPDATE stage", "DELETE worker", "UPDATE pool"],
+    ),
+    "create a workflow": (
+        pool_with,
+        lambda: services.create_workflow(adapter="python", prompt="", stages=["one", "two"], pool_id="pool"),
+        ["SELECT pool", "INSERT stage", "INSERT workflow"],
+    ),
+    "start a workflow": (
+        lambda: workflow_with("pending"),
+        lambda: services.start_workflow(workflow_id="wf"),
+        ["SELECT workflow", "UPDATE workflow"],
+    ),
+    "complete a workflow": (
+        with_a_stage("queued"),
+        lambda: services.complete_workflow(workflow_id="wf"),
+        ["SELECT workflow", "UPDATE workflow", "SELECT stage", "UPDATE stage", "UPDATE pool"],
+    ),
+    "cancel a workflow": (
+        with_a_stage("running"),
+        lambda: services.cancel_workflow(workflow_id="wf"),
+        ["SELECT workflow", "UPDATE workflow", "SELECT stage", "UPDATE stage", "UPDATE pool"],
+    ),
+    "queue a stage": (
+        with_a_stage("pending"),
+        lambda: services.queue_stage(workflow_id="wf", stage_name="one"),
+        ["SELECT stage", "UPDATE stage", "UPDATE pool"],
+    ),
+    "start a stage": (
+        with_a_stage("queued"),
+        lambda: services.start_stage(workflow_id="wf", stage_name="one"),
+        ["SELECT stage", "UPDATE stage", "UPDATE pool"],
+    ),
+    "start a stage on a worker": (
+        with_a_stage("queued"),
+        lambda: services.start_stage(workflow_id="wf", stage_name="one", worker_id="worker"),
+        ["SELECT worker", "SELECT stage", "UPDATE stage", "UPDATE pool"],
+    ),
+    "complete a stage": (
+        with_a_stage("running"),
+        lambda: services.complete_stage(workflow_id="wf", stage_name="one"),
+        ["SELECT stage", "UPDATE stage", "UPDATE workflow", "UPDATE pool"],
+    ),
+    "fail a stage": (
+        with_a_stage("running"),
+        lambda: services.fail_stage(workflow_id="wf", stage_name="one", error="It broke"),
+        ["SELECT stage", "UPDATE stage", "UPDATE pool"],
+    ),
+    "skip a queued stage": (
+        with_a_stage("queued"),
+        lambda: services.skip_stage(workflow_id="wf", stage_name="one"),
+        ["SELECT stage", "UPDATE stage", "UPDATE pool"],
+    ),
+    "skip a pending stage": (
+        with_a_stage("pending"),
+        lambda: services.skip_stage(workflow_id="wf", stage_name="one"),
+        ["SELECT stage", "UPDATE stage"],
+    ),
+}
+
+
+def statements(change: Call) -> list[str]:
+    """The SQL that a change runs, apart from the transaction's own."""
+    with CaptureQueriesContext(connection) as captured:
+        change()
+    return [query["sql"] for query in captured if re.match("SELECT|INSERT|UPDATE|DELETE", query["sql"])]
+
+
+def in_short(statement: str) -> str:
+    """A statement as its verb and the table that it names first, as in "UPDATE pool"."""
+    found = re.match(r'(?:SELECT .*? FROM|INSERT INTO|UPDATE|DELETE FROM) "orchestration_(\w+)"', statement)
+    if found is None:
+        raise AssertionError(f"No table of ours in: {statement}")
+    return f"{statement.split()[0]} {found[1]}"
+
+
+def store_many() -> None:
+    """Fill the pool of the tests and another one, past the point where a database would read a small table whole."""
+    # Half of them come before ours in order: Postgres would read an index from its start if it had not far to go.
+    Pool.objects.bulk_create(Pool(id=f"{letter}-{number}") for letter in "az" for number in range(250))
+    for pool_id in ("pool", "other"):
+        Pool.objects.get_or_create(pk=pool_id)
+        Worker.objects.bulk_create(
+            Worker(id=f"{pool_id}-{number}", pool_id=pool_id, status=WorkerStatus.values[number % 4])
+            for number in range(500)
+        )
+        workflows = Workflow.objects.bulk_create(
+            Workflow(id=f"{pool_id}-{number}", adapter="python", pool_id=pool_id, total_stages=3)
+            for number in range(500)
+        )
+        Stage.objects.bulk_create(
+            Stage(workflow=workflow, name=name, position=position, pool_id=pool_id, status=StageStatus.PENDING)
+            for workflow in workflows
+            for position, name in enumerate(("one", "two", "three"))
+        )
+
+
+@pytest.mark.parametrize(("prepare", "change", "expected"), COSTS.values(), ids=COSTS)
+def test_a_change_takes_these_statements(prepare: Call, change: Call, expected: list[str]) -> None:
+    prepare()
+    assert [in_short(statement) for statement in statements(change)] == expected
+
+
+@pytest.mark.parametrize(("prepare", "change", "expected"), COSTS.values(), ids=COSTS)
+def test_a_change_takes_the_same_statements_and_reads_no_table_whole_when_much_is_stored(
+    prepare: Call, change: Call, expected: list[str]
+) -> None:
+    prepare()
+    store_many()
+    run: list[str] = []
+
+    class Undone(Exception):
+        pass
+
+    with pytest.raises(Undone), transaction.atomic():
+        run.extend(statements(change))
+        raise Undone
+    assert [in_short(statement) for statement in run] == expected
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        for statement in run:
+            assert list(whole_reads(cursor, statement)) == [], statement
+
+
+@pytest.mark.parametrize("stage_count", [1, 60])
+def test_the_end_of_a_workflow_costs_the_same_however_many_stages_it_has(stage_count: int) -> None:
+    names = [f"stage_{number}" for number in range(stage_count)]
+    workflow_with(stages=names)
+    services.queue_stage(workflow_id="wf", stage_name=names[0])
+    assert len(statements(lambda: services.cancel_workflow(workflow_id="wf"))) == 5
+    assert set(Stage.objects.values_list("status", flat=True)) == {"cancelled"}
+
+
+def test_a_plain_save_costs_one_read_more_for_each_row_it_locks() -> None:
+    stage = stage_with()
+    worker = worker_with()
+    worker.status = "busy"
+    assert list(map(in_short, statements(worker.save))) == ["SELECT worker", "UPDATE worker", "UPDATE pool"]
+    stage.status = "queued"
+    assert list(map(in_short, statements(stage.save))) == [
+        "SELECT workflow",
+        "SELECT stage",
+        "UPDATE stage",
+        "UPDATE pool",
+    ]
+
+
+def test_a_plain_save_of_a_stage_with_a_worker_locks_the_worker_first() -> None:
+    stage = stage_with("queued")
+    stage.worker = worker_with()
+    assert list(map(in_short, statements(stage.save))) == [
+        "SELECT worker",
+        "SELECT workflow",
+        "SELECT stage",
+        "UPDATE stage",
+    ]
+
+
+def test_where_several_stages_are_locked_it_is_in_the_order_of_their_keys() -> None:
+    stage_with("queued")
+    worker_with()
+    run = [
+        *statements(lambda: services.remove_worker(worker_id="worker")),
+        *statements(lambda: services.cancel_workflow(workflow_id="wf")),
+    ]
+    locking = [statement for statement in run if in_short(statement) == "SELECT stage"]
+    assert len(locking) == 2
+    # Django writes 1 for the key where it is the first column that is read.
+    assert all(re.search(r'ORDER BY (1|"orchestration_stage"\."id") ASC', statement) for statement in locking)
+
+
+def whole_reads(cursor: Any, statement: str) -> Iterator[str]:
+    """The steps of a statement's plan that go through a whole table or index."""
+    if connection.vendor == "sqlite":
+        cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
+        yield from (detail for *_, detail in cursor.fetchall() if detail.startswith("SCAN orchestration_"))
+        return
+    # Without sequential scans Postgres takes an index wherever there is one, however small the table.
+    cursor.execute("SET enable_seqscan = off")
+    cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}")
+    (plans,) = cursor.fetchone()
+    cursor.execute("RESET enable_seqscan")
+    yield from _whole_reads_in((json.loads(plans) if isinstance(plans, str) else plans)[0]["Plan"])
+
+
+def _whole_reads_in(plan: dict[str, Any]) -> Iterator[str]:
+    kind = plan["Node Type"]
+    if kind == "Seq Scan" or ("Index" in kind and "Index Cond" not in plan):
+        yield f"{kind} on {plan.get('Relation Name')} {plan.get('Index Name')}"
+    for below in plan.get("Plans", []):
+        yield from _whole_reads_in(below)

@@ -1,0 +1,141 @@
+"""Workers: registered, at work, gone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orchestration import services
+from orchestration.models import Worker, WorkerStatus
+from tests.models.counter_audit import assert_all_add_up, stored
+from tests.services.builders import pool_with, worker_with
+from tests.services.signal_recorder import RecordedSignal
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
+
+
+def test_a_new_worker_is_idle_and_counted(recorded: list[RecordedSignal]) -> None:
+    pool_with()
+    recorded.clear()
+    worker = services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
+    for found in (worker, Worker.objects.get()):
+        assert (found.id, found.pool_id, found.status) == ("worker", "pool", "idle")
+        assert found.registered_at == found.status_changed_at == found.last_heartbeat_at == NOON
+    assert recorded == [
+        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
+        RecordedSignal("worker_added", "worker", "idle", NOON),
+    ]
+    assert (stored("pool")["worker_count"], stored("pool")["idle_workers"]) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["busy", "error", "offline"])
+def test_a_worker_that_registers_again_is_idle_again(status: str, recorded: list[RecordedSignal]) -> None:
+    worker_with(status)
+    recorded.clear()
+    worker = services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
+    assert (worker.status, worker.registered_at, worker.status_changed_at) == ("idle", NOON, NOON)
+    assert recorded == [
+        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
+        RecordedSignal("worker_status_changed", "worker", "idle", NOON),
+    ]
+    assert_all_add_up()
+
+
+def test_an_idle_worker_that_registers_again_is_not_announced(recorded: list[RecordedSignal]) -> None:
+    worker_with()
+    recorded.clear()
+    worker = services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
+    assert worker.registered_at == Worker.objects.get().registered_at == NOON
+    assert worker.status_changed_at != NOON
+    assert recorded == []
+    assert_all_add_up()
+
+
+def test_a_worker_stays_in_its_pool() -> None:
+    worker_with()
+    pool_with(pool_id="elsewhere")
+    with pytest.raises(services.WorkerInOtherPool) as refused:
+        services.register_worker(worker_id="worker", pool_id="elsewhere")
+    assert str(refused.value) == "The worker worker belongs to the pool pool, not to elsewhere."
+    assert_all_add_up()
+
+
+def test_a_closed_pool_accepts_no_workers() -> None:
+    pool_with("closed")
+    with pytest.raises(services.PoolNotAccepting, match=r"^The pool pool is closed and accepts no workers\.$"):
+        services.register_worker(worker_id="worker", pool_id="pool")
+    assert not Worker.objects.exists()
+
+
+def test_a_pool_that_drains_accepts_workers_to_finish_its_work() -> None:
+    pool_with("draining")
+    assert services.register_worker(worker_id="worker", pool_id="pool").status == WorkerStatus.IDLE
+
+
+def test_a_pool_that_is_not_there_is_named() -> None:
+    with pytest.raises(services.PoolNotFound, match=r"^There is no pool nowhere\.$"):
+        services.register_worker(worker_id="worker", pool_id="nowhere")
+    assert not Worker.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "counters"),
+    [
+        ("idle", {"active_workers": 0, "idle_workers": 1, "error_workers": 0}),
+        ("busy", {"active_workers": 1, "idle_workers": 0, "error_workers": 0}),
+        ("error", {"active_workers": 0, "idle_workers": 0, "error_workers": 1}),
+        ("offline", {"active_workers": 0, "idle_workers": 0, "error_workers": 0}),
+    ],
+)
+def test_each_status_is_counted_as_itself(status: str, counters: dict[str, int]) -> None:
+    worker_with(status)
+    assert counters.items() <= stored("pool").items()
+    assert stored("pool")["worker_count"] == 1
+
+
+def test_a_new_status_is_announced_with_its_moment(recorded: list[RecordedSignal]) -> None:
+    worker_with()
+    recorded.clear()
+    worker = services.change_worker_status(worker_id="worker", status="busy", at=NOON)
+    assert worker.status_changed_at == worker.last_heartbeat_at == NOON
+    assert recorded == [
+        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
+        RecordedSignal("worker_status_changed", "worker", "busy", NOON),
+    ]
+
+
+def test_going_offline_is_no_sign_of_life() -> None:
+    pool_with()
+    services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
+    worker = services.change_worker_status(worker_id="worker", status="offline", at=NOON + timedelta(seconds=5))
+    assert worker.last_heartbeat_at == NOON
+
+
+def test_an_unknown_status_is_refused() -> None:
+    worker_with()
+    with pytest.raises(services.InvalidArgument) as refused:
+        services.change_worker_status(worker_id="worker", status="asleep")
+    assert str(refused.value) == "status is 'asleep'; expected one of idle, busy, error, offline."
+
+
+@pytest.mark.parametrize("status", WorkerStatus.values)
+def test_a_removed_worker_is_announced_and_no_longer_counted(status: str, recorded: list[RecordedSignal]) -> None:
+    worker_with(status)
+    recorded.clear()
+    worker = services.remove_worker(worker_id="worker", at=NOON)
+    assert (worker.id, worker.status) == ("worker", status)
+    assert recorded == [
+        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
+        RecordedSignal("worker_removed", "worker", status, NOON),
+    ]
+    assert set(stored("pool").values()) == {0}
+
+
+def test_a_worker_that_is_not_there_is_named() -> None:
+    with pytest.raises(services.WorkerNotFound, match=r"^There is no worker nobody\.$"):
+        services.remove_worker(worker_id="nobody")
+    with pytest.raises(services.WorkerNotFound, match=r"^There is no worker nobody\.$"):
+        services.change_worker_status(worker_id="nobody", status="idle")
