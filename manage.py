@@ -16,11 +16,11 @@ def main() -> None:
         # Imported here: all of the code takes its time to load, and who is tired of waiting wants no traceback.
         from django.core.management import execute_from_command_line
 
-        from mahavishnu_site.env import BadEnvironmentError
+        from mahavishnu_site.env import InvalidEnvironmentError
 
         try:
             execute_from_command_line(sys.argv)
-        except BadEnvironmentError as error:
+        except InvalidEnvironmentError as error:
             sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from mahavishnu_site.celery_config import celery_settings
 from orchestration.worker import bootstrap
-from orchestration.worker.lost_broker import NoticeLostBroker
+from orchestration.worker.lost_broker import LostBrokerDetector
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
 
@@ -21,5 +21,5 @@ app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_
 # Its Django fixup closes the database after every task otherwise, and a connection costs as much as a stage.
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
-app.steps["consumer"].add(NoticeLostBroker)
+app.steps["consumer"].add(LostBrokerDetector)
 bootstrap.install()

@@ -1,23 +1,25 @@
 """Environment variables as typed values; what cannot be used is refused, all of it at once.
 
 A reader that meets a bad value notes a `Refusal` and answers with the default, so that the settings file can go on to
-its end and `Environment.refuse()` can name every bad variable in one message. A variable that is set to nothing counts
+its end and `Environment.raise_errors()` can name every bad variable in one message. A variable that is set to nothing counts
 as not set.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import ipaddress
+import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from django.core.exceptions import ImproperlyConfigured
 
-from mahavishnu_site.importing import can_be_found
 from orchestration.bounds import OutOfBounds, number_within, whole_number_within
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ PASSWORD_IN_URL = re.compile(r"(://[^/@:,]*):(?:(?!://).)*@")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Refusal:
+class InvalidVariable:
     """One variable that cannot be used as it is set."""
 
     name: str
@@ -57,10 +59,10 @@ class Refusal:
         return f"{self.name}={without_password(self.value)!r}: expected {self.expected}"
 
 
-class BadEnvironmentError(ImproperlyConfigured):
+class InvalidEnvironmentError(ImproperlyConfigured):
     """Raised once, with every variable that was refused."""
 
-    def __init__(self, refusals: tuple[Refusal, ...]) -> None:
+    def __init__(self, refusals: tuple[InvalidVariable, ...]) -> None:
         self.refusals = refusals
         super().__init__("\n".join(str(refusal) for refusal in refusals))
 
@@ -74,7 +76,7 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        self._refusals: list[Refusal] = []
+        self._refusals: list[InvalidVariable] = []
 
     def is_set(self, name: str) -> bool:
         return bool(self._variables.get(name, "").strip())
@@ -87,17 +89,17 @@ class Environment:
         try:
             return parse(value)
         except (UnexpectedValueError, OutOfBounds) as error:
-            self.note(name, value=value, expected=str(error))
+            self.add_error(name, value=value, expected=str(error))
             return default
 
-    def note(self, name: str, *, value: str, expected: str) -> None:
+    def add_error(self, name: str, *, value: str, expected: str) -> None:
         """Refuse a variable for a reason that is found outside its parser, such as a folder that cannot be made."""
-        self._refusals.append(Refusal(name=name, value=value, expected=expected))
+        self._refusals.append(InvalidVariable(name=name, value=value, expected=expected))
 
-    def refuse(self) -> None:
-        """Raise `BadEnvironmentError` when any variable was refused."""
+    def raise_errors(self) -> None:
+        """Raise `InvalidEnvironmentError` when any variable was refused."""
         if self._refusals:
-            raise BadEnvironmentError(tuple(self._refusals))
+            raise InvalidEnvironmentError(tuple(self._refusals))
 
     def text(self, name: str, *, default: str) -> str:
         return self.read(name, default=default, parse=str)
@@ -207,3 +209,28 @@ def parse_named_path(value: str) -> tuple[str, str]:
 def without_password(value: str) -> str:
     """Return the value with the password of a URL replaced, so that no message shows it."""
     return PASSWORD_IN_URL.sub(r"\1:***@", value)
+
+
+def can_be_found(name: str) -> bool:
+    """Tell whether a module of this dotted name is there; nothing is imported, also none of the packages it is in.
+
+    `importlib.util.find_spec` alone would import those.
+    """
+    top, *parts = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:
+        return False  # One that was not imported from anywhere, as the program itself.
+    found = [] if spec is None else [spec]
+    for part in parts:
+        top = f"{top}.{part}"
+        found = _found_in(found, top)
+    return bool(found)
+
+
+def _found_in(packages: Iterable[ModuleSpec], name: str) -> list[ModuleSpec]:
+    """Return the module of this name, or each folder of that name if none of them says that it is a package."""
+    folders = [folder for package in packages for folder in package.submodule_search_locations or ()]
+    finders = filter(None, map(pkgutil.get_importer, folders))
+    found = [spec for finder in finders if (spec := finder.find_spec(name)) is not None]
+    return [spec for spec in found if spec.loader is not None][:1] or found

@@ -36,7 +36,7 @@ try:
     ensure_directory(MAHAVISHNU_VAR_DIR)
     SECRET_KEY = environment.text("SECRET_KEY", default="") or secret_key(MAHAVISHNU_VAR_DIR)
 except OSError as error:
-    environment.note(
+    environment.add_error(
         "MAHAVISHNU_VAR_DIR",
         value=str(MAHAVISHNU_VAR_DIR),
         expected=f"a folder that this user can make and write to ({error.strerror or error})",
@@ -89,7 +89,7 @@ MAHAVISHNU_ENGINE = environment.fields(EngineLimits, prefix="MAHAVISHNU_")
 # Who gives signs of life more rarely than they are waited for is taken for dead all the time, with what it runs.
 _patience_seconds = min(MAHAVISHNU_ENGINE.lease_seconds, MAHAVISHNU_ENGINE.worker_timeout_seconds)
 if MAHAVISHNU_ENGINE.heartbeat_seconds > _patience_seconds / 2:
-    environment.note(
+    environment.add_error(
         "MAHAVISHNU_HEARTBEAT_SECONDS",
         value=f"{MAHAVISHNU_ENGINE.heartbeat_seconds:g}",
         expected="at most half of MAHAVISHNU_WORKER_TIMEOUT_SECONDS and of MAHAVISHNU_LEASE_SECONDS, "
@@ -114,7 +114,7 @@ MAHAVISHNU_LOG_FILE = environment.path(
     "MAHAVISHNU_LOG_FILE", default=MAHAVISHNU_VAR_DIR / "websocket.log", relative_to=BASE_DIR
 )
 
-environment.refuse()
+environment.raise_errors()
 
 # From here on nothing depends on the environment.
 
@@ -181,8 +181,8 @@ LOGGING = {
         "plain": {"format": "{asctime} {levelname:<8} {name}: {message}", "style": "{"},
     },
     "filters": {
-        "outages": {"()": "mahavishnu_site.log_filters.OneLineAMinute"},
-        "expected": {"()": "mahavishnu_site.celery_log.WithoutTrace"},
+        "outages": {"()": "mahavishnu_site.log_filters.RateLimitFilter"},
+        "expected": {"()": "mahavishnu_site.log_filters.DropTracebackFilter"},
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "plain"},

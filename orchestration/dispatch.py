@@ -44,7 +44,7 @@ def dispatch(messages: Sequence[Message]) -> int:
             break
         taken += 1
     if taken < len(messages):
-        _leave_to_scheduler(messages[taken:])
+        _mark_due(messages[taken:])
     return taken
 
 
@@ -67,7 +67,7 @@ def celery_app() -> Any:
     return import_string(settings.MAHAVISHNU_CELERY_APP)
 
 
-class _Breaker:
+class CircuitBreaker:
     """Remembers that the broker did not answer, so that not everybody waits for it in turn."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class _Breaker:
             logger.warning("The broker answers again")
 
 
-_breaker = _Breaker()
+_breaker = CircuitBreaker()
 
 
 def _send(message: Message) -> bool:
@@ -114,6 +114,6 @@ def _send(message: Message) -> bool:
     return True
 
 
-def _leave_to_scheduler(messages: Iterable[Message]) -> None:
+def _mark_due(messages: Iterable[Message]) -> None:
     pks = [message.stage_id for message in messages]
     Stage.objects.filter(pk__in=pks, status=StageStatus.QUEUED).update(dispatch_due_at=database_now())

@@ -28,7 +28,7 @@ class EngineLimits:
     worker_timeout_seconds: float = bounded(
         4.0, minimum=0.2, maximum=3600.0, help="How long a worker may be silent before it is offline."
     )
-    keeper_interval_seconds: float = bounded(
+    supervisor_interval_seconds: float = bounded(
         0.2, minimum=0.02, maximum=1.0, help="How often a worker process looks for cancelled, late and crashed stages."
     )
     scheduler_interval_seconds: float = bounded(
@@ -40,7 +40,7 @@ class EngineLimits:
     shutdown_grace_seconds: float = bounded(
         5.0, minimum=0.0, maximum=86400.0, help="How long stages may go on after their worker was told to stop."
     )
-    go_on_seconds: float = bounded(
+    inline_continuation_seconds: float = bounded(
         1.0,
         minimum=0.0,
         maximum=3600.0,

@@ -49,7 +49,7 @@ class Retry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StageSpecification:
+class StagePlan:
     """One stage of a run.
 
     Attributes:
@@ -98,7 +98,7 @@ class Plan:
 
     name: str
     adapter: str
-    stages: tuple[StageSpecification, ...]
+    stages: tuple[StagePlan, ...]
     timeout_seconds: float | None = None
 
     def __post_init__(self) -> None:

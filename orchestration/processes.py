@@ -23,13 +23,13 @@ def is_alive(pid: int) -> bool:
     return _state(pid) != "Z"
 
 
-def freeze(pid: int) -> None:
+def suspend_tree(pid: int) -> None:
     """Stop a process without its consent; it goes on with `thaw`."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
 
 
-def thaw(pid: int) -> None:
+def resume_tree(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row", bound=Model)
 
-SIGN_SECONDS = 0.5
+HEARTBEAT_SECONDS = 0.5
 """How often a scheduler gives a sign of life."""
 
 MAX_PER_LOOK = 200
@@ -51,9 +51,9 @@ class Scheduler:
             self.redispatch,
             self.time_out,
             # First the worker: what it ran ends with it, and it is offline rather than in error.
-            self.give_up_workers,
-            self.give_up_attempts,
-            self.tell_pools,
+            self.expire_workers,
+            self.expire_leases,
+            self.publish_pool_metrics,
         ]
         self._signed_at = 0.0
 
@@ -63,7 +63,7 @@ class Scheduler:
             acted = self.look()
             if stopped(0.0 if acted >= MAX_PER_LOOK else self._limits.scheduler_interval_seconds):
                 with contextlib.suppress(DatabaseError):
-                    services.sign_of_scheduler(alive=False)
+                    services.record_scheduler_heartbeat(alive=False)
                 return
 
     def look(self) -> int:
@@ -85,13 +85,13 @@ class Scheduler:
         return acted
 
     def _sign(self) -> None:
-        if time.monotonic() - self._signed_at >= SIGN_SECONDS:
-            services.sign_of_scheduler(alive=True)
+        if time.monotonic() - self._signed_at >= HEARTBEAT_SECONDS:
+            services.record_scheduler_heartbeat(alive=True)
             self._signed_at = time.monotonic()
 
-    def tell_pools(self, now: datetime) -> int:
+    def publish_pool_metrics(self, now: datetime) -> int:
         since = now - timedelta(seconds=self._limits.pool_status_interval_seconds)
-        return sum(services.tell_pool(pool.pk) for pool in _UNTOLD_POOLS.rows(since))
+        return sum(services.publish_pool_metrics(pool.pk) for pool in _DIRTY_POOLS.rows(since))
 
     def queue_retries(self, now: datetime) -> int:
         return sum(services.queue_retry(stage.pk, due_before=now) for stage in _DUE_RETRIES.rows(now))
@@ -106,11 +106,11 @@ class Scheduler:
             stage_ids = [message.stage_id for message in messages]
             missing = services.missing_messages(pool_id, held=queued_messages(pool_id))
             if missing == 0:
-                services.trust_broker(stage_ids, now=now)
+                services.extend_redispatch(stage_ids, now=now)
                 continue
             if missing is not None and missing > len(messages):
-                services.doubt_broker(pool_id, now=now)
-            services.postpone_dispatch(stage_ids, now=now)
+                services.recheck_pool(pool_id, now=now)
+            services.delay_redispatch(stage_ids, now=now)
             again = messages if missing is None else messages[:missing]
             if again:
                 taken = dispatch(again)
@@ -121,16 +121,16 @@ class Scheduler:
     def time_out(self, now: datetime) -> int:
         return sum(_unless_refused(services.time_out_workflow, workflow.pk) for workflow in _LATE_WORKFLOWS.rows(now))
 
-    def give_up_attempts(self, now: datetime) -> int:
+    def expire_leases(self, now: datetime) -> int:
         if time.monotonic() < self._trusts_silence_at:
             return 0
-        return sum(services.give_up_attempt(stage.pk, expired_before=now) for stage in _EXPIRED_LEASES.rows(now))
+        return sum(services.expire_lease(stage.pk, expired_before=now) for stage in _EXPIRED_LEASES.rows(now))
 
-    def give_up_workers(self, now: datetime) -> int:
+    def expire_workers(self, now: datetime) -> int:
         if time.monotonic() < self._trusts_silence_at:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
-        return sum(services.give_up_worker(worker.pk, silent_since=since) for worker in _SILENT_WORKERS.rows(since))
+        return sum(services.expire_worker(worker.pk, silent_since=since) for worker in _SILENT_WORKERS.rows(since))
 
 
 def _due(model: type[Row], moment: str, *columns: str) -> CompiledSelect[Row]:
@@ -143,18 +143,18 @@ def _due(model: type[Row], moment: str, *columns: str) -> CompiledSelect[Row]:
     return CompiledSelect(build, datetime)
 
 
-_UNTOLD_POOLS: Final = _due(Pool, "untold_since")
+_DIRTY_POOLS: Final = _due(Pool, "metrics_dirty_since")
 _DUE_RETRIES: Final = _due(Stage, "retry_at")
 _UNCLAIMED_STAGES: Final = _due(Stage, "dispatch_due_at", "attempt", "pool")
 _LATE_WORKFLOWS: Final = _due(Workflow, "deadline_at")
 _EXPIRED_LEASES: Final = _due(Stage, "lease_expires_at")
-_SILENT_WORKERS: Final = _due(Worker, "seen_at")
+_SILENT_WORKERS: Final = _due(Worker, "heartbeat_at")
 
 
 def _unless_refused(service: Callable[..., object], workflow_id: str) -> bool:
     try:
         service(workflow_id=workflow_id)
-    except services.Refusal as refusal:
+    except services.ServiceError as refusal:
         logger.debug("%s", refusal)
         return False
     return True

@@ -23,9 +23,9 @@ def run_stage(stage_id: int, attempt: int) -> Any:
     slot = child.my_slot()
     try:
         if not child.wait_for_worker(slot):
-            raise services.WorkerNotMine(slot.worker_id)
+            raise services.StaleWorker(slot.worker_id)
         run_attempt(stage_id, attempt, shared=slot, process=child.process_name(), stopping=child.is_stopping)
-    except (services.WorkerNotMine, OperationalError, InterfaceError) as error:
+    except (services.StaleWorker, OperationalError, InterfaceError) as error:
         # Not ours to run, or not now: back into the queue, and not so fast that nothing else is done.
         connection.close()
         time.sleep(_RETURN_PAUSE_SECONDS)

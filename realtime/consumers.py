@@ -15,11 +15,11 @@ from channels.consumer import AsyncConsumer
 from django.conf import settings
 
 from realtime.broadcast.relay import Relay
-from realtime.connection.dispatcher import Answering
-from realtime.connection.origin import may_open, peer_of
+from realtime.connection.dispatcher import RequestDispatcher
+from realtime.connection.origin import is_handshake_allowed, peer_address
 from realtime.connection.rate_limit import RateLimit, Verdict
-from realtime.connection.registry import connections
-from realtime.connection.writer import Outbox
+from realtime.connection.registry import connection_registry
+from realtime.connection.writer import ConnectionWriter
 from realtime.database import log_failure
 from realtime.limits import Limits
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
@@ -68,13 +68,13 @@ class OrchestrationConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        self._peer = peer_of(scope)
-        if not may_open(scope):
+        self._peer = peer_address(scope)
+        if not is_handshake_allowed(scope):
             await send({"type": "websocket.close"})
             return
-        self._answering = Answering(self)
-        self._outbox = Outbox(send, self.limits, on_slow=self._close_slow)
-        await send({"type": "websocket.accept", "outbox": self._outbox})
+        self._dispatcher = RequestDispatcher(self)
+        self._writer = ConnectionWriter(send, self.limits, on_slow=self._close_slow)
+        await send({"type": "websocket.accept", "writer": self._writer})
         try:
             if await self._welcome():
                 await self._serve(receive)
@@ -86,7 +86,7 @@ class OrchestrationConsumer(AsyncConsumer):
     # --- The beginning and the end -------------------------------------------------------------------------------
 
     async def _welcome(self) -> bool:
-        if not connections.admit(self, maximum=self.limits.max_connections):
+        if not connection_registry.register(self, maximum=self.limits.max_connections):
             self._close(
                 CloseCode.TRY_LATER,
                 ErrorCode.TOO_MANY_CONNECTIONS,
@@ -99,7 +99,7 @@ class OrchestrationConsumer(AsyncConsumer):
         except Exception as error:
             # Whatever the database raises: the connection is of no use without it.
             log_failure(logger, "The relay could not start", error)
-            self.server_has_failed()
+            self.on_server_error()
             return False
         position = self.relay.position
         assert position is not None, "a running relay has read it"
@@ -107,12 +107,12 @@ class OrchestrationConsumer(AsyncConsumer):
         return True
 
     async def _disconnect(self) -> None:
-        connections.discard(self)
+        connection_registry.unregister(self)
         for channel in self.channels:
             self.relay.leave(channel, self)
         self.channels.clear()
-        await self._answering.stop()
-        await self._outbox.finished()
+        await self._dispatcher.stop()
+        await self._writer.finished()
 
     # --- From the client -----------------------------------------------------------------------------------------
 
@@ -141,15 +141,15 @@ class OrchestrationConsumer(AsyncConsumer):
         except RequestError as error:
             self._send(encode_error(error))
             if error.code is ErrorCode.MESSAGE_TOO_BIG:
-                self._outbox.close(CloseCode.TOO_BIG, error.code)
+                self._writer.close(CloseCode.TOO_BIG, error.code)
             return
         if incoming.request is None:
             self._send(encode_pong(incoming.correlation_id))
             return
-        self._answering.begin(incoming, incoming.request)
-        if self._answering.is_full:
+        self._dispatcher.begin(incoming, incoming.request)
+        if self._dispatcher.is_full:
             # The server stops reading once enough is unread; up to there, pings are answered.
-            await self._answering.until_one_is_answered()
+            await self._dispatcher.until_one_is_answered()
 
     def _text_of(self, message: Mapping[str, Any]) -> str:
         text: str | None = message.get("text")
@@ -173,8 +173,8 @@ class OrchestrationConsumer(AsyncConsumer):
                 retry_after_ms=retry_after_ms,
             )
         )
-        self._outbox.pause_reading()
-        asyncio.get_running_loop().call_later(_PAUSE_AFTER_REFUSAL_SECONDS, self._outbox.resume_reading)
+        self._writer.pause_reading()
+        asyncio.get_running_loop().call_later(_PAUSE_AFTER_REFUSAL_SECONDS, self._writer.resume_reading)
 
     def _rate_sentence(self) -> str:
         return (
@@ -185,18 +185,18 @@ class OrchestrationConsumer(AsyncConsumer):
     # --- To the client -------------------------------------------------------------------------------------------
 
     def write(self, frames: Frames) -> None:
-        self._outbox.write(frames)
+        self._writer.write(frames)
 
     def _send(self, message: bytes) -> None:
-        self._outbox.write(Frames([message]))
+        self._writer.write(Frames([message]))
 
     async def caught_up(self) -> None:
-        await self._outbox.drained(below_bytes=self.limits.max_unsent_bytes // _CAUGHT_UP_PART)
+        await self._writer.drained(below_bytes=self.limits.max_send_queue_bytes // _CAUGHT_UP_PART)
 
-    def server_has_failed(self) -> None:
+    def on_server_error(self) -> None:
         self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True)
 
-    def log_was_replaced(self) -> None:
+    def on_log_reset(self) -> None:
         self._close(
             CloseCode.RESTARTING,
             ErrorCode.EVENTS_TRIMMED,
@@ -204,9 +204,9 @@ class OrchestrationConsumer(AsyncConsumer):
             retryable=True,
         )
 
-    def server_is_draining(self, *, retry_after_ms: int) -> None:
-        goodbye = Frames([encode_session_draining(retry_after_ms=retry_after_ms)])
-        self._outbox.close(CloseCode.RESTARTING, "DRAINING", last_words=goodbye)
+    def on_server_draining(self, *, retry_after_ms: int) -> None:
+        close_frame = Frames([encode_session_draining(retry_after_ms=retry_after_ms)])
+        self._writer.close(CloseCode.RESTARTING, "DRAINING", final_message=close_frame)
 
     def _close_slow(self, why: str) -> None:
         logger.warning(
@@ -226,7 +226,7 @@ class OrchestrationConsumer(AsyncConsumer):
         self, close_code: int, error_code: ErrorCode, why: str, *, retryable: bool, retry_after_ms: int | None = None
     ) -> None:
         error = encode_error(RequestError(error_code, why), retryable=retryable, retry_after_ms=retry_after_ms)
-        self._outbox.close(close_code, error_code, last_words=Frames([error]))
+        self._writer.close(close_code, error_code, final_message=Frames([error]))
 
 
 async def _until_disconnected(receive: Receive) -> None:

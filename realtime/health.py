@@ -10,9 +10,9 @@ from django.conf import settings
 from redis.asyncio import Redis
 
 from realtime.broadcast.relay import Relay
-from realtime.connection.registry import connections
+from realtime.connection.registry import connection_registry
 from realtime.database import in_database_thread
-from realtime.eventlog import log
+from realtime.eventlog.position import Position, current_position
 from realtime.limits import Limits
 from realtime.runtime import relay_if_running, running_relay
 
@@ -41,7 +41,7 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "status": _status(problems),
         "host": host,
         "port": port,
-        "connections": len(connections),
+        "connections": len(connection_registry),
         # Whoever waits for a room to open may still miss what happens: it is not subscribed yet.
         "rooms": sum(room.is_open for room in counted.rooms.values()) if counted is not None else 0,
         "max_connections": limits.max_connections,
@@ -51,23 +51,23 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "relay": "up" if relay is not None and relay_problem is None else "down",
         "log_seq": position.seq if position is not None else None,
         "log_epoch": position.epoch if position is not None else None,
-        "relay_lag_ms": round(relay.delivering.lag_ms, 1) if relay is not None else None,
-        "delivered_events": counted.delivering.delivered_events if counted is not None else 0,
-        "large_events": counted.delivering.large_events if counted is not None else 0,
+        "relay_lag_ms": round(relay.coalescer.lag_ms, 1) if relay is not None else None,
+        "delivered_events": counted.coalescer.delivered_events if counted is not None else 0,
+        "large_events": counted.coalescer.large_events if counted is not None else 0,
         "problems": problems,
     }
 
 
 def _status(problems: list[str]) -> str:
-    if connections.are_draining:
+    if connection_registry.is_draining:
         return "draining"
     return "unhealthy" if problems else "healthy"
 
 
-async def _check_database() -> tuple[log.Position | None, str | None]:
+async def _check_database() -> tuple[Position | None, str | None]:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-            return await in_database_thread(log.position), None
+            return await in_database_thread(current_position), None
     except Exception as error:
         # Each driver has its own errors; the answer goes to anyone, so it names only the kind.
         logger.warning("Health: the database does not answer (%r)", error)

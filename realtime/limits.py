@@ -44,28 +44,28 @@ class Limits:
     max_replay_events: int = counted(
         10_000, minimum=0, maximum=10_000_000, help="Missed events one `since` may ask for."
     )
-    max_unsent_bytes: int = counted(
+    max_send_queue_bytes: int = counted(
         MIB, minimum=KIB, maximum=1024 * MIB, help="Bytes waiting for one slow reader before it is closed."
     )
     max_burst_seconds: float = bounded(
         0.5,
         minimum=0.05,
         maximum=60.0,
-        help="How long more may wait for one reader before it has to have taken an eighth of `MAX_UNSENT_BYTES`.",
+        help="How long more may wait for one reader before it has to have taken an eighth of `MAX_SEND_QUEUE_BYTES`.",
     )
     max_burst_bytes: int = counted(
         16 * MIB, minimum=KIB, maximum=1024 * MIB, help="Bytes waiting for one reader before it is closed at once."
     )
-    max_blocked_seconds: float = bounded(
+    send_stall_seconds: float = bounded(
         15.0, minimum=0.1, maximum=3600.0, help="How long one reader may take nothing before it is closed."
     )
-    max_unread_messages: int = counted(
+    max_receive_queue_messages: int = counted(
         64,
         minimum=1,
         maximum=1_000_000,
         help="Messages of one connection waiting to be looked at before reading pauses.",
     )
-    max_unread_bytes: int = counted(256 * KIB, minimum=KIB, maximum=1024 * MIB, help="The same in bytes.")
+    max_receive_queue_bytes: int = counted(256 * KIB, minimum=KIB, maximum=1024 * MIB, help="The same in bytes.")
     open_timeout_seconds: float = bounded(
         10.0, minimum=0.1, maximum=600.0, help="How long a client may take to send one HTTP request to its end."
     )

@@ -15,8 +15,8 @@ from django.conf import settings
 
 from realtime.broadcast.relay import Relay
 from realtime.database import in_database_thread
-from realtime.eventlog import log
-from realtime.eventlog.wal_checkpoint import checkpoint_for_ever
+from realtime.eventlog.retention import Retention, prune_events
+from realtime.eventlog.wal_checkpoint import checkpoint_periodically
 from realtime.limits import Limits
 from realtime.protocol.messages import utc_now
 from realtime.queries.status import StatusQueries
@@ -65,7 +65,7 @@ async def running_relay() -> Relay:
             await relay.start()
             process.relay = relay
             process.pruning = asyncio.create_task(_prune_for_ever(limits))
-            process.checkpointing = asyncio.create_task(checkpoint_for_ever())
+            process.checkpointing = asyncio.create_task(checkpoint_periodically())
     return process.relay
 
 
@@ -74,9 +74,9 @@ def relay_if_running() -> Relay | None:
     return _here().relay
 
 
-def retention(limits: Limits) -> log.Retention:
+def retention(limits: Limits) -> Retention:
     """What `limits` say of the log."""
-    return log.Retention(
+    return Retention(
         max_events=limits.max_log_events,
         max_age=timedelta(seconds=limits.max_log_age_seconds),
         min_age=timedelta(seconds=limits.min_log_age_seconds),
@@ -87,7 +87,7 @@ async def _prune_for_ever(limits: Limits) -> None:
     while True:
         await asyncio.sleep(limits.log_prune_interval_seconds)
         try:
-            pruned = await in_database_thread(log.prune, retention(limits), at=utc_now())
+            pruned = await in_database_thread(prune_events, retention(limits), at=utc_now())
         except Exception as error:
             # Any failure of the database: the next round finds the same events.
             logger.warning("The event log could not be pruned (%r)", error)

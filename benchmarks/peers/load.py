@@ -23,7 +23,7 @@ class Load:
         return json.dumps(asdict(self))
 
     def texts(self) -> Iterator[str]:
-        """The messages, each stamped as it is taken."""
+        """The messages, each derived_fields as it is taken."""
         padding = "x" * max(self.size_bytes - 40, 0)
         for _ in range(self.messages):
             yield f'{{"sent_ns":{time.monotonic_ns()},"padding":"{padding}"}}'

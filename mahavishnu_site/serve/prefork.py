@@ -17,7 +17,7 @@ from functools import partial
 
 from mahavishnu_site.serve.listener import CannotListenError, open_listener
 from mahavishnu_site.serve.pdeathsig import signalled_by_parent_death
-from mahavishnu_site.serve.replicas import Siblings
+from mahavishnu_site.serve.replicas import Replicas
 
 KILL_MARGIN_SECONDS = 2.0
 """How much longer than `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` a process may take to end before it is killed."""
@@ -44,7 +44,7 @@ def main() -> None:
     except CannotListenError as error:
         sys.exit(error.reason)
     configure_logging(settings.LOGGING_CONFIG, settings.LOGGING)
-    siblings = Siblings(
+    siblings = Replicas(
         partial(start_sharing, command, stdin=listener.fileno()),
         count=settings.MAHAVISHNU_PROCESSES,
         stop_timeout_seconds=settings.MAHAVISHNU_LIMITS.drain_timeout_seconds + KILL_MARGIN_SECONDS,

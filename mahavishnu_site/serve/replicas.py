@@ -30,7 +30,7 @@ _LONG_SECONDS = 60.0
 
 
 @dataclass(slots=True)
-class Sibling:
+class Replica:
     """One of the processes, over all its lives.
 
     Attributes:
@@ -61,7 +61,7 @@ class Sibling:
         return self.short_lives >= MAX_SHORT_LIVES and not is_steady
 
 
-class Siblings:
+class Replicas:
     """`count` processes, started by calls of `start`.
 
     Args:
@@ -72,7 +72,7 @@ class Siblings:
         self, start: Callable[[], subprocess.Popen[bytes]], *, count: int, stop_timeout_seconds: float
     ) -> None:
         self._start = start
-        self._siblings = [Sibling(number) for number in range(1, count + 1)]
+        self._siblings = [Replica(number) for number in range(1, count + 1)]
         self._stop_timeout_seconds = stop_timeout_seconds
         self._kill_at: float | None = None
         self._gave_up = False

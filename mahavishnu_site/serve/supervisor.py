@@ -1,7 +1,7 @@
 """Runs the parts of the Procfile together and stops them together, whatever the way it is told to stop.
 
 This is honcho's manager, held to what it does not do: stop when it is told to before every part has started, stop when
-the terminal is closed, give the parts the time they need to say goodbye, stop a part that does not end when it is asked
+the terminal is closed, give the parts the time they need to say close_frame, stop a part that does not end when it is asked
 to, and leave no part behind when it is killed itself.
 """
 

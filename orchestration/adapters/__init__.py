@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed
-from orchestration.sdk.adapter_registry import UnknownAdapter, adapter_named
+from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed, UnknownAdapter, adapter_named
 
 __all__ = ["Adapter", "MissingDependency", "StageFailed", "UnknownAdapter", "adapter_named"]

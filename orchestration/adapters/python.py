@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
-from orchestration.plan import InvalidDefinition, Plan, StageSpecification
+from orchestration.plan import InvalidDefinition, Plan, StagePlan
 from orchestration.sdk.adapter import StageFailed
 from orchestration.sdk.context import Context
 from orchestration.sdk.stage import StageDefinition, in_steps
@@ -30,7 +30,7 @@ class PythonAdapter:
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
 
-    def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> Any:
+    def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         output = find_function(stage.call)(ctx, inputs)
         return ctx.home.run(output) if inspect.isawaitable(output) else output
 

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from orchestration.admin.read_only import ReadOnlyAdmin
-from orchestration.services import Refusal
+from orchestration.services import ServiceError
 from orchestration.services.transitions import TRANSITIONS
 
 MAX_MESSAGES: Final = 20
@@ -82,7 +82,7 @@ class OperatedAdmin(ReadOnlyAdmin):
         for id in ids:
             try:
                 row = service(id)
-            except Refusal as refusal:
+            except ServiceError as refusal:
                 refused.append(str(refusal))
             else:
                 succeeded.append(id)

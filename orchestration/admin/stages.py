@@ -88,7 +88,7 @@ class StageAdmin(StageCells, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Read only where it is shown: a row may hold megabytes of it.
-        return super().get_queryset(request).defer("result", "specification")
+        return super().get_queryset(request).defer("result", "plan")
 
     @admin.display(description="workflow", ordering="workflow_id")
     def of_workflow(self, stage: Stage) -> str:

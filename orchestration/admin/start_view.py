@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from orchestration.admin.actions import OperatedAdmin
 from orchestration.sdk import InvalidDefinition, Run, definitions
-from orchestration.sdk.launch import CannotStart, description_of, parameters_of, start_requested
+from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
 
 
 class ParamsField(forms.JSONField):
@@ -65,14 +65,14 @@ class StartForm(forms.Form):
         """Start it; None if it is refused, and then the form says why."""
         given = self.cleaned_data
         try:
-            return start_requested(
+            return launch_by_name(
                 given["workflow"],
                 prompt=given["prompt"],
                 params=given["params"],
                 pool=given["pool"] or None,
                 key=given["key"] or None,
             )
-        except CannotStart as refusal:
+        except LaunchError as refusal:
             self.add_error(None, str(refusal))
             return None
 

@@ -30,7 +30,7 @@ class WorkerCells:
 
     @admin.display(description="last heard of", ordering="last_heartbeat_at")
     def heard_of(self, worker: Worker) -> str:
-        return moment(max(worker.last_heartbeat_at, worker.seen_at or worker.last_heartbeat_at))
+        return moment(max(worker.last_heartbeat_at, worker.heartbeat_at or worker.last_heartbeat_at))
 
 
 @admin.register(Worker)

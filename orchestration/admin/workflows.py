@@ -29,7 +29,7 @@ class StagesOfWorkflow(StageCells, ReadOnlyInline):
     fields = readonly_fields = ("number", "stage", "state", "on_worker", "attempts", "took", "finished", "said")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).defer("specification", "result")
+        return super().get_queryset(request).defer("plan", "result")
 
     @admin.display(description="#")
     def number(self, stage: Stage) -> int:
@@ -78,7 +78,7 @@ class WorkflowAdmin(OperatedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Read only where they are shown: a row may hold megabytes of them.
-        return super().get_queryset(request).defer("params", "result", "specification")
+        return super().get_queryset(request).defer("params", "result", "plan")
 
     def get_urls(self) -> list[URLPattern]:
         start = self.admin_site.admin_view(partial(start_page, self))

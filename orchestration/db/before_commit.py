@@ -1,6 +1,6 @@
 """The last statement of a transaction: Django has `on_commit`, which runs after; events must be written just before.
 
-Rows of the log are inserted under a lock that lasts until the commit (see `realtime.eventlog.log`). Inserting them at the moment
+Rows of the log are inserted under a lock that lasts until the commit (see `realtime.eventlog.append`). Inserting them at the moment
 of each change would hold that lock while the rest of the transaction takes row locks of its own: two transactions
 doing so in a different order would wait for each other. So changes are collected and written together, last.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connections
 from django.utils import timezone
@@ -18,3 +18,8 @@ def database_now(using: str = "default") -> datetime:
         cursor.execute("SELECT clock_timestamp()")
         moment: datetime = cursor.fetchone()[0]
     return moment
+
+
+def milliseconds_between(start: datetime, end: datetime) -> int:
+    """Return the whole milliseconds from start to end; 0 if the clocks of two machines put them in the wrong order."""
+    return max(0, (end - start) // timedelta(milliseconds=1))

@@ -10,7 +10,7 @@ from django.db import Error as DatabaseError
 
 
 @contextmanager
-def database_errors_in_words() -> Iterator[None]:
+def readable_database_errors() -> Iterator[None]:
     """End the command with one line in place of a stack trace.
 
     Raises:

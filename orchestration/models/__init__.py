@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestration.models.failed_attempt import FailedAttempt
 from orchestration.models.pool import Pool
-from orchestration.models.scheduler_heartbeat import SchedulerSign
+from orchestration.models.scheduler_heartbeat import SchedulerHeartbeat
 from orchestration.models.stage import Stage
 from orchestration.models.statuses import (
     FINISHED_STAGE_STATUSES,
@@ -23,7 +23,7 @@ __all__ = [
     "FailedAttempt",
     "Pool",
     "PoolStatus",
-    "SchedulerSign",
+    "SchedulerHeartbeat",
     "Stage",
     "StageStatus",
     "Worker",

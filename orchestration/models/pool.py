@@ -12,7 +12,7 @@ from django.utils import timezone
 from orchestration import signals
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
 from orchestration.models.statuses import PoolStatus
-from orchestration.models.tracked import AnnouncedModel, Stored
+from orchestration.models.tracked import TrackedModel, TrackedState
 
 # The constraint that settles the race between closing a pool and giving it work.
 CLOSED_POOL_HAS_NO_WORK: Final = "orchestration_pool_closed_has_no_work"
@@ -24,7 +24,7 @@ _SIGNALS: Final = {
 }
 
 
-class Pool(AnnouncedModel):
+class Pool(TrackedModel):
     """Workers and the stages queued for them. The counters are moved by the workers and stages as they change."""
 
     watched: ClassVar[tuple[str, ...]] = ("status",)
@@ -38,8 +38,8 @@ class Pool(AnnouncedModel):
             "tasks_running",
             "tasks_completed",
             "tasks_failed",
-            "told_at",
-            "untold_since",
+            "metrics_published_at",
+            "metrics_dirty_since",
         }
     )
 
@@ -54,8 +54,10 @@ class Pool(AnnouncedModel):
     tasks_completed = models.PositiveBigIntegerField(default=0, help_text="Stages completed since the pool was made.")
     tasks_failed = models.PositiveBigIntegerField(default=0, help_text="Stages failed since the pool was made.")
     # By the clock of the database; see `orchestration.services.pool_metrics`.
-    told_at = models.DateTimeField(null=True, editable=False, help_text="When its metrics were last announced.")
-    untold_since = models.DateTimeField(
+    metrics_published_at = models.DateTimeField(
+        null=True, editable=False, help_text="When its metrics were last announced."
+    )
+    metrics_dirty_since = models.DateTimeField(
         null=True, editable=False, help_text="Since when they may differ from what was announced."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -64,7 +66,9 @@ class Pool(AnnouncedModel):
     class Meta:
         indexes = (
             models.Index(
-                name="orchestration_pool_untold", fields=["untold_since"], condition=Q(untold_since__isnull=False)
+                name="orchestration_pool_untold",
+                fields=["metrics_dirty_since"],
+                condition=Q(untold_since__isnull=False),
             ),
         )
         constraints = (
@@ -84,10 +88,10 @@ class Pool(AnnouncedModel):
     def __str__(self) -> str:
         return self.id
 
-    def stamped_always(self) -> tuple[str, ...]:
+    def always_derived_fields(self) -> tuple[str, ...]:
         return ("updated_at",)
 
-    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
+    def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
         if before is None:
             signals.pool_created.send(sender=Pool, pool=self, at=at)
         # A new pool is as good as an active one: it may be saved as draining at once, but it is never reopened.

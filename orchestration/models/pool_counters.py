@@ -29,7 +29,7 @@ _STAGE_COUNTERS: Final = {StageStatus.QUEUED.value: "queue_size", StageStatus.RU
 _STAGE_TOTALS: Final = {StageStatus.COMPLETED.value: "tasks_completed", StageStatus.FAILED.value: "tasks_failed"}
 
 
-class PoolCounts:
+class PoolCounterDelta:
     """What one change adds to the counters of pools. Of a row without a pool nothing is counted."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class PoolCounts:
                 _move(pool_id, moved, at=at, using=using)
                 signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=at)
 
-    def _add_all(self, counts: PoolCounts) -> None:
+    def _add_all(self, counts: PoolCounterDelta) -> None:
         for pool_id, changes in counts._changes.items():
             self._changes.setdefault(pool_id, Counter()).update(changes)
 
@@ -70,7 +70,7 @@ class PoolCounts:
             self._changes.setdefault(pool_id, Counter())[column] += amount
 
 
-_UNTOLD_SINCE: Final = (("untold_since", Coalesce("untold_since", Now())),)
+_DIRTY_SINCE: Final = (("metrics_dirty_since", Coalesce("metrics_dirty_since", Now())),)
 
 
 def _move(pool_id: str, amounts: dict[str, int], *, at: datetime, using: str) -> None:
@@ -79,16 +79,16 @@ def _move(pool_id: str, amounts: dict[str, int], *, at: datetime, using: str) ->
         pool_id,
         amounts=amounts,
         values={"updated_at": at},
-        expressions=_UNTOLD_SINCE,
+        expressions=_DIRTY_SINCE,
         using=using,
     )
 
 
-_together: ContextVar[PoolCounts | None] = ContextVar("pool counts together", default=None)
+_together: ContextVar[PoolCounterDelta | None] = ContextVar("pool counts together", default=None)
 
 
 @contextmanager
-def counted_together(*, at: datetime, using: str = "default") -> Iterator[None]:
+def batched_counters(*, at: datetime, using: str = "default") -> Iterator[None]:
     """Write what all changes inside add to the counters once, at the end: one statement for each pool.
 
     For a transaction that changes several rows: pools are then the last rows that it locks, whatever it does.
@@ -96,7 +96,7 @@ def counted_together(*, at: datetime, using: str = "default") -> Iterator[None]:
     if _together.get() is not None:
         yield
         return
-    counts = PoolCounts()
+    counts = PoolCounterDelta()
     token = _together.set(counts)
     try:
         yield

@@ -14,9 +14,9 @@ from django.utils import timezone
 from orchestration import signals
 from orchestration.db.compiled import add_to_row
 from orchestration.models.pool import Pool
-from orchestration.models.pool_counters import PoolCounts
+from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.statuses import FINISHED_STAGE_STATUSES, StageStatus
-from orchestration.models.tracked import AnnouncedModel, Stored
+from orchestration.models.tracked import TrackedModel, TrackedState
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 
@@ -29,7 +29,7 @@ _SIGNALS: Final = {
 }
 
 
-class Stage(AnnouncedModel):
+class Stage(TrackedModel):
     """A step of a workflow: waits, is queued for a pool, runs on a worker, and comes to an end."""
 
     # The two unique constraints below serve as the index of `workflow`.
@@ -54,7 +54,7 @@ class Stage(AnnouncedModel):
     error = models.TextField(blank=True)
     duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
     # What follows is for stages that the engine runs.
-    specification = models.JSONField(null=True, blank=True, editable=False, help_text="As it was when the run started.")
+    plan = models.JSONField(null=True, blank=True, editable=False, help_text="As it was when the run started.")
     step = models.PositiveIntegerField(default=0, help_text="Stages of one step run side by side.")
     hosted = models.BooleanField(default=False, help_text="Run, and reported on, by another stage of its step.")
     last_attempt = models.PositiveIntegerField(default=1, help_text="If this one fails, the stage has failed.")
@@ -114,14 +114,14 @@ class Stage(AnnouncedModel):
     def __str__(self) -> str:
         return f"{self.workflow_id}/{self.name}"
 
-    def lock_stored(self, using: str) -> Stored | None:
+    def lock_row(self, using: str) -> TrackedState | None:
         """Lock the rows above it as well, in order, and bring `self.workflow` up to date."""
         if self.worker_id is not None:
             Worker.objects.using(using).select_for_update(no_key=True).filter(pk=self.worker_id).first()
         self.workflow = Workflow.objects.using(using).select_for_update(no_key=True).get(pk=self.workflow_id)
-        return super().lock_stored(using)
+        return super().lock_row(using)
 
-    def stamp(self, *, before: Stored | None, at: datetime) -> None:
+    def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
         entered = before is None or before.status != self.status
         # What the scheduler waits for belongs to one status, and ends with it.
         self.retry_at = self.retry_at if self.status == StageStatus.PENDING else None
@@ -133,10 +133,10 @@ class Stage(AnnouncedModel):
             self.started_at = at if entered else self.started_at
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_STAGE_STATUSES else None
 
-    def stamped(self) -> tuple[str, ...]:
+    def derived_fields(self) -> tuple[str, ...]:
         return ("queued_at", "started_at", "finished_at", "retry_at", "dispatch_due_at", "lease_expires_at")
 
-    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
+    def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
         entered = before is None or before.status != after.status
         completed_before = before is not None and before.status == StageStatus.COMPLETED
         self._count_in_workflow(
@@ -145,7 +145,7 @@ class Stage(AnnouncedModel):
             at=at,
             using=using,
         )
-        counts = PoolCounts()
+        counts = PoolCounterDelta()
         if before is not None:
             counts.add_stage(before.pool_id, before.status, -1)
         counts.add_stage(after.pool_id, after.status, 1)
@@ -176,12 +176,12 @@ class Stage(AnnouncedModel):
 
 @receiver(pre_delete, sender=Stage, dispatch_uid="orchestration.stage.hold")
 def _hold(instance: Stage, using: str, **_: Any) -> None:
-    instance._held = instance.lock_stored(using)
+    instance._locked_state = instance.lock_row(using)
 
 
 @receiver(post_delete, sender=Stage, dispatch_uid="orchestration.stage.removed")
 def _removed(instance: Stage, using: str, origin: Any, **_: Any) -> None:
-    stored, instance._held = instance._held, None
+    stored, instance._locked_state = instance._locked_state, None
     if stored is None:
         return  # Somebody else removed it first.
     at = timezone.now()
@@ -189,6 +189,6 @@ def _removed(instance: Stage, using: str, origin: Any, **_: Any) -> None:
     if model is Stage:  # and not a workflow that goes with all its stages
         completed = int(stored.status == StageStatus.COMPLETED)
         instance._count_in_workflow(added=-1, completed=-completed, at=at, using=using)
-    counts = PoolCounts()
+    counts = PoolCounterDelta()
     counts.add_stage(stored.pool_id, stored.status, -1)
     counts.write(at=at, using=using)

@@ -2,7 +2,7 @@
 
 The one mechanism: inside a transaction, the row as it is stored is read under lock, the new one is written, and the two
 are compared. What differs is counted and announced. `save()` does all of it. A service, which has read the row under
-lock already to check the transition, says so with `held()` and writes with `save_held()`: the same path, one query
+lock already to check the transition, says so with `mark_locked()` and writes with `save_locked()`: the same path, one query
 less. `QuerySet.update()` and `bulk_create()` pass all this by, as everywhere in Django.
 
 Locks are taken in one order everywhere, so that no two changes can wait for each other: worker, workflow, stages (by
@@ -23,23 +23,23 @@ from django.utils import timezone
 from orchestration.db.compiled import update_row
 
 
-class Stored(NamedTuple):
+class TrackedState(NamedTuple):
     """What decides whether a change is announced, and where it counts."""
 
     status: str
     pool_id: str | None = None
 
 
-class AnnouncedModel(models.Model):
-    """A model that compares what was stored with what it writes, and hands both to `changed()`."""
+class TrackedModel(models.Model):
+    """A model that compares what was stored with what it writes, and hands both to `on_change()`."""
 
-    watched: ClassVar[tuple[str, ...]] = Stored._fields
+    watched: ClassVar[tuple[str, ...]] = TrackedState._fields
     """Columns that make up `Stored`, in its order."""
 
     counters: ClassVar[frozenset[str]] = frozenset()
     """Columns that `save()` leaves alone unless they are named: `F()` moves them, and the instance may be old."""
 
-    _held: Stored | None = None
+    _locked_state: TrackedState | None = None
 
     class Meta:
         abstract = True
@@ -56,7 +56,7 @@ class AnnouncedModel(models.Model):
             return  # As Django does: nothing was asked for.
         using = using or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
-            stored = None if force_insert else self.lock_stored(using)
+            stored = None if force_insert else self.lock_row(using)
             at = timezone.now()
             if stored is None and (force_update or update_fields is not None):
                 # Nothing to update: Django has the words for that.
@@ -68,22 +68,22 @@ class AnnouncedModel(models.Model):
                 save = partial(super().save, force_update=True, using=using)
                 self._update(stored, at=at, using=using, update_fields=update_fields, write=save)
 
-    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
+    def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
         """Count and announce what differs between `before` (None: the row is new) and `after`."""
         raise NotImplementedError
 
-    def stamp(self, *, before: Stored | None, at: datetime) -> None:
+    def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
         """Fill the columns that follow from the status, such as `finished_at`."""
 
-    def stamped(self) -> Iterable[str]:
-        """Name the columns that `stamp()` fills."""
+    def derived_fields(self) -> Iterable[str]:
+        """Name the columns that `derive_fields()` fills."""
         return ()
 
-    def stamped_always(self) -> Iterable[str]:
+    def always_derived_fields(self) -> Iterable[str]:
         """Name the columns to set to the moment of any save."""
         return ()
 
-    def lock_stored(self, using: str) -> Stored | None:
+    def lock_row(self, using: str) -> TrackedState | None:
         """Read the watched columns under lock; None if the row is not stored. Needs a transaction."""
         rows = (
             type(self)
@@ -92,11 +92,11 @@ class AnnouncedModel(models.Model):
             .filter(pk=self.pk)
             .values_list(*self.watched)
         )
-        return next((Stored(*row) for row in rows), None)
+        return next((TrackedState(*row) for row in rows), None)
 
-    def held(self) -> Self:
-        """Declare that this row was read under lock in the open transaction: `save_held()` may trust it, once."""
-        self._held = Stored(*(getattr(self, column) for column in self.watched))
+    def mark_locked(self) -> Self:
+        """Declare that this row was read under lock in the open transaction: `save_locked()` may trust it, once."""
+        self._locked_state = TrackedState(*(getattr(self, column) for column in self.watched))
         return self
 
     def insert(self, *, at: datetime) -> None:
@@ -107,25 +107,25 @@ class AnnouncedModel(models.Model):
         """
         self._insert(at=at, using=router.db_for_write(type(self), instance=self))
 
-    def save_held(self, *, at: datetime, update_fields: Iterable[str]) -> None:
-        """Write the named columns, and those that follow from them, of a row `held()` in the open transaction."""
-        if self._held is None:
-            raise RuntimeError(f"{self!r} was not read under lock: call held() first, or save().")
-        stored, self._held = self._held, None
+    def save_locked(self, *, at: datetime, update_fields: Iterable[str]) -> None:
+        """Write the named columns, and those that follow from them, of a row `mark_locked()` in the open transaction."""
+        if self._locked_state is None:
+            raise RuntimeError(f"{self!r} was not read under lock: call mark_locked() first, or save().")
+        stored, self._locked_state = self._locked_state, None
         using = self._state.db or "default"
         write = partial(update_row, self, using=using)
         self._update(stored, at=at, using=using, update_fields=update_fields, write=write)
 
     def _insert(self, *, at: datetime, using: str) -> None:
-        self.stamp(before=None, at=at)
+        self.derive_fields(before=None, at=at)
         self._meta.pk.clean(self.pk, self)
         super().save(force_insert=True, using=using)
-        after = Stored(*(getattr(self, column) for column in self.watched))
-        self.changed(before=None, after=after, at=at, using=using)
+        after = TrackedState(*(getattr(self, column) for column in self.watched))
+        self.on_change(before=None, after=after, at=at, using=using)
 
     def _update(
         self,
-        before: Stored,
+        before: TrackedState,
         *,
         at: datetime,
         using: str,
@@ -134,16 +134,16 @@ class AnnouncedModel(models.Model):
     ) -> None:
         written = self._columns_to_write(update_fields)
         if "status" in written:
-            self.stamp(before=before, at=at)
-            written.update(self.stamped())
-        for column in self.stamped_always():
+            self.derive_fields(before=before, at=at)
+            written.update(self.derived_fields())
+        for column in self.always_derived_fields():
             setattr(self, column, at)
             written.add(column)
         write(update_fields=written)
-        after = Stored(
+        after = TrackedState(
             *(getattr(self, column) if column in written else getattr(before, column) for column in self.watched)
         )
-        self.changed(before=before, after=after, at=at, using=using)
+        self.on_change(before=before, after=after, at=at, using=using)
 
     def _columns_to_write(self, update_fields: Iterable[str] | None) -> set[str]:
         """Name the columns, by attribute (`pool_id`), that a save with these `update_fields` writes."""

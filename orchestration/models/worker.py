@@ -15,12 +15,12 @@ from django.utils import timezone
 from orchestration import signals
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
 from orchestration.models.pool import Pool
-from orchestration.models.pool_counters import PoolCounts
+from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.statuses import WorkerStatus
-from orchestration.models.tracked import AnnouncedModel, Stored
+from orchestration.models.tracked import TrackedModel, TrackedState
 
 
-class Worker(AnnouncedModel):
+class Worker(TrackedModel):
     """A worker and what it last said of itself."""
 
     removed_at: datetime | None = None
@@ -46,7 +46,7 @@ class Worker(AnnouncedModel):
         related_name="+",
         help_text="What it runs now.",
     )
-    seen_at = models.DateTimeField(
+    heartbeat_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When it was last heard of, by the clock of the database."
     )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -61,21 +61,23 @@ class Worker(AnnouncedModel):
         )
         indexes = (
             models.Index(name="orchestration_worker_pool", fields=["pool", "status"]),
-            models.Index(name="orchestration_worker_seen", fields=["seen_at"], condition=Q(seen_at__isnull=False)),
+            models.Index(
+                name="orchestration_worker_heartbeat", fields=["heartbeat_at"], condition=Q(seen_at__isnull=False)
+            ),
         )
 
     def __str__(self) -> str:
         return self.id
 
-    def stamp(self, *, before: Stored | None, at: datetime) -> None:
+    def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
         if before is None or before.status != self.status:
             self.status_changed_at = at
 
-    def stamped(self) -> tuple[str, ...]:
+    def derived_fields(self) -> tuple[str, ...]:
         return ("status_changed_at",)
 
-    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
-        counts = PoolCounts()
+    def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
+        counts = PoolCounterDelta()
         if before is not None:
             counts.add_worker(before.pool_id, before.status, -1)
         counts.add_worker(after.pool_id, after.status, 1)
@@ -92,18 +94,18 @@ class Worker(AnnouncedModel):
 @receiver(pre_delete, sender=Worker, dispatch_uid="orchestration.worker.hold")
 def _hold(instance: Worker, using: str, **_: Any) -> None:
     """Lock what a removal touches, in order: the worker, then the stages that will forget it."""
-    if instance._held is None:
-        instance._held = instance.lock_stored(using)
+    if instance._locked_state is None:
+        instance._locked_state = instance.lock_row(using)
     list(instance.stages.using(using).select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 
 @receiver(post_delete, sender=Worker, dispatch_uid="orchestration.worker.removed")
 def _removed(instance: Worker, using: str, **_: Any) -> None:
-    stored, instance._held = instance._held, None
+    stored, instance._locked_state = instance._locked_state, None
     if stored is None:
         return  # Somebody else removed it first, and announced it.
     at = instance.removed_at or timezone.now()
-    counts = PoolCounts()
+    counts = PoolCounterDelta()
     counts.add_worker(stored.pool_id, stored.status, -1)
     counts.write(at=at, using=using)
     # A copy keeps its id; Django takes it from the instance itself when all is done.

@@ -14,14 +14,14 @@ from orchestration import signals
 from orchestration.db.compiled import CompiledSelect
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, new_workflow_id, validate_identifier
 from orchestration.models.pool import Pool
-from orchestration.models.pool_counters import PoolCounts
+from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.statuses import (
     FINISHED_STAGE_STATUSES,
     FINISHED_WORKFLOW_STATUSES,
     StageStatus,
     WorkflowStatus,
 )
-from orchestration.models.tracked import AnnouncedModel, Stored
+from orchestration.models.tracked import TrackedModel, TrackedState
 
 if TYPE_CHECKING:
     from orchestration.models.stage import Stage
@@ -42,7 +42,7 @@ _SIGNALS: Final = {
 _STARTED: Final = [WorkflowStatus.RUNNING.value, WorkflowStatus.COMPLETED.value]
 
 
-class Workflow(AnnouncedModel):
+class Workflow(TrackedModel):
     """A run of stages by an adapter, on a pool if it has one. When it is finished, none of its stages is unfinished."""
 
     counters: ClassVar[frozenset[str]] = frozenset({"total_stages", "stages_completed"})
@@ -65,7 +65,7 @@ class Workflow(AnnouncedModel):
     total_stages = models.PositiveIntegerField(default=0, editable=False)
     stages_completed = models.PositiveIntegerField(default=0, editable=False)
     # What follows is for runs that the engine carries out.
-    specification = models.JSONField(
+    plan = models.JSONField(
         null=True, blank=True, editable=False, help_text="What was started; each stage has its own part of it."
     )
     key = models.CharField(
@@ -111,7 +111,7 @@ class Workflow(AnnouncedModel):
     def __str__(self) -> str:
         return self.id
 
-    def stamp(self, *, before: Stored | None, at: datetime) -> None:
+    def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
         if self.status in _STARTED:
             self.started_at = self.started_at or at
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_WORKFLOW_STATUSES else None
@@ -119,13 +119,13 @@ class Workflow(AnnouncedModel):
         if self.status == WorkflowStatus.TIMEOUT:
             self.error = self.error or TIMEOUT_ERROR
 
-    def stamped(self) -> tuple[str, ...]:
+    def derived_fields(self) -> tuple[str, ...]:
         return ("started_at", "finished_at", "error", "deadline_at")
 
-    def stamped_always(self) -> tuple[str, ...]:
+    def always_derived_fields(self) -> tuple[str, ...]:
         return ("updated_at",)
 
-    def changed(self, *, before: Stored | None, after: Stored, at: datetime, using: str) -> None:
+    def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
         if before is None:
             signals.workflow_created.send(sender=Workflow, workflow=self, at=at)
         else:
@@ -133,12 +133,12 @@ class Workflow(AnnouncedModel):
         if (before is None or before.status != after.status) and after.status in _SIGNALS:
             _SIGNALS[after.status].send(sender=Workflow, workflow=self, at=at)
 
-    def _settle_stages(self, before: Stored, after: Stored, *, at: datetime, using: str) -> None:
+    def _settle_stages(self, before: TrackedState, after: TrackedState, *, at: datetime, using: str) -> None:
         """End the stages of a finished workflow; of one that moves to another pool, take along those not yet started.
 
         Takes a constant number of queries, however many stages there are.
         """
-        counts = PoolCounts()
+        counts = PoolCounterDelta()
         if after.status in FINISHED_WORKFLOW_STATUSES:
             if before.status in FINISHED_WORKFLOW_STATUSES:
                 return

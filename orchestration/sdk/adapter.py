@@ -8,10 +8,14 @@ which is stored as JSON in between.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from django.conf import settings
+from django.utils.module_loading import import_string
 
 if TYPE_CHECKING:
-    from orchestration.plan import Plan, StageSpecification
+    from orchestration.plan import Plan, StagePlan
     from orchestration.sdk.context import Context
     from orchestration.sdk.workflow import WorkflowDefinition
 
@@ -27,7 +31,7 @@ class Adapter(Protocol):
             MissingDependency
         """
 
-    def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> Any:
+    def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Run one attempt at a stage, in a worker, and return its output: JSON.
 
         `inputs` is the run's params with the prompt as `prompt`. Whatever this raises fails the attempt.
@@ -61,3 +65,30 @@ class MissingDependency(Exception):
 
     def __str__(self) -> str:
         return f"The adapter {self.adapter} needs {self.package}, which is not installed: pip install {self.package}"
+
+
+class UnknownAdapter(Exception):
+    """No adapter has this name, or its class cannot be imported."""
+
+    def __init__(self, name: str, reason: str = "") -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(name, reason)
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"The adapter {self.name} cannot be imported: {self.reason}"
+        known = ", ".join(sorted(settings.MAHAVISHNU_ADAPTERS))
+        return f"There is no adapter named {self.name}; known are: {known}. MAHAVISHNU_ADAPTERS adds one."
+
+
+@cache
+def adapter_named(name: str) -> Adapter:
+    """Raises: UnknownAdapter."""
+    if name not in settings.MAHAVISHNU_ADAPTERS:
+        raise UnknownAdapter(name)
+    path = settings.MAHAVISHNU_ADAPTERS[name]
+    try:
+        return cast(Adapter, import_string(path)())
+    except ImportError as error:
+        raise UnknownAdapter(name, str(error)) from error

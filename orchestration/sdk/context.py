@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from orchestration import services
-from orchestration.db.insisting import insist
+from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
 from orchestration.models import Stage, StageStatus
-from orchestration.sdk.thread_executor import HomeThread
+from orchestration.sdk.thread_executor import CallingThreadExecutor
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Cancelled(Exception):
 class Results(Mapping[str, Any]):
     """Outputs of the completed stages of a run, by name; read from the database when first asked for."""
 
-    def __init__(self, workflow_id: str, home: HomeThread) -> None:
+    def __init__(self, workflow_id: str, home: CallingThreadExecutor) -> None:
         self._workflow_id = workflow_id
         self._home = home
         self._outputs: dict[str, Any] | None = None
@@ -41,7 +41,7 @@ class Results(Mapping[str, Any]):
         if self._outputs is None:
             completed = Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED)
             rows = completed.order_by("position").values_list("name", "result")
-            found = self._home.do(lambda: insist(lambda: list(rows)))
+            found = self._home.do(lambda: retry_while_unavailable(lambda: list(rows)))
             self._outputs = {name: (result or {}).get("output") for name, result in found}
         return self._outputs
 
@@ -63,7 +63,7 @@ class Context:
         self.workflow_id = workflow_id
         self.stage_name = stage_name
         self.attempt = attempt
-        self.home = HomeThread()
+        self.home = CallingThreadExecutor()
         self.results: Mapping[str, Any] = Results(workflow_id, self.home)
         self._stage_id = stage_id
         self._cancelled = cancelled
@@ -110,9 +110,9 @@ class Context:
         self._untold_progress = (min(max(float(progress), 0.0), 1.0), message)
         if now - self._progress_told_at >= engine_limits().progress_interval_seconds:
             self._progress_told_at = now
-            self.tell_untold()
+            self.flush_progress()
 
-    def tell_untold(self) -> None:
+    def flush_progress(self) -> None:
         """Tell the progress that came too soon after the one before it."""
         untold, self._untold_progress = self._untold_progress, None
         if untold is not None:
@@ -143,7 +143,7 @@ class Context:
 
     def _insist(self, report: Callable[[], object]) -> None:
         """Report in the thread that has the database; a stage does not fail because that was away for a moment."""
-        self.home.do(lambda: insist(report))
+        self.home.do(lambda: retry_while_unavailable(report))
 
 
 def printable(text: str) -> str:

@@ -6,26 +6,27 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from orchestration.adapters import MissingDependency, UnknownAdapter
+from orchestration import services
+from orchestration.adapters import MissingDependency, UnknownAdapter, adapter_named
 from orchestration.limits import engine_limits
 from orchestration.plan import InvalidDefinition
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.registry import UnknownWorkflow, find_definition
 from orchestration.sdk.run import Run
-from orchestration.sdk.source_location import place_of
+from orchestration.sdk.source_location import source_location
 from orchestration.sdk.workflow import WorkflowDefinition
-from orchestration.services import Refusal
+from orchestration.services import ServiceError
 
 _RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
 
 
-class CannotStart(Exception):
+class LaunchError(Exception):
     """Nothing was started, and `str()` says why in words for whoever asked."""
 
 
-def start_requested(
+def launch_by_name(
     name: str, *, prompt: str, params: Mapping[str, Any], pool: str | None = None, key: str | None = None
 ) -> Run:
     """Start the workflow of this name; `WorkflowDefinition.start` says what the arguments mean.
@@ -36,13 +37,13 @@ def start_requested(
     try:
         definition = find_definition(name)
         _check_parameters(definition, params)
-        told = dataclasses.replace(definition, function=_told(definition))
+        told = dataclasses.replace(definition, function=_with_launch_errors(definition))
         return told.start(prompt, key=key, pool=pool, **params)
-    except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, Refusal) as error:
-        raise CannotStart(str(error)) from error
+    except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, ServiceError) as error:
+        raise LaunchError(str(error)) from error
 
 
-def _told(definition: WorkflowDefinition) -> Callable[..., Any]:
+def _with_launch_errors(definition: WorkflowDefinition) -> Callable[..., Any]:
     """The function of a workflow, whose own errors are for whoever asked: they may come from what was asked."""
 
     own_file = inspect.getfile(definition.function)
@@ -51,13 +52,13 @@ def _told(definition: WorkflowDefinition) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
         try:
             return definition.function(*args, **kwargs)
-        except (InvalidDefinition, MissingDependency, Refusal):
+        except (InvalidDefinition, MissingDependency, ServiceError):
             raise
         except (Exception, SystemExit) as error:
             words = error_for_clients(error, engine_limits())
-            raise CannotStart(
+            raise LaunchError(
                 f"{definition.name} cannot be started, its function failed: {words} "
-                f"({place_of(error, is_own=lambda file: file == own_file)})"
+                f"({source_location(error, is_own=lambda file: file == own_file)})"
             ) from error
 
     return function
@@ -85,4 +86,29 @@ def _check_parameters(definition: WorkflowDefinition, given: Mapping[str, Any]) 
         inspect.signature(definition.function).bind("", **given)
     except TypeError as error:
         takes = ", ".join(parameters_of(definition)) or "none"
-        raise CannotStart(f"{definition.name} cannot be started so: {error}; its parameters are: {takes}.") from None
+        raise LaunchError(f"{definition.name} cannot be started so: {error}; its parameters are: {takes}.") from None
+
+
+if TYPE_CHECKING:
+    from orchestration.sdk.workflow import WorkflowDefinition
+
+
+def launch(
+    definition: WorkflowDefinition,
+    *,
+    prompt: str,
+    params: Mapping[str, Any],
+    key: str | None,
+    pool: str | None,
+    workflow_id: str | None,
+) -> str:
+    """Plan and store a run, and return its id.
+
+    Raises:
+        UnknownAdapter, InvalidDefinition, MissingDependency, orchestration.services.Refusal
+    """
+    plan = adapter_named(definition.adapter).plan(definition, prompt=prompt, params=params)
+    workflow = services.start_run(
+        plan, prompt=prompt, params=params, pool_id=pool or definition.pool, key=key, workflow_id=workflow_id
+    )
+    return workflow.pk

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.utils.module_loading import autodiscover_modules, module_has_submodule
 
 from orchestration.plan import InvalidDefinition
-from orchestration.sdk.source_location import place_of
+from orchestration.sdk.source_location import source_location
 
 if TYPE_CHECKING:
     from orchestration.sdk.workflow import WorkflowDefinition
@@ -41,9 +41,9 @@ def register(definition: WorkflowDefinition) -> WorkflowDefinition:
         InvalidDefinition: another workflow has this name.
     """
     known = _definitions.get(definition.name)
-    if known is not None and _place(known) != _place(definition):
+    if known is not None and _qualified_name(known) != _qualified_name(definition):
         raise InvalidDefinition(
-            f"The workflow {definition.name} is defined in {_place(known)} and in {_place(definition)}: "
+            f"The workflow {definition.name} is defined in {_qualified_name(known)} and in {_qualified_name(definition)}: "
             "expected each name once"
         )
     _definitions[definition.name] = definition
@@ -81,12 +81,12 @@ def _discover() -> None:
     except (Exception, SystemExit) as error:
         # It is a user's code, and may raise anything.
         raise InvalidDefinition(
-            f"Workflows cannot be imported: {type(error).__name__}: {_words(error)} "
-            f"({place_of(error, is_own=_is_of_workflows)})"
+            f"Workflows cannot be imported: {type(error).__name__}: {_message(error)} "
+            f"({source_location(error, is_own=_is_of_workflows)})"
         ) from error
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return error.msg if isinstance(error, SyntaxError) else str(error)
 
 
@@ -94,5 +94,5 @@ def _is_of_workflows(file: str) -> bool:
     return Path(file).name == "workflows.py"
 
 
-def _place(definition: WorkflowDefinition) -> str:
+def _qualified_name(definition: WorkflowDefinition) -> str:
     return f"{definition.function.__module__}.{definition.function.__qualname__}"

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 
 
-def place_of(error: BaseException, *, is_own: Callable[[str], bool]) -> str:
+def source_location(error: BaseException, *, is_own: Callable[[str], bool]) -> str:
     """Name a file and a line: the last in the traceback whose file is the user's own, or else the very last.
 
     Args:

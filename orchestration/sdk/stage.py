@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
-from orchestration.plan import InvalidDefinition, Retry, StageSpecification, check_seconds
+from orchestration.plan import InvalidDefinition, Retry, StagePlan, check_seconds
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -38,9 +38,9 @@ class StageDefinition:
             raise TypeError(f"The stage {self.name} has no function to call")
         return self.function(*args, **kwargs)
 
-    def at_step(self, step: int) -> StageSpecification:
+    def at_step(self, step: int) -> StagePlan:
         """Return the stage as it is stored, in its place."""
-        return StageSpecification(
+        return StagePlan(
             name=self.name,
             step=step,
             call=self.call,
@@ -116,7 +116,7 @@ def parallel(*stages: StageDefinition) -> Parallel:
     return Parallel(stages)
 
 
-def in_steps(steps: Steps) -> tuple[StageSpecification, ...]:
+def in_steps(steps: Steps) -> tuple[StagePlan, ...]:
     """Return the stages of these steps as they are stored.
 
     Raises:
@@ -124,7 +124,7 @@ def in_steps(steps: Steps) -> tuple[StageSpecification, ...]:
     """
     if not isinstance(steps, list | tuple):
         raise InvalidDefinition(f"The steps are {steps!r}: expected a list of stages and parallel(…)")
-    planned: list[StageSpecification] = []
+    planned: list[StagePlan] = []
     for number, step in enumerate(steps):
         if isinstance(step, StageDefinition):
             planned.append(step.at_step(number))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 
 
-class HomeThread:
+class CallingThreadExecutor:
     """The thread that made it. Anybody may ask it to do something while it runs a coroutine."""
 
     def __init__(self) -> None:

@@ -61,9 +61,9 @@ class WorkflowDefinition:
             InvalidDefinition: the function returned what the adapter cannot run.
             orchestration.services.Refusal: the pool is draining or closed, the id is taken, a param is not JSON.
         """
-        from orchestration.sdk.starting import start
+        from orchestration.sdk.launch import launch
 
-        return Run(start(self, prompt=prompt, params=params, key=key, pool=pool, workflow_id=workflow_id))
+        return Run(launch(self, prompt=prompt, params=params, key=key, pool=pool, workflow_id=workflow_id))
 
     async def astart(self, /, prompt: str = "", **options: Any) -> Run:
         """`start`, for code that runs on an event loop."""

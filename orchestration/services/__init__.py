@@ -7,15 +7,15 @@ stored. Whatever cannot be done raises a `Refusal`, and then nothing was written
 from __future__ import annotations
 
 from orchestration.services.attempts import (
+    AttemptOutcome,
     Claim,
-    Ended,
     Slot,
-    WorkerNotMine,
+    StaleWorker,
     claim_stage,
     complete_attempt,
     fail_attempt,
 )
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 from orchestration.services.locking import (
     AlreadyExists,
     NotFound,
@@ -24,7 +24,7 @@ from orchestration.services.locking import (
     WorkerNotFound,
     WorkflowNotFound,
 )
-from orchestration.services.pool_metrics import pools_to_tell, sign_of_scheduler, tell_pool
+from orchestration.services.pool_metrics import pools_to_publish, publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pools import (
     PoolNotAccepting,
     PoolNotEmpty,
@@ -34,13 +34,13 @@ from orchestration.services.pools import (
     reopen_pool,
 )
 from orchestration.services.progress import report_message, report_progress
-from orchestration.services.reassignment import move_work, move_workflow
+from orchestration.services.reassignment import reassign_workflow, reassign_workflows
 from orchestration.services.redispatch import (
-    doubt_broker,
+    delay_redispatch,
+    extend_redispatch,
     missing_messages,
-    postpone_dispatch,
     queue_retry,
-    trust_broker,
+    recheck_pool,
 )
 from orchestration.services.runs import retry_run, start_run
 from orchestration.services.stages import (
@@ -54,12 +54,12 @@ from orchestration.services.stages import (
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.validation import InvalidArgument, InvalidIdentifier
 from orchestration.services.worker_lifecycle import (
-    beat,
     crash_worker,
-    give_up_attempt,
-    give_up_worker,
+    expire_lease,
+    expire_worker,
     join_pool,
     leave_pool,
+    record_heartbeats,
 )
 from orchestration.services.workers import (
     WorkerInOtherPool,
@@ -78,8 +78,8 @@ from orchestration.services.workflows import (
 
 __all__ = [
     "AlreadyExists",
+    "AttemptOutcome",
     "Claim",
-    "Ended",
     "IllegalTransition",
     "InvalidArgument",
     "InvalidIdentifier",
@@ -87,15 +87,14 @@ __all__ = [
     "PoolNotAccepting",
     "PoolNotEmpty",
     "PoolNotFound",
-    "Refusal",
+    "ServiceError",
     "Slot",
     "StageNotFound",
+    "StaleWorker",
     "WorkerInOtherPool",
     "WorkerNotFound",
-    "WorkerNotMine",
     "WorkflowNotFound",
     "WorkflowNotRunning",
-    "beat",
     "cancel_workflow",
     "change_worker_status",
     "claim_stage",
@@ -106,34 +105,35 @@ __all__ = [
     "crash_worker",
     "create_pool",
     "create_workflow",
-    "doubt_broker",
+    "delay_redispatch",
     "drain_pool",
+    "expire_lease",
+    "expire_worker",
+    "extend_redispatch",
     "fail_attempt",
     "fail_stage",
     "fail_workflow",
-    "give_up_attempt",
-    "give_up_worker",
     "join_pool",
     "leave_pool",
     "missing_messages",
-    "move_work",
-    "move_workflow",
-    "pools_to_tell",
-    "postpone_dispatch",
+    "pools_to_publish",
+    "publish_pool_metrics",
     "queue_retry",
     "queue_stage",
+    "reassign_workflow",
+    "reassign_workflows",
+    "recheck_pool",
+    "record_heartbeats",
+    "record_scheduler_heartbeat",
     "register_worker",
     "remove_worker",
     "reopen_pool",
     "report_message",
     "report_progress",
     "retry_run",
-    "sign_of_scheduler",
     "skip_stage",
     "start_run",
     "start_stage",
     "start_workflow",
-    "tell_pool",
     "time_out_workflow",
-    "trust_broker",
 ]

@@ -8,13 +8,12 @@ from typing import Any, Final
 
 from django.db.models import QuerySet
 
-from orchestration.db.clock import database_now
+from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.db.compiled import CompiledSelect
 from orchestration.dispatch import Message, dispatch_after_commit
 from orchestration.limits import engine_limits
 from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StageStatus, Workflow, WorkflowStatus
-from orchestration.models.pool_counters import PoolCounts
-from orchestration.services.durations import milliseconds_between
+from orchestration.models.pool_counters import PoolCounterDelta
 
 
 def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> list[Stage]:
@@ -56,11 +55,11 @@ def _is_waiting(stage: Stage) -> bool:
 
 
 def _complete(workflow: Workflow, finished: Stage | None, *, at: datetime) -> None:
-    workflow.held()
+    workflow.mark_locked()
     total_duration_ms = 0 if workflow.started_at is None else milliseconds_between(workflow.started_at, at)
     workflow.status = WorkflowStatus.COMPLETED.value
     workflow.result = {"final_output": _final_output(workflow, finished), "total_duration_ms": total_duration_ms}
-    workflow.save_held(at=at, update_fields=["status", "result"])
+    workflow.save_locked(at=at, update_fields=["status", "result"])
 
 
 def _final_output(workflow: Workflow, finished: Stage | None) -> Any:
@@ -89,7 +88,7 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
     stages = list(stages)
     if not stages:
         return
-    counts = PoolCounts()
+    counts = PoolCounterDelta()
     for stage in stages:
         counts.add_stage(stage.pool_id, stage.status, -1)
     queued = set_queued(stages, counts, at=at)
@@ -98,7 +97,7 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
     dispatch_after_commit([message_for(stage) for stage in stages])
 
 
-def set_queued(stages: Iterable[Stage], counts: PoolCounts, *, at: datetime) -> dict[str, Any]:
+def set_queued(stages: Iterable[Stage], counts: PoolCounterDelta, *, at: datetime) -> dict[str, Any]:
     """Set stages queued in memory and count them so; returns the columns, for the caller to store."""
     due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
     queued = {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}

@@ -14,21 +14,20 @@ from typing import Any, Final
 from django.db import transaction
 
 from orchestration import signals
-from orchestration.db.clock import database_now
+from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.db.compiled import CompiledSelect
 from orchestration.limits import engine_limits
 from orchestration.models import FailedAttempt, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
-from orchestration.models.pool_counters import counted_together
-from orchestration.plan import StageSpecification
+from orchestration.models.pool_counters import batched_counters
+from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_stages
-from orchestration.services.durations import milliseconds_between
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 
 Reason = FailedAttempt.Reason
 
 
-class WorkerNotMine(Refusal):
+class StaleWorker(ServiceError):
     """The worker is registered for another process by now, or for none: this one was taken for dead."""
 
     def __init__(self, worker_id: str) -> None:
@@ -54,11 +53,11 @@ class Claim:
     stage: Stage
     workflow: Workflow
     attempt: int
-    specification: StageSpecification
+    plan: StagePlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
+class AttemptOutcome:
     """What became of an attempt that was said to have ended.
 
     Attributes:
@@ -76,58 +75,58 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
     The worker becomes busy. What it ran before, if its process died under it, is lost.
 
     Raises:
-        WorkerNotMine
+        StaleWorker
     """
     at = validation.moment(at)
-    with transaction.atomic(), counted_together(at=at):
-        worker = lock_worker(slot)
+    with transaction.atomic(), batched_counters(at=at):
+        worker = lock_slot_worker(slot)
         if worker is None or worker.status == WorkerStatus.OFFLINE:
-            raise WorkerNotMine(slot.worker_id)
+            raise StaleWorker(slot.worker_id)
         if worker.stage_id is not None:
-            end_lost_stage(worker, error="The worker process died", at=at)
-        stage = lock_stage(stage_id)
+            record_lost_attempt(worker, error="The worker process died", at=at)
+        stage = lock_stage_by_id(stage_id)
         if stage is None or not _may_claim(stage, attempt, worker):
             if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
-                _free(worker, WorkerStatus.ERROR, at=at)
+                _set_worker_status(worker, WorkerStatus.ERROR, at=at)
             return None
-        claim = _begin(stage, worker, at=at)
+        claim = _start_attempt(stage, worker, at=at)
         worker.status = WorkerStatus.BUSY.value
-        worker.save_held(at=at, update_fields=["status", "stage"])
+        worker.save_locked(at=at, update_fields=["status", "stage"])
     return claim
 
 
 def complete_attempt(
-    stage_id: int, attempt: int, *, slot: Slot, output: Any, goes_on: bool = False, at: datetime | None = None
-) -> Ended:
+    stage_id: int, attempt: int, *, slot: Slot, output: Any, continue_inline: bool = False, at: datetime | None = None
+) -> AttemptOutcome:
     """End an attempt well, move its run on, and set the worker idle.
 
     Args:
         output: JSON, checked by the caller.
-        goes_on: The worker wants to run a stage of the next step itself, if it may. That spares the way over the
+        continue_inline: The worker wants to run a stage of the next step itself, if it may. That spares the way over the
             broker, and the worker stays busy.
     """
     at = validation.moment(at)
     claim = None
-    with transaction.atomic(), counted_together(at=at):
-        worker = lock_worker(slot)
+    with transaction.atomic(), batched_counters(at=at):
+        worker = lock_slot_worker(slot)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
             stage.duration_ms = milliseconds_between(stage.started_at or at, at)
             stage.status = StageStatus.COMPLETED.value
             stage.error = ""
             stage.result = {"output": output, "duration_ms": stage.duration_ms}
-            stage.save_held(at=at, update_fields=["status", "error", "result", "duration_ms"])
+            stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
             waiting = advance(stage.workflow, at=at, finished=stage)
-            if goes_on and worker is not None and worker.stage_id == stage_id:
+            if continue_inline and worker is not None and worker.stage_id == stage_id:
                 mine = next((each for each in waiting if each.pool_id == worker.pool_id), None)
                 if mine is not None:
                     waiting.remove(mine)
-                    claim = _begin(mine.held(), worker, at=at)
-                    worker.save_held(at=at, update_fields=["stage"])
+                    claim = _start_attempt(mine.mark_locked(), worker, at=at)
+                    worker.save_locked(at=at, update_fields=["stage"])
             queue_stages(waiting, at=at)
         if claim is None:
             _release(worker, stage_id, at=at)
-    return Ended(accepted=stage is not None, next=claim)
+    return AttemptOutcome(accepted=stage is not None, next=claim)
 
 
 def fail_attempt(
@@ -139,19 +138,19 @@ def fail_attempt(
     traceback: str = "",
     may_retry: bool = True,
     at: datetime | None = None,
-) -> Ended:
+) -> AttemptOutcome:
     """End an attempt badly and set the worker idle. Another follows if the stage has any left, else the run fails."""
     at = validation.moment(at)
-    with transaction.atomic(), counted_together(at=at):
-        worker = lock_worker(slot)
+    with transaction.atomic(), batched_counters(at=at):
+        worker = lock_slot_worker(slot)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
-            end_badly(stage, reason=Reason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at)
+            record_failure(stage, reason=Reason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at)
         _release(worker, stage_id, at=at)
-    return Ended(accepted=stage is not None)
+    return AttemptOutcome(accepted=stage is not None)
 
 
-def end_badly(
+def record_failure(
     stage: Stage, *, reason: str, error: str, at: datetime, traceback: str = "", may_retry: bool = True
 ) -> None:
     """Record how an attempt at a running stage, which is locked with its workflow, ended; queue or fail the stage."""
@@ -171,36 +170,36 @@ def end_badly(
         stage.last_attempt += 1
         may_retry = stage.lost_attempts <= engine_limits().max_lost_attempts
     if may_retry and stage.attempt < stage.last_attempt:
-        _try_again(stage, failed, at=at)
+        _schedule_retry(stage, failed, at=at)
         return
     stage.status = StageStatus.FAILED.value
     stage.error = error
     stage.duration_ms = milliseconds_between(stage.started_at or at, at)
     columns = ["status", "error", "duration_ms", "lost_attempts", "last_attempt"]
-    stage.save_held(at=at, update_fields=columns)
-    workflow = stage.workflow.held()
+    stage.save_locked(at=at, update_fields=columns)
+    workflow = stage.workflow.mark_locked()
     workflow.status = WorkflowStatus.FAILED.value
     workflow.error = f"The stage {stage.name} failed: {error}"
-    workflow.save_held(at=at, update_fields=["status", "error"])
+    workflow.save_locked(at=at, update_fields=["status", "error"])
 
 
-def end_lost_stage(worker: Worker, *, error: str, at: datetime, reason: str = Reason.LOST) -> bool:
+def record_lost_attempt(worker: Worker, *, error: str, at: datetime, reason: str = Reason.LOST) -> bool:
     """End what a worker runs, which is locked and cannot end it itself. The worker is not saved.
 
     False if that had ended already.
     """
-    stage = lock_stage(worker.stage_id) if worker.stage_id is not None else None
+    stage = lock_stage_by_id(worker.stage_id) if worker.stage_id is not None else None
     worker.stage = None
     if stage is None or stage.status != StageStatus.RUNNING or stage.worker_id != worker.pk:
         return False
-    end_badly(stage, reason=reason, error=error, at=at)
+    record_failure(stage, reason=reason, error=error, at=at)
     return True
 
 
-def lock_worker(slot: Slot) -> Worker | None:
+def lock_slot_worker(slot: Slot) -> Worker | None:
     """Lock the worker of a slot, if it still stands for this process."""
     worker = _WORKER_OF_PROCESS.row(slot.worker_id, slot.process)
-    return None if worker is None else worker.held()
+    return None if worker is None else worker.mark_locked()
 
 
 _WORKER_OF_PROCESS: Final = CompiledSelect(
@@ -208,10 +207,10 @@ _WORKER_OF_PROCESS: Final = CompiledSelect(
 )
 
 
-def lock_stage(stage_id: int) -> Stage | None:
+def lock_stage_by_id(stage_id: int) -> Stage | None:
     """Lock a stage and, before it, its workflow."""
     stage = _STAGE_AND_WORKFLOW.row(stage_id)
-    return None if stage is None else stage.held()
+    return None if stage is None else stage.mark_locked()
 
 
 _STAGE_AND_WORKFLOW: Final = CompiledSelect(
@@ -222,7 +221,7 @@ _STAGE_AND_WORKFLOW: Final = CompiledSelect(
 )
 
 
-def _begin(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
+def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     """Set a stage running on a worker, both locked. The worker is not saved."""
     stage.status = StageStatus.RUNNING.value
     stage.worker = worker
@@ -231,24 +230,24 @@ def _begin(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     stage.progress_message = ""
     stage.lease_expires_at = database_now() + timedelta(seconds=engine_limits().lease_seconds)
     columns = ("status", "worker", "attempt", "progress", "progress_message", "lease_expires_at")
-    stage.save_held(at=at, update_fields=columns)
+    stage.save_locked(at=at, update_fields=columns)
     worker.stage = stage
-    specification = StageSpecification.from_json(stage.specification or {})
-    return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, specification=specification)
+    stage_plan = StagePlan.from_json(stage.plan or {})
+    return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage_plan)
 
 
-def _try_again(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
+def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
     wait_seconds = 0.0 if failed.reason == Reason.LOST else _wait_seconds(stage)
     stage.status = StageStatus.PENDING.value
     stage.retry_at = database_now() + timedelta(seconds=wait_seconds) if wait_seconds else None
-    stage.save_held(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])
+    stage.save_locked(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])
     if not wait_seconds:
         queue_stages([stage], at=at)
     signals.stage_retrying.send(sender=Stage, stage=stage, failed=failed, at=at)
 
 
 def _wait_seconds(stage: Stage) -> float:
-    retries = StageSpecification.from_json(stage.specification or {}).retries
+    retries = StagePlan.from_json(stage.plan or {}).retries
     # Since a retried run goes on counting, what counts is how many attempts are left of those it may make.
     failed_attempts = max(1, retries.max_attempts - (stage.last_attempt - stage.attempt))
     return retries.wait_seconds(failed_attempts, jitter=random.random())
@@ -264,7 +263,7 @@ def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:
 
 
 def _lock_running(stage_id: int, attempt: int) -> Stage | None:
-    stage = lock_stage(stage_id)
+    stage = lock_stage_by_id(stage_id)
     if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != attempt:
         return None
     return stage
@@ -273,9 +272,9 @@ def _lock_running(stage_id: int, attempt: int) -> Stage | None:
 def _release(worker: Worker | None, stage_id: int, *, at: datetime) -> None:
     if worker is not None and worker.stage_id == stage_id:
         worker.stage = None
-        _free(worker, WorkerStatus.IDLE, at=at)
+        _set_worker_status(worker, WorkerStatus.IDLE, at=at)
 
 
-def _free(worker: Worker, status: WorkerStatus, *, at: datetime) -> None:
+def _set_worker_status(worker: Worker, status: WorkerStatus, *, at: datetime) -> None:
     worker.status = status.value
-    worker.save_held(at=at, update_fields=["status", "stage"])
+    worker.save_locked(at=at, update_fields=["status", "stage"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class ServiceError(Exception):
     """A service refused, and nothing was written.
 
     `str()` of it is a sentence for people; its attributes are for programs.

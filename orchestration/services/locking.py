@@ -11,15 +11,15 @@ from django.db import IntegrityError
 
 from orchestration.db.compiled import CompiledSelect
 from orchestration.models import Pool, Stage, Worker, Workflow
-from orchestration.models.tracked import AnnouncedModel
+from orchestration.models.tracked import TrackedModel
 from orchestration.services import validation
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
 
-class NotFound(Refusal):
+class NotFound(ServiceError):
     """Nothing of this kind has this id."""
 
     kind = "row"
@@ -56,7 +56,7 @@ class StageNotFound(NotFound):
         self.args = (workflow_id, stage_name)
 
 
-class AlreadyExists(Refusal):
+class AlreadyExists(ServiceError):
     """The id is taken."""
 
     def __init__(self, kind: str, id: str) -> None:
@@ -107,7 +107,7 @@ def lock_stage(workflow_id: str, stage_name: str) -> Stage:
     validation.text("stage_name", stage_name)
     stage = _STAGE.row(workflow_id, stage_name)
     if stage is not None:
-        return stage.held()
+        return stage.mark_locked()
     if not Workflow.objects.filter(pk=workflow_id).exists():
         raise WorkflowNotFound(workflow_id)
     raise StageNotFound(workflow_id, stage_name)
@@ -126,14 +126,14 @@ _STAGE: Final = CompiledSelect(
     str,
 )
 
-Announced = TypeVar("Announced", bound=AnnouncedModel)
+Announced = TypeVar("Announced", bound=TrackedModel)
 
 
 def _lock(select: CompiledSelect[Announced], id: str, *, or_else: type[NotFound]) -> Announced:
     row = select.row(id)
     if row is None:
         raise or_else(id)
-    return row.held()
+    return row.mark_locked()
 
 
 def insert(row: Pool | Worker | Workflow, *, at: datetime) -> None:

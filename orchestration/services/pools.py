@@ -11,11 +11,11 @@ from django.db import IntegrityError, transaction
 from orchestration.models import Pool, PoolStatus
 from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
 from orchestration.services import locking, validation
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 from orchestration.services.transitions import check_transition
 
 
-class PoolNotAccepting(Refusal):
+class PoolNotAccepting(ServiceError):
     """The pool is draining or closed, and takes on nothing new of this kind."""
 
     def __init__(self, pool_id: str, status: str, refused: str) -> None:
@@ -28,7 +28,7 @@ class PoolNotAccepting(Refusal):
         return f"The pool {self.pool_id} is {self.status} and accepts no {self.refused}."
 
 
-class PoolNotEmpty(Refusal):
+class PoolNotEmpty(ServiceError):
     """The pool has stages queued or running, and so cannot be closed."""
 
     def __init__(self, pool_id: str, queued: int, running: int) -> None:
@@ -125,5 +125,5 @@ def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> 
         if status == PoolStatus.CLOSED and (pool.queue_size or pool.tasks_running):
             raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)
         pool.status = status.value
-        pool.save_held(at=at, update_fields=["status"])
+        pool.save_locked(at=at, update_fields=["status"])
     return pool

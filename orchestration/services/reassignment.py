@@ -8,14 +8,14 @@ from django.db import transaction
 
 from orchestration.dispatch import dispatch_after_commit
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, PoolStatus, StageStatus, Workflow
-from orchestration.models.pool_counters import counted_together
+from orchestration.models.pool_counters import batched_counters
 from orchestration.services import locking, validation
 from orchestration.services.advance import message_for
 from orchestration.services.pools import check_pool_accepts
 from orchestration.services.transitions import IllegalTransition
 
 
-def move_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None = None) -> Workflow:
+def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None = None) -> Workflow:
     """Let what has not begun of an unfinished workflow be done in another pool; stages that run stay where they are.
 
     Raises:
@@ -25,20 +25,20 @@ def move_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None = No
     """
     at = validation.moment(at)
     check_pool_accepts("new workflows", pool_id=to_pool_id, statuses=[PoolStatus.ACTIVE])
-    with transaction.atomic(), counted_together(at=at):
+    with transaction.atomic(), batched_counters(at=at):
         workflow = locking.lock_workflow(workflow_id)
         if workflow.status in FINISHED_WORKFLOW_STATUSES:
             raise IllegalTransition("workflow", workflow_id, workflow.status, workflow.status)
         workflow.pool_id = to_pool_id
-        workflow.save_held(at=at, update_fields=["pool"])
-        if workflow.specification is not None:
+        workflow.save_locked(at=at, update_fields=["pool"])
+        if workflow.plan is not None:
             # What lies in the other queue is refused there: the stage is no longer that pool's.
             queued = workflow.stages.filter(status=StageStatus.QUEUED, pool_id=to_pool_id)
             dispatch_after_commit([message_for(stage) for stage in queued])
     return workflow
 
 
-def move_work(*, pool_id: str, to_pool_id: str, at: datetime | None = None) -> int:
+def reassign_workflows(*, pool_id: str, to_pool_id: str, at: datetime | None = None) -> int:
     """Move every unfinished workflow of a pool, each in a transaction of its own, and return how many that were.
 
     Raises:
@@ -51,7 +51,7 @@ def move_work(*, pool_id: str, to_pool_id: str, at: datetime | None = None) -> i
     unfinished = Workflow.objects.filter(pool_id=pool_id, finished_at=None).order_by("created_at")
     for workflow_id in list(unfinished.values_list("pk", flat=True)):
         try:
-            move_workflow(workflow_id=workflow_id, to_pool_id=to_pool_id, at=at)
+            reassign_workflow(workflow_id=workflow_id, to_pool_id=to_pool_id, at=at)
         except (IllegalTransition, locking.WorkflowNotFound):
             continue  # It has just come to its end.
         moved += 1

@@ -10,17 +10,17 @@ from django.db.models import QuerySet
 
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, StageStatus, WorkflowStatus
-from orchestration.models.pool_counters import counted_together
+from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
 from orchestration.services.advance import queue_stages
-from orchestration.services.attempts import lock_stage
+from orchestration.services.attempts import lock_stage_by_id
 
 
 def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = None) -> bool:
     """Queue a stage whose next attempt is due, by the clock of the database. False if it is not, or not any more."""
     at = validation.moment(at)
-    with transaction.atomic(), counted_together(at=at):
-        stage = lock_stage(stage_id)
+    with transaction.atomic(), batched_counters(at=at):
+        stage = lock_stage_by_id(stage_id)
         if stage is None or stage.status != StageStatus.PENDING or stage.workflow.status != WorkflowStatus.RUNNING:
             return False
         if stage.retry_at is None or stage.retry_at > due_before:
@@ -34,12 +34,12 @@ TRUSTED_TIMES = 12
 """How many times as long queued stages are left to a broker that has a message for each of their pool."""
 
 
-def postpone_dispatch(stage_ids: Collection[int], *, now: datetime) -> None:
+def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
     """Look at these queued stages again later, by the clock of the database."""
     _look_again(stage_ids, now=now, times=1)
 
 
-def trust_broker(stage_ids: Sequence[int], *, now: datetime) -> None:
+def extend_redispatch(stage_ids: Sequence[int], *, now: datetime) -> None:
     """Leave queued stages of one pool, the longest due first, to the broker, which lacks none of its messages.
 
     The last is looked at again as soon as any: it stands for the others and is not the next to be claimed, so that to
@@ -49,7 +49,7 @@ def trust_broker(stage_ids: Sequence[int], *, now: datetime) -> None:
     _look_again(stage_ids[:-1], now=now, times=TRUSTED_TIMES)
 
 
-def doubt_broker(pool_id: str, *, now: datetime) -> None:
+def recheck_pool(pool_id: str, *, now: datetime) -> None:
     """Look now at the queued stages of a pool that were left to the broker: it lacks more messages than are due.
 
     Those that are looked at before long anyway stay as they are: they were told a moment ago.

@@ -19,9 +19,9 @@ from orchestration.models import (
     Workflow,
     WorkflowStatus,
 )
-from orchestration.models.pool_counters import PoolCounts
+from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
-from orchestration.plan import Plan, StageSpecification
+from orchestration.plan import Plan, StagePlan
 from orchestration.services import locking, validation
 from orchestration.services.advance import advance, message_for, queue_stages, set_queued
 from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses, create_pool
@@ -55,7 +55,7 @@ def start_run(
         prompt=validation.text("prompt", prompt),
         params=validation.json_object("params", params),
         pool_id=validation.identifier("pool_id", pool_id),
-        specification=validation.json_object("plan", plan.to_json()),
+        plan=validation.json_object("plan", plan.to_json()),
         key=started_for,
         total_stages=len(plan.stages),
         created_at=at,
@@ -64,7 +64,7 @@ def start_run(
     if workflow_id is not None:
         workflow.id = validation.identifier("workflow_id", workflow_id)
     validation.stage_names("stages", [stage.name for stage in plan.stages])
-    _open_pool(pool_id, at=at)
+    _ensure_active_pool(pool_id, at=at)
     try:
         with closed_pool_refuses("new workflows", pool_id=pool_id), transaction.atomic():
             _store(workflow, plan, at=at)
@@ -80,7 +80,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
     """Set a finished run running again: what did not complete or, if a stage is named, all from that one's step on.
 
     Attempts go on counting, so that a worker that still runs an old one is refused; each stage may be tried as often
-    again as its specification says.
+    again as its stage_plan says.
 
     Raises:
         InvalidIdentifier, WorkflowNotFound, StageNotFound
@@ -91,7 +91,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
     at = validation.moment(at)
     with transaction.atomic():
         workflow = locking.lock_workflow(workflow_id)
-        if workflow.specification is None:
+        if workflow.plan is None:
             raise validation.InvalidArgument("workflow_id", workflow_id, "a run that the engine carries out")
         again = [*FINISHED_WORKFLOW_STATUSES] if from_stage is not None else [*_UNSUCCESSFUL]
         if workflow.status not in again:
@@ -99,14 +99,14 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         if workflow.pool is not None and workflow.pool.status == PoolStatus.CLOSED:
             raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
         stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk"))
-        for stage in _to_run_again(workflow, stages, from_stage):
-            _begin_again(stage)
+        for stage in _stages_to_rerun(workflow, stages, from_stage):
+            _reset_stage(stage)
         workflow.status = WorkflowStatus.RUNNING.value
         workflow.error = ""
         workflow.result = None
         workflow.deadline_at = _deadline(workflow)
         workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
-        workflow.save_held(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
+        workflow.save_locked(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
         queue_stages(advance(workflow, at=at), at=at)
     return workflow
 
@@ -116,9 +116,9 @@ _UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED, WorkflowStatus
 
 def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:
     first = min(stage.step for stage in plan.stages if not stage.hosted)
-    stages = [_new_stage(workflow, specification, position) for position, specification in enumerate(plan.stages)]
+    stages = [_new_stage(workflow, stage_plan, position) for position, stage_plan in enumerate(plan.stages)]
     waiting = [stage for stage in stages if stage.step == first and not stage.hosted]
-    counts = PoolCounts()
+    counts = PoolCounterDelta()
     set_queued(waiting, counts, at=at)
     # The stages go in first, so that whoever hears of the workflow finds them: foreign keys are checked at commit.
     try:
@@ -133,21 +133,21 @@ def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:
     dispatch_after_commit([message_for(stage) for stage in waiting])
 
 
-def _new_stage(workflow: Workflow, specification: StageSpecification, position: int) -> Stage:
+def _new_stage(workflow: Workflow, stage_plan: StagePlan, position: int) -> Stage:
     return Stage(
         workflow=workflow,
-        name=specification.name,
+        name=stage_plan.name,
         position=position,
         # A hosted stage takes no slot of the pool, and so is not counted there.
-        pool_id=None if specification.hosted else workflow.pool_id,
-        step=specification.step,
-        hosted=specification.hosted,
-        last_attempt=specification.retries.max_attempts,
-        specification=validation.json_object("options", specification.to_json()),
+        pool_id=None if stage_plan.hosted else workflow.pool_id,
+        step=stage_plan.step,
+        hosted=stage_plan.hosted,
+        last_attempt=stage_plan.retries.max_attempts,
+        plan=validation.json_object("options", stage_plan.to_json()),
     )
 
 
-def _to_run_again(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:
+def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:
     if from_stage is None:
         return [stage for stage in stages if stage.status != StageStatus.COMPLETED]
     named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
@@ -158,8 +158,8 @@ def _to_run_again(workflow: Workflow, stages: list[Stage], from_stage: str | Non
     ]
 
 
-def _begin_again(stage: Stage) -> None:
-    specification = StageSpecification.from_json(stage.specification or {})
+def _reset_stage(stage: Stage) -> None:
+    stage_plan = StagePlan.from_json(stage.plan or {})
     # No counter of a pool is concerned: a finished run has no stage that is queued or runs, and totals never go down.
     stage.status = StageStatus.PENDING.value
     stage.worker = None
@@ -167,14 +167,14 @@ def _begin_again(stage: Stage) -> None:
     stage.error = stage.progress_message = ""
     stage.finished_at = None
     stage.lost_attempts = 0
-    stage.last_attempt = stage.attempt + specification.retries.max_attempts
+    stage.last_attempt = stage.attempt + stage_plan.retries.max_attempts
     columns = ("worker", "result", "duration_ms", "progress", "error", "progress_message", "finished_at")
     values = {column: getattr(stage, column) for column in (*columns, "status", "lost_attempts", "last_attempt")}
     Stage.objects.filter(pk=stage.pk).update(**values)
 
 
 def _deadline(workflow: Workflow) -> datetime | None:
-    seconds = (workflow.specification or {}).get("timeout_seconds")
+    seconds = (workflow.plan or {}).get("timeout_seconds")
     return None if seconds is None else database_now() + timedelta(seconds=seconds)
 
 
@@ -182,7 +182,7 @@ def _started_for(name: str, key: str) -> str:
     return validation.text("key", f"{name}:{key}", max_length=MAX_KEY_LENGTH)
 
 
-def _open_pool(pool_id: str, *, at: datetime) -> None:
+def _ensure_active_pool(pool_id: str, *, at: datetime) -> None:
     """Make the pool if there is none, and let it pass if it takes new workflows.
 
     Raises:

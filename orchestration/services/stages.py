@@ -9,16 +9,16 @@ from typing import Any
 
 from django.db import transaction
 
+from orchestration.db.clock import milliseconds_between
 from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
 from orchestration.services import locking, validation
-from orchestration.services.durations import milliseconds_between
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses
 from orchestration.services.transitions import check_transition
 from orchestration.services.workers import WorkerInOtherPool
 
 
-class WorkflowNotRunning(Refusal):
+class WorkflowNotRunning(ServiceError):
     """The stage could change, but its workflow has not been started."""
 
     def __init__(self, workflow_id: str, status: str) -> None:
@@ -40,8 +40,8 @@ def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None
     at = validation.moment(at)
     with transaction.atomic():
         stage = _lock_for(StageStatus.QUEUED, workflow_id, stage_name)
-        with _open_pool(stage):
-            stage.save_held(at=at, update_fields=["status"])
+        with _check_stage_pool(stage):
+            stage.save_locked(at=at, update_fields=["status"])
     return stage
 
 
@@ -65,8 +65,8 @@ def start_stage(
             _check_worker(worker, stage)
         stage.worker = worker
         stage.attempt += 1
-        with _open_pool(stage):
-            stage.save_held(at=at, update_fields=["status", "worker", "attempt"])
+        with _check_stage_pool(stage):
+            stage.save_locked(at=at, update_fields=["status", "worker", "attempt"])
     return stage
 
 
@@ -87,7 +87,7 @@ def complete_stage(
         stage = _lock_for(StageStatus.COMPLETED, workflow_id, stage_name)
         stage.result = {"duration_ms": _duration_ms(stage, at)} | given
         stage.duration_ms = _stored_duration_ms(stage.result["duration_ms"], otherwise=_duration_ms(stage, at))
-        stage.save_held(at=at, update_fields=["status", "result", "duration_ms"])
+        stage.save_locked(at=at, update_fields=["status", "result", "duration_ms"])
     return stage
 
 
@@ -103,7 +103,7 @@ def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | 
         stage = _lock_for(StageStatus.FAILED, workflow_id, stage_name)
         stage.error = error
         stage.duration_ms = _duration_ms(stage, at)
-        stage.save_held(at=at, update_fields=["status", "error", "duration_ms"])
+        stage.save_locked(at=at, update_fields=["status", "error", "duration_ms"])
     return stage
 
 
@@ -116,7 +116,7 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
     at = validation.moment(at)
     with transaction.atomic():
         stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name)
-        stage.save_held(at=at, update_fields=["status"])
+        stage.save_locked(at=at, update_fields=["status"])
     return stage
 
 
@@ -132,7 +132,7 @@ def _lock_for(status: StageStatus, workflow_id: str, stage_name: str) -> Stage:
 
 
 @contextmanager
-def _open_pool(stage: Stage) -> Iterator[None]:
+def _check_stage_pool(stage: Stage) -> Iterator[None]:
     """Refuse work for a closed pool, also if it closes at this very moment: then the database says so."""
     if stage.pool is None:
         yield

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from orchestration.models import PoolStatus, StageStatus, WorkerStatus, WorkflowStatus
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 
 POOL_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     PoolStatus.ACTIVE: frozenset({PoolStatus.DRAINING, PoolStatus.CLOSED}),
@@ -60,7 +60,7 @@ TRANSITIONS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 }
 
 
-class IllegalTransition(Refusal):
+class IllegalTransition(ServiceError):
     """The status asked for may not follow the one that is stored."""
 
     def __init__(self, kind: str, id: str, current: str, requested: str) -> None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
 from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 
 # Postgres can store it neither in text nor in JSON. In JSON text it is escaped, after an even number of backslashes.
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -22,7 +22,7 @@ _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 MAX_JSON_DEPTH: Final = 100
 
 
-class InvalidArgument(Refusal):
+class InvalidArgument(ServiceError):
     """An argument has a value that cannot be stored."""
 
     def __init__(self, argument: str, value: object, expected: str) -> None:

@@ -11,9 +11,15 @@ from django.db.models import Q
 from orchestration.db.clock import database_now
 from orchestration.limits import engine_limits
 from orchestration.models import FailedAttempt, Pool, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
-from orchestration.models.pool_counters import counted_together
+from orchestration.models.pool_counters import batched_counters
 from orchestration.services import locking, validation
-from orchestration.services.attempts import Slot, end_badly, end_lost_stage, lock_stage, lock_worker
+from orchestration.services.attempts import (
+    Slot,
+    lock_slot_worker,
+    lock_stage_by_id,
+    record_failure,
+    record_lost_attempt,
+)
 from orchestration.services.pools import PoolNotAccepting, create_pool
 
 MAX_NAME_TRIES = 10_000
@@ -33,7 +39,7 @@ def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = No
     """
     at = validation.moment(at)
     validation.identifier("worker_id", f"{name}-{MAX_NAME_TRIES}")
-    _make_pool(pool_id, at=at)
+    _ensure_pool(pool_id, at=at)
     taken = _ids_in_use(name)
     for number in range(1, MAX_NAME_TRIES):
         worker_id = f"{name}-{number}"
@@ -42,7 +48,7 @@ def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = No
     raise locking.AlreadyExists("worker", f"{name}-{MAX_NAME_TRIES}")
 
 
-def beat(*, process: str, worker_ids: Collection[str], running: Sequence[tuple[int, int]]) -> set[str]:
+def record_heartbeats(*, process: str, worker_ids: Collection[str], running: Sequence[tuple[int, int]]) -> set[str]:
     """Give a sign of life for workers and renew the leases of what they run: (stage id, attempt).
 
     Returns the workers that still stand for this process. The others were taken for dead, and have to join again.
@@ -51,7 +57,7 @@ def beat(*, process: str, worker_ids: Collection[str], running: Sequence[tuple[i
     with transaction.atomic():
         now = database_now()
         mine = Worker.objects.filter(process=process, pk__in=worker_ids).exclude(status=WorkerStatus.OFFLINE)
-        mine.update(seen_at=now, last_heartbeat_at=now)
+        mine.update(heartbeat_at=now, last_heartbeat_at=now)
         held = Q()
         for stage_id, attempt in running:
             held |= Q(pk=stage_id, attempt=attempt)
@@ -80,15 +86,15 @@ def crash_worker(
         False if the worker stands for another process or has claimed something else by now.
     """
     at = validation.moment(at)
-    with transaction.atomic(), counted_together(at=at):
-        worker = lock_worker(Slot(worker_id=worker_id, process=process))
+    with transaction.atomic(), batched_counters(at=at):
+        worker = lock_slot_worker(Slot(worker_id=worker_id, process=process))
         if worker is None or worker.status not in (WorkerStatus.BUSY, WorkerStatus.IDLE):
             return False
         if worker.stage_id is not None and not _still_runs(worker, ran):
             return False
-        end_lost_stage(worker, error=error, reason=reason or FailedAttempt.Reason.LOST, at=at)
+        record_lost_attempt(worker, error=error, reason=reason or FailedAttempt.Reason.LOST, at=at)
         worker.status = WorkerStatus.IDLE.value if reason is None else WorkerStatus.ERROR.value
-        worker.save_held(at=at, update_fields=["status", "stage"])
+        worker.save_locked(at=at, update_fields=["status", "stage"])
     return True
 
 
@@ -97,52 +103,52 @@ def leave_pool(
 ) -> bool:
     """Take a worker offline at once; what it ran is run again elsewhere. False if it stands for another process."""
     at = validation.moment(at)
-    with transaction.atomic(), counted_together(at=at):
-        worker = lock_worker(Slot(worker_id=worker_id, process=process))
+    with transaction.atomic(), batched_counters(at=at):
+        worker = lock_slot_worker(Slot(worker_id=worker_id, process=process))
         if worker is None:
             return False
         _take_offline(worker, error=error, at=at)
     return True
 
 
-def give_up_worker(worker_id: str, *, silent_since: datetime, at: datetime | None = None) -> bool:
+def expire_worker(worker_id: str, *, silent_since: datetime, at: datetime | None = None) -> bool:
     """Take a worker offline that was not heard of since then, by the clock of the database; False if it was."""
     at = validation.moment(at)
-    with transaction.atomic(), counted_together(at=at):
+    with transaction.atomic(), batched_counters(at=at):
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
-        if worker is None or worker.seen_at is None or worker.seen_at > silent_since:
+        if worker is None or worker.heartbeat_at is None or worker.heartbeat_at > silent_since:
             return False
-        _take_offline(worker.held(), error=LOST, at=at)
+        _take_offline(worker.mark_locked(), error=LOST, at=at)
     return True
 
 
-def give_up_attempt(stage_id: int, *, expired_before: datetime, at: datetime | None = None) -> bool:
+def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None = None) -> bool:
     """End an attempt whose lease expired before then, by the clock of the database; False if it was renewed.
 
     Its worker, if that is still taken for alive, is in error until its next claim.
     """
     at = validation.moment(at)
-    with transaction.atomic(), counted_together(at=at):
+    with transaction.atomic(), batched_counters(at=at):
         worker_id = Stage.objects.filter(pk=stage_id).values_list("worker_id", flat=True).first()
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
-        stage = lock_stage(stage_id)
+        stage = lock_stage_by_id(stage_id)
         if stage is None or stage.worker_id != worker_id or not _has_expired(stage, expired_before):
             return False
-        end_badly(stage, reason=FailedAttempt.Reason.LOST, error=LOST, at=at)
+        record_failure(stage, reason=FailedAttempt.Reason.LOST, error=LOST, at=at)
         if worker is not None and worker.stage_id == stage_id and worker.status == WorkerStatus.BUSY:
-            worker.held()
+            worker.mark_locked()
             worker.stage = None
             worker.status = WorkerStatus.ERROR.value
-            worker.save_held(at=at, update_fields=["status", "stage"])
+            worker.save_locked(at=at, update_fields=["status", "stage"])
     return True
 
 
 def _take_offline(worker: Worker, *, error: str, at: datetime) -> None:
-    end_lost_stage(worker, error=error, at=at)
+    record_lost_attempt(worker, error=error, at=at)
     worker.process = ""
-    worker.seen_at = None
+    worker.heartbeat_at = None
     worker.status = WorkerStatus.OFFLINE.value
-    worker.save_held(at=at, update_fields=["status", "stage", "process", "seen_at"])
+    worker.save_locked(at=at, update_fields=["status", "stage", "process", "heartbeat_at"])
 
 
 def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> bool:
@@ -154,7 +160,7 @@ def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> boo
         elif worker.status != WorkerStatus.OFFLINE:
             return False
         else:
-            worker.held()
+            worker.mark_locked()
         pool = locking.lock_pool(pool_id)
         if pool.status == PoolStatus.CLOSED:
             raise PoolNotAccepting(pool_id, pool.status, "workers")
@@ -163,10 +169,10 @@ def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> boo
         worker.process = process
         worker.stage = None
         worker.registered_at = worker.last_heartbeat_at = at
-        worker.seen_at = database_now()
+        worker.heartbeat_at = database_now()
         if not is_new:
-            columns = ("pool", "status", "process", "stage", "registered_at", "last_heartbeat_at", "seen_at")
-            worker.save_held(at=at, update_fields=columns)
+            columns = ("pool", "status", "process", "stage", "registered_at", "last_heartbeat_at", "heartbeat_at")
+            worker.save_locked(at=at, update_fields=columns)
             return True
         try:
             locking.insert(worker, at=at)
@@ -191,7 +197,7 @@ def _still_runs(worker: Worker, ran: tuple[int, int] | None) -> bool:
     return ran is not None and Stage.objects.filter(pk=ran[0], attempt=ran[1]).exists() and worker.stage_id == ran[0]
 
 
-def _make_pool(pool_id: str, *, at: datetime) -> None:
+def _ensure_pool(pool_id: str, *, at: datetime) -> None:
     if not Pool.objects.filter(pk=pool_id).exists():
         try:
             create_pool(pool_id=pool_id, at=at)

@@ -8,12 +8,12 @@ from django.db import transaction
 
 from orchestration.models import PoolStatus, Worker, WorkerStatus
 from orchestration.services import locking, validation
-from orchestration.services.errors import Refusal
+from orchestration.services.errors import ServiceError
 from orchestration.services.pools import check_pool_accepts
 from orchestration.services.transitions import check_transition
 
 
-class WorkerInOtherPool(Refusal):
+class WorkerInOtherPool(ServiceError):
     """The worker belongs to another pool than the one that matters here."""
 
     def __init__(self, worker_id: str, pool_id: str, expected_pool_id: str) -> None:
@@ -50,7 +50,7 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
             # Before its pool is locked: an insert waits for whoever holds a row with the same id.
             locking.insert(worker, at=at)
         else:
-            worker.save_held(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])
+            worker.save_locked(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])
     return worker
 
 
@@ -70,7 +70,7 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
         worker.status = str(status)
         if status != WorkerStatus.OFFLINE:
             worker.last_heartbeat_at = at
-        worker.save_held(at=at, update_fields=["status", "last_heartbeat_at"])
+        worker.save_locked(at=at, update_fields=["status", "last_heartbeat_at"])
     return worker
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from orchestration.db.clock import milliseconds_between
 from orchestration.models import PoolStatus, Stage, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
 from orchestration.services import locking, validation
-from orchestration.services.durations import milliseconds_between
 from orchestration.services.pools import check_pool_accepts
 from orchestration.services.transitions import check_transition
 
@@ -125,5 +125,5 @@ def _change(
         workflow.error = error
         if result is not None and workflow.started_at is not None:
             workflow.result = {"total_duration_ms": milliseconds_between(workflow.started_at, at)} | result
-        workflow.save_held(at=at, update_fields=["status", "error", "result"])
+        workflow.save_locked(at=at, update_fields=["status", "error", "result"])
     return workflow

@@ -19,7 +19,7 @@ from typing import Final
 
 from orchestration import services
 from orchestration.models import Pool, PoolStatus, WorkerStatus, Workflow
-from orchestration.services import PoolNotAccepting, Refusal, WorkerInOtherPool
+from orchestration.services import PoolNotAccepting, ServiceError, WorkerInOtherPool
 from orchestration.simulation.workers import Life, SimulatedWorker
 from orchestration.simulation.workflows import SimulatedWorkflow
 
@@ -30,7 +30,7 @@ _MAX_ROUNDS_WITHOUT_CHANGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SimulationOptions:
     """How large the system is, and how lucky.
 
     Attributes:
@@ -55,7 +55,7 @@ class Simulation:
         refused: How often a service refused, because somebody else had changed something.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SimulationOptions) -> None:
         self.created = 0
         self.ended: Counter[str] = Counter()
         self.refused = 0
@@ -136,7 +136,7 @@ class Simulation:
             return next(self._workers[worker])
         except (PoolNotAccepting, WorkerInOtherPool):
             del self._workers[worker]
-        except Refusal:
+        except ServiceError:
             self._workers[worker] = worker.live(self._random)
         self.refused += 1
         return False
@@ -145,7 +145,7 @@ class Simulation:
         was_created = workflow.is_created
         try:
             changed = next(self._workflows[workflow])
-        except Refusal as refusal:
+        except ServiceError as refusal:
             return self._let_go(workflow, refusal)
         self.created += workflow.is_created and not was_created
         if workflow.ended_as is not None:
@@ -153,7 +153,7 @@ class Simulation:
             del self._workflows[workflow]
         return changed
 
-    def _let_go(self, workflow: SimulatedWorkflow, refusal: Refusal) -> bool:
+    def _let_go(self, workflow: SimulatedWorkflow, refusal: ServiceError) -> bool:
         """Fail a workflow that cannot go on; True if that changed anything."""
         self.refused += 1
         del self._workflows[workflow]
@@ -168,6 +168,6 @@ class Simulation:
     def _is_done(self, service: Callable[[], object]) -> bool:
         try:
             service()
-        except Refusal:
+        except ServiceError:
             return False
         return True

@@ -38,7 +38,7 @@ _STORIES: Final = (
 )
 
 
-def tell(random: Random) -> Story:
+def write_story(random: Random) -> Story:
     """Make up a workflow."""
     story = random.choice(_STORIES)
     prompt = story.prompt.format(random.choice(_SUBJECTS))

@@ -36,7 +36,7 @@ class SimulatedWorkflow:
         Raises:
             Refusal: somebody else changed this workflow, its pool or one of the workers.
         """
-        story = stories.tell(random)
+        story = stories.write_story(random)
         end = random.choice(_BAD_ENDS) if random.random() < failures else WorkflowStatus.COMPLETED
         last = random.choice(story.stages) if end != WorkflowStatus.COMPLETED else None
         services.create_workflow(

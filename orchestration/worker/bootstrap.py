@@ -26,7 +26,7 @@ from orchestration.worker.slot_table import MAX_SLOTS, SlotTable
 
 logger = logging.getLogger(__name__)
 
-KEEPER_RESTART_SECONDS = 1.0
+SUPERVISOR_RESTART_SECONDS = 1.0
 
 _TABLE_PREFIX = "mahavishnu-slots-"
 
@@ -34,7 +34,7 @@ _TABLE_PREFIX = "mahavishnu-slots-"
 _MAX_NAME_CHARACTERS = 100
 
 
-class _Node:
+class _WorkerProcess:
     """What one worker process has beside its pool of children."""
 
     def __init__(self, *, name: str, pool_id: str, size: int) -> None:
@@ -53,16 +53,16 @@ class _Node:
             name,
             pool_id,
         ]
-        threading.Thread(target=self._keep_keeper, name="keeper's keeper", daemon=True).start()
+        threading.Thread(target=self._run_supervisor, name="keeper's keeper", daemon=True).start()
 
-    def _keep_keeper(self) -> None:
+    def _run_supervisor(self) -> None:
         """Start the keeper, again whenever it has ended, until the process is stopping."""
         while True:
             code = wait_for(spawn(self._command))
             if self.table.stopping_since_ns:
                 return
             logger.error("The keeper of the workers ended with %s; starting another", code)
-            time.sleep(KEEPER_RESTART_SECONDS)
+            time.sleep(SUPERVISOR_RESTART_SECONDS)
 
 
 def spawn(command: list[str]) -> int:
@@ -95,15 +95,15 @@ def _remove_tables_of_the_dead(directory: Path) -> None:
                 path.unlink()
 
 
-_node: _Node | None = None
+_node: _WorkerProcess | None = None
 
 
 def install() -> None:
     """Listen to Celery's signals."""
     signals.celeryd_after_setup.connect(_begin, dispatch_uid="orchestration.worker.bootstrap.begin")
     signals.worker_shutting_down.connect(_stop, dispatch_uid="orchestration.worker.bootstrap.stop")
-    signals.worker_process_init.connect(child.begin, dispatch_uid="orchestration.worker.child.begin")
-    signals.worker_process_shutdown.connect(child.end, dispatch_uid="orchestration.worker.child.end")
+    signals.worker_process_init.connect(child.on_process_init, dispatch_uid="orchestration.worker.child.begin")
+    signals.worker_process_shutdown.connect(child.on_process_shutdown, dispatch_uid="orchestration.worker.child.end")
 
 
 def _begin(instance: Any, **_: Any) -> None:
@@ -117,7 +117,7 @@ def _begin(instance: Any, **_: Any) -> None:
     if size > MAX_SLOTS:
         _refuse(f"This worker is to run {size} stages side by side: expected at most {MAX_SLOTS}.")
     try:
-        _node = _Node(name=worker_name(instance.hostname, pool_id=queues[0]), pool_id=queues[0], size=size)
+        _node = _WorkerProcess(name=worker_name(instance.hostname, pool_id=queues[0]), pool_id=queues[0], size=size)
     except OSError as error:
         _refuse(f"This worker cannot make the table of its slots: {error}.")
 

@@ -20,14 +20,14 @@ _WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.005
 
 
-class NotInAWorker(Exception):
+class OutsideWorker(Exception):
     """A stage can only run in a worker process, which is watched by its keeper."""
 
     def __str__(self) -> str:
         return "Stages run in a worker: start one with `celery -A mahavishnu_site worker -Q POOL`"
 
 
-def begin(**_: Any) -> None:
+def on_process_init(**_: Any) -> None:
     """Take the slot. Called in each child as it starts."""
     if TABLE_VARIABLE not in os.environ:
         return
@@ -43,7 +43,7 @@ def begin(**_: Any) -> None:
     slot.pid = os.getpid()
 
 
-def end(**_: Any) -> None:
+def on_process_shutdown(**_: Any) -> None:
     """Leave the slot. Called in each child that ends as it should."""
     if TABLE_VARIABLE in os.environ and my_slot().pid == os.getpid():
         my_slot().pid = 0
@@ -56,7 +56,7 @@ def my_slot() -> SharedSlot:
         NotInAWorker
     """
     if TABLE_VARIABLE not in os.environ:
-        raise NotInAWorker
+        raise OutsideWorker
     return _table(os.environ[TABLE_VARIABLE]).slot(current_process().index)
 
 
@@ -65,7 +65,7 @@ def process_name() -> str:
     return os.environ[PROCESS_VARIABLE]
 
 
-def leads_group(pid: int) -> None:
+def track_process_group(pid: int) -> None:
     """Have the keeper end this process and its group should this process die; 0 for none. Nothing outside a worker."""
     if TABLE_VARIABLE in os.environ:
         my_slot().group = pid

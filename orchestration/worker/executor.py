@@ -10,11 +10,11 @@ from typing import Any
 
 from orchestration import services
 from orchestration.adapters import StageFailed, adapter_named
-from orchestration.db.insisting import insist
+from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
 from orchestration.sdk.context import Context
 from orchestration.sdk.outcome import checked_output, error_for_clients, traceback_for_operators
-from orchestration.services import Claim, Ended, Slot
+from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.worker.slot_table import Running, SharedSlot
 
 logger = logging.getLogger(__name__)
@@ -24,22 +24,22 @@ def run_attempt(stage_id: int, attempt: int, *, shared: SharedSlot, process: str
     """Run an attempt if it is to be run, and record how it ended; then, for a while, the next stages of its run.
 
     Raises:
-        services.WorkerNotMine: the slot's worker was taken for dead; the message is for somebody else, or for later.
+        services.StaleWorker: the slot's worker was taken for dead; the message is for somebody else, or for later.
         django.db.OperationalError: the database does not answer; the same.
     """
     slot = Slot(worker_id=shared.worker_id, process=process)
-    goes_on_until = time.monotonic() + engine_limits().go_on_seconds
+    goes_on_until = time.monotonic() + engine_limits().inline_continuation_seconds
     shared.running = Running(stage_id, attempt, time.monotonic_ns(), 0)
     try:
         claim = services.claim_stage(stage_id, attempt, slot=slot)
         if claim is None:
             logger.debug("Attempt %d at stage %d is not to be run (any more)", attempt, stage_id)
         while claim is not None:
-            timeout_ms = math.ceil((claim.specification.timeout_seconds or 0) * 1000)
+            timeout_ms = math.ceil((claim.plan.timeout_seconds or 0) * 1000)
             shared.running = Running(claim.stage.pk, claim.attempt, time.monotonic_ns(), timeout_ms)
             outcome = _outcome(claim, shared)
-            goes_on = time.monotonic() < goes_on_until and not stopping()
-            claim = _end(claim, slot, outcome, goes_on=goes_on)
+            continue_inline = time.monotonic() < goes_on_until and not stopping()
+            claim = _end(claim, slot, outcome, continue_inline=continue_inline)
     finally:
         shared.running = None
 
@@ -57,9 +57,9 @@ def _outcome(claim: Claim, shared: SharedSlot) -> Any | _Raised:
     )
     try:
         inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
-        output = adapter_named(claim.workflow.adapter).run(claim.specification, ctx, inputs)
+        output = adapter_named(claim.workflow.adapter).run(claim.plan, ctx, inputs)
         checked = checked_output(output, max_bytes=limits.max_result_bytes)
-        ctx.tell_untold()
+        ctx.flush_progress()
     except BaseException as error:
         # SystemExit too: the process is not the stage's to end. Nothing leaves this function but values.
         return _Raised(error)
@@ -71,14 +71,16 @@ class _Raised:
         self.error = error
 
 
-def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, goes_on: bool) -> Claim | None:
+def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, continue_inline: bool) -> Claim | None:
     """Record how an attempt ended, and return the one to run next, if any."""
     limits = engine_limits()
     stage_id, attempt = claim.stage.pk, claim.attempt
 
-    def record() -> Ended:
+    def record() -> AttemptOutcome:
         if not isinstance(outcome, _Raised):
-            return services.complete_attempt(stage_id, attempt, slot=slot, output=outcome, goes_on=goes_on)
+            return services.complete_attempt(
+                stage_id, attempt, slot=slot, output=outcome, continue_inline=continue_inline
+            )
         error = outcome.error
         return services.fail_attempt(
             stage_id,
@@ -91,7 +93,7 @@ def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, goes_on: bool) -> 
 
     # The work is done, and only this is left. Whoever takes the stage meanwhile is told apart by the attempt, so there
     # is no harm in being late.
-    ended = insist(record)
+    ended = retry_while_unavailable(record)
     if not ended.accepted:
         logger.info("The end of attempt %d at %s came too late", attempt, claim.stage)
     return ended.next

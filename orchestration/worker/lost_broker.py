@@ -15,7 +15,7 @@ from celery.worker import state
 CHECK_SECONDS = 1.0
 
 
-class NoticeLostBroker(bootsteps.StartStopStep):
+class LostBrokerDetector(bootsteps.StartStopStep):
     """A step of the worker's consumer: looks once a second for messages that nobody works on nor acknowledged."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)

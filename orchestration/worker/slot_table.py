@@ -140,7 +140,7 @@ class SharedSlot:
     def group(self, value: int) -> None:
         self._put(_GROUP, value)
 
-    def tell_cancelled(self, running: Running) -> None:
+    def request_cancel(self, running: Running) -> None:
         """Tell the child that this attempt is not wanted any more. Called by the keeper."""
         self._put(_CANCEL_ATTEMPT, running.attempt)
         self._put(_CANCEL_STAGE, running.stage_id)

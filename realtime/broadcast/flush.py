@@ -7,10 +7,10 @@ from time import time
 
 from realtime.broadcast.room import Room, Subscriber
 from realtime.limits import Limits
-from realtime.protocol.frames import Frames, in_parts
+from realtime.protocol.frames import Frames, build_frames
 
 
-class Delivering:
+class WriteCoalescer:
     """What is on its way from the rooms of one process to their subscribers.
 
     Attributes:
@@ -28,8 +28,8 @@ class Delivering:
 
     def deliver(self, room: Room, seq: int, timestamp: float, message: bytes) -> None:
         """Queue one event for the end of this turn of the loop: what comes in one turn leaves in one write."""
-        if room.early:
-            room.bring_in_early(seq)
+        if room.ahead:
+            room.activate_caught_up(seq)
         room.seq = seq
         self.delivered_events += 1
         self.lag_ms = (time() - timestamp) * 1000
@@ -60,6 +60,6 @@ def _flush_together(rooms: list[Room]) -> None:
     joined: dict[tuple[Frames, ...], list[Frames]] = {}
     for subscriber, share in shares.items():
         if share not in joined:
-            joined[share] = in_parts([message for frames in share for message in frames.messages])
+            joined[share] = build_frames([message for frames in share for message in frames.messages])
         for frames in joined[share]:
             subscriber.write(frames)

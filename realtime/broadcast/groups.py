@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 from channels.layers import get_channel_layer
 
-from realtime.broadcast.publisher import BusMessage
+from realtime.broadcast.message import GroupMessage
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
 
 
-class Bus:
+class GroupSubscriptions:
     """The groups that are wanted, and those that are joined.
 
     Args:
@@ -27,7 +27,7 @@ class Bus:
         timeout_seconds: How long one call of the layer may take.
     """
 
-    def __init__(self, take: Callable[[BusMessage], None], *, timeout_seconds: float) -> None:
+    def __init__(self, take: Callable[[GroupMessage], None], *, timeout_seconds: float) -> None:
         self._take = take
         self._timeout_seconds = timeout_seconds
         self._channel: str | None = None
@@ -56,7 +56,7 @@ class Bus:
             try:
                 if self._channel is None:
                     self._channel = await self._new_channel()
-                message: BusMessage = await layer.receive(self._channel)
+                message: GroupMessage = await layer.receive(self._channel)
             except Exception as error:
                 # Each layer raises its own errors.
                 self._failed(error)

@@ -14,14 +14,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TypedDict
 
 from channels.layers import get_channel_layer
 from django.conf import settings
 
 from orchestration.bounds import KIB, MIB
-from realtime.eventlog.log import Delivery
-from realtime.protocol.channels import group_of
+from realtime.broadcast.message import Entry, GroupMessage, group_name
+from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import encode_event
 
 logger = logging.getLogger(__name__)
@@ -31,17 +30,6 @@ _MAX_UNPUBLISHED_BYTES = 64 * MIB
 
 _MAX_PUSH_BYTES = 256 * KIB
 """What one push carries, unless a single event takes more. Redis cuts off a subscriber that is 32 MiB behind."""
-
-Entry = tuple[int, int, float, bytes]
-"""One event on the bus: the seq before it in its room, its own, when it happened (Unix time, s), its message."""
-
-
-class BusMessage(TypedDict):
-    """What one `group_send` carries: events of one room, in the order one process committed them."""
-
-    type: str
-    room: str
-    entries: list[Entry]
 
 
 class Publisher:
@@ -111,7 +99,7 @@ class Publisher:
                 self._sent.notify_all()
             return queued
 
-    async def _send(self, group: str, message: BusMessage) -> None:
+    async def _send(self, group: str, message: GroupMessage) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await get_channel_layer().group_send(group, message)
@@ -127,24 +115,24 @@ class Publisher:
             self._left_out = 0
 
 
-def _messages(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, BusMessage]]:
+def _messages(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, GroupMessage]]:
     """The pushes that carry `deliveries`, and the group each goes to: one for each room, or a few where it has much."""
     rooms: dict[tuple[str, str], list[Delivery]] = {}
     for delivery in deliveries:
         rooms.setdefault((delivery.epoch, delivery.room), []).append(delivery)
     for (epoch, room), of_room in rooms.items():
-        group = group_of(room, epoch=epoch)
+        group = group_name(room, epoch=epoch)
         entries: list[Entry] = []
         size_bytes = 0
         for delivery in of_room:
             event = delivery.event
             message = encode_event(event, room=room)
             if entries and size_bytes + len(message) > _MAX_PUSH_BYTES:
-                yield group, BusMessage(type="relay.deliver", room=room, entries=entries)
+                yield group, GroupMessage(type="relay.deliver", room=room, entries=entries)
                 entries, size_bytes = [], 0
             entries.append((delivery.previous_seq, event.seq, event.timestamp.timestamp(), message))
             size_bytes += len(message)
-        yield group, BusMessage(type="relay.deliver", room=room, entries=entries)
+        yield group, GroupMessage(type="relay.deliver", room=room, entries=entries)
 
 
 _publisher: Publisher | None = None

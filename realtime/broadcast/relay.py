@@ -14,13 +14,13 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 
-from realtime.broadcast.flush import Delivering
-from realtime.broadcast.groups import Bus
-from realtime.broadcast.publisher import BusMessage, Entry
+from realtime.broadcast.flush import WriteCoalescer
+from realtime.broadcast.groups import GroupSubscriptions
+from realtime.broadcast.message import Entry, GroupMessage
 from realtime.broadcast.room import Room, Subscriber
-from realtime.data_loader import Batched
-from realtime.database import in_database_thread
-from realtime.eventlog import log
+from realtime.database import DataLoader, in_database_thread
+from realtime.eventlog.position import Position, current_position
+from realtime.eventlog.reader import PositionOutOfRange, newest_seq_by_room, read_events, read_events_with_rooms
 from realtime.limits import Limits
 from realtime.protocol.channels import GLOBAL
 from realtime.protocol.messages import EventRecord, encode_event
@@ -28,10 +28,10 @@ from realtime.protocol.requests import MAX_SEQ
 
 logger = logging.getLogger(__name__)
 
-READ_CHUNK_EVENTS = 500
+BACKFILL_CHUNK_EVENTS = 500
 """How many events are read from the log at once, for a hole or a replay."""
 
-_MAX_HELD_EVENTS = 1000
+_MAX_REORDER_BUFFER_EVENTS = 1000
 """Events of one room kept while a hole before them is filled; later ones are read from the log."""
 
 _REORDER_GRACE_SECONDS = 0.01
@@ -49,13 +49,13 @@ class Relay:
 
     def __init__(self, limits: Limits) -> None:
         self.rooms: dict[str, Room] = {}
-        self.position: log.Position | None = None
-        self.delivering = Delivering(limits)
+        self.position: Position | None = None
+        self.coalescer = WriteCoalescer(limits)
         self.polled_at = 0.0
         self._limits = limits
-        self.bus = Bus(self._take_off_bus, timeout_seconds=limits.publish_timeout_seconds)
+        self.groups = GroupSubscriptions(self._on_group_message, timeout_seconds=limits.publish_timeout_seconds)
         # Rooms that open together share a query, which begins after the last of them asked.
-        self._positions: Batched[None, log.Position] = Batched(_read_positions)
+        self._positions: DataLoader[None, Position] = DataLoader(_read_positions)
         self._tasks: list[asyncio.Task[None]] = []
         self._joining: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -66,9 +66,9 @@ class Relay:
         Raises:
             django.db.Error: if the database does not answer.
         """
-        self.position = await in_database_thread(log.position)
+        self.position = await in_database_thread(current_position)
         self.polled_at = asyncio.get_running_loop().time()
-        self._tasks = [asyncio.create_task(self.bus.listen()), asyncio.create_task(self._poll())]
+        self._tasks = [asyncio.create_task(self.groups.listen()), asyncio.create_task(self._poll())]
 
     async def stop(self) -> None:
         """Stop listening. Rooms and subscribers are left as they are."""
@@ -78,7 +78,7 @@ class Relay:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
-    def _known_position(self) -> log.Position:
+    def _known_position(self) -> Position:
         assert self.position is not None, "start() has read it"
         return self.position
 
@@ -108,7 +108,7 @@ class Relay:
         room = self.rooms.get(channel)
         if room is None or subscriber not in room.members:
             return
-        room.forget(subscriber)
+        room.remove(subscriber)
         if not room.members:
             self._close(room)
 
@@ -119,7 +119,7 @@ class Relay:
         Such an event is found as a hole before the next one, or by comparing with the log.)
         """
         try:
-            await self.bus.join(room.group)
+            await self.groups.join(room.group)
             position = await self._positions.get(None)
             assert position is not None, "the query leaves no key out"
             room.seq = position.seq
@@ -128,78 +128,80 @@ class Relay:
                 self._close(room)
             raise
         if self._is_here(room):
-            self._take(room, ())
+            self._deliver_contiguous(room, ())
 
     def _is_here(self, room: Room) -> bool:
         return self.rooms.get(room.channel) is room
 
     def _close(self, room: Room) -> None:
         del self.rooms[room.channel]
-        self._spawn(self.bus.leave(room.group), f"leave {room.channel}")
+        self._spawn(self.groups.leave(room.group), f"leave {room.channel}")
 
     # --- From the bus --------------------------------------------------------------------------------------------
 
-    def _take_off_bus(self, message: BusMessage) -> None:
+    def _on_group_message(self, message: GroupMessage) -> None:
         if (room := self.rooms.get(message["room"])) is not None:
-            self._take(room, message["entries"])
+            self._deliver_contiguous(room, message["entries"])
 
-    def _take(self, room: Room, entries: Iterable[Entry]) -> None:
+    def _deliver_contiguous(self, room: Room, entries: Iterable[Entry]) -> None:
         """Deliver what follows without a hole; hold the rest and see to the hole."""
         complete = max(room.seq, self._known_position.seq) if room.is_open else room.seq
         for entry in entries:
-            if entry[1] > room.seq and (len(room.held) < _MAX_HELD_EVENTS or (room.is_open and entry[0] <= complete)):
-                room.held[entry[1]] = entry
+            if entry[1] > room.seq and (
+                len(room.reorder_buffer) < _MAX_REORDER_BUFFER_EVENTS or (room.is_open and entry[0] <= complete)
+            ):
+                room.reorder_buffer[entry[1]] = entry
         if not room.is_open:
             return
-        for seq in sorted(room.held):
-            previous_seq, _, timestamp, message = room.held[seq]
+        for seq in sorted(room.reorder_buffer):
+            previous_seq, _, timestamp, message = room.reorder_buffer[seq]
             if seq > room.seq:
                 if previous_seq > max(room.seq, complete):
                     break
-                self.delivering.deliver(room, seq, timestamp, message)
-            del room.held[seq]
-        if room.held and room.repair is None:
-            room.repair = asyncio.get_running_loop().call_later(_REORDER_GRACE_SECONDS, self._repair_if_open, room)
+                self.coalescer.deliver(room, seq, timestamp, message)
+            del room.reorder_buffer[seq]
+        if room.reorder_buffer and room.backfill is None:
+            room.backfill = asyncio.get_running_loop().call_later(_REORDER_GRACE_SECONDS, self._backfill_if_open, room)
 
-    def _repair_if_open(self, room: Room) -> None:
-        room.repair = None
-        if room.held and self._is_here(room):
-            self._repair(room)
+    def _backfill_if_open(self, room: Room) -> None:
+        room.backfill = None
+        if room.reorder_buffer and self._is_here(room):
+            self._start_backfill(room)
 
     # --- From the log --------------------------------------------------------------------------------------------
 
-    def _repair(self, room: Room) -> asyncio.Task[None]:
+    def _start_backfill(self, room: Room) -> asyncio.Task[None]:
         """Start to fill the room from the log, unless that is under way."""
-        if isinstance(room.repair, asyncio.Task):
-            return room.repair
-        if room.repair is not None:
-            room.repair.cancel()
-        room.repair = self._spawn(self._fill(room), f"fill {room.channel}")
-        return room.repair
+        if isinstance(room.backfill, asyncio.Task):
+            return room.backfill
+        if room.backfill is not None:
+            room.backfill.cancel()
+        room.backfill = self._spawn(self._backfill(room), f"fill {room.channel}")
+        return room.backfill
 
-    async def _fill(self, room: Room) -> None:
+    async def _backfill(self, room: Room) -> None:
         try:
             while self._is_here(room):
                 known = self._known_position
                 events = await in_database_thread(
-                    log.read,
+                    read_events,
                     room.channel,
                     epoch=known.epoch,
                     after=max(room.seq, known.seq),
                     through=MAX_SEQ,
-                    most=READ_CHUNK_EVENTS,
+                    most=BACKFILL_CHUNK_EVENTS,
                 )
                 for event in events:
                     if event.seq > room.seq:
                         self._deliver_event(room, event)
-                if len(events) < READ_CHUNK_EVENTS:
+                if len(events) < BACKFILL_CHUNK_EVENTS:
                     break
-        except log.EventsGone as error:
-            self._start_over([room], error)
+        except PositionOutOfRange as error:
+            self._reset_subscriptions([room], error)
         finally:
-            room.repair = None
+            room.backfill = None
         # What was held lies below what was read, or follows it: the log shows a commit only after all before it.
-        self._take(room, ())
+        self._deliver_contiguous(room, ())
 
     async def _poll(self) -> None:
         """Compare what was delivered with the log, for ever: this alone would deliver everything, only later."""
@@ -220,7 +222,7 @@ class Relay:
                 self.polled_at = asyncio.get_running_loop().time()
             if self._joining is None or self._joining.done():
                 # Not here: a bus that hangs must not hold up the next comparison.
-                self._joining = self._spawn(self.bus.catch_up(), "join groups")
+                self._joining = self._spawn(self.groups.catch_up(), "join groups")
 
     async def compare_with_log(self) -> None:
         """Deliver what the log has and the bus did not bring.
@@ -232,7 +234,7 @@ class Relay:
         found, newest = await in_database_thread(_position_and_newest, known.seq)
         if found.epoch != known.epoch or found.seq < known.seq or found.trimmed_seq > known.seq:
             self.position = found
-            self._start_over(list(self.rooms.values()), log.EventsGone(known.seq, found.trimmed_seq))
+            self._reset_subscriptions(list(self.rooms.values()), PositionOutOfRange(known.seq, found.trimmed_seq))
             return
         newest[GLOBAL] = found.seq
         behind = {
@@ -240,19 +242,19 @@ class Relay:
             for channel, seq in newest.items()
             if (room := self.rooms.get(channel)) is not None and -1 < room.seq < seq
         }
-        if len(behind) * READ_CHUNK_EVENTS > found.seq - known.seq + READ_CHUNK_EVENTS:
+        if len(behind) * BACKFILL_CHUNK_EVENTS > found.seq - known.seq + BACKFILL_CHUNK_EVENTS:
             # One by one would take more queries.
-            await self._fill_together(behind, known)
+            await self._backfill_together(behind, known)
         else:
-            await asyncio.gather(*(self._repair_up_to(room, newest[channel]) for channel, room in behind.items()))
+            await asyncio.gather(*(self._backfill_to(room, newest[channel]) for channel, room in behind.items()))
         self.position = found
 
-    async def _fill_together(self, rooms: dict[str, Room], known: log.Position) -> None:
+    async def _backfill_together(self, rooms: dict[str, Room], known: Position) -> None:
         """Fill all these rooms with what the log has above `known`."""
         after, is_more = known.seq, True
         while is_more:
             events = await in_database_thread(
-                log.read_with_rooms, epoch=known.epoch, after=after, most=READ_CHUNK_EVENTS
+                read_events_with_rooms, epoch=known.epoch, after=after, most=BACKFILL_CHUNK_EVENTS
             )
             for event, channels in events:
                 for channel in (*channels, GLOBAL):
@@ -260,27 +262,27 @@ class Relay:
                     if room is not None and event.seq > room.seq:
                         self._deliver_event(room, event)
                 after = event.seq
-            is_more = len(events) == READ_CHUNK_EVENTS
+            is_more = len(events) == BACKFILL_CHUNK_EVENTS
         for room in rooms.values():
-            self._take(room, ())
+            self._deliver_contiguous(room, ())
 
-    async def _repair_up_to(self, room: Room, seq: int) -> None:
+    async def _backfill_to(self, room: Room, seq: int) -> None:
         # A repair that is under way may have read the log too early; one that begins now has not.
         for _ in range(2):
             if room.seq < seq:
-                await self._repair(room)
+                await self._start_backfill(room)
 
-    def _start_over(self, rooms: list[Room], why: log.EventsGone) -> None:
+    def _reset_subscriptions(self, rooms: list[Room], why: PositionOutOfRange) -> None:
         """The log is another one, or was pruned beyond what was delivered: no subscription can be continued."""
         logger.warning("%s: all subscribers of %d channels start over", why, len(rooms))
         for room in rooms:
             if self._is_here(room):
                 self._close(room)
             for subscriber in list(room.members):
-                subscriber.log_was_replaced()
+                subscriber.on_log_reset()
 
     def _deliver_event(self, room: Room, event: EventRecord) -> None:
-        self.delivering.deliver(room, event.seq, event.timestamp.timestamp(), encode_event(event, room=room.channel))
+        self.coalescer.deliver(room, event.seq, event.timestamp.timestamp(), encode_event(event, room=room.channel))
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
@@ -294,11 +296,11 @@ class Relay:
             logger.warning("The relay could not %s (%r)", task.get_name(), error)
 
 
-def _read_positions(keys: list[None]) -> dict[None, log.Position]:
-    return dict.fromkeys(keys, log.position())
+def _read_positions(keys: list[None]) -> dict[None, Position]:
+    return dict.fromkeys(keys, current_position())
 
 
-def _position_and_newest(after: int) -> tuple[log.Position, dict[str, int]]:
+def _position_and_newest(after: int) -> tuple[Position, dict[str, int]]:
     """The position is read first: what is newest per room then reaches at least up to it."""
-    found = log.position()
-    return found, log.newest_per_room(after=after) if found.seq > after else {}
+    found = current_position()
+    return found, newest_seq_by_room(after=after) if found.seq > after else {}

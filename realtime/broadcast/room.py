@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from realtime.broadcast.publisher import Entry
-from realtime.protocol.channels import group_of
-from realtime.protocol.frames import Frames, in_parts
+from realtime.broadcast.message import Entry, group_name
+from realtime.protocol.frames import Frames, build_frames
 
 
 class Subscriber(Protocol):
@@ -16,7 +15,7 @@ class Subscriber(Protocol):
     def write(self, frames: Frames) -> None:
         """Send these now or as soon as possible; never wait and never raise."""
 
-    def log_was_replaced(self) -> None:
+    def on_log_reset(self) -> None:
         """What this connection was promised can no longer be kept: let it start over."""
 
 
@@ -32,60 +31,71 @@ class Room:
         outgoing: Messages that leave at the end of this turn of the loop.
     """
 
-    __slots__ = ("channel", "early", "group", "held", "live", "members", "opening", "outgoing", "repair", "seq")
+    __slots__ = (
+        "channel",
+        "ahead",
+        "group",
+        "reorder_buffer",
+        "live",
+        "members",
+        "opening",
+        "outgoing",
+        "backfill",
+        "seq",
+    )
 
     def __init__(self, channel: str, *, epoch: str) -> None:
         self.channel = channel
-        self.group = group_of(channel, epoch=epoch)
+        self.group = group_name(channel, epoch=epoch)
         self.seq = -1
         self.members: set[Subscriber] = set()
         self.live: dict[Subscriber, None] = {}
-        self.early: dict[Subscriber, int] = {}
-        self.held: dict[int, Entry] = {}
+        self.ahead: dict[Subscriber, int] = {}
+        self.reorder_buffer: dict[int, Entry] = {}
         self.outgoing: list[bytes] = []
         self.opening: asyncio.Task[None] | None = None
-        self.repair: asyncio.Task[None] | asyncio.TimerHandle | None = None
+        self.backfill: asyncio.Task[None] | asyncio.TimerHandle | None = None
 
     @property
     def is_open(self) -> bool:
         return self.seq >= 0
 
-    def go_live(self, subscriber: Subscriber, *, after: int) -> bool:
+    def activate(self, subscriber: Subscriber, *, after: int) -> bool:
         """Give a member every event above `after` from now on; False if the room is already past it."""
         if after < self.seq:
             return False
         if after > self.seq:
-            self.early[subscriber] = after
+            self.ahead[subscriber] = after
         else:
             self.flush()
             self.live[subscriber] = None
         return True
 
-    def suspend(self, subscriber: Subscriber) -> None:
+    def pause(self, subscriber: Subscriber) -> None:
         """Give a member no events until it goes live again; its membership goes on."""
         self.flush()
         self.live.pop(subscriber, None)
-        self.early.pop(subscriber, None)
+        self.ahead.pop(subscriber, None)
 
-    def forget(self, subscriber: Subscriber) -> None:
+    def remove(self, subscriber: Subscriber) -> None:
         """End a membership."""
         self.members.discard(subscriber)
         self.live.pop(subscriber, None)
-        self.early.pop(subscriber, None)
+        self.ahead.pop(subscriber, None)
 
     def flush(self) -> None:
         """Write what is outgoing to whoever is live."""
         if self.outgoing:
-            parts, self.outgoing = in_parts(self.outgoing), []
+            parts, self.outgoing = build_frames(self.outgoing), []
             for subscriber in tuple(self.live):
                 for frames in parts:
                     subscriber.write(frames)
 
-    def bring_in_early(self, seq: int) -> None:
+    def activate_caught_up(self, seq: int) -> None:
         """Subscribers that were ahead of the room and have nothing from `seq` on are live from there."""
-        arrived = [subscriber for subscriber, after in self.early.items() if after < seq]
+        arrived = [subscriber for subscriber, after in self.ahead.items() if after < seq]
         if arrived:
             self.flush()
         for subscriber in arrived:
-            del self.early[subscriber]
+            del self.ahead[subscriber]
             self.live[subscriber] = None

@@ -6,36 +6,36 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 
-from realtime.connection.slow_consumer import Burst
-from realtime.connection.writer import Outbox, Send
+from realtime.connection.slow_consumer import SlowConsumerDetector
+from realtime.connection.writer import ConnectionWriter, Send
 from realtime.protocol.frames import Frames
 
 
-class AsgiWire:
+class AsgiTransport:
     """Implements `realtime.connection.writer.Wire`. The server makes our task wait while the peer does not read."""
 
-    def __init__(self, send: Send, outbox: Outbox) -> None:
+    def __init__(self, send: Send, writer: ConnectionWriter) -> None:
         self._send = send
-        self._outbox = outbox
+        self._writer = writer
         self._queue: deque[Frames] = deque()
         self._queued_bytes = 0
         self._goodbye: tuple[int, str] | None = None
         self._sender: asyncio.Task[None] | None = None
         self._took_some = asyncio.Event()
-        self._burst = Burst(self, outbox.limits, on_slow=outbox.slow)
+        self._burst = SlowConsumerDetector(self, writer.limits, on_slow=writer.slow)
         self.taken_bytes = 0
 
     @property
-    def unsent_bytes(self) -> int:
+    def queued_bytes(self) -> int:
         return self._queued_bytes
 
     def write(self, frames: Frames) -> None:
         self._queue.append(frames)
         self._queued_bytes += frames.size_bytes
-        self._burst.look()
+        self._burst.check()
         self._start()
 
-    def discard_unsent(self) -> None:
+    def discard_queued(self) -> None:
         self._queue.clear()
         self._queued_bytes = 0
         self._burst.end()
@@ -73,12 +73,12 @@ class AsgiWire:
             await self._send_queue()
         except TimeoutError:
             if self._goodbye is None:
-                self._outbox.slow(f"nothing taken for {self._outbox.limits.max_blocked_seconds:g} s")
+                self._writer.slow(f"nothing taken for {self._writer.limits.send_stall_seconds:g} s")
                 with suppress(TimeoutError, OSError):
                     await self._send_queue()
-            # If it takes not even the goodbye, the server will notice that it is gone, and tell the consumer.
+            # If it takes not even the close_frame, the server will notice that it is gone, and tell the consumer.
         except OSError:
-            self.discard_unsent()  # It has gone, and the consumer is about to hear of it.
+            self.discard_queued()  # It has gone, and the consumer is about to hear of it.
 
     async def _send_queue(self) -> None:
         """Send what is queued and what comes meanwhile.
@@ -102,5 +102,5 @@ class AsgiWire:
 
     @property
     def _patience_seconds(self) -> float:
-        limits = self._outbox.limits
-        return limits.max_blocked_seconds if self._goodbye is None else limits.close_timeout_seconds
+        limits = self._writer.limits
+        return limits.send_stall_seconds if self._goodbye is None else limits.close_timeout_seconds

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
-from realtime.connection.handlers import Session, answer
+from realtime.connection.handlers import handle
+from realtime.connection.registry import Connection
 from realtime.database import log_failure
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
@@ -32,14 +32,7 @@ class RequestTookTooLong(Exception):
         return f"Gave up after {self.seconds:g} s on a {self.event} request"
 
 
-class Connection(Session, Protocol):
-    """A connection, as those see it who answer its requests."""
-
-    def server_has_failed(self) -> None:
-        """What this connection was promised cannot be kept, and that is our fault: let it start over."""
-
-
-class Answering:
+class RequestDispatcher:
     """The requests of one connection."""
 
     __slots__ = ("_connection", "_in_order", "_tasks")
@@ -103,7 +96,7 @@ class Answering:
         seconds = self._connection.limits.request_timeout_seconds
         try:
             async with asyncio.timeout(seconds) as deadline:
-                answered = await answer(self._connection, request)
+                answered = await handle(self._connection, request)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -113,13 +106,13 @@ class Answering:
             del deadline
         response = encode_response(incoming.event, answered.data, incoming.correlation_id)
         self._connection.write(Frames([response]))
-        if answered.then is not None:
-            await self._follow_up(answered.then)
+        if answered.after_send is not None:
+            await self._follow_up(answered.after_send)
 
-    async def _follow_up(self, then: Callable[[], Awaitable[None]]) -> None:
+    async def _follow_up(self, after_send: Callable[[], Awaitable[None]]) -> None:
         """What was promised in the answer cannot be taken back: if it fails, the client must start over."""
         try:
-            await then()
+            await after_send()
         except Exception as error:
             log_failure(logger, "A subscription could not be continued", error)
-            self._connection.server_has_failed()
+            self._connection.on_server_error()

@@ -20,21 +20,25 @@ PATHS = ("/", "/ws", "/ws/")
 """Where the WebSocket is served."""
 
 
-def peer_of(scope: Mapping[str, Any]) -> Any:
+def peer_address(scope: Mapping[str, Any]) -> Any:
     """Who is at the other end, for a line in the log."""
     return scope.get("client") or "unknown"
 
 
-def may_open(scope: Mapping[str, Any]) -> bool:
+def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
     """Whether a WebSocket may be opened as asked. If not, the log says why."""
     if scope["path"] not in PATHS:
-        logger.warning("Refused a WebSocket on %r from %s: expected one of %s", scope["path"], peer_of(scope), PATHS)
+        logger.warning(
+            "Refused a WebSocket on %r from %s: expected one of %s", scope["path"], peer_address(scope), PATHS
+        )
         return False
     origin, host = _header(scope["headers"], b"origin"), _header(scope["headers"], b"host")
     allowed, own_hosts = settings.MAHAVISHNU_ALLOWED_ORIGINS, settings.ALLOWED_HOSTS
     if not is_allowed_origin(origin, host=host, allowed=allowed, own_hosts=own_hosts):
         logger.warning(
-            "Refused a WebSocket from %s: its origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS", peer_of(scope), origin
+            "Refused a WebSocket from %s: its origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS",
+            peer_address(scope),
+            origin,
         )
         return False
     return True

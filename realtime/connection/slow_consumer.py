@@ -1,6 +1,6 @@
 """More than may be unsent to one reader: borne for as long as the reader takes it at a pace.
 
-One transaction may have more events for a room than `max_unsent_bytes`, and they arrive faster than any socket takes
+One transaction may have more events for a room than `max_send_queue_bytes`, and they arrive faster than any socket takes
 them. How much waits right after they were written says nothing of the reader; how much it takes afterwards does.
 """
 
@@ -20,7 +20,7 @@ class Backlog(Protocol):
     """What was written to one reader."""
 
     @property
-    def unsent_bytes(self) -> int:
+    def queued_bytes(self) -> int:
         """Bytes that were written and that the operating system has not taken yet."""
 
     @property
@@ -28,7 +28,7 @@ class Backlog(Protocol):
         """Bytes that it has taken, of those that had to wait. Only the difference of two readings means anything."""
 
 
-class Burst:
+class SlowConsumerDetector:
     """Judges one reader.
 
     Args:
@@ -44,14 +44,14 @@ class Burst:
         self._judging: asyncio.TimerHandle | None = None
         self._taken_bytes = 0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """See whether what is unsent has become too much. To be called after every write that leaves something."""
-        unsent = self._backlog.unsent_bytes
+        unsent = self._backlog.queued_bytes
         # Who may always have as much unsent may have it in a burst as well.
-        most = max(self._limits.max_burst_bytes, self._limits.max_unsent_bytes)
+        most = max(self._limits.max_burst_bytes, self._limits.max_send_queue_bytes)
         if unsent > most:
             self._on_slow(f"{unsent} bytes unsent, at most {most} allowed in a burst")
-        elif unsent > self._limits.max_unsent_bytes and self._judging is None:
+        elif unsent > self._limits.max_send_queue_bytes and self._judging is None:
             self._judge_later()
 
     def end(self) -> None:
@@ -66,7 +66,7 @@ class Burst:
 
     def _judge(self) -> None:
         self._judging = None
-        unsent, bound = self._backlog.unsent_bytes, self._limits.max_unsent_bytes
+        unsent, bound = self._backlog.queued_bytes, self._limits.max_send_queue_bytes
         if unsent <= bound:
             return
         if self._backlog.taken_bytes - self._taken_bytes < bound // _PACE_PART:

@@ -29,8 +29,8 @@ def install() -> None:
     from twisted.internet import reactor
 
     from realtime.daphne_server.http import build_channel
-    from realtime.daphne_server.listener import share_ports
-    from realtime.daphne_server.shutdown import Draining
+    from realtime.daphne_server.listener import balance_accepts
+    from realtime.daphne_server.shutdown import GracefulShutdown
     from realtime.daphne_server.transport import missing_features
     from realtime.daphne_server.websocket import MahavishnuProtocol
 
@@ -42,7 +42,7 @@ def install() -> None:
     MahavishnuProtocol.direct = settings.MAHAVISHNU_DIRECT_FRAMES
     WebSocketFactory.protocol = MahavishnuProtocol
 
-    draining = Draining(settings.MAHAVISHNU_LIMITS)
+    draining = GracefulShutdown(settings.MAHAVISHNU_LIMITS)
 
     def protocol(factory: HTTPFactory) -> object:
         draining.server = factory.server
@@ -53,7 +53,7 @@ def install() -> None:
     running: Any = reactor
     running.callWhenRunning(draining.install)
     running.callWhenRunning(_lengthen_backlog)
-    running.callWhenRunning(share_ports)
+    running.callWhenRunning(balance_accepts)
 
 
 def _log_failures() -> None:

@@ -31,7 +31,7 @@ MORE_PER_SECOND_WAITED = 1000
 that come at once are not all taken by one process whose wait happens to be over."""
 
 
-def share_ports() -> None:
+def balance_accepts() -> None:
     """Let this process leave to others what they should take. Alone it has nobody to leave it to.
 
     Called when Twisted's reactor runs and listens.
@@ -39,7 +39,7 @@ def share_ports() -> None:
     for port in listening_ports():
         _know_family(port)
         if settings.MAHAVISHNU_PROCESSES > 1:
-            _SharedPort(port, max_connections=settings.MAHAVISHNU_LIMITS.max_connections)
+            _BalancedPort(port, max_connections=settings.MAHAVISHNU_LIMITS.max_connections)
 
 
 def _know_family(port: Any) -> None:
@@ -56,7 +56,7 @@ def _http_factory(port: Any) -> Any:
     return factory
 
 
-class _SharedPort:
+class _BalancedPort:
     """Stands between Twisted's reactor and one listening port of it."""
 
     def __init__(self, port: Any, *, max_connections: int) -> None:

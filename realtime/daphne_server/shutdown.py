@@ -19,7 +19,7 @@ from typing import Any
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.interfaces import IListeningPort
 
-from realtime.connection.registry import connections
+from realtime.connection.registry import connection_registry
 from realtime.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _KILLED_BY = 128
 reactor: Any = installed_reactor
 
 
-class Draining:
+class GracefulShutdown:
     """The end of one daphne process.
 
     Attributes:
@@ -61,30 +61,30 @@ class Draining:
             os._exit(_KILLED_BY + number)
         self._has_begun = True
         # A thread of its own: the loop may be blocked, and a thread that reads the database holds up the interpreter.
-        last_resort = threading.Timer(self._limits.drain_timeout_seconds, _exit_at_last)
+        last_resort = threading.Timer(self._limits.drain_timeout_seconds, _exit_on_timeout)
         last_resort.daemon = True
         last_resort.start()
         reactor.callFromThread(self._begin, signal.Signals(number).name)
 
     def _begin(self, signal_name: str) -> None:
-        logger.info("%s: draining %d connections", signal_name, len(connections))
+        logger.info("%s: draining %d connections", signal_name, len(connection_registry))
         self._task = asyncio.ensure_future(self._drain())
 
     async def _drain(self) -> None:
         try:
             for port in listening_ports():
                 port.stopListening()
-            connections.drain(window_seconds=self._limits.reconnect_window_seconds)
-            await self._wait_until_all_have_left()
+            connection_registry.drain(window_seconds=self._limits.reconnect_window_seconds)
+            await self._wait_for_connections()
             await asyncio.sleep(_LOOK_SECONDS)  # The last answer over HTTP may still be on its way to the socket.
-            self._let_daphne_end()
+            self._complete_daphne_records()
         except Exception:
             # The process ends all the same: a second signal would not be an answer to our own fault.
             logger.exception("Draining failed")
         finally:
             reactor.stop()
 
-    async def _wait_until_all_have_left(self) -> None:
+    async def _wait_for_connections(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.drain_timeout_seconds * _PART_FOR_LEAVING
         while left := list(self._present()):
@@ -101,7 +101,7 @@ class Draining:
                 if "disconnected" not in details and application is not None and not application.done():
                     yield protocol
 
-    def _let_daphne_end(self) -> None:
+    def _complete_daphne_records(self) -> None:
         """Daphne's own end of its applications fails on a connection that has none: this task is as good, and over."""
         if self.server is not None:
             for details in self.server.connections.values():
@@ -113,7 +113,7 @@ def listening_ports() -> list[Any]:
     return [reader for reader in reactor.getReaders() if IListeningPort.providedBy(reader)]
 
 
-def _exit_at_last() -> None:
+def _exit_on_timeout() -> None:
     logger.error("The process did not end in time, and is ended where it is")
     logging.shutdown()
     os._exit(1)

@@ -20,8 +20,8 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Server as SocketTransport
 from twisted.protocols.policies import ProtocolWrapper
 
-from realtime.connection.slow_consumer import Burst
-from realtime.connection.writer import Outbox
+from realtime.connection.slow_consumer import SlowConsumerDetector
+from realtime.connection.writer import ConnectionWriter
 from realtime.protocol.frames import Frames
 
 _MAX_REASON_BYTES = 123
@@ -47,16 +47,16 @@ def close_reason(text: str) -> bytes:
     return text.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
 
 
-class DaphneWire:
+class DaphneTransport:
     """Implements `realtime.connection.writer.Wire` for one open connection, and Twisted's push producer to know when to feed it.
 
     Args:
         direct: Whether frames may pass the transport by.
     """
 
-    def __init__(self, protocol: WebSocketServerProtocol, outbox: Outbox, *, direct: bool) -> None:
+    def __init__(self, protocol: WebSocketServerProtocol, writer: ConnectionWriter, *, direct: bool) -> None:
         self._protocol = protocol
-        self._outbox = outbox
+        self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._transport = _innermost(protocol.transport)
         # An extension such as compression changes what each client is sent.
@@ -68,7 +68,7 @@ class DaphneWire:
                 self._send = self._transport.socket.send
         # What few connections ever need is made when they need it: an empty deque takes 760 bytes.
         self._waiting: deque[bytes | Frames] | None = None
-        self._burst: Burst | None = None
+        self._burst: SlowConsumerDetector | None = None
         self._waiting_bytes = 0
         self._goodbye: tuple[int, str] | None = None
         self._written_bytes = 0
@@ -82,14 +82,14 @@ class DaphneWire:
     # --- Out -----------------------------------------------------------------------------------------------------
 
     @property
-    def unsent_bytes(self) -> int:
+    def queued_bytes(self) -> int:
         transport = self._transport
         unsent: int = self._waiting_bytes + len(transport.dataBuffer) - transport.offset + transport._tempDataLen
         return unsent
 
     @property
     def taken_bytes(self) -> int:
-        return self._written_bytes - self.unsent_bytes
+        return self._written_bytes - self.queued_bytes
 
     def write(self, frames: Frames) -> None:
         protocol, transport = self._protocol, self._transport
@@ -98,7 +98,7 @@ class DaphneWire:
         part: bytes | Frames
         if self._send is None or self._waiting is not None or transport.dataBuffer or transport._tempDataLen:
             # The bytes alone are kept where they are enough: the messages in them take as much memory once more.
-            part = frames.wire if self._prebuilt else frames
+            part = frames.data if self._prebuilt else frames
             if self._waiting is None and self._has_room():
                 self._hand_over(part)
             else:
@@ -106,7 +106,7 @@ class DaphneWire:
                 self._waiting.append(part)
                 self._waiting_bytes += _size_bytes(part)
         else:
-            part = frames.wire
+            part = frames.data
             try:
                 sent = self._send(part)
             except OSError:
@@ -117,9 +117,9 @@ class DaphneWire:
             transport.write(part[sent:] if sent else part)
         self._written_bytes += _size_bytes(part)
         self.watch()
-        if self.unsent_bytes > self._outbox.limits.max_unsent_bytes:
-            self._burst = self._burst or Burst(self, self._outbox.limits, on_slow=self._outbox.slow)
-            self._burst.look()
+        if self.queued_bytes > self._writer.limits.max_send_queue_bytes:
+            self._burst = self._burst or SlowConsumerDetector(self, self._writer.limits, on_slow=self._writer.slow)
+            self._burst.check()
 
     def _has_room(self) -> bool:
         """Whether the transport holds no more than its `bufferSize`. With more, it will tell when all of it is sent."""
@@ -146,7 +146,7 @@ class DaphneWire:
             for message in part.messages:
                 self._protocol.sendMessage(message)
 
-    def discard_unsent(self) -> None:
+    def discard_queued(self) -> None:
         self._waiting = None
         self._waiting_bytes = 0
         if self._burst is not None:
@@ -163,7 +163,7 @@ class DaphneWire:
         """The connection is gone: nobody has to wait for it."""
         if self._watching is not None:
             self._watching.cancel()
-        self.discard_unsent()
+        self.discard_queued()
         self._burst = None
 
     async def finished(self) -> None:
@@ -187,25 +187,25 @@ class DaphneWire:
             self._look_again()
 
     def _look_again(self) -> None:
-        interval_seconds = self._outbox.limits.max_blocked_seconds / _LOOKS_PER_BLOCKED_TIME
+        interval_seconds = self._writer.limits.send_stall_seconds / _LOOKS_PER_BLOCKED_TIME
         self._watching = self._loop.call_later(interval_seconds, self._look)
 
     def _look(self) -> None:
         self._watching = None
-        if not self.unsent_bytes or self._protocol.state != self._protocol.STATE_OPEN:
+        if not self.queued_bytes or self._protocol.state != self._protocol.STATE_OPEN:
             return
         taken_bytes, now = self.taken_bytes, self._loop.time()
         if taken_bytes > self._taken_bytes:
             self._taken_bytes, self._taken_at = taken_bytes, now
-        if now - self._taken_at >= self._outbox.limits.max_blocked_seconds:
-            self._outbox.slow(f"nothing taken for {self._outbox.limits.max_blocked_seconds:g} s")
+        if now - self._taken_at >= self._writer.limits.send_stall_seconds:
+            self._writer.slow(f"nothing taken for {self._writer.limits.send_stall_seconds:g} s")
         else:
             self._look_again()
 
     async def drained(self, *, below_bytes: int) -> None:
         # The transport says nothing of less than its `bufferSize`.
         enough = max(below_bytes, self._transport.bufferSize + 1)
-        while self.unsent_bytes >= enough and self._protocol.state == self._protocol.STATE_OPEN:
+        while self.queued_bytes >= enough and self._protocol.state == self._protocol.STATE_OPEN:
             self._took_some = self._took_some or asyncio.Event()
             self._took_some.clear()
             await self._took_some.wait()
@@ -224,7 +224,7 @@ class DaphneWire:
         self._feed()
         self._note_that_it_took_some()
         if not self._waiting:
-            self._protocol.unsent_was_sent()
+            self._protocol.on_queue_sent()
 
     def stopProducing(self) -> None:  # noqa: N802
         """The connection is gone; `closed` follows."""

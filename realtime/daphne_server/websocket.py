@@ -1,4 +1,4 @@
-"""Our WebSocket protocol for daphne: its own limits on what comes in, and an outbox that is let at the socket.
+"""Our WebSocket protocol for daphne: its own limits on what comes in, and an writer that is let at the socket.
 
 Where daphne or autobahn would end a connection without a word, a client is told why: an error message, a close frame
 with a code and a reason, and time to read them.
@@ -17,9 +17,9 @@ from autobahn.websocket.types import ConnectionDeny
 from daphne.ws_protocol import WebSocketProtocol
 
 from realtime.connection.rate_limit import RateLimit, Verdict
-from realtime.connection.registry import connections
-from realtime.connection.writer import Outbox
-from realtime.daphne_server.transport import DaphneWire, close_reason
+from realtime.connection.registry import connection_registry
+from realtime.connection.writer import ConnectionWriter
+from realtime.daphne_server.transport import DaphneTransport, close_reason
 from realtime.limits import Limits
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
 from realtime.protocol.messages import encode_error
@@ -44,7 +44,7 @@ class MahavishnuProtocol(WebSocketProtocol):
 
     Attributes:
         direct: Whether frames may go straight to the socket.
-        attaches: Whether the outbox of a connection is let at its transport at all.
+        attaches: Whether the writer of a connection is let at its transport at all.
     """
 
     limits: Limits
@@ -75,7 +75,7 @@ class MahavishnuProtocol(WebSocketProtocol):
         if self.CONFIG_ATTRS:
             self.take_options(self.factory)
         self.loop = asyncio.get_running_loop()
-        self.wire: DaphneWire | None = None
+        self.daphne_transport: DaphneTransport | None = None
         self._pauses = 0
         self._unread_bytes = 0
         self._inbox_is_full = False
@@ -91,14 +91,14 @@ class MahavishnuProtocol(WebSocketProtocol):
 
     def handle_reply(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "websocket.accept":
-            if connections.are_draining:
+            if connection_registry.is_draining:
                 self._deny(503, "Service Unavailable")
                 return
             super().handle_reply(message)
-            outbox: Outbox | None = message.get("outbox")
-            if outbox is not None and self.attaches and self.state == self.STATE_OPEN:
-                self.wire = DaphneWire(self, outbox, direct=self.direct)
-                outbox.attach(self.wire)
+            writer: ConnectionWriter | None = message.get("writer")
+            if writer is not None and self.attaches and self.state == self.STATE_OPEN:
+                self.daphne_transport = DaphneTransport(self, writer, direct=self.direct)
+                writer.attach(self.daphne_transport)
         elif message["type"] == "websocket.close" and self.state != self.STATE_CONNECTING:
             # Daphne leaves the reason out, and autobahn's `sendClose` refuses the registered codes.
             reason = close_reason(message.get("reason") or "")
@@ -126,7 +126,7 @@ class MahavishnuProtocol(WebSocketProtocol):
         finally:
             self.maxMessagePayloadSize = self.limits.max_message_bytes
 
-    def unsent_was_sent(self) -> None:
+    def on_queue_sent(self) -> None:
         """Answer the last of the pings that were not answered while the client did not read."""
         if self._unanswered_ping is not None:
             self.sendPong(self._unanswered_ping)
@@ -139,7 +139,7 @@ class MahavishnuProtocol(WebSocketProtocol):
         # unread would be a reset, and the client would lose our last words.
         if self.state == self.STATE_CLOSING:
             self._bytes_after_close += len(data)
-            if self._bytes_after_close > self.limits.max_unread_bytes:
+            if self._bytes_after_close > self.limits.max_receive_queue_bytes:
                 self._stop_looking()
         if not self._has_failed:
             super().dataReceived(data)
@@ -177,8 +177,8 @@ class MahavishnuProtocol(WebSocketProtocol):
         self._unread_bytes += len(payload)
         super().onMessage(payload, isBinary)
         if not self._inbox_is_full and (
-            self.application_queue.qsize() >= self.limits.max_unread_messages
-            or self._unread_bytes >= self.limits.max_unread_bytes
+            self.application_queue.qsize() >= self.limits.max_receive_queue_messages
+            or self._unread_bytes >= self.limits.max_receive_queue_bytes
         ):
             self._inbox_is_full = True
             self.pause_reading()
@@ -193,9 +193,9 @@ class MahavishnuProtocol(WebSocketProtocol):
             self.loop.call_later(_LOOK_INTO_INBOX_SECONDS, self._look_into_inbox)
 
     def onPing(self, payload: bytes) -> None:  # noqa: N802
-        if self.wire is not None and self.wire.unsent_bytes > _MAX_PONG_BYTES:
+        if self.daphne_transport is not None and self.daphne_transport.queued_bytes > _MAX_PONG_BYTES:
             self._unanswered_ping = payload
-            self.wire.watch()
+            self.daphne_transport.watch()
         else:
             self.sendPong(payload)
 
@@ -280,9 +280,9 @@ class MahavishnuProtocol(WebSocketProtocol):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802, N803
         if self._closing_timer is not None:
             self._closing_timer.cancel()
-        if self.wire is not None:
-            self.wire.closed()
-            self.wire = None
+        if self.daphne_transport is not None:
+            self.daphne_transport.closed()
+            self.daphne_transport = None
         # Without a server, the handshake failed before daphne knew of this connection.
         if hasattr(self, "server"):
             super().onClose(wasClean, code, reason)
@@ -314,4 +314,4 @@ class MahavishnuProtocol(WebSocketProtocol):
             super().onAutoPingTimeout()
 
     def _waits_for_somebody(self) -> bool:
-        return self._is_paused() or (self.wire is not None and self.wire.unsent_bytes > 0)
+        return self._is_paused() or (self.daphne_transport is not None and self.daphne_transport.queued_bytes > 0)

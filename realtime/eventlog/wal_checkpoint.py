@@ -24,7 +24,7 @@ WORTHWHILE_PAGES: Final = 250
 """With fewer of them in the log, the next look is twice as far away. A change writes about eight."""
 
 
-async def checkpoint_for_ever() -> None:
+async def checkpoint_periodically() -> None:
     """Keep the write-ahead log short; with a database that has none, return at once."""
     pause_seconds = SHORTEST_PAUSE_SECONDS
     pages_before = 0

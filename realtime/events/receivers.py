@@ -19,12 +19,11 @@ from orchestration import services, signals
 from orchestration.db import before_commit
 from orchestration.models import FailedAttempt, Pool, Stage, Worker, Workflow
 from realtime.broadcast.publisher import publisher
-from realtime.eventlog import log
+from realtime.eventlog.append import NewEvent, append_events
 from realtime.events import types
-from realtime.events.truncation import fit
-from realtime.events.types import EventData
+from realtime.events.truncation import truncate
+from realtime.events.types import EventData, pool_metrics
 from realtime.protocol.channels import GLOBAL
-from realtime.queries.snapshots import pool_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +66,23 @@ def announce_as_given(
     before_commit.collect(Announcement(name, timestamp, data, rooms, on_written))
 
 
-def write(collected: list[Announcement | PoolMetricsAnnouncement]) -> Callable[[], None]:
+def append_collected(collected: list[Announcement | PoolMetricsAnnouncement]) -> Callable[[], None]:
     """Put what a transaction announced into the log, and return the push that follows the commit."""
     announcements = [item for item in collected if isinstance(item, Announcement)]
     metrics = {item.pool_id: item.timestamp for item in collected if isinstance(item, PoolMetricsAnnouncement)}
     if metrics:
-        pools = services.pools_to_tell(metrics)
+        pools = services.pools_to_publish(metrics)
         announcements.extend(_pool_status_changed(pool, metrics[pool.pk]) for pool in pools)
     if not announcements:
         return _nothing
     max_bytes = settings.MAHAVISHNU_LIMITS.max_event_data_bytes
-    deliveries = log.append(
+    deliveries = append_events(
         [
-            log.NewEvent(
-                name=item.name, timestamp=item.timestamp, data=fit(item.data, max_bytes=max_bytes), rooms=item.rooms
+            NewEvent(
+                name=item.name,
+                timestamp=item.timestamp,
+                data=truncate(item.data, max_bytes=max_bytes),
+                rooms=item.rooms,
             )
             for item in announcements
         ]
@@ -243,6 +245,6 @@ _RECEIVERS: dict[Signal, Any] = {
 
 def connect() -> None:
     """Listen to every signal of `orchestration`, and write what they announce before each commit."""
-    before_commit.install(write)
+    before_commit.install(append_collected)
     for signal, receiver in _RECEIVERS.items():
         signal.connect(receiver, dispatch_uid=f"realtime.events.receivers.{receiver.__name__}")

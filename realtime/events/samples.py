@@ -16,7 +16,7 @@ from django.conf import settings
 
 from orchestration.models import Worker
 from realtime.events.receivers import announce_as_given
-from realtime.events.truncation import fit
+from realtime.events.truncation import truncate
 from realtime.events.types import EVENT_TYPES
 from realtime.models import Event
 from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, split_channel
@@ -26,7 +26,7 @@ MAX_NAME_CHARACTERS = Event._meta.get_field("name").max_length or 0
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 _OF_ONE_CONNECTION = "session."
-"""What the names begin with that the server sends outside of every channel: the welcome, the goodbye."""
+"""What the names begin with that the server sends outside of every channel: the welcome, the close_frame."""
 
 # The channels of an event that this server itself never announces, by the first word of its name.
 _ROOMS_BY_FIRST_WORD: dict[str, tuple[str, ...]] = {
@@ -175,7 +175,7 @@ def _check_types(name: str, fields: Mapping[str, Any], struct: type[msgspec.Stru
 
 def _check_size(fields: Mapping[str, Any]) -> None:
     try:
-        fit(fields, max_bytes=settings.MAHAVISHNU_LIMITS.max_event_data_bytes)
+        truncate(fields, max_bytes=settings.MAHAVISHNU_LIMITS.max_event_data_bytes)
     except RecursionError:
         raise UnusableEvent("The event's data is nested too deeply") from None
     except ValueError as error:

@@ -12,7 +12,7 @@ _FIRST_KEPT = 16 * 1024
 _LAST_KEPT = 16
 
 
-def fit(data: object, *, max_bytes: int) -> str:
+def truncate(data: object, *, max_bytes: int) -> str:
     """The JSON text of `data`, cut so that it takes at most `max_bytes` bytes.
 
     What is cut are long strings and long arrays or objects, wherever they stand, to as few characters and items as

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from orchestration.models import Pool
 from realtime.protocol.channels import channel_of
 
 
@@ -109,6 +110,20 @@ class PoolMetrics(msgspec.Struct, kw_only=True):
     tasks_running: int = 0
     worker_count: int = 0
     error_workers: int = 0
+
+
+def pool_metrics(pool: Pool) -> PoolMetrics:
+    """The metrics of a pool, as `pool.status_changed` tells them."""
+    return PoolMetrics(
+        active_workers=pool.active_workers,
+        idle_workers=pool.idle_workers,
+        queue_size=pool.queue_size,
+        tasks_completed=pool.tasks_completed,
+        tasks_failed=pool.tasks_failed,
+        tasks_running=pool.tasks_running,
+        worker_count=pool.worker_count,
+        error_workers=pool.error_workers,
+    )
 
 
 class PoolEvent(EventData, kw_only=True):

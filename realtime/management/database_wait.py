@@ -8,7 +8,7 @@ from typing import Final
 
 from django.db import Error as DatabaseError
 
-from orchestration.db.retry import Value, until_answered
+from orchestration.db.retry import Value, call_until_available
 
 PAUSE_SECONDS: Final = 0.1
 
@@ -30,7 +30,7 @@ class Patience:
         Raises:
             django.db.Error: the database answers, and refuses what it was asked.
         """
-        found = until_answered(query, when_away=self._wait)
+        found = call_until_available(query, when_away=self._wait)
         self._tell(answers=True)
         return found
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow
-from realtime.eventlog import log
+from realtime.eventlog.position import current_position
+from realtime.eventlog.reader import PositionOutOfRange, read_events
 from realtime.protocol.channels import channel_of
 from realtime.protocol.payload import decode_object
 
@@ -15,7 +16,7 @@ _EVENTS_PER_LOOK: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
+class FollowedEvent:
     """An event of the run: its name and its data."""
 
     name: str
@@ -40,30 +41,30 @@ class Follower:
         """Whether the run had ended when it was last looked at."""
         return self.workflow.status in FINISHED_WORKFLOW_STATUSES
 
-    def news(self) -> Iterator[Announced]:
+    def news(self) -> Iterator[FollowedEvent]:
         """What was announced since the last look. If the run has ended, that is the rest."""
         # The status first: what was announced before it changed is then in the log.
         self.workflow = self._look()
-        position = log.position()
+        position = current_position()
         if position.epoch != self._epoch:
             self._epoch, self._read_through = position.epoch, position.trimmed_seq
         while True:
             try:
-                events = log.read(
+                events = read_events(
                     self._room,
                     epoch=self._epoch,
                     after=self._read_through,
                     through=position.seq,
                     most=_EVENTS_PER_LOOK,
                 )
-            except log.EventsGone as gone:
+            except PositionOutOfRange as gone:
                 if gone.trimmed_seq <= self._read_through:
                     return  # The log is another one by now; the next look begins with that.
                 self._read_through = gone.trimmed_seq
                 continue
             for event in events:
                 self._read_through = event.seq
-                yield Announced(event.name, decode_object(event.data))
+                yield FollowedEvent(event.name, decode_object(event.data))
             if len(events) < _EVENTS_PER_LOOK:
                 self._read_through = max(self._read_through, position.seq)
                 return

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from realtime.management.database_wait import Patience
-from realtime.management.run_follower import Announced, Follower
+from realtime.management.run_follower import FollowedEvent, Follower
 from realtime.protocol.payload import encode_data
 
 LOOK_SECONDS: Final = 0.1
@@ -64,7 +64,7 @@ class Watch:
         self._bar.clear()
         self._write(line)
 
-    def _show(self, announced: Announced) -> None:
+    def _show(self, announced: FollowedEvent) -> None:
         kind, _, what = announced.name.partition(".stage_")
         if kind != "workflow" or not what:
             return

@@ -6,7 +6,7 @@ from http.client import HTTPConnection, HTTPException
 
 from django.conf import settings
 
-from realtime.eventlog import log
+from realtime.eventlog.position import current_position
 from realtime.protocol.payload import decode_object
 
 PROBE_TIMEOUT_SECONDS = 10.0
@@ -18,7 +18,7 @@ _MAX_ANSWER_BYTES = 64 * 1024
 _LOOPBACK_FOR = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def why_no_server_hears() -> str | None:
+def server_problem() -> str | None:
     """A sentence for a person, if no server that serves this database answers where the settings say; else None.
 
     Raises:
@@ -38,7 +38,7 @@ def why_no_server_hears() -> str | None:
     except (ValueError, KeyError):
         return f"No server is running: what answers at {address} is something else. {where}"
     # Null is a server whose database does not answer: it will read what was missed when it can.
-    if epoch is not None and epoch != log.position().epoch:
+    if epoch is not None and epoch != current_position().epoch:
         return f"The server at {address} uses another database. DATABASE_URL and MAHAVISHNU_VAR_DIR say which to use."
     return None
 

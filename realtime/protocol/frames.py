@@ -38,7 +38,7 @@ class Frames:
         self.size_bytes = sum(map(len, messages))
 
     @cached_property
-    def wire(self) -> bytes:
+    def data(self) -> bytes:
         """The bytes that carry them on a plain WebSocket, built once."""
         return b"".join(map(text_frame, self.messages))
 
@@ -48,7 +48,7 @@ class Frames:
         return [message.decode() for message in self.messages]
 
 
-def in_parts(messages: Sequence[bytes]) -> list[Frames]:
+def build_frames(messages: Sequence[bytes]) -> list[Frames]:
     """The same messages, in order, in parts of at most 64 KiB; a larger message is a part of its own."""
     parts: list[list[bytes]] = [[]]
     size_bytes = 0

@@ -159,7 +159,7 @@ def encode_session_created(connection_id: str, *, epoch: str, seq: int) -> bytes
 
 
 def encode_session_draining(*, retry_after_ms: int) -> bytes:
-    """The goodbye of a server that was told to stop."""
+    """The close_frame of a server that was told to stop."""
     return encode_notice("session.draining", SessionDraining(retry_after_ms=retry_after_ms))
 
 

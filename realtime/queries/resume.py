@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from realtime.database import one_moment
-from realtime.eventlog import log
-from realtime.events.truncation import fit
+from realtime.database import consistent_read
+from realtime.eventlog.position import Position, current_position
+from realtime.eventlog.reader import count_events, read_events
+from realtime.events.truncation import truncate
 from realtime.limits import Limits
 from realtime.protocol.messages import EventRecord
-from realtime.queries.snapshots import snapshot_of
+from realtime.queries.snapshots import read_snapshot
 
 REPLAY_CHUNK_EVENTS = 200
 """How many missed events are read from the log at once, and so held for one client that reads slowly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class ResumePoint:
     """Where a subscription starts.
 
     Attributes:
@@ -27,41 +28,43 @@ class Start:
         snapshot: The channel's state at `position` as JSON text; None where it was not asked for.
     """
 
-    position: log.Position
+    position: Position
     missed: int
     events: list[EventRecord]
     reason: str | None
     snapshot: str | None
 
 
-def find_start(channel: str, *, since: int | None, epoch: str | None, with_snapshot: bool, limits: Limits) -> Start:
+def find_resume_point(
+    channel: str, *, since: int | None, epoch: str | None, with_snapshot: bool, limits: Limits
+) -> ResumePoint:
     """Read position, missed events and state as they were at one moment."""
-    with one_moment():
-        position = log.position()
-        reason = None if since is None else _why_not(position, since, epoch)
+    with consistent_read():
+        position = current_position()
+        reason = None if since is None else _unrecoverable_reason(position, since, epoch)
         events: list[EventRecord] = []
         missed = 0
         if since is not None and reason is None:
-            events = read_on(channel, epoch=position.epoch, after=since, through=position.seq)
+            events = read_next(channel, epoch=position.epoch, after=since, through=position.seq)
             missed = len(events)
             if missed == REPLAY_CHUNK_EVENTS:
-                missed = log.count(channel, after=since, through=position.seq, most=limits.max_replay_events + 1)
+                missed = count_events(channel, after=since, through=position.seq, most=limits.max_replay_events + 1)
             if missed > limits.max_replay_events:
                 events, missed, reason = [], 0, "limit"
-        snapshot = fit(snapshot_of(channel), max_bytes=limits.max_event_data_bytes) if with_snapshot else None
-    return Start(position=position, missed=missed, events=events, reason=reason, snapshot=snapshot)
+        snapshot = truncate(read_snapshot(channel), max_bytes=limits.max_event_data_bytes) if with_snapshot else None
+    return ResumePoint(position=position, missed=missed, events=events, reason=reason, snapshot=snapshot)
 
 
-def read_on(channel: str, *, epoch: str, after: int, through: int) -> list[EventRecord]:
+def read_next(channel: str, *, epoch: str, after: int, through: int) -> list[EventRecord]:
     """The next `REPLAY_CHUNK_EVENTS` events of `channel` above `after` up to `through`, with none left out.
 
     Raises:
         log.EventsGone: if some of them are pruned already, or the log is another one.
     """
-    return log.read(channel, epoch=epoch, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
+    return read_events(channel, epoch=epoch, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
 
 
-def _why_not(position: log.Position, since: int, epoch: str | None) -> str | None:
+def _unrecoverable_reason(position: Position, since: int, epoch: str | None) -> str | None:
     if epoch is not None and epoch != position.epoch:
         return "epoch"
     if since > position.seq:

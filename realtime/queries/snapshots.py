@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker, Workflow, WorkflowStatus
-from realtime.events.types import PoolMetrics
+from realtime.events.types import pool_metrics
 from realtime.protocol.channels import split_channel
 
 MAX_LISTED = 100
@@ -15,7 +15,7 @@ MAX_LISTED = 100
 _UNFINISHED = [status for status in WorkflowStatus.values if status not in FINISHED_WORKFLOW_STATUSES]
 
 
-def snapshot_of(channel: str) -> dict[str, Any] | None:
+def read_snapshot(channel: str) -> dict[str, Any] | None:
     """The state behind a channel; None where the resource does not exist."""
     resource_type, resource_id = split_channel(channel)
     return _SNAPSHOTS[resource_type](resource_id)
@@ -71,20 +71,6 @@ def _pool(pool_id: str) -> dict[str, Any] | None:
 
 def _pool_line(pool: Pool) -> dict[str, Any]:
     return {"pool_id": pool.pk, "status": pool.status, "metrics": pool_metrics(pool)}
-
-
-def pool_metrics(pool: Pool) -> PoolMetrics:
-    """The metrics of a pool, as `pool.status_changed` tells them."""
-    return PoolMetrics(
-        active_workers=pool.active_workers,
-        idle_workers=pool.idle_workers,
-        queue_size=pool.queue_size,
-        tasks_completed=pool.tasks_completed,
-        tasks_failed=pool.tasks_failed,
-        tasks_running=pool.tasks_running,
-        worker_count=pool.worker_count,
-        error_workers=pool.error_workers,
-    )
 
 
 def _worker(worker_id: str) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestration.models import Pool, Workflow
-from realtime.data_loader import Batched
+from realtime.database import DataLoader
 from realtime.protocol.channels import ID_PATTERN
 from realtime.protocol.messages import PoolStatus, WorkflowStatus
 
@@ -14,8 +14,8 @@ class StatusQueries:
     """Reads statuses, for one event loop."""
 
     def __init__(self) -> None:
-        self._pools = Batched(_read_pools)
-        self._workflows = Batched(_read_workflows)
+        self._pools = DataLoader(_read_pools)
+        self._workflows = DataLoader(_read_workflows)
 
     async def pool(self, pool_id: str) -> PoolStatus | None:
         """The status of a pool; None if there is none."""

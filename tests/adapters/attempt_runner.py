@@ -50,9 +50,9 @@ class Attempt:
             signal.connect(self._hear_stage)
         try:
             output = adapter_named(workflow.adapter).run(
-                self.claim.specification, ctx, {**workflow.params, "prompt": workflow.prompt}
+                self.claim.plan, ctx, {**workflow.params, "prompt": workflow.prompt}
             )
-            ctx.tell_untold()
+            ctx.flush_progress()
         finally:
             signals.stage_logged.disconnect(self._hear_message)
             signals.stage_progressed.disconnect(self._hear_progress)

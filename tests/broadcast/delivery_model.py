@@ -64,7 +64,7 @@ log.prune(log.Retention(max_events=keep, max_age=timedelta(days=1), min_age=time
 result = log.position().trimmed_seq
 """
 
-_RENEW = "from realtime import log\nresult = log.renew_epoch()"
+_RENEW = "from realtime.eventlog.position import renew_epoch\nresult = renew_epoch()"
 
 
 @dataclass(frozen=True)

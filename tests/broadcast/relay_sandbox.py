@@ -17,16 +17,14 @@ import pytest
 from channels.layers import get_channel_layer
 from django.db import transaction
 
-from realtime import data_loader
+from realtime import database
 from realtime.broadcast import relay
-from realtime.broadcast.publisher import BusMessage
+from realtime.broadcast.message import GroupMessage, group_name
 from realtime.broadcast.relay import Relay
 from realtime.connection import handlers
 from realtime.database import in_database_thread
-from realtime.eventlog import log
-from realtime.eventlog.log import Delivery, NewEvent
+from realtime.eventlog.append import Delivery, NewEvent, append_events
 from realtime.limits import Limits
-from realtime.protocol.channels import group_of
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_event, utc_now
 from realtime.protocol.requests import Subscribe, Unsubscribe
@@ -40,9 +38,10 @@ _MARKERS = "markers"
 
 
 class Subscriber:
-    """What a connection was given. As a session it can be asked to subscribe, as a client's request would be."""
+    """A connection that keeps what was written to it, and that takes a client's requests."""
 
     def __init__(self, of: Relay, limits: Limits | None = None) -> None:
+        self.id = "subscriber"
         self.relay = of
         self.limits = limits or Limits()
         self.statuses = StatusQueries()
@@ -57,8 +56,14 @@ class Subscriber:
         self.messages += map(json.loads, frames.messages)
         self._written.set()
 
-    def log_was_replaced(self) -> None:
+    def on_log_reset(self) -> None:
         self.must_start_over = True
+
+    def on_server_error(self) -> None:
+        raise AssertionError("the server closed the connection")
+
+    def on_server_draining(self, *, retry_after_ms: int) -> None:
+        raise AssertionError("the server is not draining")
 
     async def caught_up(self) -> None:
         return
@@ -76,13 +81,13 @@ class Subscriber:
 
     async def subscribe(self, channel: str, **options: Any) -> Any:
         """Subscribe as a client does, and return the answer's data when all that follows it was written."""
-        answered = await handlers.answer(self, Subscribe(channel=channel, **options))
-        if answered.then is not None:
-            await answered.then()
+        answered = await handlers.handle(self, Subscribe(channel=channel, **options))
+        if answered.after_send is not None:
+            await answered.after_send()
         return answered.data
 
     async def unsubscribe(self, channel: str) -> None:
-        await handlers.answer(self, Unsubscribe(channel=channel))
+        await handlers.handle(self, Unsubscribe(channel=channel))
 
 
 class Pause:
@@ -115,7 +120,7 @@ class Stage:
         self._pauses: dict[str, tuple[Pause, bool]] = {}
         self._failing: list[str] = []
         self._marks = itertools.count(1)
-        for module in (relay, data_loader, handlers):
+        for module in (relay, database, handlers):
             patch.setattr(module, "in_database_thread", self._read)
 
     @property
@@ -163,12 +168,12 @@ class Stage:
         """Push what is for `room`, each event in a message of its own."""
         for delivery in deliveries:
             if delivery.room == room:
-                await push_entries(group_of(room, epoch=delivery.epoch), room, [entry(delivery)])
+                await push_entries(group_name(room, epoch=delivery.epoch), room, [entry(delivery)])
 
     async def open(self) -> None:
         """Start the relay, and a channel of ours beside its own that tells how far the layer has listened."""
         await self.relay.start()
-        await self.until(lambda: self.relay.bus.is_listening)
+        await self.until(lambda: self.relay.groups.is_listening)
         layer = get_channel_layer()
         self._channel = await layer.new_channel()
         await layer.group_add(_MARKERS, self._channel)
@@ -209,7 +214,7 @@ class Stage:
 def _commit(rooms: tuple[str, ...], count: int) -> list[Delivery]:
     now = utc_now()
     with transaction.atomic():
-        return log.append([NewEvent(name="workflow.started", timestamp=now, data="{}", rooms=rooms)] * count)
+        return append_events([NewEvent(name="workflow.started", timestamp=now, data="{}", rooms=rooms)] * count)
 
 
 def entry(delivery: Delivery) -> tuple[int, int, float, bytes]:
@@ -219,7 +224,7 @@ def entry(delivery: Delivery) -> tuple[int, int, float, bytes]:
 
 
 async def push_entries(group: str, room: str, entries: list[tuple[int, int, float, bytes]]) -> None:
-    await get_channel_layer().group_send(group, BusMessage(type="relay.deliver", room=room, entries=entries))
+    await get_channel_layer().group_send(group, GroupMessage(type="relay.deliver", room=room, entries=entries))
 
 
 @asynccontextmanager

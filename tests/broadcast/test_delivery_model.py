@@ -55,7 +55,7 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.prefix = f"workflow:m{next(numbers)}_"
         self.clients: list[ModelClient] = []
-        self.bus = "up"
+        self.groups = "up"
         self.restarts_left = 1
         self.renewals_left = 1
         self.steps: list[str] = []
@@ -141,17 +141,17 @@ class Delivery(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["killed", "frozen"]), writing=some_writing)
     def take_the_bus_away_or_bring_it_back(self, how: str, writing: Any) -> None:
         self.meanwhile(writing)
-        self.note(f"the bus was {self.bus}, and is now {how if self.bus == 'up' else 'up'}")
-        if self.bus == "up":
+        self.note(f"the bus was {self.groups}, and is now {how if self.groups == 'up' else 'up'}")
+        if self.groups == "up":
             (self.server.valkey.kill if how == "killed" else self.server.valkey.pause)()
-            self.bus = how
+            self.groups = how
         else:
             self.bring_the_bus_back()
 
     def bring_the_bus_back(self) -> None:
-        if self.bus != "up":
-            (self.server.valkey.start if self.bus == "killed" else self.server.valkey.resume)()
-        self.bus = "up"
+        if self.groups != "up":
+            (self.server.valkey.start if self.groups == "killed" else self.server.valkey.resume)()
+        self.groups = "up"
 
     @precondition(lambda self: self.restarts_left > 0)
     @rule(kill=st.booleans(), writing=some_writing)
@@ -206,7 +206,7 @@ def kind_of(entry: Answered | Received) -> str:
 @pytest.fixture
 def world(start_server: StartServer) -> Iterator[None]:
     server = start_server(
-        database=DATABASE, max_unsent_bytes=256 * KIB, max_blocked_seconds=5, publish_timeout_seconds=1
+        database=DATABASE, max_send_queue_bytes=256 * KIB, send_stall_seconds=5, publish_timeout_seconds=1
     )
     Delivery.server, Delivery.writers, Delivery.loop = server, Writers(server, WRITERS), Loop()
     yield

@@ -11,7 +11,7 @@ from channels.layers import get_channel_layer
 from pytest_django import Settings
 
 from mahavishnu_site.backends import channel_layer
-from realtime.broadcast.groups import Bus
+from realtime.broadcast.groups import GroupSubscriptions
 from tests.harness.valkey import Valkey
 
 ARRIVAL_TIMEOUT_SECONDS = 30.0
@@ -23,11 +23,11 @@ async def heard() -> list[Any]:
 
 
 @pytest.fixture
-async def bus_of_two(valkey: Valkey, settings: Settings, heard: list[Any]) -> AsyncIterator[Bus]:
+async def bus_of_two(valkey: Valkey, settings: Settings, heard: list[Any]) -> AsyncIterator[GroupSubscriptions]:
     """A bus on two servers, one of which is away."""
     urls = (valkey.url, "unix:///nowhere/valkey.sock")
     settings.CHANNEL_LAYERS = {"default": channel_layer(urls)}
-    bus = Bus(lambda message: heard.append(dict(message)), timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
+    bus = GroupSubscriptions(lambda message: heard.append(dict(message)), timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
     listening = asyncio.create_task(bus.listen())
     # Half of the channels it may get belong to the server that is away: then it tries another one.
     async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
@@ -46,7 +46,7 @@ def is_there(group: str) -> bool:
 
 
 async def test_a_server_that_is_away_does_not_keep_the_groups_of_the_others_out(
-    bus_of_two: Bus, heard: list[Any]
+    bus_of_two: GroupSubscriptions, heard: list[Any]
 ) -> None:
     groups = [f"group-{number}" for number in range(30)]
     there = list(filter(is_there, groups))
@@ -65,7 +65,7 @@ async def test_a_server_that_is_away_does_not_keep_the_groups_of_the_others_out(
             await asyncio.sleep(0.02)
 
 
-async def test_a_group_that_is_wanted_again_before_it_is_left_stays_joined(bus_of_two: Bus) -> None:
+async def test_a_group_that_is_wanted_again_before_it_is_left_stays_joined(bus_of_two: GroupSubscriptions) -> None:
     group = next(filter(is_there, (f"group-{number}" for number in range(12))))
     await bus_of_two.join(group)
     leaving = bus_of_two.leave(group)
@@ -77,7 +77,7 @@ async def test_a_group_that_is_wanted_again_before_it_is_left_stays_joined(bus_o
     assert not any(group in joined for joined in get_channel_layer().groups)
 
 
-async def test_a_group_that_is_given_up_before_it_could_be_joined_is_forgotten(bus_of_two: Bus) -> None:
+async def test_a_group_that_is_given_up_before_it_could_be_joined_is_forgotten(bus_of_two: GroupSubscriptions) -> None:
     group = next(name for number in range(12) if not is_there(name := f"group-{number}"))
     await bus_of_two.join(group)
     await bus_of_two.leave(group)

@@ -15,9 +15,9 @@ import pytest
 from channels.layers import get_channel_layer
 
 from realtime.broadcast import publisher as publisher_module
-from realtime.broadcast.publisher import BusMessage, Publisher, publisher
-from realtime.eventlog.log import Delivery
-from realtime.protocol.channels import group_of
+from realtime.broadcast.message import GroupMessage, group_name
+from realtime.broadcast.publisher import Publisher, publisher
+from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import EventRecord, utc_now
 from tests.broadcast.frozen_bus import frozen
 from tests.harness.valkey import Valkey
@@ -44,10 +44,10 @@ class Bus:
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
-        self.messages: list[BusMessage] = []
+        self.messages: list[GroupMessage] = []
 
     @property
-    def carrying(self) -> list[BusMessage]:
+    def carrying(self) -> list[GroupMessage]:
         """What arrived and has anything in it."""
         return [message for message in self.messages if message["entries"]]
 
@@ -63,7 +63,7 @@ class Bus:
 async def bus(valkey: Valkey) -> AsyncIterator[Bus]:
     layer = get_channel_layer()
     channel = await layer.new_channel()
-    await layer.group_add(group_of(ROOM, epoch=EPOCH), channel)
+    await layer.group_add(group_name(ROOM, epoch=EPOCH), channel)
     # Redis answers in turn: when it has answered this, it has carried out the subscription.
     await layer.group_add("ready", channel)
     while layer.channels[channel].empty():
@@ -206,7 +206,7 @@ import os, sys, time
 import django
 django.setup()
 from realtime.broadcast.publisher import publisher
-from realtime.eventlog.log import Delivery
+from realtime.eventlog.append import Delivery
 from realtime.protocol import EventRecord, utc_now
 
 def publish(seq):

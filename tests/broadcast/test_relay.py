@@ -14,11 +14,13 @@ from django.core.management import call_command
 from django.db import connection
 
 from realtime.broadcast import relay
+from realtime.broadcast.message import group_name
 from realtime.connection import handlers
 from realtime.database import in_database_thread
-from realtime.eventlog import log
+from realtime.eventlog.append import Delivery
+from realtime.eventlog.position import renew_epoch
+from realtime.eventlog.retention import Retention, prune_events
 from realtime.models import Event
-from realtime.protocol.channels import group_of
 from realtime.protocol.messages import utc_now
 from realtime.queries import resume
 from tests.broadcast.relay_sandbox import (
@@ -44,13 +46,13 @@ async def stage(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield stage
 
 
-def seqs_of(deliveries: list[log.Delivery], room: str = ROOM) -> list[int]:
+def seqs_of(deliveries: list[Delivery], room: str = ROOM) -> list[int]:
     return [delivery.event.seq for delivery in deliveries if delivery.room == room]
 
 
 async def prune(*, keep: int) -> None:
-    retention = log.Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0))
-    await in_database_thread(log.prune, retention, at=utc_now())
+    retention = Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0))
+    await in_database_thread(prune_events, retention, at=utc_now())
 
 
 # --- From the bus ----------------------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ async def test_pushes_that_overtake_each_other_are_put_in_order_without_the_log(
     committed = await stage.commit(ROOM, count=3)
     stage.reads.clear()
     entries = [entry(delivery) for delivery in committed if delivery.room == ROOM]
-    group = group_of(ROOM, epoch=committed[0].epoch)
+    group = group_name(ROOM, epoch=committed[0].epoch)
     await push_entries(group, ROOM, [entries[2], entries[0], entries[1]])
     await member.has(3)
     assert (member.seqs, stage.reads) == (seqs_of(committed), [])
@@ -113,7 +115,7 @@ async def test_what_comes_in_one_turn_of_the_loop_leaves_in_one_write(stage: Sta
     member = await stage.member(ROOM)
     committed = await stage.commit(ROOM, count=50)
     entries = [entry(delivery) for delivery in committed if delivery.room == ROOM]
-    await push_entries(group_of(ROOM, epoch=committed[0].epoch), ROOM, entries)
+    await push_entries(group_name(ROOM, epoch=committed[0].epoch), ROOM, entries)
     await member.has(50)
     assert (member.seqs, member.writes) == (seqs_of(committed), 1)
 
@@ -125,7 +127,7 @@ async def test_so_it_does_for_a_member_of_several_rooms(stage: Stage) -> None:
     committed = [*await stage.commit(ROOM, count=2), *await stage.commit(OTHER, count=2)]
     for room in (ROOM, OTHER):
         entries = [entry(delivery) for delivery in committed if delivery.room == room]
-        stage.relay._take(stage.relay.rooms[room], entries)
+        stage.relay._deliver_contiguous(stage.relay.rooms[room], entries)
     await both.has(4)
     assert (both.seqs, both.writes) == (seqs_of(committed) + seqs_of(committed, OTHER), 1)
     assert (one.seqs, one.writes) == (seqs_of(committed), 1)
@@ -135,7 +137,7 @@ async def test_so_it_does_for_a_member_of_several_rooms(stage: Stage) -> None:
 async def test_a_message_on_the_bus_that_is_none_of_ours_stops_nothing(stage: Stage) -> None:
     member = await stage.member(ROOM)
     committed = await stage.commit(ROOM, count=2)
-    group = group_of(ROOM, epoch=committed[0].epoch)
+    group = group_name(ROOM, epoch=committed[0].epoch)
     garbage: list[dict[str, object]] = [{}, {"room": []}, {"room": ROOM}, {"room": ROOM, "entries": 1}]
     for message in [*garbage, {"room": ROOM, "entries": [1]}]:
         await get_channel_layer().group_send(group, message)
@@ -150,13 +152,13 @@ async def test_what_waits_for_a_hole_to_be_filled_is_bounded(stage: Stage) -> No
     committed = await stage.commit(ROOM, count=1200)
     entries = [entry(delivery) for delivery in committed if delivery.room == ROOM]
     with stage.paused("read", after_reading=False) as pause:
-        await push_entries(group_of(ROOM, epoch=first[0].epoch), ROOM, entries)
+        await push_entries(group_name(ROOM, epoch=first[0].epoch), ROOM, entries)
         await pause.reached()
-        held = len(stage.relay.rooms[ROOM].held)
+        held = len(stage.relay.rooms[ROOM].reorder_buffer)
     await member.has(1201)
-    assert held == relay._MAX_HELD_EVENTS
+    assert held == relay._MAX_REORDER_BUFFER_EVENTS
     assert member.seqs == seqs_of(first) + seqs_of(committed)
-    assert stage.relay.rooms[ROOM].held == {}
+    assert stage.relay.rooms[ROOM].reorder_buffer == {}
 
 
 # --- From the log ----------------------------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ async def test_a_repair_that_fails_is_made_up_for(stage: Stage) -> None:
 async def test_a_repair_of_many_events_reads_them_in_parts_and_in_order(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "READ_CHUNK_EVENTS", 3)
+    monkeypatch.setattr(relay, "BACKFILL_CHUNK_EVENTS", 3)
     member = await stage.member(ROOM)
     committed = await stage.commit(ROOM, OTHER, count=7)
     stage.reads.clear()
@@ -225,7 +227,7 @@ async def test_a_repair_of_many_events_reads_them_in_parts_and_in_order(
 
 
 async def test_many_rooms_that_are_behind_are_filled_together(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "READ_CHUNK_EVENTS", 10)
+    monkeypatch.setattr(relay, "BACKFILL_CHUNK_EVENTS", 10)
     await stage.follow_up_to_now()
     channels = [f"workflow:{number}" for number in range(20)]
     members = {channel: Subscriber(stage.relay) for channel in [*channels, "global"]}
@@ -277,7 +279,7 @@ async def test_nothing_from_before_its_answer_reaches_a_subscriber_although_the_
         await stage.settle()
         before = await stage.commit(ROOM)
         await stage.push(before, room=ROOM)
-        await stage.until(lambda: list(stage.relay.rooms[ROOM].held) == seqs_of(before))
+        await stage.until(lambda: list(stage.relay.rooms[ROOM].reorder_buffer) == seqs_of(before))
     member = await joining
     after = await stage.commit(ROOM)
     await stage.push(after, room=ROOM)
@@ -291,8 +293,8 @@ async def test_rooms_that_open_together_share_their_readings_of_the_position(sta
     channels = list(members)
     with stage.paused("_read_positions", after_reading=True):
         joining = [asyncio.create_task(member.subscribe(channel)) for channel, member in members.items()]
-        groups = [group_of(channel, epoch=stage.epoch) for channel in channels]
-        await stage.until(lambda: all(map(stage.relay.bus.has_joined, groups)))
+        groups = [group_name(channel, epoch=stage.epoch) for channel in channels]
+        await stage.until(lambda: all(map(stage.relay.groups.has_joined, groups)))
         # One reading is held up; whoever asked since then must not be answered by it.
         meanwhile = await stage.commit(*channels)
     await asyncio.gather(*joining)
@@ -348,8 +350,8 @@ async def test_what_is_under_way_to_others_is_not_given_to_whoever_has_it_alread
     second = Subscriber(stage.relay)
     await stage.relay.join(ROOM, second)
     # In one turn of the loop: the event is taken, and leaves only at the turn's end.
-    stage.relay._take(room, [entry(committed[0])])
-    assert room.go_live(second, after=committed[0].event.seq)
+    stage.relay._deliver_contiguous(room, [entry(committed[0])])
+    assert room.activate(second, after=committed[0].event.seq)
     await first.has(1)
     await stage.settle()
     assert (first.seqs, second.seqs) == (seqs_of(committed), [])
@@ -431,7 +433,7 @@ async def test_a_subscriber_that_gives_up_while_its_room_opens_leaves_nothing_be
 
 async def test_a_subscriber_that_gives_up_while_its_group_is_joined_leaves_nothing_behind(stage: Stage) -> None:
     layer = get_channel_layer()
-    async with stage.relay.bus._calling:
+    async with stage.relay.groups._calling:
         joining = asyncio.create_task(stage.member(ROOM))
         await stage.until(lambda: ROOM in stage.relay.rooms)
         room = stage.relay.rooms[ROOM]
@@ -455,7 +457,7 @@ async def test_only_the_first_subscriber_waits_for_a_bus_that_hangs(
             began = time.monotonic()
             await subscriber.subscribe("workflow:0")
             assert time.monotonic() - began >= 0.3
-            stage.relay.bus._timeout_seconds = NEVER_SECONDS
+            stage.relay.groups._timeout_seconds = NEVER_SECONDS
             async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
                 for number in (1, 2):
                     await subscriber.subscribe(f"workflow:{number}")
@@ -547,7 +549,7 @@ async def test_another_log_under_the_same_name_ends_every_subscription(stage: St
     await stage.push(before, room=ROOM)
     await member.has(2)
     await stage.relay.compare_with_log()
-    epoch = await in_database_thread(log.renew_epoch)
+    epoch = await in_database_thread(renew_epoch)
     await stage.relay.compare_with_log()
     assert member.must_start_over
     # The old member has not gone yet, and must not keep the newcomer in a room of the old log.
@@ -602,7 +604,7 @@ async def test_a_repair_does_not_take_events_of_another_log(stage: Stage) -> Non
     with stage.paused("read", after_reading=False) as pause:
         comparing = asyncio.create_task(stage.relay.compare_with_log())
         await pause.reached()
-        await in_database_thread(log.renew_epoch)
+        await in_database_thread(renew_epoch)
         await stage.commit(ROOM)
     await comparing
     assert (member.messages, member.must_start_over) == ([], True)
@@ -611,7 +613,7 @@ async def test_a_repair_does_not_take_events_of_another_log(stage: Stage) -> Non
 async def test_events_of_a_log_that_shares_the_bus_are_not_heard(stage: Stage) -> None:
     member = await stage.member(ROOM)
     committed = await stage.commit(ROOM)
-    await push_entries(group_of(ROOM, epoch="another"), ROOM, [(0, 99, 0.0, json.dumps({"seq": 99}).encode())])
+    await push_entries(group_name(ROOM, epoch="another"), ROOM, [(0, 99, 0.0, json.dumps({"seq": 99}).encode())])
     await stage.push(committed, room=ROOM)
     await stage.settle()
     assert member.seqs == seqs_of(committed)

@@ -241,7 +241,7 @@ async def test_a_new_epoch_ends_what_was_promised_and_begins_anew(start_server: 
     async with connect(server) as client:
         old = client.welcome["data"]
         await client.subscribe(room)
-        server.services_driver.execute("from realtime import log\nresult = log.renew_epoch()")
+        server.services_driver.execute("from realtime.eventlog.position import renew_epoch\nresult = renew_epoch()")
         assert (await client.next())["error_code"] == "EVENTS_TRIMMED"
         assert await client.wait_closed() == (1012, "EVENTS_TRIMMED")
     async with connect(server) as client:

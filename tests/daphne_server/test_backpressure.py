@@ -28,7 +28,7 @@ BLOCKED = "nothing taken for 3 s"
 @pytest.fixture(scope="module")
 def impatient_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
     """A server that soon loses patience, though not so soon that a machine that is busy makes a slow reader."""
-    impatient = start_shared_server(max_blocked_seconds=PATIENCE_SECONDS, close_timeout_seconds=5.0)
+    impatient = start_shared_server(send_stall_seconds=PATIENCE_SECONDS, close_timeout_seconds=5.0)
     yield impatient
     impatient.close()
 

@@ -1,4 +1,4 @@
-"""A server that is told to stop says goodbye to everyone, and ends in time whatever they do."""
+"""A server that is told to stop says close_frame to everyone, and ends in time whatever they do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_PART_OF_A_GOOD_END = ("Traceback", "CRITICAL", "Task was destroyed", "never r
 
 
 def session_draining(message: dict[str, Any], retry_after_ms: int) -> dict[str, Any]:
-    """The whole of the goodbye."""
+    """The whole of the close_frame."""
     return {
         "id": message["id"],
         "timestamp": message["timestamp"],
@@ -66,9 +66,9 @@ async def test_every_client_is_told_when_to_come_back_and_the_server_ends_when_a
         stopping.signal(number)
         retry_after_ms = []
         for client in clients:
-            goodbye = await client.next()
-            retry_after_ms.append(goodbye["data"]["retry_after_ms"])
-            assert goodbye == session_draining(goodbye, retry_after_ms[-1])
+            close_frame = await client.next()
+            retry_after_ms.append(close_frame["data"]["retry_after_ms"])
+            assert close_frame == session_draining(close_frame, retry_after_ms[-1])
             assert await client.wait_closed() == (1012, "DRAINING")
         assert sorted(retry_after_ms) == list(range(10, 410, 10))
         assert await asyncio.to_thread(stopping.wait_ended) == 0
@@ -102,9 +102,9 @@ async def test_what_is_unsent_comes_before_the_goodbye(
         seen = await witness.events(12)
         ending = asyncio.create_task(ends(stopping))
         await witness.wait_closed()
-        (*events, goodbye), close = await all_messages(slow)
+        (*events, close_frame), close = await all_messages(slow)
         assert events == seen
-        assert goodbye == session_draining(goodbye, goodbye["data"]["retry_after_ms"])
+        assert close_frame == session_draining(close_frame, close_frame["data"]["retry_after_ms"])
         assert close == (1012, "DRAINING")
         await slow.send(frame(Opcode.CLOSE, Close(1012, "").serialize()))
         assert await slow.ended()

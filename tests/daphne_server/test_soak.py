@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from realtime.connection.writer import Outbox
+from realtime.connection.writer import ConnectionWriter
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
 from tests.connection.raw_client import NARROW_BYTES, open_raw, request
@@ -104,12 +104,12 @@ async def test_a_connection_that_ended_under_any_server_leaves_nothing_behind() 
     async def send(message: Mapping[str, Any]) -> None:
         """What the server would send."""
 
-    outbox = Outbox(send, Limits(), on_slow=lambda why: None)
-    outbox.write(Frames([b"{}"]))
-    wire = weakref.ref(outbox.wire)
+    writer = ConnectionWriter(send, Limits(), on_slow=lambda why: None)
+    writer.write(Frames([b"{}"]))
+    wire = weakref.ref(writer.transport)
     gc.disable()
     try:
-        await outbox.finished()
+        await writer.finished()
         await asyncio.sleep(0)  # The turn of the loop that has ended it holds it until then.
         assert wire() is None
     finally:

@@ -164,12 +164,12 @@ def test_counters_move_and_other_columns_are_set() -> None:
             "pool",
             amounts={"queue_size": 3, "tasks_completed": 1},
             values={"updated_at": NOON},
-            expressions=(("untold_since", Coalesce("untold_since", Now())),),
+            expressions=(("metrics_dirty_since", Coalesce("metrics_dirty_since", Now())),),
             using="default",
         )
     pool = Pool.objects.get(pk="pool")
     assert (pool.queue_size, pool.tasks_completed, pool.updated_at) == (6, 2, NOON)
-    assert pool.untold_since is not None
+    assert pool.metrics_dirty_since is not None
     assert Pool.objects.get(pk="other").queue_size == 0
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.db import Error, connection
 
-from orchestration.db.retry import is_away
+from orchestration.db.retry import is_unavailable
 from orchestration.models import Pool
 
 
@@ -17,7 +17,7 @@ from orchestration.models import Pool
 def test_an_answer_that_there_is_no_such_column_is_an_answer() -> None:
     with pytest.raises(Error) as refusal:
         list(Pool.objects.raw("SELECT nothing FROM orchestration_pool"))
-    assert not is_away(refusal.value)
+    assert not is_unavailable(refusal.value)
 
 
 @pytest.mark.both_databases
@@ -31,8 +31,8 @@ def test_a_database_that_is_locked_or_gone_does_not_answer() -> None:
         gone = psycopg.OperationalError("the connection is closed")
     with pytest.raises(Error) as failure, connection.wrap_database_errors:
         raise gone
-    assert is_away(failure.value)
+    assert is_unavailable(failure.value)
 
 
 def test_other_errors_are_none_of_the_database() -> None:
-    assert not is_away(ValueError("a fault of ours"))
+    assert not is_unavailable(ValueError("a fault of ours"))

@@ -9,8 +9,9 @@ from django.db import connection
 
 from orchestration import services
 from orchestration.models import Pool
-from orchestration.plan import Plan, Retry, StageSpecification
-from realtime.eventlog import log
+from orchestration.plan import Plan, Retry, StagePlan
+from realtime.eventlog.position import current_position
+from realtime.eventlog.reader import newest_seq_by_room
 from realtime.models import Log
 from realtime.protocol.channels import GLOBAL
 
@@ -39,7 +40,7 @@ def live() -> dict[str, int]:
     _a_pool_at_work()
     _a_pool_that_is_closed()
     _a_run_of_the_engine()
-    return {**log.newest_per_room(after=0), GLOBAL: log.position().seq}
+    return {**newest_seq_by_room(after=0), GLOBAL: current_position().seq}
 
 
 def _at(seconds: float) -> datetime:
@@ -82,7 +83,7 @@ def _workflows_that_do_not() -> None:
 
 
 def _a_run_of_the_engine() -> None:
-    generate = StageSpecification(name="generate", step=0, retries=Retry(max_attempts=2, backoff_seconds=0))
+    generate = StagePlan(name="generate", step=0, retries=Retry(max_attempts=2, backoff_seconds=0))
     workflow = services.start_run(
         Plan(name="write_code", adapter="python", stages=(generate,)),
         prompt="Write code",
@@ -154,14 +155,10 @@ def tell_much() -> None:
         services.create_workflow(adapter="python", prompt="x" * 60_000, stages=["only"])
 
 
-def renew_epoch() -> None:
-    log.renew_epoch()
-
-
 def call_in(server: MahavishnuServer, function: str, *arguments: str) -> Any:
     """Call a function of this module in another process of a server, and return what it returned."""
     return server.services_driver.execute(
-        "from tests.docs import life\nresult = getattr(life, function)(*arguments)",
+        "from tests.docs import example_run\nresult = getattr(example_run, function)(*arguments)",
         function=function,
         arguments=arguments,
     )

@@ -84,7 +84,7 @@ async def test_a_documented_command_serves_and_drains(
     async with connect(server) as client:
         assert (await client.subscribe("global"))["data"]["status"] == "subscribed"
         process.terminate()
-        goodbye = await client.next()
-        assert comparable(goodbye, exact_seq=True) == comparable(notice.message, exact_seq=True)
+        close_frame = await client.next()
+        assert comparable(close_frame, exact_seq=True) == comparable(notice.message, exact_seq=True)
         assert await client.wait_closed() == (CloseCode.RESTARTING, "DRAINING")
     assert await asyncio.to_thread(process.wait, STOP_TIMEOUT_SECONDS) == 0

@@ -139,9 +139,9 @@ def test_every_limit_is_shown_with_its_default() -> None:
         "Requests of one connection being answered": f"{limits.max_requests_in_flight}",
         "Time for one request": f"{limits.request_timeout_seconds:g} s",
         "Missed events one since may ask for": f"{limits.max_replay_events:,}",
-        "Unsent bytes for one connection": f"{limits.max_unsent_bytes // MIB} MiB",
+        "Unsent bytes for one connection": f"{limits.max_send_queue_bytes // MIB} MiB",
         "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
-        "Time in which a connection takes nothing": f"{limits.max_blocked_seconds:g} s",
+        "Time in which a connection takes nothing": f"{limits.send_stall_seconds:g} s",
         "An event's data": f"{limits.max_event_data_bytes // KIB} KiB",
         "Age and number of events in the log": f"{limits.max_log_age_seconds / 86400:g} days, "
         f"{limits.max_log_events:,}",

@@ -34,7 +34,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def stages_of(run: Any) -> list[tuple[int, str, float | None]]:
     stages = run.workflow.stages.order_by("position")
-    return [(stage.step, stage.name, stage.specification["timeout_seconds"]) for stage in stages]
+    return [(stage.step, stage.name, stage.plan["timeout_seconds"]) for stage in stages]
 
 
 def test_the_workflow_that_is_defined_there_runs(shown: Any) -> None:

@@ -10,7 +10,10 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from realtime.eventlog import log
+from realtime.eventlog.append import Delivery, NewEvent, append_events
+from realtime.eventlog.position import Position, current_position, renew_epoch
+from realtime.eventlog.reader import PositionOutOfRange, count_events, newest_seq_by_room, read_events
+from realtime.eventlog.retention import Retention, prune_events
 from realtime.models import Event, EventRoom, Log
 from realtime.protocol.messages import EventRecord
 from realtime.protocol.requests import MAX_SEQ
@@ -21,32 +24,32 @@ AT = datetime(2026, 2, 10, 20, 0, tzinfo=UTC)
 ALL = {"after": 0, "through": MAX_SEQ, "most": 10_000}
 
 
-def append(*rooms_of_each: Iterable[str]) -> list[log.Delivery]:
+def append(*rooms_of_each: Iterable[str]) -> list[Delivery]:
     """One event for each argument, in those rooms, all in one transaction."""
     events = [
-        log.NewEvent(name="workflow.started", timestamp=AT, data=f'{{"number":{number}}}', rooms=tuple(rooms))
+        NewEvent(name="workflow.started", timestamp=AT, data=f'{{"number":{number}}}', rooms=tuple(rooms))
         for number, rooms in enumerate(rooms_of_each)
     ]
     with transaction.atomic():
-        return log.append(events)
+        return append_events(events)
 
 
-def seqs(deliveries: Iterable[log.Delivery], room: str = "global") -> list[int]:
+def seqs(deliveries: Iterable[Delivery], room: str = "global") -> list[int]:
     return [delivery.event.seq for delivery in deliveries if delivery.room == room]
 
 
 def read(room: str, **bounds: int) -> list[EventRecord]:
-    return log.read(room, epoch=log.position().epoch, **{**ALL, **bounds})
+    return read_events(room, epoch=current_position().epoch, **{**ALL, **bounds})
 
 
 def prune(through: int) -> None:
-    position = log.position()
-    retention = log.Retention(max_events=position.seq - through, max_age=timedelta(days=1), min_age=timedelta(0))
-    log.prune(retention, at=AT)
+    position = current_position()
+    retention = Retention(max_events=position.seq - through, max_age=timedelta(days=1), min_age=timedelta(0))
+    prune_events(retention, at=AT)
 
 
 def test_an_event_is_in_its_rooms_and_in_global_and_knows_the_one_before_it_in_each() -> None:
-    start = log.position()
+    start = current_position()
     deliveries = append(["workflow:a"], ["pool:p", "worker:w"], ["workflow:a"])
     first, second, third = seqs(deliveries)
     assert (start.seq < first, second, third) == (True, first + 1, first + 2)
@@ -76,20 +79,20 @@ def test_what_is_read_is_what_was_written_in_order_and_between_the_bounds() -> N
     assert read("workflow:c") == []
     assert third.data == '{"number":2}'
     assert (third.name, third.timestamp) == ("workflow.started", AT)
-    counted = [log.count(room, after=0, through=MAX_SEQ, most=3) for room in ("global", "workflow:a", "workflow:c")]
+    counted = [count_events(room, after=0, through=MAX_SEQ, most=3) for room in ("global", "workflow:a", "workflow:c")]
     assert counted == [3, 3, 0]
-    assert log.newest_per_room(after=first.seq) == {"workflow:a": fourth.seq, "workflow:b": third.seq}
-    assert log.newest_per_room(after=fourth.seq) == {}
+    assert newest_seq_by_room(after=first.seq) == {"workflow:a": fourth.seq, "workflow:b": third.seq}
+    assert newest_seq_by_room(after=fourth.seq) == {}
 
 
 def test_the_position_is_the_newest_event_that_was_committed() -> None:
-    before = log.position()
+    before = current_position()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
-        log.append([log.NewEvent(name="workflow.started", timestamp=AT, data="{}", rooms=("workflow:a",))])
+        append_events([NewEvent(name="workflow.started", timestamp=AT, data="{}", rooms=("workflow:a",))])
         raise ZeroDivisionError
-    assert log.position() == before
+    assert current_position() == before
     newest = seqs(append(["workflow:a"], []))[-1]
-    assert log.position() == log.Position(seq=newest, epoch=before.epoch, trimmed_seq=before.trimmed_seq)
+    assert current_position() == Position(seq=newest, epoch=before.epoch, trimmed_seq=before.trimmed_seq)
     assert list(Log.objects.values_list("epoch", flat=True)) == [before.epoch]
 
 
@@ -114,7 +117,7 @@ def cost_of_writing() -> int:
         cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
         append(["workflow:a"])
-        log.position()
+        current_position()
     asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
     assert len(asked) == 2, asked
     return sum(map(steps_on_sqlite if connection.vendor == "sqlite" else pages_on_postgres, asked))
@@ -144,7 +147,9 @@ def test_a_room_that_has_been_pruned_empty_goes_on_where_the_log_is_pruned() -> 
     of_a, _ = append(["workflow:a"])
     assert (of_a.room, of_a.previous_seq) == ("workflow:a", first)
     prune(through=of_a.event.seq)
-    assert log.position() == log.Position(seq=of_a.event.seq, epoch=log.position().epoch, trimmed_seq=of_a.event.seq)
+    assert current_position() == Position(
+        seq=of_a.event.seq, epoch=current_position().epoch, trimmed_seq=of_a.event.seq
+    )
     in_b, in_all = append(["workflow:b"])
     assert (in_b.previous_seq, in_all.previous_seq) == (of_a.event.seq, of_a.event.seq)
     assert in_b.event.seq > second
@@ -153,42 +158,42 @@ def test_a_room_that_has_been_pruned_empty_goes_on_where_the_log_is_pruned() -> 
 def test_reading_from_before_what_is_pruned_is_refused_not_shortened() -> None:
     committed = seqs(append(*[["workflow:a"]] * 5))
     prune(through=committed[1])
-    epoch = log.position().epoch
-    with pytest.raises(log.EventsGone) as gone:
-        log.read("workflow:a", epoch=epoch, after=committed[0], through=committed[4], most=10)
+    epoch = current_position().epoch
+    with pytest.raises(PositionOutOfRange) as gone:
+        read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[4], most=10)
     assert (gone.value.after, gone.value.trimmed_seq) == (committed[0], committed[1])
     # Also where nothing of it is left to see.
-    with pytest.raises(log.EventsGone):
-        log.read("workflow:b", epoch=epoch, after=committed[0], through=committed[4], most=10)
-    kept = log.read("workflow:a", epoch=epoch, after=committed[1], through=committed[4], most=10)
+    with pytest.raises(PositionOutOfRange):
+        read_events("workflow:b", epoch=epoch, after=committed[0], through=committed[4], most=10)
+    kept = read_events("workflow:a", epoch=epoch, after=committed[1], through=committed[4], most=10)
     assert [event.seq for event in kept] == committed[2:]
-    assert log.read("workflow:a", epoch=epoch, after=committed[0], through=committed[0], most=10) == []
+    assert read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[0], most=10) == []
 
 
 def test_reading_under_another_name_of_the_log_is_refused() -> None:
     committed = seqs(append(["workflow:a"], ["workflow:a"]))
-    before = log.position()
-    after = log.renew_epoch()
-    assert log.position() == log.Position(seq=before.seq, epoch=after, trimmed_seq=before.seq)
+    before = current_position()
+    after = renew_epoch()
+    assert current_position() == Position(seq=before.seq, epoch=after, trimmed_seq=before.seq)
     assert after != before.epoch
     for room in ("workflow:a", "workflow:b", "global"):
-        with pytest.raises(log.EventsGone):
-            log.read(room, epoch=before.epoch, after=committed[-1], through=MAX_SEQ, most=10)
-    assert log.read("workflow:a", epoch=after, after=committed[-1], through=MAX_SEQ, most=10) == []
+        with pytest.raises(PositionOutOfRange):
+            read_events(room, epoch=before.epoch, after=committed[-1], through=MAX_SEQ, most=10)
+    assert read_events("workflow:a", epoch=after, after=committed[-1], through=MAX_SEQ, most=10) == []
 
 
 def test_a_log_that_was_pruned_empty_keeps_its_position_under_a_new_name() -> None:
     newest = seqs(append(["workflow:a"]))[0]
     prune(through=newest)
-    epoch = log.renew_epoch()
-    assert log.position() == log.Position(seq=newest, epoch=epoch, trimmed_seq=newest)
+    epoch = renew_epoch()
+    assert current_position() == Position(seq=newest, epoch=epoch, trimmed_seq=newest)
 
 
 def test_a_log_without_its_row_gets_one_when_it_is_written_to() -> None:
     append(["workflow:a"])
     Log.objects.all().delete()
     (delivery, _) = append(["workflow:a"])
-    assert delivery.epoch == Log.objects.get().epoch == log.position().epoch
+    assert delivery.epoch == Log.objects.get().epoch == current_position().epoch
 
 
 def test_rows_of_rooms_go_with_their_events() -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from django.db import transaction
 
-from realtime.eventlog import log
+from realtime.eventlog import retention as retention_module
+from realtime.eventlog.append import NewEvent, append_events
+from realtime.eventlog.position import Position, current_position
+from realtime.eventlog.retention import Retention, prune_events
 from realtime.models import Event, EventRoom
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
@@ -32,9 +35,9 @@ def append(ages: Iterable[timedelta]) -> list[int]:
     """One event for each age, in a transaction of its own; their positions."""
     seqs = []
     for age in ages:
-        event = log.NewEvent(name="workflow.started", timestamp=NOW - age, data="{}", rooms=("workflow:a", "pool:p"))
+        event = NewEvent(name="workflow.started", timestamp=NOW - age, data="{}", rooms=("workflow:a", "pool:p"))
         with transaction.atomic():
-            seqs.append(log.append([event])[0].event.seq)
+            seqs.append(append_events([event])[0].event.seq)
     return seqs
 
 
@@ -43,7 +46,7 @@ def kept() -> list[int]:
 
 
 def prune(*, max_events: int = 10**6, max_age: timedelta = 100 * HOUR, min_age: timedelta = timedelta(0)) -> int:
-    return log.prune(log.Retention(max_events=max_events, max_age=max_age, min_age=min_age), at=NOW)
+    return prune_events(Retention(max_events=max_events, max_age=max_age, min_age=min_age), at=NOW)
 
 
 def on_both_databases(test: Callable[..., None]) -> Callable[..., None]:
@@ -57,7 +60,7 @@ def test_the_oldest_beyond_the_number_to_keep_go() -> None:
     seqs = append([HOUR] * 10)
     assert prune(max_events=10) == 0
     assert prune(max_events=4) == 6
-    assert (kept(), log.position().trimmed_seq) == (seqs[6:], seqs[5])
+    assert (kept(), current_position().trimmed_seq) == (seqs[6:], seqs[5])
     assert prune(max_events=4) == 0
     assert list(EventRoom.objects.order_by("event").values_list("event", flat=True).distinct()) == seqs[6:]
 
@@ -66,7 +69,7 @@ def test_the_oldest_beyond_the_number_to_keep_go() -> None:
 def test_what_is_older_than_the_age_to_keep_goes_whatever_its_number() -> None:
     seqs = append([5 * HOUR, 4 * HOUR, 3 * HOUR, 2 * HOUR])
     assert prune(max_age=3 * HOUR) == 2
-    assert (kept(), log.position().trimmed_seq) == (seqs[2:], seqs[1])
+    assert (kept(), current_position().trimmed_seq) == (seqs[2:], seqs[1])
 
 
 @on_both_databases
@@ -82,7 +85,7 @@ def test_only_an_unbroken_run_from_the_oldest_goes() -> None:
     """Events of one commit order need not be in the order of their moments: clocks differ."""
     seqs = append([9 * HOUR, HOUR, 9 * HOUR])
     assert prune(max_age=5 * HOUR) == 1
-    assert (kept(), log.position().trimmed_seq) == (seqs[1:], seqs[0])
+    assert (kept(), current_position().trimmed_seq) == (seqs[1:], seqs[0])
 
 
 @on_both_databases
@@ -91,7 +94,7 @@ def test_a_moment_that_is_yet_to_come_keeps_nothing() -> None:
     seqs = append([-HOUR, -HOUR, 9 * HOUR, -HOUR, HOUR])
     assert prune(max_age=10 * HOUR) == 0
     assert prune(max_age=5 * HOUR) == 3
-    assert (kept(), log.position().trimmed_seq) == (seqs[3:], seqs[2])
+    assert (kept(), current_position().trimmed_seq) == (seqs[3:], seqs[2])
     assert prune(max_events=1, min_age=2 * HOUR) == 1
     assert kept() == seqs[4:]
 
@@ -99,9 +102,9 @@ def test_a_moment_that_is_yet_to_come_keeps_nothing() -> None:
 @on_both_databases
 def test_a_log_that_is_pruned_empty_keeps_its_position() -> None:
     seqs = append([HOUR] * 3)
-    epoch = log.position().epoch
+    epoch = current_position().epoch
     assert prune(max_events=0) == 3
-    assert log.position() == log.Position(seq=seqs[-1], epoch=epoch, trimmed_seq=seqs[-1])
+    assert current_position() == Position(seq=seqs[-1], epoch=epoch, trimmed_seq=seqs[-1])
     assert prune(max_events=0) == 0
     (next_seq,) = append([HOUR])
     assert next_seq > seqs[-1]
@@ -109,17 +112,17 @@ def test_a_log_that_is_pruned_empty_keeps_its_position() -> None:
 
 @on_both_databases
 def test_many_go_in_transactions_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "_PRUNE_CHUNK_EVENTS", 3)
+    monkeypatch.setattr(retention_module, "_PRUNE_CHUNK_EVENTS", 3)
     seqs = append([HOUR] * 10)
     positions = []
-    chunk = log._prune_chunk
+    chunk = retention_module._prune_chunk
 
-    def watched(retention: log.Retention, at: datetime) -> int:
+    def watched(retention: Retention, at: datetime) -> int:
         gone = chunk(retention, at)
-        positions.append((gone, log.position().trimmed_seq))
+        positions.append((gone, current_position().trimmed_seq))
         return gone
 
-    monkeypatch.setattr(log, "_prune_chunk", watched)
+    monkeypatch.setattr(retention_module, "_prune_chunk", watched)
     assert prune(max_events=2) == 8
     assert positions == [(3, seqs[2]), (3, seqs[5]), (2, seqs[7])]
 

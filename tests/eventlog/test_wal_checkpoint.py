@@ -15,7 +15,7 @@ from realtime.eventlog.wal_checkpoint import (
     SHORTEST_PAUSE_SECONDS,
     WORTHWHILE_PAGES,
     checkpoint,
-    checkpoint_for_ever,
+    checkpoint_periodically,
     next_pause_seconds,
 )
 from tests.harness.health import read_health
@@ -51,7 +51,7 @@ def test_it_is_done_less_often_the_less_there_is_to_do() -> None:
 
 @pytest.mark.both_databases
 async def test_only_sqlite_has_such_a_log() -> None:
-    task = asyncio.create_task(checkpoint_for_ever())
+    task = asyncio.create_task(checkpoint_periodically())
     done, _ = await asyncio.wait([task], timeout=SHORTEST_PAUSE_SECONDS / 2)
     assert (task in done) is (connection.vendor != "sqlite")
     task.cancel()

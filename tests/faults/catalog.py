@@ -85,20 +85,20 @@ MUTANTS = [
     ),
     relay(
         "what was delivered is delivered again when it comes again",
-        "if entry[1] > room.seq and (len(room.held) < _MAX_HELD_EVENTS or (room.is_open and entry[0] <= complete)):\n"
-        "                room.held[entry[1]] = entry",
-        "if True:\n                room.held[entry[1]] = entry\n                room.seq = min(room.seq, entry[1] - 1)",
+        "if entry[1] > room.seq and (len(room.reorder_buffer) < _MAX_REORDER_BUFFER_EVENTS or (room.is_open and entry[0] <= complete)):\n"
+        "                room.reorder_buffer[entry[1]] = entry",
+        "if True:\n                room.reorder_buffer[entry[1]] = entry\n                room.seq = min(room.seq, entry[1] - 1)",
         "test_a_push_that_comes_twice_or_too_late_is_delivered_once",
     ),
     relay(
         "what waits for a hole to be filled is not put in order",
-        "for seq in sorted(room.held):",
-        "for seq in list(room.held):",
+        "for seq in sorted(room.reorder_buffer):",
+        "for seq in list(room.reorder_buffer):",
         "test_pushes_that_overtake_each_other_are_put_in_order_without_the_log",
     ),
     relay(
         "what waits for a hole to be filled has no bound",
-        "(len(room.held) < _MAX_HELD_EVENTS or (room.is_open and entry[0] <= complete))",
+        "(len(room.reorder_buffer) < _MAX_REORDER_BUFFER_EVENTS or (room.is_open and entry[0] <= complete))",
         "True",
         "test_what_waits_for_a_hole_to_be_filled_is_bounded",
     ),
@@ -175,13 +175,13 @@ MUTANTS = [
     ),
     relay(
         "filling many rooms ends with the first part",
-        "            is_more = len(events) == READ_CHUNK_EVENTS\n",
+        "            is_more = len(events) == BACKFILL_CHUNK_EVENTS\n",
         "            is_more = False\n",
         "test_many_rooms_that_are_behind_are_filled_together",
     ),
     relay(
         "a repair ends with the first part",
-        "                if len(events) < READ_CHUNK_EVENTS:\n                    break\n",
+        "                if len(events) < BACKFILL_CHUNK_EVENTS:\n                    break\n",
         "                break\n",
         "test_a_repair_of_many_events_reads_them_in_parts_and_in_order",
     ),
@@ -224,8 +224,8 @@ MUTANTS = [
     # --- The relay: where a subscription starts ----------------------------------------------------------------------
     relay(
         "the position is read before the group is joined",
-        "            await self.bus.join(room.group)\n            position = await self._positions.get(None)\n",
-        "            position = await self._positions.get(None)\n            await self.bus.join(room.group)\n",
+        "            await self.groups.join(room.group)\n            position = await self._positions.get(None)\n",
+        "            position = await self._positions.get(None)\n            await self.groups.join(room.group)\n",
         "test_nothing_from_before_its_answer_reaches_a_subscriber_although_the_room_was_opening",
     ),
     room(
@@ -236,7 +236,7 @@ MUTANTS = [
     ),
     room(
         "a subscriber that is ahead of its room is live at once",
-        "            self.early[subscriber] = after\n",
+        "            self.ahead[subscriber] = after\n",
         "            self.live[subscriber] = None\n",
         "test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twice",
     ),
@@ -260,13 +260,13 @@ MUTANTS = [
     ),
     relay(
         "a room that closes does not leave its group",
-        '        self._spawn(self.bus.leave(room.group), f"leave {room.channel}")\n',
+        '        self._spawn(self.groups.leave(room.group), f"leave {room.channel}")\n',
         "",
         "test_a_subscriber_that_gives_up_while_its_room_opens_leaves_nothing_behind",
     ),
     Mutant(
         "a position is shared by those who asked after it was read",
-        "realtime/data_loader.py",
+        "realtime/database.py",
         "                answers = [self._asked.pop(key) for key in keys]\n"
         "                try:\n"
         "                    found = await in_database_thread(self._query, keys)\n",
@@ -293,8 +293,8 @@ MUTANTS = [
     Mutant(
         "what came during a replay is left out",
         "realtime/connection/handlers.py",
-        "            if room.go_live(session, after=after):\n                return\n",
-        "            if room.go_live(session, after=max(after, room.seq)):\n                return\n",
+        "            if room.activate(session, after=after):\n                return\n",
+        "            if room.activate(session, after=max(after, room.seq)):\n                return\n",
         f"{RELAY_TESTS}::test_a_subscriber_that_its_room_has_overtaken_is_given_what_lies_between",
     ),
     Mutant(

@@ -115,7 +115,7 @@ class CeleryWorker(Part):
         return thaw
 
     def close(self) -> None:
-        """End all of it at once: a worker takes its time to say goodbye, and that is for its own test to see."""
+        """End all of it at once: a worker takes its time to say close_frame, and that is for its own test to see."""
         if self.is_alive():
             kill_everything(self)
 
@@ -237,7 +237,7 @@ from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.models import Worker
 for worker_id in Worker.objects.filter(pool_id=pool_id).values_list("pk", flat=True):
-    services.give_up_worker(worker_id, silent_since=database_now() + timedelta(days=1))
+    services.expire_worker(worker_id, silent_since=database_now() + timedelta(days=1))
 """
         self.execute(code, pool_id=pool_id)
 

@@ -17,14 +17,14 @@ from django.db import transaction
 
 from orchestration import services
 from orchestration.models import Pool, Stage, Worker, Workflow
-from orchestration.simulation import ENDED, Plan, Simulation
+from orchestration.simulation import ENDED, Simulation, SimulationOptions
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.models.counter_audit import assert_all_add_up
 
-SMALL = Plan(pools=2, workers=4, workflows=3, failures=0.3, seed=7)
+SMALL = SimulationOptions(pools=2, workers=4, workflows=3, failures=0.3, seed=7)
 STATE_LEFT = """
 from orchestration.models import Pool, Worker, Workflow
 result = {
@@ -37,8 +37,8 @@ result = {
 """
 
 
-def plan(**changed: Any) -> Plan:
-    return Plan(**{field: getattr(SMALL, field) for field in Plan.__slots__} | changed)
+def plan(**changed: Any) -> SimulationOptions:
+    return SimulationOptions(**{field: getattr(SMALL, field) for field in SimulationOptions.__slots__} | changed)
 
 
 def state() -> list[Any]:
@@ -51,7 +51,7 @@ def state() -> list[Any]:
     ]
 
 
-def state_after(changes: int, *, plan: Plan) -> list[Any]:
+def state_after(changes: int, *, plan: SimulationOptions) -> list[Any]:
     """What is stored after so many changes, which are then undone."""
     with transaction.atomic():
         sum(1 for _ in islice(Simulation(plan).changes(), changes))

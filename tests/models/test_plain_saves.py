@@ -365,4 +365,4 @@ def test_a_row_not_read_under_lock_is_not_taken_for_one() -> None:
     pool = pool_with()
     pool.status = PoolStatus.DRAINING
     with transaction.atomic(), pytest.raises(RuntimeError, match=r"was not read under lock"):
-        pool.save_held(at=pool.updated_at, update_fields=["status"])
+        pool.save_locked(at=pool.updated_at, update_fields=["status"])

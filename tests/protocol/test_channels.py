@@ -10,7 +10,8 @@ from channels.layers import BaseChannelLayer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, group_of, split_channel
+from realtime.broadcast.message import group_name
+from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, split_channel
 from tests.harness.client import connect
 from tests.harness.matchers import a_response, an_error, an_event
 from tests.harness.server import MahavishnuServer
@@ -84,24 +85,24 @@ def test_any_other_name_is_refused(channel: str) -> None:
 
 @given(channel_names)
 def test_a_group_has_a_name_that_channel_layers_allow(channel: str) -> None:
-    assert BaseChannelLayer().require_valid_group_name(group_of(channel, epoch=EPOCH))
+    assert BaseChannelLayer().require_valid_group_name(group_name(channel, epoch=EPOCH))
 
 
 @given(channel_names, channel_names)
 def test_two_channels_have_two_groups(one: str, other: str) -> None:
-    assert (group_of(one, epoch=EPOCH) == group_of(other, epoch=EPOCH)) == (one == other)
+    assert (group_name(one, epoch=EPOCH) == group_name(other, epoch=EPOCH)) == (one == other)
 
 
 @pytest.mark.parametrize("start", ["workflow:" + "x" * length for length in (56, 57, 127)], ids=len)
 def test_long_channels_that_differ_at_their_end_have_two_groups(start: str) -> None:
-    groups = {group_of(start + end, epoch=EPOCH) for end in "ab."}
+    groups = {group_name(start + end, epoch=EPOCH) for end in "ab."}
     assert len(groups) == 3
     assert all(len(group) < 100 for group in groups)
 
 
 @pytest.mark.parametrize("channel", [GLOBAL, "workflow:" + "x" * 128], ids=len)
 def test_one_channel_of_two_logs_has_two_groups(channel: str) -> None:
-    assert group_of(channel, epoch=EPOCH) != group_of(channel, epoch=EPOCH[::-1])
+    assert group_name(channel, epoch=EPOCH) != group_name(channel, epoch=EPOCH[::-1])
 
 
 def refusal_of(channel: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from orchestration.models import Workflow
 from orchestration.sdk import definitions
-from orchestration.sdk.launch import CannotStart, start_requested
+from orchestration.sdk.launch import LaunchError, launch_by_name
 
 pytestmark = pytest.mark.django_db
 
@@ -35,8 +35,8 @@ def line_of(text: str) -> int:
 def test_what_the_function_of_a_workflow_raises_is_told_with_its_place(name: str, error: str, line: str) -> None:
     from tests.jobs import broken  # noqa: F401
 
-    with pytest.raises(CannotStart) as refusal:
-        start_requested(name, prompt="", params={})
+    with pytest.raises(LaunchError) as refusal:
+        launch_by_name(name, prompt="", params={})
     place = f"({FILE}, line {line_of(line)})"
     assert str(refusal.value) == f"{name} cannot be started, its function failed: {error} {place}"
     assert line.strip() in "".join(traceback.format_exception(refusal.value))
@@ -53,8 +53,8 @@ def test_python_code_that_starts_it_gets_the_error_itself() -> None:
 def test_a_stage_that_is_no_function_is_refused_at_the_start() -> None:
     from tests.jobs import broken  # noqa: F401
 
-    with pytest.raises(CannotStart) as refusal:
-        start_requested("mixes_adapters", prompt="", params={})
+    with pytest.raises(LaunchError) as refusal:
+        launch_by_name("mixes_adapters", prompt="", params={})
     words = "The stage true is no function: expected stages made by @stage, or another adapter than python"
     assert str(refusal.value) == words
     assert not Workflow.objects.exists()
@@ -70,4 +70,4 @@ def test_no_name_of_a_parameter_is_taken_for_the_definition_itself() -> None:
     from tests.jobs.workflows import one_empty_stage
 
     given = {"self": 1, "definition": 2}
-    assert start_requested(one_empty_stage.name, prompt="", params=given).workflow.params == given
+    assert launch_by_name(one_empty_stage.name, prompt="", params=given).workflow.params == given

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.plan import Plan, StageSpecification
+from orchestration.plan import Plan, StagePlan
 from orchestration.sdk import InvalidDefinition, Retry, Run, UnknownWorkflow, find_definition, parallel, stage
 from orchestration.sdk.stage import in_steps
 from orchestration.services import WorkflowNotFound
@@ -29,16 +29,16 @@ def test_stages_know_their_step_and_come_back_from_storage_as_they_were() -> Non
     here = __name__
     planned = in_steps([one, parallel(two, one), two])
     assert planned == (
-        StageSpecification(name="one", step=0, call=f"{here}:one"),
-        StageSpecification(
+        StagePlan(name="one", step=0, call=f"{here}:one"),
+        StagePlan(
             name="zwei",
             step=1,
             call=f"{here}:two",
             retries=Retry(max_attempts=3, backoff_seconds=2.0),
             timeout_seconds=60,
         ),
-        StageSpecification(name="one", step=1, call=f"{here}:one"),
-        StageSpecification(
+        StagePlan(name="one", step=1, call=f"{here}:one"),
+        StagePlan(
             name="zwei",
             step=2,
             call=f"{here}:two",
@@ -46,12 +46,12 @@ def test_stages_know_their_step_and_come_back_from_storage_as_they_were() -> Non
             timeout_seconds=60,
         ),
     )
-    assert tuple(StageSpecification.from_json(each.to_json()) for each in planned) == planned
+    assert tuple(StagePlan.from_json(each.to_json()) for each in planned) == planned
 
 
 def test_what_another_release_stored_is_read_with_what_is_known_here() -> None:
     stored = {"name": "one", "step": 2, "retries": {"max_attempts": 2}, "colour": "blue"}
-    assert StageSpecification.from_json(stored) == StageSpecification(name="one", step=2, retries=Retry(max_attempts=2))
+    assert StagePlan.from_json(stored) == StagePlan(name="one", step=2, retries=Retry(max_attempts=2))
 
 
 def local_stage() -> Any:
@@ -82,7 +82,7 @@ def test_what_cannot_be_run_is_refused_when_it_is_written(define: Callable[[], A
 
 
 def test_thirty_thousand_stages_are_planned_while_one_waits() -> None:
-    stages = tuple(StageSpecification(name=f"stage {number}", step=0) for number in range(30_000))
+    stages = tuple(StagePlan(name=f"stage {number}", step=0) for number in range(30_000))
     began = time.process_time()
     assert len(Plan(name="w", adapter="python", stages=stages).stages) == 30_000
     assert time.process_time() - began < 5, "each name is compared with every other"
@@ -126,7 +126,7 @@ def test_a_slot_is_seen_alike_by_all_who_share_the_table(tmp_path: Path) -> None
     child.running = running = Running(7, 3, 123456789, 1500)
     assert (table.size, keeper.pid, keeper.running, child.worker_id) == (2, 4711, running, "local-box-2")
     assert table.slot(0).running is None
-    keeper.tell_cancelled(running)
+    keeper.request_cancel(running)
     assert (child.is_cancelled(7, 3), child.is_cancelled(7, 4), child.is_cancelled(8, 3)) == (True, False, False)
     child.running = None
     assert keeper.running is None

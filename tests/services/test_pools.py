@@ -74,8 +74,8 @@ def test_nothing_is_drained_that_cannot_be_moved(target: str, reason: str) -> No
 
 def test_no_work_is_moved_to_a_pool_that_is_not_there() -> None:
     pool_with()
-    with pytest.raises(services.Refusal, match=r"^There is no pool nowhere\.$"):
-        services.move_work(pool_id="pool", to_pool_id="nowhere")
+    with pytest.raises(services.ServiceError, match=r"^There is no pool nowhere\.$"):
+        services.reassign_workflows(pool_id="pool", to_pool_id="nowhere")
 
 
 def test_a_pool_that_was_not_drained_cannot_be_reopened_by_the_command() -> None:

@@ -14,7 +14,7 @@ from django.db import connection
 
 from orchestration import services
 from orchestration.models import FailedAttempt, Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
-from orchestration.plan import Plan, Retry, StageSpecification
+from orchestration.plan import Plan, Retry, StagePlan
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
 from tests.services.signal_recorder import RecordedSignal
@@ -35,7 +35,7 @@ def together(*calls: Callable[[], object]) -> list[Outcome]:
             connection.ensure_connection()
             barrier.wait(timeout=60)
             return call()
-        except services.Refusal as refusal:
+        except services.ServiceError as refusal:
             return refusal
         finally:
             connection.close()
@@ -44,9 +44,9 @@ def together(*calls: Callable[[], object]) -> list[Outcome]:
         return list(threads.map(make, calls))
 
 
-def the_one_refusal(outcomes: Sequence[Outcome]) -> services.Refusal:
+def the_one_refusal(outcomes: Sequence[Outcome]) -> services.ServiceError:
     """The refusal of the one call that was refused; all others went through."""
-    (refusal,) = [outcome for outcome in outcomes if isinstance(outcome, services.Refusal)]
+    (refusal,) = [outcome for outcome in outcomes if isinstance(outcome, services.ServiceError)]
     return refusal
 
 
@@ -205,7 +205,7 @@ def an_attempt() -> tuple[int, services.Slot]:
     plan = Plan(
         name="raced",
         adapter="python",
-        stages=(StageSpecification(name="one", step=0, retries=Retry(max_attempts=2, backoff_seconds=60)),),
+        stages=(StagePlan(name="one", step=0, retries=Retry(max_attempts=2, backoff_seconds=60)),),
     )
     stage = services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf").stages.get()
     worker_id = services.join_pool(name="racer", process="racing", pool_id="pool")
@@ -221,10 +221,10 @@ def test_of_two_schedulers_that_give_up_an_attempt_one_does_and_it_is_queued_onc
 ) -> None:
     stage_id, slot = an_attempt()
     outcomes = together(
-        lambda: services.give_up_attempt(stage_id, expired_before=LATER),
-        lambda: services.give_up_attempt(stage_id, expired_before=LATER),
-        lambda: services.give_up_worker(slot.worker_id, silent_since=LATER),
-        lambda: services.give_up_worker(slot.worker_id, silent_since=LATER),
+        lambda: services.expire_lease(stage_id, expired_before=LATER),
+        lambda: services.expire_lease(stage_id, expired_before=LATER),
+        lambda: services.expire_worker(slot.worker_id, silent_since=LATER),
+        lambda: services.expire_worker(slot.worker_id, silent_since=LATER),
     )
     # Whoever gives up the worker may come after the attempt was given up, or does both.
     assert (sum(outcomes[:2]) <= 1, sum(outcomes[2:])) == (True, 1)
@@ -243,7 +243,7 @@ def test_an_attempt_that_is_given_up_as_it_ends_is_either_the_one_or_the_other(
     stage_id, slot = an_attempt()
     ended, given_up = together(
         lambda: services.complete_attempt(stage_id, 1, slot=slot, output="done"),
-        lambda: services.give_up_attempt(stage_id, expired_before=LATER),
+        lambda: services.expire_lease(stage_id, expired_before=LATER),
     )
     assert ended.accepted is not given_up
     told = {name: announced(recorded, name) for name in ("stage_completed", "stage_retrying", "workflow_completed")}
@@ -267,7 +267,7 @@ def test_of_two_schedulers_that_find_a_retry_due_one_queues_it(_: int) -> None:
 @pytest.mark.parametrize("_", range(ROUNDS))
 def test_of_two_workers_that_get_the_same_message_one_claims_the_stage(_: int, recorded: list[RecordedSignal]) -> None:
     stage_id, first = an_attempt()
-    services.give_up_attempt(stage_id, expired_before=LATER)
+    services.expire_lease(stage_id, expired_before=LATER)
     second = services.Slot(
         worker_id=services.join_pool(name="second", process="racing", pool_id="pool"), process="racing"
     )
@@ -323,7 +323,7 @@ def test_everybody_at_everything_neither_deadlocks_nor_miscounts(seed: int) -> N
                         stage.save(update_fields=["duration_ms"])
                     case _ if choices.random() < 0.2:
                         services.cancel_workflow(workflow_id=workflow_id)
-            except services.Refusal:
+            except services.ServiceError:
                 pass
 
     together(*[lambda writer=writer: work(writer) for writer in range(4)])

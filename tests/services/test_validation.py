@@ -174,7 +174,7 @@ def test_a_moment_without_a_time_zone_is_refused() -> None:
 def test_every_refusal_can_be_caught_as_one() -> None:
     errors = [value for value in vars(services).values() if isinstance(value, type) and issubclass(value, Exception)]
     assert services.IllegalTransition in errors
-    assert all(issubclass(error, services.Refusal) for error in errors)
+    assert all(issubclass(error, services.ServiceError) for error in errors)
 
 
 def test_a_long_value_is_shown_shortened() -> None:

@@ -16,8 +16,8 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from mahavishnu_site.backends import parse_database_url, parse_redis_url
 from mahavishnu_site.celery_config import BROKER_URL_EXPECTED, parse_broker_url
 from mahavishnu_site.env import (
-    BadEnvironmentError,
     Environment,
+    InvalidEnvironmentError,
     UnexpectedValueError,
     parse_host,
     parse_named_path,
@@ -38,7 +38,7 @@ class Bounds:
 def bounds(**variables: str) -> Bounds:
     environment = Environment(variables)
     fields = environment.fields(Bounds, prefix="X_")
-    environment.refuse()
+    environment.raise_errors()
     return fields
 
 
@@ -149,15 +149,15 @@ REFUSED_BROKERS = {
 def test_a_flag_is_read(value: str, flag: bool) -> None:
     environment = Environment({"X": value})
     assert environment.flag("X", default=not flag) is flag
-    environment.refuse()
+    environment.raise_errors()
 
 
 @pytest.mark.parametrize("value", REFUSED_FLAGS)
 def test_another_word_is_no_flag(value: str) -> None:
     environment = Environment({"X": value})
     environment.flag("X", default=False)
-    with pytest.raises(BadEnvironmentError) as refusal:
-        environment.refuse()
+    with pytest.raises(InvalidEnvironmentError) as refusal:
+        environment.raise_errors()
     assert str(refusal.value) == f"X={value!r}: expected 1, true, yes or on, or else 0, false, no or off"
 
 
@@ -168,7 +168,7 @@ def test_a_whole_number_is_read_by_its_field_s_name(value: str, number: int) -> 
 
 @pytest.mark.parametrize("value", REFUSED_WHOLE_NUMBERS)
 def test_a_whole_number_out_of_bounds_is_refused(value: str) -> None:
-    with pytest.raises(BadEnvironmentError) as refusal:
+    with pytest.raises(InvalidEnvironmentError) as refusal:
         bounds(X_MOST_THINGS=value)
     assert str(refusal.value) == f"X_MOST_THINGS={value!r}: expected a whole number from 1 to 9"
 
@@ -180,7 +180,7 @@ def test_a_number_is_read_by_its_field_s_name(value: str, number: float) -> None
 
 @pytest.mark.parametrize("value", REFUSED_NUMBERS)
 def test_a_number_out_of_bounds_is_refused(value: str) -> None:
-    with pytest.raises(BadEnvironmentError) as refusal:
+    with pytest.raises(InvalidEnvironmentError) as refusal:
         bounds(X_WAIT_SECONDS=value)
     assert str(refusal.value) == f"X_WAIT_SECONDS={value!r}: expected a number from 0 to 2.5"
 
@@ -194,8 +194,8 @@ def test_a_variable_set_to_nothing_counts_as_not_set(value: str) -> None:
 def test_a_list_of_nothing_is_refused(value: str) -> None:
     environment = Environment({"ALLOWED_HOSTS": value})
     assert environment.listed("ALLOWED_HOSTS", default=("localhost",), parse_one=str) == ("localhost",)
-    with pytest.raises(BadEnvironmentError) as refusal:
-        environment.refuse()
+    with pytest.raises(InvalidEnvironmentError) as refusal:
+        environment.raise_errors()
     assert str(refusal.value) == (
         f"ALLOWED_HOSTS={value.strip()!r}: expected at least one value, or nothing at all for the default"
     )
@@ -218,7 +218,7 @@ def test_no_password_is_shown(value: str, shown: str) -> None:
 
 
 def test_every_refusal_is_in_one_message() -> None:
-    with pytest.raises(BadEnvironmentError) as refusal:
+    with pytest.raises(InvalidEnvironmentError) as refusal:
         bounds(X_MOST_THINGS="many", X_WAIT_SECONDS="long")
     assert str(refusal.value).splitlines() == [
         "X_MOST_THINGS='many': expected a whole number from 1 to 9",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mahavishnu_site.log_filters import OneLineAMinute
+from mahavishnu_site.log_filters import RateLimitFilter
 
 
 def record_of(error: Exception, *, at_seconds: float) -> logging.LogRecord:
@@ -24,7 +24,7 @@ def record_of(error: Exception, *, at_seconds: float) -> logging.LogRecord:
 
 @pytest.mark.parametrize("error", [RedisConnectionError("Connection refused"), ConnectionRefusedError(111, "refused")])
 def test_a_lost_connection_is_one_line_a_minute(error: Exception) -> None:
-    outages = OneLineAMinute()
+    outages = RateLimitFilter()
     records = [record_of(error, at_seconds=seconds) for seconds in (0, 1, 59, 60, 61, 30)]
     # The last one is from a clock that was set back.
     assert [outages.filter(record) for record in records] == [True, False, False, True, False, True]
@@ -34,7 +34,7 @@ def test_a_lost_connection_is_one_line_a_minute(error: Exception) -> None:
 
 
 def test_a_mistake_in_the_code_keeps_its_stack_trace() -> None:
-    outages = OneLineAMinute()
+    outages = RateLimitFilter()
     for _ in range(2):
         record = record_of(KeyError("channel"), at_seconds=0)
         assert outages.filter(record) is True
@@ -44,4 +44,4 @@ def test_a_mistake_in_the_code_keeps_its_stack_trace() -> None:
 
 
 def test_the_settings_hold_the_channel_layer_to_it() -> None:
-    assert [type(each) for each in logging.getLogger("channels_redis.pubsub").filters] == [OneLineAMinute]
+    assert [type(each) for each in logging.getLogger("channels_redis.pubsub").filters] == [RateLimitFilter]

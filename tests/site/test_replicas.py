@@ -13,7 +13,7 @@ from mahavishnu_site.serve.replicas import (
     MAX_SHORT_LIVES,
     MIN_RESTART_DELAY_SECONDS,
     STEADY_SECONDS,
-    Sibling,
+    Replica,
 )
 from tests.harness.ports import free_port
 from tests.harness.server import clean_environment
@@ -44,7 +44,7 @@ def start(command: str, tmp_path: Path, **variables: str) -> subprocess.Popen[st
 
 def delays_of_lives(*lives_seconds: float) -> list[float]:
     """How long it is waited after each of these lives of one process."""
-    sibling, now, delays = Sibling(1), 100.0, []
+    sibling, now, delays = Replica(1), 100.0, []
     for life_seconds in lives_seconds:
         sibling.at = now
         now += life_seconds

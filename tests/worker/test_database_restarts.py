@@ -26,7 +26,7 @@ WITHIN_SECONDS = 30
 
 RECONNECT = "from django.db import connection\nconnection.close()"
 
-METRICS = "from tests.orchestration import recount\nresult = recount.counted(pool_id)"
+METRICS = "from tests.models import counter_audit\nresult = counter_audit.counted(pool_id)"
 
 A_RUN = [
     "workflow.created",

@@ -226,7 +226,12 @@ async def test_a_keeper_that_is_killed_is_replaced(engine: Engine, pool: str, fi
 @pytest.fixture
 def broken(start_server: StartServer) -> Iterator[Engine]:
     """An engine whose broker the test stops; every stage goes over it."""
-    environment = {**JOBS, **LOOKS_OFTEN, "MAHAVISHNU_GO_ON_SECONDS": "0", "MAHAVISHNU_BROKER_TIMEOUT_SECONDS": "1"}
+    environment = {
+        **JOBS,
+        **LOOKS_OFTEN,
+        "MAHAVISHNU_INLINE_CONTINUATION_SECONDS": "0",
+        "MAHAVISHNU_BROKER_TIMEOUT_SECONDS": "1",
+    }
     for engine in engine_of(start_server(environment=environment, publish_timeout_seconds=1.0)):
         engine.scheduler()
         yield engine

@@ -41,13 +41,13 @@ def test_a_child_that_died_with_its_parent_is_no_crash_of_its_worker(
     half_dead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from orchestration.models import Worker
-    from orchestration.worker.supervisor.supervisor import Keeper
+    from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
     child = subprocess.Popen(["sleep", "600"])
     table = SlotTable.create(tmp_path / "slots")
     table.size = 1
     monkeypatch.setattr(os, "getppid", lambda: half_dead)
-    keeper = Keeper(table, parent_pid=half_dead, process=PROCESS, name="kept", pool_id="kept")
+    keeper = WorkerSupervisor(table, parent_pid=half_dead, process=PROCESS, name="kept", pool_id="kept")
     table.slot(0).pid = child.pid
     keeper.look()
     child.kill()

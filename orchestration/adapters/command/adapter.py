@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from orchestration.adapters.command.output import MAX_STREAM_BYTES, BoundedOutput, Narrator
+from orchestration.adapters.command.output import MAX_STREAM_BYTES, HeadTailBuffer, OutputStreamer
 from orchestration.adapters.command.process import Stop, Subprocess
 from orchestration.limits import engine_limits
-from orchestration.plan import InvalidDefinition, Plan, Retry, StageSpecification, check_seconds
+from orchestration.plan import InvalidDefinition, Plan, Retry, StagePlan, check_seconds
 from orchestration.sdk.adapter import StageFailed
 from orchestration.sdk.context import Cancelled, Context, shortened
 from orchestration.sdk.stage import StageDefinition, in_steps
@@ -141,7 +141,7 @@ class CommandAdapter:
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
 
-    def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
+    def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
         return CommandRun(Command.from_json(stage.options), ctx).run(inputs)
 
 
@@ -153,8 +153,8 @@ class CommandRun:
         max_bytes = min(MAX_STREAM_BYTES, limits.max_result_bytes // _RESULT_BYTES_PER_STREAM_BYTE)
         self._command = command
         self._ctx = ctx
-        self._streams = {name: BoundedOutput(max_bytes=max_bytes) for name in ("stdout", "stderr")}
-        self._narrator = Narrator(ctx.log, ctx.progress, max_characters=limits.max_log_message_characters)
+        self._streams = {name: HeadTailBuffer(max_bytes=max_bytes) for name in ("stdout", "stderr")}
+        self._narrator = OutputStreamer(ctx.log, ctx.progress, max_characters=limits.max_log_message_characters)
         self._cancel_grace_seconds = limits.cancel_grace_seconds / 2
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

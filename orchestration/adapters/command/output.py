@@ -23,7 +23,7 @@ _LINE_ENDS: Final = re.compile(r"[\r\n]+")
 _PROGRESS: Final = re.compile(r"::progress +(\d+(?:\.\d+)?|\.\d+)(?: +(.*))?\Z")
 
 
-class BoundedOutput:
+class HeadTailBuffer:
     """The beginning and the end of what was printed; what is between them is counted and let go."""
 
     def __init__(self, *, max_bytes: int) -> None:
@@ -59,7 +59,7 @@ class BoundedOutput:
         return next((line for line in lines if line), "")
 
 
-class Narrator:
+class OutputStreamer:
     """Tells the lines of a command as it prints them, and its progress.
 
     A line `::progress 0.4 words` is progress from 0 to 1; every other one is for the log.

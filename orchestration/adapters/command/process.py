@@ -53,7 +53,7 @@ class Subprocess:
             bufsize=0,
             start_new_session=True,
         )
-        child.leads_group(self._process.pid)
+        child.track_process_group(self._process.pid)
         self._ungiven = memoryview(given)
         self._doomed: list[int] = []
         self._pause_seconds = _FIRST_LOOK_SECONDS
@@ -151,7 +151,7 @@ class Subprocess:
         if self._process.returncode is None:
             self._kill()
             self._process.wait()
-            child.leads_group(0)
+            child.track_process_group(0)
         return self._process.returncode
 
     def _terminate(self) -> None:

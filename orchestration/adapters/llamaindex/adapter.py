@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from orchestration.adapters.llamaindex.graph import graph_of
 from orchestration.adapters.llamaindex.run import FlowRun
 from orchestration.adapters.python import find_function
-from orchestration.plan import InvalidDefinition, Plan, StageSpecification
+from orchestration.plan import InvalidDefinition, Plan, StagePlan
 from orchestration.sdk.adapter import MissingDependency, StageFailed
 from orchestration.sdk.context import Context
 from orchestration.sdk.workflow import WorkflowDefinition
@@ -37,7 +37,7 @@ class LlamaIndexAdapter:
     def plan(self, definition: WorkflowDefinition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
         flow = _checked(definition, definition.steps, prompt, params)
         graph = graph_of(flow)
-        host = StageSpecification(
+        host = StagePlan(
             name=type(flow).__name__,
             step=0,
             call=f"{definition.function.__module__}:{definition.function.__qualname__}",
@@ -46,11 +46,11 @@ class LlamaIndexAdapter:
         return Plan(
             name=definition.name,
             adapter=definition.adapter,
-            stages=(host, *(StageSpecification(name=step, step=0, hosted=True) for step in graph.steps)),
+            stages=(host, *(StagePlan(name=step, step=0, hosted=True) for step in graph.steps)),
             timeout_seconds=definition.timeout_seconds,
         )
 
-    def run(self, stage: StageSpecification, ctx: Context, inputs: dict[str, Any]) -> Any:
+    def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         _require_package()
         function = find_function(stage.call)
         params = {name: value for name, value in inputs.items() if name != "prompt"}

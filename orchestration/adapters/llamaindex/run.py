@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestration.adapters.llamaindex.steps import StepGraph, StepsSeen
+from orchestration.adapters.llamaindex.steps import StepGraph, StepTracker
 from orchestration.limits import engine_limits
 from orchestration.sdk.adapter import StageFailed
 from orchestration.sdk.context import Cancelled, Context
@@ -28,7 +28,7 @@ class FlowRun:
         self._flow = flow
         self._graph = graph
         self._ctx = ctx
-        self._seen = StepsSeen(graph)
+        self._seen = StepTracker(graph)
 
     def run(self, inputs: Mapping[str, Any]) -> Any:
         """Return the workflow's result, as JSON if it is a model of its own.
@@ -45,7 +45,7 @@ class FlowRun:
                 raise Cancelled from error
             details = "".join(traceback.format_exception(error))
             raise StageFailed(error_for_clients(error, engine_limits()), details=details) from error
-        for step in self._seen.over_at_the_end():
+        for step in self._seen.finished_at_end():
             self._ctx.hosted_completed(step, self._seen.outcome(step))
         return _plain(result)
 
@@ -84,7 +84,7 @@ class FlowRun:
         if event.step_state is StepState.RUNNING:
             if self._seen.began(step):
                 self._ctx.hosted_started(step)
-            for over in self._seen.newly_over():
+            for over in self._seen.newly_finished():
                 self._ctx.hosted_completed(over, self._seen.outcome(over))
             self._ctx.progress(len(self._seen.over) / len(self._graph.steps), ", ".join(self._seen.running))
         elif event.step_state is StepState.NOT_RUNNING:

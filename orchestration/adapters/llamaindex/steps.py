@@ -40,7 +40,7 @@ class StepGraph:
         return found
 
 
-class StepsSeen:
+class StepTracker:
     """Follows one run of a workflow.
 
     Attributes:
@@ -77,13 +77,13 @@ class StepsSeen:
         elif output is not None:
             self._due |= self._graph.consumers.get(output, frozenset())
 
-    def newly_over(self) -> list[str]:
+    def newly_finished(self) -> list[str]:
         """Steps that are over, and were not when this was last asked."""
         to_come = {*self.running, *self._due}
         open_steps = to_come | self._graph.reachable(to_come) | self._until_the_end
         return self._close(step for step in self._graph.steps if step not in open_steps)
 
-    def over_at_the_end(self) -> list[str]:
+    def finished_at_end(self) -> list[str]:
         """The others that have run, once the whole run is completed."""
         return self._close(self._graph.steps)
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from orchestration import services
-from orchestration.management.database_errors import database_errors_in_words
+from orchestration.management.database_errors import readable_database_errors
 from orchestration.models import PoolStatus
 from orchestration.services.pools import check_pool_accepts
 
@@ -25,15 +25,15 @@ class Command(BaseCommand):
     def handle(self, *args: Any, pool: str, move_to: str | None, **options: Any) -> None:
         if move_to == pool:
             raise CommandError(f"--move-to {move_to}: expected another pool than the one to drain")
-        with database_errors_in_words():
+        with readable_database_errors():
             try:
                 if move_to is not None:
                     # Nothing is drained that cannot be moved.
                     check_pool_accepts("new workflows", pool_id=move_to, statuses=[PoolStatus.ACTIVE])
                 services.drain_pool(pool_id=pool)
                 if move_to is not None:
-                    moved = services.move_work(pool_id=pool, to_pool_id=move_to)
+                    moved = services.reassign_workflows(pool_id=pool, to_pool_id=move_to)
                     self.stdout.write(f"Moved {moved} {'workflow' if moved == 1 else 'workflows'} to {move_to}")
-            except services.Refusal as refusal:
+            except services.ServiceError as refusal:
                 raise CommandError(str(refusal)) from refusal
         self.stdout.write(f"The pool {pool} takes on nothing new")

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from orchestration import services
-from orchestration.management.database_errors import database_errors_in_words
+from orchestration.management.database_errors import readable_database_errors
 
 
 class Command(BaseCommand):
@@ -17,9 +17,9 @@ class Command(BaseCommand):
         parser.add_argument("pool", help="The pool to reopen.")
 
     def handle(self, *args: Any, pool: str, **options: Any) -> None:
-        with database_errors_in_words():
+        with readable_database_errors():
             try:
                 services.reopen_pool(pool_id=pool)
-            except services.Refusal as refusal:
+            except services.ServiceError as refusal:
                 raise CommandError(str(refusal)) from refusal
         self.stdout.write(f"The pool {pool} takes on new workflows again")

@@ -29,11 +29,11 @@ def main() -> None:
     django.setup()
 
     from orchestration.worker import child
-    from orchestration.worker.supervisor.supervisor import Keeper
+    from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
     table = SlotTable.open(Path(os.environ[child.TABLE_VARIABLE]))
     process = os.environ[child.PROCESS_VARIABLE]
-    Keeper(table, parent_pid=parent_pid, process=process, name=name, pool_id=pool_id).run()
+    WorkerSupervisor(table, parent_pid=parent_pid, process=process, name=name, pool_id=pool_id).run()
 
 
 if __name__ == "__main__":

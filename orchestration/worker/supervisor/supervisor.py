@@ -14,7 +14,7 @@ from django.db import connection
 from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.models import Stage, StageStatus
-from orchestration.processes import freeze, is_alive, kill_group, kill_tree, thaw
+from orchestration.processes import is_alive, kill_group, kill_tree, resume_tree, suspend_tree
 from orchestration.worker.slot_table import Running, SharedSlot, SlotTable
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class _Death:
     error: str
 
 
-class Keeper:
+class WorkerSupervisor:
     """Speaks for the workers of one process."""
 
     def __init__(self, table: SlotTable, *, parent_pid: int, process: str, name: str, pool_id: str) -> None:
@@ -76,7 +76,7 @@ class Keeper:
             self.look()
             if self._stopping:
                 self._see_to_its_end()
-            time.sleep(self._limits.keeper_interval_seconds)
+            time.sleep(self._limits.supervisor_interval_seconds)
         self.clean_up()
 
     def look(self) -> None:
@@ -222,7 +222,7 @@ class Keeper:
             grace_seconds = self._grace_seconds(run, stored.get(run.stage_id))
             if grace_seconds is None:
                 continue
-            slot.tell_cancelled(run)
+            slot.request_cancel(run)
             if watch.unwanted is None or watch.unwanted[0] != run:
                 watch.unwanted = (run, time.monotonic())
             if time.monotonic() - watch.unwanted[1] > grace_seconds:
@@ -245,9 +245,9 @@ class Keeper:
     def _kill(self, slot: SharedSlot, watch: _Watch, running: Running, *, reason: str | None, error: str) -> None:
         pid = slot.pid
         if pid:
-            freeze(pid)
+            suspend_tree(pid)
             if slot.running != running:
-                thaw(pid)  # It has just ended by itself.
+                resume_tree(pid)  # It has just ended by itself.
                 return
             logger.warning("Ending process %d: %s (stage %d)", pid, error, running.stage_id)
             kill_tree(pid)
@@ -261,7 +261,7 @@ class Keeper:
         if ids:
             running = [run for slot, _ in self._slots() if (run := slot.running) is not None]
             held = [(run.stage_id, run.attempt) for run in running]
-            mine = services.beat(process=self._process, worker_ids=list(ids), running=held)
+            mine = services.record_heartbeats(process=self._process, worker_ids=list(ids), running=held)
             for worker_id in set(ids) - mine:
                 logger.warning("The worker %s was taken for dead; it joins again", worker_id)
                 ids[worker_id].worker_id = ""

@@ -12,11 +12,11 @@ import msgspec
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
-from orchestration.management.database_errors import database_errors_in_words
+from orchestration.management.database_errors import readable_database_errors
 from realtime.events.samples import SampleEvent, UnusableEvent, sample_event
 from realtime.events.types import EVENT_TYPES
 from realtime.management.help import CommandWithEpilog
-from realtime.management.server_check import why_no_server_hears
+from realtime.management.server_check import server_problem
 from realtime.management.stdin_lines import Line, read_batches
 from realtime.protocol.messages import utc_now
 from realtime.protocol.payload import decode_object, encode_data
@@ -85,7 +85,7 @@ class Command(CommandWithEpilog):
     def handle(
         self, *args: Any, event: str | None, id: str | None, data: str | None, room: str | None, **options: Any
     ) -> None:
-        with database_errors_in_words():
+        with readable_database_errors():
             if not options["stdin"]:
                 if event is None:
                     raise CommandError("Which event? Expected its name, such as workflow.started, or --stdin.")
@@ -108,10 +108,10 @@ class Command(CommandWithEpilog):
         self.stdout.write(f"{event.name} is event {seq}, in {', '.join(event.channels)}")
         if not event.is_known:
             self.stderr.write(f"This server itself never announces {event.name}: sent as given.")
-        self.tell_if_nobody_hears()
+        self.warn_if_no_server()
 
     def emit_lines(self) -> None:
-        self.tell_if_nobody_hears()
+        self.warn_if_no_server()
         self.bad_lines = 0
         try:
             read = partial(os.read, sys.stdin.fileno())
@@ -142,8 +142,8 @@ class Command(CommandWithEpilog):
         self.stdout.write("".join(f"{encode_data(each)}\n" for each in acknowledgements), ending="")
         self.stdout.flush()
 
-    def tell_if_nobody_hears(self) -> None:
-        if (reason := why_no_server_hears()) is not None:
+    def warn_if_no_server(self) -> None:
+        if (reason := server_problem()) is not None:
             self.stderr.write(f"{reason} Events are stored all the same, and reach clients that resume.")
 
 

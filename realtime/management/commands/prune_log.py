@@ -9,8 +9,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from orchestration.management.database_errors import database_errors_in_words
-from realtime.eventlog import log
+from orchestration.management.database_errors import readable_database_errors
+from realtime.eventlog.position import current_position
+from realtime.eventlog.retention import prune_events
 from realtime.management.arguments import bounds_of, number, whole_number
 from realtime.protocol.messages import utc_now
 from realtime.runtime import retention
@@ -45,8 +46,8 @@ class Command(BaseCommand):
             kept = replace(kept, max_age=timedelta(seconds=max_age_seconds))
         at = utc_now()
         pruned = 0
-        with database_errors_in_words():
-            while some := log.prune(kept, at=at):
+        with readable_database_errors():
+            while some := prune_events(kept, at=at):
                 pruned += some
-            position = log.position()
+            position = current_position()
         self.stdout.write(f"Pruned {pruned} events; kept are those after {position.trimmed_seq}, up to {position.seq}.")

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from orchestration.management.database_errors import database_errors_in_words
-from realtime.eventlog import log
+from orchestration.management.database_errors import readable_database_errors
+from realtime.eventlog.position import renew_epoch
 
 
 class Command(BaseCommand):
@@ -18,6 +18,6 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        with database_errors_in_words():
-            epoch = log.renew_epoch()
+        with readable_database_errors():
+            epoch = renew_epoch()
         self.stdout.write(f"The epoch of the event log is now {epoch}.")

@@ -9,10 +9,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from orchestration.management.database_errors import database_errors_in_words
+from orchestration.management.database_errors import readable_database_errors
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
 from orchestration.sdk import InvalidDefinition, definitions
-from orchestration.sdk.launch import CannotStart, description_of, parameters_of, start_requested
+from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
 from realtime.management.database_wait import Patience
 from realtime.management.help import CommandWithEpilog
 from realtime.management.run_follower import Follower
@@ -61,7 +61,7 @@ class Command(CommandWithEpilog):
         parser.add_argument("--watch", action="store_true", help="Show it until it has ended.")
 
     def handle(self, *args: Any, name: str | None, **options: Any) -> None:
-        with database_errors_in_words():
+        with readable_database_errors():
             if name is None:
                 self.list_workflows()
                 return
@@ -91,8 +91,8 @@ class Command(CommandWithEpilog):
             CommandError: it cannot be started.
         """
         try:
-            return start_requested(name, prompt=prompt, params=dict(params), pool=pool, key=key).workflow_id
-        except CannotStart as refusal:
+            return launch_by_name(name, prompt=prompt, params=dict(params), pool=pool, key=key).workflow_id
+        except LaunchError as refusal:
             raise CommandError(str(refusal)) from refusal
 
     def watch(self, workflow_id: str, *, detailed: bool) -> str:
@@ -100,7 +100,7 @@ class Command(CommandWithEpilog):
         try:
             self.write_now(f"{workflow_id} is started")
             patience = Patience(self.write_now)
-            patience.ask(lambda: self.tell_if_nobody_works(workflow_id))
+            patience.ask(lambda: self.warn_if_no_worker(workflow_id))
             follower = patience.ask(lambda: Follower(workflow_id))
             return Watch(follower, write=self.write_now, detailed=detailed).until_end()
         except KeyboardInterrupt:
@@ -111,7 +111,7 @@ class Command(CommandWithEpilog):
         self.stdout.write(line)
         self.stdout.flush()
 
-    def tell_if_nobody_works(self, workflow_id: str) -> None:
+    def warn_if_no_worker(self, workflow_id: str) -> None:
         pool_id = Workflow.objects.values_list("pool_id", flat=True).get(pk=workflow_id)
         if not Worker.objects.filter(pool_id=pool_id).exclude(status=WorkerStatus.OFFLINE).exists():
             self.stderr.write(

@@ -16,10 +16,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from orchestration.management.database_errors import database_errors_in_words
-from orchestration.simulation import Plan, Simulation
+from orchestration.management.database_errors import readable_database_errors
+from orchestration.simulation import Simulation, SimulationOptions
 from realtime.management.arguments import number, whole_number
-from realtime.management.server_check import why_no_server_hears
+from realtime.management.server_check import server_problem
 
 REPORT_SECONDS = 10.0
 """How often a line is printed where there is no terminal."""
@@ -88,17 +88,17 @@ class Command(BaseCommand):
     ) -> None:
         if workers < pools:
             raise CommandError(f"--workers {workers} for --pools {pools}: expected at least one worker for each pool.")
-        plan = Plan(
+        plan = SimulationOptions(
             pools=pools,
             workers=workers,
             workflows=workflows,
             failures=failures,
             seed=SystemRandom().randint(1, _MAX_RANDOM_SEED) if seed is None else seed,
         )
-        if (reason := why_no_server_hears()) is not None:
+        if (reason := server_problem()) is not None:
             self.stderr.write(f"{reason} Events are stored all the same, and reach clients that resume.")
         self.stdout.write(f"Simulating with --seed {plan.seed}. Ctrl-C ends it.")
-        with database_errors_in_words(), stopped_by_signals() as stop:
+        with readable_database_errors(), stopped_by_signals() as stop:
             self.simulate(Simulation(plan), rate=rate, duration_seconds=duration, stop=stop)
 
     def simulate(

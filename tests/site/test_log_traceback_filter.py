@@ -7,7 +7,7 @@ import logging
 import pytest
 from celery.exceptions import Reject, WorkerLostError
 
-from mahavishnu_site.celery_log import WithoutTrace
+from mahavishnu_site.log_filters import DropTracebackFilter
 
 
 def logged(error: Exception, caplog: pytest.LogCaptureFixture, *, by: str) -> str:
@@ -29,6 +29,6 @@ def test_what_the_engine_looks_after_is_one_line(by: str, error: Exception, capl
 
 @pytest.mark.parametrize("by", ["celery.worker.request", "celery.app.trace"])
 def test_a_mistake_in_the_code_keeps_its_stack_trace(by: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert [type(each) for each in logging.getLogger(by).filters] == [WithoutTrace]
+    assert [type(each) for each in logging.getLogger(by).filters] == [DropTracebackFilter]
     shown = logged(KeyError("stage"), caplog, by=by)
     assert shown.startswith("ERROR It happened\nTraceback") and shown.endswith("KeyError: 'stage'")

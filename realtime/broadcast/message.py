@@ -1,0 +1,34 @@
+"""What travels in a channel-layer group: the message, its entries and the name of the group."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, TypedDict
+
+# Channels allows ASCII letters, digits, '-', '_' and '.' in a group's name, and fewer than 100 characters.
+_MAX_GROUP_CHARACTERS: Final = 99
+_HASH_CHARACTERS: Final = 32
+
+Entry = tuple[int, int, float, bytes]
+"""One event on the bus: the seq before it in its room, its own, when it happened (Unix time, s), its message."""
+
+
+class GroupMessage(TypedDict):
+    """What one `group_send` carries: events of one room, in the order one process committed them."""
+
+    type: str
+    room: str
+    entries: list[Entry]
+
+
+def group_name(channel: str, *, epoch: str) -> str:
+    """The channel-layer group that carries a channel's events of the log `epoch`.
+
+    Servers of different databases may share one Redis: their groups are different ones. A name that is too long for a
+    group keeps its readable beginning and ends in a hash of the whole, so two channels never share a group.
+    """
+    group = f"{epoch}.{channel.replace(':', '.', 1)}"
+    if len(group) <= _MAX_GROUP_CHARACTERS:
+        return group
+    digest = hashlib.sha256(group.encode()).hexdigest()[:_HASH_CHARACTERS]
+    return f"{group[: _MAX_GROUP_CHARACTERS - _HASH_CHARACTERS - 1]}-{digest}"

@@ -1,0 +1,82 @@
+"""Read events of the log in order, with none left out."""
+
+from __future__ import annotations
+
+from django.db.models import Max, QuerySet
+
+from realtime.models import Event, EventRoom, Log
+from realtime.protocol.channels import GLOBAL
+from realtime.protocol.messages import EventRecord
+from realtime.protocol.requests import MAX_SEQ
+
+_RECORD_FIELDS = ("seq", "message_id", "name", "timestamp", "data")
+
+
+class PositionOutOfRange(Exception):
+    """Events that were asked for are pruned, or the log is another one by now.
+
+    Attributes:
+        after: The position that was read from.
+        trimmed_seq: The position up to which events are pruned.
+    """
+
+    def __init__(self, after: int, trimmed_seq: int) -> None:
+        super().__init__(after, trimmed_seq)
+        self.after = after
+        self.trimmed_seq = trimmed_seq
+
+    def __str__(self) -> str:
+        return f"Asked for events after {self.after} of a log that was replaced, or is pruned up to {self.trimmed_seq}"
+
+
+def newest_seq_by_room(*, after: int) -> dict[str, int]:
+    """Each room with an event above `after`, and its newest."""
+    return dict(EventRoom.objects.filter(event__gt=after).values_list("room").annotate(Max("event")).order_by())
+
+
+def count_events(room: str, *, after: int, through: int, most: int) -> int:
+    """How many events `room` has above `after` up to `through`; counting stops at `most`."""
+    return _in_room(room, after, through)[:most].count()
+
+
+def read_events(room: str, *, epoch: str, after: int, through: int, most: int) -> list[EventRecord]:
+    """The first `most` events of `room` above `after` up to `through`, in order and with none left out.
+
+    Raises:
+        EventsGone: if some of them may be pruned, or the log is not `epoch` any more.
+    """
+    prefix = "" if room == GLOBAL else "event__"
+    rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))
+    found = list(rows[:most])
+    _check_complete(epoch=epoch, after=after, through=through)
+    return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest in found]
+
+
+def read_events_with_rooms(*, epoch: str, after: int, most: int) -> list[tuple[EventRecord, list[str]]]:
+    """The first `most` events above `after`, in order and with none left out, each with its rooms besides `global`.
+
+    Raises:
+        EventsGone: as `read` does.
+    """
+    found = list(_in_room(GLOBAL, after, MAX_SEQ).values_list(*_RECORD_FIELDS)[:most])
+    rooms: dict[int, list[str]] = {seq: [] for seq, *_ in found}
+    if found:
+        of_each = EventRoom.objects.filter(event__gt=after, event__lte=found[-1][0]).values_list("event", "room")
+        for seq, room in of_each:
+            rooms[seq].append(room)
+    _check_complete(epoch=epoch, after=after, through=MAX_SEQ)
+    return [(EventRecord(seq, str(message_id), *rest), rooms[seq]) for seq, message_id, *rest in found]
+
+
+def _check_complete(*, epoch: str, after: int, through: int) -> None:
+    """Asked after reading: what is not pruned now was not pruned then."""
+    found = Log.objects.filter(pk=1).values_list("epoch", "trimmed_seq").first()
+    found_epoch, trimmed_seq = found or ("", 0)
+    if found_epoch != epoch or after < min(trimmed_seq, through):
+        raise PositionOutOfRange(after, trimmed_seq)
+
+
+def _in_room(room: str, after: int, through: int) -> QuerySet[Event] | QuerySet[EventRoom]:
+    if room == GLOBAL:
+        return Event.objects.filter(seq__gt=after, seq__lte=through).order_by("seq")
+    return EventRoom.objects.filter(room=room, event__gt=after, event__lte=through).order_by("event_id")
