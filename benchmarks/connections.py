@@ -21,9 +21,9 @@ _RESUME = '{"type":"request","event":"subscribe","data":{"channel":"workflow:roo
 COMMIT_EVENTS = """
 from datetime import datetime, timezone
 from django.db import transaction
-from realtime import log
+from realtime.eventlog.position import current_position
 from realtime.events.receivers import announce_as_given
-result = log.position().seq
+result = current_position().seq
 for _ in range(per_room):
     with transaction.atomic():
         for n in range(rooms):

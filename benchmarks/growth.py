@@ -55,11 +55,11 @@ result = (time.perf_counter() - began) * 1000 / runs / 5
 """
 _MISS = """
 from orchestration import services
-from realtime import log
+from realtime.eventlog.position import current_position
 for n in range(26):  # An even number: the worker is idle before and after.
     services.change_worker_status(worker_id="worker_1", status=("busy", "idle")[n % 2])
     if n == 0:
-        result = log.position().seq
+        result = current_position().seq
 """
 _RUNS = 50
 

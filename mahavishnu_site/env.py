@@ -1,6 +1,6 @@
 """Environment variables as typed values; what cannot be used is refused, all of it at once.
 
-A reader that meets a bad value notes a `Refusal` and answers with the default, so that the settings file can go on to
+A reader that meets a bad value notes a `InvalidVariable` and answers with the default, so that the settings file can go on to
 its end and `Environment.raise_errors()` can name every bad variable in one message. A variable that is set to nothing counts
 as not set.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from honcho.environ import parse_procfile
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent
+PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 
 def commands() -> dict[str, str]:

@@ -68,7 +68,7 @@ class Pool(TrackedModel):
             models.Index(
                 name="orchestration_pool_untold",
                 fields=["metrics_dirty_since"],
-                condition=Q(untold_since__isnull=False),
+                condition=Q(metrics_dirty_since__isnull=False),
             ),
         )
         constraints = (

@@ -62,7 +62,7 @@ class Worker(TrackedModel):
         indexes = (
             models.Index(name="orchestration_worker_pool", fields=["pool", "status"]),
             models.Index(
-                name="orchestration_worker_heartbeat", fields=["heartbeat_at"], condition=Q(seen_at__isnull=False)
+                name="orchestration_worker_heartbeat", fields=["heartbeat_at"], condition=Q(heartbeat_at__isnull=False)
             ),
         )
 

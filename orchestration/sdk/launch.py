@@ -32,7 +32,7 @@ def launch_by_name(
     """Start the workflow of this name; `WorkflowDefinition.start` says what the arguments mean.
 
     Raises:
-        CannotStart
+        LaunchError
     """
     try:
         definition = find_definition(name)
@@ -45,7 +45,6 @@ def launch_by_name(
 
 def _with_launch_errors(definition: WorkflowDefinition) -> Callable[..., Any]:
     """The function of a workflow, whose own errors are for whoever asked: they may come from what was asked."""
-
     own_file = inspect.getfile(definition.function)
 
     @functools.wraps(definition.function)
@@ -105,7 +104,7 @@ def launch(
     """Plan and store a run, and return its id.
 
     Raises:
-        UnknownAdapter, InvalidDefinition, MissingDependency, orchestration.services.Refusal
+        UnknownAdapter, InvalidDefinition, MissingDependency, orchestration.services.ServiceError
     """
     plan = adapter_named(definition.adapter).plan(definition, prompt=prompt, params=params)
     workflow = services.start_run(

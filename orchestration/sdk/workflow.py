@@ -59,7 +59,7 @@ class WorkflowDefinition:
 
         Raises:
             InvalidDefinition: the function returned what the adapter cannot run.
-            orchestration.services.Refusal: the pool is draining or closed, the id is taken, a param is not JSON.
+            orchestration.services.ServiceError: the pool is draining or closed, the id is taken, a param is not JSON.
         """
         from orchestration.sdk.launch import launch
 

@@ -1,7 +1,7 @@
 """The only writers of what is true.
 
 Each function is one transaction, takes the moment of the change as `at` (default: now) and returns the row as it was
-stored. Whatever cannot be done raises a `Refusal`, and then nothing was written.
+stored. Whatever cannot be done raises a `ServiceError`, and then nothing was written.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class SimulatedWorker:
         """Register, and go on for ever.
 
         Raises:
-            Refusal: somebody else changed this worker or its pool.
+            ServiceError: somebody else changed this worker or its pool.
         """
         self.is_free = self.is_done = self.is_broken = False
         services.register_worker(worker_id=self.id, pool_id=self.pool_id)

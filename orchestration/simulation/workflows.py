@@ -34,7 +34,7 @@ class SimulatedWorkflow:
         """Be carried out from beginning to end by some of `workers`.
 
         Raises:
-            Refusal: somebody else changed this workflow, its pool or one of the workers.
+            ServiceError: somebody else changed this workflow, its pool or one of the workers.
         """
         story = stories.write_story(random)
         end = random.choice(_BAD_ENDS) if random.random() < failures else WorkflowStatus.COMPLETED

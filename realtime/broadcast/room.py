@@ -32,15 +32,15 @@ class Room:
     """
 
     __slots__ = (
-        "channel",
         "ahead",
+        "backfill",
+        "channel",
         "group",
-        "reorder_buffer",
         "live",
         "members",
         "opening",
         "outgoing",
-        "backfill",
+        "reorder_buffer",
         "seq",
     )
 

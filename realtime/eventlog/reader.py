@@ -43,7 +43,7 @@ def read_events(room: str, *, epoch: str, after: int, through: int, most: int) -
     """The first `most` events of `room` above `after` up to `through`, in order and with none left out.
 
     Raises:
-        EventsGone: if some of them may be pruned, or the log is not `epoch` any more.
+        PositionOutOfRange: if some of them may be pruned, or the log is not `epoch` any more.
     """
     prefix = "" if room == GLOBAL else "event__"
     rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))
@@ -56,7 +56,7 @@ def read_events_with_rooms(*, epoch: str, after: int, most: int) -> list[tuple[E
     """The first `most` events above `after`, in order and with none left out, each with its rooms besides `global`.
 
     Raises:
-        EventsGone: as `read` does.
+        PositionOutOfRange: as `read` does.
     """
     found = list(_in_room(GLOBAL, after, MAX_SEQ).values_list(*_RECORD_FIELDS)[:most])
     rooms: dict[int, list[str]] = {seq: [] for seq, *_ in found}

@@ -151,7 +151,7 @@ def _invalid(message: str, event: str | None, correlation_id: str | None) -> Req
 
 
 def _at(error: Exception, parent: str) -> str:
-    """msgspec's sentence, with its path (`$.since`) written as the message's own field (`data.since`)."""
+    """Msgspec's sentence, with its path (`$.since`) written as the message's own field (`data.since`)."""
     sentence, separator, path = _sentence(error).partition(" - at `$")
     field = f"{parent}{path.rstrip('`')}".lstrip(".") if separator else parent
     return f"{sentence} in `{field}`" if field else sentence

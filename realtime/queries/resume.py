@@ -59,7 +59,7 @@ def read_next(channel: str, *, epoch: str, after: int, through: int) -> list[Eve
     """The next `REPLAY_CHUNK_EVENTS` events of `channel` above `after` up to `through`, with none left out.
 
     Raises:
-        log.EventsGone: if some of them are pruned already, or the log is another one.
+        log.PositionOutOfRange: if some of them are pruned already, or the log is another one.
     """
     return read_events(channel, epoch=epoch, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
 

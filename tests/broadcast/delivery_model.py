@@ -34,7 +34,7 @@ RECEIVE_BUFFER_BYTES = 16 * 1024
 # Announces events in one transaction each, and answers with those that were committed: `[seq, number, rooms]`.
 _WRITE = """
 from django.db import transaction
-from realtime import events
+from realtime.events.receivers import announce_as_given
 from realtime.protocol import utc_now
 result = []
 for transaction_of in transactions:
@@ -42,7 +42,7 @@ for transaction_of in transactions:
     try:
         with transaction.atomic():
             for number, rooms in transaction_of["events"]:
-                events.announce_as_given(
+                announce_as_given(
                     "model.event",
                     data={"number": number, "padding": "x" * transaction_of["padding"]},
                     rooms=tuple(rooms),
@@ -58,10 +58,11 @@ for transaction_of in transactions:
 
 _PRUNE = """
 from datetime import timedelta
-from realtime import log
+from realtime.eventlog.position import current_position
+from realtime.eventlog.retention import Retention, prune_events
 from realtime.protocol import utc_now
-log.prune(log.Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0)), at=utc_now())
-result = log.position().trimmed_seq
+prune_events(Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0)), at=utc_now())
+result = current_position().trimmed_seq
 """
 
 _RENEW = "from realtime.eventlog.position import renew_epoch\nresult = renew_epoch()"

@@ -151,7 +151,7 @@ async def test_what_waits_for_a_hole_to_be_filled_is_bounded(stage: Stage) -> No
     first = await stage.commit(ROOM)
     committed = await stage.commit(ROOM, count=1200)
     entries = [entry(delivery) for delivery in committed if delivery.room == ROOM]
-    with stage.paused("read", after_reading=False) as pause:
+    with stage.paused("read_events", after_reading=False) as pause:
         await push_entries(group_name(ROOM, epoch=first[0].epoch), ROOM, entries)
         await pause.reached()
         held = len(stage.relay.rooms[ROOM].reorder_buffer)
@@ -186,7 +186,7 @@ async def test_comparing_reads_only_rooms_that_are_behind(stage: Stage) -> None:
 async def test_pushes_during_a_repair_are_neither_lost_nor_doubled(stage: Stage) -> None:
     member = await stage.member(ROOM)
     first = await stage.commit(ROOM, count=2)
-    with stage.paused("read", after_reading=True) as pause:
+    with stage.paused("read_events", after_reading=True) as pause:
         comparing = asyncio.create_task(stage.relay.compare_with_log())
         await pause.reached()
         second = await stage.commit(ROOM, count=2)
@@ -204,7 +204,7 @@ async def test_pushes_during_a_repair_are_neither_lost_nor_doubled(stage: Stage)
 async def test_a_repair_that_fails_is_made_up_for(stage: Stage) -> None:
     member = await stage.member(ROOM)
     committed = await stage.commit(ROOM, count=2)
-    stage.fail_next("read")
+    stage.fail_next("read_events")
     with pytest.raises(OSError, match="away"):
         await stage.relay.compare_with_log()
     assert member.seqs == []
@@ -223,7 +223,7 @@ async def test_a_repair_of_many_events_reads_them_in_parts_and_in_order(
     await stage.relay.compare_with_log()
     await stage.settle()
     assert member.seqs == seqs_of(committed)
-    assert stage.reads.count("read") == 3
+    assert stage.reads.count("read_events") == 3
 
 
 async def test_many_rooms_that_are_behind_are_filled_together(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +242,7 @@ async def test_many_rooms_that_are_behind_are_filled_together(stage: Stage, monk
     await stage.push([delivery for delivery in committed if delivery.room == channels[5]][-1:], room=channels[5])
     await stage.settle()
     stage.reads.clear()
-    with stage.paused("read_with_rooms", after_reading=True) as pause:
+    with stage.paused("read_events_with_rooms", after_reading=True) as pause:
         comparing = asyncio.create_task(stage.relay.compare_with_log())
         await pause.reached()
         later = await stage.commit(channels[0], channels[3], channels[5])
@@ -251,7 +251,7 @@ async def test_many_rooms_that_are_behind_are_filled_together(stage: Stage, monk
         await stage.settle()
     await comparing
     await stage.settle()
-    assert stage.reads.count("read_with_rooms") == 3
+    assert stage.reads.count("read_events_with_rooms") == 3
     for channel, member in members.items():
         assert member.seqs == seqs_of(committed + later, channel), channel
 
@@ -260,7 +260,7 @@ async def test_filling_many_rooms_that_fails_is_made_up_for(stage: Stage) -> Non
     await stage.follow_up_to_now()
     members = [await stage.member(ROOM), await stage.member(OTHER), await stage.member("global")]
     committed = await stage.commit(ROOM, OTHER, count=2)
-    stage.fail_next("read_with_rooms")
+    stage.fail_next("read_events_with_rooms")
     with pytest.raises(OSError, match="away"):
         await stage.relay.compare_with_log()
     await stage.relay.compare_with_log()
@@ -328,7 +328,7 @@ async def test_a_subscriber_that_has_read_ahead_of_its_room_is_given_nothing_twi
 async def test_a_subscriber_that_its_room_has_overtaken_is_given_what_lies_between(stage: Stage) -> None:
     await stage.member(ROOM)
     joining = Subscriber(stage.relay)
-    with stage.paused("find_start", after_reading=True) as pause:
+    with stage.paused("find_resume_point", after_reading=True) as pause:
         subscribing = asyncio.create_task(joining.subscribe(ROOM, snapshot=True))
         await pause.reached()
         between = await stage.commit(ROOM, count=2)
@@ -362,7 +362,7 @@ async def test_subscribing_again_with_since_gives_every_event_once_more_and_then
     first = await stage.commit(ROOM, count=2)
     await stage.push(first, room=ROOM)
     await member.has(2)
-    with stage.paused("find_start", after_reading=True) as pause:
+    with stage.paused("find_resume_point", after_reading=True) as pause:
         again = asyncio.create_task(member.subscribe(ROOM, since=0))
         await pause.reached()
         between = await stage.commit(ROOM)
@@ -383,7 +383,7 @@ async def test_a_replay_ends_at_the_answered_position_and_live_events_follow(
         monkeypatch.setattr(module, "REPLAY_CHUNK_EVENTS", 2)
     committed = await stage.commit(ROOM, count=5)
     client = Subscriber(stage.relay)
-    with stage.paused("read_on", after_reading=False) as pause:
+    with stage.paused("read_next", after_reading=False) as pause:
         subscribing = asyncio.create_task(client.subscribe(ROOM, since=0))
         await pause.reached()
         await stage.settle()
@@ -533,7 +533,7 @@ async def test_a_replay_that_pruning_overtakes_is_broken_off_not_shortened(
         monkeypatch.setattr(module, "REPLAY_CHUNK_EVENTS", 2)
     committed = await stage.commit(ROOM, count=6)
     client = Subscriber(stage.relay)
-    with stage.paused("read_on", after_reading=False) as pause:
+    with stage.paused("read_next", after_reading=False) as pause:
         subscribing = asyncio.create_task(client.subscribe(ROOM, since=0))
         await pause.reached()
         await prune(keep=1)
@@ -601,7 +601,7 @@ async def test_a_log_that_has_gone_back_under_its_own_name_ends_every_subscripti
 async def test_a_repair_does_not_take_events_of_another_log(stage: Stage) -> None:
     member = await stage.member(ROOM)
     await stage.commit(ROOM, count=2)
-    with stage.paused("read", after_reading=False) as pause:
+    with stage.paused("read_events", after_reading=False) as pause:
         comparing = asyncio.create_task(stage.relay.compare_with_log())
         await pause.reached()
         await in_database_thread(renew_epoch)

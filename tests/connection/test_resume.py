@@ -34,9 +34,9 @@ for first in range(0, count, in_one):
 PRUNE = """
 from django.conf import settings
 from django.utils import timezone
-from realtime import log
+from realtime.eventlog.retention import prune_events
 from realtime.runtime import retention
-log.prune(retention(settings.MAHAVISHNU_LIMITS), at=timezone.now())
+prune_events(retention(settings.MAHAVISHNU_LIMITS), at=timezone.now())
 """
 
 

@@ -274,8 +274,8 @@ stage_id = services.start_stage(workflow_id=workflow, stage_name="one", worker_i
 services.report_message(stage_id, 1, message="Good morning")
 services.report_progress(stage_id, 1, progress=0.5, message="Half way")
 with transaction.atomic():
-    stage = attempts.lock_stage(stage_id)
-    attempts.end_badly(stage, reason="lost", error="The worker was lost", at=datetime.now(UTC))
+    stage = attempts.lock_stage_by_id(stage_id)
+    attempts.record_failure(stage, reason="lost", error="The worker was lost", at=datetime.now(UTC))
 """
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults.catalog import MUTANTS, PROJECT_DIR, Mutant
+from tests.faults.catalog import PROJECT_DIR, Fault, load_faults
 
 TEST_TIMEOUT_SECONDS = 180
 SHOWN_CHARACTERS = 3000
@@ -48,13 +48,13 @@ def run_tests(copy: Path, tests: list[str], *, timeout_seconds: float) -> tuple[
     return done.returncode, done.stdout + done.stderr
 
 
-def why_it_survived(copy: Path, mutant: Mutant) -> str | None:
+def why_it_survived(copy: Path, fault: Fault) -> str | None:
     """What speaks against the test of one mutant; None if the test fails, as it should."""
-    module = copy / mutant.module
+    module = copy / fault.module
     text = module.read_text(encoding="utf-8")
-    module.write_text(mutant.mutated(text), encoding="utf-8")
+    module.write_text(fault.apply(text), encoding="utf-8")
     try:
-        code, output = run_tests(copy, [mutant.caught_by], timeout_seconds=TEST_TIMEOUT_SECONDS)
+        code, output = run_tests(copy, [fault.caught_by], timeout_seconds=TEST_TIMEOUT_SECONDS)
     finally:
         module.write_text(text, encoding="utf-8")
     if code == 0:
@@ -63,26 +63,24 @@ def why_it_survived(copy: Path, mutant: Mutant) -> str | None:
 
 
 def main(words: list[str]) -> int:
-    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    chosen = [fault for fault in load_faults() if not words or any(word in fault.name for word in words)]
     survivors = 0
     with tempfile.TemporaryDirectory(prefix="mv-mutants-", dir="/tmp") as directory:
         copy = copy_of_project(Path(directory))
-        tests = sorted({mutant.caught_by for mutant in chosen})
+        tests = sorted({fault.caught_by for fault in chosen})
         print(f"{len(tests)} tests without any mutant", flush=True)
         code, output = run_tests(copy, tests, timeout_seconds=TEST_TIMEOUT_SECONDS * len(chosen))
         if code != 0:
             print(f"They have to pass, and pytest ended with {code}:\n{output[-SHOWN_CHARACTERS:]}")
             return 1
-        for number, mutant in enumerate(chosen, 1):
+        for number, fault in enumerate(chosen, 1):
             began = time.monotonic()
-            problem = why_it_survived(copy, mutant)
+            problem = why_it_survived(copy, fault)
             survivors += problem is not None
             verdict = "caught" if problem is None else "SURVIVED"
-            print(
-                f"{number:3}/{len(chosen)}  {verdict:8}  {mutant.name} ({time.monotonic() - began:.0f} s)", flush=True
-            )
+            print(f"{number:3}/{len(chosen)}  {verdict:8}  {fault.name} ({time.monotonic() - began:.0f} s)", flush=True)
             if problem is not None:
-                print(f"    {mutant.caught_by}: {problem}", flush=True)
+                print(f"    {fault.caught_by}: {problem}", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} mutants were caught")
     return 1 if survivors else 0
 

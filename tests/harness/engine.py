@@ -216,11 +216,11 @@ result = list(Worker.objects.filter(pool_id=pool_id).order_by("pk").values_list(
         return list(self.execute(code, pool_id=pool_id))
 
     def assert_adds_up(self, pool_id: str) -> None:
-        """Hold every counter of a pool, and of its workflows, against a recount."""
+        """Hold every counter of a pool, and of its workflows, against a counter_audit."""
         code = """
-from tests.orchestration import recount
-result = [recount.stored(pool_id), recount.counted(pool_id)]
-recount.assert_workflows_add_up()
+from tests.models import counter_audit
+result = [counter_audit.stored(pool_id), counter_audit.counted(pool_id)]
+counter_audit.assert_workflows_add_up()
 """
         stored, counted = self.execute(code, pool_id=pool_id)
         assert stored == counted

@@ -45,10 +45,10 @@ result = in_room.values_list("event_id", "event__name")
 
 A_WORKER = """
 from orchestration import services
-from realtime import log
+from realtime.eventlog.position import current_position
 services.create_pool(pool_id=pool_id)
 services.register_worker(worker_id=worker_id, pool_id=pool_id)
-position = log.position()
+position = current_position()
 result = {"since": position.seq, "epoch": position.epoch}
 """
 
