@@ -11,18 +11,10 @@ from orchestration.admin.actions import OperatedAdmin, Operation
 from orchestration.admin.formatting import badge, link, moment
 from orchestration.admin.read_only import ReadOnlyInline
 from orchestration.admin.workers import WorkerCells
-from orchestration.models import Pool, PoolStatus, Worker
+from orchestration.models import POOL_COUNTERS, Pool, PoolStatus, Worker
 
-METRICS = (
-    "worker_count",
-    "active_workers",
-    "idle_workers",
-    "error_workers",
-    "queue_size",
-    "tasks_running",
-    "tasks_completed",
-    "tasks_failed",
-)
+# In the order of the model's columns: first the four of its workers, then the four of its stages.
+METRICS = tuple(field.name for field in Pool._meta.fields if field.name in POOL_COUNTERS)
 
 
 class WorkersOfPool(WorkerCells, ReadOnlyInline):

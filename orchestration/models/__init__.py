@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestration.models.failed_attempt import FailedAttempt
-from orchestration.models.pool import Pool
+from orchestration.models.pool import POOL_COUNTERS, Pool
 from orchestration.models.scheduler_heartbeat import SchedulerHeartbeat
 from orchestration.models.stage import Stage
 from orchestration.models.statuses import (
@@ -20,6 +20,7 @@ from orchestration.models.workflow import Workflow
 __all__ = [
     "FINISHED_STAGE_STATUSES",
     "FINISHED_WORKFLOW_STATUSES",
+    "POOL_COUNTERS",
     "FailedAttempt",
     "Pool",
     "PoolStatus",

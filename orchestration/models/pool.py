@@ -14,6 +14,18 @@ from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
 from orchestration.models.statuses import PoolStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
 
+# Every counter of a pool, in the order in which clients receive them. Each is an integer column of `Pool`.
+# Every other list of counters derives from this tuple.
+POOL_COUNTERS: Final = (
+    "active_workers",
+    "idle_workers",
+    "queue_size",
+    "tasks_completed",
+    "tasks_failed",
+    "tasks_running",
+    "worker_count",
+    "error_workers",
+)
 # The constraint that settles the race between closing a pool and giving it work.
 CLOSED_POOL_HAS_NO_WORK: Final = "orchestration_pool_closed_has_no_work"
 
@@ -28,20 +40,7 @@ class Pool(TrackedModel):
     """Workers and the stages queued for them. The counters are moved by the workers and stages as they change."""
 
     watched: ClassVar[tuple[str, ...]] = ("status",)
-    counters: ClassVar[frozenset[str]] = frozenset(
-        {
-            "worker_count",
-            "active_workers",
-            "idle_workers",
-            "error_workers",
-            "queue_size",
-            "tasks_running",
-            "tasks_completed",
-            "tasks_failed",
-            "metrics_published_at",
-            "metrics_dirty_since",
-        }
-    )
+    counters: ClassVar[frozenset[str]] = frozenset({*POOL_COUNTERS, "metrics_published_at", "metrics_dirty_since"})
 
     id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
     status = models.CharField(max_length=16, choices=PoolStatus.choices, default=PoolStatus.ACTIVE)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from django.db.models import Count, Q
 
-from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow
+from orchestration.models import POOL_COUNTERS, Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow
 
-GAUGES = ("worker_count", "active_workers", "idle_workers", "error_workers", "queue_size", "tasks_running")
 TOTALS = ("tasks_completed", "tasks_failed")
+GAUGES = tuple(name for name in POOL_COUNTERS if name not in TOTALS)
 
 
 def stored(pool_id: str) -> dict[str, int]:
     """The counters of a pool."""
     pool = Pool.objects.get(pk=pool_id)
-    return {name: getattr(pool, name) for name in (*GAUGES, *TOTALS)}
+    return {name: getattr(pool, name) for name in POOL_COUNTERS}
 
 
 def counted(pool_id: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, models
 
-from orchestration.models import Pool, Stage, StageStatus, Worker, Workflow, WorkflowStatus
+from orchestration.models import POOL_COUNTERS, Pool, Stage, StageStatus, Worker, Workflow, WorkflowStatus
 from tests.services.builders import stage_with, worker_with
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -21,19 +21,7 @@ NEVER: list[tuple[type[models.Model], dict[str, Any]]] = [
     (Pool, {"status": "closed", "tasks_running": 1}),
     (Pool, {"idle_workers": 2}),
     (Pool, {"active_workers": 1}),
-    *[
-        (Pool, {name: -1})
-        for name in (
-            "worker_count",
-            "active_workers",
-            "idle_workers",
-            "error_workers",
-            "queue_size",
-            "tasks_running",
-            "tasks_completed",
-            "tasks_failed",
-        )
-    ],
+    *[(Pool, {name: -1}) for name in POOL_COUNTERS],
     (Worker, {"status": "asleep"}),
     (Workflow, {"status": "paused"}),
     (Workflow, {"stages_completed": 4}),
@@ -78,3 +66,8 @@ def test_the_database_takes_every_status_of_a_workflow_with_its_moments(status: 
     finished = status not in (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
     Workflow.objects.update(status=status, started_at=NOON, finished_at=NOON if finished else None)
     assert Workflow.objects.get().status == status
+
+
+def test_pool_counters_are_all_integer_columns_of_the_pool() -> None:
+    integers = {field.name for field in Pool._meta.fields if isinstance(field, models.IntegerField)}
+    assert integers == set(POOL_COUNTERS)
