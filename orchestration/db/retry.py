@@ -1,76 +1,68 @@
-"""A database that does not answer: how that is told from a refusal, and how it is asked again."""
+"""Retry while the database is unavailable: it restarts, is locked, or cannot be reached."""
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, stop_never, wait_exponential
 
-from orchestration.limits import engine_limits
+logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_MAX_PAUSE_SECONDS: Final = 1.0
+
 
 def is_unavailable(error: BaseException) -> bool:
-    """Tell whether this is worth another try, with another connection.
+    """Check whether the error means that the database is unavailable, so that a retry on a new connection may succeed.
 
-    SQLite's errors of what it was asked, such as `no such column`, have the same class as those of a database that is
-    locked or gone, and a code of their own (https://www.sqlite.org/rescode.html#error).
+    SQLite raises `OperationalError` both for a locked database and for a faulty statement (`no such column`). Only the
+    faulty statement has the code `SQLITE_ERROR` (https://www.sqlite.org/rescode.html#error).
     """
     if not isinstance(error, OperationalError | InterfaceError):
         return False
     return getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
 
 
-def call_until_available(call: Callable[[], Value], *, when_away: Callable[[DatabaseError], None]) -> Value:
-    """Return what `call` returns. While the database is away, call again and again, with a new connection.
+def retry_while_unavailable(
+    call: Callable[[], Value], *, timeout_seconds: float | None, report: Callable[[str], None] = logger.warning
+) -> Value:
+    """Return the value of `call`. While the database is unavailable, repeat it on a new connection.
 
-    In a transaction the call is made once: what came before it there is lost.
+    Inside an atomic block the call is made once: the lost connection took the earlier statements of the block with it.
 
     Args:
-        when_away: Waits between two calls; or gives up, by raising the error that it is given.
+        call: Must be idempotent: a call that failed may have committed.
+        timeout_seconds: No retry starts later than this after the first call; None retries without end.
+        report: Receives a line when the database becomes unavailable, and one when it is available again.
 
     Raises:
-        django.db.Error: the database answers, and refuses what it was asked; or it was given up.
+        OperationalError, InterfaceError: if the database is still unavailable after `timeout_seconds`.
+        django.db.Error: if the database rejects the statement.
     """
-    while True:
-        try:
-            return call()
-        except DatabaseError as error:
-            if connection.in_atomic_block or not is_unavailable(error):
-                raise
-            connection.close()
-            when_away(error)
+
+    def report_first(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            report("Database unavailable; waiting")
+
+    retrying = Retrying(
+        retry=retry_if_exception(_may_retry),
+        wait=wait_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS),
+        stop=stop_never if timeout_seconds is None else stop_before_delay(timeout_seconds),
+        after=lambda _state: connection.close(),
+        before_sleep=report_first,
+        reraise=True,
+    )
+    value = retrying(call)
+    if retrying.statistics["attempt_number"] > 1:
+        report("Database available again")
+    return value
 
 
-logger = logging.getLogger(__name__)
-
-_FIRST_PAUSE_SECONDS = 0.05
-_LONGEST_PAUSE_SECONDS = 1.0
-
-
-def retry_while_unavailable(call: Callable[[], Value]) -> Value:
-    """Return what the call returns; while the database does not answer, call again and again, as long as a lease lasts.
-
-    The call is made outside of any transaction, or once: what came before it in the transaction is lost.
-
-    Raises:
-        OperationalError, InterfaceError: the database was away for longer.
-    """
-    deadline = time.monotonic() + engine_limits().lease_seconds
-    pause = _FIRST_PAUSE_SECONDS
-
-    def wait(error: DatabaseError) -> None:
-        nonlocal pause
-        if time.monotonic() + pause > deadline:
-            raise error
-        logger.warning("The database does not answer; trying again in %.2f s", pause)
-        time.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-
-    return call_until_available(call, when_away=wait)
+def _may_retry(error: BaseException) -> bool:
+    return is_unavailable(error) and not connection.in_atomic_block

@@ -41,7 +41,9 @@ class Results(Mapping[str, Any]):
         if self._outputs is None:
             completed = Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED)
             rows = completed.order_by("position").values_list("name", "result")
-            found = self._home.do(lambda: retry_while_unavailable(lambda: list(rows)))
+            found = self._home.do(
+                lambda: retry_while_unavailable(lambda: list(rows), timeout_seconds=engine_limits().lease_seconds)
+            )
             self._outputs = {name: (result or {}).get("output") for name, result in found}
         return self._outputs
 
@@ -143,7 +145,7 @@ class Context:
 
     def _insist(self, report: Callable[[], object]) -> None:
         """Report in the thread that has the database; a stage does not fail because that was away for a moment."""
-        self.home.do(lambda: retry_while_unavailable(report))
+        self.home.do(lambda: retry_while_unavailable(report, timeout_seconds=engine_limits().lease_seconds))
 
 
 def printable(text: str) -> str:

@@ -93,7 +93,7 @@ def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, continue_inline: b
 
     # The work is done, and only this is left. Whoever takes the stage meanwhile is told apart by the attempt, so there
     # is no harm in being late.
-    ended = retry_while_unavailable(record)
+    ended = retry_while_unavailable(record, timeout_seconds=engine_limits().lease_seconds)
     if not ended.accepted:
         logger.info("The end of attempt %d at %s came too late", attempt, claim.stage)
     return ended.next

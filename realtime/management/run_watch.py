@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from realtime.management.database_wait import Patience
+from orchestration.db.retry import retry_while_unavailable
 from realtime.management.run_follower import FollowedEvent, Follower
 from realtime.protocol.payload import encode_data
 
@@ -43,12 +43,11 @@ class Watch:
             bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} {desc}",
         )
         self._detailed = detailed or not self._bar.disable
-        self._patience = Patience(self._write_beside_bar)
 
     def until_end(self) -> str:
         """Show it until it has ended, and return its status."""
         with self._bar:
-            while not self._patience.ask(self._look):
+            while not retry_while_unavailable(self._look, timeout_seconds=None, report=self._write_beside_bar):
                 time.sleep(LOOK_SECONDS)
         self._write(self._end())
         return self._follower.workflow.status

@@ -1,38 +1,84 @@
-"""A database that does not answer, and one that answers that it was asked something wrong."""
+"""An unavailable database, and one that rejects a statement."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 import psycopg
 import pytest
-from django.db import Error, connection
+from django.db import Error, OperationalError, connection, transaction
 
-from orchestration.db.retry import is_unavailable
+from orchestration.db.retry import is_unavailable, retry_while_unavailable
 from orchestration.models import Pool
 
+WAITING = "Database unavailable; waiting"
+AVAILABLE = "Database available again"
+
+
+def fails(times: int) -> Callable[[], int]:
+    """Return a call that finds the database unavailable so many times, and afterwards returns its number of calls."""
+    calls = 0
+
+    def call() -> int:
+        nonlocal calls
+        calls += 1
+        if calls <= times:
+            raise OperationalError("the connection is closed")
+        return calls
+
+    return call
+
 
 @pytest.mark.both_databases
 @pytest.mark.django_db(transaction=True)
-def test_an_answer_that_there_is_no_such_column_is_an_answer() -> None:
-    with pytest.raises(Error) as refusal:
+def test_rejected_statement_is_not_unavailable() -> None:
+    with pytest.raises(Error) as rejection:
         list(Pool.objects.raw("SELECT nothing FROM orchestration_pool"))
-    assert not is_unavailable(refusal.value)
+    assert not is_unavailable(rejection.value)
 
 
 @pytest.mark.both_databases
 @pytest.mark.django_db(transaction=True)
-def test_a_database_that_is_locked_or_gone_does_not_answer() -> None:
-    gone: Exception
+def test_locked_or_lost_database_is_unavailable() -> None:
+    cause: Exception
     if connection.vendor == "sqlite":
-        gone = sqlite3.OperationalError("database is locked")
-        gone.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        cause = sqlite3.OperationalError("database is locked")
+        cause.sqlite_errorcode = sqlite3.SQLITE_BUSY
     else:
-        gone = psycopg.OperationalError("the connection is closed")
+        cause = psycopg.OperationalError("the connection is closed")
     with pytest.raises(Error) as failure, connection.wrap_database_errors:
-        raise gone
+        raise cause
     assert is_unavailable(failure.value)
 
 
-def test_other_errors_are_none_of_the_database() -> None:
-    assert not is_unavailable(ValueError("a fault of ours"))
+def test_other_errors_are_not_unavailable() -> None:
+    assert not is_unavailable(ValueError("not a database error"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_retry_reports_the_outage_and_its_end_once() -> None:
+    lines: list[str] = []
+    assert retry_while_unavailable(fails(3), timeout_seconds=None, report=lines.append) == 4
+    assert lines == [WAITING, AVAILABLE]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_retry_reports_nothing_without_an_outage() -> None:
+    lines: list[str] = []
+    assert retry_while_unavailable(fails(0), timeout_seconds=None, report=lines.append) == 1
+    assert lines == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_retry_raises_the_error_after_the_timeout() -> None:
+    lines: list[str] = []
+    with pytest.raises(OperationalError):
+        retry_while_unavailable(fails(1000), timeout_seconds=0.2, report=lines.append)
+    assert lines == [WAITING]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_retry_calls_once_inside_an_atomic_block() -> None:
+    with pytest.raises(OperationalError), transaction.atomic():
+        retry_while_unavailable(fails(1), timeout_seconds=None, report=pytest.fail)

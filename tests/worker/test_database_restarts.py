@@ -143,13 +143,13 @@ def test_who_watches_a_run_goes_on_when_the_database_is_back(
         workflow_id = shown.read_text().split()[0]
         cluster.kill()
         wait_until(
-            lambda: "does not answer" in shown.read_text(),
+            lambda: "unavailable" in shown.read_text(),
             timeout_seconds=WITHIN_SECONDS,
             what="the watcher's complaint",
         )
         cluster.start()
         wait_until(
-            lambda: "answers again" in shown.read_text(), timeout_seconds=WITHIN_SECONDS, what="the watcher's relief"
+            lambda: "available again" in shown.read_text(), timeout_seconds=WITHIN_SECONDS, what="the watcher's relief"
         )
         on_cluster.server.services.cancel_workflow(workflow_id=workflow_id, reason="Seen enough")
         assert watching.wait(WITHIN_SECONDS) == 4
@@ -158,7 +158,7 @@ def test_who_watches_a_run_goes_on_when_the_database_is_back(
         watching.wait()
     assert shown.read_text().splitlines() == [
         f"{workflow_id} is started",
-        "The database does not answer: waiting for it",
-        "The database answers again",
+        "Database unavailable; waiting",
+        "Database available again",
         f"{workflow_id} is cancelled: Seen enough",
     ]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from orchestration.db.retry import retry_while_unavailable
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
 from orchestration.sdk import InvalidDefinition, definitions
 from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
-from realtime.management.database_wait import Patience
 from realtime.management.help import CommandWithEpilog
 from realtime.management.run_follower import Follower
 from realtime.management.run_watch import Watch
@@ -99,9 +100,9 @@ class Command(CommandWithEpilog):
         """Show the run until it has ended, and return its status."""
         try:
             self.write_now(f"{workflow_id} is started")
-            patience = Patience(self.write_now)
-            patience.ask(lambda: self.warn_if_no_worker(workflow_id))
-            follower = patience.ask(lambda: Follower(workflow_id))
+            when_available = partial(retry_while_unavailable, timeout_seconds=None, report=self.write_now)
+            when_available(lambda: self.warn_if_no_worker(workflow_id))
+            follower = when_available(lambda: Follower(workflow_id))
             return Watch(follower, write=self.write_now, detailed=detailed).until_end()
         except KeyboardInterrupt:
             self.stderr.write(f"{workflow_id} goes on; nobody watches it here any more.")
