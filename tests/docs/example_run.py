@@ -1,4 +1,4 @@
-"""The life that the examples of `docs/protocol.md` are about, led through the services in another process."""
+"""The run that the examples of `docs/protocol.md` show, driven through the services in another process."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from tests.harness.server import MahavishnuServer
 
 EPOCH = "7d9f3a52c1e84b06"
-"""The name of the log in the documents."""
+"""The epoch of the log in the documents."""
 
 _EIGHT_O_CLOCK = datetime(2026, 2, 10, 20, tzinfo=UTC)
 
 
-def name_the_log() -> None:
-    """Give the new and empty log the name it has in the documents."""
+def reset_log() -> None:
+    """Replace the empty log by one with the epoch of the documents."""
     Log.objects.all().delete()
     Log.objects.create(pk=1, epoch=EPOCH)
 
 
-def live() -> dict[str, int]:
-    """What happens, in order; returns the position of the last event of each channel.
+def run_example() -> dict[str, int]:
+    """Make every change that the documents show, and return the last `seq` of each channel.
 
-    The first workflow's events are the log's first five, as the resuming example says.
+    The first workflow's events are the log's first five, as in the example of resuming.
     """
-    _a_workflow_that_completes()
-    _workflows_that_do_not()
-    _a_pool_at_work()
-    _a_pool_that_is_closed()
-    _a_run_of_the_engine()
+    _complete_workflow()
+    _fail_workflows()
+    _run_stages_in_pool()
+    _close_pool()
+    _retry_stage_in_run()
     return {**newest_seq_by_room(after=0), GLOBAL: current_position().seq}
 
 
@@ -47,7 +47,7 @@ def _at(seconds: float) -> datetime:
     return _EIGHT_O_CLOCK + timedelta(seconds=seconds)
 
 
-def _a_workflow_that_completes() -> None:
+def _complete_workflow() -> None:
     services.create_workflow(
         workflow_id="wf_abc123",
         adapter="llamaindex",
@@ -67,7 +67,7 @@ def _a_workflow_that_completes() -> None:
     services.complete_workflow(workflow_id="wf_abc123", result=result, at=_at(10))
 
 
-def _workflows_that_do_not() -> None:
+def _fail_workflows() -> None:
     services.create_workflow(
         workflow_id="wf_late", adapter="llamaindex", prompt="Write code", stages=["code_generation"], at=_at(-1)
     )
@@ -82,7 +82,7 @@ def _workflows_that_do_not() -> None:
     services.cancel_workflow(workflow_id="wf_unwanted", reason="No longer needed", at=_at(20))
 
 
-def _a_run_of_the_engine() -> None:
+def _retry_stage_in_run() -> None:
     generate = StagePlan(name="generate", step=0, retries=Retry(max_attempts=2, backoff_seconds=0))
     workflow = services.start_run(
         Plan(name="write_code", adapter="python", stages=(generate,)),
@@ -102,14 +102,14 @@ def _a_run_of_the_engine() -> None:
     services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
     services.drain_pool(pool_id="pool_again", at=_at(65))
     services.reopen_pool(pool_id="pool_again", at=_at(75))
-    # The example of a snapshot is not about this one.
+    # The example of a snapshot must not list this pool and workflow.
     services.leave_pool(worker_id=worker_id, process="again", at=_at(65))
     services.remove_worker(worker_id=worker_id, at=_at(65))
     workflow.delete()
     Pool.objects.filter(pk="pool_again").delete()
 
 
-def _a_pool_at_work() -> None:
+def _run_stages_in_pool() -> None:
     services.create_pool(pool_id="pool_local", at=_at(-120))
     for number in (1, 2):
         services.register_worker(worker_id=f"worker_00{number}", pool_id="pool_local", at=_at(-120 + number))
@@ -129,7 +129,7 @@ def _a_pool_at_work() -> None:
         services.complete_stage(workflow_id="wf_report", stage_name=stages[number], at=_at(2 + number))
 
 
-def _a_pool_that_is_closed() -> None:
+def _close_pool() -> None:
     services.create_pool(pool_id="pool_old", at=_at(-300))
     services.register_worker(worker_id="worker_003", pool_id="pool_old", at=_at(-290))
     services.drain_pool(pool_id="pool_old", at=_at(50))
@@ -137,26 +137,26 @@ def _a_pool_that_is_closed() -> None:
     services.close_pool(pool_id="pool_old", at=_at(120))
 
 
-def lose_table(name: str) -> None:
-    """Make every query of a table fail."""
+def hide_table(name: str) -> None:
+    """Rename a table, so that every query of it fails."""
     with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {name} RENAME TO {name}_lost")
+        cursor.execute(f"ALTER TABLE {name} RENAME TO {name}_hidden")
 
 
-def find_table(name: str) -> None:
-    """Put the table back."""
+def restore_table(name: str) -> None:
+    """Rename the table back."""
     with connection.cursor() as cursor:
-        cursor.execute(f"ALTER TABLE {name}_lost RENAME TO {name}")
+        cursor.execute(f"ALTER TABLE {name}_hidden RENAME TO {name}")
 
 
-def tell_much() -> None:
-    """Announce more than two sockets on one machine and the bytes allowed to wait for them hold."""
+def fill_send_queue() -> None:
+    """Publish more bytes than the sockets between two local processes and the send queue hold together."""
     for _ in range(100):
         services.create_workflow(adapter="python", prompt="x" * 60_000, stages=["only"])
 
 
 def call_in(server: MahavishnuServer, function: str, *arguments: str) -> Any:
-    """Call a function of this module in another process of a server, and return what it returned."""
+    """Call a function of this module in the services process of a server, and return its result."""
     return server.services_driver.execute(
         "from tests.docs import example_run\nresult = getattr(example_run, function)(*arguments)",
         function=function,

@@ -1,4 +1,4 @@
-"""The project's documents, taken apart: headings, fenced blocks, tables, links and commands."""
+"""Parse the project's documents: headings, fenced blocks, tables, links and commands."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Block:
     """One fenced block.
 
     Attributes:
-        section: The heading it stands under.
+        section: The heading above it.
         language: The first word after the fence.
-        role: The second: what a test does with it; "" where there is none.
-        where: Page and line, to find it again.
+        role: The second word, which selects the test for the block; "" if there is none.
+        where: Page and line, for failure messages.
     """
 
     section: str
@@ -36,39 +36,41 @@ class Block:
 
     @property
     def message(self) -> dict[str, Any]:
+        """The block's JSON object."""
         value: dict[str, Any] = json.loads(self.text)
         return value
 
 
 def pages() -> list[Path]:
-    """Every document of the project."""
+    """Return every document of the project."""
     return sorted([*PROJECT_DIR.glob("*.md"), *PROJECT_DIR.glob("docs/*.md")])
 
 
 def page(name: str) -> Path:
+    """Return the path of a document, such as `docs/protocol.md`."""
     return PROJECT_DIR / name
 
 
 @cache
 def headings(path: Path) -> list[str]:
-    """The headings, in order, without their marks."""
+    """Return the headings of a page, in order, without `#` marks."""
     return [match[2] for _, line in _prose(path) if (match := _HEADING.fullmatch(line))]
 
 
 def anchors(path: Path) -> set[str]:
-    """What a link to this page may have after `#`, as GitHub makes it from the headings."""
+    """Return the anchors that GitHub generates from the headings of a page."""
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings(path)}
 
 
 def links(path: Path) -> list[str]:
-    """Where the page's links lead, but not those in code."""
+    """Return the targets of a page's links, without those in code."""
     text = "\n".join(re.sub(r"`[^`]*`", "", line) for _, line in _prose(path))
     return re.findall(r"\]\(([^)\s]+)\)", text)
 
 
 @cache
 def blocks(path: Path, *, language: str | None = None, role: str | None = None) -> list[Block]:
-    """The fenced blocks of a page, in order: all, or those of a language and a role."""
+    """Return the fenced blocks of a page, in order: all, or only those of a language and a role."""
     found = []
     section, fence, lines = "", None, list[str]()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -89,7 +91,7 @@ def blocks(path: Path, *, language: str | None = None, role: str | None = None) 
 
 
 def table(path: Path, *, first: str) -> list[dict[str, str]]:
-    """The rows of the page's tables whose first column is headed `first`, by column; code marks are taken off."""
+    """Return the rows of all tables of a page whose first column is `first`, each by column, without code marks."""
     rows: list[dict[str, str]] = []
     columns: list[str] | None = None
     for _, line in _prose(path):
@@ -105,23 +107,23 @@ def table(path: Path, *, first: str) -> list[dict[str, str]]:
 
 
 def plain(cell: str) -> str:
-    """A cell without link and code marks."""
+    """Return the text of a cell without link and code marks."""
     return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell).replace("`", "")
 
 
 def code_spans(path: Path) -> list[str]:
-    """What stands between backticks in the page's prose."""
+    """Return the text between backticks in a page's prose."""
     return [span for _, line in _prose(path) for span in re.findall(r"`([^`]+)`", line)]
 
 
 def shell_lines(path: Path) -> list[str]:
-    """The commands of the page's shell blocks, continued lines joined, comments left out."""
+    """Return the commands of a page's shell blocks, with continued lines joined and without comments."""
     text = "".join(block.text for block in blocks(path, language="sh")).replace("\\\n", " ")
     return [" ".join(line.split(" #")[0].split()) for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def _prose(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines outside fenced blocks, with their numbers."""
+    """Yield the number and text of each line outside fenced blocks."""
     inside = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.startswith("```"):

@@ -1,4 +1,4 @@
-"""Comparing a message of the documents with a real one, key for key: ids, positions and times of answers may differ."""
+"""Compare a documented message with a received one, key for key. Ids, positions and response times may differ."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ _UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
 
 
 def comparable(message: dict[str, Any], *, exact_seq: bool) -> dict[str, Any]:
-    """The message with what may differ replaced by what kind of value it is; a value of another kind stays.
+    """Return a copy of the message with each value that may differ replaced by a word for its kind.
+
+    A value of an unexpected kind stays, so the comparison fails.
 
     Args:
-        exact_seq: whether the message's own `seq` has to be the same; those in `data` never have.
+        message: A documented or received message.
+        exact_seq: Whether the message's own `seq` must be equal. A `seq` in `data` may always differ.
     """
     data = dict(message["data"])
     result = {**message, "data": data}

@@ -1,4 +1,4 @@
-"""`docs/configuration.md` against the settings: every variable is there, no other, and defaults are the real ones."""
+"""`docs/configuration.md` lists exactly the variables of the settings, with their real defaults and bounds."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ print(json.dumps({name: repr(value) for name, value in vars(settings).items() if
 """
 
 
-def variables_read_by_the_settings() -> set[str]:
-    """The names that `settings.py` asks its `Environment` for, and one for each field of a limits class."""
+def setting_variables() -> set[str]:
+    """Return the variables that `settings.py` reads: by name, and one for each field of a limits class."""
     names = set(limit_fields())
-    for call in calls_of_the_environment():
+    for call in environment_calls():
         match call.args:
             case [ast.Constant(value=str(name)), *_]:
                 names.add(name)
@@ -39,16 +39,14 @@ def variables_read_by_the_settings() -> set[str]:
 
 
 def limit_fields() -> dict[str, Field]:
-    """Each field of a class that `settings.py` fills from the environment, by the name of its variable, in order."""
+    """Return the fields of the classes that `settings.py` fills from the environment, by variable, in order."""
     classes = [
-        getattr(settings_module, call.args[0].id)
-        for call in calls_of_the_environment()
-        if isinstance(call.args[0], ast.Name)
+        getattr(settings_module, call.args[0].id) for call in environment_calls() if isinstance(call.args[0], ast.Name)
     ]
     return {f"{PREFIX}{field.name.upper()}": field for limits in classes for field in dataclasses.fields(limits)}
 
 
-def calls_of_the_environment() -> list[ast.Call]:
+def environment_calls() -> list[ast.Call]:
     tree = ast.parse((PROJECT_DIR / "mahavishnu_site" / "settings.py").read_text(encoding="utf-8"))
     return [
         node
@@ -84,12 +82,12 @@ def settings_with(tmp_path: Path, **variables: str) -> dict[str, str]:
     return settings
 
 
-def test_every_variable_is_documented_once_and_no_other() -> None:
+def test_configuration_lists_every_variable_once() -> None:
     documented = [row["Variable"] for row in ROWS]
-    assert sorted(documented) == sorted(variables_read_by_the_settings())
+    assert sorted(documented) == sorted(setting_variables())
 
 
-def test_every_limit_has_its_default_its_bounds_its_unit_and_its_meaning() -> None:
+def test_configuration_shows_default_bounds_unit_and_meaning_of_every_limit() -> None:
     expected = [expected_limit_row(name, field) for name, field in limit_fields().items()]
     assert [{key: row[key] for key in row if key != "Unit"} for row in LIMITS] == expected
     for row in LIMITS:
@@ -97,20 +95,20 @@ def test_every_limit_has_its_default_its_bounds_its_unit_and_its_meaning() -> No
         assert row["Unit"] == word if word in ("bytes", "seconds") else row["Unit"], row
 
 
-def test_setting_what_is_documented_as_the_default_changes_nothing(tmp_path: Path) -> None:
+def test_documented_defaults_are_the_settings_defaults(tmp_path: Path) -> None:
     text = CONFIGURATION.read_text(encoding="utf-8")
     defaults = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", text, flags=re.MULTILINE))
     assert len(defaults) >= len(LIMITS) + 3
     assert settings_with(tmp_path, **defaults) == settings_with(tmp_path)
 
 
-def test_every_documented_bound_is_allowed(tmp_path: Path) -> None:
+def test_documented_bounds_are_accepted(tmp_path: Path) -> None:
     for column in (0, 1):
         bounds = {row["Variable"]: row["From, to"].split(" to ")[column] for row in LIMITS}
         assert settings_with(tmp_path, **bounds)
 
 
-def test_bad_values_are_refused_in_the_words_shown(tmp_path: Path) -> None:
+def test_invalid_values_print_the_documented_errors(tmp_path: Path) -> None:
     (shown,) = blocks(CONFIGURATION, role="refusal")
     bad = dict(re.findall(r"^(\w+)='([^']*)'", shown.text, flags=re.MULTILINE))
     done = subprocess.run(
@@ -124,7 +122,7 @@ def test_bad_values_are_refused_in_the_words_shown(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, shown.text)
 
 
-def test_nothing_but_the_settings_reads_a_variable() -> None:
+def test_only_settings_read_environment_variables() -> None:
     reading = re.compile(r"""(?:environ\.get|getenv|base\.get)\(\s*["'](\w+)|environ\[["'](\w+)""")
     read = {
         (path.name, *filter(None, match))

@@ -1,4 +1,4 @@
-"""Every row of the error table of `docs/protocol.md`, caused on a real server."""
+"""Every row of the error table of `docs/protocol.md`, triggered on a real server."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ NARROW_BYTES = 64 * 1024
 NOTICED_WITHIN_SECONDS = 30
 
 TOO_MANY_MESSAGES = Limits().max_message_burst + int(Limits().max_messages_per_second)
-"""As many as would be allowed if whoever sends them were held up for a second."""
+"""More than the burst, even if the sender is delayed by a second."""
 
-Sufferer = tuple[Client, Message]
-Cause = Callable[[MahavishnuServer], AbstractAsyncContextManager[Sufferer]]
+ClientAndError = tuple[Client, Message]
+Trigger = Callable[[MahavishnuServer], AbstractAsyncContextManager[ClientAndError]]
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ async def first_error(client: Client) -> Message:
     return message
 
 
-async def expect_to_be_answered(client: Client) -> None:
-    """Send a ping, and again whenever one that was sent too soon is refused, until one is answered."""
+async def expect_pong(client: Client) -> None:
+    """Send a ping, again after each rate-limit error, until a pong arrives."""
     await client.send({"type": "ping", "id": "still there"})
     while (message := await client.next()).get("correlation_id") != "still there":
         if "retry_after_ms" in message:
@@ -52,17 +52,17 @@ async def expect_to_be_answered(client: Client) -> None:
             await client.send({"type": "ping", "id": "still there"})
 
 
-def sending(*messages: str) -> Cause:
-    """The connection that sends these."""
+def sending(*messages: str) -> Trigger:
+    """Return a trigger whose client sends these messages."""
 
     @asynccontextmanager
-    async def cause(server: MahavishnuServer) -> AsyncIterator[Sufferer]:
+    async def trigger(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
         async with connect(server) as client:
             for message in messages:
                 await client.send_raw(message)
             yield client, await first_error(client)
 
-    return cause
+    return trigger
 
 
 def request(event: str, **data: object) -> str:
@@ -70,17 +70,17 @@ def request(event: str, **data: object) -> str:
 
 
 @asynccontextmanager
-async def asking_while_a_table_is_gone(server: MahavishnuServer) -> AsyncIterator[Sufferer]:
+async def request_with_missing_table(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
     async with connect(server) as client:
-        await asyncio.to_thread(call_in, server, "lose_table", "orchestration_pool")
+        await asyncio.to_thread(call_in, server, "hide_table", "orchestration_pool")
         try:
             yield client, await client.request("get_pool_status", pool_id="pool_local")
         finally:
-            await asyncio.to_thread(call_in, server, "find_table", "orchestration_pool")
+            await asyncio.to_thread(call_in, server, "restore_table", "orchestration_pool")
 
 
 @asynccontextmanager
-async def one_connection_too_many(server: MahavishnuServer) -> AsyncIterator[Sufferer]:
+async def connection_over_limit(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
     async with AsyncExitStack() as stack:
         for _ in range(MAX_CONNECTIONS):
             await stack.enter_async_context(connect(server))
@@ -89,60 +89,60 @@ async def one_connection_too_many(server: MahavishnuServer) -> AsyncIterator[Suf
 
 
 @asynccontextmanager
-async def not_reading(server: MahavishnuServer) -> AsyncIterator[Sufferer]:
+async def slow_consumer(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
     with socket.socket() as narrow:
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)
         narrow.connect((HOST, server.port))
-        # With a queue of one message the client stops reading while nobody asks it for more.
+        # With a queue of one message, the client reads from the socket only when the test does.
         async with connect(server, sock=narrow, max_queue=1) as client:
             await client.subscribe("global")
-            await asyncio.to_thread(call_in, server, "tell_much")
+            await asyncio.to_thread(call_in, server, "fill_send_queue")
             await asyncio.to_thread(
                 wait_until,
-                lambda: "reads too slowly" in server.log_text(),
+                lambda: "slow consumer" in server.log_text(),
                 timeout_seconds=NOTICED_WITHIN_SECONDS,
-                what="the end of the server's patience",
+                what="the close of the slow consumer",
             )
             yield client, await first_error(client)
 
 
 @asynccontextmanager
-async def being_there_when_the_log_is_replaced(server: MahavishnuServer) -> AsyncIterator[Sufferer]:
+async def subscribed_while_log_is_reset(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
     async with connect(server) as client:
         await client.subscribe("global")
         await asyncio.to_thread(call_in, server, "renew_epoch")
         yield client, await first_error(client)
 
 
-CAUSES: dict[ErrorCode, Cause] = {
+TRIGGERS: dict[ErrorCode, Trigger] = {
     ErrorCode.UNKNOWN_REQUEST: sending(request("make_coffee")),
     ErrorCode.INVALID_CHANNEL: sending(request("subscribe", channel="planet:mars")),
     ErrorCode.NOT_FOUND: sending(request("get_pool_status", pool_id="pool_nowhere")),
-    ErrorCode.SERVER_ERROR: asking_while_a_table_is_gone,
+    ErrorCode.SERVER_ERROR: request_with_missing_table,
     ErrorCode.INVALID_MESSAGE: sending("subscribe, please"),
     ErrorCode.MESSAGE_TOO_BIG: sending("x" * (Limits().max_message_bytes + 1)),
     ErrorCode.RATE_LIMIT_EXCEEDED: sending(*[json.dumps({"type": "ping"})] * TOO_MANY_MESSAGES),
-    ErrorCode.TOO_MANY_CONNECTIONS: one_connection_too_many,
+    ErrorCode.TOO_MANY_CONNECTIONS: connection_over_limit,
     ErrorCode.TOO_MANY_SUBSCRIPTIONS: sending(
         request("subscribe", channel="worker:one"), request("subscribe", channel="worker:two")
     ),
-    ErrorCode.SLOW_CONSUMER: not_reading,
-    ErrorCode.EVENTS_TRIMMED: being_there_when_the_log_is_replaced,
+    ErrorCode.SLOW_CONSUMER: slow_consumer,
+    ErrorCode.EVENTS_TRIMMED: subscribed_while_log_is_reset,
 }
 
 
-def test_every_error_code_is_listed() -> None:
+def test_error_table_lists_every_code() -> None:
     assert list(ROWS) == [code.value for code in ErrorCode]
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-async def test_an_error_is_as_its_row_says(strict_server: MahavishnuServer, code: ErrorCode) -> None:
+async def test_error_matches_its_row(strict_server: MahavishnuServer, code: ErrorCode) -> None:
     row = ROWS[code]
-    async with CAUSES[code](strict_server) as (sufferer, error):
+    async with TRIGGERS[code](strict_server) as (client, error):
         assert error["error_code"] == code
         assert error["retryable"] == {"yes": True, "no": False}[row["retryable"]]
         if row["Then"] == "stays open":
-            await expect_to_be_answered(sufferer)
+            await expect_pong(client)
         else:
-            close_code, reason = await sufferer.wait_closed()
+            close_code, reason = await client.wait_closed()
             assert (f"closed {close_code}", reason) == (row["Then"], code)

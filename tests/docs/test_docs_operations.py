@@ -1,4 +1,4 @@
-"""`docs/operations.md`: its command line serves, drains as `docs/protocol.md` shows, and its health fields are all."""
+"""`docs/operations.md`: its commands serve and drain, and its log lines and health fields are the real ones."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ STOP_TIMEOUT_SECONDS = 60
 
 @pytest.fixture
 def server(start_server: StartServer) -> MahavishnuServer:
-    """The address, the environment and the database of a server that the test itself starts."""
+    """Provide the address, environment and database of a server that the test starts itself."""
     return start_server(started=False)
 
 
 @pytest.fixture(params=["daphne", "processes"])
 def process(request: pytest.FixtureRequest, server: MahavishnuServer) -> Iterator[subprocess.Popen[bytes]]:
-    """The documented command line of that role, on this server's port."""
+    """Run the documented command of that role on the port of the server."""
     (block,) = blocks(OPERATIONS, language="sh", role=request.param)
     line = block.text.replace(" 8690 ", f" {server.port} ").replace(".venv/bin/", f"{Path(sys.executable).parent}/")
-    # The shell's assignments come before the command it becomes.
+    # Shell assignments come before the command.
     variables, program, arguments = line.partition(f"{Path(sys.executable).parent}/")
     with (server.var_dir / "daphne.log").open("wb") as log:
         process = subprocess.Popen(
@@ -49,7 +49,7 @@ def process(request: pytest.FixtureRequest, server: MahavishnuServer) -> Iterato
             stdout=log,
             stderr=log,
         )
-    wait_until(lambda: health(server) is not None, timeout_seconds=START_TIMEOUT_SECONDS, what="daphne's answer")
+    wait_until(lambda: health(server) is not None, timeout_seconds=START_TIMEOUT_SECONDS, what="the health report")
     yield process
     process.kill()
     process.wait()
@@ -63,18 +63,16 @@ def health(server: MahavishnuServer) -> dict[str, object] | None:
         return None
 
 
-def test_every_log_line_shown_is_one_that_is_logged() -> None:
-    packages = ("realtime", "mahavishnu_site", "orchestration/engine")
-    modules = [path for package in packages for path in (PROJECT_DIR / package).glob("*.py")]
+def test_documented_log_lines_are_in_the_source() -> None:
+    packages = ("mahavishnu_site", "realtime", "orchestration")
+    modules = [path for package in packages for path in sorted((PROJECT_DIR / package).rglob("*.py"))]
     source = "\n".join(path.read_text(encoding="utf-8") for path in modules)
     for row in table(OPERATIONS, first="Line"):
         parts = [re.escape(part) for part in re.split(r"\s*…\s*", row["Line"]) if part]
         assert re.search(r'"[^\n"]*' + r"[^\n]*".join(parts), source), row["Line"]
 
 
-async def test_a_documented_command_serves_and_drains(
-    server: MahavishnuServer, process: subprocess.Popen[bytes]
-) -> None:
+async def test_documented_command_serves_and_drains(server: MahavishnuServer, process: subprocess.Popen[bytes]) -> None:
     documented = {field for row in table(OPERATIONS, first="Field") for field in row["Field"].split(", ")}
     report = await asyncio.to_thread(health, server)
     assert report is not None

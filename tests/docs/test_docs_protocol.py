@@ -27,31 +27,29 @@ EVENTS = blocks(PROTOCOL, language="json", role="event")
 
 
 @pytest.fixture(scope="module")
-def living(start_shared_server: StartServer) -> tuple[MahavishnuServer, list[Message]]:
-    """A server whose log has the documents' epoch and holds the documents' life, and what `global` and every channel
-    of the event examples were told while it happened.
-    """
+def example_events(start_shared_server: StartServer) -> tuple[MahavishnuServer, list[Message]]:
+    """Provide a server after the example run, and the events it sent to each channel of the event examples."""
     server = start_shared_server(started=False)
-    call_in(server, "name_the_log")
+    call_in(server, "reset_log")
     server.start()
-    return server, asyncio.run(told_of_the_life(server))
+    return server, asyncio.run(collect_example_events(server))
 
 
-async def told_of_the_life(server: MahavishnuServer) -> list[Message]:
+async def collect_example_events(server: MahavishnuServer) -> list[Message]:
     channels = {block.message["room"] for block in EVENTS}
     async with connect(server) as client:
         for channel in channels:
             await client.subscribe(channel)
-        newest = await asyncio.to_thread(call_in, server, "live")
-        told: list[Message] = []
+        newest = await asyncio.to_thread(call_in, server, "run_example")
+        received: list[Message] = []
         awaited = {(channel, newest[channel]) for channel in channels}
         while awaited:
-            told.append(await client.event())
-            awaited.discard((told[-1]["room"], told[-1]["seq"]))
-        return told
+            received.append(await client.event())
+            awaited.discard((received[-1]["room"], received[-1]["seq"]))
+        return received
 
 
-def test_the_bound_of_a_snapshot_is_the_real_one() -> None:
+def test_snapshot_bound_is_documented() -> None:
     assert f"up to {MAX_LISTED} unfinished workflows and up to {MAX_LISTED} pools" in PROTOCOL.read_text(
         encoding="utf-8"
     )
@@ -61,11 +59,11 @@ def test_the_bound_of_a_snapshot_is_the_real_one() -> None:
 
 
 @pytest.mark.parametrize("section", dict.fromkeys(block.section for block in EXCHANGES))
-async def test_a_section_s_messages_are_answered_as_it_says(
-    living: tuple[MahavishnuServer, list[Message]], section: str
+async def test_documented_exchange_matches_the_server(
+    example_events: tuple[MahavishnuServer, list[Message]], section: str
 ) -> None:
     expected = [block for block in EXCHANGES if block.section == section]
-    async with connect(living[0]) as client:
+    async with connect(example_events[0]) as client:
         if expected[0].role == "receive":
             assert_same(expected.pop(0), client.welcome)
         for block in expected:
@@ -83,18 +81,20 @@ def assert_same(block: Block, received: Message) -> None:
 
 
 @pytest.mark.parametrize("block", EVENTS, ids=lambda block: block.section)
-def test_an_event_is_told_as_it_is_shown(living: tuple[MahavishnuServer, list[Message]], block: Block) -> None:
+def test_documented_event_matches_the_server(
+    example_events: tuple[MahavishnuServer, list[Message]], block: Block
+) -> None:
     documented = comparable(block.message, exact_seq=False)
     assert documented["event"] == block.section
     alike = [
         comparable(message, exact_seq=False)
-        for message in living[1]
+        for message in example_events[1]
         if (message["event"], message["room"]) == (documented["event"], documented["room"])
     ]
-    assert documented in alike, f"{block.where}: told were {json.dumps(alike, indent=2)}"
+    assert documented in alike, f"{block.where}: received {json.dumps(alike, indent=2)}"
 
 
-def test_every_json_example_is_held_against_the_server() -> None:
+def test_every_json_example_has_a_tested_role() -> None:
     for block in blocks(PROTOCOL, language="json"):
         assert block.role in ("send", "receive", "event", "notice"), block.where
 
@@ -102,13 +102,13 @@ def test_every_json_example_is_held_against_the_server() -> None:
 # --- Tables ------------------------------------------------------------------------------------------------------
 
 
-def test_every_event_type_is_listed_with_its_channels_and_shown() -> None:
+def test_every_event_is_listed_with_its_channels_and_an_example() -> None:
     listed = {row["Event"]: row["Channels"] for row in table(PROTOCOL, first="Event")}
     assert listed == {name: ", ".join(kind.rooms_from) for name, kind in EVENT_TYPES.items()}
     assert sorted(block.section for block in EVENTS) == sorted(EVENT_TYPES)
 
 
-def test_every_kind_of_channel_is_listed() -> None:
+def test_every_channel_type_is_listed() -> None:
     listed = [row["Channel"] for row in table(PROTOCOL, first="Channel")]
     assert listed == [*(f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES), "global"]
 
@@ -123,11 +123,11 @@ def test_every_request_is_listed_with_its_fields() -> None:
 
 def test_every_close_code_is_listed() -> None:
     ours = {value for name, value in vars(CloseCode).items() if not name.startswith("_")}
-    by_the_websocket_protocol = {1002, 1007}
-    assert {int(row["Code"]) for row in table(PROTOCOL, first="Code")} == ours | by_the_websocket_protocol
+    from_the_websocket_rfc = {1002, 1007}
+    assert {int(row["Code"]) for row in table(PROTOCOL, first="Code")} == ours | from_the_websocket_rfc
 
 
-def test_every_limit_is_shown_with_its_default() -> None:
+def test_every_limit_is_listed_with_its_default() -> None:
     limits = Limits()
     shown = {row["What"]: row["How much"].partition(";")[0] for row in table(PROTOCOL, first="What")}
     assert shown == {

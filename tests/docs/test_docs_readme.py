@@ -1,4 +1,4 @@
-"""The examples of the README, run as printed against a real server that is killed and started again under them."""
+"""The examples of the README, run as printed against a real server that is killed and restarted meanwhile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NextLine = Callable[[], Awaitable[str]]
 
 
 def example(language: str, server: MahavishnuServer) -> str:
-    """The one example in this language that is to be run, with the server's address in place of the printed one."""
+    """Return the runnable example in this language, with the address of the server."""
     (block,) = blocks(README, language=language, role="run")
     assert block.text.count("ws://127.0.0.1:8690") == 1
     return block.text.replace("ws://127.0.0.1:8690", server.ws_url)
@@ -44,7 +44,7 @@ async def python_example(server: MahavishnuServer, directory: Path) -> AsyncIter
         "-u",
         path,
         stdout=PIPE,
-        # Its first reconnect comes after up to five seconds otherwise, and nobody waits for that here.
+        # Otherwise its first reconnect takes up to five seconds.
         env={**os.environ, "WEBSOCKETS_BACKOFF_INITIAL_DELAY": "0.2", "WEBSOCKETS_BACKOFF_MIN_DELAY": "0.2"},
     )
     assert process.stdout is not None
@@ -64,7 +64,7 @@ async def python_example(server: MahavishnuServer, directory: Path) -> AsyncIter
 @asynccontextmanager
 async def javascript_example(server: MahavishnuServer, directory: Path) -> AsyncIterator[NextLine]:
     lines: asyncio.Queue[str] = asyncio.Queue()
-    # The page that the README says to paste it into. Chromium complains of each connection that fails.
+    # The README says to paste it into this page. Chromium logs an error for each failed connection.
     async with open_page(f"{server.http_url}/", bears="WebSocket") as tab:
         tab.on("console", lambda message: lines.put_nowait(message.text) if message.type == "log" else None)
         await tab.add_script_tag(content=example("javascript", server))
@@ -78,11 +78,11 @@ Example = Callable[[MahavishnuServer, Path], AbstractAsyncContextManager[NextLin
     ("running", "connections"),
     [
         pytest.param(python_example, 1, id="python"),
-        # The page has a connection of its own.
+        # The page itself has a connection too.
         pytest.param(javascript_example, 2, id="javascript", marks=pytest.mark.browser),
     ],
 )
-async def test_an_example_prints_every_event_once_though_the_server_is_killed(
+async def test_readme_client_prints_every_event_once_across_a_server_crash(
     start_server: StartServer, tmp_path: Path, running: Example, connections: int
 ) -> None:
     server = start_server()
@@ -92,25 +92,25 @@ async def test_an_example_prints_every_event_once_though_the_server_is_killed(
             wait_until, lambda: connected(server) == connections, timeout_seconds=LINE_TIMEOUT_SECONDS
         )
         await create_pools(server, "pool_1", "pool_2")
-        printed += [seen_in(await next_line()) for _ in range(2)]
+        printed += [parse_line(await next_line()) for _ in range(2)]
         server.kill()
         await create_pools(server, "pool_3", "pool_4")
         await asyncio.to_thread(server.restart)
         await create_pools(server, "pool_5")
-        printed += [seen_in(await next_line()) for _ in range(3)]
+        printed += [parse_line(await next_line()) for _ in range(3)]
     assert printed == [(str(number), "pool.created", f"pool_{number}") for number in range(1, 6)]
 
 
-async def test_the_python_example_leaves_a_full_server_alone_for_a_while(
+async def test_readme_python_client_waits_before_it_retries_a_full_server(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_server(max_connections=1)
     began = asyncio.get_running_loop().time()
     async with connect(server), python_example(server, tmp_path) as next_line:
         for _ in range(4):
-            refused = "TOO_MANY_CONNECTIONS This server has 1 connections, the most allowed: try again later"
+            refused = "TOO_MANY_CONNECTIONS Connection limit reached (1); try again later"
             assert await next_line() == refused
-        # Counted from before the first, which a test that is held up may read when the next is there already.
+        # Measured from before the first line: a delayed test may read several lines at once.
         assert asyncio.get_running_loop().time() - began > 3 * 0.9
 
 
@@ -124,13 +124,13 @@ async def create_pools(server: MahavishnuServer, *pool_ids: str) -> None:
         await asyncio.to_thread(server.services.create_pool, pool_id=pool_id)
 
 
-def seen_in(line: str) -> tuple[str, ...]:
-    """The position, the name and the pool of an event, or the line as it is when it tells of none."""
+def parse_line(line: str) -> tuple[str, ...]:
+    """Return the position, name and pool of a printed event, or the unparsed line."""
     match = re.fullmatch(r"(\d+) (\S+) \{.*(pool_\d).*\}", line)
     return match.groups() if match else (line,)
 
 
-async def test_the_example_of_changing_state_is_heard(start_server: StartServer) -> None:
+async def test_readme_services_example_publishes_its_events(start_server: StartServer) -> None:
     (block,) = blocks(README, language="python", role="services")
     server = start_server()
     async with connect(server) as client:

@@ -1,4 +1,4 @@
-"""`docs/scaling.md`: what it computes follows from the figures it shows, and what it cites exists."""
+"""`docs/scaling.md`: its results follow from its figures, and the commands it cites exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUNDED_BY = 0.02
 
 
 def computed(arithmetic: str) -> float:
-    """The value of a cell of arithmetic, with the figures of the page."""
+    """Evaluate an arithmetic cell with the figures of the page."""
     figures = {row["Unit"]: float(row["Figure"]) for row in UNITS}
     names = {node.id for node in ast.walk(ast.parse(arithmetic)) if isinstance(node, ast.Name)}
     assert names <= set(figures)
@@ -25,12 +25,12 @@ def computed(arithmetic: str) -> float:
 
 
 @pytest.mark.parametrize("row", COMPUTED, ids=lambda row: row["Arithmetic"])
-def test_every_result_follows_from_the_figures(row: dict[str, str]) -> None:
+def test_scaling_result_follows_from_the_figures(row: dict[str, str]) -> None:
     shown = float(row["Result"].replace(",", ""))
     assert shown == pytest.approx(computed(row["Arithmetic"]), rel=ROUNDED_BY)
 
 
-def test_every_figure_that_was_measured_names_what_prints_it() -> None:
+def test_measured_figure_names_its_benchmark() -> None:
     printed = [row["Printed by"] for row in UNITS if row["Printed by"]]
     assert len(printed) == len(UNITS) - 2
     for cited in printed:
@@ -42,8 +42,8 @@ def test_every_figure_that_was_measured_names_what_prints_it() -> None:
             assert f'"{name}"' in source, cited
 
 
-def test_the_line_for_production_is_the_procfile_s_with_proxy_headers() -> None:
+def test_production_command_is_the_procfile_command_with_proxy_headers() -> None:
     (block,) = blocks(SCALING, role="processes")
     line = block.text.replace("\\\n", " ").replace(".venv/bin/", "").replace(" --proxy-headers", "")
-    procfile = (PROJECT_DIR / "Procfile").read_text(encoding="utf-8")
+    procfile = (PROJECT_DIR / "mahavishnu_site" / "serve" / "Procfile").read_text(encoding="utf-8")
     assert f"web_processes: exec {' '.join(line.split()[1:])}\n" in procfile

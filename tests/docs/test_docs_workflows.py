@@ -1,4 +1,4 @@
-"""What docs/workflows.md shows can be run as it stands there."""
+"""The examples of `docs/workflows.md` run as printed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes a module of the first Python block of a section, as an application's `workflows.py` is one."""
+def load_example(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Provide a loader that makes a module of the first Python block of a section, like a `workflows.py`."""
     from orchestration.sdk import registry
 
     monkeypatch.setattr(registry, "_definitions", dict(registry.definitions()))
@@ -37,21 +37,21 @@ def stages_of(run: Any) -> list[tuple[int, str, float | None]]:
     return [(stage.step, stage.name, stage.plan["timeout_seconds"]) for stage in stages]
 
 
-def test_the_workflow_that_is_defined_there_runs(shown: Any) -> None:
+def test_documented_workflow_runs(load_example: Any) -> None:
     from tests.adapters.attempt_runner import attempt_at
 
-    attempt = attempt_at(shown("Define one").write_code, "a parser")
+    attempt = attempt_at(load_example("Define one").write_code, "a parser")
     assert attempt.run() == {"parts": ["a", "parser"]}
     run_stages = attempt.claim.workflow.stages.order_by("position").values_list("step", "name", "last_attempt")
     assert list(run_stages) == [(0, "plan", 1), (1, "generate", 3), (1, "lint", 1)]
 
 
-def test_the_commands_that_are_shown_there_are_planned(shown: Any) -> None:
-    run = shown("Commands").check.start(revision="main")
+def test_documented_commands_are_planned(load_example: Any) -> None:
+    run = load_example("Commands").check.start(revision="main")
     assert stages_of(run) == [(0, "git", None), (1, "lint", None), (1, "test", 610.0)]
 
 
-def test_every_demonstration_is_in_the_table() -> None:
+def test_demonstration_table_lists_every_demonstration() -> None:
     from orchestration.sdk import definitions
 
     rows = table(PAGE, first="Workflow")
