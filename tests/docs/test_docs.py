@@ -1,24 +1,25 @@
-"""What every document says of files, headings, commands and modules is so."""
+"""Links, make targets, management commands and modules in the documents exist."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, get_commands, load_command_class
 
-from tests.docs.markdown import PROJECT_DIR, anchors, code_spans, links, page, pages, shell_lines, table
+from tests.docs.markdown import PROJECT_DIR, anchors, blocks, code_spans, links, page, pages, shell_lines, table
 
 PACKAGES = ("mahavishnu_site", "realtime", "orchestration")
-# What every Django application has, and nobody looks for.
-UNREMARKABLE = {"__init__", "apps", "admin", "migrations"}
+# Every Django application has these.
+UNREMARKABLE = {"apps", "migrations"}
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
-def test_every_link_leads_somewhere(path: Path) -> None:
+def test_document_links_exist(path: Path) -> None:
     for link in links(path):
         if link.startswith("https://"):
             continue
@@ -30,12 +31,12 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 
 def documented_commands(path: Path) -> set[str]:
-    """The commands in the page's shell blocks and, where they stand alone between backticks, in its prose."""
+    """Return the commands in a page's shell blocks, and those that fill a code span in its prose."""
     return {*shell_lines(path), *(span for span in code_spans(path) if span.startswith(("make ", "manage.py ")))}
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
-def test_every_make_target_exists(path: Path) -> None:
+def test_documented_make_targets_exist(path: Path) -> None:
     for line in documented_commands(path):
         if line.startswith("make "):
             arguments = shlex.split(line)[1:]
@@ -43,7 +44,7 @@ def test_every_make_target_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
-def test_every_management_command_takes_what_it_is_given(path: Path) -> None:
+def test_documented_management_commands_accept_their_arguments(path: Path) -> None:
     known = get_commands()
     for line in documented_commands(path):
         if (match := re.search(r"(?:^|[ /])manage\.py (\w+)(.*)", line)) is None:
@@ -57,21 +58,37 @@ def test_every_management_command_takes_what_it_is_given(path: Path) -> None:
             pytest.fail(f"{line}: {error}")
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_module_is_in_the_map_and_every_one_in_the_map_exists(package: str) -> None:
-    rows = table(page("docs/architecture.md"), first=package)
-    mapped = [name for row in rows for name in row[package].split(", ")]
-    folder = PROJECT_DIR / package
-    found = {
-        Path(path.relative_to(folder).parts[0]).stem
+def modules_in(folder: Path) -> set[str]:
+    """Return the names of the modules and folders directly inside a folder, without the unremarkable ones."""
+    names = {
+        path.relative_to(folder).parts[0]
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.suffix != ".pyc" and path.name != "__init__.py"
     }
-    assert len(mapped) == len(set(mapped))
-    assert set(mapped) == found - UNREMARKABLE
+    return {name.removesuffix(".py") for name in names} - UNREMARKABLE
 
 
-def test_every_management_command_of_ours_is_in_a_document() -> None:
-    ours = {name for name, application in get_commands().items() if application in PACKAGES}
+@pytest.mark.parametrize("package", PACKAGES)
+def test_map_lists_every_module(package: str) -> None:
+    rows = table(page("docs/architecture.md"), first=package)
+    mapped = {name: set(filter(None, row["Modules"].split(", "))) for row in rows for name in row[package].split(", ")}
+    folder = PROJECT_DIR / package
+    assert set(mapped) == modules_in(folder)
+    for name, modules in mapped.items():
+        has_modules = (folder / name).is_dir() and any((folder / name).rglob("*.py"))
+        assert modules == (modules_in(folder / name) if has_modules else set()), name
+
+
+@pytest.mark.parametrize("package", ["realtime", "orchestration"])
+def test_documented_layers_are_the_import_contracts(package: str) -> None:
+    (shown,) = blocks(page("docs/architecture.md"), role=package)
+    settings = tomllib.loads((PROJECT_DIR / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract.get("containers") == [package])
+    assert shown.text.splitlines() == layers
+
+
+def test_every_management_command_is_documented() -> None:
+    commands = {name for name, application in get_commands().items() if application in PACKAGES}
     text = "\n".join(path.read_text(encoding="utf-8") for path in pages())
-    assert {name for name in ours if f"manage.py {name}" not in text} == set()
+    assert {name for name in commands if f"manage.py {name}" not in text} == set()
