@@ -1,6 +1,6 @@
-"""The grammar of channels: what a client names when it subscribes (`workflow:abc123`, `global`).
+"""The grammar of channel names, which clients use to subscribe: `workflow:abc123`, `global`.
 
-*Channel* is the API reference's word; an event names the same thing its *room*.
+*Channel* is the API reference's word. An event calls the same thing its *room*.
 """
 
 from __future__ import annotations
@@ -10,17 +10,25 @@ import re
 GLOBAL = "global"
 RESOURCE_TYPES = ("workflow", "pool", "worker")
 MAX_ID_CHARACTERS = 128
-ID_PATTERN = rf"[A-Za-z0-9._-]{{1,{MAX_ID_CHARACTERS}}}"
-CHANNEL_SYNTAX = f"'global', or workflow|pool|worker ':' {ID_PATTERN}"
 
-_CHANNEL = re.compile(rf"global|(?:{'|'.join(RESOURCE_TYPES)}):{ID_PATTERN}")
+# The same as `orchestration.identifiers`, which needs Django and cannot be imported here; a test compares the two.
+# The hyphen is escaped for browsers: the `pattern` attribute of an HTML input requires it.
+_ID_PATTERN = rf"[A-Za-z0-9._\-]{{1,{MAX_ID_CHARACTERS}}}"
+CHANNEL_PATTERN = rf"{GLOBAL}|(?:{'|'.join(RESOURCE_TYPES)}):{_ID_PATTERN}"
+
+_EXPECTED = (
+    "'global', or 'workflow:', 'pool:' or 'worker:' followed by an id "
+    f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -)"
+)
+_MAX_SHOWN_CHARACTERS = 200
+_CHANNEL = re.compile(CHANNEL_PATTERN)
 
 
 class InvalidChannel(ValueError):
-    """A channel name that is not of the reference's form.
+    """A name that does not follow the channel grammar.
 
     Attributes:
-        channel: What was given.
+        channel: The rejected name.
     """
 
     def __init__(self, channel: str) -> None:
@@ -28,12 +36,14 @@ class InvalidChannel(ValueError):
         self.channel = channel
 
     def __str__(self) -> str:
-        shown = self.channel if len(self.channel) <= 200 else self.channel[:200] + "…"
-        return f"Invalid channel name {shown!r}: expected {CHANNEL_SYNTAX}"
+        shown = self.channel
+        if len(shown) > _MAX_SHOWN_CHARACTERS:
+            shown = shown[:_MAX_SHOWN_CHARACTERS] + "…"
+        return f"Invalid channel name {shown!r}: expected {_EXPECTED}"
 
 
 def check_channel(channel: str) -> str:
-    """Return `channel` if it is a valid name.
+    """Return `channel` unchanged if its name is valid.
 
     Raises:
         InvalidChannel: if it is not.
@@ -44,11 +54,11 @@ def check_channel(channel: str) -> str:
 
 
 def channel_of(resource_type: str, resource_id: str) -> str:
-    """The channel of one resource: `channel_of("workflow", "abc")` is `workflow:abc`."""
+    """Return the channel of one resource: `channel_of("workflow", "abc")` is `workflow:abc`."""
     return f"{resource_type}:{resource_id}"
 
 
 def split_channel(channel: str) -> tuple[str, str]:
-    """`("workflow", "abc")` for `workflow:abc`; `("global", "")` for `global`."""
+    """Return resource type and id: `("workflow", "abc")` for `workflow:abc`, `("global", "")` for `global`."""
     resource_type, _, resource_id = channel.partition(":")
     return resource_type, resource_id

@@ -1,4 +1,4 @@
-"""What can go wrong with a request or a connection, and the codes that a client is told it by."""
+"""Error codes, close codes, and the exception that carries an error to the client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """What an error message says in `error_code`. The first four are the API reference's."""
+    """The `error_code` of an error message. The first four are from the API reference."""
 
     UNKNOWN_REQUEST = "UNKNOWN_REQUEST"
     INVALID_CHANNEL = "INVALID_CHANNEL"
@@ -22,7 +22,7 @@ class ErrorCode(StrEnum):
 
 
 class CloseCode:
-    """Registered WebSocket close codes (RFC 6455 section 7.4.1 and the IANA registry), as this server uses them."""
+    """The WebSocket close codes this server sends (RFC 6455 section 7.4.1 and the IANA registry)."""
 
     POLICY = 1008
     TOO_BIG = 1009
@@ -32,13 +32,13 @@ class CloseCode:
 
 
 class RequestError(Exception):
-    """A request that cannot be answered as asked.
+    """A request that the server answers with an error message.
 
     Attributes:
-        code: What the error message says in `error_code`.
-        message: What was wrong, and what was expected, for a person.
-        event: The request's event, where it is known.
-        correlation_id: What the answer is filed under, where it is known.
+        code: The `error_code` of that message.
+        message: Its `error_message`: what is wrong and what is allowed.
+        event: The `event` of the request; None if it is unknown.
+        correlation_id: The `correlation_id` of the answer; None if the request has none.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""WebSocket frames from the server, which are not masked: the same bytes serve every connection."""
+"""WebSocket frames from the server. They are not masked, so every connection can send the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LENGTH_FOLLOWS_IN_64_BITS = 127
 
 
 def text_frame(message: bytes) -> bytes:
-    """One final, unmasked, uncompressed text frame (RFC 6455 section 5.2)."""
+    """Return one final, unmasked, uncompressed text frame (RFC 6455 section 5.2)."""
     length = len(message)
     if length <= _MAX_7_BIT_LENGTH:
         return bytes((_FINAL_TEXT, length)) + message
@@ -22,15 +22,15 @@ def text_frame(message: bytes) -> bytes:
 
 
 _PART_BYTES = 64 * 1024
-"""What is written at once. What a reader does not take of it is copied for that reader; later parts are shared."""
+"""Size of one write. The unread rest of a write is copied for each slow connection; later parts stay shared."""
 
 
 class Frames:
-    """Messages that leave together, in order, for one connection or a thousand.
+    """Messages sent together, in order, to one or many connections. The frames are built once for all of them.
 
     Attributes:
-        messages: Each the bytes of one message.
-        size_bytes: What they take altogether.
+        messages: The messages, each as the bytes of its JSON text.
+        size_bytes: Total size of the messages, without frame headers.
     """
 
     def __init__(self, messages: Sequence[bytes]) -> None:
@@ -39,17 +39,17 @@ class Frames:
 
     @cached_property
     def data(self) -> bytes:
-        """The bytes that carry them on a plain WebSocket, built once."""
+        """The messages as text frames."""
         return b"".join(map(text_frame, self.messages))
 
     @cached_property
     def texts(self) -> list[str]:
-        """The messages as an ASGI server wants them, decoded once."""
+        """The messages as strings, for an ASGI server that builds the frames."""
         return [message.decode() for message in self.messages]
 
 
 def build_frames(messages: Sequence[bytes]) -> list[Frames]:
-    """The same messages, in order, in parts of at most 64 KiB; a larger message is a part of its own."""
+    """Split messages into parts of at most 64 KiB, in order. A larger message is a part by itself."""
     parts: list[list[bytes]] = [[]]
     size_bytes = 0
     for message in messages:

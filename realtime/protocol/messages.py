@@ -1,4 +1,4 @@
-"""To the client: a typed message becomes the bytes of a text frame."""
+"""Messages from the server to the client, and their encoders. Each encoder returns the bytes of one JSON text."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from realtime.protocol.errors import RequestError
-from realtime.protocol.payload import encoded
+from realtime.protocol.payload import raw_json
 
 
 def new_id() -> str:
-    """A new message id."""
+    """Return a random UUID for a message or a connection."""
     return str(uuid.uuid4())
 
 
 def utc_now() -> datetime:
-    """The time a message is made, which is no decision."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `subscribe`. All after `channel` is there only when `since` or `snapshot` was asked for.
+    """The response to `subscribe`. A plain subscription has `channel` and `status` only.
 
     Attributes:
-        seq: The log's position; live events are those above it.
-        epoch: The log this position belongs to.
-        recovered: Whether exactly `missed` events with `replay: true` come next.
-        reason: Why not: `epoch`, `trimmed`, `ahead` or `limit`.
-        snapshot: The channel's state at `seq`, null where the resource does not exist.
+        channel: The channel, as the client named it.
+        status: Always `subscribed`.
+        seq: Position of the event log. Live events lie above it. Set with `since` or `snapshot`.
+        epoch: The log that `seq` belongs to. Set with `since` or `snapshot`.
+        recovered: Whether exactly `missed` events with `replay: true` follow. Set with `since`.
+        missed: Number of events replayed next; 0 if not recovered. Set with `since`.
+        reason: Why it was not recovered: `epoch`, `trimmed`, `ahead` or `limit`.
+        snapshot: State of the resource at `seq`, null if it does not exist. Set with `snapshot`.
     """
 
     channel: str
@@ -45,14 +48,14 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unsubscribed(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `unsubscribe`."""
+    """The response to `unsubscribe`."""
 
     channel: str
     status: str = "unsubscribed"
 
 
 class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `get_pool_status`."""
+    """The response to `get_pool_status`. `workers` are the ids of all workers of the pool."""
 
     pool_id: str
     status: str
@@ -60,7 +63,7 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `get_workflow_status`."""
+    """The response to `get_workflow_status`."""
 
     workflow_id: str
     status: str
@@ -69,11 +72,14 @@ class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of the welcome.
+    """The data of `session.created`, the first message of a connection.
 
     Attributes:
-        epoch: The log this server announces from.
-        seq: A position of that log which was reached before this connection opened.
+        connection_id: UUID of the connection.
+        epoch: The event log that this server delivers from.
+        seq: A position of that log, read before the connection opened.
+        server: Name of the server.
+        message: Greeting from the API reference.
     """
 
     connection_id: str
@@ -84,14 +90,15 @@ class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionDraining(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of the last message before a server that was told to stop closes a connection.
+    """The data of `session.draining`, the last message before a stopping server closes a connection.
 
     Attributes:
-        retry_after_ms: How long to wait before connecting again: each client is told another time.
+        retry_after_ms: How long to wait before reconnecting. Each client gets a different delay.
+        message: What the client should do.
     """
 
     retry_after_ms: int
-    message: str = "This server is about to stop: connect again and subscribe with `since`"
+    message: str = "This server is stopping: reconnect and subscribe with `since`"
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,14 +124,14 @@ class _Event(_Message, frozen=True, kw_only=True):
 
 
 class EventRecord(msgspec.Struct, frozen=True):
-    """One event of the log, whatever room it is delivered through.
+    """One event of the log. It is the same in every room that delivers it.
 
     Attributes:
-        seq: Its position, equal to commit order.
-        id: Its id, the same in every room.
-        name: `workflow.started`, …
-        timestamp: When it happened.
-        data: Its data, already encoded by `encode_data`.
+        seq: Position in the log, equal to commit order.
+        id: UUID of the event.
+        name: Name of the event, such as `workflow.started`.
+        timestamp: When the change happened.
+        data: JSON text made by `encode_data`.
     """
 
     seq: int
@@ -138,13 +145,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_event(event: EventRecord, *, room: str, replay: bool = False) -> bytes:
-    """The message that delivers `event` through `room`."""
+    """Encode the message that delivers `event` through `room`."""
     return _encode(
         _Event(
             id=event.id,
             type="event",
             event=event.name,
-            data=encoded(event.data),
+            data=raw_json(event.data),
             timestamp=event.timestamp,
             room=room,
             seq=event.seq,
@@ -154,22 +161,22 @@ def encode_event(event: EventRecord, *, room: str, replay: bool = False) -> byte
 
 
 def encode_session_created(connection_id: str, *, epoch: str, seq: int) -> bytes:
-    """The welcome."""
+    """Encode the first message of a connection."""
     return encode_notice("session.created", SessionCreated(connection_id=connection_id, epoch=epoch, seq=seq))
 
 
 def encode_session_draining(*, retry_after_ms: int) -> bytes:
-    """The close_frame of a server that was told to stop."""
+    """Encode the last message that a stopping server sends."""
     return encode_notice("session.draining", SessionDraining(retry_after_ms=retry_after_ms))
 
 
 def encode_notice(event: str, data: object) -> bytes:
-    """An event about this connection alone: it is in no log and has no `seq`."""
+    """Encode an event about this connection only. It is not in the event log and has no `seq`."""
     return _encode(_Message(id=new_id(), type="event", event=event, data=data, timestamp=utc_now()))
 
 
 def encode_response(event: str, data: object, correlation_id: str | None) -> bytes:
-    """The answer to a request."""
+    """Encode the response to a request."""
     return _encode(
         _Message(
             id=new_id(),
@@ -183,7 +190,7 @@ def encode_response(event: str, data: object, correlation_id: str | None) -> byt
 
 
 def encode_pong(correlation_id: str | None) -> bytes:
-    """The answer to a ping."""
+    """Encode the answer to a ping."""
     return _encode(
         _Message(
             id=new_id(),
@@ -197,11 +204,12 @@ def encode_pong(correlation_id: str | None) -> bytes:
 
 
 def encode_error(error: RequestError, *, retryable: bool = False, retry_after_ms: int | None = None) -> bytes:
-    """An error message.
+    """Encode an error message. Its `event` is `error` if the request is unknown.
 
     Args:
-        retryable: Whether the same may succeed later.
-        retry_after_ms: How long to wait before that, where it is known.
+        error: The code, the text and the request it belongs to.
+        retryable: Whether the same request may succeed later.
+        retry_after_ms: How long to wait before the retry; None if unknown.
     """
     return _encode(
         _Error(

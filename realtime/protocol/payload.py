@@ -1,4 +1,4 @@
-"""JSON that is no message: the data of an event as the log keeps it, a line of input."""
+"""JSON outside of messages: event data as the log stores it, and lines of input."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_data(data: object) -> str:
-    """The JSON text of an event's data, as the log keeps it."""
+    """Return the JSON text of an event's data, as the log stores it."""
     return _encode(data).decode()
 
 
-def encoded(text: str) -> msgspec.Raw:
-    """JSON text that `encode_data` made, as it stands inside a message."""
+def raw_json(text: str) -> msgspec.Raw:
+    """Wrap JSON text made by `encode_data`, so that a message contains it unchanged."""
     return msgspec.Raw(text.encode())
 
 
 def decode_object(text: str) -> dict[str, Any]:
-    """Read a JSON object that is no message: a line of input, an event's stored data.
+    """Decode a JSON object, such as a line of input or the stored data of an event.
 
     Raises:
-        ValueError: if it is not JSON, or not an object.
+        ValueError: if `text` is not a JSON object.
     """
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
@@ -32,10 +32,10 @@ def decode_object(text: str) -> dict[str, Any]:
 
 
 def decode_value(text: str) -> Any:
-    """Read any JSON value that is no message.
+    """Decode any JSON value.
 
     Raises:
-        ValueError: if it is not JSON.
+        ValueError: if `text` is not JSON.
     """
     try:
         return msgspec.json.decode(text)
@@ -43,6 +43,6 @@ def decode_value(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def indented(text: str) -> str:
-    """The same JSON, laid out for a person."""
+def indent_json(text: str) -> str:
+    """Return the same JSON, one member per line and indented by two spaces."""
     return msgspec.json.format(text, indent=2)

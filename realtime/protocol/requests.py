@@ -1,4 +1,4 @@
-"""From the client: a text frame becomes a typed request, or a `RequestError` that says what was wrong with it."""
+"""Messages from the client to the server, and their decoder."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import msgspec
 from realtime.protocol.errors import ErrorCode, RequestError
 
 MAX_SEQ = 2**63 - 1
-"""The largest position a log can have: a signed 64-bit integer in both databases."""
+"""Largest position of an event log: a signed 64-bit integer in both databases."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of one request. `event` is the name it is asked by."""
+    """The `data` of one request. `event` is the name of the request."""
 
     event: ClassVar[str]
 
 
 class Subscribe(Request, frozen=True, kw_only=True):
-    """Events of `channel`, from now on or from the position `since` of the log `epoch`."""
+    """Subscribe to the events of `channel`, from now on or after the position `since` of the log `epoch`."""
 
     event: ClassVar[str] = "subscribe"
     channel: str
@@ -29,21 +29,21 @@ class Subscribe(Request, frozen=True, kw_only=True):
 
 
 class Unsubscribe(Request, frozen=True, kw_only=True):
-    """No more events of `channel`."""
+    """End the subscription to `channel`."""
 
     event: ClassVar[str] = "unsubscribe"
     channel: str
 
 
 class GetPoolStatus(Request, frozen=True, kw_only=True):
-    """The status and the workers of one pool."""
+    """Ask for the status and the workers of one pool."""
 
     event: ClassVar[str] = "get_pool_status"
     pool_id: str
 
 
 class GetWorkflowStatus(Request, frozen=True, kw_only=True):
-    """The status and the progress of one workflow."""
+    """Ask for the status and the progress of one workflow."""
 
     event: ClassVar[str] = "get_workflow_status"
     workflow_id: str
@@ -58,9 +58,9 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """A decoded message from a client.
 
     Attributes:
-        request: What is asked; None is a ping.
-        event: The name it was asked by.
-        correlation_id: The request's `id`; if it had none, its `correlation_id`.
+        request: The request; None for a ping.
+        event: Name of the request, or `ping`.
+        correlation_id: The `id` of the message, or its `correlation_id` if it has no `id`; None if it has neither.
     """
 
     request: Request | None
@@ -76,41 +76,41 @@ class _Envelope(msgspec.Struct):
     correlation_id: str | None = None
 
 
-class _Alias(msgspec.Struct):
-    """What `mcp_common.websocket.WebSocketClient` sends: an event named subscribe, with a room."""
+class _RoomAlias(msgspec.Struct):
+    """The data of `mcp_common.websocket.WebSocketClient`, which sends an event named `subscribe` with a `room`."""
 
     room: str
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_alias = msgspec.json.Decoder(_Alias).decode
+_decode_alias = msgspec.json.Decoder(_RoomAlias).decode
 _decode_requests = {name: msgspec.json.Decoder(request).decode for name, request in REQUESTS.items()}
 _ALIASES: dict[str, type[Subscribe | Unsubscribe]] = {"subscribe": Subscribe, "unsubscribe": Unsubscribe}
 _UNDECODABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def decode(text: str) -> Incoming:
-    """Read one text frame.
+    """Decode one text frame.
 
     Raises:
-        RequestError: `INVALID_MESSAGE` for anything that is not a well-formed message, `UNKNOWN_REQUEST` for a request
-            that does not exist. Where the message names an `id`, the error is filed under it.
+        RequestError: with `UNKNOWN_REQUEST` if no request has that name, with `INVALID_MESSAGE` if the message is
+            malformed in any other way. The error has the `correlation_id` of the message if it can be read.
     """
     try:
         envelope = _decode_envelope(text)
     except _UNDECODABLE as error:
-        _refuse_envelope(text, error)
+        _raise_invalid_envelope(text, error)
     correlation_id = envelope.id if envelope.id is not None else envelope.correlation_id
     event = envelope.event
     if envelope.type == "ping":
         return Incoming(request=None, event="ping", correlation_id=correlation_id)
     if envelope.type == "request":
         if event is None:
-            raise _invalid("A request needs a field `event`, of type string", None, correlation_id)
+            raise _invalid("Missing field `event`: expected a string", None, correlation_id)
         if (decode_data := _decode_requests.get(event)) is None:
             raise RequestError(
                 ErrorCode.UNKNOWN_REQUEST,
-                f"Unknown request {_shown(event)}: expected one of {', '.join(REQUESTS)}",
+                f"Unknown request {_quoted(event)}: expected one of {', '.join(REQUESTS)}",
                 event=event,
                 correlation_id=correlation_id,
             )
@@ -121,47 +121,51 @@ def decode(text: str) -> Incoming:
         return Incoming(request=_ALIASES[event](channel=room), event=event, correlation_id=correlation_id)
     if envelope.type == "event":
         raise _invalid("Clients cannot publish events: expected type 'request' or 'ping'", event, correlation_id)
-    raise _invalid(f"Unknown message type {_shown(envelope.type)}: expected 'request' or 'ping'", event, correlation_id)
+    raise _invalid(
+        f"Unknown message type {_quoted(envelope.type)}: expected 'request' or 'ping'", event, correlation_id
+    )
 
 
 def _decoded_data(decode_data: Any, data: msgspec.Raw, event: str, correlation_id: str | None) -> Any:
     if not bytes(data):
-        raise _invalid("A request needs a field `data`, of type object", event, correlation_id)
+        raise _invalid("Missing field `data`: expected an object", event, correlation_id)
     try:
         return decode_data(data)
     except _UNDECODABLE as error:
-        raise _invalid(_at(error, "data"), event, correlation_id) from None
+        raise _invalid(_reason_with_field(error, "data"), event, correlation_id) from None
 
 
-def _refuse_envelope(text: str, error: Exception) -> NoReturn:
-    """Say what was wrong with a message, filed under its `id` if that much of it can be read."""
+def _raise_invalid_envelope(text: str, error: Exception) -> NoReturn:
+    """Raise the `RequestError` for a message whose envelope cannot be decoded, with its `id` if that can be read."""
     try:
         fields = msgspec.json.decode(text)
     except _UNDECODABLE as malformed:
-        raise _invalid(f"The message is not valid JSON: {_sentence(malformed)}", None, None) from None
+        raise _invalid(f"The message is not valid JSON: {_reason(malformed)}", None, None) from None
     if not isinstance(fields, dict):
         raise _invalid(f"Expected a JSON object, got {_json_type(fields)}", None, None) from None
     event, *ids = (fields.get(key) for key in ("event", "id", "correlation_id"))
     correlation_id = next((value for value in ids if isinstance(value, str)), None)
-    raise _invalid(_at(error, ""), event if isinstance(event, str) else None, correlation_id) from None
+    raise _invalid(_reason_with_field(error, ""), event if isinstance(event, str) else None, correlation_id) from None
 
 
 def _invalid(message: str, event: str | None, correlation_id: str | None) -> RequestError:
     return RequestError(ErrorCode.INVALID_MESSAGE, message, event=event, correlation_id=correlation_id)
 
 
-def _at(error: Exception, parent: str) -> str:
-    """Msgspec's sentence, with its path (`$.since`) written as the message's own field (`data.since`)."""
-    sentence, separator, path = _sentence(error).partition(" - at `$")
+def _reason_with_field(error: Exception, parent: str) -> str:
+    """Return msgspec's reason, with its path (`$.since`) replaced by the field of the message (`data.since`)."""
+    reason, separator, path = _reason(error).partition(" - at `$")
     field = f"{parent}{path.rstrip('`')}".lstrip(".") if separator else parent
-    return f"{sentence} in `{field}`" if field else sentence
+    return f"{reason} in `{field}`" if field else reason
 
 
-def _sentence(error: Exception) -> str:
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(error).removeprefix("JSON is malformed: ")
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= 100 else text[:100] + "…")
 
 

@@ -35,7 +35,7 @@ RECEIVE_BUFFER_BYTES = 16 * 1024
 _WRITE = """
 from django.db import transaction
 from realtime.events.receivers import announce_as_given
-from realtime.protocol import utc_now
+from realtime.protocol.messages import utc_now
 result = []
 for transaction_of in transactions:
     written = []
@@ -60,7 +60,7 @@ _PRUNE = """
 from datetime import timedelta
 from realtime.eventlog.position import current_position
 from realtime.eventlog.retention import Retention, prune_events
-from realtime.protocol import utc_now
+from realtime.protocol.messages import utc_now
 prune_events(Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0)), at=utc_now())
 result = current_position().trimmed_seq
 """

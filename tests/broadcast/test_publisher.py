@@ -207,7 +207,7 @@ import django
 django.setup()
 from realtime.broadcast.publisher import publisher
 from realtime.eventlog.append import Delivery
-from realtime.protocol import EventRecord, utc_now
+from realtime.protocol.messages import EventRecord, utc_now
 
 def publish(seq):
     record = EventRecord(seq, "id", "workflow.started", utc_now(), "{{}}")

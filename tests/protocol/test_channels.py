@@ -1,4 +1,4 @@
-"""What a channel may be called, and that two of them never share anything."""
+"""The channel grammar, and that no two channels share a group or an event."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from channels.layers import BaseChannelLayer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, is_identifier
 from realtime.broadcast.message import group_name
-from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, split_channel
+from realtime.protocol.channels import (
+    GLOBAL,
+    MAX_ID_CHARACTERS,
+    InvalidChannel,
+    channel_of,
+    check_channel,
+    split_channel,
+)
 from tests.harness.client import connect
 from tests.harness.matchers import a_response, an_error, an_event
 from tests.harness.server import MahavishnuServer
@@ -70,48 +78,63 @@ channel_names = st.one_of(
 
 
 @pytest.mark.parametrize("channel", VALID)
-def test_a_valid_name_is_taken_apart_and_put_together(channel: str) -> None:
+def test_check_channel_accepts(channel: str) -> None:
     assert check_channel(channel) == channel
     if channel != GLOBAL:
         assert channel_of(*split_channel(channel)) == channel
 
 
 @pytest.mark.parametrize("channel", INVALID, ids=lambda channel: repr(channel[:20]))
-def test_any_other_name_is_refused(channel: str) -> None:
-    with pytest.raises(InvalidChannel) as refusal:
+def test_check_channel_rejects(channel: str) -> None:
+    with pytest.raises(InvalidChannel) as caught:
         check_channel(channel)
-    assert refusal.value.channel == channel
+    assert caught.value.channel == channel
+
+
+@given(st.one_of(st.text(max_size=8), st.text(ID_CHARACTERS, min_size=126, max_size=130)))
+def test_channel_ids_are_the_identifiers_of_orchestration(text: str) -> None:
+    """Both packages spell out the grammar: `realtime.protocol` may not import `orchestration`."""
+    try:
+        check_channel(channel_of("workflow", text))
+    except InvalidChannel:
+        assert not is_identifier(text)
+    else:
+        assert is_identifier(text)
+    assert MAX_ID_CHARACTERS == MAX_IDENTIFIER_LENGTH
 
 
 @given(channel_names)
-def test_a_group_has_a_name_that_channel_layers_allow(channel: str) -> None:
+def test_group_name_is_valid_for_channel_layers(channel: str) -> None:
     assert BaseChannelLayer().require_valid_group_name(group_name(channel, epoch=EPOCH))
 
 
 @given(channel_names, channel_names)
-def test_two_channels_have_two_groups(one: str, other: str) -> None:
+def test_group_name_differs_between_channels(one: str, other: str) -> None:
     assert (group_name(one, epoch=EPOCH) == group_name(other, epoch=EPOCH)) == (one == other)
 
 
 @pytest.mark.parametrize("start", ["workflow:" + "x" * length for length in (56, 57, 127)], ids=len)
-def test_long_channels_that_differ_at_their_end_have_two_groups(start: str) -> None:
+def test_group_name_differs_between_long_channels_with_equal_beginnings(start: str) -> None:
     groups = {group_name(start + end, epoch=EPOCH) for end in "ab."}
     assert len(groups) == 3
     assert all(len(group) < 100 for group in groups)
 
 
 @pytest.mark.parametrize("channel", [GLOBAL, "workflow:" + "x" * 128], ids=len)
-def test_one_channel_of_two_logs_has_two_groups(channel: str) -> None:
+def test_group_name_differs_between_epochs(channel: str) -> None:
     assert group_name(channel, epoch=EPOCH) != group_name(channel, epoch=EPOCH[::-1])
 
 
-def refusal_of(channel: str) -> str:
+def error_message_for(channel: str) -> str:
     shown = channel if len(channel) <= 200 else channel[:200] + "…"
-    syntax = "'global', or workflow|pool|worker ':' [A-Za-z0-9._-]{1,128}"
-    return f"Invalid channel name {shown!r}: expected {syntax}"
+    expected = (
+        "'global', or 'workflow:', 'pool:' or 'worker:' followed by an id "
+        "(1 to 128 of the characters A-Z a-z 0-9 . _ -)"
+    )
+    return f"Invalid channel name {shown!r}: expected {expected}"
 
 
-async def test_a_client_is_told_what_is_wrong_with_a_name_whatever_it_wants_with_it(server: MahavishnuServer) -> None:
+async def test_every_subscription_request_rejects_an_invalid_channel(server: MahavishnuServer) -> None:
     async with connect(server) as client:
         for channel in INVALID:
             for number, (type_, event, key) in enumerate(
@@ -124,11 +147,11 @@ async def test_a_client_is_told_what_is_wrong_with_a_name_whatever_it_wants_with
             ):
                 await client.send({"type": type_, "event": event, "data": {key: channel}, "id": str(number)})
                 assert await client.next() == an_error(
-                    "INVALID_CHANNEL", refusal_of(channel), event=event, correlation_id=str(number)
+                    "INVALID_CHANNEL", error_message_for(channel), event=event, correlation_id=str(number)
                 )
 
 
-async def test_a_client_subscribes_to_every_valid_name(server: MahavishnuServer) -> None:
+async def test_subscribe_accepts_every_valid_channel(server: MahavishnuServer) -> None:
     async with connect(server) as client:
         for channel in VALID:
             answer = await client.request("subscribe", channel=channel)
@@ -136,7 +159,7 @@ async def test_a_client_subscribes_to_every_valid_name(server: MahavishnuServer)
             assert answer == a_response("subscribe", data, answer["correlation_id"])
 
 
-async def test_the_longest_names_get_their_own_events_and_no_other(
+async def test_channels_with_the_longest_ids_receive_only_their_own_events(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     start = unique("pool").ljust(127, "x")

@@ -1,0 +1,111 @@
+"""The encoders of messages, and the JSON of event data. No server, no I/O."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from realtime.protocol.errors import ErrorCode, RequestError
+from realtime.protocol.messages import (
+    EventRecord,
+    Subscribed,
+    encode_error,
+    encode_event,
+    encode_notice,
+    encode_pong,
+    encode_response,
+    encode_session_created,
+)
+from realtime.protocol.payload import decode_object, encode_data, indent_json
+from tests.harness.matchers import A_TIME, A_UUID, a_pong, a_response, an_error, an_event
+
+TIMESTAMP = datetime(2026, 2, 10, 20, 0, 0, tzinfo=UTC)
+
+
+def test_encode_event_contains_the_stored_data() -> None:
+    event = EventRecord(7, "6f1ab3c6-4a2e-4a5e-8f0c-1f3f5c0a9f11", "workflow.started", TIMESTAMP, '{"é":[1,null]}')
+    assert json.loads(encode_event(event, room="global")) == {
+        "id": "6f1ab3c6-4a2e-4a5e-8f0c-1f3f5c0a9f11",
+        "type": "event",
+        "event": "workflow.started",
+        "data": {"é": [1, None]},
+        "timestamp": "2026-02-10T20:00:00Z",
+        "room": "global",
+        "seq": 7,
+    }
+
+
+def test_encode_event_marks_a_replay() -> None:
+    event = EventRecord(7, "6f1ab3c6-4a2e-4a5e-8f0c-1f3f5c0a9f11", "pool.closed", TIMESTAMP, "{}")
+    assert json.loads(encode_event(event, room="pool:p", replay=True)) == an_event(
+        "pool.closed", {}, room="pool:p", replay=True
+    )
+
+
+def test_encode_session_created_adds_the_log_position_to_the_reference() -> None:
+    assert json.loads(encode_session_created("c", epoch="e", seq=3)) == {
+        "id": A_UUID,
+        "type": "event",
+        "event": "session.created",
+        "data": {
+            "connection_id": "c",
+            "epoch": "e",
+            "seq": 3,
+            "server": "mahavishnu",
+            "message": "Connected to Mahavishnu orchestration",
+        },
+        "timestamp": A_TIME,
+    }
+
+
+def test_encode_notice_has_no_room_and_no_seq() -> None:
+    assert json.loads(encode_notice("session.draining", {"a": 1})) == {
+        "id": A_UUID,
+        "type": "event",
+        "event": "session.draining",
+        "data": {"a": 1},
+        "timestamp": A_TIME,
+    }
+
+
+@pytest.mark.parametrize("correlation_id", [None, "", "a"])
+def test_answers_carry_the_correlation_id(correlation_id: str | None) -> None:
+    subscribed = {"status": "subscribed", "channel": "global"}
+    answers = (
+        encode_response("subscribe", Subscribed(channel="global"), correlation_id),
+        encode_pong(correlation_id),
+        encode_error(RequestError(ErrorCode.NOT_FOUND, "No", event="x", correlation_id=correlation_id)),
+    )
+    assert [json.loads(answer) for answer in answers] == [
+        a_response("subscribe", subscribed, correlation_id),
+        a_pong(correlation_id),
+        an_error("NOT_FOUND", "No", event="x", correlation_id=correlation_id),
+    ]
+
+
+def test_encode_error_without_a_request_is_named_error() -> None:
+    error = RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, "Slower")
+    assert json.loads(encode_error(error, retryable=True, retry_after_ms=9)) == an_error(
+        "RATE_LIMIT_EXCEEDED", "Slower", event="error", retryable=True, retry_after_ms=9
+    )
+
+
+def test_message_ids_are_unique() -> None:
+    assert json.loads(encode_pong(None))["id"] != json.loads(encode_pong(None))["id"]
+
+
+def test_encode_data_round_trips() -> None:
+    data = {"result": {"é": [1, 2.5, None, True, "x"]}, "at": "2026-02-10T20:00:00Z"}
+    assert decode_object(encode_data({**data, "at": TIMESTAMP})) == data
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "{", '{"a":' * 10_000])
+def test_decode_object_rejects_other_json(text: str) -> None:
+    with pytest.raises(ValueError, match=r"nested too deeply|Expected `object`|truncated|malformed"):
+        decode_object(text)
+
+
+def test_indent_json_keeps_the_value() -> None:
+    assert indent_json('{"a":[1,null]}') == '{\n  "a": [\n    1,\n    null\n  ]\n}'
