@@ -1,4 +1,4 @@
-"""The realtime half: it announces what changes in `orchestration` to every interested client."""
+"""The Django app that publishes changes of `orchestration` to subscribed clients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from django.apps import AppConfig
 
 
 class RealtimeConfig(AppConfig):
+    """Connects the signals of `orchestration` when Django is ready."""
+
     name = "realtime"
     default_auto_field = "django.db.models.BigAutoField"
 

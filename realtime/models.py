@@ -1,4 +1,4 @@
-"""The event log: what was announced, in the order it was committed."""
+"""The event log: every published change, in commit order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ def _new_epoch() -> str:
 
 
 class Event(models.Model):
-    """One announced change, written in the transaction of the change itself."""
+    """One change, written to the log in the transaction that made it."""
 
     seq = models.BigAutoField(primary_key=True, help_text="Position in the log, equal to commit order.")
-    message_id = models.UUIDField(default=uuid.uuid4, editable=False, help_text="The same in every room.")
-    name = models.CharField(max_length=64, help_text="workflow.started, …")
+    message_id = models.UUIDField(
+        default=uuid.uuid4, editable=False, help_text="UUID of the event, the same in every room."
+    )
+    name = models.CharField(max_length=64, help_text="Name of the event, such as workflow.started.")
     data = models.TextField(help_text="The event's data, as JSON text.")
-    timestamp = models.DateTimeField(default=timezone.now, help_text="When it happened.")
+    timestamp = models.DateTimeField(default=timezone.now, help_text="When the change happened.")
 
     class Meta:
         ordering = ("-seq",)
@@ -29,17 +31,17 @@ class Event(models.Model):
 
 
 class EventRoom(models.Model):
-    """That an event is delivered through a room. Every event is in `global` besides, which needs no row."""
+    """An event in a room that delivers it. Every event is also in `global`, without a row."""
 
     pk = models.CompositePrimaryKey("room", "event")
     room = models.CharField(max_length=140)
-    # Rows of both tables are written together and pruned together: a database constraint would cost and prove nothing.
+    # Rows of both tables are written together and pruned together, so a database constraint would only cost time.
     event = models.ForeignKey(
         Event, on_delete=models.DO_NOTHING, related_name="rooms", db_column="seq", db_index=False, db_constraint=False
     )
 
     class Meta:
-        # Which rooms have anything new since a position, from the index alone.
+        # A covering index for "which rooms have new events after this position?".
         indexes = (models.Index(fields=["event", "room"], name="room_by_seq"),)
 
     def __str__(self) -> str:
@@ -47,10 +49,10 @@ class EventRoom(models.Model):
 
 
 class Log(models.Model):
-    """The log itself: a single row.
+    """The state of the event log: a single row.
 
-    `epoch` names it. A new database is a new log; whoever restores an older backup calls `manage.py renew_epoch`,
-    because positions clients remember may belong to events that no longer exist.
+    `epoch` is the name of the log. A new database gets a new epoch. After restoring an older backup, run
+    `manage.py renew_epoch`: clients may remember positions of events that no longer exist.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)

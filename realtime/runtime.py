@@ -1,14 +1,13 @@
-"""What one server process runs beside its connections: the relay, the pruning of the log, and SQLite's checkpoints.
+"""What one server process runs besides its connections: the relay, log pruning, and SQLite's WAL checkpoints.
 
-ASGI servers differ in telling an application that they start (daphne does not), so all of this starts with the first
-connection or health request.
+They start with the first connection or health request, because not every ASGI server signals the start of an
+application (daphne does not).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
@@ -24,38 +23,40 @@ from realtime.queries.status import StatusQueries
 logger = logging.getLogger(__name__)
 
 
-class _Process:
+class _ServerProcess:
+    """The parts of one server process. To be exact: of one event loop, as tests may run several in a process."""
+
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.relay: Relay | None = None
         self.pruning: asyncio.Task[None] | None = None
         self.checkpointing: asyncio.Task[None] | None = None
-        self.statuses = StatusQueries()
+        self.status_queries = StatusQueries()
 
 
-_processes: WeakKeyDictionary[asyncio.AbstractEventLoop, _Process] = WeakKeyDictionary()
+_processes: WeakKeyDictionary[asyncio.AbstractEventLoop, _ServerProcess] = WeakKeyDictionary()
 
 
-def _here() -> _Process:
+def _current_process() -> _ServerProcess:
     loop = asyncio.get_running_loop()
     process = _processes.get(loop)
     if process is None:
-        process = _processes[loop] = _Process()
+        process = _processes[loop] = _ServerProcess()
     return process
 
 
-def running_statuses() -> StatusQueries:
-    """The status queries of this process."""
-    return _here().statuses
+def status_queries() -> StatusQueries:
+    """Return the status queries of this process."""
+    return _current_process().status_queries
 
 
-async def running_relay() -> Relay:
-    """The relay of this process (to be exact: of this event loop), started if need be.
+async def ensure_relay() -> Relay:
+    """Return the relay of this process. Start it, log pruning and WAL checkpoints if necessary.
 
     Raises:
-        django.db.Error: if it has to be started and the database does not answer.
+        django.db.Error: if the relay must be started and the database is unavailable.
     """
-    process = _here()
+    process = _current_process()
     if process.relay is not None:
         return process.relay
     async with process.lock:
@@ -64,33 +65,23 @@ async def running_relay() -> Relay:
             relay = Relay(limits)
             await relay.start()
             process.relay = relay
-            process.pruning = asyncio.create_task(_prune_for_ever(limits))
+            process.pruning = asyncio.create_task(_prune_periodically(limits))
             process.checkpointing = asyncio.create_task(checkpoint_periodically())
     return process.relay
 
 
 def relay_if_running() -> Relay | None:
-    """The relay of this process, if something has started it."""
-    return _here().relay
+    """Return the relay of this process; None if it has not been started."""
+    return _current_process().relay
 
 
-def retention(limits: Limits) -> Retention:
-    """What `limits` say of the log."""
-    return Retention(
-        max_events=limits.max_log_events,
-        max_age=timedelta(seconds=limits.max_log_age_seconds),
-        min_age=timedelta(seconds=limits.min_log_age_seconds),
-    )
-
-
-async def _prune_for_ever(limits: Limits) -> None:
+async def _prune_periodically(limits: Limits) -> None:
     while True:
         await asyncio.sleep(limits.log_prune_interval_seconds)
         try:
-            pruned = await in_database_thread(prune_events, retention(limits), at=utc_now())
+            pruned = await in_database_thread(prune_events, Retention.from_limits(limits), at=utc_now())
         except Exception as error:
-            # Any failure of the database: the next round finds the same events.
-            logger.warning("The event log could not be pruned (%r)", error)
+            logger.warning("Pruning the event log failed (%r); the next run retries", error)
         else:
             if pruned:
-                logger.info("Pruned %d events from the log", pruned)
+                logger.info("Pruned %d events from the event log", pruned)

@@ -1,4 +1,4 @@
-"""Where the log stands: its newest event, its epoch, and what is pruned."""
+"""The position of the event log, and its epoch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from realtime.models import Event, Log
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the log stands.
+    """The position of the event log at one moment.
 
     Attributes:
-        seq: Its newest event, 0 while there was none.
-        epoch: Which log this is.
+        seq: Position of the newest event, pruned or not; 0 if there was none yet.
+        epoch: Name of the log.
         trimmed_seq: Events up to this position are pruned.
     """
 
@@ -27,7 +27,7 @@ class Position:
 
 
 def current_position() -> Position:
-    """Where the log stands, in one query."""
+    """Read the position of the log in one query. Create the row of a new log."""
     newest = Subquery(Event.objects.order_by("-seq").values("seq")[:1])
     log = Log.objects.annotate(seq=Greatest(Coalesce(newest, 0), "trimmed_seq")).filter(pk=1)
     found = log.values_list("seq", "epoch", "trimmed_seq").first()
@@ -38,7 +38,7 @@ def current_position() -> Position:
 
 
 def renew_epoch() -> str:
-    """Give the log a new name, so that every client starts over. Returns it."""
+    """Give the log a new epoch and return it. Clients can no longer resume from their old positions."""
     with transaction.atomic():
         newest = current_position().seq
         Log.objects.filter(pk=1).delete()

@@ -1,4 +1,4 @@
-"""Read events of the log in order, with none left out."""
+"""Read events of the log, in order and without gaps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _RECORD_FIELDS = ("seq", "message_id", "name", "timestamp", "data")
 
 
 class PositionOutOfRange(Exception):
-    """Events that were asked for are pruned, or the log is another one by now.
+    """Some of the events to read are pruned, or the log was replaced.
 
     Attributes:
-        after: The position that was read from.
-        trimmed_seq: The position up to which events are pruned.
+        after: Position to read from.
+        trimmed_seq: Position up to which events are pruned.
     """
 
     def __init__(self, after: int, trimmed_seq: int) -> None:
@@ -26,24 +26,24 @@ class PositionOutOfRange(Exception):
         self.trimmed_seq = trimmed_seq
 
     def __str__(self) -> str:
-        return f"Asked for events after {self.after} of a log that was replaced, or is pruned up to {self.trimmed_seq}"
+        return f"Cannot read events after {self.after}: the log was replaced, or is pruned up to {self.trimmed_seq}"
 
 
 def newest_seq_by_room(*, after: int) -> dict[str, int]:
-    """Each room with an event above `after`, and its newest."""
+    """Return the position of the newest event of each room that has one above `after`."""
     return dict(EventRoom.objects.filter(event__gt=after).values_list("room").annotate(Max("event")).order_by())
 
 
 def count_events(room: str, *, after: int, through: int, most: int) -> int:
-    """How many events `room` has above `after` up to `through`; counting stops at `most`."""
+    """Count the events of `room` above `after` up to `through`. Counting stops at `most`."""
     return _in_room(room, after, through)[:most].count()
 
 
 def read_events(room: str, *, epoch: str, after: int, through: int, most: int) -> list[EventRecord]:
-    """The first `most` events of `room` above `after` up to `through`, in order and with none left out.
+    """Return the first `most` events of `room` above `after` up to `through`, in order and without gaps.
 
     Raises:
-        PositionOutOfRange: if some of them may be pruned, or the log is not `epoch` any more.
+        PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
     prefix = "" if room == GLOBAL else "event__"
     rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))
@@ -53,23 +53,23 @@ def read_events(room: str, *, epoch: str, after: int, through: int, most: int) -
 
 
 def read_events_with_rooms(*, epoch: str, after: int, most: int) -> list[tuple[EventRecord, list[str]]]:
-    """The first `most` events above `after`, in order and with none left out, each with its rooms besides `global`.
+    """Return the first `most` events above `after`, in order and without gaps, with their rooms besides `global`.
 
     Raises:
-        PositionOutOfRange: as `read` does.
+        PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
     found = list(_in_room(GLOBAL, after, MAX_SEQ).values_list(*_RECORD_FIELDS)[:most])
     rooms: dict[int, list[str]] = {seq: [] for seq, *_ in found}
     if found:
-        of_each = EventRoom.objects.filter(event__gt=after, event__lte=found[-1][0]).values_list("event", "room")
-        for seq, room in of_each:
+        room_rows = EventRoom.objects.filter(event__gt=after, event__lte=found[-1][0]).values_list("event", "room")
+        for seq, room in room_rows:
             rooms[seq].append(room)
     _check_complete(epoch=epoch, after=after, through=MAX_SEQ)
     return [(EventRecord(seq, str(message_id), *rest), rooms[seq]) for seq, message_id, *rest in found]
 
 
 def _check_complete(*, epoch: str, after: int, through: int) -> None:
-    """Asked after reading: what is not pruned now was not pruned then."""
+    """Check, after a read, that it was complete: an event that is not pruned now was not pruned then."""
     found = Log.objects.filter(pk=1).values_list("epoch", "trimmed_seq").first()
     found_epoch, trimmed_seq = found or ("", 0)
     if found_epoch != epoch or after < min(trimmed_seq, through):

@@ -1,39 +1,51 @@
-"""Prune the log: what is deleted, and in which order."""
+"""Prune the event log: which events are deleted, and in which order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Self
 
 from django.db import transaction
 
 from realtime.eventlog.position import current_position
+from realtime.limits import Limits
 from realtime.models import Event, EventRoom, Log
 
 _PRUNE_CHUNK_EVENTS = 1000
-
-
 _PRUNE_MAX_CHUNKS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """What is kept.
+    """Which events the log keeps.
 
     Attributes:
-        max_events: At most this many.
-        max_age: None older than this.
-        min_age: None younger than this is pruned, whatever their number: a relay heals from the log.
+        max_events: Keep at most this many events.
+        max_age: Delete older events.
+        min_age: Never delete younger events, even above `max_events`: relays backfill from the log.
     """
 
     max_events: int
     max_age: timedelta
     min_age: timedelta
 
+    @classmethod
+    def from_limits(cls, limits: Limits) -> Self:
+        """Return the retention that `limits` set."""
+        return cls(
+            max_events=limits.max_log_events,
+            max_age=timedelta(seconds=limits.max_log_age_seconds),
+            min_age=timedelta(seconds=limits.min_log_age_seconds),
+        )
+
 
 def prune_events(retention: Retention, *, at: datetime) -> int:
-    """Delete what need not be kept, oldest first, in transactions of at most 1000 events. Returns how many."""
+    """Delete events that need not be kept, oldest first, and return how many.
+
+    Each transaction deletes at most 1000 events, and one call at most 1000 times as many.
+    """
     pruned = 0
     for _ in range(_PRUNE_MAX_CHUNKS):
         chunk = _prune_chunk(retention, at)
@@ -46,23 +58,26 @@ def prune_events(retention: Retention, *, at: datetime) -> int:
 def _prune_chunk(retention: Retention, at: datetime) -> int:
     newest = current_position().seq
     oldest = list(Event.objects.order_by("seq").values_list("seq", "timestamp")[:_PRUNE_CHUNK_EVENTS])
-    too_many = newest - retention.max_events
-    kept_from, may_go = at - retention.max_age, at - retention.min_age
-    # Only an unbroken run from the oldest: `trimmed_seq` says that all up to it is pruned.
+    max_events_cutoff = newest - retention.max_events
+    max_age_cutoff, min_age_cutoff = at - retention.max_age, at - retention.min_age
 
-    def goes(row: tuple[int, datetime]) -> bool:
-        # A moment that is yet to come (a clock was wrong) says nothing of an event's age.
-        return row[1] > at or (row[1] <= may_go and (row[0] <= too_many or row[1] < kept_from))
+    def is_prunable(row: tuple[int, datetime]) -> bool:
+        seq, timestamp = row
+        # With a timestamp in the future (a wrong clock) the age of an event is unknown.
+        return timestamp > at or (
+            timestamp <= min_age_cutoff and (seq <= max_events_cutoff or timestamp < max_age_cutoff)
+        )
 
-    gone = list(takewhile(goes, oldest))
-    # Such an event goes with a later one, which says that it is old, or because there are too many.
-    while gone and gone[-1][1] > at and gone[-1][0] > too_many:
-        gone.pop()
-    if not gone:
+    # Only an unbroken run from the oldest event: `trimmed_seq` means that all events up to it are pruned.
+    prunable = list(takewhile(is_prunable, oldest))
+    # An event of unknown age is pruned because a later one is old enough, or because there are too many events.
+    while prunable and prunable[-1][1] > at and prunable[-1][0] > max_events_cutoff:
+        prunable.pop()
+    if not prunable:
         return 0
-    through = gone[-1][0]
+    through = prunable[-1][0]
     with transaction.atomic():
         Log.objects.filter(pk=1, trimmed_seq__lt=through).update(trimmed_seq=through)
         EventRoom.objects.filter(event__lte=through)._raw_delete("default")
         Event.objects.filter(seq__lte=through)._raw_delete("default")
-    return len(gone)
+    return len(prunable)

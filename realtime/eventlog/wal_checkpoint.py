@@ -1,9 +1,9 @@
-"""SQLite's write-ahead log is taken into its file beside the commits, and not within one of them.
+"""Checkpoint SQLite's write-ahead log in the background, so that no commit has to.
 
-By itself SQLite does so in the commit that makes the log longer than `wal_autocheckpoint` pages
-(https://www.sqlite.org/wal.html#ckpt): with events of 8 KiB, one commit in 120 took 7 ms longer, and everybody had its
-event as much later. A server process does it in 2 ms, and no commit waits for that. The next commit then begins the log
-anew and syncs it once, so it is done only as often as there is something to take.
+SQLite runs a checkpoint inside the commit that makes the log longer than `wal_autocheckpoint` pages
+(https://www.sqlite.org/wal.html#ckpt). With events of 8 KiB, one commit in 120 took 7 ms longer, and every client
+received its event 7 ms later. A server process needs 2 ms for it, and commits do not wait. The next commit restarts the
+log and syncs it once, so checkpoints run only as often as the log has grown.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ SHORTEST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 4.0
 
 WORTHWHILE_PAGES: Final = 250
-"""With fewer of them in the log, the next look is twice as far away. A change writes about eight."""
+"""With fewer pages in the log, the pause doubles. A change writes about eight pages."""
 
 
 async def checkpoint_periodically() -> None:
-    """Keep the write-ahead log short; with a database that has none, return at once."""
+    """Checkpoint the write-ahead log in a loop. With Postgres, which has none, return at once."""
     pause_seconds = SHORTEST_PAUSE_SECONDS
     pages_before = 0
     while connection.vendor == "sqlite":
         await asyncio.sleep(pause_seconds)
         pages = pages_before
-        # A database that does not answer is the relay's to tell of. SQLite takes up the work in a commit then.
+        # The relay already logs database outages. Until the next round, SQLite checkpoints inside a commit.
         with suppress(DatabaseError):
             pages = await in_database_thread(checkpoint)
         pause_seconds = next_pause_seconds(pause_seconds, pages if pages != pages_before else 0)
@@ -39,16 +39,17 @@ async def checkpoint_periodically() -> None:
 
 
 def next_pause_seconds(pause_seconds: float, pages: int) -> float:
-    """How long to wait after a checkpoint that found so many pages in the log."""
+    """Return how long to wait, in seconds, after a checkpoint that found `pages` pages in the log."""
     return SHORTEST_PAUSE_SECONDS if pages >= WORTHWHILE_PAGES else min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
 
 
 def checkpoint() -> int:
-    """Take what is committed, and what no reader still needs as it was, into the file; nobody waits meanwhile.
+    """Copy committed pages that no open read transaction still needs to the database file, without blocking writers.
 
-    Returns how many pages were in the log. They stay there, and are counted again, until somebody writes.
+    Returns:
+        Number of pages in the log. They stay there, and are counted again, until the next write.
     """
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        _busy, pages, _taken = cursor.fetchone()
+        _busy, pages, _checkpointed = cursor.fetchone()
     return int(pages)

@@ -26,11 +26,16 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "message_id",
-                    models.UUIDField(default=uuid.uuid4, editable=False, help_text="The same in every room."),
+                    models.UUIDField(
+                        default=uuid.uuid4, editable=False, help_text="UUID of the event, the same in every room."
+                    ),
                 ),
-                ("name", models.CharField(help_text="workflow.started, …", max_length=64)),
+                ("name", models.CharField(help_text="Name of the event, such as workflow.started.", max_length=64)),
                 ("data", models.TextField(help_text="The event's data, as JSON text.")),
-                ("timestamp", models.DateTimeField(default=django.utils.timezone.now, help_text="When it happened.")),
+                (
+                    "timestamp",
+                    models.DateTimeField(default=django.utils.timezone.now, help_text="When the change happened."),
+                ),
             ],
             options={
                 "ordering": ("-seq",),

@@ -1,4 +1,4 @@
-"""What a subscription starts from: the log's position, what was missed since a client's own, the channel's state."""
+"""Read what a subscription starts from: the log position, the missed events and the snapshot of the channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from realtime.protocol.messages import EventRecord
 from realtime.queries.snapshots import read_snapshot
 
 REPLAY_CHUNK_EVENTS = 200
-"""How many missed events are read from the log at once, and so held for one client that reads slowly."""
+"""Missed events read from the log at once. A client that reads slowly keeps this many in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +21,11 @@ class ResumePoint:
     """Where a subscription starts.
 
     Attributes:
-        position: The log's; live events lie above it.
-        missed: How many events of the channel lie between the client's position and the log's.
+        position: Position of the log. Live events lie above it.
+        missed: Number of events of the channel after the client's position, up to `position`; 0 if not replayed.
         events: The first `REPLAY_CHUNK_EVENTS` of them.
-        reason: Why they cannot be replayed (`epoch`, `trimmed`, `ahead`, `limit`); None if they can.
-        snapshot: The channel's state at `position` as JSON text; None where it was not asked for.
+        reason: Why they cannot be replayed: `epoch`, `trimmed`, `ahead` or `limit`; None if they can.
+        snapshot: State of the channel at `position` as JSON text; None if the client did not request it.
     """
 
     position: Position
@@ -38,7 +38,7 @@ class ResumePoint:
 def find_resume_point(
     channel: str, *, since: int | None, epoch: str | None, with_snapshot: bool, limits: Limits
 ) -> ResumePoint:
-    """Read position, missed events and state as they were at one moment."""
+    """Read position, missed events and snapshot in one consistent read."""
     with consistent_read():
         position = current_position()
         reason = None if since is None else _unrecoverable_reason(position, since, epoch)
@@ -56,10 +56,10 @@ def find_resume_point(
 
 
 def read_next(channel: str, *, epoch: str, after: int, through: int) -> list[EventRecord]:
-    """The next `REPLAY_CHUNK_EVENTS` events of `channel` above `after` up to `through`, with none left out.
+    """Return the next `REPLAY_CHUNK_EVENTS` events of `channel` above `after` up to `through`, without gaps.
 
     Raises:
-        log.PositionOutOfRange: if some of them are pruned already, or the log is another one.
+        eventlog.reader.PositionOutOfRange: if some of them are pruned, or the log was replaced.
     """
     return read_events(channel, epoch=epoch, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
 

@@ -1,22 +1,21 @@
-"""The state of what a channel is about, for a client that asks for it when it subscribes."""
+"""Snapshots: the state of a channel's resource, for clients that subscribe with `snapshot: true`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker, Workflow, WorkflowStatus
-from realtime.events.types import pool_metrics
+from realtime.events.types.pool import PoolMetrics
 from realtime.protocol.channels import split_channel
 
 MAX_LISTED = 100
-"""How many unfinished workflows and how many pools the snapshot of `global` lists, newest first."""
-
+"""Unfinished workflows, and pools, in the snapshot of `global`, newest first."""
 
 _UNFINISHED = [status for status in WorkflowStatus.values if status not in FINISHED_WORKFLOW_STATUSES]
 
 
 def read_snapshot(channel: str) -> dict[str, Any] | None:
-    """The state behind a channel; None where the resource does not exist."""
+    """Return the state of a channel's resource, JSON-encodable; None if the resource does not exist."""
     resource_type, resource_id = split_channel(channel)
     return _SNAPSHOTS[resource_type](resource_id)
 
@@ -27,7 +26,7 @@ def _workflow(workflow_id: str) -> dict[str, Any] | None:
         return None
     stages = Stage.objects.filter(workflow_id=workflow_id).order_by("position")
     return {
-        **_workflow_line(workflow),
+        **_workflow_summary(workflow),
         "adapter": workflow.adapter,
         "prompt": workflow.prompt,
         "result": workflow.result,
@@ -45,7 +44,7 @@ def _workflow(workflow_id: str) -> dict[str, Any] | None:
     }
 
 
-def _workflow_line(workflow: Workflow) -> dict[str, Any]:
+def _workflow_summary(workflow: Workflow) -> dict[str, Any]:
     return {
         "workflow_id": workflow.pk,
         "status": workflow.status,
@@ -64,13 +63,13 @@ def _pool(pool_id: str) -> dict[str, Any] | None:
         return None
     workers = Worker.objects.filter(pool_id=pool_id).order_by("pk")
     return {
-        **_pool_line(pool),
+        **_pool_summary(pool),
         "workers": [{"worker_id": worker.pk, "status": worker.status} for worker in workers],
     }
 
 
-def _pool_line(pool: Pool) -> dict[str, Any]:
-    return {"pool_id": pool.pk, "status": pool.status, "metrics": pool_metrics(pool)}
+def _pool_summary(pool: Pool) -> dict[str, Any]:
+    return {"pool_id": pool.pk, "status": pool.status, "metrics": PoolMetrics.of(pool)}
 
 
 def _worker(worker_id: str) -> dict[str, Any] | None:
@@ -81,11 +80,11 @@ def _worker(worker_id: str) -> dict[str, Any] | None:
 
 
 def _global(_: str) -> dict[str, Any]:
-    # By status, which has an index: what is finished, however much, costs nothing.
+    # The index on the status keeps this fast with any number of finished workflows.
     unfinished = Workflow.objects.filter(status__in=_UNFINISHED).order_by("-created_at")
     return {
-        "workflows": [_workflow_line(workflow) for workflow in unfinished[:MAX_LISTED]],
-        "pools": [_pool_line(pool) for pool in Pool.objects.order_by("-created_at")[:MAX_LISTED]],
+        "workflows": [_workflow_summary(workflow) for workflow in unfinished[:MAX_LISTED]],
+        "pools": [_pool_summary(pool) for pool in Pool.objects.order_by("-created_at")[:MAX_LISTED]],
     }
 
 

@@ -1,34 +1,27 @@
-"""The state that status queries ask for, read for many clients at once."""
+"""Read the state for status requests. Concurrent requests share one query."""
 
 from __future__ import annotations
 
-import re
-
+from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, Workflow
 from realtime.database import DataLoader
-from realtime.protocol.channels import ID_PATTERN
 from realtime.protocol.messages import PoolStatus, WorkflowStatus
 
 
 class StatusQueries:
-    """Reads statuses, for one event loop."""
+    """The loaders of one event loop."""
 
     def __init__(self) -> None:
         self._pools = DataLoader(_read_pools)
         self._workflows = DataLoader(_read_workflows)
 
     async def pool(self, pool_id: str) -> PoolStatus | None:
-        """The status of a pool; None if there is none."""
-        return await self._pools.get(pool_id) if _is_id(pool_id) else None
+        """Return the status of a pool; None if it does not exist."""
+        return await self._pools.get(pool_id) if is_identifier(pool_id) else None
 
     async def workflow(self, workflow_id: str) -> WorkflowStatus | None:
-        """The status of a workflow; None if there is none."""
-        return await self._workflows.get(workflow_id) if _is_id(workflow_id) else None
-
-
-def _is_id(text: str) -> bool:
-    """Nothing has an id of another form, and a database may not even be asked for one (Postgres takes no NUL)."""
-    return re.fullmatch(ID_PATTERN, text) is not None
+        """Return the status of a workflow; None if it does not exist."""
+        return await self._workflows.get(workflow_id) if is_identifier(workflow_id) else None
 
 
 def _read_pools(pool_ids: list[str]) -> dict[str, PoolStatus]:

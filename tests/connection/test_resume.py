@@ -34,9 +34,8 @@ for first in range(0, count, in_one):
 PRUNE = """
 from django.conf import settings
 from django.utils import timezone
-from realtime.eventlog.retention import prune_events
-from realtime.runtime import retention
-prune_events(retention(settings.MAHAVISHNU_LIMITS), at=timezone.now())
+from realtime.eventlog.retention import Retention, prune_events
+prune_events(Retention.from_limits(settings.MAHAVISHNU_LIMITS), at=timezone.now())
 """
 
 

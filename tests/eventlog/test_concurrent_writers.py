@@ -1,4 +1,4 @@
-"""Many processes write at once: the log's order is the order of their commits, and every client hears all in it."""
+"""Concurrent writers: the order of the log is commit order, and clients receive every event in that order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WRITERS = 4
 
 TIMEOUT_SECONDS = 40
 
-# Some transactions have several events, some take their time between a change and the commit, some change their mind.
+# Some transactions have several events, some pause between the change and the commit, some roll back.
 _WRITE = """
 import random, time
 from django.db import transaction
@@ -44,7 +44,7 @@ while written < events:
 result = written
 """
 
-# What a reader that asks for `seq > last` sees, over and over: the only order in which nothing can be missed.
+# A reader that polls `seq > last` misses no event only if `seq` is commit order.
 _TAIL = """
 import os
 from realtime.models import Event
@@ -61,16 +61,16 @@ result = seen
 
 
 @pytest.mark.parametrize(("database", "events"), [("postgres", 2000), ("sqlite", 400)])
-async def test_four_writers_at_once_are_heard_completely_and_in_the_order_of_their_commits(
+async def test_clients_receive_the_events_of_concurrent_writers_in_commit_order(
     start_server: StartServer, database: str, events: int, tmp_path: Path
 ) -> None:
     server = start_server(database=database)
     drivers = [server.driver() for _ in range(WRITERS)]
     tail = server.driver()
     stop = tmp_path / "stop"
-    async with connect(server) as client, connect(server) as of_one_room:
+    async with connect(server) as client, connect(server) as pool_client:
         await client.subscribe("global")
-        await of_one_room.subscribe("pool:pool_0")
+        await pool_client.subscribe("pool:pool_0")
         async with recording(client) as record:
             with ThreadPoolExecutor(WRITERS + 1) as threads:
                 tailing = threads.submit(tail.execute, _TAIL, stop=str(stop))
@@ -83,8 +83,8 @@ async def test_four_writers_at_once_are_heard_completely_and_in_the_order_of_the
                 seen_by_polling = tailing.result()
             in_log = committed(server, "global")
             await record.has_seen("global", in_log[-1][0])
-        event = await of_one_room.event()
-        await of_one_room.expect_nothing(0.05)
+        event = await pool_client.event()
+        await pool_client.expect_nothing(0.05)
     assert len(in_log) == events
     assert record.seen("global") == in_log
     assert seen_by_polling == [seq for seq, _ in in_log]
@@ -101,58 +101,58 @@ _CONNECT = "from django.db import connection\nconnection.ensure_connection()"
 
 _ADD_POOL = "from orchestration import services\nservices.create_pool(pool_id=pool_id)"
 
-# Stops when all is written and only the commit is left to do.
-_ADD_POOL_AND_COMMIT_WHEN_TOLD = """
+# Pauses after all rows are written, before the commit.
+_ADD_POOL_AND_PAUSE = """
 import os, time
 from django.db import connection
 from orchestration import services
 connection.ensure_connection()
 commit = connection._commit
-def commit_when_told():
-    open(there, "w").close()
-    while not os.path.exists(go):
+def commit_when_released():
+    open(paused, "w").close()
+    while not os.path.exists(release):
         time.sleep(0.01)
     commit()
-connection._commit = commit_when_told
+connection._commit = commit_when_released
 services.create_pool(pool_id=pool_id)
 """
 
-# Stops when the change is made and its events are not written yet.
-_CHANGE_AND_END_WHEN_TOLD = """
+# Pauses after the change, before its events are written.
+_CHANGE_AND_PAUSE = """
 import os, time
 from django.db import transaction
 from orchestration import services
 from orchestration.models import Stage
 with transaction.atomic():
     exec(change)
-    open(there, "w").close()
-    while not os.path.exists(go):
+    open(paused, "w").close()
+    while not os.path.exists(release):
         time.sleep(0.01)
 """
 
 
-class Held:
-    """Another process that stops in the middle of a transaction, at the latest to the end of a `with` block.
+class PausedTransaction:
+    """A transaction of another process, paused until `release()` or the end of the `with` block.
 
     Attributes:
-        result: What becomes of it, once it goes on.
+        result: The result of the code, or its error, available after the release.
     """
 
     def __init__(self, driver: Driver, directory: Path, code: str, **given: str) -> None:
-        self._go = directory / f"go-{driver.pid}"
-        there = directory / f"there-{driver.pid}"
+        self._release = directory / f"release-{driver.pid}"
+        paused = directory / f"paused-{driver.pid}"
         self._thread = ThreadPoolExecutor(1)
-        self.result = self._thread.submit(driver.execute, code, there=str(there), go=str(self._go), **given)
-        wait_until(there.exists, timeout_seconds=TIMEOUT_SECONDS)
+        self.result = self._thread.submit(driver.execute, code, paused=str(paused), release=str(self._release), **given)
+        wait_until(paused.exists, timeout_seconds=TIMEOUT_SECONDS)
 
-    def go_on(self) -> None:
-        self._go.touch()
+    def release(self) -> None:
+        self._release.touch()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.go_on()
+        self.release()
         self._thread.shutdown()
 
 
@@ -163,8 +163,8 @@ def on_postgres(start_server: StartServer) -> MahavishnuServer:
     return server
 
 
-def waiting(server: MahavishnuServer, *, lock_type: str) -> int:
-    """How many sessions of the server's database wait for a lock of this type."""
+def count_waiting(server: MahavishnuServer, *, lock_type: str) -> int:
+    """Count the sessions of the server's database that wait for a lock of this type."""
     with psycopg.connect(server.database_url, autocommit=True) as admin:
         query = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
         query += "WHERE NOT granted AND locktype = %s AND datname = current_database()"
@@ -173,61 +173,57 @@ def waiting(server: MahavishnuServer, *, lock_type: str) -> int:
         return int(row[0])
 
 
-def test_whoever_writes_its_events_first_is_committed_first(on_postgres: MahavishnuServer, tmp_path: Path) -> None:
+def test_append_lock_makes_a_second_writer_commit_later(on_postgres: MahavishnuServer, tmp_path: Path) -> None:
     before = committed(on_postgres, "global")
     first, second = on_postgres.driver(), on_postgres.driver()
-    # The first may hold the log for five seconds, and none of them is for the second to start.
+    # The first writer may hold the lock for five seconds only, so the second connects before that.
     second.execute(_CONNECT)
     with (
         ThreadPoolExecutor(1) as threads,
-        Held(first, tmp_path, _ADD_POOL_AND_COMMIT_WHEN_TOLD, pool_id="first") as held,
+        PausedTransaction(first, tmp_path, _ADD_POOL_AND_PAUSE, pool_id="first") as paused,
     ):
         adding = threads.submit(second.execute, _ADD_POOL, pool_id="second")
-        # Its numbers are higher: a reader that saw them now would never see the lower ones.
-        wait_until(lambda: waiting(on_postgres, lock_type="advisory") == 1, timeout_seconds=TIMEOUT_SECONDS)
+        # The second writer's positions are higher. A reader that saw them now would never see the lower ones.
+        wait_until(lambda: count_waiting(on_postgres, lock_type="advisory") == 1, timeout_seconds=TIMEOUT_SECONDS)
         assert committed(on_postgres, "global") == before
-        held.go_on()
-        held.result.result()
+        paused.release()
+        paused.result.result()
         adding.result()
     in_order = [committed(on_postgres, f"pool:{pool_id}")[0] for pool_id in ("first", "second")]
     assert committed(on_postgres, "global") == before + in_order
 
 
-def test_a_writer_that_stops_while_it_holds_the_log_does_not_hold_up_the_others_for_long(
-    on_postgres: MahavishnuServer, tmp_path: Path
-) -> None:
+def test_append_lock_of_a_stalled_writer_expires(on_postgres: MahavishnuServer, tmp_path: Path) -> None:
     stopped, other = on_postgres.driver(), on_postgres.driver()
-    with Held(stopped, tmp_path, _ADD_POOL_AND_COMMIT_WHEN_TOLD, pool_id="stopped") as held:
-        # It comes back although the one that holds the log does not go on.
+    with PausedTransaction(stopped, tmp_path, _ADD_POOL_AND_PAUSE, pool_id="stopped") as paused:
+        # The other writer commits although the paused one still holds the lock.
         other.execute(_ADD_POOL, pool_id="other")
-        held.go_on()
-        with pytest.raises(ServiceCallError) as refusal:
-            held.result.result()
-    assert "idle-in-transaction timeout" in refusal.value.message
+        paused.release()
+        with pytest.raises(ServiceCallError) as caught:
+            paused.result.result()
+    assert "idle-in-transaction timeout" in caught.value.message
     assert len(committed(on_postgres, "pool:other")) == 1
     assert committed(on_postgres, "pool:stopped") == []
     stopped.execute(_ADD_POOL, pool_id="stopped")
     assert len(committed(on_postgres, "pool:stopped")) == 1
 
 
-def test_constraints_that_wait_for_the_commit_do_not_wait_for_it_under_the_log_s_lock(
-    on_postgres: MahavishnuServer, tmp_path: Path
-) -> None:
+def test_deferred_constraints_are_checked_before_the_append_lock(on_postgres: MahavishnuServer, tmp_path: Path) -> None:
     services = on_postgres.services
     services.register_worker(worker_id="w", pool_id="p")
     services.create_workflow(workflow_id="a", adapter="python", prompt="", stages=["only"], pool_id="p")
-    naming, removing = on_postgres.driver(), on_postgres.driver()
-    # That the worker is there is checked at the end; and it is just being removed.
-    name_it = "Stage.objects.update(worker_id='w'); services.start_workflow(workflow_id='a')"
-    remove_it = "services.remove_worker(worker_id='w')"
+    assigning, removing = on_postgres.driver(), on_postgres.driver()
+    # The foreign key to the worker is checked at the end of the transaction, while the worker is being removed.
+    assign_worker = "Stage.objects.update(worker_id='w'); services.start_workflow(workflow_id='a')"
+    remove_worker = "services.remove_worker(worker_id='w')"
     with (
-        Held(naming, tmp_path, _CHANGE_AND_END_WHEN_TOLD, change=name_it) as names,
-        Held(removing, tmp_path, _CHANGE_AND_END_WHEN_TOLD, change=remove_it) as removes,
+        PausedTransaction(assigning, tmp_path, _CHANGE_AND_PAUSE, change=assign_worker) as assignment,
+        PausedTransaction(removing, tmp_path, _CHANGE_AND_PAUSE, change=remove_worker) as removal,
     ):
-        names.go_on()
-        wait_until(lambda: waiting(on_postgres, lock_type="transactionid") == 1, timeout_seconds=TIMEOUT_SECONDS)
-        removes.go_on()
-        removes.result.result()
-        with pytest.raises(ServiceCallError) as refusal:
-            names.result.result()
-    assert refusal.value.class_name == "IntegrityError"
+        assignment.release()
+        wait_until(lambda: count_waiting(on_postgres, lock_type="transactionid") == 1, timeout_seconds=TIMEOUT_SECONDS)
+        removal.release()
+        removal.result.result()
+        with pytest.raises(ServiceCallError) as caught:
+            assignment.result.result()
+    assert caught.value.class_name == "IntegrityError"

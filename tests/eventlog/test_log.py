@@ -1,4 +1,4 @@
-"""The event log by itself, on both databases: what is written where, what is read back, and what names it."""
+"""The event log on both databases: append, read, position and epoch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALL = {"after": 0, "through": MAX_SEQ, "most": 10_000}
 
 
 def append(*rooms_of_each: Iterable[str]) -> list[Delivery]:
-    """One event for each argument, in those rooms, all in one transaction."""
+    """Append one event per argument, in those rooms, in one transaction."""
     events = [
         NewEvent(name="workflow.started", timestamp=AT, data=f'{{"number":{number}}}', rooms=tuple(rooms))
         for number, rooms in enumerate(rooms_of_each)
@@ -48,7 +48,7 @@ def prune(through: int) -> None:
     prune_events(retention, at=AT)
 
 
-def test_an_event_is_in_its_rooms_and_in_global_and_knows_the_one_before_it_in_each() -> None:
+def test_append_delivers_to_the_rooms_and_global_with_the_previous_seq_of_each() -> None:
     start = current_position()
     deliveries = append(["workflow:a"], ["pool:p", "worker:w"], ["workflow:a"])
     first, second, third = seqs(deliveries)
@@ -67,7 +67,7 @@ def test_an_event_is_in_its_rooms_and_in_global_and_knows_the_one_before_it_in_e
     assert after == ("pool:p", second)
 
 
-def test_what_is_read_is_what_was_written_in_order_and_between_the_bounds() -> None:
+def test_read_events_returns_appended_events_in_order_within_bounds() -> None:
     deliveries = append(["workflow:a"], ["workflow:b"], ["workflow:a", "workflow:b"], ["workflow:a"])
     in_all = [delivery.event for delivery in deliveries if delivery.room == "global"]
     first, second, third, fourth = in_all
@@ -85,7 +85,7 @@ def test_what_is_read_is_what_was_written_in_order_and_between_the_bounds() -> N
     assert newest_seq_by_room(after=fourth.seq) == {}
 
 
-def test_the_position_is_the_newest_event_that_was_committed() -> None:
+def test_current_position_is_the_newest_committed_event() -> None:
     before = current_position()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         append_events([NewEvent(name="workflow.started", timestamp=AT, data="{}", rooms=("workflow:a",))])
@@ -96,31 +96,31 @@ def test_the_position_is_the_newest_event_that_was_committed() -> None:
     assert list(Log.objects.values_list("epoch", flat=True)) == [before.epoch]
 
 
-def test_one_transaction_may_touch_more_rooms_than_a_query_can_name() -> None:
+def test_append_splits_its_query_for_many_rooms() -> None:
     rooms = [f"workflow:{number}" for number in range(1203)]
     first, second = append(rooms), append(rooms)
     assert [(d.room, d.previous_seq) for d in second] == [(room, seqs(first)[0]) for room in [*rooms, "global"]]
 
 
-def test_writing_and_finding_the_position_cost_the_same_however_much_is_stored() -> None:
+def test_append_cost_is_independent_of_the_log_size() -> None:
     append(*[["workflow:a", f"workflow:{number}"] for number in range(100)])
-    with_few = cost_of_writing()
+    with_few = measure_append_cost()
     append(*[["workflow:a", f"workflow:{number}"] for number in range(5000)])
-    with_many = cost_of_writing()
-    # One more level of an index, at most, for each thing that is looked up.
+    with_many = measure_append_cost()
+    # At most one more level of an index for each lookup.
     assert with_many <= with_few + 10
 
 
-def cost_of_writing() -> int:
-    """The work that the queries of an append and of a position take: steps of SQLite, pages of Postgres."""
+def measure_append_cost() -> int:
+    """Measure the queries of an append and of a position read: in steps on SQLite, in pages on Postgres."""
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
         append(["workflow:a"])
         current_position()
-    asked = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
-    assert len(asked) == 2, asked
-    return sum(map(steps_on_sqlite if connection.vendor == "sqlite" else pages_on_postgres, asked))
+    selects = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    assert len(selects) == 2, selects
+    return sum(map(steps_on_sqlite if connection.vendor == "sqlite" else pages_on_postgres, selects))
 
 
 def steps_on_sqlite(query: str) -> int:
@@ -140,7 +140,7 @@ def pages_on_postgres(query: str) -> int:
     return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
 
 
-def test_a_room_that_has_been_pruned_empty_goes_on_where_the_log_is_pruned() -> None:
+def test_append_to_a_fully_pruned_room_continues_from_the_trimmed_seq() -> None:
     first, second = seqs(append(["workflow:a"], ["workflow:b"]))
     prune(through=first)
     assert Event.objects.count() == 1
@@ -155,14 +155,14 @@ def test_a_room_that_has_been_pruned_empty_goes_on_where_the_log_is_pruned() -> 
     assert in_b.event.seq > second
 
 
-def test_reading_from_before_what_is_pruned_is_refused_not_shortened() -> None:
+def test_read_events_before_the_trimmed_seq_raises() -> None:
     committed = seqs(append(*[["workflow:a"]] * 5))
     prune(through=committed[1])
     epoch = current_position().epoch
-    with pytest.raises(PositionOutOfRange) as gone:
+    with pytest.raises(PositionOutOfRange) as caught:
         read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[4], most=10)
-    assert (gone.value.after, gone.value.trimmed_seq) == (committed[0], committed[1])
-    # Also where nothing of it is left to see.
+    assert (caught.value.after, caught.value.trimmed_seq) == (committed[0], committed[1])
+    # Also in a room without events.
     with pytest.raises(PositionOutOfRange):
         read_events("workflow:b", epoch=epoch, after=committed[0], through=committed[4], most=10)
     kept = read_events("workflow:a", epoch=epoch, after=committed[1], through=committed[4], most=10)
@@ -170,7 +170,7 @@ def test_reading_from_before_what_is_pruned_is_refused_not_shortened() -> None:
     assert read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[0], most=10) == []
 
 
-def test_reading_under_another_name_of_the_log_is_refused() -> None:
+def test_read_events_of_another_epoch_raises() -> None:
     committed = seqs(append(["workflow:a"], ["workflow:a"]))
     before = current_position()
     after = renew_epoch()
@@ -182,21 +182,21 @@ def test_reading_under_another_name_of_the_log_is_refused() -> None:
     assert read_events("workflow:a", epoch=after, after=committed[-1], through=MAX_SEQ, most=10) == []
 
 
-def test_a_log_that_was_pruned_empty_keeps_its_position_under_a_new_name() -> None:
+def test_renew_epoch_keeps_the_position_of_a_fully_pruned_log() -> None:
     newest = seqs(append(["workflow:a"]))[0]
     prune(through=newest)
     epoch = renew_epoch()
     assert current_position() == Position(seq=newest, epoch=epoch, trimmed_seq=newest)
 
 
-def test_a_log_without_its_row_gets_one_when_it_is_written_to() -> None:
+def test_append_creates_the_missing_log_row() -> None:
     append(["workflow:a"])
     Log.objects.all().delete()
     (delivery, _) = append(["workflow:a"])
     assert delivery.epoch == Log.objects.get().epoch == current_position().epoch
 
 
-def test_rows_of_rooms_go_with_their_events() -> None:
+def test_prune_deletes_the_room_rows_of_pruned_events() -> None:
     committed = seqs(append(["workflow:a", "pool:p"], ["workflow:a"]))
     prune(through=committed[0])
     assert list(EventRoom.objects.values_list("room", "event_id")) == [("workflow:a", committed[1])]

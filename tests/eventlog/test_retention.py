@@ -1,4 +1,4 @@
-"""Old events go, the oldest first; what a client may still ask for is told apart from what is gone."""
+"""Retention: the oldest events are pruned first, and resuming from a pruned position is rejected."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ HOUR = timedelta(hours=1)
 
 
 def start_pruning_server(start_server: StartServer) -> MahavishnuServer:
-    """What is pruned must be older than what a relay has yet to compare itself with, on a machine that is busy too."""
+    """Start a server that prunes often, but never events that the relay has not compared with the log yet."""
     return start_server(
         max_log_events=20, min_log_age_seconds=4, log_prune_interval_seconds=0.1, relay_poll_seconds=0.05
     )
 
 
 def append(ages: Iterable[timedelta]) -> list[int]:
-    """One event for each age, in a transaction of its own; their positions."""
+    """Append one event per age, each in a separate transaction, and return their positions."""
     seqs = []
     for age in ages:
         event = NewEvent(name="workflow.started", timestamp=NOW - age, data="{}", rooms=("workflow:a", "pool:p"))
@@ -41,7 +41,7 @@ def append(ages: Iterable[timedelta]) -> list[int]:
     return seqs
 
 
-def kept() -> list[int]:
+def remaining_seqs() -> list[int]:
     return list(Event.objects.order_by("seq").values_list("seq", flat=True))
 
 
@@ -50,57 +50,57 @@ def prune(*, max_events: int = 10**6, max_age: timedelta = 100 * HOUR, min_age: 
 
 
 def on_both_databases(test: Callable[..., None]) -> Callable[..., None]:
-    """Run in this process, on its database."""
+    """Mark a test that runs in this process, on its database."""
     marked: Callable[..., None] = pytest.mark.both_databases(pytest.mark.django_db(transaction=True)(test))
     return marked
 
 
 @on_both_databases
-def test_the_oldest_beyond_the_number_to_keep_go() -> None:
+def test_prune_deletes_the_oldest_events_above_max_events() -> None:
     seqs = append([HOUR] * 10)
     assert prune(max_events=10) == 0
     assert prune(max_events=4) == 6
-    assert (kept(), current_position().trimmed_seq) == (seqs[6:], seqs[5])
+    assert (remaining_seqs(), current_position().trimmed_seq) == (seqs[6:], seqs[5])
     assert prune(max_events=4) == 0
     assert list(EventRoom.objects.order_by("event").values_list("event", flat=True).distinct()) == seqs[6:]
 
 
 @on_both_databases
-def test_what_is_older_than_the_age_to_keep_goes_whatever_its_number() -> None:
+def test_prune_deletes_events_older_than_max_age() -> None:
     seqs = append([5 * HOUR, 4 * HOUR, 3 * HOUR, 2 * HOUR])
     assert prune(max_age=3 * HOUR) == 2
-    assert (kept(), current_position().trimmed_seq) == (seqs[2:], seqs[1])
+    assert (remaining_seqs(), current_position().trimmed_seq) == (seqs[2:], seqs[1])
 
 
 @on_both_databases
-def test_what_is_young_stays_whatever_its_number() -> None:
+def test_prune_keeps_events_younger_than_min_age() -> None:
     seqs = append([3 * HOUR, 2 * HOUR, HOUR / 2, timedelta(0)])
     assert prune(max_events=1, min_age=HOUR) == 2
-    assert kept() == seqs[2:]
+    assert remaining_seqs() == seqs[2:]
     assert prune(max_events=1, max_age=timedelta(seconds=1), min_age=2 * HOUR) == 0
 
 
 @on_both_databases
-def test_only_an_unbroken_run_from_the_oldest_goes() -> None:
-    """Events of one commit order need not be in the order of their moments: clocks differ."""
+def test_prune_stops_at_the_first_event_to_keep() -> None:
+    """Timestamps need not be in commit order, because clocks differ."""
     seqs = append([9 * HOUR, HOUR, 9 * HOUR])
     assert prune(max_age=5 * HOUR) == 1
-    assert (kept(), current_position().trimmed_seq) == (seqs[1:], seqs[0])
+    assert (remaining_seqs(), current_position().trimmed_seq) == (seqs[1:], seqs[0])
 
 
 @on_both_databases
-def test_a_moment_that_is_yet_to_come_keeps_nothing() -> None:
-    """A clock that was wrong, or a caller's `at`: such an event goes with the first that follows it, or by number."""
+def test_prune_is_not_blocked_by_a_future_timestamp() -> None:
+    """A wrong clock, or a caller's `at`. Such an event is pruned with the next old event, or by count."""
     seqs = append([-HOUR, -HOUR, 9 * HOUR, -HOUR, HOUR])
     assert prune(max_age=10 * HOUR) == 0
     assert prune(max_age=5 * HOUR) == 3
-    assert (kept(), current_position().trimmed_seq) == (seqs[3:], seqs[2])
+    assert (remaining_seqs(), current_position().trimmed_seq) == (seqs[3:], seqs[2])
     assert prune(max_events=1, min_age=2 * HOUR) == 1
-    assert kept() == seqs[4:]
+    assert remaining_seqs() == seqs[4:]
 
 
 @on_both_databases
-def test_a_log_that_is_pruned_empty_keeps_its_position() -> None:
+def test_prune_of_all_events_keeps_the_position() -> None:
     seqs = append([HOUR] * 3)
     epoch = current_position().epoch
     assert prune(max_events=0) == 3
@@ -111,23 +111,23 @@ def test_a_log_that_is_pruned_empty_keeps_its_position() -> None:
 
 
 @on_both_databases
-def test_many_go_in_transactions_of_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_deletes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention_module, "_PRUNE_CHUNK_EVENTS", 3)
     seqs = append([HOUR] * 10)
     positions = []
     chunk = retention_module._prune_chunk
 
-    def watched(retention: Retention, at: datetime) -> int:
-        gone = chunk(retention, at)
-        positions.append((gone, current_position().trimmed_seq))
-        return gone
+    def recorded_chunk(retention: Retention, at: datetime) -> int:
+        pruned = chunk(retention, at)
+        positions.append((pruned, current_position().trimmed_seq))
+        return pruned
 
-    monkeypatch.setattr(retention_module, "_prune_chunk", watched)
+    monkeypatch.setattr(retention_module, "_prune_chunk", recorded_chunk)
     assert prune(max_events=2) == 8
     assert positions == [(3, seqs[2]), (3, seqs[5]), (2, seqs[7])]
 
 
-async def test_a_server_prunes_by_itself_and_nobody_who_listens_notices(start_server: StartServer) -> None:
+async def test_server_prunes_periodically_without_affecting_subscribers(start_server: StartServer) -> None:
     server = start_pruning_server(start_server)
     async with connect(server) as client:
         await client.subscribe("global")
@@ -138,7 +138,7 @@ async def test_a_server_prunes_by_itself_and_nobody_who_listens_notices(start_se
         assert [event["data"]["pool_id"] for event in received] == [f"pool_{number}" for number in range(60)]
         seqs = [event["seq"] for event in received]
         epoch = client.welcome["data"]["epoch"]
-        # A position from before what is kept, one from within, and the newest.
+        # One position below the remaining_seqs events and one among them.
         for _ in range(300):
             answers = [
                 (await client.subscribe("global", since=seq, epoch=epoch))["data"] for seq in (seqs[5], seqs[45])
@@ -150,7 +150,7 @@ async def test_a_server_prunes_by_itself_and_nobody_who_listens_notices(start_se
         assert (answers[1]["recovered"], answers[1]["missed"]) == (True, 14)
 
 
-WRITE_ON = """
+_WRITE_UNTIL_STOPPED = """
 import os, time
 from orchestration import services
 number = 0
@@ -163,7 +163,7 @@ while not os.path.exists(stop):
 RESUMES_WHILE_PRUNED = 60
 
 
-async def test_clients_that_resume_while_the_log_is_pruned_get_all_or_are_told(
+async def test_resume_during_pruning_is_complete_or_reported_as_trimmed(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     server = start_pruning_server(start_server)
@@ -172,7 +172,7 @@ async def test_clients_that_resume_while_the_log_is_pruned_get_all_or_are_told(
     async with connect(server) as client:
         epoch = client.welcome["data"]["epoch"]
         start = last = client.welcome["data"]["seq"]
-        writing = asyncio.create_task(asyncio.to_thread(writer.execute, WRITE_ON, stop=str(stop)))
+        writing = asyncio.create_task(asyncio.to_thread(writer.execute, _WRITE_UNTIL_STOPPED, stop=str(stop)))
         try:
             while not (outcomes[False] and outcomes.total() >= RESUMES_WHILE_PRUNED):
                 for since in (start, max(last - 120, start), max(last - 30, start), last):
@@ -181,7 +181,7 @@ async def test_clients_that_resume_while_the_log_is_pruned_get_all_or_are_told(
                     replayed = await client.events(answer["missed"])
                     seqs = [event["seq"] for event in replayed]
                     if answer["recovered"]:
-                        # SQLite gives numbers without holes, so what is missing would show.
+                        # SQLite assigns positions without gaps, so a missing event would show.
                         assert seqs == list(range(since + 1, answer["seq"] + 1))
                         assert all(event["replay"] for event in replayed)
                     else:

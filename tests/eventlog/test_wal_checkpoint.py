@@ -1,4 +1,4 @@
-"""SQLite's write-ahead log: what is in it gets into the file beside the commits."""
+"""Background checkpoints of SQLite's write-ahead log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.harness.waiting import wait_until
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_committed_gets_into_the_file() -> None:
+def test_checkpoint_copies_committed_pages_to_the_database_file() -> None:
     path, pool_id = Path(connection.settings_dict["NAME"]), uuid4().hex
     services.create_pool(pool_id=pool_id)
     assert pool_id.encode() not in path.read_bytes()
@@ -34,14 +34,14 @@ def test_what_is_committed_gets_into_the_file() -> None:
     assert pool_id.encode() in path.read_bytes()
 
 
-def test_a_server_sees_to_it(server: MahavishnuServer) -> None:
+def test_server_checkpoints_periodically(server: MahavishnuServer) -> None:
     path, pool_id = Path(server.database_url.removeprefix("sqlite:///")), uuid4().hex
     server.services.create_pool(pool_id=pool_id)
     assert read_health(server)[0] == 200
     wait_until(lambda: pool_id.encode() in path.read_bytes(), timeout_seconds=20, what="the pool in the file")
 
 
-def test_it_is_done_less_often_the_less_there_is_to_do() -> None:
+def test_next_pause_doubles_while_the_log_is_short() -> None:
     pauses = [SHORTEST_PAUSE_SECONDS]
     for _ in range(6):
         pauses.append(next_pause_seconds(pauses[-1], WORTHWHILE_PAGES - 1))
@@ -50,7 +50,7 @@ def test_it_is_done_less_often_the_less_there_is_to_do() -> None:
 
 
 @pytest.mark.both_databases
-async def test_only_sqlite_has_such_a_log() -> None:
+async def test_checkpoint_periodically_returns_at_once_on_postgres() -> None:
     task = asyncio.create_task(checkpoint_periodically())
     done, _ = await asyncio.wait([task], timeout=SHORTEST_PAUSE_SECONDS / 2)
     assert (task in done) is (connection.vendor != "sqlite")
