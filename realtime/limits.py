@@ -1,102 +1,117 @@
-"""Every bound of the realtime half, with its name, its unit and its default.
+"""The limits of a server process: queue sizes, timeouts and retention, with units and defaults.
 
-Each field of `Limits` is read from the environment variable `MAHAVISHNU_<FIELD_NAME>` at start. A number here is a
-promise of the API reference or of `docs/protocol.md`, or the bound of a queue, a buffer or a wait.
+Each field of `Limits` is read from the environment variable `MAHAVISHNU_<FIELD_NAME>` when a process starts. The API
+reference and `docs/protocol.md` document the limits that clients see.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from orchestration.bounds import KIB, MIB, bounded, counted
+
+LISTEN_BACKLOG: Final = 4096
+"""Connections that may wait to be accepted, as when thousands of clients reconnect at once. The `Procfile` has the same
+number. The kernel's `somaxconn` may be lower.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The bounds one server process works within."""
+    """The limits of one server process."""
 
     max_connections: int = counted(
         1000, minimum=1, maximum=1_000_000, help="Open WebSocket connections of one process."
     )
     max_messages_per_second: float = bounded(
-        100.0, minimum=0.1, maximum=1e6, help="Messages a second one connection may send, on average."
+        100.0, minimum=0.1, maximum=1e6, help="Messages a second that one connection may send, on average."
     )
     max_message_burst: int = counted(
-        150, minimum=1, maximum=1_000_000, help="Messages one connection may send at once."
+        150, minimum=1, maximum=1_000_000, help="Messages that one connection may send at once."
     )
     rate_limit_grace_seconds: float = bounded(
-        5.0, minimum=0.0, maximum=3600.0, help="How long a connection may stay over its rate before it is closed."
+        5.0, minimum=0.0, maximum=3600.0, help="How long a connection may exceed its rate limit before it is closed."
     )
     max_message_bytes: int = counted(64 * KIB, minimum=KIB, maximum=16 * MIB, help="Size of one message from a client.")
     max_event_data_bytes: int = counted(
-        64 * KIB, minimum=KIB, maximum=16 * MIB, help="Size of one event's `data`; larger results are cut."
+        64 * KIB, minimum=KIB, maximum=16 * MIB, help="Size of one event's `data`; longer data is truncated."
     )
     large_event_data_bytes: int = counted(
-        KIB, minimum=1, maximum=16 * MIB, help="Size of an event's `data` above which it is counted as large."
+        KIB, minimum=1, maximum=16 * MIB, help="An event with more `data` than this is counted as large."
     )
-    max_subscriptions: int = counted(128, minimum=1, maximum=100_000, help="Channels one connection may subscribe to.")
+    max_subscriptions: int = counted(
+        128, minimum=1, maximum=100_000, help="Channels that one connection may subscribe to."
+    )
     max_requests_in_flight: int = counted(
-        16, minimum=1, maximum=10_000, help="Requests of one connection being answered at the same time."
+        16, minimum=1, maximum=10_000, help="Requests of one connection answered concurrently; further ones wait."
     )
     request_timeout_seconds: float = bounded(
-        10.0, minimum=0.1, maximum=600.0, help="How long one request may take before it is answered SERVER_ERROR."
+        10.0, minimum=0.1, maximum=600.0, help="How long a request may take before it is answered with `SERVER_ERROR`."
     )
     max_replay_events: int = counted(
-        10_000, minimum=0, maximum=10_000_000, help="Missed events one `since` may ask for."
+        10_000, minimum=0, maximum=10_000_000, help="Missed events that one `since` may replay."
     )
     max_send_queue_bytes: int = counted(
-        MIB, minimum=KIB, maximum=1024 * MIB, help="Bytes waiting for one slow reader before it is closed."
+        MIB,
+        minimum=KIB,
+        maximum=1024 * MIB,
+        help="Unsent bytes of one connection above which a slow client is disconnected.",
     )
     max_burst_seconds: float = bounded(
         0.5,
         minimum=0.05,
         maximum=60.0,
-        help="How long more may wait for one reader before it has to have taken an eighth of `MAX_SEND_QUEUE_BYTES`.",
+        help="How long a client may exceed `MAX_SEND_QUEUE_BYTES` before it must have read an eighth of it.",
     )
     max_burst_bytes: int = counted(
-        16 * MIB, minimum=KIB, maximum=1024 * MIB, help="Bytes waiting for one reader before it is closed at once."
+        16 * MIB,
+        minimum=KIB,
+        maximum=1024 * MIB,
+        help="Unsent bytes of one connection above which any client is disconnected at once.",
     )
     send_stall_seconds: float = bounded(
-        15.0, minimum=0.1, maximum=3600.0, help="How long one reader may take nothing before it is closed."
+        15.0, minimum=0.1, maximum=3600.0, help="How long a client may read nothing before it is disconnected."
     )
     max_receive_queue_messages: int = counted(
         64,
         minimum=1,
         maximum=1_000_000,
-        help="Messages of one connection waiting to be looked at before reading pauses.",
+        help="Unprocessed messages of one connection before the server stops reading from it.",
     )
-    max_receive_queue_bytes: int = counted(256 * KIB, minimum=KIB, maximum=1024 * MIB, help="The same in bytes.")
+    max_receive_queue_bytes: int = counted(256 * KIB, minimum=KIB, maximum=1024 * MIB, help="The same limit in bytes.")
     open_timeout_seconds: float = bounded(
-        10.0, minimum=0.1, maximum=600.0, help="How long a client may take to send one HTTP request to its end."
+        10.0, minimum=0.1, maximum=600.0, help="Time allowed to send one complete HTTP request."
     )
     close_timeout_seconds: float = bounded(
-        3.0, minimum=1.0, maximum=600.0, help="How long a client may take to take what is unsent and to close."
+        3.0, minimum=1.0, maximum=600.0, help="Time allowed to flush pending data and finish the closing handshake."
     )
     drain_timeout_seconds: float = bounded(
-        10.0, minimum=0.1, maximum=3600.0, help="How long a server that was told to stop may take to end."
+        10.0, minimum=0.1, maximum=3600.0, help="Time allowed for a graceful shutdown."
     )
     reconnect_window_seconds: float = bounded(
-        10.0, minimum=0.0, maximum=3600.0, help="Over how long the clients of a server that stops spread their return."
+        10.0, minimum=0.0, maximum=3600.0, help="Window over which clients of a stopping server are asked to reconnect."
     )
-    database_threads: int = counted(
-        4, minimum=1, maximum=256, help="Threads of one process that read the database for clients."
-    )
+    database_threads: int = counted(4, minimum=1, maximum=256, help="Threads of one process that read the database.")
     relay_poll_seconds: float = bounded(
-        0.5, minimum=0.02, maximum=2.0, help="How often the relay compares what it delivered with the log."
+        0.5, minimum=0.02, maximum=2.0, help="How often the relay compares what it has delivered with the event log."
     )
     max_unpublished_events: int = counted(
-        10_000, minimum=1, maximum=10_000_000, help="Events of one process waiting to be pushed to the bus."
+        10_000, minimum=1, maximum=10_000_000, help="Events of one process that wait to be published to Redis."
     )
     publish_timeout_seconds: float = bounded(
-        1.0, minimum=0.05, maximum=60.0, help="How long one push to the bus may take before it is left to the log."
+        1.0,
+        minimum=0.05,
+        maximum=60.0,
+        help="Timeout for one publish to Redis; afterwards events arrive through the event log.",
     )
-    max_log_events: int = counted(1_000_000, minimum=1, maximum=10_000_000_000, help="Events kept in the log.")
+    max_log_events: int = counted(1_000_000, minimum=1, maximum=10_000_000_000, help="Events kept in the event log.")
     max_log_age_seconds: float = bounded(
-        7 * 86400.0, minimum=1.0, maximum=3650 * 86400.0, help="How long an event is kept in the log."
+        7 * 86400.0, minimum=1.0, maximum=3650 * 86400.0, help="How long an event is kept in the event log."
     )
     min_log_age_seconds: float = bounded(
-        60.0, minimum=0.0, maximum=86400.0, help="Events younger than this are never pruned, so every relay can heal."
+        60.0, minimum=0.0, maximum=86400.0, help="Younger events are never pruned, so that relays can backfill."
     )
     log_prune_interval_seconds: float = bounded(
-        60.0, minimum=0.1, maximum=86400.0, help="How often a server process prunes the log."
+        60.0, minimum=0.1, maximum=86400.0, help="How often a server process prunes the event log."
     )

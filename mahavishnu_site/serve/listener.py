@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted when thousands come back at once. The kernel's `somaxconn` may be lower."""
+from realtime.limits import LISTEN_BACKLOG
 
 
 class CannotListenError(OSError):
@@ -33,7 +32,7 @@ def open_listener(host: str, port: int) -> socket.socket:
     """
     listener = bound_socket(host, port)
     try:
-        listener.listen(BACKLOG)
+        listener.listen(LISTEN_BACKLOG)
     except OSError as error:
         # Another program that was bound as well has begun to listen in between.
         listener.close()
