@@ -1,4 +1,4 @@
-"""Whether the server and the parts behind it work, for `GET /health`."""
+"""The health report of one server process, for `GET /health`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from realtime.connection.registry import connection_registry
 from realtime.database import in_database_thread
 from realtime.eventlog.position import Position, current_position
 from realtime.limits import Limits
-from realtime.runtime import relay_if_running, running_relay
+from realtime.runtime import ensure_relay, relay_if_running
 
 logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT_SECONDS = 2.0
-"""How long a part may take to answer before it is called down."""
+"""A part that does not answer within this time is reported as down."""
 
-_RELAY_IS_LATE_AFTER_SECONDS = 5.0
+_RELAY_STALL_SECONDS = 5.0
+"""A relay that has not read the event log for this long is reported as down."""
 
 
 async def check_health(*, host: str, port: int) -> dict[str, Any]:
-    """The report on this process, which listens on `host` and `port`.
+    """Check every part and return the JSON-encodable report. Takes at most about two check timeouts.
 
-    `status` is `healthy`, or `unhealthy` with a sentence in `problems` for each part that is down, or `draining` once
-    this process was told to stop and takes no new connections. The first seven fields are those of the API's own
-    health check. What is counted is counted whatever is down. `log_seq` and `log_epoch` are null while the database is
-    down; `relay_lag_ms` is how long after it happened the last event was handed to its subscribers.
+    `status` is `healthy`, `unhealthy`, or `draining` while the process stops and accepts no new connections. `problems`
+    has one line for each part that is down. The first seven fields are those of the API reference's health check.
+    Counters are reported even if parts are down. `log_seq` and `log_epoch` are null while the database is down.
+    `relay_lag_ms` is the time from the last event to its delivery.
+
+    Args:
+        host: Address this process listens on.
+        port: Port this process listens on; 0 for a Unix socket.
     """
     limits: Limits = settings.MAHAVISHNU_LIMITS
     (position, database_problem), redis_problem = await asyncio.gather(_check_database(), _check_redis())
@@ -42,7 +47,7 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "host": host,
         "port": port,
         "connections": len(connection_registry),
-        # Whoever waits for a room to open may still miss what happens: it is not subscribed yet.
+        # A room that is still opening has no live subscribers yet.
         "rooms": sum(room.is_open for room in counted.rooms.values()) if counted is not None else 0,
         "max_connections": limits.max_connections,
         "message_rate_limit": limits.max_messages_per_second,
@@ -69,9 +74,9 @@ async def _check_database() -> tuple[Position | None, str | None]:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             return await in_database_thread(current_position), None
     except Exception as error:
-        # Each driver has its own errors; the answer goes to anyone, so it names only the kind.
-        logger.warning("Health: the database does not answer (%r)", error)
-        return None, f"database: does not answer ({type(error).__name__})"
+        # Each driver has its own exceptions. The report is public, so it contains only the class.
+        logger.warning("Health check: database unavailable (%r)", error)
+        return None, f"database: unavailable ({type(error).__name__})"
 
 
 async def _check_redis() -> str | None:
@@ -81,21 +86,19 @@ async def _check_redis() -> str | None:
                 async with Redis.from_url(url) as client:
                     await client.ping()
     except Exception as error:
-        # The same as for the database.
-        logger.warning("Health: Redis does not answer (%r)", error)
-        return f"redis: does not answer ({type(error).__name__})"
+        logger.warning("Health check: Redis unavailable (%r)", error)
+        return f"redis: unavailable ({type(error).__name__})"
     return None
 
 
 async def _check_relay() -> tuple[Relay | None, str | None]:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-            relay = await running_relay()
+            relay = await ensure_relay()
     except Exception as error:
-        # The same as for the database.
-        logger.warning("Health: the relay does not start (%r)", error)
-        return None, f"relay: does not start ({type(error).__name__})"
-    late_seconds = asyncio.get_running_loop().time() - relay.polled_at
-    if late_seconds > _RELAY_IS_LATE_AFTER_SECONDS:
-        return relay, f"relay: has not read the log for {late_seconds:.0f} s"
+        logger.warning("Health check: the relay could not start (%r)", error)
+        return None, f"relay: could not start ({type(error).__name__})"
+    stalled_seconds = asyncio.get_running_loop().time() - relay.polled_at
+    if stalled_seconds > _RELAY_STALL_SECONDS:
+        return relay, f"relay: has not read the event log for {stalled_seconds:.0f} s"
     return relay, None

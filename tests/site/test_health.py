@@ -1,4 +1,4 @@
-"""What `GET /health` says when all is well, and which part it names when one is not."""
+"""`GET /health` while every part works, and during outages of Redis and of the database."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from tests.harness.waiting import wait_until
 WITHIN_SECONDS = 60
 RELAY_POLL_SECONDS = Limits().relay_poll_seconds
 
-LOST = "The relay cannot read the event log"
-FOUND = "The relay reads the event log again"
+RELAY_FAILED = "The relay cannot read the event log"
+RELAY_RECOVERED = "The relay reads the event log again"
 
 
 @pytest.fixture(scope="module")
 def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server of this module's own, whose database and Redis are taken away and given back."""
+    """Start a server whose database and Redis the tests take down and restore."""
     server = start_shared_server(database="postgres")
     yield server
     server.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])
-def test_what_is_only_to_be_read_says_so_to_whoever_posts(server: MahavishnuServer, path: str) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refusal:
+def test_post_is_answered_405(server: MahavishnuServer, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{server.http_url}{path}", data=b"{}", timeout=20)
-    with refusal.value as answer:
+    with caught.value as answer:
         assert (answer.code, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
-async def test_a_healthy_server_reports_every_part(server: MahavishnuServer) -> None:
+async def test_health_reports_every_part(server: MahavishnuServer) -> None:
     async with connect(server) as client, connect(server) as other:
         await client.subscribe("pool:healthy")
         await client.subscribe("global")
         await other.subscribe("global")
-        # Two rooms hear of it, and then it is one event and two deliveries.
+        # The event is published in two rooms.
         server.services.create_pool(pool_id="healthy")
         seq = (await client.events(2))[0]["seq"]
         await other.event()
@@ -79,7 +79,7 @@ async def test_a_healthy_server_reports_every_part(server: MahavishnuServer) -> 
     wait_until(lambda: read_health(server)[1]["connections"] == 0, timeout_seconds=WITHIN_SECONDS, what="the end")
 
 
-def test_a_server_without_its_redis_says_so_and_recovers(server: MahavishnuServer) -> None:
+def test_health_reports_redis_down_and_recovers(server: MahavishnuServer) -> None:
     before = read_health(server)[1]
     server.valkey.kill()
     status, report = read_health(server)
@@ -88,33 +88,33 @@ def test_a_server_without_its_redis_says_so_and_recovers(server: MahavishnuServe
         **before,
         "status": "unhealthy",
         "redis": "down",
-        "problems": ["redis: does not answer (ConnectionError)"],
+        "problems": ["redis: unavailable (ConnectionError)"],
     }
     server.valkey.start()
     assert read_health(server) == (200, before)
 
 
-def test_a_server_whose_redis_hangs_says_so(server: MahavishnuServer) -> None:
+def test_health_reports_a_hanging_redis_as_down(server: MahavishnuServer) -> None:
     server.valkey.pause()
     try:
         status, report = read_health(server)
     finally:
         server.valkey.resume()
     assert (status, report["status"], report["redis"]) == (503, "unhealthy", "down")
-    assert report["problems"] == ["redis: does not answer (TimeoutError)"]
+    assert report["problems"] == ["redis: unavailable (TimeoutError)"]
 
 
-async def test_a_server_without_its_database_says_so_and_recovers(server: MahavishnuServer) -> None:
+async def test_health_reports_the_database_down_and_recovers(server: MahavishnuServer) -> None:
     async with connect(server) as client:
         await client.subscribe("global")
-        # By a command: its connection to the database does not outlive it, and another test has not to miss that.
+        # A command closes its database connection; the outage would break the connection of the shared driver.
         emitted = await asyncio.to_thread(server.manage, "emit_test_event", "workflow.started", "--id", "before")
         assert emitted.returncode == 0, emitted.stderr
         await client.event()
-        await asyncio.to_thread(lose_and_find_the_database, server)
+        await asyncio.to_thread(check_database_outage, server)
 
 
-def lose_and_find_the_database(server: MahavishnuServer) -> None:
+def check_database_outage(server: MahavishnuServer) -> None:
     before = read_health(server)[1]
     assert (before["connections"], before["rooms"]) == (1, 1)
     assert before["delivered_events"] > 0
@@ -124,7 +124,11 @@ def lose_and_find_the_database(server: MahavishnuServer) -> None:
         try:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             status, report = read_health(server)
-            wait_until(lambda: said(server, LOST) > 0, timeout_seconds=WITHIN_SECONDS, what="the relay's warning")
+            wait_until(
+                lambda: count_log_lines(server, RELAY_FAILED) > 0,
+                timeout_seconds=WITHIN_SECONDS,
+                what="the relay's warning",
+            )
             time.sleep(3 * RELAY_POLL_SECONDS)
         finally:
             admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
@@ -137,20 +141,26 @@ def lose_and_find_the_database(server: MahavishnuServer) -> None:
         "log_seq": None,
         "log_epoch": None,
         "relay_lag_ms": None,
-        "problems": ["database: does not answer (OperationalError)"],
+        "problems": ["database: unavailable (OperationalError)"],
     }
     wait_until(lambda: read_health(server)[0] == 200, timeout_seconds=WITHIN_SECONDS, what="a healthy answer")
     assert read_health(server) == (200, before)
-    wait_until(lambda: said(server, FOUND) > 0, timeout_seconds=WITHIN_SECONDS, what="the relay's relief")
-    assert (said(server, LOST), said(server, FOUND)) == (1, 1), "each is said once"
+    wait_until(
+        lambda: count_log_lines(server, RELAY_RECOVERED) > 0,
+        timeout_seconds=WITHIN_SECONDS,
+        what="the relay's recovery line",
+    )
+    assert (count_log_lines(server, RELAY_FAILED), count_log_lines(server, RELAY_RECOVERED)) == (1, 1), (
+        "each line is logged once"
+    )
 
 
-def said(server: MahavishnuServer, line: str) -> int:
+def count_log_lines(server: MahavishnuServer, line: str) -> int:
     return server.log_text().count(line)
 
 
-def test_the_health_of_one_server_costs_its_clients_nothing_lasting(server: MahavishnuServer) -> None:
-    """Every check has connections of its own: none of them stays open."""
+def test_health_leaves_no_database_connections_open(server: MahavishnuServer) -> None:
+    """No check leaves a database connection open."""
     for _ in range(30):
         assert read_health(server)[0] == 200
     with psycopg.connect(server.database_url) as connection:

@@ -1,4 +1,4 @@
-"""The page at the server's address: what happens, as it happens, in a real browser."""
+"""The index page, which shows live events of a channel, in a real browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Unique = Callable[[str], str]
 
 
 async def rows(page: Page) -> list[list[str]]:
-    """Event, about and data of each row, newest first."""
+    """Return event, about and data of each row, newest first."""
     found: list[list[str]] = await page.evaluate(
         "[...document.querySelectorAll('#events tr')].map(row => [...row.cells].slice(2).map(cell => cell.textContent))"
     )
@@ -29,9 +29,7 @@ async def choose(page: Page, channel: str) -> None:
 
 
 @pytest.mark.browser
-async def test_the_index_page_shows_the_events_of_a_channel_as_they_come(
-    server: MahavishnuServer, unique: Unique
-) -> None:
+async def test_index_page_shows_live_events_of_a_channel(server: MahavishnuServer, unique: Unique) -> None:
     pool_id, other_id, worker_id = unique("pool"), unique("pool"), unique("worker")
     async with open_page(f"{server.http_url}/") as page:
         await expect(page.get_by_role("status")).to_have_text("Live: global")
@@ -60,7 +58,7 @@ async def test_the_index_page_shows_the_events_of_a_channel_as_they_come(
 
 
 @pytest.mark.browser
-async def test_the_index_page_goes_on_after_a_restart_with_nothing_missing(
+async def test_index_page_resumes_after_a_server_restart(
     start_server: StartServer,
 ) -> None:
     server = start_server()
@@ -78,7 +76,7 @@ async def test_the_index_page_goes_on_after_a_restart_with_nothing_missing(
 
 
 @pytest.mark.browser
-async def test_what_an_event_says_is_text_and_nothing_else(server: MahavishnuServer, unique: Unique) -> None:
+async def test_index_page_escapes_event_data(server: MahavishnuServer, unique: Unique) -> None:
     workflow_id = unique("wf")
     async with open_page(f"{server.http_url}/#workflow:{workflow_id}") as page:
         await expect(page.get_by_role("status")).to_have_text(f"Live: workflow:{workflow_id}")

@@ -1,4 +1,4 @@
-// The last events of one channel, continued after a reconnect from the number last seen.
+// Show the latest events of one channel. After a reconnect, resume from the last event shown.
 
 const MAX_ROWS = 100;
 const MAX_DATA_CHARACTERS = 300;
@@ -14,27 +14,27 @@ document.getElementById("address").textContent = address;
 let channel = location.hash.slice(1) || "global";
 let socket = null;
 let epoch = null; // the log that `since` belongs to
-let since = null; // the last event of the channel that came, or the position it began at
+let since = null; // position of the last event received, or of the start
 let retryMs = FIRST_RETRY_MS;
-let waiting = []; // rows that are not in the page yet
+let pending = []; // messages that are not in the table yet
 
 function show(text, className) {
   state.textContent = text;
   state.className = className;
 }
 
-// A page that is drawn sixty times a second need not change a thousand times.
-function addSoon(message) {
-  if (waiting.length === 0) requestAnimationFrame(addWaiting);
-  waiting.push(message);
-  if (waiting.length > MAX_ROWS) waiting.shift();
+// Update the table once per animation frame, however many events arrive.
+function queueRow(message) {
+  if (pending.length === 0) requestAnimationFrame(addPendingRows);
+  pending.push(message);
+  if (pending.length > MAX_ROWS) pending.shift();
 }
 
-function addWaiting() {
+function addPendingRows() {
   if (pause.ariaPressed === "true") return;
-  none.hidden = none.hidden || waiting.length > 0;
-  events.prepend(...waiting.map(rowOf).reverse());
-  waiting = [];
+  none.hidden = none.hidden || pending.length > 0;
+  events.prepend(...pending.map(rowOf).reverse());
+  pending = [];
   while (events.rows.length > MAX_ROWS) events.deleteRow(-1);
 }
 
@@ -47,7 +47,7 @@ function rowOf(message) {
     time: new Date(message.timestamp).toLocaleTimeString(),
     event: message.event,
     about: workflow_id ?? worker_id ?? pool_id ?? "",
-    // In one line, with spaces where it may be broken.
+    // One line, with spaces where it may wrap.
     data: JSON.stringify(rest, null, 1).replace(/\n */g, " ").slice(0, MAX_DATA_CHARACTERS),
   };
   for (const [name, text] of Object.entries(cells)) {
@@ -77,7 +77,7 @@ function receive(message) {
     show(message.error_message, "closed");
   } else if (message.room === channel && message.seq > since) {
     since = message.seq;
-    addSoon(message);
+    queueRow(message);
   }
 }
 
@@ -86,7 +86,7 @@ function connect() {
   socket.onmessage = ({ data }) => receive(JSON.parse(data));
   socket.onclose = () => {
     const waitMs = retryMs * (0.5 + Math.random() / 2);
-    show(`Disconnected; trying again in ${(waitMs / 1000).toFixed(1)} s`, "closed");
+    show(`Disconnected; reconnecting in ${(waitMs / 1000).toFixed(1)} s`, "closed");
     setTimeout(connect, waitMs);
     retryMs = Math.min(retryMs * 2, MAX_RETRY_MS);
   };
@@ -99,9 +99,9 @@ function subscribeTo(chosen) {
   channel = chosen;
   location.hash = channel === "global" ? "" : channel;
   events.replaceChildren();
-  waiting = [];
+  pending = [];
   none.hidden = false;
-  // `since` is a position of the whole log: what the new channel had after the last event shown comes first.
+  // `since` is a position of the whole log. Events of the new channel after that position are replayed first.
   if (isOpen) request("subscribe", { channel, since, epoch });
 }
 
@@ -111,7 +111,7 @@ choose.addEventListener("submit", (event) => {
 });
 pause.addEventListener("click", () => {
   pause.ariaPressed = pause.ariaPressed === "true" ? "false" : "true";
-  addWaiting();
+  addPendingRows();
 });
 addEventListener("hashchange", () => {
   input.value = location.hash.slice(1) || "global";
