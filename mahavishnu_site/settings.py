@@ -6,16 +6,15 @@ A variable with a bad value is refused when the settings are loaded, together wi
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from mahavishnu_site.backends import channel_layer, parse_database_url, parse_redis_url, sqlite_database
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.env import Environment, parse_named_path, parse_origin, parse_package
-from mahavishnu_site.var_dir import ensure_directory, secret_key, valkey_url
+from mahavishnu_site.var_dir import base_dir, ensure_directory, secret_key, valkey_url
 from orchestration.limits import EngineLimits
 from realtime.limits import Limits
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+BASE_DIR = base_dir()
 
 environment = Environment(os.environ)
 

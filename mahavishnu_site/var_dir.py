@@ -17,6 +17,15 @@ MAX_SOCKET_PATH_BYTES = 103
 SHORT_PATHS_DIR = Path("/tmp")
 
 
+def base_dir() -> Path:
+    """Return the folder where relative paths of variables start, and where `var` is by default.
+
+    It is the project's folder in a checkout, and the current folder where the package is installed.
+    """
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "manage.py").is_file() else Path.cwd()
+
+
 class UnsafeDirectoryError(OSError):
     """Raised for a folder that others can write to or that somebody else made."""
 

@@ -1,4 +1,4 @@
-"""The lines of the Procfile and the environment they are written for."""
+"""The lines of the Procfile, and the environment and the folder that they are written for."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from honcho.environ import parse_procfile
-
-PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+PROCFILE = Path(__file__).with_name("Procfile")
 
 
 def commands() -> dict[str, str]:
-    """Return each part's name and its shell command, in the order of the Procfile."""
-    text = (PROJECT_DIR / "Procfile").read_text(encoding="utf-8")
-    return dict(parse_procfile(text).processes)
+    """Return the name and the shell command of each program, in the order of the Procfile."""
+    lines = (line.partition(":") for line in PROCFILE.read_text(encoding="utf-8").splitlines())
+    return {name.strip(): command.strip() for name, _, command in lines if command}
 
 
 def environment(base: Mapping[str, str], *, host: str, port: int) -> dict[str, str]:
-    """Return `base` with what the commands take from it.
+    """Return `base` and the variables that the commands use.
 
-    `MAHAVISHNU_INTERFACE` is the host as one of daphne's endpoint strings wants it, with colons escaped; the
-    interpreter's own folder comes first in `PATH`, so that `python` and `daphne` are those beside it.
+    `MAHAVISHNU_INTERFACE` is the host as daphne's endpoint strings write it, with colons escaped. The folder of this
+    interpreter comes first in `PATH`, so that the commands use its `python`, `daphne` and `celery`.
     """
     return {
         **base,

@@ -1,4 +1,4 @@
-"""A run of `make serve` or `manage.py serve`, as a person starts it."""
+"""A run of `make serve` or `manage.py serve`, as on the command line."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ MAKE = ("make", "--no-print-directory", "serve")
 MANAGE = (sys.executable, "manage.py", "serve")
 
 START_TIMEOUT_SECONDS = 60
-GONE_TIMEOUT_SECONDS = 40
+STOP_TIMEOUT_SECONDS = 40
 
 
 class Serve:
-    """One run of a command that serves, in a process group of its own and without a terminal."""
+    """One run of a command that serves, in a new process group and without a terminal."""
 
-    def __init__(self, command: tuple[str, ...], *, var_dir: Path, **variables: str) -> None:
+    def __init__(
+        self, command: tuple[str, ...], *, var_dir: Path, directory: Path = PROJECT_DIR, **variables: str
+    ) -> None:
         self.var_dir = var_dir
         self.port = free_port()
         self.host = variables.get("MAHAVISHNU_HOST", "127.0.0.1")
@@ -42,9 +44,9 @@ class Serve:
             **variables,
         }
         with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
+            self.main = subprocess.Popen(
                 command,
-                cwd=PROJECT_DIR,
+                cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -67,11 +69,11 @@ class Serve:
         wait_until(lambda: text in self.output(), timeout_seconds=START_TIMEOUT_SECONDS, what=self.output)
 
     def wait_healthy(self) -> dict[str, Any]:
-        """Return what `/health` says once every part is up."""
+        """Wait until `/health` answers with success, and return its answer."""
         health: dict[str, Any] = {}
 
         def healthy() -> bool:
-            assert self.process.poll() is None, self.output()
+            assert self.main.poll() is None, self.output()
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{self.address}/health") as answer:
                 health.update(json.load(answer))
             return bool(health)
@@ -79,8 +81,8 @@ class Serve:
         wait_until(healthy, timeout_seconds=START_TIMEOUT_SECONDS, what=self.output)
         return health
 
-    def change_something(self, workflow_id: str) -> None:
-        """Start a workflow, in another process with this run's folder."""
+    def start_workflow(self, workflow_id: str) -> None:
+        """Start a workflow from another process that uses this run's folder."""
         environment = {
             **clean_environment(),
             "MAHAVISHNU_VAR_DIR": str(self.var_dir),
@@ -93,42 +95,42 @@ class Serve:
             driver.close()
 
     def signal_group(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)
+        os.killpg(self.main.pid, number)
 
     def processes(self) -> list[psutil.Process]:
-        """Return every process that was started with this run's folder, wherever it is in the tree."""
+        """Return every process that was started with this run's folder, at any level of the process tree."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                # Valkey writes its title over its environment, and is known by the folder it works in.
+                # Valkey overwrites its environment with its title; its working directory identifies it.
                 folders = (process.environ().get("MAHAVISHNU_VAR_DIR"), process.cwd())
                 if str(self.var_dir) in folders:
                     found.append(process)
         return found
 
-    def part(self, word: str) -> psutil.Process:
+    def process(self, word: str) -> psutil.Process:
         """Return the one process with this word in its command line."""
-        (found,) = self.parts(word)
+        (found,) = self.processes_with(word)
         return found
 
-    def parts(self, word: str) -> list[psutil.Process]:
+    def processes_with(self, word: str) -> list[psutil.Process]:
         """Return every process with this word in its command line."""
         return [process for process in self.processes() if word in (command_of(process) or "")]
 
-    def supervisor(self) -> psutil.Process:
-        """Return the process that started honcho's helper of daphne."""
-        return self.part("daphne").parents()[1]
+    def manager(self) -> psutil.Process:
+        """Return the process that has started daphne."""
+        return self.process("daphne").parents()[0]
 
-    def wait_gone(self) -> None:
-        """Return when no process of this run is left.
+    def wait_ended(self) -> None:
+        """Wait until no process of this run is left.
 
         Raises:
-            TimeoutError: some are; the message says which.
+            TimeoutError: if one is; the message has its command line.
         """
-        self.process.wait(timeout=GONE_TIMEOUT_SECONDS)
+        self.main.wait(timeout=STOP_TIMEOUT_SECONDS)
         wait_until(
             lambda: not self.processes(),
-            timeout_seconds=GONE_TIMEOUT_SECONDS,
+            timeout_seconds=STOP_TIMEOUT_SECONDS,
             what=lambda: f"the end of {[command_of(process) for process in self.processes()]}, after {self.output()}",
         )
 
@@ -136,8 +138,10 @@ class Serve:
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.process.wait()
+        self.main.wait()
 
 
 class StartServe(Protocol):
+    """The fixture `serve`."""
+
     def __call__(self, command: tuple[str, ...] = MANAGE, **variables: str) -> Serve: ...

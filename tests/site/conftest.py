@@ -1,4 +1,4 @@
-"""Serving as a person does: the command, in a process group of its own."""
+"""The fixture `serve`, which starts the command as on the command line."""
 
 from __future__ import annotations
 

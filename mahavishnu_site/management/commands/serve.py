@@ -1,4 +1,4 @@
-"""`manage.py serve`: everything one machine needs, in one process group that stops together."""
+"""`manage.py serve`: everything one machine needs, started and stopped together."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connections
 
-from mahavishnu_site.serve import procfile, supervisor
+from mahavishnu_site.serve import procfile
 from mahavishnu_site.serve.listener import CannotListenError, bound_socket
+from mahavishnu_site.serve.prefixed_output import PrefixedOutput
+from mahavishnu_site.serve.process_manager import ProcessManager
+from mahavishnu_site.serve.replica import Program
 from mahavishnu_site.serve.valkey import is_listening
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
 from orchestration.bounds import OutOfBounds, whole_number_within
 from orchestration.sdk.workflow import DEFAULT_POOL
+
+STOP_MARGIN_SECONDS = 4.0
+"""Added to `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS`: how long a program may run after SIGTERM before it is killed. A program
+with processes of its own adds less to them (`prefork.KILL_MARGIN_SECONDS`)."""
+
+VALKEY = "valkey"
 
 
 class Command(BaseCommand):
@@ -33,7 +42,7 @@ class Command(BaseCommand):
             "--processes",
             type=number_of_processes,
             default=settings.MAHAVISHNU_PROCESSES,
-            help="How many daphne processes listen on the one port (MAHAVISHNU_PROCESSES, which is %(default)s).",
+            help="How many daphne processes share the port (default: MAHAVISHNU_PROCESSES, which is %(default)s).",
         )
 
     def handle(self, *args: Any, processes: int, **options: Any) -> None:
@@ -41,18 +50,22 @@ class Command(BaseCommand):
         refuse_unusable_address(host, port)
         if settings.MAHAVISHNU_EMBEDS_VALKEY:
             refuse_shared_var_dir()
-        accounts = self.migrate()
-        self.announce(host, port, processes=processes, accounts=accounts)
-        # One process needs no parent: daphne opens the port itself.
-        web = "web" if processes == 1 else "web_processes"
-        parts = (*(["valkey"] if settings.MAHAVISHNU_EMBEDS_VALKEY else []), web, "worker", "scheduler")
+        has_staff = self.migrate()
+        self.announce(host, port, processes=processes, has_staff=has_staff)
         environment = procfile.environment(os.environ, host=host, port=port)
         environment["MAHAVISHNU_PROCESSES"] = str(processes)
-        drain_timeout_seconds = settings.MAHAVISHNU_LIMITS.drain_timeout_seconds
-        sys.exit(supervisor.run(parts, environment=environment, drain_timeout_seconds=drain_timeout_seconds))
+        programs = programs_of(processes=processes, embeds_valkey=settings.MAHAVISHNU_EMBEDS_VALKEY)
+        manager = ProcessManager(
+            programs,
+            stop_timeout_seconds=settings.MAHAVISHNU_LIMITS.drain_timeout_seconds + STOP_MARGIN_SECONDS,
+            environment=environment,
+            directory=settings.BASE_DIR,
+            output=PrefixedOutput(sys.stdout.fileno(), names=[program.name for program in programs]),
+        )
+        sys.exit(manager.run())
 
     def migrate(self) -> bool:
-        """Bring the database up to date, and return whether anyone can log in to the admin."""
+        """Migrate the database, and return whether an account for the admin exists."""
         try:
             call_command("migrate", verbosity=0, interactive=False)
             return get_user_model()._default_manager.filter(is_staff=True).exists()
@@ -60,10 +73,10 @@ class Command(BaseCommand):
             reason = " ".join(str(error).split())
             raise CommandError(f"The database that DATABASE_URL names cannot be used: {reason}") from error
         finally:
-            # The parts are started as copies of this process, and a connection does not bear copying.
+            # This process uses the database no further, for as long as it runs.
             connections.close_all()
 
-    def announce(self, host: str, port: int, *, processes: int, accounts: bool) -> None:
+    def announce(self, host: str, port: int, *, processes: int, has_staff: bool) -> None:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
         lines = [
@@ -73,11 +86,20 @@ class Command(BaseCommand):
             f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
             f"  data    {settings.MAHAVISHNU_VAR_DIR}",
         ]
-        if not accounts:
-            lines.append(f"An account for the admin: {sys.executable} manage.py createsuperuser")
+        if not has_staff:
+            lines.append(f"Create an account for the admin: {sys.executable} -m mahavishnu_site createsuperuser")
         lines.append("Ctrl-C stops it.")
         self.stdout.write("\n".join(lines))
         self.stdout.flush()
+
+
+def programs_of(*, processes: int, embeds_valkey: bool) -> list[Program]:
+    """Return the lines of the Procfile that this run needs, in the order of their start."""
+    # One process needs no parent: daphne opens the port itself.
+    web = "web" if processes == 1 else "web_processes"
+    names = [*([VALKEY] if embeds_valkey else []), web, "worker", "scheduler"]
+    commands = procfile.commands()
+    return [Program(name=name, command=commands[name], stops_last=name == VALKEY) for name in names]
 
 
 def number_of_processes(value: str) -> int:
@@ -88,7 +110,7 @@ def number_of_processes(value: str) -> int:
 
 
 def refuse_unusable_address(host: str, port: int) -> None:
-    """Raise `CommandError`, in words, when nobody could listen there."""
+    """Raise `CommandError` if no server can listen there."""
     try:
         bound_socket(host, port).close()
     except CannotListenError as error:
@@ -96,12 +118,12 @@ def refuse_unusable_address(host: str, port: int) -> None:
 
 
 def refuse_shared_var_dir() -> None:
-    """Raise `CommandError` when the var folder is another running server's."""
+    """Raise `CommandError` if another running server uses the var folder."""
     path = valkey_socket(settings.MAHAVISHNU_VAR_DIR)
     try:
         ensure_socket_directory(path)
     except OSError as error:
-        raise CommandError(f"The Valkey socket cannot be made: {error}.") from error
+        raise CommandError(f"The folder of the Valkey socket cannot be used: {error}.") from error
     if is_listening(path):
         raise CommandError(
             f"Another server uses the folder {settings.MAHAVISHNU_VAR_DIR}. "

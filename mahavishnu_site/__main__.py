@@ -1,0 +1,37 @@
+"""Django's command line for the site: `mahavishnu`, `python -m mahavishnu_site` and `manage.py` all run it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C: 128 plus the signal's number, the convention of shells."""
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names, and exit without a traceback on Ctrl-C or an invalid variable."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
+    program, *arguments = sys.argv
+    if Path(program) == Path(__file__):
+        program = "python -m mahavishnu_site"
+    try:
+        # Imported here: loading the code takes a moment, and Ctrl-C during it must not print a traceback.
+        from django.core.management import execute_from_command_line
+
+        from mahavishnu_site.env import InvalidEnvironmentError
+        from mahavishnu_site.var_dir import base_dir
+
+        # Workflows of the user's own may be here. The programs that `serve` starts run in this folder too.
+        sys.path.append(str(base_dir()))
+        try:
+            execute_from_command_line([program, *arguments])
+        except InvalidEnvironmentError as error:
+            sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

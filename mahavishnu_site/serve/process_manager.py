@@ -1,0 +1,171 @@
+"""Runs programs in one or more processes each, and stops them together.
+
+The package `supervisor` was not used: it neither stops everything when one program ends, nor when it is killed itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mahavishnu_site.serve.prefixed_output import PrefixedOutput
+from mahavishnu_site.serve.replica import Program, Replica
+
+logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_IDLE_SECONDS = 60.0
+"""Upper limit of one wait. Everything that matters is a signal or output, and ends the wait earlier."""
+
+
+class ProcessManager:
+    """One run of some programs.
+
+    Args:
+        stop_timeout_seconds: How long processes may run after SIGTERM, before their process groups get SIGKILL.
+        environment: The variables of all processes; by default those of this process.
+        directory: The working directory of all processes; by default that of this process.
+        output: Gets the output of all processes; by default they write to the files of this process.
+        repeats_sigterm: Whether a second stop signal sends SIGTERM a second time. Otherwise it is ignored.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        *,
+        stop_timeout_seconds: float,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        output: PrefixedOutput | None = None,
+        repeats_sigterm: bool = False,
+    ) -> None:
+        self._replicas = [Replica(each, number) for each in programs for number in range(1, each.replicas + 1)]
+        self._stop_timeout_seconds = stop_timeout_seconds
+        self._environment = environment
+        self._directory = directory
+        self._output = output
+        self._repeats_sigterm = repeats_sigterm
+        self._kill_at: float | None = None
+        self._exit_code = 0
+
+    def run(self) -> int:
+        """Run the programs until a stop signal arrives or a program fails.
+
+        No process outlives this call, even if it raises. SIGHUP stays ignored where it is ignored (`nohup`).
+
+        Returns:
+            0 after a stop signal, else the exit code of the process that failed first, or 1.
+        """
+        try:
+            with signal_pipe((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
+                while True:
+                    now = time.monotonic()
+                    self._reap(now)
+                    if self._kill_at is None and all(replica.is_failing(now=now) for replica in self._replicas):
+                        logger.error("All %d processes fail right after their start; stopping", len(self._replicas))
+                        self._begin_stop(now, exit_code=1)
+                    if self._kill_at is not None and not self._running():
+                        return self._exit_code
+                    wait_seconds = self._start_due(now) if self._kill_at is None else self._stop_due(now)
+                    for number in self._wait(pipe, wait_seconds):
+                        if number in STOP_SIGNALS:
+                            self._on_stop_signal(signal.Signals(number))
+        finally:
+            for replica in self._running():
+                replica.kill()
+            if self._output is not None:
+                self._output.finish()
+
+    def _running(self) -> list[Replica]:
+        return [replica for replica in self._replicas if replica.process is not None]
+
+    def _reap(self, now: float) -> None:
+        for replica in self._running():
+            assert replica.process is not None
+            if (code := replica.process.poll()) is None:
+                continue
+            ended = f"{replica.name} (pid {replica.process.pid}) {_exit_description(code)}"
+            replica.schedule_restart(now=now)
+            if self._kill_at is not None:
+                logger.info("%s", ended)
+            elif replica.program.restarts:
+                logger.warning("%s; restarting it in %g s", ended, max(replica.at - now, 0))
+            else:
+                logger.error("%s; stopping all other programs", ended)
+                self._begin_stop(now, exit_code=128 - code if code < 0 else code or 1)
+
+    def _start_due(self, now: float) -> float:
+        """Start the processes that are due, and return the seconds until the next one is."""
+        waits = [_IDLE_SECONDS]
+        for replica in self._replicas:
+            if replica.process is not None:
+                continue
+            if replica.at > now:
+                waits.append(replica.at - now)
+                continue
+            stdout = None if self._output is None else subprocess.PIPE
+            process = replica.start(now=now, environment=self._environment, directory=self._directory, stdout=stdout)
+            if self._output is not None and process.stdout is not None:
+                self._output.add(replica.name, process.stdout)
+            logger.info("%s started (pid %d)", replica.name, process.pid)
+        return min(waits)
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        if self._kill_at is None:
+            logger.info("%s received; stopping %d processes", number.name, len(self._running()))
+            self._begin_stop(time.monotonic(), exit_code=0)
+        elif self._repeats_sigterm:
+            logger.info("%s received again; repeating SIGTERM", number.name)
+            for replica in self._running():
+                replica.terminated = False
+
+    def _begin_stop(self, now: float, *, exit_code: int) -> None:
+        if self._kill_at is None:
+            self._kill_at, self._exit_code = now + self._stop_timeout_seconds, exit_code
+
+    def _stop_due(self, now: float) -> float:
+        """Send SIGTERM and, after the timeout, SIGKILL; return the seconds until the timeout."""
+        assert self._kill_at is not None
+        running = self._running()
+        for replica in [each for each in running if not each.program.stops_last] or running:
+            replica.terminate()
+        if now >= self._kill_at:
+            for replica in running:
+                logger.warning("%s is still running after SIGTERM; sending SIGKILL", replica.name)
+                replica.kill()
+            self._kill_at = now + self._stop_timeout_seconds
+        return self._kill_at - now
+
+    def _wait(self, pipe: int, seconds: float) -> bytes:
+        """Copy output until a signal arrives or the time is over; return the numbers of the signals."""
+        sources = [] if self._output is None else self._output.sources()
+        targets = [] if self._output is None else self._output.targets()
+        readable, writable, _ = select.select([pipe, *sources], targets, [], max(seconds, 0))
+        if self._output is not None:
+            self._output.copy(readable=[source for source in readable if source != pipe], writable=bool(writable))
+        return os.read(pipe, 512) if pipe in readable else b""
+
+
+@contextmanager
+def signal_pipe(numbers: Sequence[signal.Signals]) -> Iterator[int]:
+    """Give a pipe that receives the number of each of these signals (the self-pipe trick)."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    yield reading
+    signal.set_wakeup_fd(-1)
+
+
+def _exit_description(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

@@ -1,0 +1,72 @@
+"""The daphne processes behind one port, and the clients that each of them serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import psutil
+
+from tests.harness.client import Client, connect
+from tests.harness.server import MahavishnuServer
+
+MAX_CLIENTS = 400
+READY_TIMEOUT_SECONDS = 40
+
+
+def processes_of(server: MahavishnuServer) -> list[psutil.Process]:
+    """Return the daphne processes, without their parent."""
+    children: list[psutil.Process] = psutil.Process(server.pid).children()
+    return children
+
+
+def clients_by_process(server: MahavishnuServer) -> dict[int, set[int]]:
+    """Return the client ports of each process's connections by its pid, as the kernel lists them."""
+    return {
+        process.pid: {
+            connection.raddr.port
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == server.port
+        }
+        for process in processes_of(server)
+    }
+
+
+def port_of(client: Client) -> int:
+    """Return the client's own port."""
+    port: int = client.connection.local_address[1]
+    return port
+
+
+def listening(server: MahavishnuServer) -> list[psutil.Process]:
+    """Return the processes that listen: their copy of the socket is no longer their standard input."""
+    return [
+        process
+        for process in processes_of(server)
+        if any(each.fd > 0 and each.status == psutil.CONN_LISTEN for each in process.net_connections("tcp"))
+    ]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds, for at most `READY_TIMEOUT_SECONDS`."""
+    async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+        while not condition():  # noqa: ASYNC110  (other processes set no event here)
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def clients_of_every_process(server: MahavishnuServer, *, per_process: int) -> AsyncIterator[list[Client]]:
+    """Connect clients until every process serves at least `per_process` of them."""
+    clients: list[Client] = []
+
+    def is_spread() -> bool:
+        ports = set(map(port_of, clients))
+        return all(len(served & ports) >= per_process for served in clients_by_process(server).values())
+
+    async with AsyncExitStack() as stack:
+        await until(lambda: len(listening(server)) == server.processes)
+        while not is_spread():
+            assert len(clients) < MAX_CLIENTS, clients_by_process(server)
+            clients.append(await stack.enter_async_context(connect(server)))
+        yield clients
