@@ -1,4 +1,4 @@
-"""Pools, workers, workflows and their stages, as they are stored."""
+"""The stored state: pools, workers, workflows and their stages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from orchestration.models.statuses import (
     WorkerStatus,
     WorkflowStatus,
 )
+from orchestration.models.unfinished_stages import settle_stages
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 
@@ -32,3 +33,6 @@ __all__ = [
     "Workflow",
     "WorkflowStatus",
 ]
+
+# Set here, because `unfinished_stages` imports both models and `workflow` cannot import it back.
+Workflow.settle_stages = settle_stages

@@ -1,4 +1,4 @@
-"""An attempt at a stage that did not end well, kept for operators."""
+"""The record of an attempt at a stage that failed, timed out or was lost."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from orchestration.models.stage import Stage
 
 
 class FailedAttempt(models.Model):
-    """One attempt that failed, timed out or was lost. Written once; attempts that succeed are the stage itself."""
+    """One unsuccessful attempt, written once. A successful attempt is recorded in the stage row only."""
 
     class Reason(models.TextChoices):
+        """Why the attempt ended."""
+
         FAILED = "failed"
         TIMED_OUT = "timed_out"
         LOST = "lost"
@@ -20,18 +22,20 @@ class FailedAttempt(models.Model):
     stage = models.ForeignKey(Stage, on_delete=models.CASCADE, related_name="failed_attempts", db_index=False)
     attempt = models.PositiveIntegerField(help_text="1 for the first.")
     reason = models.CharField(max_length=16, choices=Reason.choices)
-    error = models.TextField(help_text="What clients are told.")
-    traceback = models.TextField(blank=True, help_text="For operators alone.")
-    worker_name = models.CharField(max_length=128, blank=True, help_text="The worker's id; it may be gone by now.")
+    error = models.TextField(help_text="The error that clients receive.")
+    traceback = models.TextField(blank=True, help_text="For operators; clients do not receive it.")
+    worker_name = models.CharField(
+        max_length=128, blank=True, help_text="Id of the worker, which may since be deleted."
+    )
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         ordering = ("stage", "attempt")
         constraints = (
-            models.UniqueConstraint(name="orchestration_failed_attempt_once", fields=["stage", "attempt"]),
+            models.UniqueConstraint(name="orchestration_failed_attempt_unique", fields=["stage", "attempt"]),
             models.CheckConstraint(
-                name="orchestration_failed_attempt_reason_known",
+                name="orchestration_failed_attempt_reason_valid",
                 condition=Q(reason__in=["failed", "timed_out", "lost"]),
             ),
         )

@@ -1,4 +1,4 @@
-"""A named queue with capacity, and the counters that are its metrics."""
+"""A pool: a named queue with its workers, and the counters that are its metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POOL_COUNTERS: Final = (
     "worker_count",
     "error_workers",
 )
-# The constraint that settles the race between closing a pool and giving it work.
+# The constraint that decides the race between closing a pool and adding work to it.
 CLOSED_POOL_HAS_NO_WORK: Final = "orchestration_pool_closed_has_no_work"
 
 _SIGNALS: Final = {
@@ -37,27 +37,29 @@ _SIGNALS: Final = {
 
 
 class Pool(TrackedModel):
-    """Workers and the stages queued for them. The counters are moved by the workers and stages as they change."""
+    """A set of workers and the stages queued for them. Changes of its workers and stages update its counters."""
 
-    watched: ClassVar[tuple[str, ...]] = ("status",)
+    tracked_columns: ClassVar[tuple[str, ...]] = ("status",)
     counters: ClassVar[frozenset[str]] = frozenset({*POOL_COUNTERS, "metrics_published_at", "metrics_dirty_since"})
 
     id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
     status = models.CharField(max_length=16, choices=PoolStatus.choices, default=PoolStatus.ACTIVE)
-    worker_count = models.PositiveIntegerField(default=0, help_text="Workers registered, whatever their status.")
-    active_workers = models.PositiveIntegerField(default=0, help_text="Workers busy now.")
-    idle_workers = models.PositiveIntegerField(default=0, help_text="Workers idle now.")
-    error_workers = models.PositiveIntegerField(default=0, help_text="Workers in error now.")
+    worker_count = models.PositiveIntegerField(default=0, help_text="Registered workers, in any status.")
+    active_workers = models.PositiveIntegerField(default=0, help_text="Workers that are busy now.")
+    idle_workers = models.PositiveIntegerField(default=0, help_text="Workers that are idle now.")
+    error_workers = models.PositiveIntegerField(default=0, help_text="Workers that are in error now.")
     queue_size = models.PositiveIntegerField(default=0, help_text="Stages queued for the pool now.")
-    tasks_running = models.PositiveIntegerField(default=0, help_text="Stages of the pool running now.")
-    tasks_completed = models.PositiveBigIntegerField(default=0, help_text="Stages completed since the pool was made.")
-    tasks_failed = models.PositiveBigIntegerField(default=0, help_text="Stages failed since the pool was made.")
-    # By the clock of the database; see `orchestration.services.pool_metrics`.
+    tasks_running = models.PositiveIntegerField(default=0, help_text="Stages of the pool that run now.")
+    tasks_completed = models.PositiveBigIntegerField(
+        default=0, help_text="Stages completed since the pool was created."
+    )
+    tasks_failed = models.PositiveBigIntegerField(default=0, help_text="Stages failed since the pool was created.")
+    # On the database clock; see `orchestration.services.pool_metrics`.
     metrics_published_at = models.DateTimeField(
-        null=True, editable=False, help_text="When its metrics were last announced."
+        null=True, editable=False, help_text="When the metrics were last published."
     )
     metrics_dirty_since = models.DateTimeField(
-        null=True, editable=False, help_text="Since when they may differ from what was announced."
+        null=True, editable=False, help_text="Since when the metrics may differ from the last published ones."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -65,14 +67,14 @@ class Pool(TrackedModel):
     class Meta:
         indexes = (
             models.Index(
-                name="orchestration_pool_untold",
+                name="orchestration_pool_dirty",
                 fields=["metrics_dirty_since"],
                 condition=Q(metrics_dirty_since__isnull=False),
             ),
         )
         constraints = (
             models.CheckConstraint(
-                name="orchestration_pool_status_known", condition=Q(status__in=list(PoolStatus.values))
+                name="orchestration_pool_status_valid", condition=Q(status__in=list(PoolStatus.values))
             ),
             models.CheckConstraint(
                 name="orchestration_pool_workers_add_up",
@@ -93,6 +95,6 @@ class Pool(TrackedModel):
     def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
         if before is None:
             signals.pool_created.send(sender=Pool, pool=self, at=at)
-        # A new pool is as good as an active one: it may be saved as draining at once, but it is never reopened.
+        # A new pool counts as one that was active: it may start as draining, but it is never reported as reopened.
         if after.status != (PoolStatus.ACTIVE if before is None else before.status):
             _SIGNALS[after.status].send(sender=Pool, pool=self, at=at)

@@ -1,4 +1,4 @@
-"""Whether a scheduler runs."""
+"""The heartbeat that shows whether a scheduler runs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from django.db import models
 
 
 class SchedulerHeartbeat(models.Model):
-    """The sign of life of whatever schedulers run: a single row."""
+    """The last heartbeat of any scheduler, in a single row."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     heartbeat_at = models.DateTimeField(
-        null=True, help_text="When one was last heard of, by the clock of the database."
+        null=True, help_text="Last heartbeat of any scheduler (database clock); empty if all have stopped."
     )
 
     class Meta:
-        constraints = (models.CheckConstraint(condition=models.Q(id=1), name="orchestration_one_scheduler_heartbeat"),)
+        constraints = (
+            models.CheckConstraint(condition=models.Q(id=1), name="orchestration_scheduler_heartbeat_single"),
+        )
 
     def __str__(self) -> str:
-        return f"seen at {self.heartbeat_at}"
+        return f"last heartbeat at {self.heartbeat_at}"

@@ -1,4 +1,4 @@
-"""A step of a workflow."""
+"""A stage of a workflow."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _SIGNALS: Final = {
 
 
 class Stage(TrackedModel):
-    """A step of a workflow: waits, is queued for a pool, runs on a worker, and comes to an end."""
+    """One part of a workflow. It is pending, is queued for a pool, runs on a worker, and finishes."""
 
-    # The two unique constraints below serve as the index of `workflow`.
+    # Needs no separate index: the two unique constraints below start with this column.
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="stages", db_index=False)
     name = models.CharField(max_length=MAX_STAGE_NAME_LENGTH)
     position = models.PositiveIntegerField(help_text="0 for the first stage of its workflow.")
@@ -43,31 +43,35 @@ class Stage(TrackedModel):
         blank=True,
         related_name="stages",
         db_index=False,
-        help_text="The pool it is queued for and counted in; the workflow's, unless it had begun when that one moved.",
+        help_text="The pool whose queue and counters include it. The workflow's pool, unless the workflow moved later.",
     )
     status = models.CharField(max_length=16, choices=StageStatus.choices, default=StageStatus.PENDING)
     worker = models.ForeignKey(
         Worker, on_delete=models.SET_NULL, null=True, blank=True, related_name="stages", db_index=False
     )
-    attempt = models.PositiveIntegerField(default=0, help_text="How often it was started.")
+    attempt = models.PositiveIntegerField(default=0, help_text="How many times it was started.")
     result = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True)
     duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
-    # What follows is for stages that the engine runs.
-    plan = models.JSONField(null=True, blank=True, editable=False, help_text="As it was when the run started.")
-    step = models.PositiveIntegerField(default=0, help_text="Stages of one step run side by side.")
-    hosted = models.BooleanField(default=False, help_text="Run, and reported on, by another stage of its step.")
-    last_attempt = models.PositiveIntegerField(default=1, help_text="If this one fails, the stage has failed.")
-    lost_attempts = models.PositiveIntegerField(default=0, help_text="Attempts that ended with their worker.")
-    progress = models.FloatField(null=True, blank=True, help_text="From 0 to 1, as the stage reports it.")
+    # The columns from here on are for stages that the engine runs.
+    plan = models.JSONField(
+        null=True, blank=True, editable=False, help_text="Its options, as they were when the workflow started."
+    )
+    step = models.PositiveIntegerField(default=0, help_text="Stages of one step run in parallel.")
+    hosted = models.BooleanField(default=False, help_text="Another stage of the same step runs it and reports on it.")
+    last_attempt = models.PositiveIntegerField(
+        default=1, help_text="Number of the attempt after which a failure is final."
+    )
+    lost_attempts = models.PositiveIntegerField(default=0, help_text="Attempts lost because their worker died.")
+    progress = models.FloatField(null=True, blank=True, help_text="From 0 to 1, as the stage reported it.")
     progress_message = models.TextField(blank=True)
-    # By the clock of the database, which all machines share.
-    retry_at = models.DateTimeField(null=True, blank=True, help_text="When the next attempt is to be queued.")
+    # On the database clock, which all machines share.
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="When to queue the next attempt.")
     dispatch_due_at = models.DateTimeField(
-        null=True, blank=True, help_text="Queued, and not claimed until then: the broker is told again."
+        null=True, blank=True, help_text="When to dispatch it again if no worker has claimed it."
     )
     lease_expires_at = models.DateTimeField(
-        null=True, blank=True, help_text="Running, and not heard of until then: the attempt is lost."
+        null=True, blank=True, help_text="When the attempt is considered lost without a further heartbeat."
     )
     queued_at = models.DateTimeField(null=True, editable=False)
     started_at = models.DateTimeField(null=True, editable=False)
@@ -75,10 +79,10 @@ class Stage(TrackedModel):
 
     class Meta:
         constraints = (
-            models.UniqueConstraint(name="orchestration_stage_name_once", fields=["workflow", "name"]),
-            models.UniqueConstraint(name="orchestration_stage_position_once", fields=["workflow", "position"]),
+            models.UniqueConstraint(name="orchestration_stage_name_unique", fields=["workflow", "name"]),
+            models.UniqueConstraint(name="orchestration_stage_position_unique", fields=["workflow", "position"]),
             models.CheckConstraint(
-                name="orchestration_stage_status_known", condition=Q(status__in=list(StageStatus.values))
+                name="orchestration_stage_status_valid", condition=Q(status__in=list(StageStatus.values))
             ),
             models.CheckConstraint(
                 name="orchestration_stage_finished_at_when_finished",
@@ -97,7 +101,7 @@ class Stage(TrackedModel):
         indexes = (
             models.Index(name="orchestration_stage_queue", fields=["pool", "status", "queued_at"]),
             models.Index(name="orchestration_stage_worker", fields=["worker"], condition=Q(worker__isnull=False)),
-            # What the scheduler looks for: as long as what is due, however many stages are stored.
+            # The scheduler's indexes are partial: they hold only rows that wait for a time, however many stages exist.
             models.Index(name="orchestration_stage_retry", fields=["retry_at"], condition=Q(retry_at__isnull=False)),
             models.Index(
                 name="orchestration_stage_dispatch",
@@ -115,7 +119,7 @@ class Stage(TrackedModel):
         return f"{self.workflow_id}/{self.name}"
 
     def lock_row(self, using: str) -> TrackedState | None:
-        """Lock the rows above it as well, in order, and bring `self.workflow` up to date."""
+        """Lock the worker and the workflow first, in order, and reload `self.workflow`."""
         if self.worker_id is not None:
             Worker.objects.using(using).select_for_update(no_key=True).filter(pk=self.worker_id).first()
         self.workflow = Workflow.objects.using(using).select_for_update(no_key=True).get(pk=self.workflow_id)
@@ -123,7 +127,7 @@ class Stage(TrackedModel):
 
     def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
         entered = before is None or before.status != self.status
-        # What the scheduler waits for belongs to one status, and ends with it.
+        # Each due time of the scheduler belongs to one status and is cleared with it.
         self.retry_at = self.retry_at if self.status == StageStatus.PENDING else None
         self.dispatch_due_at = self.dispatch_due_at if self.status == StageStatus.QUEUED else None
         self.lease_expires_at = self.lease_expires_at if self.status == StageStatus.RUNNING else None
@@ -145,13 +149,13 @@ class Stage(TrackedModel):
             at=at,
             using=using,
         )
-        counts = PoolCounterDelta()
+        delta = PoolCounterDelta()
         if before is not None:
-            counts.add_stage(before.pool_id, before.status, -1)
-        counts.add_stage(after.pool_id, after.status, 1)
+            delta.add_stage(before.pool_id, before.status, -1)
+        delta.add_stage(after.pool_id, after.status, 1)
         if entered:
-            counts.add_finished_stage(after.pool_id, after.status)
-        counts.write(at=at, using=using)
+            delta.add_finished_stage(after.pool_id, after.status)
+        delta.write(at=at, using=using)
         if entered and after.status in _SIGNALS:
             _SIGNALS[after.status].send(sender=Stage, stage=self, at=at)
 
@@ -165,30 +169,30 @@ class Stage(TrackedModel):
             values={"updated_at": at},
             using=using,
         )
-        # The workflow in memory was read under lock: it can be told instead of read again.
+        # The workflow in memory was read under lock: update it instead of reading it again.
         self.workflow.total_stages += added
         self.workflow.stages_completed += completed
         self.workflow.updated_at = at
 
 
-# Deletion is followed by signals and not in delete(), which neither a QuerySet nor a cascade ever calls.
+# Signals handle the deletion: neither `QuerySet.delete()` nor a cascade calls `Model.delete()`.
 
 
-@receiver(pre_delete, sender=Stage, dispatch_uid="orchestration.stage.hold")
-def _hold(instance: Stage, using: str, **_: Any) -> None:
+@receiver(pre_delete, sender=Stage, dispatch_uid="orchestration.stage.lock")
+def _lock_before_delete(instance: Stage, using: str, **_: Any) -> None:
     instance._locked_state = instance.lock_row(using)
 
 
-@receiver(post_delete, sender=Stage, dispatch_uid="orchestration.stage.removed")
-def _removed(instance: Stage, using: str, origin: Any, **_: Any) -> None:
+@receiver(post_delete, sender=Stage, dispatch_uid="orchestration.stage.deleted")
+def _after_delete(instance: Stage, using: str, origin: Any, **_: Any) -> None:
     stored, instance._locked_state = instance._locked_state, None
     if stored is None:
-        return  # Somebody else removed it first.
+        return  # A concurrent transaction deleted it first.
     at = timezone.now()
     model = origin.model if isinstance(origin, QuerySet) else type(origin)
-    if model is Stage:  # and not a workflow that goes with all its stages
+    if model is Stage:  # In a cascade the workflow is deleted too: its counters no longer matter.
         completed = int(stored.status == StageStatus.COMPLETED)
         instance._count_in_workflow(added=-1, completed=-completed, at=at, using=using)
-    counts = PoolCounterDelta()
-    counts.add_stage(stored.pool_id, stored.status, -1)
-    counts.write(at=at, using=using)
+    delta = PoolCounterDelta()
+    delta.add_stage(stored.pool_id, stored.status, -1)
+    delta.write(at=at, using=using)

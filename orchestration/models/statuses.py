@@ -1,4 +1,4 @@
-"""The words for where a pool, a worker, a workflow or a stage stands."""
+"""The statuses of pools, workers, workflows and stages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from django.db import models
 
 
 class PoolStatus(models.TextChoices):
+    """Whether a pool accepts new workflows (active), only finishes its own (draining), or has ended (closed)."""
+
     ACTIVE = "active"
     DRAINING = "draining"
     CLOSED = "closed"
 
 
 class WorkerStatus(models.TextChoices):
+    """What a worker does now."""
+
     IDLE = "idle"
     BUSY = "busy"
     ERROR = "error"
@@ -21,6 +25,8 @@ class WorkerStatus(models.TextChoices):
 
 
 class WorkflowStatus(models.TextChoices):
+    """How far a workflow is. The last four are final."""
+
     PENDING = "pending"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -30,6 +36,8 @@ class WorkflowStatus(models.TextChoices):
 
 
 class StageStatus(models.TextChoices):
+    """How far a stage is. The last four are final."""
+
     PENDING = "pending"
     QUEUED = "queued"
     RUNNING = "running"
@@ -39,7 +47,7 @@ class StageStatus(models.TextChoices):
     CANCELLED = "cancelled"
 
 
-# Lists, not sets: they are written into constraints, and a migration must come out the same every time.
+# Lists, not sets: constraints contain them, and a generated migration needs a stable order.
 FINISHED_WORKFLOW_STATUSES: Final = [
     WorkflowStatus.COMPLETED.value,
     WorkflowStatus.FAILED.value,

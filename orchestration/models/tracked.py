@@ -1,12 +1,12 @@
-"""Rows whose changes of status are announced, whoever saves them.
+"""Models that send a signal when their status changes, no matter which code saves them.
 
-The one mechanism: inside a transaction, the row as it is stored is read under lock, the new one is written, and the two
-are compared. What differs is counted and announced. `save()` does all of it. A service, which has read the row under
-lock already to check the transition, says so with `mark_locked()` and writes with `save_locked()`: the same path, one query
-less. `QuerySet.update()` and `bulk_create()` pass all this by, as everywhere in Django.
+`save()` opens a transaction, reads the stored row under lock, writes the new values and compares the two. Each
+difference is counted and sent as a signal. A service has already read the row under lock to check the transition: it
+calls `mark_locked()` and writes with `save_locked()`, which takes the same path with one query less. As everywhere in
+Django, `QuerySet.update()` and `bulk_create()` bypass `save()`, and so send nothing.
 
-Locks are taken in one order everywhere, so that no two changes can wait for each other: worker, workflow, stages (by
-primary key), pools (by id). `FOR NO KEY UPDATE` is enough: it lets others refer to the row meanwhile.
+All code takes locks in one order, so that two changes cannot deadlock: worker, workflow, stages (by primary key), pools
+(by id). `FOR NO KEY UPDATE` is strong enough: other transactions can still insert rows that refer to the locked row.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from orchestration.db.compiled import update_row
 
 
 class TrackedState(NamedTuple):
-    """What decides whether a change is announced, and where it counts."""
+    """The values of a row that decide which signals a change sends and which counters it moves."""
 
     status: str
     pool_id: str | None = None
 
 
 class TrackedModel(models.Model):
-    """A model that compares what was stored with what it writes, and hands both to `on_change()`."""
+    """A model that compares the stored row with the written one, and passes both to `on_change()`."""
 
-    watched: ClassVar[tuple[str, ...]] = TrackedState._fields
-    """Columns that make up `Stored`, in its order."""
+    tracked_columns: ClassVar[tuple[str, ...]] = TrackedState._fields
+    """The columns of `TrackedState` that this model has, in the same order."""
 
     counters: ClassVar[frozenset[str]] = frozenset()
-    """Columns that `save()` leaves alone unless they are named: `F()` moves them, and the instance may be old."""
+    """Columns that `save()` writes only if `update_fields` names them: SQL updates them, so the instance may be old."""
 
     _locked_state: TrackedState | None = None
 
@@ -52,65 +52,71 @@ class TrackedModel(models.Model):
         using: str | None = None,
         update_fields: Iterable[str] | None = None,
     ) -> None:
+        """Save the row as Django does, and send the signals of what changed."""
         if update_fields is not None and not (update_fields := frozenset(update_fields)):
-            return  # As Django does: nothing was asked for.
+            return  # As in Django: there is nothing to write.
         using = using or router.db_for_write(type(self), instance=self)
         with transaction.atomic(using=using):
             stored = None if force_insert else self.lock_row(using)
             at = timezone.now()
             if stored is None and (force_update or update_fields is not None):
-                # Nothing to update: Django has the words for that.
+                # There is no row to update: Django raises its error for that.
                 super().save(force_update=force_update, using=using, update_fields=update_fields)
             elif stored is None:
                 self._insert(at=at, using=using)
             else:
-                # By Django's own way: whoever comes here may have set anything.
+                # Use Django's own save: the caller may have set any column to any value.
                 save = partial(super().save, force_update=True, using=using)
                 self._update(stored, at=at, using=using, update_fields=update_fields, write=save)
 
     def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
-        """Count and announce what differs between `before` (None: the row is new) and `after`."""
+        """Count each difference between `before` (None: the row is new) and `after`, and send its signals."""
         raise NotImplementedError
 
     def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
-        """Fill the columns that follow from the status, such as `finished_at`."""
+        """Set the columns that depend on the status, such as `finished_at`."""
 
     def derived_fields(self) -> Iterable[str]:
-        """Name the columns that `derive_fields()` fills."""
+        """Return the columns that `derive_fields()` sets."""
         return ()
 
     def always_derived_fields(self) -> Iterable[str]:
-        """Name the columns to set to the moment of any save."""
+        """Return the columns to set to the time of every save."""
         return ()
 
     def lock_row(self, using: str) -> TrackedState | None:
-        """Read the watched columns under lock; None if the row is not stored. Needs a transaction."""
+        """Lock the row and return its state; None if it is not stored. Needs an open transaction."""
         rows = (
             type(self)
             ._base_manager.using(using)
             .select_for_update(no_key=True)
             .filter(pk=self.pk)
-            .values_list(*self.watched)
+            .values_list(*self.tracked_columns)
         )
         return next((TrackedState(*row) for row in rows), None)
 
     def mark_locked(self) -> Self:
-        """Declare that this row was read under lock in the open transaction: `save_locked()` may trust it, once."""
-        self._locked_state = TrackedState(*(getattr(self, column) for column in self.watched))
+        """Declare that the open transaction read this row under lock. One call of `save_locked()` may rely on it."""
+        self._locked_state = TrackedState(*(getattr(self, column) for column in self.tracked_columns))
         return self
 
     def insert(self, *, at: datetime) -> None:
-        """Store a new row; `at` is the moment that is announced.
+        """Store a new row, created at `at`.
 
         Raises:
-            IntegrityError: if a row with this id is stored already.
+            IntegrityError: if a row with this id exists.
         """
         self._insert(at=at, using=router.db_for_write(type(self), instance=self))
 
     def save_locked(self, *, at: datetime, update_fields: Iterable[str]) -> None:
-        """Write the named columns, and those that follow from them, of a row `mark_locked()` in the open transaction."""
+        """Write the named columns and the derived ones. The row must have been marked with `mark_locked()`.
+
+        Raises:
+            RuntimeError: if it was not.
+            DatabaseError: if the row is no longer stored.
+        """
         if self._locked_state is None:
-            raise RuntimeError(f"{self!r} was not read under lock: call mark_locked() first, or save().")
+            raise RuntimeError(f"{self!r} is not marked as locked; call mark_locked() first, or use save().")
         stored, self._locked_state = self._locked_state, None
         using = self._state.db or "default"
         write = partial(update_row, self, using=using)
@@ -120,7 +126,7 @@ class TrackedModel(models.Model):
         self.derive_fields(before=None, at=at)
         self._meta.pk.clean(self.pk, self)
         super().save(force_insert=True, using=using)
-        after = TrackedState(*(getattr(self, column) for column in self.watched))
+        after = TrackedState(*(getattr(self, column) for column in self.tracked_columns))
         self.on_change(before=None, after=after, at=at, using=using)
 
     def _update(
@@ -141,12 +147,15 @@ class TrackedModel(models.Model):
             written.add(column)
         write(update_fields=written)
         after = TrackedState(
-            *(getattr(self, column) if column in written else getattr(before, column) for column in self.watched)
+            *(
+                getattr(self, column) if column in written else getattr(before, column)
+                for column in self.tracked_columns
+            )
         )
         self.on_change(before=before, after=after, at=at, using=using)
 
     def _columns_to_write(self, update_fields: Iterable[str] | None) -> set[str]:
-        """Name the columns, by attribute (`pool_id`), that a save with these `update_fields` writes."""
+        """Return the columns, by attribute (`pool_id`), that a save with these `update_fields` writes."""
         if update_fields is not None:
             return {self._attribute(name) for name in update_fields}
         loaded = {field.attname for field in self._meta.concrete_fields if not field.primary_key}

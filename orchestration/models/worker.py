@@ -21,21 +21,21 @@ from orchestration.models.tracked import TrackedModel, TrackedState
 
 
 class Worker(TrackedModel):
-    """A worker and what it last said of itself."""
+    """A worker with its last reported status."""
 
     removed_at: datetime | None = None
-    """Set on an instance before `delete()`: the moment to announce, if it is not now."""
+    """Set on an instance before `delete()`: the time of the removal; None means now."""
 
     id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
-    # Without an index of its own: the one below begins with it.
+    # Needs no separate index: `orchestration_worker_pool` starts with this column.
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="workers", db_index=False)
     status = models.CharField(max_length=16, choices=WorkerStatus.choices, default=WorkerStatus.IDLE)
-    # What follows is for workers of the engine: slots of a process that is watched by its keeper.
+    # The next three columns are for workers of the engine: slots of a process that a worker supervisor monitors.
     process = models.CharField(
         max_length=64,
         blank=True,
         editable=False,
-        help_text="Names one run of a worker process.",
+        help_text="Identifies one run of a worker process.",
     )
     stage = models.ForeignKey(
         "orchestration.Stage",
@@ -44,10 +44,10 @@ class Worker(TrackedModel):
         blank=True,
         editable=False,
         related_name="+",
-        help_text="What it runs now.",
+        help_text="The stage that it runs now.",
     )
     heartbeat_at = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="When it was last heard of, by the clock of the database."
+        null=True, blank=True, editable=False, help_text="Last heartbeat (database clock)."
     )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -56,7 +56,7 @@ class Worker(TrackedModel):
     class Meta:
         constraints = (
             models.CheckConstraint(
-                name="orchestration_worker_status_known", condition=Q(status__in=list(WorkerStatus.values))
+                name="orchestration_worker_status_valid", condition=Q(status__in=list(WorkerStatus.values))
             ),
         )
         indexes = (
@@ -77,36 +77,36 @@ class Worker(TrackedModel):
         return ("status_changed_at",)
 
     def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
-        counts = PoolCounterDelta()
+        delta = PoolCounterDelta()
         if before is not None:
-            counts.add_worker(before.pool_id, before.status, -1)
-        counts.add_worker(after.pool_id, after.status, 1)
-        counts.write(at=at, using=using)
+            delta.add_worker(before.pool_id, before.status, -1)
+        delta.add_worker(after.pool_id, after.status, 1)
+        delta.write(at=at, using=using)
         if before is None:
             signals.worker_added.send(sender=Worker, worker=self, at=at)
         elif before.status != after.status:
             signals.worker_status_changed.send(sender=Worker, worker=self, at=at)
 
 
-# Deletion is followed by signals and not in delete(), which a QuerySet (the admin's "delete selected") never calls.
+# Signals handle the deletion: `QuerySet.delete()`, as in the admin's "delete selected", does not call `Model.delete()`.
 
 
-@receiver(pre_delete, sender=Worker, dispatch_uid="orchestration.worker.hold")
-def _hold(instance: Worker, using: str, **_: Any) -> None:
-    """Lock what a removal touches, in order: the worker, then the stages that will forget it."""
+@receiver(pre_delete, sender=Worker, dispatch_uid="orchestration.worker.lock")
+def _lock_before_delete(instance: Worker, using: str, **_: Any) -> None:
+    """Lock the rows that a removal changes, in order: the worker, and the stages that refer to it."""
     if instance._locked_state is None:
         instance._locked_state = instance.lock_row(using)
     list(instance.stages.using(using).select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 
-@receiver(post_delete, sender=Worker, dispatch_uid="orchestration.worker.removed")
-def _removed(instance: Worker, using: str, **_: Any) -> None:
+@receiver(post_delete, sender=Worker, dispatch_uid="orchestration.worker.deleted")
+def _after_delete(instance: Worker, using: str, **_: Any) -> None:
     stored, instance._locked_state = instance._locked_state, None
     if stored is None:
-        return  # Somebody else removed it first, and announced it.
+        return  # A concurrent transaction deleted it first and sent the signal.
     at = instance.removed_at or timezone.now()
-    counts = PoolCounterDelta()
-    counts.add_worker(stored.pool_id, stored.status, -1)
-    counts.write(at=at, using=using)
-    # A copy keeps its id; Django takes it from the instance itself when all is done.
+    delta = PoolCounterDelta()
+    delta.add_worker(stored.pool_id, stored.status, -1)
+    delta.write(at=at, using=using)
+    # Send a copy: Django clears the id of the instance itself at the end of the deletion.
     signals.worker_removed.send(sender=Worker, worker=copy.copy(instance), at=at)

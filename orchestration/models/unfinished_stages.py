@@ -1,0 +1,72 @@
+"""Settle the unfinished stages of a workflow that finishes or moves to another pool."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from django.db.models import QuerySet
+
+from orchestration.db.compiled import CompiledSelect
+from orchestration.models.pool_counters import PoolCounterDelta
+from orchestration.models.stage import Stage
+from orchestration.models.statuses import (
+    FINISHED_STAGE_STATUSES,
+    FINISHED_WORKFLOW_STATUSES,
+    StageStatus,
+    WorkflowStatus,
+)
+from orchestration.models.tracked import TrackedState
+from orchestration.models.workflow import Workflow
+
+# Compiled, because it runs at the end of every workflow and mostly finds nothing.
+_UNFINISHED_STAGES: Final[CompiledSelect[Stage]] = CompiledSelect(
+    lambda workflow_id: (
+        Stage.objects.filter(workflow_id=workflow_id)
+        .exclude(status__in=FINISHED_STAGE_STATUSES)
+        .select_for_update(no_key=True)
+        .order_by("pk")
+        .only("pk", "status", "pool_id")
+    ),
+    str,
+)
+
+
+def settle_stages(workflow: Workflow, before: TrackedState, after: TrackedState, *, at: datetime, using: str) -> None:
+    """Finish the stages of a workflow that has just finished; move the stages that have not started to its new pool.
+
+    Takes a constant number of queries, however many stages there are.
+    """
+    delta = PoolCounterDelta()
+    if after.status in FINISHED_WORKFLOW_STATUSES:
+        if before.status not in FINISHED_WORKFLOW_STATUSES:
+            _finish_stages(workflow, after.status, delta, at=at, using=using)
+    elif before.pool_id != after.pool_id:
+        _move_stages(workflow, after.pool_id, delta, using=using)
+    delta.write(at=at, using=using)
+
+
+def _finish_stages(
+    workflow: Workflow, workflow_status: str, delta: PoolCounterDelta, *, at: datetime, using: str
+) -> None:
+    status = StageStatus.SKIPPED if workflow_status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
+    if stages := _UNFINISHED_STAGES.rows(workflow.pk, using=using):
+        workflow.stages.using(using).exclude(status__in=FINISHED_STAGE_STATUSES).update(
+            status=status, finished_at=at, retry_at=None, dispatch_due_at=None, lease_expires_at=None
+        )
+    for stage in stages:
+        delta.add_stage(stage.pool_id, stage.status, -1)
+
+
+def _move_stages(workflow: Workflow, pool_id: str | None, delta: PoolCounterDelta, *, using: str) -> None:
+    not_started = workflow.stages.using(using).filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED])
+    if locked := _lock(not_started):
+        not_started.update(pool=pool_id)
+    for status, old_pool_id in locked:
+        delta.add_stage(old_pool_id, status, -1)
+        delta.add_stage(pool_id, status, 1)
+
+
+def _lock(stages: QuerySet[Stage]) -> list[tuple[str, str | None]]:
+    """Lock the stages in the order of their ids, and return the status and the pool of each."""
+    return list(stages.select_for_update(no_key=True).order_by("pk").values_list("status", "pool_id"))
