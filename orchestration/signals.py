@@ -64,6 +64,6 @@ pool_reopened = Signal()
 # pool: Pool, at: datetime.
 pool_closed = Signal()
 
-# pool_id: str, at: datetime. Sent each time the pool's counters change, perhaps several times in a transaction: the row
-# as it is just before the commit is the one that counts.
+# pool: Pool, at: datetime (of the last change). Sent just before the commit, once for each pool whose counters moved;
+# while a scheduler runs, at most ten times a second (see `orchestration.services.pool_metrics`).
 pool_metrics_changed = Signal()

@@ -1,20 +1,22 @@
-"""The last statement of a transaction: Django has `on_commit`, which runs after; events must be written just before.
+"""Write collected items just before a transaction commits. Django only has `on_commit`, which runs afterwards.
 
-Rows of the log are inserted under a lock that lasts until the commit (see `realtime.eventlog.append`). Inserting them at the moment
-of each change would hold that lock while the rest of the transaction takes row locks of its own: two transactions
-doing so in a different order would wait for each other. So changes are collected and written together, last.
+Rows of the event log are inserted under a lock that is held until the commit (see `realtime.eventlog.append`).
+Inserting them at each change would hold that lock while the rest of the transaction locks other rows: two transactions
+that lock in a different order would deadlock. So changes are collected, and written together at the end.
 
-A collected item is registered as an `on_commit` hook that does nothing: Django itself then forgets it when the
-savepoint it was added under is rolled back, and what is still registered when the commit comes is what happened. (That
-is so for `atomic()`. Of savepoints made by hand Django's hooks know nothing, so those are seen to here.)
+A collected item is registered as an `on_commit` hook that does nothing. Django drops the hook when the savepoint around
+it is rolled back, so the hooks left at the commit are what happened. (This holds for `atomic()`. Django's hooks ignore
+savepoints made by hand; this module drops their items.)
 
-The same mechanism gives the writer the first turn after the commit, before hooks that may be slow or fail.
+A writer may return a callback. It runs first after the commit, before hooks that may be slow or fail.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -23,17 +25,39 @@ from django.db.backends.signals import connection_created
 
 _numbers = itertools.count(1)
 
-_WRITER = "_mahavishnu_last_statement_writer"
+_INSTALLED = "_mahavishnu_before_commit"
 
-Write = Callable[[list[Any]], Callable[[], None]]
-"""Writes items, and says what to do first of all once they are committed."""
+
+class Phase(IntEnum):
+    """When a writer runs, relative to the other writers of a transaction."""
+
+    SUMMARIZE = 1
+    """Sends what follows from all changes together. May collect items for `LOG`."""
+
+    LOG = 2
+    """Writes the last statements of the transaction."""
+
+
+Write = Callable[[list[Any]], Callable[[], None] | None]
+"""Writes items; returns what to run first after the commit, if anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    phase: Phase
+    item_type: type[Any]
+    write: Write
+
+
+# By database alias, in the order in which they run.
+_writers: dict[str, list[_Writer]] = {}
 
 
 class _Collected:
-    """One item of one transaction, which is taken out of the hooks once it is written.
+    """One item of one transaction. It is removed from the hooks once it is written.
 
     Attributes:
-        number: The later it was collected, the higher.
+        number: Position in the order in which items were collected and savepoints were made.
     """
 
     def __init__(self, item: Any) -> None:
@@ -45,39 +69,40 @@ class _Collected:
 
 
 def collect(item: Any, *, using: str | None = None) -> None:
-    """Hand `item` to the writer just before the current transaction commits; never, if it does not."""
+    """Pass `item` to the writer of its type just before the current transaction commits, if it commits."""
     with transaction.atomic(using, savepoint=False):
         transaction.on_commit(_Collected(item), using)
 
 
-def install(write: Write, *, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Call `write` with all that a transaction collected, in order, as its last statements.
+def install(item_type: type[Any], write: Write, *, phase: Phase, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Call `write` with all items of a type that a transaction collected, in order, before it commits.
 
-    An exception in `write` rolls the transaction back and reaches whoever commits.
+    An exception in `write` rolls the transaction back and is raised from the commit.
     """
+    others = [writer for writer in _writers.get(using, ()) if writer.item_type is not item_type]
+    _writers[using] = sorted([*others, _Writer(phase, item_type, write)], key=lambda writer: writer.phase)
 
     def connected(connection: BaseDatabaseWrapper, **_: Any) -> None:
         if connection.alias == using:
-            _wrap(connection, write)
+            _wrap(connection)
 
-    connection_created.connect(connected, weak=False, dispatch_uid=f"{_WRITER}:{using}")
+    connection_created.connect(connected, weak=False, dispatch_uid=f"{_INSTALLED}:{using}")
     if connections[using].connection is not None:
-        _wrap(connections[using], write)
+        _wrap(connections[using])
 
 
-def _wrap(connection: BaseDatabaseWrapper, write: Write) -> None:
-    if getattr(connection, _WRITER, None) is write:
+def _wrap(connection: BaseDatabaseWrapper) -> None:
+    if getattr(connection, _INSTALLED, False):
         return
     commit, savepoint, savepoint_rollback = connection.commit, connection.savepoint, connection.savepoint_rollback
     numbers_at: dict[str | None, int] = {}
 
     def write_and_commit() -> None:
-        items = [hook[1].item for hook in connection.run_on_commit if isinstance(hook[1], _Collected)]
-        if items:
-            # `Atomic.__exit__` clears the flag before it commits; queries of the writer belong to the same transaction.
+        if any(isinstance(hook[1], _Collected) for hook in connection.run_on_commit):
+            # `Atomic.__exit__` clears the flag before it commits; queries of writers belong to the same transaction.
             connection.in_atomic_block = True
             try:
-                committed = write(items)
+                after_commit = _run_writers(connection)
             except BaseException:
                 connection.in_atomic_block = False
                 connection.rollback()
@@ -85,7 +110,7 @@ def _wrap(connection: BaseDatabaseWrapper, write: Write) -> None:
             connection.in_atomic_block = False
             # Without autocommit, hooks outlive the commit: nothing may be written twice.
             hooks: list[Any] = [hook for hook in connection.run_on_commit if not isinstance(hook[1], _Collected)]
-            hooks.insert(0, (set(), committed, True))
+            hooks[:0] = [(set(), callback, True) for callback in after_commit]
             connection.run_on_commit = hooks
         numbers_at.clear()
         commit()
@@ -95,7 +120,7 @@ def _wrap(connection: BaseDatabaseWrapper, write: Write) -> None:
         numbers_at[sid] = next(_numbers)
         return sid
 
-    def roll_back_and_forget(sid: str) -> None:
+    def roll_back_and_drop_items(sid: str) -> None:
         savepoint_rollback(sid)
         number = numbers_at.get(sid, 0)
         connection.run_on_commit = [
@@ -106,5 +131,16 @@ def _wrap(connection: BaseDatabaseWrapper, write: Write) -> None:
 
     connection.commit = write_and_commit  # type: ignore[method-assign]
     connection.savepoint = numbered_savepoint  # type: ignore[method-assign]
-    connection.savepoint_rollback = roll_back_and_forget  # type: ignore[method-assign]
-    setattr(connection, _WRITER, write)
+    connection.savepoint_rollback = roll_back_and_drop_items  # type: ignore[method-assign]
+    setattr(connection, _INSTALLED, True)
+
+
+def _run_writers(connection: BaseDatabaseWrapper) -> list[Callable[[], None]]:
+    """Run the writers in order; return what to run after the commit. A writer may collect items for a later one."""
+    callbacks: list[Callable[[], None]] = []
+    for writer in _writers[connection.alias]:
+        collected = [hook[1].item for hook in connection.run_on_commit if isinstance(hook[1], _Collected)]
+        items = [item for item in collected if isinstance(item, writer.item_type)]
+        if items and (callback := writer.write(items)) is not None:
+            callbacks.append(callback)
+    return callbacks

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from django.db.models.functions import Coalesce, Now
 
-from orchestration import signals
+from orchestration.db import before_commit
 from orchestration.db.compiled import add_to_row
 from orchestration.models.pool import Pool
 from orchestration.models.statuses import StageStatus, WorkerStatus
@@ -27,6 +28,14 @@ _WORKER_COUNTERS: Final = {
 }
 _STAGE_COUNTERS: Final = {StageStatus.QUEUED.value: "queue_size", StageStatus.RUNNING.value: "tasks_running"}
 _STAGE_TOTALS: Final = {StageStatus.COMPLETED.value: "tasks_completed", StageStatus.FAILED.value: "tasks_failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCountersMoved:
+    """An item collected for `orchestration.services.pool_metrics`, which sends `pool_metrics_changed`."""
+
+    pool_id: str
+    at: datetime
 
 
 class PoolCounterDelta:
@@ -49,7 +58,7 @@ class PoolCounterDelta:
         self._add(pool_id, _STAGE_TOTALS.get(status), 1)
 
     def write(self, *, at: datetime, using: str) -> None:
-        """Move the stored counters and announce each pool whose counters moved.
+        """Move the stored counters, and have the metrics of these pools published before the commit.
 
         Pools are the last rows that a change locks, in the order of their ids: see the order in `announced`.
         """
@@ -59,7 +68,7 @@ class PoolCounterDelta:
         for pool_id, changes in sorted(self._changes.items()):
             if moved := {column: amount for column, amount in changes.items() if amount}:
                 _move(pool_id, moved, at=at, using=using)
-                signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=at)
+                before_commit.collect(PoolCountersMoved(pool_id, at), using=using)
 
     def _add_all(self, counts: PoolCounterDelta) -> None:
         for pool_id, changes in counts._changes.items():

@@ -24,7 +24,7 @@ from orchestration.services.locking import (
     WorkerNotFound,
     WorkflowNotFound,
 )
-from orchestration.services.pool_metrics import pools_to_publish, publish_pool_metrics, record_scheduler_heartbeat
+from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pools import (
     PoolNotAccepting,
     PoolNotEmpty,
@@ -116,7 +116,6 @@ __all__ = [
     "join_pool",
     "leave_pool",
     "missing_messages",
-    "pools_to_publish",
     "publish_pool_metrics",
     "queue_retry",
     "queue_stage",

@@ -1,7 +1,7 @@
-"""How often the metrics of a pool are told: at most ten times a second, and the last value always.
+"""Publishes pool metrics: at most ten events a second for each pool, and the last value is always published.
 
-A change that comes too soon after the last announcement is left to the scheduler, which announces what is then true.
-While none runs, nobody could: then every change is announced at once.
+A change that follows the last event too closely is left to the scheduler, which publishes the values of that moment.
+While no scheduler runs, nothing could publish it later: every change is published at once.
 """
 
 from __future__ import annotations
@@ -16,35 +16,52 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from orchestration import signals
+from orchestration.db import before_commit
 from orchestration.db.clock import database_now
 from orchestration.db.compiled import CompiledSelect
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, SchedulerHeartbeat
+from orchestration.models.pool_counters import PoolCountersMoved
 
 SCHEDULER_TIMEOUT_SECONDS = 2.0
-"""A scheduler that was not heard of for so long is not counted on."""
+"""Without a heartbeat for this long, the scheduler is considered stopped."""
 
 
-def pools_to_publish(pool_ids: Collection[str]) -> list[Pool]:
-    """Of pools whose metrics changed in this transaction, return those to announce now; the others are told later.
+def install() -> None:
+    """Send `pool_metrics_changed` just before the commit, once for each pool whose counters moved.
 
-    The pools are locked already: their counters moved. Takes one query for each: a transaction seldom has two.
+    So many changes of one transaction make one event, with the values at its end.
+    """
+    before_commit.install(PoolCountersMoved, _send_metrics_changed, phase=before_commit.Phase.SUMMARIZE)
+
+
+def _send_metrics_changed(moved: list[PoolCountersMoved]) -> None:
+    moved_at = {item.pool_id: item.at for item in moved}
+    for pool in _pools_to_publish(moved_at):
+        signals.pool_metrics_changed.send(sender=Pool, pool=pool, at=moved_at[pool.pk])
+
+
+def _pools_to_publish(pool_ids: Collection[str]) -> list[Pool]:
+    """Return those of the pools to publish now; the scheduler publishes the others later.
+
+    The transaction holds the locks of these pools: it moved their counters. This takes one query for each pool, and a
+    transaction seldom has two.
     """
     interval = timedelta(seconds=engine_limits().pool_status_interval_seconds)
-    patience = timedelta(seconds=SCHEDULER_TIMEOUT_SECONDS)
-    told: list[Pool] = []
-    unlimited: list[Pool] = []
-    pool: Any  # with what is annotated
+    scheduler_timeout = timedelta(seconds=SCHEDULER_TIMEOUT_SECONDS)
+    due: list[Pool] = []
+    unthrottled: list[Pool] = []
+    pool: Any  # It has annotations.
     for pool in filter(None, map(_POOL_AND_SCHEDULER.row, sorted(pool_ids))):
-        if pool.scheduler_heartbeat_at is None or pool.now - pool.scheduler_heartbeat_at > patience:
-            unlimited.append(pool)
+        if pool.scheduler_heartbeat_at is None or pool.now - pool.scheduler_heartbeat_at > scheduler_timeout:
+            unthrottled.append(pool)
         elif pool.metrics_published_at is None or not timedelta() <= pool.now - pool.metrics_published_at < interval:
-            told.append(pool)
-    if told:
-        Pool.objects.filter(pk__in=[pool.pk for pool in told]).update(
+            due.append(pool)
+    if due:
+        Pool.objects.filter(pk__in=[pool.pk for pool in due]).update(
             metrics_published_at=Now(), metrics_dirty_since=None
         )
-    return [*told, *unlimited]
+    return [*due, *unthrottled]
 
 
 _POOL_AND_SCHEDULER: Final = CompiledSelect(
@@ -56,17 +73,20 @@ _POOL_AND_SCHEDULER: Final = CompiledSelect(
 
 
 def publish_pool_metrics(pool_id: str) -> bool:
-    """Announce the metrics of a pool that were left to the scheduler; False if somebody else did."""
+    """Publish the metrics of a pool that were left to the scheduler; False if they are published already."""
     with transaction.atomic():
         pools = Pool.objects.select_for_update(no_key=True).filter(pk=pool_id, metrics_dirty_since__isnull=False)
         if pools.first() is None:
             return False
-        signals.pool_metrics_changed.send(sender=Pool, pool_id=pool_id, at=timezone.now())
+        before_commit.collect(PoolCountersMoved(pool_id, timezone.now()))
     return True
 
 
 def record_scheduler_heartbeat(*, alive: bool) -> None:
-    """Say that a scheduler runs, or that one has stopped; if another runs, it says so itself before long."""
+    """Record that a scheduler runs, or that it has stopped.
+
+    After a stop, another running scheduler soon records its own heartbeat.
+    """
     heartbeat_at = database_now() if alive else None
     if not SchedulerHeartbeat.objects.filter(pk=1).update(heartbeat_at=heartbeat_at):
         SchedulerHeartbeat.objects.update_or_create(pk=1, defaults={"heartbeat_at": heartbeat_at})

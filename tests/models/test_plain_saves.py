@@ -64,7 +64,7 @@ def test_a_workflow_saved_as_finished_takes_its_stages_along(recorded: list[Reco
     recorded.clear()
     workflow.status = WorkflowStatus.CANCELLED
     workflow.save()
-    assert names(recorded) == [METRICS, ("workflow_cancelled", "wf")]
+    assert names(recorded) == [("workflow_cancelled", "wf"), METRICS]
     assert set(Stage.objects.values_list("status", flat=True)) == {"cancelled"}
     assert_all_add_up()
 
@@ -73,9 +73,9 @@ def test_a_workflow_saved_as_finished_takes_its_stages_along(recorded: list[Reco
     ("status", "signals"),
     [
         (StageStatus.QUEUED, [METRICS]),
-        (StageStatus.RUNNING, [METRICS, ("stage_started", "wf/one")]),
-        (StageStatus.COMPLETED, [METRICS, ("stage_completed", "wf/one")]),
-        (StageStatus.FAILED, [METRICS, ("stage_failed", "wf/one")]),
+        (StageStatus.RUNNING, [("stage_started", "wf/one"), METRICS]),
+        (StageStatus.COMPLETED, [("stage_completed", "wf/one"), METRICS]),
+        (StageStatus.FAILED, [("stage_failed", "wf/one"), METRICS]),
         (StageStatus.SKIPPED, []),
         (StageStatus.CANCELLED, []),
     ],
@@ -106,7 +106,7 @@ def test_a_worker_saved_with_a_new_status_is_announced_and_counted(
     recorded.clear()
     worker.status = status
     worker.save(update_fields=update_fields)
-    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert Worker.objects.get().status_changed_at == recorded[0].at
     assert_all_add_up()
 
@@ -141,13 +141,13 @@ def test_rows_created_without_a_service_are_announced_and_counted(recorded: list
     Stage.objects.create(workflow=workflow, name="two", position=1, pool=pool, status=StageStatus.COMPLETED)
     assert names(recorded) == [
         ("pool_created", "pool"),
-        METRICS,
         ("worker_added", "worker"),
+        METRICS,
         ("workflow_created", "wf"),
         ("workflow_started", "wf"),
         METRICS,
-        METRICS,
         ("stage_completed", "wf/two"),
+        METRICS,
     ]
     workflow.refresh_from_db()
     assert (workflow.total_stages, workflow.stages_completed) == (2, 1)
@@ -192,7 +192,7 @@ def test_an_instance_with_deferred_fields_is_compared_with_what_is_stored(record
     without_pool = Worker.objects.defer("pool").get()
     without_pool.status = "idle"
     without_pool.save()
-    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert_all_add_up()
 
 
@@ -219,7 +219,7 @@ def test_an_older_instance_is_compared_with_what_is_stored(recorded: list[Record
     assert recorded == []
     old.status = "error"
     old.save()
-    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert_all_add_up()
 
 
@@ -227,7 +227,7 @@ def test_saving_under_an_id_that_is_stored_changes_that_row(recorded: list[Recor
     worker = worker_with()
     recorded.clear()
     Worker(id="worker", pool=worker.pool, status="busy").save()
-    assert names(recorded) == [METRICS, ("worker_status_changed", "worker")]
+    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert_all_add_up()
 
 
@@ -288,7 +288,7 @@ def test_a_deleted_worker_is_announced_and_no_longer_counted(
             Worker.objects.filter(pool_id="pool").delete()
         case _:
             old.delete()
-    assert names(recorded) == [METRICS, ("worker_removed", "worker")]
+    assert names(recorded) == [("worker_removed", "worker"), METRICS]
     assert stored("pool")["worker_count"] == 0
     assert Stage.objects.get(name="one").worker_id is None
     assert_all_add_up()
@@ -300,7 +300,7 @@ def test_a_worker_deleted_twice_is_announced_and_counted_once(recorded: list[Rec
     recorded.clear()
     first.delete()
     second.delete()
-    assert names(recorded) == [METRICS, ("worker_removed", "worker")]
+    assert names(recorded) == [("worker_removed", "worker"), METRICS]
     assert_all_add_up()
 
 
@@ -364,5 +364,5 @@ def test_work_saved_into_a_closed_pool_is_refused_by_the_database(recorded: list
 def test_a_row_not_read_under_lock_is_not_taken_for_one() -> None:
     pool = pool_with()
     pool.status = PoolStatus.DRAINING
-    with transaction.atomic(), pytest.raises(RuntimeError, match=r"was not read under lock"):
+    with transaction.atomic(), pytest.raises(RuntimeError, match=r"is not marked as locked"):
         pool.save_locked(at=pool.updated_at, update_fields=["status"])

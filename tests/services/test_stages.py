@@ -29,10 +29,10 @@ def test_a_stage_is_counted_in_its_pool_from_queue_to_completion(recorded: list[
     assert pool_counters() == (0, 0, 1, 0)
     assert [(name, about) for name, about, *_ in recorded] == [
         ("pool_metrics_changed", "pool"),
-        ("pool_metrics_changed", "pool"),
         ("stage_started", "wf/one"),
         ("pool_metrics_changed", "pool"),
         ("stage_completed", "wf/one"),
+        ("pool_metrics_changed", "pool"),
     ]
     stage = Stage.objects.get(name="one")
     assert (stage.queued_at, stage.started_at) == (NOON, NOON + timedelta(seconds=1))

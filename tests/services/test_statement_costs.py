@@ -112,8 +112,8 @@ COSTS: dict[str, tuple[Call, Call, list[str]]] = {
 
 
 def statements(change: Call) -> list[str]:
-    """The SQL that a change runs, apart from the transaction's own."""
-    with CaptureQueriesContext(connection) as captured:
+    """Return the SQL that a change runs, without the transaction's own and without what runs just before its commit."""
+    with transaction.atomic(), CaptureQueriesContext(connection) as captured:
         change()
     return [query["sql"] for query in captured if re.match("SELECT|INSERT|UPDATE|DELETE", query["sql"])]
 
@@ -172,6 +172,15 @@ def test_a_change_takes_the_same_statements_and_reads_no_table_whole_when_much_i
         cursor.execute("ANALYZE")
         for statement in run:
             assert list(whole_reads(cursor, statement)) == [], statement
+
+
+def test_publishing_pool_metrics_takes_one_read_for_each_pool() -> None:
+    worker_with()
+    with CaptureQueriesContext(connection) as captured:
+        services.change_worker_status(worker_id="worker", status="busy")
+    *change, publishing = (query["sql"] for query in captured if re.match("SELECT|UPDATE", query["sql"]))
+    assert list(map(in_short, change)) == ["SELECT worker", "UPDATE worker", "UPDATE pool"]
+    assert re.match('SELECT "orchestration_pool".* FROM "orchestration_pool"', publishing)
 
 
 @pytest.mark.parametrize("stage_count", [1, 60])

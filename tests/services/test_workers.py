@@ -25,8 +25,8 @@ def test_a_new_worker_is_idle_and_counted(recorded: list[RecordedSignal]) -> Non
         assert (found.id, found.pool_id, found.status) == ("worker", "pool", "idle")
         assert found.registered_at == found.status_changed_at == found.last_heartbeat_at == NOON
     assert recorded == [
-        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
         RecordedSignal("worker_added", "worker", "idle", NOON),
+        RecordedSignal("pool_metrics_changed", "pool", "active", NOON),
     ]
     assert (stored("pool")["worker_count"], stored("pool")["idle_workers"]) == (1, 1)
 
@@ -38,8 +38,8 @@ def test_a_worker_that_registers_again_is_idle_again(status: str, recorded: list
     worker = services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
     assert (worker.status, worker.registered_at, worker.status_changed_at) == ("idle", NOON, NOON)
     assert recorded == [
-        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
         RecordedSignal("worker_status_changed", "worker", "idle", NOON),
+        RecordedSignal("pool_metrics_changed", "pool", "active", NOON),
     ]
     assert_all_add_up()
 
@@ -102,8 +102,8 @@ def test_a_new_status_is_announced_with_its_moment(recorded: list[RecordedSignal
     worker = services.change_worker_status(worker_id="worker", status="busy", at=NOON)
     assert worker.status_changed_at == worker.last_heartbeat_at == NOON
     assert recorded == [
-        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
         RecordedSignal("worker_status_changed", "worker", "busy", NOON),
+        RecordedSignal("pool_metrics_changed", "pool", "active", NOON),
     ]
 
 
@@ -128,8 +128,8 @@ def test_a_removed_worker_is_announced_and_no_longer_counted(status: str, record
     worker = services.remove_worker(worker_id="worker", at=NOON)
     assert (worker.id, worker.status) == ("worker", status)
     assert recorded == [
-        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
         RecordedSignal("worker_removed", "worker", status, NOON),
+        RecordedSignal("pool_metrics_changed", "pool", "active", NOON),
     ]
     assert set(stored("pool").values()) == {0}
 

@@ -128,8 +128,8 @@ def test_completing_adds_the_duration_and_skips_what_is_left(recorded: list[Reco
     assert stage_statuses() == {"one": "completed", "two": "skipped", "three": "skipped"}
     assert set(Stage.objects.filter(status="skipped").values_list("finished_at", flat=True)) == {at}
     assert recorded == [
-        RecordedSignal("pool_metrics_changed", "pool", "", at),
         RecordedSignal("workflow_completed", "wf", "completed", at),
+        RecordedSignal("pool_metrics_changed", "pool", "active", at),
     ]
     assert_all_add_up()
 
@@ -177,8 +177,8 @@ def test_an_end_before_completion_cancels_what_is_left(
         "pending": "cancelled",
     }
     assert recorded == [
-        RecordedSignal("pool_metrics_changed", "pool", "", NOON),
         RecordedSignal(signal, "wf", status, NOON),
+        RecordedSignal("pool_metrics_changed", "pool", "active", NOON),
     ]
     assert_all_add_up()
 

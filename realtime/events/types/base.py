@@ -1,0 +1,54 @@
+"""What every event has: its name, its signal, its data and its channels. A subclass with a name registers itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+import msgspec
+from django.dispatch import Signal
+
+from realtime.protocol.channels import channel_of
+
+EVENT_TYPES: dict[str, type[EventData]] = {}
+"""The class of every event, by name."""
+
+
+class EventData(msgspec.Struct, kw_only=True):
+    """The data of one event.
+
+    Attributes:
+        name: The name of the event in messages.
+        signal: The signal that it follows.
+        rooms_from: The channels it belongs to besides `global`, each a resource type whose id is the field
+            `<type>_id`. The first is the resource the event is about.
+        sample: The values that `emit_test_event` uses for missing fields.
+        timestamp: The moment of the change.
+    """
+
+    name: ClassVar[str]
+    signal: ClassVar[Signal]
+    rooms_from: ClassVar[tuple[str, ...]]
+    sample: ClassVar[dict[str, Any]] = {}
+
+    timestamp: datetime
+
+    def __init_subclass__(cls, **config: Any) -> None:
+        super().__init_subclass__(**config)
+        if "name" in cls.__dict__:
+            EVENT_TYPES[cls.name] = cls
+
+    @classmethod
+    def from_signal(cls, *_: Any, **arguments: Any) -> Self:
+        """Build the event from the keyword arguments of its signal (`orchestration.signals`)."""
+        raise NotImplementedError
+
+    @classmethod
+    def _build(cls, resource: object, **values: Any) -> Self:
+        """Build an event of these values; copy the other fields from the attributes of `resource`."""
+        copied = {field: getattr(resource, field) for field in cls.__struct_fields__ if field not in values}
+        return cls(**copied, **values)
+
+    def rooms(self) -> tuple[str, ...]:
+        """Return the channels this event belongs to besides `global`."""
+        return tuple(channel_of(kind, getattr(self, f"{kind}_id")) for kind in self.rooms_from)

@@ -1,0 +1,76 @@
+"""Events of a workflow as a whole."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar, Self
+
+from django.dispatch import Signal
+
+from orchestration import signals
+from orchestration.models import Workflow
+from realtime.events.types.base import EventData
+
+
+class WorkflowEvent(EventData, kw_only=True):
+    """An event of one workflow."""
+
+    rooms_from: ClassVar[tuple[str, ...]] = ("workflow",)
+    workflow_id: str
+
+    @classmethod
+    def from_signal(cls, *, workflow: Workflow, at: datetime, **_: Any) -> Self:
+        return cls._build(workflow, workflow_id=workflow.pk, timestamp=at)
+
+
+class WorkflowCreated(WorkflowEvent, kw_only=True):
+    """A workflow is stored and waits to start."""
+
+    name: ClassVar[str] = "workflow.created"
+    signal: ClassVar[Signal] = signals.workflow_created
+    sample: ClassVar[dict[str, Any]] = {"adapter": "python", "prompt": "A test", "total_stages": 1}
+    adapter: str
+    prompt: str
+    total_stages: int
+
+
+class WorkflowStarted(WorkflowEvent, kw_only=True):
+    """A workflow's execution begins."""
+
+    name: ClassVar[str] = "workflow.started"
+    signal: ClassVar[Signal] = signals.workflow_started
+    sample: ClassVar[dict[str, Any]] = {"adapter": "python", "prompt": "A test"}
+    adapter: str
+    prompt: str
+
+
+class WorkflowCompleted(WorkflowEvent, kw_only=True):
+    """A workflow completes successfully. `result` is an object with `total_duration_ms` (`final_output`)."""
+
+    name: ClassVar[str] = "workflow.completed"
+    signal: ClassVar[Signal] = signals.workflow_completed
+    sample: ClassVar[dict[str, Any]] = {"result": {"final_output": "A test", "total_duration_ms": 0}}
+    result: Any
+
+
+class WorkflowFailed(WorkflowEvent, kw_only=True):
+    """A workflow fails or times out. `status`, an addition, is `failed` or `timeout`."""
+
+    name: ClassVar[str] = "workflow.failed"
+    signal: ClassVar[Signal] = signals.workflow_failed
+    sample: ClassVar[dict[str, Any]] = {"error": "A test", "status": "failed"}
+    error: str
+    status: str
+
+
+class WorkflowCancelled(WorkflowEvent, kw_only=True):
+    """A workflow is cancelled. `reason` may be empty."""
+
+    name: ClassVar[str] = "workflow.cancelled"
+    signal: ClassVar[Signal] = signals.workflow_cancelled
+    sample: ClassVar[dict[str, Any]] = {"reason": "A test"}
+    reason: str
+
+    @classmethod
+    def from_signal(cls, *, workflow: Workflow, at: datetime, **_: Any) -> Self:
+        return cls._build(workflow, workflow_id=workflow.pk, reason=workflow.error, timestamp=at)
