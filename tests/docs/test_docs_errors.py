@@ -110,7 +110,7 @@ async def slow_consumer(server: MahavishnuServer) -> AsyncIterator[ClientAndErro
 async def subscribed_while_log_is_reset(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
     async with connect(server) as client:
         await client.subscribe("global")
-        await asyncio.to_thread(call_in, server, "renew_epoch")
+        await asyncio.to_thread(server.manage, "renew_epoch")
         yield client, await first_error(client)
 
 
@@ -141,8 +141,8 @@ async def test_error_matches_its_row(strict_server: MahavishnuServer, code: Erro
     async with TRIGGERS[code](strict_server) as (client, error):
         assert error["error_code"] == code
         assert error["retryable"] == {"yes": True, "no": False}[row["retryable"]]
-        if row["Then"] == "stays open":
+        if row["Connection"] == "stays open":
             await expect_pong(client)
         else:
             close_code, reason = await client.wait_closed()
-            assert (f"closed {close_code}", reason) == (row["Then"], code)
+            assert (f"closed {close_code}", reason) == (row["Connection"], code)

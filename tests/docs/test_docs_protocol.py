@@ -138,10 +138,10 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Subscriptions of one connection": f"{limits.max_subscriptions}",
         "Requests of one connection being answered": f"{limits.max_requests_in_flight}",
         "Time for one request": f"{limits.request_timeout_seconds:g} s",
-        "Missed events one since may ask for": f"{limits.max_replay_events:,}",
+        "Missed events one since may replay": f"{limits.max_replay_events:,}",
         "Unsent bytes for one connection": f"{limits.max_send_queue_bytes // MIB} MiB",
         "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
-        "Time in which a connection takes nothing": f"{limits.send_stall_seconds:g} s",
+        "Time in which a client reads nothing": f"{limits.send_stall_seconds:g} s",
         "An event's data": f"{limits.max_event_data_bytes // KIB} KiB",
         "Age and number of events in the log": f"{limits.max_log_age_seconds / 86400:g} days, "
         f"{limits.max_log_events:,}",
