@@ -11,6 +11,7 @@ from mahavishnu_site.backends import channel_layer, parse_database_url, parse_re
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.env import Environment, parse_named_path, parse_origin, parse_package
 from mahavishnu_site.var_dir import base_dir, ensure_directory, secret_key, valkey_url
+from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
 from realtime.limits import Limits
 
@@ -99,9 +100,7 @@ if MAHAVISHNU_ENGINE.heartbeat_seconds > _patience_seconds / 2:
 
 MAHAVISHNU_APPS = environment.listed("MAHAVISHNU_APPS", default=(), parse_one=parse_package)
 MAHAVISHNU_ADAPTERS = {
-    "python": "orchestration.adapters.python.PythonAdapter",
-    "command": "orchestration.adapters.command.CommandAdapter",
-    "llamaindex": "orchestration.adapters.llamaindex.LlamaIndexAdapter",
+    **DEFAULT_ADAPTERS,
     **dict(environment.listed("MAHAVISHNU_ADAPTERS", default=(), parse_one=parse_named_path)),
 }
 MAHAVISHNU_CELERY_APP = "mahavishnu_site.celery.app"

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from django.apps import AppConfig
+
+from orchestration.apps import set_default_settings
+from realtime.limits import Limits
+
+# The host and the port are where the commands expect the running server.
+DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
+    "MAHAVISHNU_LIMITS": Limits(),
+    "MAHAVISHNU_HOST": "127.0.0.1",
+    "MAHAVISHNU_PORT": 8000,
+    "MAHAVISHNU_PROCESSES": 1,
+    "MAHAVISHNU_ALLOWED_ORIGINS": (),
+    "MAHAVISHNU_DIRECT_FRAMES": True,
+    "MAHAVISHNU_REDIS_URLS": (),
+}
 
 
 class RealtimeConfig(AppConfig):
@@ -12,6 +29,7 @@ class RealtimeConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        set_default_settings(DEFAULT_SETTINGS)
         from realtime.events import receivers
 
         receivers.connect()

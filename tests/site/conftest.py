@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.serve import MANAGE, Serve, StartServe
+from tests.harness.services import PROJECT_DIR
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def serve(tmp_path: Path) -> Iterator[StartServe]:
     started: list[Serve] = []
 
     def start(command: tuple[str, ...] = MANAGE, **variables: str) -> Serve:
-        run = Serve(command, var_dir=tmp_path / f"var{len(started)}", **variables)
+        run = Serve(command, var_dir=tmp_path / f"var{len(started)}", directory=PROJECT_DIR, **variables)
         started.append(run)
         return run
 
