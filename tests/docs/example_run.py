@@ -30,16 +30,21 @@ def reset_log() -> None:
     Log.objects.create(pk=1, epoch=EPOCH)
 
 
-def run_example() -> dict[str, int]:
+def run_example(*causes: str) -> dict[str, int]:
     """Make every change that the documents show, and return the last `seq` of each channel.
 
     The first workflow's events are the log's first five, as in the example of resuming.
+
+    Args:
+        *causes: Python code from the documents, run at the end. It may use `services` and `at(seconds)`.
     """
     _complete_workflow()
     _fail_workflows()
     _run_stages_in_pool()
-    _close_pool()
+    _empty_pool()
     _retry_stage_in_run()
+    for cause in causes:
+        exec(cause, {"services": services, "at": _at})
     return {**newest_seq_by_room(after=0), GLOBAL: current_position().seq}
 
 
@@ -129,12 +134,11 @@ def _run_stages_in_pool() -> None:
         services.complete_stage(workflow_id="wf_report", stage_name=stages[number], at=_at(2 + number))
 
 
-def _close_pool() -> None:
+def _empty_pool() -> None:
     services.create_pool(pool_id="pool_old", at=_at(-300))
     services.register_worker(worker_id="worker_003", pool_id="pool_old", at=_at(-290))
     services.drain_pool(pool_id="pool_old", at=_at(50))
     services.remove_worker(worker_id="worker_003", at=_at(60))
-    services.close_pool(pool_id="pool_old", at=_at(120))
 
 
 def hide_table(name: str) -> None:

@@ -14,6 +14,7 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 _HEADING = re.compile(r"(#{1,6}) (.+)")
 _FENCE = re.compile(r"```(\w*)(?: (\w+))?")
+_CAUSE = re.compile(r"<!-- cause: (.+) -->")
 _CELL_BORDER = re.compile(r"(?<!\\)\|")
 
 
@@ -25,12 +26,15 @@ class Block:
         section: The heading above it.
         language: The first word after the fence.
         role: The second word, which selects the test for the block; "" if there is none.
+        cause: The Python code in a comment `<!-- cause: … -->` under the same heading, invisible to readers; "" if
+            there is none.
         where: Page and line, for failure messages.
     """
 
     section: str
     language: str
     role: str
+    cause: str
     text: str
     where: str
 
@@ -72,16 +76,23 @@ def links(path: Path) -> list[str]:
 def blocks(path: Path, *, language: str | None = None, role: str | None = None) -> list[Block]:
     """Return the fenced blocks of a page, in order: all, or only those of a language and a role."""
     found = []
-    section, fence, lines = "", None, list[str]()
+    section, cause, fence, lines = "", "", None, list[str]()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if fence is None and (heading := _HEADING.fullmatch(line)):
-            section = heading[2]
+            section, cause = heading[2], ""
+        elif fence is None and (comment := _CAUSE.fullmatch(line)):
+            cause = comment[1]
         elif fence is None and (fence := _FENCE.fullmatch(line)):
             lines, where = [], f"{path.name}:{number}"
         elif fence is not None and line == "```":
             found.append(
                 Block(
-                    section=section, language=fence[1], role=fence[2] or "", text="\n".join(lines) + "\n", where=where
+                    section=section,
+                    language=fence[1],
+                    role=fence[2] or "",
+                    cause=cause,
+                    text="\n".join(lines) + "\n",
+                    where=where,
                 )
             )
             fence = None

@@ -40,7 +40,9 @@ async def collect_example_events(server: MahavishnuServer) -> list[Message]:
     async with connect(server) as client:
         for channel in channels:
             await client.subscribe(channel)
-        newest = await asyncio.to_thread(call_in, server, "run_example")
+        newest = await asyncio.to_thread(
+            call_in, server, "run_example", *filter(None, (block.cause for block in EVENTS))
+        )
         received: list[Message] = []
         awaited = {(channel, newest[channel]) for channel in channels}
         while awaited:
