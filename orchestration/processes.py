@@ -1,92 +1,73 @@
-"""Ending a process with everything it started, whatever that does to stay."""
+"""Suspend, resume and kill whole process trees. psutil checks start times, so a reused process id is left alone."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
-from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Final
 
-_PROC = Path("/proc")
+import psutil
+
+_MAX_SCANS: Final = 20
+"""Bounds the search for processes that are forked while their tree is being suspended."""
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether there is such a process, and it has not ended already."""
+    """Return whether the process exists and has not ended; a zombie has."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return _state(pid) != "Z"
 
 
-def suspend_tree(pid: int) -> None:
-    """Stop a process without its consent; it goes on with `thaw`."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
+def process_tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all of its descendants, as far as their parents are alive; empty if it does not exist."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def suspend_tree(pid: int) -> list[psutil.Process]:
+    """Suspend a process and all of its descendants, and return them.
+
+    A process may fork between the scan and its suspension, so this scans until it finds no new process.
+    """
+    suspended: list[psutil.Process] = []
+    for _ in range(_MAX_SCANS):
+        if not (new := [each for each in process_tree(pid) if each not in suspended]):
+            break
+        _send(signal.SIGSTOP, new)
+        suspended += new
+    return suspended
 
 
 def resume_tree(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
+    """Resume a suspended process and all of its descendants."""
+    _send(signal.SIGCONT, process_tree(pid))
 
 
 def kill_tree(pid: int) -> None:
-    """End a process, its descendants and its process group, at once.
+    """Kill a process, all of its descendants and its process group.
 
-    Descendants are found by their parents, so that those in sessions of their own end too; the group finds those whose
-    parents are gone. Only what left both is not found.
+    The tree is suspended first, so that no process escapes by forking. Descendants are found by their parents, in any
+    session; the group contains those whose parents have ended. A process that has left both is not found.
     """
-    for each in [*descendants(pid), pid]:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(each, signal.SIGKILL)
+    _send(signal.SIGKILL, suspend_tree(pid))
     kill_group(pid)
 
 
 def kill_group(pid: int) -> None:
-    """End what is left of the process group that a process was the first of."""
+    """Kill the processes that are left of the group whose leader had this id."""
     if pid > 1 and pid != os.getpgrp():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
 
 
-def descendants(pid: int) -> list[int]:
-    """Every process that a process has started, and what those have started, as far as their parents are alive."""
-    children: dict[int, list[int]] = defaultdict(list)
-    for each, parent in _parents():
-        children[parent].append(each)
-    found: list[int] = []
-    look_at = [pid]
-    while look_at:
-        look_at = [each for parent in look_at for each in children[parent]]
-        found.extend(look_at)
-    return found
-
-
-def _parents() -> list[tuple[int, int]]:
-    """Every process and its parent."""
-    if not (_PROC / "self" / "stat").exists():
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
-        rows = (line.split() for line in listed.splitlines())
-        return [(int(row[0]), int(row[1])) for row in rows if len(row) == 2]
-    found = []
-    for entry in os.listdir(_PROC):
-        if entry.isdecimal() and (fields := _stat(int(entry))):
-            found.append((int(entry), int(fields[1])))
-    return found
-
-
-def _state(pid: int) -> str:
-    fields = _stat(pid)
-    return fields[0] if fields else ""
-
-
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the name, which may hold anything: state, parent, …"""
-    try:
-        return (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []
+def _send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.send_signal(number)
