@@ -1,4 +1,4 @@
-"""The one Celery task: a message that a stage is queued has arrived."""
+"""The one Celery task. Its message says that a stage is queued."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from orchestration.dispatch import TASK_NAME
 from orchestration.worker import child
 from orchestration.worker.executor import run_attempt
 
-_RETURN_PAUSE_SECONDS = 0.25
+_REQUEUE_PAUSE_SECONDS = 0.25
 
 
 @shared_task(name=TASK_NAME, acks_late=True, reject_on_worker_lost=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def run_stage(stage_id: int, attempt: int) -> Any:
-    """Run an attempt at a stage, if it is still to be run."""
-    slot = child.my_slot()
+    """Run an attempt of a stage if it is still due."""
+    slot = child.current_slot()
     try:
         if not child.wait_for_worker(slot):
             raise services.StaleWorker(slot.worker_id)
-        run_attempt(stage_id, attempt, shared=slot, process=child.process_name(), stopping=child.is_stopping)
+        run_attempt(stage_id, attempt, shared_slot=slot, process=child.process_name(), is_stopping=child.is_stopping)
     except (services.StaleWorker, OperationalError, InterfaceError) as error:
-        # Not ours to run, or not now: back into the queue, and not so fast that nothing else is done.
+        # Another worker can run it, or this one later. The pause keeps the message from circulating in a busy loop.
         connection.close()
-        time.sleep(_RETURN_PAUSE_SECONDS)
+        time.sleep(_REQUEUE_PAUSE_SECONDS)
         raise Reject(error, requeue=True) from error

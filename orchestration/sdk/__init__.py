@@ -1,26 +1,43 @@
-"""How a workflow is defined in Python: `@stage`, `@workflow`, `parallel` and `Retry`, in an app's `workflows.py`."""
+"""What the author of a workflow or of an adapter imports: definitions, runs, the context of a stage, adapter types."""
 
 from __future__ import annotations
 
-from orchestration.plan import InvalidDefinition, Retry
-from orchestration.sdk.registry import UnknownWorkflow, definitions, find_definition
+from orchestration.plan import InvalidDefinition, Plan, Retry, StagePlan
+from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed, UnknownAdapter, find_adapter
+from orchestration.sdk.context import Cancelled, Context
+from orchestration.sdk.outcome import error_for_clients
+from orchestration.sdk.registry import Definition, UnknownWorkflow, definitions, find_definition
 from orchestration.sdk.run import Run, RunFailed, RunTimeout
-from orchestration.sdk.stage import Parallel, StageDefinition, parallel, stage
-from orchestration.sdk.workflow import WorkflowDefinition, workflow
+from orchestration.sdk.stage import Parallel, StageDefinition, Steps, parallel, plan_stages, stage
+from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 
 __all__ = [
+    "DEFAULT_POOL",
+    "Adapter",
+    "Cancelled",
+    "Context",
+    "Definition",
     "InvalidDefinition",
+    "MissingDependency",
     "Parallel",
+    "Plan",
     "Retry",
     "Run",
     "RunFailed",
     "RunTimeout",
     "StageDefinition",
+    "StageFailed",
+    "StagePlan",
+    "Steps",
+    "UnknownAdapter",
     "UnknownWorkflow",
     "WorkflowDefinition",
     "definitions",
+    "error_for_clients",
+    "find_adapter",
     "find_definition",
     "parallel",
+    "plan_stages",
     "stage",
     "workflow",
 ]

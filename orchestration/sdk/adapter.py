@@ -1,51 +1,61 @@
-"""What an adapter is.
+"""The interface of an adapter, and the errors that adapters and stages raise.
 
-An adapter is a class without arguments that has the two methods of `Adapter`; the setting `MAHAVISHNU_ADAPTERS` gives
-it a name. `plan` is called where a run is started, `run` in a worker: they share nothing but what `plan` returned,
-which is stored as JSON in between.
+An adapter is a class with the two methods of `Adapter` and a constructor without arguments. The setting
+`MAHAVISHNU_ADAPTERS` names it. `plan` is called where a run is started, `run` in a worker. They share only the plan,
+which is stored as JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-if TYPE_CHECKING:
-    from orchestration.plan import Plan, StagePlan
-    from orchestration.sdk.context import Context
-    from orchestration.sdk.workflow import WorkflowDefinition
+from orchestration.plan import Plan, StagePlan
+from orchestration.sdk.context import Context
+from orchestration.sdk.registry import Definition
 
 
 class Adapter(Protocol):
     """Plans runs and runs their stages."""
 
-    def plan(self, definition: WorkflowDefinition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
-        """Return every stage of a run, as JSON can say it; `definition.steps(prompt, params)` calls its function.
+    def plan(self, definition: Definition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
+        """Return every stage of a run.
+
+        Args:
+            definition: `definition.steps(prompt, params)` calls the workflow's function.
+            prompt: The prompt of the run.
+            params: The parameters of the run; JSON.
 
         Raises:
-            InvalidDefinition: the definition is not one that this adapter can run.
-            MissingDependency
+            InvalidDefinition: if this adapter cannot run the definition.
+            MissingDependency: if the adapter needs a package that is not installed.
         """
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
-        """Run one attempt at a stage, in a worker, and return its output: JSON.
+        """Run one attempt of a stage in a worker, and return its output: JSON.
 
-        `inputs` is the run's params with the prompt as `prompt`. Whatever this raises fails the attempt.
+        Any exception fails the attempt.
+
+        Args:
+            stage: The stage as `plan` returned it.
+            ctx: The context of the attempt.
+            inputs: The parameters of the run, and its prompt as `prompt`.
 
         Raises:
-            StageFailed: with words for clients, and whether another attempt is worth it.
+            StageFailed: with a message for clients, and whether to retry.
         """
 
 
 class StageFailed(Exception):
-    """An attempt failed, and `str()` of it is what clients are told. Stages may raise it as well.
+    """An attempt failed; `str()` is the error that clients receive. Stages may raise it too.
 
     Args:
-        may_retry: False if another attempt would fail as well: then the stage has failed, whatever it has left.
+        message: The error for clients.
+        may_retry: False if another attempt would fail too: the stage fails without using its remaining attempts.
         details: For operators: stored with the attempt in place of a traceback.
     """
 
@@ -64,7 +74,7 @@ class MissingDependency(Exception):
         super().__init__(adapter, package)
 
     def __str__(self) -> str:
-        return f"The adapter {self.adapter} needs {self.package}, which is not installed: pip install {self.package}"
+        return f"Adapter {self.adapter} needs {self.package}, which is not installed: pip install {self.package}"
 
 
 class UnknownAdapter(Exception):
@@ -77,14 +87,18 @@ class UnknownAdapter(Exception):
 
     def __str__(self) -> str:
         if self.reason:
-            return f"The adapter {self.name} cannot be imported: {self.reason}"
+            return f"Adapter {self.name} cannot be imported: {self.reason}"
         known = ", ".join(sorted(settings.MAHAVISHNU_ADAPTERS))
-        return f"There is no adapter named {self.name}; known are: {known}. MAHAVISHNU_ADAPTERS adds one."
+        return f"Adapter {self.name} not found. Known adapters: {known}. MAHAVISHNU_ADAPTERS adds one."
 
 
 @cache
-def adapter_named(name: str) -> Adapter:
-    """Raises: UnknownAdapter."""
+def find_adapter(name: str) -> Adapter:
+    """Return the adapter of this name.
+
+    Raises:
+        UnknownAdapter: if the setting does not name it, or its class cannot be imported.
+    """
     if name not in settings.MAHAVISHNU_ADAPTERS:
         raise UnknownAdapter(name)
     path = settings.MAHAVISHNU_ADAPTERS[name]

@@ -1,19 +1,22 @@
-"""What a stage is given to know and to say while it runs: `ctx`."""
+"""The context of a running stage, `ctx`: earlier results, cancellation, log messages and progress."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from orchestration import services
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
 from orchestration.models import Stage, StageStatus
 from orchestration.sdk.thread_executor import CallingThreadExecutor
+from orchestration.truncation import storable, truncate
 
 logger = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 
 class Cancelled(Exception):
@@ -21,11 +24,11 @@ class Cancelled(Exception):
 
 
 class Results(Mapping[str, Any]):
-    """Outputs of the completed stages of a run, by name; read from the database when first asked for."""
+    """Outputs of the completed stages of a run, by name; read from the database at the first access."""
 
-    def __init__(self, workflow_id: str, home: CallingThreadExecutor) -> None:
+    def __init__(self, workflow_id: str, executor: CallingThreadExecutor) -> None:
         self._workflow_id = workflow_id
-        self._home = home
+        self._executor = executor
         self._outputs: dict[str, Any] | None = None
 
     def __getitem__(self, stage_name: str) -> Any:
@@ -41,118 +44,145 @@ class Results(Mapping[str, Any]):
         if self._outputs is None:
             completed = Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED)
             rows = completed.order_by("position").values_list("name", "result")
-            found = self._home.do(
-                lambda: retry_while_unavailable(lambda: list(rows), timeout_seconds=engine_limits().lease_seconds)
+            timeout_seconds = engine_limits().lease_seconds
+            found = self._executor.run(
+                lambda: retry_while_unavailable(lambda: list(rows), timeout_seconds=timeout_seconds)
             )
             self._outputs = {name: (result or {}).get("output") for name, result in found}
         return self._outputs
 
 
 class Context:
-    """One attempt at one stage.
+    """One attempt of one stage.
+
+    Args:
+        workflow_id: The id of the run.
+        stage_name: The name of the stage.
+        stage_id: The primary key of the stage.
+        attempt: The number of the attempt.
+        cancelled: Returns whether the attempt is cancelled.
+        track_process_group: Records a process group to kill with the worker process; 0 clears it.
 
     Attributes:
-        workflow_id: The run.
-        stage_name: The stage.
-        attempt: 1 for the first. It counts on over lost attempts and retries.
+        workflow_id: The id of the run.
+        stage_name: The name of the stage.
+        attempt: 1 for the first. Lost attempts and retries count too.
         results: The outputs of the stages that completed before, by name.
-        home: The thread that has the database; for adapters that run a stage in another one.
+        track_process_group: For adapters that start processes: has a process group, by its id, killed if the worker
+            process dies. 0 clears it.
     """
 
     def __init__(
-        self, *, workflow_id: str, stage_name: str, stage_id: int, attempt: int, cancelled: Callable[[], bool]
+        self,
+        *,
+        workflow_id: str,
+        stage_name: str,
+        stage_id: int,
+        attempt: int,
+        cancelled: Callable[[], bool],
+        track_process_group: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self.workflow_id = workflow_id
         self.stage_name = stage_name
         self.attempt = attempt
-        self.home = CallingThreadExecutor()
-        self.results: Mapping[str, Any] = Results(workflow_id, self.home)
+        self.track_process_group = track_process_group
+        self._executor = CallingThreadExecutor()
+        self.results: Mapping[str, Any] = Results(workflow_id, self._executor)
         self._stage_id = stage_id
         self._cancelled = cancelled
-        self._messages = 0
-        self._progress_told_at = 0.0
-        self._untold_progress: tuple[float, str] | None = None
+        self._message_count = 0
+        self._progress_sent_at = 0.0
+        self._pending_progress: tuple[float, str] | None = None
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt at this stage of this run, and for nothing else.
+        """The same for every attempt of this stage of this run, and unique to it.
 
-        A stage may run more than once: hand this to whatever must happen once.
+        A stage may run more than once: pass this key to every operation that must happen once.
         """
         return f"{self.workflow_id}/{self.stage_name}"
 
     def cancelled(self) -> bool:
-        """Tell whether the attempt is not wanted any more: its process is killed shortly. Costs nothing to ask."""
+        """Return whether the attempt is cancelled; its process is killed shortly. Costs one read of shared memory."""
         return self._cancelled()
 
     def raise_if_cancelled(self) -> None:
-        """Raises: Cancelled."""
+        """Stop here if the attempt is cancelled.
+
+        Raises:
+            Cancelled: if the run has ended.
+        """
         if self.cancelled():
             raise Cancelled
 
     def log(self, message: str) -> None:
-        """Say something to whoever follows the run, as a `workflow.stage_log` event."""
+        """Send a message to the run's subscribers, as a `workflow.stage_log` event."""
         limits = engine_limits()
-        text = printable(str(message))
+        text = storable(str(message))
         logger.info("%s/%s: %s", self.workflow_id, self.stage_name, text[:200])
-        self._messages += 1
-        if self._messages > limits.max_log_messages:
+        self._message_count += 1
+        if self._message_count > limits.max_log_messages:
             return
-        if self._messages == limits.max_log_messages:
-            text = f"{text[: limits.max_log_message_characters // 2]} (the last message: there were too many)"
-        message = shortened(text, limits.max_log_message_characters)
-        self._insist(lambda: services.report_message(self._stage_id, self.attempt, message=message))
+        if self._message_count == limits.max_log_messages:
+            text = f"{text[: limits.max_log_message_characters // 2]} (message limit reached; later ones are dropped)"
+        message = truncate(text, limits.max_log_message_characters)
+        self._write(lambda: services.report_message(self._stage_id, self.attempt, message=message))
 
     def progress(self, progress: float, message: str = "") -> None:
-        """Say how far the attempt is, from 0 to 1, as a `workflow.stage_progress` event.
+        """Report progress from 0 to 1, as a `workflow.stage_progress` event.
 
-        More often than it can be told, the last one counts; what is untold at the end is told then.
+        Calls are throttled: the last one of an interval counts, and the last one of all is always sent.
         """
         now = time.monotonic()
-        self._untold_progress = (min(max(float(progress), 0.0), 1.0), message)
-        if now - self._progress_told_at >= engine_limits().progress_interval_seconds:
-            self._progress_told_at = now
+        self._pending_progress = (min(max(float(progress), 0.0), 1.0), message)
+        if now - self._progress_sent_at >= engine_limits().progress_interval_seconds:
+            self._progress_sent_at = now
             self.flush_progress()
 
     def flush_progress(self) -> None:
-        """Tell the progress that came too soon after the one before it."""
-        untold, self._untold_progress = self._untold_progress, None
-        if untold is not None:
-            text = shortened(printable(untold[1]), engine_limits().max_log_message_characters)
-            progress = untold[0]
-            self._insist(
-                lambda: services.report_progress(self._stage_id, self.attempt, progress=progress, message=text)
-            )
+        """Send the progress that the throttle has held back."""
+        pending, self._pending_progress = self._pending_progress, None
+        if pending is not None:
+            progress = pending[0]
+            text = truncate(storable(pending[1]), engine_limits().max_log_message_characters)
+            self._write(lambda: services.report_progress(self._stage_id, self.attempt, progress=progress, message=text))
 
     def hosted_started(self, stage_name: str) -> None:
-        """Say that a hosted stage began. One that has begun or ended already is left as it is."""
-        self._report(services.start_stage, stage_name)
+        """Report that a hosted stage has started. Ignored if it has started or ended before."""
+        self._change_stage(services.start_stage, stage_name)
 
-    def hosted_completed(self, stage_name: str, output: Any = None) -> None:
-        """Say that a hosted stage is completed; its output is JSON."""
-        self._report(services.complete_stage, stage_name, result={"output": output})
+    def hosted_completed(self, stage_name: str, output: Any = None, *, duration_ms: int | None = None) -> None:
+        """Report that a hosted stage is completed.
+
+        Args:
+            stage_name: The hosted stage.
+            output: JSON.
+            duration_ms: How long it took; by default the time since its start was reported.
+        """
+        duration = {} if duration_ms is None else {"duration_ms": duration_ms}
+        self._change_stage(services.complete_stage, stage_name, result={"output": output, **duration})
 
     def hosted_failed(self, stage_name: str, error: str) -> None:
-        """Say that a hosted stage failed. What that means for the run is for this stage to say."""
-        self._report(services.fail_stage, stage_name, error=shortened(printable(error), 1000))
+        """Report that a hosted stage failed. The run continues; its hosting stage decides whether to fail too."""
+        error = truncate(storable(error), engine_limits().max_error_characters)
+        self._change_stage(services.fail_stage, stage_name, error=error)
 
-    def _report(self, service: Callable[..., Any], stage_name: str, **arguments: Any) -> None:
+    def run_in_db_thread(self, call: Callable[[], Value]) -> Value:
+        """Return what a call returns that uses the database; for adapters that run a stage in another thread."""
+        return self._executor.run(call)
+
+    def run_coroutine(self, coroutine: Awaitable[Value]) -> Value:
+        """Run a coroutine on a new event loop. It may use every method of this context, from any of its tasks."""
+        return self._executor.run_coroutine(coroutine)
+
+    def _change_stage(self, service: Callable[..., Any], stage_name: str, **arguments: Any) -> None:
         try:
-            self._insist(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
-        except (services.IllegalTransition, services.WorkflowNotRunning) as refusal:
-            # An earlier attempt has said so already, or the run has ended meanwhile.
-            logger.debug("%s", refusal)
+            self._write(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
+        except (services.IllegalTransition, services.WorkflowNotRunning) as error:
+            # An earlier attempt has reported the same, or the run has ended meanwhile.
+            logger.debug("Ignored a report on a hosted stage: %s", error)
 
-    def _insist(self, report: Callable[[], object]) -> None:
-        """Report in the thread that has the database; a stage does not fail because that was away for a moment."""
-        self.home.do(lambda: retry_while_unavailable(report, timeout_seconds=engine_limits().lease_seconds))
-
-
-def printable(text: str) -> str:
-    """Return the text without what a database cannot hold."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def shortened(text: str, max_characters: int) -> str:
-    """Return the text, cut to so many characters."""
-    return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
+    def _write(self, write: Callable[[], object]) -> None:
+        """Write in the thread that has the database; a short outage does not fail the stage."""
+        timeout_seconds = engine_limits().lease_seconds
+        self.run_in_db_thread(lambda: retry_while_unavailable(write, timeout_seconds=timeout_seconds))

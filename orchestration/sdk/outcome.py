@@ -1,4 +1,4 @@
-"""What became of an attempt, as it is stored: an output that is JSON and not too large, or an error in clean words."""
+"""The outcome of an attempt as it is stored: checked output, an error for clients, a traceback for operators."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from orchestration.limits import EngineLimits
 from orchestration.sdk.adapter import StageFailed
-from orchestration.sdk.context import printable, shortened
 from orchestration.services.validation import InvalidArgument, json_object
+from orchestration.truncation import storable, truncate, truncate_start
 
 
 class BadOutput(StageFailed):
-    """A stage returned what cannot be stored."""
+    """A stage returned a value that cannot be stored."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, may_retry=False)
@@ -23,7 +23,7 @@ def checked_output(output: Any, *, max_bytes: int) -> Any:
     """Return the output as it will be read back from JSON.
 
     Raises:
-        BadOutput: it is not JSON, or too large.
+        BadOutput: if it is not JSON, or larger than `max_bytes` as JSON.
     """
     try:
         encoded = json.dumps(output, allow_nan=False, ensure_ascii=False)
@@ -32,34 +32,33 @@ def checked_output(output: Any, *, max_bytes: int) -> Any:
         raise BadOutput(f"The stage returned {_kind(output)}, which is not JSON: {error}") from error
     if size_bytes > max_bytes:
         raise BadOutput(
-            f"The stage returned {size_bytes} bytes of JSON: at most {max_bytes} are stored. "
-            "Store it elsewhere and return where."
+            f"The stage returned {size_bytes} bytes of JSON; at most {max_bytes} are stored. "
+            "Store the data elsewhere and return its location."
         )
     try:
         return json_object("output", {"output": output})["output"]
     except InvalidArgument as error:
-        raise BadOutput(f"The stage returned what cannot be stored: expected {error.expected}") from error
+        raise BadOutput(f"The stage returned a value that cannot be stored: expected {error.expected}") from error
 
 
 def error_for_clients(error: BaseException, limits: EngineLimits) -> str:
-    """Say in one line what went wrong: the kind of error and its own words, and nothing of where it happened."""
+    """Return the type and the message of an error on one line, without a traceback. A `StageFailed` omits the type."""
     try:
-        words = str(error)
+        message = str(error)
     except Exception:
-        words = ""  # An exception that cannot even say what it is.
-    line = " ".join(printable(words).split())
+        message = ""  # Its `__str__` raises.
+    line = " ".join(storable(message).split())
     text = line if isinstance(error, StageFailed) and line else f"{type(error).__name__}: {line}".rstrip(": ")
-    return shortened(text, limits.max_error_characters)
+    return truncate(text, limits.max_error_characters)
 
 
 def traceback_for_operators(error: BaseException, limits: EngineLimits) -> str:
-    """Return the whole story, its end rather than its beginning if it is too long."""
+    """Return the traceback, or the details of a `StageFailed`; the beginning is cut if it is too long."""
     if isinstance(error, StageFailed) and error.details:
         text = error.details
     else:
         text = "".join(traceback.format_exception(error))
-    text = printable(text)
-    return text if len(text) <= limits.max_traceback_characters else f"…{text[1 - limits.max_traceback_characters :]}"
+    return truncate_start(storable(text), limits.max_traceback_characters)
 
 
 def _kind(value: object) -> str:

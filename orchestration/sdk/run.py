@@ -1,4 +1,4 @@
-"""A run that was started, to be followed, cancelled or tried again."""
+"""A started run: wait for it, cancel it, retry it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RunFailed(Exception):
 
 
 class RunTimeout(TimeoutError):
-    """The run goes on, but whoever waited for it does not."""
+    """The caller stopped waiting; the run continues."""
 
     def __init__(self, workflow_id: str, timeout_seconds: float) -> None:
         self.workflow_id = workflow_id
@@ -41,9 +41,9 @@ class RunTimeout(TimeoutError):
 
 @dataclass(frozen=True)
 class Run:
-    """One run. Every method has a twin for code on an event loop, whose name begins with `a`.
+    """One run, by its id. Methods that begin with `a` are for code on an event loop.
 
-    All of them raise `orchestration.services.WorkflowNotFound` if there is no such run.
+    All methods raise `orchestration.services.WorkflowNotFound` if no run has this id.
     """
 
     workflow_id: str
@@ -57,51 +57,56 @@ class Run:
             raise services.WorkflowNotFound(self.workflow_id) from None
 
     def cancel(self, *, reason: str = "") -> None:
-        """End it: what is queued is not run, and what runs is told, and killed if it does not listen.
+        """Cancel the run. Queued stages do not start; running ones are cancelled, and killed after a grace period.
 
         Raises:
-            orchestration.services.IllegalTransition: it is finished already.
+            orchestration.services.IllegalTransition: if it is finished already.
         """
         services.cancel_workflow(workflow_id=self.workflow_id, reason=reason)
 
     def retry(self, *, from_stage: str | None = None) -> None:
-        """Run a finished, but not completed, run again: what did not complete, or all from the step of `from_stage`.
+        """Run a finished run again.
+
+        Args:
+            from_stage: Repeat all stages from the step of this one; by default those that are not completed.
 
         Raises:
-            orchestration.services.IllegalTransition: it is not finished, or is completed and no stage is named.
-            orchestration.services.StageNotFound: it has no such stage.
+            orchestration.services.IllegalTransition: if it is not finished, or is completed and `from_stage` is None.
+            orchestration.services.StageNotFound: if it has no such stage.
         """
         services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
 
     def wait(self, *, timeout_seconds: float | None = None) -> Any:
-        """Return the run's `final_output` once it is completed.
+        """Wait until the run is completed, and return its `final_output`.
 
         Raises:
-            RunFailed: it ended otherwise.
-            RunTimeout: it had not ended after so long.
+            RunFailed: if it fails, times out or is cancelled.
+            RunTimeout: if it is not finished after `timeout_seconds`.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        for pause in _pauses():
-            ended, output = self._look()
-            if ended:
+        for pause in _poll_intervals():
+            finished, output = self._poll()
+            if finished:
                 return output
             if deadline is not None and time.monotonic() + pause > deadline:
                 raise RunTimeout(self.workflow_id, timeout_seconds or 0)
             time.sleep(pause)
 
     async def acancel(self, *, reason: str = "") -> None:
+        """`cancel`, for code on an event loop."""
         await sync_to_async(self.cancel)(reason=reason)
 
     async def aretry(self, *, from_stage: str | None = None) -> None:
+        """`retry`, for code on an event loop."""
         await sync_to_async(self.retry)(from_stage=from_stage)
 
     async def awaited(self, *, timeout_seconds: float | None = None) -> Any:
-        """`wait`, without keeping a thread busy between two looks; `await run` is the same without a limit."""
+        """`wait`, without a thread that blocks between polls. `await run` is the same without a time limit."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
-        for pause in _pauses():
-            ended, output = await sync_to_async(self._look)()
-            if ended:
+        for pause in _poll_intervals():
+            finished, output = await sync_to_async(self._poll)()
+            if finished:
                 return output
             if deadline is not None and loop.time() + pause > deadline:
                 raise RunTimeout(self.workflow_id, timeout_seconds or 0)
@@ -110,8 +115,8 @@ class Run:
     def __await__(self) -> Generator[Any, Any, Any]:
         return self.awaited().__await__()
 
-    def _look(self) -> tuple[bool, Any]:
-        """Tell whether the run is completed, and its output."""
+    def _poll(self) -> tuple[bool, Any]:
+        """Return whether the run is completed, and its output."""
         found = Workflow.objects.filter(pk=self.workflow_id).values_list("status", "error", "result").first()
         if found is None:
             raise services.WorkflowNotFound(self.workflow_id)
@@ -123,9 +128,9 @@ class Run:
         return False, None
 
 
-def _pauses() -> Iterator[float]:
-    """How long to wait between two looks, in seconds: short for short runs, and never long."""
-    pause = _FIRST_POLL_SECONDS
+def _poll_intervals() -> Iterator[float]:
+    """Yield the seconds between polls: short at first, for short runs, and never long."""
+    interval = _FIRST_POLL_SECONDS
     while True:
-        yield pause
-        pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+        yield interval
+        interval = min(interval * 1.5, _LONGEST_POLL_SECONDS)

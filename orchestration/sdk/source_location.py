@@ -1,4 +1,4 @@
-"""Where a user's own code went wrong: the last line that was in it, and not in a library that it called."""
+"""Find the line of a user's code that caused an error: the last one outside the libraries that it called."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 def source_location(error: BaseException, *, is_own: Callable[[str], bool]) -> str:
-    """Name a file and a line: the last in the traceback whose file is the user's own, or else the very last.
+    """Return a file and a line: the last of the traceback in a file of the user, or else the very last.
 
     Args:
-        error: Raised by the user's code, or by Python for it.
-        is_own: Tells of a file's name whether the user wrote it.
+        error: Raised by the user's code, or by Python on its behalf.
+        is_own: Returns whether the user wrote the file of this name.
     """
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}"

@@ -1,4 +1,4 @@
-"""`@stage` and `parallel`."""
+"""`@stage` and `parallel`: the steps of a workflow."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class StageDefinition:
-    """A step as it is written down; calling it calls the function.
+    """A stage of a workflow; calling it calls the function.
 
     Attributes:
-        name: How it is called in events; the function's name unless it is given.
+        name: The stage's name in events; by default the function's.
         call: Where a worker finds the function: `package.module:name`.
-        function: What runs, with a context and the inputs of the run.
-        options: For adapters whose stages are more than a function; JSON.
+        function: Called with a context and the inputs of the run.
+        retries: Whether and when a failed attempt is retried.
+        timeout_seconds: The time limit of an attempt; None for no limit.
+        options: For adapters whose stages need more than a function; JSON.
     """
 
     name: str
@@ -35,11 +37,11 @@ class StageDefinition:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.function is None:
-            raise TypeError(f"The stage {self.name} has no function to call")
+            raise TypeError(f"Stage {self.name} has no function to call")
         return self.function(*args, **kwargs)
 
     def at_step(self, step: int) -> StagePlan:
-        """Return the stage as it is stored, in its place."""
+        """Return the stage as it is stored, with its place in the run."""
         return StagePlan(
             name=self.name,
             step=step,
@@ -78,22 +80,23 @@ def stage(
     retries: Retry | None = None,
     timeout_seconds: float | None = None,
 ) -> StageDefinition | Callable[[Callable[..., Any]], StageDefinition]:
-    """Make a stage of a function `f(ctx, inputs)` of a module; what it returns is the stage's output.
+    """Make a stage of a module-level function `f(ctx, inputs)`. Its return value is the stage's output.
 
     Args:
-        name: How it is called; the function's name by default.
-        retries: Whether and when a failed attempt is followed by another; none by default.
-        timeout_seconds: After so long the process that runs an attempt is killed, and the attempt has failed.
+        function: The function, if the decorator has no arguments.
+        name: The stage's name; by default the function's.
+        retries: Whether and when a failed attempt is retried; by default it is not.
+        timeout_seconds: The time limit of an attempt. Its process is killed then, and the attempt has failed.
 
     Raises:
-        InvalidDefinition: a worker could not find the function, or a value is out of range.
+        InvalidDefinition: if a worker could not find the function, or a value is out of range.
     """
 
     def define(function: Callable[..., Any]) -> StageDefinition:
         if "<" in function.__qualname__:
             raise InvalidDefinition(
-                f"The stage {function.__qualname__} is defined inside a function, where no worker can find it: "
-                "expected a function of a module"
+                f"Stage {function.__qualname__} is defined inside a function, where no worker can find it: "
+                "expected a module-level function"
             )
         return StageDefinition(
             name=name or function.__name__,
@@ -107,20 +110,24 @@ def stage(
 
 
 def parallel(*stages: StageDefinition) -> Parallel:
-    """Put stages side by side: they run at the same time, and the next step begins when all are completed."""
+    """Run stages side by side, as one step; the next step starts when all of them are completed.
+
+    Raises:
+        InvalidDefinition: if there is no stage, or an argument is not one.
+    """
     if not stages:
-        raise InvalidDefinition("parallel() of nothing: expected at least one stage")
+        raise InvalidDefinition("parallel() has no stages: expected at least one")
     for given in stages:
         if not isinstance(given, StageDefinition):
             raise InvalidDefinition(f"parallel({given!r}): expected stages, made by @stage")
     return Parallel(stages)
 
 
-def in_steps(steps: Steps) -> tuple[StagePlan, ...]:
-    """Return the stages of these steps as they are stored.
+def plan_stages(steps: Steps) -> tuple[StagePlan, ...]:
+    """Return the stages of these steps as they are stored; for adapters.
 
     Raises:
-        InvalidDefinition: something in it is neither a stage nor `parallel(…)`.
+        InvalidDefinition: if an item is neither a stage nor `parallel(…)`.
     """
     if not isinstance(steps, list | tuple):
         raise InvalidDefinition(f"The steps are {steps!r}: expected a list of stages and parallel(…)")

@@ -1,7 +1,7 @@
-"""The thread that has the database connection of a stage does what other threads of the stage ask of it.
+"""Run database calls of a stage in the thread that has its database connection.
 
-Django refuses the database to code on an event loop, and gives each thread and each task a connection of its own. So a
-coroutine runs on a loop in another thread, and what its context has to read or write is done in this one.
+Django refuses database access on an event loop, and each thread and each task has a separate connection. So a
+coroutine runs on an event loop in a second thread, and its database calls run in the first.
 """
 
 from __future__ import annotations
@@ -17,49 +17,52 @@ Value = TypeVar("Value")
 
 
 class CallingThreadExecutor:
-    """The thread that made it. Anybody may ask it to do something while it runs a coroutine."""
+    """Executes calls in the thread that created it, while that thread waits for a coroutine."""
 
     def __init__(self) -> None:
-        self._asked: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._thread_id = threading.get_ident()
-        self._serves = False
+        self._accepts_calls = False
 
-    def do(self, call: Callable[[], Value]) -> Value:
-        """Return what the call returns, or raise what it raises; it is made in this thread if that runs a coroutine."""
-        if not self._serves or threading.get_ident() == self._thread_id:
+    def run(self, call: Callable[[], Value]) -> Value:
+        """Return what the call returns, or raise what it raises.
+
+        It runs in the executor's thread while that waits in `run_coroutine`; otherwise in the current thread.
+        """
+        if not self._accepts_calls or threading.get_ident() == self._thread_id:
             return call()
-        answer: Future[Value] = Future()
-        self._asked.put((answer, call))
-        return answer.result()
+        future: Future[Value] = Future()
+        self._calls.put((future, call))
+        return future.result()
 
-    def run(self, coroutine: Awaitable[Value]) -> Value:
-        """Run a coroutine on an event loop in a thread of its own, and do meanwhile what is asked for."""
-        ended: Future[Value] = Future()
+    def run_coroutine(self, coroutine: Awaitable[Value]) -> Value:
+        """Run a coroutine on an event loop in another thread, and execute calls in this one until it ends."""
+        result: Future[Value] = Future()
 
         async def main() -> Value:
             return await coroutine
 
         def run_loop() -> None:
             try:
-                ended.set_result(asyncio.run(main()))
+                result.set_result(asyncio.run(main()))
             except BaseException as error:
-                ended.set_exception(error)
-            self._asked.put(None)
+                result.set_exception(error)
+            self._calls.put(None)
 
-        thread = threading.Thread(target=run_loop, name="event loop of a stage", daemon=True)
-        self._serves = True
+        thread = threading.Thread(target=run_loop, name="stage-event-loop", daemon=True)
+        self._accepts_calls = True
         try:
             thread.start()
-            while (asked := self._asked.get()) is not None:
-                _answer(*asked)
+            while (queued := self._calls.get()) is not None:
+                _execute(*queued)
             thread.join()
         finally:
-            self._serves = False
-        return ended.result()
+            self._accepts_calls = False
+        return result.result()
 
 
-def _answer(answer: Future[Any], call: Callable[[], Any]) -> None:
+def _execute(future: Future[Any], call: Callable[[], Any]) -> None:
     try:
-        answer.set_result(call())
+        future.set_result(call())
     except BaseException as error:
-        answer.set_exception(error)
+        future.set_exception(error)

@@ -1,4 +1,4 @@
-"""How attempts reach workers, and how what was lost on the way is found again.
+"""What runs on a worker machine: a Celery worker process, its children, which run stages, and their supervisor.
 
-The database owns the run; the queue only wakes workers. State changes in `orchestration.services` alone.
+The database owns the runs; the queue only wakes workers. Only `orchestration.services` changes the state of a run.
 """

@@ -1,6 +1,6 @@
-"""The worker process: what Celery's own program does not do is hung onto its signals here.
+"""Extend Celery's worker process, through Celery's signals: it gets a slot table and a supervisor.
 
-It makes the table of slots and starts the keeper, which speaks for its workers; see `orchestration.worker.supervisor`.
+The supervisor registers the workers of the process; see `orchestration.worker.supervisor`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ SUPERVISOR_RESTART_SECONDS = 1.0
 
 _TABLE_PREFIX = "mahavishnu-slots-"
 
-# A number is added to it, and the whole is an id.
+# A worker's id adds a number to the name, and must not be longer than an id may be.
 _MAX_NAME_CHARACTERS = 100
 
 
 class _WorkerProcess:
-    """What one worker process has beside its pool of children."""
+    """The slot table and the supervisor of one worker process."""
 
     def __init__(self, *, name: str, pool_id: str, size: int) -> None:
         process = uuid.uuid4().hex
         directory = Path(tempfile.gettempdir())
-        _remove_tables_of_the_dead(directory)
+        _remove_stale_tables(directory)
         self.table = SlotTable.create(directory / f"{_TABLE_PREFIX}{os.getpid()}-{process}")
         self.table.size = size
         os.environ[child.TABLE_VARIABLE] = str(self.table.path)
@@ -53,32 +53,32 @@ class _WorkerProcess:
             name,
             pool_id,
         ]
-        threading.Thread(target=self._run_supervisor, name="keeper's keeper", daemon=True).start()
+        threading.Thread(target=self._run_supervisor, name="worker-supervisor", daemon=True).start()
 
     def _run_supervisor(self) -> None:
-        """Start the keeper, again whenever it has ended, until the process is stopping."""
+        """Start the supervisor, and restart it whenever it exits, until a shutdown is requested."""
         while True:
             code = wait_for(spawn(self._command))
             if self.table.stopping_since_ns:
                 return
-            logger.error("The keeper of the workers ended with %s; starting another", code)
+            logger.error("Worker supervisor exited with code %s; restarting it", code)
             time.sleep(SUPERVISOR_RESTART_SECONDS)
 
 
 def spawn(command: list[str]) -> int:
-    """Start a program in a session of its own and return its process id: it outlives whatever ends this process.
+    """Start a program in a new session, without input, and return its process id. It survives this process.
 
-    `subprocess` waits for a pipe to close, which every child that this process forks at that moment inherits and keeps
-    open for as long as it lives: of 300 programs started beside such forks, 5 were waited for in vain. This needs none.
+    `subprocess` is unsafe here: it waits for a pipe to close, and a child that this process forks at that moment
+    inherits the pipe and keeps it open. Of 300 programs started beside such forks, 5 were waited for in vain.
     """
     no_input = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     return os.posix_spawn(command[0], command, os.environ, file_actions=no_input, setsid=True)
 
 
 def wait_for(pid: int) -> int:
-    """Wait until a child has ended and return its exit code; minus the number of the signal that ended it.
+    """Wait until a child has exited. Return its exit code, or minus the number of the signal that killed it.
 
-    Where the system forgets children as they end (SIGCHLD is ignored), it is 0, as `subprocess` has it.
+    Returns 0 if the system reaps children itself (SIGCHLD is ignored), as `subprocess` does.
     """
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -86,8 +86,8 @@ def wait_for(pid: int) -> int:
         return 0
 
 
-def _remove_tables_of_the_dead(directory: Path) -> None:
-    """Remove what processes left that were killed together with their keepers; whoever still has it open, keeps it."""
+def _remove_stale_tables(directory: Path) -> None:
+    """Remove the tables of processes that were killed together with their supervisors. Open maps stay valid."""
     for path in directory.glob(f"{_TABLE_PREFIX}*"):
         pid = path.name.removeprefix(_TABLE_PREFIX).partition("-")[0]
         if pid.isdecimal() and not is_alive(int(pid)):
@@ -95,46 +95,49 @@ def _remove_tables_of_the_dead(directory: Path) -> None:
                 path.unlink()
 
 
-_node: _WorkerProcess | None = None
+_worker_process: _WorkerProcess | None = None
 
 
 def install() -> None:
-    """Listen to Celery's signals."""
-    signals.celeryd_after_setup.connect(_begin, dispatch_uid="orchestration.worker.bootstrap.begin")
-    signals.worker_shutting_down.connect(_stop, dispatch_uid="orchestration.worker.bootstrap.stop")
-    signals.worker_process_init.connect(child.on_process_init, dispatch_uid="orchestration.worker.child.begin")
-    signals.worker_process_shutdown.connect(child.on_process_shutdown, dispatch_uid="orchestration.worker.child.end")
+    """Connect to Celery's signals."""
+    signals.celeryd_after_setup.connect(_on_setup, dispatch_uid="orchestration.worker.bootstrap.setup")
+    signals.worker_shutting_down.connect(_on_shutdown, dispatch_uid="orchestration.worker.bootstrap.shutdown")
+    signals.worker_process_init.connect(child.on_process_init, dispatch_uid="orchestration.worker.child.init")
+    signals.worker_process_shutdown.connect(
+        child.on_process_shutdown, dispatch_uid="orchestration.worker.child.shutdown"
+    )
 
 
-def _begin(instance: Any, **_: Any) -> None:
-    global _node
+def _on_setup(instance: Any, **_: Any) -> None:
+    global _worker_process
     queues = list(instance.app.amqp.queues.consume_from)
     if len(queues) != 1 or not is_identifier(queues[0]):
-        _refuse(f"This worker is to serve the queues {queues}: expected one pool, as in -Q local.")
+        _exit(f"Unsupported queues {queues}: a worker serves one pool, such as `--queues local`.")
     if "prefork" not in instance.pool_cls.__module__:
-        _refuse("This worker is not to fork: expected -P prefork, so that a stage that hangs can be ended.")
+        _exit("Unsupported pool implementation: use `--pool prefork`, so that hung stages can be killed.")
     size = max(instance.concurrency, instance.max_concurrency or 0)
     if size > MAX_SLOTS:
-        _refuse(f"This worker is to run {size} stages side by side: expected at most {MAX_SLOTS}.")
+        _exit(f"Unsupported concurrency {size}: a worker runs at most {MAX_SLOTS} stages side by side.")
+    name = worker_name(instance.hostname, pool_id=queues[0])
     try:
-        _node = _WorkerProcess(name=worker_name(instance.hostname, pool_id=queues[0]), pool_id=queues[0], size=size)
+        _worker_process = _WorkerProcess(name=name, pool_id=queues[0], size=size)
     except OSError as error:
-        _refuse(f"This worker cannot make the table of its slots: {error}.")
+        _exit(f"Cannot create the slot table: {error}.")
 
 
-def _stop(**_: Any) -> None:
-    if _node is not None and not _node.table.stopping_since_ns:
-        _node.table.stopping_since_ns = time.monotonic_ns()
+def _on_shutdown(**_: Any) -> None:
+    if _worker_process is not None and not _worker_process.table.stopping_since_ns:
+        _worker_process.table.stopping_since_ns = time.monotonic_ns()
 
 
-def _refuse(reason: str) -> NoReturn:
-    # Celery swallows what a receiver of its signals raises, but not this.
+def _exit(reason: str) -> NoReturn:
+    # Celery swallows exceptions of signal receivers, except SystemExit.
     print(reason, file=sys.stderr, flush=True)
     raise SystemExit(1)
 
 
 def worker_name(hostname: str, *, pool_id: str) -> str:
-    """Name the workers of a process after it: `celery@box` in the pool `local` has `local-box-1`, `local-box-2`, …"""
+    """Return the prefix of the ids of a process's workers: `celery@box` in the pool `local` has `local-box-1`."""
     name, _, host = hostname.partition("@")
     parts = (pool_id, host or name) if name == "celery" or not host else (pool_id, name, host)
     return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(parts))[:_MAX_NAME_CHARACTERS]

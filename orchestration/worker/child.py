@@ -1,4 +1,4 @@
-"""A child of the worker process: it fills one slot, and runs one stage at a time in it."""
+"""A child of the worker process. It fills one slot, and runs one stage at a time."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ _POLL_SECONDS = 0.005
 
 
 class OutsideWorker(Exception):
-    """A stage can only run in a worker process, which is watched by its keeper."""
+    """A stage was started in a process that no worker supervisor watches."""
 
     def __str__(self) -> str:
-        return "Stages run in a worker: start one with `celery -A mahavishnu_site worker -Q POOL`"
+        return "Stages only run in a worker: start one with `celery -A mahavishnu_site worker -Q POOL`"
 
 
 def on_process_init(**_: Any) -> None:
-    """Take the slot. Called in each child as it starts."""
+    """Fill the slot. Called in each child as it starts."""
     if TABLE_VARIABLE not in os.environ:
         return
-    # A group of its own: what a stage starts is found and ended with it.
+    # In a separate process group, what a stage starts can be found and killed with the child.
     os.setpgrp()
     for connection in connections.all(initialized_only=True):
-        connection.connection = None  # The parent's, if it had any: to close it here would be to close it there.
-    slot = my_slot()
+        connection.connection = None  # Inherited from the parent: closing it here would close it there.
+    slot = current_slot()
     deadline = time.monotonic() + _WAIT_SECONDS
-    # The one before died in the middle of a stage, and the keeper still has to say so.
+    # The child before this one died while it ran a stage, and the supervisor has not recorded that yet.
     while slot.running is not None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     slot.pid = os.getpid()
 
 
 def on_process_shutdown(**_: Any) -> None:
-    """Leave the slot. Called in each child that ends as it should."""
-    if TABLE_VARIABLE in os.environ and my_slot().pid == os.getpid():
-        my_slot().pid = 0
+    """Vacate the slot. Called in each child that exits normally."""
+    if TABLE_VARIABLE in os.environ and current_slot().pid == os.getpid():
+        current_slot().pid = 0
 
 
-def my_slot() -> SharedSlot:
-    """The slot that this process fills.
+def current_slot() -> SharedSlot:
+    """Return the slot that this process fills.
 
     Raises:
-        NotInAWorker
+        OutsideWorker: if this is not a child of a worker.
     """
     if TABLE_VARIABLE not in os.environ:
         raise OutsideWorker
@@ -61,23 +61,17 @@ def my_slot() -> SharedSlot:
 
 
 def process_name() -> str:
-    """Names this run of the worker process, as the workers' rows do."""
+    """Return the id of this run of the worker process, as the workers' rows store it."""
     return os.environ[PROCESS_VARIABLE]
 
 
-def track_process_group(pid: int) -> None:
-    """Have the keeper end this process and its group should this process die; 0 for none. Nothing outside a worker."""
-    if TABLE_VARIABLE in os.environ:
-        my_slot().group = pid
-
-
 def is_stopping() -> bool:
-    """Tell whether the worker process was told to stop: then nothing new is begun."""
+    """Return whether a shutdown of the worker process was requested; no new stage starts after that."""
     return _table(os.environ[TABLE_VARIABLE]).stopping_since_ns != 0
 
 
 def wait_for_worker(slot: SharedSlot) -> bool:
-    """Wait until a worker stands for the slot; False if none does after a while, or the process is to stop."""
+    """Wait until a worker is registered for the slot. Return False after 5 s, or if the process is stopping."""
     deadline = time.monotonic() + _WAIT_SECONDS
     while not is_stopping():
         if slot.worker_id:

@@ -1,4 +1,4 @@
-"""One attempt from its message to its end, in a child of the worker process."""
+"""Run one attempt, from its message to its recorded outcome, in a child of the worker process."""
 
 from __future__ import annotations
 
@@ -9,43 +9,60 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestration import services
-from orchestration.adapters import StageFailed, adapter_named
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
-from orchestration.sdk.context import Context
-from orchestration.sdk.outcome import checked_output, error_for_clients, traceback_for_operators
+from orchestration.sdk import Context, StageFailed, error_for_clients, find_adapter
+from orchestration.sdk.outcome import checked_output, traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Slot
-from orchestration.worker.slot_table import Running, SharedSlot
+from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 
 logger = logging.getLogger(__name__)
 
 
-def run_attempt(stage_id: int, attempt: int, *, shared: SharedSlot, process: str, stopping: Callable[[], bool]) -> None:
-    """Run an attempt if it is to be run, and record how it ended; then, for a while, the next stages of its run.
+def run_attempt(
+    stage_id: int, attempt: int, *, shared_slot: SharedSlot, process: str, is_stopping: Callable[[], bool]
+) -> None:
+    """Claim and run an attempt, and record its outcome. For a while, continue inline with the next stages of its run.
+
+    Does nothing if the attempt is no longer due.
+
+    Args:
+        stage_id: The primary key of the stage.
+        attempt: The number of the attempt.
+        shared_slot: The slot of this process.
+        process: The id of the worker process.
+        is_stopping: Returns whether a shutdown was requested.
 
     Raises:
-        services.StaleWorker: the slot's worker was taken for dead; the message is for somebody else, or for later.
-        django.db.OperationalError: the database does not answer; the same.
+        services.StaleWorker: if the slot's worker was marked offline. The message is for another worker, or for later.
+        django.db.OperationalError: if the database is unavailable. The message is for later.
     """
-    slot = Slot(worker_id=shared.worker_id, process=process)
-    goes_on_until = time.monotonic() + engine_limits().inline_continuation_seconds
-    shared.running = Running(stage_id, attempt, time.monotonic_ns(), 0)
+    slot = Slot(worker_id=shared_slot.worker_id, process=process)
+    continue_until = time.monotonic() + engine_limits().inline_continuation_seconds
+    shared_slot.running = RunningAttempt(stage_id, attempt, time.monotonic_ns(), 0)
     try:
         claim = services.claim_stage(stage_id, attempt, slot=slot)
         if claim is None:
-            logger.debug("Attempt %d at stage %d is not to be run (any more)", attempt, stage_id)
+            logger.debug("Skipped attempt %d of stage %d: it is not due", attempt, stage_id)
         while claim is not None:
             timeout_ms = math.ceil((claim.plan.timeout_seconds or 0) * 1000)
-            shared.running = Running(claim.stage.pk, claim.attempt, time.monotonic_ns(), timeout_ms)
-            outcome = _outcome(claim, shared)
-            continue_inline = time.monotonic() < goes_on_until and not stopping()
-            claim = _end(claim, slot, outcome, continue_inline=continue_inline)
+            shared_slot.running = RunningAttempt(claim.stage.pk, claim.attempt, time.monotonic_ns(), timeout_ms)
+            result = _run_stage(claim, shared_slot)
+            continue_inline = time.monotonic() < continue_until and not is_stopping()
+            claim = _record(claim, slot, result, continue_inline=continue_inline)
     finally:
-        shared.running = None
+        shared_slot.running = None
 
 
-def _outcome(claim: Claim, shared: SharedSlot) -> Any | _Raised:
-    """Run the stage and return its checked output, or what it raised."""
+class _Raised:
+    """The exception that a stage raised."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _run_stage(claim: Claim, shared_slot: SharedSlot) -> Any | _Raised:
+    """Run the stage and return its checked output, or the exception that it raised."""
     limits = engine_limits()
     stage, attempt = claim.stage, claim.attempt
     ctx = Context(
@@ -53,35 +70,31 @@ def _outcome(claim: Claim, shared: SharedSlot) -> Any | _Raised:
         stage_name=stage.name,
         stage_id=stage.pk,
         attempt=attempt,
-        cancelled=lambda: shared.is_cancelled(stage.pk, attempt),
+        cancelled=lambda: shared_slot.is_cancelled(stage.pk, attempt),
+        track_process_group=shared_slot.track_process_group,
     )
     try:
         inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
-        output = adapter_named(claim.workflow.adapter).run(claim.plan, ctx, inputs)
+        output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
         checked = checked_output(output, max_bytes=limits.max_result_bytes)
         ctx.flush_progress()
     except BaseException as error:
-        # SystemExit too: the process is not the stage's to end. Nothing leaves this function but values.
+        # SystemExit too: a stage must not end the process.
         return _Raised(error)
     return checked
 
 
-class _Raised:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, continue_inline: bool) -> Claim | None:
-    """Record how an attempt ended, and return the one to run next, if any."""
+def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline: bool) -> Claim | None:
+    """Record the outcome of an attempt, and return the claim to continue with, if any."""
     limits = engine_limits()
     stage_id, attempt = claim.stage.pk, claim.attempt
 
     def record() -> AttemptOutcome:
-        if not isinstance(outcome, _Raised):
+        if not isinstance(result, _Raised):
             return services.complete_attempt(
-                stage_id, attempt, slot=slot, output=outcome, continue_inline=continue_inline
+                stage_id, attempt, slot=slot, output=result, continue_inline=continue_inline
             )
-        error = outcome.error
+        error = result.error
         return services.fail_attempt(
             stage_id,
             attempt,
@@ -91,9 +104,9 @@ def _end(claim: Claim, slot: Slot, outcome: Any | _Raised, *, continue_inline: b
             may_retry=error.may_retry if isinstance(error, StageFailed) else True,
         )
 
-    # The work is done, and only this is left. Whoever takes the stage meanwhile is told apart by the attempt, so there
-    # is no harm in being late.
-    ended = retry_while_unavailable(record, timeout_seconds=engine_limits().lease_seconds)
-    if not ended.accepted:
-        logger.info("The end of attempt %d at %s came too late", attempt, claim.stage)
-    return ended.next
+    # The work is done and only its outcome is missing. A late result is safe: it names its attempt, and is refused if
+    # a newer attempt owns the stage.
+    outcome = retry_while_unavailable(record, timeout_seconds=limits.lease_seconds)
+    if not outcome.accepted:
+        logger.info("Ignored the result of attempt %d of %s: a newer attempt owns the stage", attempt, claim.stage)
+    return outcome.next

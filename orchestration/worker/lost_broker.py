@@ -1,8 +1,8 @@
-"""Sees to it that a worker notices that it has lost its broker.
+"""Detects that a worker has lost its connection to the broker.
 
-When the broker is gone at the moment a message is acknowledged, Celery logs that and goes on: the message counts as
-unacknowledged for ever, so with a prefetch of one the worker asks for no other, and so never sees that its connection
-is lost. Here that state is looked for, and is what it is: a lost connection, after which the worker connects anew.
+If the broker is down at the moment a message is acknowledged, Celery logs the error and continues. The message stays
+unacknowledged. With a prefetch of one the worker then requests no other message, and never notices that its connection
+is lost. This module detects that state and raises a connection error, after which the worker reconnects.
 """
 
 from __future__ import annotations
@@ -16,36 +16,45 @@ CHECK_SECONDS = 1.0
 
 
 class LostBrokerDetector(bootsteps.StartStopStep):
-    """A step of the worker's consumer: looks once a second for messages that nobody works on nor acknowledged."""
+    """A step of the worker's consumer. Once a second it checks for messages that are neither running nor acknowledged.
+
+    It reads private attributes of Kombu's virtual transports; Redis is one. Other transports have none and are skipped.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         self._timer: Any = None
-        self._seen: frozenset[str] = frozenset()
+        self._suspects: frozenset[str] = frozenset()
 
     def start(self, parent: Any) -> None:
-        self._seen = frozenset()
+        """Start the checks. Called by Celery when the worker has connected."""
+        self._suspects = frozenset()
         self._timer = parent.timer.call_repeatedly(CHECK_SECONDS, self._check, (parent,))
 
     def stop(self, parent: Any) -> None:
+        """Stop the checks. Called by Celery when the worker disconnects."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _check(self, parent: Any) -> None:
-        """Raises: ConnectionResetError, which the worker's loop takes for what its connection would have raised."""
-        forgotten = frozenset() if state.reserved_requests else _unacknowledged(parent)
-        # Seen twice, because an acknowledgement may be on its way.
-        if lost := forgotten & self._seen:
-            self._seen = frozenset()
-            raise ConnectionResetError(f"The broker was gone when {len(lost)} messages were acknowledged")
-        self._seen = forgotten
+        """Check once.
+
+        Raises:
+            ConnectionResetError: if messages are lost; the worker's loop handles it as a lost connection.
+        """
+        unacknowledged = frozenset() if state.reserved_requests else _unacknowledged(parent)
+        # Two checks in a row, because an acknowledgement may be under way.
+        if lost := unacknowledged & self._suspects:
+            self._suspects = frozenset()
+            raise ConnectionResetError(f"The broker was unavailable when {len(lost)} messages were acknowledged")
+        self._suspects = unacknowledged
 
 
 def _unacknowledged(parent: Any) -> frozenset[str]:
-    """The messages that the connection counts as taken. Only Kombu's own transports (Redis is one) count them here."""
+    """Return the delivery tags that the connection counts as delivered and not yet acknowledged."""
     qos = getattr(getattr(parent.task_consumer, "channel", None), "qos", None)
     delivered, dirty = getattr(qos, "_delivered", None), getattr(qos, "_dirty", None)
     return frozenset(delivered or ()) - frozenset(dirty or ())

@@ -1,34 +1,30 @@
-"""The table that one worker process shares with its children and its keeper: what each slot runs, and who is told.
+"""The table of slots that one worker process shares with its children and its supervisor: who runs what.
 
-It is a small file that all of them map into memory, so a look at it costs nothing, and the file outlives whoever dies.
-Each field has one writer. A child writes what it is about to run before it claims it, and wipes that when all is done.
+It is a small file that each of them maps into memory. So reading it costs no system call, and it outlives all of them.
+Each field has one writer. A child writes the attempt that it is about to run before it claims it, and clears that at
+the end.
 """
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
-import struct
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 MAX_SLOTS: Final = 512
-_SLOT_BYTES: Final = 256
-_HEADER_BYTES: Final = 256
-_NAME_BYTES: Final = 128
-
-_PID, _STAGE, _ATTEMPT, _STARTED, _TIMEOUT, _CANCEL_STAGE, _CANCEL_ATTEMPT = range(0, 56, 8)
-_NAME_LENGTH: Final = 56
-_NAME: Final = 64
-_GROUP: Final = 192
+_MAX_ID_BYTES: Final = 128
 
 
-class Running(NamedTuple):
-    """What a slot runs.
+class RunningAttempt(NamedTuple):
+    """The attempt that a slot runs.
 
     Attributes:
-        started_ns: Since when, by the machine's monotonic clock.
-        timeout_ms: How long it may; 0 for as long as it takes.
+        stage_id: The primary key of the stage.
+        attempt: The number of the attempt.
+        started_ns: When it started, by the machine's monotonic clock.
+        timeout_ms: Its time limit; 0 for none.
     """
 
     stage_id: int
@@ -37,120 +33,120 @@ class Running(NamedTuple):
     timeout_ms: int
 
 
-class SlotTable:
-    """The shared table."""
+class SharedSlot(ctypes.Structure):
+    """One slot of the table: a view of shared memory.
 
-    def __init__(self, path: Path, memory: mmap.mmap) -> None:
-        self.path = path
-        self._memory = memory
+    Attributes:
+        pid: The child that fills the slot; 0 for none. Written by the child.
+        process_group: A process group that the stage started beside the child's; 0 for none. Written by the child.
+    """
 
-    @classmethod
-    def create(cls, path: Path) -> Self:
-        """Make an empty table; the file is for this user alone."""
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        with os.fdopen(descriptor, "r+b") as file:
-            file.truncate(_HEADER_BYTES + MAX_SLOTS * _SLOT_BYTES)
-        return cls.open(path)
+    _fields_ = (
+        ("pid", ctypes.c_int64),
+        ("process_group", ctypes.c_int64),
+        ("_stage_id", ctypes.c_int64),
+        ("_attempt", ctypes.c_int64),
+        ("_started_ns", ctypes.c_int64),
+        ("_timeout_ms", ctypes.c_int64),
+        ("_cancelled_stage_id", ctypes.c_int64),
+        ("_cancelled_attempt", ctypes.c_int64),
+        ("_worker_id_bytes", ctypes.c_int64),
+        ("_worker_id", ctypes.c_char * _MAX_ID_BYTES),
+    )
 
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        with path.open("r+b") as file:
-            return cls(path, mmap.mmap(file.fileno(), 0))
-
-    def slot(self, index: int) -> SharedSlot:
-        if not 0 <= index < MAX_SLOTS:
-            raise IndexError(f"slot {index}: expected one from 0 to {MAX_SLOTS - 1}")
-        return SharedSlot(self._memory, _HEADER_BYTES + index * _SLOT_BYTES)
-
-    @property
-    def size(self) -> int:
-        """How many slots the process has at most. Written by the process."""
-        return int(struct.unpack_from("=q", self._memory, 0)[0])
-
-    @size.setter
-    def size(self, value: int) -> None:
-        struct.pack_into("=q", self._memory, 0, value)
+    pid: int
+    process_group: int
 
     @property
-    def stopping_since_ns(self) -> int:
-        """When the process was told to stop, by the monotonic clock; 0 if it was not. Written by the process."""
-        return int(struct.unpack_from("=q", self._memory, 8)[0])
-
-    @stopping_since_ns.setter
-    def stopping_since_ns(self, value: int) -> None:
-        struct.pack_into("=q", self._memory, 8, value)
-
-
-class SharedSlot:
-    """One slot of the table."""
-
-    def __init__(self, memory: mmap.mmap, offset: int) -> None:
-        self._memory = memory
-        self._offset = offset
-
-    @property
-    def pid(self) -> int:
-        """The child that fills the slot; 0 before there was one. Written by the child."""
-        return self._get(_PID)
-
-    @pid.setter
-    def pid(self, value: int) -> None:
-        self._put(_PID, value)
-
-    @property
-    def running(self) -> Running | None:
-        """What the slot runs. Written by the child; by the keeper when the child is dead."""
-        stage_id = self._get(_STAGE)
-        if not stage_id:
+    def running(self) -> RunningAttempt | None:
+        """What the slot runs. Written by the child; by the supervisor once the child is dead."""
+        if not (stage_id := self._stage_id):
             return None
-        return Running(stage_id, self._get(_ATTEMPT), self._get(_STARTED), self._get(_TIMEOUT))
+        return RunningAttempt(stage_id, self._attempt, self._started_ns, self._timeout_ms)
 
     @running.setter
-    def running(self, value: Running | None) -> None:
-        self._put(_STAGE, 0)
+    def running(self, value: RunningAttempt | None) -> None:
+        self._stage_id = 0
         if value is not None:
-            self._put(_ATTEMPT, value.attempt)
-            self._put(_STARTED, value.started_ns)
-            self._put(_TIMEOUT, value.timeout_ms)
-            self._put(_STAGE, value.stage_id)  # Last: from here on the others count.
+            self._attempt = value.attempt
+            self._started_ns = value.started_ns
+            self._timeout_ms = value.timeout_ms
+            self._stage_id = value.stage_id  # Last: it makes the other fields valid.
 
     @property
     def worker_id(self) -> str:
-        """The worker that stands for the slot; empty while there is none. Written by the keeper."""
-        length = self._get(_NAME_LENGTH)
-        start = self._offset + _NAME
-        return self._memory[start : start + length].decode("ascii")
+        """The worker that is registered for the slot; empty for none. Written by the supervisor."""
+        return bytes(self._worker_id[: self._worker_id_bytes]).decode("ascii")
 
     @worker_id.setter
     def worker_id(self, value: str) -> None:
         encoded = value.encode("ascii")
-        if len(encoded) > _NAME_BYTES:
-            raise ValueError(f"{value!r}: expected at most {_NAME_BYTES} characters")
-        self._put(_NAME_LENGTH, 0)
-        start = self._offset + _NAME
-        self._memory[start : start + len(encoded)] = encoded
-        self._put(_NAME_LENGTH, len(encoded))
+        if len(encoded) > _MAX_ID_BYTES:
+            raise ValueError(f"{value!r}: expected at most {_MAX_ID_BYTES} characters")
+        self._worker_id_bytes = 0
+        self._worker_id = encoded
+        self._worker_id_bytes = len(encoded)  # Last: it makes the characters valid.
 
-    @property
-    def group(self) -> int:
-        """A process group that the stage has started beside the child's own; 0 for none. Written by the child."""
-        return self._get(_GROUP)
-
-    @group.setter
-    def group(self, value: int) -> None:
-        self._put(_GROUP, value)
-
-    def request_cancel(self, running: Running) -> None:
-        """Tell the child that this attempt is not wanted any more. Called by the keeper."""
-        self._put(_CANCEL_ATTEMPT, running.attempt)
-        self._put(_CANCEL_STAGE, running.stage_id)
+    def request_cancel(self, running: RunningAttempt) -> None:
+        """Ask the child to end this attempt. Called by the supervisor."""
+        self._cancelled_attempt = running.attempt
+        self._cancelled_stage_id = running.stage_id
 
     def is_cancelled(self, stage_id: int, attempt: int) -> bool:
-        """Tell whether the keeper said that about this attempt."""
-        return self._get(_CANCEL_STAGE) == stage_id and self._get(_CANCEL_ATTEMPT) == attempt
+        """Return whether the supervisor requested the end of this attempt."""
+        return bool(self._cancelled_stage_id == stage_id and self._cancelled_attempt == attempt)
 
-    def _get(self, field: int) -> int:
-        return int(struct.unpack_from("=q", self._memory, self._offset + field)[0])
+    def track_process_group(self, pid: int) -> None:
+        """Have the supervisor kill this process group if the child dies; 0 clears it. Called by the child."""
+        self.process_group = pid
 
-    def _put(self, field: int, value: int) -> None:
-        struct.pack_into("=q", self._memory, self._offset + field, value)
+
+class SlotTable(ctypes.Structure):
+    """The shared table; `create` and `open` return one.
+
+    Attributes:
+        size: How many slots the process has. Written by the process.
+        stopping_since_ns: When a shutdown was requested, by the monotonic clock; 0 if not. Written by the process.
+        path: The file of the table.
+    """
+
+    _fields_ = (
+        ("size", ctypes.c_int64),
+        ("stopping_since_ns", ctypes.c_int64),
+        ("_slots", SharedSlot * MAX_SLOTS),
+    )
+
+    size: int
+    stopping_since_ns: int
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make an empty table, in a file that only this user can read and write.
+
+        Raises:
+            OSError: if the file exists or cannot be written.
+        """
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            file.truncate(ctypes.sizeof(cls))
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Map an existing table into memory."""
+        with path.open("r+b") as file:
+            table = cls.from_buffer(mmap.mmap(file.fileno(), 0))
+        table.path = path
+        return table
+
+    def slot(self, index: int) -> SharedSlot:
+        """Return the slot of this index.
+
+        Raises:
+            IndexError: if it is not from 0 to `MAX_SLOTS` - 1.
+        """
+        if not 0 <= index < MAX_SLOTS:
+            raise IndexError(f"slot {index}: expected 0 to {MAX_SLOTS - 1}")
+        slot: SharedSlot = self._slots[index]
+        return slot

@@ -1,4 +1,4 @@
-"""A command in a real worker process, which is killed under it, or told that its run has ended."""
+"""A command in a real worker process that is killed, or whose run is cancelled."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.adapters.command_runner import FAMILY, wait_for_family
 from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
@@ -21,12 +22,6 @@ START = """
 from tests.jobs.commands import one_command
 result = one_command.start(pool=pool, argv=argv, options=options).workflow_id
 """
-
-# A child in the same group, one in a session of its own, and one whose parent has ended already.
-FAMILY = (
-    "sleep 600 & echo $! >> {pids}; setsid sleep 600 & echo $! >> {pids}; "
-    "(sleep 600 & echo $! >> {pids}); echo $$ >> {pids}; wait"
-)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +34,7 @@ def engine(engine_server: MahavishnuServer) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def worker(engine: Engine) -> CeleryWorker:
-    # A command that ends when it is asked to is not to be killed, nor its worker, on a machine that is busy.
+    # On a busy machine a command may take a while to end. Neither it nor its worker must be killed for that.
     return engine.worker(pool_id=POOL, MAHAVISHNU_CANCEL_GRACE_SECONDS="30")
 
 
@@ -47,21 +42,13 @@ def start(engine: Engine, *argv: str, **options: Any) -> str:
     return str(engine.execute(START, pool=POOL, argv=argv, options=options))
 
 
-def family_of(pids: Path) -> list[psutil.Process]:
-    """The four processes of the family, once there are as many."""
-    wait_until(
-        lambda: pids.exists() and len(pids.read_text().split()) == 4, timeout_seconds=60, what="all of the family"
-    )
-    return [psutil.Process(int(pid)) for pid in pids.read_text().split()]
-
-
-def test_a_command_ends_with_the_process_that_ran_it_and_runs_again(
+def test_command_is_killed_with_its_worker_process_and_runs_again(
     engine: Engine, worker: CeleryWorker, tmp_path: Path
 ) -> None:
     pids, once = tmp_path / "pids", tmp_path / "once"
-    script = f"test -e {once} && exit 0; touch {once}; {FAMILY.format(pids=pids)}"
+    script = f"test -e {once} && exit 0; touch {once}; {FAMILY.format(pids=pids)}wait"
     workflow_id = start(engine, "sh", "-c", script)
-    family = family_of(pids)
+    family = wait_for_family(pids)
     (child,) = worker.children()
     os.kill(child.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(family, timeout=60)
@@ -74,13 +61,13 @@ def test_a_command_ends_with_the_process_that_ran_it_and_runs_again(
     assert stored["stages"]["sh"]["attempt"] == 2
 
 
-def test_a_command_of_a_cancelled_run_ends_and_its_worker_goes_on(
+def test_command_of_a_cancelled_run_ends_and_its_worker_continues(
     engine: Engine, worker: CeleryWorker, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     before = worker.children()
-    workflow_id = start(engine, "sh", "-c", FAMILY.format(pids=pids))
-    family = family_of(pids)
+    workflow_id = start(engine, "sh", "-c", FAMILY.format(pids=pids) + "wait")
+    family = wait_for_family(pids)
     engine.server.services.cancel_workflow(workflow_id=workflow_id)
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 
 
-def attempt_at(name: str, prompt: str = "", **params: Any) -> Attempt:
+def claim_flow(name: str, prompt: str = "", **params: Any) -> Attempt:
     from tests.adapters import attempt_runner
     from tests.jobs import flows
 
-    return attempt_runner.attempt_at(getattr(flows, name), prompt, **params)
+    return attempt_runner.claim_attempt(getattr(flows, name), prompt, **params)
 
 
-def failure_of(attempt: Attempt) -> Any:
-    from orchestration.adapters import StageFailed
+def expect_failure(attempt: Attempt) -> Any:
+    from orchestration.sdk import StageFailed
 
     with pytest.raises(StageFailed) as caught:
         attempt.run()
     return caught.value
 
 
-def refusal_of(name: str, prompt: str = "") -> str:
+def expect_invalid(name: str, prompt: str = "") -> str:
     from orchestration.models import Workflow
     from orchestration.sdk import InvalidDefinition
     from tests.jobs import flows
@@ -42,15 +42,15 @@ def refusal_of(name: str, prompt: str = "") -> str:
     return str(caught.value)
 
 
-def stages_of(attempt: Attempt) -> list[tuple[str, str, Any]]:
+def stored_stages(attempt: Attempt) -> list[tuple[str, str, Any]]:
     stages = attempt.claim.workflow.stages.order_by("position")
     return [
         (stage.name, stage.status, None if stage.result is None else stage.result["output"]) for stage in stages.all()
     ]
 
 
-def test_each_step_is_a_stage_and_one_more_runs_them_all() -> None:
-    attempt = attempt_at("writer", "a story")
+def test_flow_plans_one_stage_for_itself_and_a_hosted_stage_for_each_step() -> None:
+    attempt = claim_flow("writer", "a story")
     stages = attempt.claim.workflow.stages.order_by("position")
     assert list(stages.values_list("name", "hosted", "status", "pool_id")) == [
         ("WriterFlow", False, "running", "attempts"),
@@ -61,22 +61,22 @@ def test_each_step_is_a_stage_and_one_more_runs_them_all() -> None:
     ]
 
 
-def test_stages_begin_and_end_as_their_steps_do_and_a_step_that_may_come_back_is_not_over() -> None:
-    attempt = attempt_at("writer", "a story")
+def test_steps_start_as_stages_and_complete_at_the_end_of_the_run() -> None:
+    attempt = claim_flow("writer", "a story")
     output = attempt.run()
     assert output == {"text": "draft 2"}
     assert attempt.stages == [
         ("outline", "running"),
         ("write", "running"),
-        ("outline", "completed"),
         ("review", "running"),
+        ("outline", "completed"),
         ("write", "completed"),
         ("review", "completed"),
     ]
     assert attempt.messages == ["Rejected(text='draft 1')"]
-    assert attempt.progress[-1] == (0.25, "review")
+    assert attempt.progress[-1] == (0.75, "")
     attempt.complete(output)
-    assert stages_of(attempt) == [
+    assert stored_stages(attempt) == [
         ("WriterFlow", "completed", {"text": "draft 2"}),
         ("outline", "completed", {"runs": 1, "event": "Outlined"}),
         ("write", "completed", {"runs": 2, "event": "Written"}),
@@ -90,47 +90,47 @@ def test_stages_begin_and_end_as_their_steps_do_and_a_step_that_may_come_back_is
     assert workflow.result["final_output"] == {"text": "draft 2"}
 
 
-def test_what_follows_on_events_sent_by_hand_is_not_over_before_the_run_is() -> None:
-    attempt = attempt_at("fan_out")
+def test_steps_of_sent_events_complete_at_the_end_of_the_run() -> None:
+    attempt = claim_flow("fan_out")
     assert attempt.run() == {"total": 3}
     assert attempt.stages == [
         ("split", "running"),
         ("work", "running"),
-        ("split", "completed"),
         ("gather", "running"),
+        ("split", "completed"),
         ("work", "completed"),
         ("gather", "completed"),
     ]
-    assert [output for _, _, output in stages_of(attempt)[1:]] == [
+    assert [output for _, _, output in stored_stages(attempt)[1:]] == [
         {"runs": 1, "event": None},
         {"runs": 3, "event": "Done"},
         {"runs": 3, "event": "Summed"},
     ]
 
 
-def test_a_step_that_the_library_tries_again_has_not_failed_and_one_that_fails_for_good_fails_the_run() -> None:
-    attempt = attempt_at("unsteady")
-    error = failure_of(attempt)
+def test_step_retried_by_the_library_completes_and_a_failed_step_fails_the_run() -> None:
+    attempt = claim_flow("unsteady")
+    error = expect_failure(attempt)
     assert str(error) == "ValueError: It fell"
     assert 'raise ValueError("It fell")' in error.details
     assert attempt.stages == [
         ("stumble", "running"),
         ("fall", "running"),
-        ("stumble", "completed"),
         ("fall", "failed"),
+        ("stumble", "completed"),
     ]
-    assert stages_of(attempt)[1] == ("stumble", "completed", {"runs": 2, "event": "Part"})
+    assert stored_stages(attempt)[1] == ("stumble", "completed", {"runs": 2, "event": "Part"})
     assert attempt.claim.workflow.stages.get(name="fall").error == "ValueError: It fell"
 
 
-def test_a_cancelled_run_cancels_its_steps() -> None:
-    from orchestration.sdk.context import Cancelled
+def test_cancelled_run_cancels_its_steps() -> None:
+    from orchestration.sdk import Cancelled
 
-    attempt = attempt_at("patient_flow")
+    attempt = claim_flow("patient_flow")
 
     def cancel_when_waiting() -> None:
         wait_until(lambda: attempt.stages == [("wait", "running")], timeout_seconds=60, what="the step")
-        attempt.unwanted.set()
+        attempt.cancelled.set()
 
     cancelling = threading.Thread(target=cancel_when_waiting)
     cancelling.start()
@@ -140,43 +140,43 @@ def test_a_cancelled_run_cancels_its_steps() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "llamaindex"]
 
 
-def test_the_limit_of_a_workflow_itself_holds() -> None:
-    error = failure_of(attempt_at("patient_flow", timeout=0.2))
+def test_flow_timeout_fails_the_run() -> None:
+    error = expect_failure(claim_flow("patient_flow", timeout=0.2))
     assert str(error).startswith("WorkflowTimeoutError: Operation timed out after 0.2 seconds")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("asking", "The workflow asking waits for a person's answer: nobody could give it here"),
-        ("broken", "The workflow broken cannot be run: The following events are consumed but never produced: Done"),
-        ("no_flow", "The workflow no_flow returned ['a list']: expected a LlamaIndex Workflow, or its class"),
+        ("asking", "Workflow asking waits for human input, which is not supported"),
+        ("broken", "Workflow broken cannot run: The following events are consumed but never produced: Done"),
+        ("no_flow", "Workflow no_flow returned ['a list']: expected a LlamaIndex Workflow, or its class"),
     ],
 )
-def test_what_cannot_be_run_is_refused_at_the_start(name: str, message: str) -> None:
-    assert refusal_of(name) == message
+def test_flow_that_cannot_run_is_rejected_at_the_start(name: str, message: str) -> None:
+    assert expect_invalid(name) == message
 
 
-def test_a_worker_with_other_code_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flow_with_other_steps_on_the_worker_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.jobs import flows
 
-    attempt = attempt_at("changing")
+    attempt = claim_flow("changing")
     monkeypatch.setattr(flows, "current_flow", flows.PatientFlow)
-    assert str(failure_of(attempt)) == (
-        "The steps of FanOutFlow are wait on this worker; the run was started with split, work, gather: "
-        "its code differs"
+    assert str(expect_failure(attempt)) == (
+        "The code of FanOutFlow differs on this worker: its steps are wait, and the run was started with split, work, "
+        "gather"
     )
 
 
-def test_the_package_that_is_absent_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestration.adapters import MissingDependency
+def test_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestration.sdk import MissingDependency
     from tests.jobs import flows
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "workflows"]:
-        # This is how an import of a package that is not there ends.
+        # An import of this module raises ImportError then, as for a package that is not installed.
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependency) as caught:
         flows.fan_out.start()
     assert str(caught.value) == (
-        "The adapter llamaindex needs llama-index-workflows, which is not installed: pip install llama-index-workflows"
+        "Adapter llamaindex needs llama-index-workflows, which is not installed: pip install llama-index-workflows"
     )

@@ -38,9 +38,9 @@ def stages_of(run: Any) -> list[tuple[int, str, float | None]]:
 
 
 def test_documented_workflow_runs(load_example: Any) -> None:
-    from tests.adapters.attempt_runner import attempt_at
+    from tests.adapters.attempt_runner import claim_attempt
 
-    attempt = attempt_at(load_example("Define one").write_code, "a parser")
+    attempt = claim_attempt(load_example("Define one").write_code, "a parser")
     assert attempt.run() == {"parts": ["a", "parser"]}
     run_stages = attempt.claim.workflow.stages.order_by("position").values_list("step", "name", "last_attempt")
     assert list(run_stages) == [(0, "plan", 1), (1, "generate", 3), (1, "lint", 1)]

@@ -1,4 +1,4 @@
-"""Workflows that cannot be started, each for a reason of its own."""
+"""Workflows that cannot be started, each for another reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestration.sdk import workflow
 
 @workflow()
 def fails_to_plan(prompt: str) -> Any:
-    raise ValueError("There is no plan")
+    raise ValueError("No plan")
 
 
 @workflow()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestration.adapters.command import command
-from orchestration.sdk import stage, workflow
-from orchestration.sdk.context import Context
+from orchestration.sdk import Context, stage, workflow
 
 
 @workflow(adapter="command", pool="jobs")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from orchestration.sdk import stage, workflow
-from orchestration.sdk.context import Context
+from orchestration.sdk import Context, stage, workflow
 
 
 @stage
@@ -24,10 +23,10 @@ def converse(prompt: str) -> Any:
 
 @stage
 async def dispute(ctx: Context, inputs: dict[str, Any]) -> None:
-    async def say() -> None:
+    async def log() -> None:
         ctx.log("from a task")
 
-    await asyncio.create_task(say())
+    await asyncio.create_task(log())
     await asyncio.to_thread(ctx.log, "from a thread")
     raise ValueError("enough")
 

@@ -13,7 +13,7 @@ from orchestration.sdk import workflow
 
 
 class MockModel:
-    """Stands where a language model would: it answers at once, and the same every time."""
+    """A language model that answers at once, and the same every time."""
 
     async def complete(self, prompt: str) -> str:
         return f"An answer to {prompt}"
@@ -36,7 +36,7 @@ class Refused(Event):
 
 
 class WriterFlow(Workflow):
-    """A line, a way back and an exit: the first draft is rejected. And a step that is not needed."""
+    """A sequence with a loop: the first draft is rejected. One step is never needed."""
 
     def __init__(self, *, model: MockModel, **options: Any) -> None:
         super().__init__(**options)
@@ -82,7 +82,7 @@ class Summed(StopEvent):
 
 
 class FanOutFlow(Workflow):
-    """Three parts that one step sends by hand, and a step that waits for all of them."""
+    """A step that sends three events, and a step that waits for the results of all three."""
 
     @step
     async def split(self, ctx: Context, ev: StartEvent) -> Part | None:
@@ -106,7 +106,7 @@ def fan_out(prompt: str) -> Any:
 
 
 class UnsteadyFlow(Workflow):
-    """A step that fails once and is tried again by the library, and one that fails for good."""
+    """A step that fails once and is retried by the library, and one that fails the run."""
 
     @step(retry_policy=retry_policy(wait=wait_fixed(0.01), stop=stop_after_attempt(3)))
     async def stumble(self, ctx: Context, ev: StartEvent) -> Part:
@@ -178,5 +178,5 @@ current_flow: Any = FanOutFlow
 
 @workflow(adapter="llamaindex", pool="jobs")
 def changing(prompt: str) -> Any:
-    """Whatever a test sets, as if the worker had other code than whoever started the run."""
+    """Return the workflow that a test sets, as if the worker had other code than the process that starts the run."""
     return current_flow

@@ -1,4 +1,4 @@
-"""A workflow that a person asked for by its name, and that its own function keeps from being started."""
+"""`launch_by_name`: errors of workflow functions and of adapters, and parameter names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def line_of(text: str) -> int:
 @pytest.mark.parametrize(
     ("name", "error", "line"),
     [
-        ("fails_to_plan", "ValueError: There is no plan", '    raise ValueError("There is no plan")'),
+        ("fails_to_plan", "ValueError: No plan", '    raise ValueError("No plan")'),
         (
             "misleads_a_library",
             "JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
@@ -32,41 +32,43 @@ def line_of(text: str) -> int:
         ("leaves", "SystemExit: Nothing to do", '    sys.exit("Nothing to do")'),
     ],
 )
-def test_what_the_function_of_a_workflow_raises_is_told_with_its_place(name: str, error: str, line: str) -> None:
+def test_launch_error_names_the_exception_and_the_line_of_the_workflow_function(
+    name: str, error: str, line: str
+) -> None:
     from tests.jobs import broken  # noqa: F401
 
-    with pytest.raises(LaunchError) as refusal:
+    with pytest.raises(LaunchError) as caught:
         launch_by_name(name, prompt="", params={})
-    place = f"({FILE}, line {line_of(line)})"
-    assert str(refusal.value) == f"{name} cannot be started, its function failed: {error} {place}"
-    assert line.strip() in "".join(traceback.format_exception(refusal.value))
+    location = f"({FILE}, line {line_of(line)})"
+    assert str(caught.value) == f"Cannot start {name}: its function raised {error} {location}"
+    assert line.strip() in "".join(traceback.format_exception(caught.value))
     assert not Workflow.objects.exists()
 
 
-def test_python_code_that_starts_it_gets_the_error_itself() -> None:
+def test_start_raises_the_exception_of_the_workflow_function_unchanged() -> None:
     from tests.jobs.broken import fails_to_plan
 
-    with pytest.raises(ValueError, match="There is no plan"):
+    with pytest.raises(ValueError, match="No plan"):
         fails_to_plan.start()
 
 
-def test_a_stage_that_is_no_function_is_refused_at_the_start() -> None:
+def test_launch_rejects_a_stage_of_another_adapter() -> None:
     from tests.jobs import broken  # noqa: F401
 
-    with pytest.raises(LaunchError) as refusal:
+    with pytest.raises(LaunchError) as caught:
         launch_by_name("mixes_adapters", prompt="", params={})
-    words = "The stage true is no function: expected stages made by @stage, or another adapter than python"
-    assert str(refusal.value) == words
+    message = "Stage true is not a function: expected stages made by @stage, or another adapter than python"
+    assert str(caught.value) == message
     assert not Workflow.objects.exists()
 
 
-def test_all_jobs_of_the_tests_can_be_there_at_once() -> None:
+def test_all_job_modules_of_the_tests_can_be_imported_together() -> None:
     from tests.jobs import broken, commands, coroutines, flows, workflows  # noqa: F401
 
     assert {"fails_to_plan", "patient", "patient_flow"} <= definitions().keys()
 
 
-def test_no_name_of_a_parameter_is_taken_for_the_definition_itself() -> None:
+def test_launch_accepts_parameters_named_self_and_definition() -> None:
     from tests.jobs.workflows import one_empty_stage
 
     given = {"self": 1, "definition": 2}

@@ -1,10 +1,13 @@
-"""What a worker process starts beside its children."""
+"""The programs that a worker process starts beside its children, and the ids of its workers."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import pytest
+
+from orchestration.worker.bootstrap import worker_name
 from tests.harness.services import PROJECT_DIR
 
 PROGRAMS = 400
@@ -47,7 +50,7 @@ print(len(codes), set(codes), hung, flush=True)
 """
 
 
-def test_a_program_that_is_started_while_children_are_forked_is_waited_for_until_its_end_and_no_longer() -> None:
+def test_wait_for_returns_when_a_program_started_beside_forks_has_exited() -> None:
     done = subprocess.run(
         [sys.executable, "-c", START_BESIDE_FORKS], cwd=PROJECT_DIR, capture_output=True, text=True, timeout=100
     )
@@ -56,6 +59,8 @@ def test_a_program_that_is_started_while_children_are_forked_is_waited_for_until
 
 SPAWN_PYTHON = """
 import sys
+
+import pytest
 from orchestration.worker.bootstrap import spawn, wait_for
 code = "import os, sys; sys.exit(7 if os.getsid(0) == os.getpid() and sys.stdin.read() == '' else 1)"
 print(wait_for(spawn([sys.executable, "-c", code])))
@@ -63,8 +68,16 @@ print(wait_for(spawn([sys.executable, "-c", "import os, signal; os.kill(os.getpi
 """
 
 
-def test_a_program_has_a_session_of_its_own_and_no_input_and_its_end_is_told_as_a_code() -> None:
+def test_spawned_program_has_a_new_session_and_no_input_and_its_exit_code_is_returned() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SPAWN_PYTHON], cwd=PROJECT_DIR, capture_output=True, text=True, timeout=60, input="x"
     )
     assert (done.stdout, done.stderr) == ("7\n-9\n", "")
+
+
+@pytest.mark.parametrize(
+    ("hostname", "name"),
+    [("celery@box", "local-box"), ("second@box.example", "local-second-box.example"), ("celery@böx", "local-b-x")],
+)
+def test_worker_name_consists_of_pool_and_host(hostname: str, name: str) -> None:
+    assert worker_name(hostname, pool_id="local") == name

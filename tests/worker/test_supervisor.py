@@ -1,34 +1,37 @@
-"""What a keeper makes of a process that ends."""
+"""The supervisor of a worker process that is killed, its slot table, and process trees."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from orchestration.processes import is_alive
-from orchestration.worker.slot_table import SlotTable
+from orchestration.processes import is_alive, kill_tree, process_tree, resume_tree, suspend_tree
+from orchestration.worker.slot_table import RunningAttempt, SlotTable
 from tests.harness.waiting import wait_until
-
-pytestmark = pytest.mark.django_db
 
 PROCESS = "the test process"
 
-# Its first thread ends at once, as the first one of a process that is killed may; the other one goes on.
+# Its first thread ends at once, as the first one of a killed process may; the second thread continues.
 HALF_DEAD = """
 import ctypes, threading, time
 threading.Thread(target=time.sleep, args=(600,)).start()
 ctypes.PyDLL(None).pthread_exit(None)
 """
 
+# It forks without pause, so a scan of its descendants is out of date at once.
+FORKING = "while :; do (sleep 600 & sleep 600) & sleep 600 & sleep 0.01; done"
+
 
 @pytest.fixture
 def half_dead() -> Iterator[int]:
-    """A process that ends, of which something is left."""
+    """Start a process whose first thread ends at once, and return its id."""
     process = subprocess.Popen([sys.executable, "-c", HALF_DEAD])
     wait_until(lambda: not is_alive(process.pid), timeout_seconds=60, what="the end of its first thread")
     assert process.poll() is None
@@ -37,7 +40,8 @@ def half_dead() -> Iterator[int]:
     process.wait()
 
 
-def test_a_child_that_died_with_its_parent_is_no_crash_of_its_worker(
+@pytest.mark.django_db
+def test_child_that_died_with_its_parent_is_not_recorded_as_a_crash(
     half_dead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from orchestration.models import Worker
@@ -47,13 +51,66 @@ def test_a_child_that_died_with_its_parent_is_no_crash_of_its_worker(
     table = SlotTable.create(tmp_path / "slots")
     table.size = 1
     monkeypatch.setattr(os, "getppid", lambda: half_dead)
-    keeper = WorkerSupervisor(table, parent_pid=half_dead, process=PROCESS, name="kept", pool_id="kept")
+    supervisor = WorkerSupervisor(table, parent_pid=half_dead, process=PROCESS, name="supervised", pool_id="supervised")
     table.slot(0).pid = child.pid
-    keeper.look()
+    supervisor.check()
     child.kill()
     child.wait()
     for _ in range(3):
-        keeper.look()
+        supervisor.check()
     assert Worker.objects.get().status == "idle"
-    keeper.clean_up()
+    supervisor.clean_up()
     assert Worker.objects.get().status == "offline"
+
+
+def test_slot_table_shows_the_same_slots_to_all_processes(tmp_path: Path) -> None:
+    table = SlotTable.create(tmp_path / "slots")
+    table.size = 2
+    child, supervisor = SlotTable.open(table.path).slot(1), SlotTable.open(table.path).slot(1)
+    assert (supervisor.pid, supervisor.running, supervisor.worker_id) == (0, None, "")
+    supervisor.worker_id = "x" * 128
+    supervisor.worker_id = "local-box-2"
+    child.pid = 4711
+    child.running = running = RunningAttempt(7, 3, 123456789, 1500)
+    assert (table.size, supervisor.pid, supervisor.running, child.worker_id) == (2, 4711, running, "local-box-2")
+    assert table.slot(0).running is None
+    supervisor.request_cancel(running)
+    assert (child.is_cancelled(7, 3), child.is_cancelled(7, 4), child.is_cancelled(8, 3)) == (True, False, False)
+    child.running = None
+    assert supervisor.running is None
+
+
+def test_suspended_tree_can_be_resumed() -> None:
+    process = subprocess.Popen(["sh", "-c", "sleep 600 & wait"], start_new_session=True)
+    try:
+        wait_until(lambda: len(process_tree(process.pid)) == 2, timeout_seconds=60, what="the child")
+        tree = suspend_tree(process.pid)
+        assert len(tree) == 2
+        wait_until(lambda: statuses(tree) == {psutil.STATUS_STOPPED}, timeout_seconds=60, what="suspended processes")
+        resume_tree(process.pid)
+        wait_until(lambda: statuses(tree) == {psutil.STATUS_SLEEPING}, timeout_seconds=60, what="resumed processes")
+    finally:
+        kill_tree(process.pid)
+        process.wait()
+
+
+def statuses(processes: list[psutil.Process]) -> set[str]:
+    return {process.status() for process in processes}
+
+
+def test_kill_tree_leaves_no_process_of_a_tree_that_forks_meanwhile() -> None:
+    process = subprocess.Popen(["sh", "-c", FORKING], start_new_session=True)
+    try:
+        wait_until(lambda: len(process_tree(process.pid)) > 20, timeout_seconds=60, what="a large tree")
+    finally:
+        kill_tree(process.pid)
+        process.wait()
+    time.sleep(0.2)
+    assert [pid for pid in psutil.pids() if is_alive(pid) and group_of(pid) == process.pid] == []
+
+
+def group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0

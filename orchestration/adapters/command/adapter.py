@@ -7,9 +7,9 @@
             parallel(command("make", "lint", name="lint"), command("make", "test", name="test", timeout_seconds=600)),
         ]
 
-A command is a list of arguments and sees no shell. It reads on standard input, as one JSON object, what a function
-would be given: `workflow_id`, `stage_name`, `attempt`, `idempotency_key`, `inputs` and `results`; and it has the
-prompt, if that is not too long, as `MAHAVISHNU_PROMPT` in its environment. It fails by its exit code.
+A command is a list of arguments and runs without a shell. It reads one JSON object on standard input: `workflow_id`,
+`stage_name`, `attempt`, `idempotency_key`, `inputs` and `results`. A prompt of up to 64 KiB is also in its environment,
+as `MAHAVISHNU_PROMPT`. Its exit code decides whether it failed.
 """
 
 from __future__ import annotations
@@ -27,33 +27,42 @@ from typing import Any, Final, Self
 from orchestration.adapters.command.output import MAX_STREAM_BYTES, HeadTailBuffer, OutputStreamer
 from orchestration.adapters.command.process import Stop, Subprocess
 from orchestration.limits import engine_limits
-from orchestration.plan import InvalidDefinition, Plan, Retry, StagePlan, check_seconds
-from orchestration.sdk.adapter import StageFailed
-from orchestration.sdk.context import Cancelled, Context, shortened
-from orchestration.sdk.stage import StageDefinition, in_steps
-from orchestration.sdk.workflow import WorkflowDefinition
+from orchestration.plan import check_seconds
+from orchestration.sdk import (
+    Cancelled,
+    Context,
+    Definition,
+    InvalidDefinition,
+    Plan,
+    Retry,
+    StageDefinition,
+    StageFailed,
+    StagePlan,
+    plan_stages,
+)
+from orchestration.truncation import truncate
 
 INHERITED_VARIABLES: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
-"""What every command has from the environment of its worker. `environment` names more."""
+"""The variables that every command inherits from its worker. `environment` names more."""
 
 MAX_PROMPT_VARIABLE_BYTES: Final = 64 * 1024
-"""A longer prompt is on standard input only: Linux refuses a variable of 128 KiB."""
+"""A longer prompt is on standard input only: Linux rejects a variable of 128 KiB."""
 
 GRACE_SECONDS: Final = 5.0
-"""How long a command may take to end after SIGTERM, before it is killed."""
+"""How long a command may run after SIGTERM before it is killed."""
 
 BACKSTOP_SECONDS: Final = 5.0
-"""How much later than the command itself the process that watches over it is given up."""
+"""How much later than the command the worker process that runs it is killed."""
 
-# JSON writes a control character in six. Both streams together stay below the largest output of a stage.
+# JSON escapes a control character as six. So both streams together stay below the output limit of a stage.
 _RESULT_BYTES_PER_STREAM_BYTE: Final = 16
 
-_MAX_WORDS_CHARACTERS: Final = 300
+_MAX_ERROR_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """A command as it is stored with its stage; `command` says what each field means."""
+    """A command as it is stored with its stage; `command` describes the fields."""
 
     argv: Sequence[str]
     cwd: str | None
@@ -77,10 +86,12 @@ class Command:
 
     @property
     def program(self) -> str:
+        """The name of the program, without its path."""
         return Path(self.argv[0]).name
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read a stored command; fields of another release are ignored."""
         return cls(**{key: value for key, value in stored.items() if key in cls.__dataclass_fields__})
 
 
@@ -95,20 +106,21 @@ def command(
     ok_exit_codes: Iterable[int] = (0,),
     retries: Retry | None = None,
 ) -> StageDefinition:
-    """Make a stage of a program and its arguments. For a shell, say so: `command("sh", "-c", "make | tail")`.
+    """Make a stage of a program and its arguments. To use a shell, run one: `command("sh", "-c", "make | tail")`.
 
     Args:
-        name: How the stage is called; the program's name by default.
-        cwd: The folder it runs in, on the worker's machine; the worker's own by default.
-        environment: Names of variables that it has from its worker, besides `INHERITED_VARIABLES`.
-        variables: Variables that are set for it. They are stored with the run, so no secret may be among them.
-        timeout_seconds: After so long it is asked to end, and the attempt has failed.
-        grace_seconds: How long it may take to end then, before it is killed with all that it started.
-        ok_exit_codes: With every other exit code the attempt has failed.
-        retries: Whether and when a failed attempt is followed by another; none by default.
+        argv: The program and its arguments.
+        name: The stage's name; by default the program's.
+        cwd: Its working directory on the worker's machine; by default the worker's.
+        environment: Names of variables that it inherits from its worker, besides `INHERITED_VARIABLES`.
+        variables: Variables that are set for it. They are stored with the run, so they must not hold secrets.
+        timeout_seconds: Its time limit. It is sent SIGTERM then, and the attempt has failed.
+        grace_seconds: How long it may run after SIGTERM before it is killed with all that it started.
+        ok_exit_codes: Any other exit code fails the attempt.
+        retries: Whether and when a failed attempt is retried; by default it is not.
 
     Raises:
-        InvalidDefinition
+        InvalidDefinition: if a value is out of range or has the wrong type.
     """
     stored = Command(
         argv=argv,
@@ -132,21 +144,23 @@ def command(
 class CommandAdapter:
     """Runs programs."""
 
-    def plan(self, definition: WorkflowDefinition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
-        stages = in_steps(definition.steps(prompt, params))
+    def plan(self, definition: Definition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
+        """Return the stages that the workflow's function returned."""
+        stages = plan_stages(definition.steps(prompt, params))
         for stage in stages:
             if "argv" not in stage.options:
-                raise InvalidDefinition(f"The stage {stage.name} is no command: expected stages made by command(…)")
+                raise InvalidDefinition(f"Stage {stage.name} is not a command: expected stages made by command(…)")
         return Plan(
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Run the stage's command and return its output."""
         return CommandRun(Command.from_json(stage.options), ctx).run(inputs)
 
 
 class CommandRun:
-    """One attempt at running a command."""
+    """One attempt to run a command."""
 
     def __init__(self, command: Command, ctx: Context) -> None:
         limits = engine_limits()
@@ -154,42 +168,42 @@ class CommandRun:
         self._command = command
         self._ctx = ctx
         self._streams = {name: HeadTailBuffer(max_bytes=max_bytes) for name in ("stdout", "stderr")}
-        self._narrator = OutputStreamer(ctx.log, ctx.progress, max_characters=limits.max_log_message_characters)
+        self._streamer = OutputStreamer(ctx.log, ctx.progress, max_characters=limits.max_log_message_characters)
         self._cancel_grace_seconds = limits.cancel_grace_seconds / 2
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is stored of a command that ended well.
+        """Return the output of the stage.
 
         Raises:
-            StageFailed: it could not be started, took too long, or ended otherwise.
-            Cancelled
+            StageFailed: if the command cannot be started, exceeds its time limit, or has an unexpected exit code.
+            Cancelled: if the run has ended.
         """
         started = time.monotonic()
         timeout_seconds = self._command.timeout_seconds
 
         def should_stop() -> Stop | None:
-            self._narrator.tell_due()
+            self._streamer.send_due()
             if self._ctx.cancelled():
-                return Stop.UNWANTED
-            is_late = timeout_seconds is not None and time.monotonic() - started > timeout_seconds
-            return Stop.TOO_LONG if is_late else None
+                return Stop.CANCELLED
+            is_overdue = timeout_seconds is not None and time.monotonic() - started > timeout_seconds
+            return Stop.TIMED_OUT if is_overdue else None
 
         with self._start(inputs) as process:
             exit_code, stop = process.wait(
-                hear=self._hear, should_stop=should_stop, grace_seconds=self._seconds_to_end_in
+                on_output=self._on_output, should_stop=should_stop, grace_seconds=self._grace_seconds
             )
-        self._narrator.tell_rest()
-        if stop is Stop.UNWANTED:
+        self._streamer.flush()
+        if stop is Stop.CANCELLED:
             raise Cancelled
-        if stop is Stop.TOO_LONG:
+        if stop is Stop.TIMED_OUT:
             raise self._failed(f"took longer than {timeout_seconds:g} s", exit_code)
         if exit_code not in self._command.ok_exit_codes:
-            raise self._failed(_in_words(exit_code), exit_code, last_line=True)
+            raise self._failed(_describe_exit(exit_code), exit_code, with_last_line=True)
         return self._outcome(exit_code)
 
     def _start(self, inputs: Mapping[str, Any]) -> Subprocess:
         command = self._command
-        given = {
+        stdin = {
             "workflow_id": self._ctx.workflow_id,
             "stage_name": self._ctx.stage_name,
             "attempt": self._ctx.attempt,
@@ -202,13 +216,13 @@ class CommandRun:
                 command.argv,
                 cwd=command.cwd,
                 environment=self._environment(inputs["prompt"]),
-                given=json.dumps(given, ensure_ascii=False).encode(),
+                stdin=json.dumps(stdin, ensure_ascii=False).encode(),
+                track_process_group=self._ctx.track_process_group,
             )
         except OSError as error:
             where = f" in {command.cwd}" if command.cwd else ""
-            raise StageFailed(
-                f"{command.program} cannot be started{where}: {error.strerror}", details=repr(error)
-            ) from error
+            message = f"Cannot start {command.program}{where}: {error.strerror}"
+            raise StageFailed(message, details=repr(error)) from error
 
     def _environment(self, prompt: str) -> dict[str, str]:
         allowed = (*INHERITED_VARIABLES, *self._command.environment)
@@ -223,13 +237,13 @@ class CommandRun:
             own["MAHAVISHNU_PROMPT"] = prompt
         return {**inherited, **own, **self._command.variables}
 
-    def _hear(self, stream: str, chunk: bytes) -> None:
+    def _on_output(self, stream: str, chunk: bytes) -> None:
         self._streams[stream].add(chunk)
-        self._narrator.hear(stream, chunk)
+        self._streamer.on_output(stream, chunk)
 
-    def _seconds_to_end_in(self, stop: Stop) -> float:
-        # The keeper ends this very process a while after its run has ended, and this is to be done before.
-        return min(self._command.grace_seconds, self._cancel_grace_seconds if stop is Stop.UNWANTED else float("inf"))
+    def _grace_seconds(self, stop: Stop) -> float:
+        # The supervisor kills this process `cancel_grace_seconds` after the run has ended: end the command before.
+        return min(self._command.grace_seconds, self._cancel_grace_seconds if stop is Stop.CANCELLED else float("inf"))
 
     def _outcome(self, exit_code: int) -> dict[str, Any]:
         stdout, stderr = self._streams["stdout"], self._streams["stderr"]
@@ -239,21 +253,21 @@ class CommandRun:
             "stderr": stderr.text(),
             "stdout_bytes": stdout.size_bytes,
             "stderr_bytes": stderr.size_bytes,
-            "truncated": stdout.is_cut or stderr.is_cut,
+            "truncated": stdout.is_truncated or stderr.is_truncated,
         }
 
-    def _failed(self, what: str, exit_code: int, *, last_line: bool = False) -> StageFailed:
+    def _failed(self, what: str, exit_code: int, *, with_last_line: bool = False) -> StageFailed:
         stdout, stderr = self._streams["stdout"], self._streams["stderr"]
-        words = (stderr.last_line() or stdout.last_line()) if last_line else ""
-        message = f"{self._command.program} {what}{f': {words}' if words else ''}"
+        last_line = (stderr.last_line() or stdout.last_line()) if with_last_line else ""
+        message = f"{self._command.program} {what}{f': {last_line}' if last_line else ''}"
         details = (
             f"$ {shlex.join(self._command.argv)}\n(in {self._command.cwd or os.getcwd()}; exit code {exit_code})\n\n"
             f"standard output:\n{stdout.text()}\n\nstandard error:\n{stderr.text()}"
         )
-        return StageFailed(shortened(message, _MAX_WORDS_CHARACTERS), details=details)
+        return StageFailed(truncate(message, _MAX_ERROR_CHARACTERS), details=details)
 
 
-def _in_words(exit_code: int) -> str:
+def _describe_exit(exit_code: int) -> str:
     if exit_code >= 0:
         return f"exited with code {exit_code}"
-    return f"was ended by signal {-exit_code}"
+    return f"was killed by signal {-exit_code}"

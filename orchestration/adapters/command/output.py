@@ -1,4 +1,4 @@
-"""What a command prints: kept within bounds for whoever reads the result, and told as it comes."""
+"""The output of a command: its beginning and end for the result, its lines for the log as they are printed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from orchestration.sdk.context import printable
+from orchestration.truncation import storable
 
 MAX_STREAM_BYTES: Final = 64 * 1024
-"""How much of standard output, and as much of standard error, is kept: a quarter of it from the beginning."""
+"""How much is kept of standard output, and as much of standard error: the first quarter and the rest from the end."""
 
-TELL_INTERVAL_SECONDS: Final = 0.5
-"""How often what was printed is told at most: several lines that come together are one message."""
+LOG_INTERVAL_SECONDS: Final = 0.5
+"""Minimum time between log messages: lines that are printed in between are sent as one message."""
 
 _NOTE_CHARACTERS: Final = 40
 
@@ -24,7 +24,7 @@ _PROGRESS: Final = re.compile(r"::progress +(\d+(?:\.\d+)?|\.\d+)(?: +(.*))?\Z")
 
 
 class HeadTailBuffer:
-    """The beginning and the end of what was printed; what is between them is counted and let go."""
+    """The beginning and the end of a stream; the bytes between them are counted and dropped."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self.size_bytes = 0
@@ -34,24 +34,26 @@ class HeadTailBuffer:
         self._tail = bytearray()
 
     @property
-    def is_cut(self) -> bool:
+    def is_truncated(self) -> bool:
+        """Whether bytes were dropped."""
         return self.size_bytes > self._head_bytes + self._tail_bytes
 
     def add(self, chunk: bytes) -> None:
+        """Append to the stream."""
         self.size_bytes += len(chunk)
         fits = self._head_bytes - len(self._head)
         self._head += chunk[:fits]
         self._tail += chunk[fits:]
         if len(self._tail) > 2 * self._tail_bytes:
-            # Not at every chunk: to cut moves all that stays.
+            # Not for every chunk: each cut moves all the bytes that are kept.
             del self._tail[: -self._tail_bytes]
 
     def text(self) -> str:
-        """Return what was kept; bytes that are not UTF-8 are replaced."""
+        """Return what is kept; bytes that are not UTF-8 are replaced."""
         tail = self._tail[-self._tail_bytes :]
-        left_out = self.size_bytes - len(self._head) - len(tail)
-        gap = f"\n… {left_out} bytes left out …\n".encode() if left_out else b""
-        return printable((self._head + gap + tail).decode("utf-8", "replace"))
+        dropped = self.size_bytes - len(self._head) - len(tail)
+        gap = f"\n… {dropped} bytes left out …\n".encode() if dropped else b""
+        return storable((self._head + gap + tail).decode("utf-8", "replace"))
 
     def last_line(self) -> str:
         """Return the last line that is not blank; empty if there is none."""
@@ -60,64 +62,64 @@ class HeadTailBuffer:
 
 
 class OutputStreamer:
-    """Tells the lines of a command as it prints them, and its progress.
+    """Sends the lines of a command to the log as they are printed, and its progress.
 
-    A line `::progress 0.4 words` is progress from 0 to 1; every other one is for the log.
+    A line `::progress 0.4 message` is progress from 0 to 1; every other line is logged.
 
     Args:
-        tell: Takes some lines as one message.
-        tell_progress: Takes how far the command says it is, and its words.
-        max_characters: Of one message; where lines come faster than they can be told, the last ones are.
+        log: Receives lines, several as one message.
+        report_progress: Receives the progress and its message.
+        max_characters: Limit of one message. If lines come faster than they can be sent, the oldest are dropped.
     """
 
     def __init__(
-        self, tell: Callable[[str], None], tell_progress: Callable[[float, str], None], *, max_characters: int
+        self, log: Callable[[str], None], report_progress: Callable[[float, str], None], *, max_characters: int
     ) -> None:
-        self._tell = tell
-        self._tell_progress = tell_progress
+        self._log = log
+        self._report_progress = report_progress
         self._max_characters = max(max_characters - _NOTE_CHARACTERS, 1)
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
-        self._unfinished: dict[str, str] = {}
+        self._partial_lines: dict[str, str] = {}
         self._lines: deque[str] = deque()
         self._characters = 0
-        self._left_out = 0
-        self._told_at = 0.0
+        self._dropped_lines = 0
+        self._sent_at = 0.0
 
-    def hear(self, stream: str, chunk: bytes) -> None:
-        """Take what was printed on a stream, by its name."""
+    def on_output(self, stream: str, chunk: bytes) -> None:
+        """Add output of a stream, `stdout` or `stderr`."""
         decoder = self._decoders.setdefault(stream, codecs.getincrementaldecoder("utf-8")("replace"))
-        *lines, rest = _LINE_ENDS.split(self._unfinished.get(stream, "") + decoder.decode(chunk))
-        # A line without end must not be kept whole.
-        self._unfinished[stream] = rest[-self._max_characters :]
+        *lines, rest = _LINE_ENDS.split(self._partial_lines.get(stream, "") + decoder.decode(chunk))
+        # A line without an end must not grow without limit.
+        self._partial_lines[stream] = rest[-self._max_characters :]
         for line in lines:
-            self._take(line)
+            self._add_line(line)
 
-    def tell_due(self) -> None:
-        """Tell what has not been told, unless something was a moment ago."""
-        if time.monotonic() - self._told_at >= TELL_INTERVAL_SECONDS:
-            self._tell_lines()
+    def send_due(self) -> None:
+        """Send the pending lines, unless a message was sent a moment ago."""
+        if time.monotonic() - self._sent_at >= LOG_INTERVAL_SECONDS:
+            self._send_lines()
 
-    def tell_rest(self) -> None:
-        """Tell all that is left, with lines that were never ended."""
-        for stream in list(self._unfinished):
-            self._take(self._unfinished.pop(stream))
-        self._tell_lines()
+    def flush(self) -> None:
+        """Send all pending lines, including lines without an end."""
+        for stream in list(self._partial_lines):
+            self._add_line(self._partial_lines.pop(stream))
+        self._send_lines()
 
-    def _take(self, line: str) -> None:
+    def _add_line(self, line: str) -> None:
         if progress := _PROGRESS.match(line):
-            self._tell_progress(float(progress[1]), progress[2] or "")
+            self._report_progress(float(progress[1]), progress[2] or "")
         elif line.strip():
             self._lines.append(line[: self._max_characters])
             self._characters += len(self._lines[-1]) + 1
             while self._characters > self._max_characters and len(self._lines) > 1:
                 self._characters -= len(self._lines.popleft()) + 1
-                self._left_out += 1
+                self._dropped_lines += 1
 
-    def _tell_lines(self) -> None:
+    def _send_lines(self) -> None:
         if not self._lines:
             return
-        note = f"… {self._left_out} lines left out\n" if self._left_out else ""
-        self._tell(note + "\n".join(self._lines))
+        note = f"… {self._dropped_lines} lines left out\n" if self._dropped_lines else ""
+        self._log(note + "\n".join(self._lines))
         self._lines.clear()
-        self._characters = self._left_out = 0
-        self._told_at = time.monotonic()
+        self._characters = self._dropped_lines = 0
+        self._sent_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""A subprocess from its start to its end, and to the end of all that it started."""
+"""A subprocess, from its start until it and all that it started have ended."""
 
 from __future__ import annotations
 
@@ -14,34 +14,45 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from orchestration.processes import descendants, kill_tree
-from orchestration.worker import child
+import psutil
 
-_FIRST_LOOK_SECONDS: Final = 0.0005
-_LOOK_SECONDS: Final = 0.05
-_LAST_WORDS_SECONDS: Final = 0.5
+from orchestration.processes import kill_tree, process_tree
+
+_FIRST_POLL_SECONDS: Final = 0.0005
+_POLL_SECONDS: Final = 0.05
+_DRAIN_SECONDS: Final = 0.5
 _CHUNK_BYTES: Final = 64 * 1024
 
 
 class Stop(enum.Enum):
-    """Why a subprocess is asked to end."""
+    """Why a subprocess is stopped."""
 
-    UNWANTED = "its run has ended"
-    TOO_LONG = "it took too long"
+    CANCELLED = "its run has ended"
+    TIMED_OUT = "it exceeded its time limit"
 
 
 class Subprocess:
-    """A subprocess in a session of its own. Leaving it as a context manager ends it with all that it started.
+    """A subprocess in a new session. Leaving it as a context manager kills it with all that it started.
 
     Args:
-        given: What it reads on standard input.
+        argv: The program and its arguments.
+        cwd: Its working directory; None for that of this process.
+        environment: All of its environment variables.
+        stdin: What it reads on standard input.
+        track_process_group: Records its process group, to be killed if this process dies; 0 clears it.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: if it cannot be started.
     """
 
     def __init__(
-        self, argv: Sequence[str], *, cwd: str | None, environment: Mapping[str, str], given: bytes = b""
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None,
+        environment: Mapping[str, str],
+        stdin: bytes = b"",
+        track_process_group: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self._process = subprocess.Popen(
             argv,
@@ -53,10 +64,11 @@ class Subprocess:
             bufsize=0,
             start_new_session=True,
         )
-        child.track_process_group(self._process.pid)
-        self._ungiven = memoryview(given)
-        self._doomed: list[int] = []
-        self._pause_seconds = _FIRST_LOOK_SECONDS
+        self._track_process_group = track_process_group
+        track_process_group(self._process.pid)
+        self._unwritten = memoryview(stdin)
+        self._terminated: list[psutil.Process] = []
+        self._pause_seconds = _FIRST_POLL_SECONDS
         self._pipes = selectors.DefaultSelector()
         for pipe, events, name in (
             (self._process.stdin, selectors.EVENT_WRITE, "stdin"),
@@ -81,68 +93,68 @@ class Subprocess:
     def wait(
         self,
         *,
-        hear: Callable[[str, bytes], None],
+        on_output: Callable[[str, bytes], None],
         should_stop: Callable[[], Stop | None],
         grace_seconds: Callable[[Stop], float],
     ) -> tuple[int, Stop | None]:
-        """Hand on what it prints until it has ended; return its exit code, and why it was stopped if it was.
+        """Pass on the output until the process has ended. Return its exit code, and why it was stopped if it was.
 
         Args:
-            hear: Takes the stream's name, `stdout` or `stderr`, and what was printed.
-            should_stop: Asked at least every 50 ms.
-            grace_seconds: How long it may take to end after SIGTERM; then it is killed.
+            on_output: Receives the stream's name, `stdout` or `stderr`, and a chunk.
+            should_stop: Polled at least every 50 ms.
+            grace_seconds: Returns how long the process may run after SIGTERM before it is killed.
         """
         stop: Stop | None = None
         kill_at = math.inf
         while not self._has_ended():
-            self._exchange(hear)
+            self._exchange(on_output)
             if stop is None and (stop := should_stop()) is not None:
                 self._terminate()
                 kill_at = time.monotonic() + grace_seconds(stop)
             if time.monotonic() >= kill_at:
                 self._kill()
-        # What it leaves behind would hold the pipes open, and is not to outlive the stage.
+        # Processes that it left behind would hold the pipes open, and must not outlive the stage.
         exit_code = self._reap()
-        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        deadline = time.monotonic() + _DRAIN_SECONDS
         is_late = False
-        while self._is_printing() and not is_late:
-            # What it has printed by then is in the pipes, and taken at once, however late it is.
+        while self._has_output() and not is_late:
+            # All of its output is in the pipes by now. Even after the deadline, one more read gets it.
             is_late = time.monotonic() >= deadline
-            self._exchange(hear)
+            self._exchange(on_output)
         return exit_code, stop
 
-    def _exchange(self, hear: Callable[[str, bytes], None]) -> None:
-        """Read and write what can be, within a moment."""
+    def _exchange(self, on_output: Callable[[str, bytes], None]) -> None:
+        """Read and write what the pipes are ready for; wait at most 50 ms."""
         if not self._pipes.get_map():
-            # It has closed them all, and so is most likely about to end.
-            self._pause_seconds = min(self._pause_seconds * 2, _LOOK_SECONDS)
+            # The process has closed all pipes, and is probably about to end.
+            self._pause_seconds = min(self._pause_seconds * 2, _POLL_SECONDS)
             time.sleep(self._pause_seconds)
             return
-        for key, _ in self._pipes.select(_LOOK_SECONDS):
+        for key, _ in self._pipes.select(_POLL_SECONDS):
             if key.data == "stdin":
-                self._give(key)
+                self._write(key)
             elif chunk := os.read(key.fd, _CHUNK_BYTES):
-                hear(key.data, chunk)
+                on_output(key.data, chunk)
             else:
                 self._close(key)
 
-    def _give(self, key: selectors.SelectorKey) -> None:
+    def _write(self, key: selectors.SelectorKey) -> None:
         try:
-            self._ungiven = self._ungiven[os.write(key.fd, self._ungiven[:_CHUNK_BYTES]) :]
+            self._unwritten = self._unwritten[os.write(key.fd, self._unwritten[:_CHUNK_BYTES]) :]
         except BrokenPipeError:
-            self._ungiven = memoryview(b"")  # It does not want to know.
-        if not self._ungiven:
+            self._unwritten = memoryview(b"")  # The process has closed its standard input.
+        if not self._unwritten:
             self._close(key)
 
     def _close(self, key: selectors.SelectorKey) -> None:
         self._pipes.unregister(key.fileobj)
         key.fileobj.close()  # type: ignore[union-attr]
 
-    def _is_printing(self) -> bool:
+    def _has_output(self) -> bool:
         return any(key.data != "stdin" for key in self._pipes.get_map().values())
 
     def _has_ended(self) -> bool:
-        """Tell whether it has, and leave it to be reaped: until then nobody else has its number."""
+        """Return whether it has ended, without reaping it: until then no other process gets its id."""
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -151,15 +163,17 @@ class Subprocess:
         if self._process.returncode is None:
             self._kill()
             self._process.wait()
-            child.track_process_group(0)
+            self._track_process_group(0)
         return self._process.returncode
 
     def _terminate(self) -> None:
-        # They are known by their parents, who may end first.
-        self._doomed = descendants(self._process.pid)
+        # Descendants are found by their parents, and a parent may end before its child.
+        self._terminated = process_tree(self._process.pid)[1:]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
 
     def _kill(self) -> None:
-        for pid in (*self._doomed, self._process.pid):
-            kill_tree(pid)
+        for process in self._terminated:
+            if process.is_running():  # False if another process has its id.
+                kill_tree(process.pid)
+        kill_tree(self._process.pid)

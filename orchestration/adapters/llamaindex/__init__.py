@@ -1,4 +1,4 @@
-"""The adapter `llamaindex`: a run is a LlamaIndex workflow, and each of its steps is shown as a stage."""
+"""The adapter `llamaindex`: a run is a LlamaIndex workflow, and each of its steps appears as a stage."""
 
 from __future__ import annotations
 

@@ -1,106 +1,140 @@
-"""One LlamaIndex workflow from its start event to its result, and what is told of it meanwhile."""
+"""Run a LlamaIndex workflow, from its start event to its result, and report its steps."""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from orchestration.adapters.llamaindex.steps import StepGraph, StepTracker
+from pydantic import BaseModel
+from workflows import Workflow
+from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
+from workflows.events import (
+    Event,
+    InternalDispatchEvent,
+    StartEvent,
+    StepState,
+    StepStateChanged,
+    StopEvent,
+    WorkflowFailedEvent,
+)
+from workflows.handler import WorkflowHandler
+
+from orchestration.adapters.llamaindex.steps import StepTracker
 from orchestration.limits import engine_limits
-from orchestration.sdk.adapter import StageFailed
-from orchestration.sdk.context import Cancelled, Context
-from orchestration.sdk.outcome import error_for_clients
+from orchestration.sdk import Cancelled, Context, InvalidDefinition, StageFailed, error_for_clients
 
-if TYPE_CHECKING:
-    from workflows import Workflow
-    from workflows.events import Event, StartEvent, StepStateChanged
-    from workflows.handler import WorkflowHandler
+_POLL_SECONDS: Final = 0.1
 
-_LOOK_SECONDS: Final = 0.1
+
+def make_flow(returned: Any, *, name: str) -> Workflow:
+    """Return the LlamaIndex workflow that the function of the workflow `name` returned; a class is instantiated.
+
+    Raises:
+        InvalidDefinition: if it returned something else.
+    """
+    if isinstance(returned, type) and issubclass(returned, Workflow):
+        return returned(timeout=None)
+    if isinstance(returned, Workflow):
+        return returned
+    raise InvalidDefinition(f"Workflow {name} returned {returned!r}: expected a LlamaIndex Workflow, or its class")
+
+
+def validate_flow(flow: Workflow, inputs: Mapping[str, Any], *, name: str) -> None:
+    """Check what can be checked before the run.
+
+    Raises:
+        InvalidDefinition: if the library rejects the workflow or its start event, or it waits for human input.
+    """
+    try:
+        needs_human_input = flow.validate()
+        flow.start_event_class(**inputs)
+    except (WorkflowValidationError, WorkflowConfigurationError, ValueError) as error:
+        raise InvalidDefinition(f"Workflow {name} cannot run: {error}") from error
+    if needs_human_input:
+        raise InvalidDefinition(f"Workflow {name} waits for human input, which is not supported")
 
 
 class FlowRun:
-    """One attempt at running a workflow."""
+    """One attempt to run a workflow.
 
-    def __init__(self, flow: Workflow, graph: StepGraph, ctx: Context) -> None:
+    Args:
+        flow: The workflow.
+        steps: The names of its steps.
+        ctx: The context of the stage that runs it.
+    """
+
+    def __init__(self, flow: Workflow, steps: list[str], ctx: Context) -> None:
         self._flow = flow
-        self._graph = graph
         self._ctx = ctx
-        self._seen = StepTracker(graph)
+        self._tracker = StepTracker(steps)
 
     def run(self, inputs: Mapping[str, Any]) -> Any:
-        """Return the workflow's result, as JSON if it is a model of its own.
+        """Return the workflow's result; a pydantic model as JSON.
 
         Raises:
-            StageFailed: a step failed, or the workflow took longer than it allows itself.
-            Cancelled
+            StageFailed: if a step fails, or the workflow exceeds its time limit.
+            Cancelled: if the run has ended.
         """
         start = self._flow.start_event_class(**inputs)
         try:
-            result = self._ctx.home.run(self._to_its_end(start))
+            result = self._ctx.run_coroutine(self._run_flow(start))
         except Exception as error:
             if self._ctx.cancelled():
                 raise Cancelled from error
+            self._complete_steps()
             details = "".join(traceback.format_exception(error))
             raise StageFailed(error_for_clients(error, engine_limits()), details=details) from error
-        for step in self._seen.finished_at_end():
-            self._ctx.hosted_completed(step, self._seen.outcome(step))
-        return _plain(result)
+        self._complete_steps()
+        return result.model_dump(mode="json") if isinstance(result, BaseModel) else result
 
-    async def _to_its_end(self, start: StartEvent) -> Any:
-        """Run the workflow and tell what happens, until it has ended."""
+    async def _run_flow(self, start: StartEvent) -> Any:
+        """Run the workflow and report its events until it has ended."""
         handler = self._flow.run(start_event=start)
-        stopping = asyncio.create_task(self._cancel_when_unwanted(handler))
+        cancelling = asyncio.create_task(self._cancel_with_stage(handler))
         try:
             async for event in handler.stream_events(expose_internal=True):
-                self._tell(event)
+                self._report(event)
             return await handler
         finally:
-            stopping.cancel()
+            cancelling.cancel()
 
-    async def _cancel_when_unwanted(self, handler: WorkflowHandler) -> None:
-        # Nothing wakes a loop up: another process says it, in shared memory. If a step holds up the loop, nobody looks
-        # here, and the keeper ends this process.
+    async def _cancel_with_stage(self, handler: WorkflowHandler) -> None:
+        # Another process sets the flag, in shared memory, so nothing can wake this loop. If a step blocks the loop, the
+        # supervisor kills this process.
         while not self._ctx.cancelled():  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         await handler.cancel_run()
 
-    def _tell(self, event: Event) -> None:
-        from workflows.events import InternalDispatchEvent, StepStateChanged, StopEvent, WorkflowFailedEvent
-
+    def _report(self, event: Event) -> None:
         if isinstance(event, StepStateChanged):
-            self._tell_step(event)
+            self._report_step(event)
         elif isinstance(event, WorkflowFailedEvent):
             self._ctx.hosted_failed(event.step_name, error_for_clients(event.exception, engine_limits()))
         elif not isinstance(event, InternalDispatchEvent | StopEvent):
             self._ctx.log(repr(event))
 
-    def _tell_step(self, event: StepStateChanged) -> None:
-        from workflows.events import StepState
-
-        step = event.name
+    def _report_step(self, event: StepStateChanged) -> None:
         if event.step_state is StepState.RUNNING:
-            if self._seen.began(step):
-                self._ctx.hosted_started(step)
-            for over in self._seen.newly_finished():
-                self._ctx.hosted_completed(over, self._seen.outcome(over))
-            self._ctx.progress(len(self._seen.over) / len(self._graph.steps), ", ".join(self._seen.running))
+            if self._tracker.on_start(event.name):
+                self._ctx.hosted_started(event.name)
         elif event.step_state is StepState.NOT_RUNNING:
-            # The library says None of an attempt that failed, and the name of a class of one that returned None.
-            output = None if event.output_event_name is None else _class_name(event.output_event_name)
-            returned = None if output == "NoneType" else output
-            self._seen.ended(step, output=returned, is_tried_again=event.output_event_name is None)
+            # The library sends None for an attempt that raised, and the class of None for one that returned None.
+            failed = event.output_event_name is None
+            returned = _class_name(event.output_event_name or "NoneType")
+            self._tracker.on_end(event.name, event=None if returned == "NoneType" else returned, failed=failed)
+        else:
+            return
+        self._ctx.progress(self._tracker.progress, ", ".join(self._tracker.running))
+
+    def _complete_steps(self) -> None:
+        """Report the steps that have returned as completed, now that none of them can run again."""
+        for step in self._tracker.returned:
+            output, duration_ms = self._tracker.output(step), self._tracker.duration_ms(step)
+            self._ctx.hosted_completed(step, output, duration_ms=duration_ms)
 
 
 def _class_name(text: str) -> str:
-    """`<class 'package.module.Name'>`, as the library writes it, is `Name`."""
+    """Return `Name` for `<class 'package.module.Name'>`, as the library writes it."""
     return text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
-
-
-def _plain(result: Any) -> Any:
-    """A pydantic model, such as a stop event of the workflow's own, as JSON; anything else as it is."""
-    from pydantic import BaseModel
-
-    return result.model_dump(mode="json") if isinstance(result, BaseModel) else result

@@ -1,97 +1,98 @@
-"""When a step of an event-driven workflow has begun, and when it is over: it may run many times, or never.
-
-A step is over when it does not run, and nothing that runs or is about to can lead back to it. That follows from the
-events that steps accept and return. A step that sends events by hand, or returns several, tells too little about what
-is still to come: what follows on such a step is over when the run is.
-"""
+"""The steps of a LlamaIndex workflow: their names in order, and what each did in one run."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import time
 from dataclasses import dataclass
 
+from workflows import Workflow
+from workflows.representation import get_workflow_representation
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepGraph:
-    """Which steps there are, and what may follow on what.
+
+def step_names(flow: Workflow) -> list[str]:
+    """Return the names of a workflow's steps: ordered by the distance from the start event, then by name."""
+    graph = get_workflow_representation(flow)
+    steps = {node.id for node in graph.nodes if node.node_type == "step"}
+    targets: dict[str, set[str]] = {node.id: set() for node in graph.nodes}
+    for edge in graph.edges:
+        targets.setdefault(edge.source, set()).add(edge.target)
+    seen: dict[str, None] = {}
+    nodes = {flow.start_event_class.__name__}
+    while nodes:
+        seen.update(dict.fromkeys(sorted(nodes)))
+        nodes = {target for node in nodes for target in targets.get(node, ())} - seen.keys()
+    return [node for node in (*seen, *sorted(steps - seen.keys())) if node in steps]
+
+
+@dataclass(slots=True)
+class StepState:
+    """What a step did in a run so far.
 
     Attributes:
-        followers: Of each step those that accept an event that it returns. Every step is a key, in order.
-        consumers: Of each event those steps that accept it.
-        unclear: Steps that may cause more than the one event that they return.
+        runs: How often it was started, retries by the library included.
+        running: How many of them run now.
+        event: The type of the event that it returned last; None if it returned none.
+        failed: Whether its last attempt raised; the library may retry it.
+        started_at: Its first start, by the monotonic clock.
+        returned_at: Its last return.
     """
 
-    followers: Mapping[str, frozenset[str]]
-    consumers: Mapping[str, frozenset[str]]
-    unclear: frozenset[str]
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        return tuple(self.followers)
-
-    def reachable(self, steps: Iterable[str]) -> set[str]:
-        """What may run after any of these, themselves only if there is a way back."""
-        found: set[str] = set()
-        look_at = set(steps)
-        while look_at:
-            look_at = {follower for step in look_at for follower in self.followers[step]} - found
-            found |= look_at
-        return found
+    runs: int = 0
+    running: int = 0
+    event: str | None = None
+    failed: bool = False
+    started_at: float = 0.0
+    returned_at: float = 0.0
 
 
 class StepTracker:
-    """Follows one run of a workflow.
+    """Tracks the steps of one run. A step may run many times, or never.
 
-    Attributes:
-        over: Steps that were said to be over.
+    A workflow may start a step again until its run ends: a step can send events at any time, besides those that it
+    declares. So a step counts as completed at the end of the run, with the time of its last return.
     """
 
-    def __init__(self, graph: StepGraph) -> None:
-        self._graph = graph
-        self._running: Counter[str] = Counter()
-        self._due: set[str] = set()
-        self._runs: Counter[str] = Counter()
-        self._last_output: dict[str, str | None] = {}
-        self._until_the_end = graph.reachable(graph.unclear)
-        self.over: set[str] = set()
+    def __init__(self, steps: list[str]) -> None:
+        self._states = {step: StepState() for step in steps}
 
     @property
     def running(self) -> list[str]:
-        """Steps that run now."""
-        return [step for step in self._graph.steps if self._running[step] > 0]
+        """The steps that run now."""
+        return [step for step, state in self._states.items() if state.running > 0]
 
-    def began(self, step: str) -> bool:
-        """Take note that a step runs, or waits to; True if it is the first time."""
-        self._due.discard(step)
-        self._running[step] += 1
-        self._runs[step] += 1
-        return self._runs[step] == 1
+    @property
+    def returned(self) -> list[str]:
+        """The steps that ran and do not run now, and did not raise."""
+        states = self._states.items()
+        return [step for step, state in states if state.runs and not state.running and not state.failed]
 
-    def ended(self, step: str, *, output: str | None, is_tried_again: bool) -> None:
-        """Take note that a step has returned an event of this name, nothing, or failed and may be tried again."""
-        self._running[step] -= 1
-        self._last_output[step] = output
-        if is_tried_again:
-            self._due.add(step)
-        elif output is not None:
-            self._due |= self._graph.consumers.get(output, frozenset())
+    @property
+    def progress(self) -> float:
+        """The share of the steps that have returned, from 0 to 1."""
+        return len(self.returned) / len(self._states)
 
-    def newly_finished(self) -> list[str]:
-        """Steps that are over, and were not when this was last asked."""
-        to_come = {*self.running, *self._due}
-        open_steps = to_come | self._graph.reachable(to_come) | self._until_the_end
-        return self._close(step for step in self._graph.steps if step not in open_steps)
+    def on_start(self, step: str) -> bool:
+        """Record that a step starts. Return whether it is the first time."""
+        state = self._states[step]
+        state.runs += 1
+        state.running += 1
+        if state.runs == 1:
+            state.started_at = time.monotonic()
+        return state.runs == 1
 
-    def finished_at_end(self) -> list[str]:
-        """The others that have run, once the whole run is completed."""
-        return self._close(self._graph.steps)
+    def on_end(self, step: str, *, event: str | None, failed: bool) -> None:
+        """Record that a step ends: it raised, or returned an event of this type, or none."""
+        state = self._states[step]
+        state.running -= 1
+        state.event, state.failed = event, failed
+        state.returned_at = time.monotonic()
 
-    def outcome(self, step: str) -> dict[str, object]:
-        """What is stored as a step's output."""
-        return {"runs": self._runs[step], "event": self._last_output.get(step)}
+    def output(self, step: str) -> dict[str, object]:
+        """Return the output that is stored for a step."""
+        state = self._states[step]
+        return {"runs": state.runs, "event": state.event}
 
-    def _close(self, steps: Iterable[str]) -> list[str]:
-        closed = [step for step in steps if self._runs[step] and step not in self.over]
-        self.over.update(closed)
-        return closed
+    def duration_ms(self, step: str) -> int:
+        """Return the milliseconds from the first start of a step to its last return."""
+        state = self._states[step]
+        return round((state.returned_at - state.started_at) * 1000)

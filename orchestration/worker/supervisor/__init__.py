@@ -1,0 +1,1 @@
+"""The supervisor of one worker process: a separate process that registers its workers and watches its stages."""

@@ -1,34 +1,34 @@
-"""`python -m orchestration.worker.supervisor PARENT_PID NAME POOL`: speaks for the workers of one worker process.
+"""`python -m orchestration.worker.supervisor PARENT_PID NAME POOL`: supervise the workers of one worker process.
 
-It registers a worker for each slot, gives their signs of life, tells a stage that it is cancelled, ends the process of
-one that does not listen or takes too long, and says what became of it. It is a process of its own because it must go
-on when the worker process hangs, is killed, or waits for a lock of the interpreter that some stage holds; and because a
-process that has threads in the database cannot safely fork.
+The supervisor registers a worker for each slot and sends their heartbeats. It cancels stages, kills those that ignore
+that or exceed their time limit, and records crashes.
+
+It is a separate process for two reasons. It must continue when the worker process hangs, is killed, or waits for an
+interpreter lock that a stage holds. And a process whose threads use a database cannot safely fork.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 from pathlib import Path
 
-from orchestration.worker.slot_table import SlotTable
+import django
 
-logger = logging.getLogger("orchestration.worker.supervisor")
+from orchestration.worker import child
+from orchestration.worker.slot_table import SlotTable
 
 
 def main() -> None:
-    import django
-
+    """Supervise the process that is named by the arguments until it ends."""
     parent_pid, name, pool_id = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    # It ends when its parent has, and not before: whatever it was told meanwhile.
+    # It ends after its parent, and not before: stages may still be running.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     django.setup()
 
-    from orchestration.worker import child
+    # Models can be imported only after the setup.
     from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
     table = SlotTable.open(Path(os.environ[child.TABLE_VARIABLE]))

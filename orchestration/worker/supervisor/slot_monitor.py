@@ -1,0 +1,198 @@
+"""Watches one slot of a worker process: registers its worker, and kills and records what goes wrong in it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from orchestration import services
+from orchestration.limits import engine_limits
+from orchestration.models import StageStatus
+from orchestration.processes import is_alive, kill_group, kill_tree, resume_tree, suspend_tree
+from orchestration.worker.slot_table import RunningAttempt, SharedSlot
+
+logger = logging.getLogger(__name__)
+
+_VACANT_SECONDS: Final = 2.0
+"""How long a slot may have no process, between one that exits normally and the next."""
+
+_RESULT_GRACE_SECONDS: Final = 5.0
+"""Extra grace for a stage that has already reported its result."""
+
+_STOPPED: Final = "The worker was stopped"
+_DIED: Final = "The worker process died"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crash:
+    """A process that died or was killed, until it is recorded.
+
+    Attributes:
+        pid: The process.
+        running: The attempt that it ran.
+        reason: Why the attempt ended; None if it was no longer wanted, so that nothing is recorded for it.
+        error: The error of the attempt and of the worker.
+    """
+
+    pid: int
+    running: RunningAttempt | None
+    reason: str | None
+    error: str
+
+
+class SlotMonitor:
+    """Watches one slot.
+
+    Args:
+        slot: The slot.
+        name: The prefix of its worker's id.
+        process: The id of the worker process.
+        pool_id: The pool of the worker.
+    """
+
+    def __init__(self, slot: SharedSlot, *, name: str, process: str, pool_id: str) -> None:
+        self.slot = slot
+        self._name = name
+        self._process = process
+        self._pool_id = pool_id
+        self._limits = engine_limits()
+        self._pid = 0
+        self._vacant_since: float | None = None
+        self._cancelled: tuple[RunningAttempt, float] | None = None
+        self._crash: Crash | None = None
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether a crash waits to be recorded."""
+        return self._crash is not None
+
+    def detect_crash(self) -> bool:
+        """Return whether the slot's process has died since the last check.
+
+        The crash is recorded at the next check. A parent that is killed loses its threads one by one, and its children
+        are killed with the thread that started them, a moment before the parent itself has ended.
+        """
+        pid, running = self.slot.pid, self.slot.running
+        if self._pid and pid != self._pid and running is not None:
+            self._crash = Crash(pid=self._pid, running=running, reason="lost", error=_DIED)
+        elif pid and not is_alive(pid):
+            self._crash = Crash(pid=pid, running=running, reason="lost", error=_DIED)
+        return self._crash is not None
+
+    def record_crash(self) -> None:
+        """Store the crash, and kill what the process has left behind."""
+        crash = self._crash
+        if crash is None:
+            return
+        kill_group(crash.pid)
+        self.kill_process_group()
+        running = crash.running
+        if self.slot.worker_id:
+            services.crash_worker(
+                worker_id=self.slot.worker_id,
+                process=self._process,
+                error=crash.error,
+                ran=None if running is None else (running.stage_id, running.attempt),
+                reason=crash.reason,
+            )
+        if running is not None and self.slot.running == running:
+            self.slot.running = None
+        if self.slot.pid == crash.pid:
+            self.slot.pid = 0
+        self._crash, self._pid, self._cancelled = None, self.slot.pid, None
+
+    def update_registration(self) -> None:
+        """Register a worker for a slot that has a process; take it offline if the slot stays vacant."""
+        pid = self.slot.pid
+        self._note_pid(pid)
+        if pid == 0:
+            now = time.monotonic()
+            self._vacant_since = self._vacant_since or now
+            if self.slot.worker_id and self._pid and now - self._vacant_since > _VACANT_SECONDS:
+                self.leave_pool(error=_STOPPED)
+        elif not self.slot.worker_id and self.slot.running is None:
+            self.slot.worker_id = services.join_pool(name=self._name, process=self._process, pool_id=self._pool_id)
+
+    def drain(self, *, stopping_seconds: float) -> None:
+        """Take the worker of a stopping process offline when it has no stage; kill its stage after the grace period.
+
+        Args:
+            stopping_seconds: How long ago the shutdown was requested.
+        """
+        self._note_pid(self.slot.pid)
+        running = self.slot.running
+        if running is None:
+            self.leave_pool(error=_STOPPED)
+        elif stopping_seconds > self._limits.shutdown_grace_seconds:
+            self._kill(running, reason="lost", error=_STOPPED)
+
+    def kill_if_overdue(self, running: RunningAttempt, stored: tuple[str, int] | None) -> None:
+        """Kill the slot's process if its attempt exceeds its time limit, or still runs long after it was cancelled.
+
+        Args:
+            running: The attempt that the slot runs.
+            stored: The status and the current attempt of its stage; None if the stage is deleted.
+        """
+        if self._crash is not None:
+            return
+        overdue_ns = time.monotonic_ns() - running.started_ns - running.timeout_ms * 1_000_000
+        if running.timeout_ms and overdue_ns > 0:
+            error = f"The stage took longer than {running.timeout_ms / 1000:g} s"
+            self._kill(running, reason="timed_out", error=error)
+            return
+        grace_seconds = self._grace_seconds(running, stored)
+        if grace_seconds is None:
+            return
+        self.slot.request_cancel(running)
+        if self._cancelled is None or self._cancelled[0] != running:
+            self._cancelled = (running, time.monotonic())
+        if time.monotonic() - self._cancelled[1] > grace_seconds:
+            self._kill(running, reason=None, error="The run ended")
+
+    def leave_pool(self, *, error: str) -> None:
+        """Take the slot's worker offline, if it has one; the error is that of an attempt that it still runs."""
+        if self.slot.worker_id:
+            services.leave_pool(worker_id=self.slot.worker_id, process=self._process, error=error)
+            self.slot.worker_id = ""
+
+    def kill_process(self) -> None:
+        """Kill the slot's process, if it has one."""
+        if self.slot.pid:
+            kill_tree(self.slot.pid)
+
+    def kill_process_group(self) -> None:
+        """Kill the process group that a stage started and did not live to end."""
+        if self.slot.process_group:
+            kill_tree(self.slot.process_group)
+            self.slot.process_group = 0
+
+    def _note_pid(self, pid: int) -> None:
+        if pid not in (0, self._pid):
+            self._pid, self._vacant_since = pid, None
+
+    def _grace_seconds(self, running: RunningAttempt, stored: tuple[str, int] | None) -> float | None:
+        """Return how long a cancelled attempt may still run; None if it is not cancelled."""
+        grace_seconds = self._limits.cancel_grace_seconds
+        if stored is None:
+            return grace_seconds
+        status, attempt = stored
+        if attempt < running.attempt:
+            return None  # The child is about to claim it, or to find that it is not due.
+        if attempt == running.attempt and status == StageStatus.RUNNING:
+            return None
+        if attempt == running.attempt and status in (StageStatus.COMPLETED, StageStatus.FAILED):
+            return grace_seconds + _RESULT_GRACE_SECONDS
+        return grace_seconds
+
+    def _kill(self, running: RunningAttempt, *, reason: str | None, error: str) -> None:
+        pid = self.slot.pid
+        if pid:
+            suspend_tree(pid)
+            if self.slot.running != running:
+                resume_tree(pid)  # The attempt has just ended.
+                return
+            logger.warning("Killing process %d, which runs stage %d: %s", pid, running.stage_id, error)
+            kill_tree(pid)
+        self._crash = Crash(pid=pid, running=running, reason=reason, error=error)
