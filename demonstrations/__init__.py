@@ -1,1 +1,1 @@
-"""Workflows to try out, and to copy from: `manage.py run_workflow source_report --watch` runs the first."""
+"""Example workflows, to run and to copy from. Start with `manage.py run_workflow source_report --watch`."""

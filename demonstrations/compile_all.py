@@ -1,4 +1,4 @@
-"""`python -m demonstrations.compile_all FOLDER`: a program for the adapter `command`, which tells its progress."""
+"""`python -m demonstrations.compile_all FOLDER`: a program for the adapter `command` that reports its progress."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from demonstrations.source_files import python_files
 
-TOLD_EVERY = 25
+FILES_PER_REPORT = 25
 
 
 def main() -> None:
+    """Compile every Python file below a folder; exit with 1 if any has a syntax error."""
     root = Path(sys.argv[1])
     paths = python_files(root)
     broken = 0
@@ -20,7 +21,7 @@ def main() -> None:
         except (SyntaxError, ValueError) as error:
             broken += 1
             print(f"{path}: {error}", file=sys.stderr)
-        if number % TOLD_EVERY == 0:
+        if number % FILES_PER_REPORT == 0:
             print(f"::progress {number / len(paths):.2f} {path}", flush=True)
     print(f"{len(paths) - broken} of {len(paths)} files compile")
     sys.exit(1 if broken else 0)

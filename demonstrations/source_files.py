@@ -14,18 +14,18 @@ _SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages", "bu
 
 
 class TooManyFiles(Exception):
-    """A tree is larger than a demonstration should be."""
+    """A tree is too large for a demonstration."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        super().__init__(f"{root} has more than {MAX_FILES} Python files: name a folder below it")
+        super().__init__(f"{root} has more than {MAX_FILES} Python files: choose a folder below it")
 
 
 def python_files(root: Path) -> list[str]:
-    """Return the path of every Python file below a folder, relative to it and sorted; hidden folders are passed over.
+    """Return the path of every Python file below a folder, relative to it and sorted. Hidden folders are skipped.
 
     Raises:
-        TooManyFiles
+        TooManyFiles: if there are more than 5000.
     """
     found: list[str] = []
     for folder, subfolders, files in os.walk(root):

@@ -1,7 +1,7 @@
-"""The stages of `source_report`: find the files, measure them in three ways side by side, write down what was found.
+"""The stages of `source_report`: find the files, measure them in three stages side by side, write a report.
 
-A stage may run more than once, and so each does what it does in a way that bears it: the measuring changes nothing, and
-the report is written whole or not at all, to the same place every time.
+A stage may run more than once, so each of them is idempotent. Measuring changes nothing. The report is written to the
+same path every time, whole or not at all.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from demonstrations.source_files import PROJECT_DIR, TooManyFiles, python_files
-from orchestration.adapters import StageFailed
-from orchestration.sdk import stage
-from orchestration.sdk.context import Context
+from orchestration.sdk import Context, StageFailed, stage
 
 TITLE: Final = "# Python source report"
 
@@ -30,13 +28,13 @@ def find_files(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
     """Walk the tree."""
     root = Path(inputs.get("path", PROJECT_DIR)).expanduser().absolute()
     if not root.is_dir():
-        raise StageFailed(f"{root} is no folder on this worker's machine", may_retry=False)
+        raise StageFailed(f"{root} is not a folder on this worker's machine", may_retry=False)
     try:
         paths = python_files(root)
     except TooManyFiles as error:
         raise StageFailed(str(error), may_retry=False) from error
     if not paths:
-        raise StageFailed(f"There is no Python file below {root}", may_retry=False)
+        raise StageFailed(f"No Python file found below {root}", may_retry=False)
     ctx.log(f"{len(paths)} Python files below {root}")
     return {"root": str(root), "paths": paths}
 
@@ -60,7 +58,7 @@ def count_lines(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
 
 @stage(timeout_seconds=300)
 def measure_functions(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Parse each file, and see how long and how branched its functions are."""
+    """Parse each file, and measure the length and the branches of its functions."""
     branches_of: Counter[str] = Counter()
     lines_of: Counter[str] = Counter()
     classes = documented = 0
@@ -89,7 +87,7 @@ def measure_functions(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
 
 @stage(timeout_seconds=300)
 def follow_imports(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Parse each file, and see what is imported from where."""
+    """Parse each file, and count the packages that it imports."""
     packages: Counter[str] = Counter()
     for _, text in _files(ctx):
         if (tree := _parsed(text)) is not None:
@@ -99,18 +97,18 @@ def follow_imports(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
 
 @stage
 def write_report(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Write what the others found."""
+    """Write the results of the other stages to a file."""
     given = inputs.get("report")
     target = Path(given) if given else Path(tempfile.gettempdir()) / f"mahavishnu-report-{ctx.workflow_id}.md"
     target = target.expanduser().absolute()
     if target.exists() and not target.read_bytes().startswith(TITLE.encode()):
-        raise StageFailed(f"{target} is no report that may be replaced", may_retry=False)
+        raise StageFailed(f"{target} exists and is not a report: it is not replaced", may_retry=False)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         unfinished.write_text(_report(dict(ctx.results)), encoding="utf-8")
         unfinished.replace(target)
     except OSError as error:
-        raise StageFailed(f"{target} cannot be written: {error.strerror}") from error
+        raise StageFailed(f"Cannot write {target}: {error.strerror}") from error
     lines, functions = ctx.results["count_lines"], ctx.results["measure_functions"]
     ctx.log(f"The report is {target}")
     return {
@@ -122,7 +120,7 @@ def write_report(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _files(ctx: Context) -> Iterator[tuple[str, str]]:
-    """Each file that was found and its text; says how far it is, and stops when the run is cancelled."""
+    """Yield the path and the text of each file. Report progress, and stop if the run is cancelled."""
     found = ctx.results["find_files"]
     root, paths = Path(found["root"]), found["paths"]
     for number, path in enumerate(paths, start=1):
@@ -130,7 +128,7 @@ def _files(ctx: Context) -> Iterator[tuple[str, str]]:
         try:
             text = (root / path).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            continue  # Somebody works on the tree meanwhile.
+            continue  # Deleted since it was found.
         yield path, text
         ctx.progress(number / len(paths), path)
 

@@ -1,6 +1,6 @@
-"""A LlamaIndex workflow: choose some modules, ask a model about each of them, put the answers together.
+"""A LlamaIndex workflow: choose some modules, ask a model about each, collect the answers.
 
-The model here needs no network: it answers with what the module says of itself. One that does, takes its place.
+The model needs no network: it answers with the first line of a module's docstring. Replace it by a real one.
 """
 
 from __future__ import annotations
@@ -18,29 +18,34 @@ MODULES = 8
 
 
 class OfflineModel:
-    """Answers a prompt that is the source of a module."""
+    """Answers a prompt that is the source text of a module."""
 
     async def complete(self, prompt: str) -> str:
+        """Return the first line of the module's docstring."""
         await asyncio.sleep(0.05)
         try:
             docstring = ast.get_docstring(ast.parse(prompt)) or ""
         except SyntaxError:
-            return "It is not Python."
-        return docstring.partition("\n")[0] or "It says nothing of itself."
+            return "Not Python."
+        return docstring.partition("\n")[0] or "No docstring."
 
 
 class Module(Event):
+    """A module to ask about."""
+
     path: str
     source: str
 
 
 class Answer(Event):
+    """The model's answer about a module."""
+
     path: str
     text: str
 
 
 class SummaryFlow(Workflow):
-    """Each step is shown as a stage."""
+    """Chooses modules, asks about them and collects the answers; each step appears as a stage."""
 
     def __init__(self, *, root: Path, model: OfflineModel, timeout: float | None = None) -> None:
         super().__init__(timeout=timeout)
@@ -49,7 +54,7 @@ class SummaryFlow(Workflow):
 
     @step
     async def choose(self, ctx: Context, ev: StartEvent) -> Module | None:
-        """Take the largest modules."""
+        """Choose the largest modules."""
         paths = sorted(python_files(self.root), key=lambda path: (self.root / path).stat().st_size, reverse=True)
         chosen = paths[:MODULES]
         await ctx.store.set("chosen", len(chosen))
@@ -59,13 +64,13 @@ class SummaryFlow(Workflow):
 
     @step(num_workers=4)
     async def ask(self, ctx: Context, ev: Module) -> Answer:
-        """Ask the model about one of them; four questions at a time."""
+        """Ask the model about one module; four of these run at a time."""
         answer = Answer(path=ev.path, text=await self.model.complete(ev.source))
         ctx.write_event_to_stream(answer)
         return answer
 
     @step
-    async def put_together(self, ctx: Context, ev: Answer) -> StopEvent | None:
-        """Wait for all answers."""
+    async def collect(self, ctx: Context, ev: Answer) -> StopEvent | None:
+        """Wait for all answers, and return them."""
         answers = ctx.collect_events(ev, [Answer] * await ctx.store.get("chosen"))
         return None if answers is None else StopEvent(result={each.path: each.text for each in answers})

@@ -1,6 +1,6 @@
-"""One workflow that works on real files, and one for each of the other ends that a run can come to.
+"""A workflow that works on real files, and one for each other outcome of a run.
 
-Each is started by `manage.py run_workflow NAME --watch`. An app's own workflows stand in its `workflows.py`, as here.
+`manage.py run_workflow NAME --watch` starts one. Put your own workflows into the `workflows.py` of an app, as here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from demonstrations import endings, source_report
+from demonstrations import outcomes, source_report
 from demonstrations.source_files import PROJECT_DIR
 from orchestration.adapters.command import command
 from orchestration.sdk import parallel, workflow
@@ -17,7 +17,7 @@ from orchestration.sdk import parallel, workflow
 
 @workflow(name="source_report", timeout_seconds=600)
 def source_report_of(prompt: str, *, path: str = str(PROJECT_DIR), report: str | None = None) -> Any:
-    """Measure every Python file below `path` and write a report, to the file `report` or to a temporary one."""
+    """Measure every Python file below `path`, and write a report to the file `report` or to a temporary file."""
     return [
         source_report.find_files,
         parallel(source_report.count_lines, source_report.measure_functions, source_report.follow_imports),
@@ -27,31 +27,31 @@ def source_report_of(prompt: str, *, path: str = str(PROJECT_DIR), report: str |
 
 @workflow()
 def demo_retry(prompt: str, *, failures: int = 2) -> Any:
-    """Fail so many times, wait a little longer each time, and then succeed."""
-    return [endings.prepare, endings.succeed_in_the_end]
+    """Fail `failures` times, wait longer after each failure, and succeed."""
+    return [outcomes.prepare, outcomes.succeed_in_the_end]
 
 
 @workflow()
 def demo_failure(prompt: str) -> Any:
     """Fail in the second of three stages; the third never runs."""
-    return [endings.prepare, endings.read_what_is_missing, endings.tidy_up]
+    return [outcomes.prepare, outcomes.read_missing_file, outcomes.tidy_up]
 
 
 @workflow(timeout_seconds=120)
 def demo_cancel(prompt: str, *, after_seconds: float = 3.0) -> Any:
-    """Work for ever, until the stage beside it loses patience and cancels the run."""
-    return [endings.prepare, parallel(endings.lose_patience, endings.work_for_ever)]
+    """Work until the stage beside it cancels the run."""
+    return [outcomes.prepare, parallel(outcomes.cancel_run, outcomes.work_until_cancelled)]
 
 
 @workflow(timeout_seconds=4)
 def demo_timeout(prompt: str) -> Any:
-    """Work for ever, in a run that may take four seconds."""
-    return [endings.prepare, endings.work_for_ever]
+    """Work without end, in a run with a time limit of four seconds."""
+    return [outcomes.prepare, outcomes.work_until_cancelled]
 
 
 @workflow(adapter="command")
 def demo_command(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
-    """Let programs do the work: compile every Python file below `path`, and count them."""
+    """Run programs: compile every Python file below `path`, and count them."""
     return [
         command(sys.executable, "--version", name="which_python"),
         parallel(
@@ -63,8 +63,8 @@ def demo_command(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
 
 @workflow(adapter="llamaindex")
 def demo_llamaindex(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
-    """Let a LlamaIndex workflow summarise the largest files below `path`; its model needs no network."""
-    # Imported here: the package it needs may be absent, and the other workflows do without it.
+    """Summarize the largest files below `path` with a LlamaIndex workflow; its model needs no network."""
+    # Imported here, because it needs an optional package and the other workflows do not.
     from demonstrations.summary_flow import OfflineModel, SummaryFlow
 
     return SummaryFlow(root=Path(path).expanduser(), model=OfflineModel(), timeout=60)
