@@ -130,7 +130,7 @@ class Scheduler:
         if time.monotonic() < self._trusts_silence_at:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
-        return sum(services.expire_worker(worker.pk, silent_since=since) for worker in _SILENT_WORKERS.rows(since))
+        return sum(services.expire_worker(worker.pk, no_heartbeat_since=since) for worker in _SILENT_WORKERS.rows(since))
 
 
 def _due(model: type[Row], moment: str, *columns: str) -> CompiledSelect[Row]:

@@ -1,8 +1,12 @@
-"""The only writers of what is true.
+"""The only code that changes the stored state.
 
-Each function is one transaction, takes the moment of the change as `at` (default: now) and returns the row as it was
-stored. Whatever cannot be done raises a `ServiceError`, and then nothing was written.
+Each function is one transaction. It takes the time of the change as `at` (default: now) and returns the row as stored.
+A rejected call raises a `ServiceError` and writes nothing.
 """
+
+# The imports are the one list of the public names.
+# mypy: implicit-reexport
+# ruff: noqa: F401
 
 from __future__ import annotations
 
@@ -16,14 +20,6 @@ from orchestration.services.attempts import (
     fail_attempt,
 )
 from orchestration.services.errors import ServiceError
-from orchestration.services.locking import (
-    AlreadyExists,
-    NotFound,
-    PoolNotFound,
-    StageNotFound,
-    WorkerNotFound,
-    WorkflowNotFound,
-)
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pools import (
     PoolNotAccepting,
@@ -41,6 +37,14 @@ from orchestration.services.redispatch import (
     missing_messages,
     queue_retry,
     recheck_pool,
+)
+from orchestration.services.row_locks import (
+    AlreadyExists,
+    NotFound,
+    PoolNotFound,
+    StageNotFound,
+    WorkerNotFound,
+    WorkflowNotFound,
 )
 from orchestration.services.runs import retry_run, start_run
 from orchestration.services.stages import (
@@ -75,64 +79,3 @@ from orchestration.services.workflows import (
     start_workflow,
     time_out_workflow,
 )
-
-__all__ = [
-    "AlreadyExists",
-    "AttemptOutcome",
-    "Claim",
-    "IllegalTransition",
-    "InvalidArgument",
-    "InvalidIdentifier",
-    "NotFound",
-    "PoolNotAccepting",
-    "PoolNotEmpty",
-    "PoolNotFound",
-    "ServiceError",
-    "Slot",
-    "StageNotFound",
-    "StaleWorker",
-    "WorkerInOtherPool",
-    "WorkerNotFound",
-    "WorkflowNotFound",
-    "WorkflowNotRunning",
-    "cancel_workflow",
-    "change_worker_status",
-    "claim_stage",
-    "close_pool",
-    "complete_attempt",
-    "complete_stage",
-    "complete_workflow",
-    "crash_worker",
-    "create_pool",
-    "create_workflow",
-    "delay_redispatch",
-    "drain_pool",
-    "expire_lease",
-    "expire_worker",
-    "extend_redispatch",
-    "fail_attempt",
-    "fail_stage",
-    "fail_workflow",
-    "join_pool",
-    "leave_pool",
-    "missing_messages",
-    "publish_pool_metrics",
-    "queue_retry",
-    "queue_stage",
-    "reassign_workflow",
-    "reassign_workflows",
-    "recheck_pool",
-    "record_heartbeats",
-    "record_scheduler_heartbeat",
-    "register_worker",
-    "remove_worker",
-    "reopen_pool",
-    "report_message",
-    "report_progress",
-    "retry_run",
-    "skip_stage",
-    "start_run",
-    "start_stage",
-    "start_workflow",
-    "time_out_workflow",
-]

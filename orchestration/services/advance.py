@@ -1,4 +1,4 @@
-"""From step to step of a run: what comes next, what is queued for it, and the end after the last."""
+"""Advance a workflow from step to step, queue its stages, and complete it after the last step."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from orchestration.models.pool_counters import PoolCounterDelta
 
 
 def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> list[Stage]:
-    """Return the stages of the next step of a running run if nothing of the one before is unfinished, for the caller
-    to queue or to begin; complete the run after its last step.
+    """Return the stages of the next step, for the caller to queue or start. Complete the workflow after its last step.
 
-    The workflow is locked by the caller; `finished` is the stage whose completion makes this worth a look.
+    While a stage of the current step is unfinished, the result is empty.
+
+    Args:
+        workflow: Running, and locked by the caller.
+        at: The time of the change.
+        finished: The stage whose completion is the reason for the call, if any.
     """
     from_step = 0 if finished is None else finished.step
     next_stages = _NEXT_TWO.rows(workflow.pk, from_step)
@@ -31,23 +35,23 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
     if finished is not None and step == finished.step:
         return []
     if len(next_stages) == 2 and next_stages[1].step == step:
-        next_stages = list(_ahead(workflow.pk, step).filter(step=step))
+        next_stages = list(_unfinished_from(workflow.pk, step).filter(step=step))
     waiting = [stage for stage in next_stages if stage.step == step and _is_waiting(stage)]
     for stage in waiting:
-        stage.workflow = workflow  # It was read under lock: no need to read it again.
+        stage.workflow = workflow  # The caller read it under lock: avoid another query.
     return waiting
 
 
-def _ahead(workflow_id: str, from_step: int) -> QuerySet[Stage]:
-    """Unfinished stages of a run from a step on, in order and locked."""
+def _unfinished_from(workflow_id: str, from_step: int) -> QuerySet[Stage]:
+    """Select the unfinished stages of a workflow from a step on, in order and with a lock."""
     stages = Stage.objects.filter(workflow_id=workflow_id, hosted=False, step__gte=from_step)
     return (
         stages.exclude(status__in=FINISHED_STAGE_STATUSES).select_for_update(no_key=True).order_by("step", "position")
     )
 
 
-# Two are enough to see that a step has no more than one stage, as most have.
-_NEXT_TWO: Final = CompiledSelect(lambda workflow_id, from_step: _ahead(workflow_id, from_step)[:2], str, int)
+# Two rows show whether the step has a single stage, as most steps do.
+_NEXT_TWO: Final = CompiledSelect(lambda workflow_id, from_step: _unfinished_from(workflow_id, from_step)[:2], str, int)
 
 
 def _is_waiting(stage: Stage) -> bool:
@@ -63,15 +67,15 @@ def _complete(workflow: Workflow, finished: Stage | None, *, at: datetime) -> No
 
 
 def _final_output(workflow: Workflow, finished: Stage | None) -> Any:
-    """The output of the last step: of its stage, or of each by name."""
+    """Return the output of the last step: that of its only stage, or the outputs by stage name."""
     last: dict[int, dict[str, Any]] = {}
-    for stage in _FROM_STEP_ON.rows(workflow.pk, 0 if finished is None else finished.step):
+    for stage in _STAGES_FROM_STEP.rows(workflow.pk, 0 if finished is None else finished.step):
         last.setdefault(stage.step, {})[stage.name] = (stage.result or {}).get("output")
     outputs = last[max(last)]
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
 
-_FROM_STEP_ON: Final = CompiledSelect(
+_STAGES_FROM_STEP: Final = CompiledSelect(
     lambda workflow_id, from_step: Stage.objects.filter(
         workflow_id=workflow_id, hosted=False, step__gte=from_step
     ).order_by("position"),
@@ -81,33 +85,33 @@ _FROM_STEP_ON: Final = CompiledSelect(
 
 
 def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
-    """Queue waiting stages of one running workflow, which the caller has locked, and tell the broker after the commit.
+    """Queue waiting stages of one running workflow, and dispatch them after the commit. The caller holds its lock.
 
     Takes a constant number of statements, however many stages there are.
     """
     stages = list(stages)
     if not stages:
         return
-    counts = PoolCounterDelta()
+    delta = PoolCounterDelta()
     for stage in stages:
-        counts.add_stage(stage.pool_id, stage.status, -1)
-    queued = set_queued(stages, counts, at=at)
+        delta.add_stage(stage.pool_id, stage.status, -1)
+    queued = set_queued(stages, delta, at=at)
     Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(**queued)
-    counts.write(at=at, using="default")
+    delta.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in stages])
 
 
-def set_queued(stages: Iterable[Stage], counts: PoolCounterDelta, *, at: datetime) -> dict[str, Any]:
-    """Set stages queued in memory and count them so; returns the columns, for the caller to store."""
+def set_queued(stages: Iterable[Stage], delta: PoolCounterDelta, *, at: datetime) -> dict[str, Any]:
+    """Mark stages as queued in memory and add them to `delta`. Return the changed columns, for the caller to store."""
     due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
     queued = {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
     for stage in stages:
-        counts.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
+        delta.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
         for column, value in queued.items():
             setattr(stage, column, value)
     return queued
 
 
 def message_for(stage: Stage) -> Message:
-    """What wakes a worker for the next attempt at a queued stage."""
+    """Return the broker message for the next attempt at a queued stage."""
     return Message(stage.pk, stage.attempt + 1, stage.pool_id or "")

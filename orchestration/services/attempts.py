@@ -1,7 +1,7 @@
-"""One attempt at a stage: claimed by a worker, and ended by it, or by whoever found that the worker cannot.
+"""Claim an attempt at a stage, and record how it ended.
 
-An attempt is known by its stage and its number. Whoever ends it has to name both, and is refused if another attempt
-has begun or the stage has ended otherwise: a worker that was given up and comes back changes nothing.
+A stage id and a number identify an attempt. Ending an attempt needs both, and changes nothing if a newer attempt has
+started or the stage has finished otherwise. So a worker that was marked offline and returns cannot change anything.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from django.db import transaction
 
 from orchestration import signals
 from orchestration.db.clock import database_now, milliseconds_between
-from orchestration.db.compiled import CompiledSelect
 from orchestration.limits import engine_limits
 from orchestration.models import FailedAttempt, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
@@ -23,24 +22,25 @@ from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_stages
 from orchestration.services.errors import ServiceError
+from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
 Reason = FailedAttempt.Reason
 
 
 class StaleWorker(ServiceError):
-    """The worker is registered for another process by now, or for none: this one was taken for dead."""
+    """The worker was marked offline; another process may be registered under its id."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(worker_id)
 
     def __str__(self) -> str:
-        return f"The worker {self.worker_id} no longer stands for this process."
+        return f"Worker {self.worker_id} is now registered to another process."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slot:
-    """Who works: a worker, and the process that it stands for."""
+    """A worker and the process that is registered under its id."""
 
     worker_id: str
     process: str
@@ -48,7 +48,7 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """An attempt that a worker may run, and what it needs for it."""
+    """An attempt that a worker may run, with everything that it needs."""
 
     stage: Stage
     workflow: Workflow
@@ -58,11 +58,11 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptOutcome:
-    """What became of an attempt that was said to have ended.
+    """The result of reporting the end of an attempt.
 
     Attributes:
-        accepted: False if it was no longer the stage's: then nothing changed.
-        next: What the worker is to run now.
+        accepted: False if a newer attempt owns the stage: then nothing changed.
+        next: The attempt that the worker must run now, if any.
     """
 
     accepted: bool
@@ -70,16 +70,19 @@ class AttemptOutcome:
 
 
 def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None = None) -> Claim | None:
-    """Let a worker run an attempt at a queued stage, if nobody else does and it is the one that is due; else None.
+    """Claim an attempt at a queued stage for a worker, which becomes busy.
 
-    The worker becomes busy. What it ran before, if its process died under it, is lost.
+    If the worker still has a running attempt, its process died during it: that attempt is recorded as lost.
+
+    Returns:
+        None if another worker has claimed the attempt, or if it is not the next one of the stage.
 
     Raises:
-        StaleWorker
+        StaleWorker: if the worker is offline or registered to another process.
     """
     at = validation.moment(at)
     with transaction.atomic(), batched_counters(at=at):
-        worker = lock_slot_worker(slot)
+        worker = lock_slot_worker(slot.worker_id, slot.process)
         if worker is None or worker.status == WorkerStatus.OFFLINE:
             raise StaleWorker(slot.worker_id)
         if worker.stage_id is not None:
@@ -98,17 +101,21 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
 def complete_attempt(
     stage_id: int, attempt: int, *, slot: Slot, output: Any, continue_inline: bool = False, at: datetime | None = None
 ) -> AttemptOutcome:
-    """End an attempt well, move its run on, and set the worker idle.
+    """Complete an attempt, advance its workflow, and set the worker idle.
 
     Args:
+        stage_id: The stage.
+        attempt: The number of the attempt.
+        slot: The worker that ran it.
         output: JSON, checked by the caller.
-        continue_inline: The worker wants to run a stage of the next step itself, if it may. That spares the way over the
-            broker, and the worker stays busy.
+        continue_inline: Whether to claim a stage of the next step for the same worker, if its pool has one. That saves
+            the round trip through the broker, and the worker stays busy.
+        at: The time of the change; None means now.
     """
     at = validation.moment(at)
     claim = None
     with transaction.atomic(), batched_counters(at=at):
-        worker = lock_slot_worker(slot)
+        worker = lock_slot_worker(slot.worker_id, slot.process)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
             stage.duration_ms = milliseconds_between(stage.started_at or at, at)
@@ -139,10 +146,10 @@ def fail_attempt(
     may_retry: bool = True,
     at: datetime | None = None,
 ) -> AttemptOutcome:
-    """End an attempt badly and set the worker idle. Another follows if the stage has any left, else the run fails."""
+    """Fail an attempt and set the worker idle. Retry the stage if it has attempts left, else fail the workflow."""
     at = validation.moment(at)
     with transaction.atomic(), batched_counters(at=at):
-        worker = lock_slot_worker(slot)
+        worker = lock_slot_worker(slot.worker_id, slot.process)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
             record_failure(stage, reason=Reason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at)
@@ -153,7 +160,7 @@ def fail_attempt(
 def record_failure(
     stage: Stage, *, reason: str, error: str, at: datetime, traceback: str = "", may_retry: bool = True
 ) -> None:
-    """Record how an attempt at a running stage, which is locked with its workflow, ended; queue or fail the stage."""
+    """Record a failed attempt at a running stage; retry or fail the stage. The caller locked it and its workflow."""
     failed = FailedAttempt.objects.create(
         stage=stage,
         attempt=stage.attempt,
@@ -166,7 +173,7 @@ def record_failure(
     )
     if reason == Reason.LOST:
         stage.lost_attempts += 1
-        # The stage had no part in it: it is not one of the attempts that it may make.
+        # The stage did not cause it: a lost attempt does not use up one of its attempts.
         stage.last_attempt += 1
         may_retry = stage.lost_attempts <= engine_limits().max_lost_attempts
     if may_retry and stage.attempt < stage.last_attempt:
@@ -184,9 +191,10 @@ def record_failure(
 
 
 def record_lost_attempt(worker: Worker, *, error: str, at: datetime, reason: str = Reason.LOST) -> bool:
-    """End what a worker runs, which is locked and cannot end it itself. The worker is not saved.
+    """End the running attempt of a locked worker that can no longer end it itself. The worker is not saved.
 
-    False if that had ended already.
+    Returns:
+        False if it had no running attempt.
     """
     stage = lock_stage_by_id(worker.stage_id) if worker.stage_id is not None else None
     worker.stage = None
@@ -196,33 +204,8 @@ def record_lost_attempt(worker: Worker, *, error: str, at: datetime, reason: str
     return True
 
 
-def lock_slot_worker(slot: Slot) -> Worker | None:
-    """Lock the worker of a slot, if it still stands for this process."""
-    worker = _WORKER_OF_PROCESS.row(slot.worker_id, slot.process)
-    return None if worker is None else worker.mark_locked()
-
-
-_WORKER_OF_PROCESS: Final = CompiledSelect(
-    lambda pk, process: Worker.objects.select_for_update(no_key=True).filter(pk=pk, process=process), str, str
-)
-
-
-def lock_stage_by_id(stage_id: int) -> Stage | None:
-    """Lock a stage and, before it, its workflow."""
-    stage = _STAGE_AND_WORKFLOW.row(stage_id)
-    return None if stage is None else stage.mark_locked()
-
-
-_STAGE_AND_WORKFLOW: Final = CompiledSelect(
-    lambda pk: (
-        Stage.objects.select_related("workflow").select_for_update(no_key=True, of=("workflow", "self")).filter(pk=pk)
-    ),
-    int,
-)
-
-
 def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
-    """Set a stage running on a worker, both locked. The worker is not saved."""
+    """Start an attempt at a locked stage on a locked worker. The worker is not saved."""
     stage.status = StageStatus.RUNNING.value
     stage.worker = worker
     stage.attempt += 1
@@ -248,7 +231,7 @@ def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> Non
 
 def _wait_seconds(stage: Stage) -> float:
     retries = StagePlan.from_json(stage.plan or {}).retries
-    # Since a retried run goes on counting, what counts is how many attempts are left of those it may make.
+    # `retry_run` does not reset the attempt number: derive the number of failures from the attempts left.
     failed_attempts = max(1, retries.max_attempts - (stage.last_attempt - stage.attempt))
     return retries.wait_seconds(failed_attempts, jitter=random.random())
 

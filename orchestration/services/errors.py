@@ -1,10 +1,10 @@
-"""What every refusal of a service has in common."""
+"""The base class of the errors that services raise."""
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """A service refused, and nothing was written.
+    """A service rejected the call and wrote nothing.
 
-    `str()` of it is a sentence for people; its attributes are for programs.
+    `str()` gives a sentence for people; the attributes are for programs.
     """

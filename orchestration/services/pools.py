@@ -10,13 +10,13 @@ from django.db import IntegrityError, transaction
 
 from orchestration.models import Pool, PoolStatus
 from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
-from orchestration.services import locking, validation
+from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
 from orchestration.services.transitions import check_transition
 
 
 class PoolNotAccepting(ServiceError):
-    """The pool is draining or closed, and takes on nothing new of this kind."""
+    """The pool is draining or closed and accepts no new rows of this kind."""
 
     def __init__(self, pool_id: str, status: str, refused: str) -> None:
         self.pool_id = pool_id
@@ -25,11 +25,11 @@ class PoolNotAccepting(ServiceError):
         super().__init__(pool_id, status, refused)
 
     def __str__(self) -> str:
-        return f"The pool {self.pool_id} is {self.status} and accepts no {self.refused}."
+        return f"Pool {self.pool_id} is {self.status} and accepts no {self.refused}."
 
 
 class PoolNotEmpty(ServiceError):
-    """The pool has stages queued or running, and so cannot be closed."""
+    """The pool has queued or running stages and so cannot be closed."""
 
     def __init__(self, pool_id: str, queued: int, running: int) -> None:
         self.pool_id = pool_id
@@ -39,15 +39,20 @@ class PoolNotEmpty(ServiceError):
 
     def __str__(self) -> str:
         return (
-            f"The pool {self.pool_id} has {self.queued} stages queued and {self.running} running; "
+            f"Pool {self.pool_id} has {self.queued} queued and {self.running} running stages; "
             "it can be closed when it has none."
         )
 
 
 def check_pool_accepts(refused: str, *, pool_id: str, statuses: Collection[str]) -> None:
-    """Let a pool pass that has one of these statuses; `refused` says in the plural what it would otherwise not accept.
+    """Check that a pool has one of these statuses.
 
-    The pool is not locked: whatever slips in while a pool changes came before the change.
+    The pool is not locked: a row added while the pool changes counts as added before the change.
+
+    Args:
+        refused: What the pool does not accept otherwise, in the plural, for the error.
+        pool_id: The pool.
+        statuses: The statuses in which the pool accepts it.
 
     Raises:
         InvalidIdentifier, PoolNotFound, PoolNotAccepting
@@ -56,14 +61,14 @@ def check_pool_accepts(refused: str, *, pool_id: str, statuses: Collection[str])
     try:
         status = Pool.objects.values_list("status", flat=True).get(pk=pool_id)
     except Pool.DoesNotExist:
-        raise locking.PoolNotFound(pool_id) from None
+        raise row_locks.PoolNotFound(pool_id) from None
     if status not in statuses:
         raise PoolNotAccepting(pool_id, status, refused)
 
 
 @contextmanager
 def closed_pool_refuses(refused: str, *, pool_id: str) -> Iterator[None]:
-    """Say in words what the database says where work comes to a pool that closes at this very moment.
+    """Raise `PoolNotAccepting` if the database rejects work for a pool that a concurrent transaction has just closed.
 
     Raises:
         PoolNotAccepting
@@ -77,7 +82,7 @@ def closed_pool_refuses(refused: str, *, pool_id: str) -> Iterator[None]:
 
 
 def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
-    """Make an active pool without workers.
+    """Create an active pool without workers.
 
     Raises:
         InvalidIdentifier, AlreadyExists
@@ -85,12 +90,28 @@ def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
     at = validation.moment(at)
     pool = Pool(id=validation.identifier("pool_id", pool_id), created_at=at, updated_at=at)
     with transaction.atomic():
-        locking.insert(pool, at=at)
+        row_locks.insert(pool, at=at)
     return pool
 
 
+def ensure_pool(pool_id: str, *, at: datetime) -> str:
+    """Return the status of a pool. Create an active pool if none has this id.
+
+    Raises:
+        InvalidIdentifier
+    """
+    status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True)
+    existing = status.first()
+    if existing is not None:
+        return existing
+    try:
+        return create_pool(pool_id=pool_id, at=at).status
+    except row_locks.AlreadyExists:  # A concurrent transaction has just created it.
+        return status.get()
+
+
 def drain_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
-    """Let the pool finish the workflows it has; it accepts no new ones.
+    """Drain a pool: it finishes the workflows that it has and accepts no new ones.
 
     Raises:
         PoolNotFound, IllegalTransition
@@ -99,7 +120,7 @@ def drain_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 
 
 def reopen_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
-    """Let a pool that is draining accept new workflows again; one that is closed stays so.
+    """Reopen a draining pool: it accepts new workflows again. A closed pool stays closed.
 
     Raises:
         PoolNotFound, IllegalTransition
@@ -108,11 +129,11 @@ def reopen_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 
 
 def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
-    """End the pool: no workflow, stage or worker is accepted any more.
+    """Close a pool permanently: it accepts no workflows, stages or workers.
 
     Raises:
         PoolNotFound, IllegalTransition
-        PoolNotEmpty: if stages are queued or running in it.
+        PoolNotEmpty: if it has queued or running stages.
     """
     return _change_status(pool_id, PoolStatus.CLOSED, at=at)
 
@@ -120,7 +141,7 @@ def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> Pool:
     at = validation.moment(at)
     with transaction.atomic():
-        pool = locking.lock_pool(pool_id)
+        pool = row_locks.lock_pool(pool_id)
         check_transition("pool", pool_id, current=pool.status, requested=status)
         if status == PoolStatus.CLOSED and (pool.queue_size or pool.tasks_running):
             raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)

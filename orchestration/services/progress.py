@@ -1,4 +1,4 @@
-"""What a running stage says of itself while it runs. An attempt that is no longer the stage's is not listened to."""
+"""Record the progress and the messages of a running stage. Reports of an attempt that no longer runs are ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestration.services import validation
 def report_progress(
     stage_id: int, attempt: int, *, progress: float, message: str = "", at: datetime | None = None
 ) -> bool:
-    """Record how far an attempt is, from 0 to 1. False if it is no longer the stage's.
+    """Record the progress of an attempt, from 0 to 1. False if the attempt no longer runs.
 
     Raises:
         InvalidArgument
@@ -23,9 +23,9 @@ def report_progress(
     at = validation.moment(at)
     if not 0 <= progress <= 1:
         raise validation.InvalidArgument("progress", progress, "a number from 0 to 1")
-    told = {"progress": float(progress), "progress_message": validation.text("message", message)}
+    values = {"progress": float(progress), "progress_message": validation.text("message", message)}
     with transaction.atomic():
-        if not _running(stage_id, attempt).update(**told):
+        if not _running(stage_id, attempt).update(**values):
             return False
         stage = Stage.objects.get(pk=stage_id)
         signals.stage_progressed.send(sender=Stage, stage=stage, at=at)
@@ -33,7 +33,7 @@ def report_progress(
 
 
 def report_message(stage_id: int, attempt: int, *, message: str, at: datetime | None = None) -> bool:
-    """Tell whoever follows the run what an attempt has to say. False if it is no longer the stage's.
+    """Send a message of an attempt to the subscribers of its workflow. False if the attempt no longer runs.
 
     Raises:
         InvalidArgument

@@ -1,4 +1,4 @@
-"""Stages that wait: for the moment of their next attempt, or for a message that got lost."""
+"""Queue stages whose retry is due, and schedule the redispatch of queued stages whose message may be lost."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from orchestration.models import Pool, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
 from orchestration.services.advance import queue_stages
-from orchestration.services.attempts import lock_stage_by_id
+from orchestration.services.row_locks import lock_stage_by_id
 
 
 def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = None) -> bool:
-    """Queue a stage whose next attempt is due, by the clock of the database. False if it is not, or not any more."""
+    """Queue a stage whose next attempt was due before this database time. False if it is not or no longer due."""
     at = validation.moment(at)
     with transaction.atomic(), batched_counters(at=at):
         stage = lock_stage_by_id(stage_id)
@@ -31,43 +31,47 @@ def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = No
 
 _ROWS_PER_STATEMENT = 1000
 TRUSTED_TIMES = 12
-"""How many times as long queued stages are left to a broker that has a message for each of their pool."""
+"""Factor on `redispatch_seconds` while the broker holds a message for every queued stage of the pool."""
 
 
 def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
-    """Look at these queued stages again later, by the clock of the database."""
-    _look_again(stage_ids, now=now, times=1)
+    """Check these queued stages again after `redispatch_seconds`; `now` is database time."""
+    _delay(stage_ids, now=now, times=1)
 
 
 def extend_redispatch(stage_ids: Sequence[int], *, now: datetime) -> None:
-    """Leave queued stages of one pool, the longest due first, to the broker, which lacks none of its messages.
+    """Check queued stages of one pool much later, because the broker holds a message for each of them.
 
-    The last is looked at again as soon as any: it stands for the others and is not the next to be claimed, so that to
-    have ten thousand of them wait costs next to nothing.
+    Only the last one, which is claimed last, is checked after `redispatch_seconds` as a sample of the others. So ten
+    thousand queued stages cost almost nothing.
+
+    Args:
+        stage_ids: The longest due first.
+        now: Database time.
     """
-    _look_again(stage_ids[-1:], now=now, times=1)
-    _look_again(stage_ids[:-1], now=now, times=TRUSTED_TIMES)
+    _delay(stage_ids[-1:], now=now, times=1)
+    _delay(stage_ids[:-1], now=now, times=TRUSTED_TIMES)
 
 
 def recheck_pool(pool_id: str, *, now: datetime) -> None:
-    """Look now at the queued stages of a pool that were left to the broker: it lacks more messages than are due.
+    """Check the queued stages of a pool now, because the broker lacks more messages than there are due stages.
 
-    Those that are looked at before long anyway stay as they are: they were told a moment ago.
+    Stages due within `redispatch_seconds` keep their time: they were dispatched a moment ago.
     """
     soon = now + timedelta(seconds=engine_limits().redispatch_seconds)
     _set_due(Stage.objects.filter(pool_id=pool_id, dispatch_due_at__gt=soon), now)
 
 
-def _look_again(stage_ids: Collection[int], *, now: datetime, times: int) -> None:
+def _delay(stage_ids: Collection[int], *, now: datetime, times: int) -> None:
     if stage_ids:
         later = now + times * timedelta(seconds=engine_limits().redispatch_seconds)
         _set_due(Stage.objects.filter(pk__in=stage_ids), later)
 
 
 def _set_due(stages: QuerySet[Stage], due_at: datetime) -> None:
-    """Set the moment of those that are queued and that nobody changes just now: who does, sets it himself.
+    """Set the due time of queued stages. Skip rows locked by another transaction: it sets the due time itself.
 
-    They are of many workflows, so that to wait for their locks could be to wait for each other.
+    The stages belong to many workflows: waiting for their locks could deadlock.
     """
     queued = stages.filter(status=StageStatus.QUEUED).order_by("pk")
     with transaction.atomic():
@@ -80,7 +84,7 @@ def _set_due(stages: QuerySet[Stage], due_at: datetime) -> None:
 
 
 def missing_messages(pool_id: str, *, held: int | None) -> int | None:
-    """How many queued stages of a pool have no message in the broker, which holds so many; None if it does not say."""
+    """Return how many queued stages of a pool have no message in the broker, which holds `held`; None if unknown."""
     if held is None:
         return None
     queue_size = Pool.objects.filter(pk=pool_id).values_list("queue_size", flat=True).first() or 0

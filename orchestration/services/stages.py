@@ -1,4 +1,4 @@
-"""Queue stages, start them and bring them to one of their ends."""
+"""Queue, start, complete, fail and skip stages, for workflows of an external orchestrator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import transaction
 
 from orchestration.db.clock import milliseconds_between
 from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
-from orchestration.services import locking, validation
+from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses
 from orchestration.services.transitions import check_transition
@@ -19,7 +19,7 @@ from orchestration.services.workers import WorkerInOtherPool
 
 
 class WorkflowNotRunning(ServiceError):
-    """The stage could change, but its workflow has not been started."""
+    """The stage cannot change, because its workflow does not run."""
 
     def __init__(self, workflow_id: str, status: str) -> None:
         self.workflow_id = workflow_id
@@ -27,11 +27,11 @@ class WorkflowNotRunning(ServiceError):
         super().__init__(workflow_id, status)
 
     def __str__(self) -> str:
-        return f"The workflow {self.workflow_id} is {self.status}; its stages can change when it is running."
+        return f"Workflow {self.workflow_id} is {self.status}; stages can only change while it is running."
 
 
 def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
-    """Put a pending stage of a running workflow into the queue of its pool.
+    """Queue a pending stage of a running workflow in its pool.
 
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
@@ -48,9 +48,9 @@ def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None
 def start_stage(
     *, workflow_id: str, stage_name: str, worker_id: str | None = None, at: datetime | None = None
 ) -> Stage:
-    """Set a stage of a running workflow running, on a worker of its pool if one is named. One more attempt is counted.
+    """Start a stage of a running workflow, on a worker of its pool if one is named. The attempt number goes up by one.
 
-    The worker's own status is not touched: a worker says itself that it is busy.
+    The status of the worker does not change: the worker reports that it is busy itself.
 
     Raises:
         WorkflowNotFound, StageNotFound, WorkerNotFound, IllegalTransition, WorkflowNotRunning
@@ -59,7 +59,7 @@ def start_stage(
     """
     at = validation.moment(at)
     with transaction.atomic():
-        worker = locking.lock_worker(worker_id) if worker_id is not None else None
+        worker = row_locks.lock_worker(worker_id) if worker_id is not None else None
         stage = _lock_for(StageStatus.RUNNING, workflow_id, stage_name)
         if worker is not None:
             _check_worker(worker, stage)
@@ -73,10 +73,10 @@ def start_stage(
 def complete_stage(
     *, workflow_id: str, stage_name: str, result: Mapping[str, Any] | None = None, at: datetime | None = None
 ) -> Stage:
-    """End a stage of a running workflow well, whether or not it was reported as queued or started.
+    """Complete a stage of a running workflow, whether or not it was reported as queued or started.
 
-    `duration_ms` is added to the result, unless it is there: the milliseconds since the stage started or, if nobody
-    said when it did, since its workflow last moved on.
+    Unless the result has a `duration_ms`, it is added: the milliseconds since the stage started. If the start was not
+    reported, they count from the last change of its workflow.
 
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
@@ -92,7 +92,7 @@ def complete_stage(
 
 
 def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | None = None) -> Stage:
-    """End a stage of a running workflow as failed. What that means for the workflow is for the caller to say.
+    """Fail a stage of a running workflow. The caller decides what follows for the workflow.
 
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
@@ -108,7 +108,7 @@ def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | 
 
 
 def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
-    """Leave out a stage of a running workflow that has not started.
+    """Skip a stage of a running workflow that has not started.
 
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
@@ -121,9 +121,9 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
 
 
 def _lock_for(status: StageStatus, workflow_id: str, stage_name: str) -> Stage:
-    """Lock a stage that may take this status, and give it to it in memory."""
-    stage = locking.lock_stage(workflow_id, stage_name)
-    # First the stage: those of a finished workflow are all finished, and their own answer says more.
+    """Lock a stage, check that it may take this status, and set the status in memory."""
+    stage = row_locks.lock_stage(workflow_id, stage_name)
+    # Check the stage first: stages of a finished workflow are finished too, and this error is more precise.
     check_transition("stage", str(stage), current=stage.status, requested=status)
     if stage.workflow.status != WorkflowStatus.RUNNING:
         raise WorkflowNotRunning(workflow_id, stage.workflow.status)
@@ -133,7 +133,7 @@ def _lock_for(status: StageStatus, workflow_id: str, stage_name: str) -> Stage:
 
 @contextmanager
 def _check_stage_pool(stage: Stage) -> Iterator[None]:
-    """Refuse work for a closed pool, also if it closes at this very moment: then the database says so."""
+    """Reject work for a closed pool, also if a concurrent transaction closes it: then the database rejects it."""
     if stage.pool is None:
         yield
         return

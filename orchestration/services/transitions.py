@@ -1,4 +1,4 @@
-"""Which status may follow which."""
+"""The allowed status transitions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ POOL_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     PoolStatus.CLOSED: frozenset(),
 }
 
-# A worker may report any status but the one it has: of two that claim an idle worker, the second is told.
+# A worker may report any status but its current one: of two claims of one idle worker, the second is rejected.
 WORKER_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     WorkerStatus.IDLE: frozenset({WorkerStatus.BUSY, WorkerStatus.ERROR, WorkerStatus.OFFLINE}),
     WorkerStatus.BUSY: frozenset({WorkerStatus.IDLE, WorkerStatus.ERROR, WorkerStatus.OFFLINE}),
     WorkerStatus.ERROR: frozenset({WorkerStatus.IDLE, WorkerStatus.BUSY, WorkerStatus.OFFLINE}),
-    # It must come back before it can work.
+    # It must register again before it can be busy.
     WorkerStatus.OFFLINE: frozenset({WorkerStatus.IDLE, WorkerStatus.ERROR}),
 }
 
@@ -36,8 +36,8 @@ WORKFLOW_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     WorkflowStatus.TIMEOUT: frozenset(),
 }
 
-# A stage is cancelled only with its workflow. Completed may follow pending: those with an orchestrator of their own may
-# report nothing but completions.
+# A stage is cancelled only with its workflow. Completed may follow pending: an external orchestrator may report only
+# completions.
 STAGE_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     StageStatus.PENDING: frozenset(
         {StageStatus.QUEUED, StageStatus.RUNNING, StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.SKIPPED}
@@ -61,7 +61,7 @@ TRANSITIONS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 
 
 class IllegalTransition(ServiceError):
-    """The status asked for may not follow the one that is stored."""
+    """The requested status may not follow the stored one."""
 
     def __init__(self, kind: str, id: str, current: str, requested: str) -> None:
         self.kind = kind
@@ -72,15 +72,15 @@ class IllegalTransition(ServiceError):
         super().__init__(kind, id, current, requested)
 
     def __str__(self) -> str:
-        allowed = ", ".join(self.allowed) or "nothing"
+        allowed = ", ".join(self.allowed) or "no other status"
         return (
-            f"The {self.kind} {self.id} is {self.current} and cannot become {self.requested}; "
-            f"after {self.current}, {allowed} may follow."
+            f"{self.kind.capitalize()} {self.id} is {self.current} and cannot become {self.requested}; "
+            f"allowed: {allowed}."
         )
 
 
 def check_transition(kind: str, id: str, *, current: str, requested: str) -> None:
-    """Let a legal transition pass.
+    """Check that a transition is allowed.
 
     Raises:
         IllegalTransition: if `requested` may not follow `current`.

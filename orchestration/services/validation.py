@@ -1,4 +1,4 @@
-"""What services accept: checked before anything is written, so that either database gives back what it was given."""
+"""Validate the arguments of services before any write, so that every database returns exactly what was stored."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
 from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.services.errors import ServiceError
 
-# Postgres can store it neither in text nor in JSON. In JSON text it is escaped, after an even number of backslashes.
+# Postgres cannot store NUL in text or JSON. In JSON text it is an escape after an even number of backslashes.
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
-# Far below the depth at which Python's own encoders and decoders give up, which depends on where they are called from.
+# Far below the depth at which Python's JSON encoder and decoder fail, which depends on the depth of the call stack.
 MAX_JSON_DEPTH: Final = 100
 
 
@@ -36,7 +36,7 @@ class InvalidArgument(ServiceError):
 
 
 class InvalidIdentifier(InvalidArgument):
-    """An id cannot stand in a channel name."""
+    """An id has characters that a channel name cannot contain, or the wrong length."""
 
     def __init__(self, argument: str, value: object) -> None:
         super().__init__(argument, value, IDENTIFIER_EXPECTED)
@@ -44,7 +44,7 @@ class InvalidIdentifier(InvalidArgument):
 
 
 def identifier(argument: str, value: str) -> str:
-    """Return the id.
+    """Return a valid id.
 
     Raises:
         InvalidIdentifier: if it is not one.
@@ -55,7 +55,7 @@ def identifier(argument: str, value: str) -> str:
 
 
 def moment(at: datetime | None) -> datetime:
-    """Return the moment of a change: now, unless it is given.
+    """Return the time of a change: `at`, or now if it is None.
 
     Raises:
         InvalidArgument: if it has no time zone.
@@ -71,7 +71,7 @@ def text(argument: str, value: str, *, max_length: int | None = None, may_be_emp
     """Return the text; `max_length` is in characters.
 
     Raises:
-        InvalidArgument: if it is too long, empty where it may not be, or holds what a database cannot.
+        InvalidArgument: if it is too long, blank where that is not allowed, or not storable in a database.
     """
     limit = "text" if max_length is None else f"text of at most {max_length} characters"
     expected = f"{limit}{'' if may_be_empty else ', not blank'}, without NUL or half a surrogate pair"
@@ -87,10 +87,10 @@ def text(argument: str, value: str, *, max_length: int | None = None, may_be_emp
 
 
 def json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the object as it will be read back from JSON: tuples as lists, keys as strings; {} for None.
+    """Return the object as JSON will return it: tuples as lists, keys as strings; {} for None.
 
     Raises:
-        InvalidArgument: if it is not a mapping, is too deep, or holds what JSON or a database cannot.
+        InvalidArgument: if it is not a mapping, is too deep, or has values that JSON or a database cannot store.
     """
     expected = f"a JSON object at most {MAX_JSON_DEPTH} deep, without NaN, infinity, NUL or half a surrogate pair"
     if value is None:
@@ -114,7 +114,7 @@ def stage_names(argument: str, names: Sequence[str]) -> list[str]:
     """Return the names of a workflow's stages, in order.
 
     Raises:
-        InvalidArgument: if there is none, one is blank or too long, or two are the same.
+        InvalidArgument: if the list is empty, a name is blank or too long, or two are equal.
     """
     expected = f"at least one name, none twice, each of at most {MAX_STAGE_NAME_LENGTH} characters"
     if isinstance(names, str) or not names:
@@ -126,7 +126,7 @@ def stage_names(argument: str, names: Sequence[str]) -> list[str]:
 
 
 def _is_deeper(value: object, depth: int) -> bool:
-    """Tell whether objects and arrays are nested more than `depth` deep."""
+    """Check whether objects and arrays are nested more than `depth` deep."""
     if not isinstance(value, dict | list):
         return False
     if depth == 0:

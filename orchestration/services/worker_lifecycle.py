@@ -1,4 +1,4 @@
-"""The workers of the engine: each stands for one slot of a worker process, and its keeper speaks for it."""
+"""Register, keep alive and expire workers of the engine. A worker is one slot of a worker process."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ from django.db.models import Q
 
 from orchestration.db.clock import database_now
 from orchestration.limits import engine_limits
-from orchestration.models import FailedAttempt, Pool, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
+from orchestration.models import FailedAttempt, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counters import batched_counters
-from orchestration.services import locking, validation
-from orchestration.services.attempts import (
-    Slot,
-    lock_slot_worker,
-    lock_stage_by_id,
-    record_failure,
-    record_lost_attempt,
-)
-from orchestration.services.pools import PoolNotAccepting, create_pool
+from orchestration.services import row_locks, validation
+from orchestration.services.attempts import record_failure, record_lost_attempt
+from orchestration.services.pools import PoolNotAccepting, ensure_pool
+from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
 MAX_NAME_TRIES = 10_000
 
@@ -28,43 +23,50 @@ LOST = "The worker was lost"
 
 
 def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = None) -> str:
-    """Register an idle worker for a slot of a process and return its id: `<name>-1`, or the next number that is free.
+    """Register an idle worker for a slot of a process, and return its id: `<name>-1`, or the next free number.
 
-    A number is free if nobody has it, or if whoever had it is offline: so a worker that starts again, starts as the
-    one it was. The pool is made if there is none.
+    A number is free if no worker has it or if its worker is offline, so a restarted worker gets its previous id back.
+    The pool is created if it does not exist.
 
     Raises:
         InvalidIdentifier
         PoolNotAccepting: if the pool is closed.
+        AlreadyExists: if all numbers are in use.
     """
     at = validation.moment(at)
     validation.identifier("worker_id", f"{name}-{MAX_NAME_TRIES}")
-    _ensure_pool(pool_id, at=at)
-    taken = _ids_in_use(name)
+    ensure_pool(pool_id, at=at)
+    in_use = _ids_in_use(name)
     for number in range(1, MAX_NAME_TRIES):
         worker_id = f"{name}-{number}"
-        if worker_id not in taken and _join_as(worker_id, process, pool_id, at=at):
+        if worker_id not in in_use and _join_as(worker_id, process, pool_id, at=at):
             return worker_id
-    raise locking.AlreadyExists("worker", f"{name}-{MAX_NAME_TRIES}")
+    raise row_locks.AlreadyExists("worker", f"{name}-{MAX_NAME_TRIES}")
 
 
 def record_heartbeats(*, process: str, worker_ids: Collection[str], running: Sequence[tuple[int, int]]) -> set[str]:
-    """Give a sign of life for workers and renew the leases of what they run: (stage id, attempt).
+    """Record a heartbeat of workers, and renew the leases of the attempts that they run.
 
-    Returns the workers that still stand for this process. The others were taken for dead, and have to join again.
+    Args:
+        process: The worker process.
+        worker_ids: Its workers.
+        running: The running attempts, each as (stage id, attempt number).
+
+    Returns:
+        The workers that are still registered to this process. The others were marked offline and must join again.
     """
     limits = engine_limits()
     with transaction.atomic():
         now = database_now()
-        mine = Worker.objects.filter(process=process, pk__in=worker_ids).exclude(status=WorkerStatus.OFFLINE)
-        mine.update(heartbeat_at=now, last_heartbeat_at=now)
-        held = Q()
+        registered = Worker.objects.filter(process=process, pk__in=worker_ids).exclude(status=WorkerStatus.OFFLINE)
+        registered.update(heartbeat_at=now, last_heartbeat_at=now)
+        attempts = Q()
         for stage_id, attempt in running:
-            held |= Q(pk=stage_id, attempt=attempt)
-        if held:
-            running_stages = Stage.objects.filter(held, status=StageStatus.RUNNING, worker__process=process)
+            attempts |= Q(pk=stage_id, attempt=attempt)
+        if attempts:
+            running_stages = Stage.objects.filter(attempts, status=StageStatus.RUNNING, worker__process=process)
             running_stages.update(lease_expires_at=now + timedelta(seconds=limits.lease_seconds))
-        return set(mine.values_list("pk", flat=True))
+        return set(registered.values_list("pk", flat=True))
 
 
 def crash_worker(
@@ -76,18 +78,22 @@ def crash_worker(
     reason: str | None = FailedAttempt.Reason.LOST.value,
     at: datetime | None = None,
 ) -> bool:
-    """Record that the process of a slot is gone: the worker is in error until its next claim, and what it ran ends.
+    """Record that the child process of a slot has died. The worker is in error until its next claim; its attempt ends.
 
     Args:
-        ran: The stage and the attempt that it ran, if any.
-        reason: Why: `lost`, `timed_out`, or None if the attempt was not wanted any more, and the worker is fine.
+        worker_id: The worker of the slot.
+        process: The worker process that it is registered to.
+        error: The error of the attempt.
+        ran: The stage id and the number of the attempt that it ran, if any.
+        reason: Why it died: `lost` or `timed_out`. None if the attempt was cancelled: then the worker becomes idle.
+        at: The time of the change; None means now.
 
     Returns:
-        False if the worker stands for another process or has claimed something else by now.
+        False if the worker is registered to another process or has claimed another attempt since.
     """
     at = validation.moment(at)
     with transaction.atomic(), batched_counters(at=at):
-        worker = lock_slot_worker(Slot(worker_id=worker_id, process=process))
+        worker = lock_slot_worker(worker_id, process)
         if worker is None or worker.status not in (WorkerStatus.BUSY, WorkerStatus.IDLE):
             return False
         if worker.stage_id is not None and not _still_runs(worker, ran):
@@ -101,31 +107,31 @@ def crash_worker(
 def leave_pool(
     *, worker_id: str, process: str, error: str = "The worker was stopped", at: datetime | None = None
 ) -> bool:
-    """Take a worker offline at once; what it ran is run again elsewhere. False if it stands for another process."""
+    """Mark a worker offline at once; its attempt is lost. False if it is registered to another process."""
     at = validation.moment(at)
     with transaction.atomic(), batched_counters(at=at):
-        worker = lock_slot_worker(Slot(worker_id=worker_id, process=process))
+        worker = lock_slot_worker(worker_id, process)
         if worker is None:
             return False
         _take_offline(worker, error=error, at=at)
     return True
 
 
-def expire_worker(worker_id: str, *, silent_since: datetime, at: datetime | None = None) -> bool:
-    """Take a worker offline that was not heard of since then, by the clock of the database; False if it was."""
+def expire_worker(worker_id: str, *, no_heartbeat_since: datetime, at: datetime | None = None) -> bool:
+    """Mark a worker offline that has had no heartbeat since this database time; False if it has."""
     at = validation.moment(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
-        if worker is None or worker.heartbeat_at is None or worker.heartbeat_at > silent_since:
+        if worker is None or worker.heartbeat_at is None or worker.heartbeat_at > no_heartbeat_since:
             return False
         _take_offline(worker.mark_locked(), error=LOST, at=at)
     return True
 
 
 def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None = None) -> bool:
-    """End an attempt whose lease expired before then, by the clock of the database; False if it was renewed.
+    """End an attempt whose lease expired before this database time; False if the lease was renewed.
 
-    Its worker, if that is still taken for alive, is in error until its next claim.
+    Its worker, unless it is offline, is in error until its next claim.
     """
     at = validation.moment(at)
     with transaction.atomic(), batched_counters(at=at):
@@ -161,7 +167,7 @@ def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> boo
             return False
         else:
             worker.mark_locked()
-        pool = locking.lock_pool(pool_id)
+        pool = row_locks.lock_pool(pool_id)
         if pool.status == PoolStatus.CLOSED:
             raise PoolNotAccepting(pool_id, pool.status, "workers")
         worker.pool = pool
@@ -175,8 +181,8 @@ def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> boo
             worker.save_locked(at=at, update_fields=columns)
             return True
         try:
-            locking.insert(worker, at=at)
-        except locking.AlreadyExists:
+            row_locks.insert(worker, at=at)
+        except row_locks.AlreadyExists:
             transaction.set_rollback(True)
             return False
     return True
@@ -195,11 +201,3 @@ def _has_expired(stage: Stage, before: datetime) -> bool:
 
 def _still_runs(worker: Worker, ran: tuple[int, int] | None) -> bool:
     return ran is not None and Stage.objects.filter(pk=ran[0], attempt=ran[1]).exists() and worker.stage_id == ran[0]
-
-
-def _ensure_pool(pool_id: str, *, at: datetime) -> None:
-    if not Pool.objects.filter(pk=pool_id).exists():
-        try:
-            create_pool(pool_id=pool_id, at=at)
-        except locking.AlreadyExists:
-            return

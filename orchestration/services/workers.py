@@ -1,4 +1,4 @@
-"""Register workers, record what they say of themselves, remove them."""
+"""Register and remove workers, and record the status that they report."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import datetime
 from django.db import transaction
 
 from orchestration.models import PoolStatus, Worker, WorkerStatus
-from orchestration.services import locking, validation
+from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import check_pool_accepts
 from orchestration.services.transitions import check_transition
 
 
 class WorkerInOtherPool(ServiceError):
-    """The worker belongs to another pool than the one that matters here."""
+    """The worker belongs to another pool than the expected one."""
 
     def __init__(self, worker_id: str, pool_id: str, expected_pool_id: str) -> None:
         self.worker_id = worker_id
@@ -23,11 +23,11 @@ class WorkerInOtherPool(ServiceError):
         super().__init__(worker_id, pool_id, expected_pool_id)
 
     def __str__(self) -> str:
-        return f"The worker {self.worker_id} belongs to the pool {self.pool_id}, not to {self.expected_pool_id}."
+        return f"Worker {self.worker_id} belongs to pool {self.pool_id}, not to pool {self.expected_pool_id}."
 
 
 def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None) -> Worker:
-    """Add an idle worker to a pool. One that is registered there already becomes idle: it has started anew.
+    """Add an idle worker to a pool. A worker that is registered there already becomes idle: it has restarted.
 
     Raises:
         InvalidIdentifier, PoolNotFound
@@ -38,8 +38,8 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
     at = validation.moment(at)
     with transaction.atomic():
         try:
-            worker = locking.lock_worker(worker_id)
-        except locking.WorkerNotFound:
+            worker = row_locks.lock_worker(worker_id)
+        except row_locks.WorkerNotFound:
             worker = Worker(id=worker_id, pool_id=pool_id)
         check_pool_accepts("workers", pool_id=pool_id, statuses=[PoolStatus.ACTIVE, PoolStatus.DRAINING])
         if worker.pool_id != pool_id:
@@ -47,25 +47,25 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
         worker.status = WorkerStatus.IDLE.value
         worker.registered_at = worker.last_heartbeat_at = at
         if worker._state.adding:
-            # Before its pool is locked: an insert waits for whoever holds a row with the same id.
-            locking.insert(worker, at=at)
+            # Insert before the pool is locked: an insert waits for a transaction that holds a row with the same id.
+            row_locks.insert(worker, at=at)
         else:
             worker.save_locked(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])
     return worker
 
 
 def change_worker_status(*, worker_id: str, status: str, at: datetime | None = None) -> Worker:
-    """Record a worker's new status: idle, busy, error or offline. All but the last are a sign of life.
+    """Record a worker's new status: idle, busy, error or offline. All but offline count as a heartbeat.
 
     Raises:
-        InvalidArgument: if there is no such status.
+        InvalidArgument: if the status is not one of these.
         WorkerNotFound, IllegalTransition
     """
     at = validation.moment(at)
     if status not in WorkerStatus.values:
         raise validation.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
     with transaction.atomic():
-        worker = locking.lock_worker(worker_id)
+        worker = row_locks.lock_worker(worker_id)
         check_transition("worker", worker_id, current=worker.status, requested=status)
         worker.status = str(status)
         if status != WorkerStatus.OFFLINE:
@@ -75,15 +75,15 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
 
 
 def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
-    """Take a worker out of its pool for good; stages that it ran keep everything but its name.
+    """Delete a worker. The stages that it ran keep everything but its id.
 
     Raises:
         WorkerNotFound
     """
     at = validation.moment(at)
     with transaction.atomic():
-        worker = locking.lock_worker(worker_id)
+        worker = row_locks.lock_worker(worker_id)
         worker.removed_at = at
         worker.delete()
-    worker.id = worker_id  # Django took it away; what is returned is what was removed.
+    worker.id = worker_id  # Django cleared the id; the returned worker is the removed one.
     return worker

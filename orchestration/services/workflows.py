@@ -1,4 +1,4 @@
-"""Create workflows, start them and bring them to one of their ends."""
+"""Create, start, complete, fail, cancel and time out workflows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from orchestration.db.clock import milliseconds_between
 from orchestration.models import PoolStatus, Stage, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
-from orchestration.services import locking, validation
+from orchestration.services import row_locks, validation
 from orchestration.services.pools import check_pool_accepts
 from orchestration.services.transitions import check_transition
 
@@ -26,7 +26,7 @@ def create_workflow(
     params: Mapping[str, Any] | None = None,
     at: datetime | None = None,
 ) -> Workflow:
-    """Store a pending workflow and its pending stages, in the order of their names.
+    """Store a pending workflow and its pending stages, in the given order.
 
     Raises:
         InvalidIdentifier, InvalidArgument, AlreadyExists, PoolNotFound
@@ -48,20 +48,20 @@ def create_workflow(
     with transaction.atomic():
         if pool_id is not None:
             check_pool_accepts("new workflows", pool_id=pool_id, statuses=[PoolStatus.ACTIVE])
-        # The stages go in first, so that whoever hears of the workflow finds them: foreign keys are checked at commit.
+        # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
         try:
             Stage.objects.bulk_create(
                 Stage(workflow=workflow, name=name, position=position, pool_id=pool_id)
                 for position, name in enumerate(names)
             )
         except IntegrityError as error:
-            raise locking.AlreadyExists("workflow", workflow.id) from error
-        locking.insert(workflow, at=at)
+            raise row_locks.AlreadyExists("workflow", workflow.id) from error
+        row_locks.insert(workflow, at=at)
     return workflow
 
 
 def start_workflow(*, workflow_id: str, at: datetime | None = None) -> Workflow:
-    """Set a pending workflow running.
+    """Start a pending workflow.
 
     Raises:
         WorkflowNotFound, IllegalTransition
@@ -72,9 +72,9 @@ def start_workflow(*, workflow_id: str, at: datetime | None = None) -> Workflow:
 def complete_workflow(
     *, workflow_id: str, result: Mapping[str, Any] | None = None, at: datetime | None = None
 ) -> Workflow:
-    """End a running workflow well. Stages that are not finished are skipped.
+    """Complete a running workflow. Its unfinished stages are skipped.
 
-    `total_duration_ms` is added to the result, unless it is there: the milliseconds since the start.
+    Unless the result has a `total_duration_ms`, it is added: the milliseconds since the start.
 
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
@@ -83,7 +83,7 @@ def complete_workflow(
 
 
 def fail_workflow(*, workflow_id: str, error: str, at: datetime | None = None) -> Workflow:
-    """End a workflow as failed. Stages that are not finished are cancelled.
+    """Fail a workflow. Its unfinished stages are cancelled.
 
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
@@ -92,7 +92,7 @@ def fail_workflow(*, workflow_id: str, error: str, at: datetime | None = None) -
 
 
 def cancel_workflow(*, workflow_id: str, reason: str = "", at: datetime | None = None) -> Workflow:
-    """End a workflow because somebody wants it to end; the reason becomes its error. Unfinished stages are cancelled.
+    """Cancel a workflow; the reason becomes its error. Its unfinished stages are cancelled.
 
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
@@ -101,7 +101,7 @@ def cancel_workflow(*, workflow_id: str, reason: str = "", at: datetime | None =
 
 
 def time_out_workflow(*, workflow_id: str, error: str = TIMEOUT_ERROR, at: datetime | None = None) -> Workflow:
-    """End a workflow because it took too long. Stages that are not finished are cancelled.
+    """Time out a workflow. Its unfinished stages are cancelled.
 
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
@@ -119,7 +119,7 @@ def _change(
 ) -> Workflow:
     at = validation.moment(at)
     with transaction.atomic():
-        workflow = locking.lock_workflow(workflow_id)
+        workflow = row_locks.lock_workflow(workflow_id)
         check_transition("workflow", workflow_id, current=workflow.status, requested=status)
         workflow.status = status.value
         workflow.error = error

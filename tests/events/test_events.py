@@ -269,12 +269,12 @@ SPEAK = """
 from datetime import UTC, datetime
 from django.db import transaction
 from orchestration import services
-from orchestration.services import attempts
+from orchestration.services import attempts, row_locks
 stage_id = services.start_stage(workflow_id=workflow, stage_name="one", worker_id=worker).pk
 services.report_message(stage_id, 1, message="Good morning")
 services.report_progress(stage_id, 1, progress=0.5, message="Half way")
 with transaction.atomic():
-    stage = attempts.lock_stage_by_id(stage_id)
+    stage = row_locks.lock_stage_by_id(stage_id)
     attempts.record_failure(stage, reason="lost", error="The worker was lost", at=datetime.now(UTC))
 """
 

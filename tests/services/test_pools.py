@@ -29,7 +29,7 @@ def test_a_new_pool_is_active_and_empty(recorded: list[RecordedSignal]) -> None:
 def test_an_id_that_is_taken_is_refused(recorded: list[RecordedSignal]) -> None:
     pool_with()
     recorded.clear()
-    with pytest.raises(services.AlreadyExists, match=r"^There is a pool pool already\.$"):
+    with pytest.raises(services.AlreadyExists, match=r"^Pool pool already exists\.$"):
         services.create_pool(pool_id="pool")
     assert recorded == []
 
@@ -58,9 +58,9 @@ def test_a_drained_pool_that_is_reopened_takes_new_workflows(recorded: list[Reco
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("pool", r"^--move-to pool: expected another pool than the one to drain$"),
-        ("nowhere", r"^There is no pool nowhere\.$"),
-        ("closed", r"^The pool closed is closed and accepts no new workflows\.$"),
+        ("pool", r"^--move-to pool: expected a pool other than the one to drain$"),
+        ("nowhere", r"^Pool nowhere not found\.$"),
+        ("closed", r"^Pool closed is closed and accepts no new workflows\.$"),
     ],
 )
 def test_nothing_is_drained_that_cannot_be_moved(target: str, reason: str) -> None:
@@ -74,13 +74,13 @@ def test_nothing_is_drained_that_cannot_be_moved(target: str, reason: str) -> No
 
 def test_no_work_is_moved_to_a_pool_that_is_not_there() -> None:
     pool_with()
-    with pytest.raises(services.ServiceError, match=r"^There is no pool nowhere\.$"):
+    with pytest.raises(services.ServiceError, match=r"^Pool nowhere not found\.$"):
         services.reassign_workflows(pool_id="pool", to_pool_id="nowhere")
 
 
 def test_a_pool_that_was_not_drained_cannot_be_reopened_by_the_command() -> None:
     pool_with("closed")
-    reason = r"^The pool pool is closed and cannot become active; after closed, nothing may follow\.$"
+    reason = r"^Pool pool is closed and cannot become active; allowed: no other status\.$"
     with pytest.raises(CommandError, match=reason):
         call_command("reopen_pool", "pool")
 
@@ -91,7 +91,7 @@ def test_a_pool_with_work_cannot_be_closed(status: str, queued: int, running: in
     with pytest.raises(services.PoolNotEmpty) as refused:
         services.close_pool(pool_id="pool")
     assert str(refused.value) == (
-        f"The pool pool has {queued} stages queued and {running} running; it can be closed when it has none."
+        f"Pool pool has {queued} queued and {running} running stages; it can be closed when it has none."
     )
     assert Pool.objects.get().status == "active"
 
@@ -108,5 +108,5 @@ def test_a_pool_can_be_closed_when_its_work_is_done_though_it_has_workers() -> N
 
 def test_a_pool_that_is_not_there_is_named() -> None:
     for change in (services.drain_pool, services.reopen_pool, services.close_pool):
-        with pytest.raises(services.PoolNotFound, match=r"^There is no pool nowhere\.$"):
+        with pytest.raises(services.PoolNotFound, match=r"^Pool nowhere not found\.$"):
             change(pool_id="nowhere")

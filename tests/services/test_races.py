@@ -223,8 +223,8 @@ def test_of_two_schedulers_that_give_up_an_attempt_one_does_and_it_is_queued_onc
     outcomes = together(
         lambda: services.expire_lease(stage_id, expired_before=LATER),
         lambda: services.expire_lease(stage_id, expired_before=LATER),
-        lambda: services.expire_worker(slot.worker_id, silent_since=LATER),
-        lambda: services.expire_worker(slot.worker_id, silent_since=LATER),
+        lambda: services.expire_worker(slot.worker_id, no_heartbeat_since=LATER),
+        lambda: services.expire_worker(slot.worker_id, no_heartbeat_since=LATER),
     )
     # Whoever gives up the worker may come after the attempt was given up, or does both.
     assert (sum(outcomes[:2]) <= 1, sum(outcomes[2:])) == (True, 1)

@@ -113,7 +113,7 @@ def test_a_worker_of_another_pool_may_not_run_the_stage() -> None:
     worker_with(worker_id="stranger", pool_id="elsewhere")
     with pytest.raises(services.WorkerInOtherPool) as refused:
         services.start_stage(workflow_id="wf", stage_name="one", worker_id="stranger")
-    assert str(refused.value) == "The worker stranger belongs to the pool elsewhere, not to pool."
+    assert str(refused.value) == "Worker stranger belongs to pool elsewhere, not to pool pool."
     assert Stage.objects.get(name="one").status == "queued"
 
 
@@ -125,8 +125,8 @@ def test_any_worker_may_run_a_stage_without_a_pool() -> None:
 
 def test_a_worker_that_is_not_there_is_named() -> None:
     stage_with(StageStatus.QUEUED)
-    with pytest.raises(services.WorkerNotFound, match=r"^There is no worker nobody\.$"):
-        services.start_stage(workflow_id="wf", stage_name="one", worker_id="nobody")
+    with pytest.raises(services.WorkerNotFound, match=r"^Worker missing not found\.$"):
+        services.start_stage(workflow_id="wf", stage_name="one", worker_id="missing")
     assert Stage.objects.get(name="one").status == "queued"
 
 
@@ -146,7 +146,7 @@ def test_a_closed_pool_accepts_no_stages(change: Any, recorded: list[RecordedSig
     recorded.clear()
     with pytest.raises(services.PoolNotAccepting) as refused:
         change(workflow_id="wf", stage_name="one")
-    assert str(refused.value) == "The pool pool is closed and accepts no stages."
+    assert str(refused.value) == "Pool pool is closed and accepts no stages."
     assert Stage.objects.get(name="one").status == "pending"
     assert recorded == []
 
@@ -160,9 +160,9 @@ def test_a_completion_reported_after_its_pool_closed_is_taken() -> None:
 
 def test_what_is_missing_is_named() -> None:
     workflow_with()
-    with pytest.raises(services.StageNotFound, match=r"^There is no stage wf/nothing\.$"):
+    with pytest.raises(services.StageNotFound, match=r"^Stage wf/nothing not found\.$"):
         services.queue_stage(workflow_id="wf", stage_name="nothing")
-    with pytest.raises(services.WorkflowNotFound, match=r"^There is no workflow nowhere\.$"):
+    with pytest.raises(services.WorkflowNotFound, match=r"^Workflow nowhere not found\.$"):
         services.queue_stage(workflow_id="nowhere", stage_name="one")
 
 

@@ -178,7 +178,7 @@ def test_a_stage_of_a_workflow_not_yet_started_may_not_change(
     recorded.clear()
     with pytest.raises(services.WorkflowNotRunning) as refused:
         change()
-    assert str(refused.value) == "The workflow wf is pending; its stages can change when it is running."
+    assert str(refused.value) == "Workflow wf is pending; stages can only change while it is running."
     assert Stage.objects.get(name="one").status == StageStatus.PENDING
     assert recorded == []
 
@@ -188,8 +188,7 @@ def test_a_refusal_names_both_states_and_what_is_allowed() -> None:
     with pytest.raises(services.IllegalTransition) as refused:
         services.complete_workflow(workflow_id="wf", result={})
     assert str(refused.value) == (
-        "The workflow wf is pending and cannot become completed; "
-        "after pending, cancelled, failed, running, timeout may follow."
+        "Workflow wf is pending and cannot become completed; allowed: cancelled, failed, running, timeout."
     )
 
 
@@ -197,7 +196,7 @@ def test_a_refusal_at_the_end_of_the_road_says_that_nothing_is_allowed() -> None
     pool_with(PoolStatus.CLOSED)
     with pytest.raises(services.IllegalTransition) as refused:
         services.drain_pool(pool_id="pool")
-    assert str(refused.value) == "The pool pool is closed and cannot become draining; after closed, nothing may follow."
+    assert str(refused.value) == "Pool pool is closed and cannot become draining; allowed: no other status."
 
 
 def assert_told(

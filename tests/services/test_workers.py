@@ -59,13 +59,13 @@ def test_a_worker_stays_in_its_pool() -> None:
     pool_with(pool_id="elsewhere")
     with pytest.raises(services.WorkerInOtherPool) as refused:
         services.register_worker(worker_id="worker", pool_id="elsewhere")
-    assert str(refused.value) == "The worker worker belongs to the pool pool, not to elsewhere."
+    assert str(refused.value) == "Worker worker belongs to pool pool, not to pool elsewhere."
     assert_all_add_up()
 
 
 def test_a_closed_pool_accepts_no_workers() -> None:
     pool_with("closed")
-    with pytest.raises(services.PoolNotAccepting, match=r"^The pool pool is closed and accepts no workers\.$"):
+    with pytest.raises(services.PoolNotAccepting, match=r"^Pool pool is closed and accepts no workers\.$"):
         services.register_worker(worker_id="worker", pool_id="pool")
     assert not Worker.objects.exists()
 
@@ -76,7 +76,7 @@ def test_a_pool_that_drains_accepts_workers_to_finish_its_work() -> None:
 
 
 def test_a_pool_that_is_not_there_is_named() -> None:
-    with pytest.raises(services.PoolNotFound, match=r"^There is no pool nowhere\.$"):
+    with pytest.raises(services.PoolNotFound, match=r"^Pool nowhere not found\.$"):
         services.register_worker(worker_id="worker", pool_id="nowhere")
     assert not Worker.objects.exists()
 
@@ -135,7 +135,7 @@ def test_a_removed_worker_is_announced_and_no_longer_counted(status: str, record
 
 
 def test_a_worker_that_is_not_there_is_named() -> None:
-    with pytest.raises(services.WorkerNotFound, match=r"^There is no worker nobody\.$"):
-        services.remove_worker(worker_id="nobody")
-    with pytest.raises(services.WorkerNotFound, match=r"^There is no worker nobody\.$"):
-        services.change_worker_status(worker_id="nobody", status="idle")
+    with pytest.raises(services.WorkerNotFound, match=r"^Worker missing not found\.$"):
+        services.remove_worker(worker_id="missing")
+    with pytest.raises(services.WorkerNotFound, match=r"^Worker missing not found\.$"):
+        services.change_worker_status(worker_id="missing", status="idle")

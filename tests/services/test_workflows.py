@@ -77,7 +77,7 @@ def test_whoever_hears_of_a_workflow_finds_its_stages() -> None:
 def test_an_id_that_is_taken_is_refused_whatever_the_stages() -> None:
     workflow_with()
     for stages in (["one", "two", "three"], ["other"]):
-        with pytest.raises(services.AlreadyExists, match=r"^There is a workflow wf already\.$"):
+        with pytest.raises(services.AlreadyExists, match=r"^Workflow wf already exists\.$"):
             services.create_workflow(workflow_id="wf", adapter="python", prompt="", stages=stages)
     assert stage_statuses() == {"one": "pending", "two": "pending", "three": "pending"}
 
@@ -95,13 +95,13 @@ def test_a_pool_that_is_no_longer_active_accepts_no_new_workflows(status: str) -
     pool_with(status)
     with pytest.raises(services.PoolNotAccepting) as refused:
         workflow_with()
-    assert str(refused.value) == f"The pool pool is {status} and accepts no new workflows."
+    assert str(refused.value) == f"Pool pool is {status} and accepts no new workflows."
     assert not Workflow.objects.exists()
     assert not Stage.objects.exists()
 
 
 def test_a_pool_that_is_not_there_is_named() -> None:
-    with pytest.raises(services.PoolNotFound, match=r"^There is no pool nowhere\.$"):
+    with pytest.raises(services.PoolNotFound, match=r"^Pool nowhere not found\.$"):
         services.create_workflow(adapter="python", prompt="", stages=["one"], pool_id="nowhere")
     assert not Workflow.objects.exists()
 
@@ -217,7 +217,7 @@ def test_a_workflow_that_is_not_there_is_named() -> None:
         services.cancel_workflow,
         services.time_out_workflow,
     ):
-        with pytest.raises(services.WorkflowNotFound, match=r"^There is no workflow nowhere\.$"):
+        with pytest.raises(services.WorkflowNotFound, match=r"^Workflow nowhere not found\.$"):
             change(workflow_id="nowhere")
     with pytest.raises(services.WorkflowNotFound):
         services.fail_workflow(workflow_id="nowhere", error="")

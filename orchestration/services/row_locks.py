@@ -1,6 +1,6 @@
-"""Rows read under lock, in the one order of `orchestration.models.tracked`, and rows stored for the first time.
+"""Lock rows, in the one order of `orchestration.models.tracked`, and insert new ones.
 
-Everything here needs an open transaction. On SQLite the transaction itself excludes other writers (`IMMEDIATE`).
+Every function needs an open transaction. On SQLite the transaction itself excludes other writers (`IMMEDIATE`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NotFound(ServiceError):
-    """Nothing of this kind has this id."""
+    """No row of this kind has this id."""
 
     kind = "row"
 
@@ -29,23 +29,29 @@ class NotFound(ServiceError):
         super().__init__(id)
 
     def __str__(self) -> str:
-        return f"There is no {self.kind} {self.id}."
+        return f"{self.kind.capitalize()} {self.id} not found."
 
 
 class WorkflowNotFound(NotFound):
+    """No workflow has this id."""
+
     kind = "workflow"
 
 
 class PoolNotFound(NotFound):
+    """No pool has this id."""
+
     kind = "pool"
 
 
 class WorkerNotFound(NotFound):
+    """No worker has this id."""
+
     kind = "worker"
 
 
 class StageNotFound(NotFound):
-    """The workflow is there, but has no such stage."""
+    """The workflow exists, but has no stage of this name."""
 
     kind = "stage"
 
@@ -57,7 +63,7 @@ class StageNotFound(NotFound):
 
 
 class AlreadyExists(ServiceError):
-    """The id is taken."""
+    """A row of this kind already has this id."""
 
     def __init__(self, kind: str, id: str) -> None:
         self.kind = kind
@@ -65,7 +71,7 @@ class AlreadyExists(ServiceError):
         super().__init__(kind, id)
 
     def __str__(self) -> str:
-        return f"There is a {self.kind} {self.id} already."
+        return f"{self.kind.capitalize()} {self.id} already exists."
 
 
 def lock_worker(worker_id: str) -> Worker:
@@ -74,7 +80,13 @@ def lock_worker(worker_id: str) -> Worker:
     Raises:
         InvalidIdentifier, WorkerNotFound
     """
-    return _lock(_WORKER, validation.identifier("worker_id", worker_id), or_else=WorkerNotFound)
+    return _lock(_WORKER, validation.identifier("worker_id", worker_id), not_found=WorkerNotFound)
+
+
+def lock_slot_worker(worker_id: str, process: str) -> Worker | None:
+    """Lock a worker of the engine; None if another process is registered under its id, or none."""
+    worker = _SLOT_WORKER.row(worker_id, process)
+    return None if worker is None else worker.mark_locked()
 
 
 def lock_workflow(workflow_id: str) -> Workflow:
@@ -83,7 +95,7 @@ def lock_workflow(workflow_id: str) -> Workflow:
     Raises:
         InvalidIdentifier, WorkflowNotFound
     """
-    return _lock(_WORKFLOW, validation.identifier("workflow_id", workflow_id), or_else=WorkflowNotFound)
+    return _lock(_WORKFLOW, validation.identifier("workflow_id", workflow_id), not_found=WorkflowNotFound)
 
 
 def lock_pool(pool_id: str) -> Pool:
@@ -92,13 +104,13 @@ def lock_pool(pool_id: str) -> Pool:
     Raises:
         InvalidIdentifier, PoolNotFound
     """
-    return _lock(_POOL, validation.identifier("pool_id", pool_id), or_else=PoolNotFound)
+    return _lock(_POOL, validation.identifier("pool_id", pool_id), not_found=PoolNotFound)
 
 
 def lock_stage(workflow_id: str, stage_name: str) -> Stage:
-    """Lock a stage and, before it, its workflow; its pool comes along unlocked.
+    """Lock a workflow and then its stage of this name. The pool of the stage is loaded, but not locked.
 
-    Postgres locks the tables of a row in the order in which `of` names them; a test holds it to that.
+    Postgres locks the tables of a row in the order of `of`; a test checks that.
 
     Raises:
         InvalidIdentifier, InvalidArgument, WorkflowNotFound, StageNotFound
@@ -113,7 +125,16 @@ def lock_stage(workflow_id: str, stage_name: str) -> Stage:
     raise StageNotFound(workflow_id, stage_name)
 
 
+def lock_stage_by_id(stage_id: int) -> Stage | None:
+    """Lock the workflow of a stage and then the stage; None if it does not exist."""
+    stage = _STAGE_BY_ID.row(stage_id)
+    return None if stage is None else stage.mark_locked()
+
+
 _WORKER: Final = CompiledSelect(lambda pk: Worker.objects.select_for_update(no_key=True).filter(pk=pk), str)
+_SLOT_WORKER: Final = CompiledSelect(
+    lambda pk, process: Worker.objects.select_for_update(no_key=True).filter(pk=pk, process=process), str, str
+)
 _WORKFLOW: Final = CompiledSelect(lambda pk: Workflow.objects.select_for_update(no_key=True).filter(pk=pk), str)
 _POOL: Final = CompiledSelect(lambda pk: Pool.objects.select_for_update(no_key=True).filter(pk=pk), str)
 _STAGE: Final = CompiledSelect(
@@ -125,14 +146,20 @@ _STAGE: Final = CompiledSelect(
     str,
     str,
 )
+_STAGE_BY_ID: Final = CompiledSelect(
+    lambda pk: (
+        Stage.objects.select_related("workflow").select_for_update(no_key=True, of=("workflow", "self")).filter(pk=pk)
+    ),
+    int,
+)
 
-Announced = TypeVar("Announced", bound=TrackedModel)
+Tracked = TypeVar("Tracked", bound=TrackedModel)
 
 
-def _lock(select: CompiledSelect[Announced], id: str, *, or_else: type[NotFound]) -> Announced:
+def _lock(select: CompiledSelect[Tracked], id: str, *, not_found: type[NotFound]) -> Tracked:
     row = select.row(id)
     if row is None:
-        raise or_else(id)
+        raise not_found(id)
     return row.mark_locked()
 
 
@@ -140,7 +167,7 @@ def insert(row: Pool | Worker | Workflow, *, at: datetime) -> None:
     """Store a new row.
 
     Raises:
-        AlreadyExists: if the id is taken, be it since a moment ago.
+        AlreadyExists: if the id exists, even if a concurrent transaction has just inserted it.
     """
     try:
         row.insert(at=at)
