@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from mahavishnu_site.management.commands.serve import STOP_MARGIN_SECONDS
+from mahavishnu_site.serve.procfile import commands
+from realtime.limits import LISTEN_BACKLOG
 from tests.harness.client import connect
 from tests.harness.ports import free_port
 from tests.harness.serve import MAKE, MANAGE, START_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS, Serve, StartServe
@@ -244,3 +246,7 @@ def test_make_serve_leaves_no_process_when_stopped_before_it_serves(serve: Start
     wait_until(lambda: bool(run.processes()), timeout_seconds=START_TIMEOUT_SECONDS)
     terminate_group(run)
     run.wait_ended()
+
+
+def test_procfile_sets_the_listen_backlog() -> None:
+    assert f":backlog={LISTEN_BACKLOG}" in commands()["web"]
