@@ -1,4 +1,4 @@
-"""The admin: everything can be looked at, nothing can be edited, and what can be done goes through the services."""
+"""The admin: read-only pages of every model; actions change rows through the services."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ __all__ = ["pools", "stages", "workers", "workflows"]
 
 admin.site.site_header = "Mahavishnu"
 admin.site.site_title = "Mahavishnu"
-admin.site.index_title = "Workflows, pools, workers and what happened"
+admin.site.index_title = "Workflows, pools, workers and events"

@@ -1,4 +1,4 @@
-"""What an operator can do in the admin: each is an action of the lists and a button of the pages, done by a service."""
+"""Actions on rows: each is an action of the list and a button on the row's page, and calls a service."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from orchestration.admin.read_only import ReadOnlyAdmin
 from orchestration.services import ServiceError
 from orchestration.services.transitions import TRANSITIONS
 
-MAX_MESSAGES: Final = 20
-"""How many refusals are told one by one, and how many ids of what succeeded."""
+MAX_LISTED_RESULTS: Final = 20
+"""How many errors, and how many ids of changed rows, a message lists."""
 
 FROM_PAGE: Final = "_from_page"
-"""The field of a form that says that a button of a row's own page was pressed: that is where to return to."""
+"""The form field that marks a button on a row's own page: the response redirects back there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One thing that can be done with a row.
+class RowAction:
+    """A button on the page of a row.
 
     Attributes:
-        action: The name of the admin's method.
-        label: What the button says.
-        status: What the row becomes: the button is there only if that may follow what it is.
+        name: The name of the admin's action method.
+        label: The text on the button.
+        target_status: The status the action leads to. The button is shown only where that transition is allowed.
     """
 
-    action: str
+    name: str
     label: str
-    status: str
+    target_status: str
 
 
-class OperatedAdmin(ReadOnlyAdmin):
-    """Pages that show, with operations for those who have the permission to change the model."""
+class RowActionsAdmin(ReadOnlyAdmin):
+    """Read-only pages with actions for users who have the permission to change the model."""
 
-    operations: ClassVar[tuple[Operation, ...]] = ()
+    row_actions: ClassVar[tuple[RowAction, ...]] = ()
     change_form_template = "admin/orchestration/change_form.html"
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
+    def has_run_action_permission(self, request: HttpRequest) -> bool:
+        # Django's own `has_change_permission` is always False here: it would make the pages editable.
         codename = get_permission_codename("change", self.opts)
         allowed: bool = request.user.has_perm(f"{self.opts.app_label}.{codename}")
         return allowed
@@ -60,43 +61,49 @@ class OperatedAdmin(ReadOnlyAdmin):
         obj: Any = None,
     ) -> HttpResponse:
         context["from_page"] = FROM_PAGE
-        context["operations"] = [
-            operation
-            for operation in self.operations
-            if self.has_operate_permission(request)
-            and operation.status in TRANSITIONS[self.opts.model_name or ""][obj.status]
+        context["row_actions"] = [
+            action
+            for action in self.row_actions
+            if self.has_run_action_permission(request)
+            and action.target_status in TRANSITIONS[self.opts.model_name or ""][obj.status]
         ]
         return super().render_change_form(request, context, add, change, form_url, obj)
 
-    def operate(
+    def run_action(
         self, request: HttpRequest, rows: QuerySet[Any], service: Callable[[str], Model], *, done: str
     ) -> HttpResponse | None:
-        """Call `service` with the id of each row, each in a transaction of its own, and tell the operator.
+        """Call `service` with the id of each row, one transaction per row, and show the results as messages.
 
         Args:
-            done: What happened to those that succeeded: `Cancelled`.
+            request: The request of the admin action.
+            rows: The selected rows.
+            service: Changes the row with this id and returns it.
+            done: The result for rows that were changed, such as `Cancelled`.
+
+        Returns:
+            A redirect to the row's page if its button was pressed there; else None, for the list.
         """
         ids: list[str] = list(rows.values_list("pk", flat=True))
         succeeded: list[str] = []
-        refused: list[str] = []
+        errors: list[str] = []
         for id in ids:
             try:
                 row = service(id)
-            except ServiceError as refusal:
-                refused.append(str(refusal))
+            except ServiceError as error:
+                errors.append(str(error))
             else:
                 succeeded.append(id)
                 self.log_change(request, row, f"{done}.")
         if succeeded:
-            messages.success(request, f"{done}: {_listed(succeeded, separator=', ')}.")
-        if refused:
-            messages.error(request, f"Refused: {_listed(refused, separator=' ')}")
+            messages.success(request, f"{done}: {_join_first(succeeded, separator=', ')}.")
+        if errors:
+            messages.error(request, f"Refused: {_join_first(errors, separator=' ')}")
         if FROM_PAGE not in request.POST or len(ids) != 1:
             return None
         url = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
         return HttpResponseRedirect(reverse(url, args=[quote(ids[0])]))
 
 
-def _listed(items: Iterable[str], *, separator: str) -> str:
-    first, rest = (items := list(items))[:MAX_MESSAGES], len(items) - MAX_MESSAGES
+def _join_first(items: Iterable[str], *, separator: str) -> str:
+    first, rest = (items := list(items))[:MAX_LISTED_RESULTS], len(items) - MAX_LISTED_RESULTS
     return separator.join([*first, f"and {rest} more"] if rest > 0 else first)

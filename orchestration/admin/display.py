@@ -1,4 +1,4 @@
-"""What a cell of an admin page shows: a status, a moment, a link, some JSON."""
+"""HTML and text for the cells of admin pages: statuses, times, links, JSON."""
 
 from __future__ import annotations
 
@@ -14,88 +14,88 @@ from django.utils.timezone import localtime
 
 from orchestration.models import PoolStatus, StageStatus, WorkerStatus, WorkflowStatus
 
-NOTHING: Final = "-"
-MAX_SHORT_CHARACTERS: Final = 100
+EMPTY: Final = "-"
+MAX_PREVIEW_CHARACTERS: Final = 100
 
-# How a status is coloured. A word and a sign say the same, for those who see no difference in the colours.
-_TONES: Final[dict[str, str]] = {
-    WorkflowStatus.PENDING: "waits",
-    WorkflowStatus.RUNNING: "works",
-    WorkflowStatus.COMPLETED: "good",
-    WorkflowStatus.FAILED: "bad",
-    WorkflowStatus.CANCELLED: "over",
-    WorkflowStatus.TIMEOUT: "bad",
-    StageStatus.QUEUED: "waits",
-    StageStatus.SKIPPED: "over",
-    WorkerStatus.IDLE: "good",
-    WorkerStatus.BUSY: "works",
-    WorkerStatus.ERROR: "bad",
-    WorkerStatus.OFFLINE: "over",
-    PoolStatus.ACTIVE: "good",
-    PoolStatus.DRAINING: "warns",
-    PoolStatus.CLOSED: "over",
+# The badge's text and symbol repeat what its colour says, for users who cannot distinguish the colours.
+_BADGE_STYLES: Final[dict[str, str]] = {
+    WorkflowStatus.PENDING: "pending",
+    WorkflowStatus.RUNNING: "active",
+    WorkflowStatus.COMPLETED: "success",
+    WorkflowStatus.FAILED: "failure",
+    WorkflowStatus.CANCELLED: "inactive",
+    WorkflowStatus.TIMEOUT: "failure",
+    StageStatus.QUEUED: "pending",
+    StageStatus.SKIPPED: "inactive",
+    WorkerStatus.IDLE: "success",
+    WorkerStatus.BUSY: "active",
+    WorkerStatus.ERROR: "failure",
+    WorkerStatus.OFFLINE: "inactive",
+    PoolStatus.ACTIVE: "success",
+    PoolStatus.DRAINING: "warning",
+    PoolStatus.CLOSED: "inactive",
 }
 
 
-def badge(status: str) -> str:
-    """A status, coloured."""
-    return format_html('<span class="status status-{}">{}</span>', _TONES.get(status, "over"), status)
+def status_badge(status: str) -> str:
+    """Return the status as a coloured label."""
+    return format_html('<span class="status status-{}">{}</span>', _BADGE_STYLES.get(status, "inactive"), status)
 
 
-def moment(at: datetime | None) -> str:
-    """A point in time to the second; pointing at it shows the rest."""
-    return NOTHING if at is None else _time(at, f"{localtime(at):%H:%M:%S}")
+def format_time(at: datetime | None) -> str:
+    """Return a time to the second, in the local time zone; its tooltip has all digits."""
+    return EMPTY if at is None else _time_element(at, f"{localtime(at):%H:%M:%S}")
 
 
-def exact_moment(at: datetime) -> str:
-    """A point in time to the millisecond."""
-    return _time(at, f"{localtime(at):%H:%M:%S}.{at.microsecond // 1000:03}")
+def format_time_ms(at: datetime) -> str:
+    """Return a time to the millisecond, in the local time zone; its tooltip has all digits."""
+    return _time_element(at, f"{localtime(at):%H:%M:%S}.{at.microsecond // 1000:03}")
 
 
-def _time(at: datetime, shown: str) -> str:
-    # A narrow cell may break the line between the two.
+def _time_element(at: datetime, time_of_day: str) -> str:
+    # Two spans: a narrow cell breaks the line only between date and time.
     return format_html(
-        '<time class="moment" datetime="{}" title="{}"><span>{}</span> <span>{}</span></time>',
+        '<time class="timestamp" datetime="{}" title="{}"><span>{}</span> <span>{}</span></time>',
         at.isoformat(),
         at.isoformat(),
         localtime(at).date().isoformat(),
-        shown,
+        time_of_day,
     )
 
 
-def span(start: datetime | None, end: datetime | None) -> str:
-    """How long something took."""
-    return NOTHING if start is None or end is None else milliseconds((end - start) // timedelta(milliseconds=1))
+def format_elapsed(start: datetime | None, end: datetime | None) -> str:
+    """Return the time from `start` to `end`, in milliseconds or seconds."""
+    return EMPTY if start is None or end is None else format_duration((end - start) // timedelta(milliseconds=1))
 
 
-def milliseconds(duration_ms: int | None) -> str:
-    """How long something took."""
+def format_duration(duration_ms: int | None) -> str:
+    """Return a duration in milliseconds, or from one second on in seconds."""
     if duration_ms is None:
-        return NOTHING
+        return EMPTY
     return f"{duration_ms} ms" if duration_ms < 1000 else f"{duration_ms / 1000:,.1f} s"
 
 
-def link(model: type[Model], pk: Any, text: str | None = None) -> str:
-    """A link to the page of a row, which is not read for it."""
+def row_link(model: type[Model], pk: Any, text: str | None = None) -> str:
+    """Return a link to the page of a row, without reading the row."""
     if pk is None:
-        return NOTHING
+        return EMPTY
     url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[quote(pk)])
     return format_html('<a href="{}">{}</a>', url, text or pk)
 
 
-def indented_json(value: Any) -> str:
-    """JSON as a person reads it; long values scroll."""
+def format_json(value: Any) -> str:
+    """Return JSON with indentation; long values scroll."""
     if value is None:
-        return NOTHING
+        return EMPTY
     return preformatted(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def preformatted(text: str) -> str:
-    """Text whose lines stay as they are, such as a traceback."""
-    return format_html('<pre class="preformatted" tabindex="0">{}</pre>', text) if text else NOTHING
+    """Return text that keeps its line breaks, such as a traceback."""
+    return format_html('<pre class="preformatted" tabindex="0">{}</pre>', text) if text else EMPTY
 
 
-def shortened(text: str) -> str:
-    """The beginning of a text, in one line."""
-    words = " ".join(text[: 4 * MAX_SHORT_CHARACTERS].split())
-    return words if len(words) <= MAX_SHORT_CHARACTERS else f"{words[:MAX_SHORT_CHARACTERS]}…"
+def preview(text: str) -> str:
+    """Return the beginning of a text on one line."""
+    line = " ".join(text[: 4 * MAX_PREVIEW_CHARACTERS].split())
+    return line if len(line) <= MAX_PREVIEW_CHARACTERS else f"{line[:MAX_PREVIEW_CHARACTERS]}…"

@@ -1,7 +1,8 @@
-"""Filters beside the lists that cost one short query, however many rows there are."""
+"""List filters that cost at most one short query, however many rows there are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from django.contrib import admin
@@ -14,22 +15,46 @@ from orchestration.models import Pool
 MAX_POOLS: Final = 50
 
 
-class PoolFilter(admin.SimpleListFilter):
-    """By pool: the first of them by id, and the one that is chosen."""
+class BoundedFilter(admin.SimpleListFilter):
+    """Filter by one of a bounded list of values, or by another value given in the URL."""
 
-    title = "pool"
-    parameter_name = "pool"
+    def values(self) -> Sequence[str]:
+        """Return the values to list."""
+        raise NotImplementedError
+
+    def is_valid(self, value: str) -> bool:
+        """Return whether the database may be queried for `value`; Postgres rejects text with a NUL."""
+        raise NotImplementedError
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        """Return the rows of `queryset` that match `value`."""
+        raise NotImplementedError
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        ids = list(Pool.objects.order_by("pk").values_list("pk", flat=True)[:MAX_POOLS])
-        chosen = request.GET.get(self.parameter_name)
-        if chosen is not None and chosen not in ids:
-            ids.append(chosen)
-        return [(id, id) for id in ids]
+        values = list(self.values())
+        selected = request.GET.get(self.parameter_name or "")
+        if selected is not None and selected not in values:
+            values.append(selected)
+        return [(value, value) for value in values]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         value = self.value()
         if value is None:
             return queryset
-        # A database may not even be asked for anything else: Postgres takes no NUL.
-        return queryset.filter(pool=value) if is_identifier(value) else queryset.none()
+        return self.narrow(queryset, value) if self.is_valid(value) else queryset.none()
+
+
+class PoolFilter(BoundedFilter):
+    """Filter by pool. Lists the first `MAX_POOLS` pools by id."""
+
+    title = "pool"
+    parameter_name = "pool"
+
+    def values(self) -> Sequence[str]:
+        return list(Pool.objects.order_by("pk").values_list("pk", flat=True)[:MAX_POOLS])
+
+    def is_valid(self, value: str) -> bool:
+        return is_identifier(value)
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.filter(pool=value)

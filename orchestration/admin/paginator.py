@@ -1,4 +1,4 @@
-"""Pages of a table that may have any number of rows: what does not fit on the pages is not even counted."""
+"""Pagination of tables that may have any number of rows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ else:
     _Paginator = Paginator
 
 MAX_LISTED: Final = 10_000
+"""How many rows a list has at most, on all of its pages together."""
 
 
 class BoundedPaginator(_Paginator):
-    """Lists the first `MAX_LISTED` rows at most: no page is far to skip to, and no count is long."""
+    """Pages of the first `MAX_LISTED` rows. Neither the count nor a page reads further than that."""
 
     @cached_property
     def count(self) -> int:
         return self.object_list.order_by()[:MAX_LISTED].count()
 
     @property
-    def is_cut(self) -> bool:
-        """Whether there may be more than what is listed."""
+    def is_truncated(self) -> bool:
+        """Whether there may be rows that are not listed."""
         return self.count == MAX_LISTED

@@ -1,4 +1,4 @@
-"""Pages that show and do not edit."""
+"""Admin pages without editing."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ else:
     _TabularInline = admin.TabularInline
     _BaseInlineFormSet = BaseInlineFormSet
 
-MAX_ROWS_INSIDE: Final = 200
-"""How many rows of another table a page shows inside."""
+MAX_INLINE_ROWS: Final = 200
+"""How many rows of a related table a page shows."""
 
 
-class _NotEdited:
-    """Nothing is added, changed or deleted here, whoever asks."""
+class _ReadOnlyMixin:
+    """Denies every user the permission to add, change or delete rows."""
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -38,7 +38,7 @@ class _NotEdited:
         return False
 
 
-class ReadOnlyAdmin(_NotEdited, _ModelAdmin):
+class ReadOnlyAdmin(_ReadOnlyMixin, _ModelAdmin):
     """Lists and detail pages of a model that only services change.
 
     Every page costs a constant number of queries, and no list counts a whole table.
@@ -55,22 +55,21 @@ class ReadOnlyAdmin(_NotEdited, _ModelAdmin):
         css: ClassVar = {"all": ("orchestration/admin.css",)}
 
 
-class _FirstRows(_BaseInlineFormSet):
-    """Reads no more rows than are shown."""
+class _BoundedFormSet(_BaseInlineFormSet):
+    """Reads only the rows that are shown, and one more to detect truncation."""
 
     def get_queryset(self) -> QuerySet[Model]:
         if not hasattr(self, "_first_rows"):
-            # One more, to know whether there are more.
-            rows = list(super().get_queryset()[: MAX_ROWS_INSIDE + 1])
-            self.is_cut = len(rows) > MAX_ROWS_INSIDE
-            self._first_rows = rows[:MAX_ROWS_INSIDE]
+            rows = list(super().get_queryset()[: MAX_INLINE_ROWS + 1])
+            self.is_truncated = len(rows) > MAX_INLINE_ROWS
+            self._first_rows = rows[:MAX_INLINE_ROWS]
         return self._first_rows  # type: ignore[return-value]
 
 
-class ReadOnlyInline(_NotEdited, _TabularInline):
-    """Rows of another table inside a page, the first `MAX_ROWS_INSIDE` of them."""
+class ReadOnlyInline(_ReadOnlyMixin, _TabularInline):
+    """A table of related rows on the page of a row: the first `MAX_INLINE_ROWS` of them."""
 
-    formset = _FirstRows
+    formset = _BoundedFormSet
     extra = 0
     can_delete = False
-    template = "admin/orchestration/rows_inside.html"
+    template = "admin/orchestration/read_only_inline.html"

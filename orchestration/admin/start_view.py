@@ -1,4 +1,4 @@
-"""The page on which an operator starts a workflow."""
+"""The admin page that starts a workflow."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from orchestration.admin.actions import OperatedAdmin
+from orchestration.admin.actions import RowActionsAdmin
 from orchestration.sdk import InvalidDefinition, Run, definitions
 from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
 
 
 class ParamsField(forms.JSONField):
-    """Django's, which lets the RecursionError escape that JSON without end causes."""
+    """A JSON field that rejects deeply nested JSON, where Django's own raises RecursionError."""
 
     def to_python(self, value: Any) -> Any:
         try:
             return super().to_python(value)
         except RecursionError:
-            raise forms.ValidationError("This is nested too deeply.") from None
+            raise forms.ValidationError("The JSON is nested too deeply.") from None
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         try:
@@ -34,7 +34,7 @@ class ParamsField(forms.JSONField):
 
 
 class StartForm(forms.Form):
-    """What a run is started with."""
+    """The parameters of a run."""
 
     workflow = forms.ChoiceField(widget=forms.Select(attrs={"style": "flex: 1; min-width: 0"}))
     prompt = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}))
@@ -42,44 +42,50 @@ class StartForm(forms.Form):
         required=False,
         label="Parameters",
         widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}),
-        help_text='A JSON object, such as {"failures": 3}; empty for none.',
+        help_text='A JSON object such as {"failures": 3}; leave empty for no parameters.',
     )
-    pool = forms.CharField(required=False, help_text="Another pool than the workflow's own.")
-    key = forms.CharField(required=False, help_text="The same key starts a workflow once.")
+    pool = forms.CharField(required=False, help_text="Leave empty for the workflow's default pool.")
+    key = forms.CharField(
+        required=False, help_text="Idempotency key: a second start with the same key returns the existing run."
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         choice = self.fields["workflow"]
         assert isinstance(choice, forms.ChoiceField)
-        choice.choices = [(name, _label(name)) for name in sorted(definitions())]
+        choice.choices = [(name, _choice_label(name)) for name in sorted(definitions())]
 
     def clean_params(self) -> dict[str, Any]:
         params = self.cleaned_data["params"]
         if params is None:
             return {}
         if not isinstance(params, dict):
-            raise forms.ValidationError("This is no JSON object.")
+            raise forms.ValidationError("Enter a JSON object.")
         return params
 
     def start(self) -> Run | None:
-        """Start it; None if it is refused, and then the form says why."""
-        given = self.cleaned_data
+        """Start the workflow. Return None if that failed; the form then shows the error."""
+        data = self.cleaned_data
         try:
             return launch_by_name(
-                given["workflow"],
-                prompt=given["prompt"],
-                params=given["params"],
-                pool=given["pool"] or None,
-                key=given["key"] or None,
+                data["workflow"],
+                prompt=data["prompt"],
+                params=data["params"],
+                pool=data["pool"] or None,
+                key=data["key"] or None,
             )
-        except LaunchError as refusal:
-            self.add_error(None, str(refusal))
+        except LaunchError as error:
+            self.add_error(None, str(error))
             return None
 
 
-def start_page(model_admin: OperatedAdmin, request: HttpRequest) -> HttpResponse:
-    """Show the form; when it is sent, start the workflow and go on to the page of its run."""
-    if not model_admin.has_operate_permission(request):
+def start_workflow_view(model_admin: RowActionsAdmin, request: HttpRequest) -> HttpResponse:
+    """Show the form; on a valid POST, start the workflow and redirect to its page.
+
+    Raises:
+        PermissionDenied: if the user may not change workflows.
+    """
+    if not model_admin.has_run_action_permission(request):
         raise PermissionDenied
     try:
         form = StartForm(request.POST or None)
@@ -99,7 +105,7 @@ def start_page(model_admin: OperatedAdmin, request: HttpRequest) -> HttpResponse
     return TemplateResponse(request, "admin/orchestration/workflow/start.html", context)
 
 
-def _label(name: str) -> str:
+def _choice_label(name: str) -> str:
     definition = definitions()[name]
     parameters = ", ".join(parameters_of(definition))
     return f"{name}({parameters}) {description_of(definition)}".rstrip()

@@ -1,4 +1,4 @@
-"""Workers, wherever they are."""
+"""The admin of workers."""
 
 from __future__ import annotations
 
@@ -7,48 +7,50 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from orchestration import services
-from orchestration.admin.actions import OperatedAdmin, Operation
+from orchestration.admin.actions import RowAction, RowActionsAdmin
+from orchestration.admin.display import format_time, row_link, status_badge
 from orchestration.admin.filters import PoolFilter
-from orchestration.admin.formatting import badge, link, moment
 from orchestration.models import Pool, Stage, Worker, WorkerStatus
 
 
-class WorkerCells:
-    """What a worker's row says, wherever it is shown."""
+class WorkerColumns:
+    """Columns of a worker, shared by the list of workers and the page of a pool."""
 
     @admin.display(description="status", ordering="status")
-    def state(self, worker: Worker) -> str:
-        return badge(worker.status)
+    def status_label(self, worker: Worker) -> str:
+        return status_badge(worker.status)
 
-    @admin.display(description="runs stage")
-    def runs(self, worker: Worker) -> str:
-        return link(Stage, worker.stage_id)
+    @admin.display(description="stage")
+    def stage_link(self, worker: Worker) -> str:
+        return row_link(Stage, worker.stage_id)
 
     @admin.display(description="status since", ordering="status_changed_at")
-    def since(self, worker: Worker) -> str:
-        return moment(worker.status_changed_at)
+    def status_since(self, worker: Worker) -> str:
+        return format_time(worker.status_changed_at)
 
-    @admin.display(description="last heard of", ordering="last_heartbeat_at")
-    def heard_of(self, worker: Worker) -> str:
-        return moment(max(worker.last_heartbeat_at, worker.heartbeat_at or worker.last_heartbeat_at))
+    @admin.display(description="last heartbeat", ordering="last_heartbeat_at")
+    def last_heartbeat(self, worker: Worker) -> str:
+        return format_time(max(worker.last_heartbeat_at, worker.heartbeat_at or worker.last_heartbeat_at))
 
 
 @admin.register(Worker)
-class WorkerAdmin(WorkerCells, OperatedAdmin):
-    list_display = ("id", "state", "in_pool", "runs", "since", "heard_of")
+class WorkerAdmin(WorkerColumns, RowActionsAdmin):
+    """Workers of all pools."""
+
+    list_display = ("id", "status_label", "pool_link", "stage_link", "status_since", "last_heartbeat")
     list_filter = ("status", PoolFilter)
     ordering = ("pk",)
     search_fields = ("id__startswith",)
     search_help_text = "The beginning of an id."
     actions = ("mark_workers_offline",)
-    operations = (
-        Operation(action="mark_workers_offline", label="Mark this worker offline", status=WorkerStatus.OFFLINE),
+    row_actions = (
+        RowAction(name="mark_workers_offline", label="Mark this worker offline", target_status=WorkerStatus.OFFLINE),
     )
-    fields = readonly_fields = ("id", "state", "in_pool", "runs", "since", "heard_of", "registered", "process")
+    fields = readonly_fields = (*list_display, "registered", "process")
 
-    @admin.action(description="Mark selected workers offline", permissions=["operate"])
+    @admin.action(description="Mark selected workers offline", permissions=["run_action"])
     def mark_workers_offline(self, request: HttpRequest, rows: QuerySet[Worker]) -> HttpResponse | None:
-        return self.operate(
+        return self.run_action(
             request,
             rows,
             lambda id: services.change_worker_status(worker_id=id, status=WorkerStatus.OFFLINE),
@@ -56,9 +58,9 @@ class WorkerAdmin(WorkerCells, OperatedAdmin):
         )
 
     @admin.display(description="pool", ordering="pool_id")
-    def in_pool(self, worker: Worker) -> str:
-        return link(Pool, worker.pool_id)
+    def pool_link(self, worker: Worker) -> str:
+        return row_link(Pool, worker.pool_id)
 
     @admin.display(description="registered")
     def registered(self, worker: Worker) -> str:
-        return moment(worker.registered_at)
+        return format_time(worker.registered_at)

@@ -1,4 +1,4 @@
-"""Workflows, each with its stages."""
+"""The admin of workflows: each with its stages."""
 
 from __future__ import annotations
 
@@ -12,21 +12,40 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from orchestration import services
-from orchestration.admin.actions import OperatedAdmin, Operation
+from orchestration.admin.actions import RowAction, RowActionsAdmin
+from orchestration.admin.display import (
+    format_elapsed,
+    format_json,
+    format_time,
+    preformatted,
+    preview,
+    row_link,
+    status_badge,
+)
 from orchestration.admin.filters import PoolFilter
-from orchestration.admin.formatting import badge, indented_json, link, moment, preformatted, shortened, span
 from orchestration.admin.read_only import ReadOnlyInline
-from orchestration.admin.stages import StageCells
-from orchestration.admin.start_view import start_page
+from orchestration.admin.stages import StageColumns
+from orchestration.admin.start_view import start_workflow_view
 from orchestration.models import Pool, Stage, Workflow, WorkflowStatus
 
 CANCELLED_BY_OPERATOR = "Cancelled by an operator"
 
 
-class StagesOfWorkflow(StageCells, ReadOnlyInline):
+class StagesInline(StageColumns, ReadOnlyInline):
+    """The stages of a workflow, in order."""
+
     model = Stage
     ordering = ("position",)
-    fields = readonly_fields = ("number", "stage", "state", "on_worker", "attempts", "took", "finished", "said")
+    fields = readonly_fields = (
+        "number",
+        "stage_link",
+        "status_label",
+        "worker_link",
+        "attempts",
+        "duration",
+        "finished",
+        "error_preview",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("plan", "result")
@@ -36,8 +55,8 @@ class StagesOfWorkflow(StageCells, ReadOnlyInline):
         return stage.position + 1
 
     @admin.display(description="stage")
-    def stage(self, stage: Stage) -> str:
-        return link(Stage, stage.pk, stage.name)
+    def stage_link(self, stage: Stage) -> str:
+        return row_link(Stage, stage.pk, stage.name)
 
     @admin.display(description="attempts")
     def attempts(self, stage: Stage) -> int:
@@ -45,60 +64,76 @@ class StagesOfWorkflow(StageCells, ReadOnlyInline):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(OperatedAdmin):
-    list_display = ("id", "state", "stages_done", "asked", "in_pool", "adapter", "created", "took")
+class WorkflowAdmin(RowActionsAdmin):
+    """Workflows, newest first."""
+
+    list_display = (
+        "id",
+        "status_label",
+        "stages_progress",
+        "prompt_preview",
+        "pool_link",
+        "adapter",
+        "created",
+        "duration",
+    )
     list_filter = ("status", PoolFilter)
     ordering = ("-created_at",)
     search_fields = ("id__startswith", "prompt__icontains")
     search_help_text = "The beginning of an id, or words of a prompt."
-    inlines = (StagesOfWorkflow,)
+    inlines = (StagesInline,)
     actions = ("cancel_workflows",)
-    operations = (Operation(action="cancel_workflows", label="Cancel this workflow", status=WorkflowStatus.CANCELLED),)
+    row_actions = (
+        RowAction(name="cancel_workflows", label="Cancel this workflow", target_status=WorkflowStatus.CANCELLED),
+    )
     fieldsets = (
-        (None, {"fields": ("id", "state", "stages_done", "in_pool", "adapter", "prompt_text", "error_text")}),
-        ("Times", {"fields": ("created", "started", "finished", "took", "deadline")}),
+        (
+            None,
+            {"fields": ("id", "status_label", "stages_progress", "pool_link", "adapter", "prompt_text", "error_text")},
+        ),
+        ("Times", {"fields": ("created", "started", "finished", "duration", "deadline")}),
         ("Data", {"fields": ("params_json", "result_json"), "classes": ("collapse",)}),
     )
     readonly_fields = (
         "id",
-        "state",
-        "stages_done",
-        "in_pool",
+        "status_label",
+        "stages_progress",
+        "pool_link",
         "adapter",
         "prompt_text",
         "error_text",
         "created",
         "started",
         "finished",
-        "took",
+        "duration",
         "deadline",
         "params_json",
         "result_json",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        # Read only where they are shown: a row may hold megabytes of them.
+        # Lists do not show these columns, and a row may hold megabytes of them.
         return super().get_queryset(request).defer("params", "result", "plan")
 
     def get_urls(self) -> list[URLPattern]:
-        start = self.admin_site.admin_view(partial(start_page, self))
+        start = self.admin_site.admin_view(partial(start_workflow_view, self))
         return [path("start/", start, name="orchestration_workflow_start"), *super().get_urls()]
 
-    @admin.action(description="Cancel selected workflows", permissions=["operate"])
+    @admin.action(description="Cancel selected workflows", permissions=["run_action"])
     def cancel_workflows(self, request: HttpRequest, rows: QuerySet[Workflow]) -> HttpResponse | None:
         cancel = partial(services.cancel_workflow, reason=CANCELLED_BY_OPERATOR)
-        return self.operate(request, rows, lambda id: cancel(workflow_id=id), done="Cancelled")
+        return self.run_action(request, rows, lambda id: cancel(workflow_id=id), done="Cancelled")
 
     @admin.display(description="status", ordering="status")
-    def state(self, workflow: Workflow) -> str:
-        return badge(workflow.status)
+    def status_label(self, workflow: Workflow) -> str:
+        return status_badge(workflow.status)
 
     @admin.display(description="pool", ordering="pool_id")
-    def in_pool(self, workflow: Workflow) -> str:
-        return link(Pool, workflow.pool_id)
+    def pool_link(self, workflow: Workflow) -> str:
+        return row_link(Pool, workflow.pool_id)
 
     @admin.display(description="stages")
-    def stages_done(self, workflow: Workflow) -> str:
+    def stages_progress(self, workflow: Workflow) -> str:
         return format_html(
             '<progress aria-hidden="true" value="{}" max="{}"></progress> {} of {}',
             workflow.stages_completed,
@@ -109,27 +144,27 @@ class WorkflowAdmin(OperatedAdmin):
 
     @admin.display(description="created", ordering="created_at")
     def created(self, workflow: Workflow) -> str:
-        return moment(workflow.created_at)
+        return format_time(workflow.created_at)
 
     @admin.display(description="started")
     def started(self, workflow: Workflow) -> str:
-        return moment(workflow.started_at)
+        return format_time(workflow.started_at)
 
     @admin.display(description="finished")
     def finished(self, workflow: Workflow) -> str:
-        return moment(workflow.finished_at)
+        return format_time(workflow.finished_at)
 
-    @admin.display(description="took")
-    def took(self, workflow: Workflow) -> str:
-        return span(workflow.started_at, workflow.finished_at)
+    @admin.display(description="duration")
+    def duration(self, workflow: Workflow) -> str:
+        return format_elapsed(workflow.started_at, workflow.finished_at)
 
     @admin.display(description="times out")
     def deadline(self, workflow: Workflow) -> str:
-        return moment(workflow.deadline_at)
+        return format_time(workflow.deadline_at)
 
     @admin.display(description="prompt")
-    def asked(self, workflow: Workflow) -> str:
-        return shortened(workflow.prompt)
+    def prompt_preview(self, workflow: Workflow) -> str:
+        return preview(workflow.prompt)
 
     @admin.display(description="prompt")
     def prompt_text(self, workflow: Workflow) -> str:
@@ -141,8 +176,8 @@ class WorkflowAdmin(OperatedAdmin):
 
     @admin.display(description="parameters")
     def params_json(self, workflow: Workflow) -> str:
-        return indented_json(workflow.params)
+        return format_json(workflow.params)
 
     @admin.display(description="result")
     def result_json(self, workflow: Workflow) -> str:
-        return indented_json(workflow.result)
+        return format_json(workflow.result)

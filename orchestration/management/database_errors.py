@@ -1,4 +1,4 @@
-"""What a command says when the database does not do its part."""
+"""Database errors of management commands."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from django.db import Error as DatabaseError
 
 @contextmanager
 def readable_database_errors() -> Iterator[None]:
-    """End the command with one line in place of a stack trace.
+    """Replace the traceback of a database error with a one-line message.
 
     Raises:
-        CommandError: if the database raised inside.
+        CommandError: if the block raised a database error.
     """
     try:
         yield
     except DatabaseError as error:
         reason = " ".join(str(error).split())
         raise CommandError(
-            f"The database cannot be used: {reason}. DATABASE_URL names it, and `manage.py migrate` prepares it."
+            f"Cannot use the database: {reason}. Check DATABASE_URL, or run `manage.py migrate`."
         ) from error

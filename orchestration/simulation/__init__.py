@@ -1,11 +1,10 @@
-"""A living system for people to watch: pools, workers and workflows, driven through the services one change at a time.
+"""A simulated system: pools, workers and workflows that change through the services, one change at a time.
 
-Which change comes next follows from the seed alone, so that a seed tells the same story every time, on any machine
-and at any rate. Somebody else may change the same rows meanwhile: what a service then refuses is let go, as a real
-engine would.
+The order of changes depends on the seed alone: the same seed gives the same changes on any machine and at any rate.
+Other processes may change the same rows meanwhile. A change that a service rejects for that reason is dropped.
 
-Pools and workers have the same ids in every run (`sim_pool_1`, `sim_pool_1_worker_1`) and come back to life in the next
-one. Workflows are `sim_<seed>_<number>`; the numbers go on from those that are stored.
+Pools and workers have the same ids in every run (`sim_pool_1`, `sim_pool_1_worker_1`), and the next run reuses them.
+Workflows are `sim_<seed>_<number>`; the numbers continue after the stored ones.
 """
 
 from __future__ import annotations
@@ -20,88 +19,91 @@ from typing import Final
 from orchestration import services
 from orchestration.models import Pool, PoolStatus, WorkerStatus, Workflow
 from orchestration.services import PoolNotAccepting, ServiceError, WorkerInOtherPool
-from orchestration.simulation.workers import Life, SimulatedWorker
+from orchestration.simulation.workers import SimulatedWorker, Steps
 from orchestration.simulation.workflows import SimulatedWorkflow
 
-ENDED: Final = "The simulation ended"
+SIMULATION_ENDED: Final = "The simulation ended"
+"""The reason with which unfinished workflows are cancelled at the end."""
 
-# Long enough for every worker to come back from wherever it is.
+# Long enough for every worker to recover from an error or to come back online.
 _MAX_ROUNDS_WITHOUT_CHANGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationOptions:
-    """How large the system is, and how lucky.
+    """The size of the simulated system, and how often it fails.
 
     Attributes:
-        workers: In all, spread over the pools.
-        workflows: Under way at a time.
-        failures: The share of workflows that do not complete, from 0 to 1.
+        pools: Number of pools.
+        workers: Number of workers, spread over the pools.
+        workflows: Number of workflows in progress at a time.
+        failure_rate: The share of workflows that do not complete, from 0 to 1.
+        seed: The seed of all random choices.
     """
 
     pools: int
     workers: int
     workflows: int
-    failures: float
+    failure_rate: float
     seed: int
 
 
 class Simulation:
-    """One run.
+    """One run of the simulation.
 
     Attributes:
-        created: How many workflows were made.
-        ended: How many of them came to each end, by its name.
-        refused: How often a service refused, because somebody else had changed something.
+        created: How many workflows were created.
+        outcomes: How many of them ended with each status.
+        conflicts: How many changes a service rejected because another process had changed a row.
     """
 
-    def __init__(self, plan: SimulationOptions) -> None:
+    def __init__(self, options: SimulationOptions) -> None:
         self.created = 0
-        self.ended: Counter[str] = Counter()
-        self.refused = 0
-        self._plan = plan
-        self._random = Random(plan.seed)
+        self.outcomes: Counter[str] = Counter()
+        self.conflicts = 0
+        self._options = options
+        self._random = Random(options.seed)
         self._next_number = 1
         self._pool_ids: list[str] = []
-        self._workers: dict[SimulatedWorker, Life] = {}
-        self._workflows: dict[SimulatedWorkflow, Life] = {}
+        self._workers: dict[SimulatedWorker, Steps] = {}
+        self._workflows: dict[SimulatedWorkflow, Steps] = {}
 
     @property
     def running(self) -> int:
-        """How many workflows are under way."""
+        """How many workflows are in progress."""
         return sum(workflow.is_created for workflow in self._workflows)
 
     def changes(self) -> Iterator[None]:
-        """Make one change for each item. It ends only when nothing can change, as when somebody closes every pool."""
-        self._next_number = Workflow.objects.filter(id__startswith=f"sim_{self._plan.seed}_").count() + 1
-        yield from self._open_pools()
-        self._hire_workers()
+        """Make one change per item. Ends only when nothing can change, as when all pools are closed."""
+        self._next_number = Workflow.objects.filter(id__startswith=f"sim_{self._options.seed}_").count() + 1
+        yield from self._create_pools()
+        self._add_workers()
         rounds_without_change = 0
         while (self._pool_ids or self._workflows) and rounds_without_change < _MAX_ROUNDS_WITHOUT_CHANGE:
-            while self._pool_ids and len(self._workflows) < self._plan.workflows:
-                self._begin_workflow()
+            while self._pool_ids and len(self._workflows) < self._options.workflows:
+                self._add_workflow()
             rounds_without_change += 1
-            if self._change_something():
+            if self._make_change():
                 rounds_without_change = 0
                 yield
 
-    def end(self) -> int:
-        """Cancel the workflows that are under way and let the workers go. Returns how many workflows that were."""
-        under_way = [workflow for workflow in self._workflows if workflow.is_created]
+    def stop(self) -> int:
+        """Cancel the workflows in progress and mark the workers offline. Returns how many workflows were cancelled."""
+        in_progress = [workflow for workflow in self._workflows if workflow.is_created]
         cancelled = sum(
-            self._is_done(partial(services.cancel_workflow, workflow_id=workflow.id, reason=ENDED))
-            for workflow in under_way
+            self._try_service(partial(services.cancel_workflow, workflow_id=workflow.id, reason=SIMULATION_ENDED))
+            for workflow in in_progress
         )
         for worker in self._workers:
-            self._is_done(partial(services.change_worker_status, worker_id=worker.id, status=WorkerStatus.OFFLINE))
+            self._try_service(partial(services.change_worker_status, worker_id=worker.id, status=WorkerStatus.OFFLINE))
         self._workflows.clear()
         self._workers.clear()
         return cancelled
 
-    def _open_pools(self) -> Iterator[None]:
-        """Open as many pools as planned, or use those of the last run; one that does not accept work is passed over."""
+    def _create_pools(self) -> Iterator[None]:
+        """Create the pools, or reuse those of the last run. Skips pools that do not accept workflows."""
         number = 0
-        while len(self._pool_ids) < self._plan.pools:
+        while len(self._pool_ids) < self._options.pools:
             number += 1
             pool_id = f"sim_pool_{number}"
             status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
@@ -111,61 +113,64 @@ class Simulation:
             if status in (None, PoolStatus.ACTIVE):
                 self._pool_ids.append(pool_id)
 
-    def _hire_workers(self) -> None:
-        for number in range(self._plan.workers):
+    def _add_workers(self) -> None:
+        for number in range(self._options.workers):
             pool_id = self._pool_ids[number % len(self._pool_ids)]
             worker = SimulatedWorker(f"{pool_id}_worker_{number // len(self._pool_ids) + 1}", pool_id)
-            self._workers[worker] = worker.live(self._random)
+            self._workers[worker] = worker.run(self._random)
 
-    def _begin_workflow(self) -> None:
-        workflow = SimulatedWorkflow(f"sim_{self._plan.seed}_{self._next_number}", self._random.choice(self._pool_ids))
+    def _add_workflow(self) -> None:
+        workflow_id = f"sim_{self._options.seed}_{self._next_number}"
+        workflow = SimulatedWorkflow(workflow_id, self._random.choice(self._pool_ids))
         self._next_number += 1
-        self._workflows[workflow] = workflow.live(self._random, workers=self._workers, failures=self._plan.failures)
-
-    def _change_something(self) -> bool:
-        """Give everyone a turn, in a random order, until one has changed something."""
-        turns: list[SimulatedWorker | SimulatedWorkflow] = [*self._workers, *self._workflows]
-        self._random.shuffle(turns)
-        return any(
-            self._turn_of_worker(one) if isinstance(one, SimulatedWorker) else self._turn_of_workflow(one)
-            for one in turns
+        self._workflows[workflow] = workflow.run(
+            self._random, workers=self._workers, failure_rate=self._options.failure_rate
         )
 
-    def _turn_of_worker(self, worker: SimulatedWorker) -> bool:
+    def _make_change(self) -> bool:
+        """Advance workers and workflows in random order until one makes a change. Returns whether one did."""
+        participants: list[SimulatedWorker | SimulatedWorkflow] = [*self._workers, *self._workflows]
+        self._random.shuffle(participants)
+        return any(
+            self._advance_worker(each) if isinstance(each, SimulatedWorker) else self._advance_workflow(each)
+            for each in participants
+        )
+
+    def _advance_worker(self, worker: SimulatedWorker) -> bool:
         try:
             return next(self._workers[worker])
         except (PoolNotAccepting, WorkerInOtherPool):
             del self._workers[worker]
         except ServiceError:
-            self._workers[worker] = worker.live(self._random)
-        self.refused += 1
+            self._workers[worker] = worker.run(self._random)
+        self.conflicts += 1
         return False
 
-    def _turn_of_workflow(self, workflow: SimulatedWorkflow) -> bool:
+    def _advance_workflow(self, workflow: SimulatedWorkflow) -> bool:
         was_created = workflow.is_created
         try:
             changed = next(self._workflows[workflow])
-        except ServiceError as refusal:
-            return self._let_go(workflow, refusal)
+        except ServiceError as error:
+            return self._abandon_workflow(workflow, error)
         self.created += workflow.is_created and not was_created
-        if workflow.ended_as is not None:
-            self.ended[workflow.ended_as.value] += 1
+        if workflow.outcome is not None:
+            self.outcomes[workflow.outcome.value] += 1
             del self._workflows[workflow]
         return changed
 
-    def _let_go(self, workflow: SimulatedWorkflow, refusal: ServiceError) -> bool:
-        """Fail a workflow that cannot go on; True if that changed anything."""
-        self.refused += 1
+    def _abandon_workflow(self, workflow: SimulatedWorkflow, error: ServiceError) -> bool:
+        """Fail a workflow that cannot continue. Returns whether that changed anything."""
+        self.conflicts += 1
         del self._workflows[workflow]
-        if isinstance(refusal, PoolNotAccepting) and workflow.pool_id in self._pool_ids:
+        if isinstance(error, PoolNotAccepting) and workflow.pool_id in self._pool_ids:
             self._pool_ids.remove(workflow.pool_id)
         if not workflow.is_created:
             return False
-        failed = self._is_done(partial(services.fail_workflow, workflow_id=workflow.id, error=str(refusal)))
-        self.ended["failed" if failed else "ended by somebody else"] += 1
+        failed = self._try_service(partial(services.fail_workflow, workflow_id=workflow.id, error=str(error)))
+        self.outcomes["failed" if failed else "ended externally"] += 1
         return failed
 
-    def _is_done(self, service: Callable[[], object]) -> bool:
+    def _try_service(self, service: Callable[[], object]) -> bool:
         try:
             service()
         except ServiceError:

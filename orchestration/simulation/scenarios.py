@@ -1,4 +1,4 @@
-"""Sample workflows: prompts, stages, results and errors varied enough to tell the runs apart."""
+"""Sample workflows: prompts, stages, results and errors with enough variety to distinguish the runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workers of a simulation: each lives through work, errors and absences of its own."""
+"""Simulated workers: they run stages, and sometimes fail or go offline for a while."""
 
 from __future__ import annotations
 
@@ -9,71 +9,71 @@ from typing import Final
 from orchestration import services
 from orchestration.models import WorkerStatus
 
-Life = Generator[bool, None, None]
-"""Something that goes on, turn by turn: yields True when it changed something, False when it had to wait."""
+Steps = Generator[bool, None, None]
+"""The steps of a simulated worker or workflow. Yields True after a change, and False where it has to wait."""
 
-ABSENCE_CHANCE: Final = 0.004
-"""How likely an idle worker goes offline each time it is its turn."""
+OFFLINE_PROBABILITY: Final = 0.004
+"""Probability per step that an idle worker goes offline."""
 
-BREAK_CHANCE: Final = 0.3
-"""How likely a worker is in error after its stage did not complete."""
+ERROR_PROBABILITY: Final = 0.3
+"""Probability that a worker is in error after a stage that did not complete."""
 
-_MAX_TURNS_AWAY: Final = 60
+_MAX_RECOVERY_STEPS: Final = 60
 
 
 class SimulatedWorker:
-    """One worker, as the simulation sees it.
+    """One worker of the simulation.
 
     Attributes:
-        is_free: It is idle and nobody has claimed it.
-        is_done: The stage it was claimed for is over: it says so when it is its turn.
-        is_broken: That stage left it in error.
+        is_free: The worker is idle and no workflow has claimed it.
+        has_finished: The stage that claimed the worker has finished; the worker's next step changes its status.
+        has_failed: That stage left the worker in error.
     """
 
     def __init__(self, worker_id: str, pool_id: str) -> None:
         self.id = worker_id
         self.pool_id = pool_id
-        self.is_free = self.is_done = self.is_broken = False
+        self.is_free = self.has_finished = self.has_failed = False
 
-    def live(self, random: Random) -> Life:
-        """Register, and go on for ever.
+    def run(self, random: Random) -> Steps:
+        """Register the worker and simulate it in an endless loop.
 
         Raises:
-            ServiceError: somebody else changed this worker or its pool.
+            ServiceError: if another process changed this worker or its pool.
         """
-        self.is_free = self.is_done = self.is_broken = False
+        self.is_free = self.has_finished = self.has_failed = False
         services.register_worker(worker_id=self.id, pool_id=self.pool_id)
         self.is_free = True
         yield True
         while True:
-            if self.is_done:
-                yield from self._come_back(random)
-            elif self.is_free and random.random() < ABSENCE_CHANCE:
-                yield from self._go_away(random)
+            if self.has_finished:
+                yield from self._become_idle(random)
+            elif self.is_free and random.random() < OFFLINE_PROBABILITY:
+                yield from self._go_offline(random)
             else:
                 yield False
 
-    def _come_back(self, random: Random) -> Life:
-        if self.is_broken:
+    def _become_idle(self, random: Random) -> Steps:
+        if self.has_failed:
             services.change_worker_status(worker_id=self.id, status=WorkerStatus.ERROR)
             yield True
-            yield from wait(random, most=_MAX_TURNS_AWAY)
+            yield from wait(random, max_steps=_MAX_RECOVERY_STEPS)
         services.change_worker_status(worker_id=self.id, status=WorkerStatus.IDLE)
-        self.is_done = self.is_broken = False
+        self.has_finished = self.has_failed = False
         self.is_free = True
         yield True
 
-    def _go_away(self, random: Random) -> Life:
+    def _go_offline(self, random: Random) -> Steps:
         self.is_free = False
         services.change_worker_status(worker_id=self.id, status=WorkerStatus.OFFLINE)
         yield True
-        yield from wait(random, most=_MAX_TURNS_AWAY)
+        yield from wait(random, max_steps=_MAX_RECOVERY_STEPS)
         services.register_worker(worker_id=self.id, pool_id=self.pool_id)
         self.is_free = True
         yield True
 
 
-def wait(random: Random, *, most: int) -> Life:
-    """Let some turns pass, `most` at most."""
-    for _ in range(random.randint(0, most)):
+def wait(random: Random, *, max_steps: int) -> Steps:
+    """Wait a random number of steps, at most `max_steps`."""
+    for _ in range(random.randint(0, max_steps)):
         yield False

@@ -1,4 +1,4 @@
-"""Numbers on the command line: one that cannot be used is refused with what was expected."""
+"""Types of command-line arguments: numbers within bounds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Number = TypeVar("Number", int, float)
 
 
 def whole_number(*, minimum: int, maximum: int) -> Callable[[str], int]:
-    """A `type` of an argument: a whole number within these bounds, both allowed."""
+    """Return an argument type for whole numbers from `minimum` to `maximum`."""
     return _argument(partial(whole_number_within, minimum=minimum, maximum=maximum))
 
 
 def number(*, minimum: float, maximum: float) -> Callable[[str], float]:
-    """The same for any number."""
+    """Return an argument type for numbers from `minimum` to `maximum`."""
     return _argument(partial(number_within, minimum=minimum, maximum=maximum))
 
 
@@ -35,6 +35,6 @@ def _argument(parse: Callable[[str], Number]) -> Callable[[str], Number]:
 
 
 def bounds_of(limit: str) -> dict[str, float]:
-    """`minimum` and `maximum` of a field of `Limits`."""
+    """Return the `minimum` and `maximum` of a field of `Limits`."""
     metadata = next(field.metadata for field in fields(Limits) if field.name == limit)
     return {"minimum": metadata["minimum"], "maximum": metadata["maximum"]}

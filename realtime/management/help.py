@@ -1,4 +1,4 @@
-"""Commands whose `--help` goes on after the arguments: with examples, and what else there is to say."""
+"""Commands whose `--help` ends with examples."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFo
 
 
 class CommandWithEpilog(BaseCommand):
-    """A command whose help ends with `epilog`, its lines as they are."""
+    """A command whose help ends with `epilog`, printed without reformatting."""
 
     epilog: ClassVar[str]
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        shown = {"epilog": self.epilog, "formatter_class": _HelpFormatter}
-        return super().create_parser(prog_name, subcommand, **{**shown, **kwargs})
+        defaults = {"epilog": self.epilog, "formatter_class": _HelpFormatter}
+        return super().create_parser(prog_name, subcommand, **{**defaults, **kwargs})
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Django's, with the lines of the epilog as they are."""
+    """Django's formatter, without reformatting of the epilog."""

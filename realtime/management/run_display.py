@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar where there is a terminal, and a line for whatever is worth one."""
+"""Display one run on a terminal: a progress bar, and one line per notable event."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from orchestration.db.retry import retry_while_unavailable
-from realtime.management.run_follower import FollowedEvent, Follower
+from orchestration.models import WorkflowStatus
+from realtime.management.run_follower import FollowedEvent, RunFollower
 from realtime.protocol.payload import encode_data
 
-LOOK_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.1
 
 _MAX_OUTPUT_CHARACTERS: Final = 1000
 _MAX_ERROR_CHARACTERS: Final = 300
 
 
-class Watch:
-    """Shows a run until it has ended.
+class RunDisplay:
+    """Displays a run until it has finished.
 
     Args:
-        follower: Of the run.
-        write: Takes a line.
-        detailed: Write what stages log and when they begin as well; a terminal shows that in any case.
+        follower: Reads the run's events.
+        write: Prints a line.
+        detailed: Also print log messages and started stages. On a terminal they are always printed.
     """
 
-    def __init__(self, follower: Follower, *, write: Callable[[str], None], detailed: bool) -> None:
+    def __init__(self, follower: RunFollower, *, write: Callable[[str], None], detailed: bool) -> None:
         self._follower = follower
         self._write = write
         self._progress: dict[str, float] = {}
-        self._words: dict[str, str] = {}
-        # Nothing is drawn where there is no terminal.
+        self._messages: dict[str, str] = {}
+        # `disable=None`: no bar if standard error is not a terminal.
         self._bar = tqdm(
             total=self._follower.workflow.total_stages,
             file=sys.stderr,
@@ -44,78 +45,79 @@ class Watch:
         )
         self._detailed = detailed or not self._bar.disable
 
-    def until_end(self) -> str:
-        """Show it until it has ended, and return its status."""
+    def show_until_finished(self) -> str:
+        """Display the run until it has finished. Returns its status."""
         with self._bar:
-            while not retry_while_unavailable(self._look, timeout_seconds=None, report=self._write_beside_bar):
-                time.sleep(LOOK_SECONDS)
-        self._write(self._end())
+            while not retry_while_unavailable(self._update, timeout_seconds=None, report=self._write_line):
+                time.sleep(POLL_SECONDS)
+        self._write(self._summary())
         return self._follower.workflow.status
 
-    def _look(self) -> bool:
-        """Show what is new, and return whether that was the end. The next look goes on where a failed one ended."""
-        for announced in self._follower.news():
-            self._show(announced)
-        self._draw()
-        return self._follower.has_ended
+    def _update(self) -> bool:
+        """Display new events, and return whether the run has finished. A retry continues after the last event shown."""
+        for event in self._follower.poll():
+            self._show(event)
+        self._draw_bar()
+        return self._follower.has_finished
 
-    def _write_beside_bar(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         self._bar.clear()
         self._write(line)
 
-    def _show(self, announced: FollowedEvent) -> None:
-        kind, _, what = announced.name.partition(".stage_")
-        if kind != "workflow" or not what:
+    def _show(self, event: FollowedEvent) -> None:
+        resource, _, change = event.name.partition(".stage_")
+        if resource != "workflow" or not change:
             return
-        name = announced.data["stage_name"]
-        if what == "progress":
-            self._progress[name] = announced.data["progress"] or 0.0
-            self._words[name] = announced.data.get("message", "")
-        elif what == "started":
-            self._progress.setdefault(name, 0.0)
-        elif what != "log":
-            self._progress.pop(name, None)
-            self._words.pop(name, None)
-        if line := self._line(what, name, announced.data):
-            self._write_beside_bar(line)
+        stage_name = event.data["stage_name"]
+        if change == "progress":
+            self._progress[stage_name] = event.data["progress"] or 0.0
+            self._messages[stage_name] = event.data.get("message", "")
+        elif change == "started":
+            self._progress.setdefault(stage_name, 0.0)
+        elif change != "log":
+            self._progress.pop(stage_name, None)
+            self._messages.pop(stage_name, None)
+        if line := self._line(change, stage_name, event.data):
+            self._write_line(line)
 
-    def _line(self, what: str, name: str, data: dict[str, Any]) -> str:
-        error = _shortened(data.get("error", ""), _MAX_ERROR_CHARACTERS)
-        match what:
+    def _line(self, change: str, stage_name: str, data: dict[str, Any]) -> str:
+        error = _shorten(data.get("error", ""), _MAX_ERROR_CHARACTERS)
+        match change:
             case "completed":
-                return f"{name} is completed after {_seconds(data['result'].get('duration_ms'))}"
+                return f"{stage_name} completed{_after(data['result'].get('duration_ms'))}"
             case "failed":
-                return f"{name} failed: {error}"
+                return f"{stage_name} failed: {error}"
             case "retrying":
-                return f"{name} failed and is tried again: {error}"
+                return f"{stage_name} failed, retrying: {error}"
             case "started" if self._detailed:
-                return f"{name} runs on {data.get('worker_id') or 'the same worker'}"
+                return f"{stage_name} started on {data.get('worker_id') or 'the same worker'}"
             case "log" if self._detailed:
-                return "\n".join(f"{name}: {line}" for line in data["message"].splitlines())
+                return "\n".join(f"{stage_name}: {line}" for line in data["message"].splitlines())
         return ""
 
-    def _draw(self) -> None:
+    def _draw_bar(self) -> None:
         workflow = self._follower.workflow
         running = sum(self._progress.values())
         self._bar.n = min(workflow.stages_completed + running, workflow.total_stages)
-        what_runs = ", ".join(" ".join((name, self._words.get(name, ""))).strip() for name in self._progress)
+        stages = ", ".join(" ".join((name, self._messages.get(name, ""))).strip() for name in self._progress)
         self._bar.set_description_str(
-            f"{workflow.stages_completed} of {workflow.total_stages} stages; {what_runs or workflow.status}"
+            f"{workflow.stages_completed} of {workflow.total_stages} stages; {stages or workflow.status}"
         )
 
-    def _end(self) -> str:
+    def _summary(self) -> str:
         workflow = self._follower.workflow
-        if workflow.status != "completed":
-            return f"{workflow.pk} is {workflow.status}{f': {workflow.error}' if workflow.error else ''}"
+        if workflow.status != WorkflowStatus.COMPLETED:
+            outcome = "timed out" if workflow.status == WorkflowStatus.TIMEOUT else workflow.status
+            return f"{workflow.pk} {outcome}{f': {workflow.error}' if workflow.error else ''}"
         result = workflow.result or {}
         output = result.get("final_output")
-        told = "" if output is None else f": {_shortened(encode_data(output), _MAX_OUTPUT_CHARACTERS)}"
-        return f"{workflow.pk} is completed after {_seconds(result.get('total_duration_ms'))}{told}"
+        shown = "" if output is None else f": {_shorten(encode_data(output), _MAX_OUTPUT_CHARACTERS)}"
+        return f"{workflow.pk} completed{_after(result.get('total_duration_ms'))}{shown}"
 
 
-def _seconds(duration_ms: int | None) -> str:
-    return "some time" if duration_ms is None else f"{duration_ms / 1000:.3f} s"
+def _after(duration_ms: int | None) -> str:
+    return "" if duration_ms is None else f" after {duration_ms / 1000:.3f} s"
 
 
-def _shortened(text: str, max_characters: int) -> str:
+def _shorten(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else f"{text[: max_characters - 1]}…"

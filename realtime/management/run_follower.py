@@ -1,4 +1,4 @@
-"""Following one run from a command line: what was announced about it, in order, until it has ended."""
+"""Follow one run from a command: read its events from the log, in order, until the run has finished."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from realtime.eventlog.reader import PositionOutOfRange, read_events
 from realtime.protocol.channels import channel_of
 from realtime.protocol.payload import decode_object
 
-_EVENTS_PER_LOOK: Final = 500
+_EVENTS_PER_QUERY: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,13 @@ class FollowedEvent:
     data: dict[str, Any]
 
 
-class Follower:
-    """Reads what is announced about a run from the log, which has all of it, whether or not a server runs.
+class RunFollower:
+    """Reads the events of a run from the log, which has all of them, with or without a running server.
 
-    Events that are pruned before they are read are passed over: the run's own row says when it has ended.
+    Events that are pruned before they are read are skipped. The workflow's row shows when the run has finished.
+
+    Attributes:
+        workflow: The workflow's row, as of the last poll.
     """
 
     def __init__(self, workflow_id: str) -> None:
@@ -34,17 +37,17 @@ class Follower:
         self._room = channel_of("workflow", workflow_id)
         self._epoch = ""
         self._read_through = 0
-        self.workflow = self._look()
+        self.workflow = self._load_workflow()
 
     @property
-    def has_ended(self) -> bool:
-        """Whether the run had ended when it was last looked at."""
+    def has_finished(self) -> bool:
+        """Whether the run had finished at the last poll."""
         return self.workflow.status in FINISHED_WORKFLOW_STATUSES
 
-    def news(self) -> Iterator[FollowedEvent]:
-        """What was announced since the last look. If the run has ended, that is the rest."""
-        # The status first: what was announced before it changed is then in the log.
-        self.workflow = self._look()
+    def poll(self) -> Iterator[FollowedEvent]:
+        """Yield the events since the last poll. If the run has finished, these are the last ones."""
+        # Load the status first: events committed before the status changed are then already in the log.
+        self.workflow = self._load_workflow()
         position = current_position()
         if position.epoch != self._epoch:
             self._epoch, self._read_through = position.epoch, position.trimmed_seq
@@ -55,19 +58,19 @@ class Follower:
                     epoch=self._epoch,
                     after=self._read_through,
                     through=position.seq,
-                    most=_EVENTS_PER_LOOK,
+                    limit=_EVENTS_PER_QUERY,
                 )
-            except PositionOutOfRange as gone:
-                if gone.trimmed_seq <= self._read_through:
-                    return  # The log is another one by now; the next look begins with that.
-                self._read_through = gone.trimmed_seq
+            except PositionOutOfRange as error:
+                if error.trimmed_seq <= self._read_through:
+                    return  # The epoch has changed; the next poll starts from the new one.
+                self._read_through = error.trimmed_seq
                 continue
             for event in events:
                 self._read_through = event.seq
                 yield FollowedEvent(event.name, decode_object(event.data))
-            if len(events) < _EVENTS_PER_LOOK:
+            if len(events) < _EVENTS_PER_QUERY:
                 self._read_through = max(self._read_through, position.seq)
                 return
 
-    def _look(self) -> Workflow:
+    def _load_workflow(self) -> Workflow:
         return Workflow.objects.get(pk=self._workflow_id)

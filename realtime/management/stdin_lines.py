@@ -1,4 +1,4 @@
-"""Lines of standard input, in batches: one alone as soon as it is there, many together when many wait."""
+"""Lines of standard input in batches: a single line without delay, or many at once if many are waiting."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Line:
     """One line of the input.
 
     Attributes:
-        number: 1 for the first.
-        text: Without its end; None if it was longer than allowed, and then it was not kept.
+        number: 1 for the first line.
+        text: The line without its line break; None if it exceeded the allowed length.
     """
 
     number: int
@@ -22,10 +22,15 @@ class Line:
 
 
 def read_batches(read: Callable[[int], bytes], *, max_line_bytes: int, max_lines: int) -> Iterator[list[Line]]:
-    """Yield what is waiting to be read, at most `max_lines` at a time, until the end of the input.
+    """Yield the available lines in batches, until the end of the input.
 
-    `read` returns at most so many bytes, as soon as there are any, and none at the end: `os.read` of a file descriptor.
-    Memory is bounded by `max_line_bytes` and a fixed amount, whatever comes.
+    Memory is bounded by `max_line_bytes` plus a fixed amount: a longer line is discarded while it is read.
+
+    Args:
+        read: Returns at most this number of bytes as soon as there are any, and none at the end of the input, like
+            `os.read` of a file descriptor.
+        max_line_bytes: The allowed length of a line.
+        max_lines: The largest size of a batch.
     """
     number = 0
     pending = b""

@@ -1,4 +1,4 @@
-"""The pages of the admin: what they show, to whom, and at what cost. (What can be done there: `test_operations.py`.)"""
+"""Admin pages: content, permissions and number of queries. Actions are in `test_actions.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orchestration import services
 from orchestration.admin.paginator import MAX_LISTED
-from orchestration.admin.read_only import MAX_ROWS_INSIDE
+from orchestration.admin.read_only import MAX_INLINE_ROWS
 from orchestration.models import Stage, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
 from realtime.models import Event, EventRoom
@@ -27,14 +27,14 @@ EVENTS = "/admin/realtime/event/"
 
 @pytest.fixture
 def admin() -> Client:
-    """A client that is logged in and may do everything."""
+    """Return a client that is logged in as a superuser."""
     client = Client(headers={"host": "localhost"})
     client.force_login(User.objects.create_superuser("root"))
     return client
 
 
 def store(number: int) -> None:
-    """A pool with two workers, a workflow of two stages that failed, and events of each."""
+    """Store a pool with two workers, a workflow of two stages whose first one failed, and two events."""
     pool_id, workflow_id = f"pool_{number}", f"wf_{number}"
     services.create_pool(pool_id=pool_id)
     for slot in "ab":
@@ -52,12 +52,12 @@ def store(number: int) -> None:
 
 
 def listed(page: Any) -> list[str]:
-    """What the first column of a list says."""
+    """Return the first column of a list."""
     return re.findall(r'<th class="field-\w+"><a href="[^"]*">([^<]*)</a></th>', page.content.decode())
 
 
 @pytest.mark.both_databases
-def test_a_page_costs_as_many_queries_whatever_is_stored(admin: Client) -> None:
+def test_page_query_count_is_independent_of_row_count(admin: Client) -> None:
     store(1)
     stage, event = Stage.objects.get(name="one").pk, Event.objects.earliest("seq").seq
     pages = [
@@ -76,23 +76,23 @@ def test_a_page_costs_as_many_queries_whatever_is_stored(admin: Client) -> None:
         "/admin/",
     ]
 
-    def queries() -> dict[str, int]:
-        numbers = {}
+    def query_counts() -> dict[str, int]:
+        counts = {}
         for page in pages:
             with CaptureQueriesContext(connection) as captured:
                 assert admin.get(page).status_code == 200, page
-            numbers[page] = len(captured)
-        return numbers
+            counts[page] = len(captured)
+        return counts
 
-    queries()  # Whatever is cached by the first time is.
-    with_one = queries()
+    query_counts()  # Fill the caches.
+    with_one = query_counts()
     for number in range(2, 12):
         store(number)
     for number in range(20):
         services.create_workflow(adapter="python", prompt="", stages=["x"], pool_id="pool_1")
         services.register_worker(worker_id=f"more_{number}", pool_id="pool_1")
         EventRoom.objects.create(room=f"worker:more_{number}", event_id=event)
-    assert queries() == with_one
+    assert query_counts() == with_one
     assert max(with_one.values()) <= 8
 
 
@@ -150,13 +150,15 @@ def test_lists_are_searched_and_filtered(admin: Client) -> None:
     ]
 
 
-def test_the_pages_say_what_is_stored(admin: Client) -> None:
+def test_pages_show_stored_rows(admin: Client) -> None:
     store(1)
     services.fail_workflow(workflow_id="wf_1", error="<b>It</b> failed")
     workflow = admin.get(f"{WORKFLOWS}wf_5F1/change/").content.decode()
-    assert '<span class="status status-bad">failed</span>' in workflow
+    assert '<span class="status status-failure">failed</span>' in workflow
     assert "&lt;b&gt;It&lt;/b&gt; failed" in workflow
-    assert re.findall(r'<td class="field-state"><span class="status status-\w+">(\w+)</span></td>', workflow) == [
+    assert re.findall(
+        r'<td class="field-status_label"><span class="status status-\w+">(\w+)</span></td>', workflow
+    ) == [
         "failed",
         "cancelled",
     ]
@@ -172,17 +174,17 @@ def test_the_pages_say_what_is_stored(admin: Client) -> None:
     assert '<a href="/admin/orchestration/pool/pool_5F1/change/">pool:pool_1</a>, global' in event
 
 
-def test_only_the_first_rows_of_another_table_are_shown_inside(admin: Client) -> None:
+def test_inline_shows_the_first_rows_only(admin: Client) -> None:
     services.create_pool(pool_id="many")
-    for number in range(MAX_ROWS_INSIDE + 1):
+    for number in range(MAX_INLINE_ROWS + 1):
         services.register_worker(worker_id=f"w{number:04}", pool_id="many")
     page = admin.get(f"{POOLS}many/change/").content.decode()
-    assert re.findall(r">(w\d+)</a>", page) == [f"w{number:04}" for number in range(MAX_ROWS_INSIDE)]
-    assert f"The first {MAX_ROWS_INSIDE}; the list of workers has all of them." in page
+    assert re.findall(r">(w\d+)</a>", page) == [f"w{number:04}" for number in range(MAX_INLINE_ROWS)]
+    assert f"Only the first {MAX_INLINE_ROWS} are shown; see the list of workers for all of them." in page
 
 
 @pytest.mark.both_databases
-def test_no_list_is_counted_or_paged_through_without_bound(admin: Client) -> None:
+def test_lists_count_and_page_a_bounded_number_of_rows(admin: Client) -> None:
     Event.objects.bulk_create(Event(name="a.b", data="{}") for _ in range(MAX_LISTED + 5))
     newest = Event.objects.latest("seq").seq
     with CaptureQueriesContext(connection) as captured:
@@ -196,7 +198,7 @@ def test_no_list_is_counted_or_paged_through_without_bound(admin: Client) -> Non
     assert all("LIMIT" in sql for sql in counts)
 
 
-def test_nobody_edits_anything(admin: Client) -> None:
+def test_superuser_cannot_edit_rows(admin: Client) -> None:
     store(1)
     stage, event = Stage.objects.get(name="one").pk, Event.objects.earliest("seq").seq
     rows = {WORKFLOWS: "wf_5F1", POOLS: "pool_5F1", WORKERS: "worker_5F1a", STAGES: stage, EVENTS: event}
@@ -212,7 +214,7 @@ def test_nobody_edits_anything(admin: Client) -> None:
 
 @pytest.fixture
 def viewer() -> Client:
-    """A client that is logged in and may look at everything."""
+    """Return a client that is logged in as a user with all view permissions."""
     user = User.objects.create_user("viewer", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
     client = Client(headers={"host": "localhost"})
@@ -220,17 +222,17 @@ def viewer() -> Client:
     return client
 
 
-def test_who_may_only_look_is_offered_nothing_and_can_do_nothing(viewer: Client) -> None:
+def test_user_with_view_permission_cannot_run_actions(viewer: Client) -> None:
     store(1)
     before = Workflow.objects.values().get()
     for page in (WORKFLOWS, f"{WORKFLOWS}wf_5F1/change/"):
-        answer = viewer.get(page)
-        assert (answer.status_code, "cancel_workflows" in answer.content.decode()) == (200, False)
+        response = viewer.get(page)
+        assert (response.status_code, "cancel_workflows" in response.content.decode()) == (200, False)
     viewer.post(WORKFLOWS, {"action": "cancel_workflows", "_selected_action": "wf_1", "index": "0"})
     assert Workflow.objects.values().get() == before
 
 
-def test_a_button_is_there_only_where_its_service_would_not_refuse(admin: Client) -> None:
+def test_action_buttons_appear_only_for_allowed_transitions(admin: Client) -> None:
     store(1)
     pages = {f"{WORKFLOWS}wf_5F1/": "Cancel", f"{WORKERS}worker_5F1a/": "Mark", f"{POOLS}pool_5F1/": "Drain"}
 

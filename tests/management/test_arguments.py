@@ -1,4 +1,4 @@
-"""What commands are given: lines of any kind in pieces of any size, and numbers."""
+"""Numbers on the command line, and lines of standard input in pieces of any size."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ MAX_LINE_BYTES = 6
 MAX_LINES = 3
 
 
-def reading(pieces: Iterable[bytes]) -> Callable[[int], bytes]:
-    """A source that gives these pieces, one at each read, and then the end."""
-    waiting = iter(pieces)
-    return lambda size: next(waiting, b"")
+def reader_of(pieces: Iterable[bytes]) -> Callable[[int], bytes]:
+    """Return a read function that returns one piece per call, and then the end of the input."""
+    remaining = iter(pieces)
+    return lambda size: next(remaining, b"")
 
 
 @given(st.lists(st.text(alphabet="ab\n", min_size=1, max_size=20).map(str.encode)))
-def test_lines_are_numbered_and_whole_wherever_the_pieces_begin(pieces: list[bytes]) -> None:
-    batches = list(read_batches(reading(pieces), max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_LINES))
+def test_read_batches_yields_numbered_lines_from_any_pieces(pieces: list[bytes]) -> None:
+    batches = list(read_batches(reader_of(pieces), max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_LINES))
     texts = b"".join(pieces).split(b"\n")
     if not texts[-1]:
-        texts.pop()  # The last line ended, and nothing followed.
+        texts.pop()  # The last line ended with a line break.
     assert [line for batch in batches for line in batch] == [
         Line(number, text if len(text) <= MAX_LINE_BYTES else None) for number, text in enumerate(texts, start=1)
     ]
     assert all(1 <= len(batch) <= MAX_LINES for batch in batches)
 
 
-def test_a_line_comes_before_anything_later_is_read() -> None:
+def test_read_batches_yields_a_line_before_reading_more() -> None:
     reads: list[bytes] = []
 
     def read(size: int) -> bytes:
@@ -46,7 +46,7 @@ def test_a_line_comes_before_anything_later_is_read() -> None:
     assert (next(batches), len(reads)) == ([Line(2, b"two")], 2)
 
 
-def test_of_an_endless_line_nothing_is_kept() -> None:
+def test_read_batches_discards_a_line_that_is_too_long() -> None:
     sizes: list[int] = []
 
     def read(size: int) -> bytes:
@@ -64,17 +64,17 @@ ANY = number(minimum=0.5, maximum=10)
 @pytest.mark.parametrize(
     ("parse", "text", "value"), [(WHOLE, "1", 1), (WHOLE, "10", 10), (ANY, "0.5", 0.5), (ANY, "1e1", 10.0)]
 )
-def test_a_number_within_its_bounds_is_taken(parse: Callable[[str], float], text: str, value: float) -> None:
+def test_number_within_bounds_is_accepted(parse: Callable[[str], float], text: str, value: float) -> None:
     assert parse(text) == value
 
 
 @pytest.mark.parametrize("text", ["0", "11", "-1", "1.5", "1_0", "x", "", "9" * 30])
-def test_a_whole_number_that_cannot_be_used_is_refused(text: str) -> None:
+def test_invalid_whole_number_is_rejected(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=r"expected a whole number from 1 to 10$"):
         WHOLE(text)
 
 
 @pytest.mark.parametrize("text", ["0.4", "10.1", "nan", "inf", "x", ""])
-def test_a_number_that_cannot_be_used_is_refused(text: str) -> None:
+def test_invalid_number_is_rejected(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=r"expected a number from 0\.5 to 10$"):
         ANY(text)

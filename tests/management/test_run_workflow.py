@@ -1,4 +1,4 @@
-"""`manage.py run_workflow` itself: what it starts, what it refuses, and what a person sees. No worker is needed."""
+"""`manage.py run_workflow`: starting, errors, and the display with --watch. Needs no worker."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 LISTED = f"""\
-demo_cancel  Work for ever, until the stage beside it loses patience and cancels the run.
+demo_cancel  Work until the stage beside it cancels the run.
     after_seconds=3.0
-demo_command  Let programs do the work: compile every Python file below `path`, and count them.
+demo_command  Run programs: compile every Python file below `path`, and count them.
     path={str(PROJECT_DIR)!r}
 demo_failure  Fail in the second of three stages; the third never runs.
-demo_llamaindex  Let a LlamaIndex workflow summarise the largest files below `path`; its model needs no network.
+demo_llamaindex  Summarize the largest files below `path` with a LlamaIndex workflow; its model needs no network.
     path={str(PROJECT_DIR)!r}
-demo_retry  Fail so many times, wait a little longer each time, and then succeed.
+demo_retry  Fail `failures` times, wait longer after each failure, and succeed.
     failures=2
-demo_timeout  Work for ever, in a run that may take four seconds.
-source_report  Measure every Python file below `path` and write a report, to the file `report` or to a temporary one.
+demo_timeout  Work without end, in a run with a time limit of four seconds.
+source_report  Measure every Python file below `path`, and write a report to the file `report` or to a temporary file.
     path={str(PROJECT_DIR)!r}, report=None
 """
 
@@ -48,36 +48,36 @@ result = list(
 )
 """
 
-SAY = """
+REPORT_PROGRESS = """
 from orchestration import services
 from orchestration.models import Stage
 stage = Stage.objects.get(workflow_id=workflow_id, name="prepare")
 services.report_progress(stage.pk, stage.attempt, progress=0.5, message="half way")
-services.report_message(stage.pk, stage.attempt, message="I go on")
+services.report_message(stage.pk, stage.attempt, message="Half of the files are read")
 """
 
 
 def stored(server: MahavishnuServer, pool: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = server.services_driver.execute(STORED, pool=pool)
-    return found
+    rows: list[dict[str, Any]] = server.services_driver.execute(STORED, pool=pool)
+    return rows
 
 
-def hint(pool: str) -> str:
+def no_worker_warning(pool: str) -> str:
     return (
-        f"No worker serves the pool {pool}, and the run waits for one. `make serve` starts one for the pool local, "
-        f"`celery -A mahavishnu_site worker -Q {pool}` one for this.\n"
+        f"No worker is online for pool {pool}; the workflow stays queued until one starts. "
+        f"`make serve` starts a worker for pool local, `celery -A mahavishnu_site worker -Q {pool}` for this pool.\n"
     )
 
 
-def test_without_a_name_it_lists_every_workflow(server: MahavishnuServer) -> None:
+def test_without_a_name_lists_all_workflows(server: MahavishnuServer) -> None:
     done = server.manage("run_workflow")
     assert (done.returncode, done.stdout, done.stderr) == (0, LISTED, "")
 
 
-def test_a_run_is_started_with_what_was_given(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+def test_starts_a_workflow_with_the_given_parameters(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
-    given = ("--prompt", "Try it", "--pool", pool, "--param", "path=~/code", "--param", 'report={"a": [1, null]}')
-    done = server.manage("run_workflow", "source_report", *given)
+    options = ("--prompt", "Try it", "--pool", pool, "--param", "path=~/code", "--param", 'report={"a": [1, null]}')
+    done = server.manage("run_workflow", "source_report", *options)
     (run,) = stored(server, pool)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{run['id']}\n", "")
     assert run == {
@@ -90,7 +90,9 @@ def test_a_run_is_started_with_what_was_given(server: MahavishnuServer, unique: 
     }
 
 
-def test_the_same_key_starts_a_workflow_once(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+def test_second_start_with_the_same_key_returns_the_existing_run(
+    server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
     pool, key = unique("pool"), unique("ticket")
     first, second = (server.manage("run_workflow", "demo_failure", "--pool", pool, "--key", key) for _ in range(2))
     (run,) = stored(server, pool)
@@ -98,25 +100,24 @@ def test_the_same_key_starts_a_workflow_once(server: MahavishnuServer, unique: C
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "error"),
     [
         (
             ("demo_retyr",),
             1,
-            f"CommandError: There is no workflow named demo_retyr; defined are: {NAMES}. They are found in the "
+            f"CommandError: Workflow demo_retyr not found. Defined workflows: {NAMES}. Workflows are found in the "
             "workflows.py of installed apps and of the packages in MAHAVISHNU_APPS.",
         ),
         (
             ("demo_retry", "--param", "failure=3"),
             1,
-            "CommandError: demo_retry cannot be started so: got an unexpected keyword argument 'failure'; "
-            "its parameters are: failures=2.",
+            "CommandError: Cannot start demo_retry: got an unexpected keyword argument 'failure'. "
+            "Parameters: failures=2.",
         ),
         (
             ("demo_failure", "--param", "a=1"),
             1,
-            "CommandError: demo_failure cannot be started so: got an unexpected keyword argument 'a'; "
-            "its parameters are: none.",
+            "CommandError: Cannot start demo_failure: got an unexpected keyword argument 'a'. Parameters: none.",
         ),
         (
             ("demo_retry", "--pool", "a pool"),
@@ -130,25 +131,25 @@ def test_the_same_key_starts_a_workflow_once(server: MahavishnuServer, unique: C
         ),
     ],
 )
-def test_what_cannot_be_started_is_refused_in_words(
-    server: MahavishnuServer, arguments: tuple[str, ...], code: int, words: str
+def test_invalid_arguments_are_rejected(
+    server: MahavishnuServer, arguments: tuple[str, ...], code: int, error: str
 ) -> None:
     done = server.manage("run_workflow", *arguments)
-    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (code, "", words)
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (code, "", error)
 
 
-def test_a_pool_that_takes_no_work_refuses_a_run(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+def test_draining_pool_rejects_a_start(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
     server.services.create_pool(pool_id=pool)
     server.services.drain_pool(pool_id=pool)
     done = server.manage("run_workflow", "demo_failure", "--pool", pool)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"CommandError: The pool {pool} is draining and accepts no new workflows.\n"
+    assert done.stderr == f"CommandError: Pool {pool} is draining and accepts no new workflows.\n"
 
 
 @contextmanager
-def watching(server: MahavishnuServer, pool: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
-    """`run_workflow demo_failure --watch` in a pool without workers."""
+def watch_demo_failure(server: MahavishnuServer, pool: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
+    """Run `run_workflow demo_failure --watch` in a pool without workers."""
     command = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", pool]
     process = subprocess.Popen(command, cwd=PROJECT_DIR, env=server.environment, text=True, **streams)
     try:
@@ -158,33 +159,33 @@ def watching(server: MahavishnuServer, pool: str, **streams: Any) -> Iterator[su
         process.wait()
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_run(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+def test_ctrl_c_stops_watching_and_not_the_run(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
-    with watching(server, pool, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with watch_demo_failure(server, pool, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        started, hinted = process.stdout.readline(), process.stderr.readline()
+        started, warning = process.stdout.readline(), process.stderr.readline()
         (run,) = stored(server, pool)
-        assert (started, hinted) == (f"{run['id']} is started\n", hint(pool))
+        assert (started, warning) == (f"{run['id']} started\n", no_worker_warning(pool))
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60) == ("", f"{run['id']} goes on; nobody watches it here any more.\n")
+        assert process.communicate(timeout=60) == ("", f"Stopped watching; workflow {run['id']} is still running.\n")
         assert process.returncode == 130
     assert stored(server, pool) == [run]
     assert run["status"] == "running"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ctrl_c_before_anything_is_shown_is_taken_as_calmly(unique: Callable[[str], str]) -> None:
-    pool, errors = unique("pool"), InterruptedAtFirst()
+def test_ctrl_c_before_any_output_stops_watching(unique: Callable[[str], str]) -> None:
+    pool, errors = unique("pool"), InterruptingStream()
     with pytest.raises(KeyboardInterrupt):
         call_command("run_workflow", "demo_failure", "--watch", "--pool", pool, stdout=io.StringIO(), stderr=errors)
     run = Workflow.objects.get(pool_id=pool)
     assert run.status == "running"
-    assert errors.getvalue() == f"{run.pk} goes on; nobody watches it here any more.\n"
+    assert errors.getvalue() == f"Stopped watching; workflow {run.pk} is still running.\n"
 
 
-class InterruptedAtFirst(io.StringIO):
-    """A stream at whose first line somebody presses Ctrl-C."""
+class InterruptingStream(io.StringIO):
+    """A stream that raises KeyboardInterrupt at its first line."""
 
     is_interrupted = False
 
@@ -195,50 +196,50 @@ class InterruptedAtFirst(io.StringIO):
         return super().write(text)
 
 
-def test_a_terminal_shows_a_bar(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+def test_watch_draws_a_progress_bar_on_a_terminal(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
-    seen: list[bytes] = []
+    output: list[bytes] = []
     with (
-        terminal(columns=100) as (terminal_end, person_end),
-        watching(server, pool, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end) as process,
+        terminal(columns=100) as (terminal_end, reader_end),
+        watch_demo_failure(server, pool, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end) as process,
     ):
         os.close(terminal_end)
 
         def is_shown(text: str) -> bool:
-            seen.append(os.read(person_end, 65536))
-            return text in screen(seen)
+            output.append(os.read(reader_end, 65536))
+            return text in screen(output)
 
         wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=60, what="the bar")
         (run,) = stored(server, pool)
         services, workflow = server.services, {"workflow_id": run["id"]}
         services.start_stage(**workflow, stage_name="prepare")
-        wait_until(lambda: is_shown("0 of 3 stages; prepare"), timeout_seconds=60, what="a stage that runs")
-        assert "prepare runs on the same worker" in screen(seen)
-        server.services_driver.execute(SAY, **workflow)
-        wait_until(lambda: is_shown("prepare: I go on"), timeout_seconds=60, what="what a stage says")
-        seen.clear()
-        wait_until(lambda: is_shown("0 of 3 stages; prepare half way"), timeout_seconds=60, what="how far it is")
+        wait_until(lambda: is_shown("0 of 3 stages; prepare"), timeout_seconds=60, what="a running stage")
+        assert "prepare started on the same worker" in screen(output)
+        server.services_driver.execute(REPORT_PROGRESS, **workflow)
+        wait_until(lambda: is_shown("prepare: Half of the files are read"), timeout_seconds=60, what="a log message")
+        output.clear()
+        wait_until(lambda: is_shown("0 of 3 stages; prepare half way"), timeout_seconds=60, what="the progress")
         services.complete_stage(**workflow, stage_name="prepare", result={"duration_ms": 1234})
-        wait_until(lambda: is_shown("1 of 3 stages; running"), timeout_seconds=60, what="a stage that is completed")
-        services.cancel_workflow(**workflow, reason="Seen enough")
-        wait_until(lambda: is_shown("is cancelled"), timeout_seconds=60, what="the end")
+        wait_until(lambda: is_shown("1 of 3 stages; running"), timeout_seconds=60, what="a completed stage")
+        services.cancel_workflow(**workflow, reason="Not needed")
+        wait_until(lambda: is_shown(f"{run['id']} cancelled"), timeout_seconds=60, what="the end")
         assert process.wait(timeout=60) == 4
-    text = screen(seen)
+    text = screen(output)
     assert re.search(r" 33% \|█{10} {20}\| \d\d:\d\d 1 of 3 stages; running", text)
-    assert "prepare is completed after 1.234 s" in text
-    assert f"{run['id']} is cancelled: Seen enough" in text
+    assert "prepare completed after 1.234 s" in text
+    assert f"{run['id']} cancelled: Not needed" in text
 
 
 @contextmanager
 def terminal(*, columns: int) -> Iterator[tuple[int, int]]:
-    """A terminal: its own end, which the program is given and the test closes, and the end of the person before it."""
-    person_end, terminal_end = pty.openpty()
+    """Open a pseudo-terminal. Yields the program's end, which the test closes, and the end that reads its output."""
+    reader_end, terminal_end = pty.openpty()
     fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     try:
-        yield terminal_end, person_end
+        yield terminal_end, reader_end
     finally:
-        os.close(person_end)
+        os.close(reader_end)
 
 
-def screen(seen: list[bytes]) -> str:
-    return b"".join(seen).decode("utf-8", "replace")
+def screen(output: list[bytes]) -> str:
+    return b"".join(output).decode("utf-8", "replace")

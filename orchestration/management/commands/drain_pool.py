@@ -1,4 +1,4 @@
-"""`manage.py drain_pool POOL`: the pool takes on nothing new; what it has is done there, or moved to another pool."""
+"""`manage.py drain_pool POOL`: stop a pool from accepting new workflows."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from orchestration.services.pools import check_pool_accepts
 
 
 class Command(BaseCommand):
+    """Drain a pool and, with --move-to, reassign its waiting workflows."""
+
     help = (
-        "Lets a pool take on no new workflows. What runs there finishes; what waits is done there in its turn or, with "
-        "--move-to, in another pool."
+        "Drains a pool: it accepts no new workflows. Running stages finish. Waiting workflows stay in the pool until "
+        "it has run them or, with --move-to, are moved to another pool."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("pool", help="The pool to drain.")
-        parser.add_argument("--move-to", metavar="POOL", help="Where what waits is to be done.")
+        parser.add_argument("--move-to", metavar="POOL", help="The pool that takes over the waiting workflows.")
 
     def handle(self, *args: Any, pool: str, move_to: str | None, **options: Any) -> None:
         if move_to == pool:
-            raise CommandError(f"--move-to {move_to}: expected another pool than the one to drain")
+            raise CommandError(f"--move-to {move_to}: expected a pool other than the one to drain")
         with readable_database_errors():
             try:
                 if move_to is not None:
-                    # Nothing is drained that cannot be moved.
+                    # Check the target first: a failed move must not leave the pool drained.
                     check_pool_accepts("new workflows", pool_id=move_to, statuses=[PoolStatus.ACTIVE])
                 services.drain_pool(pool_id=pool)
                 if move_to is not None:
                     moved = services.reassign_workflows(pool_id=pool, to_pool_id=move_to)
                     self.stdout.write(f"Moved {moved} {'workflow' if moved == 1 else 'workflows'} to {move_to}")
-            except services.ServiceError as refusal:
-                raise CommandError(str(refusal)) from refusal
-        self.stdout.write(f"The pool {pool} takes on nothing new")
+            except services.ServiceError as error:
+                raise CommandError(str(error)) from error
+        self.stdout.write(f"Pool {pool} is draining: it accepts no new workflows")

@@ -1,4 +1,4 @@
-"""`manage.py reopen_pool POOL`: a pool that was drained takes on new workflows again."""
+"""`manage.py reopen_pool POOL`: let a drained pool accept new workflows again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from orchestration.management.database_errors import readable_database_errors
 
 
 class Command(BaseCommand):
-    help = "Lets a pool that was drained take on new workflows again. What was moved to another pool stays there."
+    """Reopen a drained pool."""
+
+    help = "Reopens a drained pool: it accepts new workflows again. Workflows moved to another pool stay there."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("pool", help="The pool to reopen.")
@@ -20,6 +22,6 @@ class Command(BaseCommand):
         with readable_database_errors():
             try:
                 services.reopen_pool(pool_id=pool)
-            except services.ServiceError as refusal:
-                raise CommandError(str(refusal)) from refusal
-        self.stdout.write(f"The pool {pool} takes on new workflows again")
+            except services.ServiceError as error:
+                raise CommandError(str(error)) from error
+        self.stdout.write(f"Pool {pool} accepts new workflows again")

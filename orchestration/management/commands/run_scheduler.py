@@ -1,4 +1,4 @@
-"""`manage.py run_scheduler`: finds what is due and what was lost, until it is stopped. Safe to run several."""
+"""`manage.py run_scheduler`: run a scheduler until SIGTERM or SIGINT. Several may run at once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from orchestration.scheduler import Scheduler
 
 
 class Command(BaseCommand):
+    """Run a scheduler."""
+
     help = (
-        "Queues retries, times out runs, and runs again what was lost with a worker or a broker. One has to run; "
-        "several may, on any machines."
+        "Queues retries, times out workflows, and recovers stages lost with a worker or a broker message. At least one "
+        "scheduler must run; several may, on any machine."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        told: list[int] = []
+        signals: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _: told.append(number))
-        self.stdout.write("The scheduler runs")
+            signal.signal(number, lambda number, _: signals.append(number))
+        self.stdout.write("Scheduler started")
         self.stdout.flush()
 
-        def stopped(after_seconds: float) -> bool:
-            time.sleep(after_seconds)
-            return bool(told)
+        def wait_or_stop(seconds: float) -> bool:
+            time.sleep(seconds)
+            return bool(signals)
 
-        Scheduler().run(stopped=stopped)
+        Scheduler().run(stopped=wait_or_stop)

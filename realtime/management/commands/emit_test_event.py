@@ -1,4 +1,4 @@
-"""`manage.py emit_test_event`: broadcast events that no change of state caused, to try out clients."""
+"""`manage.py emit_test_event`: broadcast events without changing any state, to test clients."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from realtime.protocol.payload import decode_object, encode_data
 MAX_LINE_BYTES = 1024 * 1024
 MAX_LINES_PER_TRANSACTION = 500
 
-
 _NAMES = "\n  ".join(EVENT_TYPES)
 
 EPILOG = f"""
-events of this server, whose missing fields are filled in:
+known events; missing fields are filled with sample values:
   {_NAMES}
 
-Any other name is sent with the data as given. One that begins with workflow., pool. or worker. needs an id, and goes
-to the channel of that id, a worker's to that of its pool as well, and to global; any other goes to --room and global.
+An event with any other name is sent with its data unchanged. A name that begins with workflow., pool. or worker. needs
+an id: the event goes to the channel of that resource and to global, and a worker's event also to the worker's pool.
+All other events go to --room and global.
 
 examples:
   manage.py emit_test_event workflow.started --id wf_abc123
@@ -41,16 +41,16 @@ examples:
   manage.py emit_test_event --stdin < events.jsonl
 
 with --stdin:
-  A line is an object with event, and perhaps data and room; an event message as clients receive it will do: its type,
-  id and timestamp are ignored. The id is taken from data (workflow_id, pool_id, worker_id) or from room. Each line is
-  acknowledged on standard output once it is committed: {{"line":1,"seq":42,"event":"...","rooms":["...","global"]}}.
-  A line that cannot be used is named on standard error with its number; the others go on, and the exit code is 1.
-  Empty lines are passed over. A line may have {MAX_LINE_BYTES} bytes.
+  Each line is a JSON object with event and, optionally, data and room. Event messages as received by a client work
+  too: their type, id and timestamp are ignored. The id comes from data (workflow_id, pool_id, worker_id) or from room.
+  Committed lines are acknowledged on standard output: {{"line":1,"seq":42,"event":"...","rooms":["...","global"]}}.
+  Invalid lines are reported on standard error with their number; the other lines are still sent, and the exit code
+  is 1. Empty lines are skipped. A line may have up to {MAX_LINE_BYTES} bytes.
 """
 
 
 class InputLine(msgspec.Struct):
-    """What a line of `--stdin` says; whatever else a message has is ignored."""
+    """A line of `--stdin`. Other fields are ignored."""
 
     event: str
     data: dict[str, Any] = {}
@@ -58,7 +58,7 @@ class InputLine(msgspec.Struct):
 
 
 class Acknowledgement(msgspec.Struct):
-    """That a line is committed."""
+    """The output for a committed line."""
 
     line: int
     seq: int
@@ -67,19 +67,23 @@ class Acknowledgement(msgspec.Struct):
 
 
 class Command(CommandWithEpilog):
+    """Broadcast one event, or events from standard input."""
+
     help = (
-        "Broadcasts one event to every client that subscribes to a channel it belongs to, with data.test = true. "
-        "No state changes. Works beside a running server; without one, clients that resume receive it."
+        "Broadcasts an event, marked with data.test = true, to the subscribers of its channels. No state changes. "
+        "Works with or without a running server: without one, clients receive the event when they resume."
     )
     epilog = EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("event", nargs="?", metavar="EVENT", help="What the event is called: workflow.started, …")
-        parser.add_argument("--id", help="The workflow, pool or worker that the event is about.")
-        parser.add_argument("--data", metavar="JSON", help="A JSON object: fields of the event's data.")
-        parser.add_argument("--room", help="A channel to deliver it through, besides those it belongs to.")
         parser.add_argument(
-            "--stdin", action="store_true", help="Read events from standard input, one a line; see below."
+            "event", nargs="?", metavar="EVENT", help="The name of the event, such as workflow.started."
+        )
+        parser.add_argument("--id", help="The id of the event's workflow, pool or worker.")
+        parser.add_argument("--data", metavar="JSON", help="The fields of the event's data, as a JSON object.")
+        parser.add_argument("--room", help="An additional channel for the event.")
+        parser.add_argument(
+            "--stdin", action="store_true", help="Read events from standard input, one per line; see below."
         )
 
     def handle(
@@ -88,10 +92,10 @@ class Command(CommandWithEpilog):
         with readable_database_errors():
             if not options["stdin"]:
                 if event is None:
-                    raise CommandError("Which event? Expected its name, such as workflow.started, or --stdin.")
+                    raise CommandError("EVENT is missing: give a name, such as workflow.started, or --stdin.")
                 self.emit_one(event, resource_id=id, data=data, room=room)
             elif (event, id, data, room) != (None, None, None, None):
-                raise CommandError("With --stdin the lines say everything: expected no EVENT, --id, --data or --room.")
+                raise CommandError("--stdin cannot be combined with EVENT, --id, --data or --room.")
             else:
                 self.emit_lines()
 
@@ -99,30 +103,30 @@ class Command(CommandWithEpilog):
         try:
             fields = decode_object(data) if data is not None else {}
         except ValueError as error:
-            raise CommandError(f"--data is no JSON object: {error}") from None
+            raise CommandError(f"--data must be a JSON object: {error}") from None
         try:
             event = sample_event(name, data=fields, resource_id=resource_id, room=room, at=utc_now())
         except UnusableEvent as error:
             raise CommandError(str(error)) from None
         (seq,) = commit([event])
-        self.stdout.write(f"{event.name} is event {seq}, in {', '.join(event.channels)}")
+        self.stdout.write(f"Sent {event.name} with seq {seq} to {', '.join(event.channels)}")
         if not event.is_known:
-            self.stderr.write(f"This server itself never announces {event.name}: sent as given.")
+            self.stderr.write(f"Unknown event name {event.name}: data sent unchanged.")
         self.warn_if_no_server()
 
     def emit_lines(self) -> None:
         self.warn_if_no_server()
-        self.bad_lines = 0
+        self.invalid_lines = 0
         try:
             read = partial(os.read, sys.stdin.fileno())
             for lines in read_batches(read, max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_LINES_PER_TRANSACTION):
                 self.emit_batch(lines)
         except BrokenPipeError:
-            # Nobody reads the acknowledgements. What is left of them is flushed at the end, into nothing.
+            # The reader of the acknowledgements has exited: discard what is flushed at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise CommandError("Standard output was closed; lines without an acknowledgement may be lost.") from None
-        if self.bad_lines:
-            raise CommandError(f"Lines that could not be used: {self.bad_lines}.")
+        if self.invalid_lines:
+            raise CommandError(f"Invalid lines: {self.invalid_lines}.")
 
     def emit_batch(self, lines: Sequence[Line]) -> None:
         events: dict[int, SampleEvent] = {}
@@ -132,7 +136,7 @@ class Command(CommandWithEpilog):
             try:
                 events[line.number] = event_of(line)
             except ValueError as error:
-                self.bad_lines += 1
+                self.invalid_lines += 1
                 self.stderr.write(f"line {line.number}: {error}")
         seqs = commit(list(events.values()))
         acknowledgements = (
@@ -143,24 +147,24 @@ class Command(CommandWithEpilog):
         self.stdout.flush()
 
     def warn_if_no_server(self) -> None:
-        if (reason := server_problem()) is not None:
-            self.stderr.write(f"{reason} Events are stored all the same, and reach clients that resume.")
+        if (problem := server_problem()) is not None:
+            self.stderr.write(f"{problem} Events are stored; clients receive them when they resume.")
 
 
 def event_of(line: Line) -> SampleEvent:
-    """The event that a line asks for.
+    """Return the event described by a line.
 
     Raises:
-        ValueError: if it is none; the message says why.
+        ValueError: if the line is invalid.
     """
     if line.text is None:
         raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
-    given = msgspec.convert(decode_object(line.text.decode()), InputLine)
-    return sample_event(given.event, data=given.data, room=given.room, at=utc_now())
+    fields = msgspec.convert(decode_object(line.text.decode()), InputLine)
+    return sample_event(fields.event, data=fields.data, room=fields.room, at=utc_now())
 
 
 def commit(events: Sequence[SampleEvent]) -> list[int]:
-    """Announce events in one transaction and return the seq of each, once it is committed."""
+    """Store events in one transaction, and return the seq of each after the commit."""
     seqs: list[int] = []
     with transaction.atomic():
         for event in events:

@@ -1,4 +1,4 @@
-"""`manage.py renew_epoch`: give the event log a new name, after an older backup was restored."""
+"""`manage.py renew_epoch`: give the event log a new epoch after restoring an older backup."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from realtime.eventlog.position import renew_epoch
 
 
 class Command(BaseCommand):
+    """Give the event log a new epoch."""
+
     help = (
-        "Gives the event log a new epoch. To be called after an older backup of the database was restored: positions "
-        "that clients remember may belong to events that no longer exist, or to others. Every client that resumes is "
-        "told to start over, and servers disconnect those that are connected."
+        "Gives the event log a new epoch. Run it after restoring an older backup of the database: the positions that "
+        "clients remember may then refer to missing or different events. Servers disconnect all clients, and "
+        "no client can resume from an earlier position."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         with readable_database_errors():
             epoch = renew_epoch()
-        self.stdout.write(f"The epoch of the event log is now {epoch}.")
+        self.stdout.write(f"New epoch of the event log: {epoch}")

@@ -1,4 +1,4 @@
-"""`manage.py run_workflow`: start a workflow and, if asked, watch it to its end."""
+"""`manage.py run_workflow`: start a workflow and, with --watch, display it until it has finished."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
 from orchestration.sdk import InvalidDefinition, definitions
 from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
 from realtime.management.help import CommandWithEpilog
-from realtime.management.run_follower import Follower
-from realtime.management.run_watch import Watch
+from realtime.management.run_display import RunDisplay
+from realtime.management.run_follower import RunFollower
 from realtime.protocol.payload import decode_value
 
 EXIT_CODES = {
@@ -29,37 +29,40 @@ EXIT_CODES = {
 
 EPILOG = """
 examples:
-  manage.py run_workflow                                     names every workflow
+  manage.py run_workflow                                     lists all workflows
   manage.py run_workflow source_report --watch
   manage.py run_workflow source_report --param path=~/code --param report=/tmp/report.md --watch
   manage.py run_workflow demo_retry --param failures=3 --key ticket-42
 
-A value is read as JSON if it is JSON, and is a string otherwise: failures=3 is a number, path=~/code is a string.
+A value is parsed as JSON if it is valid JSON; otherwise it is a string: failures=3 is a number, path=~/code a string.
 
 exit codes with --watch:
-  0 completed, 3 failed, 4 cancelled, 5 timed out; 130 after Ctrl-C: the run goes on. 1 and 2: nothing was started.
+  0 completed, 3 failed, 4 cancelled, 5 timed out, 130 Ctrl-C (the workflow is still running);
+  1 and 2: the workflow was not started
 """
 
 
 class Command(CommandWithEpilog):
-    help = "Starts a workflow that is defined in some app's workflows.py. Without a name, lists those that are."
+    """Start a workflow or list all workflows."""
+
+    help = "Starts a workflow defined in the workflows.py of an app. Without a name, lists all workflows."
     epilog = EPILOG
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", nargs="?", metavar="NAME", help="The workflow.")
-        parser.add_argument("--prompt", default="", help="What the run is for.")
+        parser.add_argument("name", nargs="?", metavar="NAME", help="The name of the workflow.")
+        parser.add_argument("--prompt", default="", help="The prompt of the run.")
         parser.add_argument(
             "--param",
             dest="params",
             action="append",
             default=[],
-            type=named_value,
+            type=key_and_value,
             metavar="KEY=VALUE",
-            help="A parameter of the workflow; may be given several times.",
+            help="A parameter of the workflow. Repeat the option for several.",
         )
-        parser.add_argument("--pool", help="The pool that runs it (default: the workflow's own).")
-        parser.add_argument("--key", help="What it is started for: the same key starts a workflow once.")
-        parser.add_argument("--watch", action="store_true", help="Show it until it has ended.")
+        parser.add_argument("--pool", help="The pool to run in (default: the pool in the workflow's definition).")
+        parser.add_argument("--key", help="Idempotency key: a second start with the same key returns the existing run.")
+        parser.add_argument("--watch", action="store_true", help="Display the run until it has finished.")
 
     def handle(self, *args: Any, name: str | None, **options: Any) -> None:
         with readable_database_errors():
@@ -75,10 +78,10 @@ class Command(CommandWithEpilog):
 
     def list_workflows(self) -> None:
         try:
-            found = sorted(definitions().items())
+            workflows = sorted(definitions().items())
         except InvalidDefinition as error:
             raise CommandError(str(error)) from error
-        for name, definition in found:
+        for name, definition in workflows:
             self.stdout.write(f"{name}  {description_of(definition)}".rstrip())
             if parameters := parameters_of(definition):
                 self.stdout.write(f"    {', '.join(parameters)}")
@@ -86,29 +89,29 @@ class Command(CommandWithEpilog):
     def start(
         self, name: str, *, prompt: str, params: Sequence[tuple[str, Any]], pool: str | None, key: str | None, **_: Any
     ) -> str:
-        """Start it, and return the run's id.
+        """Start the workflow and return its id.
 
         Raises:
-            CommandError: it cannot be started.
+            CommandError: if it cannot be started.
         """
         try:
             return launch_by_name(name, prompt=prompt, params=dict(params), pool=pool, key=key).workflow_id
-        except LaunchError as refusal:
-            raise CommandError(str(refusal)) from refusal
+        except LaunchError as error:
+            raise CommandError(str(error)) from error
 
     def watch(self, workflow_id: str, *, detailed: bool) -> str:
-        """Show the run until it has ended, and return its status."""
+        """Display the run until it has finished, and return its status."""
         try:
-            self.write_now(f"{workflow_id} is started")
-            when_available = partial(retry_while_unavailable, timeout_seconds=None, report=self.write_now)
+            self.write_line(f"{workflow_id} started")
+            when_available = partial(retry_while_unavailable, timeout_seconds=None, report=self.write_line)
             when_available(lambda: self.warn_if_no_worker(workflow_id))
-            follower = when_available(lambda: Follower(workflow_id))
-            return Watch(follower, write=self.write_now, detailed=detailed).until_end()
+            follower = when_available(lambda: RunFollower(workflow_id))
+            return RunDisplay(follower, write=self.write_line, detailed=detailed).show_until_finished()
         except KeyboardInterrupt:
-            self.stderr.write(f"{workflow_id} goes on; nobody watches it here any more.")
+            self.stderr.write(f"Stopped watching; workflow {workflow_id} is still running.")
             raise
 
-    def write_now(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
 
@@ -116,13 +119,14 @@ class Command(CommandWithEpilog):
         pool_id = Workflow.objects.values_list("pool_id", flat=True).get(pk=workflow_id)
         if not Worker.objects.filter(pool_id=pool_id).exclude(status=WorkerStatus.OFFLINE).exists():
             self.stderr.write(
-                f"No worker serves the pool {pool_id}, and the run waits for one. `make serve` starts one for the pool "
-                f"local, `celery -A mahavishnu_site worker -Q {pool_id}` one for this."
+                f"No worker is online for pool {pool_id}; the workflow stays queued until one starts. "
+                f"`make serve` starts a worker for pool local, "
+                f"`celery -A mahavishnu_site worker -Q {pool_id}` for this pool."
             )
 
 
-def named_value(text: str) -> tuple[str, Any]:
-    """A `type` of an argument: KEY=VALUE, whose value is JSON or else a string."""
+def key_and_value(text: str) -> tuple[str, Any]:
+    """Parse KEY=VALUE. The value is JSON if it is valid JSON, and otherwise a string."""
     key, equals, value = text.partition("=")
     if not key.isidentifier() or not equals:
         raise ArgumentTypeError(f"{text!r}: expected KEY=VALUE, such as failures=3")

@@ -1,4 +1,4 @@
-"""`manage.py simulate`: make a living system for people to watch."""
+"""`manage.py simulate`: simulate a busy system, to try out clients and the admin."""
 
 from __future__ import annotations
 
@@ -22,40 +22,45 @@ from realtime.management.arguments import number, whole_number
 from realtime.management.server_check import server_problem
 
 REPORT_SECONDS = 10.0
-"""How often a line is printed where there is no terminal."""
+"""Interval of the progress lines when standard error is not a terminal."""
 
 _MAX_SECONDS_BEHIND = 1.0
-"""What was missed of the rate is caught up, but not more than this."""
+"""How far the simulation may fall behind its rate and still catch up."""
 
 _MAX_RANDOM_SEED = 9999
 
-_PATIENCE_SECONDS = 1.0
+_DUPLICATE_SIGNAL_SECONDS = 1.0
+"""A second signal within this time is a duplicate, sent to the process and to its group. A later one aborts."""
 
 INTERRUPTED = 130
-"""The exit code of a run that was broken off: 128 and the number of SIGINT, as shells count."""
+"""Exit code after an abort: 128 plus the number of SIGINT, the convention of shells."""
 
 
 class Command(BaseCommand):
+    """Run a simulation."""
+
     help = (
-        "Makes pools, workers and workflows, and lets them work, fail, break and recover until --duration is over or "
-        "Ctrl-C. It ends cleanly: what is under way is cancelled, and the workers go offline. The same seed tells the "
-        "same story. Pools and workers have the same ids in every run (sim_pool_1, sim_pool_1_worker_1); workflows "
-        "are sim_<seed>_<number>, and the numbers go on from one run to the next."
+        "Simulates pools, workers and workflows, with failures and recoveries, for --duration seconds or until Ctrl-C. "
+        "At the end it cancels unfinished workflows and marks the workers offline. The same seed gives the same "
+        "sequence of changes. Pools and workers have the same ids in every run (sim_pool_1, sim_pool_1_worker_1); "
+        "workflows are sim_<seed>_<number>, and the numbers continue from one run to the next."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        several = whole_number(minimum=1, maximum=1000)
-        parser.add_argument("--pools", type=several, default=3, metavar="N", help="Pools (default: 3).")
-        parser.add_argument("--workers", type=several, default=12, metavar="N", help="Workers in all (default: 12).")
+        count = whole_number(minimum=1, maximum=1000)
+        parser.add_argument("--pools", type=count, default=3, metavar="N", help="Number of pools (default: 3).")
         parser.add_argument(
-            "--workflows", type=several, default=8, metavar="N", help="Workflows under way at a time (default: 8)."
+            "--workers", type=count, default=12, metavar="N", help="Total number of workers (default: 12)."
+        )
+        parser.add_argument(
+            "--workflows", type=count, default=8, metavar="N", help="Workflows in progress at a time (default: 8)."
         )
         parser.add_argument(
             "--rate",
             type=number(minimum=0.01, maximum=100_000),
             default=10.0,
             metavar="R",
-            help="Changes a second (default: 10).",
+            help="Changes per second (default: 10).",
         )
         parser.add_argument(
             "--failures",
@@ -65,13 +70,16 @@ class Command(BaseCommand):
             help="Share of workflows that fail, time out or are cancelled, from 0 to 1 (default: 0.15).",
         )
         parser.add_argument(
-            "--seed", type=whole_number(minimum=0, maximum=2**53), metavar="S", help="Which story (default: any)."
+            "--seed",
+            type=whole_number(minimum=0, maximum=2**53),
+            metavar="S",
+            help="Seed of the random choices (default: random).",
         )
         parser.add_argument(
             "--duration",
             type=number(minimum=0.1, maximum=365 * 86400),
             metavar="S",
-            help="Seconds (default: until Ctrl-C).",
+            help="Duration in seconds (default: until Ctrl-C).",
         )
 
     def handle(
@@ -87,29 +95,31 @@ class Command(BaseCommand):
         **options: Any,
     ) -> None:
         if workers < pools:
-            raise CommandError(f"--workers {workers} for --pools {pools}: expected at least one worker for each pool.")
-        plan = SimulationOptions(
+            raise CommandError(
+                f"--workers {workers} is less than --pools {pools}: expected at least one worker per pool."
+            )
+        simulation_options = SimulationOptions(
             pools=pools,
             workers=workers,
             workflows=workflows,
-            failures=failures,
+            failure_rate=failures,
             seed=SystemRandom().randint(1, _MAX_RANDOM_SEED) if seed is None else seed,
         )
-        if (reason := server_problem()) is not None:
-            self.stderr.write(f"{reason} Events are stored all the same, and reach clients that resume.")
-        self.stdout.write(f"Simulating with --seed {plan.seed}. Ctrl-C ends it.")
-        with readable_database_errors(), stopped_by_signals() as stop:
-            self.simulate(Simulation(plan), rate=rate, duration_seconds=duration, stop=stop)
+        if (problem := server_problem()) is not None:
+            self.stderr.write(f"{problem} Events are stored; clients receive them when they resume.")
+        self.stdout.write(f"Simulating with --seed {simulation_options.seed}. Press Ctrl-C to stop.")
+        with readable_database_errors(), stop_on_signals() as stop:
+            self.simulate(Simulation(simulation_options), rate=rate, duration_seconds=duration, stop=stop)
 
     def simulate(
         self, simulation: Simulation, *, rate: float, duration_seconds: float | None, stop: threading.Event
     ) -> None:
-        """Make changes at the rate, until the time is over, `stop` is set or nothing can change any more."""
+        """Make changes at `rate` per second, until the duration has passed, `stop` is set or nothing can change."""
         started = due = reported = monotonic()
         end = started + (duration_seconds if duration_seconds is not None else math.inf)
         made = 0
         total = round(rate * duration_seconds) if duration_seconds is not None else None
-        # Nothing is drawn where there is no terminal.
+        # `disable=None`: no bar if standard error is not a terminal.
         bar = tqdm(total=total, unit=" changes", file=sys.stderr, disable=None, dynamic_ncols=True)
         try:
             with bar:
@@ -126,46 +136,47 @@ class Command(BaseCommand):
                     if stop.wait(max(0.0, min(due, end) - now)) or monotonic() >= end:
                         break
                 else:
-                    self.stderr.write("Nothing can change any more: the pools accept no workflows.")
+                    self.stderr.write("Nothing left to simulate: no pool accepts workflows.")
         finally:
             seconds = monotonic() - started
-            outcome = progress_of(simulation)
-            cancelled = simulation.end()
+            progress = progress_of(simulation)
+            cancelled = simulation.stop()
         self.stdout.write(
-            f"Made {made} changes in {seconds:.1f} s ({made / seconds:.1f} a second). "
-            f"Of {simulation.created} workflows: {outcome}. "
-            f"At the end {cancelled} were cancelled and the workers went offline."
+            f"Made {made} changes in {seconds:.1f} s ({made / seconds:.1f} per second). "
+            f"{simulation.created} workflows: {progress}. "
+            f"Cancelled {cancelled} workflows and marked the workers offline."
         )
-        if simulation.refused:
-            self.stdout.write(f"Refused, because somebody else changed something: {simulation.refused}.")
+        if simulation.conflicts:
+            self.stdout.write(f"Changes rejected because another process had changed a row: {simulation.conflicts}.")
 
 
 def progress_of(simulation: Simulation) -> str:
-    """How many workflows are under way and how many came to which end."""
-    ends = (f"{count} {end}" for end, count in sorted(simulation.ended.items()))
-    return ", ".join((f"{simulation.running} running", *ends))
+    """Return the number of running workflows, and of finished ones by status."""
+    outcomes = (f"{count} {outcome}" for outcome, count in sorted(simulation.outcomes.items()))
+    return ", ".join((f"{simulation.running} running", *outcomes))
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that no change is broken off in the middle.
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Yield an event that is set by SIGINT or SIGTERM, so that no change is interrupted halfway.
 
     Raises:
-        CommandError: the same was asked for again, a moment later: whoever did has no time for a clean end.
+        CommandError: if a second signal follows after `_DUPLICATE_SIGNAL_SECONDS`.
     """
     stop = threading.Event()
-    impatient_at = math.inf
+    abort_from = math.inf
 
-    def stop_soon(received: int, frame: FrameType | None) -> None:
-        nonlocal impatient_at
-        if monotonic() >= impatient_at:
-            raise CommandError("Broken off: workflows may be left running, and workers busy.", returncode=INTERRUPTED)
+    def handle_signal(received: int, frame: FrameType | None) -> None:
+        nonlocal abort_from
+        if monotonic() >= abort_from:
+            raise CommandError(
+                "Aborted: some workflows may still be running and some workers busy.", returncode=INTERRUPTED
+            )
         if not stop.is_set():
-            # What sends a signal may send it twice at once, to the process and to its group.
-            impatient_at = monotonic() + _PATIENCE_SECONDS
+            abort_from = monotonic() + _DUPLICATE_SIGNAL_SECONDS
         stop.set()
 
-    previous = {each: signal.signal(each, stop_soon) for each in (signal.SIGINT, signal.SIGTERM)}
+    previous = {each: signal.signal(each, handle_signal) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
