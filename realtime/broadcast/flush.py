@@ -1,4 +1,4 @@
-"""The last step of the relay: what may be delivered is gathered for one turn of the event loop, and leaves together."""
+"""The last step of the relay: events delivered in one turn of the event loop are written together."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from realtime.protocol.frames import Frames, build_frames
 
 
 class WriteCoalescer:
-    """What is on its way from the rooms of one process to their subscribers.
+    """Writes the events of one process's rooms to their subscribers, coalesced per turn of the event loop.
 
     Attributes:
-        delivered_events: How many events were handed out so far.
-        large_events: How many of those had more than `large_event_data_bytes`.
-        lag_ms: How long after it happened the last event was handed out.
+        delivered_events: Number of events delivered so far.
+        large_events: How many of those exceeded `large_event_data_bytes`.
+        lag_ms: Age of the last event when it was delivered, in milliseconds.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -27,7 +27,14 @@ class WriteCoalescer:
         self._dirty: list[Room] = []
 
     def deliver(self, room: Room, seq: int, timestamp: float, message: bytes) -> None:
-        """Queue one event for the end of this turn of the loop: what comes in one turn leaves in one write."""
+        """Queue one event of a room for the end of this turn of the loop. One turn makes one write.
+
+        Args:
+            room: The room; its position becomes `seq`.
+            seq: Position of the event.
+            timestamp: When the event happened, as Unix time in seconds.
+            message: The encoded message.
+        """
         if room.ahead:
             room.activate_caught_up(seq)
         room.seq = seq
@@ -47,7 +54,7 @@ class WriteCoalescer:
 
 
 def _flush_together(rooms: list[Room]) -> None:
-    """Give a subscriber of several of the rooms all of it in one write, built once for all who share the rooms."""
+    """Write the events of all rooms. Subscribers of the same rooms share the frames, each in one write."""
     if len(rooms) == 1:
         rooms[0].flush()
         return

@@ -1,7 +1,7 @@
-"""The relay's end of the channel layer: one channel, in the group of every room that somebody here subscribes to.
+"""Membership of the relay's channel in the channel-layer groups of its rooms.
 
-Nothing here is certain, and nothing depends on it. A group that cannot be joined now is joined later, and what is not
-heard meanwhile is found in the log.
+Delivery does not depend on it. A group that cannot be joined is joined later, and missed events are backfilled from the
+event log.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _RETRY_SECONDS = 0.5
 
 
 class GroupSubscriptions:
-    """The groups that are wanted, and those that are joined.
+    """The groups to be in, and the groups that are joined. All use one channel.
 
     Args:
-        take: Called with every message that arrives.
-        timeout_seconds: How long one call of the layer may take.
+        on_message: Called with every message that arrives.
+        timeout_seconds: Timeout for one call of the layer.
     """
 
-    def __init__(self, take: Callable[[GroupMessage], None], *, timeout_seconds: float) -> None:
-        self._take = take
+    def __init__(self, on_message: Callable[[GroupMessage], None], *, timeout_seconds: float) -> None:
+        self._on_message = on_message
         self._timeout_seconds = timeout_seconds
         self._channel: str | None = None
-        self._failing = False
-        # The groups that are wanted, and how often joining each has failed.
+        self._unavailable = False
+        # How often joining each wanted group has failed.
         self._wanted: dict[str, int] = {}
-        # Also where joining has failed: the layer may remember the attempt.
-        self._entered: set[str] = set()
+        # Groups with an attempt to join, even a failed one: the layer may have carried it out.
+        self._attempted: set[str] = set()
         self._joined: set[str] = set()
-        # One group is joined or left at a time: what a call is timed by is the bus, not the queue of a thousand calls.
-        self._calling = asyncio.Lock()
+        # One group is joined or left at a time: the timeout then measures the layer, not a queue of a thousand calls.
+        self._lock = asyncio.Lock()
 
     @property
     def is_listening(self) -> bool:
@@ -46,11 +46,11 @@ class GroupSubscriptions:
         return self._channel is not None
 
     def has_joined(self, group: str) -> bool:
-        """Whether what is sent to `group` arrives, as far as is known."""
+        """Return whether the layer has confirmed the membership of `group`."""
         return group in self._joined
 
     async def listen(self) -> None:
-        """Take what arrives, for ever."""
+        """Receive messages in a loop. It ends only when its task is cancelled."""
         layer = get_channel_layer()
         while True:
             try:
@@ -59,60 +59,60 @@ class GroupSubscriptions:
                 message: GroupMessage = await layer.receive(self._channel)
             except Exception as error:
                 # Each layer raises its own errors.
-                self._failed(error)
+                self._on_failure(error)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             try:
-                self._take(message)
+                self._on_message(message)
             except (LookupError, TypeError, ValueError) as error:
-                logger.warning("Took a message off the bus that is not one of ours (%r)", error)
+                logger.warning("Ignored an unrecognized channel-layer message (%r)", error)
 
     async def join(self, group: str) -> None:
-        """Want a group, and join it unless the bus is known to be away: that must hold up nobody."""
+        """Join a group. While the layer is unavailable, leave that to `retry_failed`, so that no caller waits."""
         self._wanted.setdefault(group, 0)
-        async with self._calling:
-            if not self._failing:
+        async with self._lock:
+            if not self._unavailable:
                 await self._join(group)
 
     def leave(self, group: str) -> Coroutine[None, None, None]:
-        """Want a group no more from now on. What is returned leaves it, unless the bus is known to be away."""
+        """Stop wanting a group at once; return the coroutine that leaves it, unless the layer is unavailable."""
         self._wanted.pop(group, None)
-        return self._leave_in_turn(group)
+        return self._leave_unless_unavailable(group)
 
-    async def _leave_in_turn(self, group: str) -> None:
-        async with self._calling:
-            if not self._failing:
+    async def _leave_unless_unavailable(self, group: str) -> None:
+        async with self._lock:
+            if not self._unavailable:
                 await self._leave(group)
 
-    async def catch_up(self) -> None:
-        """Join and leave what could not be joined and left; the first failure ends it.
+    async def retry_failed(self) -> None:
+        """Retry all joins and leaves that failed, up to the first failure.
 
-        What has failed least comes first. So of several Redis servers, one that is away does not keep the groups of
-        the others out.
+        Groups with the fewest failures come first. So one unavailable Redis server of several does not block the groups
+        of the others.
         """
         if self._channel is None:
             return
         for group in sorted(self._wanted.keys() - self._joined, key=self._failures):
-            async with self._calling:
+            async with self._lock:
                 if not await self._join(group):
                     return
-        for group in self._entered - self._wanted.keys():
-            async with self._calling:
+        for group in self._attempted - self._wanted.keys():
+            async with self._lock:
                 if not await self._leave(group):
                     return
-        if self._failing:
-            logger.warning("The bus answers again")
-        self._failing = False
+        if self._unavailable:
+            logger.warning("Channel layer available again")
+        self._unavailable = False
 
     def _failures(self, group: str) -> int:
         return self._wanted.get(group, 0)
 
     async def _join(self, group: str) -> bool:
-        """False if the bus failed."""
+        """Join a group if it is wanted; False if the layer failed."""
         if self._channel is None or group in self._joined or group not in self._wanted:
             return True
-        self._entered.add(group)
-        if not await self._carries_out(get_channel_layer().group_add(group, self._channel)):
+        self._attempted.add(group)
+        if not await self._succeeds(get_channel_layer().group_add(group, self._channel)):
             if group in self._wanted:
                 self._wanted[group] += 1
             return False
@@ -120,23 +120,23 @@ class GroupSubscriptions:
         return True
 
     async def _leave(self, group: str) -> bool:
-        """False if the bus failed. Until the group is left, what arrives from it is ignored."""
-        if self._channel is None or group in self._wanted or group not in self._entered:
+        """Leave a group unless it is wanted; False if the layer failed. Messages that still arrive are ignored."""
+        if self._channel is None or group in self._wanted or group not in self._attempted:
             return True
         self._joined.discard(group)
-        if not await self._carries_out(get_channel_layer().group_discard(group, self._channel)):
+        if not await self._succeeds(get_channel_layer().group_discard(group, self._channel)):
             return False
-        self._entered.discard(group)
+        self._attempted.discard(group)
         return True
 
-    async def _carries_out(self, call: Awaitable[None]) -> bool:
-        """False if the bus failed."""
+    async def _succeeds(self, call: Awaitable[None]) -> bool:
+        """Await a call of the layer; False if it failed or timed out."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await call
         except Exception as error:
             # Each layer raises its own errors.
-            self._failed(error)
+            self._on_failure(error)
             return False
         return True
 
@@ -147,11 +147,11 @@ class GroupSubscriptions:
                 channel: str = await layer.new_channel()
                 return channel
         except BaseException:
-            # The layer keeps a queue for each channel it tried to make. There is nothing else of ours in it yet.
+            # The layer keeps a queue for each channel that it tried to create. It holds nothing else of this process.
             await layer.flush()
             raise
 
-    def _failed(self, error: Exception) -> None:
-        if not self._failing:
-            logger.warning("The bus does not answer (%r): events are read from the log", error)
-        self._failing = True
+    def _on_failure(self, error: Exception) -> None:
+        if not self._unavailable:
+            logger.warning("Channel layer unavailable (%r); the relay reads events from the event log", error)
+        self._unavailable = True

@@ -1,4 +1,4 @@
-"""What travels in a channel-layer group: the message, its entries and the name of the group."""
+"""Messages of channel-layer groups: their entries, and the name of a channel's group."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _MAX_GROUP_CHARACTERS: Final = 99
 _HASH_CHARACTERS: Final = 32
 
 Entry = tuple[int, int, float, bytes]
-"""One event on the bus: the seq before it in its room, its own, when it happened (Unix time, s), its message."""
+"""One event in a group message: seq of the event before it in its room, its seq, Unix time in seconds, its message."""
 
 
 class GroupMessage(TypedDict):
-    """What one `group_send` carries: events of one room, in the order one process committed them."""
+    """Events of one room in one `group_send`, in the order one process committed them."""
 
     type: str
     room: str
@@ -22,10 +22,10 @@ class GroupMessage(TypedDict):
 
 
 def group_name(channel: str, *, epoch: str) -> str:
-    """The channel-layer group that carries a channel's events of the log `epoch`.
+    """Return the name of the group that carries a channel's events of the log `epoch`.
 
-    Servers of different databases may share one Redis: their groups are different ones. A name that is too long for a
-    group keeps its readable beginning and ends in a hash of the whole, so two channels never share a group.
+    Servers of different databases may share one Redis: their groups differ by epoch. A name too long for a group keeps
+    its readable beginning and ends in a hash of the whole name, so two channels never share a group.
     """
     group = f"{epoch}.{channel.replace(':', '.', 1)}"
     if len(group) <= _MAX_GROUP_CHARACTERS:

@@ -1,4 +1,4 @@
-"""One channel that somebody here subscribes to, as the relay keeps it."""
+"""A channel with local subscribers: its members, its position and its reorder buffer."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from realtime.protocol.frames import Frames, build_frames
 
 
 class Subscriber(Protocol):
-    """A connection, as the relay sees it."""
+    """A connection, as the relay uses it."""
 
     def write(self, frames: Frames) -> None:
-        """Send these now or as soon as possible; never wait and never raise."""
+        """Send frames now or as soon as possible, without waiting and without raising."""
 
     def on_log_reset(self) -> None:
-        """What this connection was promised can no longer be kept: let it start over."""
+        """Reset the subscriptions: the log cannot continue from the position of this connection."""
 
 
 class Room:
-    """Who subscribes to a channel, and what they have been given.
+    """The local subscribers of a channel, and the position up to which they have its events.
 
     Attributes:
-        group: The layer group that carries its events.
-        seq: Live subscribers have been given every event of the room up to here.
-        members: All subscribers, of which `live` are given events as they come. One that is in `early` has been given
-            more than the room has yet (it read the log itself) and is given only what lies above its number.
-        held: Events from the bus that came before the hole in front of them was filled, by seq.
-        outgoing: Messages that leave at the end of this turn of the loop.
+        channel: The channel's name.
+        group: The channel-layer group that carries its events.
+        seq: Position of the room: live subscribers have received every event up to here. -1 until the room is open.
+        members: All subscribers.
+        live: Members that receive events as they are delivered. A dict, for its order.
+        ahead: Members that have already read past the room's position; they skip events up to theirs.
+        reorder_buffer: Events received before the gap in front of them was filled, by seq.
+        outgoing: Messages to write at the end of this turn of the loop.
+        opening: The task that opens the room.
+        backfill: The task that fills a gap, or the timer that will start it.
     """
 
     __slots__ = (
@@ -58,10 +62,11 @@ class Room:
 
     @property
     def is_open(self) -> bool:
+        """Whether the room has a position, so that events can be delivered."""
         return self.seq >= 0
 
     def activate(self, subscriber: Subscriber, *, after: int) -> bool:
-        """Give a member every event above `after` from now on; False if the room is already past it."""
+        """Deliver every event above `after` to a member from now on; False if the room is already past it."""
         if after < self.seq:
             return False
         if after > self.seq:
@@ -72,19 +77,19 @@ class Room:
         return True
 
     def pause(self, subscriber: Subscriber) -> None:
-        """Give a member no events until it goes live again; its membership goes on."""
+        """Deliver no events to a member until `activate`; it stays a member."""
         self.flush()
         self.live.pop(subscriber, None)
         self.ahead.pop(subscriber, None)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """End a membership."""
+        """Remove a member, if it is one."""
         self.members.discard(subscriber)
         self.live.pop(subscriber, None)
         self.ahead.pop(subscriber, None)
 
     def flush(self) -> None:
-        """Write what is outgoing to whoever is live."""
+        """Write the outgoing messages to the live members."""
         if self.outgoing:
             parts, self.outgoing = build_frames(self.outgoing), []
             for subscriber in tuple(self.live):
@@ -92,10 +97,10 @@ class Room:
                     subscriber.write(frames)
 
     def activate_caught_up(self, seq: int) -> None:
-        """Subscribers that were ahead of the room and have nothing from `seq` on are live from there."""
-        arrived = [subscriber for subscriber, after in self.ahead.items() if after < seq]
-        if arrived:
+        """Make the members live that were ahead of the room and have read up to just before `seq`."""
+        caught_up = [subscriber for subscriber, after in self.ahead.items() if after < seq]
+        if caught_up:
             self.flush()
-        for subscriber in arrived:
+        for subscriber in caught_up:
             del self.ahead[subscriber]
             self.live[subscriber] = None

@@ -1,4 +1,4 @@
-"""A bus that hangs: it answers nothing and refuses nothing."""
+"""A channel layer that hangs: its Valkey server accepts connections and does not respond."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from tests.harness.waiting import wait_until
 
 @contextmanager
 def frozen(valkey: Valkey) -> Iterator[None]:
-    """Freeze the server, surely, to the end of the block."""
+    """Freeze the server until the end of the block."""
     valkey.pause()
     try:
+        # The signal takes effect a moment after it is sent.
         wait_until(lambda: psutil.Process(valkey.pid).status() == psutil.STATUS_STOPPED, timeout_seconds=60)
         yield
     finally:

@@ -1,7 +1,7 @@
-"""A relay of the test's own: a real one on the test's event loop, with the real log and the real bus.
+"""A relay under the control of a test: a real one on the test's event loop, with a real log and a real Redis.
 
-Nothing happens by itself. The test says which events are committed, which of them are pushed and in which order, when
-the relay compares itself with the log, and at which reading of the database something else comes in between.
+Nothing happens on its own. The test decides which events are committed, which of them are sent to their groups and in
+which order, when the relay compares its rooms with the log, and which database read is paused or fails.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,17 +19,21 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 
 from realtime import database
-from realtime.broadcast import relay
-from realtime.broadcast.message import GroupMessage, group_name
+from realtime.broadcast import backfill, relay
+from realtime.broadcast.message import Entry, GroupMessage, group_name
 from realtime.broadcast.relay import Relay
 from realtime.connection import handlers
 from realtime.database import in_database_thread
 from realtime.eventlog.append import Delivery, NewEvent, append_events
+from realtime.eventlog.retention import Retention, prune_events
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_event, utc_now
 from realtime.protocol.requests import Subscribe, Unsubscribe
 from realtime.queries.status import StatusQueries
+
+ROOM = "workflow:a"
+OTHER = "workflow:b"
 
 ARRIVAL_TIMEOUT_SECONDS = 30.0
 
@@ -38,7 +43,7 @@ _MARKERS = "markers"
 
 
 class Subscriber:
-    """A connection that keeps what was written to it, and that takes a client's requests."""
+    """A connection that stores what was written to it, and that handles a client's requests."""
 
     def __init__(self, of: Relay, limits: Limits | None = None) -> None:
         self.id = "subscriber"
@@ -48,7 +53,7 @@ class Subscriber:
         self.channels: set[str] = set()
         self.messages: list[dict[str, Any]] = []
         self.writes = 0
-        self.must_start_over = False
+        self.was_reset = False
         self._written = asyncio.Event()
 
     def write(self, frames: Frames) -> None:
@@ -57,7 +62,7 @@ class Subscriber:
         self._written.set()
 
     def on_log_reset(self) -> None:
-        self.must_start_over = True
+        self.was_reset = True
 
     def on_server_error(self) -> None:
         raise AssertionError("the server closed the connection")
@@ -73,54 +78,53 @@ class Subscriber:
         return [message["seq"] for message in self.messages]
 
     async def has(self, count: int) -> None:
-        """Return when so many messages were written."""
+        """Return when this many messages were written."""
         async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
             while len(self.messages) < count:
                 self._written.clear()
                 await self._written.wait()
 
     async def subscribe(self, channel: str, **options: Any) -> Any:
-        """Subscribe as a client does, and return the answer's data when all that follows it was written."""
-        answered = await handlers.handle(self, Subscribe(channel=channel, **options))
-        if answered.after_send is not None:
-            await answered.after_send()
-        return answered.data
+        """Subscribe as a client does; return the data of the response once its replay was written."""
+        response = await handlers.handle(self, Subscribe(channel=channel, **options))
+        if response.after_send is not None:
+            await response.after_send()
+        return response.data
 
     async def unsubscribe(self, channel: str) -> None:
         await handlers.handle(self, Unsubscribe(channel=channel))
 
 
 class Pause:
-    """One reading of the database that is held up."""
+    """One database read that is held."""
 
     def __init__(self) -> None:
         self._reached = asyncio.Event()
-        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
 
     async def reached(self) -> None:
-        """Return when the reading is there."""
+        """Return when the read is held."""
         async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
             await self._reached.wait()
 
     async def wait(self) -> None:
         self._reached.set()
-        await self._over.wait()
+        await self._ended.wait()
 
     def end(self) -> None:
-        self._over.set()
+        self._ended.set()
 
 
-class Stage:
-    """A relay and what happens around it."""
+class RelaySandbox:
+    """A relay, its log and its channel layer."""
 
     def __init__(self, limits: Limits, patch: pytest.MonkeyPatch) -> None:
         self.relay = Relay(limits)
         self.reads: list[str] = []
-        self._patch = patch
         self._pauses: dict[str, tuple[Pause, bool]] = {}
         self._failing: list[str] = []
         self._marks = itertools.count(1)
-        for module in (relay, database, handlers):
+        for module in (relay, backfill, database, handlers):
             patch.setattr(module, "in_database_thread", self._read)
 
     @property
@@ -135,7 +139,7 @@ class Stage:
             await pause.wait()
         if query.__name__ in self._failing:
             self._failing.remove(query.__name__)
-            raise OSError("the database is away")
+            raise OSError("database unavailable")
         found = await in_database_thread(query, *args, **kwargs)
         if pause is not None and is_after:
             await pause.wait()
@@ -143,7 +147,7 @@ class Stage:
 
     @contextmanager
     def paused(self, query: str, *, after_reading: bool) -> Iterator[Pause]:
-        """Hold up the next reading called `query`, before it reads or with what it read, to the end of the block."""
+        """Hold the next read called `query` until the end of the block, before it reads or with its result."""
         pause = Pause()
         self._pauses[query] = (pause, after_reading)
         try:
@@ -152,26 +156,26 @@ class Stage:
             pause.end()
 
     def fail_next(self, query: str) -> None:
-        """Let the next reading called `query` fail."""
+        """Make the next read called `query` fail."""
         self._failing.append(query)
 
     async def commit(self, *rooms: str, count: int = 1) -> list[Delivery]:
-        """Write events into the log, all in these rooms and in one transaction, and push none of them."""
+        """Append events to the log, all in these rooms and in one transaction, and send none of them."""
         return await in_database_thread(_commit, rooms, count)
 
-    async def follow_up_to_now(self) -> None:
-        """Let the relay know where the log stands; in a test's database it need not begin at 1."""
-        await self.commit("worker:nobody")
-        await self.relay.compare_with_log()
+    async def catch_up(self) -> None:
+        """Move the relay to the end of the log, which need not begin at 1 in a test's database."""
+        await self.commit("worker:unused")
+        await self.relay.backfill.compare_with_log()
 
-    async def push(self, deliveries: Iterable[Delivery], *, room: str) -> None:
-        """Push what is for `room`, each event in a message of its own."""
+    async def send(self, deliveries: Iterable[Delivery], *, room: str) -> None:
+        """Send the deliveries of `room` to its group, each in its own message."""
         for delivery in deliveries:
             if delivery.room == room:
-                await push_entries(group_name(room, epoch=delivery.epoch), room, [entry(delivery)])
+                await send_entries(group_name(room, epoch=delivery.epoch), room, [entry(delivery)])
 
-    async def open(self) -> None:
-        """Start the relay, and a channel of ours beside its own that tells how far the layer has listened."""
+    async def start(self) -> None:
+        """Start the relay, and a second channel that shows what the layer has received."""
         await self.relay.start()
         await self.until(lambda: self.relay.groups.is_listening)
         layer = get_channel_layer()
@@ -183,9 +187,9 @@ class Stage:
             await asyncio.sleep(0.005)
 
     async def settle(self) -> None:
-        """Return when Redis has done all it was told, and the relay has taken all that it brought.
+        """Return when Redis has processed all calls, and the relay has processed all messages.
 
-        A layer does not wait until Redis has carried out a subscription; but Redis answers everybody in turn.
+        A layer does not wait until Redis has processed a subscription; but Redis processes all calls in order.
         """
         layer = get_channel_layer()
         mark = {"mark": next(self._marks)}
@@ -193,18 +197,18 @@ class Stage:
         async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
             while await layer.receive(self._channel) != mark:
                 pass
-        # What was taken in a turn of the loop leaves at its end.
+        # Events delivered in a turn of the loop are written at its end.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition()` is true."""
         async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
-            while not condition():  # noqa: ASYNC110 (the relay does not tell anyone)
+            while not condition():  # noqa: ASYNC110 (the relay has no event for it)
                 await asyncio.sleep(0.005)
 
     async def member(self, channel: str) -> Subscriber:
-        """Somebody who subscribes to `channel`, from now on."""
+        """Return a new live subscriber of `channel`."""
         subscriber = Subscriber(self.relay)
         await subscriber.subscribe(channel)
         await self.settle()
@@ -217,23 +221,31 @@ def _commit(rooms: tuple[str, ...], count: int) -> list[Delivery]:
         return append_events([NewEvent(name="workflow.started", timestamp=now, data="{}", rooms=rooms)] * count)
 
 
-def entry(delivery: Delivery) -> tuple[int, int, float, bytes]:
+def entry(delivery: Delivery) -> Entry:
     event = delivery.event
     message = encode_event(event, room=delivery.room)
     return delivery.previous_seq, event.seq, event.timestamp.timestamp(), message
 
 
-async def push_entries(group: str, room: str, entries: list[tuple[int, int, float, bytes]]) -> None:
+async def send_entries(group: str, room: str, entries: list[Entry]) -> None:
     await get_channel_layer().group_send(group, GroupMessage(type="relay.deliver", room=room, entries=entries))
 
 
+def seqs_of(deliveries: list[Delivery], room: str = ROOM) -> list[int]:
+    return [delivery.event.seq for delivery in deliveries if delivery.room == room]
+
+
+async def prune(*, keep: int) -> None:
+    retention = Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0))
+    await in_database_thread(prune_events, retention, at=utc_now())
+
+
 @asynccontextmanager
-async def on_stage(patch: pytest.MonkeyPatch, **limits: Any) -> AsyncIterator[Stage]:
-    """A relay that listens, and that compares itself with the log only when it is told to."""
-    stage = Stage(
-        Limits(**{"relay_poll_seconds": NEVER_SECONDS, "publish_timeout_seconds": NEVER_SECONDS, **limits}), patch
-    )
-    await stage.open()
-    yield stage
-    await stage.relay.stop()
+async def running_sandbox(patch: pytest.MonkeyPatch, **limits: Any) -> AsyncIterator[RelaySandbox]:
+    """Run a relay that receives group messages, and compares its rooms with the log only when the test does so."""
+    never = {"relay_poll_seconds": NEVER_SECONDS, "publish_timeout_seconds": NEVER_SECONDS}
+    sandbox = RelaySandbox(Limits(**{**never, **limits}), patch)
+    await sandbox.start()
+    yield sandbox
+    await sandbox.relay.stop()
     await get_channel_layer().flush()

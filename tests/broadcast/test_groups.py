@@ -1,4 +1,4 @@
-"""The relay's end of the channel layer, where Redis is not one server but several."""
+"""Group subscriptions on a channel layer of several Redis servers, one of which is unavailable."""
 
 from __future__ import annotations
 
@@ -18,70 +18,72 @@ ARRIVAL_TIMEOUT_SECONDS = 30.0
 
 
 @pytest.fixture
-async def heard() -> list[Any]:
+async def received() -> list[Any]:
     return []
 
 
 @pytest.fixture
-async def bus_of_two(valkey: Valkey, settings: Settings, heard: list[Any]) -> AsyncIterator[GroupSubscriptions]:
-    """A bus on two servers, one of which is away."""
+async def subscriptions(valkey: Valkey, settings: Settings, received: list[Any]) -> AsyncIterator[GroupSubscriptions]:
+    """Listen on a channel layer of two servers, one of which is unavailable."""
     urls = (valkey.url, "unix:///nowhere/valkey.sock")
     settings.CHANNEL_LAYERS = {"default": channel_layer(urls)}
-    bus = GroupSubscriptions(lambda message: heard.append(dict(message)), timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
-    listening = asyncio.create_task(bus.listen())
-    # Half of the channels it may get belong to the server that is away: then it tries another one.
+    subscriptions = GroupSubscriptions(
+        lambda message: received.append(dict(message)), timeout_seconds=ARRIVAL_TIMEOUT_SECONDS
+    )
+    listening = asyncio.create_task(subscriptions.listen())
+    # Half of the possible channels belong to the unavailable server; it retries with another one.
     async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
-        while not bus.is_listening:  # noqa: ASYNC110 (it does not tell anyone)
+        while not subscriptions.is_listening:  # noqa: ASYNC110 (there is no event for it)
             await asyncio.sleep(0.01)
-    await bus.catch_up()
-    yield bus
+    await subscriptions.retry_failed()
+    yield subscriptions
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     await get_channel_layer().flush()
 
 
-def is_there(group: str) -> bool:
+def is_available(group: str) -> bool:
     layer = get_channel_layer()._get_layer()
     return "nowhere" not in layer._get_shard(layer._get_group_channel_name(group)).host["address"]
 
 
-async def test_a_server_that_is_away_does_not_keep_the_groups_of_the_others_out(
-    bus_of_two: GroupSubscriptions, heard: list[Any]
+async def test_unavailable_server_does_not_block_the_groups_of_other_servers(
+    subscriptions: GroupSubscriptions, received: list[Any]
 ) -> None:
     groups = [f"group-{number}" for number in range(30)]
-    there = list(filter(is_there, groups))
-    away = [group for group in groups if group not in there]
-    assert max(away) > min(there) and max(there) > min(away)
+    available = list(filter(is_available, groups))
+    unavailable = [group for group in groups if group not in available]
+    assert max(unavailable) > min(available) and max(available) > min(unavailable)
     for group in groups:
-        await bus_of_two.join(group)
-    # The first failure ends the joining until the next round. Each round finds out about one of those away, at most.
-    for _ in range(len(away) + 1):
-        await bus_of_two.catch_up()
-    assert [group for group in groups if bus_of_two.has_joined(group)] == there
+        await subscriptions.join(group)
+    # A round ends with its first failure, so each round fails for at most one of the unavailable groups.
+    for _ in range(len(unavailable) + 1):
+        await subscriptions.retry_failed()
+    assert [group for group in groups if subscriptions.has_joined(group)] == available
     async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
-        while not all({"to": group} in heard for group in there):
-            for group in there:
+        while not all({"to": group} in received for group in available):
+            for group in available:
                 await get_channel_layer().group_send(group, {"to": group})
             await asyncio.sleep(0.02)
 
 
-async def test_a_group_that_is_wanted_again_before_it_is_left_stays_joined(bus_of_two: GroupSubscriptions) -> None:
-    group = next(filter(is_there, (f"group-{number}" for number in range(12))))
-    await bus_of_two.join(group)
-    leaving = bus_of_two.leave(group)
-    await bus_of_two.join(group)
+async def test_group_joined_again_before_it_is_left_stays_joined(subscriptions: GroupSubscriptions) -> None:
+    group = next(filter(is_available, (f"group-{number}" for number in range(12))))
+    await subscriptions.join(group)
+    leaving = subscriptions.leave(group)
+    await subscriptions.join(group)
     await leaving
-    assert bus_of_two.has_joined(group)
-    await bus_of_two.leave(group)
-    assert not bus_of_two.has_joined(group)
+    assert subscriptions.has_joined(group)
+    await subscriptions.leave(group)
+    assert not subscriptions.has_joined(group)
     assert not any(group in joined for joined in get_channel_layer().groups)
 
 
-async def test_a_group_that_is_given_up_before_it_could_be_joined_is_forgotten(bus_of_two: GroupSubscriptions) -> None:
-    group = next(name for number in range(12) if not is_there(name := f"group-{number}"))
-    await bus_of_two.join(group)
-    await bus_of_two.leave(group)
-    # What the layer remembers of the attempt goes in the next round.
-    await bus_of_two.catch_up()
+async def test_group_left_before_it_could_be_joined_leaves_nothing_behind(subscriptions: GroupSubscriptions) -> None:
+    group = next(name for number in range(12) if not is_available(name := f"group-{number}"))
+    await subscriptions.join(group)
+    await subscriptions.leave(group)
+    # The next round removes the attempt from the layer.
+    await subscriptions.retry_failed()
     assert not any(group in joined for joined in get_channel_layer().groups)
-    assert (bus_of_two._wanted, bus_of_two._entered) == ({}, set())
+    assert (subscriptions._wanted, subscriptions._attempted) == ({}, set())

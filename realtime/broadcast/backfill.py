@@ -1,0 +1,151 @@
+"""Reads the event log to fill gaps: events that the channel layer lost, or that arrive late.
+
+A gap in front of a received event is filled at once. A lost event without a later one in its room leaves no visible
+gap: it is found when the relay compares the newest rows of the log with its rooms, twice a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from realtime.broadcast.flush import WriteCoalescer
+from realtime.broadcast.room import Room
+from realtime.database import in_database_thread
+from realtime.eventlog.position import Position, current_position
+from realtime.eventlog.reader import PositionOutOfRange, newest_seq_by_room, read_events, read_events_with_rooms
+from realtime.protocol.channels import GLOBAL
+from realtime.protocol.messages import EventRecord, encode_event
+from realtime.protocol.requests import MAX_SEQ
+
+BACKFILL_CHUNK_EVENTS = 500
+"""Events in one read of the log."""
+
+
+class Backfill:
+    """Fills the rooms of one relay from the event log.
+
+    Args:
+        rooms: The open rooms by channel, shared with the relay.
+        coalescer: Delivers the events that are read.
+        deliver_buffered: Called with a room after its gap is filled.
+        on_out_of_range: Called with the rooms that cannot be filled, and the reason.
+        spawn: Starts a background task with a name.
+
+    Attributes:
+        position: Every room is complete up to this position of the log. None before the relay has started.
+    """
+
+    def __init__(
+        self,
+        rooms: dict[str, Room],
+        coalescer: WriteCoalescer,
+        *,
+        deliver_buffered: Callable[[Room], None],
+        on_out_of_range: Callable[[list[Room], PositionOutOfRange], None],
+        spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
+    ) -> None:
+        self.position: Position | None = None
+        self._rooms = rooms
+        self._coalescer = coalescer
+        self._deliver_buffered = deliver_buffered
+        self._on_out_of_range = on_out_of_range
+        self._spawn = spawn
+
+    @property
+    def known_position(self) -> Position:
+        """The position, once the relay has started."""
+        assert self.position is not None, "Relay.start() has read it"
+        return self.position
+
+    def start(self, room: Room) -> asyncio.Task[None]:
+        """Start to fill a room from the log, unless a backfill is running; return its task."""
+        if isinstance(room.backfill, asyncio.Task):
+            return room.backfill
+        if room.backfill is not None:
+            room.backfill.cancel()
+        room.backfill = self._spawn(self._fill(room), f"backfill {room.channel}")
+        return room.backfill
+
+    async def _fill(self, room: Room) -> None:
+        try:
+            while self._rooms.get(room.channel) is room:
+                known = self.known_position
+                events = await in_database_thread(
+                    read_events,
+                    room.channel,
+                    epoch=known.epoch,
+                    after=max(room.seq, known.seq),
+                    through=MAX_SEQ,
+                    limit=BACKFILL_CHUNK_EVENTS,
+                )
+                for event in events:
+                    if event.seq > room.seq:
+                        self._deliver(room, event)
+                if len(events) < BACKFILL_CHUNK_EVENTS:
+                    break
+        except PositionOutOfRange as error:
+            self._on_out_of_range([room], error)
+        finally:
+            room.backfill = None
+        # Buffered events lie below the events read, or follow them: the log shows commits in order.
+        self._deliver_buffered(room)
+
+    async def compare_with_log(self) -> None:
+        """Deliver the events that are in the log and did not arrive through the channel layer.
+
+        Raises:
+            django.db.Error: if the database is unavailable. The next comparison starts at the same position.
+        """
+        known = self.known_position
+        found, newest = await in_database_thread(_position_and_newest, known.seq)
+        if found.epoch != known.epoch or found.seq < known.seq or found.trimmed_seq > known.seq:
+            self.position = found
+            self._on_out_of_range(list(self._rooms.values()), PositionOutOfRange(known.seq, found.trimmed_seq))
+            return
+        newest[GLOBAL] = found.seq
+        behind = {
+            channel: room
+            for channel, seq in newest.items()
+            if (room := self._rooms.get(channel)) is not None and -1 < room.seq < seq
+        }
+        if len(behind) * BACKFILL_CHUNK_EVENTS > found.seq - known.seq + BACKFILL_CHUNK_EVENTS:
+            # Filling them separately would take more queries.
+            await self._fill_together(behind, known)
+        else:
+            await asyncio.gather(*(self._fill_to(room, newest[channel]) for channel, room in behind.items()))
+        self.position = found
+
+    async def _fill_together(self, rooms: dict[str, Room], known: Position) -> None:
+        """Fill all these rooms with the events of the log above `known`."""
+        after, is_more = known.seq, True
+        while is_more:
+            events = await in_database_thread(
+                read_events_with_rooms, epoch=known.epoch, after=after, limit=BACKFILL_CHUNK_EVENTS
+            )
+            for event, channels in events:
+                for channel in (*channels, GLOBAL):
+                    room = rooms.get(channel)
+                    if room is not None and event.seq > room.seq:
+                        self._deliver(room, event)
+                after = event.seq
+            is_more = len(events) == BACKFILL_CHUNK_EVENTS
+        for room in rooms.values():
+            self._deliver_buffered(room)
+
+    async def _fill_to(self, room: Room, seq: int) -> None:
+        # A running backfill may have read the log too early; a second one has not.
+        for _ in range(2):
+            if room.seq < seq:
+                await self.start(room)
+
+    def _deliver(self, room: Room, event: EventRecord) -> None:
+        message = encode_event(event, room=room.channel)
+        self._coalescer.deliver(room, event.seq, event.timestamp.timestamp(), message)
+
+
+def _position_and_newest(after: int) -> tuple[Position, dict[str, int]]:
+    """Read the log's position, then the newest event of each room, which therefore reaches at least that position."""
+    found = current_position()
+    return found, newest_seq_by_room(after=after) if found.seq > after else {}
