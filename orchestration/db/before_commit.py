@@ -8,7 +8,7 @@ A collected item is registered as an `on_commit` hook that does nothing. Django 
 it is rolled back, so the hooks left at the commit are what happened. (This holds for `atomic()`. Django's hooks ignore
 savepoints made by hand; this module drops their items.)
 
-A writer may return a callback. It runs first after the commit, before hooks that may be slow or fail.
+A before-commit writer may return a callback. It runs first after the commit, before hooks that may be slow or fail.
 """
 
 from __future__ import annotations
