@@ -1,9 +1,10 @@
-# `make serve` and `make test` need Python 3.11 or newer and make, and set up the rest in .venv.
+# `make serve` and `make test` need Python 3.11 or newer and make. They install the rest, in .venv.
 #
 #   make serve MAHAVISHNU_PORT=9000      any variable of docs/configuration.md
 #   make serve PROCESSES=4               several server processes behind one port
-#   make test ARGS="-k subscribe -x"     further arguments for pytest; -n 0 runs all in one process
-#   make serve PYTHON=/opt/python3.12    the interpreter to make .venv with
+#   make test ARGS="-k subscribe -x"     arguments for pytest; -n 0 runs all tests in one process
+#   make test CHROMIUM=/opt/chromium     the browser of the tests
+#   make serve PYTHON=/opt/python3.12    the interpreter for .venv
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test lint format bench mutants clean
@@ -11,28 +12,29 @@
 
 BIN := .venv/bin
 
-# An installation is known by what it was made from, so a changed file installs again and an unchanged one takes no time.
+# The name of a stamp contains the checksum of its requirements: a changed file installs again, an unchanged one does not.
 RUNTIME := .venv/.runtime-$(shell cat requirements.txt | cksum | tr -dc 0-9)
 DEVELOPMENT := .venv/.development-$(shell cat requirements.txt requirements-dev.txt | cksum | tr -dc 0-9)
+CHROMIUM_FOUND := .venv/.chromium
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 help:
 	@echo 'make serve   start the server on ws://127.0.0.1:8690; Ctrl-C stops it'
 	@echo 'make test    run every test, on SQLite and on Postgres'
-	@echo 'make lint    check style, types, layers, settings and migrations'
-	@echo 'make format  put the code in order'
-	@echo 'make bench   measure speed and memory beside what else there is (ARGS: names, --rounds N)'
-	@echo 'make mutants put faults into a copy of the code, and see that a test notices each'
-	@echo 'make clean   remove .venv and what tools left; the data in var stays'
+	@echo 'make lint    check style, types, import contracts, settings and migrations'
+	@echo 'make format  format the code'
+	@echo 'make bench   measure speed and memory, also of alternatives (ARGS: names, --rounds N)'
+	@echo 'make mutants put faults into a copy of the code, and check that a test fails for each'
+	@echo 'make clean   remove .venv and the files of tools; the data in var is kept'
 
 serve: $(RUNTIME)
 	@exec $(BIN)/python manage.py serve $(if $(PROCESSES),--processes $(PROCESSES))
 
-# Tests wait for other processes half of the time: one process more than there are cores keeps the cores busy.
-# With arguments that pick tests, it may be that none of them is for Postgres: pytest says so with 5.
+# Tests wait for other processes half of the time, so one process more than there are cores keeps the cores busy.
+# Arguments may select no test for Postgres; pytest exits with 5 then.
 test: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
-test: $(DEVELOPMENT)
+test: $(DEVELOPMENT) $(CHROMIUM_FOUND)
 	$(PYTEST) $(ARGS)
 	$(PYTEST) --database=postgres -m both_databases $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
 
@@ -55,25 +57,29 @@ mutants: $(DEVELOPMENT)
 	$(BIN)/python -m tests.faults $(ARGS)
 
 clean:
-	rm -rf .venv .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
 
 $(BIN)/pip:
 	@for python in $(PYTHON) python3.11 python3 python3.12 python3.13 python3.14; do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	        echo "Making .venv with $$python"; \
+	        echo "Creating .venv with $$python"; \
 	        exec "$$python" -m venv .venv; \
 	    fi; \
 	done; \
-	echo 'Mahavishnu needs Python 3.11 or newer, and found none. make PYTHON=/path/to/python3 names one.' >&2; \
+	echo 'Python 3.11 or newer was not found. Use make PYTHON=/path/to/python3.' >&2; \
 	exit 1
 
 $(RUNTIME): | $(BIN)/pip
-	@echo 'Installing what the server needs into .venv'
+	@echo 'Installing the requirements of the server into .venv'
 	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
 $(DEVELOPMENT): | $(BIN)/pip
-	@echo 'Installing what the server and its tests need into .venv'
+	@echo 'Installing the requirements of the server and its tests into .venv'
 	@$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@ $(RUNTIME)
+
+# Without a browser the other tests run, and the next run tries again.
+$(CHROMIUM_FOUND): | $(DEVELOPMENT)
+	@if $(BIN)/python -m tests.harness.chromium; then touch $@; fi

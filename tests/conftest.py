@@ -1,4 +1,4 @@
-"""The run: a folder and a database for the test process, logs beside a failure, and nothing skipped under CI."""
+"""The test run: its folder and database, server logs in failure reports, and no skipped test under CI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 
 from tests.harness.postgres import Postgres
-from tests.harness.run import PATIENT_WITH_REDIS, run_directory, run_postgres
+from tests.harness.run import LONG_REDIS_TIMEOUTS, run_directory, run_postgres
 from tests.harness.server import MahavishnuServer
 
 UNDER_CI = os.environ.get("CI") == "true"
@@ -25,7 +25,7 @@ PROJECT_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG
 
 pytest_plugins = ["tests.harness.fixtures", "tests.harness.engine_fixtures"]
 
-# An example that takes long says something of the machine.
+# A slow example is due to a slow machine.
 hypothesis.settings.register_profile(
     "tests", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -37,22 +37,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--database",
         choices=("sqlite", "postgres"),
         default="sqlite",
-        help="the database of tests that use Django's; with postgres, usually: -m both_databases",
+        help="The database of the tests that use Django's. Combine postgres with -m both_databases.",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up the environment and then Django: pytest-django leaves it alone when nothing names the settings earlier.
+    """Set up the environment, then Django; pytest-django does not, because no settings are named before.
 
-    With `-n`, each process that runs tests does so for itself; the one that starts them hands its environment on to
-    them, and so leaves it as it is.
+    With `-n`, each process that runs tests does so. The process that starts them passes its environment to them, and
+    does not change it.
     """
     if not runs_tests(config):
         return
-    # Short, because a socket will be in it; and not in the project, because nobody's own data may be touched.
+    # A short path, because it will contain a socket. Outside the project, so that no user data is changed.
     directory = Path(tempfile.mkdtemp(prefix="mv-tests-", dir="/tmp"))
     config.stash[run_directory] = directory
-    # `nohup` and a shell's `&` have them ignored, and every process that a test starts would inherit that.
+    # `nohup` and the shell's `&` ignore these signals, and each process that a test starts would inherit that.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "mahavishnu_site.settings"
     os.environ["MAHAVISHNU_VAR_DIR"] = str(directory)
     os.environ["REDIS_URL"] = f"unix://{directory}/valkey.sock"
-    os.environ.update(PATIENT_WITH_REDIS)
+    os.environ.update(LONG_REDIS_TIMEOUTS)
     if config.getoption("--database") == "postgres":
         postgres = Postgres()
         config.stash[run_postgres] = postgres
@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def runs_tests(config: pytest.Config) -> bool:
-    """Tell whether this process runs tests: with `-n`, the first one leaves that to others."""
+    """Return whether this process runs tests. With `-n`, the first process only starts others."""
     return hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None)
 
 
@@ -88,7 +88,7 @@ def pytest_runtest_makereport(
     report = yield
     if UNDER_CI and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and under CI every test has to run: {report.longrepr}"
+        report.longrepr = f"{item.nodeid} was skipped; under CI every test must run: {report.longrepr}"
     if report.failed:
         for server in MahavishnuServer.running:
             lines = server.log_text().splitlines()[-LOG_LINES_SHOWN:]
@@ -103,5 +103,5 @@ def pytest_make_collect_report(
     report = yield
     if UNDER_CI and report.skipped:
         report.outcome = "failed"
-        report.longrepr = f"{collector.nodeid} was skipped, and under CI every test has to run: {report.longrepr}"
+        report.longrepr = f"{collector.nodeid} was skipped; under CI every test must run: {report.longrepr}"
     return report

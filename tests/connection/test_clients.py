@@ -1,4 +1,4 @@
-"""Clients that were written without us: the API reference's own, as printed, and one of a public library's kind."""
+"""Clients written by others: those printed in the API reference, and one like those of public libraries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import ConsoleMessage, async_playwright
+from playwright.async_api import ConsoleMessage
 from websockets.asyncio.client import connect as websocket_connect
 
+from tests.harness.browser import NODE, open_browser
 from tests.harness.health import read_health
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
@@ -24,21 +25,10 @@ from tests.reference import ADDRESS, JAVASCRIPT_CLIENT, PYTHON_CLIENT
 
 WITHIN_SECONDS = 60
 
-CHROMIUM = "/usr/bin/chromium"
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 STARTED = "Workflow started: abc123"
 COMPLETED = "Workflow completed!"
 
-# The printed clients' workflow. It is deleted first: others of these clients may have had one.
+# The workflow of the printed clients. Another test may have created it, so it is deleted first.
 CREATE = """
 from orchestration import services
 from orchestration.models import Stage, Workflow
@@ -49,8 +39,8 @@ services.create_workflow(workflow_id="abc123", adapter="llamaindex", prompt="Wri
 """
 
 
-def addressed(client: str, server: MahavishnuServer) -> str:
-    """The client as printed, but for the port: the reference's may be taken."""
+def with_address(client: str, server: MahavishnuServer) -> str:
+    """Return the printed client with the server's port, as the printed port may be in use."""
     assert client.count(ADDRESS) == 1
     return client.replace(ADDRESS, f"{HOST}:{server.port}")
 
@@ -62,7 +52,7 @@ def wait_for_subscriber(server: MahavishnuServer) -> None:
 
 
 def run_workflow(server: MahavishnuServer) -> None:
-    """Start the printed workflow and complete it, once somebody listens."""
+    """Start and complete the printed workflow, once a client has subscribed."""
     wait_for_subscriber(server)
     server.services.start_workflow(workflow_id="abc123")
     server.services.complete_stage(workflow_id="abc123", stage_name="only")
@@ -72,7 +62,9 @@ def run_workflow(server: MahavishnuServer) -> None:
 @pytest.fixture
 def workflow(server: MahavishnuServer) -> None:
     wait_until(
-        lambda: read_health(server)[1]["rooms"] == 0, timeout_seconds=WITHIN_SECONDS, what="the end of other tests"
+        lambda: read_health(server)[1]["rooms"] == 0,
+        timeout_seconds=WITHIN_SECONDS,
+        what="the end of other tests' subscriptions",
     )
     server.services_driver.execute(CREATE)
 
@@ -88,8 +80,8 @@ def running(*command: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.usefixtures("workflow")
-def test_the_reference_s_python_client_runs_as_printed(server: MahavishnuServer, tmp_path: Path) -> None:
-    (tmp_path / "client.py").write_text(addressed(PYTHON_CLIENT, server))
+def test_printed_python_client_runs(server: MahavishnuServer, tmp_path: Path) -> None:
+    (tmp_path / "client.py").write_text(with_address(PYTHON_CLIENT, server))
     with running(sys.executable, "client.py", cwd=tmp_path) as client:
         run_workflow(server)
         output, _ = client.communicate(timeout=WITHIN_SECONDS)
@@ -97,9 +89,9 @@ def test_the_reference_s_python_client_runs_as_printed(server: MahavishnuServer,
 
 
 @pytest.mark.usefixtures("workflow")
-def test_the_reference_s_javascript_client_runs_in_node_as_printed(server: MahavishnuServer, tmp_path: Path) -> None:
-    (tmp_path / "client.js").write_text(addressed(JAVASCRIPT_CLIENT, server))
-    with running("node", "--experimental-websocket", "client.js", cwd=tmp_path) as client:
+def test_printed_javascript_client_runs_in_node(server: MahavishnuServer, tmp_path: Path) -> None:
+    (tmp_path / "client.js").write_text(with_address(JAVASCRIPT_CLIENT, server))
+    with running(NODE, "client.js", cwd=tmp_path) as client:
         run_workflow(server)
         assert client.stdout is not None
         lines = [client.stdout.readline() for _ in range(2)]
@@ -108,34 +100,31 @@ def test_the_reference_s_javascript_client_runs_in_node_as_printed(server: Mahav
 
 @pytest.mark.browser
 @pytest.mark.usefixtures("workflow")
-async def test_the_reference_s_javascript_client_runs_in_a_browser_as_printed(server: MahavishnuServer) -> None:
+async def test_printed_javascript_client_runs_in_a_browser(server: MahavishnuServer) -> None:
     lines: asyncio.Queue[str] = asyncio.Queue()
 
-    def note(message: ConsoleMessage) -> None:
-        # Not what Chromium itself has to say, of a missing icon for example.
+    def on_console(message: ConsoleMessage) -> None:
+        # Chromium's own messages, such as a missing icon, have other types.
         if message.type == "log":
             lines.put_nowait(message.text)
 
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+    async with open_browser() as browser:
         page = await browser.new_page()
-        page.on("console", note)
-        # A page of the server's own; a page from a file, or from another site, has an origin that is refused.
+        page.on("console", on_console)
+        # A page of the server itself: the origin of a file, or of another site, would be rejected.
         await page.goto(f"{server.http_url}/health")
-        await page.add_script_tag(content=addressed(JAVASCRIPT_CLIENT, server))
+        await page.add_script_tag(content=with_address(JAVASCRIPT_CLIENT, server))
         await asyncio.to_thread(run_workflow, server)
         async with asyncio.timeout(WITHIN_SECONDS):
             assert [await lines.get() for _ in range(2)] == [STARTED, COMPLETED]
             await page.evaluate("ws.close()")
             assert await lines.get() == "Disconnected"
-        await browser.close()
 
 
 @pytest.mark.browser
-async def test_a_page_of_no_site_is_turned_away_in_a_browser(server: MahavishnuServer) -> None:
+async def test_page_with_a_null_origin_is_rejected_in_a_browser(server: MahavishnuServer) -> None:
     log_before = server.log_text()
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+    async with open_browser() as browser:
         page = await browser.new_page()
         outcome = await page.evaluate(
             """url => new Promise(resolve => {
@@ -145,21 +134,20 @@ async def test_a_page_of_no_site_is_turned_away_in_a_browser(server: MahavishnuS
             })""",
             server.ws_url,
         )
-        await browser.close()
     assert outcome == 1006
     await asyncio.to_thread(
         wait_until,
-        lambda: "its origin 'null' is not in MAHAVISHNU_ALLOWED_ORIGINS" in server.log_text().removeprefix(log_before),
+        lambda: "origin 'null' is not in MAHAVISHNU_ALLOWED_ORIGINS" in server.log_text().removeprefix(log_before),
         timeout_seconds=WITHIN_SECONDS,
-        what="the server's word on it",
+        what="the rejection in the log",
     )
 
 
 class PendingClient:
-    """What clients such as `mcp_common.websocket.WebSocketClient` do.
+    """A client like `mcp_common.websocket.WebSocketClient`.
 
-    They keep a table of requests by their `id`, send null in every field they have no use for, and subscribe with an
-    event, to which they expect no answer.
+    It keeps a table of pending requests by `id`, sends null in every unused field, and subscribes with an event, for
+    which it expects no response.
     """
 
     def __init__(self, url: str) -> None:
@@ -208,7 +196,7 @@ class PendingClient:
     async def _receive(self) -> None:
         async for text in self._connection:
             message = json.loads(text)
-            # It validates all that it gets.
+            # The library validates every message.
             assert isinstance(message["id"], str)
             assert isinstance(message["data"], dict)
             assert isinstance(message["timestamp"], str)
@@ -220,7 +208,7 @@ class PendingClient:
                 self.events.put_nowait((message["event"], message["data"]))
 
 
-async def test_a_client_that_files_its_requests_under_their_id_works(
+async def test_library_style_client_matches_answers_by_request_id(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     pool_id = unique("pool")
@@ -236,7 +224,7 @@ async def test_a_client_that_files_its_requests_under_their_id_works(
         missing = await client.send_request("get_pool_status", {"pool_id": "nowhere"})
         assert (missing["type"], missing["error_code"]) == ("error", "NOT_FOUND")
         await client.unsubscribe_from_room(f"pool:{pool_id}")
-        # It is not answered; but what is asked later is.
+        # The client ignores the response to this; later requests are answered.
         assert (await client.send_request("get_pool_status", {"pool_id": pool_id}))["type"] == "response"
         server.services.close_pool(pool_id=pool_id)
         closed = await client.send_request("get_pool_status", {"pool_id": pool_id})

