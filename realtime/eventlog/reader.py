@@ -34,31 +34,31 @@ def newest_seq_by_room(*, after: int) -> dict[str, int]:
     return dict(EventRoom.objects.filter(event__gt=after).values_list("room").annotate(Max("event")).order_by())
 
 
-def count_events(room: str, *, after: int, through: int, most: int) -> int:
-    """Count the events of `room` above `after` up to `through`. Counting stops at `most`."""
-    return _in_room(room, after, through)[:most].count()
+def count_events(room: str, *, after: int, through: int, limit: int) -> int:
+    """Count the events of `room` above `after` up to `through`. Counting stops at `limit`."""
+    return _in_room(room, after, through)[:limit].count()
 
 
-def read_events(room: str, *, epoch: str, after: int, through: int, most: int) -> list[EventRecord]:
-    """Return the first `most` events of `room` above `after` up to `through`, in order and without gaps.
+def read_events(room: str, *, epoch: str, after: int, through: int, limit: int) -> list[EventRecord]:
+    """Return the first `limit` events of `room` above `after` up to `through`, in order and without gaps.
 
     Raises:
         PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
     prefix = "" if room == GLOBAL else "event__"
     rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))
-    found = list(rows[:most])
+    found = list(rows[:limit])
     _check_complete(epoch=epoch, after=after, through=through)
     return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest in found]
 
 
-def read_events_with_rooms(*, epoch: str, after: int, most: int) -> list[tuple[EventRecord, list[str]]]:
-    """Return the first `most` events above `after`, in order and without gaps, with their rooms besides `global`.
+def read_events_with_rooms(*, epoch: str, after: int, limit: int) -> list[tuple[EventRecord, list[str]]]:
+    """Return the first `limit` events above `after`, in order and without gaps, with their rooms besides `global`.
 
     Raises:
         PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
-    found = list(_in_room(GLOBAL, after, MAX_SEQ).values_list(*_RECORD_FIELDS)[:most])
+    found = list(_in_room(GLOBAL, after, MAX_SEQ).values_list(*_RECORD_FIELDS)[:limit])
     rooms: dict[int, list[str]] = {seq: [] for seq, *_ in found}
     if found:
         room_rows = EventRoom.objects.filter(event__gt=after, event__lte=found[-1][0]).values_list("event", "room")

@@ -44,7 +44,7 @@ class Retention:
 def prune_events(retention: Retention, *, at: datetime) -> int:
     """Delete events that need not be kept, oldest first, and return how many.
 
-    Each transaction deletes at most 1000 events, and one call at most 1000 times as many.
+    A transaction deletes at most 1000 events. A call stops after one million; call again until it returns 0.
     """
     pruned = 0
     for _ in range(_PRUNE_MAX_CHUNKS):

@@ -48,7 +48,7 @@ def find_resume_point(
             events = read_next(channel, epoch=position.epoch, after=since, through=position.seq)
             missed = len(events)
             if missed == REPLAY_CHUNK_EVENTS:
-                missed = count_events(channel, after=since, through=position.seq, most=limits.max_replay_events + 1)
+                missed = count_events(channel, after=since, through=position.seq, limit=limits.max_replay_events + 1)
             if missed > limits.max_replay_events:
                 events, missed, reason = [], 0, "limit"
         snapshot = truncate(read_snapshot(channel), max_bytes=limits.max_event_data_bytes) if with_snapshot else None
@@ -61,7 +61,7 @@ def read_next(channel: str, *, epoch: str, after: int, through: int) -> list[Eve
     Raises:
         eventlog.reader.PositionOutOfRange: if some of them are pruned, or the log was replaced.
     """
-    return read_events(channel, epoch=epoch, after=after, through=through, most=REPLAY_CHUNK_EVENTS)
+    return read_events(channel, epoch=epoch, after=after, through=through, limit=REPLAY_CHUNK_EVENTS)
 
 
 def _unrecoverable_reason(position: Position, since: int, epoch: str | None) -> str | None:

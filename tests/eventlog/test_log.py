@@ -21,7 +21,7 @@ from realtime.protocol.requests import MAX_SEQ
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
 AT = datetime(2026, 2, 10, 20, 0, tzinfo=UTC)
-ALL = {"after": 0, "through": MAX_SEQ, "most": 10_000}
+ALL = {"after": 0, "through": MAX_SEQ, "limit": 10_000}
 
 
 def append(*rooms_of_each: Iterable[str]) -> list[Delivery]:
@@ -74,12 +74,12 @@ def test_read_events_returns_appended_events_in_order_within_bounds() -> None:
     assert read("global") == in_all
     assert read("workflow:a") == [first, third, fourth]
     assert read("workflow:a", after=first.seq, through=third.seq) == [third]
-    assert read("workflow:a", most=2) == [first, third]
+    assert read("workflow:a", limit=2) == [first, third]
     assert read("workflow:b") == [second, third]
     assert read("workflow:c") == []
     assert third.data == '{"number":2}'
     assert (third.name, third.timestamp) == ("workflow.started", AT)
-    counted = [count_events(room, after=0, through=MAX_SEQ, most=3) for room in ("global", "workflow:a", "workflow:c")]
+    counted = [count_events(room, after=0, through=MAX_SEQ, limit=3) for room in ("global", "workflow:a", "workflow:c")]
     assert counted == [3, 3, 0]
     assert newest_seq_by_room(after=first.seq) == {"workflow:a": fourth.seq, "workflow:b": third.seq}
     assert newest_seq_by_room(after=fourth.seq) == {}
@@ -160,14 +160,14 @@ def test_read_events_before_the_trimmed_seq_raises() -> None:
     prune(through=committed[1])
     epoch = current_position().epoch
     with pytest.raises(PositionOutOfRange) as caught:
-        read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[4], most=10)
+        read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[4], limit=10)
     assert (caught.value.after, caught.value.trimmed_seq) == (committed[0], committed[1])
     # Also in a room without events.
     with pytest.raises(PositionOutOfRange):
-        read_events("workflow:b", epoch=epoch, after=committed[0], through=committed[4], most=10)
-    kept = read_events("workflow:a", epoch=epoch, after=committed[1], through=committed[4], most=10)
+        read_events("workflow:b", epoch=epoch, after=committed[0], through=committed[4], limit=10)
+    kept = read_events("workflow:a", epoch=epoch, after=committed[1], through=committed[4], limit=10)
     assert [event.seq for event in kept] == committed[2:]
-    assert read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[0], most=10) == []
+    assert read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[0], limit=10) == []
 
 
 def test_read_events_of_another_epoch_raises() -> None:
@@ -178,8 +178,8 @@ def test_read_events_of_another_epoch_raises() -> None:
     assert after != before.epoch
     for room in ("workflow:a", "workflow:b", "global"):
         with pytest.raises(PositionOutOfRange):
-            read_events(room, epoch=before.epoch, after=committed[-1], through=MAX_SEQ, most=10)
-    assert read_events("workflow:a", epoch=after, after=committed[-1], through=MAX_SEQ, most=10) == []
+            read_events(room, epoch=before.epoch, after=committed[-1], through=MAX_SEQ, limit=10)
+    assert read_events("workflow:a", epoch=after, after=committed[-1], through=MAX_SEQ, limit=10) == []
 
 
 def test_renew_epoch_keeps_the_position_of_a_fully_pruned_log() -> None:
