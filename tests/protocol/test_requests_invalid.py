@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from realtime.protocol.errors import ErrorCode, RequestError
-from realtime.protocol.requests import MAX_SEQ, decode
+from realtime.protocol.requests import MAX_SEQ, REQUESTS, decode
 
 
 def request_text(event: str, data: Any, **fields: Any) -> str:
@@ -24,7 +24,7 @@ def bad_data(data: Any, message: str, event: str = "subscribe") -> tuple[str, tu
 
 
 NOT_JSON = "The message is not valid JSON: "
-KNOWN_REQUESTS = "subscribe, unsubscribe, get_pool_status, get_workflow_status"
+KNOWN_REQUESTS = ", ".join(REQUESTS)
 
 INVALID: dict[str, tuple[str, tuple[Any, ...]]] = {
     # Not JSON.
