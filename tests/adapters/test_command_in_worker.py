@@ -29,7 +29,7 @@ def engine(engine_server: MahavishnuServer) -> Iterator[Engine]:
     engine = Engine(engine_server)
     yield engine
     engine.close()
-    engine.forget_workers(POOL)
+    engine.expire_workers(POOL)
 
 
 @pytest.fixture(scope="module")

@@ -9,23 +9,22 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from orchestration.sdk import Retry, parallel, stage, workflow
-from orchestration.sdk.context import Context
+from orchestration.sdk import Context, Retry, parallel, stage, workflow
 
 PAUSE_SECONDS = 0.01
 
 FORKS_TIMEOUT_SECONDS = 4
-"""Long enough to start two processes on a machine that is busy."""
+"""Long enough to start two processes on a busy machine."""
 
 
-def note(inputs: dict[str, Any], line: str) -> None:
-    """Add a line to the journal of the test."""
+def write_journal(inputs: dict[str, Any], line: str) -> None:
+    """Append a line to the journal of the test."""
     with Path(inputs["journal"]).open("a") as journal:
         journal.write(line + "\n")
 
 
-def wait_at(gate: str) -> None:
-    """Wait until the test makes this file."""
+def wait_for_gate(gate: str) -> None:
+    """Wait until the test creates this file."""
     while not Path(gate).exists():
         time.sleep(PAUSE_SECONDS)
 
@@ -74,8 +73,8 @@ async def right(ctx: Context, inputs: dict[str, Any]) -> str:
 @stage
 def review(ctx: Context, inputs: dict[str, Any]) -> Any:
     ctx.progress(0.5, "Half way")
-    ctx.progress(0.75, "Too soon to be told, and not the last")
-    ctx.progress(1, "Told at the end")
+    ctx.progress(0.75, "Throttled, and not the last")
+    ctx.progress(1, "Sent at the end")
     return [ctx.results["left"], ctx.results["right"]]
 
 
@@ -86,9 +85,9 @@ def look_around(prompt: str, **params: Any) -> Any:
 
 @stage
 def gate(ctx: Context, inputs: dict[str, Any]) -> int:
-    note(inputs, f"begins {ctx.attempt} {ctx.idempotency_key}")
-    wait_at(inputs["gate"])
-    note(inputs, f"ends {ctx.attempt}")
+    write_journal(inputs, f"begins {ctx.attempt} {ctx.idempotency_key}")
+    wait_for_gate(inputs["gate"])
+    write_journal(inputs, f"ends {ctx.attempt}")
     return ctx.attempt
 
 
@@ -98,18 +97,18 @@ def gated(prompt: str, **params: Any) -> Any:
 
 
 @stage
-def talk(ctx: Context, inputs: dict[str, Any]) -> None:
-    note(inputs, "begins")
-    wait_at(inputs["gate"])
-    note(inputs, "goes on")
+def report(ctx: Context, inputs: dict[str, Any]) -> None:
+    write_journal(inputs, "begins")
+    wait_for_gate(inputs["gate"])
+    write_journal(inputs, "continues")
     ctx.log("Still here")
     ctx.progress(0.5)
-    note(inputs, f"has read {len(ctx.results)} results")
+    write_journal(inputs, f"has read {len(ctx.results)} results")
 
 
 @workflow()
-def talkative(prompt: str, **params: Any) -> Any:
-    return [first, talk, third]
+def reporting(prompt: str, **params: Any) -> Any:
+    return [first, report, third]
 
 
 @workflow()
@@ -118,24 +117,24 @@ def side_by_side(prompt: str, **params: Any) -> Any:
 
 
 @workflow(timeout_seconds=0.5)
-def late(prompt: str, **params: Any) -> Any:
+def overdue(prompt: str, **params: Any) -> Any:
     return [gate]
 
 
 @stage
-def listening(ctx: Context, inputs: dict[str, Any]) -> None:
-    note(inputs, "begins")
+def cooperative(ctx: Context, inputs: dict[str, Any]) -> None:
+    write_journal(inputs, "begins")
     while not ctx.cancelled():
         time.sleep(PAUSE_SECONDS)
-    note(inputs, "heard that it is cancelled")
+    write_journal(inputs, "is cancelled")
 
 
 @workflow()
-def polite(prompt: str, **params: Any) -> Any:
-    return [listening]
+def cancellable(prompt: str, **params: Any) -> Any:
+    return [cooperative]
 
 
-def never_end() -> NoReturn:
+def run_without_end() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
     while True:
@@ -143,27 +142,27 @@ def never_end() -> NoReturn:
 
 
 @stage
-def deaf(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
-    note(inputs, "begins")
-    never_end()
+def uncooperative(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
+    write_journal(inputs, "begins")
+    run_without_end()
 
 
 @workflow()
-def rude(prompt: str, **params: Any) -> Any:
-    return [deaf]
+def uncancellable(prompt: str, **params: Any) -> Any:
+    return [uncooperative]
 
 
 @stage(timeout_seconds=FORKS_TIMEOUT_SECONDS, retries=Retry(max_attempts=2, backoff_seconds=0.05))
 def forks(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
     for own_session in (False, True):
         child = subprocess.Popen(["sleep", "600"], start_new_session=own_session)
-        note(inputs, f"{child.pid}")
-    note(inputs, f"{os.getpid()}")
-    never_end()
+        write_journal(inputs, f"{child.pid}")
+    write_journal(inputs, f"{os.getpid()}")
+    run_without_end()
 
 
 @workflow()
-def slow(prompt: str, **params: Any) -> Any:
+def overdue_with_children(prompt: str, **params: Any) -> Any:
     return [forks]
 
 
@@ -187,11 +186,11 @@ def misbehaving(ctx: Context, inputs: dict[str, Any]) -> Any:
             return float("nan")
         case "unpicklable":
             raise Unpicklable
-        case "speechless":
+        case "no message":
             raise LookupError
         case "exits":
             raise SystemExit(3)
-        case "silent":
+        case "NUL":
             return "\x00"
 
 
@@ -203,20 +202,20 @@ def failing(prompt: str, **params: Any) -> Any:
 @stage(retries=Retry(max_attempts=3, backoff_seconds=0.05))
 def flaky(ctx: Context, inputs: dict[str, Any]) -> int:
     if ctx.attempt < inputs["succeeds_at"]:
-        raise ConnectionError(f"Nobody answered attempt {ctx.attempt}")
+        raise ConnectionError(f"No answer to attempt {ctx.attempt}")
     return ctx.attempt
 
 
 @workflow()
-def persistent(prompt: str, **params: Any) -> Any:
+def retried(prompt: str, **params: Any) -> Any:
     return [first, flaky]
 
 
 @stage(retries=Retry(max_attempts=3, backoff_seconds=60))
 def waits(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
-    raise ConnectionError("Nobody answered")
+    raise ConnectionError("No answer")
 
 
 @workflow()
-def patient(prompt: str, **params: Any) -> Any:
+def waiting_to_retry(prompt: str, **params: Any) -> Any:
     return [waits]

@@ -78,7 +78,7 @@ INVALID: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Plan(name="w", adapter="python", stages=plan_stages([one, one])),
         "several stages named one",
     ),
-    "no stage": (lambda: Plan(name="w", adapter="python", stages=()), "The workflow w has no stage"),
+    "no stage": (lambda: Plan(name="w", adapter="python", stages=()), "Workflow w has no stages"),
     "a function": (lambda: plan_stages([len]), "Step 1 is <built-in function len>: expected a stage"),  # type: ignore[list-item]
     "no list": (lambda: plan_stages(one), "expected a list of stages"),  # type: ignore[arg-type]
 }

@@ -1,4 +1,4 @@
-"""What a subscriber is told of a run."""
+"""The events of a run, as a subscriber receives them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from tests.harness.client import Client, Message
 
 PAUSE_SECONDS = 0.02
 
-ENDS = ("workflow.completed", "workflow.failed", "workflow.cancelled")
+END_EVENTS = ("workflow.completed", "workflow.failed", "workflow.cancelled")
 
 
-async def until(client: Client, *names: str, within_seconds: float = 60) -> list[Message]:
-    """Every event up to the first of these, with it."""
+async def events_until(client: Client, *names: str, within_seconds: float = 60) -> list[Message]:
+    """Return every event up to the first with one of these names, which is included."""
     events: list[Message] = []
     while not events or events[-1]["event"] not in names:
         events.append(await client.event(within_seconds=within_seconds))
     return events
 
 
-async def until_the_end(client: Client) -> list[Message]:
-    return await until(client, *ENDS)
+async def events_until_end(client: Client) -> list[Message]:
+    """Return every event up to the end of a run."""
+    return await events_until(client, *END_EVENTS)
 
 
 async def eventually(condition: Callable[[], bool], *, what: str, within_seconds: float = 60) -> None:
-    """Return as soon as it is so, while everything else goes on.
+    """Poll a condition in another thread, and return as soon as it is true.
 
     Raises:
-        TimeoutError: it was not in time.
+        TimeoutError: if it is not true in time.
     """
     try:
         async with asyncio.timeout(within_seconds):
@@ -41,12 +42,12 @@ async def eventually(condition: Callable[[], bool], *, what: str, within_seconds
         raise TimeoutError(f"{what}: not within {within_seconds} s") from None
 
 
-def in_short(events: list[Message]) -> list[str]:
-    """Each event's name, and its stage or its worker's status if it is about one."""
-    return [_in_short(event["event"], event["data"]) for event in events]
+def outline(events: list[Message]) -> list[str]:
+    """Return the name of each event, with its stage, or with its worker and the worker's status."""
+    return [_outline(event["event"], event["data"]) for event in events]
 
 
-def _in_short(name: str, data: dict[str, Any]) -> str:
+def _outline(name: str, data: dict[str, Any]) -> str:
     if name == "workflow.stage_retrying":
         return f"{name} {data['stage_name']} {data['attempt']} {data['reason']}"
     if "worker_id" in data and "status" in data:
@@ -54,13 +55,13 @@ def _in_short(name: str, data: dict[str, Any]) -> str:
     return f"{name} {data['stage_name']}" if "stage_name" in data else name
 
 
-def told(message: Message) -> tuple[str, dict[str, Any]]:
-    """The event's name and data, without when it was and how long it took."""
-    return message["event"], _timeless(message["data"])
+def untimed(message: Message) -> tuple[str, dict[str, Any]]:
+    """Return an event's name and its data, without timestamps and durations."""
+    return message["event"], _without_times(message["data"])
 
 
-def _timeless(value: Any) -> Any:
+def _without_times(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     hidden = ("timestamp", "duration_ms", "total_duration_ms")
-    return {key: _timeless(each) for key, each in value.items() if key not in hidden}
+    return {key: _without_times(each) for key, each in value.items() if key not in hidden}

@@ -1,4 +1,4 @@
-"""Runs and stages that are ended from outside: cancelled at every status, killed when they take too long."""
+"""Runs and stages that are cancelled at every status, or killed when they exceed their time limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.engine import Engine, engine_of
 from tests.harness.engine_fixtures import JOBS, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.services import ServiceCallError
-from tests.worker.run_events import eventually, in_short, told, until, until_the_end
+from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
 
 WITHIN_A_SECOND = 1.0
 
@@ -26,12 +26,12 @@ def cancelled(workflow_id: str) -> tuple[str, dict[str, str]]:
     return "workflow.cancelled", {"workflow_id": workflow_id, "reason": "No longer needed"}
 
 
-async def test_a_queued_stage_that_is_cancelled_is_never_run(engine: Engine, pool: str, files: Files) -> None:
+async def test_cancelled_queued_stage_never_runs(engine: Engine, pool: str, files: Files) -> None:
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_queued")
         engine.start("gated", pool=pool, workflow_id="wf_queued", **files.params)
         engine.execute(CANCEL, workflow_id="wf_queued")
-        assert told((await until_the_end(client))[-1]) == cancelled("wf_queued")
+        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_queued")
         engine.worker(pool_id=pool)
         marker = engine.start("three_empty_stages", pool=pool)
         await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the run after it")
@@ -39,65 +39,61 @@ async def test_a_queued_stage_that_is_cancelled_is_never_run(engine: Engine, poo
     assert files.journal() == []
     stages = engine.workflow("wf_queued")["stages"]
     assert {stage["status"] for stage in stages.values()} == {"cancelled"}
-    engine.assert_adds_up(pool)
+    engine.assert_counters_match(pool)
 
 
-async def test_a_running_stage_is_told_within_a_second_that_it_is_cancelled(
-    engine: Engine, pool: str, files: Files
-) -> None:
+async def test_running_stage_sees_its_cancellation_within_a_second(engine: Engine, pool: str, files: Files) -> None:
     worker = engine.worker(pool_id=pool, MAHAVISHNU_CANCEL_GRACE_SECONDS="30")
     (child,) = worker.children()
     durations = []
     async with connect(engine.server) as client:
-        # A machine that is busy holds up anything now and then. What is slow is so every time.
+        # A busy machine delays single runs, so the fastest of three counts.
         for number in range(3):
-            workflow_id = f"wf_polite_{number}"
+            workflow_id = f"wf_cancellable_{number}"
             await client.subscribe(f"workflow:{workflow_id}")
-            engine.start("polite", pool=pool, workflow_id=workflow_id, **files.params)
+            engine.start("cancellable", pool=pool, workflow_id=workflow_id, **files.params)
             await eventually(lambda: len(files.journal()) % 2 == 1, what="the stage begins")
             began = time.monotonic()
             engine.execute(CANCEL, workflow_id=workflow_id)
-            await eventually(lambda: len(files.journal()) % 2 == 0, what="the stage hears of it")
+            await eventually(lambda: len(files.journal()) % 2 == 0, what="the stage ends")
             durations.append(time.monotonic() - began)
-            assert told((await until_the_end(client))[-1]) == cancelled(workflow_id)
+            assert untimed((await events_until_end(client))[-1]) == cancelled(workflow_id)
         await eventually(lambda: engine.workers(pool) == ["idle"], what="the worker is free")
         await client.expect_nothing(0.2)
     assert min(durations) < WITHIN_A_SECOND
-    assert [process.pid for process in worker.children()] == [child.pid], "nobody had to be killed"
-    engine.assert_adds_up(pool)
+    assert [process.pid for process in worker.children()] == [child.pid], "the process was killed"
+    engine.assert_counters_match(pool)
 
 
-async def test_a_running_stage_that_does_not_listen_is_killed_and_its_worker_works_on(
+async def test_running_stage_that_ignores_its_cancellation_is_killed_and_its_worker_continues(
     engine: Engine, pool: str, files: Files
 ) -> None:
     worker = engine.worker(pool_id=pool)
     (child,) = worker.children()
     async with connect(engine.server) as client:
-        await client.subscribe("workflow:wf_rude")
-        engine.start("rude", pool=pool, workflow_id="wf_rude", **files.params)
+        await client.subscribe("workflow:wf_uncancellable")
+        engine.start("uncancellable", pool=pool, workflow_id="wf_uncancellable", **files.params)
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
-        engine.execute(CANCEL, workflow_id="wf_rude")
+        engine.execute(CANCEL, workflow_id="wf_uncancellable")
         child.wait(timeout=60)
-        assert told((await until_the_end(client))[-1]) == cancelled("wf_rude")
+        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_uncancellable")
         marker = engine.start("three_empty_stages", pool=pool)
         await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the run after it")
         await client.expect_nothing(0.2)
     assert files.journal() == ["begins"]
-    engine.assert_adds_up(pool)
+    engine.assert_counters_match(pool)
 
 
-async def test_a_run_that_has_ended_cannot_be_cancelled_however_it_ended(
-    engine: Engine, pool: str, files: Files
-) -> None:
+async def test_finished_run_cannot_be_cancelled(engine: Engine, pool: str, files: Files) -> None:
     engine.worker(pool_id=pool)
-    late = engine.start("late", pool=pool, **files.params)
-    await eventually(lambda: engine.workflow(late)["status"] == "timeout", what="the run that takes too long")
+    late = engine.start("overdue", pool=pool, **files.params)
+    await eventually(lambda: engine.workflow(late)["status"] == "timeout", what="the timeout")
     cancelled_before = engine.start("gated", pool=pool, **files.params)
     engine.execute(CANCEL, workflow_id=cancelled_before)
     runs = {
         late: "timeout",
         cancelled_before: "cancelled",
-        engine.start("failing", pool=pool, prompt="speechless"): "failed",
+        engine.start("failing", pool=pool, prompt="no message"): "failed",
         engine.start("three_empty_stages", pool=pool): "completed",
     }
     for run, status in runs.items():
@@ -106,12 +102,10 @@ async def test_a_run_that_has_ended_cannot_be_cancelled_however_it_ended(
         with pytest.raises(ServiceCallError, match=f"IllegalTransition: The workflow {run} is {status}"):
             engine.execute(CANCEL, workflow_id=run)
         assert engine.workflow(run) == before
-    engine.assert_adds_up(pool)
+    engine.assert_counters_match(pool)
 
 
-async def test_with_a_run_everything_of_it_is_cancelled_that_has_not_ended(
-    engine: Engine, pool: str, files: Files
-) -> None:
+async def test_cancelling_a_run_cancels_its_unfinished_stages(engine: Engine, pool: str, files: Files) -> None:
     engine.worker(pool_id=pool)
     engine.start("gated", pool=pool, workflow_id=f"wf_{pool}", **files.params)
     await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
@@ -124,47 +118,47 @@ async def test_with_a_run_everything_of_it_is_cancelled_that_has_not_ended(
     }
     await eventually(lambda: engine.workers(pool) in (["idle"], ["error"]), what="the worker is free")
     assert len(files.journal()) == 1
-    engine.assert_adds_up(pool)
+    engine.assert_counters_match(pool)
 
 
-async def test_a_stage_that_waits_for_its_next_attempt_can_be_cancelled(engine: Engine, pool: str) -> None:
+async def test_stage_waiting_for_its_retry_can_be_cancelled(engine: Engine, pool: str) -> None:
     engine.worker(pool_id=pool)
     async with connect(engine.server) as client:
-        await client.subscribe("workflow:wf_patient")
-        engine.start("patient", pool=pool, workflow_id="wf_patient", succeeds_at=3)
-        await until(client, "workflow.stage_retrying")
-        engine.execute(CANCEL, workflow_id="wf_patient")
-        assert told((await until_the_end(client))[-1]) == cancelled("wf_patient")
+        await client.subscribe("workflow:wf_waiting")
+        engine.start("waiting_to_retry", pool=pool, workflow_id="wf_waiting", succeeds_at=3)
+        await events_until(client, "workflow.stage_retrying")
+        engine.execute(CANCEL, workflow_id="wf_waiting")
+        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_waiting")
         await client.expect_nothing(0.2)
-    assert engine.workflow("wf_patient")["stages"]["waits"]["retry_at"] is None
-    engine.assert_adds_up(pool)
+    assert engine.workflow("wf_waiting")["stages"]["waits"]["retry_at"] is None
+    engine.assert_counters_match(pool)
 
 
-async def test_a_stage_that_takes_too_long_is_killed_with_all_it_started(
-    engine: Engine, pool: str, files: Files
-) -> None:
+async def test_overdue_stage_is_killed_with_all_its_descendants(engine: Engine, pool: str, files: Files) -> None:
     engine.worker(pool_id=pool)
     async with connect(engine.server) as client, connect(engine.server) as worker_client:
-        await client.subscribe("workflow:wf_slow")
+        await client.subscribe("workflow:wf_overdue")
         await worker_client.subscribe(f"worker:{pool}-test-1")
-        engine.start("slow", pool=pool, workflow_id="wf_slow", **files.params)
-        events = await until_the_end(client)
+        engine.start("overdue_with_children", pool=pool, workflow_id="wf_overdue", **files.params)
+        events = await events_until_end(client)
         statuses = [event["data"]["status"] for event in await worker_client.events(4)]
     error = "The stage took longer than 4 s"
-    assert in_short(events)[2:] == [
+    assert outline(events)[2:] == [
         "workflow.stage_started forks",
         "workflow.stage_retrying forks 1 timed_out",
         "workflow.stage_started forks",
         "workflow.stage_failed forks",
         "workflow.failed",
     ]
-    assert told(events[-1])[1]["error"] == f"The stage forks failed: {error}"
+    assert untimed(events[-1])[1]["error"] == f"The stage forks failed: {error}"
     assert statuses == ["busy", "error", "busy", "error"]
-    assert engine.workflow("wf_slow")["failed_attempts"] == [["forks", number, "timed_out", error] for number in (1, 2)]
+    assert engine.workflow("wf_overdue")["failed_attempts"] == [
+        ["forks", number, "timed_out", error] for number in (1, 2)
+    ]
     started = [int(line) for line in files.journal()]
-    assert len(started) == 6, "two children and itself, twice"
+    assert len(started) == 6, "two attempts with three processes each"
     await eventually(lambda: not any(is_running(pid) for pid in started), what="the end of all of them")
-    engine.assert_adds_up(pool)
+    engine.assert_counters_match(pool)
 
 
 def is_running(pid: int) -> bool:
@@ -172,7 +166,7 @@ def is_running(pid: int) -> bool:
 
 
 RUNS = 1000
-STARTED_AT_ONCE = 100
+RUNS_PER_TRANSACTION = 100
 RUNS_WITHIN_SECONDS = 250
 
 START_MANY = """
@@ -180,9 +174,9 @@ from django.db import transaction
 from orchestration.sdk import find_definition
 definition = find_definition("one_empty_stage")
 result = []
-for first in range(0, count, at_once):
+for first in range(0, count, batch_size):
     with transaction.atomic():
-        result += [definition.start("", pool=pool).workflow_id for number in range(first, first + at_once)]
+        result += [definition.start("", pool=pool).workflow_id for number in range(first, first + batch_size)]
 """
 
 A_RUN = [
@@ -195,44 +189,44 @@ A_RUN = [
 
 
 @pytest.fixture
-def patient(start_server: StartServer) -> Iterator[Engine]:
-    """An engine that is used to being busy."""
+def default_engine(start_server: StartServer) -> Iterator[Engine]:
+    """Start an engine with the default limits, which tolerate a busy machine."""
     for engine in engine_of(start_server(environment=JOBS)):
         engine.scheduler()
         yield engine
 
 
-async def test_a_thousand_runs_at_once_all_complete_once_and_their_pool_is_told_ten_times_a_second_at_most(
-    patient: Engine, pool: str
+async def test_thousand_concurrent_runs_complete_once_with_at_most_ten_pool_events_a_second(
+    default_engine: Engine, pool: str
 ) -> None:
-    engine = patient
+    engine = default_engine
     engine.worker(pool_id=pool, concurrency=2)
     async with connect(engine.server) as client:
         await client.subscribe("global")
         began = time.monotonic()
         starting = asyncio.create_task(
-            asyncio.to_thread(engine.execute, START_MANY, pool=pool, count=RUNS, at_once=STARTED_AT_ONCE)
+            asyncio.to_thread(engine.execute, START_MANY, pool=pool, count=RUNS, batch_size=RUNS_PER_TRANSACTION)
         )
-        of_runs: dict[str, list[Message]] = defaultdict(list)
-        of_pool: list[Message] = []
+        run_events: dict[str, list[Message]] = defaultdict(list)
+        pool_events: list[Message] = []
         last = {"active_workers": 0, "idle_workers": 2, "queue_size": 0, "tasks_running": 0, "tasks_completed": RUNS}
         async with asyncio.timeout(RUNS_WITHIN_SECONDS):
-            while not of_pool or not last.items() <= of_pool[-1]["data"]["status"].items():
+            while not pool_events or not last.items() <= pool_events[-1]["data"]["status"].items():
                 event = await client.event(within_seconds=RUNS_WITHIN_SECONDS)
                 if event["data"].get("pool_id") == pool and event["event"] == "pool.status_changed":
-                    of_pool.append(event)
+                    pool_events.append(event)
                 if "workflow_id" in event["data"]:
-                    of_runs[event["data"]["workflow_id"]].append(event)
+                    run_events[event["data"]["workflow_id"]].append(event)
         took_seconds = time.monotonic() - began
         started = await starting
         await client.expect_nothing(0.2)
-    told_of = Counter(tuple(in_short(of_runs[workflow_id])) for workflow_id in started)
-    assert told_of == {tuple(A_RUN): RUNS}
-    assert len(of_pool) <= took_seconds * 10 + 2
-    engine.assert_adds_up(pool)
+    outlines = Counter(tuple(outline(run_events[workflow_id])) for workflow_id in started)
+    assert outlines == {tuple(A_RUN): RUNS}
+    assert len(pool_events) <= took_seconds * 10 + 2
+    engine.assert_counters_match(pool)
 
 
-async def test_what_waits_in_a_pool_that_is_drained_is_done_where_it_is_told_until_it_is_reopened(
+async def test_drain_pool_moves_waiting_workflows_and_reopen_pool_accepts_new_ones(
     engine: Engine, pool: str, files: Files
 ) -> None:
     other = f"{pool}_other"
@@ -246,21 +240,19 @@ async def test_what_waits_in_a_pool_that_is_drained_is_done_where_it_is_told_unt
         done = engine.server.manage("drain_pool", pool, "--move-to", other)
         assert (done.returncode, done.stdout) == (
             0,
-            f"Moved 2 workflows to {other}\nThe pool {pool} takes on nothing new\n",
+            f"Moved 2 workflows to {other}\nPool {pool} is draining: it accepts no new workflows\n",
         )
-        events = await until_the_end(client)
+        events = await events_until_end(client)
         assert {event["data"].get("worker_id", f"{other}-test-1") for event in events} == {f"{other}-test-1"}
         files.open_gate()
-        await eventually(lambda: engine.workflow("wf_stays")["status"] == "completed", what="the run that stayed")
+        await eventually(lambda: engine.workflow("wf_stays")["status"] == "completed", what="the other run")
     with pytest.raises(ServiceCallError, match=f"PoolNotAccepting: The pool {pool} is draining"):
         engine.start("three_empty_stages", pool=pool)
     reopened = engine.server.manage("reopen_pool", pool)
-    assert (reopened.returncode, reopened.stdout) == (0, f"The pool {pool} takes on new workflows again\n")
+    assert (reopened.returncode, reopened.stdout) == (0, f"Pool {pool} accepts new workflows again\n")
     again = engine.start("three_empty_stages", pool=pool)
-    await eventually(
-        lambda: engine.workflow(again)["status"] == "completed", what="a run in the pool that is open again"
-    )
+    await eventually(lambda: engine.workflow(again)["status"] == "completed", what="a run in the reopened pool")
     stages = engine.workflow("wf_stays")["stages"]
     assert [stages[name]["pool_id"] for name in ("first", "gate", "third")] == [pool, pool, other]
     for name in (pool, other):
-        engine.assert_adds_up(name)
+        engine.assert_counters_match(name)

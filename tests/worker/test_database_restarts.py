@@ -1,4 +1,4 @@
-"""Postgres itself is restarted under a running engine: that costs time, and nothing else."""
+"""Postgres is restarted under a running engine: that delays runs and loses nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from tests.broadcast.change_stream import committed
 from tests.harness.client import Client, Message, connect
-from tests.harness.engine import CeleryWorker, Engine, Part, engine_of
-from tests.harness.engine_fixtures import JOBS, LOOKS_OFTEN, Files
+from tests.harness.engine import CeleryWorker, Engine, EngineProcess, engine_of
+from tests.harness.engine_fixtures import FAST_POLLING, JOBS, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.postgres import Postgres
 from tests.harness.server import migrate
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
-from tests.worker.run_events import eventually, in_short, told, until
+from tests.worker.run_events import events_until, eventually, outline, untimed
 
 POOL = "restarts"
 WITHIN_SECONDS = 30
@@ -33,10 +33,10 @@ A_RUN = [
     "workflow.started",
     "workflow.stage_started first",
     "workflow.stage_completed first",
-    "workflow.stage_started talk",
-    "workflow.stage_log talk",
-    "workflow.stage_progress talk",
-    "workflow.stage_completed talk",
+    "workflow.stage_started report",
+    "workflow.stage_log report",
+    "workflow.stage_progress report",
+    "workflow.stage_completed report",
     "workflow.stage_started third",
     "workflow.stage_completed third",
     "workflow.completed",
@@ -45,7 +45,7 @@ A_RUN = [
 
 @pytest.fixture
 def cluster() -> Iterator[Postgres]:
-    """A Postgres of this test alone, which it may stop and kill."""
+    """Start a Postgres for this test alone, which it may stop and kill."""
     postgres = Postgres()
     yield postgres
     postgres.close()
@@ -55,81 +55,86 @@ def cluster() -> Iterator[Postgres]:
 def on_cluster(cluster: Postgres, start_server: StartServer, tmp_path: Path) -> Iterator[Engine]:
     url = cluster.create_database()
     migrate(var_dir=tmp_path, database_url=url)
-    yield from engine_of(start_server(database_url=url, environment={**JOBS, **LOOKS_OFTEN}))
+    yield from engine_of(start_server(database_url=url, environment={**JOBS, **FAST_POLLING}))
 
 
 class Restarts:
-    """An engine at work, and every event of it that a client was told.
+    """A running engine, and every event of it that a client received.
 
     Args:
-        client: subscribed to `global`.
+        engine: The engine.
+        cluster: Its database.
+        client: A client that is subscribed to `global`.
     """
 
     def __init__(self, engine: Engine, cluster: Postgres, client: Client) -> None:
         self.engine = engine
         self.cluster = cluster
         self.client = client
-        self.scheduler: Part = engine.scheduler()
+        self.scheduler: EngineProcess = engine.scheduler()
         self.worker: CeleryWorker = engine.worker(pool_id=POOL)
         self.events: list[Message] = []
 
     async def run(
-        self, workflow_id: str, files: Files, *, take_away: Callable[[], None], goes_on_without: bool
+        self, workflow_id: str, files: Files, *, stop_database: Callable[[], None], stage_continues: bool
     ) -> None:
-        """Take the database away in the middle of a stage until all have noticed, and see the run to its end.
+        """Stop the database during a stage until all parts have noticed, restart it, and wait for the end of the run.
 
         Args:
-            goes_on_without: whether the stage goes on, speaks and ends meanwhile, or waits until all is well again.
+            workflow_id: The id of the run.
+            files: The gate and the journal of its stage.
+            stop_database: Stops the database.
+            stage_continues: Whether the stage continues, reports and ends during the outage, or waits for its end.
         """
-        noticed = self._complaints()
-        self.engine.start("talkative", pool=POOL, workflow_id=workflow_id, **files.params)
+        before_outage = self._logged_outages()
+        self.engine.start("reporting", pool=POOL, workflow_id=workflow_id, **files.params)
         await eventually(lambda: files.journal() == ["begins"], what="the stage begins")
-        await asyncio.to_thread(take_away)
-        if goes_on_without:
+        await asyncio.to_thread(stop_database)
+        if stage_continues:
             files.open_gate()
-            await eventually(lambda: files.journal()[1:] == ["goes on"], what="the stage goes on")
+            await eventually(lambda: files.journal()[1:] == ["continues"], what="the stage continues")
         await eventually(
-            lambda: all(now > before for now, before in zip(self._complaints(), noticed, strict=True)),
-            what="the complaints of the scheduler and the keeper",
+            lambda: all(now > before for now, before in zip(self._logged_outages(), before_outage, strict=True)),
+            what="the outage in the logs of the scheduler and of the worker",
         )
         await asyncio.to_thread(self.cluster.start)
         files.open_gate()
         self.engine.execute(RECONNECT)
-        self.events += await until(self.client, "workflow.completed")
-        assert files.journal() == ["begins", "goes on", "has read 1 results"]
+        self.events += await events_until(self.client, "workflow.completed")
+        assert files.journal() == ["begins", "continues", "has read 1 results"]
 
-    def _complaints(self) -> list[int]:
-        return [part.log_text().count("database does not answer") for part in (self.scheduler, self.worker)]
+    def _logged_outages(self) -> list[int]:
+        return [part.log_text().lower().count("database unavailable") for part in (self.scheduler, self.worker)]
 
-    def of(self, workflow_id: str) -> list[Message]:
+    def events_of(self, workflow_id: str) -> list[Message]:
         return [event for event in self.events if event["data"].get("workflow_id") == workflow_id]
 
 
-async def test_a_database_that_is_stopped_and_killed_in_the_middle_of_stages_loses_and_doubles_nothing(
+async def test_runs_survive_database_restarts_without_lost_or_duplicate_events(
     on_cluster: Engine, cluster: Postgres, tmp_path: Path
 ) -> None:
     engine = on_cluster
     async with connect(engine.server) as client:
         await client.subscribe("global")
         work = Restarts(engine, cluster, client)
-        for number, (take_away, goes_on_without) in enumerate(
+        for number, (stop_database, stage_continues) in enumerate(
             [(cluster.stop_at_once, False), (cluster.stop_at_once, True), (cluster.kill, False), (cluster.kill, True)]
         ):
             workflow_id, directory = f"wf_{number}", tmp_path / f"{number}"
             directory.mkdir()
-            await work.run(workflow_id, Files(directory), take_away=take_away, goes_on_without=goes_on_without)
-            assert in_short(work.of(workflow_id)) == A_RUN
+            await work.run(workflow_id, Files(directory), stop_database=stop_database, stage_continues=stage_continues)
+            assert outline(work.events_of(workflow_id)) == A_RUN
             stored = engine.workflow(workflow_id)
             assert (stored["status"], stored["failed_attempts"]) == ("completed", [])
         metrics = engine.execute(METRICS, pool_id=POOL)
-        while told(work.events[-1]) != ("pool.status_changed", {"pool_id": POOL, "status": metrics}):
+        while untimed(work.events[-1]) != ("pool.status_changed", {"pool_id": POOL, "status": metrics}):
             work.events.append(await client.event())
         await client.expect_nothing(0.5)
     assert [(event["seq"], event["id"]) for event in work.events] == committed(engine.server, "global")
-    engine.assert_adds_up(POOL)
+    engine.assert_counters_match(POOL)
 
 
-def test_who_watches_a_run_goes_on_when_the_database_is_back(
+def test_run_workflow_watch_resumes_after_a_database_restart(
     on_cluster: Engine, cluster: Postgres, tmp_path: Path
 ) -> None:
     command = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", POOL]
@@ -139,7 +144,7 @@ def test_who_watches_a_run_goes_on_when_the_database_is_back(
             command, cwd=PROJECT_DIR, env=on_cluster.server.environment, stdout=out, stderr=subprocess.DEVNULL
         )
     try:
-        wait_until(lambda: " is started" in shown.read_text(), timeout_seconds=WITHIN_SECONDS, what="the run")
+        wait_until(lambda: " started" in shown.read_text(), timeout_seconds=WITHIN_SECONDS, what="the run")
         workflow_id = shown.read_text().split()[0]
         cluster.kill()
         wait_until(
@@ -157,8 +162,8 @@ def test_who_watches_a_run_goes_on_when_the_database_is_back(
         watching.kill()
         watching.wait()
     assert shown.read_text().splitlines() == [
-        f"{workflow_id} is started",
+        f"{workflow_id} started",
         "Database unavailable; waiting",
         "Database available again",
-        f"{workflow_id} is cancelled: Seen enough",
+        f"{workflow_id} cancelled: Seen enough",
     ]

@@ -1,4 +1,4 @@
-"""Every demonstration, started from the command line as a reader would, and run by a real worker."""
+"""Every demonstration, started from the command line and run by a real worker."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ def engine(engine_server: MahavishnuServer) -> Iterator[Engine]:
         yield engine
     finally:
         engine.close()
-        engine.forget_workers(POOL)
+        engine.expire_workers(POOL)
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A small source tree."""
+    """Write a small source tree and return its path."""
     for name, text in SOURCES.items():
         path = tmp_path / "tree" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ Watched = tuple[int, list[str]]
 
 @pytest.fixture
 def watch(engine: Engine) -> Callable[..., Watched]:
-    """Runs a demonstration to its end and returns the exit code and the lines, less ids and durations."""
+    """Return a function that runs a demonstration and returns its exit code and lines, without ids and durations."""
 
     def run(name: str, **params: Any) -> Watched:
         arguments = [each for key, value in params.items() for each in ("--param", f"{key}={value}")]
@@ -117,28 +117,28 @@ def watch(engine: Engine) -> Callable[..., Watched]:
     return run
 
 
-def test_a_report_is_written_from_real_files(watch: Callable[..., Watched], tree: Path, tmp_path: Path) -> None:
+def test_source_report_writes_a_report_of_real_files(watch: Callable[..., Watched], tree: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     code, lines = watch("source_report", path=tree, report=report)
     assert code == 0
     assert sorted(lines[2:5]) == [
-        f"{name} is completed after T s" for name in ("count_lines", "follow_imports", "measure_functions")
+        f"{name} completed after T s" for name in ("count_lines", "follow_imports", "measure_functions")
     ]
     final = {"report": str(report), "files": 3, "lines": 13, "functions": 1}
     assert [*lines[:2], *lines[5:]] == [
-        "WF is started",
-        "find_files is completed after T s",
-        "write_report is completed after T s",
-        f"WF is completed after T s: {json.dumps(final, separators=(',', ':'))}",
+        "WF started",
+        "find_files completed after T s",
+        "write_report completed after T s",
+        f"WF completed after T s: {json.dumps(final, separators=(',', ':'))}",
     ]
     assert report.read_text(encoding="utf-8") == REPORT.format(root=tree, summary=SUMMARY)
 
 
-def test_a_report_is_replaced_by_a_later_one_and_nothing_else_is(
+def test_source_report_replaces_only_an_earlier_report(
     watch: Callable[..., Watched], tree: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.md"
-    report.write_text("# Python source report\n\nof yesterday\n")
+    report.write_text("# Python source report\n\nof an earlier run\n")
     assert watch("source_report", path=tree, report=report)[0] == 0
     assert report.read_text(encoding="utf-8") == REPORT.format(root=tree, summary=SUMMARY)
     precious = tmp_path / "precious.md"
@@ -146,58 +146,58 @@ def test_a_report_is_replaced_by_a_later_one_and_nothing_else_is(
     code, lines = watch("source_report", path=tree, report=precious)
     assert (code, lines[-1]) == (
         3,
-        f"WF is failed: The stage write_report failed: {precious} is no report that may be replaced",
+        f"WF failed: The stage write_report failed: {precious} exists and is not a report: it is not replaced",
     )
     assert precious.read_text() == "# Not a report\n"
 
 
-def test_one_that_fails_says_why(watch: Callable[..., Watched]) -> None:
-    error = "FileNotFoundError: [Errno 2] No such file or directory: 'a file that is not there'"
+def test_demo_failure_fails_with_the_error_of_its_stage(watch: Callable[..., Watched]) -> None:
+    error = "FileNotFoundError: [Errno 2] No such file or directory: 'a file that does not exist'"
     assert watch("demo_failure") == (
         3,
         [
-            "WF is started",
-            "prepare is completed after T s",
-            f"read_what_is_missing failed: {error}",
-            f"WF is failed: The stage read_what_is_missing failed: {error}",
+            "WF started",
+            "prepare completed after T s",
+            f"read_missing_file failed: {error}",
+            f"WF failed: The stage read_missing_file failed: {error}",
         ],
     )
 
 
-def test_one_that_is_tried_again_succeeds_in_the_end(watch: Callable[..., Watched]) -> None:
+def test_demo_retry_succeeds_after_a_retry(watch: Callable[..., Watched]) -> None:
     assert watch("demo_retry", failures=1) == (
         0,
         [
-            "WF is started",
-            "prepare is completed after T s",
-            "succeed_in_the_end failed and is tried again: Attempt 1 fails, as 1 were asked to",
-            "succeed_in_the_end is completed after T s",
-            'WF is completed after T s: {"attempts":2}',
+            "WF started",
+            "prepare completed after T s",
+            "succeed_in_the_end failed, retrying: Attempt 1 fails: failures=1",
+            "succeed_in_the_end completed after T s",
+            'WF completed after T s: {"attempts":2}',
         ],
     )
 
 
-def test_one_cancels_itself(watch: Callable[..., Watched]) -> None:
+def test_demo_cancel_cancels_its_run(watch: Callable[..., Watched]) -> None:
     assert watch("demo_cancel", after_seconds=0.5) == (
         4,
-        ["WF is started", "prepare is completed after T s", "WF is cancelled: Out of patience"],
+        ["WF started", "prepare completed after T s", "WF cancelled: Time is up"],
     )
 
 
-def test_one_takes_longer_than_it_may(watch: Callable[..., Watched]) -> None:
+def test_demo_timeout_exceeds_its_time_limit(watch: Callable[..., Watched]) -> None:
     assert watch("demo_timeout") == (
         5,
-        ["WF is started", "prepare is completed after T s", "WF is timeout: Execution timeout"],
+        ["WF started", "prepare completed after T s", "WF timed out: Execution timeout"],
     )
 
 
-def test_one_lets_programs_work(watch: Callable[..., Watched], tree: Path) -> None:
+def test_demo_command_runs_programs(watch: Callable[..., Watched], tree: Path) -> None:
     code, lines = watch("demo_command", path=tree)
-    # Programs that work side by side end in any order, and one that fails may stop the other.
+    # Parallel programs end in any order, and one that fails may cancel the other.
     assert code == 3
-    assert lines[:2] == ["WF is started", "which_python is completed after T s"]
+    assert lines[:2] == ["WF started", "which_python completed after T s"]
     assert lines[-1] == (
-        "WF is failed: The stage compile failed: python exited with code 1: "
+        "WF failed: The stage compile failed: python exited with code 1: "
         "shop/broken.py: invalid syntax (broken.py, line 1)"
     )
     (tree / "shop" / "broken.py").unlink()
@@ -224,19 +224,21 @@ def test_one_lets_programs_work(watch: Callable[..., Watched], tree: Path) -> No
     }
 
 
-def test_one_runs_a_llamaindex_workflow(watch: Callable[..., Watched], tree: Path) -> None:
+def test_demo_llamaindex_runs_a_llamaindex_workflow(watch: Callable[..., Watched], tree: Path) -> None:
     code, lines = watch("demo_llamaindex", path=tree)
     assert code == 0
-    steps = ["SummaryFlow", "ask", "choose", "put_together"]
-    assert sorted(lines[1:-1]) == [f"{step} is completed after T s" for step in steps]
+    steps = ["SummaryFlow", "ask", "choose", "collect"]
+    assert sorted(lines[1:-1]) == [f"{step} completed after T s" for step in steps]
     assert json.loads(lines[-1].partition(": ")[2]) == {
         "shop/prices.py": "Prices.",
-        "shop/broken.py": "It is not Python.",
-        "shop/__init__.py": "It says nothing of itself.",
+        "shop/broken.py": "Not Python.",
+        "shop/__init__.py": "No docstring.",
     }
 
 
-async def test_a_client_sees_a_run_live(engine: Engine, unique: Callable[[str], str], tree: Path) -> None:
+async def test_client_receives_the_events_of_a_demonstration(
+    engine: Engine, unique: Callable[[str], str], tree: Path
+) -> None:
     workflow_id = unique("wf_demo")
     start = """
 from orchestration.sdk import find_definition
@@ -260,7 +262,7 @@ find_definition("source_report").start(
     for event in ("workflow.stage_started", "workflow.stage_completed"):
         named = [message["data"]["stage_name"] for message in seen if message["event"] == event]
         assert (named[0], sorted(named[1:-1]), named[-1]) == (stages[0], sorted(stages[1:-1]), stages[-1])
-    said = [message["data"]["message"] for message in seen if message["event"] == "workflow.stage_log"]
-    assert said == [f"3 Python files below {tree}", f"The report is {tree}/report.md"]
-    told = {message["data"]["stage_name"] for message in seen if message["event"] == "workflow.stage_progress"}
-    assert told == set(stages[1:-1])
+    messages = [message["data"]["message"] for message in seen if message["event"] == "workflow.stage_log"]
+    assert messages == [f"3 Python files below {tree}", f"The report is {tree}/report.md"]
+    reporting = {message["data"]["stage_name"] for message in seen if message["event"] == "workflow.stage_progress"}
+    assert reporting == set(stages[1:-1])

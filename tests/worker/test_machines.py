@@ -1,4 +1,4 @@
-"""Many machines: another database, clocks that differ, and workers that are started wrongly."""
+"""Several machines: clocks that differ, and workers that are started with unsupported options."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.client import connect
-from tests.harness.engine import Engine, Part, engine_of
-from tests.harness.engine_fixtures import GIVES_UP_SOON, JOBS, LEASE_SECONDS, Files
+from tests.harness.engine import Engine, EngineProcess, engine_of
+from tests.harness.engine_fixtures import JOBS, LEASE_SECONDS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
-from tests.worker.run_events import eventually, in_short, until_the_end
+from tests.worker.run_events import events_until_end, eventually, outline
 
-SCHEDULER_OF_ANOTHER_TIME = """
+SCHEDULER_WITH_WRONG_CLOCK = """
 import sys
 from datetime import timedelta
 import django
@@ -31,13 +31,13 @@ call_command("run_scheduler")
 
 @pytest.fixture
 def on_postgres(start_server: StartServer) -> Iterator[Engine]:
-    yield from engine_of(start_server(database="postgres", environment={**JOBS, **GIVES_UP_SOON}))
+    yield from engine_of(start_server(database="postgres", environment={**JOBS, **SHORT_LEASE}))
 
 
-async def test_machines_whose_clocks_differ_by_a_minute_do_not_notice(on_postgres: Engine, files: Files) -> None:
+async def test_clocks_that_differ_by_a_minute_expire_no_lease(on_postgres: Engine, files: Files) -> None:
     engine = on_postgres
     others = [
-        Part(engine.server, "-c", SCHEDULER_OF_ANOTHER_TIME, str(seconds), name=f"scheduler{seconds}")
+        EngineProcess(engine.server, "-c", SCHEDULER_WITH_WRONG_CLOCK, str(seconds), name=f"scheduler{seconds}")
         for seconds in (-60, 60)
     ]
     try:
@@ -47,16 +47,16 @@ async def test_machines_whose_clocks_differ_by_a_minute_do_not_notice(on_postgre
             engine.start("gated", pool="clocks", workflow_id="wf_clocks", **files.params)
             await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
             for other in others:
-                await eventually(lambda other=other: "The scheduler runs" in other.log_text(), what="a scheduler")  # type: ignore[misc]
-            # Longer than a lease lasts: whoever compared clocks would have given it up.
-            assert in_short(await client.events(5))[-1] == "workflow.stage_started gate"
+                await eventually(lambda other=other: "Scheduler started" in other.log_text(), what="a scheduler")  # type: ignore[misc]
+            # Longer than a lease lasts: a comparison of clocks would have expired it.
+            assert outline(await client.events(5))[-1] == "workflow.stage_started gate"
             await client.expect_nothing(LEASE_SECONDS + 1)
             (child,) = worker.children()
             child.kill()
             await eventually(lambda: len(files.journal()) == 2, what="the stage begins again")
             files.open_gate()
-            events = await until_the_end(client)
-        assert in_short(events) == [
+            events = await events_until_end(client)
+        assert outline(events) == [
             "workflow.stage_retrying gate 1 lost",
             "workflow.stage_started gate",
             "workflow.stage_completed gate",
@@ -64,9 +64,9 @@ async def test_machines_whose_clocks_differ_by_a_minute_do_not_notice(on_postgre
             "workflow.stage_completed third",
             "workflow.completed",
         ]
-        engine.start("persistent", pool="clocks", workflow_id="wf_retries", succeeds_at=3)
+        engine.start("retried", pool="clocks", workflow_id="wf_retries", succeeds_at=3)
         await eventually(lambda: engine.workflow("wf_retries")["status"] == "completed", what="the retries")
-        engine.assert_adds_up("clocks")
+        engine.assert_counters_match("clocks")
     finally:
         for other in others:
             other.close()
@@ -75,12 +75,12 @@ async def test_machines_whose_clocks_differ_by_a_minute_do_not_notice(on_postgre
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("-Q", "one,two"), "This worker is to serve the queues ['one', 'two']: expected one pool, as in -Q local.\n"),
-        (("-Q", "no such id"), "This worker is to serve the queues ['no such id']: expected one pool"),
-        (("-Q", "one", "-P", "solo"), "This worker is not to fork: expected -P prefork, so that a stage that hangs"),
+        (("-Q", "one,two"), "Unsupported queues ['one', 'two']: a worker serves one pool, such as `--queues local`.\n"),
+        (("-Q", "no such id"), "Unsupported queues ['no such id']: a worker serves one pool"),
+        (("-Q", "one", "-P", "solo"), "Unsupported pool implementation: use `--pool prefork`, so that hung stages"),
     ],
 )
-def test_a_worker_that_could_not_do_its_work_is_refused(
+def test_worker_with_unsupported_options_exits_with_the_reason(
     engine_server: MahavishnuServer, options: tuple[str, ...], reason: str
 ) -> None:
     done = subprocess.run(
