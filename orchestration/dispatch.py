@@ -1,4 +1,4 @@
-"""Telling the broker that a stage is queued. It may fail, be slow or forget: the scheduler finds what was not told."""
+"""Publish queued stages to the broker. It may fail, be slow or lose messages: the scheduler redispatches them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASK_NAME = "orchestration.run_stage"
 
 
 class Message(NamedTuple):
-    """What wakes a worker: which stage, and which attempt at it. Nothing else is ever in the queue."""
+    """The one kind of broker message: it wakes a worker for an attempt at a stage."""
 
     stage_id: int
     attempt: int
@@ -31,71 +31,81 @@ class Message(NamedTuple):
 
 
 def dispatch_after_commit(messages: Sequence[Message]) -> None:
-    """Tell the broker when, and only if, the current transaction commits."""
+    """Publish the messages after the current transaction commits."""
     if messages:
         transaction.on_commit(partial(dispatch, messages), robust=True)
 
 
 def dispatch(messages: Sequence[Message]) -> int:
-    """Tell the broker now, and return how many it took; the scheduler is to tell it the others. Never raises."""
-    taken = 0
+    """Publish the messages now, and return how many the broker accepted. The scheduler publishes the others later.
+
+    An unavailable broker raises no error.
+    """
+    accepted = 0
     for message in messages:
-        if not _send(message):
+        if not _publish(message):
             break
-        taken += 1
-    if taken < len(messages):
-        _mark_due(messages[taken:])
-    return taken
+        accepted += 1
+    if accepted < len(messages):
+        _mark_due(messages[accepted:])
+    return accepted
 
 
 def queued_messages(pool_id: str) -> int | None:
-    """How many messages the broker holds for a pool; None if it does not say."""
+    """Return how many messages the broker holds for a pool; None if that is unknown."""
     app = celery_app()
     try:
         with app.connection_for_write() as connection:
-            # Not passively: with a prefix for its keys, kombu 5.7 finds no queue of Redis that way.
+            # Not a passive declaration: kombu 5.7 does not find Redis queues that way if keys have a prefix.
             declared = app.amqp.queues[pool_id].bind(connection.default_channel).queue_declare()
             return int(declared.message_count)
     except Exception as error:
-        # Each transport has its own errors.
-        logger.debug("The broker does not say how long the queue %s is (%r)", pool_id, error)
+        # Every transport has its own errors.
+        logger.debug("Length of queue %s is unknown (%r)", pool_id, error)
         return None
 
 
 def celery_app() -> Any:
-    """The application that knows the broker. It belongs to the site, which this package does not import."""
+    """Return the Celery application. A setting names it, because this package does not import the project."""
     return import_string(settings.MAHAVISHNU_CELERY_APP)
 
 
 class CircuitBreaker:
-    """Remembers that the broker did not answer, so that not everybody waits for it in turn."""
+    """Skips the broker for a while after a failure, so that callers do not all wait for the timeout.
+
+    Attributes:
+        failing: Whether the last message failed.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._closed_at = 0.0
+        self._retry_at = 0.0
         self.failing = False
 
     def allows(self) -> bool:
-        return time.monotonic() >= self._closed_at
+        """Check whether to try the broker."""
+        return time.monotonic() >= self._retry_at
 
-    def failed(self, error: Exception, *, pause_seconds: float) -> None:
+    def record_failure(self, error: Exception, *, pause_seconds: float) -> None:
+        """Open the breaker for `pause_seconds`."""
         with self._lock:
             if not self.failing:
-                logger.warning("The broker does not answer (%r): the scheduler tells it later", error)
+                logger.warning("Broker unavailable (%r); the scheduler will dispatch these stages later", error)
             self.failing = True
-            self._closed_at = time.monotonic() + pause_seconds
+            self._retry_at = time.monotonic() + pause_seconds
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
+        """Close the breaker."""
         if self.failing:
             with self._lock:
                 self.failing = False
-            logger.warning("The broker answers again")
+            logger.warning("Broker available again")
 
 
 _breaker = CircuitBreaker()
 
 
-def _send(message: Message) -> bool:
+def _publish(message: Message) -> bool:
     if not _breaker.allows():
         return False
     try:
@@ -107,10 +117,10 @@ def _send(message: Message) -> bool:
             ignore_result=True,
         )
     except Exception as error:
-        # Whatever the transport raises: the stage is stored as queued, and nothing is lost.
-        _breaker.failed(error, pause_seconds=engine_limits().broker_timeout_seconds)
+        # Every transport has its own errors. Nothing is lost: the stage is stored as queued.
+        _breaker.record_failure(error, pause_seconds=engine_limits().broker_timeout_seconds)
         return False
-    _breaker.succeeded()
+    _breaker.record_success()
     return True
 
 

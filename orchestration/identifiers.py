@@ -1,4 +1,4 @@
-"""Ids of pools, workers and workflows: short natural strings that can stand in a channel name as they are."""
+"""Ids of pools, workers and workflows. A channel name can contain every id unchanged."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _PATTERN: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_IDENTIFIER_LENGTH}}}")
 
 
 def is_identifier(value: str) -> bool:
-    """Tell whether the text is an id."""
+    """Check whether the text is a valid id."""
     return _PATTERN.fullmatch(value) is not None
 
 
 def validate_identifier(value: str) -> None:
-    """Let an id pass; the form of the check that model fields take.
+    """Validate an id, as a validator of model fields.
 
     Raises:
-        ValidationError: if it is not one.
+        ValidationError: if it is not valid.
     """
     if not is_identifier(value):
-        raise ValidationError(f"An id is {IDENTIFIER_EXPECTED}.", code="invalid_identifier")
+        raise ValidationError(f"An id must be {IDENTIFIER_EXPECTED}.", code="invalid_identifier")
 
 
 def new_workflow_id() -> str:
-    """Make an id that no other workflow has: `wf_` and 32 hexadecimal digits."""
+    """Return a new random workflow id: `wf_` and 32 hexadecimal digits."""
     return f"wf_{uuid.uuid4().hex}"

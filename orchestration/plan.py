@@ -1,6 +1,6 @@
-"""What a run was started with: every stage, its options and its place, frozen and stored with the run.
+"""The plan of a workflow: its stages with their steps and options, stored when the workflow starts.
 
-A later change of the code changes what a stage's function does, and nothing of what was planned when the run started.
+A later change of the code changes the function of a stage, but not the plan of a workflow that has started.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ MAX_SECONDS: Final = 365 * 86400.0
 
 
 class InvalidDefinition(Exception):
-    """A workflow or a stage is defined in a way that cannot be run; `str()` says what was expected."""
+    """A workflow or a stage is defined in a way that cannot run. The message says what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:
-    """How often a stage that failed is tried, and how long to wait before each further attempt.
+    """How many attempts a stage has, and the wait before each retry.
 
     Attributes:
-        max_attempts: How often in all; 1 means once. Attempts lost with their worker are not counted here.
-        backoff_seconds: The wait before the second attempt; it doubles each time, and up to half of it is taken off
-            at random so that many failures do not come back together.
-        max_backoff_seconds: What the wait does not grow beyond.
+        max_attempts: Attempts in total; 1 means no retry. Attempts lost with their worker do not count.
+        backoff_seconds: The wait before the second attempt. It doubles with each attempt. Up to half of it is
+            subtracted at random, so that stages that failed together are not retried together.
+        max_backoff_seconds: The longest wait.
     """
 
     max_attempts: int = 1
@@ -43,23 +43,23 @@ class Retry:
         check_seconds("max_backoff_seconds", self.max_backoff_seconds, may_be_zero=True)
 
     def wait_seconds(self, attempt: int, *, jitter: float) -> float:
-        """How long to wait after the attempt of this number (the first is 1) failed; `jitter` is from 0 to 1."""
+        """Return the wait after a failed attempt. The first attempt is number 1; `jitter` is from 0 to 1."""
         wait = min(self.backoff_seconds * 2.0 ** min(attempt - 1, 64), self.max_backoff_seconds)
         return wait * (1 - jitter / 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StagePlan:
-    """One stage of a run.
+    """The plan of one stage.
 
     Attributes:
-        name: Unlike any other of the run.
-        step: Stages of one step run side by side; a step begins when all stages of the one before it are completed.
-        call: What the adapter runs, as the adapter writes it; for `python` the function, as `package.module:name`.
-        options: Whatever else the adapter wants to know when it runs the stage; JSON.
-        retries: When an attempt fails.
-        timeout_seconds: How long one attempt may run before its process is killed; None for as long as it takes.
-        hosted: The stage is never queued: another stage of its step runs it and reports on it.
+        name: Unique within the workflow.
+        step: Stages of one step run in parallel. A step starts when all stages of the previous step are completed.
+        call: What the adapter runs, in the form that it chose; for `python` the function, as `package.module:name`.
+        options: Any other data that the adapter needs to run the stage; JSON.
+        retries: Attempts and waits after a failure.
+        timeout_seconds: Time limit of one attempt, after which its process is killed; None means no limit.
+        hosted: Whether another stage of the step runs this one and reports on it. A hosted stage is never queued.
     """
 
     name: str
@@ -75,25 +75,25 @@ class StagePlan:
             check_seconds("timeout_seconds", self.timeout_seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored."""
+        """Return the plan as JSON data."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote, of this release or of one before it."""
+        """Read the result of `to_json`, from this release or an earlier one."""
         fields = {key: value for key, value in stored.items() if key in cls.__dataclass_fields__}
         return cls(**{**fields, "retries": Retry(**stored.get("retries", {}))})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """A whole run, as an adapter planned it.
+    """The plan of a workflow.
 
     Attributes:
-        name: The definition's.
-        adapter: Which adapter runs the stages.
-        stages: In order: by step, then as they were written.
-        timeout_seconds: How long the run may take from its start; None for as long as it takes.
+        name: Name of the definition.
+        adapter: Name of the adapter that runs the stages.
+        stages: Ordered by step, and within a step as defined.
+        timeout_seconds: Time limit of the workflow from its start; None means no limit.
     """
 
     name: str
@@ -105,23 +105,23 @@ class Plan:
         if self.timeout_seconds is not None:
             check_seconds("timeout_seconds", self.timeout_seconds)
         if not any(not stage.hosted for stage in self.stages):
-            raise InvalidDefinition(f"The workflow {self.name} has no stage: expected at least one")
+            raise InvalidDefinition(f"Workflow {self.name} has no stages: expected at least one")
         names = Counter(stage.name for stage in self.stages)
-        if twice := sorted(name for name, count in names.items() if count > 1):
+        if repeated := sorted(name for name, count in names.items() if count > 1):
             raise InvalidDefinition(
-                f"The workflow {self.name} has several stages named {', '.join(twice)}: expected each name once"
+                f"Workflow {self.name} has several stages named {', '.join(repeated)}: expected each name once"
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is stored with the run; each stage is stored with its own row."""
+        """Return the plan without its stages as JSON data: each stage row stores the plan of its stage."""
         return {"name": self.name, "timeout_seconds": self.timeout_seconds}
 
 
 def check_seconds(name: str, value: object, *, may_be_zero: bool = False) -> None:
-    """Let a duration pass.
+    """Check that the value is a duration.
 
     Raises:
-        InvalidDefinition: if it is none.
+        InvalidDefinition: if it is not a number of seconds up to `MAX_SECONDS`.
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= MAX_SECONDS or (value == 0 and not may_be_zero):  # type: ignore[operator]

@@ -1,7 +1,7 @@
-"""The scheduler: it finds what is due and what was lost. Several may run at once, and any may be killed at any time.
+"""The scheduler: it acts on stages, workflows, workers and pools whose time has come.
 
-Each look asks for what is due, by indexes that hold nothing else, and leaves every change to a service that checks
-again under lock: of two schedulers that find the same, one acts.
+Several schedulers may run at once, and each may be killed at any time. A pass selects due rows by partial indexes. A
+service makes each change and checks the row again under lock: if two schedulers find the same row, one of them acts.
 """
 
 from __future__ import annotations
@@ -30,78 +30,78 @@ logger = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Model)
 
 HEARTBEAT_SECONDS = 0.5
-"""How often a scheduler gives a sign of life."""
+"""How often a scheduler records a heartbeat."""
 
-MAX_PER_LOOK = 200
-"""How many of each kind are handled in one look, so that none keeps the others waiting."""
+MAX_ROWS_PER_PASS = 200
+"""Rows of each kind that one pass handles, so that none delays the others."""
 
 
 class Scheduler:
-    """One scheduler."""
+    """One scheduler. Each job handles the rows of one kind that are due at `now`, and returns how many it changed."""
 
     def __init__(self) -> None:
         self._limits = engine_limits()
-        # When the database was away, so were all signs of life: nobody is given up before there was time for new ones.
-        self._trusts_silence_at = time.monotonic() + max(
-            self._limits.lease_seconds, self._limits.worker_timeout_seconds
-        )
+        # During a database outage no heartbeat can be recorded: expire nothing until there was time for new heartbeats.
+        self._expire_from = time.monotonic() + max(self._limits.lease_seconds, self._limits.worker_timeout_seconds)
         self._failing = False
-        self.duties: list[Callable[[datetime], int]] = [
+        self.jobs: list[Callable[[datetime], int]] = [
             self.queue_retries,
             self.redispatch,
-            self.time_out,
-            # First the worker: what it ran ends with it, and it is offline rather than in error.
+            self.time_out_workflows,
+            # Workers before leases: a worker without heartbeats goes offline, not into error.
             self.expire_workers,
             self.expire_leases,
             self.publish_pool_metrics,
         ]
-        self._signed_at = 0.0
+        self._heartbeat_at = 0.0
 
     def run(self, *, stopped: Callable[[float], bool]) -> None:
-        """Look again and again; `stopped(seconds)` waits so long and tells whether to stop."""
+        """Run passes in a loop. `stopped(seconds)` waits that long and returns whether to stop."""
         while True:
-            acted = self.look()
-            if stopped(0.0 if acted >= MAX_PER_LOOK else self._limits.scheduler_interval_seconds):
+            changed = self.run_once()
+            if stopped(0.0 if changed >= MAX_ROWS_PER_PASS else self._limits.scheduler_interval_seconds):
                 with contextlib.suppress(DatabaseError):
                     services.record_scheduler_heartbeat(alive=False)
                 return
 
-    def look(self) -> int:
-        """See to everything that is due, and return how much that was."""
+    def run_once(self) -> int:
+        """Make one pass over everything that is due, and return how many rows changed."""
         try:
-            self._sign()
+            self._record_heartbeat()
             now = database_now()
-            acted = sum(duty(now) for duty in self.duties)
+            changed = sum(job(now) for job in self.jobs)
         except DatabaseError as error:
             connection.close()
             if not self._failing:
-                logger.warning("The scheduler's database does not answer (%r)", error)
+                logger.warning("Database unavailable (%r); the scheduler keeps trying", error)
             self._failing = True
-            self._trusts_silence_at = time.monotonic() + self._limits.lease_seconds
+            self._expire_from = time.monotonic() + self._limits.lease_seconds
             return 0
         if self._failing:
-            logger.warning("The scheduler's database answers again")
+            logger.warning("Database available again; the scheduler continues")
         self._failing = False
-        return acted
+        return changed
 
-    def _sign(self) -> None:
-        if time.monotonic() - self._signed_at >= HEARTBEAT_SECONDS:
+    def _record_heartbeat(self) -> None:
+        if time.monotonic() - self._heartbeat_at >= HEARTBEAT_SECONDS:
             services.record_scheduler_heartbeat(alive=True)
-            self._signed_at = time.monotonic()
+            self._heartbeat_at = time.monotonic()
 
     def publish_pool_metrics(self, now: datetime) -> int:
+        """Publish the pool metrics that were throttled."""
         since = now - timedelta(seconds=self._limits.pool_status_interval_seconds)
         return sum(services.publish_pool_metrics(pool.pk) for pool in _DIRTY_POOLS.rows(since))
 
     def queue_retries(self, now: datetime) -> int:
+        """Queue the stages whose retry is due."""
         return sum(services.queue_retry(stage.pk, due_before=now) for stage in _DUE_RETRIES.rows(now))
 
     def redispatch(self, now: datetime) -> int:
-        """Tell the broker again of stages that nobody claimed, as far as it does not hold their messages still."""
+        """Dispatch unclaimed stages again whose messages the broker no longer holds."""
         found: dict[str, list[Message]] = {}
         for stage in _UNCLAIMED_STAGES.rows(now):
             found.setdefault(stage.pool_id or "", []).append(message_for(stage))
-        acted = 0
+        redispatched = 0
         for pool_id, messages in found.items():
             stage_ids = [message.stage_id for message in messages]
             missing = services.missing_messages(pool_id, held=queued_messages(pool_id))
@@ -111,34 +111,38 @@ class Scheduler:
             if missing is not None and missing > len(messages):
                 services.recheck_pool(pool_id, now=now)
             services.delay_redispatch(stage_ids, now=now)
-            again = messages if missing is None else messages[:missing]
-            if again:
-                taken = dispatch(again)
-                acted += taken
-                logger.info("Told the broker again of %d stages queued for %s", taken, pool_id)
-        return acted
+            lost = messages if missing is None else messages[:missing]
+            if lost:
+                accepted = dispatch(lost)
+                redispatched += accepted
+                logger.info("Redispatched %d queued stages of pool %s", accepted, pool_id)
+        return redispatched
 
-    def time_out(self, now: datetime) -> int:
-        return sum(_unless_refused(services.time_out_workflow, workflow.pk) for workflow in _LATE_WORKFLOWS.rows(now))
+    def time_out_workflows(self, now: datetime) -> int:
+        """Time out the workflows whose deadline has passed."""
+        return sum(_time_out(workflow.pk) for workflow in _LATE_WORKFLOWS.rows(now))
 
     def expire_leases(self, now: datetime) -> int:
-        if time.monotonic() < self._trusts_silence_at:
+        """End the attempts whose lease has expired."""
+        if time.monotonic() < self._expire_from:
             return 0
         return sum(services.expire_lease(stage.pk, expired_before=now) for stage in _EXPIRED_LEASES.rows(now))
 
     def expire_workers(self, now: datetime) -> int:
-        if time.monotonic() < self._trusts_silence_at:
+        """Mark the workers offline whose heartbeats have stopped."""
+        if time.monotonic() < self._expire_from:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
-        return sum(services.expire_worker(worker.pk, no_heartbeat_since=since) for worker in _SILENT_WORKERS.rows(since))
+        workers = _SILENT_WORKERS.rows(since)
+        return sum(services.expire_worker(worker.pk, no_heartbeat_since=since) for worker in workers)
 
 
-def _due(model: type[Row], moment: str, *columns: str) -> CompiledSelect[Row]:
-    """The rows whose moment has come, the first ones first. It is asked all the time, and mostly in vain."""
+def _due(model: type[Row], due_column: str, *columns: str) -> CompiledSelect[Row]:
+    """Select the rows that are due, oldest first. Compiled, because it runs in every pass and mostly finds nothing."""
 
     def build(now: datetime) -> QuerySet[Row]:
-        due = model._default_manager.filter(**{f"{moment}__lte": now})
-        return due.order_by(moment, "pk").only("pk", *columns)[:MAX_PER_LOOK]
+        due = model._default_manager.filter(**{f"{due_column}__lte": now})
+        return due.order_by(due_column, "pk").only("pk", *columns)[:MAX_ROWS_PER_PASS]
 
     return CompiledSelect(build, datetime)
 
@@ -151,10 +155,10 @@ _EXPIRED_LEASES: Final = _due(Stage, "lease_expires_at")
 _SILENT_WORKERS: Final = _due(Worker, "heartbeat_at")
 
 
-def _unless_refused(service: Callable[..., object], workflow_id: str) -> bool:
+def _time_out(workflow_id: str) -> bool:
     try:
-        service(workflow_id=workflow_id)
-    except services.ServiceError as refusal:
-        logger.debug("%s", refusal)
+        services.time_out_workflow(workflow_id=workflow_id)
+    except services.ServiceError as error:  # It has just finished.
+        logger.debug("%s", error)
         return False
     return True

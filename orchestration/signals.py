@@ -1,15 +1,15 @@
-"""What happened, in the past tense.
+"""The signals of changes, named in the past tense.
 
-Every signal is sent inside the transaction of the change it announces, after the row was saved: a receiver that raises
-undoes the change, and what receivers write is undone with the change. The sender is the model class. `at` is an aware
-`datetime`: the moment of the change.
+Every signal is sent inside the transaction of its change, after the row was saved. A receiver that raises rolls the
+change back, and the writes of receivers are part of the transaction. The sender is the model class. `at` is an aware
+`datetime`: the time of the change.
 """
 
 from __future__ import annotations
 
 from django.dispatch import Signal
 
-# workflow: Workflow, at: datetime. Its stages are stored already.
+# workflow: Workflow, at: datetime. Its stages are already stored.
 workflow_created = Signal()
 
 # workflow: Workflow, at: datetime.
@@ -21,7 +21,7 @@ workflow_completed = Signal()
 # workflow: Workflow (with its error), at: datetime. Sent for the status `failed` and for `timeout`.
 workflow_failed = Signal()
 
-# workflow: Workflow (the reason, if one was given, is its error), at: datetime.
+# workflow: Workflow (its error is the reason, which may be empty), at: datetime.
 workflow_cancelled = Signal()
 
 # stage: Stage (`stage.workflow` is loaded and current), at: datetime.
@@ -33,23 +33,23 @@ stage_completed = Signal()
 # stage: Stage (with its error; `stage.workflow` is loaded and current), at: datetime.
 stage_failed = Signal()
 
-# stage: Stage (`stage.workflow` is loaded and current), failed: FailedAttempt, at: datetime. An attempt ended badly and
-# another follows: at `stage.retry_at` by the clock of the database, or at once if that is None.
+# stage: Stage (`stage.workflow` is loaded and current), failed: FailedAttempt, at: datetime. An attempt failed and is
+# retried: at `stage.retry_at` (database clock), or at once if that is None.
 stage_retrying = Signal()
 
 # stage: Stage (with its progress), at: datetime.
 stage_progressed = Signal()
 
-# stage: Stage, message: str, at: datetime. The stage says something to whoever follows its workflow.
+# stage: Stage, message: str, at: datetime. The stage sent a message to the subscribers of its workflow.
 stage_logged = Signal()
 
-# worker: Worker, at: datetime. A worker that registers a second time is announced by `worker_status_changed`.
+# worker: Worker, at: datetime. If a known worker registers again, `worker_status_changed` is sent instead.
 worker_added = Signal()
 
 # worker: Worker, at: datetime.
 worker_status_changed = Signal()
 
-# worker: Worker (its row is gone already), at: datetime.
+# worker: Worker (its row is already deleted), at: datetime.
 worker_removed = Signal()
 
 # pool: Pool, at: datetime.

@@ -1,4 +1,4 @@
-"""The clock that all machines share: the database's. Leases, heartbeats and whatever is due are told by it alone."""
+"""The clock of the database, which all machines share. Leases, heartbeats and due times use no other clock."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from django.utils import timezone
 
 
 def database_now(using: str = "default") -> datetime:
-    """Return the moment it is now. SQLite has no clock but that of its one machine."""
+    """Return the current time of the database. With SQLite that is the clock of the machine."""
     connection = connections[using]
     if connection.vendor != "postgresql":
         return timezone.now()
     with connection.cursor() as cursor:
-        # Not now(): that is the moment at which the transaction began, before it waited for its locks.
+        # Not now(): it returns the start of the transaction, before any wait for locks.
         cursor.execute("SELECT clock_timestamp()")
-        moment: datetime = cursor.fetchone()[0]
-    return moment
+        now: datetime = cursor.fetchone()[0]
+    return now
 
 
 def milliseconds_between(start: datetime, end: datetime) -> int:
-    """Return the whole milliseconds from start to end; 0 if the clocks of two machines put them in the wrong order."""
+    """Return the whole milliseconds from start to end; 0 if clock skew between machines reverses them."""
     return max(0, (end - start) // timedelta(milliseconds=1))

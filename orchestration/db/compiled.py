@@ -1,8 +1,10 @@
-"""Statements that Django compiles once. Later calls bind values to the same SQL.
+"""Compile a statement once with Django, and bind new values to the same SQL afterwards.
 
-To build a query anew each time is most of what a short transaction costs: of 10.9 ms of CPU for a stage of the engine
-on SQLite, the database took 1.1; with the statements of a stage compiled once, it is 3.3 ms. Django still writes the
-SQL, prepares each value and converts each column. It is for what every stage and every worker passes, and nothing else.
+Building a query is most of the cost of a short transaction. A stage of the engine on SQLite took 10.9 ms of CPU time,
+of which the database took 1.1 ms; with compiled statements a stage takes 3.3 ms. Django still writes the SQL, prepares
+each value and converts each column. Use this only for statements that every stage or every worker executes.
+
+This module uses private API of Django. Only models, services and the scheduler import it.
 """
 
 from __future__ import annotations
@@ -22,26 +24,26 @@ Row = TypeVar("Row", bound=models.Model)
 
 Parameter = int | str | datetime
 
-# Told from every other value of a query, and small enough for each kind of integer column.
+# Unlike every other value of a query, and small enough for every type of integer column.
 _MARKERS: dict[type[Parameter], Callable[[int], Parameter]] = {
     int: lambda number: 2_000_000_000 + number,
     str: lambda number: f"the value of parameter {number}",
     datetime: lambda number: datetime(1970, 1, 1, microsecond=number, tzinfo=UTC),
 }
 
-# Not public; its stubs are those of a later Django.
+# Private, and the stubs describe a later Django.
 _related_populators: Any = django_query.get_related_populators
 
 _MAX_STATEMENTS = 512
-"""How many statements are kept; there is one for each set of columns that is written together."""
+"""Compiled statements kept. Each set of columns that is written together needs one."""
 
 
 class CompiledSelect(Generic[Row]):
-    """A query for rows of a model, with the values that differ from call to call as parameters.
+    """A query for rows of a model, with parameters that change from call to call.
 
     Args:
-        build: Makes the query out of values; called once for each database, with values that stand for others.
-        kinds: Of what kind each parameter is.
+        build: Returns the query for given values. It is called once for each database, with placeholder values.
+        kinds: The type of each parameter.
     """
 
     def __init__(self, build: Callable[..., models.QuerySet[Row]], *kinds: type[Parameter]) -> None:
@@ -50,18 +52,18 @@ class CompiledSelect(Generic[Row]):
         self._compiled: dict[str, _Select] = {}
 
     def rows(self, *values: Parameter, using: str = "default") -> list[Row]:
-        """The rows that the query finds with these values."""
+        """Return the rows for these values."""
         if using not in self._compiled:
             self._compiled[using] = _Select(self._build(*self._markers).using(using), self._markers, using)
         return self._compiled[using].rows(values)
 
     def row(self, *values: Parameter, using: str = "default") -> Row | None:
-        """The first of them."""
+        """Return the first row for these values, if any."""
         return next(iter(self.rows(*values, using=using)), None)
 
 
 class _Select:
-    """The statement. It holds no connection: those are of a thread, and it may outlive the one that compiled it."""
+    """The compiled statement. It holds no connection, because it outlives threads and each thread has its own."""
 
     def __init__(self, queryset: models.QuerySet[Any], markers: Sequence[Any], using: str) -> None:
         self._using = using
@@ -69,10 +71,10 @@ class _Select:
         compiler: Any = queryset.query.get_compiler(using)
         self._sql, params = compiler.as_sql()
         markers = [self._prepared(marker) for marker in markers]
-        # Which value stands in each place; or, where none does, what always stands there.
+        # For each placeholder of the SQL: the index of its parameter and None, or None and a constant.
         self._places = [(markers.index(param), None) if param in markers else (None, param) for param in params]
         if {place for place, _ in self._places if place is not None} != set(range(len(markers))):
-            raise ValueError(f"{self._sql}: expected each of {len(markers)} parameters in it as it was given")
+            raise ValueError(f"{self._sql}: expected each of the {len(markers)} parameters in it, unchanged")
         select, info = compiler.select, compiler.klass_info
         self._positions = list(info["select_fields"])
         self._fields = [select[position][0].target.attname for position in self._positions]
@@ -109,7 +111,7 @@ class _Select:
             yield row
 
     def _prepared(self, value: Parameter) -> Any:
-        """The value as the database's driver takes it."""
+        """Convert a value to what the database driver expects."""
         if isinstance(value, datetime):
             return connections[self._using].ops.adapt_datetimefield_value(value)
         return value
@@ -125,9 +127,9 @@ class _Select:
 
 
 def _by_owner(converters: Iterable[Any], ops: Any) -> tuple[list[Any], list[Any]]:
-    """Those of the connection, as functions that the `ops` of any can be given, and those of fields and expressions.
+    """Split converters into those of the connection and those of fields, in the order in which Django calls them.
 
-    Django calls them in this order.
+    Those of the connection are unbound, so that they work with the `ops` of any connection.
     """
     of_database = [each.__func__ for each in converters if getattr(each, "__self__", None) is ops]
     of_field = [each for each in converters if getattr(each, "__self__", None) is not ops]
@@ -135,10 +137,10 @@ def _by_owner(converters: Iterable[Any], ops: Any) -> tuple[list[Any], list[Any]
 
 
 def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -> None:
-    """Write columns, by attribute (`pool_id`), of a stored row whose relations are stored too.
+    """Write columns, by attribute (`pool_id`), of a stored row. Its related rows must be stored.
 
     Raises:
-        DatabaseError: the row is not stored any more.
+        DatabaseError: if the row is no longer stored.
     """
     model = type(row)
     columns = frozenset(update_fields)
@@ -146,9 +148,9 @@ def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -
         return
     sql, fields = _update_statement(model, columns, using)
     values = [field.pre_save(row, add=False) for field in fields]
-    is_heard = pre_save.has_listeners(model) or post_save.has_listeners(model)
-    if is_heard or any(hasattr(value, "resolve_expression") for value in values):
-        # To tell those who listen to its own signals, and to compute with columns, is Django's.
+    has_receivers = pre_save.has_listeners(model) or post_save.has_listeners(model)
+    if has_receivers or any(hasattr(value, "resolve_expression") for value in values):
+        # Fall back to Django when its save signals have receivers or a value is an expression.
         models.Model.save(row, force_update=True, using=using, update_fields=columns)
         return
     connection = connections[using]
@@ -156,7 +158,7 @@ def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -
     with connection.cursor() as cursor:
         cursor.execute(sql, [*prepared, row.pk])
         if cursor.rowcount != 1:
-            raise DatabaseError(f"{row!r} is not stored any more: expected to update one row of {model._meta.label}")
+            raise DatabaseError(f"{row!r} is no longer stored; expected to update one row of {model._meta.label}")
 
 
 @lru_cache(maxsize=_MAX_STATEMENTS)
@@ -182,7 +184,7 @@ def add_to_row(
     using: str,
     expressions: Expressions = (),
 ) -> None:
-    """Move counters of one row by these amounts, and set other columns to values or to expressions of the row."""
+    """Add amounts to counters of one row, and set other columns to values or to expressions of the row."""
     connection = connections[using]
     sql, fields = _addition_statement(model, tuple(amounts), tuple(values), expressions, using)
     set_to = [field.get_db_prep_save(value, connection) for field, value in zip(fields, values.values(), strict=True)]
@@ -203,7 +205,7 @@ def _addition_statement(
     for name, expression in expressions:
         sql, params = compiler.compile(expression.resolve_expression(query, allow_joins=False))
         if params:
-            raise ValueError(f"{expression!r}: expected an expression without values")
+            raise ValueError(f"{expression!r}: expected an expression without parameters")
         assigned.append(f"{quote(name)} = {sql}")
     key = quote(model._meta.pk.column)
     return f"UPDATE {quote(model._meta.db_table)} SET {', '.join(assigned)} WHERE {key} = %s", fields

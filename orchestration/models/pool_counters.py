@@ -1,6 +1,6 @@
-"""How workers and stages count in their pool.
+"""Update the counters of pools when workers and stages change.
 
-A change costs one statement, whatever the pool holds: nothing is ever counted again.
+A change costs one statement, regardless of the size of the pool: rows are never recounted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestration.db.compiled import add_to_row
 from orchestration.models.pool import Pool
 from orchestration.models.statuses import StageStatus, WorkerStatus
 
-# An offline worker is counted in worker_count alone.
+# An offline worker counts only in `worker_count`.
 _WORKER_COUNTERS: Final = {
     WorkerStatus.BUSY.value: "active_workers",
     WorkerStatus.IDLE.value: "idle_workers",
@@ -39,7 +39,7 @@ class PoolCountersMoved:
 
 
 class PoolCounterDelta:
-    """What one change adds to the counters of pools. Of a row without a pool nothing is counted."""
+    """The amounts that a change adds to the counters of pools. A row without a pool does not count."""
 
     def __init__(self) -> None:
         self._changes: dict[str, Counter[str]] = {}
@@ -54,24 +54,24 @@ class PoolCounterDelta:
         self._add(pool_id, _STAGE_COUNTERS.get(status), amount)
 
     def add_finished_stage(self, pool_id: str | None, status: str) -> None:
-        """Count a stage that has just come to this status, if pools keep a total of it. Totals never go down."""
+        """Count a stage that has just reached this status, if pools keep a total of it. Totals never go down."""
         self._add(pool_id, _STAGE_TOTALS.get(status), 1)
 
     def write(self, *, at: datetime, using: str) -> None:
         """Move the stored counters, and have the metrics of these pools published before the commit.
 
-        Pools are the last rows that a change locks, in the order of their ids: see the order in `announced`.
+        Pools are the last rows that a change locks, in the order of their ids: see `orchestration.models.tracked`.
         """
-        if (together := _together.get()) is not None and together is not self:
-            together._add_all(self)
+        if (batch := _batch.get()) is not None and batch is not self:
+            batch._add_all(self)
             return
         for pool_id, changes in sorted(self._changes.items()):
             if moved := {column: amount for column, amount in changes.items() if amount}:
                 _move(pool_id, moved, at=at, using=using)
                 before_commit.collect(PoolCountersMoved(pool_id, at), using=using)
 
-    def _add_all(self, counts: PoolCounterDelta) -> None:
-        for pool_id, changes in counts._changes.items():
+    def _add_all(self, delta: PoolCounterDelta) -> None:
+        for pool_id, changes in delta._changes.items():
             self._changes.setdefault(pool_id, Counter()).update(changes)
 
     def _add(self, pool_id: str | None, column: str | None, amount: int) -> None:
@@ -93,22 +93,22 @@ def _move(pool_id: str, amounts: dict[str, int], *, at: datetime, using: str) ->
     )
 
 
-_together: ContextVar[PoolCounterDelta | None] = ContextVar("pool counts together", default=None)
+_batch: ContextVar[PoolCounterDelta | None] = ContextVar("pool counter batch", default=None)
 
 
 @contextmanager
 def batched_counters(*, at: datetime, using: str = "default") -> Iterator[None]:
-    """Write what all changes inside add to the counters once, at the end: one statement for each pool.
+    """Add up the counter changes of the block, and write them at its end: one statement for each pool.
 
-    For a transaction that changes several rows: pools are then the last rows that it locks, whatever it does.
+    Use it in a transaction that changes several rows, so that pools are the last rows that it locks.
     """
-    if _together.get() is not None:
+    if _batch.get() is not None:
         yield
         return
-    counts = PoolCounterDelta()
-    token = _together.set(counts)
+    delta = PoolCounterDelta()
+    token = _batch.set(delta)
     try:
         yield
-        counts.write(at=at, using=using)
+        delta.write(at=at, using=using)
     finally:
-        _together.reset(token)
+        _batch.reset(token)

@@ -80,7 +80,7 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
     Raises:
         StaleWorker: if the worker is offline or registered to another process.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
         if worker is None or worker.status == WorkerStatus.OFFLINE:
@@ -112,7 +112,7 @@ def complete_attempt(
             the round trip through the broker, and the worker stays busy.
         at: The time of the change; None means now.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     claim = None
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
@@ -147,7 +147,7 @@ def fail_attempt(
     at: datetime | None = None,
 ) -> AttemptOutcome:
     """Fail an attempt and set the worker idle. Retry the stage if it has attempts left, else fail the workflow."""
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
         stage = _lock_running(stage_id, attempt)

@@ -18,14 +18,14 @@ from orchestration.services.transitions import check_transition
 class PoolNotAccepting(ServiceError):
     """The pool is draining or closed and accepts no new rows of this kind."""
 
-    def __init__(self, pool_id: str, status: str, refused: str) -> None:
+    def __init__(self, pool_id: str, status: str, kind: str) -> None:
         self.pool_id = pool_id
         self.status = str(status)
-        self.refused = refused
-        super().__init__(pool_id, status, refused)
+        self.kind = kind
+        super().__init__(pool_id, status, kind)
 
     def __str__(self) -> str:
-        return f"Pool {self.pool_id} is {self.status} and accepts no {self.refused}."
+        return f"Pool {self.pool_id} is {self.status} and accepts no {self.kind}."
 
 
 class PoolNotEmpty(ServiceError):
@@ -44,13 +44,13 @@ class PoolNotEmpty(ServiceError):
         )
 
 
-def check_pool_accepts(refused: str, *, pool_id: str, statuses: Collection[str]) -> None:
+def check_pool_accepts(kind: str, *, pool_id: str, statuses: Collection[str]) -> None:
     """Check that a pool has one of these statuses.
 
     The pool is not locked: a row added while the pool changes counts as added before the change.
 
     Args:
-        refused: What the pool does not accept otherwise, in the plural, for the error.
+        kind: What the pool does not accept otherwise, in the plural, for the error.
         pool_id: The pool.
         statuses: The statuses in which the pool accepts it.
 
@@ -63,11 +63,11 @@ def check_pool_accepts(refused: str, *, pool_id: str, statuses: Collection[str])
     except Pool.DoesNotExist:
         raise row_locks.PoolNotFound(pool_id) from None
     if status not in statuses:
-        raise PoolNotAccepting(pool_id, status, refused)
+        raise PoolNotAccepting(pool_id, status, kind)
 
 
 @contextmanager
-def closed_pool_refuses(refused: str, *, pool_id: str) -> Iterator[None]:
+def reject_closed_pool(kind: str, *, pool_id: str) -> Iterator[None]:
     """Raise `PoolNotAccepting` if the database rejects work for a pool that a concurrent transaction has just closed.
 
     Raises:
@@ -78,7 +78,7 @@ def closed_pool_refuses(refused: str, *, pool_id: str) -> Iterator[None]:
     except IntegrityError as error:
         if CLOSED_POOL_HAS_NO_WORK not in str(error):
             raise
-        raise PoolNotAccepting(pool_id, PoolStatus.CLOSED, refused) from error
+        raise PoolNotAccepting(pool_id, PoolStatus.CLOSED, kind) from error
 
 
 def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
@@ -87,7 +87,7 @@ def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
     Raises:
         InvalidIdentifier, AlreadyExists
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     pool = Pool(id=validation.identifier("pool_id", pool_id), created_at=at, updated_at=at)
     with transaction.atomic():
         row_locks.insert(pool, at=at)
@@ -139,7 +139,7 @@ def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 
 
 def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> Pool:
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         pool = row_locks.lock_pool(pool_id)
         check_transition("pool", pool_id, current=pool.status, requested=status)

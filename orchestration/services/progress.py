@@ -20,7 +20,7 @@ def report_progress(
     Raises:
         InvalidArgument
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     if not 0 <= progress <= 1:
         raise validation.InvalidArgument("progress", progress, "a number from 0 to 1")
     values = {"progress": float(progress), "progress_message": validation.text("message", message)}
@@ -38,7 +38,7 @@ def report_message(stage_id: int, attempt: int, *, message: str, at: datetime | 
     Raises:
         InvalidArgument
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     validation.text("message", message)
     with transaction.atomic():
         stage = _running(stage_id, attempt).first()

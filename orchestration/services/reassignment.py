@@ -23,7 +23,7 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
         IllegalTransition: if the workflow is finished.
         PoolNotAccepting: if the other pool is not active.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     check_pool_accepts("new workflows", pool_id=to_pool_id, statuses=[PoolStatus.ACTIVE])
     with transaction.atomic(), batched_counters(at=at):
         workflow = row_locks.lock_workflow(workflow_id)

@@ -18,7 +18,7 @@ from orchestration.services.row_locks import lock_stage_by_id
 
 def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = None) -> bool:
     """Queue a stage whose next attempt was due before this database time. False if it is not or no longer due."""
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         stage = lock_stage_by_id(stage_id)
         if stage is None or stage.status != StageStatus.PENDING or stage.workflow.status != WorkflowStatus.RUNNING:

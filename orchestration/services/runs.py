@@ -23,7 +23,7 @@ from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
 from orchestration.plan import Plan, StagePlan
 from orchestration.services import row_locks, validation
 from orchestration.services.advance import advance, message_for, queue_stages, set_queued
-from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses, ensure_pool
+from orchestration.services.pools import PoolNotAccepting, ensure_pool, reject_closed_pool
 from orchestration.services.transitions import IllegalTransition
 
 
@@ -45,7 +45,7 @@ def start_run(
         InvalidIdentifier, InvalidArgument, AlreadyExists
         PoolNotAccepting: if the pool is draining or closed.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     stored_key = "" if key is None else _stored_key(plan.name, key)
     if stored_key and (existing := Workflow.objects.filter(key=stored_key).first()) is not None:
         return existing
@@ -66,7 +66,7 @@ def start_run(
     if (status := ensure_pool(pool_id, at=at)) != PoolStatus.ACTIVE:
         raise PoolNotAccepting(pool_id, status, "new workflows")
     try:
-        with closed_pool_refuses("new workflows", pool_id=pool_id), transaction.atomic():
+        with reject_closed_pool("new workflows", pool_id=pool_id), transaction.atomic():
             _store(workflow, plan, at=at)
     except row_locks.AlreadyExists:
         # A concurrent start with the same key may have committed first.
@@ -88,7 +88,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         InvalidArgument: if the engine does not run it.
         PoolNotAccepting: if its pool is closed.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         workflow = row_locks.lock_workflow(workflow_id)
         if workflow.plan is None:

@@ -13,7 +13,7 @@ from orchestration.db.clock import milliseconds_between
 from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
-from orchestration.services.pools import PoolNotAccepting, closed_pool_refuses
+from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.transitions import check_transition
 from orchestration.services.workers import WorkerInOtherPool
 
@@ -37,7 +37,7 @@ def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
         PoolNotAccepting: if the pool is closed.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         stage = _lock_for(StageStatus.QUEUED, workflow_id, stage_name)
         with _check_stage_pool(stage):
@@ -57,7 +57,7 @@ def start_stage(
         PoolNotAccepting: if the pool is closed.
         WorkerInOtherPool: if the worker belongs to another pool than the stage.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         worker = row_locks.lock_worker(worker_id) if worker_id is not None else None
         stage = _lock_for(StageStatus.RUNNING, workflow_id, stage_name)
@@ -81,7 +81,7 @@ def complete_stage(
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     given = validation.json_object("result", result)
     with transaction.atomic():
         stage = _lock_for(StageStatus.COMPLETED, workflow_id, stage_name)
@@ -97,7 +97,7 @@ def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | 
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     error = validation.text("error", error)
     with transaction.atomic():
         stage = _lock_for(StageStatus.FAILED, workflow_id, stage_name)
@@ -113,7 +113,7 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name)
         stage.save_locked(at=at, update_fields=["status"])
@@ -139,7 +139,7 @@ def _check_stage_pool(stage: Stage) -> Iterator[None]:
         return
     if stage.pool.status == PoolStatus.CLOSED:
         raise PoolNotAccepting(stage.pool.id, stage.pool.status, "stages")
-    with closed_pool_refuses("stages", pool_id=stage.pool.id):
+    with reject_closed_pool("stages", pool_id=stage.pool.id):
         yield
 
 

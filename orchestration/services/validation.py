@@ -54,7 +54,7 @@ def identifier(argument: str, value: str) -> str:
     return value
 
 
-def moment(at: datetime | None) -> datetime:
+def timestamp(at: datetime | None) -> datetime:
     """Return the time of a change: `at`, or now if it is None.
 
     Raises:

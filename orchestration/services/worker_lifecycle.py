@@ -33,7 +33,7 @@ def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = No
         PoolNotAccepting: if the pool is closed.
         AlreadyExists: if all numbers are in use.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     validation.identifier("worker_id", f"{name}-{MAX_NAME_TRIES}")
     ensure_pool(pool_id, at=at)
     in_use = _ids_in_use(name)
@@ -91,7 +91,7 @@ def crash_worker(
     Returns:
         False if the worker is registered to another process or has claimed another attempt since.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(worker_id, process)
         if worker is None or worker.status not in (WorkerStatus.BUSY, WorkerStatus.IDLE):
@@ -108,7 +108,7 @@ def leave_pool(
     *, worker_id: str, process: str, error: str = "The worker was stopped", at: datetime | None = None
 ) -> bool:
     """Mark a worker offline at once; its attempt is lost. False if it is registered to another process."""
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(worker_id, process)
         if worker is None:
@@ -119,7 +119,7 @@ def leave_pool(
 
 def expire_worker(worker_id: str, *, no_heartbeat_since: datetime, at: datetime | None = None) -> bool:
     """Mark a worker offline that has had no heartbeat since this database time; False if it has."""
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
         if worker is None or worker.heartbeat_at is None or worker.heartbeat_at > no_heartbeat_since:
@@ -133,7 +133,7 @@ def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None
 
     Its worker, unless it is offline, is in error until its next claim.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker_id = Stage.objects.filter(pk=stage_id).values_list("worker_id", flat=True).first()
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()

@@ -35,7 +35,7 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
         WorkerInOtherPool: if the worker is registered in another pool.
         AlreadyExists: if another process registered it at the same moment.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         try:
             worker = row_locks.lock_worker(worker_id)
@@ -61,7 +61,7 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
         InvalidArgument: if the status is not one of these.
         WorkerNotFound, IllegalTransition
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     if status not in WorkerStatus.values:
         raise validation.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
     with transaction.atomic():
@@ -80,7 +80,7 @@ def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
     Raises:
         WorkerNotFound
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         worker = row_locks.lock_worker(worker_id)
         worker.removed_at = at

@@ -32,7 +32,7 @@ def create_workflow(
         InvalidIdentifier, InvalidArgument, AlreadyExists, PoolNotFound
         PoolNotAccepting: if the pool is draining or closed.
     """
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     names = validation.stage_names("stages", stages)
     workflow = Workflow(
         adapter=validation.text("adapter", adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
@@ -117,7 +117,7 @@ def _change(
     error: str = "",
     result: dict[str, Any] | None = None,
 ) -> Workflow:
-    at = validation.moment(at)
+    at = validation.timestamp(at)
     with transaction.atomic():
         workflow = row_locks.lock_workflow(workflow_id)
         check_transition("workflow", workflow_id, current=workflow.status, requested=status)
