@@ -1,4 +1,4 @@
-"""Statements that are compiled once do what Django's own would."""
+"""Compiled statements have the same effect as those of Django."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def columns_of(row: Model | None) -> dict[str, Any] | None:
     return None if row is None else {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
 
 
-def test_rows_are_those_of_the_query_with_what_comes_along() -> None:
+def test_compiled_select_returns_rows_with_relations_and_annotations() -> None:
     for workflow_id in ("wf_1", "wf_2"):
         workflow_with(workflow_id=workflow_id)
 
@@ -49,33 +49,33 @@ def test_rows_are_those_of_the_query_with_what_comes_along() -> None:
         assert len(queries) == 0
 
 
-def test_a_row_that_is_not_there_is_none_and_values_are_bound_not_pasted() -> None:
+def test_compiled_select_binds_values_and_returns_none_without_a_row() -> None:
     pool_with(pool_id="it")
     select: CompiledSelect[Pool] = CompiledSelect(lambda pk: Pool.objects.filter(pk=pk), str)
     assert columns_of(select.row("it")) == columns_of(Pool.objects.get())
     assert select.row("it' OR 'a'='a") is None
 
 
-def test_a_statement_outlives_the_thread_that_compiled_it_and_the_connection_does_not() -> None:
+def test_compiled_select_holds_no_connection_of_the_thread_that_compiled_it() -> None:
     stage = workflow_with(stages=["one"]).stages.get()
     select: CompiledSelect[Stage] = CompiledSelect(
         lambda pk: Stage.objects.select_related("workflow").annotate(now=Now()).filter(pk=pk), int
     )
 
-    def compile_there() -> weakref.ref[Any]:
+    def compile_in_thread() -> weakref.ref[Any]:
         assert columns_of(select.row(stage.pk)) == columns_of(stage)
-        there = weakref.ref(connections["default"])
+        connection_reference = weakref.ref(connections["default"])
         connections.close_all()
-        return there
+        return connection_reference
 
     with ThreadPoolExecutor(1) as thread:
-        connection_there = thread.submit(compile_there).result()
+        thread_connection = thread.submit(compile_in_thread).result()
     gc.collect()
-    assert connection_there() is None
+    assert thread_connection() is None
     assert columns_of(select.row(stage.pk)) == columns_of(stage)
 
 
-def test_a_moment_is_a_parameter_too_and_columns_may_be_left_out() -> None:
+def test_compiled_select_takes_datetimes_and_deferred_columns() -> None:
     workflow_with()
     Workflow.objects.update(deadline_at=NOON)
     select: CompiledSelect[Workflow] = CompiledSelect(
@@ -87,7 +87,7 @@ def test_a_moment_is_a_parameter_too_and_columns_may_be_left_out() -> None:
     assert (found.pk, found.deadline_at, found.get_deferred_fields() >= {"prompt"}) == ("wf", NOON, True)
 
 
-def test_a_row_is_locked_where_the_query_says_so() -> None:
+def test_compiled_select_locks_rows_for_update() -> None:
     pool_with()
     select: CompiledSelect[Pool] = CompiledSelect(lambda pk: Pool.objects.select_for_update().filter(pk=pk), str)
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
@@ -96,13 +96,13 @@ def test_a_row_is_locked_where_the_query_says_so() -> None:
 
 
 @pytest.mark.parametrize("build", [lambda pk: Pool.objects.all(), lambda pk: Pool.objects.filter(pk__contains=pk)])
-def test_a_query_in_which_a_parameter_is_not_to_be_found_is_refused(build: Callable[[str], Any]) -> None:
+def test_compiled_select_rejects_a_query_without_its_parameter(build: Callable[[str], Any]) -> None:
     select: CompiledSelect[Pool] = CompiledSelect(build, str)
-    with pytest.raises(ValueError, match="expected each of 1 parameters in it as it was given"):
+    with pytest.raises(ValueError, match="expected each of the 1 parameters in it, unchanged"):
         select.row("pool")
 
 
-def test_named_columns_are_written_and_no_others() -> None:
+def test_update_row_writes_only_the_named_columns() -> None:
     workflow = workflow_with()
     workflow.result = {"final_output": [1, None, "ä"]}
     workflow.params = {}
@@ -113,7 +113,7 @@ def test_named_columns_are_written_and_no_others() -> None:
     assert (stored.result, stored.params, stored.deadline_at, stored.error) == (workflow.result, {}, NOON, "")
 
 
-def test_a_column_of_json_is_null_as_django_writes_it() -> None:
+def test_update_row_writes_none_to_a_json_column_as_django_does() -> None:
     stage = workflow_with().stages.first()
     assert stage is not None
     stage.result = {"output": 1}
@@ -123,14 +123,14 @@ def test_a_column_of_json_is_null_as_django_writes_it() -> None:
     assert Stage.objects.filter(pk=stage.pk, result__isnull=True).exists()
 
 
-def test_a_row_that_is_gone_is_not_written_in_silence() -> None:
+def test_update_row_raises_for_a_deleted_row() -> None:
     worker = worker_with()
     Worker.objects.filter(pk=worker.pk)._raw_delete("default")
-    with pytest.raises(DatabaseError, match="is not stored any more: expected to update one row"):
+    with pytest.raises(DatabaseError, match="is no longer stored; expected to update one row"):
         update_row(worker, update_fields=["status"], using="default")
 
 
-def test_a_column_may_be_computed_with_others() -> None:
+def test_update_row_computes_expressions() -> None:
     workflow_with()
     workflow = Workflow.objects.get()
     workflow.total_stages = F("total_stages") + 4
@@ -139,23 +139,23 @@ def test_a_column_may_be_computed_with_others() -> None:
 
 
 @pytest.mark.parametrize("signal", [pre_save, post_save])
-def test_whoever_listens_to_django_s_own_signals_hears_of_it(signal: Any) -> None:
+def test_update_row_sends_the_save_signals_of_django(signal: Any) -> None:
     worker = worker_with()
     recorded: list[frozenset[str]] = []
 
-    def listen(instance: Worker, update_fields: frozenset[str], **_: Any) -> None:
+    def receive(instance: Worker, update_fields: frozenset[str], **_: Any) -> None:
         recorded.append(update_fields)
 
-    signal.connect(listen, sender=Worker)
+    signal.connect(receive, sender=Worker)
     try:
         update_row(worker, update_fields=["status"], using="default")
     finally:
-        signal.disconnect(listen, sender=Worker)
+        signal.disconnect(receive, sender=Worker)
     update_row(worker, update_fields=["status"], using="default")
     assert recorded == [frozenset({"status"})]
 
 
-def test_counters_move_and_other_columns_are_set() -> None:
+def test_add_to_row_moves_counters_and_sets_columns() -> None:
     for pool_id in ("pool", "other"):
         pool_with(pool_id=pool_id)
     for _ in range(2):
@@ -173,6 +173,6 @@ def test_counters_move_and_other_columns_are_set() -> None:
     assert Pool.objects.get(pk="other").queue_size == 0
 
 
-def test_an_expression_with_a_value_in_it_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected an expression without values"):
+def test_add_to_row_rejects_an_expression_with_parameters() -> None:
+    with pytest.raises(ValueError, match="expected an expression without parameters"):
         add_to_row(Pool, "pool", amounts={}, values={}, expressions=(("queue_size", Value(1)),), using="default")

@@ -1,4 +1,4 @@
-"""The one fact about Postgres that the order of locks rests on and that its manual does not state."""
+"""The lock order depends on this behavior of Postgres, which its manual does not state."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def connect(postgres_url: Callable[[], str]) -> Iterator[Callable[[], psycopg.Co
 
 
 @pytest.mark.parametrize(("order", "first"), [("workflow, stage", "workflow"), ("stage, workflow", "stage")])
-def test_postgres_locks_the_tables_of_a_row_in_the_order_in_which_they_are_named(
+def test_postgres_locks_the_tables_of_a_row_in_the_order_of_the_of_clause(
     order: str, first: str, connect: Callable[[], psycopg.Connection]
 ) -> None:
     holder, joiner = connect(), connect()
-    # With both rows taken by somebody else, the refusal names the one that was tried first.
+    # Another transaction holds both rows: the error names the row that was tried first.
     holder.execute("SELECT FROM workflow FOR NO KEY UPDATE")
     holder.execute("SELECT FROM stage FOR NO KEY UPDATE")
     with pytest.raises(LockNotAvailable, match=f'could not obtain lock on row in relation "{first}"'):

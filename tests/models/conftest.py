@@ -1,4 +1,4 @@
-"""Every signal is recorded for the test, and reaches no other receiver."""
+"""Record every signal for the test, and disconnect all other receivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stored counters must say, counted from the rows themselves."""
+"""Compare stored counters with a recount of the rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ GAUGES = tuple(name for name in POOL_COUNTERS if name not in TOTALS)
 
 
 def stored(pool_id: str) -> dict[str, int]:
-    """The counters of a pool."""
+    """Return the stored counters of a pool."""
     pool = Pool.objects.get(pk=pool_id)
     return {name: getattr(pool, name) for name in POOL_COUNTERS}
 
 
 def counted(pool_id: str) -> dict[str, int]:
-    """The same from the rows; the totals are true as long as no finished stage was deleted or begun again."""
+    """Recount the counters of a pool. Totals are exact unless a finished stage was deleted or restarted."""
     workers = Worker.objects.filter(pool_id=pool_id)
     stages = Stage.objects.filter(pool_id=pool_id)
     return {
@@ -33,19 +33,19 @@ def counted(pool_id: str) -> dict[str, int]:
 
 
 def gauges(counters: dict[str, int]) -> dict[str, int]:
-    """Of all counters, those of what is now."""
+    """Return the counters that describe the current state, without the totals."""
     return {name: counters[name] for name in GAUGES}
 
 
 def assert_workflows_add_up() -> None:
-    """Every workflow says how many stages it has, and how many of them are completed."""
+    """Check the stage counters of every workflow."""
     completed = Count("stages", filter=Q(stages__status=StageStatus.COMPLETED))
     for workflow in Workflow.objects.annotate(has=Count("stages"), done=completed):
         assert (workflow.total_stages, workflow.stages_completed) == (workflow.has, workflow.done), workflow
 
 
 def assert_all_add_up() -> None:
-    """Every counter stored anywhere equals its recount."""
+    """Check every stored counter of pools and workflows."""
     for pool_id in Pool.objects.values_list("pk", flat=True):
         assert stored(pool_id) == counted(pool_id), pool_id
     assert_workflows_add_up()

@@ -1,4 +1,4 @@
-"""What must never be stored, and so cannot be, whoever writes it."""
+"""Constraints of the database reject invalid rows, no matter which code writes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True
 
 NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
 
-NEVER: list[tuple[type[models.Model], dict[str, Any]]] = [
+INVALID: list[tuple[type[models.Model], dict[str, Any]]] = [
     (Pool, {"status": "open"}),
     (Pool, {"status": "closed", "queue_size": 1}),
     (Pool, {"status": "closed", "tasks_running": 1}),
@@ -49,8 +49,8 @@ NEVER: list[tuple[type[models.Model], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("model", "values"), NEVER, ids=str)
-def test_the_database_refuses(model: type[models.Model], values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("model", "values"), INVALID, ids=str)
+def test_database_rejects_invalid_values(model: type[models.Model], values: dict[str, Any]) -> None:
     stage = stage_with(StageStatus.PENDING)
     worker_with()
     rows = model._default_manager.all()
@@ -61,13 +61,13 @@ def test_the_database_refuses(model: type[models.Model], values: dict[str, Any])
 
 
 @pytest.mark.parametrize("status", WorkflowStatus.values)
-def test_the_database_takes_every_status_of_a_workflow_with_its_moments(status: str) -> None:
+def test_database_accepts_every_workflow_status_with_its_times(status: str) -> None:
     stage_with()
     finished = status not in (WorkflowStatus.PENDING, WorkflowStatus.RUNNING)
     Workflow.objects.update(status=status, started_at=NOON, finished_at=NOON if finished else None)
     assert Workflow.objects.get().status == status
 
 
-def test_pool_counters_are_all_integer_columns_of_the_pool() -> None:
+def test_pool_counters_lists_every_integer_column_of_a_pool() -> None:
     integers = {field.name for field in Pool._meta.fields if isinstance(field, models.IntegerField)}
     assert integers == set(POOL_COUNTERS)

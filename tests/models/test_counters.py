@@ -1,4 +1,4 @@
-"""Counters equal a recount, whatever happens in whatever order."""
+"""Counters equal a recount after any changes in any order."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WORKFLOWS = ("f0", "f1", "f2")
 STAGES = ("s0", "s1", "s2")
 
 
-class Undone(Exception):
-    """Raised to leave a transaction."""
+class RollBack(Exception):
+    """Raised to roll a transaction back."""
 
 
-class World:
-    """A few rows with ids of their own, and every way to change them."""
+class Rows:
+    """A few rows with unique ids, and every way to change them."""
 
     def __init__(self) -> None:
         self.prefix = uuid.uuid4().hex
@@ -47,7 +47,7 @@ class World:
     def id(self, name: str) -> str:
         return f"{self.prefix}-{name}"
 
-    def serve(self, operation: str, pool: str, worker: str, workflow: str, stage: str) -> None:
+    def call_service(self, operation: str, pool: str, worker: str, workflow: str, stage: str) -> None:
         of_stage: dict[str, Any] = {"workflow_id": self.id(workflow), "stage_name": stage}
         worker_id, pool_id = self.id(worker), self.id(pool)
         calls: dict[str, Callable[[], Any]] = {
@@ -100,7 +100,7 @@ class World:
             row.save()
 
 
-SERVED = [
+SERVICES = [
     "register",
     "remove",
     "start workflow",
@@ -119,7 +119,7 @@ SERVED = [
     "close",
     *WorkerStatus.values,
 ]
-SAVED = [
+SAVES = [
     *(f"stage {status}" for status in StageStatus.values),
     *(f"worker {status}" for status in WorkerStatus.values),
     *(f"workflow {status}" for status in WorkflowStatus.values),
@@ -129,12 +129,12 @@ SAVED = [
     "delete-stage",
     "delete-worker",
 ]
-# Most workflows end early if every operation is as likely as the others.
-OFTEN = ["register", "start workflow", "queue", "start", "complete", "fail", "busy", "idle"]
+# With equal probabilities most workflows would end early.
+FREQUENT = ["register", "start workflow", "queue", "start", "complete", "fail", "busy", "idle"]
 
 
 def steps(operations: list[str]) -> st.SearchStrategy[list[tuple[str, str, str, str, str, bool]]]:
-    """Sequences of an operation, what it is done to, and whether it is undone."""
+    """Generate sequences of operations, each with its rows and whether it is rolled back."""
     step = st.tuples(
         st.sampled_from(operations),
         st.sampled_from(POOLS),
@@ -146,60 +146,60 @@ def steps(operations: list[str]) -> st.SearchStrategy[list[tuple[str, str, str, 
     return st.lists(step, max_size=40)
 
 
-in_examples = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+with_examples = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@in_examples
-@given(steps([*SERVED, *OFTEN]))
-def test_after_any_sequence_of_services_all_counters_equal_a_recount(
+@with_examples
+@given(steps([*SERVICES, *FREQUENT]))
+def test_counters_equal_a_recount_after_any_sequence_of_services(
     sequence: list[tuple[str, str, str, str, str, bool]],
 ) -> None:
-    world = World()
-    for operation, *rest, undone in sequence:
+    rows = Rows()
+    for operation, *rest, roll_back in sequence:
         try:
             with transaction.atomic():
-                world.serve(operation, *rest)
-                if undone:
-                    raise Undone
-        except (services.ServiceError, Undone):
+                rows.call_service(operation, *rest)
+                if roll_back:
+                    raise RollBack
+        except (services.ServiceError, RollBack):
             pass
     for pool in POOLS:
-        assert stored(world.id(pool)) == counted(world.id(pool))
+        assert stored(rows.id(pool)) == counted(rows.id(pool))
     assert_workflows_add_up()
 
 
-@in_examples
-@given(steps([*SERVED, *OFTEN, *SAVED]))
-def test_after_plain_saves_as_well_the_counters_of_what_is_now_equal_a_recount(
+@with_examples
+@given(steps([*SERVICES, *FREQUENT, *SAVES]))
+def test_current_counters_equal_a_recount_after_plain_saves_too(
     sequence: list[tuple[str, str, str, str, str, bool]],
 ) -> None:
-    world = World()
-    for operation, *rest, undone in sequence:
-        # A closed pool takes no work, also not by a plain save: that has a test of its own.
+    rows = Rows()
+    for operation, *rest, roll_back in sequence:
+        # A closed pool rejects work even from a plain save: another test covers that.
         if operation == "close":
             continue
         try:
             with transaction.atomic():
-                (world.serve if operation in SERVED else world.save)(operation, *rest)
-                if undone:
-                    raise Undone
-        except (services.ServiceError, Undone):
+                (rows.call_service if operation in SERVICES else rows.save)(operation, *rest)
+                if roll_back:
+                    raise RollBack
+        except (services.ServiceError, RollBack):
             pass
     for pool in POOLS:
-        assert gauges(stored(world.id(pool))) == gauges(counted(world.id(pool)))
+        assert gauges(stored(rows.id(pool))) == gauges(counted(rows.id(pool)))
     assert_workflows_add_up()
 
 
-@in_examples
+@with_examples
 @given(st.lists(st.sampled_from(STAGES), max_size=12))
-def test_totals_only_ever_grow(names: list[str]) -> None:
-    world = World()
-    services.start_workflow(workflow_id=world.id("f0"))
+def test_totals_never_go_down(names: list[str]) -> None:
+    rows = Rows()
+    services.start_workflow(workflow_id=rows.id("f0"))
     totals = [0]
     for name in names:
-        stage = Stage.objects.get(workflow_id=world.id("f0"), name=name)
+        stage = Stage.objects.get(workflow_id=rows.id("f0"), name=name)
         again = stage.status == StageStatus.COMPLETED
         stage.status = StageStatus.PENDING if again else StageStatus.COMPLETED
         stage.save()
-        totals.append(Pool.objects.get(pk=world.id("p0")).tasks_completed)
+        totals.append(Pool.objects.get(pk=rows.id("p0")).tasks_completed)
         assert totals[-1] == totals[-2] + (not again)

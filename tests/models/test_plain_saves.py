@@ -1,4 +1,4 @@
-"""Changes made by `save()` and `delete()`, as the admin, a shell or another application makes them."""
+"""Changes made with `save()`, as the admin, a shell or another application makes them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,11 @@ from orchestration.models import (
     Workflow,
     WorkflowStatus,
 )
-from tests.models.counter_audit import assert_all_add_up, assert_workflows_add_up, counted, gauges, stored
+from tests.models.counter_audit import assert_all_add_up, assert_workflows_add_up, stored
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
-from tests.services.signal_recorder import RecordedSignal
+from tests.services.signal_recorder import METRICS, RecordedSignal, names_and_ids
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
-
-METRICS = ("pool_metrics_changed", "pool")
-
-
-def names(recorded: list[RecordedSignal]) -> list[tuple[str, str]]:
-    return [(name, about) for name, about, *_ in recorded]
 
 
 @pytest.mark.parametrize(
@@ -43,14 +37,14 @@ def names(recorded: list[RecordedSignal]) -> list[tuple[str, str]]:
     ],
 )
 @pytest.mark.parametrize("update_fields", [None, ["status"]])
-def test_a_workflow_saved_with_a_new_status_is_announced(
+def test_save_of_a_workflow_status_sends_a_signal(
     status: str, signal: str, update_fields: list[str] | None, recorded: list[RecordedSignal]
 ) -> None:
     workflow = workflow_with(WorkflowStatus.PENDING)
     recorded.clear()
     workflow.status = status
     workflow.save(update_fields=update_fields)
-    assert names(recorded) == [(signal, "wf")]
+    assert names_and_ids(recorded) == [(signal, "wf")]
     workflow.refresh_from_db()
     assert workflow.status == status
     assert (workflow.finished_at is None) == (status == "running")
@@ -58,13 +52,13 @@ def test_a_workflow_saved_with_a_new_status_is_announced(
     assert workflow.updated_at == recorded[0].at
 
 
-def test_a_workflow_saved_as_finished_takes_its_stages_along(recorded: list[RecordedSignal]) -> None:
+def test_save_of_a_finished_workflow_ends_its_stages(recorded: list[RecordedSignal]) -> None:
     stage_with(StageStatus.QUEUED)
     workflow = Workflow.objects.get()
     recorded.clear()
     workflow.status = WorkflowStatus.CANCELLED
     workflow.save()
-    assert names(recorded) == [("workflow_cancelled", "wf"), METRICS]
+    assert names_and_ids(recorded) == [("workflow_cancelled", "wf"), METRICS]
     assert set(Stage.objects.values_list("status", flat=True)) == {"cancelled"}
     assert_all_add_up()
 
@@ -81,14 +75,14 @@ def test_a_workflow_saved_as_finished_takes_its_stages_along(recorded: list[Reco
     ],
 )
 @pytest.mark.parametrize("update_fields", [None, ["status"]])
-def test_a_stage_saved_with_a_new_status_is_announced_and_counted(
+def test_save_of_a_stage_status_sends_a_signal_and_updates_the_counters(
     status: str, signals: list[tuple[str, str]], update_fields: list[str] | None, recorded: list[RecordedSignal]
 ) -> None:
     stage = stage_with()
     recorded.clear()
     stage.status = status
     stage.save(update_fields=update_fields)
-    assert names(recorded) == signals
+    assert names_and_ids(recorded) == signals
     assert_all_add_up()
     stage.refresh_from_db()
     assert stage.status == status
@@ -99,14 +93,14 @@ def test_a_stage_saved_with_a_new_status_is_announced_and_counted(
 
 @pytest.mark.parametrize("status", ["busy", "error", "offline"])
 @pytest.mark.parametrize("update_fields", [None, ["status"]])
-def test_a_worker_saved_with_a_new_status_is_announced_and_counted(
+def test_save_of_a_worker_status_sends_a_signal_and_updates_the_counters(
     status: str, update_fields: list[str] | None, recorded: list[RecordedSignal]
 ) -> None:
     worker = worker_with()
     recorded.clear()
     worker.status = status
     worker.save(update_fields=update_fields)
-    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
+    assert names_and_ids(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert Worker.objects.get().status_changed_at == recorded[0].at
     assert_all_add_up()
 
@@ -121,25 +115,25 @@ def test_a_worker_saved_with_a_new_status_is_announced_and_counted(
     ],
 )
 @pytest.mark.parametrize("update_fields", [None, ["status"]])
-def test_a_pool_saved_with_a_new_status_is_announced(
+def test_save_of_a_pool_status_sends_a_signal(
     before: str, status: str, signal: str, update_fields: list[str] | None, recorded: list[RecordedSignal]
 ) -> None:
     pool = pool_with(before)
     recorded.clear()
     pool.status = status
     pool.save(update_fields=update_fields)
-    assert names(recorded) == [(signal, "pool")]
+    assert names_and_ids(recorded) == [(signal, "pool")]
     assert Pool.objects.get().status == status
 
 
-def test_rows_created_without_a_service_are_announced_and_counted(recorded: list[RecordedSignal]) -> None:
+def test_rows_created_without_a_service_send_signals_and_are_counted(recorded: list[RecordedSignal]) -> None:
     pool = Pool.objects.create(id="pool")
     worker = Worker(id="worker", pool=pool, status=WorkerStatus.BUSY)
     worker.save()
     workflow = Workflow.objects.create(id="wf", adapter="python", status=WorkflowStatus.RUNNING, pool=pool)
     Stage.objects.create(workflow=workflow, name="one", position=0, pool=pool, status=StageStatus.QUEUED)
     Stage.objects.create(workflow=workflow, name="two", position=1, pool=pool, status=StageStatus.COMPLETED)
-    assert names(recorded) == [
+    assert names_and_ids(recorded) == [
         ("pool_created", "pool"),
         ("worker_added", "worker"),
         METRICS,
@@ -154,7 +148,7 @@ def test_rows_created_without_a_service_are_announced_and_counted(recorded: list
     assert_all_add_up()
 
 
-def test_a_save_without_a_new_status_announces_nothing(recorded: list[RecordedSignal]) -> None:
+def test_save_without_a_status_change_sends_no_signal(recorded: list[RecordedSignal]) -> None:
     stage = stage_with(StageStatus.RUNNING)
     worker = worker_with(WorkerStatus.BUSY)
     recorded.clear()
@@ -166,7 +160,7 @@ def test_a_save_without_a_new_status_announces_nothing(recorded: list[RecordedSi
     assert_all_add_up()
 
 
-def test_a_status_that_is_not_among_the_fields_to_save_is_neither_stored_nor_announced(
+def test_save_ignores_a_status_outside_update_fields(
     recorded: list[RecordedSignal],
 ) -> None:
     workflow = workflow_with()
@@ -183,7 +177,7 @@ def test_a_status_that_is_not_among_the_fields_to_save_is_neither_stored_nor_ann
     assert_all_add_up()
 
 
-def test_an_instance_with_deferred_fields_is_compared_with_what_is_stored(recorded: list[RecordedSignal]) -> None:
+def test_save_with_deferred_fields_compares_with_the_stored_row(recorded: list[RecordedSignal]) -> None:
     worker_with("busy")
     recorded.clear()
     without_status = Worker.objects.only("registered_at").get()
@@ -192,11 +186,11 @@ def test_an_instance_with_deferred_fields_is_compared_with_what_is_stored(record
     without_pool = Worker.objects.defer("pool").get()
     without_pool.status = "idle"
     without_pool.save()
-    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
+    assert names_and_ids(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert_all_add_up()
 
 
-def test_counters_survive_the_save_of_an_instance_that_is_older(recorded: list[RecordedSignal]) -> None:
+def test_save_of_an_old_instance_keeps_the_counters(recorded: list[RecordedSignal]) -> None:
     pool, workflow = pool_with(), workflow_with()
     worker_with()
     services.complete_stage(workflow_id="wf", stage_name="one")
@@ -210,7 +204,7 @@ def test_counters_survive_the_save_of_an_instance_that_is_older(recorded: list[R
     assert_all_add_up()
 
 
-def test_an_older_instance_is_compared_with_what_is_stored(recorded: list[RecordedSignal]) -> None:
+def test_save_of_an_old_instance_compares_with_the_stored_row(recorded: list[RecordedSignal]) -> None:
     old = worker_with()
     services.change_worker_status(worker_id="worker", status="busy")
     recorded.clear()
@@ -219,46 +213,19 @@ def test_an_older_instance_is_compared_with_what_is_stored(recorded: list[Record
     assert recorded == []
     old.status = "error"
     old.save()
-    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
+    assert names_and_ids(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert_all_add_up()
 
 
-def test_saving_under_an_id_that_is_stored_changes_that_row(recorded: list[RecordedSignal]) -> None:
+def test_save_of_a_new_instance_with_an_existing_id_updates_the_row(recorded: list[RecordedSignal]) -> None:
     worker = worker_with()
     recorded.clear()
     Worker(id="worker", pool=worker.pool, status="busy").save()
-    assert names(recorded) == [("worker_status_changed", "worker"), METRICS]
+    assert names_and_ids(recorded) == [("worker_status_changed", "worker"), METRICS]
     assert_all_add_up()
 
 
-def test_a_worker_moved_to_another_pool_is_counted_there(recorded: list[RecordedSignal]) -> None:
-    worker = worker_with("busy")
-    worker.pool = pool_with(pool_id="other")
-    recorded.clear()
-    worker.save()
-    assert names(recorded) == [("pool_metrics_changed", "other"), METRICS]
-    assert stored("other")["active_workers"] == 1
-    assert_all_add_up()
-
-
-def test_a_workflow_moved_to_another_pool_takes_along_what_has_not_started(recorded: list[RecordedSignal]) -> None:
-    workflow_with(stages=["done", "running", "queued", "pending"])
-    services.complete_stage(workflow_id="wf", stage_name="done")
-    services.start_stage(workflow_id="wf", stage_name="running")
-    services.queue_stage(workflow_id="wf", stage_name="queued")
-    pool_with(pool_id="other")
-    recorded.clear()
-    workflow = Workflow.objects.get()
-    workflow.pool_id = "other"
-    workflow.save()
-    assert names(recorded) == [("pool_metrics_changed", "other"), METRICS]
-    pools = dict(Stage.objects.values_list("name", "pool_id"))
-    assert pools == {"done": "pool", "running": "pool", "queued": "other", "pending": "other"}
-    assert (stored("pool")["queue_size"], stored("other")["queue_size"]) == (0, 1)
-    assert_all_add_up()
-
-
-def test_a_stage_begun_again_is_no_longer_counted_as_completed_in_its_workflow_but_in_the_pools_total() -> None:
+def test_restarted_stage_leaves_the_workflow_counter_but_not_the_pool_total() -> None:
     stage = stage_with(StageStatus.COMPLETED)
     stage.status = StageStatus.PENDING
     stage.save()
@@ -270,68 +237,7 @@ def test_a_stage_begun_again_is_no_longer_counted_as_completed_in_its_workflow_b
     assert_workflows_add_up()
 
 
-@pytest.mark.parametrize("status", WorkerStatus.values)
-@pytest.mark.parametrize("how", ["instance", "queryset", "old instance"])
-def test_a_deleted_worker_is_announced_and_no_longer_counted(
-    status: str, how: str, recorded: list[RecordedSignal]
-) -> None:
-    stage_with(StageStatus.QUEUED)
-    old = worker_with()
-    services.start_stage(workflow_id="wf", stage_name="one", worker_id="worker")
-    if status != "idle":
-        services.change_worker_status(worker_id="worker", status=status)
-    recorded.clear()
-    match how:
-        case "instance":
-            Worker.objects.get().delete()
-        case "queryset":
-            Worker.objects.filter(pool_id="pool").delete()
-        case _:
-            old.delete()
-    assert names(recorded) == [("worker_removed", "worker"), METRICS]
-    assert stored("pool")["worker_count"] == 0
-    assert Stage.objects.get(name="one").worker_id is None
-    assert_all_add_up()
-
-
-def test_a_worker_deleted_twice_is_announced_and_counted_once(recorded: list[RecordedSignal]) -> None:
-    worker_with()
-    first, second = Worker.objects.get(), Worker.objects.get()
-    recorded.clear()
-    first.delete()
-    second.delete()
-    assert names(recorded) == [("worker_removed", "worker"), METRICS]
-    assert_all_add_up()
-
-
-@pytest.mark.parametrize("status", [StageStatus.PENDING, StageStatus.QUEUED, StageStatus.RUNNING])
-def test_a_deleted_stage_is_no_longer_counted(status: str) -> None:
-    stage_with(status).delete()
-    workflow = Workflow.objects.get()
-    assert (workflow.total_stages, workflow.stages_completed) == (2, 0)
-    assert_all_add_up()
-
-
-def test_a_deleted_stage_stays_in_the_total_of_what_the_pool_completed() -> None:
-    stage_with(StageStatus.COMPLETED).delete()
-    workflow = Workflow.objects.get()
-    assert (workflow.total_stages, workflow.stages_completed) == (2, 0)
-    assert stored("pool")["tasks_completed"] == 1
-
-
-@pytest.mark.parametrize("how", ["instance", "queryset"])
-def test_a_deleted_workflow_leaves_nothing_in_the_queue(how: str) -> None:
-    stage_with(StageStatus.QUEUED)
-    services.start_stage(workflow_id="wf", stage_name="two")
-    if how == "instance":
-        Workflow.objects.get().delete()
-    else:
-        Workflow.objects.all().delete()
-    assert not Stage.objects.exists()
-    assert gauges(stored("pool")) == gauges(counted("pool"))
-
-
-def test_an_id_that_cannot_stand_in_a_channel_name_is_not_stored() -> None:
+def test_save_rejects_an_invalid_id() -> None:
     pool = pool_with()
     rows: list[Any] = [Pool(id="a b"), Worker(id="a:b", pool=pool), Workflow(id="é", adapter="python"), Pool(id="")]
     for row in rows:
@@ -340,7 +246,7 @@ def test_an_id_that_cannot_stand_in_a_channel_name_is_not_stored() -> None:
     assert (Pool.objects.count(), Worker.objects.count(), Workflow.objects.count()) == (1, 0, 0)
 
 
-def test_what_is_gone_cannot_be_updated() -> None:
+def test_update_of_a_deleted_row_raises_an_error() -> None:
     worker = worker_with()
     Worker.objects.all().delete()
     with pytest.raises(DatabaseError):
@@ -350,7 +256,7 @@ def test_what_is_gone_cannot_be_updated() -> None:
     assert_all_add_up()
 
 
-def test_work_saved_into_a_closed_pool_is_refused_by_the_database(recorded: list[RecordedSignal]) -> None:
+def test_database_rejects_work_saved_into_a_closed_pool(recorded: list[RecordedSignal]) -> None:
     stage = stage_with()
     services.close_pool(pool_id="pool")
     recorded.clear()
@@ -361,7 +267,7 @@ def test_work_saved_into_a_closed_pool_is_refused_by_the_database(recorded: list
     assert stored("pool")["queue_size"] == 0
 
 
-def test_a_row_not_read_under_lock_is_not_taken_for_one() -> None:
+def test_save_locked_rejects_a_row_that_is_not_marked() -> None:
     pool = pool_with()
     pool.status = PoolStatus.DRAINING
     with transaction.atomic(), pytest.raises(RuntimeError, match=r"is not marked as locked"):

@@ -1,4 +1,4 @@
-"""Pools, workers, workflows and stages in whatever status a test wants them, brought there by the services."""
+"""Create pools, workers, workflows and stages in a given status, through the services."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def workflow_with(
 
 
 def stage_with(status: str = StageStatus.PENDING, *, pool_id: str | None = "pool") -> Stage:
-    """The stage "one" of the workflow "wf", which is running; or cancelled, if the stage has to be."""
+    """Return stage "one" of workflow "wf". The workflow is running, or cancelled for a cancelled stage."""
     workflow_with(WorkflowStatus.RUNNING, pool_id=pool_id)
     match status:
         case StageStatus.QUEUED:

@@ -1,4 +1,4 @@
-"""Every signal is recorded for the test, and reaches no other receiver."""
+"""Record every signal for the test, and disconnect all other receivers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ pytest.register_assert_rewrite("tests.models.counter_audit")
 
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RecordedSignal]:
-    """Return every signal that was sent; `recorded.clear()` drops those of the preparation of a test."""
-    # Imported here, because models can be only once Django is set up.
+    """Return the list of sent signals; a test calls `recorded.clear()` after its preparation."""
+    # Imported here, because importing models requires that Django is set up.
     from tests.services.signal_recorder import record_signals
 
     return record_signals(monkeypatch)

@@ -1,9 +1,9 @@
-"""Listening to what orchestration announces."""
+"""Record the signals of `orchestration.signals`."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 from django.dispatch import Signal
@@ -11,18 +11,21 @@ from django.dispatch import Signal
 from orchestration import signals
 from orchestration.models import Pool, Stage, Worker, Workflow
 
+METRICS: Final = ("pool_metrics_changed", "pool")
+"""What `names_and_ids` returns for the metrics of the pool "pool"."""
+
 
 class RecordedSignal(NamedTuple):
-    """A signal that was sent: its name, and the id and the status of what it was about at that moment."""
+    """A signal that was sent: its name, and the id and the status of its row at that time."""
 
     name: str
-    about: str
+    row_id: str
     status: str
     at: datetime
 
 
 def record_signals(monkeypatch: pytest.MonkeyPatch) -> list[RecordedSignal]:
-    """Collect all that is announced, in order, by any thread; whoever else listens does not hear it for the while."""
+    """Collect the signals that any thread sends, in order. Other receivers are disconnected until the test ends."""
     recorded: list[RecordedSignal] = []
     for name, signal in vars(signals).items():
         if isinstance(signal, Signal):
@@ -32,8 +35,13 @@ def record_signals(monkeypatch: pytest.MonkeyPatch) -> list[RecordedSignal]:
 
 
 def _receiver(name: str, recorded: list[RecordedSignal]) -> Any:
-    def receive(*, at: datetime, pool_id: str = "", **kwargs: Any) -> None:
-        about = next((value for value in kwargs.values() if isinstance(value, Pool | Stage | Worker | Workflow)), None)
-        recorded.append(RecordedSignal(name, str(about or pool_id), about.status if about else "", at))
+    def receive(*, at: datetime, **kwargs: Any) -> None:
+        row = next(value for value in kwargs.values() if isinstance(value, Pool | Stage | Worker | Workflow))
+        recorded.append(RecordedSignal(name, str(row), row.status, at))
 
     return receive
+
+
+def names_and_ids(recorded: list[RecordedSignal]) -> list[tuple[str, str]]:
+    """Return the name of each signal and the id of its row."""
+    return [(signal.name, signal.row_id) for signal in recorded]

@@ -1,4 +1,4 @@
-"""Pools: created, drained, reopened, closed."""
+"""Create, drain, reopen and close pools."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True
 NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
 
 
-def test_a_new_pool_is_active_and_empty(recorded: list[RecordedSignal]) -> None:
+def test_create_pool_stores_an_active_empty_pool(recorded: list[RecordedSignal]) -> None:
     pool = services.create_pool(pool_id="pool", at=NOON)
     for found in (pool, Pool.objects.get()):
         assert (found.id, found.status, found.created_at, found.updated_at) == ("pool", "active", NOON, NOON)
@@ -26,7 +26,7 @@ def test_a_new_pool_is_active_and_empty(recorded: list[RecordedSignal]) -> None:
     assert recorded == [RecordedSignal("pool_created", "pool", "active", NOON)]
 
 
-def test_an_id_that_is_taken_is_refused(recorded: list[RecordedSignal]) -> None:
+def test_create_pool_rejects_an_existing_id(recorded: list[RecordedSignal]) -> None:
     pool_with()
     recorded.clear()
     with pytest.raises(services.AlreadyExists, match=r"^Pool pool already exists\.$"):
@@ -34,7 +34,7 @@ def test_an_id_that_is_taken_is_refused(recorded: list[RecordedSignal]) -> None:
     assert recorded == []
 
 
-def test_draining_and_closing_are_announced(recorded: list[RecordedSignal]) -> None:
+def test_drain_and_close_send_signals(recorded: list[RecordedSignal]) -> None:
     pool_with()
     recorded.clear()
     services.drain_pool(pool_id="pool", at=NOON)
@@ -46,7 +46,7 @@ def test_draining_and_closing_are_announced(recorded: list[RecordedSignal]) -> N
     assert Pool.objects.get().updated_at == NOON
 
 
-def test_a_drained_pool_that_is_reopened_takes_new_workflows(recorded: list[RecordedSignal]) -> None:
+def test_reopened_pool_accepts_new_workflows(recorded: list[RecordedSignal]) -> None:
     pool_with("draining")
     recorded.clear()
     assert services.reopen_pool(pool_id="pool", at=NOON).status == "active"
@@ -63,7 +63,7 @@ def test_a_drained_pool_that_is_reopened_takes_new_workflows(recorded: list[Reco
         ("closed", r"^Pool closed is closed and accepts no new workflows\.$"),
     ],
 )
-def test_nothing_is_drained_that_cannot_be_moved(target: str, reason: str) -> None:
+def test_drain_pool_command_rejects_an_invalid_target(target: str, reason: str) -> None:
     services.create_pool(pool_id="closed")
     services.close_pool(pool_id="closed")
     services.create_pool(pool_id="pool")
@@ -72,13 +72,13 @@ def test_nothing_is_drained_that_cannot_be_moved(target: str, reason: str) -> No
     assert Pool.objects.get(pk="pool").status == "active"
 
 
-def test_no_work_is_moved_to_a_pool_that_is_not_there() -> None:
+def test_reassign_workflows_rejects_an_unknown_pool() -> None:
     pool_with()
     with pytest.raises(services.ServiceError, match=r"^Pool nowhere not found\.$"):
         services.reassign_workflows(pool_id="pool", to_pool_id="nowhere")
 
 
-def test_a_pool_that_was_not_drained_cannot_be_reopened_by_the_command() -> None:
+def test_reopen_pool_command_rejects_a_closed_pool() -> None:
     pool_with("closed")
     reason = r"^Pool pool is closed and cannot become active; allowed: no other status\.$"
     with pytest.raises(CommandError, match=reason):
@@ -86,17 +86,17 @@ def test_a_pool_that_was_not_drained_cannot_be_reopened_by_the_command() -> None
 
 
 @pytest.mark.parametrize(("status", "queued", "running"), [(StageStatus.QUEUED, 1, 0), (StageStatus.RUNNING, 0, 1)])
-def test_a_pool_with_work_cannot_be_closed(status: str, queued: int, running: int) -> None:
+def test_close_pool_rejects_a_pool_with_work(status: str, queued: int, running: int) -> None:
     stage_with(status)
-    with pytest.raises(services.PoolNotEmpty) as refused:
+    with pytest.raises(services.PoolNotEmpty) as error:
         services.close_pool(pool_id="pool")
-    assert str(refused.value) == (
+    assert str(error.value) == (
         f"Pool pool has {queued} queued and {running} running stages; it can be closed when it has none."
     )
     assert Pool.objects.get().status == "active"
 
 
-def test_a_pool_can_be_closed_when_its_work_is_done_though_it_has_workers() -> None:
+def test_close_pool_accepts_a_pool_with_workers_but_no_work() -> None:
     stage_with(StageStatus.RUNNING)
     worker_with()
     services.complete_stage(workflow_id="wf", stage_name="one")
@@ -106,7 +106,7 @@ def test_a_pool_can_be_closed_when_its_work_is_done_though_it_has_workers() -> N
     assert_all_add_up()
 
 
-def test_a_pool_that_is_not_there_is_named() -> None:
+def test_unknown_pool_is_named() -> None:
     for change in (services.drain_pool, services.reopen_pool, services.close_pool):
         with pytest.raises(services.PoolNotFound, match=r"^Pool nowhere not found\.$"):
             change(pool_id="nowhere")

@@ -1,102 +1,65 @@
-"""Threads, each with a connection of its own, that change the same rows at the same moment."""
+"""Concurrent changes of the same rows."""
 
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from orchestration import services
-from orchestration.models import FailedAttempt, Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
-from orchestration.plan import Plan, Retry, StagePlan
+from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
+from tests.services.concurrency import ROUNDS, count_signals, run_concurrently, single_error
 from tests.services.signal_recorder import RecordedSignal
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
-ROUNDS = 5
-
-Outcome = Any  # What a call returned, or the refusal it raised.
-
-
-def together(*calls: Callable[[], object]) -> list[Outcome]:
-    """Make the calls at the same moment, each in a thread of its own. Anything but a refusal is raised."""
-    barrier = threading.Barrier(len(calls))
-
-    def make(call: Callable[[], object]) -> Outcome:
-        try:
-            connection.ensure_connection()
-            barrier.wait(timeout=60)
-            return call()
-        except services.ServiceError as refusal:
-            return refusal
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(make, calls))
-
-
-def the_one_refusal(outcomes: Sequence[Outcome]) -> services.ServiceError:
-    """The refusal of the one call that was refused; all others went through."""
-    (refusal,) = [outcome for outcome in outcomes if isinstance(outcome, services.ServiceError)]
-    return refusal
-
-
-def announced(recorded: list[RecordedSignal], name: str) -> int:
-    return sum(each.name == name for each in recorded)
-
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_that_start_a_workflow_one_wins_and_the_other_is_told(_: int, recorded: list[RecordedSignal]) -> None:
+def test_concurrent_start_workflow_succeeds_once(_: int, recorded: list[RecordedSignal]) -> None:
     workflow_with(WorkflowStatus.PENDING)
-    refusal = the_one_refusal(together(*[lambda: services.start_workflow(workflow_id="wf")] * 2))
-    assert isinstance(refusal, services.IllegalTransition)
-    assert (refusal.current, refusal.requested) == ("running", "running")
-    assert announced(recorded, "workflow_started") == 1
+    error = single_error(run_concurrently(*[lambda: services.start_workflow(workflow_id="wf")] * 2))
+    assert isinstance(error, services.IllegalTransition)
+    assert (error.current, error.requested) == ("running", "running")
+    assert count_signals(recorded, "workflow_started") == 1
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_four_ends_of_a_workflow_one_wins_and_the_others_are_told(_: int, recorded: list[RecordedSignal]) -> None:
+def test_concurrent_ends_of_a_workflow_succeed_once(_: int, recorded: list[RecordedSignal]) -> None:
     stage_with(StageStatus.QUEUED)
-    outcomes = together(
+    outcomes = run_concurrently(
         lambda: services.complete_workflow(workflow_id="wf"),
         lambda: services.fail_workflow(workflow_id="wf", error="It broke"),
         lambda: services.cancel_workflow(workflow_id="wf"),
         lambda: services.time_out_workflow(workflow_id="wf"),
     )
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Workflow)]
-    refusals = [outcome for outcome in outcomes if isinstance(outcome, services.IllegalTransition)]
-    assert len(refusals) == 3
-    assert {refusal.current for refusal in refusals} == {winner.status} == {Workflow.objects.get().status}
+    errors = [outcome for outcome in outcomes if isinstance(outcome, services.IllegalTransition)]
+    assert len(errors) == 3
+    assert {error.current for error in errors} == {winner.status} == {Workflow.objects.get().status}
     ends = ("workflow_completed", "workflow_failed", "workflow_cancelled")
-    assert sum(announced(recorded, name) for name in ends) == 1
+    assert sum(count_signals(recorded, name) for name in ends) == 1
     assert_all_add_up()
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_that_complete_a_stage_one_wins_and_it_is_counted_once(_: int, recorded: list[RecordedSignal]) -> None:
+def test_concurrent_complete_stage_succeeds_and_counts_once(_: int, recorded: list[RecordedSignal]) -> None:
     stage_with(StageStatus.RUNNING)
     complete = [lambda: services.complete_stage(workflow_id="wf", stage_name="one")] * 2
-    refusal = the_one_refusal(together(*complete))
-    assert isinstance(refusal, services.IllegalTransition)
-    assert announced(recorded, "stage_completed") == 1
+    error = single_error(run_concurrently(*complete))
+    assert isinstance(error, services.IllegalTransition)
+    assert count_signals(recorded, "stage_completed") == 1
     assert (Workflow.objects.get().stages_completed, Pool.objects.get().tasks_completed) == (1, 1)
     assert_all_add_up()
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_stages_completed_at_the_same_moment_are_all_counted(_: int) -> None:
+def test_concurrent_completions_of_different_stages_are_all_counted(_: int) -> None:
     names = [f"stage_{number}" for number in range(4)]
     workflow_with(stages=names)
-    outcomes = together(
+    outcomes = run_concurrently(
         *[lambda name=name: services.complete_stage(workflow_id="wf", stage_name=name) for name in names]
     )
     assert sorted(stage.workflow.stages_completed for stage in outcomes) == [1, 2, 3, 4]
@@ -104,9 +67,9 @@ def test_stages_completed_at_the_same_moment_are_all_counted(_: int) -> None:
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_a_stage_completed_while_its_workflow_is_cancelled_is_either_the_one_or_the_other(_: int) -> None:
+def test_stage_is_completed_or_cancelled_with_its_workflow(_: int) -> None:
     stage_with(StageStatus.RUNNING)
-    completed, cancelled = together(
+    completed, cancelled = run_concurrently(
         lambda: services.complete_stage(workflow_id="wf", stage_name="one"),
         lambda: services.cancel_workflow(workflow_id="wf"),
     )
@@ -121,50 +84,50 @@ def test_a_stage_completed_while_its_workflow_is_cancelled_is_either_the_one_or_
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_that_claim_a_worker_one_wins_and_the_other_is_told(_: int) -> None:
+def test_concurrent_busy_reports_of_a_worker_succeed_once(_: int) -> None:
     worker_with()
     claim = [lambda: services.change_worker_status(worker_id="worker", status="busy")] * 2
-    refusal = the_one_refusal(together(*claim))
-    assert isinstance(refusal, services.IllegalTransition)
+    error = single_error(run_concurrently(*claim))
+    assert isinstance(error, services.IllegalTransition)
     assert_all_add_up()
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_that_remove_a_worker_one_wins_and_the_other_is_told(_: int, recorded: list[RecordedSignal]) -> None:
+def test_concurrent_removal_raises_not_found_for_the_loser(_: int, recorded: list[RecordedSignal]) -> None:
     worker_with()
-    refusal = the_one_refusal(together(*[lambda: services.remove_worker(worker_id="worker")] * 2))
-    assert isinstance(refusal, services.WorkerNotFound)
-    assert announced(recorded, "worker_removed") == 1
+    error = single_error(run_concurrently(*[lambda: services.remove_worker(worker_id="worker")] * 2))
+    assert isinstance(error, services.WorkerNotFound)
+    assert count_signals(recorded, "worker_removed") == 1
     assert_all_add_up()
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_a_worker_deleted_twice_at_the_same_moment_is_counted_once(_: int, recorded: list[RecordedSignal]) -> None:
+def test_concurrent_deletes_of_a_worker_count_once(_: int, recorded: list[RecordedSignal]) -> None:
     worker_with()
     first, second = Worker.objects.get(), Worker.objects.get()
-    together(first.delete, second.delete)
-    assert announced(recorded, "worker_removed") == 1
+    run_concurrently(first.delete, second.delete)
+    assert count_signals(recorded, "worker_removed") == 1
     assert_all_add_up()
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_that_take_an_id_one_wins_and_the_other_is_told(_: int, recorded: list[RecordedSignal]) -> None:
-    refusal = the_one_refusal(together(*[lambda: services.create_pool(pool_id="pool")] * 2))
-    assert isinstance(refusal, services.AlreadyExists)
+def test_concurrent_creation_with_one_id_succeeds_once(_: int, recorded: list[RecordedSignal]) -> None:
+    error = single_error(run_concurrently(*[lambda: services.create_pool(pool_id="pool")] * 2))
+    assert isinstance(error, services.AlreadyExists)
     create = [
         lambda: services.create_workflow(workflow_id="wf", adapter="python", prompt="", stages=["one"], pool_id="pool")
     ] * 2
-    refusal = the_one_refusal(together(*create))
-    assert isinstance(refusal, services.AlreadyExists)
-    assert (announced(recorded, "pool_created"), announced(recorded, "workflow_created")) == (1, 1)
+    error = single_error(run_concurrently(*create))
+    assert isinstance(error, services.AlreadyExists)
+    assert (count_signals(recorded, "pool_created"), count_signals(recorded, "workflow_created")) == (1, 1)
     assert_all_add_up()
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_a_worker_that_registers_twice_at_the_same_moment_is_added_once(_: int) -> None:
+def test_concurrent_registrations_add_one_worker(_: int) -> None:
     pool_with()
-    outcomes = together(*[lambda: services.register_worker(worker_id="worker", pool_id="pool")] * 2)
-    # The second either finds the first one's row and starts anew, or is told that it came at the same moment.
+    outcomes = run_concurrently(*[lambda: services.register_worker(worker_id="worker", pool_id="pool")] * 2)
+    # The second call finds the row and registers again, or fails because of the concurrent insert.
     assert any(isinstance(outcome, Worker) for outcome in outcomes)
     assert all(isinstance(outcome, Worker | services.AlreadyExists) for outcome in outcomes)
     assert_all_add_up()
@@ -172,19 +135,21 @@ def test_a_worker_that_registers_twice_at_the_same_moment_is_added_once(_: int) 
 
 @pytest.mark.parametrize("change", [services.queue_stage, services.start_stage])
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_a_pool_closes_or_gets_work_but_not_both(change: Any, _: int) -> None:
+def test_pool_closes_or_gets_work_but_not_both(change: Any, _: int) -> None:
     stage_with(StageStatus.PENDING)
-    outcomes = together(lambda: change(workflow_id="wf", stage_name="one"), lambda: services.close_pool(pool_id="pool"))
-    assert isinstance(the_one_refusal(outcomes), services.PoolNotAccepting | services.PoolNotEmpty)
+    outcomes = run_concurrently(
+        lambda: change(workflow_id="wf", stage_name="one"), lambda: services.close_pool(pool_id="pool")
+    )
+    assert isinstance(single_error(outcomes), services.PoolNotAccepting | services.PoolNotEmpty)
     pool = Pool.objects.get()
     assert (pool.status == "closed") == (pool.queue_size + pool.tasks_running == 0)
     assert_all_add_up()
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
-def test_a_worker_registers_before_its_pool_closes_or_not_at_all(_: int) -> None:
+def test_worker_registers_before_its_pool_closes_or_is_rejected(_: int) -> None:
     pool_with()
-    registered, closed = together(
+    registered, closed = run_concurrently(
         lambda: services.register_worker(worker_id="worker", pool_id="pool"),
         lambda: services.close_pool(pool_id="pool"),
     )
@@ -194,99 +159,9 @@ def test_a_worker_registers_before_its_pool_closes_or_not_at_all(_: int) -> None
     assert_all_add_up()
 
 
-# --- Attempts --------------------------------------------------------------------------------------------------------
-
-LATER = datetime(9999, 1, 1, tzinfo=UTC)
-"""Of whoever asks what had expired by then: everything has."""
-
-
-def an_attempt() -> tuple[int, services.Slot]:
-    """A stage that may be tried twice and runs for the first time, and who runs it."""
-    plan = Plan(
-        name="raced",
-        adapter="python",
-        stages=(StagePlan(name="one", step=0, retries=Retry(max_attempts=2, backoff_seconds=60)),),
-    )
-    stage = services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf").stages.get()
-    worker_id = services.join_pool(name="racer", process="racing", pool_id="pool")
-    slot = services.Slot(worker_id=worker_id, process="racing")
-    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
-    return stage.pk, slot
-
-
-@pytest.mark.usefixtures("valkey")
-@pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_schedulers_that_give_up_an_attempt_one_does_and_it_is_queued_once(
-    _: int, recorded: list[RecordedSignal]
-) -> None:
-    stage_id, slot = an_attempt()
-    outcomes = together(
-        lambda: services.expire_lease(stage_id, expired_before=LATER),
-        lambda: services.expire_lease(stage_id, expired_before=LATER),
-        lambda: services.expire_worker(slot.worker_id, no_heartbeat_since=LATER),
-        lambda: services.expire_worker(slot.worker_id, no_heartbeat_since=LATER),
-    )
-    # Whoever gives up the worker may come after the attempt was given up, or does both.
-    assert (sum(outcomes[:2]) <= 1, sum(outcomes[2:])) == (True, 1)
-    assert announced(recorded, "stage_retrying") == 1
-    stage, failed = Stage.objects.get(), FailedAttempt.objects.get()
-    assert (stage.status, stage.attempt, failed.attempt, failed.reason) == ("queued", 1, 1, "lost")
-    assert Worker.objects.get().status == "offline"
-    assert_all_add_up()
-
-
-@pytest.mark.usefixtures("valkey")
-@pytest.mark.parametrize("_", range(ROUNDS))
-def test_an_attempt_that_is_given_up_as_it_ends_is_either_the_one_or_the_other(
-    _: int, recorded: list[RecordedSignal]
-) -> None:
-    stage_id, slot = an_attempt()
-    ended, given_up = together(
-        lambda: services.complete_attempt(stage_id, 1, slot=slot, output="done"),
-        lambda: services.expire_lease(stage_id, expired_before=LATER),
-    )
-    assert ended.accepted is not given_up
-    told = {name: announced(recorded, name) for name in ("stage_completed", "stage_retrying", "workflow_completed")}
-    assert told == {"stage_completed": not given_up, "stage_retrying": given_up, "workflow_completed": not given_up}
-    assert Stage.objects.get().status == ("queued" if given_up else "completed")
-    assert_all_add_up()
-
-
-@pytest.mark.usefixtures("valkey")
-@pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_schedulers_that_find_a_retry_due_one_queues_it(_: int) -> None:
-    stage_id, slot = an_attempt()
-    services.fail_attempt(stage_id, 1, slot=slot, error="It broke")
-    outcomes = together(*[lambda: services.queue_retry(stage_id, due_before=LATER)] * 2)
-    assert sorted(outcomes) == [False, True]
-    assert Stage.objects.get().status == "queued"
-    assert_all_add_up()
-
-
-@pytest.mark.usefixtures("valkey")
-@pytest.mark.parametrize("_", range(ROUNDS))
-def test_of_two_workers_that_get_the_same_message_one_claims_the_stage(_: int, recorded: list[RecordedSignal]) -> None:
-    stage_id, first = an_attempt()
-    services.expire_lease(stage_id, expired_before=LATER)
-    second = services.Slot(
-        worker_id=services.join_pool(name="second", process="racing", pool_id="pool"), process="racing"
-    )
-    recorded.clear()
-    claims = together(*[lambda slot=slot: services.claim_stage(stage_id, 2, slot=slot) for slot in (first, second)])
-    assert sorted(claim is None for claim in claims) == [False, True]
-    assert announced(recorded, "stage_started") == 1
-    # The first is in error until its next claim, because it lost one.
-    others = Worker.objects.exclude(status="busy")
-    assert others.get().status == ("error" if claims[0] is None else "idle")
-    assert_all_add_up()
-
-
-# --- Everything ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_everybody_at_everything_neither_deadlocks_nor_miscounts(seed: int) -> None:
-    """Four writers at random on the same few rows. A deadlock is an error of the database, and so fails this test."""
+def test_random_concurrent_changes_neither_deadlock_nor_miscount(seed: int) -> None:
+    """Change a few rows at random from four threads. A deadlock is a database error and fails the test."""
     workers, stages = ["w0", "w1"], ["s0", "s1", "s2", "s3"]
     pool_with()
     for worker_id in workers:
@@ -326,5 +201,5 @@ def test_everybody_at_everything_neither_deadlocks_nor_miscounts(seed: int) -> N
             except services.ServiceError:
                 pass
 
-    together(*[lambda writer=writer: work(writer) for writer in range(4)])
+    run_concurrently(*[lambda writer=writer: work(writer) for writer in range(4)])
     assert_all_add_up()

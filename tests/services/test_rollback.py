@@ -1,4 +1,4 @@
-"""What is undone leaves nothing behind."""
+"""A rolled-back change leaves no trace."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.services.builders import stage_with, worker_with
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
 
-class Undone(Exception):
-    """Raised to leave a transaction."""
+class RollBack(Exception):
+    """Raised to roll a transaction back."""
 
 
 def save_worker_as_busy() -> None:
@@ -43,65 +43,65 @@ CHANGES: dict[str, Callable[[], Any]] = {
 }
 
 
-def everything() -> list[list[dict[str, Any]]]:
+def all_rows() -> list[list[dict[str, Any]]]:
     tables: list[type[Model]] = [Pool, Worker, Workflow, Stage]
     return [list(table._default_manager.order_by("pk").values()) for table in tables]
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_transaction_rolled_back_leaves_all_as_it_was(change: Callable[[], Any]) -> None:
+def test_transaction_rollback_restores_all_rows(change: Callable[[], Any]) -> None:
     stage_with()
     worker_with()
-    before = everything()
-    with pytest.raises(Undone), transaction.atomic():
+    before = all_rows()
+    with pytest.raises(RollBack), transaction.atomic():
         change()
-        assert everything() != before
-        raise Undone
-    assert everything() == before
+        assert all_rows() != before
+        raise RollBack
+    assert all_rows() == before
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_savepoint_rolled_back_leaves_what_was_done_before_it(change: Callable[[], Any]) -> None:
+def test_savepoint_rollback_keeps_the_changes_before_it(change: Callable[[], Any]) -> None:
     stage_with()
     worker_with()
     with transaction.atomic():
         services.queue_stage(workflow_id="wf", stage_name="two")
-        before = everything()
-        with pytest.raises(Undone), transaction.atomic():
+        before = all_rows()
+        with pytest.raises(RollBack), transaction.atomic():
             change()
-            raise Undone
-    assert everything() == before
+            raise RollBack
+    assert all_rows() == before
     assert_all_add_up()
 
 
-def test_an_instance_can_be_saved_again_after_its_change_was_undone() -> None:
+def test_instance_can_be_saved_again_after_a_rollback() -> None:
     worker = worker_with()
-    with pytest.raises(Undone), transaction.atomic():
+    with pytest.raises(RollBack), transaction.atomic():
         worker.status = "busy"
         worker.save()
-        raise Undone
+        raise RollBack
     worker.save()
     assert stored("pool")["active_workers"] == 1
     assert_all_add_up()
 
 
-def test_a_receiver_that_raises_undoes_the_change() -> None:
+def test_error_of_a_receiver_rolls_the_change_back() -> None:
     worker_with()
-    before = everything()
+    before = all_rows()
 
     def refuse(**_: Any) -> None:
-        raise Undone
+        raise RollBack
 
     for signal in (worker_status_changed, pool_metrics_changed):
-        signal.connect(refuse)  # The fixture takes it away again.
-        with pytest.raises(Undone):
+        signal.connect(refuse)  # The fixture disconnects it.
+        with pytest.raises(RollBack):
             services.change_worker_status(worker_id="worker", status="busy")
-        with pytest.raises(Undone):
+        with pytest.raises(RollBack):
             save_worker_as_busy()
-    assert everything() == before
+    assert all_rows() == before
 
 
-def test_a_refused_change_leaves_an_outer_transaction_usable() -> None:
+def test_rejected_change_leaves_an_outer_transaction_usable() -> None:
     stage_with(StageStatus.COMPLETED)
     with transaction.atomic():
         services.complete_stage(workflow_id="wf", stage_name="two")

@@ -1,4 +1,4 @@
-"""Stages: queued, started, and brought to an end."""
+"""Queue, start, complete, fail and skip stages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from orchestration import services
 from orchestration.models import Pool, Stage, StageStatus, Workflow, WorkflowStatus
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
-from tests.services.signal_recorder import RecordedSignal
+from tests.services.signal_recorder import RecordedSignal, names_and_ids
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
 NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
 
 
-def test_a_stage_is_counted_in_its_pool_from_queue_to_completion(recorded: list[RecordedSignal]) -> None:
+def test_stage_is_counted_in_its_pool_from_queue_to_completion(recorded: list[RecordedSignal]) -> None:
     stage_with(StageStatus.PENDING)
     recorded.clear()
     services.queue_stage(workflow_id="wf", stage_name="one", at=NOON)
@@ -27,7 +27,7 @@ def test_a_stage_is_counted_in_its_pool_from_queue_to_completion(recorded: list[
     assert pool_counters() == (0, 1, 0, 0)
     services.complete_stage(workflow_id="wf", stage_name="one", result={}, at=NOON + timedelta(seconds=3))
     assert pool_counters() == (0, 0, 1, 0)
-    assert [(name, about) for name, about, *_ in recorded] == [
+    assert names_and_ids(recorded) == [
         ("pool_metrics_changed", "pool"),
         ("stage_started", "wf/one"),
         ("pool_metrics_changed", "pool"),
@@ -40,7 +40,7 @@ def test_a_stage_is_counted_in_its_pool_from_queue_to_completion(recorded: list[
     assert Workflow.objects.get().stages_completed == 1
 
 
-def test_a_failed_stage_is_counted_as_failed_and_its_workflow_goes_on() -> None:
+def test_fail_stage_counts_the_failure_and_leaves_the_workflow_running() -> None:
     stage_with(StageStatus.RUNNING)
     stage = services.fail_stage(workflow_id="wf", stage_name="one", error="It broke", at=NOON)
     assert (stage.status, stage.error, stage.finished_at) == ("failed", "It broke", NOON)
@@ -49,14 +49,14 @@ def test_a_failed_stage_is_counted_as_failed_and_its_workflow_goes_on() -> None:
     assert_all_add_up()
 
 
-def test_a_skipped_stage_leaves_the_queue() -> None:
+def test_skip_stage_removes_the_stage_from_the_queue() -> None:
     stage_with(StageStatus.QUEUED)
     services.skip_stage(workflow_id="wf", stage_name="one")
     assert pool_counters() == (0, 0, 0, 0)
     assert_all_add_up()
 
 
-def test_the_workflow_of_a_completed_stage_is_as_stored() -> None:
+def test_complete_stage_returns_the_workflow_as_stored() -> None:
     stage_with()
     stage = services.complete_stage(workflow_id="wf", stage_name="one", result={}, at=NOON)
     for workflow in (stage.workflow, Workflow.objects.get()):
@@ -77,7 +77,7 @@ def test_the_workflow_of_a_completed_stage_is_as_stored() -> None:
         ({1: (2, None), "é": {}}, {"1": [2, None], "é": {}, "duration_ms": 1500}, 1500),
     ],
 )
-def test_a_result_gets_the_duration_unless_it_has_one(result: Any, stored: Any, duration_ms: int) -> None:
+def test_complete_stage_adds_the_duration_unless_the_result_has_one(result: Any, stored: Any, duration_ms: int) -> None:
     stage_with()
     services.start_stage(workflow_id="wf", stage_name="one", at=NOON)
     at = NOON + timedelta(milliseconds=1500)
@@ -87,7 +87,7 @@ def test_a_result_gets_the_duration_unless_it_has_one(result: Any, stored: Any, 
         assert stage.duration_ms == duration_ms
 
 
-def test_a_stage_nobody_reported_as_started_took_as_long_as_its_workflow_stood_still() -> None:
+def test_duration_without_a_reported_start_counts_from_the_last_workflow_change() -> None:
     workflow_with(WorkflowStatus.PENDING)
     services.start_workflow(workflow_id="wf", at=NOON)
     first = services.complete_stage(workflow_id="wf", stage_name="one", at=NOON + timedelta(seconds=1))
@@ -98,7 +98,7 @@ def test_a_stage_nobody_reported_as_started_took_as_long_as_its_workflow_stood_s
     assert first.started_at is None
 
 
-def test_a_stage_remembers_the_worker_that_runs_it() -> None:
+def test_start_stage_stores_the_worker_until_it_is_removed() -> None:
     stage_with(StageStatus.QUEUED)
     worker_with()
     stage = services.start_stage(workflow_id="wf", stage_name="one", worker_id="worker")
@@ -108,29 +108,29 @@ def test_a_stage_remembers_the_worker_that_runs_it() -> None:
     assert (stage.worker_id, stage.status) == (None, "running")
 
 
-def test_a_worker_of_another_pool_may_not_run_the_stage() -> None:
+def test_start_stage_rejects_a_worker_of_another_pool() -> None:
     stage_with(StageStatus.QUEUED)
     worker_with(worker_id="stranger", pool_id="elsewhere")
-    with pytest.raises(services.WorkerInOtherPool) as refused:
+    with pytest.raises(services.WorkerInOtherPool) as error:
         services.start_stage(workflow_id="wf", stage_name="one", worker_id="stranger")
-    assert str(refused.value) == "Worker stranger belongs to pool elsewhere, not to pool pool."
+    assert str(error.value) == "Worker stranger belongs to pool elsewhere, not to pool pool."
     assert Stage.objects.get(name="one").status == "queued"
 
 
-def test_any_worker_may_run_a_stage_without_a_pool() -> None:
+def test_start_stage_without_a_pool_accepts_any_worker() -> None:
     stage_with(StageStatus.PENDING, pool_id=None)
     worker_with()
     assert services.start_stage(workflow_id="wf", stage_name="one", worker_id="worker").worker_id == "worker"
 
 
-def test_a_worker_that_is_not_there_is_named() -> None:
+def test_start_stage_names_an_unknown_worker() -> None:
     stage_with(StageStatus.QUEUED)
     with pytest.raises(services.WorkerNotFound, match=r"^Worker missing not found\.$"):
         services.start_stage(workflow_id="wf", stage_name="one", worker_id="missing")
     assert Stage.objects.get(name="one").status == "queued"
 
 
-def test_a_pool_that_drains_still_runs_the_stages_of_its_workflows() -> None:
+def test_draining_pool_still_runs_its_stages() -> None:
     stage_with(StageStatus.PENDING)
     services.drain_pool(pool_id="pool")
     services.queue_stage(workflow_id="wf", stage_name="one")
@@ -140,25 +140,25 @@ def test_a_pool_that_drains_still_runs_the_stages_of_its_workflows() -> None:
 
 
 @pytest.mark.parametrize("change", [services.queue_stage, services.start_stage])
-def test_a_closed_pool_accepts_no_stages(change: Any, recorded: list[RecordedSignal]) -> None:
+def test_closed_pool_accepts_no_stages(change: Any, recorded: list[RecordedSignal]) -> None:
     stage_with(StageStatus.PENDING)
     services.close_pool(pool_id="pool")
     recorded.clear()
-    with pytest.raises(services.PoolNotAccepting) as refused:
+    with pytest.raises(services.PoolNotAccepting) as error:
         change(workflow_id="wf", stage_name="one")
-    assert str(refused.value) == "Pool pool is closed and accepts no stages."
+    assert str(error.value) == "Pool pool is closed and accepts no stages."
     assert Stage.objects.get(name="one").status == "pending"
     assert recorded == []
 
 
-def test_a_completion_reported_after_its_pool_closed_is_taken() -> None:
+def test_complete_stage_is_accepted_after_the_pool_closed() -> None:
     stage_with(StageStatus.PENDING)
     services.close_pool(pool_id="pool")
     services.complete_stage(workflow_id="wf", stage_name="one")
     assert_all_add_up()
 
 
-def test_what_is_missing_is_named() -> None:
+def test_queue_stage_names_an_unknown_stage_or_workflow() -> None:
     workflow_with()
     with pytest.raises(services.StageNotFound, match=r"^Stage wf/nothing not found\.$"):
         services.queue_stage(workflow_id="wf", stage_name="nothing")
@@ -166,7 +166,7 @@ def test_what_is_missing_is_named() -> None:
         services.queue_stage(workflow_id="nowhere", stage_name="one")
 
 
-def test_two_workflows_may_name_their_stages_alike() -> None:
+def test_two_workflows_can_have_equal_stage_names() -> None:
     pool_with()
     for workflow_id in ("a", "b"):
         workflow_with(workflow_id=workflow_id)
@@ -175,6 +175,6 @@ def test_two_workflows_may_name_their_stages_alike() -> None:
 
 
 def pool_counters() -> tuple[int, int, int, int]:
-    """Queued, running, completed, failed."""
+    """Return the counters of queued, running, completed and failed stages."""
     pool = Pool.objects.get()
     return pool.queue_size, pool.tasks_running, pool.tasks_completed, pool.tasks_failed

@@ -1,4 +1,4 @@
-"""What a change costs: which statements it takes, and that they and their plans do not depend on how much is stored."""
+"""The statements of each service. Neither they nor their query plans depend on the size of the tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True
 Call = Callable[[], object]
 
 
-def with_a_stage(status: str) -> Call:
+def with_stage(status: str) -> Call:
     def prepare() -> None:
         stage_with(status)
         worker_with()
@@ -28,7 +28,7 @@ def with_a_stage(status: str) -> Call:
     return prepare
 
 
-# Name: what is there before, the change, and its statements apart from the transaction's own.
+# By name: the preparation, the change, and its statements without those that begin and end the transaction.
 COSTS: dict[str, tuple[Call, Call, list[str]]] = {
     "create a pool": (lambda: None, lambda: services.create_pool(pool_id="new"), ["INSERT pool"]),
     "drain a pool": (pool_with, lambda: services.drain_pool(pool_id="pool"), ["SELECT pool", "UPDATE pool"]),
@@ -64,47 +64,47 @@ COSTS: dict[str, tuple[Call, Call, list[str]]] = {
         ["SELECT workflow", "UPDATE workflow"],
     ),
     "complete a workflow": (
-        with_a_stage("queued"),
+        with_stage("queued"),
         lambda: services.complete_workflow(workflow_id="wf"),
         ["SELECT workflow", "UPDATE workflow", "SELECT stage", "UPDATE stage", "UPDATE pool"],
     ),
     "cancel a workflow": (
-        with_a_stage("running"),
+        with_stage("running"),
         lambda: services.cancel_workflow(workflow_id="wf"),
         ["SELECT workflow", "UPDATE workflow", "SELECT stage", "UPDATE stage", "UPDATE pool"],
     ),
     "queue a stage": (
-        with_a_stage("pending"),
+        with_stage("pending"),
         lambda: services.queue_stage(workflow_id="wf", stage_name="one"),
         ["SELECT stage", "UPDATE stage", "UPDATE pool"],
     ),
     "start a stage": (
-        with_a_stage("queued"),
+        with_stage("queued"),
         lambda: services.start_stage(workflow_id="wf", stage_name="one"),
         ["SELECT stage", "UPDATE stage", "UPDATE pool"],
     ),
     "start a stage on a worker": (
-        with_a_stage("queued"),
+        with_stage("queued"),
         lambda: services.start_stage(workflow_id="wf", stage_name="one", worker_id="worker"),
         ["SELECT worker", "SELECT stage", "UPDATE stage", "UPDATE pool"],
     ),
     "complete a stage": (
-        with_a_stage("running"),
+        with_stage("running"),
         lambda: services.complete_stage(workflow_id="wf", stage_name="one"),
         ["SELECT stage", "UPDATE stage", "UPDATE workflow", "UPDATE pool"],
     ),
     "fail a stage": (
-        with_a_stage("running"),
+        with_stage("running"),
         lambda: services.fail_stage(workflow_id="wf", stage_name="one", error="It broke"),
         ["SELECT stage", "UPDATE stage", "UPDATE pool"],
     ),
     "skip a queued stage": (
-        with_a_stage("queued"),
+        with_stage("queued"),
         lambda: services.skip_stage(workflow_id="wf", stage_name="one"),
         ["SELECT stage", "UPDATE stage", "UPDATE pool"],
     ),
     "skip a pending stage": (
-        with_a_stage("pending"),
+        with_stage("pending"),
         lambda: services.skip_stage(workflow_id="wf", stage_name="one"),
         ["SELECT stage", "UPDATE stage"],
     ),
@@ -112,23 +112,23 @@ COSTS: dict[str, tuple[Call, Call, list[str]]] = {
 
 
 def statements(change: Call) -> list[str]:
-    """Return the SQL that a change runs, without the transaction's own and without what runs just before its commit."""
+    """Return the SQL of a change, without the statements of the transaction and of the writers before its commit."""
     with transaction.atomic(), CaptureQueriesContext(connection) as captured:
         change()
     return [query["sql"] for query in captured if re.match("SELECT|INSERT|UPDATE|DELETE", query["sql"])]
 
 
-def in_short(statement: str) -> str:
-    """A statement as its verb and the table that it names first, as in "UPDATE pool"."""
+def summarize(statement: str) -> str:
+    """Return the verb and the first table of a statement, as in "UPDATE pool"."""
     found = re.match(r'(?:SELECT .*? FROM|INSERT INTO|UPDATE|DELETE FROM) "orchestration_(\w+)"', statement)
     if found is None:
-        raise AssertionError(f"No table of ours in: {statement}")
+        raise AssertionError(f"No table of the engine in: {statement}")
     return f"{statement.split()[0]} {found[1]}"
 
 
-def store_many() -> None:
-    """Fill the pool of the tests and another one, past the point where a database would read a small table whole."""
-    # Half of them come before ours in order: Postgres would read an index from its start if it had not far to go.
+def store_many_rows() -> None:
+    """Fill the test's pool and another one, so that no database prefers a full scan of a small table."""
+    # Half of the ids sort before "pool": Postgres would scan an index from its start if the row came early.
     Pool.objects.bulk_create(Pool(id=f"{letter}-{number}") for letter in "az" for number in range(250))
     for pool_id in ("pool", "other"):
         Pool.objects.get_or_create(pk=pool_id)
@@ -148,43 +148,43 @@ def store_many() -> None:
 
 
 @pytest.mark.parametrize(("prepare", "change", "expected"), COSTS.values(), ids=COSTS)
-def test_a_change_takes_these_statements(prepare: Call, change: Call, expected: list[str]) -> None:
+def test_service_executes_the_expected_statements(prepare: Call, change: Call, expected: list[str]) -> None:
     prepare()
-    assert [in_short(statement) for statement in statements(change)] == expected
+    assert [summarize(statement) for statement in statements(change)] == expected
 
 
 @pytest.mark.parametrize(("prepare", "change", "expected"), COSTS.values(), ids=COSTS)
-def test_a_change_takes_the_same_statements_and_reads_no_table_whole_when_much_is_stored(
+def test_service_executes_the_same_statements_without_full_scans_on_large_tables(
     prepare: Call, change: Call, expected: list[str]
 ) -> None:
     prepare()
-    store_many()
+    store_many_rows()
     run: list[str] = []
 
-    class Undone(Exception):
+    class RollBack(Exception):
         pass
 
-    with pytest.raises(Undone), transaction.atomic():
+    with pytest.raises(RollBack), transaction.atomic():
         run.extend(statements(change))
-        raise Undone
-    assert [in_short(statement) for statement in run] == expected
+        raise RollBack
+    assert [summarize(statement) for statement in run] == expected
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
         for statement in run:
-            assert list(whole_reads(cursor, statement)) == [], statement
+            assert list(full_scans(cursor, statement)) == [], statement
 
 
-def test_publishing_pool_metrics_takes_one_read_for_each_pool() -> None:
+def test_publishing_pool_metrics_takes_one_query_per_pool() -> None:
     worker_with()
     with CaptureQueriesContext(connection) as captured:
         services.change_worker_status(worker_id="worker", status="busy")
     *change, publishing = (query["sql"] for query in captured if re.match("SELECT|UPDATE", query["sql"]))
-    assert list(map(in_short, change)) == ["SELECT worker", "UPDATE worker", "UPDATE pool"]
+    assert list(map(summarize, change)) == ["SELECT worker", "UPDATE worker", "UPDATE pool"]
     assert re.match('SELECT "orchestration_pool".* FROM "orchestration_pool"', publishing)
 
 
 @pytest.mark.parametrize("stage_count", [1, 60])
-def test_the_end_of_a_workflow_costs_the_same_however_many_stages_it_has(stage_count: int) -> None:
+def test_cancel_workflow_takes_five_statements_for_any_number_of_stages(stage_count: int) -> None:
     names = [f"stage_{number}" for number in range(stage_count)]
     workflow_with(stages=names)
     services.queue_stage(workflow_id="wf", stage_name=names[0])
@@ -192,13 +192,13 @@ def test_the_end_of_a_workflow_costs_the_same_however_many_stages_it_has(stage_c
     assert set(Stage.objects.values_list("status", flat=True)) == {"cancelled"}
 
 
-def test_a_plain_save_costs_one_read_more_for_each_row_it_locks() -> None:
+def test_save_takes_one_more_query_for_each_locked_row() -> None:
     stage = stage_with()
     worker = worker_with()
     worker.status = "busy"
-    assert list(map(in_short, statements(worker.save))) == ["SELECT worker", "UPDATE worker", "UPDATE pool"]
+    assert list(map(summarize, statements(worker.save))) == ["SELECT worker", "UPDATE worker", "UPDATE pool"]
     stage.status = "queued"
-    assert list(map(in_short, statements(stage.save))) == [
+    assert list(map(summarize, statements(stage.save))) == [
         "SELECT workflow",
         "SELECT stage",
         "UPDATE stage",
@@ -206,10 +206,10 @@ def test_a_plain_save_costs_one_read_more_for_each_row_it_locks() -> None:
     ]
 
 
-def test_a_plain_save_of_a_stage_with_a_worker_locks_the_worker_first() -> None:
+def test_save_of_a_stage_locks_its_worker_first() -> None:
     stage = stage_with("queued")
     stage.worker = worker_with()
-    assert list(map(in_short, statements(stage.save))) == [
+    assert list(map(summarize, statements(stage.save))) == [
         "SELECT worker",
         "SELECT workflow",
         "SELECT stage",
@@ -217,36 +217,36 @@ def test_a_plain_save_of_a_stage_with_a_worker_locks_the_worker_first() -> None:
     ]
 
 
-def test_where_several_stages_are_locked_it_is_in_the_order_of_their_keys() -> None:
+def test_stages_are_locked_in_the_order_of_their_ids() -> None:
     stage_with("queued")
     worker_with()
     run = [
         *statements(lambda: services.remove_worker(worker_id="worker")),
         *statements(lambda: services.cancel_workflow(workflow_id="wf")),
     ]
-    locking = [statement for statement in run if in_short(statement) == "SELECT stage"]
+    locking = [statement for statement in run if summarize(statement) == "SELECT stage"]
     assert len(locking) == 2
-    # Django writes 1 for the key where it is the first column that is read.
+    # Django writes 1 for the primary key where it is the first selected column.
     assert all(re.search(r'ORDER BY (1|"orchestration_stage"\."id") ASC', statement) for statement in locking)
 
 
-def whole_reads(cursor: Any, statement: str) -> Iterator[str]:
-    """The steps of a statement's plan that go through a whole table or index."""
+def full_scans(cursor: Any, statement: str) -> Iterator[str]:
+    """Yield the steps of a query plan that scan a whole table or index."""
     if connection.vendor == "sqlite":
         cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
         yield from (detail for *_, detail in cursor.fetchall() if detail.startswith("SCAN orchestration_"))
         return
-    # Without sequential scans Postgres takes an index wherever there is one, however small the table.
+    # Without sequential scans Postgres uses an index where one exists, even for a small table.
     cursor.execute("SET enable_seqscan = off")
     cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}")
     (plans,) = cursor.fetchone()
     cursor.execute("RESET enable_seqscan")
-    yield from _whole_reads_in((json.loads(plans) if isinstance(plans, str) else plans)[0]["Plan"])
+    yield from _full_scans_in((json.loads(plans) if isinstance(plans, str) else plans)[0]["Plan"])
 
 
-def _whole_reads_in(plan: dict[str, Any]) -> Iterator[str]:
+def _full_scans_in(plan: dict[str, Any]) -> Iterator[str]:
     kind = plan["Node Type"]
     if kind == "Seq Scan" or ("Index" in kind and "Index Cond" not in plan):
         yield f"{kind} on {plan.get('Relation Name')} {plan.get('Index Name')}"
     for below in plan.get("Plans", []):
-        yield from _whole_reads_in(below)
+        yield from _full_scans_in(below)

@@ -1,4 +1,4 @@
-"""Every transition there is, legal or not, asked of the services."""
+"""Every transition, allowed or not, through the services."""
 
 from __future__ import annotations
 
@@ -70,22 +70,22 @@ CHANGE_STAGE: dict[str, Callable[[], Stage]] = {
 }
 
 
-def cells(table: str, answer: str) -> list[tuple[str, str]]:
-    """The (current, requested) pairs of a table that have this answer."""
+def pairs(table: str, answer: str) -> list[tuple[str, str]]:
+    """Return the (current, requested) pairs of a table that have this answer."""
     header, *rows = (row.split() for row in table.strip().splitlines())
     return [
         (current, requested)
-        for current, *answers in rows
-        for requested, found in zip(header, answers, strict=True)
+        for current, *answers_of_row in rows
+        for requested, found in zip(header, answers_of_row, strict=True)
         if found == answer
     ]
 
 
 def allowed(table: str, current: str) -> list[str]:
-    return sorted(requested for status, requested in cells(table, "yes") if status == current)
+    return sorted(requested for status, requested in pairs(table, "yes") if status == current)
 
 
-def test_the_tables_name_every_status_that_is_reached_or_left() -> None:
+def test_tables_have_a_row_for_every_status() -> None:
     for table, statuses in (
         (POOL, PoolStatus),
         (WORKER, WorkerStatus),
@@ -96,111 +96,109 @@ def test_the_tables_name_every_status_that_is_reached_or_left() -> None:
         assert sorted(rows) == sorted(statuses.values)
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(POOL, "yes"))
-def test_a_pool_may_become(current: str, requested: str) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(POOL, "yes"))
+def test_pool_transition_is_allowed(current: str, requested: str) -> None:
     pool_with(current)
     assert CHANGE_POOL[requested]().status == requested
     assert Pool.objects.get().status == requested
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(POOL, "no"))
-def test_a_pool_may_not_become(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(POOL, "no"))
+def test_pool_transition_is_rejected(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
     pool_with(current)
     recorded.clear()
-    with pytest.raises(services.IllegalTransition) as refused:
+    with pytest.raises(services.IllegalTransition) as error:
         CHANGE_POOL[requested]()
-    assert_told(refused.value, "pool", "pool", current, requested, allowed(POOL, current))
+    assert_transition_error(error.value, "pool", "pool", current, requested, allowed(POOL, current))
     assert Pool.objects.get().status == current
     assert recorded == []
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(WORKER, "yes"))
-def test_a_worker_may_become(current: str, requested: str) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(WORKER, "yes"))
+def test_worker_transition_is_allowed(current: str, requested: str) -> None:
     worker_with(current)
     assert services.change_worker_status(worker_id="worker", status=requested).status == requested
     assert Worker.objects.get().status == requested
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(WORKER, "no"))
-def test_a_worker_may_not_become(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(WORKER, "no"))
+def test_worker_transition_is_rejected(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
     worker_with(current)
     recorded.clear()
-    with pytest.raises(services.IllegalTransition) as refused:
+    with pytest.raises(services.IllegalTransition) as error:
         services.change_worker_status(worker_id="worker", status=requested)
-    assert_told(refused.value, "worker", "worker", current, requested, allowed(WORKER, current))
+    assert_transition_error(error.value, "worker", "worker", current, requested, allowed(WORKER, current))
     assert Worker.objects.get().status == current
     assert recorded == []
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(WORKFLOW, "yes"))
-def test_a_workflow_may_become(current: str, requested: str) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(WORKFLOW, "yes"))
+def test_workflow_transition_is_allowed(current: str, requested: str) -> None:
     workflow_with(current)
     assert CHANGE_WORKFLOW[requested]().status == requested
     assert Workflow.objects.get().status == requested
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(WORKFLOW, "no"))
-def test_a_workflow_may_not_become(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(WORKFLOW, "no"))
+def test_workflow_transition_is_rejected(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
     before = workflow_with(current)
     recorded.clear()
-    with pytest.raises(services.IllegalTransition) as refused:
+    with pytest.raises(services.IllegalTransition) as error:
         CHANGE_WORKFLOW[requested]()
-    assert_told(refused.value, "workflow", "wf", current, requested, allowed(WORKFLOW, current))
+    assert_transition_error(error.value, "workflow", "wf", current, requested, allowed(WORKFLOW, current))
     after = Workflow.objects.get()
     assert (after.status, after.result, after.error) == (current, before.result, before.error)
     assert recorded == []
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(STAGE, "yes"))
-def test_a_stage_may_become(current: str, requested: str) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(STAGE, "yes"))
+def test_stage_transition_is_allowed(current: str, requested: str) -> None:
     stage_with(current)
     assert CHANGE_STAGE[requested]().status == requested
     assert Stage.objects.get(name="one").status == requested
 
 
-@pytest.mark.parametrize(("current", "requested"), cells(STAGE, "no"))
-def test_a_stage_may_not_become(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
+@pytest.mark.parametrize(("current", "requested"), pairs(STAGE, "no"))
+def test_stage_transition_is_rejected(current: str, requested: str, recorded: list[RecordedSignal]) -> None:
     before = stage_with(current)
     recorded.clear()
-    with pytest.raises(services.IllegalTransition) as refused:
+    with pytest.raises(services.IllegalTransition) as error:
         CHANGE_STAGE[requested]()
-    assert_told(refused.value, "stage", "wf/one", current, requested, allowed(STAGE, current))
+    assert_transition_error(error.value, "stage", "wf/one", current, requested, allowed(STAGE, current))
     after = Stage.objects.get(name="one")
     assert (after.status, after.result, after.error) == (current, before.result, before.error)
     assert recorded == []
 
 
 @pytest.mark.parametrize("change", CHANGE_STAGE.values(), ids=CHANGE_STAGE)
-def test_a_stage_of_a_workflow_not_yet_started_may_not_change(
-    change: Callable[[], Stage], recorded: list[RecordedSignal]
-) -> None:
+def test_stage_of_a_pending_workflow_cannot_change(change: Callable[[], Stage], recorded: list[RecordedSignal]) -> None:
     workflow_with(WorkflowStatus.PENDING)
     recorded.clear()
-    with pytest.raises(services.WorkflowNotRunning) as refused:
+    with pytest.raises(services.WorkflowNotRunning) as error:
         change()
-    assert str(refused.value) == "Workflow wf is pending; stages can only change while it is running."
+    assert str(error.value) == "Workflow wf is pending; stages can only change while it is running."
     assert Stage.objects.get(name="one").status == StageStatus.PENDING
     assert recorded == []
 
 
-def test_a_refusal_names_both_states_and_what_is_allowed() -> None:
+def test_transition_error_names_both_statuses_and_the_allowed_ones() -> None:
     workflow_with(WorkflowStatus.PENDING)
-    with pytest.raises(services.IllegalTransition) as refused:
+    with pytest.raises(services.IllegalTransition) as error:
         services.complete_workflow(workflow_id="wf", result={})
-    assert str(refused.value) == (
+    assert str(error.value) == (
         "Workflow wf is pending and cannot become completed; allowed: cancelled, failed, running, timeout."
     )
 
 
-def test_a_refusal_at_the_end_of_the_road_says_that_nothing_is_allowed() -> None:
+def test_transition_error_after_a_final_status_allows_no_other_status() -> None:
     pool_with(PoolStatus.CLOSED)
-    with pytest.raises(services.IllegalTransition) as refused:
+    with pytest.raises(services.IllegalTransition) as error:
         services.drain_pool(pool_id="pool")
-    assert str(refused.value) == "Pool pool is closed and cannot become draining; allowed: no other status."
+    assert str(error.value) == "Pool pool is closed and cannot become draining; allowed: no other status."
 
 
-def assert_told(
-    refusal: services.IllegalTransition, kind: str, id: str, current: str, requested: str, allowed: list[str]
+def assert_transition_error(
+    error: services.IllegalTransition, kind: str, id: str, current: str, requested: str, allowed: list[str]
 ) -> None:
-    found = (refusal.kind, refusal.id, refusal.current, refusal.requested, refusal.allowed)
+    found = (error.kind, error.id, error.current, error.requested, error.allowed)
     assert found == (kind, id, current, requested, allowed)

@@ -1,4 +1,4 @@
-"""Arguments that cannot be stored: refused before anything is written, on every database alike."""
+"""Arguments that cannot be stored are rejected before any write, equally on every database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOOD_IDENTIFIERS = ["a", "A-Z_0.9", "-", ".", "a" * 128, "wf_0123456789abcdef"]
 
 
 def nested(depth: int) -> dict[str, Any]:
-    """An object that is `depth` objects deep."""
+    """Return an object that is `depth` objects deep."""
     value: dict[str, Any] = {}
     for _ in range(depth - 1):
         value = {"a": value}
@@ -60,14 +60,14 @@ BAD_STAGES: list[Any] = [[], (), "one", None, [""], [" "], ["a", "a"], ["a" * 12
 
 
 @pytest.mark.parametrize("id", BAD_IDENTIFIERS, ids=repr)
-def test_an_id_that_cannot_stand_in_a_channel_name_is_refused(id: Any, recorded: list[RecordedSignal]) -> None:
+def test_create_rejects_an_invalid_id(id: Any, recorded: list[RecordedSignal]) -> None:
     pool_with()
     recorded.clear()
     with pytest.raises(services.InvalidIdentifier, match=r"^pool_id is .*; expected 1 to 128 of the characters"):
         services.create_pool(pool_id=id)
     with pytest.raises(services.InvalidIdentifier, match=r"^worker_id is "):
         services.register_worker(worker_id=id, pool_id="pool")
-    if id is not None:  # None asks for an id to be made.
+    if id is not None:  # None generates an id.
         with pytest.raises(services.InvalidIdentifier, match=r"^workflow_id is "):
             services.create_workflow(workflow_id=id, adapter="python", prompt="", stages=["one"])
     assert (Pool.objects.count(), Worker.objects.count(), Workflow.objects.count()) == (1, 0, 0)
@@ -90,20 +90,20 @@ def test_an_id_that_cannot_stand_in_a_channel_name_is_refused(id: Any, recorded:
     ],
 )
 @pytest.mark.parametrize("id", ["a b", "a\x00", "", 7], ids=repr)
-def test_an_id_that_cannot_be_one_is_told_from_one_that_is_not_there(change: Callable[[Any], Any], id: Any) -> None:
+def test_change_rejects_an_invalid_id_instead_of_reporting_not_found(change: Callable[[Any], Any], id: Any) -> None:
     workflow_with()
     with pytest.raises(services.InvalidIdentifier):
         change(id)
 
 
-def test_a_stage_name_that_a_database_cannot_hold_is_refused() -> None:
+def test_stage_name_with_nul_is_rejected() -> None:
     workflow_with()
     with pytest.raises(services.InvalidArgument, match=r"^stage_name is "):
         services.queue_stage(workflow_id="wf", stage_name="one\x00")
 
 
 @pytest.mark.parametrize("id", GOOD_IDENTIFIERS)
-def test_an_id_is_stored_as_it_is(id: str) -> None:
+def test_valid_id_is_stored_unchanged(id: str) -> None:
     services.create_pool(pool_id=id)
     services.register_worker(worker_id=id, pool_id=id)
     services.create_workflow(workflow_id=id, adapter="python", prompt="", stages=["one"], pool_id=id)
@@ -111,20 +111,20 @@ def test_an_id_is_stored_as_it_is(id: str) -> None:
 
 
 @pytest.mark.parametrize("stages", BAD_STAGES, ids=repr)
-def test_stages_that_cannot_be_told_apart_are_refused(stages: Any) -> None:
+def test_invalid_stage_names_are_rejected(stages: Any) -> None:
     with pytest.raises(services.InvalidArgument, match=r"^stages is .*; expected "):
         services.create_workflow(adapter="python", prompt="", stages=stages)
     assert not Workflow.objects.exists()
 
 
 @pytest.mark.parametrize("adapter", ["", " ", "a" * 129, "a\x00", None], ids=repr)
-def test_an_adapter_without_a_name_is_refused(adapter: Any) -> None:
+def test_invalid_adapter_name_is_rejected(adapter: Any) -> None:
     with pytest.raises(services.InvalidArgument, match=r"^adapter is .*; expected text of at most 128 characters, not"):
         services.create_workflow(adapter=adapter, prompt="", stages=["one"])
 
 
 @pytest.mark.parametrize("text", ["\x00", "\ud800", None, 7], ids=repr)
-def test_text_that_a_database_cannot_hold_is_refused(text: Any) -> None:
+def test_text_that_a_database_cannot_store_is_rejected(text: Any) -> None:
     workflow_with()
     with pytest.raises(services.InvalidArgument, match=r"^prompt is "):
         services.create_workflow(adapter="python", prompt=text, stages=["one"])
@@ -140,7 +140,7 @@ def test_text_that_a_database_cannot_hold_is_refused(text: Any) -> None:
 
 
 @pytest.mark.parametrize("value", BAD_OBJECTS, ids=reprlib.repr)
-def test_what_is_not_a_json_object_is_refused(value: Any, recorded: list[RecordedSignal]) -> None:
+def test_value_that_is_not_a_json_object_is_rejected(value: Any, recorded: list[RecordedSignal]) -> None:
     workflow_with()
     recorded.clear()
     with pytest.raises(services.InvalidArgument, match=r"^params is .*; expected a JSON object"):
@@ -154,7 +154,7 @@ def test_what_is_not_a_json_object_is_refused(value: Any, recorded: list[Recorde
 
 
 @pytest.mark.parametrize("value", GOOD_OBJECTS, ids=reprlib.repr)
-def test_a_json_object_comes_back_as_it_went_in(value: Any) -> None:
+def test_json_object_is_stored_unchanged(value: Any) -> None:
     stage_with()
     services.complete_stage(workflow_id="wf", stage_name="one", result=value)
     services.complete_workflow(workflow_id="wf", result=value)
@@ -165,19 +165,19 @@ def test_a_json_object_comes_back_as_it_went_in(value: Any) -> None:
     assert {key: stage_result[key] for key in value} == {key: workflow_result[key] for key in value} == value
 
 
-def test_a_moment_without_a_time_zone_is_refused() -> None:
+def test_time_without_a_time_zone_is_rejected() -> None:
     with pytest.raises(services.InvalidArgument, match=r"^at is .*; expected a datetime with a time zone"):
         services.create_pool(pool_id="pool", at=datetime(2026, 2, 10))
     assert not Pool.objects.exists()
 
 
-def test_every_refusal_can_be_caught_as_one() -> None:
+def test_every_error_is_a_service_error() -> None:
     errors = [value for value in vars(services).values() if isinstance(value, type) and issubclass(value, Exception)]
     assert services.IllegalTransition in errors
     assert all(issubclass(error, services.ServiceError) for error in errors)
 
 
-def test_a_long_value_is_shown_shortened() -> None:
-    with pytest.raises(services.InvalidArgument) as refused:
+def test_error_truncates_a_long_value() -> None:
+    with pytest.raises(services.InvalidArgument) as error:
         services.create_pool(pool_id="a" * 1000)
-    assert len(str(refused.value)) < 200
+    assert len(str(error.value)) < 200

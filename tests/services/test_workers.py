@@ -1,4 +1,4 @@
-"""Workers: registered, at work, gone."""
+"""Register and remove workers, and change their status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True
 NOON = datetime(2026, 2, 10, 12, 0, 0, tzinfo=UTC)
 
 
-def test_a_new_worker_is_idle_and_counted(recorded: list[RecordedSignal]) -> None:
+def test_register_worker_adds_an_idle_worker(recorded: list[RecordedSignal]) -> None:
     pool_with()
     recorded.clear()
     worker = services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
@@ -32,7 +32,7 @@ def test_a_new_worker_is_idle_and_counted(recorded: list[RecordedSignal]) -> Non
 
 
 @pytest.mark.parametrize("status", ["busy", "error", "offline"])
-def test_a_worker_that_registers_again_is_idle_again(status: str, recorded: list[RecordedSignal]) -> None:
+def test_register_worker_again_sets_it_idle(status: str, recorded: list[RecordedSignal]) -> None:
     worker_with(status)
     recorded.clear()
     worker = services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
@@ -44,7 +44,7 @@ def test_a_worker_that_registers_again_is_idle_again(status: str, recorded: list
     assert_all_add_up()
 
 
-def test_an_idle_worker_that_registers_again_is_not_announced(recorded: list[RecordedSignal]) -> None:
+def test_register_idle_worker_again_sends_no_signal(recorded: list[RecordedSignal]) -> None:
     worker_with()
     recorded.clear()
     worker = services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
@@ -54,28 +54,28 @@ def test_an_idle_worker_that_registers_again_is_not_announced(recorded: list[Rec
     assert_all_add_up()
 
 
-def test_a_worker_stays_in_its_pool() -> None:
+def test_register_worker_in_another_pool_is_rejected() -> None:
     worker_with()
     pool_with(pool_id="elsewhere")
-    with pytest.raises(services.WorkerInOtherPool) as refused:
+    with pytest.raises(services.WorkerInOtherPool) as error:
         services.register_worker(worker_id="worker", pool_id="elsewhere")
-    assert str(refused.value) == "Worker worker belongs to pool pool, not to pool elsewhere."
+    assert str(error.value) == "Worker worker belongs to pool pool, not to pool elsewhere."
     assert_all_add_up()
 
 
-def test_a_closed_pool_accepts_no_workers() -> None:
+def test_closed_pool_accepts_no_workers() -> None:
     pool_with("closed")
     with pytest.raises(services.PoolNotAccepting, match=r"^Pool pool is closed and accepts no workers\.$"):
         services.register_worker(worker_id="worker", pool_id="pool")
     assert not Worker.objects.exists()
 
 
-def test_a_pool_that_drains_accepts_workers_to_finish_its_work() -> None:
+def test_draining_pool_accepts_workers() -> None:
     pool_with("draining")
     assert services.register_worker(worker_id="worker", pool_id="pool").status == WorkerStatus.IDLE
 
 
-def test_a_pool_that_is_not_there_is_named() -> None:
+def test_register_worker_names_an_unknown_pool() -> None:
     with pytest.raises(services.PoolNotFound, match=r"^Pool nowhere not found\.$"):
         services.register_worker(worker_id="worker", pool_id="nowhere")
     assert not Worker.objects.exists()
@@ -90,13 +90,13 @@ def test_a_pool_that_is_not_there_is_named() -> None:
         ("offline", {"active_workers": 0, "idle_workers": 0, "error_workers": 0}),
     ],
 )
-def test_each_status_is_counted_as_itself(status: str, counters: dict[str, int]) -> None:
+def test_each_worker_status_has_its_counter(status: str, counters: dict[str, int]) -> None:
     worker_with(status)
     assert counters.items() <= stored("pool").items()
     assert stored("pool")["worker_count"] == 1
 
 
-def test_a_new_status_is_announced_with_its_moment(recorded: list[RecordedSignal]) -> None:
+def test_change_worker_status_sends_a_signal_with_its_time(recorded: list[RecordedSignal]) -> None:
     worker_with()
     recorded.clear()
     worker = services.change_worker_status(worker_id="worker", status="busy", at=NOON)
@@ -107,22 +107,22 @@ def test_a_new_status_is_announced_with_its_moment(recorded: list[RecordedSignal
     ]
 
 
-def test_going_offline_is_no_sign_of_life() -> None:
+def test_offline_status_is_not_a_heartbeat() -> None:
     pool_with()
     services.register_worker(worker_id="worker", pool_id="pool", at=NOON)
     worker = services.change_worker_status(worker_id="worker", status="offline", at=NOON + timedelta(seconds=5))
     assert worker.last_heartbeat_at == NOON
 
 
-def test_an_unknown_status_is_refused() -> None:
+def test_change_worker_status_rejects_an_unknown_status() -> None:
     worker_with()
-    with pytest.raises(services.InvalidArgument) as refused:
+    with pytest.raises(services.InvalidArgument) as error:
         services.change_worker_status(worker_id="worker", status="asleep")
-    assert str(refused.value) == "status is 'asleep'; expected one of idle, busy, error, offline."
+    assert str(error.value) == "status is 'asleep'; expected one of idle, busy, error, offline."
 
 
 @pytest.mark.parametrize("status", WorkerStatus.values)
-def test_a_removed_worker_is_announced_and_no_longer_counted(status: str, recorded: list[RecordedSignal]) -> None:
+def test_remove_worker_sends_a_signal_and_updates_the_counters(status: str, recorded: list[RecordedSignal]) -> None:
     worker_with(status)
     recorded.clear()
     worker = services.remove_worker(worker_id="worker", at=NOON)
@@ -134,7 +134,7 @@ def test_a_removed_worker_is_announced_and_no_longer_counted(status: str, record
     assert set(stored("pool").values()) == {0}
 
 
-def test_a_worker_that_is_not_there_is_named() -> None:
+def test_unknown_worker_is_named() -> None:
     with pytest.raises(services.WorkerNotFound, match=r"^Worker missing not found\.$"):
         services.remove_worker(worker_id="missing")
     with pytest.raises(services.WorkerNotFound, match=r"^Worker missing not found\.$"):

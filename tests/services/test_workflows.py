@@ -1,4 +1,4 @@
-"""Workflows, from their creation to each of their ends."""
+"""Create, start and end workflows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stage_statuses() -> dict[str, str]:
     return dict(Stage.objects.order_by("position").values_list("name", "status"))
 
 
-def test_a_new_workflow_is_pending_with_its_stages_in_order(recorded: list[RecordedSignal]) -> None:
+def test_create_workflow_stores_a_pending_workflow_with_its_stages_in_order(recorded: list[RecordedSignal]) -> None:
     pool_with()
     recorded.clear()
     workflow = services.create_workflow(
@@ -56,25 +56,25 @@ def test_a_new_workflow_is_pending_with_its_stages_in_order(recorded: list[Recor
     assert recorded == [RecordedSignal("workflow_created", "wf", "pending", NOON)]
 
 
-def test_a_workflow_without_an_id_gets_one_of_its_own() -> None:
+def test_create_workflow_generates_a_unique_id() -> None:
     ids = {workflow_with(workflow_id=id, pool_id=None).id for id in ("a", "b")}
-    made = {services.create_workflow(adapter="python", prompt="", stages=["one"]).id for _ in range(2)}
-    assert len(ids | made) == 4
-    assert all(id.startswith("wf_") and len(id) == 35 for id in made)
+    generated = {services.create_workflow(adapter="python", prompt="", stages=["one"]).id for _ in range(2)}
+    assert len(ids | generated) == 4
+    assert all(id.startswith("wf_") and len(id) == 35 for id in generated)
 
 
-def test_whoever_hears_of_a_workflow_finds_its_stages() -> None:
+def test_receiver_of_workflow_created_finds_the_stages() -> None:
     found: list[int] = []
 
     def count(*, workflow: Workflow, **_: Any) -> None:
         found.append(workflow.stages.count())
 
-    workflow_created.connect(count)  # The fixture takes it away again.
+    workflow_created.connect(count)  # The fixture disconnects it.
     workflow_with(WorkflowStatus.PENDING)
     assert found == [3]
 
 
-def test_an_id_that_is_taken_is_refused_whatever_the_stages() -> None:
+def test_create_workflow_rejects_an_existing_id() -> None:
     workflow_with()
     for stages in (["one", "two", "three"], ["other"]):
         with pytest.raises(services.AlreadyExists, match=r"^Workflow wf already exists\.$"):
@@ -82,7 +82,7 @@ def test_an_id_that_is_taken_is_refused_whatever_the_stages() -> None:
     assert stage_statuses() == {"one": "pending", "two": "pending", "three": "pending"}
 
 
-def test_an_id_that_is_taken_is_refused_even_if_its_stages_are_gone() -> None:
+def test_create_workflow_rejects_an_existing_id_without_stages() -> None:
     workflow_with()
     Stage.objects.all().delete()
     with pytest.raises(services.AlreadyExists):
@@ -91,22 +91,22 @@ def test_an_id_that_is_taken_is_refused_even_if_its_stages_are_gone() -> None:
 
 
 @pytest.mark.parametrize("status", ["draining", "closed"])
-def test_a_pool_that_is_no_longer_active_accepts_no_new_workflows(status: str) -> None:
+def test_inactive_pool_accepts_no_new_workflows(status: str) -> None:
     pool_with(status)
-    with pytest.raises(services.PoolNotAccepting) as refused:
+    with pytest.raises(services.PoolNotAccepting) as error:
         workflow_with()
-    assert str(refused.value) == f"Pool pool is {status} and accepts no new workflows."
+    assert str(error.value) == f"Pool pool is {status} and accepts no new workflows."
     assert not Workflow.objects.exists()
     assert not Stage.objects.exists()
 
 
-def test_a_pool_that_is_not_there_is_named() -> None:
+def test_create_workflow_names_an_unknown_pool() -> None:
     with pytest.raises(services.PoolNotFound, match=r"^Pool nowhere not found\.$"):
         services.create_workflow(adapter="python", prompt="", stages=["one"], pool_id="nowhere")
     assert not Workflow.objects.exists()
 
 
-def test_starting_is_announced_with_its_moment(recorded: list[RecordedSignal]) -> None:
+def test_start_workflow_sends_a_signal_with_its_time(recorded: list[RecordedSignal]) -> None:
     workflow_with(WorkflowStatus.PENDING)
     recorded.clear()
     workflow = services.start_workflow(workflow_id="wf", at=NOON)
@@ -114,7 +114,7 @@ def test_starting_is_announced_with_its_moment(recorded: list[RecordedSignal]) -
     assert workflow.started_at == workflow.updated_at == Workflow.objects.get().started_at == NOON
 
 
-def test_completing_adds_the_duration_and_skips_what_is_left(recorded: list[RecordedSignal]) -> None:
+def test_complete_workflow_adds_the_duration_and_skips_unfinished_stages(recorded: list[RecordedSignal]) -> None:
     workflow_with(WorkflowStatus.PENDING)
     services.start_workflow(workflow_id="wf", at=NOON)
     services.complete_stage(workflow_id="wf", stage_name="one", result={})
@@ -134,13 +134,13 @@ def test_completing_adds_the_duration_and_skips_what_is_left(recorded: list[Reco
     assert_all_add_up()
 
 
-def test_a_duration_that_is_given_is_kept() -> None:
+def test_complete_workflow_keeps_a_given_duration() -> None:
     workflow_with()
     workflow = services.complete_workflow(workflow_id="wf", result={"total_duration_ms": 7})
     assert workflow.result == {"total_duration_ms": 7}
 
 
-def test_a_duration_is_never_negative_though_clocks_may_differ() -> None:
+def test_duration_is_zero_if_clock_skew_makes_it_negative() -> None:
     workflow_with(WorkflowStatus.PENDING)
     services.start_workflow(workflow_id="wf", at=NOON)
     workflow = services.complete_workflow(workflow_id="wf", at=NOON - timedelta(seconds=60))
@@ -157,7 +157,7 @@ def test_a_duration_is_never_negative_though_clocks_may_differ() -> None:
         (services.cancel_workflow, {"reason": "Not needed"}, "cancelled", "workflow_cancelled", "Not needed"),
     ],
 )
-def test_an_end_before_completion_cancels_what_is_left(
+def test_unsuccessful_end_cancels_unfinished_stages(
     end: Any, given: dict[str, str], status: str, signal: str, error: str, recorded: list[RecordedSignal]
 ) -> None:
     workflow_with(stages=["done", "broken", "running", "queued", "pending"])
@@ -183,7 +183,7 @@ def test_an_end_before_completion_cancels_what_is_left(
     assert_all_add_up()
 
 
-def test_ending_one_workflow_leaves_the_others_alone() -> None:
+def test_cancel_workflow_does_not_change_other_workflows() -> None:
     workflow_with(workflow_id="other")
     services.queue_stage(workflow_id="other", stage_name="one")
     workflow_with(workflow_id="wf")
@@ -193,7 +193,7 @@ def test_ending_one_workflow_leaves_the_others_alone() -> None:
     assert_all_add_up()
 
 
-def test_a_workflow_needs_no_pool() -> None:
+def test_workflow_runs_without_a_pool() -> None:
     workflow_with(pool_id=None)
     services.queue_stage(workflow_id="wf", stage_name="one")
     services.start_stage(workflow_id="wf", stage_name="one")
@@ -202,7 +202,7 @@ def test_a_workflow_needs_no_pool() -> None:
     assert_all_add_up()
 
 
-def test_without_a_moment_it_is_now() -> None:
+def test_time_of_a_change_defaults_to_now() -> None:
     before = timezone.now()
     workflow = workflow_with(WorkflowStatus.COMPLETED)
     assert workflow.started_at is not None
@@ -210,7 +210,7 @@ def test_without_a_moment_it_is_now() -> None:
     assert before <= workflow.created_at <= workflow.started_at <= workflow.finished_at <= timezone.now()
 
 
-def test_a_workflow_that_is_not_there_is_named() -> None:
+def test_unknown_workflow_is_named() -> None:
     for change in (
         services.start_workflow,
         services.complete_workflow,
