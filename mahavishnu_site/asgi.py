@@ -1,4 +1,4 @@
-"""The application that daphne serves: pages over HTTP, everything else over WebSocket."""
+"""The ASGI application: pages over HTTP, events and requests over WebSocket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ install.install()
 
 
 class StaticFiles(ASGIStaticFilesHandler):
-    """Django's own, which answers a path that leads out of the static files with 500 and a stack trace in the log."""
+    """Django's handler of static files, but a path outside of them is answered 404, not 500 with a traceback."""
 
     def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
         try:
@@ -40,7 +40,7 @@ application = ProtocolTypeRouter(
     }
 )
 
-# What was imported stays for good. The garbage collector need not look at it each time many clients come at once, and
-# hold up everybody's events meanwhile ("No garbage" in docs/architecture.md has figures).
+# Imported modules are never freed. Exclude them from garbage collection: when many clients connect at once, scanning
+# them would delay the events of all clients ("No garbage" in docs/architecture.md has figures).
 gc.collect()
 gc.freeze()

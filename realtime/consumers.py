@@ -1,7 +1,7 @@
-"""One connection: what comes in is decoded, limited and answered; what the relay hands it goes out.
+"""The WebSocket consumer: decodes, rate-limits and answers the messages of one connection, and sends it events.
 
-This is Django Channels' consumer with its own `__call__`. The stock one adds a layer channel to every connection and
-a hop to a thread to every message; here the relay has one channel for all, and only a query goes to a thread.
+It is a Django Channels consumer with its own `__call__`. The stock one adds a layer channel to every connection and a
+thread switch to every message. Here the relay has one layer channel for all connections, and only queries use a thread.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 
 from realtime.broadcast.relay import Relay
+from realtime.connection.asgi_transport import AsgiTransport, Send
 from realtime.connection.dispatcher import RequestDispatcher
 from realtime.connection.origin import is_handshake_allowed, peer_address
 from realtime.connection.rate_limit import RateLimit, Verdict
@@ -33,27 +35,21 @@ from realtime.protocol.messages import (
 )
 from realtime.protocol.requests import decode
 from realtime.queries.status import StatusQueries
-from realtime.runtime import running_relay, running_statuses
+from realtime.runtime import ensure_relay, status_queries
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_AFTER_REFUSAL_SECONDS = 0.25
-"""How long nothing is read from a client that was told it sends too fast."""
+_REJECTION_PAUSE_SECONDS = 0.25
+"""How long reading pauses after a message was rejected by the rate limit."""
 
 _CAUGHT_UP_PART = 4
-"""A replay goes on once less than this part of the unsent bytes allowed is waiting."""
+"""A replay continues when less than this part of `max_send_queue_bytes` is queued."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class OrchestrationConsumer(AsyncConsumer):
-    """Serves one WebSocket.
-
-    Attributes:
-        id: The `connection_id` of the welcome.
-        channels: What it is subscribed to.
-    """
+    """Serves one WebSocket; implements `realtime.connection.registry.Connection`."""
 
     relay: Relay
     statuses: StatusQueries
@@ -73,36 +69,37 @@ class OrchestrationConsumer(AsyncConsumer):
             await send({"type": "websocket.close"})
             return
         self._dispatcher = RequestDispatcher(self)
-        self._writer = ConnectionWriter(send, self.limits, on_slow=self._close_slow)
+        self._writer = ConnectionWriter(self.limits, fallback=partial(AsgiTransport, send), on_slow=self._close_slow)
         await send({"type": "websocket.accept", "writer": self._writer})
         try:
-            if await self._welcome():
+            if await self._open():
                 await self._serve(receive)
             else:
-                await _until_disconnected(receive)
+                await _wait_for_disconnect(receive)
         finally:
             await self._disconnect()
 
-    # --- The beginning and the end -------------------------------------------------------------------------------
+    # --- Opening and disconnecting -------------------------------------------------------------------------------
 
-    async def _welcome(self) -> bool:
+    async def _open(self) -> bool:
+        """Register the connection and send `session.created`; close it and return False if that is not possible."""
         if not connection_registry.register(self, maximum=self.limits.max_connections):
             self._close(
                 CloseCode.TRY_LATER,
                 ErrorCode.TOO_MANY_CONNECTIONS,
-                f"This server has {self.limits.max_connections} connections, the most allowed: try again later",
+                f"Connection limit reached ({self.limits.max_connections}); try again later",
                 retryable=True,
             )
             return False
         try:
-            self.relay, self.statuses = await running_relay(), running_statuses()
+            self.relay, self.statuses = await ensure_relay(), status_queries()
         except Exception as error:
-            # Whatever the database raises: the connection is of no use without it.
-            log_failure(logger, "The relay could not start", error)
+            # No connection can be served without the database, so every database error ends here.
+            log_failure(logger, f"Closing {self}: the relay could not start", error)
             self.on_server_error()
             return False
         position = self.relay.position
-        assert position is not None, "a running relay has read it"
+        assert position is not None, "a running relay has a position"
         self._send(encode_session_created(self.id, epoch=position.epoch, seq=position.seq))
         return True
 
@@ -112,7 +109,7 @@ class OrchestrationConsumer(AsyncConsumer):
             self.relay.leave(channel, self)
         self.channels.clear()
         await self._dispatcher.stop()
-        await self._writer.finished()
+        await self._writer.stop()
 
     # --- From the client -----------------------------------------------------------------------------------------
 
@@ -122,17 +119,17 @@ class OrchestrationConsumer(AsyncConsumer):
             verdict = rate.take(now=asyncio.get_running_loop().time())
             if verdict is Verdict.ALLOWED:
                 await self._receive(message)
-            elif verdict is Verdict.REFUSED:
-                self._refuse(rate.retry_after_ms)
+            elif verdict is Verdict.REJECTED:
+                self._reject(rate.retry_after_ms)
             else:
                 self._close(
                     CloseCode.POLICY,
                     ErrorCode.RATE_LIMIT_EXCEEDED,
-                    f"{self._rate_sentence()} for more than {self.limits.rate_limit_grace_seconds:g} s",
+                    f"{self._rate_limit_exceeded()} for more than {self.limits.rate_limit_grace_seconds:g} s",
                     retryable=True,
                     retry_after_ms=rate.retry_after_ms,
                 )
-                await _until_disconnected(receive)
+                await _wait_for_disconnect(receive)
                 return
 
     async def _receive(self, message: Mapping[str, Any]) -> None:
@@ -146,41 +143,39 @@ class OrchestrationConsumer(AsyncConsumer):
         if incoming.request is None:
             self._send(encode_pong(incoming.correlation_id))
             return
-        self._dispatcher.begin(incoming, incoming.request)
+        self._dispatcher.dispatch(incoming, incoming.request)
         if self._dispatcher.is_full:
-            # The server stops reading once enough is unread; up to there, pings are answered.
-            await self._dispatcher.until_one_is_answered()
+            # The server stops reading once its receive queue is full. Until the limit is reached, pings are answered.
+            await self._dispatcher.wait_for_any()
 
     def _text_of(self, message: Mapping[str, Any]) -> str:
         text: str | None = message.get("text")
         if text is None:
-            raise RequestError(ErrorCode.INVALID_MESSAGE, "Got a binary message: expected a text message with JSON")
-        # A server that can be told the bound (see `realtime.daphne_server.install`) has closed the connection before.
+            raise RequestError(ErrorCode.INVALID_MESSAGE, "Binary messages are not supported; send JSON as text")
+        # Under daphne, `realtime.daphne_server.inbound` enforces the same limit earlier.
         size_bytes = len(text) if text.isascii() else len(text.encode())
         if size_bytes > self.limits.max_message_bytes:
             raise RequestError(
                 ErrorCode.MESSAGE_TOO_BIG,
-                f"Got a message of {size_bytes} bytes: expected at most {self.limits.max_message_bytes} bytes",
+                f"Message of {size_bytes} bytes exceeds the limit of {self.limits.max_message_bytes} bytes",
             )
         return text
 
-    def _refuse(self, retry_after_ms: int) -> None:
-        """Say that this message was one too many, and read nothing more for a moment."""
+    def _reject(self, retry_after_ms: int) -> None:
+        """Reject a message that exceeds the rate limit, and pause reading."""
         self._send(
             encode_error(
-                RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, f"{self._rate_sentence()}: this one was not read"),
+                RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, f"{self._rate_limit_exceeded()}; message discarded"),
                 retryable=True,
                 retry_after_ms=retry_after_ms,
             )
         )
         self._writer.pause_reading()
-        asyncio.get_running_loop().call_later(_PAUSE_AFTER_REFUSAL_SECONDS, self._writer.resume_reading)
+        asyncio.get_running_loop().call_later(_REJECTION_PAUSE_SECONDS, self._writer.resume_reading)
 
-    def _rate_sentence(self) -> str:
-        return (
-            f"More than {self.limits.max_messages_per_second:g} messages a second "
-            f"(and {self.limits.max_message_burst} at once)"
-        )
+    def _rate_limit_exceeded(self) -> str:
+        per_second, burst = self.limits.max_messages_per_second, self.limits.max_message_burst
+        return f"Rate limit exceeded ({per_second:g} messages/s, burst {burst})"
 
     # --- To the client -------------------------------------------------------------------------------------------
 
@@ -200,35 +195,37 @@ class OrchestrationConsumer(AsyncConsumer):
         self._close(
             CloseCode.RESTARTING,
             ErrorCode.EVENTS_TRIMMED,
-            "The event log was replaced or pruned: connect again and subscribe with `since`",
+            "The event log was replaced or pruned; reconnect and subscribe with `since`",
             retryable=True,
         )
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
-        close_frame = Frames([encode_session_draining(retry_after_ms=retry_after_ms)])
-        self._writer.close(CloseCode.RESTARTING, "DRAINING", final_message=close_frame)
+        final_message = Frames([encode_session_draining(retry_after_ms=retry_after_ms)])
+        self._writer.close(CloseCode.RESTARTING, "DRAINING", final_message=final_message)
 
-    def _close_slow(self, why: str) -> None:
-        logger.warning(
-            "Closing %s, which reads too slowly: %s. It is subscribed to %d channels",
-            self,
-            why,
-            len(self.channels),
-        )
+    def _close_slow(self, reason: str) -> None:
+        logger.warning("Closing %s: slow consumer (%s), subscribed to %d channels", self, reason, len(self.channels))
         self._close(
             CloseCode.POLICY,
             ErrorCode.SLOW_CONSUMER,
-            f"This connection reads too slowly ({why}): connect again and subscribe with `since`",
+            f"Client reads too slowly ({reason}); reconnect and subscribe with `since`",
             retryable=True,
         )
 
     def _close(
-        self, close_code: int, error_code: ErrorCode, why: str, *, retryable: bool, retry_after_ms: int | None = None
+        self,
+        close_code: int,
+        error_code: ErrorCode,
+        error_message: str,
+        *,
+        retryable: bool,
+        retry_after_ms: int | None = None,
     ) -> None:
-        error = encode_error(RequestError(error_code, why), retryable=retryable, retry_after_ms=retry_after_ms)
-        self._writer.close(close_code, error_code, final_message=Frames([error]))
+        error = RequestError(error_code, error_message)
+        final_message = Frames([encode_error(error, retryable=retryable, retry_after_ms=retry_after_ms)])
+        self._writer.close(close_code, error_code, final_message=final_message)
 
 
-async def _until_disconnected(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "websocket.disconnect":
         pass

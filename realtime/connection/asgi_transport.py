@@ -1,29 +1,39 @@
-"""The sending side of one connection on an ASGI server that we know nothing of: a queue, and a task that sends it."""
+"""The transport for ASGI servers other than daphne: a queue, and a task that sends it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from realtime.connection.slow_consumer import SlowConsumerDetector
-from realtime.connection.writer import ConnectionWriter, Send
+from realtime.connection.writer import ConnectionWriter
 from realtime.protocol.frames import Frames
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""The `send` callable of an ASGI application."""
 
 
 class AsgiTransport:
-    """Implements `realtime.connection.writer.Wire`. The server makes our task wait while the peer does not read."""
+    """Implements `realtime.connection.transport.Transport`. The server blocks the task while the client does not read.
+
+    Args:
+        send: The ASGI server's.
+        writer: The writer whose frames are sent.
+    """
 
     def __init__(self, send: Send, writer: ConnectionWriter) -> None:
         self._send = send
         self._writer = writer
         self._queue: deque[Frames] = deque()
         self._queued_bytes = 0
-        self._goodbye: tuple[int, str] | None = None
-        self._sender: asyncio.Task[None] | None = None
-        self._took_some = asyncio.Event()
-        self._burst = SlowConsumerDetector(self, writer.limits, on_slow=writer.slow)
-        self.taken_bytes = 0
+        self._close_frame: tuple[int, str] | None = None
+        self._send_task: asyncio.Task[None] | None = None
+        self._progress = asyncio.Event()
+        self._slow_consumer = SlowConsumerDetector(self, writer.limits, on_slow=writer.mark_slow)
+        self.sent_bytes = 0
 
     @property
     def queued_bytes(self) -> int:
@@ -32,75 +42,75 @@ class AsgiTransport:
     def write(self, frames: Frames) -> None:
         self._queue.append(frames)
         self._queued_bytes += frames.size_bytes
-        self._burst.check()
-        self._start()
+        self._slow_consumer.check()
+        self._start_sending()
 
     def discard_queued(self) -> None:
         self._queue.clear()
         self._queued_bytes = 0
-        self._burst.end()
-        self._took_some.set()
+        self._slow_consumer.stop()
+        self._progress.set()
 
     def close(self, code: int, reason: str) -> None:
-        self._goodbye = (code, reason)
-        self._took_some.set()
-        self._start()
+        self._close_frame = (code, reason)
+        self._progress.set()
+        self._start_sending()
 
     def pause_reading(self) -> None:
-        """ASGI has no words for it."""
+        """Do nothing: ASGI cannot pause reading."""
 
     def resume_reading(self) -> None:
-        """ASGI has no words for it."""
+        """Do nothing: ASGI cannot pause reading."""
 
     async def drained(self, *, below_bytes: int) -> None:
-        while self._queued_bytes >= below_bytes and self._goodbye is None:
-            self._took_some.clear()
-            await self._took_some.wait()
+        while self._queued_bytes >= below_bytes and self._close_frame is None:
+            self._progress.clear()
+            await self._progress.wait()
 
-    async def finished(self) -> None:
-        self._burst.end()
-        if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
-        del self._burst, self._sender  # They refer to this.
+    async def stop(self) -> None:
+        self._slow_consumer.stop()
+        if self._send_task is not None:
+            self._send_task.cancel()
+            await asyncio.gather(self._send_task, return_exceptions=True)
+        del self._slow_consumer, self._send_task  # Both refer back to this transport.
 
-    def _start(self) -> None:
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_everything())
+    def _start_sending(self) -> None:
+        if self._send_task is None or self._send_task.done():
+            self._send_task = asyncio.create_task(self._run())
 
-    async def _send_everything(self) -> None:
+    async def _run(self) -> None:
         try:
             await self._send_queue()
         except TimeoutError:
-            if self._goodbye is None:
-                self._writer.slow(f"nothing taken for {self._writer.limits.send_stall_seconds:g} s")
+            if self._close_frame is None:
+                self._writer.mark_slow(f"nothing read for {self._writer.limits.send_stall_seconds:g} s")
                 with suppress(TimeoutError, OSError):
                     await self._send_queue()
-            # If it takes not even the close_frame, the server will notice that it is gone, and tell the consumer.
+            # If even the close frame times out, the server detects the lost connection and disconnects the consumer.
         except OSError:
-            self.discard_queued()  # It has gone, and the consumer is about to hear of it.
+            self.discard_queued()  # The client has disconnected; the consumer's disconnect follows.
 
     async def _send_queue(self) -> None:
-        """Send what is queued and what comes meanwhile.
+        """Send everything queued, including frames that are queued meanwhile.
 
         Raises:
-            TimeoutError: if the peer takes nothing for too long. What was on its way is lost.
-            OSError: if it has gone.
+            TimeoutError: if the client reads nothing for too long. The frames being sent are lost.
+            OSError: if the client has disconnected.
         """
         while self._queue:
             frames = self._queue.popleft()
             for text in frames.texts:
-                async with asyncio.timeout(self._patience_seconds):
+                async with asyncio.timeout(self._timeout_seconds):
                     await self._send({"type": "websocket.send", "text": text})
             self._queued_bytes = max(self._queued_bytes - frames.size_bytes, 0)
-            self.taken_bytes += frames.size_bytes
-            self._took_some.set()
-        if self._goodbye is not None:
-            code, reason = self._goodbye
-            async with asyncio.timeout(self._patience_seconds):
+            self.sent_bytes += frames.size_bytes
+            self._progress.set()
+        if self._close_frame is not None:
+            code, reason = self._close_frame
+            async with asyncio.timeout(self._timeout_seconds):
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     @property
-    def _patience_seconds(self) -> float:
+    def _timeout_seconds(self) -> float:
         limits = self._writer.limits
-        return limits.send_stall_seconds if self._goodbye is None else limits.close_timeout_seconds
+        return limits.send_stall_seconds if self._close_frame is None else limits.close_timeout_seconds

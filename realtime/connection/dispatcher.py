@@ -1,6 +1,6 @@
-"""The requests of one connection that are being answered, side by side: a slow one holds up no other.
+"""Runs the requests of one connection concurrently, so that a slow one delays no other.
 
-Whatever goes wrong with a request becomes an error message in one place, here.
+Every failed request becomes an error message here, and only here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from realtime.protocol.requests import Incoming, Request, Subscribe, Unsubscribe
 logger = logging.getLogger(__name__)
 
 
-class RequestTookTooLong(Exception):
-    """Raised when a request was given up: the database is busy or away, and what was asked may well be in order."""
+class RequestTimeout(Exception):
+    """Raised when a request took too long, because the database is busy or unavailable. The request may be valid."""
 
     def __init__(self, event: str, seconds: float) -> None:
         super().__init__(event, seconds)
@@ -29,90 +29,90 @@ class RequestTookTooLong(Exception):
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"Gave up after {self.seconds:g} s on a {self.event} request"
+        return f"Request {self.event} timed out after {self.seconds:g} s"
 
 
 class RequestDispatcher:
-    """The requests of one connection."""
+    """The requests of one connection that are in flight."""
 
-    __slots__ = ("_connection", "_in_order", "_tasks")
+    __slots__ = ("_connection", "_subscription_order", "_tasks")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._tasks: set[asyncio.Task[None]] = set()
-        # Subscribing and unsubscribing take effect in the order they were asked for, and before later queries are
-        # answered: whoever subscribes and then asks, without waiting in between, misses nothing that comes after.
-        self._in_order = asyncio.Lock()
+        # Subscribe and unsubscribe requests take effect in the order they arrived, and before later queries are
+        # answered. A client that subscribes and queries without waiting in between misses no later event.
+        self._subscription_order = asyncio.Lock()
 
     @property
     def is_full(self) -> bool:
-        """Whether none should be begun before another is answered."""
+        """Whether `max_requests_in_flight` is reached."""
         return len(self._tasks) >= self._connection.limits.max_requests_in_flight
 
-    def begin(self, incoming: Incoming, request: Request) -> None:
-        """Begin to answer one more."""
-        task = asyncio.create_task(self._answer(incoming, request))
+    def dispatch(self, incoming: Incoming, request: Request) -> None:
+        """Start handling one more request."""
+        task = asyncio.create_task(self._respond(incoming, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def until_one_is_answered(self) -> None:
-        """Wait for any of them."""
+    async def wait_for_any(self) -> None:
+        """Wait until any request is answered."""
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
-        """Answer none of them any more: the connection is gone."""
+        """Cancel all requests. Called after the disconnect."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        del self._connection  # It refers to this.
+        del self._connection  # It refers back to this dispatcher.
 
-    async def _answer(self, incoming: Incoming, request: Request) -> None:
-        """Answer one request. The one place where whatever goes wrong with it becomes an error message."""
+    async def _respond(self, incoming: Incoming, request: Request) -> None:
+        """Answer one request, with an error message if it fails."""
         try:
-            async with self._in_order:
+            async with self._subscription_order:
                 if isinstance(request, Subscribe | Unsubscribe):
-                    await self._carry_out(incoming, request)
+                    await self._handle(incoming, request)
                     return
-            await self._carry_out(incoming, request)
+            await self._handle(incoming, request)
         except RequestError as error:
             error.event = incoming.event
             error.correlation_id = incoming.correlation_id
             self._connection.write(Frames([encode_error(error)]))
         except Exception as error:
-            if isinstance(error, RequestTookTooLong):
-                logger.warning("%s of %s", error, self._connection)
+            if isinstance(error, RequestTimeout):
+                logger.warning("%s on %s; answered SERVER_ERROR", error, self._connection)
             else:
-                log_failure(logger, f"A {incoming.event} request failed", error)
-            # Never the exception's text, never a stack trace.
-            ours = RequestError(
+                log_failure(logger, f"Request {incoming.event} failed", error)
+            # The client gets neither the exception's text nor a stack trace.
+            server_error = RequestError(
                 ErrorCode.SERVER_ERROR,
                 "Internal server error",
                 event=incoming.event,
                 correlation_id=incoming.correlation_id,
             )
-            self._connection.write(Frames([encode_error(ours, retryable=True)]))
+            self._connection.write(Frames([encode_error(server_error, retryable=True)]))
 
-    async def _carry_out(self, incoming: Incoming, request: Request) -> None:
+    async def _handle(self, incoming: Incoming, request: Request) -> None:
         seconds = self._connection.limits.request_timeout_seconds
         try:
             async with asyncio.timeout(seconds) as deadline:
-                answered = await handle(self._connection, request)
+                response = await handle(self._connection, request)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            raise RequestTookTooLong(incoming.event, seconds) from None
+            raise RequestTimeout(incoming.event, seconds) from None
         finally:
-            # It refers to this task, which keeps the exception that cancels it, and with that this very frame.
+            # It refers to this task. The task keeps the exception that cancels it, and that refers to this frame.
             del deadline
-        response = encode_response(incoming.event, answered.data, incoming.correlation_id)
-        self._connection.write(Frames([response]))
-        if answered.after_send is not None:
-            await self._follow_up(answered.after_send)
+        message = encode_response(incoming.event, response.data, incoming.correlation_id)
+        self._connection.write(Frames([message]))
+        if response.after_send is not None:
+            await self._run_after_send(response.after_send)
 
-    async def _follow_up(self, after_send: Callable[[], Awaitable[None]]) -> None:
-        """What was promised in the answer cannot be taken back: if it fails, the client must start over."""
+    async def _run_after_send(self, after_send: Callable[[], Awaitable[None]]) -> None:
+        """Run what follows a response. The response cannot be taken back, so a failure closes the connection."""
         try:
             await after_send()
         except Exception as error:
-            log_failure(logger, "A subscription could not be continued", error)
+            log_failure(logger, f"Closing {self._connection}: replay failed", error)
             self._connection.on_server_error()

@@ -1,7 +1,7 @@
-"""One function per request of the API reference, found by the request's type.
+"""The handlers of all requests: one function per request type of the protocol.
 
-A function answers with data, or raises `RequestError`. What has to happen right after the answer was sent, such as a
-replay, it hands back with it.
+A handler returns a `Response` or raises `RequestError`. Work that follows the response, such as a replay, is returned
+with it as `after_send`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,22 @@ from realtime.protocol.channels import InvalidChannel, check_channel
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import EventRecord, Subscribed, Unsubscribed, encode_event
-from realtime.protocol.payload import encoded
+from realtime.protocol.payload import raw_json
 from realtime.protocol.requests import GetPoolStatus, GetWorkflowStatus, Request, Subscribe, Unsubscribe
 from realtime.queries.resume import REPLAY_CHUNK_EVENTS, ResumePoint, find_resume_point, read_next
 
-_REPLAY_PART = 4
-"""A replay is written in parts of about this fraction of the unsent bytes allowed."""
+_REPLAY_WRITE_PART = 4
+"""A replay is written in chunks of about this part of `max_send_queue_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The `data` of a response, and what follows it."""
+    """The response to one request.
+
+    Attributes:
+        data: The `data` of the response message.
+        after_send: Called once the response is written, if not None.
+    """
 
     data: object
     after_send: Callable[[], Awaitable[None]] | None = None
@@ -44,7 +49,7 @@ _HANDLERS: dict[type[Request], Callable[[Connection, Any], Awaitable[Response]]]
 def handles(
     request: type[R],
 ) -> Callable[[Callable[[Connection, R], Awaitable[Response]]], Callable[[Connection, R], Awaitable[Response]]]:
-    """Register the function that answers `request`."""
+    """Register the decorated function as the handler of `request`."""
 
     def register(
         function: Callable[[Connection, R], Awaitable[Response]],
@@ -56,10 +61,10 @@ def handles(
 
 
 async def handle(connection: Connection, request: Request) -> Response:
-    """Answer one request.
+    """Run the handler of `request` and return its response.
 
     Raises:
-        RequestError: if it cannot be answered as asked.
+        RequestError: if the request is invalid or cannot be fulfilled.
     """
     try:
         return await _HANDLERS[type(request)](connection, request)
@@ -69,23 +74,24 @@ async def handle(connection: Connection, request: Request) -> Response:
 
 @handles(Subscribe)
 async def subscribe(connection: Connection, request: Subscribe) -> Response:
+    """Subscribe to a channel, from a position or with a snapshot if requested."""
     channel = check_channel(request.channel)
     is_new = channel not in connection.channels
     if is_new and len(connection.channels) >= connection.limits.max_subscriptions:
         raise RequestError(
             ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-            f"This connection is subscribed to {len(connection.channels)} channels, the most allowed: "
-            "unsubscribe from one first, or open another connection",
+            f"Subscription limit reached ({len(connection.channels)} channels); "
+            "unsubscribe from one first or open another connection",
         )
     room = await connection.relay.join(channel, connection)
     connection.channels.add(channel)
     if request.since is None and not request.snapshot:
 
-        async def begin() -> None:
+        async def activate() -> None:
             if is_new:
                 room.activate(connection, after=room.seq)
 
-        return Response(Subscribed(channel=channel), begin)
+        return Response(Subscribed(channel=channel), activate)
 
     room.pause(connection)
     try:
@@ -101,31 +107,31 @@ async def subscribe(connection: Connection, request: Subscribe) -> Response:
         connection.relay.leave(channel, connection)
         connection.channels.discard(channel)
         raise
-    return Response(_subscribed(channel, request, start), lambda: _catch_up(connection, room, start))
+    return Response(_subscribed_data(channel, request, start), lambda: _replay(connection, room, start))
 
 
-def _subscribed(channel: str, request: Subscribe, start: ResumePoint) -> Subscribed:
-    answered = Subscribed(channel=channel, seq=start.position.seq, epoch=start.position.epoch)
+def _subscribed_data(channel: str, request: Subscribe, start: ResumePoint) -> Subscribed:
+    data = Subscribed(channel=channel, seq=start.position.seq, epoch=start.position.epoch)
     fields: dict[str, Any] = {}
     if request.since is not None:
         fields |= {"recovered": start.reason is None, "missed": start.missed}
     if start.reason is not None:
         fields["reason"] = start.reason
     if start.snapshot is not None:
-        fields["snapshot"] = encoded(start.snapshot)
-    return replace(answered, **fields)
+        fields["snapshot"] = raw_json(start.snapshot)
+    return replace(data, **fields)
 
 
-async def _catch_up(connection: Connection, room: Room, start: ResumePoint) -> None:
-    """Replay up to the answered position, then send what came since, until the subscription is live."""
-    answered_seq = through = start.position.seq
+async def _replay(connection: Connection, room: Room, start: ResumePoint) -> None:
+    """Replay up to the position in the response, then send later events, until the subscription is live."""
+    response_seq = through = start.position.seq
     events = start.events
     while True:
-        await _send(connection, room, events, replay=through == answered_seq)
+        await _write_paced(connection, room, events, replay=through == response_seq)
         after = events[-1].seq if len(events) == REPLAY_CHUNK_EVENTS else through
         if room.channel not in connection.channels:
             return
-        if after >= answered_seq:
+        if after >= response_seq:
             if room.activate(connection, after=after):
                 return
             through = room.seq
@@ -138,21 +144,25 @@ async def _catch_up(connection: Connection, room: Room, start: ResumePoint) -> N
             return
 
 
-async def _send(connection: Connection, room: Room, events: list[EventRecord], *, replay: bool) -> None:
-    """Write events in parts, each once the client has taken most of the one before: a replay makes no slow reader."""
-    part: list[bytes] = []
-    bytes_left = connection.limits.max_send_queue_bytes // _REPLAY_PART
+async def _write_paced(connection: Connection, room: Room, events: list[EventRecord], *, replay: bool) -> None:
+    """Write events in chunks, each after the client has read most of the previous one.
+
+    A replay larger than the send queue must not turn the client into a slow consumer.
+    """
+    chunk: list[bytes] = []
+    bytes_left = connection.limits.max_send_queue_bytes // _REPLAY_WRITE_PART
     for event in events:
-        part.append(encode_event(event, room=room.channel, replay=replay))
-        bytes_left -= len(part[-1])
+        chunk.append(encode_event(event, room=room.channel, replay=replay))
+        bytes_left -= len(chunk[-1])
         if bytes_left <= 0 or event is events[-1]:
-            connection.write(Frames(part))
+            connection.write(Frames(chunk))
             await connection.caught_up()
-            part, bytes_left = [], connection.limits.max_send_queue_bytes // _REPLAY_PART
+            chunk, bytes_left = [], connection.limits.max_send_queue_bytes // _REPLAY_WRITE_PART
 
 
 @handles(Unsubscribe)
 async def unsubscribe(connection: Connection, request: Unsubscribe) -> Response:
+    """Unsubscribe from a channel."""
     channel = check_channel(request.channel)
     connection.relay.leave(channel, connection)
     connection.channels.discard(channel)
@@ -161,17 +171,19 @@ async def unsubscribe(connection: Connection, request: Unsubscribe) -> Response:
 
 @handles(GetPoolStatus)
 async def get_pool_status(connection: Connection, request: GetPoolStatus) -> Response:
+    """Return the status and the workers of a pool."""
     found = await connection.statuses.pool(request.pool_id)
     return Response(_existing(found, "pool", request.pool_id))
 
 
 @handles(GetWorkflowStatus)
 async def get_workflow_status(connection: Connection, request: GetWorkflowStatus) -> Response:
+    """Return the status and the progress of a workflow."""
     found = await connection.statuses.workflow(request.workflow_id)
     return Response(_existing(found, "workflow", request.workflow_id))
 
 
 def _existing(found: T | None, resource_type: str, resource_id: str) -> T:
     if found is None:
-        raise RequestError(ErrorCode.NOT_FOUND, f"There is no {resource_type} {resource_id[:128]!r}")
+        raise RequestError(ErrorCode.NOT_FOUND, f"{resource_type.capitalize()} {resource_id[:128]!r} not found")
     return found

@@ -1,4 +1,4 @@
-"""Who may open a WebSocket, and where: the check of `Origin` keeps other sites' pages away from a visitor's server.
+"""Checks the path and the `Origin` of a handshake: pages of other sites must not connect through a visitor's browser.
 
 Scripts send no `Origin` and are allowed. (Channels' own validator answers them 403.) A browser always sends one.
 """
@@ -17,26 +17,29 @@ from django.http.request import split_domain_port, validate_host
 logger = logging.getLogger(__name__)
 
 PATHS = ("/", "/ws", "/ws/")
-"""Where the WebSocket is served."""
+"""The paths that serve the WebSocket."""
 
 
 def peer_address(scope: Mapping[str, Any]) -> Any:
-    """Who is at the other end, for a line in the log."""
+    """Return the client's address, for log lines."""
     return scope.get("client") or "unknown"
 
 
 def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
-    """Whether a WebSocket may be opened as asked. If not, the log says why."""
+    """Return whether the path and the origin of a handshake are allowed; log the reason if not."""
     if scope["path"] not in PATHS:
         logger.warning(
-            "Refused a WebSocket on %r from %s: expected one of %s", scope["path"], peer_address(scope), PATHS
+            "Rejected a WebSocket handshake from %s: path %r is not one of %s",
+            peer_address(scope),
+            scope["path"],
+            PATHS,
         )
         return False
     origin, host = _header(scope["headers"], b"origin"), _header(scope["headers"], b"host")
     allowed, own_hosts = settings.MAHAVISHNU_ALLOWED_ORIGINS, settings.ALLOWED_HOSTS
     if not is_allowed_origin(origin, host=host, allowed=allowed, own_hosts=own_hosts):
         logger.warning(
-            "Refused a WebSocket from %s: its origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS",
+            "Rejected a WebSocket handshake from %s: origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS",
             peer_address(scope),
             origin,
         )
@@ -45,21 +48,21 @@ def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
-    """The value of the first header called `name` (lower case), or None."""
+    """Return the first header called `name` (lower case), or None."""
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
 
 
 def is_allowed_origin(
     origin: str | None, *, host: str | None, allowed: Collection[str], own_hosts: Collection[str]
 ) -> bool:
-    """Whether a page from `origin` may connect.
+    """Return whether a page from `origin` may connect.
 
     Args:
         origin: The `Origin` header; None if there was none.
-        host: The `Host` header, which the page's own host may equal.
+        host: The `Host` header. The page's own host may equal it.
         allowed: Further origins, each `scheme://host[:port]` in lower case.
-        own_hosts: The names this server goes by, in the syntax of Django's `ALLOWED_HOSTS`. Another site's page may
-            well have the same host as its request: its name need only resolve to this machine (DNS rebinding).
+        own_hosts: The host names of this server, in the syntax of Django's `ALLOWED_HOSTS`. Comparing `origin` with
+            `host` is not enough: another site's name can resolve to this machine (DNS rebinding).
     """
     if origin is None or origin.lower() in allowed:
         return True
@@ -69,13 +72,13 @@ def is_allowed_origin(
         return False
     if hostname is None:
         return False
-    own_host, _ = split_domain_port(host or "")
-    is_own = hostname == own_host.strip("[]") and validate_host(own_host, own_hosts)
+    request_host, _ = split_domain_port(host or "")
+    is_own = hostname == request_host.strip("[]") and validate_host(request_host, own_hosts)
     return is_own or is_loopback(hostname)
 
 
 def is_loopback(hostname: str) -> bool:
-    """Whether a host name or address can only be this machine."""
+    """Return whether a host name or address always means this machine."""
     if hostname == "localhost" or hostname.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""The rate one connection may send at: a token bucket, and how long it may stay empty."""
+"""The rate limit of one connection: a token bucket, and how long it may stay empty."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from realtime.limits import Limits
 
 
 class Verdict(Enum):
-    """What to do with a message."""
+    """The rate limit's decision about one message."""
 
     ALLOWED = auto()
-    REFUSED = auto()
+    REJECTED = auto()
     CLOSED = auto()
 
 
 class RateLimit:
     """A bucket of `max_message_burst` tokens that fills at `max_messages_per_second`; every message takes one.
 
-    A connection is over its rate from its first refused message until it sends nothing refused for a second. Once that
-    has lasted `rate_limit_grace_seconds` it is to be closed.
+    A connection exceeds its rate from its first rejected message until a second passes without one. After
+    `rate_limit_grace_seconds` of that, it must be closed.
     """
 
-    _FORGIVEN_AFTER_SECONDS = 1.0
+    _RECOVERY_SECONDS = 1.0
 
     def __init__(self, limits: Limits, *, now: float) -> None:
         self._per_second = limits.max_messages_per_second
@@ -31,22 +31,22 @@ class RateLimit:
         self._grace_seconds = limits.rate_limit_grace_seconds
         self._tokens = float(self._burst)
         self._filled_at = now
-        self._over_since: float | None = None
-        self._refused_at = now
+        self._exceeded_since: float | None = None
+        self._rejected_at = now
 
     def take(self, *, now: float) -> Verdict:
-        """Judge one message. `now` is in seconds, on a clock that never goes back."""
+        """Take a token for one message. `now` is in seconds, on a monotonic clock."""
         self._tokens = min(self._tokens + (now - self._filled_at) * self._per_second, self._burst)
         self._filled_at = now
         if self._tokens >= 1:
             self._tokens -= 1
             return Verdict.ALLOWED
-        if self._over_since is None or now - self._refused_at > self._FORGIVEN_AFTER_SECONDS:
-            self._over_since = now
-        self._refused_at = now
-        return Verdict.CLOSED if now - self._over_since > self._grace_seconds else Verdict.REFUSED
+        if self._exceeded_since is None or now - self._rejected_at > self._RECOVERY_SECONDS:
+            self._exceeded_since = now
+        self._rejected_at = now
+        return Verdict.CLOSED if now - self._exceeded_since > self._grace_seconds else Verdict.REJECTED
 
     @property
     def retry_after_ms(self) -> int:
-        """How long until the next message would be allowed."""
+        """Milliseconds until the next message would be allowed; at least 1."""
         return max(ceil((1 - self._tokens) / self._per_second * 1000), 1)

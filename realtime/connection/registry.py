@@ -1,4 +1,4 @@
-"""The WebSocket connections this process has open, and how they are asked to leave when it stops."""
+"""The open WebSocket connections of this process, and how they are closed at a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from realtime.broadcast.room import Subscriber
 from realtime.limits import Limits
 from realtime.queries.status import StatusQueries
 
-_RECONNECT_SLOT_MS = 10
-"""Clients come back at least that far apart, unless the window they share is too short for their number."""
+_RECONNECT_INTERVAL_MS = 10
+"""Clients reconnect this far apart, unless the reconnect window is too short for their number."""
 
 
 class Connection(Subscriber, Protocol):
-    """One open connection, as the registry and the request handlers see it.
+    """One open connection, as used by the registry and the request handlers.
 
     Attributes:
-        id: The `connection_id` of the welcome.
-        channels: What it is subscribed to.
+        id: The `connection_id` of the `session.created` event.
+        relay: The relay that delivers events to it.
+        statuses: The queries that answer status requests.
+        limits: The bounds of the connection.
+        channels: The channels it is subscribed to.
     """
 
     id: str
@@ -28,20 +31,20 @@ class Connection(Subscriber, Protocol):
     channels: set[str]
 
     async def caught_up(self) -> None:
-        """Wait until the client has read most of what was written to this connection."""
+        """Wait until the client has read most of its send queue."""
 
     def on_server_error(self) -> None:
-        """Close: a promise to this client cannot be kept, through a fault of the server."""
+        """Close the connection with SERVER_ERROR: a fault of the server broke a subscription."""
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
-        """Send the time after which to reconnect, and close."""
+        """Send `session.draining` with the time after which to reconnect, and close."""
 
 
 class ConnectionRegistry:
-    """The open connections, at most `maximum` of them at a time.
+    """The open connections of this process.
 
     Attributes:
-        is_draining: Whether this process is about to stop: none is let in any more.
+        is_draining: Whether this process is shutting down and accepts no new connections.
     """
 
     def __init__(self) -> None:
@@ -52,23 +55,23 @@ class ConnectionRegistry:
         return len(self._open)
 
     def register(self, connection: Connection, *, maximum: int) -> bool:
-        """Count `connection` in; False, and it is not counted, if there are `maximum` already."""
+        """Add `connection`, and return True; return False if `maximum` connections are open already."""
         if len(self._open) >= maximum:
             return False
         self._open.add(connection)
         return True
 
     def unregister(self, connection: Connection) -> None:
-        """Count `connection` out, if it was in."""
+        """Remove `connection`, if it was added."""
         self._open.discard(connection)
 
     def drain(self, *, window_seconds: float) -> None:
-        """Ask everyone to leave, and to come back each at a time of its own within `window_seconds`."""
+        """Close every connection, and spread the reconnects of their clients over `window_seconds`."""
         self.is_draining = True
-        leaving = list(self._open)
-        slot_ms = min(window_seconds * 1000 / max(len(leaving), 1), _RECONNECT_SLOT_MS)
-        for number, connection in enumerate(leaving, start=1):
-            connection.on_server_draining(retry_after_ms=round(number * slot_ms))
+        closing = list(self._open)
+        interval_ms = min(window_seconds * 1000 / max(len(closing), 1), _RECONNECT_INTERVAL_MS)
+        for number, connection in enumerate(closing, start=1):
+            connection.on_server_draining(retry_after_ms=round(number * interval_ms))
 
 
 connection_registry = ConnectionRegistry()

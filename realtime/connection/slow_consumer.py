@@ -1,7 +1,8 @@
-"""More than may be unsent to one reader: borne for as long as the reader takes it at a pace.
+"""Detects slow consumers: clients that leave their backlog unread.
 
-One transaction may have more events for a room than `max_send_queue_bytes`, and they arrive faster than any socket takes
-them. How much waits right after they were written says nothing of the reader; how much it takes afterwards does.
+One transaction may have more events for a room than `max_send_queue_bytes`, and they arrive faster than any socket
+accepts them. The size of the queue right after such a burst says nothing about the client; how much the client reads
+afterwards does.
 """
 
 from __future__ import annotations
@@ -12,64 +13,66 @@ from typing import Protocol
 
 from realtime.limits import Limits
 
-_PACE_PART = 8
-"""In `max_burst_seconds` a reader has to take this part of the unsent bytes allowed: 256 KiB a second by default."""
+_MIN_PROGRESS_PART = 8
+"""In `max_burst_seconds` a client must read this part of `max_send_queue_bytes`: 256 KiB a second by default."""
 
 
-class Backlog(Protocol):
-    """What was written to one reader."""
+class SendQueue(Protocol):
+    """The send queue of one connection."""
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes that were written and that the operating system has not taken yet."""
+        """Bytes written that the operating system has not accepted yet."""
 
     @property
-    def taken_bytes(self) -> int:
-        """Bytes that it has taken, of those that had to wait. Only the difference of two readings means anything."""
+    def sent_bytes(self) -> int:
+        """Queued bytes that the operating system has accepted. Only the difference of two values is meaningful."""
 
 
 class SlowConsumerDetector:
-    """Judges one reader.
+    """Reports a client that leaves too much of its send queue unread.
 
     Args:
-        on_slow: Called with the reason when the reader does not keep up. It may be called again.
+        queue: The send queue to watch.
+        limits: The bounds of the queue and of a burst.
+        on_slow: Called with the reason when the client does not keep up. It may be called again.
     """
 
-    __slots__ = ("_backlog", "_judging", "_limits", "_on_slow", "_taken_bytes")
+    __slots__ = ("_limits", "_on_slow", "_queue", "_sent_bytes", "_timer")
 
-    def __init__(self, backlog: Backlog, limits: Limits, *, on_slow: Callable[[str], None]) -> None:
-        self._backlog = backlog
+    def __init__(self, queue: SendQueue, limits: Limits, *, on_slow: Callable[[str], None]) -> None:
+        self._queue = queue
         self._limits = limits
         self._on_slow = on_slow
-        self._judging: asyncio.TimerHandle | None = None
-        self._taken_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent_bytes = 0
 
     def check(self) -> None:
-        """See whether what is unsent has become too much. To be called after every write that leaves something."""
-        unsent = self._backlog.queued_bytes
-        # Who may always have as much unsent may have it in a burst as well.
-        most = max(self._limits.max_burst_bytes, self._limits.max_send_queue_bytes)
-        if unsent > most:
-            self._on_slow(f"{unsent} bytes unsent, at most {most} allowed in a burst")
-        elif unsent > self._limits.max_send_queue_bytes and self._judging is None:
-            self._judge_later()
+        """Check the size of the queue. Call this after every write that leaves something queued."""
+        queued = self._queue.queued_bytes
+        # A send queue limit above the burst limit raises the burst limit.
+        burst_limit = max(self._limits.max_burst_bytes, self._limits.max_send_queue_bytes)
+        if queued > burst_limit:
+            self._on_slow(f"{queued} bytes queued, burst limit {burst_limit}")
+        elif queued > self._limits.max_send_queue_bytes and self._timer is None:
+            self._schedule_progress_check()
 
-    def end(self) -> None:
-        """Judge no more: nothing is to be sent."""
-        if self._judging is not None:
-            self._judging.cancel()
-            self._judging = None
+    def stop(self) -> None:
+        """Cancel the pending check."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _judge_later(self) -> None:
-        self._taken_bytes = self._backlog.taken_bytes
-        self._judging = asyncio.get_running_loop().call_later(self._limits.max_burst_seconds, self._judge)
+    def _schedule_progress_check(self) -> None:
+        self._sent_bytes = self._queue.sent_bytes
+        self._timer = asyncio.get_running_loop().call_later(self._limits.max_burst_seconds, self._check_progress)
 
-    def _judge(self) -> None:
-        self._judging = None
-        unsent, bound = self._backlog.queued_bytes, self._limits.max_send_queue_bytes
-        if unsent <= bound:
+    def _check_progress(self) -> None:
+        self._timer = None
+        queued, limit = self._queue.queued_bytes, self._limits.max_send_queue_bytes
+        if queued <= limit:
             return
-        if self._backlog.taken_bytes - self._taken_bytes < bound // _PACE_PART:
-            self._on_slow(f"{unsent} bytes unsent, at most {bound} allowed")
+        if self._queue.sent_bytes - self._sent_bytes < limit // _MIN_PROGRESS_PART:
+            self._on_slow(f"{queued} bytes queued, limit {limit}")
         else:
-            self._judge_later()
+            self._schedule_progress_check()

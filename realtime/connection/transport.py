@@ -1,4 +1,4 @@
-"""The server's end of one connection, as the connection's writer sees it."""
+"""The interface between a connection's writer and the ASGI server that sends its frames."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from realtime.protocol.frames import Frames
 
 
 class Transport(Protocol):
-    """The server's end of a connection."""
+    """The sending side of one connection, as implemented for one ASGI server.
+
+    A transport calls `ConnectionWriter.mark_slow` when its client does not keep up.
+    """
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes that were written and that the operating system has not taken yet."""
+        """Bytes written that the operating system has not accepted yet."""
 
     def write(self, frames: Frames) -> None:
-        """Send at once or as soon as possible; never wait and never raise.
-
-        The outbox is told of a peer that is `slow`.
-        """
+        """Send `frames` now or as soon as possible; never wait and never raise."""
 
     def discard_queued(self) -> None:
-        """Forget what has not begun to be sent."""
+        """Drop every frame that has not begun to be sent."""
 
     def close(self, code: int, reason: str) -> None:
-        """Send what is unsent, then a close frame; give up on a peer that takes too long."""
+        """Send what is queued, then a close frame; drop the connection if the client takes too long."""
 
     def pause_reading(self) -> None:
-        """Leave what the peer sends in the operating system's buffers, where the server lets us say so."""
+        """Leave incoming data in the operating system's buffers, if the server supports it."""
 
     def resume_reading(self) -> None:
-        """Take back one `pause_reading`."""
+        """Undo one `pause_reading`."""
 
     async def drained(self, *, below_bytes: int) -> None:
-        """Wait until fewer than `below_bytes` are unsent, or nothing more will be sent."""
+        """Wait until fewer than `below_bytes` are queued, or nothing more will be sent."""
 
-    async def finished(self) -> None:
-        """Stop sending: the connection is gone."""
+    async def stop(self) -> None:
+        """Release everything after the connection has ended."""

@@ -1,94 +1,97 @@
-"""What one connection has yet to be sent: never waited for by others, bounded in bytes and in time.
+"""The send queue of one connection. It never blocks other connections and is bounded in bytes and time.
 
-Under daphne our own protocol class attaches itself as the writer's *wire* when the connection is accepted, and frames
-go straight to it (see `realtime.daphne_server.transport`). On any other ASGI server the wire is a queue and a task that sends it.
+Under daphne, our protocol class attaches its own `Transport` when the connection is accepted, and frames go straight to
+the socket (see `realtime.daphne_server.transport`). On any other ASGI server the fallback transport sends them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from realtime.connection.transport import Transport
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
-
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class ConnectionWriter:
     """The sending side of one connection.
 
     Args:
-        send: The ASGI server's.
-        on_slow: Called once, with the reason, when the peer does not take what waits (see `realtime.connection.slow_consumer`) or took
-            nothing for `send_stall_seconds`. What is queued is dropped: the peer resumes from the log.
+        limits: The bounds of the send queue and of the times to send and to close.
+        fallback: Builds the transport if the server attaches none.
+        on_slow: Called once, with the reason, when the client does not keep up (see
+            `realtime.connection.slow_consumer`) or read nothing for `send_stall_seconds`. Queued frames are dropped:
+            the client resumes from the event log.
     """
 
-    __slots__ = ("_is_closing", "_is_slow", "_on_slow", "_send", "_transport", "limits")
+    __slots__ = ("_fallback", "_is_closing", "_is_slow", "_on_slow", "_transport", "limits")
 
-    def __init__(self, send: Send, limits: Limits, *, on_slow: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        fallback: Callable[[ConnectionWriter], Transport],
+        on_slow: Callable[[str], None],
+    ) -> None:
         self.limits = limits
-        self._send = send
+        self._fallback = fallback
         self._on_slow = on_slow
         self._transport: Transport | None = None
         self._is_slow = False
         self._is_closing = False
 
-    def attach(self, wire: Transport) -> None:
-        """Send through `wire` from now on. Called by a server that understands `writer` in `websocket.accept`."""
-        self._transport = wire
+    def attach(self, transport: Transport) -> None:
+        """Send through `transport` from now on. Called by a server that reads `writer` in `websocket.accept`."""
+        self._transport = transport
 
     @property
     def transport(self) -> Transport:
         if self._transport is None:
-            from realtime.connection.asgi_transport import AsgiTransport
-
-            self._transport = AsgiTransport(self._send, self)
+            self._transport = self._fallback(self)
         return self._transport
 
     def write(self, frames: Frames) -> None:
-        """Send these, in order, after what was written before. Never waits and never raises."""
+        """Send `frames` after everything written before. Never waits and never raises."""
         if not self._is_slow and not self._is_closing:
             self.transport.write(frames)
 
-    def slow(self, why: str) -> None:
-        """The peer does not keep up: say so once and send it nothing more but the close_frame. Called by the wire."""
+    def mark_slow(self, reason: str) -> None:
+        """Report a slow consumer once, drop its queue, and send only the close frame. Called by the transport."""
         if not self._is_slow and not self._is_closing:
             self._is_slow = True
             self.transport.discard_queued()
-            self._on_slow(why)
+            self._on_slow(reason)
 
     async def drained(self, *, below_bytes: int) -> None:
-        """Wait until fewer than `below_bytes` wait for the peer, or nothing more will be sent."""
+        """Wait until fewer than `below_bytes` are queued, or nothing more will be sent."""
         if not self._is_slow and not self._is_closing:
             await self.transport.drained(below_bytes=below_bytes)
 
     def pause_reading(self) -> None:
-        """Take no more from the peer for now, where the server lets us say so."""
+        """Stop reading from the client, if the server supports it."""
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take from the peer again, once this was called as often as `pause_reading`."""
+        """Undo one `pause_reading`; reading resumes after the last one."""
         if self._transport is not None:
             self._transport.resume_reading()
 
     def close(self, code: int, reason: str, *, final_message: Frames | None = None) -> None:
-        """Send `final_message` and a close frame, after what is queued. Later calls change nothing."""
+        """Send `final_message` and a close frame, after what is queued. Later calls have no effect."""
         if not self._is_closing:
             self._is_closing = True
             if final_message is not None:
                 self.transport.write(final_message)
             self.transport.close(code, reason)
 
-    async def finished(self) -> None:
-        """Stop sending, and let go of both sides. Called when the connection is gone."""
+    async def stop(self) -> None:
+        """Stop sending, and drop the references to the transport and the consumer. Called after the disconnect."""
         self._is_closing = True
-        await self.transport.finished()
+        await self.transport.stop()
         self._transport = None
         self._on_slow = _ignore_slow
 
 
-def _ignore_slow(why: str) -> None:
-    """There is nobody left who would close the connection."""
+def _ignore_slow(reason: str) -> None:
+    """Ignore a slow consumer that has disconnected."""

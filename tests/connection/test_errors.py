@@ -1,6 +1,6 @@
-"""Every error code a client can get, from each way to cause it. Nothing is answered with silence, and the socket lives.
+"""Every error code a client can get, and every way to cause it. Each message is answered and the connection lives.
 
-What is wrong with one message is told by `test_protocol.py` in full; here the same reaches a client.
+`tests/protocol` covers the decoding in full; here the same errors reach a client.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.table_lock import workflows_locked
 
 KNOWN_REQUESTS = "subscribe, unsubscribe, get_pool_status, get_workflow_status"
-BINARY = "Got a binary message: expected a text message with JSON"
+BINARY = "Binary messages are not supported; send JSON as text"
 
 
 def request(event: str, **data: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def unknown_request(name: str) -> dict[str, Any]:
 
 
 def not_found(event: str, kind: str, id: str) -> dict[str, Any]:
-    return an_error("NOT_FOUND", f"There is no {kind} {id!r}", event=event, correlation_id="a")
+    return an_error("NOT_FOUND", f"{kind.capitalize()} {id!r} not found", event=event, correlation_id="a")
 
 
 def invalid(message: str, event: str = "error", correlation_id: str | None = None) -> dict[str, Any]:
@@ -57,11 +57,11 @@ ERRORS: dict[str, tuple[Any, dict[str, Any]]] = {
         request("get_workflow_status", workflow_id=""),
         not_found("get_workflow_status", "workflow", ""),
     ),
-    "an id that no database may be asked for": (
+    "an id with a null character": (
         request("get_pool_status", pool_id="a\x00b"),
         not_found("get_pool_status", "pool", "a\x00b"),
     ),
-    "an id longer than any": (
+    "an id longer than allowed": (
         request("get_workflow_status", workflow_id="é" * 5_000),
         not_found("get_workflow_status", "workflow", "é" * 128),
     ),
@@ -73,13 +73,14 @@ ERRORS: dict[str, tuple[Any, dict[str, Any]]] = {
         request("subscribe", channel="session:a"),
         an_error(
             "INVALID_CHANNEL",
-            "Invalid channel name 'session:a': expected 'global', or workflow|pool|worker ':' [A-Za-z0-9._-]{1,128}",
+            "Invalid channel name 'session:a': expected 'global', or 'workflow:', 'pool:' or 'worker:' followed by "
+            "an id (1 to 128 of the characters A-Z a-z 0-9 . _ -)",
             event="subscribe",
             correlation_id="a",
         ),
     ),
     "bad JSON": ("{", invalid("The message is not valid JSON: Input data was truncated")),
-    "no JSON": ("hello", invalid("The message is not valid JSON: JSON is malformed: invalid character (byte 0)")),
+    "no JSON": ("hello", invalid("The message is not valid JSON: invalid character (byte 0)")),
     "deep nesting": ("[" * 65_536, invalid("The message is not valid JSON: nested too deeply")),
     "an array": ("[]", invalid("Expected a JSON object, got an array")),
     "binary": (b"\x00\xff", invalid(BINARY)),
@@ -95,11 +96,11 @@ ERRORS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "a request without an event": (
         {"type": "request", "data": {}},
-        invalid("A request needs a field `event`, of type string"),
+        invalid("Missing field `event`: expected a string"),
     ),
     "a request without data": (
         {"type": "request", "event": "subscribe", "id": "a"},
-        invalid("A request needs a field `data`, of type object", "subscribe", "a"),
+        invalid("Missing field `data`: expected an object", "subscribe", "a"),
     ),
     "a missing field": (
         request("get_pool_status", workflow_id="w"),
@@ -112,43 +113,43 @@ ERRORS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-async def test_each_bad_message_is_answered_and_the_connection_lives(server_on_both: MahavishnuServer) -> None:
+async def test_invalid_message_is_answered_and_the_connection_stays_open(server_on_both: MahavishnuServer) -> None:
     log_before = server_on_both.log_text()
     async with connect(server_on_both) as client:
-        for what, (message, expected) in ERRORS.items():
+        for name, (message, expected) in ERRORS.items():
             await client.send_raw(message if isinstance(message, str | bytes) else json.dumps(message))
-            assert (what, await client.next()) == (what, expected)
+            assert (name, await client.next()) == (name, expected)
         await client.send({"type": "ping"})
         assert await client.next() == a_pong()
     assert "Traceback" not in server_on_both.log_text().removeprefix(log_before)
 
 
-# A table that is not there is a fault of ours, and the quickest one to cause.
-HIDE = """
+# A missing table is the quickest way to cause a server error.
+HIDE_TABLES = """
 from django.db import connection
 with connection.cursor() as cursor:
     for table in tables:
         cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_hidden")
 """
-SHOW = HIDE.replace("{table} RENAME TO {table}_hidden", "{table}_hidden RENAME TO {table}")
+SHOW_TABLES = HIDE_TABLES.replace("{table} RENAME TO {table}_hidden", "{table}_hidden RENAME TO {table}")
 TABLES = ["orchestration_pool", "orchestration_workflow", "realtime_log"]
 
 
 @pytest.fixture(scope="module")
 def faulty_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server of this module's own, on Postgres, which waits four seconds for an answer."""
+    """Start a server on Postgres whose requests time out after four seconds."""
     server = start_shared_server(database="postgres", request_timeout_seconds=4)
-    # The other process is there before any test counts the time.
+    # Start the driver process before any test measures time.
     server.services.create_pool(pool_id="first")
     yield server
     server.close()
 
 
-def our_fault(event: str) -> dict[str, Any]:
+def server_error(event: str) -> dict[str, Any]:
     return an_error("SERVER_ERROR", "Internal server error", event=event, correlation_id="a", retryable=True)
 
 
-async def test_a_fault_of_ours_is_named_in_our_log_and_nowhere_else(faulty_server: MahavishnuServer) -> None:
+async def test_server_error_is_detailed_only_in_the_log(faulty_server: MahavishnuServer) -> None:
     requests = [
         request("get_pool_status", pool_id="p"),
         request("get_workflow_status", workflow_id="w"),
@@ -158,44 +159,44 @@ async def test_a_fault_of_ours_is_named_in_our_log_and_nowhere_else(faulty_serve
     ]
     async with connect(faulty_server) as client:
         log_before = faulty_server.log_text()
-        faulty_server.services_driver.execute(HIDE, tables=TABLES)
+        faulty_server.services_driver.execute(HIDE_TABLES, tables=TABLES)
         try:
             for message in requests:
                 await client.send(message)
-                assert await client.next() == our_fault(message["event"])
+                assert await client.next() == server_error(message["event"])
         finally:
-            faulty_server.services_driver.execute(SHOW, tables=TABLES)
+            faulty_server.services_driver.execute(SHOW_TABLES, tables=TABLES)
         log = faulty_server.log_text().removeprefix(log_before)
         assert log.count("Traceback") >= len(requests)
         for message in requests:
-            assert f"A {message['event']} request failed" in log
+            assert f"Request {message['event']} failed" in log
         await client.send(request("get_pool_status", pool_id="p"))
         assert await client.next() == not_found("get_pool_status", "pool", "p")
 
 
-async def test_a_subscription_that_failed_was_not_made(
+async def test_failed_subscribe_leaves_no_subscription(
     faulty_server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     pool_id = unique("pool")
     async with connect(faulty_server) as client:
         await client.subscribe(f"pool:{pool_id}")
-        faulty_server.services_driver.execute(HIDE, tables=["realtime_log"])
+        faulty_server.services_driver.execute(HIDE_TABLES, tables=["realtime_log"])
         try:
             await client.send(request("subscribe", channel=f"pool:{pool_id}", since=0))
-            assert await client.next() == our_fault("subscribe")
+            assert await client.next() == server_error("subscribe")
         finally:
-            faulty_server.services_driver.execute(SHOW, tables=["realtime_log"])
+            faulty_server.services_driver.execute(SHOW_TABLES, tables=["realtime_log"])
         await client.subscribe("global")
         faulty_server.services.create_pool(pool_id=pool_id)
         assert (await client.next())["room"] == "global"
         await client.unsubscribe("global")
-        # Nor is it there in name: the next one is a new one.
+        # It is not in `channels` either: this subscribe is a new one.
         await client.subscribe(f"pool:{pool_id}")
         faulty_server.services.drain_pool(pool_id=pool_id)
         assert (await client.next())["event"] == "pool.drained"
 
 
-async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
+async def test_request_timeout_is_answered_and_delays_no_event(
     faulty_server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     pool_id = unique("pool")
@@ -209,21 +210,21 @@ async def test_a_request_that_takes_too_long_is_answered_and_delays_no_event(
             assert event == an_event(
                 "pool.created", {"pool_id": pool_id, "timestamp": event["timestamp"]}, room=f"pool:{pool_id}"
             )
-            assert await client.next() == our_fault("get_workflow_status")
+            assert await client.next() == server_error("get_workflow_status")
         await client.send(request("get_workflow_status", workflow_id="w"))
         assert await client.next() == not_found("get_workflow_status", "workflow", "w")
         host, port = client.connection.local_address
         log = faulty_server.log_text().removeprefix(log_before)
         assert "Traceback" not in log
-        (line,) = [line for line in log.splitlines() if "Gave up" in line]
+        (line,) = [line for line in log.splitlines() if "timed out" in line]
         assert "WARNING" in line
         assert line.endswith(
-            "Gave up after 4 s on a get_workflow_status request of connection "
-            f"{client.welcome['data']['connection_id']} from ['{host}', {port}]"
+            "Request get_workflow_status timed out after 4 s on connection "
+            f"{client.welcome['data']['connection_id']} from ['{host}', {port}]; answered SERVER_ERROR"
         )
 
 
-async def test_sixteen_requests_are_in_flight_and_the_next_message_waits_for_one_of_them(
+async def test_message_after_sixteen_requests_in_flight_waits_for_an_answer(
     faulty_server: MahavishnuServer,
 ) -> None:
     async with connect(faulty_server) as client:
@@ -239,16 +240,16 @@ async def test_sixteen_requests_are_in_flight_and_the_next_message_waits_for_one
     assert a_pong("with 16 in flight") in answers[1:]
 
 
-async def test_a_server_that_cannot_begin_says_so_and_begins_when_it_can(start_server: StartServer) -> None:
+async def test_server_without_its_tables_answers_server_error_until_they_exist(start_server: StartServer) -> None:
     server = start_server(started=False)
-    server.services_driver.execute(HIDE, tables=TABLES)
+    server.services_driver.execute(HIDE_TABLES, tables=TABLES)
     server.start()
     async with connect(server) as client:
-        # Instead of the welcome.
+        # Sent instead of `session.created`.
         assert client.welcome == an_error("SERVER_ERROR", "Internal server error", retryable=True)
         assert await client.wait_closed() == (1011, "SERVER_ERROR")
     assert read_health(server)[1]["connections"] == 0
-    server.services_driver.execute(SHOW, tables=TABLES)
+    server.services_driver.execute(SHOW_TABLES, tables=TABLES)
     async with connect(server) as client:
         assert client.welcome["event"] == "session.created"
         answer = await client.request("subscribe", channel="global")
@@ -257,7 +258,7 @@ async def test_a_server_that_cannot_begin_says_so_and_begins_when_it_can(start_s
         )
 
 
-def test_every_code_of_the_reference_and_of_bad_messages_is_caused_here() -> None:
+def test_every_error_code_is_tested() -> None:
     caused = {expected["error_code"] for _, expected in ERRORS.values()} | {"SERVER_ERROR"}
     elsewhere = {
         # tests/connection/test_limits.py
@@ -265,7 +266,7 @@ def test_every_code_of_the_reference_and_of_bad_messages_is_caused_here() -> Non
         ErrorCode.RATE_LIMIT_EXCEEDED,
         ErrorCode.TOO_MANY_CONNECTIONS,
         ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-        # Those of slow readers, of a pruned log and of a server that stops.
+        # tests/daphne_server/test_backpressure.py and tests/connection/test_replay.py
         ErrorCode.SLOW_CONSUMER,
         ErrorCode.EVENTS_TRIMMED,
     }

@@ -1,4 +1,4 @@
-"""The bounds a client can meet: connections, messages a second, the size of one, subscriptions. And one too many."""
+"""Limits that a client can reach: connections, message rate, message size, subscriptions. Each is exceeded by one."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ MAX_SUBSCRIPTIONS = 128
 PING = '{"type":"ping"}'
 
 
-def one_connection_too_many(maximum: int) -> dict[str, object]:
+def too_many_connections(maximum: int) -> dict[str, object]:
     return an_error(
         "TOO_MANY_CONNECTIONS",
-        f"This server has {maximum} connections, the most allowed: try again later",
+        f"Connection limit reached ({maximum}); try again later",
         retryable=True,
     )
 
 
 async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
-    def is_so() -> bool:
+    def has_count() -> bool:
         return bool(read_health(server)[1]["connections"] == count)
 
-    await asyncio.to_thread(wait_until, is_so, timeout_seconds=60, what=f"{count} connections")
+    await asyncio.to_thread(wait_until, has_count, timeout_seconds=60, what=f"{count} connections")
 
 
-async def test_a_thousand_clients_are_served_and_the_next_is_turned_away(
+async def test_connection_limit_serves_a_thousand_clients_and_rejects_the_next(
     start_server: StartServer,
 ) -> None:
     server = start_server()
@@ -50,12 +50,12 @@ async def test_a_thousand_clients_are_served_and_the_next_is_turned_away(
         assert {client.welcome["event"] for client in clients} == {"session.created"}
         assert len({client.welcome["data"]["connection_id"] for client in clients}) == MAX_CONNECTIONS
 
-        async with connect(server) as refused:
-            # Instead of the welcome.
-            assert refused.welcome == one_connection_too_many(MAX_CONNECTIONS)
-            assert await refused.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
+        async with connect(server) as rejected:
+            # Sent instead of `session.created`.
+            assert rejected.welcome == too_many_connections(MAX_CONNECTIONS)
+            assert await rejected.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
 
-        # All of them are served, to the last.
+        # Every accepted client receives the event.
         await asyncio.gather(*(client.subscribe("pool:of_a_thousand") for client in clients))
         server.services.create_pool(pool_id="of_a_thousand")
         events = await asyncio.gather(*(client.event("pool.created") for client in clients))
@@ -63,14 +63,14 @@ async def test_a_thousand_clients_are_served_and_the_next_is_turned_away(
     await wait_for_connections(server, 0)
 
 
-async def test_a_place_that_is_left_is_free_and_the_turned_away_take_none(start_server: StartServer) -> None:
+async def test_connection_limit_counts_only_open_accepted_connections(start_server: StartServer) -> None:
     server = start_server(max_connections=2)
     async with connect(server) as first:
         async with connect(server):
             for _ in range(3):
-                async with connect(server) as refused:
-                    assert refused.welcome == one_connection_too_many(2)
-                    assert await refused.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
+                async with connect(server) as rejected:
+                    assert rejected.welcome == too_many_connections(2)
+                    assert await rejected.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
             report = (await asyncio.to_thread(read_health, server))[1]
             assert (report["connections"], report["max_connections"]) == (2, 2)
         await wait_for_connections(server, 1)
@@ -81,35 +81,35 @@ async def test_a_place_that_is_left_is_free_and_the_turned_away_take_none(start_
         )
 
 
-def too_fast(*, per_second: str = "100", burst: int = MAX_BURST, most_ms: int = 10) -> dict[str, object]:
+def rate_limit_exceeded(*, per_second: str = "100", burst: int = MAX_BURST, max_ms: int = 10) -> dict[str, object]:
     return an_error(
         "RATE_LIMIT_EXCEEDED",
-        f"More than {per_second} messages a second (and {burst} at once): this one was not read",
+        f"Rate limit exceeded ({per_second} messages/s, burst {burst}); message discarded",
         retryable=True,
-        retry_after_ms=between(1, most_ms),
+        retry_after_ms=between(1, max_ms),
     )
 
 
-async def test_a_burst_of_150_passes_and_what_is_beyond_is_refused_message_by_message(server: MahavishnuServer) -> None:
+async def test_rate_limit_allows_a_burst_of_150_and_rejects_each_further_message(server: MahavishnuServer) -> None:
     count = 400
     async with connect(server) as client:
         for _ in range(count):
             await client.connection.send(PING)
         answers = [await client.next() for _ in range(count)]
         assert answers[:MAX_BURST] == [a_pong()] * MAX_BURST
-        refused = [answer for answer in answers if answer["type"] == "error"]
-        assert refused == [too_fast()] * len(refused)
-        # Meanwhile the bucket fills, by one in ten milliseconds.
-        assert 1 <= len(refused) <= count - MAX_BURST
-        # Whoever waits as long as it was told to is heard again.
-        await asyncio.sleep(refused[-1]["retry_after_ms"] / 1000)
+        rejected = [answer for answer in answers if answer["type"] == "error"]
+        assert rejected == [rate_limit_exceeded()] * len(rejected)
+        # Meanwhile the bucket fills by one token every ten milliseconds.
+        assert 1 <= len(rejected) <= count - MAX_BURST
+        # After `retry_after_ms`, the next message is answered.
+        await asyncio.sleep(rejected[-1]["retry_after_ms"] / 1000)
         await client.send({"type": "ping", "id": "after"})
         assert await client.next() == a_pong("after")
 
 
-async def test_every_frame_counts_garbage_too_and_who_never_stops_is_closed(start_server: StartServer) -> None:
+async def test_rate_limit_counts_invalid_messages_and_closes_after_the_grace_time(start_server: StartServer) -> None:
     server = start_server(max_messages_per_second=0.1, max_message_burst=5, rate_limit_grace_seconds=0.6)
-    refusal = too_fast(per_second="0.1", burst=5, most_ms=10_000)
+    rejection = rate_limit_exceeded(per_second="0.1", burst=5, max_ms=10_000)
     async with connect(server) as client, connect(server) as other:
         for message in (PING, b"binary", "not JSON", "[]", '{"type":"request","event":"restart"}'):
             await client.send_raw(message)
@@ -121,16 +121,16 @@ async def test_every_frame_counts_garbage_too_and_who_never_stops_is_closed(star
             while True:
                 await client.send_raw(PING)
                 answer = await client.next()
-                if answer != refusal:
+                if answer != rejection:
                     break
         assert answer == an_error(
             "RATE_LIMIT_EXCEEDED",
-            "More than 0.1 messages a second (and 5 at once) for more than 0.6 s",
+            "Rate limit exceeded (0.1 messages/s, burst 5) for more than 0.6 s",
             retryable=True,
             retry_after_ms=between(1, 10_000),
         )
         assert await client.wait_closed() == (1008, "RATE_LIMIT_EXCEEDED")
-        # Each connection has a rate of its own.
+        # Other connections are not affected.
         await other.send({"type": "ping"})
         assert await other.next() == a_pong()
 
@@ -145,35 +145,34 @@ def padded_ping(size_bytes: int, filling: str = "x") -> str:
 
 
 @pytest.mark.parametrize("filling", ["x", "é", "\U0001f600"])
-async def test_a_message_of_64_kib_is_read_and_one_byte_more_closes(server: MahavishnuServer, filling: str) -> None:
+async def test_message_of_64_kib_is_answered_and_one_byte_more_closes(server: MahavishnuServer, filling: str) -> None:
     async with connect(server) as client:
         await client.send_raw(padded_ping(MAX_MESSAGE_BYTES, filling))
         assert await client.next() == a_pong()
         await client.send_raw(padded_ping(MAX_MESSAGE_BYTES + 1, filling))
         answer = await client.next()
         assert answer == an_error("MESSAGE_TOO_BIG", answer["error_message"])
-        assert "expected at most 65536 bytes" in answer["error_message"]
+        assert answer["error_message"].endswith("exceeds the limit of 65536 bytes")
         assert await client.wait_closed() == (1009, "MESSAGE_TOO_BIG")
 
 
-async def test_a_connection_has_128_subscriptions_and_one_more_when_it_gives_one_up(server: MahavishnuServer) -> None:
+async def test_subscription_limit_allows_128_channels(server: MahavishnuServer) -> None:
     async with connect(server) as client:
         for number in range(MAX_SUBSCRIPTIONS):
             await client.subscribe(f"workflow:limit_{number}")
 
-        async def one_more() -> None:
+        async def expect_rejection() -> None:
             answer = await client.request("subscribe", channel="global")
             assert answer == an_error(
                 "TOO_MANY_SUBSCRIPTIONS",
-                "This connection is subscribed to 128 channels, the most allowed: "
-                "unsubscribe from one first, or open another connection",
+                "Subscription limit reached (128 channels); unsubscribe from one first or open another connection",
                 event="subscribe",
                 correlation_id=answer["correlation_id"],
             )
 
-        await one_more()
-        # One it has already is not one more.
+        await expect_rejection()
+        # Subscribing to the same channel again is allowed.
         await client.subscribe("workflow:limit_0")
         await client.unsubscribe("workflow:limit_0")
         await client.subscribe("workflow:limit_128")
-        await one_more()
+        await expect_rejection()

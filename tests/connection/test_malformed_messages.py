@@ -1,4 +1,4 @@
-"""Garbage of every kind: each message is answered once, the connection lives, and nobody else notices."""
+"""Malformed messages of every kind: each is answered once, and the connection stays open."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.harness.server import MahavishnuServer
 
 ANSWER_TIMEOUT_SECONDS = 60
 
-# What garbage may be answered with; anything else would be a fault of ours.
+# The error codes that are allowed for malformed messages; any other would be a server fault.
 ALLOWED_CODES = {
     ErrorCode.INVALID_MESSAGE,
     ErrorCode.UNKNOWN_REQUEST,
@@ -51,42 +51,42 @@ values = st.recursive(
 """Any JSON value."""
 
 
-def rarely_else(*usual: Any) -> st.SearchStrategy[Any]:
-    """One of the usual values, or anything at all."""
+def usually(*usual: Any) -> st.SearchStrategy[Any]:
+    """Return one of the usual values, or any JSON value."""
     return st.one_of(st.sampled_from(usual), values)
 
 
-ids = rarely_else("w", "pool_local", "x" * 128, "a b", "\x00")
+ids = usually("w", "pool_local", "x" * 128, "a b", "\x00")
 data = st.fixed_dictionaries(
     {},
     optional={
-        "channel": rarely_else("global", "workflow:w", "pool:p", "worker:w", "workflow:", "workflow:" + "x" * 129),
-        "room": rarely_else("global", "pool:p"),
-        "since": rarely_else(0, 1, -1, 2**63 - 1, 2**63, None),
-        "epoch": rarely_else("", "0" * 32, None),
-        "snapshot": rarely_else(True, False, None),
+        "channel": usually("global", "workflow:w", "pool:p", "worker:w", "workflow:", "workflow:" + "x" * 129),
+        "room": usually("global", "pool:p"),
+        "since": usually(0, 1, -1, 2**63 - 1, 2**63, None),
+        "epoch": usually("", "0" * 32, None),
+        "snapshot": usually(True, False, None),
         "pool_id": ids,
         "workflow_id": ids,
         "extra": values,
     },
 )
 messages = st.fixed_dictionaries(
-    {"type": rarely_else("request", "request", "request", "event", "ping", "response", "error")},
+    {"type": usually("request", "request", "request", "event", "ping", "response", "error")},
     optional={
-        "event": rarely_else(*REQUESTS, *REQUESTS, "restart", ""),
+        "event": usually(*REQUESTS, *REQUESTS, "restart", ""),
         "data": st.one_of(data, data, values),
-        "id": rarely_else("a", ""),
-        "correlation_id": rarely_else("b"),
+        "id": usually("a", ""),
+        "correlation_id": usually("b"),
         "room": values,
         "timestamp": values,
     },
 )
-"""Messages with some fields as they should be and others with anything in them."""
+"""Messages with some valid fields, and any value in the others."""
 
 
 @st.composite
 def damaged_messages(draw: st.DrawFn) -> str:
-    """The text of a message in which something was cut out, put in or repeated."""
+    """Return the text of a message with a part removed, inserted or repeated."""
     text = json.dumps(draw(messages), ensure_ascii=draw(st.booleans()))
     start, end = sorted(draw(st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))))
     return text[:start] + draw(st.one_of(texts, st.just(text[start:end] * 2))) + text[end:]
@@ -94,7 +94,7 @@ def damaged_messages(draw: st.DrawFn) -> str:
 
 @pytest.fixture(scope="module")
 def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server of this module's own, which takes garbage at any rate."""
+    """Start a server without a rate limit."""
     server = start_shared_server(max_messages_per_second=1_000_000, max_message_burst=1_000_000)
     yield server
     server.close()
@@ -104,25 +104,25 @@ def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
 
 @pytest.fixture(scope="module")
 def connection(server: MahavishnuServer) -> Iterator[SyncConnection]:
-    """One connection for all the garbage: it has to survive it."""
-    # Its own pings come out of a thread that draws random numbers, which Hypothesis takes for ours.
+    """Open one connection for all malformed messages; check at the end that it is alive."""
+    # The client's own pings would use `random` in another thread, which Hypothesis reports as a fault of the test.
     with sync_connect(server.ws_url, compression=None, max_size=None, ping_interval=None) as connection:
         connection.recv(ANSWER_TIMEOUT_SECONDS)
         yield connection
-        connection.send('{"type":"ping","id":"still here"}')
-        assert json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) == a_pong("still here")
+        connection.send('{"type":"ping","id":"still alive"}')
+        assert json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) == a_pong("still alive")
 
 
 numbers = itertools.count()
 
 
 def check_is_answered(connection: SyncConnection, message: str | bytes) -> None:
-    """Send something, then a ping: there is one answer to each. (Nothing happens here, so no event comes.)"""
+    """Send `message`, then a ping, and check that each gets one answer. No events are published here."""
     connection.send(message)
     ping_id = f"after {next(numbers)}"
     connection.send(json.dumps({"type": "ping", "id": ping_id}))
     answers = [json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) for _ in range(2)]
-    # A request may be answered after what was asked later and needs no database.
+    # The pong needs no database, so it may come before the answer to a request.
     assert a_pong(ping_id) in answers
     answers.remove(next(answer for answer in answers if answer.get("correlation_id") == ping_id))
     check_is_an_answer(answers[0])
@@ -143,34 +143,34 @@ def check_is_an_answer(answer: dict[str, Any]) -> None:
         assert 0 < len(answer["error_message"]) < 1000
 
 
-of_garbage = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+malformed_settings = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@of_garbage
+@malformed_settings
 @given(messages)
-def test_a_message_with_anything_in_any_field_is_answered(connection: SyncConnection, message: dict[str, Any]) -> None:
+def test_message_with_any_value_in_any_field_is_answered(connection: SyncConnection, message: dict[str, Any]) -> None:
     check_is_answered(connection, json.dumps(message))
 
 
-@of_garbage
+@malformed_settings
 @given(st.one_of(values.map(json.dumps), values.map(lambda value: json.dumps(value, ensure_ascii=False))))
 def test_any_json_is_answered(connection: SyncConnection, text: str) -> None:
     check_is_answered(connection, text)
 
 
-@of_garbage
+@malformed_settings
 @given(damaged_messages())
-def test_a_damaged_message_is_answered(connection: SyncConnection, text: str) -> None:
+def test_damaged_message_is_answered(connection: SyncConnection, text: str) -> None:
     check_is_answered(connection, text)
 
 
-@of_garbage
+@malformed_settings
 @given(texts)
 def test_any_text_is_answered(connection: SyncConnection, text: str) -> None:
     check_is_answered(connection, text)
 
 
-@of_garbage
+@malformed_settings
 @given(st.binary(max_size=300))
 def test_any_binary_message_is_answered(connection: SyncConnection, message: bytes) -> None:
     check_is_answered(connection, message)
@@ -200,14 +200,14 @@ HUGE = {
 
 
 @pytest.mark.parametrize("message", HUGE.values(), ids=HUGE)
-def test_what_is_as_large_as_it_may_be_is_answered(connection: SyncConnection, message: str) -> None:
+def test_message_of_the_maximum_size_is_answered(connection: SyncConnection, message: str) -> None:
     assert len(message.encode()) <= MAX_MESSAGE_BYTES
     check_is_answered(connection, message)
     check_is_answered(connection, message.encode())
 
 
-def test_thousands_of_them_at_once_are_each_answered(connection: SyncConnection) -> None:
-    garbage: list[str | bytes] = [
+def test_thousands_of_messages_at_once_are_each_answered(connection: SyncConnection) -> None:
+    malformed: list[str | bytes] = [
         "",
         "[]",
         "{}",
@@ -217,20 +217,20 @@ def test_thousands_of_them_at_once_are_each_answered(connection: SyncConnection)
     ]
     count = 500
     for _ in range(count):
-        for message in garbage:
+        for message in malformed:
             connection.send(message)
-    answers = [json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) for _ in range(count * len(garbage))]
+    answers = [json.loads(connection.recv(ANSWER_TIMEOUT_SECONDS)) for _ in range(count * len(malformed))]
     for answer in answers:
         check_is_an_answer(answer)
     assert sum(answer["type"] == "pong" for answer in answers) == count
     assert sum(answer.get("error_code") == "NOT_FOUND" for answer in answers) == count
 
 
-# --- What breaks the WebSocket protocol itself -------------------------------------------------------------------
+# --- Violations of the WebSocket protocol -------------------------------------------------------------------------
 
 
 def frame(first_byte: int, payload: bytes, *, masked: bool = True) -> bytes:
-    """A frame with any first byte; the mask of zeros leaves the payload as it is."""
+    """Return a frame with any first byte. Its mask is zero, so the payload stays readable."""
     length = len(payload)
     mask_bit = 0x80 if masked else 0
     if length < 126:
@@ -242,8 +242,8 @@ def frame(first_byte: int, payload: bytes, *, masked: bool = True) -> bytes:
 
 FINAL_TEXT, TEXT_TO_BE_CONTINUED, FINAL_CONTINUATION, FINAL_CLOSE, FINAL_PING = 0x81, 0x01, 0x80, 0x88, 0x89
 
-BROKEN: dict[str, tuple[bytes, int]] = {
-    "bytes that are no UTF-8": (frame(FINAL_TEXT, b'{"type":"\xff"}'), 1007),
+INVALID_FRAMES: dict[str, tuple[bytes, int]] = {
+    "bytes that are not UTF-8": (frame(FINAL_TEXT, b'{"type":"\xff"}'), 1007),
     "an overlong character": (frame(FINAL_TEXT, b"\xc0\xaf"), 1007),
     "half a surrogate pair": (frame(FINAL_TEXT, b"\xed\xa0\x80"), 1007),
     "half a character": (frame(FINAL_TEXT, b"\xf0\x9f\x98"), 1007),
@@ -260,29 +260,27 @@ BROKEN: dict[str, tuple[bytes, int]] = {
     "a ping that is too large": (frame(FINAL_PING, b"x" * 126), 1002),
     "a close code that does not exist": (frame(FINAL_CLOSE, struct.pack("!H", 999)), 1002),
     "half a close code": (frame(FINAL_CLOSE, b"\x03"), 1002),
-    "a close reason that is no UTF-8": (frame(FINAL_CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
+    "a close reason that is not UTF-8": (frame(FINAL_CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
 }
 
 
-@pytest.mark.parametrize(("bytes_", "code"), BROKEN.values(), ids=BROKEN)
-async def test_what_is_no_websocket_is_closed_with_the_code_for_it(
-    server: MahavishnuServer, bytes_: bytes, code: int
-) -> None:
+@pytest.mark.parametrize(("data", "code"), INVALID_FRAMES.values(), ids=INVALID_FRAMES)
+async def test_invalid_frame_closes_with_its_close_code(server: MahavishnuServer, data: bytes, code: int) -> None:
     async with connect(server) as client:
-        write_raw(client.connection, bytes_)
+        write_raw(client.connection, data)
         assert (await client.wait_closed())[0] == code
         (answer,) = client.waiting()
     assert answer == an_error("INVALID_MESSAGE", answer["error_message"])
 
 
-async def test_a_message_in_many_fragments_is_one_message(server: MahavishnuServer) -> None:
+async def test_fragmented_message_is_answered_once(server: MahavishnuServer) -> None:
     async with connect(server) as client:
         fragments = [frame(TEXT_TO_BE_CONTINUED, b"{"), *(frame(0, bytes([byte])) for byte in b'"type":"ping"')]
         write_raw(client.connection, b"".join([*fragments, frame(FINAL_CONTINUATION, b"}")]))
         assert await client.next() == a_pong()
 
 
-async def test_a_client_that_vanishes_in_the_middle_of_a_frame_is_forgotten(server: MahavishnuServer) -> None:
+async def test_connection_lost_within_a_frame_affects_no_other(server: MahavishnuServer) -> None:
     async with connect(server) as client:
         write_raw(client.connection, frame(FINAL_TEXT, b"x" * 1000)[:500])
         await asyncio.sleep(0)
@@ -293,5 +291,5 @@ async def test_a_client_that_vanishes_in_the_middle_of_a_frame_is_forgotten(serv
 
 
 def write_raw(connection: ClientConnection, data: bytes) -> None:
-    """Write past the client's own idea of a frame."""
+    """Write bytes that the client library would not send."""
     connection.transport.write(data)

@@ -1,4 +1,4 @@
-"""Which pages may open a WebSocket: the whole table, over handshakes written by hand."""
+"""Which origins and paths may open a WebSocket: the whole table, with raw handshakes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.harness.server import MahavishnuServer
 LISTED = "https://app.example,http://Other.example:8443"
 
 OWN = "{own}"
-"""The address of the server, as a browser that came there by it would send it."""
+"""Stands for the server's address, as a browser sends it."""
 
 ABSENT: dict[str, tuple[str | None, str]] = {
     "no origin, as scripts send none": (None, OWN),
-    "no origin, and whatever host": (None, "elsewhere.example"),
+    "no origin, and another host": (None, "elsewhere.example"),
 }
 ALLOWED: dict[str, tuple[str | None, str]] = {
     **ABSENT,
-    "its own": (f"http://{OWN}", OWN),
+    "the server's own": (f"http://{OWN}", OWN),
     "localhost": ("http://localhost", OWN),
     "localhost on any port": ("http://localhost:3000", OWN),
     "localhost in capitals": ("http://LOCALHOST:3000", OWN),
@@ -36,10 +36,10 @@ ALLOWED: dict[str, tuple[str | None, str]] = {
     "a listed one with a port": ("http://other.example:8443", OWN),
     "the same host as the request": ("http://mahavishnu.example", "mahavishnu.example"),
     "the same host with another port and scheme": ("https://mahavishnu.example", "mahavishnu.example:8690"),
-    "the same host in other letters": ("http://Mahavishnu.example", "MAHAVISHNU.example"),
+    "the same host in other case": ("http://Mahavishnu.example", "MAHAVISHNU.example"),
 }
-REFUSED: dict[str, tuple[str | None, str]] = {
-    "a foreign one": ("https://evil.example", OWN),
+REJECTED: dict[str, tuple[str | None, str]] = {
+    "another site": ("https://evil.example", OWN),
     "a listed host on another port": ("https://app.example:444", OWN),
     "a listed host over another scheme": ("http://app.example", OWN),
     "a listed host with more before it": ("https://evil-app.example", OWN),
@@ -52,13 +52,13 @@ REFUSED: dict[str, tuple[str | None, str]] = {
     "a host that begins like the loopback address": ("http://127.0.0.1.evil.example", OWN),
     "localhost as a user": ("http://localhost@evil.example", OWN),
     "a private address": ("http://192.168.1.2", OWN),
-    "the address of nowhere": ("http://0.0.0.0:8690", OWN),
-    "an extension of a browser": ("chrome-extension://abcdefghijklmnop", OWN),
+    "the unspecified address": ("http://0.0.0.0:8690", OWN),
+    "a browser extension": ("chrome-extension://abcdefghijklmnop", OWN),
     "not even text": ("http://\xff\xfe", OWN),
     "two in one": ("https://app.example, https://evil.example", OWN),
-    # Its name was made to resolve to this machine (DNS rebinding).
-    "the same host as the request, which is not ours": ("http://evil.example", "evil.example"),
-    "the same host as the request, with our port": ("http://evil.example:8690", "evil.example:8690"),
+    # A name that was made to resolve to this machine (DNS rebinding).
+    "the same host as the request, which is not allowed": ("http://evil.example", "evil.example"),
+    "the same host as the request, with the server's port": ("http://evil.example:8690", "evil.example:8690"),
 }
 
 MALFORMED = {"empty": "", "no URL": "localhost", "half an IPv6 address": "http://[::1"}
@@ -74,7 +74,7 @@ def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
 
 
 def handshake(server: MahavishnuServer, *, origin: str | None, host: str, path: str = "/") -> int:
-    """Ask for a WebSocket and return the status of the answer."""
+    """Request a WebSocket and return the status code of the answer."""
     own = f"{HOST}:{server.port}"
     lines = [
         f"GET {path} HTTP/1.1",
@@ -92,30 +92,32 @@ def handshake(server: MahavishnuServer, *, origin: str | None, host: str, path: 
 
 
 @pytest.mark.parametrize(("origin", "host"), ALLOWED.values(), ids=ALLOWED)
-def test_it_is_allowed(server: MahavishnuServer, origin: str | None, host: str) -> None:
+def test_handshake_from_an_allowed_origin_is_accepted(server: MahavishnuServer, origin: str | None, host: str) -> None:
     assert handshake(server, origin=origin, host=host) == 101
 
 
-@pytest.mark.parametrize(("origin", "host"), REFUSED.values(), ids=REFUSED)
-def test_it_is_refused_and_logged(server: MahavishnuServer, origin: str, host: str) -> None:
+@pytest.mark.parametrize(("origin", "host"), REJECTED.values(), ids=REJECTED)
+def test_handshake_from_another_origin_is_rejected_with_403_and_logged(
+    server: MahavishnuServer, origin: str, host: str
+) -> None:
     log_before = server.log_text()
     status = handshake(server, origin=origin, host=host)
     log = server.log_text().removeprefix(log_before)
     assert "Traceback" not in log
     assert status == 403
-    assert f"its origin {origin!r} is not in MAHAVISHNU_ALLOWED_ORIGINS" in log
+    assert f"origin {origin!r} is not in MAHAVISHNU_ALLOWED_ORIGINS" in log
 
 
 @pytest.mark.parametrize("origin", MALFORMED.values(), ids=MALFORMED)
-def test_what_no_browser_would_send_is_no_request_at_all(server: MahavishnuServer, origin: str) -> None:
+def test_handshake_with_a_malformed_origin_is_rejected_with_400(server: MahavishnuServer, origin: str) -> None:
     assert handshake(server, origin=origin, host=OWN) == 400
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/ws/"])
-def test_a_websocket_is_served_on_its_paths(server: MahavishnuServer, path: str) -> None:
+def test_handshake_on_a_served_path_is_accepted(server: MahavishnuServer, path: str) -> None:
     assert handshake(server, origin=None, host=OWN, path=path) == 101
 
 
 @pytest.mark.parametrize("path", ["/health", "/wss", "/ws/x", "/admin/", "/%77s/../x"])
-def test_a_websocket_is_refused_on_every_other_path(server: MahavishnuServer, path: str) -> None:
+def test_handshake_on_another_path_is_rejected(server: MahavishnuServer, path: str) -> None:
     assert handshake(server, origin=None, host=OWN, path=path) == 403

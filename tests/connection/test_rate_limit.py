@@ -1,4 +1,4 @@
-"""How many messages a second are one too many. The clock is ours."""
+"""The token bucket of the rate limit, with a fake clock."""
 
 from __future__ import annotations
 
@@ -15,58 +15,58 @@ def verdicts(rate: RateLimit, count: int, *, at: float) -> list[Verdict]:
     return [rate.take(now=at) for _ in range(count)]
 
 
-def test_a_full_bucket_lets_a_burst_pass_and_not_one_more() -> None:
+def test_full_bucket_allows_a_burst_of_150() -> None:
     rate = RateLimit(LIMITS, now=START)
-    assert verdicts(rate, 152, at=START) == [Verdict.ALLOWED] * 150 + [Verdict.REFUSED] * 2
+    assert verdicts(rate, 152, at=START) == [Verdict.ALLOWED] * 150 + [Verdict.REJECTED] * 2
     assert rate.retry_after_ms == 10
 
 
-def test_a_bucket_fills_by_a_hundred_a_second_and_never_beyond_the_burst() -> None:
+def test_bucket_refills_by_a_hundred_a_second_up_to_the_burst() -> None:
     rate = RateLimit(LIMITS, now=START)
     verdicts(rate, 150, at=START)
-    assert verdicts(rate, 51, at=START + 0.5) == [Verdict.ALLOWED] * 50 + [Verdict.REFUSED]
-    assert verdicts(rate, 151, at=START + 1000) == [Verdict.ALLOWED] * 150 + [Verdict.REFUSED]
+    assert verdicts(rate, 51, at=START + 0.5) == [Verdict.ALLOWED] * 50 + [Verdict.REJECTED]
+    assert verdicts(rate, 151, at=START + 1000) == [Verdict.ALLOWED] * 150 + [Verdict.REJECTED]
 
 
-def test_whoever_keeps_to_the_rate_is_never_refused() -> None:
+def test_steady_rate_is_always_allowed() -> None:
     rate = RateLimit(LIMITS, now=START)
     assert {rate.take(now=START + number / 100) for number in range(10_000)} == {Verdict.ALLOWED}
 
 
-def test_a_refused_message_costs_no_token() -> None:
+def test_rejected_message_takes_no_token() -> None:
     rate = RateLimit(LIMITS, now=START)
     verdicts(rate, 1000, at=START)
-    assert verdicts(rate, 2, at=START + 0.0101) == [Verdict.ALLOWED, Verdict.REFUSED]
+    assert verdicts(rate, 2, at=START + 0.0101) == [Verdict.ALLOWED, Verdict.REJECTED]
 
 
 @pytest.mark.parametrize("after_seconds", [0.0, 0.0025, 0.009, 0.00999999])
-def test_the_wait_it_names_is_long_enough(after_seconds: float) -> None:
+def test_message_after_retry_after_ms_is_allowed(after_seconds: float) -> None:
     rate = RateLimit(LIMITS, now=START)
     verdicts(rate, 150, at=START)
     now = START + after_seconds
-    assert rate.take(now=now) is Verdict.REFUSED
+    assert rate.take(now=now) is Verdict.REJECTED
     assert 1 <= rate.retry_after_ms <= 10
     assert rate.take(now=now + rate.retry_after_ms / 1000 + 1e-6) is Verdict.ALLOWED
 
 
-def test_whoever_goes_on_for_longer_than_the_grace_is_to_be_closed() -> None:
+def test_exceeding_the_rate_for_longer_than_the_grace_time_closes() -> None:
     rate = RateLimit(LIMITS, now=START)
     seen = {second: set(verdicts(rate, 300, at=START + second)) for second in range(7)}
-    both = {Verdict.ALLOWED, Verdict.REFUSED}
+    both = {Verdict.ALLOWED, Verdict.REJECTED}
     assert seen == {**dict.fromkeys(range(6), both), 6: {Verdict.ALLOWED, Verdict.CLOSED}}
 
 
-def test_a_quiet_second_is_a_new_beginning() -> None:
+def test_second_without_rejections_restarts_the_grace_time() -> None:
     rate = RateLimit(LIMITS, now=START)
     for second in range(5):
         verdicts(rate, 300, at=START + second)
-    assert set(verdicts(rate, 300, at=START + 5.1)) == {Verdict.ALLOWED, Verdict.REFUSED}
+    assert set(verdicts(rate, 300, at=START + 5.1)) == {Verdict.ALLOWED, Verdict.REJECTED}
     later = [set(verdicts(rate, 300, at=START + 5.1 + second)) for second in (1, 2, 3, 4, 5)]
     assert Verdict.CLOSED not in set().union(*later)
     assert Verdict.CLOSED in verdicts(rate, 300, at=START + 5.1 + 5.9)
 
 
-def test_no_grace_closes_at_the_second_refusal() -> None:
+def test_zero_grace_time_closes_at_the_second_rejection() -> None:
     rate = RateLimit(Limits(rate_limit_grace_seconds=0.0, max_message_burst=1), now=START)
-    assert verdicts(rate, 2, at=START) == [Verdict.ALLOWED, Verdict.REFUSED]
+    assert verdicts(rate, 2, at=START) == [Verdict.ALLOWED, Verdict.REJECTED]
     assert rate.take(now=START + 0.001) is Verdict.CLOSED

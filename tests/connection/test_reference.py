@@ -1,4 +1,4 @@
-"""Every example of the API reference, sent as printed and answered key for key; what the server adds is an addition."""
+"""Every example of the API reference: sent as printed, answered with every printed field. Others are allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.harness.matchers import A_TIME, A_UUID, an_error
 from tests.harness.server import MahavishnuServer
 from tests.reference import MESSAGES
 
-# What the reference's examples speak of: a workflow after three of ten stages, a pool with two workers.
+# The state that the examples assume: a workflow after three of ten stages, a pool with two workers.
 STATE = """
 from orchestration import services
 from orchestration.models import Pool, Stage, Worker, Workflow
@@ -32,7 +32,7 @@ for name in names[:3]:
     services.complete_stage(workflow_id="wf_abc123", stage_name=name)
 """
 
-# Each event, from the change that causes it, at the moment that the reference prints.
+# The change that causes each event, at the printed time.
 CHANGES = {
     "workflow.started": 'services.start_workflow(workflow_id="wf_abc123", at=at)',
     "workflow.stage_completed": """
@@ -86,20 +86,20 @@ at = datetime.fromisoformat(timestamp)
 exec(change)
 """
 
-# What a server cannot know before.
+# Fields whose values cannot equal the printed ones.
 DIFFERENT_EVERY_TIME = {"connection_id": A_UUID}
 
 
 @pytest.fixture(scope="module")
 def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server of this module's own: the reference's ids are everybody's first choice."""
+    """Start a server for this module alone, because other tests use the printed ids too."""
     server = start_shared_server()
     yield server
     server.close()
 
 
 def differences(expected: Any, actual: Any, path: str = "") -> list[str]:
-    """Where `actual` lacks something that `expected` has, or has it otherwise."""
+    """Return the paths at which `actual` lacks a value of `expected`, or has another one."""
     if not isinstance(expected, dict):
         return [] if expected == actual and type(expected) is type(actual) else [f"{path}: {expected!r} != {actual!r}"]
     if not isinstance(actual, dict):
@@ -113,14 +113,14 @@ def differences(expected: Any, actual: Any, path: str = "") -> list[str]:
     ]
 
 
-def test_what_differs_is_seen() -> None:
+def test_differences_lists_missing_and_different_values() -> None:
     expected = {"a": 1, "b": {"c": "x"}}
     assert differences(expected, {"a": 1, "b": {"c": "x", "d": 2}, "e": 3}) == []
     assert differences(expected, {"a": True, "b": {}}) == [".a: 1 != True", ".b.c is missing"]
     assert differences(expected, {"a": 1, "b": []}) == [".b: expected an object, got []"]
 
 
-async def test_the_welcome_is_as_printed(server: MahavishnuServer) -> None:
+async def test_session_created_has_the_printed_fields(server: MahavishnuServer) -> None:
     async with connect(server) as client:
         welcome = client.welcome
     assert welcome["data"]["connection_id"] == A_UUID
@@ -131,7 +131,7 @@ async def test_the_welcome_is_as_printed(server: MahavishnuServer) -> None:
     assert differences(printed, welcome) == []
 
 
-async def test_every_request_is_answered_as_printed(server: MahavishnuServer) -> None:
+async def test_every_printed_request_gets_the_printed_response(server: MahavishnuServer) -> None:
     server.services_driver.execute(STATE)
     async with connect(server) as client:
         for example in MESSAGES["requests"]:
@@ -142,18 +142,18 @@ async def test_every_request_is_answered_as_printed(server: MahavishnuServer) ->
 
 
 @pytest.mark.parametrize("printed", MESSAGES["events"], ids=lambda printed: printed["event"])
-async def test_every_event_is_sent_as_printed(server: MahavishnuServer, printed: dict[str, Any]) -> None:
+async def test_every_printed_event_is_sent(server: MahavishnuServer, printed: dict[str, Any]) -> None:
     async with connect(server) as client:
         await client.subscribe(printed["room"])
         server.services_driver.execute(CHANGE, timestamp=printed["data"]["timestamp"], change=CHANGES[printed["event"]])
-        # Until the one that looks like it: others of the same name come before, as the state is prepared.
+        # Preparing the state sends other events of the same name first, so skip those that differ.
         async with asyncio.timeout(30):
             while differences(printed, event := await client.event(printed["event"])) != []:
                 pass
     assert (event["id"], event["timestamp"]) == (A_UUID, printed["data"]["timestamp"])
 
 
-async def test_an_error_has_the_printed_fields(server: MahavishnuServer) -> None:
+async def test_error_has_the_printed_fields(server: MahavishnuServer) -> None:
     printed = MESSAGES["error"]
     async with connect(server) as client:
         await client.send({"type": "request", "event": "nonsense", "data": {}, "id": "uuid (optional)"})
@@ -164,7 +164,7 @@ async def test_an_error_has_the_printed_fields(server: MahavishnuServer) -> None
     )
 
 
-async def test_the_request_of_best_practice_4_is_answered_under_its_id(server: MahavishnuServer) -> None:
+async def test_request_of_best_practice_4_is_answered_with_its_id(server: MahavishnuServer) -> None:
     request_id = str(uuid4())
     request = {
         "type": "request",
@@ -177,7 +177,7 @@ async def test_the_request_of_best_practice_4_is_answered_under_its_id(server: M
         await client.send(request)
         assert await client.next() == an_error(
             "NOT_FOUND",
-            "There is no workflow 'wf_123'",
+            "Workflow 'wf_123' not found",
             event="get_workflow_status",
             correlation_id=request_id,
         )

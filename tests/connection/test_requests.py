@@ -1,4 +1,4 @@
-"""Requests that succeed: what is answered, under which id, in which order, and what follows."""
+"""Successful requests: their responses, correlation ids, order, and the events that follow."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ def start_workflow(server: MahavishnuServer, workflow_id: str, *stages: str) -> 
     server.services.start_workflow(workflow_id=workflow_id)
 
 
-async def ask(client: Client, event: str, **data: Any) -> Message:
-    """What a request is answered with, once it was seen that the whole message is as it should be."""
+async def request(client: Client, event: str, **data: Any) -> Message:
+    """Send a request, check the whole response, and return its data."""
     answer = await client.request(event, **data)
     assert answer == a_response(event, answer["data"], answer["correlation_id"])
-    data_answered: Message = answer["data"]
-    return data_answered
+    data_received: Message = answer["data"]
+    return data_received
 
 
-async def test_a_workflow_s_status_is_true_at_every_step(server_on_both: MahavishnuServer, unique: Unique) -> None:
+async def test_get_workflow_status_follows_every_change(server_on_both: MahavishnuServer, unique: Unique) -> None:
     workflow_id = unique("wf")
     services = server_on_both.services
     seen = []
     async with connect(server_on_both) as client:
 
-        async def look() -> None:
-            answer = await ask(client, "get_workflow_status", workflow_id=workflow_id)
+        async def record_status() -> None:
+            answer = await request(client, "get_workflow_status", workflow_id=workflow_id)
             assert answer.pop("workflow_id") == workflow_id
             seen.append(tuple(answer.items()))
 
         services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=["one", "two"])
-        await look()
+        await record_status()
         services.start_workflow(workflow_id=workflow_id)
-        await look()
+        await record_status()
         services.complete_stage(workflow_id=workflow_id, stage_name="one")
-        await look()
+        await record_status()
         services.fail_workflow(workflow_id=workflow_id, error="No")
-        await look()
+        await record_status()
     assert seen == [
         (("status", status), ("stages_completed", completed), ("total_stages", 2))
         for status, completed in [("pending", 0), ("running", 0), ("running", 1), ("failed", 1)]
     ]
 
 
-async def test_a_pool_s_status_lists_its_workers_in_order(server_on_both: MahavishnuServer, unique: Unique) -> None:
+async def test_get_pool_status_lists_the_workers_in_order(server_on_both: MahavishnuServer, unique: Unique) -> None:
     pool_id, other_id = unique("pool"), unique("pool")
     workers = sorted(unique("worker") for _ in range(3))
     services = server_on_both.services
@@ -73,15 +73,15 @@ async def test_a_pool_s_status_lists_its_workers_in_order(server_on_both: Mahavi
         services.create_pool(pool_id=pool_id)
         services.create_pool(pool_id=other_id)
         services.register_worker(worker_id=unique("worker"), pool_id=other_id)
-        empty = await ask(client, "get_pool_status", pool_id=pool_id)
+        empty = await request(client, "get_pool_status", pool_id=pool_id)
         for worker_id in reversed(workers):
             services.register_worker(worker_id=worker_id, pool_id=pool_id)
-        full = await ask(client, "get_pool_status", pool_id=pool_id)
+        full = await request(client, "get_pool_status", pool_id=pool_id)
         services.remove_worker(worker_id=workers[1])
         services.drain_pool(pool_id=pool_id)
-        draining = await ask(client, "get_pool_status", pool_id=pool_id)
+        draining = await request(client, "get_pool_status", pool_id=pool_id)
         services.close_pool(pool_id=pool_id)
-        closed = await ask(client, "get_pool_status", pool_id=pool_id)
+        closed = await request(client, "get_pool_status", pool_id=pool_id)
     remaining = [workers[0], workers[2]]
     assert empty == {"pool_id": pool_id, "status": "active", "workers": []}
     assert full == {"pool_id": pool_id, "status": "active", "workers": workers}
@@ -90,7 +90,7 @@ async def test_a_pool_s_status_lists_its_workers_in_order(server_on_both: Mahavi
 
 
 @pytest.mark.parametrize(
-    ("ids", "filed_under"),
+    ("ids", "correlation_id"),
     [
         ({}, None),
         ({"id": "a"}, "a"),
@@ -101,59 +101,57 @@ async def test_a_pool_s_status_lists_its_workers_in_order(server_on_both: Mahavi
         ({"id": "é\U0001f600\n" * 100}, "é\U0001f600\n" * 100),
     ],
 )
-async def test_an_answer_is_filed_under_the_id_of_the_request(
-    server: MahavishnuServer, ids: dict[str, str | None], filed_under: str | None
+async def test_answer_has_the_id_of_the_request_as_correlation_id(
+    server: MahavishnuServer, ids: dict[str, str | None], correlation_id: str | None
 ) -> None:
     async with connect(server) as client:
         await client.send({"type": "request", "event": "unsubscribe", "data": {"channel": "global"}, **ids})
-        assert await client.next() == a_response("unsubscribe", unsubscribed("global"), filed_under)
+        assert await client.next() == a_response("unsubscribe", unsubscribed("global"), correlation_id)
         await client.send({"type": "ping", **ids})
-        assert await client.next() == a_pong(filed_under)
+        assert await client.next() == a_pong(correlation_id)
 
 
-async def test_a_websocket_ping_is_answered_too(server: MahavishnuServer) -> None:
+async def test_websocket_ping_is_answered(server: MahavishnuServer) -> None:
     async with connect(server) as client:
-        pong = await client.connection.ping(b"are you there?")
+        pong = await client.connection.ping(b"payload")
         async with asyncio.timeout(60):
             assert await pong >= 0
 
 
-async def test_subscribing_twice_is_answered_twice_and_delivers_once(server: MahavishnuServer, unique: Unique) -> None:
+async def test_second_subscribe_is_answered_and_delivers_events_once(server: MahavishnuServer, unique: Unique) -> None:
     workflow_id = unique("wf")
     channel = f"workflow:{workflow_id}"
     async with connect(server) as client:
-        assert await ask(client, "subscribe", channel=channel) == subscribed(channel)
-        assert await ask(client, "subscribe", channel=channel) == subscribed(channel)
+        assert await request(client, "subscribe", channel=channel) == subscribed(channel)
+        assert await request(client, "subscribe", channel=channel) == subscribed(channel)
         start_workflow(server, workflow_id)
         server.services.complete_workflow(workflow_id=workflow_id)
         names = [event["event"] for event in await client.events(3)]
         assert names == ["workflow.created", "workflow.started", "workflow.completed"]
-        assert await ask(client, "unsubscribe", channel=channel) == unsubscribed(channel)
+        assert await request(client, "unsubscribe", channel=channel) == unsubscribed(channel)
         assert client.waiting() == []
 
 
-async def test_one_unsubscribe_undoes_any_number_of_subscribes(server: MahavishnuServer, unique: Unique) -> None:
+async def test_one_unsubscribe_undoes_several_subscribes(server: MahavishnuServer, unique: Unique) -> None:
     pool_id = unique("pool")
     async with connect(server) as client:
         await client.subscribe(f"pool:{pool_id}")
         await client.subscribe(f"pool:{pool_id}")
-        assert await ask(client, "unsubscribe", channel=f"pool:{pool_id}") == unsubscribed(f"pool:{pool_id}")
+        assert await request(client, "unsubscribe", channel=f"pool:{pool_id}") == unsubscribed(f"pool:{pool_id}")
         await client.subscribe("global")
         server.services.create_pool(pool_id=pool_id)
-        # The event's own room is served before `global`.
+        # The room of the event would come before `global`.
         assert [event["room"] for event in [await client.next()]] == ["global"]
 
 
-async def test_unsubscribing_from_what_was_never_subscribed_to_is_answered(
-    server: MahavishnuServer, unique: Unique
-) -> None:
+async def test_unsubscribe_without_a_subscription_is_answered(server: MahavishnuServer, unique: Unique) -> None:
     channel = f"pool:{unique('pool')}"
     async with connect(server) as client:
-        assert await ask(client, "unsubscribe", channel=channel) == unsubscribed(channel)
-        assert await ask(client, "unsubscribe", channel=channel) == unsubscribed(channel)
+        assert await request(client, "unsubscribe", channel=channel) == unsubscribed(channel)
+        assert await request(client, "unsubscribe", channel=channel) == unsubscribed(channel)
 
 
-async def test_an_unsubscribed_channel_is_silent_until_it_is_subscribed_to_again(
+async def test_unsubscribed_channel_delivers_nothing_until_resubscribed(
     server: MahavishnuServer, unique: Unique
 ) -> None:
     pools = [unique("pool") for _ in range(3)]
@@ -168,7 +166,7 @@ async def test_an_unsubscribed_channel_is_silent_until_it_is_subscribed_to_again
         assert (await client.next())["data"]["pool_id"] == pools[2]
 
 
-async def test_one_event_in_two_channels_is_the_same_event(server: MahavishnuServer, unique: Unique) -> None:
+async def test_event_in_two_channels_has_one_id_and_seq(server: MahavishnuServer, unique: Unique) -> None:
     pool_id = unique("pool")
     async with connect(server) as client:
         await client.subscribe(f"pool:{pool_id}")
@@ -183,7 +181,7 @@ async def test_one_event_in_two_channels_is_the_same_event(server: MahavishnuSer
     ]
 
 
-async def test_the_event_form_of_subscribe_is_the_request(server: MahavishnuServer, unique: Unique) -> None:
+async def test_event_form_of_subscribe_is_answered_like_the_request(server: MahavishnuServer, unique: Unique) -> None:
     pools = [unique("pool"), unique("pool")]
     channel = f"pool:{pools[0]}"
     async with connect(server) as client:
@@ -198,7 +196,7 @@ async def test_the_event_form_of_subscribe_is_the_request(server: MahavishnuServ
         assert await client.next() == a_pong()
 
 
-async def test_requests_sent_at_once_take_effect_in_their_order(server: MahavishnuServer, unique: Unique) -> None:
+async def test_subscribes_and_unsubscribes_take_effect_in_order(server: MahavishnuServer, unique: Unique) -> None:
     channel = f"pool:{unique('pool')}"
     async with connect(server) as client:
         for number in range(25):
@@ -217,10 +215,8 @@ async def test_requests_sent_at_once_take_effect_in_their_order(server: Mahavish
         assert await client.next() == a_pong()
 
 
-async def test_a_query_is_answered_after_the_subscriptions_asked_for_before_it(
-    server: MahavishnuServer, unique: Unique
-) -> None:
-    """So that a change is either in the status or heard: one that came between the two would be lost."""
+async def test_query_is_answered_after_the_subscribes_sent_before_it(server: MahavishnuServer, unique: Unique) -> None:
+    """Otherwise a change between the two would be neither in the status nor in an event."""
     workflows = [unique("wf") for _ in range(20)]
     start_workflow(server, workflows[-1])
     status = {"workflow_id": workflows[-1]}
@@ -239,7 +235,7 @@ async def test_a_query_is_answered_after_the_subscriptions_asked_for_before_it(
     ]
 
 
-async def test_a_hundred_queries_at_once_are_each_answered(server: MahavishnuServer, unique: Unique) -> None:
+async def test_hundred_concurrent_queries_are_each_answered(server: MahavishnuServer, unique: Unique) -> None:
     workflow_id = unique("wf")
     start_workflow(server, workflow_id)
     data = {"workflow_id": workflow_id, "status": "running", "stages_completed": 0, "total_stages": 1}
@@ -259,9 +255,7 @@ async def test_a_hundred_queries_at_once_are_each_answered(server: MahavishnuSer
     ]
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_requests_leaves_nothing_behind(
-    server: MahavishnuServer, unique: Unique
-) -> None:
+async def test_disconnect_during_requests_leaves_no_subscription(server: MahavishnuServer, unique: Unique) -> None:
     log_before = server.log_text()
     channels = [f"pool:{unique('pool')}" for _ in range(40)]
     for abrupt in (False, True):

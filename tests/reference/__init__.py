@@ -1,4 +1,4 @@
-"""The examples of the API reference, as printed: what this server has to live up to."""
+"""The examples of the API reference, as printed. The server must accept and send them."""
 
 from __future__ import annotations
 
