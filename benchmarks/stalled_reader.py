@@ -19,7 +19,7 @@ from benchmarks.accounting import resident_bytes
 from benchmarks.contestants import Ours, ours
 from benchmarks.report import Report, medians
 from benchmarks.subscribers import Subscribers, masked_text
-from tests.connection.raw_client import HANDSHAKE, NARROW_BYTES
+from tests.connection.raw_client import HANDSHAKE, SMALL_BUFFER_BYTES
 from tests.harness.ports import HOST
 
 READERS = 100
@@ -51,7 +51,7 @@ def run(report: Report, *, rounds: int) -> None:
         for _ in range(rounds):
             for is_stalled, figures in measured.items():
                 figures.append(_measure(server, is_stalled=is_stalled))
-        cut = server.server.log_text().count("which reads too slowly")
+        cut = server.server.log_text().count(": slow consumer (")
     assert cut == rounds + 1, f"{cut} of {rounds + 1} stalled readers were cut"
     for is_stalled, figures in measured.items():
         report.add(readers=READERS, beside=("nobody", "a stalled reader")[is_stalled], **medians(figures))
@@ -94,7 +94,7 @@ def _emit(server: Ours) -> int:
 def _stalled_reader(server: Ours) -> Iterator[None]:
     with socket.socket() as connection:
         connection.settimeout(_TIMEOUT_SECONDS)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER_BYTES)
         connection.connect((HOST, server.port))
         connection.sendall(HANDSHAKE)
         _read_until(connection, b"session.created")

@@ -1,6 +1,6 @@
-"""The HTTP side of daphne with a deadline: a client that trickles its request in byte by byte holds nothing for ever.
+"""HTTP for daphne with a deadline per request, so that a client sending byte by byte cannot hold a connection.
 
-Twisted's own timeout begins again with every byte.
+Twisted's own timeout restarts with every byte.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from twisted.web import http
 
 
 class Channel(http.HTTPChannel):
-    """One HTTP connection. From the first byte of a request, or from the beginning, its end has to come in time."""
+    """One HTTP connection. Each request must be complete within `open_timeout_seconds`.
+
+    The deadline of the first request starts with the connection, that of each later one with its first byte.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
 
@@ -29,7 +32,7 @@ class Channel(http.HTTPChannel):
         self._cancel_deadline()
         super().allContentReceived()
         if self.requests and self.requests[-1].transport is None:
-            # It became a WebSocket. Channel and request, which hold each other, are free at once if they let go.
+            # The request was upgraded to a WebSocket. Channel and request refer to each other: break the cycle.
             self.requests.clear()
 
     def connectionLost(self, reason: object) -> None:  # noqa: N802
@@ -38,19 +41,19 @@ class Channel(http.HTTPChannel):
 
     def _set_deadline(self) -> None:
         seconds = settings.MAHAVISHNU_LIMITS.open_timeout_seconds
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self._too_slow)
+        self._deadline = asyncio.get_running_loop().call_later(seconds, self._time_out)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_slow(self) -> None:
+    def _time_out(self) -> None:
         self._deadline = None
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         self.loseConnection()
 
 
 def build_channel() -> http._GenericHTTPChannelProtocol:
-    """Build what Twisted's own `HTTPFactory.protocol` builds, with our channel."""
+    """Return what Twisted's `HTTPFactory.protocol` would build, with our channel inside."""
     return http._GenericHTTPChannelProtocol(Channel())

@@ -1,8 +1,8 @@
-"""What we add to daphne, and only to daphne: under any other ASGI server the same application runs without it.
+"""Installs our protocol classes into daphne. Any other ASGI server runs the same application without them.
 
-Everything is put in place when `mahavishnu_site.asgi` is imported, so the plain `daphne` command has it too. Daphne's
-classes are its own public ones; what lies beneath them is private to Twisted and autobahn, and is looked for first.
-`tests/daphne_server/test_install.py` names the versions all of this was proven with.
+This happens when `mahavishnu_site.asgi` is imported, so the plain `daphne` command has them too. Daphne's classes are
+public. What they use of Twisted and autobahn is private, so its presence is checked first.
+`tests/daphne_server/test_install.py` names the versions this was tested with.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import Any
 
 from django.conf import settings
 
-logger = logging.getLogger(__name__)
+from realtime.limits import LISTEN_BACKLOG
 
-LISTEN_BACKLOG = 4096
-"""Connections that may wait to be accepted when thousands come back at once. The kernel's `somaxconn` may be lower."""
+logger = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Make daphne use our protocol classes, if it is daphne that imports this."""
+    """Make daphne use our protocol classes. No-op under another server."""
     if "daphne.server" not in sys.modules:
         return
     from daphne.http_protocol import HTTPFactory
@@ -36,28 +35,28 @@ def install() -> None:
 
     missing = missing_features()
     if missing:
-        logger.error("Frames take daphne's own way, at a multiple of the cost: did not find %s", ", ".join(missing))
+        logger.error("Using daphne's slower send path: %s not found", ", ".join(missing))
     MahavishnuProtocol.limits = settings.MAHAVISHNU_LIMITS
-    MahavishnuProtocol.attaches = not missing
-    MahavishnuProtocol.direct = settings.MAHAVISHNU_DIRECT_FRAMES
+    MahavishnuProtocol.use_daphne_transport = not missing
+    MahavishnuProtocol.direct_send = settings.MAHAVISHNU_DIRECT_FRAMES
     WebSocketFactory.protocol = MahavishnuProtocol
 
-    draining = GracefulShutdown(settings.MAHAVISHNU_LIMITS)
+    shutdown = GracefulShutdown(settings.MAHAVISHNU_LIMITS)
 
-    def protocol(factory: HTTPFactory) -> object:
-        draining.server = factory.server
+    def build_protocol(factory: HTTPFactory) -> object:
+        shutdown.server = factory.server
         return build_channel()
 
-    HTTPFactory.protocol = protocol
-    _log_failures()
+    HTTPFactory.protocol = build_protocol
+    _log_twisted_failures()
     running: Any = reactor
-    running.callWhenRunning(draining.install)
-    running.callWhenRunning(_lengthen_backlog)
+    running.callWhenRunning(shutdown.install)
+    running.callWhenRunning(_raise_backlog)
     running.callWhenRunning(balance_accepts)
 
 
-def _log_failures() -> None:
-    """Let Django's log have what Twisted catches and daphne throws away: exceptions in code that it calls."""
+def _log_twisted_failures() -> None:
+    """Log the exceptions that Twisted catches in code it calls; daphne discards them."""
     from twisted.logger import (
         FilteringLogObserver,
         LogLevel,
@@ -70,8 +69,8 @@ def _log_failures() -> None:
     globalLogPublisher.addObserver(FilteringLogObserver(STDLibLogObserver("twisted"), [only_failures]))
 
 
-def _lengthen_backlog() -> None:
-    """Daphne's `-p` listens with a backlog of 50; asking again on the same socket changes it."""
+def _raise_backlog() -> None:
+    """Raise the listen backlog. Daphne's `-p` sets 50; a second `listen` on the socket changes it."""
     from realtime.daphne_server.shutdown import listening_ports
 
     for port in listening_ports():

@@ -1,12 +1,12 @@
-"""Which of the processes that listen on one socket takes a new connection: whichever has the fewest.
+"""Balances new connections between processes that listen on one socket: the one with the fewest accepts first.
 
-All of them are woken for every connection, and whichever is first takes it: on an idle machine always the same one (it
-was measured to get 44 of 60 clients, and the others 11, 3 and 2). So each waits a little before it looks again, the
-longer the more connections it has. Nobody has to know about the others, and one that is busy, stopped or dead holds up
-nobody.
+The kernel wakes every process for every connection, and the first to react accepts it. On an idle machine that is
+always the same one: it was measured to get 44 of 60 clients, and the others 11, 3 and 2. So each process delays its
+accepts, in proportion to its open connections. The processes do not communicate, and a busy, stopped or dead process
+delays no other.
 
-Every process has its own `max_connections`. One that is full waits longer than any other; only when nobody else has
-taken a connection does it take it itself, to tell the client that there is no room.
+Every process has its own `max_connections`. A full one waits longest. It accepts a connection only if no other process
+did, and then answers TOO_MANY_CONNECTIONS.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from django.conf import settings
 
 from realtime.daphne_server.shutdown import listening_ports
 
-WAIT_PER_CONNECTION_SECONDS = 0.00005
-MAX_WAIT_SECONDS = 0.05
-WAIT_WHEN_FULL_SECONDS = 0.25
+DELAY_PER_CONNECTION_SECONDS = 0.00005
+MAX_DELAY_SECONDS = 0.05
+FULL_DELAY_SECONDS = 0.25
 
-MIN_WAIT_SECONDS = 0.001
-"""Asyncio's timers are no finer."""
+MIN_DELAY_SECONDS = 0.001
+"""The resolution of asyncio's timers; a shorter delay is skipped."""
 
-MIN_AT_ONCE = 4
-MORE_PER_SECOND_WAITED = 1000
-"""How many connections are taken after a wait, at most: thousands that come at once are soon taken, and few
-that come at once are not all taken by one process whose wait happens to be over."""
+MIN_ACCEPTS = 4
+ACCEPTS_PER_SECOND_DELAYED = 1000
+"""How many connections are accepted after a delay, at most. Thousands that arrive at once are accepted soon, and a few
+that arrive at once are not all accepted by the process whose delay happens to end first."""
 
 
 def balance_accepts() -> None:
-    """Let this process leave to others what they should take. Alone it has nobody to leave it to.
+    """Balance accepts between processes. No-op with a single process.
 
     Called when Twisted's reactor runs and listens.
     """
     for port in listening_ports():
-        _know_family(port)
+        _correct_address_family(port)
         if settings.MAHAVISHNU_PROCESSES > 1:
             _BalancedPort(port, max_connections=settings.MAHAVISHNU_LIMITS.max_connections)
 
 
-def _know_family(port: Any) -> None:
-    """Daphne takes every socket it is handed (`--fd`) for an IPv4 one, and would read IPv6 addresses as garbage."""
+def _correct_address_family(port: Any) -> None:
+    """Set the real address family. Daphne treats every `--fd` socket as IPv4, and would misread IPv6 addresses."""
     actual = socket.socket(fileno=port.socket.detach())
     port.socket, port.fileno, port.addressFamily = actual, actual.fileno, actual.family
 
 
 def _http_factory(port: Any) -> Any:
-    """Daphne's factory, which an endpoint with TLS has wrapped."""
+    """Return daphne's factory, which an endpoint with TLS wraps."""
     factory = port.factory
     while hasattr(factory, "wrappedFactory"):
         factory = factory.wrappedFactory
@@ -57,45 +57,45 @@ def _http_factory(port: Any) -> Any:
 
 
 class _BalancedPort:
-    """Stands between Twisted's reactor and one listening port of it."""
+    """Delays the accepts of one of Twisted's listening ports."""
 
     def __init__(self, port: Any, *, max_connections: int) -> None:
         self._port = port
         self._server = _http_factory(port).server
         self._max_connections = max_connections
-        self._accept = port.doRead
-        port.doRead = self._wait_and_accept
+        self._do_accept = port.doRead
+        port.doRead = self._on_readable
 
-    def _wait_and_accept(self) -> None:
-        wait_seconds = self._wait_seconds()
-        if wait_seconds < MIN_WAIT_SECONDS:
-            self._accept_at_most(1)
+    def _on_readable(self) -> None:
+        delay_seconds = self._delay_seconds()
+        if delay_seconds < MIN_DELAY_SECONDS:
+            self._accept(1)
         else:
             self._port.stopReading()
-            self._port.reactor.callLater(wait_seconds, self._accept_after_all, wait_seconds)
+            self._port.reactor.callLater(delay_seconds, self._accept_delayed, delay_seconds)
 
-    def _wait_seconds(self) -> float:
+    def _delay_seconds(self) -> float:
         if self._is_full():
-            return WAIT_WHEN_FULL_SECONDS
-        # Every open socket counts, even before its first request has come: many may be taken in one moment.
+            return FULL_DELAY_SECONDS
+        # Every open socket counts, even before its first request: many may be accepted at the same moment.
         sockets = len(self._port.reactor.getReaders())
-        return min(sockets * WAIT_PER_CONNECTION_SECONDS, MAX_WAIT_SECONDS)
+        return min(sockets * DELAY_PER_CONNECTION_SECONDS, MAX_DELAY_SECONDS)
 
     def _is_full(self) -> bool:
         served = self._server.connections
         if len(served) < self._max_connections:
             return False
-        # Daphne forgets those that have gone once a second: nothing is sure until they are left out.
+        # Daphne removes ended connections only once a second, so exclude them here.
         return sum("disconnected" not in details for details in served.values()) >= self._max_connections
 
-    def _accept_after_all(self, waited_seconds: float) -> None:
+    def _accept_delayed(self, delayed_seconds: float) -> None:
         if self._port.connected and not self._port.disconnecting:
-            most = MIN_AT_ONCE + round(waited_seconds * MORE_PER_SECOND_WAITED)
-            room = self._max_connections - len(self._server.connections)
-            self._accept_at_most(min(most, room) if room > 0 else most)
+            most = MIN_ACCEPTS + round(delayed_seconds * ACCEPTS_PER_SECOND_DELAYED)
+            free = self._max_connections - len(self._server.connections)
+            self._accept(min(most, free) if free > 0 else most)
             self._port.startReading()
 
-    def _accept_at_most(self, number: int) -> None:
-        # Twisted changes this number by what it found: up to a hundred, of which the others would get none.
-        self._port.numberAccepts = number
-        self._accept()
+    def _accept(self, at_most: int) -> None:
+        # Twisted adjusts this number to what it accepted last: up to a hundred, which would leave the others none.
+        self._port.numberAccepts = at_most
+        self._do_accept()

@@ -1,8 +1,8 @@
-"""How a daphne process stops: it takes nothing new, tells every client when to come back, and ends when all have left.
+"""Graceful shutdown of a daphne process: close the listening socket, drain all connections, exit.
 
-The first SIGTERM or SIGINT begins it, the second ends the process at once. The listening socket is closed first: to a
-load balancer a refused connection says at once what a status would say at its next check, and where several processes
-listen on one socket the others go on. Who still has an HTTP connection reads `draining` from `/health`.
+The first SIGTERM or SIGINT starts it; a second one exits at once. The listening socket is closed first: a load balancer
+sees the refused connection at once, not at its next health check, and other processes on the same socket take over.
+Clients with an open HTTP connection read `draining` from `/health`.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ from realtime.limits import Limits
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.02
-"""How often it is looked whether all have left."""
+_POLL_SECONDS = 0.02
+"""How often to check whether all connections have ended."""
 
-_PART_FOR_LEAVING = 0.8
-"""How much of the time for draining the clients may take. The process has the rest."""
+_CLIENTS_PART = 0.8
+"""The part of `drain_timeout_seconds` that clients get to disconnect. The rest is for the process to exit."""
 
-_KILLED_BY = 128
-"""What a shell adds to the number of the signal that ended a process."""
+_SIGNAL_EXIT_CODE_BASE = 128
+"""A process killed by a signal exits with this plus the signal's number, by the convention of shells."""
 
 reactor: Any = installed_reactor
 
 
 class GracefulShutdown:
-    """The end of one daphne process.
+    """The graceful shutdown of one daphne process.
 
     Attributes:
-        server: Daphne's own server object, from the first connection on; it knows who is connected.
+        server: Daphne's server object, which lists the open connections; None before the first connection.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.server: Any = None
         self._limits = limits
-        self._has_begun = False
+        self._is_started = False
 
     def install(self) -> None:
-        """Take the signals over from Twisted, which would end the process without a word to its clients."""
+        """Replace Twisted's signal handlers, which would exit without notifying the clients."""
         for number, twisted_handler in ((signal.SIGTERM, reactor.sigTerm), (signal.SIGINT, reactor.sigInt)):
-            # Daphne may run without signal handlers, in a thread of another program: then they are not ours to take.
+            # Daphne may run in a thread of another program, without signal handlers; leave that program's alone.
             if signal.getsignal(number) == twisted_handler:
-                signal.signal(number, self._handle)
+                signal.signal(number, self._handle_signal)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._has_begun:
+    def _handle_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._is_started:
             logging.shutdown()
-            os._exit(_KILLED_BY + number)
-        self._has_begun = True
-        # A thread of its own: the loop may be blocked, and a thread that reads the database holds up the interpreter.
-        last_resort = threading.Timer(self._limits.drain_timeout_seconds, _exit_on_timeout)
-        last_resort.daemon = True
-        last_resort.start()
-        reactor.callFromThread(self._begin, signal.Signals(number).name)
+            os._exit(_SIGNAL_EXIT_CODE_BASE + number)
+        self._is_started = True
+        # In a separate thread: the loop may be blocked, and a thread that reads the database delays interpreter exit.
+        exit_timer = threading.Timer(self._limits.drain_timeout_seconds, _exit_on_timeout)
+        exit_timer.daemon = True
+        exit_timer.start()
+        reactor.callFromThread(self._start, signal.Signals(number).name)
 
-    def _begin(self, signal_name: str) -> None:
-        logger.info("%s: draining %d connections", signal_name, len(connection_registry))
+    def _start(self, signal_name: str) -> None:
+        logger.info("%s received; draining %d connections", signal_name, len(connection_registry))
         self._task = asyncio.ensure_future(self._drain())
 
     async def _drain(self) -> None:
@@ -76,25 +76,25 @@ class GracefulShutdown:
                 port.stopListening()
             connection_registry.drain(window_seconds=self._limits.reconnect_window_seconds)
             await self._wait_for_connections()
-            await asyncio.sleep(_LOOK_SECONDS)  # The last answer over HTTP may still be on its way to the socket.
+            await asyncio.sleep(_POLL_SECONDS)  # The last HTTP response may still be on its way to the socket.
             self._complete_daphne_records()
         except Exception:
-            # The process ends all the same: a second signal would not be an answer to our own fault.
-            logger.exception("Draining failed")
+            # Exit anyway: the operator must not need a second signal because of our own fault.
+            logger.exception("Graceful shutdown failed; exiting without waiting for clients")
         finally:
             reactor.stop()
 
     async def _wait_for_connections(self) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limits.drain_timeout_seconds * _PART_FOR_LEAVING
-        while left := list(self._present()):
+        deadline = loop.time() + self._limits.drain_timeout_seconds * _CLIENTS_PART
+        while remaining := list(self._active_protocols()):
             if loop.time() >= deadline:
-                logger.warning("Draining: %d clients did not leave in time", len(left))
+                logger.warning("%d clients did not disconnect in time; dropping them", len(remaining))
                 return
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    def _present(self) -> Iterator[Any]:
-        """Whoever is being served: every WebSocket, and every HTTP request that is being answered."""
+    def _active_protocols(self) -> Iterator[Any]:
+        """Yield every WebSocket, and every HTTP request being answered."""
         if self.server is not None:
             for protocol, details in self.server.connections.items():
                 application = details.get("application_instance")
@@ -102,18 +102,18 @@ class GracefulShutdown:
                     yield protocol
 
     def _complete_daphne_records(self) -> None:
-        """Daphne's own end of its applications fails on a connection that has none: this task is as good, and over."""
+        """Set this task where a connection has no application: daphne's shutdown fails without one."""
         if self.server is not None:
             for details in self.server.connections.values():
                 details.setdefault("application_instance", self._task)
 
 
 def listening_ports() -> list[Any]:
-    """Twisted's ports that accept connections in this process."""
+    """Return Twisted's ports that accept connections in this process."""
     return [reader for reader in reactor.getReaders() if IListeningPort.providedBy(reader)]
 
 
 def _exit_on_timeout() -> None:
-    logger.error("The process did not end in time, and is ended where it is")
+    logger.error("Graceful shutdown timed out; exiting now")
     logging.shutdown()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""A WebSocket client that says exactly the bytes it is told to, and shows exactly those it got."""
+"""A WebSocket client that sends exactly the given bytes, and returns each frame with the bytes it came as."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ HANDSHAKE = (
 
 TIMEOUT_SECONDS = 40
 
-NARROW_BYTES = 32 * 1024
+SMALL_BUFFER_BYTES = 32 * 1024
 """A receive buffer that is soon full."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """One frame.
+    """One received frame.
 
     Attributes:
-        wire: The whole of it, as it came.
+        opcode: Its opcode.
+        payload: Its payload.
+        data: All its bytes, header included.
     """
 
     opcode: int
     payload: bytes
-    wire: bytes
+    data: bytes
 
     def json(self) -> dict[str, Any]:
         assert self.opcode == Opcode.TEXT, self
@@ -49,34 +51,36 @@ class Received:
 
 
 def frame(opcode: Opcode, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    """A frame as a client sends it."""
+    """Return a frame as a client sends it."""
     return Frame(opcode, payload, fin=fin).serialize(mask=True)
 
 
 def text(payload: str | bytes, *, fin: bool = True) -> bytes:
+    """Return a text frame as a client sends it."""
     return frame(Opcode.TEXT, payload.encode() if isinstance(payload, str) else payload, fin=fin)
 
 
 def request(event: str, **data: Any) -> bytes:
+    """Return the frame of a request; its id is `event`."""
     return text(json.dumps({"type": "request", "event": event, "data": data, "id": event}))
 
 
 class RawClient:
-    """One connection, after its handshake. What is not read here stays where TCP puts it."""
+    """One connection, after its handshake. Unread data stays in TCP's buffers."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
-    async def send(self, *wire: bytes) -> None:
-        self.writer.write(b"".join(wire))
+    async def send(self, *data: bytes) -> None:
+        self.writer.write(b"".join(data))
         await self.writer.drain()
 
     async def receive(self) -> Received:
-        """The next frame.
+        """Return the next frame.
 
         Raises:
-            asyncio.IncompleteReadError: the connection ended instead.
+            asyncio.IncompleteReadError: if the connection ended instead.
         """
         async with asyncio.timeout(TIMEOUT_SECONDS):
             head = await self.reader.readexactly(2)
@@ -88,19 +92,19 @@ class RawClient:
                 head += await self.reader.readexactly(8)
                 length = int.from_bytes(head[2:])
             payload = await self.reader.readexactly(length)
-            return Received(opcode=head[0] & 0x0F, payload=payload, wire=head + payload)
+            return Received(opcode=head[0] & 0x0F, payload=payload, data=head + payload)
 
     async def message(self) -> dict[str, Any]:
         return (await self.receive()).json()
 
     async def ended(self) -> bool:
-        """Whether the server ends the connection with nothing more said, and in good order."""
+        """Return whether the server closes the connection without sending more, and without a reset."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self.reader.read(1) == b""
 
 
 async def all_messages(client: RawClient) -> tuple[list[dict[str, Any]], tuple[int, str]]:
-    """Every message up to the close frame, and what that says."""
+    """Return every message up to the close frame, and its code and reason."""
     messages = []
     while (received := await client.receive()).opcode == Opcode.TEXT:
         messages.append(received.json())
@@ -109,10 +113,10 @@ async def all_messages(client: RawClient) -> tuple[list[dict[str, Any]], tuple[i
 
 @asynccontextmanager
 async def open_raw(port: int, *, receive_buffer_bytes: int | None = None) -> AsyncIterator[RawClient]:
-    """Connect, read the welcome, and drop the connection at the end."""
-    with narrow_socket(port, receive_buffer_bytes) as connection:
+    """Connect, read `session.created`, and drop the connection at the end."""
+    with open_socket(port, receive_buffer_bytes) as connection:
         connection.setblocking(False)
-        # A stream reads ahead by itself, up to twice its limit.
+        # A stream reads ahead, up to twice its limit.
         reader, writer = await asyncio.open_connection(sock=connection, limit=2**10 if receive_buffer_bytes else 2**16)
         try:
             client = RawClient(reader, writer)
@@ -126,8 +130,8 @@ async def open_raw(port: int, *, receive_buffer_bytes: int | None = None) -> Asy
 
 
 @contextmanager
-def narrow_socket(port: int, receive_buffer_bytes: int | None) -> Iterator[socket.socket]:
-    """A connection whose kernel takes little that is not read."""
+def open_socket(port: int, receive_buffer_bytes: int | None) -> Iterator[socket.socket]:
+    """Connect a TCP socket, with a receive buffer of that size if given."""
     with socket.socket() as connection:
         if receive_buffer_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)

@@ -1,4 +1,4 @@
-"""Connections that come and go in every way there is, and what a server process holds afterwards."""
+"""Connections that open and close in every way there is, and what a server process holds afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import PAUSE_SECONDS, wait_until
 
-AT_ONCE = 40
+BATCH_SIZE = 40
 """Connections that are open at the same time."""
 
 COUNT_OBJECTS = """
@@ -38,12 +38,12 @@ def count_objects(*_):
 
 signal.signal(signal.SIGUSR2, count_objects)
 """
-"""Python runs this when it starts, as `sitecustomize`: the process then answers SIGUSR2 with what it holds.
+"""Runs when Python starts, as `sitecustomize`: on SIGUSR2 the process writes how many objects of each type it holds.
 
-It has no garbage collector: what refers to itself stays, and shows.
+The garbage collector is off, so reference cycles stay in memory and show.
 """
 
-_MADE_FOR_A_CONNECTION = (
+_PER_CONNECTION_TYPES = (
     "realtime.daphne_server.websocket.MahavishnuProtocol",
     "realtime.consumers.OrchestrationConsumer",
     "realtime.broadcast.room.Room",
@@ -53,13 +53,15 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holding:
+class ProcessUsage:
     """What a process holds.
 
     Attributes:
-        memory_bytes: What it would free if it ended (`psutil`'s `uss`).
-        memory_blocks: What Python's allocator has given out, however small, to whatever type of object.
-        objects: How many there are of each type whose objects may refer to others.
+        memory_bytes: What would be freed if it exited (`psutil`'s `uss`).
+        memory_blocks: Blocks that Python's allocator has handed out, for objects of every type and size.
+        files: Open file descriptors.
+        threads: Its threads.
+        objects: Number of objects by type, for types that the garbage collector tracks.
     """
 
     memory_bytes: int
@@ -74,13 +76,13 @@ class Holding:
             f"{self.files} files, {self.threads} threads"
         )
 
-    def growth(self, before: Holding) -> Counter[str]:
-        """How many more of each type there are than there were."""
+    def growth(self, before: ProcessUsage) -> Counter[str]:
+        """Return how many more objects of each type there are than before."""
         return self.objects - before.objects
 
 
-class Soak:
-    """Connects to one server, which was started with `environment`."""
+class SoakClient:
+    """Connects many times to one server, which must be started with `environment`."""
 
     def __init__(self, directory: Path) -> None:
         (directory / "sitecustomize.py").write_text(COUNT_OBJECTS, encoding="utf-8")
@@ -88,26 +90,29 @@ class Soak:
         self.environment = {"PYTHONPATH": str(directory), "OBJECT_COUNTS": str(self._counts_path)}
         self._connected = 0
 
-    def holding(
-        self, server: MahavishnuServer, *, settled: Callable[[Holding], bool] = lambda holding: True
-    ) -> Holding:
-        """What the server process holds once it has forgotten every connection and is `settled`, or does not settle.
+    def usage_without_connections(
+        self, server: MahavishnuServer, *, is_settled: Callable[[ProcessUsage], bool] = lambda usage: True
+    ) -> ProcessUsage:
+        """Return the usage once no object of a connection is left and `is_settled`, or at the timeout.
 
-        What is still to be done for those that have gone, such as to leave their groups, takes as long as Redis takes.
+        Cleanup after a disconnect, such as leaving groups, takes as long as Redis takes.
+
+        Raises:
+            AssertionError: if objects of a connection are left at the timeout.
         """
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
-            holding = self._holding(server)
-            is_over = not any(holding.objects[name] for name in _MADE_FOR_A_CONNECTION) and settled(holding)
-            if is_over or time.monotonic() > deadline:
-                assert {name: holding.objects[name] for name in _MADE_FOR_A_CONNECTION if holding.objects[name]} == {}
-                return holding
+            usage = self._usage(server)
+            is_done = not any(usage.objects[name] for name in _PER_CONNECTION_TYPES) and is_settled(usage)
+            if is_done or time.monotonic() > deadline:
+                assert {name: usage.objects[name] for name in _PER_CONNECTION_TYPES if usage.objects[name]} == {}
+                return usage
             time.sleep(PAUSE_SECONDS)
 
-    def _holding(self, server: MahavishnuServer) -> Holding:
+    def _usage(self, server: MahavishnuServer) -> ProcessUsage:
         memory_blocks, objects = self._count_objects(server)
         process = psutil.Process(server.pid)
-        return Holding(
+        return ProcessUsage(
             memory_bytes=process.memory_full_info().uss,
             memory_blocks=memory_blocks,
             files=process.num_fds(),
@@ -123,11 +128,18 @@ class Soak:
         return memory_blocks, Counter(objects)
 
     def connect(self, server: MahavishnuServer, count: int) -> None:
-        """Connect so often, subscribe to rooms old and new, and leave: only half of the time with a close frame."""
-        for first in range(0, count, AT_ONCE):
-            clients = [_Client(server.port, self._connected + number) for number in range(min(AT_ONCE, count - first))]
+        """Open `count` connections that subscribe to shared and new rooms; close half of them with a close frame."""
+        for first in range(0, count, BATCH_SIZE):
+            batch = min(BATCH_SIZE, count - first)
+            clients = [_Client(server.port, self._connected + number) for number in range(batch)]
             self._connected += len(clients)
-            for step in (_Client.welcomed, _Client.subscribe, _Client.subscribed, _Client.leave, _Client.left):
+            for step in (
+                _Client.read_session_created,
+                _Client.send_subscribes,
+                _Client.read_responses,
+                _Client.send_close,
+                _Client.disconnect,
+            ):
                 for client in clients:
                     step(client)
 
@@ -138,29 +150,29 @@ class _Client:
         self._socket = socket.create_connection((HOST, port), timeout=TIMEOUT_SECONDS)
         self._socket.sendall(HANDSHAKE)
 
-    def welcomed(self) -> None:
+    def read_session_created(self) -> None:
         self._read_until(b'"session.created"')
 
-    def subscribe(self) -> None:
+    def send_subscribes(self) -> None:
         channels = ("global", "workflow:soaked", f"workflow:soaked_{self._number}")
         self._socket.sendall(b"".join(request("subscribe", channel=channel) for channel in channels))
 
-    def subscribed(self) -> None:
-        if not self._gives_up:
+    def read_responses(self) -> None:
+        if not self._leaves_early:
             self._read_until(*[b'"type":"response"'] * 3)
 
     @property
-    def _gives_up(self) -> bool:
-        """Whether it leaves while it is being answered."""
+    def _leaves_early(self) -> bool:
+        """Whether it disconnects before its requests are answered."""
         return self._number % 4 == 0
 
-    def leave(self) -> None:
+    def send_close(self) -> None:
         if self._number % 2:
             self._socket.sendall(frame(Opcode.CLOSE, Close(1000, "").serialize()))
         elif self._number % 8 < 4:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
-    def left(self) -> None:
+    def disconnect(self) -> None:
         with self._socket:
             if self._number % 2:
                 self._read_until(Close(1000, "").serialize())

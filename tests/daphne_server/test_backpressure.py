@@ -1,4 +1,4 @@
-"""Who reads too slowly, and who writes too fast: neither costs the server memory, nor anybody else a message."""
+"""Clients that read too slowly or send too fast cost the server little memory, and other clients nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import psutil
 import pytest
 from websockets.frames import Opcode
 
-from tests.connection.raw_client import NARROW_BYTES, RawClient, all_messages, frame, open_raw, request, text
-from tests.events.announcements import announce, announce_by_the_log_alone
+from tests.connection.raw_client import SMALL_BUFFER_BYTES, RawClient, all_messages, frame, open_raw, request, text
+from tests.events.announcements import announce, announce_unpublished
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -21,25 +21,26 @@ from tests.harness.waiting import wait_until
 MIB = 1024 * 1024
 EVENT_BYTES = 60_000
 
-PATIENCE_SECONDS = 3.0
-BLOCKED = "nothing taken for 3 s"
+STALL_SECONDS = 3.0
+STALLED = "nothing read for 3 s"
+QUEUE_LIMIT = f"limit {MIB}"
 
 
 @pytest.fixture(scope="module")
-def impatient_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server that soon loses patience, though not so soon that a machine that is busy makes a slow reader."""
-    impatient = start_shared_server(send_stall_seconds=PATIENCE_SECONDS, close_timeout_seconds=5.0)
-    yield impatient
-    impatient.close()
+def short_stall_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """Start a server with a short stall timeout, yet long enough for a busy machine."""
+    server = start_shared_server(send_stall_seconds=STALL_SECONDS, close_timeout_seconds=5.0)
+    yield server
+    server.close()
 
 
 @asynccontextmanager
-async def stalled_readers(server: MahavishnuServer, channel: str, count: int) -> AsyncIterator[list[RawClient]]:
-    """Subscribers that read the answer and then nothing."""
+async def stalled_subscribers(server: MahavishnuServer, channel: str, count: int) -> AsyncIterator[list[RawClient]]:
+    """Connect clients that subscribe, read the response, and then read nothing."""
     async with AsyncExitStack() as stack:
         clients = []
         for _ in range(count):
-            client = await stack.enter_async_context(open_raw(server.port, receive_buffer_bytes=NARROW_BYTES))
+            client = await stack.enter_async_context(open_raw(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES))
             await client.send(request("subscribe", channel=channel))
             assert (await client.message())["type"] == "response"
             clients.append(client)
@@ -47,7 +48,7 @@ async def stalled_readers(server: MahavishnuServer, channel: str, count: int) ->
 
 
 @asynccontextmanager
-async def reader(server: MahavishnuServer, channel: str) -> AsyncIterator[Client]:
+async def subscriber(server: MahavishnuServer, channel: str) -> AsyncIterator[Client]:
     async with connect(server) as client:
         await client.subscribe(channel)
         yield client
@@ -57,17 +58,17 @@ def memory_bytes(server: MahavishnuServer) -> int:
     return int(psutil.Process(server.pid).memory_info().rss)
 
 
-def times_cut(server: MahavishnuServer, why: str) -> int:
-    """How often this server has cut a reader for that reason."""
-    return server.log_text().count(f"{why}. It is subscribed")
+def slow_consumer_count(server: MahavishnuServer, reason: str) -> int:
+    """Return how often this server has closed a slow consumer with that reason."""
+    return server.log_text().count(f"{reason}), subscribed to")
 
 
-async def becomes(condition: Callable[[], bool]) -> None:
+async def wait_until_true(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(wait_until, condition, timeout_seconds=30)
 
 
-def slow_consumer(error: dict[str, Any], why: str) -> dict[str, Any]:
-    """The whole message that a reader is told with that it was too slow."""
+def slow_consumer(error: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return the whole SLOW_CONSUMER message."""
     return {
         "id": error["id"],
         "timestamp": error["timestamp"],
@@ -75,75 +76,74 @@ def slow_consumer(error: dict[str, Any], why: str) -> dict[str, Any]:
         "event": "error",
         "data": {},
         "error_code": "SLOW_CONSUMER",
-        "error_message": f"This connection reads too slowly ({why}): connect again and subscribe with `since`",
+        "error_message": f"Client reads too slowly ({reason}); reconnect and subscribe with `since`",
         "retryable": True,
     }
 
 
-async def test_a_reader_with_too_much_unsent_is_told_and_closed_and_others_have_everything(
+async def assert_closed_as_slow(client: RawClient, sent: list[dict[str, Any]]) -> None:
+    """Read all that the client was sent: some of the events, the error, and the close frame."""
+    (*events, error), close = await all_messages(client)
+    assert events == sent[: len(events)]
+    queued = error["error_message"].partition("(")[2].partition(" ")[0]
+    assert MIB < int(queued) < len(sent) * EVENT_BYTES
+    assert error == slow_consumer(error, f"{queued} bytes queued, {QUEUE_LIMIT}")
+    assert close == (1008, "SLOW_CONSUMER")
+    assert len(events) < len(sent)
+
+
+async def test_full_send_queue_closes_the_slow_consumer_and_no_other_client(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     channel, count, stalled_count = f"workflow:{unique('slow')}", 60, 8
-    async with reader(server, channel) as witness, stalled_readers(server, channel, stalled_count) as stalled:
+    async with subscriber(server, channel) as witness, stalled_subscribers(server, channel, stalled_count) as stalled:
         announce(server, channel, *[EVENT_BYTES] * 2)
-        seen = await witness.events(2)
-        before_bytes, cut_before = memory_bytes(server), times_cut(server, f"at most {MIB} allowed")
+        sent = await witness.events(2)
+        memory_before, closed_before = memory_bytes(server), slow_consumer_count(server, QUEUE_LIMIT)
         for _ in range(count // 2 - 1):
             announce(server, channel, *[EVENT_BYTES] * 2)
-            seen += await witness.events(2)
-        assert memory_bytes(server) - before_bytes < stalled_count * 2 * MIB
-        await becomes(lambda: times_cut(server, f"at most {MIB} allowed") == cut_before + stalled_count)
+            sent += await witness.events(2)
+        assert memory_bytes(server) - memory_before < stalled_count * 2 * MIB
+        await wait_until_true(lambda: slow_consumer_count(server, QUEUE_LIMIT) == closed_before + stalled_count)
         for client in stalled:
-            (*events, error), close = await all_messages(client)
-            assert 0 < len(events) < count
-            assert events == seen[: len(events)]
-            unsent = error["error_message"].partition("(")[2].partition(" ")[0]
-            assert MIB < int(unsent) < count * EVENT_BYTES
-            assert error == slow_consumer(error, f"{unsent} bytes unsent, at most {MIB} allowed")
-            assert close == (1008, "SLOW_CONSUMER")
+            await assert_closed_as_slow(client, sent)
 
 
-async def test_a_transaction_of_many_mebibytes_cuts_nobody_who_reads_and_costs_little_memory(
+async def test_large_transaction_closes_only_stalled_clients_and_is_queued_once(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     channel, count, stalled_count = f"workflow:{unique('burst')}", 130, 8
     async with (
-        reader(server, channel) as first,
-        reader(server, channel) as second,
-        stalled_readers(server, channel, stalled_count) as stalled,
+        subscriber(server, channel) as first,
+        subscriber(server, channel) as second,
+        stalled_subscribers(server, channel, stalled_count) as stalled,
     ):
-        before_bytes, cut_before = memory_bytes(server), times_cut(server, f"at most {MIB} allowed")
-        announce_by_the_log_alone(server, channel, *[EVENT_BYTES] * count)
-        seen = await first.events(count)
-        assert await second.events(count) == seen
-        assert [event["seq"] for event in seen] == list(range(seen[0]["seq"], seen[0]["seq"] + count))
-        await becomes(lambda: times_cut(server, f"at most {MIB} allowed") == cut_before + stalled_count)
-        # All of them share what waits.
-        assert memory_bytes(server) - before_bytes < 4 * count * EVENT_BYTES
+        memory_before, closed_before = memory_bytes(server), slow_consumer_count(server, QUEUE_LIMIT)
+        announce_unpublished(server, channel, *[EVENT_BYTES] * count)
+        sent = await first.events(count)
+        assert await second.events(count) == sent
+        assert [event["seq"] for event in sent] == list(range(sent[0]["seq"], sent[0]["seq"] + count))
+        await wait_until_true(lambda: slow_consumer_count(server, QUEUE_LIMIT) == closed_before + stalled_count)
+        # All queues share the same bytes.
+        assert memory_bytes(server) - memory_before < 4 * count * EVENT_BYTES
         for client in stalled:
-            (*events, error), close = await all_messages(client)
-            assert events == seen[: len(events)]
-            unsent = error["error_message"].partition("(")[2].partition(" ")[0]
-            assert MIB < int(unsent) < count * EVENT_BYTES
-            assert error == slow_consumer(error, f"{unsent} bytes unsent, at most {MIB} allowed")
-            assert close == (1008, "SLOW_CONSUMER")
+            await assert_closed_as_slow(client, sent)
 
 
-async def test_a_reader_that_takes_nothing_is_told_in_time_and_one_that_takes_a_little_is_not(
-    impatient_server: MahavishnuServer, unique: Callable[[str], str]
+async def test_stall_timeout_closes_a_client_that_reads_nothing_and_not_one_that_reads_slowly(
+    short_stall_server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
-    channel = f"workflow:{unique('blocked')}"
-    async with reader(impatient_server, channel) as witness, stalled_readers(impatient_server, channel, 2) as stalled:
-        blocked, slow = stalled
-        cut_before = impatient_server.log_text().count(BLOCKED)
-        announce(impatient_server, channel, *[EVENT_BYTES] * 12)
-        seen = await witness.events(12)
-        reading = asyncio.create_task(read_slowly(slow, seen))
-        # From here on it has five seconds to read why.
-        await becomes(lambda: impatient_server.log_text().count(BLOCKED) > cut_before)
-        (*events, error), close = await all_messages(blocked)
-        assert events == seen[: len(events)]
-        assert error == slow_consumer(error, BLOCKED)
+    server, channel = short_stall_server, f"workflow:{unique('stalled')}"
+    async with subscriber(server, channel) as witness, stalled_subscribers(server, channel, 2) as (stalled, slow):
+        closed_before = server.log_text().count(STALLED)
+        announce(server, channel, *[EVENT_BYTES] * 12)
+        sent = await witness.events(12)
+        reading = asyncio.create_task(read_slowly(slow, sent))
+        # From here on the stalled client has five seconds to read the reason.
+        await wait_until_true(lambda: server.log_text().count(STALLED) > closed_before)
+        (*events, error), close = await all_messages(stalled)
+        assert events == sent[: len(events)]
+        assert error == slow_consumer(error, STALLED)
         assert close == (1008, "SLOW_CONSUMER")
         await reading
         await slow.send(request("unsubscribe", channel=channel))
@@ -151,39 +151,39 @@ async def test_a_reader_that_takes_nothing_is_told_in_time_and_one_that_takes_a_
 
 
 async def read_slowly(client: RawClient, expected: list[dict[str, Any]]) -> None:
-    """Take far longer than the patience of the server, but never nothing for as long."""
+    """Take far longer than the stall timeout in total, with pauses shorter than it."""
     for message in expected:
         assert await client.message() == message
-        await asyncio.sleep(PATIENCE_SECONDS / 5)
+        await asyncio.sleep(STALL_SECONDS / 5)
 
 
-async def test_a_reader_that_never_reads_again_is_dropped(
-    impatient_server: MahavishnuServer, unique: Callable[[str], str]
+async def test_client_that_never_reads_again_is_dropped(
+    short_stall_server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     channel = f"workflow:{unique('dead')}"
-    async with stalled_readers(impatient_server, channel, 1) as (dead,):
-        announce(impatient_server, channel, *[EVENT_BYTES] * 12)
-        assert connections_of(impatient_server)
-        await becomes(lambda: not connections_of(impatient_server))
+    async with stalled_subscribers(short_stall_server, channel, 1) as (stalled,):
+        announce(short_stall_server, channel, *[EVENT_BYTES] * 12)
+        assert tcp_connections(short_stall_server)
+        await wait_until_true(lambda: not tcp_connections(short_stall_server))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             while True:
-                await dead.receive()
+                await stalled.receive()
 
 
-def connections_of(server: MahavishnuServer) -> list[Any]:
-    """The TCP connections that this process has open with clients."""
+def tcp_connections(server: MahavishnuServer) -> list[Any]:
+    """Return the server process's TCP connections with clients."""
     process = psutil.Process(server.pid)
     return [one for one in process.net_connections("tcp") if one.laddr.port == server.port and one.raddr]
 
 
-async def test_a_replay_of_more_than_may_wait_is_sent_at_the_readers_pace(
-    impatient_server: MahavishnuServer, unique: Callable[[str], str]
+async def test_replay_larger_than_the_send_queue_is_paced_by_the_client(
+    short_stall_server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
-    channel, count = f"workflow:{unique('replay')}", 40
-    async with connect(impatient_server) as client:
+    server, channel, count = short_stall_server, f"workflow:{unique('replay')}", 40
+    async with connect(server) as client:
         since = client.welcome["data"]["seq"]
-    announce(impatient_server, channel, *[EVENT_BYTES] * count)
-    async with open_raw(impatient_server.port, receive_buffer_bytes=NARROW_BYTES) as slow:
+    announce(server, channel, *[EVENT_BYTES] * count)
+    async with open_raw(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as slow:
         await slow.send(request("subscribe", channel=channel, since=since))
         assert (await slow.message())["data"]["missed"] == count
         for number in range(count):
@@ -202,34 +202,34 @@ FLOODS = {
 }
 
 
-async def flood(server: MahavishnuServer, wire: bytes, *, seconds: float) -> None:
-    """Send as fast as the server takes it, and read nothing."""
-    async with open_raw(server.port, receive_buffer_bytes=NARROW_BYTES) as client:
+async def flood(server: MahavishnuServer, data: bytes, *, seconds: float) -> None:
+    """Send as fast as the server reads, and read nothing."""
+    async with open_raw(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
         try:
             async with asyncio.timeout(seconds):
-                if wire is FLOODS["empty fragments"]:
+                if data is FLOODS["empty fragments"]:
                     await client.send(frame(Opcode.TEXT, b"", fin=False))
                 while True:
-                    await client.send(wire)
+                    await client.send(data)
         except TimeoutError:
-            pass  # It was let go on, or made to wait, for all of the time.
+            pass  # The server read, or throttled the client, for the whole time.
 
 
-async def test_whoever_floods_the_server_is_made_to_wait_and_costs_nobody_anything(start_server: StartServer) -> None:
-    # Nobody is closed for it, however long a flood takes on a machine that is busy.
+async def test_flooding_clients_are_throttled_and_cost_others_nothing(start_server: StartServer) -> None:
+    # With this grace no client is closed, however long a flood takes on a busy machine.
     server = start_server(rate_limit_grace_seconds=60)
     durations = []
     async with connect(server) as client, asyncio.TaskGroup() as floods:
-        before_bytes = memory_bytes(server)
-        for wire in FLOODS.values():
+        memory_before = memory_bytes(server)
+        for data in FLOODS.values():
             for _ in range(4):
-                floods.create_task(flood(server, wire, seconds=3.0))
+                floods.create_task(flood(server, data, seconds=3.0))
         for number in range(25):
             began = asyncio.get_running_loop().time()
             await client.send({"type": "ping", "id": f"ping {number}"})
             assert (await client.next())["correlation_id"] == f"ping {number}"
             durations.append(asyncio.get_running_loop().time() - began)
-            assert memory_bytes(server) - before_bytes < 24 * MIB
+            assert memory_bytes(server) - memory_before < 24 * MIB
             await asyncio.sleep(0.1)
-    # A machine that is busy holds up some of them.
+    # The median: a busy machine delays some of the pings.
     assert sorted(durations)[len(durations) // 2] < 0.5

@@ -1,4 +1,4 @@
-"""What a client may send at most, and that whoever goes beyond it is told why before the connection ends."""
+"""Limits on what a client sends: sizes, frames, deadlines and rates. The client gets the reason before the close."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
 
 MAX_MESSAGE_BYTES = 64 * 1024
-MIB = 1024 * 1024
 
 DEADLINE_SECONDS = 2.5
 
 LONG_SECONDS = 30
-"""How long a test waits for what would never come if the deadline were none."""
+"""How long a test waits for what would never happen without the deadline."""
 
-BIG = b'{"type":"ping","id":"%s"}' % (b"x" * (MAX_MESSAGE_BYTES - 23))
-assert len(BIG) == MAX_MESSAGE_BYTES
+LARGEST_PING = b'{"type":"ping","id":"%s"}' % (b"x" * (MAX_MESSAGE_BYTES - 23))
+assert len(LARGEST_PING) == MAX_MESSAGE_BYTES
 
 
 @pytest.fixture(scope="module")
-def hasty_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A server with short deadlines, and yet such that a machine that is busy keeps to them."""
-    hasty = start_shared_server(
+def short_deadline_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """Start a server with short deadlines, yet long enough for a busy machine."""
+    server = start_shared_server(
         open_timeout_seconds=DEADLINE_SECONDS,
         close_timeout_seconds=DEADLINE_SECONDS,
         max_message_burst=10,
         rate_limit_grace_seconds=0.1,
     )
-    yield hasty
-    hasty.close()
+    yield server
+    server.close()
 
 
-def told_of(error: dict[str, Any], code: str, message: str) -> bool:
-    """Whether this is the whole of an error message with this code and sentence."""
+def is_error(error: dict[str, Any], code: str, message: str) -> bool:
+    """Return whether this is an error message with this code and text, and nothing else."""
     variable = {"id": error["id"], "timestamp": error["timestamp"]}
     return error == variable | {
         "type": "error",
@@ -55,7 +54,7 @@ def told_of(error: dict[str, Any], code: str, message: str) -> bool:
 
 
 def fragments(message: bytes, *, size: int) -> list[bytes]:
-    """A text message in frames of `size` bytes each."""
+    """Split a text message into frames of `size` bytes each."""
     parts = [message[start : start + size] for start in range(0, len(message), size)]
     return [
         frame(Opcode.CONT if number else Opcode.TEXT, part, fin=number == len(parts) - 1)
@@ -64,37 +63,33 @@ def fragments(message: bytes, *, size: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, 16 * 1024, 1000])
-async def test_a_message_of_the_greatest_size_is_read_whole_or_in_fragments(
-    server: MahavishnuServer, size: int
-) -> None:
+async def test_message_of_the_maximum_size_is_read_whole_or_in_fragments(server: MahavishnuServer, size: int) -> None:
     async with open_raw(server.port) as client:
-        await client.send(*fragments(BIG, size=size))
+        await client.send(*fragments(LARGEST_PING, size=size))
         answer = await client.message()
-        assert (answer["type"], answer["correlation_id"]) == ("pong", json.loads(BIG)["id"])
+        assert (answer["type"], answer["correlation_id"]) == ("pong", json.loads(LARGEST_PING)["id"])
 
 
 TOO_BIG = {
-    "one byte more": [text(BIG + b"x")],
-    "one byte more, in fragments": fragments(BIG + b"x", size=16 * 1024),
-    "a header that promises a gigabyte": [b"\x81\xff" + (1 << 30).to_bytes(8) + b"mask"],
+    "one byte more": [text(LARGEST_PING + b"x")],
+    "one byte more, in fragments": fragments(LARGEST_PING + b"x", size=16 * 1024),
+    "a header that announces a gigabyte": [b"\x81\xff" + (1 << 30).to_bytes(8) + b"mask"],
     "a binary message": [frame(Opcode.BINARY, b"\x00" * (MAX_MESSAGE_BYTES + 1))],
 }
 
 
-@pytest.mark.parametrize("wire", TOO_BIG.values(), ids=list(TOO_BIG))
-async def test_one_that_is_greater_is_refused_with_an_error_and_1009(
-    server: MahavishnuServer, wire: list[bytes]
-) -> None:
+@pytest.mark.parametrize("frames", TOO_BIG.values(), ids=list(TOO_BIG))
+async def test_larger_message_closes_with_an_error_and_1009(server: MahavishnuServer, frames: list[bytes]) -> None:
     async with open_raw(server.port) as client:
-        await client.send(*wire)
-        got = 1 << 30 if len(wire[0]) < 20 else MAX_MESSAGE_BYTES + 1
-        sentence = f"Got a message of {got} bytes or more: expected at most {MAX_MESSAGE_BYTES} bytes"
-        assert told_of(await client.message(), "MESSAGE_TOO_BIG", sentence)
+        await client.send(*frames)
+        size = 1 << 30 if len(frames[0]) < 20 else MAX_MESSAGE_BYTES + 1
+        message = f"Message of at least {size} bytes exceeds the limit of {MAX_MESSAGE_BYTES} bytes"
+        assert is_error(await client.message(), "MESSAGE_TOO_BIG", message)
         assert (await client.receive()).close() == (1009, "MESSAGE_TOO_BIG")
         assert await client.ended()
 
 
-BROKEN = {
+INVALID_FRAMES = {
     "an unmasked frame": (Frame(Opcode.TEXT, b"{}").serialize(mask=False), 1002),
     "a reserved bit": (b"\xa1\x80mask", 1002),
     "a reserved opcode": (b"\x83\x80mask", 1002),
@@ -110,35 +105,35 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("wire", "code"), BROKEN.values(), ids=list(BROKEN))
-async def test_a_frame_that_breaks_the_protocol_is_answered_with_an_error_and_its_code(
-    server: MahavishnuServer, wire: bytes, code: int
+@pytest.mark.parametrize(("data", "code"), INVALID_FRAMES.values(), ids=list(INVALID_FRAMES))
+async def test_invalid_frame_closes_with_an_error_and_its_code(
+    server: MahavishnuServer, data: bytes, code: int
 ) -> None:
     async with open_raw(server.port) as client:
-        # What follows a failure is not looked at, and does not keep the last words from the client.
-        await client.send(wire, text('{"type":"ping"}') * 5000)
+        # Later input is ignored, and must not keep the final message from the client.
+        await client.send(data, text('{"type":"ping"}') * 5000)
         error = await client.message()
-        why = error["error_message"].removeprefix("Got a frame that RFC 6455 does not allow: ")
-        assert told_of(error, "INVALID_MESSAGE", f"Got a frame that RFC 6455 does not allow: {why}")
-        assert why
+        reason = error["error_message"].removeprefix("Invalid WebSocket frame (RFC 6455): ")
+        assert is_error(error, "INVALID_MESSAGE", f"Invalid WebSocket frame (RFC 6455): {reason}")
+        assert reason
         assert (await client.receive()).close() == (code, "INVALID_MESSAGE")
         assert await client.ended()
 
 
-async def test_a_client_that_closes_is_answered(server: MahavishnuServer) -> None:
+async def test_close_frame_of_the_client_is_answered(server: MahavishnuServer) -> None:
     async with open_raw(server.port) as client:
         await client.send(frame(Opcode.CLOSE, Close(1000, "bye").serialize()))
         assert (await client.receive()).close() == (1000, "")
         assert await client.ended()
 
 
-async def test_a_client_that_does_not_answer_a_close_frame_is_dropped_in_time(hasty_server: MahavishnuServer) -> None:
-    async with open_raw(hasty_server.port) as client:
+async def test_unanswered_close_frame_drops_the_connection_in_time(short_deadline_server: MahavishnuServer) -> None:
+    async with open_raw(short_deadline_server.port) as client:
         began = time.monotonic()
         await client.send(text(b"\xff"), *TOO_BIG["one byte more"])
         assert (await client.message())["type"] == "error"
         assert (await client.receive()).opcode == Opcode.CLOSE
-        # It goes on sending, and never closes: only a reset ends that.
+        # The client keeps sending and never closes: only a reset ends that.
         with pytest.raises(ConnectionError):
             async with asyncio.timeout(LONG_SECONDS):
                 while True:
@@ -147,21 +142,21 @@ async def test_a_client_that_does_not_answer_a_close_frame_is_dropped_in_time(ha
         assert time.monotonic() - began >= DEADLINE_SECONDS
 
 
-async def test_one_that_floods_on_after_a_close_frame_is_not_listened_to(hasty_server: MahavishnuServer) -> None:
-    async with open_raw(hasty_server.port) as client:
+async def test_flood_after_the_close_frame_is_ignored(short_deadline_server: MahavishnuServer) -> None:
+    async with open_raw(short_deadline_server.port) as client:
         flooding = asyncio.create_task(client.send(*[text('{"type":"ping"}') * 100] * 1000))
         while (received := await client.receive()).opcode == Opcode.TEXT:
             pass
         assert received.close() == (1008, "RATE_LIMIT_EXCEEDED")
-        # The end of the stream comes though the close frame is not answered, and not as a reset.
+        # The stream ends without a reset, although the close frame is not answered.
         assert await client.ended()
         await asyncio.wait([flooding], timeout=1)
 
 
-async def test_a_request_that_is_trickled_in_byte_by_byte_is_cut_off(hasty_server: MahavishnuServer) -> None:
+async def test_http_request_sent_byte_by_byte_times_out(short_deadline_server: MahavishnuServer) -> None:
     began = time.monotonic()
-    reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
-    # Not to the end: a byte that is sent after the server has ended may be answered with a reset.
+    reader, writer = await asyncio.open_connection(HOST, short_deadline_server.port)
+    # Read only the first line: a byte sent after the server has closed may be answered with a reset.
     answer = asyncio.create_task(reader.readuntil(b"\r\n"))
     with pytest.raises(ConnectionError):
         async with asyncio.timeout(LONG_SECONDS):
@@ -176,22 +171,24 @@ async def test_a_request_that_is_trickled_in_byte_by_byte_is_cut_off(hasty_serve
     writer.close()
 
 
-async def test_so_is_one_that_never_begins(hasty_server: MahavishnuServer) -> None:
-    reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
+async def test_http_connection_without_a_request_times_out(short_deadline_server: MahavishnuServer) -> None:
+    reader, writer = await asyncio.open_connection(HOST, short_deadline_server.port)
     async with asyncio.timeout(LONG_SECONDS):
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
     writer.close()
 
 
-async def test_so_is_a_body_and_a_second_request_of_one_connection(hasty_server: MahavishnuServer) -> None:
-    reader, writer = await asyncio.open_connection(HOST, hasty_server.port)
-    async with open_raw(hasty_server.port) as client:
+async def test_http_deadline_covers_bodies_and_later_requests_but_not_idle_time(
+    short_deadline_server: MahavishnuServer,
+) -> None:
+    reader, writer = await asyncio.open_connection(HOST, short_deadline_server.port)
+    async with open_raw(short_deadline_server.port) as client:
         for _ in range(2):
             writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200 ")
             await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split()[0]))
-            # Between two requests a connection may rest for longer than one may take, and so may a WebSocket.
+            # Idle time between requests may exceed the deadline, and so may that of a WebSocket.
             await asyncio.sleep(DEADLINE_SECONDS + 0.2)
         await client.send(text('{"type":"ping"}'))
         assert (await client.message())["type"] == "pong"
@@ -200,15 +197,15 @@ async def test_so_is_a_body_and_a_second_request_of_one_connection(hasty_server:
     writer.close()
 
 
-FINAL_PING = frame(Opcode.CONT, b'{"type":"ping","id":"fragmented"}')
+FINAL_FRAGMENT = frame(Opcode.CONT, b'{"type":"ping","id":"fragmented"}')
 SMALL_FRAMES = {
     "pings": [frame(Opcode.PING, b"%03d" % number) for number in range(300)],
-    "fragments": [frame(Opcode.TEXT, b"", fin=False), *[frame(Opcode.CONT, b"", fin=False)] * 298, FINAL_PING],
+    "fragments": [frame(Opcode.TEXT, b"", fin=False), *[frame(Opcode.CONT, b"", fin=False)] * 298, FINAL_FRAGMENT],
 }
 
 
 @pytest.mark.parametrize("frames", SMALL_FRAMES.values(), ids=list(SMALL_FRAMES))
-async def test_frames_that_are_no_messages_are_read_at_the_rate_of_messages(
+async def test_control_frames_and_fragments_are_read_at_the_message_rate(
     server: MahavishnuServer, frames: list[bytes]
 ) -> None:
     async with open_raw(server.port) as client:
@@ -219,7 +216,7 @@ async def test_frames_that_are_no_messages_are_read_at_the_rate_of_messages(
             assert received.payload == b"%03d" % pongs
             pongs += 1
         assert pongs == (300 if frames is SMALL_FRAMES["pings"] else 0)
-        # 150 at once, and then a hundred a second.
+        # A burst of 150, then a hundred a second.
         assert 1.0 < time.monotonic() - began < 10
         if pongs == 0:
             assert received.json()["correlation_id"] == "fragmented"

@@ -1,4 +1,4 @@
-"""What is added to daphne: frames that go straight to the socket, and what it was proven with."""
+"""What is installed into daphne: the tested versions, the bytes sent, every kind of endpoint, other servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from websockets.frames import Frame, Opcode
 
 from realtime.daphne_server.transport import close_reason, missing_features
 from realtime.protocol.frames import text_frame
-from tests.connection.raw_client import NARROW_BYTES, all_messages, open_raw, request
+from tests.connection.raw_client import SMALL_BUFFER_BYTES, all_messages, open_raw, request
 from tests.events.announcements import announce
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
@@ -37,9 +37,10 @@ from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 
-def test_these_are_the_versions_it_was_proven_with() -> None:
-    """Another version may have moved what `realtime.daphne_server.transport`, `.websocket` and `.http_deadline` lean on: run the tests of
-    the server, the benchmark `fan_out`, and then write the new version here.
+def test_installed_versions_are_the_tested_ones() -> None:
+    """Fail on a new version: `realtime.daphne_server` relies on private features of these packages.
+
+    Run `tests/daphne_server` and the benchmark `fan_out` with it, and update the version here.
     """
     names = ("autobahn", "daphne", "Twisted")
     assert {name: importlib.metadata.version(name) for name in names} == {
@@ -49,17 +50,17 @@ def test_these_are_the_versions_it_was_proven_with() -> None:
     }
 
 
-def test_nothing_is_missing_in_them() -> None:
+def test_missing_features_is_empty_for_the_installed_twisted() -> None:
     assert missing_features() == []
 
 
-def test_a_feature_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_features_names_a_missing_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("twisted.internet.abstract.FileDescriptor.offset")
     assert missing_features() == ["twisted FileDescriptor.offset"]
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 200_000])
-def test_a_frame_is_what_rfc_6455_says(length: int) -> None:
+def test_text_frame_equals_the_frame_of_another_library(length: int) -> None:
     message = b"x" * length
     assert text_frame(message) == Frame(Opcode.TEXT, message).serialize(mask=False)
 
@@ -68,23 +69,25 @@ def test_a_frame_is_what_rfc_6455_says(length: int) -> None:
     ("text", "reason"),
     [("", b""), ("DRAINING", b"DRAINING"), ("x" * 124, b"x" * 123), ("x" * 122 + "é", b"x" * 122)],
 )
-def test_a_close_reason_is_cut_between_two_characters(text: str, reason: bytes) -> None:
+def test_close_reason_is_cut_between_two_characters(text: str, reason: bytes) -> None:
     assert close_reason(text) == reason
 
 
 @pytest.fixture(scope="module")
-def ordinary_server(server: MahavishnuServer, start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """A second process on the same database, whose frames take daphne's and autobahn's own way."""
-    ordinary = start_shared_server(beside=server, environment={"MAHAVISHNU_DIRECT_FRAMES": "0"})
-    yield ordinary
-    ordinary.close()
+def server_without_direct_send(
+    server: MahavishnuServer, start_shared_server: StartServer
+) -> Iterator[MahavishnuServer]:
+    """Start a second process on the same database that sends frames through daphne and autobahn."""
+    second = start_shared_server(beside=server, environment={"MAHAVISHNU_DIRECT_FRAMES": "0"})
+    yield second
+    second.close()
 
 
-async def test_the_bytes_on_the_wire_are_those_of_the_ordinary_path(
-    server: MahavishnuServer, ordinary_server: MahavishnuServer, unique: Callable[[str], str]
+async def test_direct_send_sends_the_same_bytes_as_daphne(
+    server: MahavishnuServer, server_without_direct_send: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     room = f"workflow:{unique('bytes')}"
-    async with open_raw(server.port) as direct, open_raw(ordinary_server.port) as ordinary:
+    async with open_raw(server.port) as direct, open_raw(server_without_direct_send.port) as ordinary:
         for client in (direct, ordinary):
             await client.send(request("subscribe", channel=room))
             assert (await client.message())["type"] == "response"
@@ -93,13 +96,13 @@ async def test_the_bytes_on_the_wire_are_those_of_the_ordinary_path(
             for size in sizes:
                 frame = await direct.receive()
                 assert len(frame.json()["data"]["padding"].encode()) == size
-                assert frame.wire == (await ordinary.receive()).wire
+                assert frame.data == (await ordinary.receive()).data
                 assert (len(frame.payload) > 65_535) == (size == 65_400)
 
 
 @contextmanager
-def running(server: MahavishnuServer, *command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the same application and database by another command."""
+def run_command(server: MahavishnuServer, *command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve the same application and database with another command."""
     log_path = server.var_dir / f"{command[0]}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
@@ -124,12 +127,12 @@ def running(server: MahavishnuServer, *command: str, port: int) -> Iterator[subp
     assert "Traceback" not in log_path.read_text()
 
 
-async def test_under_uvicorn_the_same_application_takes_the_ordinary_path(
+async def test_uvicorn_serves_the_application_through_asgi(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     room, port = f"workflow:{unique('uvicorn')}", free_port()
     command = ("uvicorn", "--host", HOST, "--port", str(port), "--no-access-log", "mahavishnu_site.asgi:application")
-    with running(server, *command, port=port):
+    with run_command(server, *command, port=port):
         async with connect(f"ws://{HOST}:{port}") as client, connect(server) as witness:
             for subscriber in (client, witness):
                 await subscriber.subscribe(room)
@@ -137,37 +140,40 @@ async def test_under_uvicorn_the_same_application_takes_the_ordinary_path(
                 announce(server, room, size)
                 assert await client.next() == await witness.next()
             await client.send_raw("x" * (64 * 1024 + 1))
-            told = await client.next()
-            assert (told["type"], told["error_code"]) == ("error", "MESSAGE_TOO_BIG")
+            error = await client.next()
+            assert (error["type"], error["error_code"]) == ("error", "MESSAGE_TOO_BIG")
             assert await client.wait_closed() == (1009, "MESSAGE_TOO_BIG")
-        await assert_a_slow_reader_is_told(server, port, room)
+        await assert_slow_consumer_is_closed(server, port, room)
 
 
-async def assert_a_slow_reader_is_told(server: MahavishnuServer, port: int, room: str) -> None:
-    """One that stalls, in a burst that cuts nobody else."""
+async def assert_slow_consumer_is_closed(server: MahavishnuServer, port: int, room: str) -> None:
+    """Check that a burst closes a stalled client, and no other."""
     log_path = server.var_dir / "uvicorn.log"
-    async with open_raw(port, receive_buffer_bytes=NARROW_BYTES) as slow, connect(f"ws://{HOST}:{port}") as witness:
+    async with (
+        open_raw(port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as slow,
+        connect(f"ws://{HOST}:{port}") as witness,
+    ):
         await slow.send(request("subscribe", channel=room))
         assert (await slow.message())["type"] == "response"
         await witness.subscribe(room)
         announce(server, room, *[60_000] * 100)
-        seen = await witness.events(100)
+        sent = await witness.events(100)
         await asyncio.to_thread(
             wait_until,
-            lambda: "reads too slowly" in log_path.read_text(),
+            lambda: "slow consumer" in log_path.read_text(),
             timeout_seconds=60,
-            what="the end of the server's patience",
+            what="the slow consumer",
         )
         (*events, error), close = await all_messages(slow)
         assert 0 < len(events) < 100
-        assert events == seen[: len(events)]
+        assert events == sent[: len(events)]
         assert error["error_code"] == "SLOW_CONSUMER"
         assert close == (1008, "SLOW_CONSUMER")
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a private key and a certificate for this machine."""
+    """Write a file with a private key and a certificate for localhost."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -184,7 +190,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-async def test_every_kind_of_endpoint_delivers_the_same(
+async def test_tls_proxy_and_unix_socket_endpoints_deliver_the_same_events(
     server: MahavishnuServer, certificate: Path, unique: Callable[[str], str]
 ) -> None:
     room, unix_path = f"workflow:{unique('endpoint')}", certificate.with_name("d.sock")
@@ -196,17 +202,17 @@ async def test_every_kind_of_endpoint_delivers_the_same(
     )
     command = [word for endpoint in endpoints for word in ("--endpoint", endpoint)]
     arguments = ("--verbosity", "0", "--unix-socket", str(unix_path), "mahavishnu_site.asgi:application")
-    with running(server, "daphne", *command, *arguments, port=plain), socket.socket() as behind_a_proxy:
-        behind_a_proxy.connect((HOST, proxied))
-        behind_a_proxy.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n")
+    with run_command(server, "daphne", *command, *arguments, port=plain), socket.socket() as proxied_socket:
+        proxied_socket.connect((HOST, proxied))
+        proxied_socket.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n")
         trust = ssl.create_default_context(cafile=str(certificate))
         async with (
             connect(server) as witness,
             connect(f"wss://localhost:{tls}", ssl=trust) as over_tls,
-            connect(f"ws://localhost:{proxied}", sock=behind_a_proxy) as over_a_proxy,
-            unix_connect(str(unix_path), "ws://localhost/") as over_a_unix_socket,
+            connect(f"ws://localhost:{proxied}", sock=proxied_socket) as over_proxy,
+            unix_connect(str(unix_path), "ws://localhost/") as over_unix_socket,
         ):
-            others = (over_tls, over_a_proxy, Client(over_a_unix_socket))
+            others = (over_tls, over_proxy, Client(over_unix_socket))
             await others[-1].next()
             for client in (witness, *others):
                 await client.subscribe(room)
@@ -228,15 +234,17 @@ def http_over_unix_socket(path: Path, target: str) -> dict[str, Any]:
     return report
 
 
-async def test_the_plain_daphne_command_is_as_good(server: MahavishnuServer) -> None:
+async def test_plain_daphne_command_gets_our_protocol(server: MahavishnuServer) -> None:
     port = free_port()
     timeouts = ("--websocket_timeout", "1", "--ping-interval", "1", "--ping-timeout", "2", "--verbosity", "0")
-    with running(server, "daphne", "-p", str(port), *timeouts, "mahavishnu_site.asgi:application", port=port) as daphne:
-        await assert_only_who_answers_no_ping_is_dropped(port)
-        await assert_many_may_wait_to_be_accepted(daphne, port)
+    with run_command(
+        server, "daphne", "-p", str(port), *timeouts, "mahavishnu_site.asgi:application", port=port
+    ) as daphne:
+        await assert_only_an_unanswered_ping_drops_the_client(port)
+        await assert_listen_backlog_is_raised(daphne, port)
 
 
-async def assert_only_who_answers_no_ping_is_dropped(port: int) -> None:
+async def assert_only_an_unanswered_ping_drops_the_client(port: int) -> None:
     async with open_raw(port) as silent, connect(f"ws://{HOST}:{port}") as lively:
         assert (await silent.receive()).opcode == Opcode.PING
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
@@ -244,8 +252,8 @@ async def assert_only_who_answers_no_ping_is_dropped(port: int) -> None:
         assert (await lively.unsubscribe("global"))["type"] == "response"
 
 
-async def assert_many_may_wait_to_be_accepted(daphne: subprocess.Popen[bytes], port: int) -> None:
-    """While a process accepts nobody, the kernel completes as many connections as the listener asked it to."""
+async def assert_listen_backlog_is_raised(daphne: subprocess.Popen[bytes], port: int) -> None:
+    """Check that the kernel completes more connections than daphne's backlog of 50 while the process is stopped."""
     daphne.send_signal(signal.SIGSTOP)
     waiting = [socket.socket() for _ in range(200)]
     try:

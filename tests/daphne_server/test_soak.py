@@ -1,6 +1,6 @@
-"""Thousands of clients come and go, and the server process holds no more than before, without a garbage collector.
+"""Thousands of connections open and close, and the server process leaks nothing, without a garbage collector.
 
-`SOAK_CONNECTS=20000 make test ARGS=tests/daphne_server/test_soak.py` lets more of them come than the run of all tests does.
+`SOAK_CONNECTS=20000 make test ARGS=tests/daphne_server/test_soak.py` opens more of them than a run of all tests does.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import gc
 import os
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from realtime.connection.asgi_transport import AsgiTransport
 from realtime.connection.writer import ConnectionWriter
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
-from tests.connection.raw_client import NARROW_BYTES, open_raw, request
-from tests.daphne_server.soak_client import Holding, Soak
+from tests.connection.raw_client import SMALL_BUFFER_BYTES, open_raw, request
+from tests.daphne_server.soak_client import ProcessUsage, SoakClient
 from tests.events.announcements import announce
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
@@ -34,83 +36,82 @@ WARM_UP_CONNECTS = 1000
 
 MAX_MORE_MEMORY_BYTES = 8 * 1024 * 1024
 
-# Timers that were cancelled, of which asyncio keeps up to a hundred and both ends of what each refers to.
+# Asyncio keeps up to a hundred cancelled timers, and each refers to two more objects.
 MAX_MORE_OBJECTS = 200
 MAX_MORE_MEMORY_BLOCKS = 1200
 
-# The threads that read the database start one by one, and each opens its file and the log of that.
+# The threads that read the database start one by one, and each opens the database file and its WAL.
 DATABASE_THREADS = 4
-MAX_FILES_OF_ONE_THREAD = 3
+MAX_FILES_PER_THREAD = 3
 
-# Python's sqlite3 remembers up to 200 cursors of each connection that are gone already.
+# Python's sqlite3 keeps weak references to up to 200 deleted cursors of each connection.
 MAX_MORE_OF_A_TYPE = {"weakref.ReferenceType": DATABASE_THREADS * 200}
 
 
-def kept(after: Holding, before: Holding) -> dict[str, int]:
-    """The types of which there are more than there were, though nobody is there any more."""
+def leaked_types(after: ProcessUsage, before: ProcessUsage) -> dict[str, int]:
+    """Return the types of which more objects exist than before, beyond what is allowed."""
     growth = after.growth(before)
     return {name: more for name, more in growth.items() if more > MAX_MORE_OF_A_TYPE.get(name, MAX_MORE_OBJECTS)}
 
 
 @pytest.mark.timeout(60 + CONNECTS / MIN_CONNECTS_PER_SECOND)
-def test_clients_that_have_come_and_gone_leave_nothing_behind(
+def test_closed_connections_leak_no_memory_objects_files_or_threads(
     server: MahavishnuServer, start_server: StartServer, tmp_path: Path
 ) -> None:
-    soak = Soak(tmp_path)
+    soak = SoakClient(tmp_path)
     soaked = start_server(beside=server, environment=soak.environment, database_threads=DATABASE_THREADS)
     soak.connect(soaked, WARM_UP_CONNECTS)
-    before = soak.holding(soaked)
+    before = soak.usage_without_connections(soaked)
     soak.connect(soaked, CONNECTS)
-    after = soak.holding(soaked, settled=lambda holding: not kept(holding, before))
+    after = soak.usage_without_connections(soaked, is_settled=lambda usage: not leaked_types(usage, before))
     print(f"{CONNECTS} connects: {before.summary()} before, {after.summary()} after")
-    assert kept(after, before) == {}
+    assert leaked_types(after, before) == {}
     assert after.memory_blocks - before.memory_blocks < MAX_MORE_MEMORY_BLOCKS
     assert after.memory_bytes - before.memory_bytes < MAX_MORE_MEMORY_BYTES
     more_threads = after.threads - before.threads
     assert more_threads <= DATABASE_THREADS
-    assert after.files - before.files <= more_threads * MAX_FILES_OF_ONE_THREAD
+    assert after.files - before.files <= more_threads * MAX_FILES_PER_THREAD
 
 
-async def test_a_client_that_leaves_while_it_is_answered_leaves_nothing_behind(
-    start_server: StartServer, tmp_path: Path
-) -> None:
-    soak = Soak(tmp_path)
+async def test_disconnect_during_a_request_leaks_no_objects(start_server: StartServer, tmp_path: Path) -> None:
+    soak = SoakClient(tmp_path)
     server = start_server(database="postgres", environment=soak.environment)
     with workflows_locked(server):
         async with connect(server) as client:
-            asked = {"type": "request", "event": "get_workflow_status", "data": {"workflow_id": "w"}, "id": "1"}
-            await client.send(asked)
-            # The second is taken once the answer waits for the database.
+            await client.send(
+                {"type": "request", "event": "get_workflow_status", "data": {"workflow_id": "w"}, "id": "1"}
+            )
+            # The second pong is sent when the request waits for the database.
             for _ in range(2):
                 await client.send({"type": "ping"})
                 assert (await client.next())["type"] == "pong"
-        soak.holding(server)
+        soak.usage_without_connections(server)
 
 
-async def test_a_reader_that_was_cut_leaves_nothing_behind(start_server: StartServer, tmp_path: Path) -> None:
-    soak = Soak(tmp_path)
+async def test_closed_slow_consumer_leaks_no_objects(start_server: StartServer, tmp_path: Path) -> None:
+    soak = SoakClient(tmp_path)
     server = start_server(environment=soak.environment)
-    async with open_raw(server.port, receive_buffer_bytes=NARROW_BYTES) as client:
+    async with open_raw(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
         await client.send(request("subscribe", channel="workflow:soaked"))
         assert (await client.message())["type"] == "response"
         announce(server, "workflow:soaked", *[60_000] * 60)
         await asyncio.to_thread(
-            wait_until, lambda: "which reads too slowly" in server.log_text(), timeout_seconds=60, what="the cut"
+            wait_until, lambda: "slow consumer" in server.log_text(), timeout_seconds=60, what="the slow consumer"
         )
-    soak.holding(server)
+    soak.usage_without_connections(server)
 
 
-async def test_a_connection_that_ended_under_any_server_leaves_nothing_behind() -> None:
+async def test_stopped_asgi_transport_is_freed_without_a_garbage_collector() -> None:
     async def send(message: Mapping[str, Any]) -> None:
-        """What the server would send."""
+        """Do nothing."""
 
-    writer = ConnectionWriter(send, Limits(), on_slow=lambda why: None)
+    writer = ConnectionWriter(Limits(), fallback=partial(AsgiTransport, send), on_slow=lambda reason: None)
     writer.write(Frames([b"{}"]))
-    wire = weakref.ref(writer.transport)
+    transport = weakref.ref(writer.transport)
     gc.disable()
     try:
-        await writer.finished()
-        await asyncio.sleep(0)  # The turn of the loop that has ended it holds it until then.
-        assert wire() is None
+        await writer.stop()
+        await asyncio.sleep(0)  # The loop iteration that stopped it holds it until then.
+        assert transport() is None
     finally:
         gc.enable()

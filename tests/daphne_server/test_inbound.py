@@ -1,0 +1,65 @@
+"""The receiving side under daphne, in the test's own process: the receive queue, pings, and paused reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from websockets.frames import Close, Opcode
+
+from realtime.protocol.frames import Frames
+from tests.connection.raw_client import frame, text
+from tests.daphne_server.in_process import (
+    LIMITS,
+    SMALL_BYTES,
+    TIMEOUT_SECONDS,
+    InProcessConnection,
+    open_in_process,
+)
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[InProcessConnection]:
+    async with open_in_process() as connection:
+        yield connection
+
+
+async def test_full_receive_queue_pauses_reading(connection: InProcessConnection) -> None:
+    loop = asyncio.get_running_loop()
+    count = 20_000
+    sending = asyncio.create_task(loop.sock_sendall(connection.client, b"".join(text(f"{n:06}") for n in range(count))))
+    # The application reads nothing for this long.
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert not sending.done()
+    assert connection.protocol.application_queue.qsize() == LIMITS.max_receive_queue_messages
+    assert len(connection.protocol.data) <= SMALL_BYTES
+    connection.may_receive.set()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        assert [await connection.received.get() for _ in range(count)] == [f"{n:06}" for n in range(count)]
+        await sending
+
+
+async def test_only_the_last_ping_of_a_client_that_does_not_read_is_answered(connection: InProcessConnection) -> None:
+    written = [Frames([b"x" * 3000])] * 60
+    for frames in written:
+        connection.writer.write(frames)
+    connection.client.send(b"".join(frame(Opcode.PING, b"%03d" % number) for number in range(100)) + text("after"))
+    connection.may_receive.set()
+    assert await connection.received.get() == "after"
+    expected = b"".join(frames.data for frames in written) + b"\x8a\x03099"
+    assert await connection.read_exactly(len(expected)) == expected
+    connection.client.send(frame(Opcode.PING, b"again"))
+    assert await connection.read_exactly(7) == b"\x8a\x05again"
+
+
+async def test_close_frame_is_read_while_reading_is_paused(connection: InProcessConnection) -> None:
+    connection.writer.pause_reading()
+    connection.client.send(text("unread") + frame(Opcode.CLOSE, Close(1000, "").serialize()))
+    connection.writer.close(1000, "")
+    assert await connection.read_exactly(4) == b"\x88\x02\x03\xe8"
+    # `close_timeout_seconds` is longer than this.
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while connection.protocol.state != connection.protocol.STATE_CLOSED:  # noqa: ASYNC110 (no event for it)
+            await asyncio.sleep(0.01)
