@@ -1,4 +1,4 @@
-"""The one Celery task. Its message says that a stage is queued."""
+"""The one Celery task: run a queued stage."""
 
 from __future__ import annotations
 

@@ -56,12 +56,8 @@ class Context:
     """One attempt of one stage.
 
     Args:
-        workflow_id: The id of the run.
-        stage_name: The name of the stage.
         stage_id: The primary key of the stage.
-        attempt: The number of the attempt.
         cancelled: Returns whether the attempt is cancelled.
-        track_process_group: Records a process group to kill with the worker process; 0 clears it.
 
     Attributes:
         workflow_id: The id of the run.

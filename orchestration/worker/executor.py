@@ -104,7 +104,7 @@ def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline:
             may_retry=error.may_retry if isinstance(error, StageFailed) else True,
         )
 
-    # The work is done and only its outcome is missing. A late result is safe: it names its attempt, and is refused if
+    # The work is done and only its outcome is missing. A late result is safe: it names its attempt, and is rejected if
     # a newer attempt owns the stage.
     outcome = retry_while_unavailable(record, timeout_seconds=limits.lease_seconds)
     if not outcome.accepted:

@@ -123,10 +123,20 @@ def test_step_retried_by_the_library_completes_and_a_failed_step_fails_the_run()
     assert attempt.claim.workflow.stages.get(name="fall").error == "ValueError: It fell"
 
 
+def test_step_duration_ends_with_its_last_return() -> None:
+    attempt = claim_flow("two_speeds")
+    attempt.run()
+    stages = attempt.claim.workflow.stages
+    quick, slow = (stages.get(name=name).duration_ms for name in ("quick", "slow"))
+    assert quick is not None
+    assert slow is not None
+    assert quick < slow
+
+
 def test_cancelled_run_cancels_its_steps() -> None:
     from orchestration.sdk import Cancelled
 
-    attempt = claim_flow("patient_flow")
+    attempt = claim_flow("waiting_flow")
 
     def cancel_when_waiting() -> None:
         wait_until(lambda: attempt.stages == [("wait", "running")], timeout_seconds=60, what="the step")
@@ -141,7 +151,7 @@ def test_cancelled_run_cancels_its_steps() -> None:
 
 
 def test_flow_timeout_fails_the_run() -> None:
-    error = expect_failure(claim_flow("patient_flow", timeout=0.2))
+    error = expect_failure(claim_flow("waiting_flow", timeout=0.2))
     assert str(error).startswith("WorkflowTimeoutError: Operation timed out after 0.2 seconds")
 
 
@@ -161,7 +171,7 @@ def test_flow_with_other_steps_on_the_worker_fails_the_run(monkeypatch: pytest.M
     from tests.jobs import flows
 
     attempt = claim_flow("changing")
-    monkeypatch.setattr(flows, "current_flow", flows.PatientFlow)
+    monkeypatch.setattr(flows, "current_flow", flows.WaitingFlow)
     assert str(expect_failure(attempt)) == (
         "The code of FanOutFlow differs on this worker: its steps are wait, and the run was started with split, work, "
         "gather"

@@ -126,7 +126,25 @@ def unsteady(prompt: str) -> Any:
     return UnsteadyFlow
 
 
-class PatientFlow(Workflow):
+class TwoSpeedFlow(Workflow):
+    """A quick step, and a slow one after it."""
+
+    @step
+    async def quick(self, ev: StartEvent) -> Part:
+        return Part(number=1)
+
+    @step
+    async def slow(self, ev: Part) -> StopEvent:
+        await asyncio.sleep(0.5)
+        return StopEvent()
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def two_speeds(prompt: str) -> Any:
+    return TwoSpeedFlow
+
+
+class WaitingFlow(Workflow):
     @step
     async def wait(self, ev: StartEvent) -> StopEvent:
         await asyncio.sleep(600)
@@ -134,11 +152,11 @@ class PatientFlow(Workflow):
 
 
 @workflow(adapter="llamaindex", pool="jobs")
-def patient_flow(prompt: str, *, timeout: float | None = None) -> Any:
-    return PatientFlow(timeout=timeout)
+def waiting_flow(prompt: str, *, timeout: float | None = None) -> Any:
+    return WaitingFlow(timeout=timeout)
 
 
-class AskingFlow(Workflow):
+class HumanInputFlow(Workflow):
     @step
     async def ask(self, ev: StartEvent) -> InputRequiredEvent:
         return InputRequiredEvent()
@@ -150,7 +168,7 @@ class AskingFlow(Workflow):
 
 @workflow(adapter="llamaindex", pool="jobs")
 def asking(prompt: str) -> Any:
-    return AskingFlow
+    return HumanInputFlow
 
 
 class BrokenFlow(Workflow):

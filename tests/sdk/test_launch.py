@@ -65,7 +65,7 @@ def test_launch_rejects_a_stage_of_another_adapter() -> None:
 def test_all_job_modules_of_the_tests_can_be_imported_together() -> None:
     from tests.jobs import broken, commands, coroutines, flows, workflows  # noqa: F401
 
-    assert {"fails_to_plan", "waiting_to_retry", "patient_flow"} <= definitions().keys()
+    assert {"fails_to_plan", "waiting_to_retry", "waiting_flow"} <= definitions().keys()
 
 
 def test_launch_accepts_parameters_named_self_and_definition() -> None:

@@ -99,7 +99,7 @@ async def test_finished_run_cannot_be_cancelled(engine: Engine, pool: str, files
     for run, status in runs.items():
         await eventually(lambda run=run, status=status: engine.workflow(run)["status"] == status, what=status)  # type: ignore[misc]
         before = engine.workflow(run)
-        with pytest.raises(ServiceCallError, match=f"IllegalTransition: The workflow {run} is {status}"):
+        with pytest.raises(ServiceCallError, match=f"IllegalTransition: Workflow {run} is {status}"):
             engine.execute(CANCEL, workflow_id=run)
         assert engine.workflow(run) == before
     engine.assert_counters_match(pool)
@@ -246,7 +246,7 @@ async def test_drain_pool_moves_waiting_workflows_and_reopen_pool_accepts_new_on
         assert {event["data"].get("worker_id", f"{other}-test-1") for event in events} == {f"{other}-test-1"}
         files.open_gate()
         await eventually(lambda: engine.workflow("wf_stays")["status"] == "completed", what="the other run")
-    with pytest.raises(ServiceCallError, match=f"PoolNotAccepting: The pool {pool} is draining"):
+    with pytest.raises(ServiceCallError, match=f"PoolNotAccepting: Pool {pool} is draining"):
         engine.start("three_empty_stages", pool=pool)
     reopened = engine.server.manage("reopen_pool", pool)
     assert (reopened.returncode, reopened.stdout) == (0, f"Pool {pool} accepts new workflows again\n")

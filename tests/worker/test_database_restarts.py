@@ -78,7 +78,7 @@ class Restarts:
     async def run(
         self, workflow_id: str, files: Files, *, stop_database: Callable[[], None], stage_continues: bool
     ) -> None:
-        """Stop the database during a stage until all parts have noticed, restart it, and wait for the end of the run.
+        """Stop the database during a stage until all parts have logged it, restart it, and wait for the end of the run.
 
         Args:
             workflow_id: The id of the run.

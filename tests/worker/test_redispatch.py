@@ -17,7 +17,7 @@ from orchestration.limits import engine_limits
 from orchestration.models import Stage
 from orchestration.scheduler import MAX_ROWS_PER_PASS, Scheduler
 from orchestration.sdk import Context, stage, workflow
-from orchestration.services.redispatch import TRUSTED_TIMES
+from orchestration.services.redispatch import EXTENDED_DELAY_FACTOR
 from tests.harness.valkey import Valkey
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -60,7 +60,7 @@ def test_stages_with_messages_are_not_redispatched(long_queue: str) -> None:
     while Stage.objects.filter(dispatch_due_at__lte=now).exists():
         assert scheduler.redispatch(now) == 0
     due_at = list(Stage.objects.filter(status="queued").values_list("dispatch_due_at", flat=True))
-    assert set(due_at) == {now + interval, now + TRUSTED_TIMES * interval}
+    assert set(due_at) == {now + interval, now + EXTENDED_DELAY_FACTOR * interval}
     assert due_at.count(now + interval) == QUEUED // MAX_ROWS_PER_PASS + 1
     assert queued_messages(long_queue) == QUEUED
     scheduler.redispatch(now + interval)
