@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.timezone import localtime
 
 from orchestration.models import PoolStatus, StageStatus, WorkerStatus, WorkflowStatus
+from orchestration.truncation import truncate
 
 EMPTY: Final = "-"
 MAX_PREVIEW_CHARACTERS: Final = 100
@@ -98,4 +99,4 @@ def preformatted(text: str) -> str:
 def preview(text: str) -> str:
     """Return the beginning of a text on one line."""
     line = " ".join(text[: 4 * MAX_PREVIEW_CHARACTERS].split())
-    return line if len(line) <= MAX_PREVIEW_CHARACTERS else f"{line[:MAX_PREVIEW_CHARACTERS]}…"
+    return truncate(line, MAX_PREVIEW_CHARACTERS)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.models import WorkflowStatus
+from orchestration.truncation import truncate
 from realtime.management.run_follower import FollowedEvent, RunFollower
 from realtime.protocol.payload import encode_data
 
@@ -81,7 +82,7 @@ class RunDisplay:
             self._write_line(line)
 
     def _line(self, change: str, stage_name: str, data: dict[str, Any]) -> str:
-        error = _shorten(data.get("error", ""), _MAX_ERROR_CHARACTERS)
+        error = truncate(data.get("error", ""), _MAX_ERROR_CHARACTERS)
         match change:
             case "completed":
                 return f"{stage_name} completed{_after(data['result'].get('duration_ms'))}"
@@ -111,13 +112,9 @@ class RunDisplay:
             return f"{workflow.pk} {outcome}{f': {workflow.error}' if workflow.error else ''}"
         result = workflow.result or {}
         output = result.get("final_output")
-        shown = "" if output is None else f": {_shorten(encode_data(output), _MAX_OUTPUT_CHARACTERS)}"
+        shown = "" if output is None else f": {truncate(encode_data(output), _MAX_OUTPUT_CHARACTERS)}"
         return f"{workflow.pk} completed{_after(result.get('total_duration_ms'))}{shown}"
 
 
 def _after(duration_ms: int | None) -> str:
     return "" if duration_ms is None else f" after {duration_ms / 1000:.3f} s"
-
-
-def _shorten(text: str, max_characters: int) -> str:
-    return text if len(text) <= max_characters else f"{text[: max_characters - 1]}…"
