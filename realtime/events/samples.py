@@ -1,6 +1,6 @@
-"""Events that no change of state caused, for trying out a client: what `manage.py emit_test_event` sends.
+"""Test events for trying out a client, without a change of state: `manage.py emit_test_event` sends them.
 
-One is announced exactly as a real one: the same fields, the same channels, with `test: true` in its data.
+A test event is announced like a real one, with the same fields and channels, and with `test: true` in its data.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MAX_NAME_CHARACTERS = Event._meta.get_field("name").max_length or 0
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
-_OF_ONE_CONNECTION = "session."
-"""What the names begin with that the server sends outside of every channel: the welcome, the close_frame."""
+_RESERVED_PREFIX = "session."
+"""Events of one connection, sent outside of all channels: the welcome and the notice before a close."""
 
-# The channels of an event that this server itself never announces, by the first word of its name.
+# The channels of an event that is not one of this server's, by the first word of its name.
 _ROOMS_BY_FIRST_WORD: dict[str, tuple[str, ...]] = {
     "workflow": ("workflow",),
     "pool": ("pool",),
@@ -37,7 +37,7 @@ _ROOMS_BY_FIRST_WORD: dict[str, tuple[str, ...]] = {
 
 
 class UnusableEvent(ValueError):
-    """What was given does not make an event; the message says what was wrong, and what was expected."""
+    """The arguments do not make a valid event. The message says what is wrong and what is expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,8 @@ class SampleEvent:
     """One event, ready to be announced.
 
     Attributes:
-        rooms: Where it is delivered besides `global`.
-        is_known: Whether this server announces events of that name itself.
+        rooms: The channels it is delivered through besides `global`.
+        is_known: Whether the name is one of this server's events.
     """
 
     name: str
@@ -61,7 +61,7 @@ class SampleEvent:
         return (*self.rooms, GLOBAL)
 
     def announce(self, *, on_written: Callable[[int], None]) -> None:
-        """Announce it when the current transaction commits; `on_written` is told its seq just before."""
+        """Announce it when the current transaction commits. `on_written` is called with its seq just before."""
         announce_as_given(self.name, data=self.data, rooms=self.rooms, timestamp=self.timestamp, on_written=on_written)
 
 
@@ -73,22 +73,25 @@ def sample_event(
     room: str | None = None,
     at: datetime,
 ) -> SampleEvent:
-    """Make an event of `name` with `data`, and with samples for what a real one has besides.
+    """Make an event from `data`, with sample values for the missing fields of a real one.
 
     Args:
-        resource_id: The workflow, pool or worker it is about. Without it, `data` or `room` has to say.
-        room: A channel to deliver it through as well, if it does not belong there anyway.
+        name: The name of the event: one of this server's, or another.
+        data: The fields to set.
+        resource_id: The workflow, pool or worker it is about. Required unless `data` or `room` contains it.
+        room: A further channel to deliver it through.
+        at: The timestamp of the event.
 
     Raises:
-        UnusableEvent: if that is no event this server could deliver.
+        UnusableEvent: if the server could not deliver such an event.
     """
     if len(name) > MAX_NAME_CHARACTERS or _NAME.fullmatch(name) is None:
         raise UnusableEvent(
             f"Invalid event name {name[:MAX_NAME_CHARACTERS]!r}: expected words of letters, digits, '_' and '-' "
             f"with dots between them, {MAX_NAME_CHARACTERS} characters at most"
         )
-    if name.startswith(_OF_ONE_CONNECTION):
-        raise UnusableEvent(f"{name} is for one connection alone, and clients act on it: expected another name")
+    if name.startswith(_RESERVED_PREFIX):
+        raise UnusableEvent(f'Event names starting with "{_RESERVED_PREFIX}" are reserved')
     struct = EVENT_TYPES.get(name)
     sample = _sample_of(name)
     kinds = struct.rooms_from if struct else _ROOMS_BY_FIRST_WORD.get(name.partition(".")[0], ())
@@ -99,7 +102,7 @@ def sample_event(
     except InvalidChannel as error:
         raise UnusableEvent(str(error)) from None
     id_fields = {f"{kind}_id": id for kind, id in ids.items()}
-    fields = {**id_fields, "timestamp": at, **sample, **_completed(data, sample), **id_fields, "test": True}
+    fields = {**id_fields, "timestamp": at, **sample, **_with_sample_status(data, sample), **id_fields, "test": True}
     if struct is not None:
         _check_types(name, fields, struct)
     _check_size(fields)
@@ -115,24 +118,25 @@ def sample_event(
 def _resource_ids(
     name: str, kinds: tuple[str, ...], resource_id: str | None, data: Mapping[str, Any], room: str | None
 ) -> dict[str, str]:
-    """The id of each resource the event belongs to, by kind: as given, from its data, its room or the database."""
+    """Return the id of each resource of the event, by kind: from the argument, its data, its room or the database."""
     if not kinds:
         if resource_id is not None:
-            raise UnusableEvent(f"{name} is about no workflow, pool or worker: expected a channel, and no id")
+            raise UnusableEvent(f"{name} is not about a workflow, pool or worker: expected a channel, and no id")
         return {}
     about, *others = kinds
     in_data = {kind: _text(data, f"{kind}_id") for kind in kinds if f"{kind}_id" in data}
     if resource_id is not None:
         if in_data.get(about, resource_id) != resource_id:
-            raise UnusableEvent(f"data.{about}_id is {in_data[about]!r} and the id given is {resource_id!r}")
+            raise UnusableEvent(f"data.{about}_id is {in_data[about]!r}, but the id argument is {resource_id!r}")
         in_data[about] = resource_id
     in_room = dict([split_channel(room)] if room is not None else [])
     about_id = in_data.get(about, in_room.get(about))
     if about_id is None:
         raise UnusableEvent(
-            f"{name} is about a {about}: expected its id, as such, as data.{about}_id or in a channel {about}:<id>"
+            f"{name} is about a {about}: "
+            f"expected its id, as an argument, as data.{about}_id or in a channel {about}:<id>"
         )
-    # Checked before anything asks the database for it: Postgres takes no NUL.
+    # Checked before the first query: Postgres does not accept NUL.
     check_channel(channel_of(about, about_id))
     ids = {about: about_id}
     if "pool" in others:
@@ -156,8 +160,8 @@ def _text(data: Mapping[str, Any], field: str) -> str:
     return value
 
 
-def _completed(data: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
-    """`data`, where an object of fixed fields such as a pool's `status` takes those it lacks from the sample."""
+def _with_sample_status(data: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `data`; if `status` is an object, as a pool's, its missing fields are those of the sample."""
     return {
         field: sample[field] | value
         if field == "status" and isinstance(value, dict) and isinstance(sample.get(field), dict)

@@ -1,4 +1,4 @@
-"""How an event's data is kept within its bound: a result that is larger is stored whole and cut in the event."""
+"""Truncates the data of large events. A large result is stored complete, and truncated in its event."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from realtime.protocol.channels import MAX_ID_CHARACTERS
 from realtime.protocol.payload import decode_object, encode_data
 
 TRUNCATED = "truncated"
-_FIRST_KEPT = 16 * 1024
-_LAST_KEPT = 16
+_MAX_KEPT = 16 * 1024
+_MIN_KEPT = 16
 
 
 def truncate(data: object, *, max_bytes: int) -> str:
-    """The JSON text of `data`, cut so that it takes at most `max_bytes` bytes.
+    """Return the JSON text of `data`, truncated to at most `max_bytes` bytes.
 
-    What is cut are long strings and long arrays or objects, wherever they stand, to as few characters and items as
-    needed; `truncated: true` is added at the top. The shape that clients rely on stays, and so does every id.
+    Long strings, arrays and objects at any depth are cut to as few characters and items as necessary, and
+    `truncated: true` is added at the top level. The shape that clients use is kept, and every id is kept complete.
 
     Raises:
-        ValueError: if not even that makes it fit, as with thousands of keys at the top.
+        ValueError: if it is too large even when truncated, as with thousands of top-level keys.
     """
     text = encode_data(data)
     if len(text.encode()) <= max_bytes:
         return text
     fields = decode_object(text)
-    kept = min(_FIRST_KEPT, max_bytes)
-    while kept >= _LAST_KEPT:
+    kept = min(_MAX_KEPT, max_bytes)
+    while kept >= _MIN_KEPT:
         cut = {key: _cut(value, max(kept, MAX_ID_CHARACTERS), kept) for key, value in fields.items()}
         text = encode_data({**cut, TRUNCATED: True})
         if len(text.encode()) <= max_bytes:
             return text
         kept //= 2
-    raise ValueError(f"The event's data takes {len(text.encode())} bytes: expected at most {max_bytes}, even when cut")
+    raise ValueError(
+        f"The event's data takes {len(text.encode())} bytes: expected at most {max_bytes}, even when truncated"
+    )
 
 
 def _cut(value: Any, characters: int, items: int) -> Any:
-    """Strings to `characters`, arrays and objects to `items`, and to fewer the deeper they stand."""
+    """Cut strings to `characters`, arrays and objects to `items`; the deeper a value, the fewer."""
     if isinstance(value, str):
         return value if len(value) <= characters else value[:characters] + "…"
     below = max(items // 4, 1)

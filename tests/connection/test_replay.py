@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.connection.resume_requests import announce, announce_large, numbers, prune, resume
-from tests.events.announcements import announce_by_the_log_alone
+from tests.events.announcements import announce_unpublished
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import an_error, an_event
@@ -119,7 +119,7 @@ async def test_replay_of_events_pruned_meanwhile_closes_with_events_trimmed(
         await other.subscribe("workflow:compared")
         announce_large(server, room)
         # The relay finds this event only by polling the log. After it, the relay has read all that is pruned.
-        announce_by_the_log_alone(server, "workflow:compared", 10)
+        announce_unpublished(server, "workflow:compared", 10)
         await other.event()
     async with connect(server, max_queue=1) as client:
         assert (await resume(client, room, since=0))["missed"] == 400

@@ -1,11 +1,11 @@
-"""Events of any size, announced by another process."""
+"""Announce events of any size from another process."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.harness.server import MahavishnuServer
-from tests.harness.services import DriverGoneError
+from tests.harness.services import DriverExitedError
 
 ANNOUNCE = """
 from datetime import datetime, timezone
@@ -18,7 +18,7 @@ with transaction.atomic():
 """
 
 
-DIE_INSTEAD_OF_PUSHING = """
+DIE_INSTEAD_OF_PUBLISHING = """
 import os, signal
 from realtime.broadcast.publisher import Publisher
 Publisher.publish = lambda self, deliveries: os.kill(os.getpid(), signal.SIGKILL)
@@ -30,7 +30,7 @@ def announce(server: MahavishnuServer, room: str, *sizes: int) -> None:
     server.services_driver.execute(ANNOUNCE, room=room, sizes=sizes)
 
 
-def announce_by_the_log_alone(server: MahavishnuServer, room: str, *sizes: int) -> None:
-    """The same by a process that is killed between its commit and its push: a relay reads all of it at once."""
-    with pytest.raises(DriverGoneError):
-        server.driver().execute(DIE_INSTEAD_OF_PUSHING + ANNOUNCE, room=room, sizes=sizes)
+def announce_unpublished(server: MahavishnuServer, room: str, *sizes: int) -> None:
+    """Announce the same from a process killed between its commit and publishing: a relay reads all of it at once."""
+    with pytest.raises(DriverExitedError):
+        server.driver().execute(DIE_INSTEAD_OF_PUBLISHING + ANNOUNCE, room=room, sizes=sizes)

@@ -1,4 +1,4 @@
-"""An event's data is cut to its bound, and stays what clients rely on."""
+"""Event data is truncated to its limit, and keeps the shape that clients use."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LARGE_RESULTS: list[Any] = [
 ]
 
 
-def test_what_fits_is_left_alone() -> None:
+def test_data_within_the_limit_is_unchanged() -> None:
     data = {"workflow_id": "wf_1", "result": {"output": "x" * 1000}}
     assert truncate(data, max_bytes=MAX_BYTES) == encode_data(data)
 
 
 @pytest.mark.parametrize("result", LARGE_RESULTS, ids=range(len(LARGE_RESULTS)))
-def test_what_does_not_fit_is_cut_and_says_so(result: Any) -> None:
+def test_data_beyond_the_limit_is_truncated_and_flagged(result: Any) -> None:
     text = truncate({"workflow_id": LONGEST_ID, "result": result, "duration_ms": 7}, max_bytes=MAX_BYTES)
     data = decode_object(text)
     assert len(text.encode()) <= MAX_BYTES
@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_cut_and_says_so(result: Any) -> None:
     assert data["result"]
 
 
-def test_a_thousand_keys_at_the_top_are_refused_with_their_size() -> None:
+def test_too_many_top_level_keys_are_rejected_with_their_size() -> None:
     data = {f"key_{number}": "x" * 100 for number in range(10_000)}
-    with pytest.raises(ValueError, match=r"takes \d+ bytes: expected at most 65536, even when cut"):
+    with pytest.raises(ValueError, match=r"takes \d+ bytes: expected at most 65536, even when truncated"):
         truncate(data, max_bytes=MAX_BYTES)

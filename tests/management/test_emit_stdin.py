@@ -131,13 +131,13 @@ def test_invalid_lines_are_reported_and_the_others_sent(server: MahavishnuServer
         "line 6: Expected `object`, got `int` - at `$.data`",
         f"line 7: Invalid channel name 'nowhere:x': {channels}",
         "line 8: workflow.started is about a workflow: "
-        "expected its id, as such, as data.workflow_id or in a channel workflow:<id>",
+        "expected its id, as an argument, as data.workflow_id or in a channel workflow:<id>",
         "line 9: worker.status_changed: Expected `str`, got `int` - at `data.status`",
         "line 10: Invalid event name 'a b': expected words of letters, digits, '_' and '-' with dots between them, "
         "64 characters at most",
         f"line 11: longer than {MAX_LINE_BYTES} bytes",
         "line 14: nested too deeply",
-        "line 15: The event's data takes 104072 bytes: expected at most 65536, even when cut",
+        "line 15: The event's data takes 104072 bytes: expected at most 65536, even when truncated",
     ]
     assert total == "CommandError: Invalid lines: 12."
 

@@ -73,17 +73,17 @@ async def test_worker_event_reaches_its_pool_and_the_additional_room(server: Mah
         (["a.b", "--data", "[]"], "--data must be a JSON object: Expected `object`, got `array`"),
         (
             ["pool.closed"],
-            "pool.closed is about a pool: expected its id, as such, as data.pool_id or in a channel pool:<id>",
+            "pool.closed is about a pool: expected its id, as an argument, as data.pool_id or in a channel pool:<id>",
         ),
         (
             ["workflow.started", "--id", "a", "--data", '{"workflow_id": "b"}'],
-            "data.workflow_id is 'b' and the id given is 'a'",
+            "data.workflow_id is 'b', but the id argument is 'a'",
         ),
         (
             ["session.created", "--data", '{"connection_id": "x"}'],
-            "session.created is for one connection alone, and clients act on it: expected another name",
+            'Event names starting with "session." are reserved',
         ),
-        (["a.b", "--id", "x"], "a.b is about no workflow, pool or worker: expected a channel, and no id"),
+        (["a.b", "--id", "x"], "a.b is not about a workflow, pool or worker: expected a channel, and no id"),
         (
             ["--stdin", "--room", "global"],
             "--stdin cannot be combined with EVENT, --id, --data or --room.",
