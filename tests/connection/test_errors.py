@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from realtime.protocol.errors import ErrorCode
+from realtime.protocol.requests import REQUESTS
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.health import read_health
@@ -19,7 +20,7 @@ from tests.harness.matchers import a_pong, a_response, an_error, an_event
 from tests.harness.server import MahavishnuServer
 from tests.harness.table_lock import workflows_locked
 
-KNOWN_REQUESTS = "subscribe, unsubscribe, get_pool_status, get_workflow_status"
+KNOWN_REQUESTS = ", ".join(REQUESTS)
 BINARY = "Binary messages are not supported; send JSON as text"
 
 
