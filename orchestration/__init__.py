@@ -1,1 +1,1 @@
-"""What is true: pools, workers, workflows and stages, and the services that change them. No sockets."""
+"""The stored state: pools, workers, workflows and stages, and the services that change them. No sockets."""

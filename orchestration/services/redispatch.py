@@ -30,7 +30,7 @@ def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = No
 
 
 _ROWS_PER_STATEMENT = 1000
-TRUSTED_TIMES = 12
+EXTENDED_DELAY_FACTOR = 12
 """Factor on `redispatch_seconds` while the broker holds a message for every queued stage of the pool."""
 
 
@@ -50,7 +50,7 @@ def extend_redispatch(stage_ids: Sequence[int], *, now: datetime) -> None:
         now: Database time.
     """
     _delay(stage_ids[-1:], now=now, times=1)
-    _delay(stage_ids[:-1], now=now, times=TRUSTED_TIMES)
+    _delay(stage_ids[:-1], now=now, times=EXTENDED_DELAY_FACTOR)
 
 
 def recheck_pool(pool_id: str, *, now: datetime) -> None:

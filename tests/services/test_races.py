@@ -6,9 +6,11 @@ import random
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from orchestration import services
 from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.services.pools import ensure_pool
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
 from tests.services.concurrency import ROUNDS, count_signals, run_concurrently, single_error
@@ -121,6 +123,12 @@ def test_concurrent_creation_with_one_id_succeeds_once(_: int, recorded: list[Re
     assert isinstance(error, services.AlreadyExists)
     assert (count_signals(recorded, "pool_created"), count_signals(recorded, "workflow_created")) == (1, 1)
     assert_all_add_up()
+
+
+@pytest.mark.parametrize("_", range(ROUNDS))
+def test_concurrent_ensure_pool_creates_one_pool(_: int, recorded: list[RecordedSignal]) -> None:
+    assert run_concurrently(*[lambda: ensure_pool("pool", at=timezone.now())] * 2) == ["active", "active"]
+    assert count_signals(recorded, "pool_created") == 1
 
 
 @pytest.mark.parametrize("_", range(ROUNDS))
