@@ -1,1 +1,1 @@
-"""Real parts for the tests: a real daphne, a real Valkey, a real Postgres, and other processes that change state."""
+"""Real parts for the tests: daphne, Valkey, Postgres, Celery workers, and processes that change the state."""

@@ -1,4 +1,4 @@
-"""A WebSocket client that keeps every message in order and picks answers out by their `correlation_id`."""
+"""A WebSocket client that keeps all messages in order and finds answers by their `correlation_id`."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ class HasWebSocketUrl(Protocol):
 
 
 class UnexpectedMessageError(AssertionError):
-    """Raised when a message came where none, or another one, was expected."""
+    """Raised when an unexpected message was received."""
 
 
 class Client:
-    """One connection; `welcome` is its first message.
+    """One connection.
 
-    Messages that nobody asked for yet wait in order. Nothing runs in the background: what is not read here stays in
-    the connection, which reads ahead without bound.
+    Messages that were received but not returned yet are kept in order. Nothing runs in the background: messages that
+    are not read here stay in the connection, which reads ahead without limit.
+
+    Attributes:
+        connection: The connection of the `websockets` library.
+        welcome: The first message, `session.created`.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.welcome: Message = {}
-        self._waiting: deque[Message] = deque()
+        self._unread: deque[Message] = deque()
         self._numbers = itertools.count(1)
 
     async def send(self, message: Any) -> None:
@@ -46,17 +50,17 @@ class Client:
         await self.connection.send(json.dumps(message))
 
     async def send_raw(self, message: str | bytes) -> None:
-        """Send a text or a binary message as it is."""
+        """Send a text or a binary message unchanged."""
         await self.connection.send(message)
 
     async def request(self, event: str, *, within_seconds: float = ANSWER_TIMEOUT_SECONDS, **data: Any) -> Message:
-        """Send a request and return its whole answer, a response or an error; events that come first wait."""
+        """Send a request and return its answer, a response or an error; earlier messages are kept."""
         request_id = f"{event}_{next(self._numbers):03}"
         await self.send({"type": "request", "event": event, "data": data, "id": request_id})
         return await self.answer_to(request_id, within_seconds=within_seconds)
 
     async def answer_to(self, request_id: str, *, within_seconds: float = ANSWER_TIMEOUT_SECONDS) -> Message:
-        return await self._take(
+        return await self._first(
             lambda message: message.get("correlation_id") == request_id and message["type"] in ("response", "error"),
             within_seconds=within_seconds,
             what=f"an answer to {request_id}",
@@ -66,11 +70,11 @@ class Client:
         """Subscribe and return the response.
 
         Raises:
-            UnexpectedMessageError: the answer was an error.
+            UnexpectedMessageError: if the answer is an error.
         """
         answer = await self.request("subscribe", channel=channel, **options)
         if answer["type"] != "response":
-            raise UnexpectedMessageError(f"subscribing to {channel} was answered with {answer}")
+            raise UnexpectedMessageError(f"expected a response to subscribe to {channel}, got {answer}")
         return answer
 
     async def unsubscribe(self, channel: str) -> Message:
@@ -78,18 +82,18 @@ class Client:
 
     async def next(self, within_seconds: float = ANSWER_TIMEOUT_SECONDS) -> Message:
         """Return the next message of any kind."""
-        return await self._take(lambda message: True, within_seconds=within_seconds, what="a message")
+        return await self._first(lambda message: True, within_seconds=within_seconds, what="a message")
 
     async def event(self, name: str | None = None, *, within_seconds: float = ANSWER_TIMEOUT_SECONDS) -> Message:
-        """Return the next event, or the next one of that name; what comes before it goes on waiting."""
-        return await self._take(
+        """Return the next event, or the next one of that name; earlier messages are kept."""
+        return await self._first(
             lambda message: message["type"] == "event" and name in (None, message["event"]),
             within_seconds=within_seconds,
             what=name or "an event",
         )
 
     async def events(self, count: int, within_seconds: float = ANSWER_TIMEOUT_SECONDS) -> list[Message]:
-        """Return the next `count` events, within so many seconds for all of them."""
+        """Return the next `count` events; `within_seconds` is for all of them."""
         received: list[Message] = []
         try:
             async with asyncio.timeout(within_seconds):
@@ -97,24 +101,24 @@ class Client:
                     received.append(await self.event(within_seconds=within_seconds))
         except TimeoutError:
             raise TimeoutError(
-                f"{len(received)} of {count} events came within {within_seconds} s: {received[-3:]}"
+                f"{len(received)} of {count} events were received within {within_seconds} s: {received[-3:]}"
             ) from None
         return received
 
     async def expect_nothing(self, seconds: float) -> None:
-        """Return when no message waits and none came for so long.
+        """Wait, and check that no message is unread or received in that time.
 
         Raises:
-            UnexpectedMessageError: one did.
+            UnexpectedMessageError: if one is.
         """
         try:
             message = await self.next(within_seconds=seconds)
         except TimeoutError:
             return
-        raise UnexpectedMessageError(f"nothing was expected, and this came: {message}")
+        raise UnexpectedMessageError(f"expected no message, got {message}")
 
     async def wait_closed(self, within_seconds: float = ANSWER_TIMEOUT_SECONDS) -> tuple[int, str]:
-        """Read to the end of the connection and return its close code and reason; the messages read go on waiting."""
+        """Read to the end of the connection, keep its messages, and return the close code and reason."""
         try:
             async with asyncio.timeout(within_seconds):
                 while True:
@@ -123,37 +127,37 @@ class Client:
             return (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
 
     def waiting(self) -> list[Message]:
-        """Return, and forget, the messages that were received and not asked for."""
-        messages = list(self._waiting)
-        self._waiting.clear()
+        """Return and clear the messages that were received but not returned yet."""
+        messages = list(self._unread)
+        self._unread.clear()
         return messages
 
     async def _receive(self) -> Message:
         text = await self.connection.recv()
         message: Message = json.loads(text)
-        self._waiting.append(message)
+        self._unread.append(message)
         return message
 
-    async def _take(self, wanted: Callable[[Message], bool], *, within_seconds: float, what: str) -> Message:
-        for message in self._waiting:
-            if wanted(message):
-                self._waiting.remove(message)
+    async def _first(self, matches: Callable[[Message], bool], *, within_seconds: float, what: str) -> Message:
+        for message in self._unread:
+            if matches(message):
+                self._unread.remove(message)
                 return message
         try:
             async with asyncio.timeout(within_seconds):
                 while True:
                     message = await self._receive()
-                    if wanted(message):
-                        self._waiting.pop()
+                    if matches(message):
+                        self._unread.pop()
                         return message
         except TimeoutError:
-            last = list(self._waiting)[-3:]
-            raise TimeoutError(f"{what} did not come within {within_seconds} s; waiting: {last}") from None
+            last = list(self._unread)[-3:]
+            raise TimeoutError(f"{what} was not received within {within_seconds} s; last messages: {last}") from None
 
 
 @asynccontextmanager
 async def connect(server: HasWebSocketUrl | str, *, path: str = "", **options: Any) -> AsyncIterator[Client]:
-    """Open a connection, read its welcome, and close it at the end; `options` go to `websockets.connect`."""
+    """Open a connection, read `session.created`, and close it at the end; `options` go to `websockets.connect`."""
     url = (server if isinstance(server, str) else server.ws_url) + path
     settings = {
         "compression": None,

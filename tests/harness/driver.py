@@ -1,8 +1,8 @@
-"""`python -m tests.harness.driver`: carries out what it is told on standard input, in a process of its own.
+"""`python -m tests.harness.driver`: executes orders from standard input in a separate process.
 
-One JSON object a line in, one a line out. `{"service": name, "arguments": {…}}` calls `orchestration.services.<name>`;
-`{"code": text, "variables": {…}}` runs Python and answers with what it left in `result`. The answer is
-`{"result": …}` or `{"error": class, "message": text}`.
+Orders and answers are JSON objects, one per line. `{"service": name, "arguments": {…}}` calls
+`orchestration.services.<name>`. `{"code": text, "variables": {…}}` runs Python and returns the variable `result`. The
+answer is `{"result": …}` or `{"error": class, "message": text}`.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ import django
 from django.db import models
 
 
-def plain(value: Any) -> Any:
-    """Return the value as JSON can say it: a model instance becomes its fields, a moment its ISO 8601 text."""
+def to_json_types(value: Any) -> Any:
+    """Return the value with JSON types only: a model instance becomes its fields, a time its ISO 8601 text."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, models.Model):
-        return {field.attname: plain(getattr(value, field.attname)) for field in value._meta.concrete_fields}
+        return {field.attname: to_json_types(getattr(value, field.attname)) for field in value._meta.concrete_fields}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_json_types(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, datetime.datetime | datetime.date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_json_types(item) for key, item in value.items()}
     if isinstance(value, Iterable):
-        return [plain(item) for item in value]
+        return [to_json_types(item) for item in value]
     return str(value)
 
 
-def carry_out(order: dict[str, Any]) -> Any:
+def execute(order: dict[str, Any]) -> Any:
     if "service" in order:
         from orchestration import services
 
-        return plain(getattr(services, order["service"])(**order["arguments"]))
+        return to_json_types(getattr(services, order["service"])(**order["arguments"]))
     namespace: dict[str, Any] = {**order["variables"], "result": None}
     exec(order["code"], namespace)
-    return plain(namespace["result"])
+    return to_json_types(namespace["result"])
 
 
 def serve(orders: IO[str], answers: IO[str]) -> None:
     for line in orders:
         try:
-            answer = {"result": carry_out(json.loads(line))}
+            answer = {"result": execute(json.loads(line))}
         except Exception as error:
             traceback.print_exc()
             answer = {"error": type(error).__name__, "message": str(error)}
@@ -59,7 +59,7 @@ def serve(orders: IO[str], answers: IO[str]) -> None:
 
 
 def main() -> None:
-    # What the project prints must not come between the answers.
+    # Output of the project must not mix with the answers, so it goes to standard error.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")

@@ -1,4 +1,4 @@
-"""A real worker process and a real scheduler, which a test can kill, freeze and bring back."""
+"""Real Celery workers and schedulers beside a server, which a test can kill, freeze and restart."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from tests.harness.waiting import wait_until
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 60
 
+SUPERVISOR = "orchestration.worker.supervisor"
+
 FIND = "from orchestration.sdk import find_definition\n"
 
 
-class Part:
-    """One program beside a server, with the server's environment and more."""
+class EngineProcess:
+    """A program that runs beside a server, with the server's environment and additional variables."""
 
     def __init__(
         self, server: MahavishnuServer, *command: str, name: str, environment: Mapping[str, str] | None = None
@@ -50,12 +52,12 @@ class Part:
         return self._log_path.read_text(encoding="utf-8", errors="replace")
 
     def terminate(self) -> int:
-        """End the program as an operator would, and return its exit code."""
+        """Stop the program, as an operator would, and return its exit code."""
         self._process.terminate()
         return self._process.wait(timeout=STOP_TIMEOUT_SECONDS)
 
     def kill(self) -> None:
-        """End the program as a crash would."""
+        """Kill the program, as a crash would."""
         self._process.kill()
         self._process.wait(timeout=STOP_TIMEOUT_SECONDS)
 
@@ -68,8 +70,8 @@ class Part:
             self.terminate()
 
 
-class CeleryWorker(Part):
-    """`celery worker` for one pool, with its children and its keeper."""
+class CeleryWorker(EngineProcess):
+    """`celery worker` for one pool, with its children and its supervisor."""
 
     def __init__(
         self, server: MahavishnuServer, *, pool_id: str, concurrency: int, environment: Mapping[str, str]
@@ -81,21 +83,22 @@ class CeleryWorker(Part):
         super().__init__(server, *command, name=f"worker-{pool_id}", environment=environment)
 
     def children(self) -> list[psutil.Process]:
-        """The processes that run stages."""
-        return [
-            child for child in psutil.Process(self.pid).children() if "keeper" not in (command_of(child) or "keeper")
-        ]
+        """Return the processes that run stages."""
+        return [child for child, command in self._child_commands() if command and SUPERVISOR not in command]
 
-    def keepers(self) -> list[psutil.Process]:
-        """The process that speaks for the worker; none for a moment after it was killed."""
-        return [child for child in psutil.Process(self.pid).children() if "keeper" in (command_of(child) or "")]
+    def supervisors(self) -> list[psutil.Process]:
+        """Return the supervisor of the worker; none for a moment after it was killed."""
+        return [child for child, command in self._child_commands() if command and SUPERVISOR in command]
 
-    def everything(self) -> list[psutil.Process]:
+    def _child_commands(self) -> list[tuple[psutil.Process, str | None]]:
+        return [(child, command_of(child)) for child in psutil.Process(self.pid).children()]
+
+    def process_tree(self) -> list[psutil.Process]:
         return [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
 
     def freeze(self) -> Callable[[], None]:
-        """Stop every process of the worker, and return what lets them go on."""
-        frozen = self.everything()
+        """Freeze every process of the worker, and return the function that resumes them."""
+        frozen = self.process_tree()
 
         def thaw() -> None:
             for process in frozen:
@@ -106,22 +109,22 @@ class CeleryWorker(Part):
             for process in frozen:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.suspend()
-            if can_be_written_to(self.server.database_url):
+            if is_writable(self.server.database_url):
                 return True
             thaw()
             return False
 
-        wait_until(freeze, timeout_seconds=STOP_TIMEOUT_SECONDS, what="a moment at which the worker writes nothing")
+        wait_until(freeze, timeout_seconds=STOP_TIMEOUT_SECONDS, what="a moment without a write of the worker")
         return thaw
 
     def close(self) -> None:
-        """End all of it at once: a worker takes its time to say close_frame, and that is for its own test to see."""
+        """Kill all processes at once: a graceful shutdown takes long, and has its own test."""
         if self.is_alive():
-            kill_everything(self)
+            kill_process_tree(self)
 
 
 def command_of(process: psutil.Process) -> str | None:
-    """The command line of a process; None if it has ended, though nobody may have waited for it yet."""
+    """Return the command line of a process; None if it has ended, even if it is a zombie."""
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
@@ -129,15 +132,15 @@ def command_of(process: psutil.Process) -> str | None:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Tell whether a process has ended, though nobody may have waited for it yet."""
+    """Return whether a process has ended, even if it is a zombie."""
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
 
-def can_be_written_to(database_url: str) -> bool:
-    """Tell whether nobody holds the one write lock of a SQLite database; one who is frozen would hold up everybody."""
+def is_writable(database_url: str) -> bool:
+    """Return whether a SQLite database is not locked for writing: a frozen writer would block all others."""
     if not database_url.startswith("sqlite:///"):
         return True
     connection = sqlite3.connect(database_url.removeprefix("sqlite://"), timeout=0.2, isolation_level=None)
@@ -152,17 +155,17 @@ def can_be_written_to(database_url: str) -> bool:
 
 
 class Engine:
-    """Workers and schedulers beside one server, and what a test asks of them."""
+    """Workers and schedulers beside one server, and queries of what they have done."""
 
     def __init__(self, server: MahavishnuServer) -> None:
         self.server = server
-        self._parts: list[Part] = []
+        self._processes: list[EngineProcess] = []
         self._schedulers = 0
 
     def worker(self, *, pool_id: str, concurrency: int = 1, **environment: str) -> CeleryWorker:
-        """Start a worker, with further variables, and return when each of its slots is registered."""
+        """Start a worker with additional variables, and wait until each of its slots is registered."""
         worker = CeleryWorker(self.server, pool_id=pool_id, concurrency=concurrency, environment=environment)
-        self._parts.append(worker)
+        self._processes.append(worker)
         wait_until(
             lambda: self.workers(pool_id).count("idle") >= concurrency or not worker.is_alive(),
             timeout_seconds=START_TIMEOUT_SECONDS,
@@ -171,19 +174,19 @@ class Engine:
         assert worker.is_alive(), worker.log_text()
         return worker
 
-    def scheduler(self) -> Part:
+    def scheduler(self) -> EngineProcess:
         self._schedulers += 1
-        scheduler = Part(self.server, "manage.py", "run_scheduler", name=f"scheduler-{self._schedulers}")
-        self._parts.append(scheduler)
+        scheduler = EngineProcess(self.server, "manage.py", "run_scheduler", name=f"scheduler-{self._schedulers}")
+        self._processes.append(scheduler)
         wait_until(
-            lambda: "The scheduler runs" in scheduler.log_text(),
+            lambda: "Scheduler started" in scheduler.log_text(),
             timeout_seconds=START_TIMEOUT_SECONDS,
             what=scheduler.log_text,
         )
         return scheduler
 
     def execute(self, code: str, **variables: Any) -> Any:
-        """Run Python in another process of the server; see `Driver.execute`."""
+        """Run Python in the server's driver process; see `Driver.execute`."""
         return self.server.services_driver.execute(code, **variables)
 
     def start(self, name: str, *, pool: str, prompt: str = "", **params: Any) -> str:
@@ -192,7 +195,7 @@ class Engine:
         return str(self.execute(code, name=name, pool=pool, prompt=prompt, params=params))
 
     def workflow(self, workflow_id: str) -> dict[str, Any]:
-        """The run as it is stored, with its stages by name."""
+        """Return the stored fields of a run, and its stages by name."""
         code = """
 from orchestration.models import Workflow
 workflow = Workflow.objects.get(pk=workflow_id)
@@ -208,15 +211,15 @@ result = {"status": workflow.status, "result": workflow.result, "error": workflo
         return stored
 
     def workers(self, pool_id: str) -> list[str]:
-        """The status of each worker of a pool, by id."""
+        """Return the status of each worker of a pool, in the order of their ids."""
         code = """
 from orchestration.models import Worker
 result = list(Worker.objects.filter(pool_id=pool_id).order_by("pk").values_list("status", flat=True))
 """
         return list(self.execute(code, pool_id=pool_id))
 
-    def assert_adds_up(self, pool_id: str) -> None:
-        """Hold every counter of a pool, and of its workflows, against a counter_audit."""
+    def assert_counters_match(self, pool_id: str) -> None:
+        """Check every counter of a pool and of its workflows against a recount."""
         code = """
 from tests.models import counter_audit
 result = [counter_audit.stored(pool_id), counter_audit.counted(pool_id)]
@@ -226,33 +229,33 @@ counter_audit.assert_workflows_add_up()
         assert stored == counted
 
     def close(self) -> None:
-        for part in reversed(self._parts):
-            part.close()
+        for process in reversed(self._processes):
+            process.close()
 
-    def forget_workers(self, pool_id: str) -> None:
-        """Take a pool's workers offline, once they are closed: whoever starts others for it is to find none."""
+    def expire_workers(self, pool_id: str) -> None:
+        """Mark the workers of a pool offline. Call this after closing them, so that the next test finds none."""
         code = """
 from datetime import timedelta
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.models import Worker
 for worker_id in Worker.objects.filter(pool_id=pool_id).values_list("pk", flat=True):
-    services.expire_worker(worker_id, silent_since=database_now() + timedelta(days=1))
+    services.expire_worker(worker_id, no_heartbeat_since=database_now() + timedelta(days=1))
 """
         self.execute(code, pool_id=pool_id)
 
 
-def kill_everything(worker: CeleryWorker) -> None:
-    """End a worker and all that belongs to it at the same moment, as a power cut would."""
-    everything = worker.everything()
-    for process in everything:
+def kill_process_tree(worker: CeleryWorker) -> None:
+    """Kill a worker and all its descendants at the same moment, as a power cut would."""
+    processes = worker.process_tree()
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             os.kill(process.pid, signal.SIGKILL)
     worker.kill()
 
 
 def engine_of(server: MahavishnuServer) -> Iterator[Engine]:
-    """An engine beside a server, for a fixture."""
+    """Yield an engine beside a server, for a fixture, and close it."""
     engine = Engine(server)
     yield engine
     engine.close()

@@ -1,4 +1,4 @@
-"""An engine that looks often: what takes seconds by default takes fractions of one here."""
+"""Fixtures for an engine with short intervals: what takes seconds by default takes fractions of a second here."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from tests.harness.engine import Engine, engine_of
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
-LOOKS_OFTEN = {
+FAST_POLLING = {
     "MAHAVISHNU_HEARTBEAT_SECONDS": "0.2",
     "MAHAVISHNU_SUPERVISOR_INTERVAL_SECONDS": "0.05",
     "MAHAVISHNU_SCHEDULER_INTERVAL_SECONDS": "0.05",
     "MAHAVISHNU_CANCEL_GRACE_SECONDS": "0.3",
     "MAHAVISHNU_SHUTDOWN_GRACE_SECONDS": "0.5",
     "MAHAVISHNU_REDISPATCH_SECONDS": "0.5",
-    # A machine that is busy keeps a process waiting for seconds: nobody is given up for that.
+    # A busy machine delays a process by seconds: no lease and no worker may expire for that.
     "MAHAVISHNU_LEASE_SECONDS": "60",
     "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "60",
     "MAHAVISHNU_PROGRESS_INTERVAL_SECONDS": "30",
 }
 LEASE_SECONDS = 6.0
-GIVES_UP_SOON = {
-    **LOOKS_OFTEN,
+SHORT_LEASE = {
+    **FAST_POLLING,
     "MAHAVISHNU_LEASE_SECONDS": str(LEASE_SECONDS),
     "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "5",
 }
-"""For tests of workers that fall silent: they wait as long as that takes."""
+"""For tests of workers without heartbeats: they wait until the lease expires."""
 
 JOBS = {"MAHAVISHNU_APPS": "tests.jobs"}
 
 
 @pytest.fixture(scope="session")
 def engine_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """One server for all tests of the engine, with two schedulers: of two that find the same, one acts."""
-    server = start_shared_server(environment={**JOBS, **LOOKS_OFTEN})
+    """Start one server for all tests of the engine, with two schedulers, so that every test covers two at once."""
+    server = start_shared_server(environment={**JOBS, **FAST_POLLING})
     engine = Engine(server)
     engine.scheduler()
     engine.scheduler()
@@ -48,12 +48,12 @@ def engine_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer
 
 @pytest.fixture
 def engine(engine_server: MahavishnuServer) -> Iterator[Engine]:
-    """Workers of this test alone. Use a pool that no other test uses."""
+    """Return an engine for this test's workers. Use a pool that no other test uses: see `pool`."""
     yield from engine_of(engine_server)
 
 
 class Files:
-    """What a stage and its test tell each other."""
+    """Files shared by a test and its stages: a gate that stages wait for, and a journal that they write."""
 
     def __init__(self, directory: Path) -> None:
         self._gate = directory / "gate"
@@ -82,9 +82,9 @@ def pool(unique: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="module")
 def failures(engine_server: MahavishnuServer) -> Iterator[Engine]:
-    """One worker for the pool `failures`, for tests that differ in what a stage does."""
+    """Start one worker for the pool `failures`, for tests that only differ in how a stage fails."""
     engine = Engine(engine_server)
     engine.worker(pool_id="failures")
     yield engine
     engine.close()
-    engine.forget_workers("failures")
+    engine.expire_workers("failures")

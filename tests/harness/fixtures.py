@@ -1,4 +1,4 @@
-"""The real parts, as pytest fixtures."""
+"""Pytest fixtures for the real parts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Protocol
 import pytest
 
 from tests.harness.postgres import Postgres
-from tests.harness.run import PATIENT_WITH_REDIS, run_directory, run_postgres
+from tests.harness.run import LONG_REDIS_TIMEOUTS, run_directory, run_postgres
 from tests.harness.server import MahavishnuServer, copy_sqlite, migrate
 from tests.harness.valkey import Valkey
 
 
 @pytest.fixture(scope="session")
 def valkey(pytestconfig: pytest.Config) -> Iterator[Valkey]:
-    """The Valkey of the test process, which `settings.MAHAVISHNU_REDIS_URLS` names; for tests that start no server."""
+    """Start the Valkey of `settings.MAHAVISHNU_REDIS_URLS`, for tests that start no server."""
     valkey = Valkey(pytestconfig.stash[run_directory])
     valkey.start()
     yield valkey
@@ -26,7 +26,7 @@ def valkey(pytestconfig: pytest.Config) -> Iterator[Valkey]:
 
 @pytest.fixture
 def start_valkey() -> Iterator[Callable[[], Valkey]]:
-    """Starts a Valkey that the test may stop, kill or freeze."""
+    """Return a function that starts a Valkey which the test may stop, kill or freeze."""
     started: list[Valkey] = []
 
     def start() -> Valkey:
@@ -52,17 +52,20 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres: Postgres) -> Callable[[], str]:
-    """Makes an empty database and returns its URL."""
+    """Return a function that creates an empty database and returns its URL."""
     return postgres.create_database
 
 
 class NewDatabase(Protocol):
-    def __call__(self, database: str, *, var_dir: Path) -> str: ...
+    """The fixture `new_database`."""
+
+    def __call__(self, database: str, *, var_dir: Path) -> str:
+        """Create a database, "sqlite" or "postgres", and return its URL; a SQLite file is created in `var_dir`."""
 
 
 @pytest.fixture(scope="session")
 def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
-    """Makes a migrated database, "sqlite" or "postgres", and returns its URL. Migrations run once for each kind."""
+    """Return a function that creates a migrated database and returns its URL. Migrations run once per kind."""
     templates: dict[str, str] = {}
 
     def sqlite(var_dir: Path) -> str:
@@ -88,6 +91,8 @@ def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 class StartServer(Protocol):
+    """The fixtures `start_server` and `start_shared_server`."""
+
     def __call__(
         self,
         *,
@@ -100,17 +105,17 @@ class StartServer(Protocol):
         started: bool = True,
         **limits: int | float,
     ) -> MahavishnuServer:
-        """Start a server on a migrated database and a Valkey of its own.
+        """Start a server with a new migrated database and a new Valkey.
 
         Args:
             database: "sqlite" or "postgres".
-            beside: share this server's database and Valkey instead.
-            database_url: use this database, which is migrated.
-            redis_url: use this Redis and start no Valkey.
-            environment: further variables.
-            processes: how many share the server's port.
-            started: False leaves the first `start()` to the test.
-            limits: fields of `realtime.limits.Limits`, such as `max_connections=3`.
+            beside: Share this server's database and Valkey instead.
+            database_url: Use this migrated database.
+            redis_url: Use this Redis and start no Valkey.
+            environment: Additional variables.
+            processes: Number of processes that share the server's port.
+            started: Whether to start the server; if not, the test calls `start()`.
+            limits: Fields of `realtime.limits.Limits`, such as `max_connections=3`.
         """
 
 
@@ -119,7 +124,7 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
     valkeys: list[Valkey] = []
 
     def start_valkey() -> Valkey:
-        # One for each database: what is published by a server with another log is not this server's business.
+        # One per database: a server must not receive what a server with another log publishes.
         valkey = Valkey()
         valkeys.append(valkey)
         valkey.start()
@@ -143,7 +148,7 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
             database_url=database_url or (beside.database_url if beside else new_database(database, var_dir=var_dir)),
             redis_url=redis_url or (beside.redis_url if beside else valkey.url if valkey else ""),
             environment={
-                **PATIENT_WITH_REDIS,
+                **LONG_REDIS_TIMEOUTS,
                 **{f"MAHAVISHNU_{name.upper()}": str(value) for name, value in limits.items()},
                 **(environment or {}),
             },
@@ -164,31 +169,31 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def start_shared_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Starts a server for the whole run: for fixtures, not for tests."""
+    """Return a function that starts a server for the whole run. For fixtures, not for tests."""
     yield from server_starter(new_database, tmp_path_factory)
 
 
 @pytest.fixture
 def start_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
-    """Starts a server for this test alone: `start_server(database="postgres", max_connections=3)`."""
+    """Return a function that starts a server for one test: `start_server(database="postgres", max_connections=3)`."""
     yield from server_starter(new_database, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def server(start_shared_server: StartServer) -> MahavishnuServer:
-    """One server for all tests, with default limits, on SQLite. Use ids that no other test uses: see `unique`."""
+    """Start one server for all tests, with default limits, on SQLite. Use ids that no other test uses: see `unique`."""
     return start_shared_server()
 
 
 @pytest.fixture(scope="session")
 def postgres_server(start_shared_server: StartServer) -> MahavishnuServer:
-    """The same on Postgres."""
+    """Start one server for all tests, with default limits, on Postgres."""
     return start_shared_server(database="postgres")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def server_on_both(request: pytest.FixtureRequest) -> MahavishnuServer:
-    """The shared server on SQLite, and then the one on Postgres."""
+    """Run the test with the shared server on SQLite, and again with the one on Postgres."""
     name = "server" if request.param == "sqlite" else "postgres_server"
     server: MahavishnuServer = request.getfixturevalue(name)
     return server
@@ -196,7 +201,7 @@ def server_on_both(request: pytest.FixtureRequest) -> MahavishnuServer:
 
 @pytest.fixture
 def unique() -> Callable[[str], str]:
-    """Makes ids that no other test has used: `unique("wf")` is "wf_17"."""
+    """Return a function that makes ids which no other test uses: `unique("wf")` is "wf_17"."""
     return lambda prefix: f"{prefix}_{next(numbers)}"
 
 

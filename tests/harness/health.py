@@ -1,4 +1,4 @@
-"""What a server says of itself."""
+"""Reads the health report of a server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMEOUT_SECONDS = 20
 
 
 def read_health(server: MahavishnuServer) -> tuple[int, dict[str, Any]]:
-    """The status code and the report of `GET /health`."""
+    """Return the status code and the report of `GET /health`."""
     try:
         with urllib.request.urlopen(f"{server.http_url}/health", timeout=TIMEOUT_SECONDS) as answer:
             return answer.status, json.load(answer)

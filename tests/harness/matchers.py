@@ -1,4 +1,4 @@
-"""What a whole message is compared with, where a part of it is different every time."""
+"""Whole messages to compare with, and matchers for the parts that differ every time."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from uuid import UUID
 
 
-class _Matching:
-    """Equal to every value that `accepts` it."""
+class _Matcher:
+    """Equal to every value for which `matches` is true."""
 
-    def __init__(self, name: str, accepts: Callable[[Any], object]) -> None:
+    def __init__(self, name: str, matches: Callable[[Any], object]) -> None:
         self._name = name
-        self._accepts = accepts
+        self._matches = matches
 
     def __eq__(self, value: object) -> bool:
-        return bool(self._accepts(value))
+        return bool(self._matches(value))
 
     def __hash__(self) -> int:
         return hash(self._name)
@@ -37,25 +37,29 @@ def _is_whole_number(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-A_UUID = _Matching("a UUID", _is_uuid)
-A_TIME = _Matching("a time in UTC", _is_utc_time)
-A_NUMBER = _Matching("a whole number", _is_whole_number)
-AN_EPOCH = _Matching("an epoch", lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value))
+A_UUID = _Matcher("a UUID", _is_uuid)
+A_TIME = _Matcher("a time in UTC", _is_utc_time)
+A_NUMBER = _Matcher("a whole number", _is_whole_number)
+AN_EPOCH = _Matcher("an epoch", lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value))
 
 
 def between(least: int, most: int) -> Any:
-    """A whole number from `least` to `most`."""
-    return _Matching(f"{least} to {most}", lambda value: type(value) is int and least <= value <= most)
+    """Return a matcher of whole numbers from `least` to `most`."""
+    return _Matcher(f"{least} to {most}", lambda value: type(value) is int and least <= value <= most)
 
 
 def a_response(event: str, data: Any, correlation_id: str | None = None) -> dict[str, Any]:
-    """The whole answer to a request."""
-    return _filed({"id": A_UUID, "type": "response", "event": event, "data": data, "timestamp": A_TIME}, correlation_id)
+    """Return the whole response to a request."""
+    return _with_correlation_id(
+        {"id": A_UUID, "type": "response", "event": event, "data": data, "timestamp": A_TIME}, correlation_id
+    )
 
 
 def a_pong(correlation_id: str | None = None) -> dict[str, Any]:
-    """The whole answer to a ping."""
-    return _filed({"id": A_UUID, "type": "pong", "event": "pong", "data": {}, "timestamp": A_TIME}, correlation_id)
+    """Return the whole answer to a ping."""
+    return _with_correlation_id(
+        {"id": A_UUID, "type": "pong", "event": "pong", "data": {}, "timestamp": A_TIME}, correlation_id
+    )
 
 
 def an_error(
@@ -67,7 +71,7 @@ def an_error(
     retryable: bool = False,
     retry_after_ms: Any = None,
 ) -> dict[str, Any]:
-    """The whole of an error message."""
+    """Return a whole error message."""
     error = {
         "id": A_UUID,
         "type": "error",
@@ -80,11 +84,11 @@ def an_error(
     }
     if retry_after_ms is not None:
         error["retry_after_ms"] = retry_after_ms
-    return _filed(error, correlation_id)
+    return _with_correlation_id(error, correlation_id)
 
 
 def an_event(name: str, data: Any, *, room: str, timestamp: Any = A_TIME, **further: Any) -> dict[str, Any]:
-    """The whole of an event that the log has."""
+    """Return a whole event of the log."""
     return {
         "id": A_UUID,
         "type": "event",
@@ -97,5 +101,5 @@ def an_event(name: str, data: Any, *, room: str, timestamp: Any = A_TIME, **furt
     }
 
 
-def _filed(message: dict[str, Any], correlation_id: str | None) -> dict[str, Any]:
+def _with_correlation_id(message: dict[str, Any], correlation_id: str | None) -> dict[str, Any]:
     return message if correlation_id is None else {**message, "correlation_id": correlation_id}

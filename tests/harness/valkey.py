@@ -1,4 +1,4 @@
-"""A real Valkey that a test can kill, freeze and bring back."""
+"""A real Valkey that a test can kill, freeze and restart."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ STOP_TIMEOUT_SECONDS = 30
 
 
 class Valkey:
-    """One Valkey server on a socket in a folder of its own; it keeps its `url` over a restart."""
+    """One Valkey server on a Unix socket in its own folder; its `url` survives a restart."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._owns_directory = directory is None
-        # Not pytest's own folder: its path is too long for a socket.
+        # The path of pytest's temporary folder is too long for a Unix socket.
         self.directory = directory or Path(tempfile.mkdtemp(prefix="mv-valkey-", dir="/tmp"))
         self.socket_path = self.directory / "valkey.sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -35,7 +35,7 @@ class Valkey:
         return self._running().pid
 
     def start(self) -> None:
-        """Start the server and return when it answers."""
+        """Start the server and wait until it answers."""
         assert self._process is None, "this Valkey is already running"
         self._process = subprocess.Popen(
             arguments(socket_path=self.socket_path, directory=self.directory),
@@ -45,24 +45,24 @@ class Valkey:
         wait_until(self.answers, timeout_seconds=START_TIMEOUT_SECONDS, what="Valkey's answer")
 
     def stop(self) -> None:
-        """End the server as an operator would."""
+        """Stop the server, as an operator would."""
         self._signal(signal.SIGTERM)
         self._wait()
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server, as a crash would."""
         self._signal(signal.SIGKILL)
         self._wait()
 
     def pause(self) -> None:
-        """Freeze the server: its connections stay open and nothing answers."""
+        """Freeze the server: its connections stay open, and it does not answer."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End the server, frozen or not, and remove its folder."""
+        """Kill the server, even if it is frozen, and remove its folder."""
         if self._process is not None:
             self.kill()
         if self._owns_directory:

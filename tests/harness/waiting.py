@@ -1,4 +1,4 @@
-"""Waiting for something to become true, for a bounded time."""
+"""Waits for a condition, for a limited time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ def wait_until(
     """Return as soon as `condition()` is true.
 
     Raises:
-        TimeoutError: it was not in time; the message says `what` was waited for.
+        TimeoutError: if it is not true in time; the message contains `what`.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
-        # Looked at before the condition: a process that was held up meanwhile looks once more.
+        # Read the clock before the condition: after a delay of this process, the condition is checked once more.
         is_late = time.monotonic() > deadline
         if condition():
             return
         if is_late:
             named = what if isinstance(what, str) else what()
-            raise TimeoutError(f"{named} did not come within {timeout_seconds} s")
+            raise TimeoutError(f"Timed out after {timeout_seconds} s, waiting for {named}")
         time.sleep(PAUSE_SECONDS)

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.harness.client import UnexpectedMessageError, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
-from tests.harness.services import DriverGoneError, ServiceCallError
+from tests.harness.services import DriverExitedError, ServiceCallError
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 
@@ -61,7 +61,7 @@ def test_a_killed_driver_says_so_and_the_next_call_gets_a_new_one(start_server: 
     driver = server.services_driver
     driver.services.create_pool(pool_id="pool_a")
     driver.kill()
-    with pytest.raises(DriverGoneError):
+    with pytest.raises(DriverExitedError):
         driver.services.drain_pool(pool_id="pool_a")
     assert server.services.drain_pool(pool_id="pool_a")["status"] == "draining"
     assert server.services_driver.pid != driver.pid
