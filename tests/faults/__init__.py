@@ -1,1 +1,1 @@
-"""Faults put into the delivery on purpose, each with a test that must notice: `python -m tests.faults`."""
+"""Deliberate faults in the code, each with a test that must fail: `python -m tests.faults`."""

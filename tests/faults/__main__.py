@@ -1,7 +1,7 @@
-"""Put each fault into a copy of the project and see whether its test notices.
+"""Put each fault into a copy of the project and check that its test fails.
 
 python -m tests.faults              all of them
-python -m tests.faults hole epoch   those whose name has one of these words in it
+python -m tests.faults gap epoch    those whose name contains one of these words
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.faults.catalog import PROJECT_DIR, Fault, load_faults
 TEST_TIMEOUT_SECONDS = 180
 SHOWN_CHARACTERS = 3000
 
-# What pytest says when tests ran and at least one failed. Anything else is no proof.
+# Exit code of pytest when tests ran and at least one failed. Any other code proves nothing.
 TESTS_FAILED = 1
 
 
 def copy_of_project(directory: Path) -> Path:
-    """Copy what git knows of, as it is in the work tree."""
+    """Copy the files that git does not ignore, as they are in the work tree."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=PROJECT_DIR,
@@ -39,7 +39,7 @@ def copy_of_project(directory: Path) -> Path:
 
 
 def run_tests(copy: Path, tests: list[str], *, timeout_seconds: float) -> tuple[int, str]:
-    """Run tests there; the exit code and what was printed. Tests that hang have failed."""
+    """Run tests in the copy; return the exit code and the output. Hanging tests count as failed."""
     command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "--no-header", *tests]
     try:
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=timeout_seconds, check=False)
@@ -48,8 +48,8 @@ def run_tests(copy: Path, tests: list[str], *, timeout_seconds: float) -> tuple[
     return done.returncode, done.stdout + done.stderr
 
 
-def why_it_survived(copy: Path, fault: Fault) -> str | None:
-    """What speaks against the test of one mutant; None if the test fails, as it should."""
+def reason_for_survival(copy: Path, fault: Fault) -> str | None:
+    """Run the test of one fault; return why it did not catch it, or None if it did."""
     module = copy / fault.module
     text = module.read_text(encoding="utf-8")
     module.write_text(fault.apply(text), encoding="utf-8")
@@ -58,30 +58,30 @@ def why_it_survived(copy: Path, fault: Fault) -> str | None:
     finally:
         module.write_text(text, encoding="utf-8")
     if code == 0:
-        return "nobody noticed"
-    return None if code == TESTS_FAILED else f"pytest ended with {code}:\n{output[-SHOWN_CHARACTERS:]}"
+        return "the test passed"
+    return None if code == TESTS_FAILED else f"pytest exited with {code}:\n{output[-SHOWN_CHARACTERS:]}"
 
 
 def main(words: list[str]) -> int:
     chosen = [fault for fault in load_faults() if not words or any(word in fault.name for word in words)]
     survivors = 0
-    with tempfile.TemporaryDirectory(prefix="mv-mutants-", dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="mv-faults-", dir="/tmp") as directory:
         copy = copy_of_project(Path(directory))
         tests = sorted({fault.caught_by for fault in chosen})
-        print(f"{len(tests)} tests without any mutant", flush=True)
+        print(f"{len(tests)} tests without a fault", flush=True)
         code, output = run_tests(copy, tests, timeout_seconds=TEST_TIMEOUT_SECONDS * len(chosen))
         if code != 0:
-            print(f"They have to pass, and pytest ended with {code}:\n{output[-SHOWN_CHARACTERS:]}")
+            print(f"They must pass, but pytest exited with {code}:\n{output[-SHOWN_CHARACTERS:]}")
             return 1
         for number, fault in enumerate(chosen, 1):
             began = time.monotonic()
-            problem = why_it_survived(copy, fault)
+            problem = reason_for_survival(copy, fault)
             survivors += problem is not None
             verdict = "caught" if problem is None else "SURVIVED"
             print(f"{number:3}/{len(chosen)}  {verdict:8}  {fault.name} ({time.monotonic() - began:.0f} s)", flush=True)
             if problem is not None:
                 print(f"    {fault.caught_by}: {problem}", flush=True)
-    print(f"{len(chosen) - survivors} of {len(chosen)} mutants were caught")
+    print(f"{len(chosen) - survivors} of {len(chosen)} faults were caught")
     return 1 if survivors else 0
 
 

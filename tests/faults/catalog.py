@@ -1,4 +1,4 @@
-"""The faults of `faults.toml`: each changes the text of one module, and the test named with it must then fail."""
+"""The faults of `faults.toml`. Each changes the text of one module, and its test must then fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Fault:
     Attributes:
         name: What is wrong, in a few words.
         module: The file that is changed, relative to the project.
-        old: A text that occurs in the file exactly once.
+        old: A text that occurs exactly once in the file.
         new: Its replacement.
         caught_by: The test that must fail, as pytest names it.
     """

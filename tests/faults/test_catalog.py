@@ -1,4 +1,4 @@
-"""The catalog of faults fits the code and the tests."""
+"""Every fault applies to the code, and its test exists."""
 
 from __future__ import annotations
 
