@@ -1,1 +1,1 @@
-"""The composition root: the one package that knows every other part and puts them together."""
+"""The composition root: the site, which combines the other packages."""

@@ -1,4 +1,4 @@
-"""The Django application that carries the site's own management commands."""
+"""The Django app of the site's own management commands."""
 
 from __future__ import annotations
 
@@ -6,5 +6,7 @@ from django.apps import AppConfig
 
 
 class SiteConfig(AppConfig):
+    """The app `mahavishnu_site`."""
+
     name = "mahavishnu_site"
     verbose_name = "Mahavishnu"

@@ -1,4 +1,4 @@
-"""What `DATABASE_URL` and `REDIS_URL` mean to Django and to the channel layer."""
+"""The settings of Django's database and of the channel layer, from `DATABASE_URL` and `REDIS_URL`."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ SQLITE = "mahavishnu_site.sqlite"
 _SQLITE_OF_DJANGO = "django.db.backends.sqlite3"
 POSTGRES = "django.db.backends.postgresql"
 
-# A writer waits this long for the one before it.
+# How long a writer waits for the write lock.
 SQLITE_TIMEOUT_SECONDS = 20
 
-# The server takes the write-ahead log into the file (`realtime.eventlog.wal_checkpoint`). Where none runs, or it falls behind, a
-# commit does so at 16 MiB; at SQLite's own 4 MiB it would be before the server.
+# The server copies the write-ahead log into the file (`realtime.eventlog.wal_checkpoint`). If no server runs, or if it
+# falls behind, a commit does so at 16 MiB. With SQLite's default of 4 MiB, commits would do so before the server.
 SQLITE_MAX_LOG_PAGES = 4000
 
-# A Postgres whose host vanished without a word closes nothing: TCP alone gives up after 15 minutes, and a lost answer
-# is waited for even longer. Names and units are libpq's (https://www.postgresql.org/docs/current/libpq-connect.html);
-# the query of `DATABASE_URL` says otherwise. On a Unix socket only the first has a meaning.
+# If the host of Postgres fails, no connection is closed: TCP times out after 15 minutes, and waiting for a lost answer
+# takes even longer. Names and units are libpq's (https://www.postgresql.org/docs/current/libpq-connect.html). The query
+# of `DATABASE_URL` overrides them. On a Unix socket only the first has an effect.
 POSTGRES_OPTIONS: Final[Mapping[str, int]] = {
     "connect_timeout": 5,  # seconds
     "keepalives": 1,
-    "keepalives_idle": 10,  # seconds until the first question whether the other end is there
-    "keepalives_interval": 5,  # seconds between questions
-    "keepalives_count": 3,  # questions without an answer
-    "tcp_user_timeout": 20_000,  # milliseconds in which what was sent is acknowledged
+    "keepalives_idle": 10,  # seconds until the first keepalive probe
+    "keepalives_interval": 5,  # seconds between probes
+    "keepalives_count": 3,  # probes without an answer
+    "tcp_user_timeout": 20_000,  # milliseconds until sent data must be acknowledged
 }
 
 REDIS_CONNECT_TIMEOUT_SECONDS = 2
-REDIS_ANSWER_TIMEOUT_SECONDS = 5
-# An idle subscriber asks whether the other end is still there: a peer that vanished without a word closes nothing.
+REDIS_SOCKET_TIMEOUT_SECONDS = 5
+# An idle subscriber sends a PING this often, because a host that fails closes no connection.
 REDIS_HEALTH_CHECK_SECONDS = 10
-# The layer uses two connections of a pool, one to publish and one to listen; redis-py raises at 100 by default, and
-# the number is written down here so that a leak shows as what it is.
+# The layer uses two connections of a pool: one publishes, one subscribes. redis-py allows 100 by default; this lower
+# limit makes a leak visible.
 REDIS_MAX_CONNECTIONS = 32
 
 DATABASE_URL_EXPECTED = "sqlite:///path/to/file or postgres://user:password@host:port/name"
@@ -51,9 +51,9 @@ REDIS_URL_EXPECTED = "redis://host:port/number, rediss://host:port/number or uni
 def sqlite_database(path: Path, *, test_path: Path) -> dict[str, Any]:
     """Return Django's settings for a SQLite file.
 
-    Write transactions start as such (`IMMEDIATE`): one that began as a reader and then writes is refused at once, not
-    made to wait, when another wrote in between. WAL lets readers go on meanwhile, and with it `synchronous=NORMAL`
-    cannot corrupt the file (https://www.sqlite.org/wal.html).
+    Write transactions start as `IMMEDIATE`: a transaction that starts as a reader and then writes fails at once,
+    without waiting, if another one has written in between. With WAL, readers continue during a write, and
+    `synchronous=NORMAL` cannot corrupt the file (https://www.sqlite.org/wal.html).
     """
     return {
         "ENGINE": SQLITE,
@@ -65,7 +65,7 @@ def sqlite_database(path: Path, *, test_path: Path) -> dict[str, Any]:
                 f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint={SQLITE_MAX_LOG_PAGES};"
             ),
         },
-        # A file, not memory: tables in shared memory have locks that fail at once instead of waiting.
+        # Not in memory: locks on tables in shared memory fail at once instead of waiting.
         "TEST": {"NAME": str(test_path)},
     }
 
@@ -74,12 +74,12 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
     """Return Django's settings for a database; a relative SQLite path starts at `relative_to`.
 
     Raises:
-        UnexpectedValueError: the URL is not one, or names another kind of database.
+        UnexpectedValueError: if the URL is invalid, or is of another kind of database.
     """
     try:
-        # `conn_max_age` is 0: under ASGI every HTTP request has a thread of its own, and a connection that outlives
-        # its request would wait for the garbage collector. The long-lived threads keep theirs by never asking
-        # Django to close it.
+        # `conn_max_age` is 0: under ASGI every HTTP request runs in a new thread, and a connection that outlived its
+        # request would stay open until the garbage collector runs. Long-lived threads keep their connections, because
+        # they never close old connections.
         database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0, conn_health_checks=True))
     except ValueError:
         raise UnexpectedValueError(DATABASE_URL_EXPECTED) from None
@@ -92,24 +92,24 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
 
 
 def parse_redis_url(url: str) -> str:
-    """Return the URL of one Redis server as it was given.
+    """Return the URL of one Redis server unchanged, if it is valid.
 
     Raises:
-        UnexpectedValueError: redis-py cannot use it.
+        UnexpectedValueError: if redis-py or Celery cannot use the URL.
     """
     try:
         parts = parse_url(url)
     except ValueError:
         raise UnexpectedValueError(REDIS_URL_EXPECTED) from None
-    # redis-py passes over a path that is no number; Celery, which is given the same URL, does not.
-    names_no_database = "host" in parts and re.fullmatch(r"/?[0-9]*/?", urlsplit(url).path) is None
-    if names_no_database or (not parts.get("host") and not parts.get("path")):
+    # redis-py ignores a path that is not a number. Celery, which gets the same URL, fails.
+    is_bad_database = "host" in parts and re.fullmatch(r"/?[0-9]*/?", urlsplit(url).path) is None
+    if is_bad_database or (not parts.get("host") and not parts.get("path")):
         raise UnexpectedValueError(REDIS_URL_EXPECTED)
     return url
 
 
 def channel_layer(redis_urls: tuple[str, ...]) -> dict[str, Any]:
-    """Return the channel layer's settings; more than one URL means that groups are spread over the servers."""
+    """Return the channel layer's settings; groups are distributed over the servers of several URLs."""
     return {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
@@ -117,7 +117,7 @@ def channel_layer(redis_urls: tuple[str, ...]) -> dict[str, Any]:
                 {
                     "address": url,
                     "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
-                    "socket_timeout": REDIS_ANSWER_TIMEOUT_SECONDS,
+                    "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
                     "health_check_interval": REDIS_HEALTH_CHECK_SECONDS,
                     "max_connections": REDIS_MAX_CONNECTIONS,
                 }

@@ -1,4 +1,4 @@
-"""The Celery application: the workers' program, and whoever tells the broker that there is work.
+"""The Celery application of workers, and of processes that dispatch stages.
 
 `celery -A mahavishnu_site worker -Q POOL` joins the pool from any machine. See `docs/engine.md`.
 """
@@ -18,7 +18,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
 
 app = Celery("mahavishnu")
 app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_ENGINE))
-# Its Django fixup closes the database after every task otherwise, and a connection costs as much as a stage.
+# Otherwise Celery's Django fixup closes the database connection after every task. Connecting costs as much as a stage.
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
 app.steps["consumer"].add(LostBrokerDetector)

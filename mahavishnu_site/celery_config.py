@@ -1,4 +1,4 @@
-"""What `CELERY_BROKER_URL` means to Celery, and how Celery is to behave here."""
+"""Celery's configuration, and the broker URL from `CELERY_BROKER_URL`."""
 
 from __future__ import annotations
 
@@ -11,62 +11,62 @@ from orchestration.limits import EngineLimits
 
 BROKER_URL_EXPECTED: Final = (
     "redis://host:port/number, rediss://host:port/number, redis+socket:///path/to/socket, amqp://user:password@host:port/"
-    " or another URL that Celery knows"
+    " or another URL that Celery supports"
 )
 
-# Messages that were taken and not acknowledged come back after so long. Nothing waits for them: the scheduler sees what
-# was lost long before. But a stage that runs longer than this gets a second message, which is refused.
+# Redis redelivers messages that were not acknowledged within this time. Nothing depends on that: the scheduler finds
+# lost stages long before. A stage that runs longer than this gets a second message, which is rejected.
 VISIBILITY_TIMEOUT_SECONDS: Final = 24 * 3600
 
-# Keys of the queue in Redis, which other things may share.
+# Prefix of the queue's keys in a Redis that may be shared.
 KEY_PREFIX: Final = "mahavishnu.queue."
 
-# A child that does not say that it is up by then is ended: on a busy machine Celery's own 4 s are too few.
+# A child that has not reported by then is killed. Celery's default of 4 s is too short on a busy machine.
 CHILD_START_TIMEOUT_SECONDS: Final = 60
 
 
 def broker_url(redis_url: str) -> str:
-    """Return a Redis URL as Celery writes it: a socket is `redis+socket:///path` to it."""
+    """Return a Redis URL in Celery's notation: a Unix socket is `redis+socket:///path`."""
     return re.sub(r"\Aunix:", "redis+socket:", redis_url)
 
 
 def parse_broker_url(url: str) -> str:
-    """Return the URL of a broker as it was given.
+    """Return the URL of a broker in Celery's notation.
 
     Raises:
-        UnexpectedValueError: it has no scheme, or one that Celery has no transport for.
+        UnexpectedValueError: if the URL has no scheme, or one without a transport in Celery.
     """
-    # Several, with semicolons between them, are brokers that stand in for each other.
+    # Several URLs, separated by semicolons, are brokers for failover.
     for each in broker_url(url).split(";"):
         _check_scheme(each)
     return broker_url(url)
 
 
 def _check_scheme(url: str) -> None:
-    # Here, because it takes longer than all other settings together, and most are content with the default.
+    # Imported here: it takes longer than all other settings together, and most installations use the default.
     from kombu.transport import resolve_transport
 
     scheme, found, _ = url.partition("://")
     if not found:
         raise UnexpectedValueError(BROKER_URL_EXPECTED)
     try:
-        # In `redis+socket` the transport is what comes first.
+        # In `redis+socket` the first part is the transport.
         resolve_transport(scheme.partition("+")[0])
     except (KeyError, ImportError, AttributeError, ValueError, NameError) as error:
-        # Kombu knows none of this name, or lacks what it is made of; of Kafka's it says so with a NameError.
+        # Kombu has no transport of this name, or a package is missing; for Kafka the error is a NameError.
         raise UnexpectedValueError(f"{BROKER_URL_EXPECTED} ({error.args[0]})") from None
 
 
 def celery_settings(url: str, limits: EngineLimits) -> dict[str, Any]:
-    """Return Celery's configuration: the queue wakes workers, and is trusted with nothing else."""
+    """Return Celery's configuration. The queue only wakes workers; all state is in the database."""
     return {
         "broker_url": url,
         "broker_transport_options": _redis_options(limits) if urlsplit(url).scheme.startswith("redis") else {},
         "broker_connection_timeout": limits.broker_timeout_seconds,
         "broker_connection_retry_on_startup": True,
-        # A worker waits for its broker for as long as it takes.
+        # A worker retries without a limit.
         "broker_connection_max_retries": None,
-        # A message is acknowledged when its attempt has ended, and comes back when the process that had it is gone.
+        # A message is acknowledged when its attempt has ended, and redelivered if its process dies.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,

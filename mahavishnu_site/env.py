@@ -1,8 +1,8 @@
-"""Environment variables as typed values; what cannot be used is refused, all of it at once.
+"""Environment variables as typed values, with one error for all invalid variables.
 
-A reader that meets a bad value notes a `InvalidVariable` and answers with the default, so that the settings file can go on to
-its end and `Environment.raise_errors()` can name every bad variable in one message. A variable that is set to nothing counts
-as not set.
+For an invalid value, a reader records an `InvalidVariable` and returns the default. The settings file therefore runs to
+its end, and `Environment.raise_errors()` names every invalid variable in one message. An empty variable counts as not
+set.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 PACKAGES_EXPECTED = "dotted names of Python packages separated by commas, such as shop,warehouse.jobs"
 NAMED_PATHS_EXPECTED = "names and classes separated by commas, such as crew=shop.adapters.CrewAdapter"
 
-# Also one that should have been quoted, with `/` or `@` in it; and each of several URLs with commas between them.
+# Also matches a password with an unquoted `/` or `@`, and one in each of several URLs with commas between them.
 PASSWORD_IN_URL = re.compile(r"(://[^/@:,]*):(?:(?!://).)*@")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InvalidVariable:
-    """One variable that cannot be used as it is set."""
+    """One variable with an invalid value, and a description of valid values that completes "expected …"."""
 
     name: str
     value: str
@@ -60,29 +60,29 @@ class InvalidVariable:
 
 
 class InvalidEnvironmentError(ImproperlyConfigured):
-    """Raised once, with every variable that was refused."""
+    """Raised once, with every invalid variable."""
 
-    def __init__(self, refusals: tuple[InvalidVariable, ...]) -> None:
-        self.refusals = refusals
-        super().__init__("\n".join(str(refusal) for refusal in refusals))
+    def __init__(self, errors: tuple[InvalidVariable, ...]) -> None:
+        self.errors = errors
+        super().__init__("\n".join(map(str, errors)))
 
 
 class UnexpectedValueError(ValueError):
-    """Raised by a parser; its message completes "expected …"."""
+    """Raised by a parser. The message completes "expected …"."""
 
 
 class Environment:
-    """Reads typed values from `variables` and collects the refusals."""
+    """Reads typed values from `variables` and collects the errors."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        self._refusals: list[InvalidVariable] = []
+        self._errors: list[InvalidVariable] = []
 
     def is_set(self, name: str) -> bool:
         return bool(self._variables.get(name, "").strip())
 
     def read(self, name: str, *, default: Value, parse: Callable[[str], Value]) -> Value:
-        """Return `parse(value)`, or `default` when the variable is not set or `parse` refuses it."""
+        """Return `parse(value)`, or `default` if the variable is not set or `parse` rejects it."""
         if not self.is_set(name):
             return default
         value = self._variables[name].strip()
@@ -93,13 +93,13 @@ class Environment:
             return default
 
     def add_error(self, name: str, *, value: str, expected: str) -> None:
-        """Refuse a variable for a reason that is found outside its parser, such as a folder that cannot be made."""
-        self._refusals.append(InvalidVariable(name=name, value=value, expected=expected))
+        """Record an error that no parser finds, such as a folder that cannot be created."""
+        self._errors.append(InvalidVariable(name=name, value=value, expected=expected))
 
     def raise_errors(self) -> None:
-        """Raise `InvalidEnvironmentError` when any variable was refused."""
-        if self._refusals:
-            raise InvalidEnvironmentError(tuple(self._refusals))
+        """Raise `InvalidEnvironmentError` if any variable is invalid."""
+        if self._errors:
+            raise InvalidEnvironmentError(tuple(self._errors))
 
     def text(self, name: str, *, default: str) -> str:
         return self.read(name, default=default, parse=str)
@@ -108,7 +108,7 @@ class Environment:
         return self.read(name, default=default, parse=parse_flag)
 
     def path(self, name: str, *, default: Path, relative_to: Path) -> Path:
-        """Return an absolute path; a relative one starts at `relative_to`, whatever the current folder."""
+        """Return an absolute path; a relative one starts at `relative_to`, not at the current folder."""
         return self.read(name, default=default, parse=lambda value: relative_to / Path(value).expanduser())
 
     def whole_number(self, name: str, *, default: int, minimum: int, maximum: int) -> int:
@@ -121,12 +121,12 @@ class Environment:
         return self.read(name, default=default, parse=parse_host)
 
     def listed(self, name: str, *, default: tuple[Value, ...], parse_one: Callable[[str], Value]) -> tuple[Value, ...]:
-        """Return the parts of a comma-separated value, each parsed by `parse_one`; there has to be one."""
+        """Return the parts of a comma-separated value, each parsed by `parse_one`; at least one is required."""
 
         def parse(value: str) -> tuple[Value, ...]:
             parts = [part.strip() for part in value.split(",") if part.strip()]
             if not parts:
-                raise UnexpectedValueError("at least one value, or nothing at all for the default")
+                raise UnexpectedValueError("at least one value, or an empty variable for the default")
             return tuple(parse_one(part) for part in parts)
 
         return self.read(name, default=default, parse=parse)
@@ -134,11 +134,11 @@ class Environment:
     def fields(self, kind: type[Fields], *, prefix: str) -> Fields:
         """Build the dataclass `kind` from one variable for each of its fields.
 
-        The field `max_connections` is read from `<prefix>MAX_CONNECTIONS`. A field is an `int` or a `float`, has a
-        default, and has `minimum` and `maximum` in its metadata; both bounds are allowed values.
+        The field `max_connections` is read from `<prefix>MAX_CONNECTIONS`. A field is an `int` or a `float`. It has a
+        default, and `minimum` and `maximum` in its metadata, which are both allowed values.
 
         Raises:
-            TypeError: a field has another type: a mistake in the code, not in the environment.
+            TypeError: if a field has another type; this is a bug, not a user's error.
         """
         types = get_type_hints(kind)
         values: dict[str, int | float] = {}
@@ -156,6 +156,7 @@ class Environment:
 
 
 def parse_flag(value: str) -> bool:
+    """Return the flag that a word such as `yes` or `off` stands for; case is ignored."""
     if value.lower() in WORDS_FOR_TRUE:
         return True
     if value.lower() in WORDS_FOR_FALSE:
@@ -164,7 +165,7 @@ def parse_flag(value: str) -> bool:
 
 
 def parse_host(value: str) -> str:
-    """Return the address or name to listen on; the brackets of an IPv6 address may be there and are taken off."""
+    """Return the address or name to listen on, without the optional brackets of an IPv6 address."""
     bare = value.removeprefix("[").removesuffix("]")
     try:
         return str(ipaddress.ip_address(bare))
@@ -176,7 +177,7 @@ def parse_host(value: str) -> str:
 
 
 def parse_origin(value: str) -> str:
-    """Return the origin as browsers send it: in lower case, with nothing after the port."""
+    """Return the origin in the form that browsers send: in lower case, with nothing after the port."""
     origin = value.lower()
     if ORIGIN.match(origin):
         return origin
@@ -184,43 +185,43 @@ def parse_origin(value: str) -> str:
 
 
 def parse_package(value: str) -> str:
-    """Return the dotted name of a Python package that is there; it is not imported."""
+    """Return the dotted name of a Python package, if it exists; it is not imported."""
     if not DOTTED_NAME.fullmatch(value):
         raise UnexpectedValueError(PACKAGES_EXPECTED)
-    if not can_be_found(value):
-        raise UnexpectedValueError(f"{PACKAGES_EXPECTED}; there is no {value}")
+    if not module_exists(value):
+        raise UnexpectedValueError(f"{PACKAGES_EXPECTED}; {value} was not found")
     return value
 
 
 def parse_named_path(value: str) -> tuple[str, str]:
     """Return a name and the dotted path of a class, written `name=package.module.Class`.
 
-    Its module has to be there, and is not imported; whether the class is in it shows when it is first used.
+    The module must exist, but is not imported. A missing class is reported at its first use.
     """
     name, _, path = (part.strip() for part in value.partition("="))
     module, _, _ = path.rpartition(".")
     if not name or not module or not DOTTED_NAME.fullmatch(path):
         raise UnexpectedValueError(NAMED_PATHS_EXPECTED)
-    if not can_be_found(module):
-        raise UnexpectedValueError(f"{NAMED_PATHS_EXPECTED}; there is no {module}")
+    if not module_exists(module):
+        raise UnexpectedValueError(f"{NAMED_PATHS_EXPECTED}; {module} was not found")
     return name, path
 
 
 def without_password(value: str) -> str:
-    """Return the value with the password of a URL replaced, so that no message shows it."""
+    """Return the value with the password of each URL replaced by `***`."""
     return PASSWORD_IN_URL.sub(r"\1:***@", value)
 
 
-def can_be_found(name: str) -> bool:
-    """Tell whether a module of this dotted name is there; nothing is imported, also none of the packages it is in.
+def module_exists(name: str) -> bool:
+    """Return whether a module of this dotted name exists, without importing it or a package that contains it.
 
-    `importlib.util.find_spec` alone would import those.
+    `importlib.util.find_spec` alone would import the packages.
     """
     top, *parts = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
     except ValueError:
-        return False  # One that was not imported from anywhere, as the program itself.
+        return False  # A module without a spec, such as `__main__`.
     found = [] if spec is None else [spec]
     for part in parts:
         top = f"{top}.{part}"
@@ -229,7 +230,7 @@ def can_be_found(name: str) -> bool:
 
 
 def _found_in(packages: Iterable[ModuleSpec], name: str) -> list[ModuleSpec]:
-    """Return the module of this name, or each folder of that name if none of them says that it is a package."""
+    """Return the module of this name, or each folder of that name if none is a regular package."""
     folders = [folder for package in packages for folder in package.submodule_search_locations or ()]
     finders = filter(None, map(pkgutil.get_importer, folders))
     found = [spec for finder in finders if (spec := finder.find_spec(name)) is not None]

@@ -1,6 +1,6 @@
-"""Every setting of the site. It runs with nothing set; the README names each variable and its default.
+"""Every setting of the site. Each has a default; `docs/configuration.md` lists the variables.
 
-A variable with a bad value is refused when the settings are loaded, together with every other bad one.
+Loading the settings fails if variables are invalid, with one error that names all of them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ BASE_DIR = base_dir()
 
 environment = Environment(os.environ)
 
-# Where it listens. `manage.py serve` hands both to daphne; daphne itself does not read them.
+# Where the server listens. `manage.py serve` passes both to daphne; daphne itself does not read them.
 
 MAHAVISHNU_HOST = environment.host("MAHAVISHNU_HOST", default="127.0.0.1")
 MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, minimum=0, maximum=65535)
 
-# How many daphne processes `manage.py serve` starts behind that address, when its `--processes` does not say.
+# How many daphne processes `manage.py serve` starts behind that address, without its option `--processes`.
 
 MAX_PROCESSES = 64
 MAHAVISHNU_PROCESSES = environment.whole_number("MAHAVISHNU_PROCESSES", default=1, minimum=1, maximum=MAX_PROCESSES)
 
-# Where it keeps things.
+# Where data is stored.
 
 MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)
 try:
@@ -39,7 +39,7 @@ except OSError as error:
     environment.add_error(
         "MAHAVISHNU_VAR_DIR",
         value=str(MAHAVISHNU_VAR_DIR),
-        expected=f"a folder that this user can make and write to ({error.strerror or error})",
+        expected=f"a folder that this user can create and write to ({error.strerror or error})",
     )
     SECRET_KEY = ""
 
@@ -53,14 +53,14 @@ DATABASES = {
     )
 }
 
-# With no URL set, `manage.py serve` starts a Valkey server of its own on a socket in the var folder.
+# Without a URL, `manage.py serve` starts the embedded Valkey on a socket in the var folder.
 MAHAVISHNU_EMBEDS_VALKEY = not environment.is_set("REDIS_URL")
 MAHAVISHNU_REDIS_URLS = environment.listed(
     "REDIS_URL", default=(valkey_url(MAHAVISHNU_VAR_DIR),), parse_one=parse_redis_url
 )
 CHANNEL_LAYERS = {"default": channel_layer(MAHAVISHNU_REDIS_URLS)}
 
-# Who may ask.
+# Access.
 
 DEBUG = environment.flag("DEBUG", default=False)
 ALLOWED_HOSTS = list(
@@ -77,26 +77,26 @@ ALLOWED_HOSTS = list(
 )
 MAHAVISHNU_ALLOWED_ORIGINS = environment.listed("MAHAVISHNU_ALLOWED_ORIGINS", default=(), parse_one=parse_origin)
 
-# How much of everything.
+# Limits.
 
 MAHAVISHNU_LIMITS = environment.fields(Limits, prefix="MAHAVISHNU_")
 
-# Off, every frame takes daphne's own way to the socket: the same bytes, at a multiple of the cost.
+# If off, every frame takes daphne's own send path: the same bytes at a multiple of the cost.
 
 MAHAVISHNU_DIRECT_FRAMES = environment.flag("MAHAVISHNU_DIRECT_FRAMES", default=True)
 
 MAHAVISHNU_ENGINE = environment.fields(EngineLimits, prefix="MAHAVISHNU_")
-# Who gives signs of life more rarely than they are waited for is taken for dead all the time, with what it runs.
-_patience_seconds = min(MAHAVISHNU_ENGINE.lease_seconds, MAHAVISHNU_ENGINE.worker_timeout_seconds)
-if MAHAVISHNU_ENGINE.heartbeat_seconds > _patience_seconds / 2:
+# A heartbeat interval above the timeout would mark live workers offline.
+_heartbeat_timeout_seconds = min(MAHAVISHNU_ENGINE.lease_seconds, MAHAVISHNU_ENGINE.worker_timeout_seconds)
+if MAHAVISHNU_ENGINE.heartbeat_seconds > _heartbeat_timeout_seconds / 2:
     environment.add_error(
         "MAHAVISHNU_HEARTBEAT_SECONDS",
         value=f"{MAHAVISHNU_ENGINE.heartbeat_seconds:g}",
         expected="at most half of MAHAVISHNU_WORKER_TIMEOUT_SECONDS and of MAHAVISHNU_LEASE_SECONDS, "
-        f"which is {_patience_seconds / 2:g}",
+        f"which is {_heartbeat_timeout_seconds / 2:g}",
     )
 
-# What runs workflows.
+# Workflows and their workers.
 
 MAHAVISHNU_APPS = environment.listed("MAHAVISHNU_APPS", default=(), parse_one=parse_package)
 MAHAVISHNU_ADAPTERS = {
@@ -114,7 +114,7 @@ MAHAVISHNU_LOG_FILE = environment.path(
 
 environment.raise_errors()
 
-# From here on nothing depends on the environment.
+# The settings below do not depend on the environment.
 
 INSTALLED_APPS = [
     "mahavishnu_site",
@@ -164,7 +164,7 @@ ASGI_APPLICATION = "mahavishnu_site.asgi.application"
 STATIC_URL = "/static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Cookies know no ports: with one name for all, logging in to one server would log out of the one beside it.
+# Cookies ignore ports: with the same name, a login to one server would end the session of another on the same host.
 SESSION_COOKIE_NAME = f"mahavishnu_session_{MAHAVISHNU_PORT}"
 CSRF_COOKIE_NAME = f"mahavishnu_csrf_{MAHAVISHNU_PORT}"
 
@@ -198,7 +198,7 @@ LOGGING = {
         "channels_redis.pubsub": {"filters": ["outages"]},
         "celery.worker.request": {"filters": ["expected"]},
         "celery.app.trace": {"filters": ["expected"]},
-        # Django's own defaults add a console and a mail to the administrators: here all goes one way.
+        # Django's defaults add a console handler and mail to administrators; here all records go to the root handlers.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
     },

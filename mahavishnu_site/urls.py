@@ -1,4 +1,4 @@
-"""The pages of the site. WebSocket connections never come here: see `asgi.py`."""
+"""The pages of the site. WebSocket connections are routed in `asgi.py`."""
 
 from __future__ import annotations
 

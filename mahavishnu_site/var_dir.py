@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 SECRET_KEY_BYTES = 48
 
-# `sun_path` holds 108 bytes on Linux and 104 on macOS, and one of them ends the string (unix(7)).
+# `sun_path` has 108 bytes on Linux and 104 on macOS, including the terminating zero (unix(7)).
 MAX_SOCKET_PATH_BYTES = 103
 
-# Not `tempfile.gettempdir()`: `TMPDIR` differs from shell to shell, and every process has to find the same socket.
+# Not `tempfile.gettempdir()`: `TMPDIR` differs between shells, and every process must find the same socket.
 SHORT_PATHS_DIR = Path("/tmp")
 
 
@@ -27,26 +27,28 @@ def base_dir() -> Path:
 
 
 class UnsafeDirectoryError(OSError):
-    """Raised for a folder that others can write to or that somebody else made."""
+    """Raised for a folder that belongs to another user, or that other users can open."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{path} belongs to another user or is open to others: expected a folder of this user alone")
+        super().__init__(
+            f"{path} belongs to another user or is open to others: expected a folder that only this user can open"
+        )
 
 
 class EmptySecretKeyError(OSError):
-    """Raised for a key file with nothing in it: signing with an empty key would be signing with none."""
+    """Raised for an empty key file, because anyone can sign with an empty key."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{path} is empty: remove it, and a new key is made at the next start")
+        super().__init__(f"{path} is empty: remove it, and a new key is created at the next start")
 
 
 def ensure_directory(path: Path) -> None:
-    """Make the folder, closed to other users; one that is there already is left as it is.
+    """Create the folder, closed to other users; an existing folder is not changed.
 
     Raises:
-        OSError: it cannot be made, or is no folder, or cannot be written to.
+        OSError: if it cannot be created or written to, or is not a folder.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
@@ -54,25 +56,27 @@ def ensure_directory(path: Path) -> None:
 
 
 def secret_key(var_dir: Path) -> str:
-    """Return the key of this installation, made at the first call.
+    """Return the key of this installation, which the first call creates.
 
-    Processes may race for it: each writes a file of its own and links it to the name, which only one of them can do.
+    Several processes may call this at once. Each writes a temporary file and links it to the name. Only one link
+    succeeds.
 
     Raises:
-        OSError: the file cannot be read or made; `EmptySecretKeyError` when it has nothing in it.
+        EmptySecretKeyError: if the file is empty.
+        OSError: if the file cannot be read or created.
     """
     path = var_dir / "secret_key"
     if not path.exists():
-        own = var_dir / f".secret_key.{os.getpid()}.{secrets.token_hex(4)}"
-        descriptor = os.open(own, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        temporary = var_dir / f".secret_key.{os.getpid()}.{secrets.token_hex(4)}"
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(secrets.token_urlsafe(SECRET_KEY_BYTES))
-            os.link(own, path)
+            os.link(temporary, path)
         except FileExistsError:
-            pass  # Another process was first, and its key is the one.
+            pass  # Another process was first; its key is used.
         finally:
-            own.unlink()
+            temporary.unlink()
     key = path.read_text(encoding="ascii").strip()
     if not key:
         raise EmptySecretKeyError(path)
@@ -80,9 +84,9 @@ def secret_key(var_dir: Path) -> str:
 
 
 def valkey_socket(var_dir: Path) -> Path:
-    """Return where the embedded Valkey of this folder listens.
+    """Return the path of the socket on which the embedded Valkey of this folder listens.
 
-    A folder too deep for a socket's path is stood in for by a short one, named after it.
+    If that path is too long for a socket, it is in a folder of `SHORT_PATHS_DIR`, whose name is derived from `var_dir`.
     """
     path = var_dir / "valkey.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
@@ -92,10 +96,10 @@ def valkey_socket(var_dir: Path) -> Path:
 
 
 def ensure_socket_directory(socket: Path) -> None:
-    """Make the folder of a socket, and refuse one in a place where others could have made it first.
+    """Create the folder of a socket, and reject one that another user could have created first.
 
     Raises:
-        UnsafeDirectoryError: the folder is somebody else's, or open to others.
+        UnsafeDirectoryError: if the folder belongs to another user, or is open to others.
     """
     ensure_directory(socket.parent)
     if socket.parent.parent != SHORT_PATHS_DIR:
@@ -106,4 +110,5 @@ def ensure_socket_directory(socket: Path) -> None:
 
 
 def valkey_url(var_dir: Path) -> str:
+    """Return the URL of the embedded Valkey of this folder."""
     return f"unix://{quote(str(valkey_socket(var_dir)))}"

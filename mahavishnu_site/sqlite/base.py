@@ -1,8 +1,8 @@
-"""Waiting for the one write lock of a SQLite file, in steps as short as the transactions that hold it.
+"""Django's SQLite backend, which polls for the write lock in steps as short as the transactions that hold it.
 
-SQLite itself looks again after 1, 2, 5, 10, 15, … and at last every 100 ms (`sqliteDefaultBusyCallback` in its main.c).
-A transaction here takes 3 ms: with two workers and one process that starts runs, half of the machine was idle while
-each slept past its turn (120 stages a second, and 177 with this).
+SQLite itself retries after 1, 2, 5, 10, 15, … and finally every 100 ms (`sqliteDefaultBusyCallback` in its main.c). A
+transaction here takes 3 ms. With two workers and one process that starts runs, half of the machine was idle because
+writers slept too long: 120 stages a second, and 177 with this backend.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _PRIMARY_CODE = 0xFF
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """One connection. Its `timeout` option bounds the wait, as it does with Django's own."""
+    """One connection. Its `timeout` option limits the wait, as with Django's own backend."""
 
-    # The stubs know of neither.
+    # The stubs have neither.
     connection: Any
     transaction_mode: str | None
 
     def _start_transaction_under_autocommit(self) -> None:
         mode = f"BEGIN {self.transaction_mode or ''}".rstrip()
         timeout_seconds = self.settings_dict["OPTIONS"].get("timeout", 5.0)  # sqlite3's own default
-        # Whoever writes without a transaction still waits as SQLite does.
+        # Writes outside a transaction wait in SQLite's own way.
         self.connection.execute("PRAGMA busy_timeout = 0")
         try:
             with debug_transaction(self, mode), self.wrap_database_errors:
@@ -40,10 +40,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def begin(connection: sqlite3.Connection, mode: str, *, timeout_seconds: float) -> None:
-    """Start a transaction as soon as nobody else writes.
+    """Start a transaction as soon as no other connection writes.
 
     Raises:
-        sqlite3.OperationalError: somebody did until the time was over (`SQLITE_BUSY`), or whatever else went wrong.
+        sqlite3.OperationalError: if the lock was held for the whole timeout (`SQLITE_BUSY`), or on another error.
     """
     deadline = time.monotonic() + timeout_seconds
     pause_seconds = FIRST_PAUSE_SECONDS

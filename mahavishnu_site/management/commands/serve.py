@@ -32,6 +32,8 @@ VALKEY = "valkey"
 
 
 class Command(BaseCommand):
+    """The command `serve`."""
+
     help = (
         "Migrates the database and serves until it is stopped: daphne, a worker, a scheduler and, unless REDIS_URL is "
         "set, a Valkey."
@@ -103,6 +105,7 @@ def programs_of(*, processes: int, embeds_valkey: bool) -> list[Program]:
 
 
 def number_of_processes(value: str) -> int:
+    """Return the value of `--processes`, for `argparse`."""
     try:
         return whole_number_within(value, minimum=1, maximum=settings.MAX_PROCESSES)
     except OutOfBounds as error:

@@ -1,0 +1,96 @@
+"""The settings as a whole, through `manage.py check`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mahavishnu_site.celery_config import BROKER_URL_EXPECTED
+from tests.harness.server import clean_environment
+from tests.harness.services import PROJECT_DIR
+
+
+def check(var_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py check` with these variables."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "check", "--fail-level", "WARNING"],
+        cwd=PROJECT_DIR,
+        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(var_dir), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path) -> None:
+    done = check(
+        tmp_path,
+        MAHAVISHNU_HOST="999.1.1.1",
+        MAHAVISHNU_PORT="abc",
+        DATABASE_URL="mysql://user:secret@host/name",
+        REDIS_URL="redis://localhost,http://user:secret@host",
+        DEBUG="maybe",
+        MAHAVISHNU_ALLOWED_ORIGINS="https://example.org,example.org",
+        MAHAVISHNU_MAX_CONNECTIONS="0",
+        MAHAVISHNU_RELAY_POLL_SECONDS="soon",
+        MAHAVISHNU_APPS="tests.jobs,__main__",
+        MAHAVISHNU_ADAPTERS="crew=nowhere.Crew",
+        CELERY_BROKER_URL="http://user:secret@host",
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "MAHAVISHNU_HOST='999.1.1.1': expected an IP address or a host name, such as 127.0.0.1 or ::1",
+        "MAHAVISHNU_PORT='abc': expected a whole number from 0 to 65535",
+        "DATABASE_URL='mysql://user:***@host/name': expected sqlite:///path/to/file or "
+        "postgres://user:password@host:port/name",
+        "REDIS_URL='redis://localhost,http://user:***@host': expected redis://host:port/number, "
+        "rediss://host:port/number or unix:///path/to/socket",
+        "DEBUG='maybe': expected 1, true, yes or on, or else 0, false, no or off",
+        "MAHAVISHNU_ALLOWED_ORIGINS='https://example.org,example.org': expected origins separated by commas, such as "
+        "https://example.org,http://example.org:8080",
+        "MAHAVISHNU_MAX_CONNECTIONS='0': expected a whole number from 1 to 1000000",
+        "MAHAVISHNU_RELAY_POLL_SECONDS='soon': expected a number from 0.02 to 2",
+        "MAHAVISHNU_APPS='tests.jobs,__main__': expected dotted names of Python packages separated by commas, "
+        "such as shop,warehouse.jobs; __main__ was not found",
+        "MAHAVISHNU_ADAPTERS='crew=nowhere.Crew': expected names and classes separated by commas, such as "
+        "crew=shop.adapters.CrewAdapter; nowhere was not found",
+        f"CELERY_BROKER_URL='http://user:***@host': expected {BROKER_URL_EXPECTED} (No such transport: http)",
+    ]
+
+
+def test_settings_reject_a_var_dir_that_cannot_be_created(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = check(file / "var")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"MAHAVISHNU_VAR_DIR='{file}/var': expected a folder that this user can create and write to (Not a directory)\n"
+    )
+
+
+def test_settings_create_the_var_dir_and_need_no_other_variable(tmp_path: Path) -> None:
+    done = check(tmp_path / "new" / "var")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "new" / "var").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("variables", "value", "maximum"),
+    [
+        ({"MAHAVISHNU_HEARTBEAT_SECONDS": "20"}, "20", "2"),
+        ({"MAHAVISHNU_LEASE_SECONDS": "1.5"}, "1", "0.75"),
+        ({"MAHAVISHNU_HEARTBEAT_SECONDS": "3", "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "5"}, "3", "2.5"),
+    ],
+)
+def test_settings_reject_a_heartbeat_interval_above_half_the_timeout(
+    variables: dict[str, str], value: str, maximum: str, tmp_path: Path
+) -> None:
+    done = check(tmp_path, **variables)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"MAHAVISHNU_HEARTBEAT_SECONDS='{value}': expected at most half of MAHAVISHNU_WORKER_TIMEOUT_SECONDS and of "
+        f"MAHAVISHNU_LEASE_SECONDS, which is {maximum}\n"
+    )
