@@ -1,1 +1,1 @@
-"""Figures a stranger can reproduce: `make bench`, or `python -m benchmarks fan_out --rounds 3`."""
+"""Reproducible benchmarks: `make bench`, or `python -m benchmarks fan_out --rounds 3`."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …] [--rounds N] [--results FOLDER]`: run benchmarks, print tables, write JSON."""
+"""Run benchmarks, print tables, write JSON: `python -m benchmarks [NAME …] [--rounds N] [--results FOLDER]`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ BENCHMARKS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which to run; all of them by default")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is repeated, in turn with its peers")
-    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="where the JSON goes")
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="benchmarks to run; all by default")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each, in turn with its peers")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder for the JSON files")
     arguments = parser.parse_args()
     for name in arguments.names or BENCHMARKS:
         benchmark = BENCHMARKS[name]

@@ -1,4 +1,4 @@
-"""What a process has cost, by the operating system's own accounts (Linux)."""
+"""CPU time and memory of a process, from `/proc` (Linux)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ _KIB = 1024
 
 
 def cpu_ns(pid: int) -> int:
-    """Nanoseconds on a processor of all living threads of a process (`schedstat`, see the kernel's sched-stats)."""
+    """Return the CPU time of all running threads of a process, in ns (`schedstat`, see the kernel's sched-stats)."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
             total += int((task / "schedstat").read_text().split()[0])
         except FileNotFoundError:
-            continue  # The thread ended meanwhile.
+            continue  # The thread has ended.
     return total
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in RAM (`VmRSS`)."""
+    """Return the resident memory of a process (`VmRSS`).
+
+    Raises:
+        ProcessLookupError: if the process has exited.
+    """
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * _KIB

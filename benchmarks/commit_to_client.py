@@ -1,9 +1,9 @@
-"""From a service call in another process to the event at a client: the whole way, at rest and under load.
+"""Latency from a service call in another process to the event at a client, at rest and under load.
 
-The clock starts before the service is called, so the transaction and its commit are part of it. Each call
-(`change_worker_status`) makes two events, `worker.status_changed` and `pool.status_changed`; a rate counts events.
-*Lag grows* says whether the writer fell behind, or the last tenth of the run was slower than twice its first tenth and
-more than 50 ms: then the rate is not sustained.
+The clock starts before the service call, so the transaction and its commit are included. Each call
+(`change_worker_status`) causes two events, `worker.status_changed` and `pool.status_changed`; a rate counts events.
+*Lag grows* means that the writer fell behind, or that the last tenth of the run took more than twice as long as the
+first and more than 50 ms: the rate is not sustained.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _server(database: str) -> Iterator[Ours]:
 
 
 def prepare(server: Ours) -> None:
-    """Make the pool and the worker that `measure` changes."""
+    """Create the pool and the worker that `measure` changes."""
     server.server.services.create_pool(pool_id="pool_1")
     server.server.services.register_worker(worker_id="worker_1", pool_id="pool_1")
 
@@ -88,7 +88,7 @@ def _at_rate(server: Ours, events_per_second: int, seconds: float) -> dict[str, 
 
 
 def measure(server: Ours, *, calls: int, pause: float) -> dict[str, Any]:
-    """Make `calls` service calls, one each `pause` seconds: `figures`, and whether the lag `grows`."""
+    """Call the service `calls` times, every `pause` seconds; return the `figures`, and whether the lag `grows`."""
     subscribers = Subscribers()
     try:
         subscribers.connect(server.port, 1, send=[_SUBSCRIBE], replies=2)

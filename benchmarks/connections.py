@@ -1,7 +1,7 @@
-"""Connections: how fast they open, what an idle one weighs, and a thousand that come back at once.
+"""Connections: the time to open them, the memory of an idle one, and a thousand that resume at once.
 
-*Resume* drops 1000 clients, each subscribed to a room of its own, commits 50 events in every room and lets all clients
-come back at once with `since`; it ends when each has its 50 events.
+*Resume* drops 1000 clients, each subscribed to a different room, commits 50 events in every room and reconnects all
+clients at once with `since`. It ends when each has received its 50 events.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ publisher().flush(timeout_seconds=60)
 
 
 def run(report: Report, *, rounds: int) -> None:
-    """Measure on a fresh server each round, so that memory starts at the same height."""
+    """Measure on a new server each round, so that memory starts at the same level."""
     measured = []
     for _ in range(rounds):
         with ours() as server:
@@ -47,7 +47,7 @@ def run(report: Report, *, rounds: int) -> None:
 def _measure(server: Ours) -> dict[str, float]:
     subscribers = Subscribers()
     try:
-        # The first connections pay for what all share: modules, threads, caches.
+        # The first connections load what all share: modules, threads, caches.
         subscribers.connect(server.port, 50, send=[_SUBSCRIBE], replies=2)
         subscribers.disconnect()
         time.sleep(_SETTLE_SECONDS)

@@ -1,4 +1,4 @@
-"""The servers that are measured: ours and its peers, each a process that broadcasts what it is told to."""
+"""The servers under measurement: Mahavishnu and its peers, each a process that broadcasts a load on command."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ for _ in range(messages if apart else 1):
             announce_as_given("workflow.benchmark", data=data, rooms=("workflow:benchmark",),
                               timestamp=datetime.now(timezone.utc))
 """
-# What our message has around the padding: so that all send frames of one size.
+# Size of Mahavishnu's message without the padding, so that all servers send frames of one size.
 _OWN_ENVELOPE_BYTES = 300
 
 
 class Contestant(Protocol):
-    """A running server with a broadcast to try.
+    """A running server that can broadcast.
 
     Attributes:
-        subscribe: What a client sends to be a subscriber.
-        replies: How many messages it is then sent before the first broadcast.
+        subscribe: The messages with which a client subscribes.
+        replies: Number of messages it receives before the first broadcast.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Contestant(Protocol):
 
     @property
     def pid(self) -> int:
-        """The process that serves the sockets."""
+        """The id of the process that serves the sockets."""
 
     def broadcast(self, load: Load) -> None:
-        """Begin to send a load to every subscriber; return without waiting for them."""
+        """Start to send a load to every subscriber; return without waiting for delivery."""
 
 
 class Ours:
-    """Mahavishnu: the events come from another process, through the log and the bus."""
+    """Mahavishnu. The events come from another process, through the log and the channel layer."""
 
     name = "mahavishnu"
     subscribe: Sequence[str] = (_SUBSCRIBE,)
@@ -83,7 +83,7 @@ class Ours:
 
 
 class Peer:
-    """A server that broadcasts what a client of its path `/control` tells it to."""
+    """A server that broadcasts the loads it receives on its path `/control`."""
 
     subscribe: Sequence[str] = ()
     replies = 0
@@ -92,7 +92,7 @@ class Peer:
         self.name = name
         self.port = port
         self._pid = pid
-        # No pings: a peer that is busy for longer than they may take is slow, not gone.
+        # No pings: a peer that is busy beyond their timeout is slow, not disconnected.
         self._control: ClientConnection = connect(f"ws://127.0.0.1:{port}/control", ping_interval=None)
 
     @property
@@ -100,7 +100,7 @@ class Peer:
         return self._pid
 
     def broadcast(self, load: Load) -> None:
-        # A peer that has broken down is not asked again: what it does not send shows as lost.
+        # A peer that failed gets no further loads; their deliveries count as lost.
         with suppress(ConnectionClosed):
             self._control.send(load.text())
 
@@ -109,12 +109,12 @@ class Peer:
 
 
 def ours(database_url: str | None = None, **limits: str) -> AbstractContextManager[Ours]:
-    """Start Mahavishnu with a Valkey and a database of its own."""
+    """Start Mahavishnu with a new Valkey server and a new database."""
     return _started(database_url, processes=1, limits=limits)
 
 
 def ours_with(processes: int) -> AbstractContextManager[Ours]:
-    """The same with so many processes on its port; `pid` is then that of their parent."""
+    """Start the same with several processes on its port; `pid` is that of their parent."""
     return _started(None, processes=processes, limits={})
 
 
@@ -164,7 +164,7 @@ def peer(name: str) -> Iterator[Peer]:
         yield contestant
 
 
-# By itself daphne drops whoever is not accepted within 5 s: some of a thousand that come at once.
+# By default daphne drops clients not accepted within 5 s: some of a thousand that connect at once.
 _DAPHNE = (
     *("daphne", "-v", "0", "--websocket_connect_timeout", "60"),
     *("-e", "tcp:port=PORT:interface=127.0.0.1:backlog=4096"),
@@ -178,10 +178,10 @@ PEERS = {
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when the process listens.
+    """Wait until the process listens on the port.
 
     Raises:
-        TimeoutError: it ended, or does not listen in time.
+        TimeoutError: if it exited, or does not listen in time.
     """
     deadline = time.monotonic() + _START_TIMEOUT_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

@@ -1,10 +1,10 @@
-"""Runs of three empty stages, beside a bare Celery chain of three empty tasks on a broker of the same kind.
+"""Runs of three empty stages, compared with a bare Celery chain of three empty tasks on the same kind of broker.
 
-*p50 ms* and *p95 ms* are of one run at a time, from its start in one process to `workflow.completed` at a WebSocket
-client in another; of a chain, to a list in Redis that its last task writes to. *Stages per second* is of runs started
-all at once, from the first start to the last end. *CPU ms per stage* is that of the worker's processes, two of which
-run stages. Prefect's are a call of a flow with three tasks, beside its server, and the tasks of one flow side by side.
-The rows with *finished* and *queued* are of the same server with so many such stages stored besides.
+*p50 ms* and *p95 ms* measure one run at a time, from its start in one process to `workflow.completed` at a WebSocket
+client in another. A chain is measured until its last task has written to a list in Redis. *Stages per second* measures
+runs started all at once, from the first start to the last end. *CPU ms per stage* is that of the worker's processes,
+two of which run stages. Prefect's figures are a call of a flow with three tasks, against its server, and the concurrent
+tasks of one flow. The rows with *finished* and *queued* are of the same server with this many stages stored.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ for first in range(0, stages // 3, chunk):
 
 
 def run(report: Report, *, rounds: int) -> None:
-    """Measure ours and the chain in turn, and then ours beside what is stored."""
+    """Measure Mahavishnu and the chain in turn, then Mahavishnu with stored stages."""
     with _engine() as engine, _chain() as chain:
-        of_ours, of_chain = [], []
+        own_figures, chain_figures = [], []
         for number in range(rounds):
-            of_ours.append(_measure(engine, f"round_{number}"))
-            of_chain.append(chain.measure())
-        report.add(contestant="mahavishnu", **medians(of_ours))
-        report.add(contestant="celery chain", **medians(of_chain))
+            own_figures.append(_measure(engine, f"round_{number}"))
+            chain_figures.append(chain.measure())
+        report.add(contestant="mahavishnu", **medians(own_figures))
+        report.add(contestant="celery chain", **medians(chain_figures))
         _add_prefect(report)
         stored_finished = stored_queued = 0
         for finished, queued in STORED:
@@ -97,7 +97,7 @@ def run(report: Report, *, rounds: int) -> None:
 
 
 def _add_prefect(report: Report) -> None:
-    """Prefect's row, where `BENCHMARK_PREFECT_PYTHON` names an interpreter that has it; see its module."""
+    """Add the row of Prefect if `BENCHMARK_PREFECT_PYTHON` names an interpreter with it; see its module."""
     python = os.environ.get("BENCHMARK_PREFECT_PYTHON")
     if not python:
         print("  prefect: BENCHMARK_PREFECT_PYTHON is not set, see benchmarks/peers/prefect_flow.py", flush=True)
@@ -135,7 +135,7 @@ def _add_prefect(report: Report) -> None:
     )
 
 
-class _EngineOfOurs:
+class _MahavishnuEngine:
     """A server, a scheduler and a worker with two slots."""
 
     def __init__(self, ours: Ours) -> None:
@@ -146,16 +146,16 @@ class _EngineOfOurs:
 
 
 @contextmanager
-def _engine() -> Iterator[_EngineOfOurs]:
+def _engine() -> Iterator[_MahavishnuEngine]:
     with ours(MAHAVISHNU_APPS="tests.jobs") as server:
-        engine = _EngineOfOurs(server)
+        engine = _MahavishnuEngine(server)
         try:
             yield engine
         finally:
             engine.parts.close()
 
 
-def _measure(engine: _EngineOfOurs, name: str) -> dict[str, float]:
+def _measure(engine: _MahavishnuEngine, name: str) -> dict[str, float]:
     durations_ms = []
     for number in range(RUNS_ONE_BY_ONE):
         durations_ms += _run(engine, [f"{name}_{number}"])[0]
@@ -175,8 +175,8 @@ def _figures(durations_ms: list[float], seconds: float, cpu_ms: float) -> dict[s
     }
 
 
-def _run(engine: _EngineOfOurs, workflow_ids: list[str]) -> tuple[list[float], float]:
-    """Start these runs one after another, wait for the end of all, and return how long each took and all took."""
+def _run(engine: _MahavishnuEngine, workflow_ids: list[str]) -> tuple[list[float], float]:
+    """Start these runs one after another and wait for all; return the duration of each in ms, and of all in seconds."""
     with connect(engine.ours.server.ws_url) as client, ThreadPoolExecutor(1) as thread:
         _expect(client, "session.created")
         client.send('{"type":"request","event":"subscribe","data":{"channel":"global"},"id":"1"}')
@@ -193,7 +193,7 @@ def _run(engine: _EngineOfOurs, workflow_ids: list[str]) -> tuple[list[float], f
     return durations_ms, max(ended.values()) - min(began.values())
 
 
-def _started(engine: _EngineOfOurs, workflow_ids: list[str], *, pool: str = _POOL) -> list[float]:
+def _started(engine: _MahavishnuEngine, workflow_ids: list[str], *, pool: str = _POOL) -> list[float]:
     found: list[float] = engine.ours.driver.execute(_START, workflow_ids=workflow_ids, pool=pool)
     return found
 
@@ -204,15 +204,15 @@ def _expect(client: ClientConnection, event: str) -> None:
         raise RuntimeError(f"Got {message}: expected {event}")
 
 
-def _queue(engine: _EngineOfOurs, stages: int) -> None:
-    """Start so many runs in a pool that has no worker: the first stage of each is queued."""
+def _queue(engine: _MahavishnuEngine, stages: int) -> None:
+    """Start this many runs in a pool without a worker: the first stage of each is queued."""
     for first in range(0, stages, _CHUNK):
         ids = [f"queued_{number}" for number in range(first, min(first + _CHUNK, stages))]
         _started(engine, ids, pool="without_workers")
 
 
 def _cpu_ms(pid: int) -> float:
-    """What a worker and all its processes have cost until now."""
+    """Return the CPU time of a worker and all its processes, in ms."""
     process = psutil.Process(pid)
     return sum(cpu_ns(each.pid) for each in (process, *process.children(recursive=True))) / 1e6
 
@@ -274,5 +274,5 @@ def _chain() -> Iterator[_Chain]:
         stack.callback(starter.wait)
         stack.callback(starter.terminate)
         chain = _Chain(worker, starter)
-        chain.run(1)  # The worker is up when it has run one.
+        chain.run(1)  # The worker is ready once it has run a chain.
         yield chain

@@ -1,10 +1,10 @@
-"""One room, many subscribers: what a delivery costs and when the last subscriber has it.
+"""One room with many subscribers: the cost of a delivery, and the latency of the last subscriber.
 
-*CPU µs per delivery* is the processor time of the server process, all its threads, divided by messages times
-subscribers; for us it includes receiving from the bus. *Last ms* is from the moment the message was made (by us: in
-another process, before its transaction commits) to the moment the last subscriber has read it. A burst is 100 messages
-at once. A run ends early when its time is up or a delivery was lost: *messages* is how many it had sent by then, *lost*
-how many deliveries had not come.
+*CPU µs per delivery* is the CPU time of the server process, all its threads, divided by messages times subscribers. For
+Mahavishnu it includes receiving from the channel layer. *Last ms* is the time from the creation of the message (for
+Mahavishnu: in another process, before its transaction commits) until the last subscriber has read it. A burst is 100
+messages at once. A run ends early when its time is over or a delivery was lost: *messages* is the number sent by then,
+*lost* the number of missing deliveries.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _PAUSE_SECONDS = 0.02
 def run(report: Report, *, rounds: int, sizes: tuple[int, ...] = (1, 10, 100, 1000, 5000)) -> None:
     """Measure every contestant at every number of subscribers, in turn, `rounds` times.
 
-    A peer is started anew for each: stock Channels is busy for long with a thousand subscribers that have left.
+    A new peer is started for each: stock Channels is busy for long with a thousand disconnected subscribers.
     """
     with ours() as server:
         for size in sizes:
-            # Stock Channels takes more than a second for each message at 1000, and grows from there.
+            # Stock Channels takes more than a second for each message at 1000 subscribers, and more beyond.
             peers = [name for name in PEERS if size <= 1000 or not name.startswith("channels")]
             measured: dict[str, list[dict[str, float]]] = {name: [] for name in (server.name, *peers)}
             for _ in range(rounds):
@@ -52,7 +52,7 @@ def _measure(contestant: Contestant, size: int) -> dict[str, float]:
         try:
             subscribers.connect(contestant.port, size, send=contestant.subscribe, replies=contestant.replies)
         except RuntimeError as error:
-            print(f"  {contestant.name} did not take {size} subscribers: {error}", flush=True)
+            print(f"  {contestant.name} did not accept {size} subscribers: {error}", flush=True)
             return {"messages": 0, "lost": size}
         figures = _singles(contestant, subscribers, size)
         if not contestant.name.startswith("channels"):
@@ -68,7 +68,7 @@ def _measure(contestant: Contestant, size: int) -> dict[str, float]:
 
 
 def _singles(contestant: Contestant, subscribers: Subscribers, size: int) -> dict[str, float]:
-    """Send one message after the other, each when all have the one before it."""
+    """Send one message after the other, each when all subscribers have received the previous one."""
     lost: int = _send(contestant, subscribers, Load(1, MESSAGE_BYTES))["lost"]
     last_ms: list[float] = []
     began, before = time.monotonic(), cpu_ns(contestant.pid)

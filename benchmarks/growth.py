@@ -1,7 +1,8 @@
-"""What stored history costs: the same calls with 1, 10 and 100 thousand workflows and a million events in the log.
+"""The cost of stored history: the same calls with 1, 10 and 100 thousand workflows and a million events in the log.
 
-*Call ms* is one `create_workflow`, `start_workflow`, two `complete_stage` and `complete_workflow`, divided by five;
-*p50 ms* and *p99 ms* are from commit to client; *resume ms* is a subscription with 50 missed events.
+*Call ms* is the time of one `create_workflow`, `start_workflow`, two `complete_stage` and `complete_workflow`, divided
+by five. *p50 ms* and *p99 ms* measure the time from commit to client. *Resume ms* is the time of a subscription with 50
+missed events.
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ _RUNS = 50
 
 
 def run(report: Report, *, rounds: int) -> None:
-    """Fill one server step by step, and measure at each."""
+    """Fill one server step by step, and measure after each step."""
     with ours(MAHAVISHNU_MAX_LOG_EVENTS="10000000") as server:
         prepare(server)
         stored_workflows = stored_events = 0
         for workflows, events in STEPS:
             while (stored_workflows, stored_events) != (workflows, events):
-                # In parts: a call of another process is given a minute.
+                # In parts: a call of another process times out after a minute.
                 to_workflows = min(stored_workflows + _WORKFLOWS_PER_CALL, workflows)
                 to_events = min(stored_events + _EVENTS_PER_CALL, events)
                 server.driver.execute(

@@ -1,8 +1,8 @@
-"""One, two and four processes behind one socket: how they share the clients, and what each further one costs.
+"""One, two and four processes behind one socket: how they share the clients, and the cost of each further process.
 
-*Largest share* is the part of 1000 clients, connecting at once, that the process with the most of them has; *patiently*
-200 connect one after another to idle processes. CPU is that of all server processes together, and
-of Valkey, for each event that is delivered to the 1000. The processes, their clients and Valkey share the machine.
+*Largest share* is the largest part of 1000 clients, connecting at once, that one process accepted. For *patiently*, 200
+clients connect one after another to idle processes. CPU is that of all server processes together, and of Valkey, for
+each event that is delivered to the 1000. The processes, their clients and Valkey share the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _START_SECONDS = 4.0
 
 
 def run(report: Report, *, rounds: int) -> None:
-    """Measure each number of processes on a server of its own, in turn, `rounds` times."""
+    """Measure each number of processes on a new server, in turn, `rounds` times."""
     measured: dict[int, list[dict[str, float]]] = {number: [] for number in PROCESSES}
     for _ in range(rounds):
         for number in PROCESSES:
@@ -81,7 +81,7 @@ def _patient_share(server: Ours) -> float:
 
 
 def _pids(server: Ours) -> list[int]:
-    """The processes that serve: a single one has no parent beside it."""
+    """Return the ids of the serving processes; a single process has no separate parent."""
     return [child.pid for child in psutil.Process(server.pid).children()] or [server.pid]
 
 
@@ -95,6 +95,6 @@ def _largest_share(server: Ours) -> float:
 
 
 def _stopwatch(pids: list[int]) -> Callable[[], float]:
-    """Start to count the microseconds of CPU that these processes take together, and return what tells them."""
+    """Start to count the CPU time of these processes together; return a function that reads it in microseconds."""
     before = sum(map(cpu_ns, pids))
     return lambda: (sum(map(cpu_ns, pids)) - before) / 1000

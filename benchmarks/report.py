@@ -1,4 +1,4 @@
-"""What a benchmark found: a table for people, JSON for machines."""
+"""The results of a benchmark: a table for people, JSON for machines."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, **columns: Any) -> None:
-        """Add a row. A list of numbers, one a round, is shown as its median and its spread."""
+        """Add a row. A list of numbers, one for each round, is shown as its median and range."""
         self.rows.append(columns)
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in columns.items())
         print(f"  {shown}", flush=True)
 
     def table(self) -> str:
-        """The rows as a Markdown table."""
+        """Return the rows as a Markdown table."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         lines = [names, ["---"] * len(names)]
         lines += [[_shown(row[name]) if name in row else "" for name in names] for row in self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def write(self, folder: Path) -> None:
-        """Write `<name>.json` with the rows and what they were measured on."""
+        """Write `<name>.json` with the rows, the machine and the versions."""
         folder.mkdir(parents=True, exist_ok=True)
         measured = {
             "benchmark": self.name,
@@ -54,13 +54,13 @@ class Report:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of `values` do not exceed (nearest rank)."""
+    """Return the value that `percent` of `values` do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
 
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Each figure's value in every round that has it."""
+    """Return the values of each figure, from every round that has it."""
     names = dict.fromkeys(name for figures in rounds for name in figures)
     return {name: [figures[name] for figures in rounds if name in figures] for name in names}
 

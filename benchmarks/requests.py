@@ -1,7 +1,7 @@
-"""Status queries over 100 connections, each asking again as soon as it is answered: ours beside stock Channels.
+"""Status queries over 100 connections, each sent after the previous response: Mahavishnu and stock Channels.
 
 Both read the same row of the same database. The peer is `AsyncJsonWebsocketConsumer` with Django's asynchronous ORM, as
-the documentation of both shows it.
+in their documentation.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _measure(pid: int, port: int, greetings: int) -> dict[str, float]:
 
 @contextmanager
 def _stock(server: Ours) -> Iterator[tuple[int, int]]:
-    """The peer, on the database of ours."""
+    """Run the peer on the database of Mahavishnu."""
     port = free_port()
     command = [
         sys.executable,

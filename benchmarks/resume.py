@@ -1,4 +1,4 @@
-"""10,000 missed events over 1000 rooms, asked for by eight connections of 125 rooms each."""
+"""Resuming 10,000 missed events of 1000 rooms, by eight connections of 125 rooms each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(report: Report, *, rounds: int) -> None:
 
 def _measure(port: int, since: int) -> dict[str, float]:
     per_connection = ROOMS // CONNECTIONS
-    # Connection n asks for the rooms n, n + 8, n + 16, …
+    # Connection n subscribes to the rooms n, n + 8, n + 16, …
     subscribers = Subscribers()
     try:
         requests = [

@@ -1,9 +1,8 @@
-"""One subscriber that stops reading: what the others notice of it, and what it costs the server in memory.
+"""One subscriber that stops reading: its effect on the other clients, and on the memory of the server.
 
-100 clients read a room at a steady pace, in turn with and without another one that reads nothing after the answer to
-its subscription, until it is cut. *p50 ms* and *p99 ms* are those of the clients that read, from the moment an event
-was made to the moment they have it. *Growth* is the most memory the server process had meanwhile, less what it had
-before.
+100 clients read a room at a steady pace, in turn with and without another client that stops reading after its
+subscription until it is closed. *p50 ms* and *p99 ms* are the latencies of the reading clients, from the creation of an
+event until they have it. *Growth* is the peak memory of the server process, minus its memory before.
 """
 
 from __future__ import annotations
@@ -18,14 +17,15 @@ from contextlib import contextmanager, nullcontext
 from benchmarks.accounting import resident_bytes
 from benchmarks.contestants import Ours, ours
 from benchmarks.report import Report, medians
-from benchmarks.subscribers import Subscribers, masked_text
+from benchmarks.subscriber_process import masked_text
+from benchmarks.subscribers import Subscribers
 from tests.connection.raw_client import HANDSHAKE, SMALL_BUFFER_BYTES
 from tests.harness.ports import HOST
 
 READERS = 100
 EVENTS = 300
 EVENT_BYTES = 8 * 1024
-"""Altogether more than a stalled reader's kernel buffers and the 1 MiB that may be unsent to it."""
+"""In total more than the kernel buffers of a stalled reader, plus the 1 MiB limit of its send queue."""
 
 _PAUSE_SECONDS = 0.01
 _SETTLE_SECONDS = 0.5
@@ -47,16 +47,16 @@ def run(report: Report, *, rounds: int) -> None:
     measured: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     with ours() as server:
         for is_stalled in measured:
-            _measure(server, is_stalled=is_stalled)  # What all later rounds share is paid for here.
+            _measure(server, is_stalled=is_stalled)  # Warm up what all rounds share.
         for _ in range(rounds):
             for is_stalled, figures in measured.items():
                 figures.append(_measure(server, is_stalled=is_stalled))
-        cut = server.server.log_text().count(": slow consumer (")
-    assert cut == rounds + 1, f"{cut} of {rounds + 1} stalled readers were cut"
+        closed = server.server.log_text().count(": slow consumer (")
+    assert closed == rounds + 1, f"{closed} of {rounds + 1} stalled readers were closed"
     for is_stalled, figures in measured.items():
-        report.add(readers=READERS, beside=("nobody", "a stalled reader")[is_stalled], **medians(figures))
+        report.add(readers=READERS, beside=("no other client", "a stalled reader")[is_stalled], **medians(figures))
     p99 = {is_stalled: statistics.median(round["p99_ms"] for round in found) for is_stalled, found in measured.items()}
-    report.add(readers=READERS, beside="a stalled reader, of nobody", p99_ms=p99[True] / p99[False])
+    report.add(readers=READERS, beside="ratio", p99_ms=p99[True] / p99[False])
 
 
 def _measure(server: Ours, *, is_stalled: bool) -> dict[str, float]:
@@ -79,7 +79,7 @@ def _measure(server: Ours, *, is_stalled: bool) -> dict[str, float]:
 
 
 def _emit(server: Ours) -> int:
-    """Make the events, and return the most memory the server process had meanwhile."""
+    """Announce the events; return the peak memory of the server process in bytes."""
     with ThreadPoolExecutor(1) as thread:
         emitting = thread.submit(server.driver.execute, _EMIT, events=EVENTS, padding=EVENT_BYTES, pause=_PAUSE_SECONDS)
         peak_bytes = 0

@@ -1,65 +1,53 @@
-"""Many WebSocket clients in one process of their own, as cheap as Python allows: plain sockets and epoll.
+"""Many WebSocket clients in another process, so that the measuring process stays idle.
 
-`Subscribers` starts the process and gives it orders; `python -m benchmarks.subscribers` is the process. Times are those
-of `time.monotonic_ns()`, one clock for all processes of a machine. A message that is measured carries the moment it was
-sent in the text `"sent_ns":<number>`; without it, its `timestamp` counts.
+`Subscribers` starts `benchmarks.subscriber_process` and sends it commands.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import math
-import os
-import re
-import select
-import socket
 import subprocess
 import sys
-import time
-from array import array
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.report import percentile
-
-_SENT_NS = re.compile(rb'"sent_ns":\s*(\d+)')
-_TIMESTAMP = re.compile(rb'"timestamp":"([^"]+)"')
-_NUMBER = re.compile(r"\{n(?:\+(\d+))?\}")
-_RECEIVE_BYTES = 256 * 1024
-_END_SECONDS = 10
+_EXIT_SECONDS = 10
 
 
 class Subscribers:
-    """Clients in another process."""
+    """Many WebSocket clients in another process, controlled by this one."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.subscribers"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "benchmarks.subscriber_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def connect(
         self, port: int, count: int, *, path: str = "/", send: Sequence[str] = (), replies: int = 0
     ) -> dict[str, Any]:
-        """Open `count` connections at once, send each of `send` on every one, and read `replies` messages on each.
+        """Open `count` connections at once, send all of `send` on each, and read `replies` messages on each.
 
-        `{n}` in what is sent becomes the connection's number, `{n+8}` that and 8. Returns `opened_seconds`, until every
-        handshake was done, and `answered_seconds`, until every reply was there.
+        In the messages to send, `{n}` becomes the connection's number and `{n+8}` that number plus 8. Return
+        `opened_seconds`, until all handshakes were complete, and `answered_seconds`, until all replies had arrived.
         """
-        self._order(op="connect", port=port, count=count, path=path, send=list(send), replies=replies)
-        return self._answer()
+        self._send(op="connect", port=port, count=count, path=path, send=list(send), replies=replies)
+        return self._result()
 
     def collect(self, messages: int, *, within_seconds: float = 120) -> None:
-        """Begin to read `messages` messages on every connection."""
-        self._order(op="collect", messages=messages, within_seconds=within_seconds)
-        self._answer()
+        """Start to read `messages` messages on every connection."""
+        self._send(op="collect", messages=messages, within_seconds=within_seconds)
+        self._result()
 
     def collected(self) -> dict[str, Any]:
-        """Wait for them: `last_ms`, when the last connection had each; `p50_ms`, `p99_ms` of all; `seconds` in all.
+        """Wait for the messages and return their latencies.
+
+        The keys are `last_ms` (of the last connection, for each message), `p50_ms`, `p99_ms` and, in total, `seconds`.
 
         Raises:
-            RuntimeError: some did not come in time, or their connections ended.
+            RuntimeError: if some did not arrive in time, or their connections were closed.
         """
         found = self.collected_in_time()
         if found["lost"]:
@@ -67,245 +55,42 @@ class Subscribers:
         return found
 
     def collected_in_time(self) -> dict[str, Any]:
-        """The same of those that came; `lost` is how many did not, and `why` the first reason."""
-        return self._answer()
+        """Return the same for the messages that arrived; `lost` counts the others, `why` is the first reason."""
+        return self._result()
 
     def exchange(self, message: str, *, seconds: float) -> dict[str, Any]:
-        """On every connection send `message`, again as soon as it is answered: `answers_per_second`, `answers`."""
-        self._order(op="exchange", message=message, seconds=seconds)
-        return self._answer()
+        """Send `message` on every connection, repeatedly after each response.
+
+        Return `answers_per_second` and `answers`.
+        """
+        self._send(op="exchange", message=message, seconds=seconds)
+        return self._result()
 
     def disconnect(self) -> None:
         """Drop every connection, without a close frame."""
-        self._order(op="disconnect")
-        self._answer()
+        self._send(op="disconnect")
+        self._result()
 
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(timeout=_END_SECONDS)
+            self._process.wait(timeout=_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
-    def _order(self, **order: Any) -> None:
+    def _send(self, **command: Any) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
-    def _answer(self) -> dict[str, Any]:
+    def _result(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("The process of the subscribers ended")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
-
-
-def masked_text(text: str) -> bytes:
-    """A text frame from a client, masked with zeros."""
-    payload = text.encode()
-    if len(payload) < 126:
-        return bytes((0x81, 0x80 | len(payload))) + b"\0\0\0\0" + payload
-    return b"\x81\xfe" + len(payload).to_bytes(2) + b"\0\0\0\0" + payload
-
-
-def masked_pong(payload: bytes) -> bytes:
-    """The answer to a ping, from a client. (Daphne drops whoever does not answer.)"""
-    return bytes((0x8A, 0x80 | len(payload))) + b"\0\0\0\0" + payload
-
-
-def _numbered(number: int) -> Callable[[re.Match[str]], str]:
-    return lambda found: str(number + int(found.group(1) or 0))
-
-
-def _sent_ns(message: bytes, now_ns: int) -> int:
-    if found := _SENT_NS.search(message):
-        return int(found.group(1))
-    if found := _TIMESTAMP.search(message):
-        ago_seconds = time.time() - datetime.fromisoformat(found.group(1).decode()).timestamp()
-        return now_ns - int(ago_seconds * 1e9)
-    raise ValueError(f"neither sent_ns nor timestamp in {message!r}")
-
-
-class _Connection:
-    __slots__ = ("buffer", "count", "is_open", "socket")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
-        self.buffer = b""
-        self.count = 0
-        self.is_open = False
-
-    def frames(self, data: bytes) -> list[bytes]:
-        """The text messages that are complete now. Pings are answered; a close frame is an error."""
-        if self.buffer:
-            data = self.buffer + data
-        messages, start, end = [], 0, len(data)
-        while end - start >= 2:
-            length, head = data[start + 1] & 0x7F, start + 2
-            if length == 126:
-                length, head = int.from_bytes(data[start + 2 : start + 4]), start + 4
-            elif length == 127:
-                length, head = int.from_bytes(data[start + 2 : start + 10]), start + 10
-            if head + length > end:
-                break
-            opcode = data[start] & 0x0F
-            if opcode == 8:
-                raise ConnectionError(f"closed by the server: {data[head : head + length]!r}")
-            if opcode == 9:
-                self.socket.send(masked_pong(data[head : head + length]))
-            elif opcode == 1:
-                messages.append(data[head : head + length])
-            start = head + length
-        self.buffer = data[start:]
-        return messages
-
-
-class _Clients:
-    def __init__(self) -> None:
-        self.poll = select.epoll()
-        self.connections: dict[int, _Connection] = {}
-
-    def connect(self, port: int, count: int, path: str, send: list[str], replies: int) -> dict[str, Any]:
-        key = base64.b64encode(os.urandom(16)).decode()
-        handshake = (
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        ).encode()
-        began = time.monotonic()
-        numbers: dict[int, int] = {}
-        for number in range(count):
-            sock = socket.socket()
-            sock.setblocking(False)
-            sock.connect_ex(("127.0.0.1", port))
-            connection = _Connection(sock)
-            self.connections[sock.fileno()] = connection
-            numbers[sock.fileno()] = number
-            self.poll.register(sock, select.EPOLLOUT)
-        opened = answered = 0
-        opened_seconds = 0.0
-        while answered < count:
-            for fileno, _ in self._ready(60):
-                connection = self.connections[fileno]
-                if not connection.is_open and not connection.buffer and connection.count == 0:
-                    error = connection.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if error:
-                        raise ConnectionError(os.strerror(error))
-                    connection.socket.send(handshake)
-                    connection.count = -1
-                    self.poll.modify(fileno, select.EPOLLIN)
-                    continue
-                data = connection.socket.recv(_RECEIVE_BYTES)
-                if not data:
-                    raise ConnectionError("closed in the handshake")
-                if not connection.is_open:
-                    connection.buffer += data
-                    head, separator, data = connection.buffer.partition(b"\r\n\r\n")
-                    if not separator:
-                        continue
-                    if b" 101 " not in head.split(b"\r\n")[0]:
-                        raise ConnectionError(head.decode())
-                    connection.buffer, connection.count, connection.is_open = b"", 0, True
-                    opened += 1
-                    opened_seconds = time.monotonic() - began
-                    if send:
-                        texts = (_NUMBER.sub(_numbered(numbers[fileno]), text) for text in send)
-                        connection.socket.send(b"".join(map(masked_text, texts)))
-                    if replies == 0:
-                        answered += 1
-                before = connection.count
-                connection.count += len(connection.frames(data))
-                answered += before < replies <= connection.count
-        return {"opened_seconds": opened_seconds, "answered_seconds": time.monotonic() - began}
-
-    def collect(self, messages: int, within_seconds: float) -> dict[str, Any]:
-        sent = [0] * messages
-        last = [0] * messages
-        times = array("q")
-        for connection in self.connections.values():
-            connection.count = 0
-        missing, why = len(self.connections) * messages, ""
-        waiting = len(self.connections)
-        deadline = time.monotonic() + within_seconds
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            for fileno, _ in self.poll.poll(left):
-                connection = self.connections[fileno]
-                try:
-                    data = connection.socket.recv(_RECEIVE_BYTES)
-                    now = time.monotonic_ns()
-                    if not data:
-                        raise ConnectionError("closed by the server")
-                    received = connection.frames(data)
-                except ConnectionError as error:
-                    why = why or str(error)
-                    waiting -= connection.count < messages
-                    self.poll.unregister(fileno)
-                    self.connections.pop(fileno).socket.close()
-                    continue
-                for message in received:
-                    index = connection.count
-                    if not sent[index]:
-                        sent[index] = _sent_ns(message, now)
-                    last[index] = now
-                    times.append(now - sent[index])
-                    connection.count += 1
-                    missing -= 1
-                    waiting -= connection.count == messages
-        milliseconds = [value / 1e6 for value in times] or [math.nan]
-        return {
-            "last_ms": [(at - since) / 1e6 for at, since in zip(last, sent, strict=True) if since],
-            "p50_ms": percentile(milliseconds, 50),
-            "p99_ms": percentile(milliseconds, 99),
-            "seconds": (max(last) - min(filter(None, sent), default=0)) / 1e9,
-            "first_sent_ns": min(sent),
-            "last_received_ns": max(last),
-            "lost": missing,
-            "why": why or f"nothing more within {within_seconds:g} s",
-        }
-
-    def exchange(self, message: str, seconds: float) -> dict[str, Any]:
-        frame, answers = masked_text(message), 0
-        began = time.monotonic()
-        for connection in self.connections.values():
-            connection.socket.send(frame)
-        while (now := time.monotonic()) < began + seconds:
-            for fileno, _ in self._ready(60):
-                connection = self.connections[fileno]
-                received = len(connection.frames(connection.socket.recv(_RECEIVE_BYTES)))
-                answers += received
-                if received:
-                    connection.socket.send(frame)
-        return {"answers_per_second": answers / (now - began), "answers": answers}
-
-    def disconnect(self) -> dict[str, Any]:
-        for connection in self.connections.values():
-            connection.socket.close()
-        self.connections.clear()
-        return {}
-
-    def _ready(self, timeout_seconds: float) -> list[tuple[int, int]]:
-        ready = self.poll.poll(timeout_seconds)
-        if not ready:
-            raise TimeoutError(f"nothing came for {timeout_seconds} s")
-        return ready
-
-
-def main() -> None:
-    clients = _Clients()
-    for line in sys.stdin:
-        order = json.loads(line)
-        try:
-            if order["op"] == "collect":
-                print(json.dumps({"armed": True}), flush=True)
-            answer = getattr(clients, order.pop("op"))(**order)
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+            raise RuntimeError("The process of the subscribers exited")
+        result: dict[str, Any] = json.loads(line)
+        if "error" in result:
+            raise RuntimeError(result["error"])
+        return result

@@ -1,1 +1,1 @@
-"""What a user would pick instead, each written as its own documentation says."""
+"""Alternatives that a user could choose, each written as its documentation recommends."""

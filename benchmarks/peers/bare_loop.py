@@ -1,4 +1,4 @@
-"""The floor: accepted sockets, one prebuilt frame, a loop of `send()` calls. No library between."""
+"""The lower bound: accepted sockets, one prebuilt frame, a loop of `send()` calls, without a library."""
 
 from __future__ import annotations
 

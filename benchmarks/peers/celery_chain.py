@@ -1,7 +1,7 @@
-"""The peer of the engine: a bare Celery chain of three empty tasks, with the settings that our own worker has.
+"""A peer of the engine: a bare Celery chain of three empty tasks, with the settings of Mahavishnu's worker.
 
 `celery -A benchmarks.peers.celery_chain worker` is the worker; `python -m benchmarks.peers.celery_chain` starts chains:
-for each line on standard input, `{"chains": N}`, it starts N and answers in JSON how long each took to its end.
+for each line on standard input, `{"chains": N}`, it starts N and prints their durations as JSON.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def _redis() -> Redis:
 
 @app.task(name="benchmark.empty")  # type: ignore[untyped-decorator]
 def empty() -> None:
-    """A stage that does nothing."""
+    """Do nothing."""
 
 
 @app.task(name="benchmark.last")  # type: ignore[untyped-decorator]
 def last(number: int) -> None:
-    """The last one, which says that the chain has ended."""
-    _of_worker().rpush(_DONE, number)
+    """Report the end of the chain to a list in Redis."""
+    _worker_connection().rpush(_DONE, number)
 
 
 _connections: list[Redis] = []
 
 
-def _of_worker() -> Redis:
+def _worker_connection() -> Redis:
     if not _connections:
         _connections.append(_redis())
     return _connections[0]

@@ -1,4 +1,4 @@
-"""What a peer is told to broadcast: so many messages of such a size, each with the moment it is sent."""
+"""The load that a peer broadcasts: a number of messages of one size, each with the time it is sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Load:
         return json.dumps(asdict(self))
 
     def texts(self) -> Iterator[str]:
-        """The messages, each derived_fields as it is taken."""
+        """Yield the messages, each with the time at which it is taken."""
         padding = "x" * max(self.size_bytes - 40, 0)
         for _ in range(self.messages):
             yield f'{{"sent_ns":{time.monotonic_ns()},"padding":"{padding}"}}'

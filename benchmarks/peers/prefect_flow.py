@@ -1,12 +1,12 @@
 """A peer of the engine: Prefect flows of three empty tasks, against a Prefect server on this machine.
 
-Prefect needs other versions of what we need, so it lives in an environment of its own:
+Prefect requires other versions of common dependencies, so it needs a separate environment:
 
     python -m venv /tmp/prefect && /tmp/prefect/bin/pip install prefect
     BENCHMARK_PREFECT_PYTHON=/tmp/prefect/bin/python python -m benchmarks engine
 
-This file is run there, `PREFECT_PYTHON prefect_flow.py FLOWS TASKS`, and prints JSON: how long each of so many flows of
-three tasks took, one after another, and how long one flow that runs so many tasks side by side.
+This file runs there, as `PREFECT_PYTHON prefect_flow.py FLOWS TASKS`. It prints JSON: the duration of each of FLOWS
+flows of three tasks, one after another, and the duration of one flow with TASKS concurrent tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prefect import flow, task  # type: ignore[import-not-found,unused-ignore]
 
 @task  # type: ignore[untyped-decorator,unused-ignore]
 def empty() -> None:
-    """A stage that does nothing."""
+    """Do nothing."""
 
 
 @flow  # type: ignore[untyped-decorator,unused-ignore]

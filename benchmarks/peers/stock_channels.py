@@ -1,6 +1,6 @@
-"""Stock Django Channels under daphne, as its tutorial writes it: a group, a consumer in it, `group_send`.
+"""Stock Django Channels under daphne, as in its tutorial: a group, its consumers, `group_send`.
 
-`BENCHMARK_REDIS_URL` chooses channels_redis; without it the layer is the one in memory.
+With `BENCHMARK_REDIS_URL` the layer is channels_redis, otherwise the in-memory layer.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from django.urls import path
 from benchmarks.peers.load import Load
 
 _redis_url = os.environ.get("BENCHMARK_REDIS_URL")
-# redis-py 8 allows 100 connections and raises past that; this layer takes one for each consumer. It also gives up on an
-# answer after 5 s, as long as this layer lets Redis wait for a message: in a busy process each consumer dies of it.
+# redis-py 8 allows 100 connections and raises beyond; this layer uses one for each consumer. Its read timeout of 5 s
+# equals the time that this layer lets Redis wait for a message, so in a busy process every consumer fails.
 _redis_server = {"address": _redis_url, "max_connections": 100_000, "socket_timeout": None}
 if not settings.configured:
     settings.configure(
@@ -52,7 +52,7 @@ class Subscriber(AsyncWebsocketConsumer):
 
 
 class Control(AsyncWebsocketConsumer):
-    """Sends to the group what it is told."""
+    """Sends the requested loads to the group."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         for text in Load.of(text_data or "").texts():

@@ -1,4 +1,4 @@
-"""`websockets.broadcast()`, as the documentation of websockets shows it."""
+"""`websockets.broadcast()`, as in the documentation of websockets."""
 
 from __future__ import annotations
 
