@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-WORDS_FOR_TRUE = frozenset({"1", "true", "yes", "on"})
-WORDS_FOR_FALSE = frozenset({"0", "false", "no", "off"})
+TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
+FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 
 # RFC 1123, section 2.1: labels of letters, digits and hyphens, 253 characters in all.
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z")
@@ -157,9 +157,9 @@ class Environment:
 
 def parse_flag(value: str) -> bool:
     """Return the flag that a word such as `yes` or `off` stands for; case is ignored."""
-    if value.lower() in WORDS_FOR_TRUE:
+    if value.lower() in TRUE_WORDS:
         return True
-    if value.lower() in WORDS_FOR_FALSE:
+    if value.lower() in FALSE_WORDS:
         return False
     raise UnexpectedValueError("1, true, yes or on, or else 0, false, no or off")
 

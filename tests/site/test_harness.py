@@ -1,4 +1,4 @@
-"""The real parts that every other test stands on."""
+"""The test harness: servers, drivers, Valkey and the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def create_workflow(server: MahavishnuServer, workflow_id: str) -> None:
     server.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="Write code", stages=["only"])
 
 
-async def test_a_change_in_another_process_is_heard_on_the_socket(
+async def test_driver_change_reaches_a_subscriber(
     server_on_both: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     workflow_id = unique("wf")
@@ -34,7 +34,9 @@ async def test_a_change_in_another_process_is_heard_on_the_socket(
         await client.expect_nothing(0.2)
 
 
-async def test_a_message_that_nobody_expected_is_shown(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+async def test_expect_nothing_shows_the_unexpected_message(
+    server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
     workflow_id = unique("wf")
     create_workflow(server, workflow_id)
     async with connect(server) as client:
@@ -44,19 +46,19 @@ async def test_a_message_that_nobody_expected_is_shown(server: MahavishnuServer,
             await client.expect_nothing(5)
 
 
-def test_a_refusal_in_another_process_is_raised_here(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
-    with pytest.raises(ServiceCallError) as refusal:
+def test_driver_raises_the_error_of_a_service_call(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+    with pytest.raises(ServiceCallError) as error:
         server.services.start_workflow(workflow_id=unique("nowhere"))
-    assert refusal.value.class_name == "WorkflowNotFound"
+    assert error.value.class_name == "WorkflowNotFound"
 
 
-def test_any_code_runs_in_another_process(server: MahavishnuServer) -> None:
-    with_two = server.driver().execute("import os\nresult = {'pid': os.getpid(), 'sum': a + b}", a=1, b=2)
-    assert with_two["sum"] == 3
-    assert with_two["pid"] != server.pid
+def test_driver_executes_code_in_another_process(server: MahavishnuServer) -> None:
+    result = server.driver().execute("import os\nresult = {'pid': os.getpid(), 'sum': a + b}", a=1, b=2)
+    assert result["sum"] == 3
+    assert result["pid"] != server.pid
 
 
-def test_a_killed_driver_says_so_and_the_next_call_gets_a_new_one(start_server: StartServer) -> None:
+def test_killed_driver_raises_and_is_replaced_at_the_next_call(start_server: StartServer) -> None:
     server = start_server(started=False)
     driver = server.services_driver
     driver.services.create_pool(pool_id="pool_a")
@@ -67,7 +69,7 @@ def test_a_killed_driver_says_so_and_the_next_call_gets_a_new_one(start_server: 
     assert server.services_driver.pid != driver.pid
 
 
-async def test_a_killed_server_comes_back_on_its_port_with_its_state(start_server: StartServer) -> None:
+async def test_restarted_server_keeps_its_port_and_state(start_server: StartServer) -> None:
     server = start_server()
     create_workflow(server, "wf_kept")
     async with connect(server) as client:
@@ -81,7 +83,7 @@ async def test_a_killed_server_comes_back_on_its_port_with_its_state(start_serve
     assert answer["data"]["status"] == "pending"
 
 
-async def test_two_servers_beside_each_other_show_the_same_state(start_server: StartServer) -> None:
+async def test_two_servers_with_one_database_send_the_same_events(start_server: StartServer) -> None:
     first = start_server()
     second = start_server(beside=first)
     create_workflow(first, "wf_shared")
@@ -92,14 +94,14 @@ async def test_two_servers_beside_each_other_show_the_same_state(start_server: S
         assert (await one.event("workflow.started"))["id"] == (await other.event("workflow.started"))["id"]
 
 
-async def test_a_limit_is_set_by_its_name(start_server: StartServer) -> None:
+async def test_start_server_sets_a_limit_by_name(start_server: StartServer) -> None:
     server = start_server(max_subscriptions=1)
     async with connect(server) as client:
         await client.subscribe("workflow:a")
         assert (await client.request("subscribe", channel="workflow:b"))["type"] == "error"
 
 
-def test_a_valkey_is_killed_frozen_and_brought_back(start_valkey: Callable[[], Valkey]) -> None:
+def test_valkey_can_be_killed_paused_and_restarted(start_valkey: Callable[[], Valkey]) -> None:
     valkey = start_valkey()
     valkey.kill()
     assert not valkey.answers()
@@ -110,7 +112,7 @@ def test_a_valkey_is_killed_frozen_and_brought_back(start_valkey: Callable[[], V
     wait_until(valkey.answers, timeout_seconds=60)
 
 
-def test_a_management_command_runs_in_the_server_s_environment(server: MahavishnuServer) -> None:
+def test_manage_runs_in_the_environment_of_the_server(server: MahavishnuServer) -> None:
     done = server.manage(
         "shell", "--no-imports", "-c", "from django.conf import settings; print(settings.MAHAVISHNU_PORT)"
     )
@@ -119,7 +121,7 @@ def test_a_management_command_runs_in_the_server_s_environment(server: Mahavishn
 
 @pytest.mark.both_databases
 @pytest.mark.django_db
-def test_django_s_own_database_is_the_one_that_was_asked_for(pytestconfig: pytest.Config) -> None:
+def test_database_option_selects_the_database_of_django_tests(pytestconfig: pytest.Config) -> None:
     from django.db import connection
 
     vendors = {"sqlite": "sqlite", "postgres": "postgresql"}

@@ -1,4 +1,4 @@
-"""An outage of Redis is a line in the log, not the whole log."""
+"""The filters of `mahavishnu_site.log_filters`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from celery.exceptions import Reject, WorkerLostError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mahavishnu_site.log_filters import RateLimitFilter
+from mahavishnu_site.log_filters import DropTracebackFilter, RateLimitFilter
 
 
 def record_of(error: Exception, *, at_seconds: float) -> logging.LogRecord:
+    """Return the record that the channel layer logs for an error."""
     try:
         raise error
     except Exception:
@@ -23,25 +25,54 @@ def record_of(error: Exception, *, at_seconds: float) -> logging.LogRecord:
 
 
 @pytest.mark.parametrize("error", [RedisConnectionError("Connection refused"), ConnectionRefusedError(111, "refused")])
-def test_a_lost_connection_is_one_line_a_minute(error: Exception) -> None:
-    outages = RateLimitFilter()
+def test_rate_limit_filter_passes_one_lost_connection_a_minute(error: Exception) -> None:
+    rate_limit = RateLimitFilter()
     records = [record_of(error, at_seconds=seconds) for seconds in (0, 1, 59, 60, 61, 30)]
-    # The last one is from a clock that was set back.
-    assert [outages.filter(record) for record in records] == [True, False, False, True, False, True]
+    # The clock is set back before the last one.
+    assert [rate_limit.filter(record) for record in records] == [True, False, False, True, False, True]
     assert logging.Formatter("%(levelname)s %(message)s").format(records[0]) == (
         f"WARNING The channel layer has no connection to Redis ({error!r})"
     )
 
 
-def test_a_mistake_in_the_code_keeps_its_stack_trace() -> None:
-    outages = RateLimitFilter()
+def test_rate_limit_filter_keeps_the_traceback_of_other_errors() -> None:
+    rate_limit = RateLimitFilter()
     for _ in range(2):
         record = record_of(KeyError("channel"), at_seconds=0)
-        assert outages.filter(record) is True
+        assert rate_limit.filter(record) is True
         shown = logging.Formatter("%(levelname)s %(message)s").format(record)
         assert shown.startswith("ERROR Unexpected\nTraceback") and shown.endswith("KeyError: 'channel'")
         assert Path(__file__).name in shown
 
 
-def test_the_settings_hold_the_channel_layer_to_it() -> None:
+def test_settings_install_the_rate_limit_filter() -> None:
     assert [type(each) for each in logging.getLogger("channels_redis.pubsub").filters] == [RateLimitFilter]
+
+
+def log_exception(error: Exception, caplog: pytest.LogCaptureFixture, *, logger: str) -> str:
+    """Log the error with its traceback, and return the formatted record."""
+    try:
+        raise error
+    except Exception:
+        logging.getLogger(logger).exception("It happened")
+    (record,) = caplog.records
+    return logging.Formatter("%(levelname)s %(message)s").format(record)
+
+
+@pytest.mark.parametrize(
+    ("logger", "error"),
+    [("celery.worker.request", WorkerLostError("signal 9")), ("celery.app.trace", Reject("not mine", requeue=True))],
+)
+def test_drop_traceback_filter_shortens_expected_errors(
+    logger: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert log_exception(error, caplog, logger=logger) == "ERROR It happened"
+
+
+@pytest.mark.parametrize("logger", ["celery.worker.request", "celery.app.trace"])
+def test_drop_traceback_filter_keeps_the_traceback_of_other_errors(
+    logger: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [type(each) for each in logging.getLogger(logger).filters] == [DropTracebackFilter]
+    shown = log_exception(KeyError("stage"), caplog, logger=logger)
+    assert shown.startswith("ERROR It happened\nTraceback") and shown.endswith("KeyError: 'stage'")

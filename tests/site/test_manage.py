@@ -1,4 +1,4 @@
-"""`manage.py` itself, before any command has begun."""
+"""`manage.py` itself, before a command runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ time.sleep(60)
 """
 
 
-def test_ctrl_c_while_the_code_is_loaded_is_no_error(tmp_path: Path) -> None:
+def test_ctrl_c_during_startup_exits_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "loading.py").write_text(INTERRUPTED)
     environment = {**clean_environment(), "PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "loading"}
     done = subprocess.run(

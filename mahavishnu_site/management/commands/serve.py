@@ -25,8 +25,8 @@ from orchestration.bounds import OutOfBounds, whole_number_within
 from orchestration.sdk.workflow import DEFAULT_POOL
 
 STOP_MARGIN_SECONDS = 4.0
-"""Added to `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS`: how long a program may run after SIGTERM before it is killed. A program
-with processes of its own adds less to them (`prefork.KILL_MARGIN_SECONDS`)."""
+"""Added to `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS`: how long a program may run after SIGTERM before it is killed. It exceeds
+the margin that `web_processes` adds for its own processes (`prefork.KILL_MARGIN_SECONDS`)."""
 
 VALKEY = "valkey"
 
