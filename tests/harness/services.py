@@ -91,7 +91,7 @@ class Driver:
         self.close()
 
     def close(self) -> None:
-        """Close the process's input, so that it exits; kill it if it does not."""
+        """Close the input of the process, which makes it exit; kill it if it does not."""
         assert self._process.stdin is not None
         # The process may have exited with the last order unread.
         with contextlib.suppress(BrokenPipeError):
