@@ -30,6 +30,13 @@ def test_document_links_exist(path: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
+def test_documented_project_paths_exist(path: Path) -> None:
+    roots = "|".join((*PACKAGES, "tests", "docs", "demonstrations", r"\.ci"))
+    paths = [span for span in code_spans(path) if re.fullmatch(rf"(?:{roots})/[\w./-]+", span)]
+    assert [name for name in paths if not (PROJECT_DIR / name).exists()] == []
+
+
 def documented_commands(path: Path) -> set[str]:
     """Return the commands in a page's shell blocks, and those that fill a code span in its prose."""
     return {*shell_lines(path), *(span for span in code_spans(path) if span.startswith(("make ", "manage.py ")))}

@@ -1,20 +1,13 @@
-"""`docs/testing.md`: its files exist, and it lists the tests that wait for a fixed time."""
+"""`docs/testing.md` lists the tests that wait for a fixed time."""
 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
-from tests.docs.markdown import PROJECT_DIR, code_spans, page, table
+from tests.docs.markdown import PROJECT_DIR, page, table
 
 TESTING = page("docs/testing.md")
-
-
-def test_every_file_in_the_testing_guide_exists() -> None:
-    paths = [span for span in code_spans(TESTING) if re.fullmatch(r"(?:tests|\.ci)/[\w./-]+", span)]
-    assert paths
-    assert [path for path in paths if not (PROJECT_DIR / path).exists()] == []
 
 
 def test_testing_guide_lists_the_tests_that_wait_for_a_fixed_time() -> None:
