@@ -67,9 +67,7 @@ class Publisher:
         if must_wake:
             asyncio.run_coroutine_threadsafe(self._send_queued(), loop)
         if starts_to_drop:
-            logger.warning(
-                "Publish queue is full; dropping the oldest events (subscribers catch up from the log)"
-            )
+            logger.warning("Publish queue is full; dropping the oldest events (subscribers catch up from the log)")
 
     def flush(self, *, timeout_seconds: float) -> bool:
         """Wait until the queue is empty; False if it is not after `timeout_seconds`."""
