@@ -1,4 +1,4 @@
-"""Publish queued stages to the broker. It may fail, be slow or lose messages: the scheduler redispatches them."""
+"""Publish queued stages to the broker. If it fails or loses messages, the scheduler redispatches the stages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASK_NAME = "orchestration.run_stage"
 
 
 class Message(NamedTuple):
-    """The one kind of broker message: it wakes a worker for an attempt at a stage."""
+    """The only kind of broker message: it wakes a worker for an attempt at a stage."""
 
     stage_id: int
     attempt: int
@@ -39,7 +39,7 @@ def dispatch_after_commit(messages: Sequence[Message]) -> None:
 def dispatch(messages: Sequence[Message]) -> int:
     """Publish the messages now, and return how many the broker accepted. The scheduler publishes the others later.
 
-    An unavailable broker raises no error.
+    If the broker is unavailable, no error is raised.
     """
     accepted = 0
     for message in messages:

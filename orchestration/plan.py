@@ -16,7 +16,7 @@ MAX_SECONDS: Final = 365 * 86400.0
 
 
 class InvalidDefinition(Exception):
-    """A workflow or a stage is defined in a way that cannot run. The message says what was expected."""
+    """A workflow or a stage cannot run as it is defined. The message contains what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class StagePlan:
     Attributes:
         name: Unique within the workflow.
         step: Stages of one step run in parallel. A step starts when all stages of the previous step are completed.
-        call: What the adapter runs, in the form that it chose; for `python` the function, as `package.module:name`.
+        call: What the adapter runs, in the adapter's own format; for `python`, the function as `package.module:name`.
         options: Any other data that the adapter needs to run the stage; JSON.
         retries: Attempts and waits after a failure.
         timeout_seconds: Time limit of one attempt, after which its process is killed; None means no limit.
@@ -113,7 +113,7 @@ class Plan:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan without its stages as JSON data: each stage row stores the plan of its stage."""
+        """Return the plan as JSON data, without its stages: each stage row stores the plan of its stage."""
         return {"name": self.name, "timeout_seconds": self.timeout_seconds}
 
 

@@ -1,4 +1,4 @@
-"""Suspend, resume and kill whole process trees. psutil checks start times, so a reused process id is left alone."""
+"""Suspend, resume and kill whole process trees. psutil compares start times, so a reused id is harmless."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_SCANS: Final = 20
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether the process exists and has not ended; a zombie has."""
+    """Return whether the process exists and has not ended. A zombie has ended."""
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
@@ -23,7 +23,7 @@ def is_alive(pid: int) -> bool:
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all of its descendants, as far as their parents are alive; empty if it does not exist."""
+    """Return a process and all descendants whose parents are alive; an empty list if the process does not exist."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -53,15 +53,16 @@ def resume_tree(pid: int) -> None:
 def kill_tree(pid: int) -> None:
     """Kill a process, all of its descendants and its process group.
 
-    The tree is suspended first, so that no process escapes by forking. Descendants are found by their parents, in any
-    session; the group contains those whose parents have ended. A process that has left both is not found.
+    The tree is suspended first, so that no process escapes by forking. Descendants are found through their parents, in
+    any session. The process group contains those whose parents have ended. A descendant that has left both the tree and
+    the group is not found.
     """
     _send(signal.SIGKILL, suspend_tree(pid))
     kill_group(pid)
 
 
 def kill_group(pid: int) -> None:
-    """Kill the processes that are left of the group whose leader had this id."""
+    """Kill the remaining processes of the group whose leader had this id."""
     if pid > 1 and pid != os.getpgrp():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

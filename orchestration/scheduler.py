@@ -1,7 +1,8 @@
-"""The scheduler: it acts on stages, workflows, workers and pools whose time has come.
+"""The scheduler: it acts on stages, workflows, workers and pools that are due.
 
 Several schedulers may run at once, and each may be killed at any time. A pass selects due rows by partial indexes. A
-service makes each change and checks the row again under lock: if two schedulers find the same row, one of them acts.
+service makes each change and checks the row again under lock, so if two schedulers find the same row, only one of them
+changes it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ HEARTBEAT_SECONDS = 0.5
 """How often a scheduler records a heartbeat."""
 
 MAX_ROWS_PER_PASS = 200
-"""Rows of each kind that one pass handles, so that none delays the others."""
+"""Maximum number of rows of each kind in one pass, so that no kind delays the others."""
 
 
 class Scheduler:
@@ -41,14 +42,14 @@ class Scheduler:
 
     def __init__(self) -> None:
         self._limits = engine_limits()
-        # During a database outage no heartbeat can be recorded: expire nothing until there was time for new heartbeats.
+        # During a database outage no heartbeat can be recorded: expire nothing until workers had time for new ones.
         self._expire_from = time.monotonic() + max(self._limits.lease_seconds, self._limits.worker_timeout_seconds)
         self._failing = False
         self.jobs: list[Callable[[datetime], int]] = [
             self.queue_retries,
             self.redispatch,
             self.time_out_workflows,
-            # Workers before leases: a worker without heartbeats goes offline, not into error.
+            # Expire workers before leases: a worker without heartbeats is marked offline, not in error.
             self.expire_workers,
             self.expire_leases,
             self.publish_pool_metrics,
@@ -97,7 +98,7 @@ class Scheduler:
         return sum(services.queue_retry(stage.pk, due_before=now) for stage in _DUE_RETRIES.rows(now))
 
     def redispatch(self, now: datetime) -> int:
-        """Dispatch unclaimed stages again whose messages the broker no longer holds."""
+        """Redispatch unclaimed stages whose messages the broker no longer holds."""
         found: dict[str, list[Message]] = {}
         for stage in _UNCLAIMED_STAGES.rows(now):
             found.setdefault(stage.pool_id or "", []).append(message_for(stage))
@@ -129,7 +130,7 @@ class Scheduler:
         return sum(services.expire_lease(stage.pk, expired_before=now) for stage in _EXPIRED_LEASES.rows(now))
 
     def expire_workers(self, now: datetime) -> int:
-        """Mark the workers offline whose heartbeats have stopped."""
+        """Mark workers without recent heartbeats offline."""
         if time.monotonic() < self._expire_from:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)

@@ -27,7 +27,7 @@ workflow_cancelled = Signal()
 # stage: Stage (`stage.workflow` is loaded and current), at: datetime.
 stage_started = Signal()
 
-# stage: Stage (with its result; `stage.workflow` is loaded and current, this stage counted), at: datetime.
+# stage: Stage (with its result; `stage.workflow` is loaded and current, and counts this stage), at: datetime.
 stage_completed = Signal()
 
 # stage: Stage (with its error; `stage.workflow` is loaded and current), at: datetime.

@@ -14,10 +14,10 @@ def truncate(text: str, max_characters: int) -> str:
 
 
 def truncate_start(text: str, max_characters: int) -> str:
-    """Return the text, or its end if it is longer than `max_characters`; a traceback names the error last."""
+    """Return the text, or its end if it is longer than `max_characters`; a traceback has the error at its end."""
     return text if len(text) <= max_characters else ELLIPSIS + text[len(text) - max_characters + 1 :]
 
 
 def storable(text: str) -> str:
-    """Return the text with NUL and lone surrogates replaced, which no database column can store."""
+    """Return the text with NUL and lone surrogates replaced: no database column can store them."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")

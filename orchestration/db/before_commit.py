@@ -5,8 +5,8 @@ Inserting them at each change would hold that lock while the rest of the transac
 that lock in a different order would deadlock. So changes are collected, and written together at the end.
 
 A collected item is registered as an `on_commit` hook that does nothing. Django drops the hook when the savepoint around
-it is rolled back, so the hooks left at the commit are what happened. (This holds for `atomic()`. Django's hooks ignore
-savepoints made by hand; this module drops their items.)
+it is rolled back, so the hooks that remain at the commit are the changes that happened. (That applies to `atomic()`. If
+a savepoint made by hand is rolled back, Django keeps the hooks, and this module drops the items.)
 
 A before-commit writer may return a callback. It runs first after the commit, before hooks that may be slow or fail.
 """
@@ -32,14 +32,14 @@ class Phase(IntEnum):
     """When a writer runs, relative to the other writers of a transaction."""
 
     SUMMARIZE = 1
-    """Sends what follows from all changes together. May collect items for `LOG`."""
+    """Sends one summary of all changes. It may collect items for `LOG`."""
 
     LOG = 2
     """Writes the last statements of the transaction."""
 
 
 Write = Callable[[list[Any]], Callable[[], None] | None]
-"""Writes items; returns what to run first after the commit, if anything."""
+"""Writes items. Returns a callback to run first after the commit, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def collect(item: Any, *, using: str | None = None) -> None:
 def install(item_type: type[Any], write: Write, *, phase: Phase, using: str = DEFAULT_DB_ALIAS) -> None:
     """Call `write` with all items of a type that a transaction collected, in order, before it commits.
 
-    An exception in `write` rolls the transaction back and is raised from the commit.
+    An exception in `write` rolls the transaction back and is raised by the commit.
     """
     others = [writer for writer in _writers.get(using, ()) if writer.item_type is not item_type]
     _writers[using] = sorted([*others, _Writer(phase, item_type, write)], key=lambda writer: writer.phase)
@@ -99,7 +99,7 @@ def _wrap(connection: BaseDatabaseWrapper) -> None:
 
     def write_and_commit() -> None:
         if any(isinstance(hook[1], _Collected) for hook in connection.run_on_commit):
-            # `Atomic.__exit__` clears the flag before it commits; queries of writers belong to the same transaction.
+            # `Atomic.__exit__` clears the flag before it commits, but the writers' queries belong to this transaction.
             connection.in_atomic_block = True
             try:
                 after_commit = _run_writers(connection)
@@ -108,7 +108,8 @@ def _wrap(connection: BaseDatabaseWrapper) -> None:
                 connection.rollback()
                 raise
             connection.in_atomic_block = False
-            # Without autocommit, hooks outlive the commit: nothing may be written twice.
+            # Without autocommit, Django keeps the hooks after the commit. Remove the written items: none is written
+            # twice.
             hooks: list[Any] = [hook for hook in connection.run_on_commit if not isinstance(hook[1], _Collected)]
             hooks[:0] = [(set(), callback, True) for callback in after_commit]
             connection.run_on_commit = hooks

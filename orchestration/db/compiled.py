@@ -24,18 +24,18 @@ Row = TypeVar("Row", bound=models.Model)
 
 Parameter = int | str | datetime
 
-# Unlike every other value of a query, and small enough for every type of integer column.
+# Placeholder values. Each differs from every other value of a query, and the integers fit every integer column.
 _MARKERS: dict[type[Parameter], Callable[[int], Parameter]] = {
     int: lambda number: 2_000_000_000 + number,
     str: lambda number: f"the value of parameter {number}",
     datetime: lambda number: datetime(1970, 1, 1, microsecond=number, tzinfo=UTC),
 }
 
-# Private, and the stubs describe a later Django.
+# Private API of Django; the type stubs describe a later version.
 _related_populators: Any = django_query.get_related_populators
 
 _MAX_STATEMENTS = 512
-"""Compiled statements kept. Each set of columns that is written together needs one."""
+"""How many compiled statements are kept. Each set of columns that is written together needs one."""
 
 
 class CompiledSelect(Generic[Row]):
@@ -63,7 +63,7 @@ class CompiledSelect(Generic[Row]):
 
 
 class _Select:
-    """The compiled statement. It holds no connection, because it outlives threads and each thread has its own."""
+    """The compiled statement. It holds no connection, because it outlives threads and connections belong to threads."""
 
     def __init__(self, queryset: models.QuerySet[Any], markers: Sequence[Any], using: str) -> None:
         self._using = using
@@ -71,7 +71,7 @@ class _Select:
         compiler: Any = queryset.query.get_compiler(using)
         self._sql, params = compiler.as_sql()
         markers = [self._prepared(marker) for marker in markers]
-        # For each placeholder of the SQL: the index of its parameter and None, or None and a constant.
+        # For each placeholder of the SQL: (index of its parameter, None), or (None, constant).
         self._places = [(markers.index(param), None) if param in markers else (None, param) for param in params]
         if {place for place, _ in self._places if place is not None} != set(range(len(markers))):
             raise ValueError(f"{self._sql}: expected each of the {len(markers)} parameters in it, unchanged")
@@ -137,7 +137,7 @@ def _by_owner(converters: Iterable[Any], ops: Any) -> tuple[list[Any], list[Any]
 
 
 def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -> None:
-    """Write columns, by attribute (`pool_id`), of a stored row. Its related rows must be stored.
+    """Write columns of a stored row, named by attribute (`pool_id`). Its related rows must be stored.
 
     Raises:
         DatabaseError: if the row is no longer stored.

@@ -34,11 +34,11 @@ def retry_while_unavailable(
 ) -> Value:
     """Return the value of `call`. While the database is unavailable, repeat it on a new connection.
 
-    Inside an atomic block the call is made once: the lost connection took the earlier statements of the block with it.
+    Inside an atomic block the call is made once: the earlier statements of the block were lost with the connection.
 
     Args:
         call: Must be idempotent: a call that failed may have committed.
-        timeout_seconds: No retry starts later than this after the first call; None retries without end.
+        timeout_seconds: No retry starts later than this many seconds after the first call; None means no limit.
         report: Receives a line when the database becomes unavailable, and one when it is available again.
 
     Raises:

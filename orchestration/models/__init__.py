@@ -34,5 +34,5 @@ __all__ = [
     "WorkflowStatus",
 ]
 
-# Set here, because `unfinished_stages` imports both models and `workflow` cannot import it back.
+# Set here to avoid a circular import: `unfinished_stages` imports both models, so `workflow` cannot import it.
 Workflow.settle_stages = settle_stages

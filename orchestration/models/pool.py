@@ -95,6 +95,6 @@ class Pool(TrackedModel):
     def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
         if before is None:
             signals.pool_created.send(sender=Pool, pool=self, at=at)
-        # A new pool counts as one that was active: it may start as draining, but it is never reported as reopened.
+        # Treat a new pool as one that was active: it is never reported as reopened, but it may start as draining.
         if after.status != (PoolStatus.ACTIVE if before is None else before.status):
             _SIGNALS[after.status].send(sender=Pool, pool=self, at=at)

@@ -54,11 +54,11 @@ class PoolCounterDelta:
         self._add(pool_id, _STAGE_COUNTERS.get(status), amount)
 
     def add_finished_stage(self, pool_id: str | None, status: str) -> None:
-        """Count a stage that has just reached this status, if pools keep a total of it. Totals never go down."""
+        """Count a stage that has just reached this status, if pools keep a total for it. Totals never go down."""
         self._add(pool_id, _STAGE_TOTALS.get(status), 1)
 
     def write(self, *, at: datetime, using: str) -> None:
-        """Move the stored counters, and have the metrics of these pools published before the commit.
+        """Update the stored counters, and collect these pools: their metrics are published before the commit.
 
         Pools are the last rows that a change locks, in the order of their ids: see `orchestration.models.tracked`.
         """

@@ -101,7 +101,7 @@ class Stage(TrackedModel):
         indexes = (
             models.Index(name="orchestration_stage_queue", fields=["pool", "status", "queued_at"]),
             models.Index(name="orchestration_stage_worker", fields=["worker"], condition=Q(worker__isnull=False)),
-            # The scheduler's indexes are partial: they hold only rows that wait for a time, however many stages exist.
+            # The scheduler's indexes are partial: they hold only rows with a due time, however many stages exist.
             models.Index(name="orchestration_stage_retry", fields=["retry_at"], condition=Q(retry_at__isnull=False)),
             models.Index(
                 name="orchestration_stage_dispatch",
@@ -119,7 +119,7 @@ class Stage(TrackedModel):
         return f"{self.workflow_id}/{self.name}"
 
     def lock_row(self, using: str) -> TrackedState | None:
-        """Lock the worker and the workflow first, in order, and reload `self.workflow`."""
+        """Lock the worker, the workflow and then this stage, and reload `self.workflow`."""
         if self.worker_id is not None:
             Worker.objects.using(using).select_for_update(no_key=True).filter(pk=self.worker_id).first()
         self.workflow = Workflow.objects.using(using).select_for_update(no_key=True).get(pk=self.workflow_id)

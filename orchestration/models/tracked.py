@@ -1,12 +1,13 @@
 """Models that send a signal when their status changes, no matter which code saves them.
 
 `save()` opens a transaction, reads the stored row under lock, writes the new values and compares the two. Each
-difference is counted and sent as a signal. A service has already read the row under lock to check the transition: it
-calls `mark_locked()` and writes with `save_locked()`, which takes the same path with one query less. As everywhere in
-Django, `QuerySet.update()` and `bulk_create()` bypass `save()`, and so send nothing.
+difference is counted and sent as a signal. A service has already read the row under lock, to check the transition. So
+it calls `mark_locked()` and then `save_locked()`, which does the same with one query less. As everywhere in Django,
+`QuerySet.update()` and `bulk_create()` bypass `save()` and send no signals.
 
 All code takes locks in one order, so that two changes cannot deadlock: worker, workflow, stages (by primary key), pools
-(by id). `FOR NO KEY UPDATE` is strong enough: other transactions can still insert rows that refer to the locked row.
+(by id). Locks are `FOR NO KEY UPDATE`: these are strong enough, and other transactions can still insert rows that refer
+to the locked row.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class TrackedModel(models.Model):
     """The columns of `TrackedState` that this model has, in the same order."""
 
     counters: ClassVar[frozenset[str]] = frozenset()
-    """Columns that `save()` writes only if `update_fields` names them: SQL updates them, so the instance may be old."""
+    """Columns that `save()` writes only if `update_fields` names them: SQL updates them, so instances may be stale."""
 
     _locked_state: TrackedState | None = None
 
@@ -52,7 +53,7 @@ class TrackedModel(models.Model):
         using: str | None = None,
         update_fields: Iterable[str] | None = None,
     ) -> None:
-        """Save the row as Django does, and send the signals of what changed."""
+        """Save the row as Django does, and send a signal for each change."""
         if update_fields is not None and not (update_fields := frozenset(update_fields)):
             return  # As in Django: there is nothing to write.
         using = using or router.db_for_write(type(self), instance=self)
@@ -60,7 +61,7 @@ class TrackedModel(models.Model):
             stored = None if force_insert else self.lock_row(using)
             at = timezone.now()
             if stored is None and (force_update or update_fields is not None):
-                # There is no row to update: Django raises its error for that.
+                # There is no row to update: let Django raise its own error.
                 super().save(force_update=force_update, using=using, update_fields=update_fields)
             elif stored is None:
                 self._insert(at=at, using=using)
@@ -81,7 +82,7 @@ class TrackedModel(models.Model):
         return ()
 
     def always_derived_fields(self) -> Iterable[str]:
-        """Return the columns to set to the time of every save."""
+        """Return the columns that every save sets to its time."""
         return ()
 
     def lock_row(self, using: str) -> TrackedState | None:

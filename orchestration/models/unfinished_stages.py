@@ -1,4 +1,4 @@
-"""Settle the unfinished stages of a workflow that finishes or moves to another pool."""
+"""Update the unfinished stages of a workflow that finishes or moves to another pool."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _UNFINISHED_STAGES: Final[CompiledSelect[Stage]] = CompiledSelect(
 
 
 def settle_stages(workflow: Workflow, before: TrackedState, after: TrackedState, *, at: datetime, using: str) -> None:
-    """Finish the stages of a workflow that has just finished; move the stages that have not started to its new pool.
+    """Finish the stages of a workflow that has just finished, or move its unstarted stages to its new pool.
 
     Takes a constant number of queries, however many stages there are.
     """

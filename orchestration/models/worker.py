@@ -1,4 +1,4 @@
-"""A process, or a slot of one, that can run a stage."""
+"""A worker: a process, or one slot of a process, that can run a stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workflow: a run of an adapter on a prompt, stage by stage."""
+"""A workflow: one run, in which an adapter runs stages for a prompt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STARTED: Final = [WorkflowStatus.RUNNING.value, WorkflowStatus.COMPLETED.value]
 
 
 class StageSettler(Protocol):
-    """Brings the stages of a changed workflow in line with it: its new status or its new pool."""
+    """Updates the stages of a workflow whose status or pool has changed."""
 
     def __call__(
         self, workflow: Workflow, before: TrackedState, after: TrackedState, *, at: datetime, using: str

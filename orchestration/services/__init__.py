@@ -4,7 +4,7 @@ Each function is one transaction. It takes the time of the change as `at` (defau
 A rejected call raises a `ServiceError` and writes nothing.
 """
 
-# The imports are the one list of the public names.
+# These imports are the only list of the public names.
 # mypy: implicit-reexport
 # ruff: noqa: F401
 

@@ -43,14 +43,14 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
 
 
 def _unfinished_from(workflow_id: str, from_step: int) -> QuerySet[Stage]:
-    """Select the unfinished stages of a workflow from a step on, in order and with a lock."""
+    """Select and lock the unfinished stages of a workflow from this step on, in order."""
     stages = Stage.objects.filter(workflow_id=workflow_id, hosted=False, step__gte=from_step)
     return (
         stages.exclude(status__in=FINISHED_STAGE_STATUSES).select_for_update(no_key=True).order_by("step", "position")
     )
 
 
-# Two rows show whether the step has a single stage, as most steps do.
+# Two rows are enough to detect a step with a single stage; most steps have one.
 _NEXT_TWO: Final = CompiledSelect(lambda workflow_id, from_step: _unfinished_from(workflow_id, from_step)[:2], str, int)
 
 

@@ -1,7 +1,8 @@
 """Claim an attempt at a stage, and record how it ended.
 
 A stage id and a number identify an attempt. Ending an attempt needs both, and changes nothing if a newer attempt has
-started or the stage has finished otherwise. So a worker that was marked offline and returns cannot change anything.
+started or the stage has finished in another way. So a worker that was marked offline cannot change anything when it
+returns.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class AttemptOutcome:
 def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None = None) -> Claim | None:
     """Claim an attempt at a queued stage for a worker, which becomes busy.
 
-    If the worker still has a running attempt, its process died during it: that attempt is recorded as lost.
+    If the worker still has a running attempt, its process died: that attempt is recorded as lost.
 
     Returns:
         None if another worker has claimed the attempt, or if it is not the next one of the stage.

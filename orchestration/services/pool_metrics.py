@@ -1,7 +1,7 @@
 """Publishes pool metrics: at most ten events a second for each pool, and the last value is always published.
 
-A change that follows the last event too closely is left to the scheduler, which publishes the values of that moment.
-While no scheduler runs, nothing could publish it later: every change is published at once.
+If a change follows the last event too closely, the scheduler publishes the metrics later, with the values at that later
+time. While no scheduler runs, every change is published at once, because nothing could publish it later.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCHEDULER_TIMEOUT_SECONDS = 2.0
 def install() -> None:
     """Send `pool_metrics_changed` just before the commit, once for each pool whose counters moved.
 
-    So many changes of one transaction make one event, with the values at its end.
+    All changes of one transaction cause one event, with the values at its end.
     """
     before_commit.install(PoolCountersMoved, _send_metrics_changed, phase=before_commit.Phase.SUMMARIZE)
 
@@ -42,10 +42,10 @@ def _send_metrics_changed(moved: list[PoolCountersMoved]) -> None:
 
 
 def _pools_to_publish(pool_ids: Collection[str]) -> list[Pool]:
-    """Return those of the pools to publish now; the scheduler publishes the others later.
+    """Return the pools to publish now; the scheduler publishes the others later.
 
-    The transaction holds the locks of these pools: it moved their counters. This takes one query for each pool, and a
-    transaction seldom has two.
+    The transaction holds the locks of these pools, because it moved their counters. This takes one query for each pool;
+    a transaction seldom changes two.
     """
     interval = timedelta(seconds=engine_limits().pool_status_interval_seconds)
     scheduler_timeout = timedelta(seconds=SCHEDULER_TIMEOUT_SECONDS)
@@ -73,7 +73,7 @@ _POOL_AND_SCHEDULER: Final = CompiledSelect(
 
 
 def publish_pool_metrics(pool_id: str) -> bool:
-    """Publish the metrics of a pool that were left to the scheduler; False if they are published already."""
+    """Publish the throttled metrics of a pool. Return False if they are published already."""
     with transaction.atomic():
         pools = Pool.objects.select_for_update(no_key=True).filter(pk=pool_id, metrics_dirty_since__isnull=False)
         if pools.first() is None:

@@ -50,9 +50,9 @@ def check_pool_accepts(kind: str, *, pool_id: str, statuses: Collection[str]) ->
     The pool is not locked: a row added while the pool changes counts as added before the change.
 
     Args:
-        kind: What the pool does not accept otherwise, in the plural, for the error.
+        kind: The rows that the caller would add, in the plural, for the error: `new workflows`.
         pool_id: The pool.
-        statuses: The statuses in which the pool accepts it.
+        statuses: The statuses in which the pool accepts them.
 
     Raises:
         InvalidIdentifier, PoolNotFound, PoolNotAccepting

@@ -17,7 +17,7 @@ from orchestration.services.row_locks import lock_stage_by_id
 
 
 def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = None) -> bool:
-    """Queue a stage whose next attempt was due before this database time. False if it is not or no longer due."""
+    """Queue a stage whose next attempt was due before this database time. Return False if it is not due."""
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         stage = lock_stage_by_id(stage_id)
@@ -31,7 +31,7 @@ def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = No
 
 _ROWS_PER_STATEMENT = 1000
 EXTENDED_DELAY_FACTOR = 12
-"""Factor on `redispatch_seconds` while the broker holds a message for every queued stage of the pool."""
+"""Multiplier of `redispatch_seconds` while the broker holds a message for every queued stage of the pool."""
 
 
 def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
@@ -46,7 +46,7 @@ def extend_redispatch(stage_ids: Sequence[int], *, now: datetime) -> None:
     thousand queued stages cost almost nothing.
 
     Args:
-        stage_ids: The longest due first.
+        stage_ids: Sorted by due time, earliest first.
         now: Database time.
     """
     _delay(stage_ids[-1:], now=now, times=1)
@@ -54,7 +54,7 @@ def extend_redispatch(stage_ids: Sequence[int], *, now: datetime) -> None:
 
 
 def recheck_pool(pool_id: str, *, now: datetime) -> None:
-    """Check the queued stages of a pool now, because the broker lacks more messages than there are due stages.
+    """Check the queued stages of a pool now, because more messages are missing than stages are due.
 
     Stages due within `redispatch_seconds` keep their time: they were dispatched a moment ago.
     """

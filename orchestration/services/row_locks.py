@@ -1,4 +1,4 @@
-"""Lock rows, in the one order of `orchestration.models.tracked`, and insert new ones.
+"""Lock rows in the order that `orchestration.models.tracked` defines, and insert new rows.
 
 Every function needs an open transaction. On SQLite the transaction itself excludes other writers (`IMMEDIATE`).
 """
@@ -84,7 +84,7 @@ def lock_worker(worker_id: str) -> Worker:
 
 
 def lock_slot_worker(worker_id: str, process: str) -> Worker | None:
-    """Lock a worker of the engine; None if another process is registered under its id, or none."""
+    """Lock a worker of the engine. Return None if it is not registered to this process."""
     worker = _SLOT_WORKER.row(worker_id, process)
     return None if worker is None else worker.mark_locked()
 

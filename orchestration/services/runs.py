@@ -39,7 +39,7 @@ def start_run(
 ) -> Workflow:
     """Store a running workflow with all its stages, and queue its first step. Create its pool if it does not exist.
 
-    If this definition was started with the same key before, change nothing and return that workflow.
+    If this definition was started with the same key before, change nothing and return the existing workflow.
 
     Raises:
         InvalidIdentifier, InvalidArgument, AlreadyExists
@@ -77,10 +77,10 @@ def start_run(
 
 
 def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime | None = None) -> Workflow:
-    """Run a finished workflow again: the stages that did not complete and, if a stage is named, all from its step on.
+    """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
 
-    Attempt numbers continue, so that the report of a worker that still runs an old attempt is rejected. Each stage may
-    make as many attempts again as its plan allows.
+    Attempt numbers continue, so the report of a worker that still runs an old attempt is rejected. Each stage again has
+    as many attempts as its plan allows.
 
     Raises:
         InvalidIdentifier, WorkflowNotFound, StageNotFound

@@ -50,7 +50,7 @@ def start_stage(
 ) -> Stage:
     """Start a stage of a running workflow, on a worker of its pool if one is named. The attempt number goes up by one.
 
-    The status of the worker does not change: the worker reports that it is busy itself.
+    The status of the worker does not change: the worker itself reports that it is busy.
 
     Raises:
         WorkflowNotFound, StageNotFound, WorkerNotFound, IllegalTransition, WorkflowNotRunning
@@ -75,8 +75,8 @@ def complete_stage(
 ) -> Stage:
     """Complete a stage of a running workflow, whether or not it was reported as queued or started.
 
-    Unless the result has a `duration_ms`, it is added: the milliseconds since the stage started. If the start was not
-    reported, they count from the last change of its workflow.
+    If the result has no `duration_ms`, it is added: the milliseconds since the stage started. If the start was not
+    reported, they count from the last change of the workflow.
 
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
@@ -92,7 +92,7 @@ def complete_stage(
 
 
 def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | None = None) -> Stage:
-    """Fail a stage of a running workflow. The caller decides what follows for the workflow.
+    """Fail a stage of a running workflow. The workflow does not change: the caller decides whether it fails.
 
     Raises:
         InvalidArgument, WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
@@ -108,7 +108,7 @@ def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | 
 
 
 def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
-    """Skip a stage of a running workflow that has not started.
+    """Skip a stage that has not started. Its workflow must be running.
 
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
@@ -133,7 +133,7 @@ def _lock_for(status: StageStatus, workflow_id: str, stage_name: str) -> Stage:
 
 @contextmanager
 def _check_stage_pool(stage: Stage) -> Iterator[None]:
-    """Reject work for a closed pool, also if a concurrent transaction closes it: then the database rejects it."""
+    """Reject work for a closed pool. If a concurrent transaction closes the pool, the database rejects the work."""
     if stage.pool is None:
         yield
         return

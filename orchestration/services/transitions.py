@@ -14,7 +14,8 @@ POOL_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     PoolStatus.CLOSED: frozenset(),
 }
 
-# A worker may report any status but its current one: of two claims of one idle worker, the second is rejected.
+# A worker may report any status except its current one. So if two callers claim one idle worker, the second is
+# rejected.
 WORKER_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
     WorkerStatus.IDLE: frozenset({WorkerStatus.BUSY, WorkerStatus.ERROR, WorkerStatus.OFFLINE}),
     WorkerStatus.BUSY: frozenset({WorkerStatus.IDLE, WorkerStatus.ERROR, WorkerStatus.OFFLINE}),

@@ -15,7 +15,7 @@ from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
 from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.services.errors import ServiceError
 
-# Postgres cannot store NUL in text or JSON. In JSON text it is an escape after an even number of backslashes.
+# Postgres cannot store NUL in text or JSON. In JSON text, NUL is an escape after an even number of backslashes.
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 # Far below the depth at which Python's JSON encoder and decoder fail, which depends on the depth of the call stack.
@@ -87,7 +87,7 @@ def text(argument: str, value: str, *, max_length: int | None = None, may_be_emp
 
 
 def json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the object as JSON will return it: tuples as lists, keys as strings; {} for None.
+    """Return the object as it will be read back from JSON: tuples as lists, keys as strings; {} for None.
 
     Raises:
         InvalidArgument: if it is not a mapping, is too deep, or has values that JSON or a database cannot store.

@@ -118,7 +118,7 @@ def leave_pool(
 
 
 def expire_worker(worker_id: str, *, no_heartbeat_since: datetime, at: datetime | None = None) -> bool:
-    """Mark a worker offline that has had no heartbeat since this database time; False if it has."""
+    """Mark a worker offline if it has had no heartbeat since this database time, else return False."""
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()

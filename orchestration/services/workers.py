@@ -27,7 +27,7 @@ class WorkerInOtherPool(ServiceError):
 
 
 def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None) -> Worker:
-    """Add an idle worker to a pool. A worker that is registered there already becomes idle: it has restarted.
+    """Add an idle worker to a pool. If it is already registered there, it has restarted and becomes idle.
 
     Raises:
         InvalidIdentifier, PoolNotFound
@@ -75,7 +75,7 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
 
 
 def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
-    """Delete a worker. The stages that it ran keep everything but its id.
+    """Delete a worker. The stages that it ran keep all their data except its id.
 
     Raises:
         WorkerNotFound

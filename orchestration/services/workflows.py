@@ -74,7 +74,7 @@ def complete_workflow(
 ) -> Workflow:
     """Complete a running workflow. Its unfinished stages are skipped.
 
-    Unless the result has a `total_duration_ms`, it is added: the milliseconds since the start.
+    If the result has no `total_duration_ms`, it is added: the milliseconds since the start.
 
     Raises:
         InvalidArgument, WorkflowNotFound, IllegalTransition
