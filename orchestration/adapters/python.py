@@ -46,7 +46,8 @@ def find_function(call: str) -> Callable[..., Any]:
     """Return the function at `package.module:name`.
 
     Raises:
-        StageFailed: if it does not exist: this worker runs other code than the process that started the run.
+        StageFailed: if it does not exist, because this worker's code differs from that of the process that started the
+            run.
     """
     module_name, _, name = call.partition(":")
     try:

@@ -1,4 +1,4 @@
-"""Actions on rows: each is an action of the list and a button on the row's page, and calls a service."""
+"""Actions on rows. Each is an action of the list and a button on the row's page, and calls a service."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RowActionsAdmin(ReadOnlyAdmin):
     change_form_template = "admin/orchestration/change_form.html"
 
     def has_run_action_permission(self, request: HttpRequest) -> bool:
-        # Django's own `has_change_permission` is always False here: it would make the pages editable.
+        # `has_change_permission` is always False here, because True would make the pages editable.
         codename = get_permission_codename("change", self.opts)
         allowed: bool = request.user.has_perm(f"{self.opts.app_label}.{codename}")
         return allowed

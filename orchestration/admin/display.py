@@ -18,7 +18,7 @@ from orchestration.truncation import truncate
 EMPTY: Final = "-"
 MAX_PREVIEW_CHARACTERS: Final = 100
 
-# The badge's text and symbol repeat what its colour says, for users who cannot distinguish the colours.
+# The badge's text and symbol repeat the meaning of its colour, for users who cannot distinguish the colours.
 _BADGE_STYLES: Final[dict[str, str]] = {
     WorkflowStatus.PENDING: "pending",
     WorkflowStatus.RUNNING: "active",
@@ -70,7 +70,7 @@ def format_elapsed(start: datetime | None, end: datetime | None) -> str:
 
 
 def format_duration(duration_ms: int | None) -> str:
-    """Return a duration in milliseconds, or from one second on in seconds."""
+    """Return a duration in milliseconds, or in seconds if it is at least one second."""
     if duration_ms is None:
         return EMPTY
     return f"{duration_ms} ms" if duration_ms < 1000 else f"{duration_ms / 1000:,.1f} s"

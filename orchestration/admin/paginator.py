@@ -16,7 +16,7 @@ else:
     _Paginator = Paginator
 
 MAX_LISTED: Final = 10_000
-"""How many rows a list has at most, on all of its pages together."""
+"""Maximum number of rows in a list, on all of its pages together."""
 
 
 class BoundedPaginator(_Paginator):

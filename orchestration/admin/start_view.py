@@ -18,7 +18,7 @@ from orchestration.sdk.launch import LaunchError, description_of, launch_by_name
 
 
 class ParamsField(forms.JSONField):
-    """A JSON field that rejects deeply nested JSON, where Django's own raises RecursionError."""
+    """A JSON field that rejects deeply nested JSON; Django's field raises RecursionError instead."""
 
     def to_python(self, value: Any) -> Any:
         try:

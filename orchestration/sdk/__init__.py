@@ -1,4 +1,4 @@
-"""What the author of a workflow or of an adapter imports: definitions, runs, the context of a stage, adapter types."""
+"""The API for authors of workflows and adapters: definitions, runs, the context of a stage, adapter types."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The interface of an adapter, and the errors that adapters and stages raise.
 
 An adapter is a class with the two methods of `Adapter` and a constructor without arguments. The setting
-`MAHAVISHNU_ADAPTERS` names it. `plan` is called where a run is started, `run` in a worker. They share only the plan,
-which is stored as JSON.
+`MAHAVISHNU_ADAPTERS` names it. `plan` is called in the process that starts a run; `run` is called in a worker. They
+share only the plan, which is stored as JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Adapter(Protocol):
         """
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
-        """Run one attempt of a stage in a worker, and return its output: JSON.
+        """Run one attempt of a stage in a worker, and return its output as JSON data.
 
         Any exception fails the attempt.
 

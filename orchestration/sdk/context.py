@@ -64,8 +64,8 @@ class Context:
         stage_name: The name of the stage.
         attempt: 1 for the first. Lost attempts and retries count too.
         results: The outputs of the stages that completed before, by name.
-        track_process_group: For adapters that start processes: has a process group, by its id, killed if the worker
-            process dies. 0 clears it.
+        track_process_group: For adapters that start processes. Records the id of a process group, which is killed if
+            the worker process dies; 0 clears the record.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this stage of this run, and unique to it.
+        """A key that is unique to this stage of this run, and the same for all of its attempts.
 
         A stage may run more than once: pass this key to every operation that must happen once.
         """
         return f"{self.workflow_id}/{self.stage_name}"
 
     def cancelled(self) -> bool:
-        """Return whether the attempt is cancelled; its process is killed shortly. Costs one read of shared memory."""
+        """Return whether the attempt is cancelled; if so, its process is killed soon. Reads only shared memory."""
         return self._cancelled()
 
     def raise_if_cancelled(self) -> None:
@@ -127,7 +127,7 @@ class Context:
     def progress(self, progress: float, message: str = "") -> None:
         """Report progress from 0 to 1, as a `workflow.stage_progress` event.
 
-        Calls are throttled: the last one of an interval counts, and the last one of all is always sent.
+        Calls are throttled: each call replaces an unsent one, and the last call is always sent.
         """
         now = time.monotonic()
         self._pending_progress = (min(max(float(progress), 0.0), 1.0), message)
@@ -159,12 +159,12 @@ class Context:
         self._change_stage(services.complete_stage, stage_name, result={"output": output, **duration})
 
     def hosted_failed(self, stage_name: str, error: str) -> None:
-        """Report that a hosted stage failed. The run continues; its hosting stage decides whether to fail too."""
+        """Report that a hosted stage failed. The run continues, unless the hosting stage fails too."""
         error = truncate(storable(error), engine_limits().max_error_characters)
         self._change_stage(services.fail_stage, stage_name, error=error)
 
     def run_in_db_thread(self, call: Callable[[], Value]) -> Value:
-        """Return what a call returns that uses the database; for adapters that run a stage in another thread."""
+        """Run a call that uses the database, and return its result; for adapters that run stages in another thread."""
         return self._executor.run(call)
 
     def run_coroutine(self, coroutine: Awaitable[Value]) -> Value:
@@ -179,6 +179,6 @@ class Context:
             logger.debug("Ignored a report on a hosted stage: %s", error)
 
     def _write(self, write: Callable[[], object]) -> None:
-        """Write in the thread that has the database; a short outage does not fail the stage."""
+        """Write in the thread that has the database connection; a short outage does not fail the stage."""
         timeout_seconds = engine_limits().lease_seconds
         self.run_in_db_thread(lambda: retry_while_unavailable(write, timeout_seconds=timeout_seconds))

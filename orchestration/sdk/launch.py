@@ -1,4 +1,4 @@
-"""Start a workflow: plan and store its run. `launch_by_name` serves commands and forms, with errors for their users."""
+"""Start a workflow: plan and store its run. `launch_by_name` is for commands and forms: its errors are for users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
 
 
 class LaunchError(Exception):
-    """Nothing was started; `str()` is the reason, for a person."""
+    """Nothing was started. `str()` gives the reason, for people."""
 
 
 def launch(
@@ -66,7 +66,7 @@ def launch_by_name(
 
 
 def parameters_of(definition: Definition) -> list[str]:
-    """Return the parameters of a workflow besides its prompt, as its function writes them: `failures=2`."""
+    """Return the parameters of a workflow except its prompt, as its function declares them: `failures=2`."""
     _, *parameters = inspect.signature(definition.function).parameters.values()
     return [
         each.name if each.default is each.empty else f"{each.name}={each.default!r}"

@@ -1,4 +1,4 @@
-"""Every defined workflow, by name. Definitions come from the `workflows` module of each app, as `admin` modules do."""
+"""Every defined workflow, by name. Each app defines them in its `workflows` module, like Django's `admin` modules."""
 
 from __future__ import annotations
 

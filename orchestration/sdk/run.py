@@ -68,7 +68,8 @@ class Run:
         """Run a finished run again.
 
         Args:
-            from_stage: Repeat all stages from the step of this one; by default those that are not completed.
+            from_stage: Repeat this stage and all stages of later steps too. By default only the stages that are not
+                completed are repeated.
 
         Raises:
             orchestration.services.IllegalTransition: if it is not finished, or is completed and `from_stage` is None.

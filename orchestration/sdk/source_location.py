@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 def source_location(error: BaseException, *, is_own: Callable[[str], bool]) -> str:
-    """Return a file and a line: the last of the traceback in a file of the user, or else the very last.
+    """Return a file and a line: the last entry of the traceback in a user's file, or else its last entry.
 
     Args:
-        error: Raised by the user's code, or by Python on its behalf.
+        error: Raised by the user's code, or by Python while it compiles that code.
         is_own: Returns whether the user wrote the file of this name.
     """
     if isinstance(error, SyntaxError):

@@ -52,7 +52,7 @@ class StageDefinition:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Stages that run side by side."""
+    """Stages that run in parallel."""
 
     stages: tuple[StageDefinition, ...]
 
@@ -78,13 +78,13 @@ def stage(
     retries: Retry | None = None,
     timeout_seconds: float | None = None,
 ) -> StageDefinition | Callable[[Callable[..., Any]], StageDefinition]:
-    """Make a stage of a module-level function `f(ctx, inputs)`. Its return value is the stage's output.
+    """Make a stage from a module-level function `f(ctx, inputs)`. Its return value is the stage's output.
 
     Args:
         function: The function, if the decorator has no arguments.
         name: The stage's name; by default the function's.
         retries: Whether and when a failed attempt is retried; by default it is not.
-        timeout_seconds: The time limit of an attempt. Its process is killed then, and the attempt has failed.
+        timeout_seconds: The time limit of an attempt. After that its process is killed and the attempt fails.
 
     Raises:
         InvalidDefinition: if a worker could not find the function, or a value is out of range.
@@ -108,10 +108,10 @@ def stage(
 
 
 def parallel(*stages: StageDefinition) -> Parallel:
-    """Run stages side by side, as one step; the next step starts when all of them are completed.
+    """Run stages in parallel, as one step; the next step starts when all of them are completed.
 
     Raises:
-        InvalidDefinition: if there is no stage, or an argument is not one.
+        InvalidDefinition: if there is no stage, or an argument is not a stage.
     """
     if not stages:
         raise InvalidDefinition("parallel() has no stages: expected at least one")

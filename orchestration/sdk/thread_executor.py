@@ -27,7 +27,8 @@ class CallingThreadExecutor:
     def run(self, call: Callable[[], Value]) -> Value:
         """Return what the call returns, or raise what it raises.
 
-        It runs in the executor's thread while that waits in `run_coroutine`; otherwise in the current thread.
+        The call runs in the executor's thread while that thread waits in `run_coroutine`, otherwise in the current
+        thread.
         """
         if not self._accepts_calls or threading.get_ident() == self._thread_id:
             return call()

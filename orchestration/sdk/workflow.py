@@ -28,7 +28,8 @@ class WorkflowDefinition:
         adapter: The name of the adapter that plans and runs it.
         pool: The pool that runs it unless the start names another.
         timeout_seconds: The time limit of a run, from its start; None for no limit.
-        function: Called with the prompt and the parameters at each start; returns what the adapter plans with.
+        function: Called with the prompt and the parameters at each start. The adapter makes the plan from its return
+            value.
     """
 
     name: str
@@ -87,7 +88,7 @@ def workflow(
     timeout_seconds: float | None = None,
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], WorkflowDefinition]:
-    """Make a workflow of a function `f(prompt, **params)` that returns its steps, and register it.
+    """Make a workflow from a function `f(prompt, **params)` that returns its steps, and register it.
 
     Args:
         adapter: The name of the adapter that plans and runs it.

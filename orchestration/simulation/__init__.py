@@ -74,7 +74,7 @@ class Simulation:
         return sum(workflow.is_created for workflow in self._workflows)
 
     def changes(self) -> Iterator[None]:
-        """Make one change per item. Ends only when nothing can change, as when all pools are closed."""
+        """Make one change per item. Ends only when nothing can change, for example because all pools are closed."""
         self._next_number = Workflow.objects.filter(id__startswith=f"sim_{self._options.seed}_").count() + 1
         yield from self._create_pools()
         self._add_workers()

@@ -1,4 +1,4 @@
-"""Extend Celery's worker process, through Celery's signals: it gets a slot table and a supervisor.
+"""Add a slot table and a supervisor to Celery's worker process, through Celery's signals.
 
 The supervisor registers the workers of the process; see `orchestration.worker.supervisor`.
 """
@@ -30,7 +30,7 @@ SUPERVISOR_RESTART_SECONDS = 1.0
 
 _TABLE_PREFIX = "mahavishnu-slots-"
 
-# A worker's id adds a number to the name, and must not be longer than an id may be.
+# A worker's id is this name and a number. It must not exceed the maximum length of an id.
 _MAX_NAME_CHARACTERS = 100
 
 
@@ -69,7 +69,7 @@ def spawn(command: list[str]) -> int:
     """Start a program in a new session, without input, and return its process id. It survives this process.
 
     `subprocess` is unsafe here: it waits for a pipe to close, and a child that this process forks at that moment
-    inherits the pipe and keeps it open. Of 300 programs started beside such forks, 5 were waited for in vain.
+    inherits the pipe and keeps it open. Of 300 programs started during such forks, it waited forever for 5.
     """
     no_input = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     return os.posix_spawn(command[0], command, os.environ, file_actions=no_input, setsid=True)
@@ -137,7 +137,7 @@ def _exit(reason: str) -> NoReturn:
 
 
 def worker_name(hostname: str, *, pool_id: str) -> str:
-    """Return the prefix of the ids of a process's workers: `celery@box` in the pool `local` has `local-box-1`."""
+    """Return the prefix of the ids of a process's workers: a worker of `celery@box` in `local` is `local-box-1`."""
     name, _, host = hostname.partition("@")
     parts = (pool_id, host or name) if name == "celery" or not host else (pool_id, name, host)
     return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(parts))[:_MAX_NAME_CHARACTERS]

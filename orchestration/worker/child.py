@@ -31,13 +31,13 @@ def on_process_init(**_: Any) -> None:
     """Fill the slot. Called in each child as it starts."""
     if TABLE_VARIABLE not in os.environ:
         return
-    # In a separate process group, what a stage starts can be found and killed with the child.
+    # Use a separate process group, so the processes that a stage starts can be found and killed with the child.
     os.setpgrp()
     for connection in connections.all(initialized_only=True):
-        connection.connection = None  # Inherited from the parent: closing it here would close it there.
+        connection.connection = None  # Inherited: closing it here would also close the parent's.
     slot = current_slot()
     deadline = time.monotonic() + _WAIT_SECONDS
-    # The child before this one died while it ran a stage, and the supervisor has not recorded that yet.
+    # If the previous child died while it ran a stage, wait until the supervisor has recorded that.
     while slot.running is not None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     slot.pid = os.getpid()

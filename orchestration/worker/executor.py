@@ -34,8 +34,8 @@ def run_attempt(
         is_stopping: Returns whether a shutdown was requested.
 
     Raises:
-        services.StaleWorker: if the slot's worker was marked offline. The message is for another worker, or for later.
-        django.db.OperationalError: if the database is unavailable. The message is for later.
+        services.StaleWorker: if the slot's worker was marked offline. The message must be requeued.
+        django.db.OperationalError: if the database is unavailable. The message must be requeued.
     """
     slot = Slot(worker_id=shared_slot.worker_id, process=process)
     continue_until = time.monotonic() + engine_limits().inline_continuation_seconds
@@ -104,8 +104,8 @@ def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline:
             may_retry=error.may_retry if isinstance(error, StageFailed) else True,
         )
 
-    # The work is done and only its outcome is missing. A late result is safe: it names its attempt, and is rejected if
-    # a newer attempt owns the stage.
+    # The work is done; only its outcome is not recorded yet. A late result is safe: it names its attempt, and is
+    # rejected if a newer attempt owns the stage.
     outcome = retry_while_unavailable(record, timeout_seconds=limits.lease_seconds)
     if not outcome.accepted:
         logger.info("Ignored the result of attempt %d of %s: a newer attempt owns the stage", attempt, claim.stage)

@@ -1,8 +1,9 @@
 """Detects that a worker has lost its connection to the broker.
 
 If the broker is down at the moment a message is acknowledged, Celery logs the error and continues. The message stays
-unacknowledged. With a prefetch of one the worker then requests no other message, so it never uses its lost connection
-again. This module detects that state and raises a connection error, after which the worker reconnects.
+unacknowledged. With a prefetch of one the worker then requests no other message, so it never uses its connection again
+and never detects the loss. This module detects that state and raises a connection error, after which the worker
+reconnects.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The table of slots that one worker process shares with its children and its supervisor: who runs what.
+"""The table of slots that one worker process shares with its children and its supervisor: what each slot runs.
 
-It is a small file that each of them maps into memory. So reading it costs no system call, and it outlives all of them.
-Each field has one writer. A child writes the attempt that it is about to run before it claims it, and clears that at
-the end.
+It is a small file that each process maps into memory. So a read costs no system call, and the table outlives the
+processes. Each field has one writer. A child writes its attempt before it claims the attempt, and clears it at the end.
 """
 
 from __future__ import annotations
@@ -38,7 +37,8 @@ class SharedSlot(ctypes.Structure):
 
     Attributes:
         pid: The child that fills the slot; 0 for none. Written by the child.
-        process_group: A process group that the stage started beside the child's; 0 for none. Written by the child.
+        process_group: A process group that the stage started, separate from the child's; 0 for none. Written by the
+            child.
     """
 
     _fields_ = (
@@ -59,7 +59,7 @@ class SharedSlot(ctypes.Structure):
 
     @property
     def running(self) -> RunningAttempt | None:
-        """What the slot runs. Written by the child; by the supervisor once the child is dead."""
+        """What the slot runs. Written by the child, or by the supervisor after the child has died."""
         if not (stage_id := self._stage_id):
             return None
         return RunningAttempt(stage_id, self._attempt, self._started_ns, self._timeout_ms)
@@ -71,7 +71,7 @@ class SharedSlot(ctypes.Structure):
             self._attempt = value.attempt
             self._started_ns = value.started_ns
             self._timeout_ms = value.timeout_ms
-            self._stage_id = value.stage_id  # Last: it makes the other fields valid.
+            self._stage_id = value.stage_id  # Set last: it marks the other fields as valid.
 
     @property
     def worker_id(self) -> str:
@@ -85,7 +85,7 @@ class SharedSlot(ctypes.Structure):
             raise ValueError(f"{value!r}: expected at most {_MAX_ID_BYTES} characters")
         self._worker_id_bytes = 0
         self._worker_id = encoded
-        self._worker_id_bytes = len(encoded)  # Last: it makes the characters valid.
+        self._worker_id_bytes = len(encoded)  # Set last: it marks the characters as valid.
 
     def request_cancel(self, running: RunningAttempt) -> None:
         """Ask the child to end this attempt. Called by the supervisor."""

@@ -9,7 +9,7 @@
 
 A command is a list of arguments and runs without a shell. It reads one JSON object on standard input: `workflow_id`,
 `stage_name`, `attempt`, `idempotency_key`, `inputs` and `results`. A prompt of up to 64 KiB is also in its environment,
-as `MAHAVISHNU_PROMPT`. Its exit code decides whether it failed.
+as `MAHAVISHNU_PROMPT`. The exit code determines whether the stage failed.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ GRACE_SECONDS: Final = 5.0
 """How long a command may run after SIGTERM before it is killed."""
 
 BACKSTOP_SECONDS: Final = 5.0
-"""How much later than the command the worker process that runs it is killed."""
+"""How long after the command's time limit and grace period its worker process is killed."""
 
-# JSON escapes a control character as six. So both streams together stay below the output limit of a stage.
+# JSON writes a control character as six characters, and there are two streams: at most 12 bytes for each byte kept. So
+# the output stays below the output limit of a stage.
 _RESULT_BYTES_PER_STREAM_BYTE: Final = 16
 
 _MAX_ERROR_CHARACTERS: Final = 300
@@ -106,7 +107,7 @@ def command(
     ok_exit_codes: Iterable[int] = (0,),
     retries: Retry | None = None,
 ) -> StageDefinition:
-    """Make a stage of a program and its arguments. To use a shell, run one: `command("sh", "-c", "make | tail")`.
+    """Make a stage from a program and its arguments. To use a shell, run one: `command("sh", "-c", "make | tail")`.
 
     Args:
         argv: The program and its arguments.
@@ -114,7 +115,7 @@ def command(
         cwd: Its working directory on the worker's machine; by default the worker's.
         environment: Names of variables that it inherits from its worker, besides `INHERITED_VARIABLES`.
         variables: Variables that are set for it. They are stored with the run, so they must not hold secrets.
-        timeout_seconds: Its time limit. It is sent SIGTERM then, and the attempt has failed.
+        timeout_seconds: Its time limit. After that it is sent SIGTERM and the attempt fails.
         grace_seconds: How long it may run after SIGTERM before it is killed with all that it started.
         ok_exit_codes: Any other exit code fails the attempt.
         retries: Whether and when a failed attempt is retried; by default it is not.
@@ -242,7 +243,7 @@ class CommandRun:
         self._streamer.on_output(stream, chunk)
 
     def _grace_seconds(self, stop: Stop) -> float:
-        # The supervisor kills this process `cancel_grace_seconds` after the run has ended: end the command before.
+        # The supervisor kills this process `cancel_grace_seconds` after the run has ended: end the command first.
         return min(self._command.grace_seconds, self._cancel_grace_seconds if stop is Stop.CANCELLED else float("inf"))
 
     def _outcome(self, exit_code: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The output of a command: its beginning and end for the result, its lines for the log as they are printed."""
+"""The output of a command: keep its beginning and end as the result, and log its lines as they are printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from orchestration.truncation import storable
 
 MAX_STREAM_BYTES: Final = 64 * 1024
-"""How much is kept of standard output, and as much of standard error: the first quarter and the rest from the end."""
+"""How many bytes of each stream are kept: a quarter from its beginning, and the rest from its end."""
 
 LOG_INTERVAL_SECONDS: Final = 0.5
 """Minimum time between log messages: lines that are printed in between are sent as one message."""
@@ -45,7 +45,7 @@ class HeadTailBuffer:
         self._head += chunk[:fits]
         self._tail += chunk[fits:]
         if len(self._tail) > 2 * self._tail_bytes:
-            # Not for every chunk: each cut moves all the bytes that are kept.
+            # Do not cut at every chunk: each cut moves all the bytes that are kept.
             del self._tail[: -self._tail_bytes]
 
     def text(self) -> str:
@@ -62,12 +62,12 @@ class HeadTailBuffer:
 
 
 class OutputStreamer:
-    """Sends the lines of a command to the log as they are printed, and its progress.
+    """Sends the lines of a command to the log as they are printed, and reports its progress.
 
     A line `::progress 0.4 message` is progress from 0 to 1; every other line is logged.
 
     Args:
-        log: Receives lines, several as one message.
+        log: Receives one or more lines as one message.
         report_progress: Receives the progress and its message.
         max_characters: Limit of one message. If lines come faster than they can be sent, the oldest are dropped.
     """

@@ -1,4 +1,4 @@
-"""A subprocess, from its start until it and all that it started have ended."""
+"""Run a subprocess until it and all processes that it started have ended."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Stop(enum.Enum):
 
 
 class Subprocess:
-    """A subprocess in a new session. Leaving it as a context manager kills it with all that it started.
+    """A subprocess in a new session. At the end of a `with` block it is killed, with all that it started.
 
     Args:
         argv: The program and its arguments.
         cwd: Its working directory; None for that of this process.
         environment: All of its environment variables.
         stdin: What it reads on standard input.
-        track_process_group: Records its process group, to be killed if this process dies; 0 clears it.
+        track_process_group: Records its process group, which is killed if this process dies; 0 clears the record.
 
     Raises:
         OSError: if it cannot be started.
@@ -97,7 +97,7 @@ class Subprocess:
         should_stop: Callable[[], Stop | None],
         grace_seconds: Callable[[Stop], float],
     ) -> tuple[int, Stop | None]:
-        """Pass on the output until the process has ended. Return its exit code, and why it was stopped if it was.
+        """Pass on the output until the process has ended. Return its exit code, and the reason if it was stopped.
 
         Args:
             on_output: Receives the stream's name, `stdout` or `stderr`, and a chunk.
@@ -118,7 +118,7 @@ class Subprocess:
         deadline = time.monotonic() + _DRAIN_SECONDS
         is_late = False
         while self._has_output() and not is_late:
-            # All of its output is in the pipes by now. Even after the deadline, one more read gets it.
+            # All of its output is in the pipes by now. One read after the deadline gets what is left.
             is_late = time.monotonic() >= deadline
             self._exchange(on_output)
         return exit_code, stop
@@ -154,7 +154,7 @@ class Subprocess:
         return any(key.data != "stdin" for key in self._pipes.get_map().values())
 
     def _has_ended(self) -> bool:
-        """Return whether it has ended, without reaping it: until then no other process gets its id."""
+        """Return whether it has ended, without reaping it: no other process gets its id before it is reaped."""
         if self._process.returncode is not None:
             return True
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -167,7 +167,7 @@ class Subprocess:
         return self._process.returncode
 
     def _terminate(self) -> None:
-        # Descendants are found by their parents, and a parent may end before its child.
+        # Find the descendants now: they are found through their parents, and a parent may end before its child.
         self._terminated = process_tree(self._process.pid)[1:]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)

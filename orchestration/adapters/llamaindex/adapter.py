@@ -7,9 +7,9 @@
 The function returns a LlamaIndex `Workflow`, or its class. It is called where the run is started, to read the steps,
 and again in the worker that runs it. The prompt and the parameters are the fields of its start event.
 
-A LlamaIndex workflow decides while it runs which step comes next, in one process. So one stage, named after the class,
-is queued for a worker and runs all of it. Each step is a hosted stage beside it. Events that steps write to the stream
-are logged.
+A LlamaIndex workflow runs in one process, and chooses the next step at run time. So one stage, named after the class,
+is queued for a worker and runs the whole workflow. Each step is an additional, hosted stage. Events that steps write to
+the stream are logged.
 """
 
 from __future__ import annotations

@@ -101,8 +101,8 @@ class FlowRun:
             cancelling.cancel()
 
     async def _cancel_with_stage(self, handler: WorkflowHandler) -> None:
-        # Another process sets the flag, in shared memory, so nothing can wake this loop. If a step blocks the loop, the
-        # supervisor kills this process.
+        # Poll, because another process sets the flag in shared memory, which cannot wake this event loop. If a step
+        # blocks the loop, the supervisor kills this process.
         while not self._ctx.cancelled():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_SECONDS)
         await handler.cancel_run()
@@ -120,7 +120,7 @@ class FlowRun:
             if self._tracker.on_start(event.name):
                 self._ctx.hosted_started(event.name)
         elif event.step_state is StepState.NOT_RUNNING:
-            # The library sends None for an attempt that raised, and the class of None for one that returned None.
+            # The library reports None for an attempt that raised, and `NoneType` for an attempt that returned None.
             failed = event.output_event_name is None
             returned = _class_name(event.output_event_name or "NoneType")
             self._tracker.on_end(event.name, event=None if returned == "NoneType" else returned, failed=failed)
@@ -129,7 +129,7 @@ class FlowRun:
         self._ctx.progress(self._tracker.progress, ", ".join(self._tracker.running))
 
     def _complete_steps(self) -> None:
-        """Report the steps that have returned as completed, now that none of them can run again."""
+        """Report that the returned steps are completed: none of them can run again now."""
         for step in self._tracker.returned:
             output, duration_ms = self._tracker.output(step), self._tracker.duration_ms(step)
             self._ctx.hosted_completed(step, output, duration_ms=duration_ms)

@@ -26,10 +26,10 @@ def step_names(flow: Workflow) -> list[str]:
 
 @dataclass(slots=True)
 class StepState:
-    """What a step did in a run so far.
+    """What a step has done in a run so far.
 
     Attributes:
-        runs: How often it was started, retries by the library included.
+        runs: How often it was started, including retries by the library.
         running: How many of them run now.
         event: The type of the event that it returned last; None if it returned none.
         failed: Whether its last attempt raised; the library may retry it.
@@ -48,8 +48,8 @@ class StepState:
 class StepTracker:
     """Tracks the steps of one run. A step may run many times, or never.
 
-    A workflow may start a step again until its run ends: a step can send events at any time, besides those that it
-    declares. So a step counts as completed at the end of the run, with the time of its last return.
+    A step can send any event at any time, not only the events that it declares. So any step may start again until the
+    run ends. A step counts as completed only then, and its duration ends at its last return.
     """
 
     def __init__(self, steps: list[str]) -> None:
@@ -81,7 +81,7 @@ class StepTracker:
         return state.runs == 1
 
     def on_end(self, step: str, *, event: str | None, failed: bool) -> None:
-        """Record that a step ends: it raised, or returned an event of this type, or none."""
+        """Record that a step has ended: it raised, returned an event of this type, or returned no event."""
         state = self._states[step]
         state.running -= 1
         state.event, state.failed = event, failed

@@ -1,10 +1,10 @@
 """`python -m orchestration.worker.supervisor PARENT_PID NAME POOL`: supervise the workers of one worker process.
 
 The supervisor registers a worker for each slot and sends their heartbeats. It cancels stages, kills those that ignore
-that or exceed their time limit, and records crashes.
+the cancellation or exceed their time limit, and records crashes.
 
 It is a separate process for two reasons. It must continue when the worker process hangs, is killed, or waits for an
-interpreter lock that a stage holds. And a process whose threads use a database cannot safely fork.
+interpreter lock that a stage holds. Also, a process whose threads use a database cannot safely fork.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestration.worker.slot_table import SlotTable
 def main() -> None:
     """Supervise the process that is named by the arguments until it ends."""
     parent_pid, name, pool_id = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    # It ends after its parent, and not before: stages may still be running.
+    # Ignore these signals: the supervisor must not end before its parent, because stages may still be running.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     django.setup()

@@ -1,4 +1,4 @@
-"""Watches one slot of a worker process: registers its worker, and kills and records what goes wrong in it."""
+"""Watches one slot of a worker process: registers its worker, kills overdue stages, and records crashes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 logger = logging.getLogger(__name__)
 
 _VACANT_SECONDS: Final = 2.0
-"""How long a slot may have no process, between one that exits normally and the next."""
+"""How long a slot may have no process after a normal exit, until the next process fills it."""
 
 _RESULT_GRACE_SECONDS: Final = 5.0
 """Extra grace for a stage that has already reported its result."""
@@ -27,12 +27,12 @@ _DIED: Final = "The worker process died"
 
 @dataclass(frozen=True, kw_only=True)
 class Crash:
-    """A process that died or was killed, until it is recorded.
+    """A process that died or was killed, and is not recorded yet.
 
     Attributes:
         pid: The process.
         running: The attempt that it ran.
-        reason: Why the attempt ended; None if it was no longer wanted, so that nothing is recorded for it.
+        reason: Why the attempt ended; None if it was cancelled: then nothing is recorded for it.
         error: The error of the attempt and of the worker.
     """
 
@@ -71,8 +71,9 @@ class SlotMonitor:
     def detect_crash(self) -> bool:
         """Return whether the slot's process has died since the last check.
 
-        The crash is recorded at the next check. A parent that is killed loses its threads one by one, and its children
-        are killed with the thread that started them, a moment before the parent itself has ended.
+        The crash is recorded at the next check, because the parent may have been killed too. The threads of a killed
+        parent end one by one. The end of the thread that started the children kills them, a moment before the parent
+        has ended.
         """
         pid, running = self.slot.pid, self.slot.running
         if self._pid and pid != self._pid and running is not None:
@@ -152,7 +153,7 @@ class SlotMonitor:
             self._kill(running, reason=None, error="The run ended")
 
     def leave_pool(self, *, error: str) -> None:
-        """Take the slot's worker offline, if it has one; the error is that of an attempt that it still runs."""
+        """Take the slot's worker offline, if it has one. An attempt that it still runs ends with this error."""
         if self.slot.worker_id:
             services.leave_pool(worker_id=self.slot.worker_id, process=self._process, error=error)
             self.slot.worker_id = ""
@@ -163,7 +164,7 @@ class SlotMonitor:
             kill_tree(self.slot.pid)
 
     def kill_process_group(self) -> None:
-        """Kill the process group that a stage started and did not live to end."""
+        """Kill the process group that a stage started and left running when it died."""
         if self.slot.process_group:
             kill_tree(self.slot.process_group)
             self.slot.process_group = 0

@@ -1,4 +1,4 @@
-"""The loop of the supervisor: checks all slots of a worker process, sends heartbeats, ends with its parent."""
+"""The loop of the supervisor: checks all slots of a worker process, sends heartbeats, and ends after its parent."""
 
 from __future__ import annotations
 
@@ -100,8 +100,9 @@ class WorkerSupervisor:
 
     def _check_slot(self, monitor: SlotMonitor) -> None:
         if monitor.has_crashed:
-            # If all children died with the parent, no slot has crashed: the workers must go offline. What is left of a
-            # killed parent may take a while to end. Its first thread has ended by then, because it kills the children.
+            # Record crashes only while the parent lives: if the children died with it, their workers must go offline
+            # instead. A killed parent may still exist for a while as a zombie. Its first thread has already ended: that
+            # killed the children.
             if self._has_parent and is_alive(self._parent_pid):
                 monitor.record_crash()
         elif not monitor.detect_crash():
@@ -138,7 +139,7 @@ class WorkerSupervisor:
     def _end_hung_parent(self) -> None:
         """Signal a stopping parent that runs no stage and does not exit.
 
-        Celery's pool can wait without end if the shutdown is requested just as a task ends, after it has lost a child.
+        After Celery's pool has lost a child, it can wait forever if the shutdown is requested just as a task ends.
         """
         now = time.monotonic()
         if any(monitor.slot.running is not None for monitor in self._monitors):
