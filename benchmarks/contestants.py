@@ -92,7 +92,7 @@ class Peer:
         self.name = name
         self.port = port
         self._pid = pid
-        # No pings: a peer that is busy beyond their timeout is slow, not disconnected.
+        # Send no pings: a busy peer that misses their timeout is slow, not disconnected.
         self._control: ClientConnection = connect(f"ws://127.0.0.1:{port}/control", ping_interval=None)
 
     @property
@@ -114,7 +114,7 @@ def ours(database_url: str | None = None, **limits: str) -> AbstractContextManag
 
 
 def ours_with(processes: int) -> AbstractContextManager[Ours]:
-    """Start the same with several processes on its port; `pid` is that of their parent."""
+    """Start Mahavishnu with several processes on one port; `pid` is that of their parent."""
     return _started(None, processes=processes, limits={})
 
 
@@ -164,7 +164,7 @@ def peer(name: str) -> Iterator[Peer]:
         yield contestant
 
 
-# By default daphne drops clients not accepted within 5 s: some of a thousand that connect at once.
+# By default daphne drops a client after 5 s without acceptance: some of a thousand that connect at once wait longer.
 _DAPHNE = (
     *("daphne", "-v", "0", "--websocket_connect_timeout", "60"),
     *("-e", "tcp:port=PORT:interface=127.0.0.1:backlog=4096"),

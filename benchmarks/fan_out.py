@@ -30,7 +30,7 @@ _PAUSE_SECONDS = 0.02
 def run(report: Report, *, rounds: int, sizes: tuple[int, ...] = (1, 10, 100, 1000, 5000)) -> None:
     """Measure every contestant at every number of subscribers, in turn, `rounds` times.
 
-    A new peer is started for each: stock Channels is busy for long with a thousand disconnected subscribers.
+    A new peer is started for each measurement: stock Channels stays busy long after a thousand subscribers disconnect.
     """
     with ours() as server:
         for size in sizes:
@@ -68,7 +68,7 @@ def _measure(contestant: Contestant, size: int) -> dict[str, float]:
 
 
 def _singles(contestant: Contestant, subscribers: Subscribers, size: int) -> dict[str, float]:
-    """Send one message after the other, each when all subscribers have received the previous one."""
+    """Send messages one at a time, each after all subscribers have received the previous one."""
     lost: int = _send(contestant, subscribers, Load(1, MESSAGE_BYTES))["lost"]
     last_ms: list[float] = []
     began, before = time.monotonic(), cpu_ns(contestant.pid)

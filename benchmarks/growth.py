@@ -72,7 +72,7 @@ def run(report: Report, *, rounds: int) -> None:
         stored_workflows = stored_events = 0
         for workflows, events in STEPS:
             while (stored_workflows, stored_events) != (workflows, events):
-                # In parts: a call of another process times out after a minute.
+                # Fill in parts: a call to the driver process has a timeout.
                 to_workflows = min(stored_workflows + _WORKFLOWS_PER_CALL, workflows)
                 to_events = min(stored_events + _EVENTS_PER_CALL, events)
                 server.driver.execute(

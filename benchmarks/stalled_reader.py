@@ -25,7 +25,7 @@ from tests.harness.ports import HOST
 READERS = 100
 EVENTS = 300
 EVENT_BYTES = 8 * 1024
-"""In total more than the kernel buffers of a stalled reader, plus the 1 MiB limit of its send queue."""
+"""All events together exceed the kernel buffers of a stalled reader plus the 1 MiB limit of its send queue."""
 
 _PAUSE_SECONDS = 0.01
 _SETTLE_SECONDS = 0.5

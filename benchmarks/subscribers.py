@@ -55,7 +55,7 @@ class Subscribers:
         return found
 
     def collected_in_time(self) -> dict[str, Any]:
-        """Return the same for the messages that arrived; `lost` counts the others, `why` is the first reason."""
+        """Return the same keys for the messages that arrived. `lost` counts the others; `why` is the first reason."""
         return self._result()
 
     def exchange(self, message: str, *, seconds: float) -> dict[str, Any]:

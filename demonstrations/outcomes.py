@@ -1,4 +1,4 @@
-"""Stages with other outcomes than success: failure, retries, cancellation, a time limit."""
+"""Stages with outcomes other than success: failure, retries, cancellation, a time limit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tidy_up(ctx: Context, inputs: dict[str, Any]) -> None:
 
 @stage
 def work_until_cancelled(ctx: Context, inputs: dict[str, Any]) -> None:
-    """Work, and check now and then whether the run was cancelled."""
+    """Work, and check regularly whether the run was cancelled."""
     started = time.monotonic()
     while True:
         ctx.raise_if_cancelled()

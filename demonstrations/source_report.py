@@ -1,7 +1,7 @@
-"""The stages of `source_report`: find the files, measure them in three stages side by side, write a report.
+"""The stages of `source_report`: find the files, measure them in three parallel stages, write a report.
 
-A stage may run more than once, so each of them is idempotent. Measuring changes nothing. The report is written to the
-same path every time, whole or not at all.
+A stage may run more than once, so each of them is idempotent. Measuring changes nothing. The report is always written
+to the same path, and either completely or not at all.
 """
 
 from __future__ import annotations

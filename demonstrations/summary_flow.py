@@ -1,6 +1,6 @@
 """A LlamaIndex workflow: choose some modules, ask a model about each, collect the answers.
 
-The model needs no network: it answers with the first line of a module's docstring. Replace it by a real one.
+The model needs no network: it answers with the first line of a module's docstring. Replace it with a real one.
 """
 
 from __future__ import annotations

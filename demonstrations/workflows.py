@@ -1,4 +1,4 @@
-"""A workflow that works on real files, and one for each other outcome of a run.
+"""A workflow that processes real files, and one workflow for each other outcome of a run.
 
 `manage.py run_workflow NAME --watch` starts one. Put your own workflows into the `workflows.py` of an app, as here.
 """

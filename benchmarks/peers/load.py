@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Load:
-    """`messages` one after the other, each of about `size_bytes`."""
+    """A number of `messages`, sent one after the other, of about `size_bytes` each."""
 
     messages: int
     size_bytes: int
@@ -23,7 +23,7 @@ class Load:
         return json.dumps(asdict(self))
 
     def texts(self) -> Iterator[str]:
-        """Yield the messages, each with the time at which it is taken."""
+        """Yield the messages, each with the time at which it is generated."""
         padding = "x" * max(self.size_bytes - 40, 0)
         for _ in range(self.messages):
             yield f'{{"sent_ns":{time.monotonic_ns()},"padding":"{padding}"}}'

@@ -17,8 +17,9 @@ from django.urls import path
 from benchmarks.peers.load import Load
 
 _redis_url = os.environ.get("BENCHMARK_REDIS_URL")
-# redis-py 8 allows 100 connections and raises beyond; this layer uses one for each consumer. Its read timeout of 5 s
-# equals the time that this layer lets Redis wait for a message, so in a busy process every consumer fails.
+# redis-py 8 raises an error beyond 100 connections; this layer uses one for each consumer. The read timeout of redis-py
+# is 5 s. That equals the time for which this layer lets Redis wait for a message, so in a busy process every consumer
+# fails.
 _redis_server = {"address": _redis_url, "max_connections": 100_000, "socket_timeout": None}
 if not settings.configured:
     settings.configure(

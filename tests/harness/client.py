@@ -109,7 +109,7 @@ class Client:
         """Wait, and check that no message is unread or received in that time.
 
         Raises:
-            UnexpectedMessageError: if one is.
+            UnexpectedMessageError: if there is one.
         """
         try:
             message = await self.next(within_seconds=seconds)

@@ -87,7 +87,7 @@ class CeleryWorker(EngineProcess):
         return [child for child, command in self._child_commands() if command and SUPERVISOR not in command]
 
     def supervisors(self) -> list[psutil.Process]:
-        """Return the supervisor of the worker; none for a moment after it was killed."""
+        """Return the supervisor of the worker. The list is empty for a moment after it was killed."""
         return [child for child, command in self._child_commands() if command and SUPERVISOR in command]
 
     def _child_commands(self) -> list[tuple[psutil.Process, str | None]]:
@@ -132,7 +132,7 @@ def command_of(process: psutil.Process) -> str | None:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Return whether a process has ended, even if it is a zombie."""
+    """Return whether a process has ended. A zombie has ended."""
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -140,7 +140,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def is_writable(database_url: str) -> bool:
-    """Return whether a SQLite database is not locked for writing: a frozen writer would block all others."""
+    """Return whether no process is writing to a SQLite database: a frozen writer would block all others."""
     if not database_url.startswith("sqlite:///"):
         return True
     connection = sqlite3.connect(database_url.removeprefix("sqlite://"), timeout=0.2, isolation_level=None)

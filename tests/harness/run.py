@@ -9,8 +9,8 @@ import pytest
 from tests.harness.postgres import Postgres
 
 LONG_REDIS_TIMEOUTS = {"MAHAVISHNU_PUBLISH_TIMEOUT_SECONDS": "20", "MAHAVISHNU_BROKER_TIMEOUT_SECONDS": "20"}
-"""Timeouts that a busy machine does not reach. After one, a command logs a warning and continues without Redis. Tests
-of a Redis that hangs set their own."""
+"""Timeouts that a busy machine does not reach. After such a timeout, a command logs a warning and continues without
+Redis. Tests of a Redis that hangs set their own."""
 
 run_directory = pytest.StashKey[Path]()
 """The folder that `tests/conftest.py` creates for the run: the var folder of the test process."""

@@ -25,7 +25,7 @@ START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 20
 COMMAND_TIMEOUT_SECONDS = 120
 
-# The variables that a server inherits from the shell that runs the tests. All others would make two runs differ.
+# The only variables that a server inherits from the shell that runs the tests: others would make two runs differ.
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_CONFIG")
 
 

@@ -18,7 +18,7 @@ def wait_until(
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
-        # Read the clock before the condition: after a delay of this process, the condition is checked once more.
+        # Read the clock before the condition, so that the condition is checked once more after a delay of this process.
         is_late = time.monotonic() > deadline
         if condition():
             return
