@@ -12,8 +12,8 @@ from typing import Final
 from orchestration.bounds import KIB, MIB, bounded, counted
 
 LISTEN_BACKLOG: Final = 4096
-"""Connections that may wait to be accepted, as when thousands of clients reconnect at once. The `Procfile` has the same
-number. The kernel's `somaxconn` may be lower.
+"""Connections that may wait to be accepted, for example when thousands of clients reconnect at once. The `Procfile`
+contains the same number. The kernel's `somaxconn` may be lower.
 """
 
 

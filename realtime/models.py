@@ -31,7 +31,7 @@ class Event(models.Model):
 
 
 class EventRoom(models.Model):
-    """An event in a room that delivers it. Every event is also in `global`, without a row."""
+    """One event in one room that delivers it. Every event is also in `global`, which has no rows here."""
 
     pk = models.CompositePrimaryKey("room", "event")
     room = models.CharField(max_length=140)

@@ -3,8 +3,8 @@
 All events of a transaction are inserted by its last statements, under a lock that is held until the commit. On Postgres
 it is an advisory lock. On SQLite it is the write lock, which every writing transaction holds.
 
-A plain auto-increment column is not commit order. A transaction that inserted first may commit last, and a reader that
-queries `seq > last` in between never sees its rows.
+A plain auto-increment column does not follow commit order. A transaction that inserted first may commit last. A reader
+that queries `seq > last` in between never gets its rows.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Delivery:
         epoch: The log that contains the event.
         room: The room that delivers it.
         previous_seq: Position of the previous event in this room. A client that has that event has missed nothing. If
-            there is none, or it is pruned: the position up to which the log is pruned.
+            that event does not exist or is pruned, this is the position up to which the log is pruned.
         event: The event.
     """
 
@@ -106,7 +106,7 @@ def append_events(events: list[NewEvent]) -> list[Delivery]:
 def _insert(
     model: type[Model], names: tuple[str, ...], rows: Sequence[tuple[object, ...]], *, returning: str = ""
 ) -> list[int]:
-    """Insert rows and return the column `returning` of each; an empty list if there is none.
+    """Insert rows and return the column `returning` of each; an empty list without `returning`.
 
     For two rows, the usual number, `bulk_create()` takes three times as long.
     """

@@ -30,7 +30,7 @@ class PositionOutOfRange(Exception):
 
 
 def newest_seq_by_room(*, after: int) -> dict[str, int]:
-    """Return the position of the newest event of each room that has one above `after`."""
+    """Return the newest position in each room that has events above `after`."""
     return dict(EventRoom.objects.filter(event__gt=after).values_list("room").annotate(Max("event")).order_by())
 
 
@@ -69,7 +69,7 @@ def read_events_with_rooms(*, epoch: str, after: int, limit: int) -> list[tuple[
 
 
 def _check_complete(*, epoch: str, after: int, through: int) -> None:
-    """Check, after a read, that it was complete: an event that is not pruned now was not pruned then."""
+    """Check that the preceding read was complete: events that are not pruned now were not pruned during the read."""
     found = Log.objects.filter(pk=1).values_list("epoch", "trimmed_seq").first()
     found_epoch, trimmed_seq = found or ("", 0)
     if found_epoch != epoch or after < min(trimmed_seq, through):

@@ -68,9 +68,9 @@ def _prune_chunk(retention: Retention, at: datetime) -> int:
             timestamp <= min_age_cutoff and (seq <= max_events_cutoff or timestamp < max_age_cutoff)
         )
 
-    # Only an unbroken run from the oldest event: `trimmed_seq` means that all events up to it are pruned.
+    # Prune only a contiguous range from the oldest event: `trimmed_seq` means that all events up to it are pruned.
     prunable = list(takewhile(is_prunable, oldest))
-    # An event of unknown age is pruned because a later one is old enough, or because there are too many events.
+    # Prune an event of unknown age only if a later event is old enough, or if there are too many events.
     while prunable and prunable[-1][1] > at and prunable[-1][0] > max_events_cutoff:
         prunable.pop()
     if not prunable:

@@ -1,9 +1,9 @@
-"""Checkpoint SQLite's write-ahead log in the background, so that no commit has to.
+"""Checkpoint SQLite's write-ahead log in the background, so that no commit has to do it.
 
 SQLite runs a checkpoint inside the commit that makes the log longer than `wal_autocheckpoint` pages
 (https://www.sqlite.org/wal.html#ckpt). With events of 8 KiB, one commit in 120 took 7 ms longer, and every client
-received its event 7 ms later. A server process needs 2 ms for it, and commits do not wait. The next commit restarts the
-log and syncs it once, so checkpoints run only as often as the log has grown.
+received its event 7 ms later. A checkpoint in a server process takes 2 ms, and commits do not wait for it. The next
+commit restarts the log and syncs it once, so checkpoints are less frequent while the log does not grow.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def next_pause_seconds(pause_seconds: float, pages: int) -> float:
 
 
 def checkpoint() -> int:
-    """Copy committed pages that no open read transaction still needs to the database file, without blocking writers.
+    """Copy committed pages to the database file, except those that open read transactions need. Block no writer.
 
     Returns:
         Number of pages in the log. They stay there, and are counted again, until the next write.

@@ -1,7 +1,7 @@
-"""Turns changes into events: receives the signals of `orchestration`, writes rows of the log and publishes them.
+"""Turn changes into events: receive the signals of `orchestration`, write the events to the log and publish them.
 
-A receiver runs inside the transaction of the change. Its event is written by the transaction's last statements
-(`orchestration.db.before_commit`) and published after the commit (`realtime.broadcast.publisher`).
+A receiver runs inside the transaction of the change. The last statements of the transaction write its event to the log
+(`orchestration.db.before_commit`). The event is published after the commit (`realtime.broadcast.publisher`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Announcement:
 
     Attributes:
         rooms: The channels it belongs to besides `global`.
-        on_written: Called with the event's `seq` once it has one, still inside the transaction.
+        on_written: Called inside the transaction with the event's `seq`, as soon as the log has assigned it.
     """
 
     name: str
@@ -91,7 +91,7 @@ def _receiver(event_type: type[EventData]) -> Callable[..., None]:
 
 
 def connect() -> None:
-    """Receive the signal of every event type, and append what they announce before each commit."""
+    """Connect a receiver to the signal of every event type, and append announced events before each commit."""
     before_commit.install(Announcement, append_collected, phase=before_commit.Phase.LOG)
     for name, event_type in EVENT_TYPES.items():
         event_type.signal.connect(_receiver(event_type), weak=False, dispatch_uid=f"{__name__}:{name}")

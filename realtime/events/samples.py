@@ -1,4 +1,4 @@
-"""Test events for trying out a client, without a change of state: `manage.py emit_test_event` sends them.
+"""Test events, which `manage.py emit_test_event` sends to try out a client. They change no state.
 
 A test event is announced like a real one, with the same fields and channels, and with `test: true` in its data.
 """
@@ -26,9 +26,9 @@ MAX_NAME_CHARACTERS = Event._meta.get_field("name").max_length or 0
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 _RESERVED_PREFIX = "session."
-"""Events of one connection, sent outside of all channels: the welcome and the notice before a close."""
+"""Prefix of the events about one connection, which have no channel: the welcome and the notice before a close."""
 
-# The channels of an event that is not one of this server's, by the first word of its name.
+# The channels of an event with an unknown name, by the first word of the name.
 _ROOMS_BY_FIRST_WORD: dict[str, tuple[str, ...]] = {
     "workflow": ("workflow",),
     "pool": ("pool",),
@@ -61,7 +61,7 @@ class SampleEvent:
         return (*self.rooms, GLOBAL)
 
     def announce(self, *, on_written: Callable[[int], None]) -> None:
-        """Announce it when the current transaction commits. `on_written` is called with its seq just before."""
+        """Announce it if the current transaction commits. Call `on_written` with its seq just before the commit."""
         announce_as_given(self.name, data=self.data, rooms=self.rooms, timestamp=self.timestamp, on_written=on_written)
 
 
@@ -73,10 +73,10 @@ def sample_event(
     room: str | None = None,
     at: datetime,
 ) -> SampleEvent:
-    """Make an event from `data`, with sample values for the missing fields of a real one.
+    """Make an event from `data`. If its name is known, fill missing fields with sample values.
 
     Args:
-        name: The name of the event: one of this server's, or another.
+        name: The name of the event, known to this server or not.
         data: The fields to set.
         resource_id: The workflow, pool or worker it is about. Required unless `data` or `room` contains it.
         room: A further channel to deliver it through.
@@ -118,7 +118,7 @@ def sample_event(
 def _resource_ids(
     name: str, kinds: tuple[str, ...], resource_id: str | None, data: Mapping[str, Any], room: str | None
 ) -> dict[str, str]:
-    """Return the id of each resource of the event, by kind: from the argument, its data, its room or the database."""
+    """Return the id of each resource by kind. Ids come from the argument, the data, the room or the database."""
     if not kinds:
         if resource_id is not None:
             raise UnusableEvent(f"{name} is not about a workflow, pool or worker: expected a channel, and no id")
@@ -161,7 +161,7 @@ def _text(data: Mapping[str, Any], field: str) -> str:
 
 
 def _with_sample_status(data: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `data`; if `status` is an object, as a pool's, its missing fields are those of the sample."""
+    """Return `data`. If `status` is an object, as in a pool's event, take its missing fields from the sample."""
     return {
         field: sample[field] | value
         if field == "status" and isinstance(value, dict) and isinstance(sample.get(field), dict)

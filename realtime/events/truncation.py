@@ -1,4 +1,4 @@
-"""Truncates the data of large events. A large result is stored complete, and truncated in its event."""
+"""Truncate the data of large events. A large result is stored complete; only its event is truncated."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _MIN_KEPT = 16
 def truncate(data: object, *, max_bytes: int) -> str:
     """Return the JSON text of `data`, truncated to at most `max_bytes` bytes.
 
-    Long strings, arrays and objects at any depth are cut to as few characters and items as necessary, and
-    `truncated: true` is added at the top level. The shape that clients use is kept, and every id is kept complete.
+    Long strings, arrays and objects are cut at any depth, as far as necessary. `truncated: true` is added at the top
+    level. The structure that clients use is kept, and no id is cut.
 
     Raises:
-        ValueError: if it is too large even when truncated, as with thousands of top-level keys.
+        ValueError: if the data is too large even when truncated, for example with thousands of top-level keys.
     """
     text = encode_data(data)
     if len(text.encode()) <= max_bytes:
@@ -38,7 +38,7 @@ def truncate(data: object, *, max_bytes: int) -> str:
 
 
 def _cut(value: Any, characters: int, items: int) -> Any:
-    """Cut strings to `characters`, arrays and objects to `items`; the deeper a value, the fewer."""
+    """Cut strings to `characters`, and arrays and objects to `items`. Both limits shrink with each level."""
     if isinstance(value, str):
         return value if len(value) <= characters else value[:characters] + "…"
     below = max(items // 4, 1)

@@ -1,6 +1,6 @@
 """The grammar of channel names, which clients use to subscribe: `workflow:abc123`, `global`.
 
-*Channel* is the API reference's word. An event calls the same thing its *room*.
+*Channel* is the term of the API reference. In an event message, the same name is in the field `room`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def text_frame(message: bytes) -> bytes:
 
 
 _PART_BYTES = 64 * 1024
-"""Size of one write. The unread rest of a write is copied for each slow connection; later parts stay shared."""
+"""Maximum size of one write. A slow connection copies the unsent rest of one write; later parts stay shared."""
 
 
 class Frames:

@@ -31,7 +31,7 @@ class Subscribed(msgspec.Struct, frozen=True, kw_only=True):
         status: Always `subscribed`.
         seq: Position of the event log. Live events lie above it. Set with `since` or `snapshot`.
         epoch: The log that `seq` belongs to. Set with `since` or `snapshot`.
-        recovered: Whether exactly `missed` events with `replay: true` follow. Set with `since`.
+        recovered: Whether the missed events follow: `missed` events with `replay: true`. Set with `since`.
         missed: Number of events replayed next; 0 if not recovered. Set with `since`.
         reason: Why it was not recovered: `epoch`, `trimmed`, `ahead` or `limit`.
         snapshot: State of the resource at `seq`, null if it does not exist. Set with `snapshot`.

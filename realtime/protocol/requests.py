@@ -19,7 +19,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subscribe(Request, frozen=True, kw_only=True):
-    """Subscribe to the events of `channel`, from now on or after the position `since` of the log `epoch`."""
+    """Subscribe to the events of `channel`: from now on, or after the position `since` in the log `epoch`."""
 
     event: ClassVar[str] = "subscribe"
     channel: str
@@ -77,7 +77,7 @@ class _Envelope(msgspec.Struct):
 
 
 class _RoomAlias(msgspec.Struct):
-    """The data of `mcp_common.websocket.WebSocketClient`, which sends an event named `subscribe` with a `room`."""
+    """The data of the alias: `mcp_common.websocket.WebSocketClient` sends the event `subscribe` with a `room`."""
 
     room: str
 
@@ -93,8 +93,8 @@ def decode(text: str) -> Incoming:
     """Decode one text frame.
 
     Raises:
-        RequestError: with `UNKNOWN_REQUEST` if no request has that name, with `INVALID_MESSAGE` if the message is
-            malformed in any other way. The error has the `correlation_id` of the message if it can be read.
+        RequestError: with `UNKNOWN_REQUEST` if no request has that name, and with `INVALID_MESSAGE` if the message
+            is malformed in any other way. The error has the `correlation_id` of the message if it can be read.
     """
     try:
         envelope = _decode_envelope(text)

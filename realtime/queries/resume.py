@@ -13,7 +13,7 @@ from realtime.protocol.messages import EventRecord
 from realtime.queries.snapshots import read_snapshot
 
 REPLAY_CHUNK_EVENTS = 200
-"""Missed events read from the log at once. A client that reads slowly keeps this many in memory."""
+"""Missed events read from the log at once. Up to this many stay in memory for each slow client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

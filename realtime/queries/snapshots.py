@@ -9,7 +9,7 @@ from realtime.events.types.pool import PoolMetrics
 from realtime.protocol.channels import split_channel
 
 MAX_LISTED = 100
-"""Unfinished workflows, and pools, in the snapshot of `global`, newest first."""
+"""Maximum number of unfinished workflows, and of pools, in the snapshot of `global`. The newest come first."""
 
 _UNFINISHED = [status for status in WorkflowStatus.values if status not in FINISHED_WORKFLOW_STATUSES]
 

@@ -1,4 +1,4 @@
-"""What every event has: its name, its signal, its data and its channels. A subclass with a name registers itself."""
+"""The base class of events: name, signal, data and channels. A subclass with a name is registered automatically."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class EventData(msgspec.Struct, kw_only=True):
 
     Attributes:
         name: The name of the event in messages.
-        signal: The signal that it follows.
-        rooms_from: The channels it belongs to besides `global`, each a resource type whose id is the field
-            `<type>_id`. The first is the resource the event is about.
+        signal: The Django signal that causes the event.
+        rooms_from: The resource types of its channels besides `global`. The field `<type>_id` contains the id of each
+            resource. The first type is that of the resource the event is about.
         sample: The values that `emit_test_event` uses for missing fields.
         timestamp: The moment of the change.
     """

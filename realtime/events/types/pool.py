@@ -14,7 +14,7 @@ from realtime.events.types.base import EventData
 
 
 class PoolMetrics(msgspec.Struct, kw_only=True):
-    """The counters of a pool. The first four are the reference's.
+    """The counters of a pool. The first four are from the API reference.
 
     Attributes:
         active_workers: Workers busy now.

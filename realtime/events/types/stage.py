@@ -63,7 +63,7 @@ class WorkflowStageLog(StageEvent, kw_only=True):
 
 
 class WorkflowStageCompleted(StageEvent, kw_only=True):
-    """A stage completes. `result` is an object with `duration_ms` and the stage's own fields (`output`)."""
+    """A stage completes. `result` is an object with `duration_ms` and the stage's own fields, such as `output`."""
 
     name: ClassVar[str] = "workflow.stage_completed"
     signal: ClassVar[Signal] = signals.stage_completed

@@ -34,7 +34,7 @@ class WorkerStatusChanged(WorkerEvent, kw_only=True):
 
 
 class WorkerAdded(WorkerStatusChanged, kw_only=True):
-    """A worker is registered. `status` is its first."""
+    """A worker is registered. `status` is its initial status."""
 
     name: ClassVar[str] = "worker.added"
     signal: ClassVar[Signal] = signals.worker_added

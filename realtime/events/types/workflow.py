@@ -45,7 +45,7 @@ class WorkflowStarted(WorkflowEvent, kw_only=True):
 
 
 class WorkflowCompleted(WorkflowEvent, kw_only=True):
-    """A workflow completes successfully. `result` is an object with `total_duration_ms` (`final_output`)."""
+    """A workflow completes successfully. `result` is an object with `total_duration_ms` and often `final_output`."""
 
     name: ClassVar[str] = "workflow.completed"
     signal: ClassVar[Signal] = signals.workflow_completed
@@ -54,7 +54,7 @@ class WorkflowCompleted(WorkflowEvent, kw_only=True):
 
 
 class WorkflowFailed(WorkflowEvent, kw_only=True):
-    """A workflow fails or times out. `status`, an addition, is `failed` or `timeout`."""
+    """A workflow fails or times out. `status`, an addition to the API reference, is `failed` or `timeout`."""
 
     name: ClassVar[str] = "workflow.failed"
     signal: ClassVar[Signal] = signals.workflow_failed
