@@ -34,7 +34,7 @@ from realtime.protocol.payload import indent_json
 from realtime.protocol.requests import MAX_SEQ
 
 MAX_SCANNED: Final = 100_000
-"""Newest events that are searched by name or by message id, which have no index."""
+"""Number of newest events that a search by name or message id reads. Neither column has an index."""
 
 _PREVIEW_CHARACTERS: Final = 300
 _IN_OTHER_COLUMNS: Final = re.compile(r'"(timestamp|workflow_id|pool_id|worker_id)":"[^"]*",?')
@@ -117,7 +117,7 @@ def _search_condition(term: str) -> Q:
         rows = EventRoom.objects.filter(room=channel).order_by("-event_id").values("event_id")
         found |= Q(seq__in=rows[:MAX_LISTED])
     with suppress(ValueError):  # if `term` is not a UUID
-        # A separate query: within the `OR` every event would be compared.
+        # Use a separate query: inside the `OR`, the database would compare every event.
         named = Event.objects.filter(message_id=UUID(term), seq__gt=_first_scanned_seq())
         found |= Q(seq__in=list(named.values_list("seq", flat=True)))
     return found

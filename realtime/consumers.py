@@ -43,7 +43,7 @@ _REJECTION_PAUSE_SECONDS = 0.25
 """How long reading pauses after a message was rejected by the rate limit."""
 
 _CAUGHT_UP_PART = 4
-"""A replay continues when less than this part of `max_send_queue_bytes` is queued."""
+"""A replay continues when less than `max_send_queue_bytes` divided by this is queued."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
@@ -145,7 +145,7 @@ class OrchestrationConsumer(AsyncConsumer):
             return
         self._dispatcher.dispatch(incoming, incoming.request)
         if self._dispatcher.is_full:
-            # The server stops reading once its receive queue is full. Until the limit is reached, pings are answered.
+            # During this wait, the server stops reading when its receive queue is full. Before, pings are answered.
             await self._dispatcher.wait_for_any()
 
     def _text_of(self, message: Mapping[str, Any]) -> str:

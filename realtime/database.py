@@ -48,7 +48,7 @@ def _call(query: Callable[[], R]) -> R:
 
 
 def log_failure(log: logging.Logger, what: str, error: Exception) -> None:
-    """Log a failure: in one line if the database is unavailable, as many requests fail then, else with a traceback.
+    """Log a failure with a traceback. If the database is unavailable, log one line, because many requests fail then.
 
     Args:
         log: Logger of the module that failed.
@@ -111,7 +111,7 @@ class DataLoader(Generic[K, V]):
         try:
             while self._pending:
                 keys = list(self._pending)[:MAX_KEYS_PER_QUERY]
-                # Removed before the query: a caller that comes during the query needs a later read.
+                # Remove the keys before the query: a caller that arrives during the query needs a later read.
                 results = [self._pending.pop(key) for key in keys]
                 try:
                     values = await in_database_thread(self._query, keys)

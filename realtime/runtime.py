@@ -1,4 +1,4 @@
-"""What one server process runs besides its connections: the relay, log pruning, and SQLite's WAL checkpoints.
+"""The background parts of one server process: the relay, log pruning, and SQLite's WAL checkpoints.
 
 They start with the first connection or health request, because not every ASGI server signals the start of an
 application (daphne does not).
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class _ServerProcess:
-    """The parts of one server process. To be exact: of one event loop, as tests may run several in a process."""
+    """The background parts of one event loop: of one server process, but tests may run several loops in a process."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

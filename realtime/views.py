@@ -1,4 +1,4 @@
-"""The health report, and the page at the address of the server."""
+"""The health report and the start page."""
 
 from __future__ import annotations
 

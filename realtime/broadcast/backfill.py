@@ -1,7 +1,7 @@
-"""Reads the event log to fill gaps: events that the channel layer lost, or that arrive late.
+"""Read the event log to fill gaps: events that the channel layer lost, or that arrive late.
 
-A gap in front of a received event is filled at once. A lost event without a later one in its room leaves no visible
-gap: it is found when the relay compares the newest rows of the log with its rooms, twice a second.
+A gap before a received event is filled at once. If the last event of a room is lost, no later event shows the gap. The
+relay finds it when it compares the newest rows of the log with its rooms, twice a second.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Backfill:
             self._on_out_of_range([room], error)
         finally:
             room.backfill = None
-        # Buffered events lie below the events read, or follow them: the log shows commits in order.
+        # Each buffered event has been read from the log, or follows the events read: the log shows commits in order.
         self._deliver_buffered(room)
 
     async def compare_with_log(self) -> None:
@@ -135,7 +135,7 @@ class Backfill:
             self._deliver_buffered(room)
 
     async def _fill_to(self, room: Room, seq: int) -> None:
-        # A running backfill may have read the log too early; a second one has not.
+        # A running backfill may have read the log too early. A second backfill reads it late enough.
         for _ in range(2):
             if room.seq < seq:
                 await self.start(room)
@@ -146,6 +146,6 @@ class Backfill:
 
 
 def _position_and_newest(after: int) -> tuple[Position, dict[str, int]]:
-    """Read the log's position, then the newest event of each room, which therefore reaches at least that position."""
+    """Read the log's position, then each room's newest event, so that the second read covers at least that position."""
     found = current_position()
     return found, newest_seq_by_room(after=after) if found.seq > after else {}

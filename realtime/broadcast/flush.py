@@ -27,7 +27,7 @@ class WriteCoalescer:
         self._dirty: list[Room] = []
 
     def deliver(self, room: Room, seq: int, timestamp: float, message: bytes) -> None:
-        """Queue one event of a room for the end of this turn of the loop. One turn makes one write.
+        """Queue one event of a room. The events of one turn of the loop are written together at its end.
 
         Args:
             room: The room; its position becomes `seq`.
@@ -54,7 +54,7 @@ class WriteCoalescer:
 
 
 def _flush_together(rooms: list[Room]) -> None:
-    """Write the events of all rooms. Subscribers of the same rooms share the frames, each in one write."""
+    """Write the events of all rooms together for each subscriber. Subscribers of the same rooms share the frames."""
     if len(rooms) == 1:
         rooms[0].flush()
         return

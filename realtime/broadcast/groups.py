@@ -20,7 +20,7 @@ _RETRY_SECONDS = 0.5
 
 
 class GroupSubscriptions:
-    """The groups to be in, and the groups that are joined. All use one channel.
+    """The wanted groups and the joined groups of one channel.
 
     Args:
         on_message: Called with every message that arrives.
@@ -34,10 +34,10 @@ class GroupSubscriptions:
         self._unavailable = False
         # How often joining each wanted group has failed.
         self._wanted: dict[str, int] = {}
-        # Groups with an attempt to join, even a failed one: the layer may have carried it out.
+        # Groups with an attempt to join. A failed attempt counts too: the layer may have executed it.
         self._attempted: set[str] = set()
         self._joined: set[str] = set()
-        # One group is joined or left at a time: the timeout then measures the layer, not a queue of a thousand calls.
+        # Join or leave one group at a time: the timeout then applies to one call, not to a queue of a thousand calls.
         self._lock = asyncio.Lock()
 
     @property
@@ -75,7 +75,7 @@ class GroupSubscriptions:
                 await self._join(group)
 
     def leave(self, group: str) -> Coroutine[None, None, None]:
-        """Stop wanting a group at once; return the coroutine that leaves it, unless the layer is unavailable."""
+        """Mark a group as unwanted. Return the coroutine that leaves it, unless the layer is unavailable."""
         self._wanted.pop(group, None)
         return self._leave_unless_unavailable(group)
 
@@ -108,7 +108,7 @@ class GroupSubscriptions:
         return self._wanted.get(group, 0)
 
     async def _join(self, group: str) -> bool:
-        """Join a group if it is wanted; False if the layer failed."""
+        """Join a group if it is wanted; return False if the layer failed."""
         if self._channel is None or group in self._joined or group not in self._wanted:
             return True
         self._attempted.add(group)
@@ -120,7 +120,7 @@ class GroupSubscriptions:
         return True
 
     async def _leave(self, group: str) -> bool:
-        """Leave a group unless it is wanted; False if the layer failed. Messages that still arrive are ignored."""
+        """Leave a group unless it is wanted; return False if the layer failed. Later messages are ignored."""
         if self._channel is None or group in self._wanted or group not in self._attempted:
             return True
         self._joined.discard(group)
@@ -130,7 +130,7 @@ class GroupSubscriptions:
         return True
 
     async def _succeeds(self, call: Awaitable[None]) -> bool:
-        """Await a call of the layer; False if it failed or timed out."""
+        """Await a call of the layer; return False if it failed or timed out."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await call

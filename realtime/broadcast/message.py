@@ -10,11 +10,11 @@ _MAX_GROUP_CHARACTERS: Final = 99
 _HASH_CHARACTERS: Final = 32
 
 Entry = tuple[int, int, float, bytes]
-"""One event in a group message: seq of the event before it in its room, its seq, Unix time in seconds, its message."""
+"""One event in a group message: the previous seq in its room, its seq, Unix time in seconds, and encoded message."""
 
 
 class GroupMessage(TypedDict):
-    """Events of one room in one `group_send`, in the order one process committed them."""
+    """Events of one room in one `group_send`, in the order in which one process committed them."""
 
     type: str
     room: str

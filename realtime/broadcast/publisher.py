@@ -1,8 +1,8 @@
-"""Publishes events to channel-layer groups after the commit, for speed. The others reach clients from the event log.
+"""Publish events to channel-layer groups after the commit, for speed. Clients get unpublished events from the log.
 
 One long-lived thread with an event loop sends the messages. (`async_to_sync(layer.group_send)` makes a new loop, and so
-a new Redis connection, for each call: 3.3 ms a message instead of 0.3 ms.) A failing or slow channel layer and a full
-queue never fail or delay the caller that commits.
+a new Redis connection, for each call: 3.3 ms a message instead of 0.3 ms.) A failing or slow channel layer or a
+full queue neither fails nor delays the commit.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from realtime.protocol.messages import encode_event
 logger = logging.getLogger(__name__)
 
 _MAX_UNPUBLISHED_BYTES = 64 * MIB
-"""Event data in the publish queue, besides the limit on the number of events."""
+"""Maximum size of the event data in the publish queue. The number of events has a separate limit."""
 
 _MAX_MESSAGE_BYTES = 256 * KIB
-"""Size of one group message, unless a single event is larger. Redis disconnects a subscriber that is 32 MiB behind."""
+"""Maximum size of one group message with several events. Redis disconnects a subscriber that is 32 MiB behind."""
 
 
 class Publisher:
@@ -70,7 +70,7 @@ class Publisher:
             logger.warning("Publish queue is full; dropping the oldest events (subscribers catch up from the log)")
 
     def flush(self, *, timeout_seconds: float) -> bool:
-        """Wait until the queue is empty; False if it is not after `timeout_seconds`."""
+        """Wait until the queue is empty; return False if that takes longer than `timeout_seconds`."""
         with self._lock:
             return self._idle.wait_for(lambda: not self._sending, timeout_seconds)
 
@@ -96,7 +96,7 @@ class Publisher:
                 logger.exception("Publishing failed; subscribers will catch up from the event log")
 
     def _pop_queued(self) -> deque[Delivery]:
-        """Empty the queue and return what it held. If that is nothing, the next `publish` starts the sending again."""
+        """Empty the queue and return its deliveries. If there are none, stop sending until the next `publish`."""
         with self._lock:
             queued, self._queue, self._queued_bytes = self._queue, deque(), 0
             if not queued:
@@ -121,7 +121,7 @@ class Publisher:
 
 
 def _messages(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, GroupMessage]]:
-    """Yield the messages that carry `deliveries`, each with its group: one for each room, or several if it is large."""
+    """Yield each group with a message of its deliveries: one message for each room, or several if it is large."""
     rooms: dict[tuple[str, str], list[Delivery]] = {}
     for delivery in deliveries:
         rooms.setdefault((delivery.epoch, delivery.room), []).append(delivery)
@@ -158,7 +158,7 @@ def publisher() -> Publisher:
 
 @atexit.register
 def _flush_at_exit() -> None:
-    """Send the events that this process committed before it exits, as a command does right after its commit."""
+    """Send queued events before the process exits. A command exits right after its commit."""
     if _publisher is not None:
         _publisher.flush(timeout_seconds=settings.MAHAVISHNU_LIMITS.publish_timeout_seconds)
 

@@ -1,11 +1,11 @@
 """One relay per process: it receives each event once and writes the same bytes to every local subscriber.
 
 The relay joins a room's channel-layer group with the first local subscriber and leaves it with the last. A room has a
-position: its subscribers have received every event up to there. A received event carries the seq of the event before it
-in its room, so a gap is detected at once. It is filled from the log (`realtime.broadcast.backfill`), in order, before
+position: its subscribers have received every event up to it. A received event carries the seq of the previous event in
+its room, so a gap is detected at once. The gap is filled from the log (`realtime.broadcast.backfill`), in order, before
 any later event is delivered.
 
-Everything here runs on one event loop, without an `await` between a check and the delivery that it allows.
+All code here runs on one event loop, without an `await` between a check and the delivery that depends on it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from realtime.limits import Limits
 logger = logging.getLogger(__name__)
 
 _MAX_REORDER_BUFFER_EVENTS = 1000
-"""Events of one room buffered while a gap before them is filled. Events beyond are read from the log."""
+"""Events of one room buffered while a gap before them is filled. Further events are read from the log."""
 
 _REORDER_GRACE_SECONDS = 0.01
-"""Wait this long before a backfill: messages of two processes may overtake each other, and the gap closes."""
+"""Time to wait before a backfill. A gap may close by then: messages of two processes can arrive out of order."""
 
 
 class Relay:
@@ -58,7 +58,7 @@ class Relay:
         )
         self.polled_at = 0.0
         self._limits = limits
-        # Rooms that open together share a query, which begins after the last of them requested it.
+        # Rooms that open together share one query, which starts after the last room has requested it.
         self._positions: DataLoader[None, Position] = DataLoader(_read_positions)
         self._tasks: list[asyncio.Task[None]] = []
         self._joining: asyncio.Task[None] | None = None
@@ -108,7 +108,7 @@ class Relay:
         return room
 
     def leave(self, channel: str, subscriber: Subscriber) -> None:
-        """Remove `subscriber` from the room, if it is a member. The last one closes the room."""
+        """Remove `subscriber` from the room, if it is a member. Close the room after its last member."""
         room = self.rooms.get(channel)
         if room is None or subscriber not in room.members:
             return
@@ -119,8 +119,8 @@ class Relay:
     async def _open(self, room: Room) -> None:
         """Join the group, then read the position: later events usually arrive through the group.
 
-        (The layer does not wait until Redis has processed the join, so Redis may publish a later event before it. That
-        event is found as a gap before the next one, or by comparing with the log.)
+        (The layer does not wait until Redis has processed the join, so Redis may publish a later event before the join.
+        That event is found as a gap before the next one, or by comparing the room with the log.)
         """
         try:
             await self.groups.join(room.group)

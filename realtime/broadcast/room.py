@@ -27,8 +27,8 @@ class Room:
         group: The channel-layer group that carries its events.
         seq: Position of the room: live subscribers have received every event up to here. -1 until the room is open.
         members: All subscribers.
-        live: Members that receive events as they are delivered. A dict, for its order.
-        ahead: Members that have already read past the room's position; they skip events up to theirs.
+        live: Members that receive events as they are delivered. A dict keeps their order.
+        ahead: Members that have already read past the room's position; events up to their own position are skipped.
         reorder_buffer: Events received before the gap in front of them was filled, by seq.
         outgoing: Messages to write at the end of this turn of the loop.
         opening: The task that opens the room.
@@ -66,7 +66,7 @@ class Room:
         return self.seq >= 0
 
     def activate(self, subscriber: Subscriber, *, after: int) -> bool:
-        """Deliver every event above `after` to a member from now on; False if the room is already past it."""
+        """Deliver every event above `after` to a member; return False if the room's position is already higher."""
         if after < self.seq:
             return False
         if after > self.seq:
@@ -83,7 +83,7 @@ class Room:
         self.ahead.pop(subscriber, None)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Remove a member, if it is one."""
+        """Remove `subscriber`, if it is a member."""
         self.members.discard(subscriber)
         self.live.pop(subscriber, None)
         self.ahead.pop(subscriber, None)
@@ -97,7 +97,7 @@ class Room:
                     subscriber.write(frames)
 
     def activate_caught_up(self, seq: int) -> None:
-        """Make the members live that were ahead of the room and have read up to just before `seq`."""
+        """Make live the members that were ahead of the room, if their own position is below `seq`."""
         caught_up = [subscriber for subscriber, after in self.ahead.items() if after < seq]
         if caught_up:
             self.flush()

@@ -17,10 +17,10 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class AsgiTransport:
-    """Implements `realtime.connection.transport.Transport`. The server blocks the task while the client does not read.
+    """Implements `realtime.connection.transport.Transport`. The send task waits while the client does not read.
 
     Args:
-        send: The ASGI server's.
+        send: The `send` callable of the ASGI server.
         writer: The writer whose frames are sent.
     """
 

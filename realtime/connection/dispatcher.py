@@ -1,6 +1,6 @@
-"""Runs the requests of one connection concurrently, so that a slow one delays no other.
+"""Run the requests of one connection concurrently, so that a slow request delays no other.
 
-Every failed request becomes an error message here, and only here.
+This is the only module that turns a failed request into an error message.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RequestDispatcher:
         self._connection = connection
         self._tasks: set[asyncio.Task[None]] = set()
         # Subscribe and unsubscribe requests take effect in the order they arrived, and before later queries are
-        # answered. A client that subscribes and queries without waiting in between misses no later event.
+        # answered. So a client that subscribes and then queries without waiting misses no later event.
         self._subscription_order = asyncio.Lock()
 
     @property
@@ -102,7 +102,8 @@ class RequestDispatcher:
                 raise
             raise RequestTimeout(incoming.event, seconds) from None
         finally:
-            # It refers to this task. The task keeps the exception that cancels it, and that refers to this frame.
+            # Break a reference cycle: `deadline` refers to this task. The task keeps the exception that cancels it, and
+            # the exception refers to this frame.
             del deadline
         message = encode_response(incoming.event, response.data, incoming.correlation_id)
         self._connection.write(Frames([message]))
@@ -110,7 +111,7 @@ class RequestDispatcher:
             await self._run_after_send(response.after_send)
 
     async def _run_after_send(self, after_send: Callable[[], Awaitable[None]]) -> None:
-        """Run what follows a response. The response cannot be taken back, so a failure closes the connection."""
+        """Run the work that follows a response. The response is already sent, so a failure closes the connection."""
         try:
             await after_send()
         except Exception as error:

@@ -25,7 +25,7 @@ from realtime.protocol.requests import GetPoolStatus, GetWorkflowStatus, Request
 from realtime.queries.resume import REPLAY_CHUNK_EVENTS, ResumePoint, find_resume_point, read_next
 
 _REPLAY_WRITE_PART = 4
-"""A replay is written in chunks of about this part of `max_send_queue_bytes`."""
+"""A replay is written in chunks of about `max_send_queue_bytes` divided by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ async def _replay(connection: Connection, room: Room, start: ResumePoint) -> Non
 
 
 async def _write_paced(connection: Connection, room: Room, events: list[EventRecord], *, replay: bool) -> None:
-    """Write events in chunks, each after the client has read most of the previous one.
+    """Write events in chunks. Before the next chunk, wait until the client has read most of this one.
 
     A replay larger than the send queue must not turn the client into a slow consumer.
     """

@@ -1,6 +1,6 @@
-"""Checks the path and the `Origin` of a handshake: pages of other sites must not connect through a visitor's browser.
+"""Check the path and the `Origin` of a handshake: pages of other sites must not connect through a visitor's browser.
 
-Scripts send no `Origin` and are allowed. (Channels' own validator answers them 403.) A browser always sends one.
+A browser always sends an `Origin`. Scripts send none and are allowed. (Channels' own validator rejects them with 403.)
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def is_allowed_origin(
 
     Args:
         origin: The `Origin` header; None if there was none.
-        host: The `Host` header. The page's own host may equal it.
+        host: The `Host` header. A page of the same host may connect.
         allowed: Further origins, each `scheme://host[:port]` in lower case.
         own_hosts: The host names of this server, in the syntax of Django's `ALLOWED_HOSTS`. Comparing `origin` with
             `host` is not enough: another site's name can resolve to this machine (DNS rebinding).

@@ -1,4 +1,4 @@
-"""The rate limit of one connection: a token bucket, and how long it may stay empty."""
+"""The rate limit of one connection: a token bucket, and the time for which it may stay empty."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Verdict(Enum):
 class RateLimit:
     """A bucket of `max_message_burst` tokens that fills at `max_messages_per_second`; every message takes one.
 
-    A connection exceeds its rate from its first rejected message until a second passes without one. After
-    `rate_limit_grace_seconds` of that, it must be closed.
+    A connection exceeds its rate from its first rejected message until one second passes without a rejection. It must
+    be closed if this lasts longer than `rate_limit_grace_seconds`.
     """
 
     _RECOVERY_SECONDS = 1.0

@@ -10,7 +10,7 @@ from realtime.limits import Limits
 from realtime.queries.status import StatusQueries
 
 _RECONNECT_INTERVAL_MS = 10
-"""Clients reconnect this far apart, unless the reconnect window is too short for their number."""
+"""Time between the reconnects of two clients. It is shorter if the reconnect window is too short for all clients."""
 
 
 class Connection(Subscriber, Protocol):
@@ -37,7 +37,7 @@ class Connection(Subscriber, Protocol):
         """Close the connection with SERVER_ERROR: a fault of the server broke a subscription."""
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
-        """Send `session.draining` with the time after which to reconnect, and close."""
+        """Send `session.draining` with the delay before a reconnect, then close the connection."""
 
 
 class ConnectionRegistry:

@@ -1,8 +1,8 @@
-"""Detects slow consumers: clients that leave their backlog unread.
+"""Detect slow consumers: clients that leave their backlog unread.
 
-One transaction may have more events for a room than `max_send_queue_bytes`, and they arrive faster than any socket
-accepts them. The size of the queue right after such a burst says nothing about the client; how much the client reads
-afterwards does.
+The events of one transaction may exceed `max_send_queue_bytes` in a room. They arrive faster than any socket accepts
+them. The size of the queue right after such a burst does not indicate a slow client. The detector therefore measures
+how much the client reads afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 from realtime.limits import Limits
 
 _MIN_PROGRESS_PART = 8
-"""In `max_burst_seconds` a client must read this part of `max_send_queue_bytes`: 256 KiB a second by default."""
+"""In `max_burst_seconds` a client must read `max_send_queue_bytes` divided by this: by default 256 KiB a second."""
 
 
 class SendQueue(Protocol):

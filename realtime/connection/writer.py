@@ -20,8 +20,8 @@ class ConnectionWriter:
         limits: The bounds of the send queue and of the times to send and to close.
         fallback: Builds the transport if the server attaches none.
         on_slow: Called once, with the reason, when the client does not keep up (see
-            `realtime.connection.slow_consumer`) or read nothing for `send_stall_seconds`. Queued frames are dropped:
-            the client resumes from the event log.
+            `realtime.connection.slow_consumer`) or has read nothing for `send_stall_seconds`. Queued frames are
+            dropped: the client resumes from the event log.
     """
 
     __slots__ = ("_fallback", "_is_closing", "_is_slow", "_on_slow", "_transport", "limits")
@@ -41,7 +41,7 @@ class ConnectionWriter:
         self._is_closing = False
 
     def attach(self, transport: Transport) -> None:
-        """Send through `transport` from now on. Called by a server that reads `writer` in `websocket.accept`."""
+        """Send through `transport` from now on. A server calls this if it uses the `writer` in `websocket.accept`."""
         self._transport = transport
 
     @property

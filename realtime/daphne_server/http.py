@@ -1,6 +1,6 @@
-"""HTTP for daphne with a deadline per request, so that a client sending byte by byte cannot hold a connection.
+"""HTTP for daphne, with a deadline for each request.
 
-Twisted's own timeout restarts with every byte.
+Twisted's own timeout restarts with every byte, so a client that sends byte by byte could keep a connection open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from twisted.web import http
 class Channel(http.HTTPChannel):
     """One HTTP connection. Each request must be complete within `open_timeout_seconds`.
 
-    The deadline of the first request starts with the connection, that of each later one with its first byte.
+    The deadline of the first request starts with the connection. The deadline of a later request starts with its first
+    byte.
     """
 
     _deadline: asyncio.TimerHandle | None = None

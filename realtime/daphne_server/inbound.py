@@ -19,7 +19,7 @@ _READ_BYTES = 16 * 1024
 """How much is read at once. One read may hold many small frames, and all are parsed before reading can pause."""
 
 _MAX_PONG_BYTES = _READ_BYTES
-"""With more than this queued for the client, only its last ping is answered (RFC 6455 section 5.5.3)."""
+"""If more than this is queued for the client, only its last ping is answered (RFC 6455 section 5.5.3)."""
 
 _FRAME_RATE_PAUSE_SECONDS = 0.25
 """How long reading pauses after frames came too fast."""
@@ -28,7 +28,7 @@ _RECEIVE_QUEUE_POLL_SECONDS = 0.01
 """How often a full receive queue is checked until the application has emptied it."""
 
 _FIRST_CONTROL_OPCODE = 8
-"""Opcodes from here on are of control frames (RFC 6455 section 5.2)."""
+"""The lowest opcode of a control frame (RFC 6455 section 5.2)."""
 
 
 class InboundProtocol(WebSocketProtocol):
@@ -58,8 +58,8 @@ class InboundProtocol(WebSocketProtocol):
     # --- Frames ----------------------------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        # After a failure, input is not parsed (RFC 6455 section 7.1.7), but it is read: closing a socket with unread
-        # data resets the connection, and the client would lose the final message.
+        # After a failure, input is read but not parsed (RFC 6455 section 7.1.7). Closing a socket with unread data
+        # would reset the connection, and the client would lose the final message.
         if self.state == self.STATE_CLOSING:
             self._bytes_after_close += len(data)
             if self._bytes_after_close > self.limits.max_receive_queue_bytes:
@@ -80,8 +80,8 @@ class InboundProtocol(WebSocketProtocol):
     def ignore_input(self) -> None:
         """Ignore all further input, and close our side of the TCP connection.
 
-        The client receives the close frame and the end of the stream, and closes its side. Otherwise the close timeout
-        drops the connection.
+        The client receives the close frame and the end of the stream. If it does not close its side then, the close
+        timeout drops the connection.
         """
         if not self._ignores_input:
             self.failedByMe = True
@@ -132,7 +132,7 @@ class InboundProtocol(WebSocketProtocol):
     # --- Pausing ---------------------------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
-        """Stop reading until `resume_reading` has been called as often as this."""
+        """Stop reading. Reading resumes after an equal number of calls of `resume_reading`."""
         self._pause_count += 1
         if self.is_reading_paused():
             self.transport.pauseProducing()
@@ -144,7 +144,7 @@ class InboundProtocol(WebSocketProtocol):
             self._continue_reading()
 
     def is_reading_paused(self) -> bool:
-        """Return whether reading is paused. Never after our close frame: the client's close frame must be read."""
+        """Return whether reading is paused. After our close frame it is not: the client's close frame must be read."""
         return self._pause_count > 0 and self.state == self.STATE_OPEN
 
     def read_close_frame(self) -> None:
@@ -168,7 +168,7 @@ class InboundProtocol(WebSocketProtocol):
             self.sendPong(payload)
 
     def on_queue_sent(self) -> None:
-        """Answer the last ping that came while the client did not read."""
+        """Answer the last ping that arrived while the client did not read."""
         if self._unanswered_ping is not None:
             self.sendPong(self._unanswered_ping)
             self._unanswered_ping = None
@@ -192,7 +192,7 @@ class InboundProtocol(WebSocketProtocol):
             super().onAutoPingTimeout()
 
     def _may_delay_pong(self) -> bool:
-        """Return whether a missing pong may be our fault: it is unread, or our ping is still queued."""
+        """Return whether this server may cause a missing pong: reading is paused, or the ping is still queued."""
         return self.is_reading_paused() or (
             self.writer_transport is not None and self.writer_transport.queued_bytes > 0
         )

@@ -1,7 +1,7 @@
-"""Installs our protocol classes into daphne. Any other ASGI server runs the same application without them.
+"""Install our protocol classes into daphne. Any other ASGI server runs the same application without them.
 
-This happens when `mahavishnu_site.asgi` is imported, so the plain `daphne` command has them too. Daphne's classes are
-public. What they use of Twisted and autobahn is private, so its presence is checked first.
+This happens when `mahavishnu_site.asgi` is imported, so the plain `daphne` command uses them too. Daphne's classes are
+public. Our classes use private parts of Twisted and autobahn, so the presence of these parts is checked first.
 `tests/daphne_server/test_install.py` names the versions this was tested with.
 """
 

@@ -1,12 +1,12 @@
-"""Balances new connections between processes that listen on one socket: the one with the fewest accepts first.
+"""Balance new connections between processes on one socket: the process with the fewest connections accepts first.
 
-The kernel wakes every process for every connection, and the first to react accepts it. On an idle machine that is
-always the same one: it was measured to get 44 of 60 clients, and the others 11, 3 and 2. So each process delays its
-accepts, in proportion to its open connections. The processes do not communicate, and a busy, stopped or dead process
-delays no other.
+The kernel wakes every process for every connection, and the first process to react accepts it. On an idle machine this
+is mostly the same process: in one measurement it got 44 of 60 clients, and the others got 11, 3 and 2. Each process
+therefore delays its accepts, in proportion to its open connections. The processes do not communicate. A busy, stopped
+or dead process delays no other.
 
-Every process has its own `max_connections`. A full one waits longest. It accepts a connection only if no other process
-did, and then answers TOO_MANY_CONNECTIONS.
+Every process has its own `max_connections`. A full process waits longest. It accepts a connection only if no other
+process has accepted it, and then answers TOO_MANY_CONNECTIONS.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MIN_DELAY_SECONDS = 0.001
 
 MIN_ACCEPTS = 4
 ACCEPTS_PER_SECOND_DELAYED = 1000
-"""How many connections are accepted after a delay, at most. Thousands that arrive at once are accepted soon, and a few
-that arrive at once are not all accepted by the process whose delay happens to end first."""
+"""These two limit how many connections a process accepts after a delay. Thousands that arrive at once are accepted
+soon. A few that arrive at once are not all accepted by the process whose delay ends first."""
 
 
 def balance_accepts() -> None:
@@ -49,7 +49,7 @@ def _correct_address_family(port: Any) -> None:
 
 
 def _http_factory(port: Any) -> Any:
-    """Return daphne's factory, which an endpoint with TLS wraps."""
+    """Return daphne's factory, without the factories that a TLS endpoint wraps around it."""
     factory = port.factory
     while hasattr(factory, "wrappedFactory"):
         factory = factory.wrappedFactory
@@ -96,6 +96,6 @@ class _BalancedPort:
             self._port.startReading()
 
     def _accept(self, at_most: int) -> None:
-        # Twisted adjusts this number to what it accepted last: up to a hundred, which would leave the others none.
+        # Twisted adapts this number to its last accepts, up to a hundred. The other processes would then get none.
         self._port.numberAccepts = at_most
         self._do_accept()

@@ -1,8 +1,8 @@
 """Graceful shutdown of a daphne process: close the listening socket, drain all connections, exit.
 
-The first SIGTERM or SIGINT starts it; a second one exits at once. The listening socket is closed first: a load balancer
-sees the refused connection at once, not at its next health check, and other processes on the same socket take over.
-Clients with an open HTTP connection read `draining` from `/health`.
+The first SIGTERM or SIGINT starts it; a second one exits at once. The listening socket is closed first. A load balancer
+then detects a refused connection at once, not at its next health check. Other processes on the same socket accept new
+clients. Clients with an open HTTP connection read `draining` from `/health`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.02
 """How often to check whether all connections have ended."""
 
 _CLIENTS_PART = 0.8
-"""The part of `drain_timeout_seconds` that clients get to disconnect. The rest is for the process to exit."""
+"""The part of `drain_timeout_seconds` in which clients may disconnect. In the rest, the process exits."""
 
 _SIGNAL_EXIT_CODE_BASE = 128
 """A process killed by a signal exits with this plus the signal's number, by the convention of shells."""
@@ -51,7 +51,7 @@ class GracefulShutdown:
     def install(self) -> None:
         """Replace Twisted's signal handlers, which would exit without notifying the clients."""
         for number, twisted_handler in ((signal.SIGTERM, reactor.sigTerm), (signal.SIGINT, reactor.sigInt)):
-            # Daphne may run in a thread of another program, without signal handlers; leave that program's alone.
+            # In a thread of another program, daphne has no signal handlers. Leave the program's handlers unchanged.
             if signal.getsignal(number) == twisted_handler:
                 signal.signal(number, self._handle_signal)
 
@@ -60,7 +60,7 @@ class GracefulShutdown:
             logging.shutdown()
             os._exit(_SIGNAL_EXIT_CODE_BASE + number)
         self._is_started = True
-        # In a separate thread: the loop may be blocked, and a thread that reads the database delays interpreter exit.
+        # Use a separate thread: the loop may be blocked, and a thread that reads the database delays interpreter exit.
         exit_timer = threading.Timer(self._limits.drain_timeout_seconds, _exit_on_timeout)
         exit_timer.daemon = True
         exit_timer.start()
@@ -79,7 +79,7 @@ class GracefulShutdown:
             await asyncio.sleep(_POLL_SECONDS)  # The last HTTP response may still be on its way to the socket.
             self._complete_daphne_records()
         except Exception:
-            # Exit anyway: the operator must not need a second signal because of our own fault.
+            # Exit anyway: after a bug in this code, the operator must not need a second signal.
             logger.exception("Graceful shutdown failed; exiting without waiting for clients")
         finally:
             reactor.stop()
@@ -102,7 +102,7 @@ class GracefulShutdown:
                     yield protocol
 
     def _complete_daphne_records(self) -> None:
-        """Set this task where a connection has no application: daphne's shutdown fails without one."""
+        """Set this task for each connection that has no application: daphne's shutdown fails without one."""
         if self.server is not None:
             for details in self.server.connections.values():
                 details.setdefault("application_instance", self._task)

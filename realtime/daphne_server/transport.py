@@ -1,11 +1,11 @@
 """The transport of one connection under daphne: prebuilt frames go straight to the socket when nothing is queued.
 
-Everything else goes through Twisted's transport, in the same order: TLS, a proxy protocol, and what the socket does not
-accept at once. Twisted's transport is fed in small parts. A slow client's queue is then shared with all other
-clients, and can be dropped between two frames.
+Other data goes through Twisted's transport, in the same order: data of connections with TLS or a proxy protocol, and
+data that the socket does not accept at once. Twisted's transport gets it in small parts. The queue of a slow client can
+then share its frames with other clients, and can be dropped between two frames.
 
-How much Twisted's transport has not sent yet is private to Twisted. Only this module reads it, and `missing_features()`
-checks at start that it exists.
+The number of bytes that Twisted's transport has not sent yet is in private attributes. Only this module reads them, and
+`missing_features()` checks at start that they exist.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from realtime.connection.writer import ConnectionWriter
 from realtime.protocol.frames import Frames
 
 _MAX_REASON_BYTES = 123
-"""The room for a reason in a close frame (RFC 6455 section 5.5)."""
+"""Maximum size of the reason in a close frame (RFC 6455 section 5.5)."""
 
 _CHECKS_PER_STALL = 8
 """How often progress is checked within `send_stall_seconds`."""
 
 _MAX_KERNEL_BYTES = 128 * 1024
-"""What the kernel may hold unsent, beyond the client's receive window (`TCP_NOTSENT_LOWAT` in tcp(7))."""
+"""Unsent bytes that the kernel may hold beyond the client's receive window (`TCP_NOTSENT_LOWAT` in tcp(7))."""
 
 
 def missing_features() -> list[str]:
@@ -101,7 +101,7 @@ class DaphneTransport:
             return
         part: bytes | Frames
         if self._socket_send is None or self._queue is not None or transport.dataBuffer or transport._tempDataLen:
-            # Queue only the bytes if they suffice: the messages inside take the same memory again.
+            # Queue only the bytes if possible: the messages in `Frames` take the same memory again.
             part = frames.data if self._send_prebuilt else frames
             if self._queue is None and self._has_room():
                 self._write_part(part)
@@ -128,15 +128,15 @@ class DaphneTransport:
             self._slow_consumer.check()
 
     def _has_room(self) -> bool:
-        """Return whether Twisted's transport holds at most `bufferSize`. Above it, it calls `resumeProducing` later."""
+        """Return whether Twisted's transport holds at most `bufferSize`. If not, it calls `resumeProducing` later."""
         held_bytes: int = len(self._transport.dataBuffer) + self._transport._tempDataLen
         buffer_bytes: int = self._transport.bufferSize
         return held_bytes <= buffer_bytes
 
     def _feed(self) -> None:
-        """Move parts from the queue to Twisted's transport while it has room; after the last one, send the close frame.
+        """Move parts from the queue to Twisted's transport while it has room.
 
-        The close frame is sent only if `close` was called.
+        After the last part, send the close frame if `close` was called.
         """
         while self._queue and self._has_room():
             part = self._queue.popleft()
@@ -189,7 +189,7 @@ class DaphneTransport:
     # --- Stalled clients -----------------------------------------------------------------------------------------
 
     def detect_stall(self) -> None:
-        """Start the stall timer, unless it runs: it reports a client that reads nothing for `send_stall_seconds`."""
+        """Start the stall timer if necessary. It reports a client that reads nothing for `send_stall_seconds`."""
         if self._stall_timer is None:
             self._last_sent_bytes = self.sent_bytes
             self._last_progress_at = self._loop.time()
@@ -251,9 +251,9 @@ def _socket_transport(transport: Any) -> Any:
 
 
 def _limit_kernel_buffer(connection: socket.socket) -> None:
-    """Limit what the kernel holds unsent, so that a stall shows early and the client still gets the reason of a close.
+    """Limit the unsent data in the kernel: a stall is detected early, and the client still gets the reason of a close.
 
-    Data in flight to a client that reads does not count, so a fast client is not slowed down.
+    Data in flight to a client that reads does not count, so the limit does not slow down a fast client.
     """
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with suppress(OSError):  # A Unix socket has no such option.

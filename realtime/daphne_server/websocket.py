@@ -1,7 +1,7 @@
 """Our WebSocket protocol for daphne: the handshake, messages from the application, and closing.
 
-Where daphne or autobahn would drop a connection, the client gets the reason: an error message, then a close frame with
-a code and a reason, and time to read them.
+Daphne and autobahn drop a connection after a failure. This protocol sends the reason first: an error message, then a
+close frame with a code and a reason. The client gets time to read them.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class MahavishnuProtocol(InboundProtocol):
     def copy_options(cls, factory: WebSocketServerFactory) -> None:
         """Copy autobahn's options to the class once, and override those that daphne's command line sets.
 
-        Autobahn would copy them to each connection and format them for a log that is off, which is almost half the cost
-        of a handshake.
+        Autobahn would copy them to each connection and format them for a disabled log. This is almost half the cost of
+        a handshake.
         """
         options = {name: getattr(factory, name) for name in cls.CONFIG_ATTRS} | {
             "maxMessagePayloadSize": cls.limits.max_message_bytes,
@@ -139,9 +139,9 @@ class MahavishnuProtocol(InboundProtocol):
         self.sendCloseFrame(code=code, reasonUtf8=close_reason(error_code))
 
     def dropConnection(self, abort: bool = False) -> None:  # noqa: N802
-        """Close the TCP connection; without a reset if both sides have sent a close frame.
+        """Close the TCP connection. Send no reset if both sides have sent a close frame.
 
-        Autobahn aborts it after the client's close frame: a reset, which proxies log as an error.
+        Autobahn would abort the connection after the client's close frame. Proxies log such a reset as an error.
         """
         super().dropConnection(abort=abort and not self.wasClean)
 
@@ -151,11 +151,11 @@ class MahavishnuProtocol(InboundProtocol):
         if self.writer_transport is not None:
             self.writer_transport.on_disconnected()
             self.writer_transport = None
-        # Without a server, the handshake failed before daphne registered this connection.
+        # Without `server`, the handshake failed before daphne registered this connection.
         if hasattr(self, "server"):
             super().onClose(wasClean, code, reason)
 
     def connectionLost(self, reason: Any) -> None:  # noqa: N802
         super().connectionLost(reason)
-        # Its result is this object: the cycle would keep the connection in memory.
+        # The result of `is_closed` is this object: the cycle would keep the connection in memory.
         del self.is_closed

@@ -24,7 +24,7 @@ class FollowedEvent:
 
 
 class RunFollower:
-    """Reads the events of a run from the log, which has all of them, with or without a running server.
+    """Reads the events of a run from the log. The log has all of them, even without a running server.
 
     Events that are pruned before they are read are skipped. The workflow's row shows when the run has finished.
 

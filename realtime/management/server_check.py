@@ -1,4 +1,4 @@
-"""Check whether a server is running that delivers what a command writes."""
+"""Check whether a running server delivers the events that a command writes."""
 
 from __future__ import annotations
 

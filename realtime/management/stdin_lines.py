@@ -1,4 +1,4 @@
-"""Lines of standard input in batches: a single line without delay, or many at once if many are waiting."""
+"""Read lines of standard input in batches: one line without delay, or all waiting lines at once."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def read_batches(read: Callable[[int], bytes], *, max_line_bytes: int, max_lines
     Memory is bounded by `max_line_bytes` plus a fixed amount: a longer line is discarded while it is read.
 
     Args:
-        read: Returns at most this number of bytes as soon as there are any, and none at the end of the input, like
-            `os.read` of a file descriptor.
+        read: Returns up to the given number of bytes as soon as any are available, and no bytes at the end of the
+            input, like `os.read` of a file descriptor.
         max_line_bytes: The allowed length of a line.
         max_lines: The largest size of a batch.
     """

@@ -30,7 +30,7 @@ _MAX_SECONDS_BEHIND = 1.0
 _MAX_RANDOM_SEED = 9999
 
 _DUPLICATE_SIGNAL_SECONDS = 1.0
-"""A second signal within this time is a duplicate, sent to the process and to its group. A later one aborts."""
+"""A second signal within this time is a duplicate: sent to the process and also to its group. A later signal aborts."""
 
 INTERRUPTED = 130
 """Exit code after an abort: 128 plus the number of SIGINT, the convention of shells."""
@@ -158,7 +158,7 @@ def progress_of(simulation: Simulation) -> str:
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield an event that is set by SIGINT or SIGTERM, so that no change is interrupted halfway.
+    """Yield a `threading.Event` that SIGINT and SIGTERM set, so that no change is interrupted halfway.
 
     Raises:
         CommandError: if a second signal follows after `_DUPLICATE_SIGNAL_SECONDS`.
