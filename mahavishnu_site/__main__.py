@@ -23,7 +23,7 @@ def main() -> None:
         from mahavishnu_site.env import InvalidEnvironmentError
         from mahavishnu_site.var_dir import base_dir
 
-        # Workflows of the user's own may be here. The programs that `serve` starts run in this folder too.
+        # The user's own workflows may be in this folder. The programs that `serve` starts run in this folder too.
         sys.path.append(str(base_dir()))
         try:
             execute_from_command_line([program, *arguments])

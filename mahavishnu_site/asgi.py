@@ -24,7 +24,7 @@ install.install()
 
 
 class StaticFiles(ASGIStaticFilesHandler):
-    """Django's handler of static files, but a path outside of them is answered 404, not 500 with a traceback."""
+    """Django's handler of static files. It answers a path outside of them with 404, not with 500 and a traceback."""
 
     def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
         try:

@@ -21,7 +21,7 @@ POSTGRES = "django.db.backends.postgresql"
 SQLITE_TIMEOUT_SECONDS = 20
 
 # The server copies the write-ahead log into the file (`realtime.eventlog.wal_checkpoint`). If no server runs, or if it
-# falls behind, a commit does so at 16 MiB. With SQLite's default of 4 MiB, commits would do so before the server.
+# falls behind, a commit copies the log at 16 MiB. With SQLite's default of 4 MiB, commits would copy it too early.
 SQLITE_MAX_LOG_PAGES = 4000
 
 # If the host of Postgres fails, no connection is closed: TCP times out after 15 minutes, and waiting for a lost answer
@@ -78,8 +78,8 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
     """
     try:
         # `conn_max_age` is 0: under ASGI every HTTP request runs in a new thread, and a connection that outlived its
-        # request would stay open until the garbage collector runs. Long-lived threads keep their connections, because
-        # they never close old connections.
+        # request would stay open until the garbage collector runs. Long-lived threads keep their connections: they do
+        # not run Django's check for old connections.
         database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0, conn_health_checks=True))
     except ValueError:
         raise UnexpectedValueError(DATABASE_URL_EXPECTED) from None

@@ -21,7 +21,8 @@ VISIBILITY_TIMEOUT_SECONDS: Final = 24 * 3600
 # Prefix of the queue's keys in a Redis that may be shared.
 KEY_PREFIX: Final = "mahavishnu.queue."
 
-# A child that has not reported by then is killed. Celery's default of 4 s is too short on a busy machine.
+# A child process that does not report its start within this time is killed. Celery's default of 4 s is too
+# short on a busy machine.
 CHILD_START_TIMEOUT_SECONDS: Final = 60
 
 
@@ -34,7 +35,7 @@ def parse_broker_url(url: str) -> str:
     """Return the URL of a broker in Celery's notation.
 
     Raises:
-        UnexpectedValueError: if the URL has no scheme, or one without a transport in Celery.
+        UnexpectedValueError: if the URL has no scheme, or Celery has no transport for its scheme.
     """
     # Several URLs, separated by semicolons, are brokers for failover.
     for each in broker_url(url).split(";"):

@@ -135,7 +135,7 @@ class Environment:
         """Build the dataclass `kind` from one variable for each of its fields.
 
         The field `max_connections` is read from `<prefix>MAX_CONNECTIONS`. A field is an `int` or a `float`. It has a
-        default, and `minimum` and `maximum` in its metadata, which are both allowed values.
+        default. Its metadata contains `minimum` and `maximum`, which are both allowed values.
 
         Raises:
             TypeError: if a field has another type; this is a bug, not a user's error.

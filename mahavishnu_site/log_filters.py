@@ -14,7 +14,7 @@ REPEAT_AFTER_SECONDS = 60.0
 
 
 class RateLimitFilter(logging.Filter):
-    """Passes a lost connection once a minute, without its traceback, and every other record unchanged."""
+    """Passes the error of a lost connection once a minute, without traceback. Passes other records unchanged."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ environment = Environment(os.environ)
 MAHAVISHNU_HOST = environment.host("MAHAVISHNU_HOST", default="127.0.0.1")
 MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, minimum=0, maximum=65535)
 
-# How many daphne processes `manage.py serve` starts behind that address, without its option `--processes`.
+# How many daphne processes `manage.py serve` starts behind that address. Its option `--processes` overrides this.
 
 MAX_PROCESSES = 64
 MAHAVISHNU_PROCESSES = environment.whole_number("MAHAVISHNU_PROCESSES", default=1, minimum=1, maximum=MAX_PROCESSES)

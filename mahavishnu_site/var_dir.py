@@ -18,9 +18,9 @@ SHORT_PATHS_DIR = Path("/tmp")
 
 
 def base_dir() -> Path:
-    """Return the folder where relative paths of variables start, and where `var` is by default.
+    """Return the folder that relative paths in variables start at. It contains `var` by default.
 
-    It is the project's folder in a checkout, and the current folder where the package is installed.
+    In a checkout it is the project's folder. If the package is installed, it is the current folder.
     """
     checkout = Path(__file__).resolve().parent.parent
     return checkout if (checkout / "manage.py").is_file() else Path.cwd()
@@ -86,7 +86,8 @@ def secret_key(var_dir: Path) -> str:
 def valkey_socket(var_dir: Path) -> Path:
     """Return the path of the socket on which the embedded Valkey of this folder listens.
 
-    If that path is too long for a socket, it is in a folder of `SHORT_PATHS_DIR`, whose name is derived from `var_dir`.
+    If the path in `var_dir` is too long for a socket, return one in a subfolder of `SHORT_PATHS_DIR`. The name of the
+    subfolder is derived from `var_dir`.
     """
     path = var_dir / "valkey.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:

@@ -1,4 +1,4 @@
-"""The TCP socket that clients connect to, opened before a server runs, or a readable error."""
+"""Open the TCP socket that clients connect to, before a server runs. If that fails, raise a readable error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def open_listener(host: str, port: int) -> socket.socket:
     try:
         listener.listen(LISTEN_BACKLOG)
     except OSError as error:
-        # Another program, bound to the same address, started to listen in between.
+        # Meanwhile another program, bound to the same address, started to listen.
         listener.close()
         raise CannotListenError(host, port, _reason(host, port, error)) from error
     return listener

@@ -1,4 +1,4 @@
-"""Copies the output of several processes to one file, each line with its time and the name of its process."""
+"""Copy the output of several processes to one file. Put the time and the name of the process before each line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import IO
 
 MAX_BACKLOG_BYTES = 1024 * 1024
-"""Output that may wait while nothing reads the copy, as with a paused pager. Older lines are dropped."""
+"""Size of the output that is kept while nothing reads the copy (a paused pager). Older lines are dropped."""
 
 _READ_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
@@ -21,11 +21,11 @@ _COLORS = (36, 33, 32, 35, 34, 31)
 
 
 class PrefixedOutput:
-    """The copy: neither its readers nor its writers block, and a process never waits for the terminal.
+    """Copies output without blocking, so that no process waits for the terminal.
 
     Args:
         target: The file descriptor to write to.
-        names: Of all processes; the longest sets the width of the column of names.
+        names: The names of all processes. The longest name sets the width of their column.
     """
 
     def __init__(self, target: int, *, names: Iterable[str]) -> None:
@@ -58,7 +58,7 @@ class PrefixedOutput:
             self._write(self._target)
 
     def finish(self) -> None:
-        """Copy what has already been written by processes that have ended."""
+        """Copy the remaining output of processes that have ended."""
         for source in self.sources():
             while self._read(source):
                 pass

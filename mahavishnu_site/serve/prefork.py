@@ -1,9 +1,9 @@
 """Several web processes behind one listening socket: `python -m mahavishnu_site.serve.prefork COMMAND …`.
 
 COMMAND runs in `MAHAVISHNU_PROCESSES` processes. Each finds the socket at its standard input, where `daphne --fd 0`
-listens. A process that is busy, frozen or dead delays no client, because another one accepts the connection. (With a
-socket for each, `SO_REUSEPORT`, the kernel assigns connections blindly: with one of four processes frozen, 48 of 200
-clients were left waiting.) `realtime.daphne_server.listener` balances the connections between the processes.
+listens. A process that is busy, frozen or dead delays no client, because another process accepts the connection. (With
+`SO_REUSEPORT`, each process has its own socket, and the kernel assigns connections to a frozen process too. With one of
+four processes frozen, 48 of 200 clients waited.) `realtime.daphne_server.listener` balances the connections.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mahavishnu_site.serve.process_manager import ProcessManager
 from mahavishnu_site.serve.replica import Program
 
 KILL_MARGIN_SECONDS = 2.0
-"""Added to `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS`: how long a process may run after SIGTERM before it is killed."""
+"""With `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` added, how long a process may run after SIGTERM before it is killed."""
 
 
 def main() -> None:
-    """Run the command that `sys.argv` has, and exit with the code of the run."""
+    """Run the command in `sys.argv`, and exit with the code of the run."""
     from django.conf import settings
     from django.utils.log import configure_logging
 

@@ -1,6 +1,6 @@
-"""Runs programs in one or more processes each, and stops them together.
+"""Run programs in one or more processes each, and stop them together.
 
-The package `supervisor` was not used: it neither stops everything when one program ends, nor when it is killed itself.
+The package `supervisor` does not stop all programs when one program ends, or when it is killed itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _IDLE_SECONDS = 60.0
-"""Upper limit of one wait. Everything that matters is a signal or output, and ends the wait earlier."""
+"""Maximum time of one wait. A signal or output ends the wait earlier."""
 
 
 class ProcessManager:
@@ -59,7 +59,7 @@ class ProcessManager:
     def run(self) -> int:
         """Run the programs until a stop signal arrives or a program fails.
 
-        No process outlives this call, even if it raises. SIGHUP stays ignored where it is ignored (`nohup`).
+        No process outlives this call, even if it raises. If SIGHUP is ignored (`nohup`), it stays ignored.
 
         Returns:
             0 after a stop signal, else the exit code of the process that failed first, or 1.
@@ -156,7 +156,7 @@ class ProcessManager:
 
 @contextmanager
 def signal_pipe(numbers: Sequence[signal.Signals]) -> Iterator[int]:
-    """Give a pipe that receives the number of each of these signals (the self-pipe trick)."""
+    """Yield a pipe that receives the number of each of these signals (the self-pipe trick)."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)

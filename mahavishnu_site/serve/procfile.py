@@ -1,4 +1,4 @@
-"""The lines of the Procfile, and the environment and the folder that they are written for."""
+"""The commands of the Procfile, and the environment that they need."""
 
 from __future__ import annotations
 

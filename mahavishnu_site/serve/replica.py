@@ -1,4 +1,4 @@
-"""A program, and one of the processes that run it, over all its restarts."""
+"""A program and its replicas. A replica is one process of a program, across all its restarts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STEADY_SECONDS = 10.0
-"""A process that ran this long had started correctly: when it ends, it is restarted at once."""
+"""A process that ran this long has started correctly. When it ends, it is restarted at once."""
 
 MIN_RESTART_DELAY_SECONDS = 0.5
 MAX_RESTART_DELAY_SECONDS = 30.0
@@ -51,7 +51,7 @@ class Program:
 
 @dataclass(slots=True)
 class Replica:
-    """One process of a program, over all its restarts.
+    """One process of a program, across all its restarts.
 
     Attributes:
         number: Counts the replicas of a program from 1.
@@ -75,9 +75,9 @@ class Replica:
     def start(
         self, *, now: float, environment: Mapping[str, str] | None, directory: Path | None, stdout: int | None
     ) -> subprocess.Popen[bytes]:
-        """Start the process, as the leader of a new session; its standard error goes where its output goes.
+        """Start the process as the leader of a new session. Its standard error goes to the same file as its output.
 
-        A signal to this process's group does not reach it, so it gets each signal once: from its `ProcessManager`.
+        A signal to this process's group does not reach it. It therefore gets each signal once, from `ProcessManager`.
         """
         self.process = subprocess.Popen(
             self.program.command,

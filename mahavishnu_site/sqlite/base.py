@@ -1,8 +1,8 @@
-"""Django's SQLite backend, which polls for the write lock in steps as short as the transactions that hold it.
+"""Django's SQLite backend, with short pauses while it waits for the write lock.
 
 SQLite itself retries after 1, 2, 5, 10, 15, … and finally every 100 ms (`sqliteDefaultBusyCallback` in its main.c). A
 transaction here takes 3 ms. With two workers and one process that starts runs, half of the machine was idle because
-writers slept too long: 120 stages a second, and 177 with this backend.
+writers slept too long. It ran 120 stages a second, and runs 177 with this backend.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PRIMARY_CODE = 0xFF
 class DatabaseWrapper(base.DatabaseWrapper):
     """One connection. Its `timeout` option limits the wait, as with Django's own backend."""
 
-    # The stubs have neither.
+    # The type stubs have neither attribute.
     connection: Any
     transaction_mode: str | None
 

@@ -25,8 +25,8 @@ from orchestration.bounds import OutOfBounds, whole_number_within
 from orchestration.sdk.workflow import DEFAULT_POOL
 
 STOP_MARGIN_SECONDS = 4.0
-"""Added to `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS`: how long a program may run after SIGTERM before it is killed. It exceeds
-the margin that `web_processes` adds for its own processes (`prefork.KILL_MARGIN_SECONDS`)."""
+"""With `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` added, how long a program may run after SIGTERM before it is killed. It must
+exceed the margin that `web_processes` adds for its own processes (`prefork.KILL_MARGIN_SECONDS`)."""
 
 VALKEY = "valkey"
 
@@ -75,7 +75,7 @@ class Command(BaseCommand):
             reason = " ".join(str(error).split())
             raise CommandError(f"The database that DATABASE_URL names cannot be used: {reason}") from error
         finally:
-            # This process uses the database no further, for as long as it runs.
+            # This process does not use the database again.
             connections.close_all()
 
     def announce(self, host: str, port: int, *, processes: int, has_staff: bool) -> None:
