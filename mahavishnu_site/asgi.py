@@ -41,6 +41,6 @@ application = ProtocolTypeRouter(
 )
 
 # Imported modules are never freed. Exclude them from garbage collection: when many clients connect at once, scanning
-# them would delay the events of all clients ("No garbage" in docs/architecture.md has figures).
+# them would delay the events of all clients. "No garbage" in docs/architecture.md has figures.
 gc.collect()
 gc.freeze()

@@ -21,7 +21,7 @@ POSTGRES = "django.db.backends.postgresql"
 SQLITE_TIMEOUT_SECONDS = 20
 
 # The server copies the write-ahead log into the file (`realtime.eventlog.wal_checkpoint`). If no server runs, or if it
-# falls behind, a commit copies the log at 16 MiB. With SQLite's default of 4 MiB, commits would copy it too early.
+# falls behind, a commit copies the log at 16 MiB. With SQLite's default of 4 MiB, commits would copy it first.
 SQLITE_MAX_LOG_PAGES = 4000
 
 # If the host of Postgres fails, no connection is closed: TCP times out after 15 minutes, and waiting for a lost answer
@@ -51,8 +51,8 @@ REDIS_URL_EXPECTED = "redis://host:port/number, rediss://host:port/number or uni
 def sqlite_database(path: Path, *, test_path: Path) -> dict[str, Any]:
     """Return Django's settings for a SQLite file.
 
-    Write transactions start as `IMMEDIATE`: a transaction that starts as a reader and then writes fails at once,
-    without waiting, if another one has written in between. With WAL, readers continue during a write, and
+    Write transactions start as `IMMEDIATE`. A transaction that starts as a reader and writes later fails without
+    waiting if another one has written in between. With WAL, readers continue during a write, and
     `synchronous=NORMAL` cannot corrupt the file (https://www.sqlite.org/wal.html).
     """
     return {
@@ -77,9 +77,9 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
         UnexpectedValueError: if the URL is invalid, or is of another kind of database.
     """
     try:
-        # `conn_max_age` is 0: under ASGI every HTTP request runs in a new thread, and a connection that outlived its
-        # request would stay open until the garbage collector runs. Long-lived threads keep their connections: they do
-        # not run Django's check for old connections.
+        # `conn_max_age` is 0, because under ASGI every HTTP request runs in a new thread. A connection that outlived
+        # its request would stay open until the garbage collector runs. Long-lived threads keep their connections: they
+        # do not run Django's check for old connections.
         database: dict[str, Any] = dict(dj_database_url.parse(url, conn_max_age=0, conn_health_checks=True))
     except ValueError:
         raise UnexpectedValueError(DATABASE_URL_EXPECTED) from None

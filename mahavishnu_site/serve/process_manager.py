@@ -1,6 +1,6 @@
 """Run programs in one or more processes each, and stop them together.
 
-The package `supervisor` does not stop all programs when one program ends, or when it is killed itself.
+The package `supervisor` is not used: it does not stop all programs when one program ends or when it is killed itself.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def group_name(channel: str, *, epoch: str) -> str:
     """Return the name of the group that carries a channel's events of the log `epoch`.
 
     Servers of different databases may share one Redis: their groups differ by epoch. A name too long for a group keeps
-    its readable beginning and ends in a hash of the whole name, so two channels never share a group.
+    its readable beginning and ends in a hash of the whole name. Two channels therefore never share a group.
     """
     group = f"{epoch}.{channel.replace(':', '.', 1)}"
     if len(group) <= _MAX_GROUP_CHARACTERS:

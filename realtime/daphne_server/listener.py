@@ -1,7 +1,7 @@
 """Balance new connections between processes on one socket: the process with the fewest connections accepts first.
 
 The kernel wakes every process for every connection, and the first process to react accepts it. On an idle machine this
-is mostly the same process: in one measurement it got 44 of 60 clients, and the others got 11, 3 and 2. Each process
+is mostly the same process. In one measurement it got 44 of 60 clients, and the others got 11, 3 and 2. Each process
 therefore delays its accepts, in proportion to its open connections. The processes do not communicate. A busy, stopped
 or dead process delays no other.
 

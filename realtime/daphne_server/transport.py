@@ -1,8 +1,8 @@
 """The transport of one connection under daphne: prebuilt frames go straight to the socket when nothing is queued.
 
-Other data goes through Twisted's transport, in the same order: data of connections with TLS or a proxy protocol, and
-data that the socket does not accept at once. Twisted's transport gets it in small parts. The queue of a slow client can
-then share its frames with other clients, and can be dropped between two frames.
+Other data goes through Twisted's transport, in the same order. This is data of connections with TLS or a proxy
+protocol, and data that the socket does not accept at once. Twisted's transport gets it in small parts. The queue
+of a slow client can then share its frames with other clients, and can be dropped between two frames.
 
 The number of bytes that Twisted's transport has not sent yet is in private attributes. Only this module reads them, and
 `missing_features()` checks at start that they exist.

@@ -27,8 +27,8 @@ def read_batches(read: Callable[[int], bytes], *, max_line_bytes: int, max_lines
     Memory is bounded by `max_line_bytes` plus a fixed amount: a longer line is discarded while it is read.
 
     Args:
-        read: Returns up to the given number of bytes as soon as any are available, and no bytes at the end of the
-            input, like `os.read` of a file descriptor.
+        read: Returns up to the given number of bytes as soon as any are available, like `os.read` of a file descriptor.
+            At the end of the input, it returns no bytes.
         max_line_bytes: The allowed length of a line.
         max_lines: The largest size of a batch.
     """
