@@ -62,7 +62,7 @@ class EngineLimits:
         1.0, minimum=0.1, maximum=60.0, help="Timeout for publishing to the broker; the scheduler retries afterwards."
     )
     max_lost_attempts: int = counted(
-        3, minimum=0, maximum=1000, help="How many times a stage is retried because its worker died."
+        3, minimum=0, maximum=1000, help="How many times a stage is retried after its worker was lost."
     )
     max_result_bytes: int = counted(
         MIB, minimum=KIB, maximum=64 * MIB, help="Size of a stage's output as JSON; a larger output fails the stage."

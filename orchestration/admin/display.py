@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.timezone import localtime
 
 from orchestration.models import PoolStatus, StageStatus, WorkerStatus, WorkflowStatus
-from orchestration.truncation import truncate
+from orchestration.text import truncate
 
 EMPTY: Final = "-"
 MAX_PREVIEW_CHARACTERS: Final = 100

@@ -12,7 +12,7 @@ from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
 from orchestration.models import Stage, StageStatus
 from orchestration.sdk.thread_executor import CallingThreadExecutor
-from orchestration.truncation import storable, truncate
+from orchestration.text import storable, truncate
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from orchestration.limits import EngineLimits
 from orchestration.sdk.adapter import StageFailed
 from orchestration.services.validation import InvalidArgument, json_object
-from orchestration.truncation import storable, truncate, truncate_start
+from orchestration.text import storable, truncate, truncate_start
 
 
 class BadOutput(StageFailed):

@@ -19,6 +19,13 @@ from orchestration.services.attempts import (
     complete_attempt,
     fail_attempt,
 )
+from orchestration.services.dispatch_due import (
+    delay_redispatch,
+    extend_redispatch,
+    missing_messages,
+    queue_retry,
+    recheck_pool,
+)
 from orchestration.services.errors import ServiceError
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pools import (
@@ -31,13 +38,6 @@ from orchestration.services.pools import (
 )
 from orchestration.services.progress import report_message, report_progress
 from orchestration.services.reassignment import reassign_workflow, reassign_workflows
-from orchestration.services.redispatch import (
-    delay_redispatch,
-    extend_redispatch,
-    missing_messages,
-    queue_retry,
-    recheck_pool,
-)
 from orchestration.services.row_locks import (
     AlreadyExists,
     NotFound,

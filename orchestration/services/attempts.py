@@ -36,7 +36,7 @@ class StaleWorker(ServiceError):
         super().__init__(worker_id)
 
     def __str__(self) -> str:
-        return f"Worker {self.worker_id} is now registered to another process."
+        return f"Worker {self.worker_id} is offline or registered to another process."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from orchestration.bounds import KIB, MIB
-from realtime.broadcast.message import Entry, GroupMessage, group_name
+from realtime.broadcast.groups import Entry, GroupMessage, group_name
 from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import encode_event
 

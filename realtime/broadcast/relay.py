@@ -17,8 +17,7 @@ from typing import Any
 
 from realtime.broadcast.backfill import Backfill
 from realtime.broadcast.flush import WriteCoalescer
-from realtime.broadcast.groups import GroupSubscriptions
-from realtime.broadcast.message import Entry, GroupMessage
+from realtime.broadcast.groups import Entry, GroupMessage, GroupSubscriptions
 from realtime.broadcast.room import Room, Subscriber
 from realtime.database import DataLoader, in_database_thread
 from realtime.eventlog.position import Position, current_position

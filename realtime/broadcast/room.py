@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from realtime.broadcast.message import Entry, group_name
+from realtime.broadcast.groups import Entry, group_name
 from realtime.protocol.frames import Frames, build_frames
 
 

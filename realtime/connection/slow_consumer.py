@@ -3,6 +3,8 @@
 The events of one transaction may exceed `max_send_queue_bytes` in a room. They arrive faster than any socket accepts
 them. The size of the queue right after such a burst does not indicate a slow client. The detector therefore measures
 how much the client reads afterwards.
+
+The transports detect a client that reads nothing at all (`send_stall_seconds`); `realtime.consumers` closes both.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.models import WorkflowStatus
-from orchestration.truncation import truncate
+from orchestration.text import truncate
 from realtime.management.run_follower import FollowedEvent, RunFollower
 from realtime.protocol.payload import encode_data
 

@@ -20,7 +20,7 @@ from django.db import transaction
 
 from realtime import database
 from realtime.broadcast import backfill, relay
-from realtime.broadcast.message import Entry, GroupMessage, group_name
+from realtime.broadcast.groups import Entry, GroupMessage, group_name
 from realtime.broadcast.relay import Relay
 from realtime.connection import handlers
 from realtime.database import in_database_thread

@@ -15,7 +15,7 @@ import pytest
 from channels.layers import get_channel_layer
 
 from realtime.broadcast import publisher as publisher_module
-from realtime.broadcast.message import GroupMessage, group_name
+from realtime.broadcast.groups import GroupMessage, group_name
 from realtime.broadcast.publisher import Publisher, publisher
 from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import EventRecord, utc_now

@@ -8,7 +8,7 @@ import pytest
 from channels.layers import get_channel_layer
 
 from realtime.broadcast import relay
-from realtime.broadcast.message import group_name
+from realtime.broadcast.groups import group_name
 from tests.broadcast.relay_sandbox import OTHER, ROOM, RelaySandbox, Subscriber, entry, send_entries, seqs_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

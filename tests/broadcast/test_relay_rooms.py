@@ -8,7 +8,7 @@ import time
 import pytest
 from channels.layers import get_channel_layer
 
-from realtime.broadcast.message import group_name
+from realtime.broadcast.groups import group_name
 from realtime.connection import handlers
 from realtime.queries import resume
 from tests.broadcast.relay_sandbox import (

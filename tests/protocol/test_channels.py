@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, is_identifier
-from realtime.broadcast.message import group_name
+from realtime.broadcast.groups import group_name
 from realtime.protocol.channels import (
     GLOBAL,
     MAX_ID_CHARACTERS,

@@ -17,7 +17,7 @@ from orchestration.limits import engine_limits
 from orchestration.models import Stage
 from orchestration.scheduler import MAX_ROWS_PER_PASS, Scheduler
 from orchestration.sdk import Context, stage, workflow
-from orchestration.services.redispatch import EXTENDED_DELAY_FACTOR
+from orchestration.services.dispatch_due import EXTENDED_DELAY_FACTOR
 from tests.harness.valkey import Valkey
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]

@@ -40,7 +40,7 @@ from orchestration.sdk import (
     StagePlan,
     plan_stages,
 )
-from orchestration.truncation import truncate
+from orchestration.text import truncate
 
 INHERITED_VARIABLES: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 """The variables that every command inherits from its worker. `environment` names more."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from orchestration.truncation import storable
+from orchestration.text import storable
 
 MAX_STREAM_BYTES: Final = 64 * 1024
 """How many bytes of each stream are kept: a quarter from its beginning, and the rest from its end."""
