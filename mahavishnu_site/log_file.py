@@ -1,31 +1,57 @@
-"""The rotating log file, which all processes of an installation write to."""
+"""The rotating log file, which all processes of an installation write to.
+
+concurrent-log-handler was tried. It holds a lock between processes during each write, so that rotation loses no line.
+But a process that is stopped (SIGSTOP) during a write then blocks every other process at its next log line, the event
+loops included; the worker supervisor stops the processes that it kills. This handler takes no lock between processes.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
-
-from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 MAX_LOG_FILE_BYTES = 10 * 1024 * 1024
 MAX_OLD_LOG_FILES = 5
 
 
+class SharedRotatingFileHandler(RotatingFileHandler):
+    """Rotates by size, and reopens the file after another process has rotated it.
+
+    Otherwise the process would keep writing to the renamed file, and would then rotate the new one. Lines that another
+    process writes at the moment of a rotation can be lost.
+    """
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802  (the name is logging's)
+        """Return whether to rotate before this record."""
+        self._reopen_if_rotated()
+        return bool(super().shouldRollover(record))
+
+    def _reopen_if_rotated(self) -> None:
+        if self.stream is None:
+            return
+        try:
+            named = os.stat(self.baseFilename)
+        except FileNotFoundError:
+            named = None
+        opened = os.fstat(self.stream.fileno())
+        if named is None or (named.st_dev, named.st_ino) != (opened.st_dev, opened.st_ino):
+            self.stream.close()
+            self.stream = self._open()
+
+
 def open_log_file(path: str) -> logging.Handler:
     """Return the handler of the log file, or one that does nothing if the file cannot be opened.
 
-    The second case is reported on standard error. A lock beside the file serializes the processes, so no line is lost
-    when one of them rotates it. A line costs 45 µs of CPU time.
+    The second case is reported on standard error.
     """
     try:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handler = ConcurrentRotatingFileHandler(
+        return SharedRotatingFileHandler(
             path, maxBytes=MAX_LOG_FILE_BYTES, backupCount=MAX_OLD_LOG_FILES, encoding="utf-8"
         )
-        # The handler opens both files only when it writes.
-        for file in (path, handler.lockFilename):
-            Path(file).open("a").close()
     except OSError as error:
         reason = error.strerror or str(error)
         print(
@@ -34,4 +60,3 @@ def open_log_file(path: str) -> logging.Handler:
             file=sys.stderr,
         )
         return logging.NullHandler()
-    return handler

@@ -18,6 +18,8 @@ def is_alive(pid: int) -> bool:
     """Return whether the process exists and has not ended. A zombie has ended."""
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.AccessDenied:
+        return True
     except psutil.NoSuchProcess:
         return False
 
@@ -26,9 +28,14 @@ def process_tree(pid: int) -> list[psutil.Process]:
     """Return a process and all descendants whose parents are alive; an empty list if the process does not exist."""
     try:
         root = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return []
+    try:
         return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+    except psutil.AccessDenied:  # /proc hides the processes of other users (`hidepid`).
+        return [root]
 
 
 def suspend_tree(pid: int) -> list[psutil.Process]:

@@ -112,7 +112,18 @@ class ProcessManager:
                 waits.append(replica.at - now)
                 continue
             stdout = None if self._output is None else subprocess.PIPE
-            process = replica.start(now=now, environment=self._environment, directory=self._directory, stdout=stdout)
+            try:
+                process = replica.start(
+                    now=now, environment=self._environment, directory=self._directory, stdout=stdout
+                )
+            except OSError as error:
+                if not replica.program.restarts:
+                    raise
+                replica.at = now
+                replica.schedule_restart(now=now)
+                waits.append(replica.at - now)
+                logger.warning("%s could not start (%s); retrying in %g s", replica.name, error, replica.at - now)
+                continue
             if self._output is not None and process.stdout is not None:
                 self._output.add(replica.name, process.stdout)
             logger.info("%s started (pid %d)", replica.name, process.pid)

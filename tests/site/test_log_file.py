@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from mahavishnu_site.log_file import open_log_file
+from mahavishnu_site.log_file import SharedRotatingFileHandler, open_log_file
 from tests.harness.services import PROJECT_DIR
+from tests.harness.waiting import wait_until
 from tests.site.test_settings import check
 
-PROCESSES = 3
-LINES = 300
-
-WRITE_LINES = """
+LOG_IN_A_LOOP = """
 import logging, sys
-from mahavishnu_site import log_file
-log_file.MAX_LOG_FILE_BYTES, log_file.MAX_OLD_LOG_FILES = 5_000, 100
-handler = log_file.open_log_file(sys.argv[1])
-for number in range(int(sys.argv[3])):
-    handler.handle(logging.LogRecord("test", logging.INFO, "", 1, f"{sys.argv[2]} {number}", None, None))
-handler.close()
+from mahavishnu_site.log_file import SharedRotatingFileHandler, open_log_file
+handler = open_log_file(sys.argv[1])
+while True:
+    handler.handle(logging.LogRecord("test", logging.INFO, "", 1, "loop", None, None))
 """
 
 
@@ -31,18 +29,33 @@ def log(handler: logging.Handler, text: str) -> None:
     handler.handle(logging.LogRecord("test", logging.INFO, __file__, 1, text, None, None))
 
 
-def test_log_file_loses_no_line_when_several_processes_rotate_it(tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITE_LINES, tmp_path / "log", str(number), str(LINES)], cwd=PROJECT_DIR
-        )
-        for number in range(PROCESSES)
-    ]
-    assert [process.wait(timeout=60) for process in processes] == [0] * PROCESSES
-    files = list(tmp_path.glob("log*"))
-    assert len(files) > 1
-    lines = sorted(line for file in files for line in file.read_text().splitlines())
-    assert lines == sorted(f"{process} {number}" for process in range(PROCESSES) for number in range(LINES))
+def test_log_file_is_reopened_after_another_process_has_rotated_it(tmp_path: Path) -> None:
+    one, other = (SharedRotatingFileHandler(tmp_path / "log", maxBytes=64, backupCount=2) for _ in range(2))
+    log(other, "before")
+    log(one, "a" * 60)
+    log(other, "b")
+    one.close()
+    other.close()
+    assert (tmp_path / "log.1").read_text() == "before\n"
+    assert (tmp_path / "log").read_text() == "a" * 60 + "\nb\n"
+
+
+def test_process_stopped_while_it_logs_blocks_no_other_process(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    looping = subprocess.Popen([sys.executable, "-c", LOG_IN_A_LOOP, path], cwd=PROJECT_DIR)
+    handler = open_log_file(str(path))
+    try:
+        wait_until(lambda: path.exists() and path.stat().st_size > 0, timeout_seconds=60, what="the first line")
+        looping.send_signal(signal.SIGSTOP)
+        thread = threading.Thread(target=log, args=(handler, "not blocked"), daemon=True)
+        thread.start()
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    finally:
+        looping.kill()
+        looping.wait()
+        handler.close()
+    assert "not blocked" in path.read_text()
 
 
 def test_log_file_that_was_removed_is_created_again(tmp_path: Path) -> None:

@@ -114,3 +114,35 @@ def group_of(pid: int) -> int:
         return os.getpgid(pid)
     except ProcessLookupError:
         return 0
+
+
+def test_process_tree_without_access_to_other_processes_is_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object, **__: object) -> None:
+        raise psutil.AccessDenied(1)
+
+    monkeypatch.setattr(psutil.Process, "children", deny)
+    assert [process.pid for process in process_tree(os.getpid())] == [os.getpid()]
+    monkeypatch.setattr(psutil.Process, "status", deny)
+    assert is_alive(os.getpid())
+
+
+def test_crash_includes_an_attempt_that_began_just_before_the_process_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration.worker.supervisor import slot_monitor
+
+    table = SlotTable.create(tmp_path / "slots")
+    table.size = 1
+    slot = table.slot(0)
+    slot.pid = 4_000_000
+    attempt = RunningAttempt(stage_id=1, attempt=1, started_ns=1, timeout_ms=0)
+
+    def begin_and_die(_: int) -> bool:
+        slot.running = attempt
+        return False
+
+    monkeypatch.setattr(slot_monitor, "is_alive", begin_and_die)
+    monitor = slot_monitor.SlotMonitor(slot, name="monitored", process=PROCESS, pool_id="monitored")
+    assert monitor.detect_crash()
+    assert monitor._crash is not None
+    assert monitor._crash.running == attempt

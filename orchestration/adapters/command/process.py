@@ -16,7 +16,7 @@ from typing import Final, Self
 
 import psutil
 
-from orchestration.processes import kill_tree, process_tree
+from orchestration.processes import kill_group, kill_tree, process_tree
 
 _FIRST_POLL_SECONDS: Final = 0.0005
 _POLL_SECONDS: Final = 0.05
@@ -176,4 +176,6 @@ class Subprocess:
         for process in self._terminated:
             if process.is_running():  # False if another process has its id.
                 kill_tree(process.pid)
+            elif not psutil.pid_exists(process.pid):  # Its group may have members left.
+                kill_group(process.pid)
         kill_tree(self._process.pid)

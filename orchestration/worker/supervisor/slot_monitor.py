@@ -79,7 +79,8 @@ class SlotMonitor:
         if self._pid and pid != self._pid and running is not None:
             self._crash = Crash(pid=self._pid, running=running, reason="lost", error=_DIED)
         elif pid and not is_alive(pid):
-            self._crash = Crash(pid=pid, running=running, reason="lost", error=_DIED)
+            # Read again: the process may have begun an attempt between the first read and its death.
+            self._crash = Crash(pid=pid, running=self.slot.running, reason="lost", error=_DIED)
         return self._crash is not None
 
     def record_crash(self) -> None:
@@ -194,6 +195,6 @@ class SlotMonitor:
             if self.slot.running != running:
                 resume_tree(pid)  # The attempt has just ended.
                 return
-            logger.warning("Killing process %d, which runs stage %d: %s", pid, running.stage_id, error)
             kill_tree(pid)
+            logger.warning("Killed process %d, which ran stage %d: %s", pid, running.stage_id, error)
         self._crash = Crash(pid=pid, running=running, reason=reason, error=error)
