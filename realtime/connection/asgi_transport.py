@@ -83,7 +83,7 @@ class AsgiTransport:
             await self._send_queue()
         except TimeoutError:
             if self._close_frame is None:
-                self._writer.mark_slow(f"nothing read for {self._writer.limits.send_stall_seconds:g} s")
+                self._writer.mark_stalled()
                 with suppress(TimeoutError, OSError):
                     await self._send_queue()
             # If even the close frame times out, the server detects the lost connection and disconnects the consumer.

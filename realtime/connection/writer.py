@@ -62,6 +62,10 @@ class ConnectionWriter:
             self.transport.discard_queued()
             self._on_slow(reason)
 
+    def mark_stalled(self) -> None:
+        """Report a client that has read nothing for `send_stall_seconds`. Called by the transport."""
+        self.mark_slow(f"nothing read for {self.limits.send_stall_seconds:g} s")
+
     async def drained(self, *, below_bytes: int) -> None:
         """Wait until fewer than `below_bytes` are queued, or nothing more will be sent."""
         if not self._is_slow and not self._is_closing:

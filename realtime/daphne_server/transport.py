@@ -207,7 +207,7 @@ class DaphneTransport:
         if sent_bytes > self._last_sent_bytes:
             self._last_sent_bytes, self._last_progress_at = sent_bytes, now
         if now - self._last_progress_at >= self._writer.limits.send_stall_seconds:
-            self._writer.mark_slow(f"nothing read for {self._writer.limits.send_stall_seconds:g} s")
+            self._writer.mark_stalled()
         else:
             self._schedule_stall_check()
 

@@ -86,9 +86,6 @@ at = datetime.fromisoformat(timestamp)
 exec(change)
 """
 
-# Fields whose values cannot equal the printed ones.
-DIFFERENT_EVERY_TIME = {"connection_id": A_UUID}
-
 
 @pytest.fixture(scope="module")
 def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
