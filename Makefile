@@ -7,7 +7,7 @@
 #   make serve PYTHON=/opt/python3.12    the interpreter for .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint format bench mutants clean
+.PHONY: help serve test chaos lint format bench mutants clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -22,6 +22,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 help:
 	@echo 'make serve   start the server on ws://127.0.0.1:8690; Ctrl-C stops it'
 	@echo 'make test    run every test, on SQLite and on Postgres'
+	@echo 'make chaos   run the slow proofs: many runs, long outages, many random steps'
 	@echo 'make lint    check style, types, import contracts, settings and migrations'
 	@echo 'make format  format the code'
 	@echo 'make bench   measure speed and memory, also of alternatives (ARGS: names, --rounds N)'
@@ -33,10 +34,13 @@ serve: $(RUNTIME)
 
 # Tests wait for other processes half of the time, so one process more than there are cores keeps the cores busy.
 # Arguments may select no test for Postgres; pytest exits with 5 then.
-test: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+test chaos: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 test: $(DEVELOPMENT) $(CHROMIUM_FOUND)
 	$(PYTEST) $(ARGS)
-	$(PYTEST) --database=postgres -m both_databases $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
+	$(PYTEST) --database=postgres -m 'both_databases and not chaos' $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
+
+chaos: $(DEVELOPMENT) $(CHROMIUM_FOUND)
+	$(PYTEST) -m chaos $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .

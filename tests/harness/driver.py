@@ -1,12 +1,13 @@
-"""`python -m tests.harness.driver`: executes orders from standard input in a separate process.
+"""A separate process that executes orders.
 
-Orders and answers are JSON objects, one per line. `{"service": name, "arguments": {…}}` calls
-`orchestration.services.<name>`. `{"code": text, "variables": {…}}` runs Python and returns the variable `result`. The
-answer is `{"result": …}` or `{"error": class, "message": text}`.
+Orders and answers are JSON objects. `{"service": name, "arguments": {…}}` calls `orchestration.services.<name>`.
+`{"code": text, "variables": {…}}` runs Python and returns the variable `result`. The answer is `{"result": …}` or
+`{"error": class, "message": text}`.
 """
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import datetime
 import json
@@ -14,10 +15,14 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
-from typing import IO, Any
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
 
 import django
 from django.db import models
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 
 def to_json_types(value: Any) -> Any:
@@ -47,25 +52,32 @@ def execute(order: dict[str, Any]) -> Any:
     return to_json_types(namespace["result"])
 
 
-def serve(orders: IO[str], answers: IO[str]) -> None:
-    for line in orders:
+def serve(orders: Connection) -> None:
+    while True:
         try:
-            answer = {"result": execute(json.loads(line))}
+            order = json.loads(orders.recv_bytes())
+        except EOFError:
+            return
+        try:
+            answer = {"result": execute(order)}
         except Exception as error:
             traceback.print_exc()
             answer = {"error": type(error).__name__, "message": str(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        orders.send_bytes(json.dumps(answer).encode())
 
 
-def main() -> None:
-    # Output of the project must not mix with the answers, so it goes to standard error.
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
-        django.setup()
-        serve(sys.stdin, answers)
+def run(orders: Connection, environment: Mapping[str, str], log_path: str) -> None:
+    """Execute orders until the other end is closed, in a new session, with these variables and this output file.
 
-
-if __name__ == "__main__":
-    main()
+    As at the end of a program that was executed, the handlers of `atexit` run; `multiprocessing` would leave them out.
+    """
+    os.setsid()
+    os.chdir(PROJECT_DIR)
+    os.environ.clear()
+    os.environ.update(environment)
+    with open(log_path, "ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    django.setup()
+    serve(orders)
+    atexit._run_exitfuncs()
