@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 
-from mahavishnu_site.backends import channel_layer, parse_database_url, parse_redis_url, sqlite_database
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
+from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
+from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.env import Environment, parse_named_path, parse_origin, parse_package
 from mahavishnu_site.var_dir import base_dir, ensure_directory, secret_key, valkey_url
 from orchestration.apps import DEFAULT_ADAPTERS

@@ -3,7 +3,7 @@
 COMMAND runs in `MAHAVISHNU_PROCESSES` processes. Each finds the socket at its standard input, where `daphne --fd 0`
 listens. A process that is busy, frozen or dead delays no client, because another process accepts the connection. (With
 `SO_REUSEPORT`, each process has its own socket, and the kernel assigns connections to a frozen process too. With one of
-four processes frozen, 48 of 200 clients waited.) `realtime.daphne_server.listener` balances the connections.
+four processes frozen, 48 of 200 clients waited.) `realtime.daphne_server.accept_balancer` balances the connections.
 `mahavishnu_site.serve.process_manager` restarts a process that crashed.
 """
 

@@ -7,9 +7,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from orchestration import services
-from orchestration.admin.actions import RowAction, RowActionsAdmin
 from orchestration.admin.display import format_time, row_link, status_badge
 from orchestration.admin.read_only import ReadOnlyInline
+from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.admin.workers import WorkerColumns
 from orchestration.models import POOL_COUNTERS, Pool, PoolStatus, Worker
 

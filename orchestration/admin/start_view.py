@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from orchestration.admin.actions import RowActionsAdmin
+from orchestration.admin.row_actions import RowActionsAdmin
 from orchestration.sdk import InvalidDefinition, Run, definitions
 from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
 

@@ -12,7 +12,6 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from orchestration import services
-from orchestration.admin.actions import RowAction, RowActionsAdmin
 from orchestration.admin.display import (
     format_elapsed,
     format_json,
@@ -24,6 +23,7 @@ from orchestration.admin.display import (
 )
 from orchestration.admin.filters import PoolFilter
 from orchestration.admin.read_only import ReadOnlyInline
+from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.admin.stages import StageColumns
 from orchestration.admin.start_view import start_workflow_view
 from orchestration.models import Pool, Stage, Workflow, WorkflowStatus

@@ -28,6 +28,7 @@ from orchestration.services.dispatch_due import (
 )
 from orchestration.services.errors import ServiceError
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
+from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
 from orchestration.services.pools import (
     PoolNotAccepting,
     PoolNotEmpty,
@@ -37,7 +38,6 @@ from orchestration.services.pools import (
     reopen_pool,
 )
 from orchestration.services.progress import report_message, report_progress
-from orchestration.services.reassignment import reassign_workflow, reassign_workflows
 from orchestration.services.row_locks import (
     AlreadyExists,
     NotFound,

@@ -27,8 +27,8 @@ def install() -> None:
     from daphne.ws_protocol import WebSocketFactory
     from twisted.internet import reactor
 
+    from realtime.daphne_server.accept_balancer import balance_accepts
     from realtime.daphne_server.http import build_channel
-    from realtime.daphne_server.listener import balance_accepts
     from realtime.daphne_server.shutdown import GracefulShutdown
     from realtime.daphne_server.transport import missing_features
     from realtime.daphne_server.websocket import MahavishnuProtocol

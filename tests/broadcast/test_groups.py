@@ -10,7 +10,7 @@ import pytest
 from channels.layers import get_channel_layer
 from pytest_django import Settings
 
-from mahavishnu_site.backends import channel_layer
+from mahavishnu_site.channel_layers import channel_layer
 from realtime.broadcast.groups import GroupSubscriptions
 from tests.harness.valkey import Valkey
 

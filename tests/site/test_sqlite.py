@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from mahavishnu_site.backends import SQLITE_TIMEOUT_SECONDS
+from mahavishnu_site.databases import SQLITE_TIMEOUT_SECONDS
 from mahavishnu_site.sqlite.base import begin
 from orchestration.models import Pool
 

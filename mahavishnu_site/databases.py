@@ -1,15 +1,12 @@
-"""The settings of Django's database and of the channel layer, from `DATABASE_URL` and `REDIS_URL`."""
+"""The settings of Django's database (`DATABASES`), from `DATABASE_URL`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import dj_database_url
-from redis.asyncio.connection import parse_url
 
 from mahavishnu_site.env import UnexpectedValueError
 
@@ -36,16 +33,7 @@ POSTGRES_OPTIONS: Final[Mapping[str, int]] = {
     "tcp_user_timeout": 20_000,  # milliseconds until sent data must be acknowledged
 }
 
-REDIS_CONNECT_TIMEOUT_SECONDS = 2
-REDIS_SOCKET_TIMEOUT_SECONDS = 5
-# An idle subscriber sends a PING this often, because a host that fails closes no connection.
-REDIS_HEALTH_CHECK_SECONDS = 10
-# The layer uses two connections of a pool: one publishes, one subscribes. redis-py allows 100 by default; this lower
-# limit makes a leak visible.
-REDIS_MAX_CONNECTIONS = 32
-
 DATABASE_URL_EXPECTED = "sqlite:///path/to/file or postgres://user:password@host:port/name"
-REDIS_URL_EXPECTED = "redis://host:port/number, rediss://host:port/number or unix:///path/to/socket"
 
 
 def sqlite_database(path: Path, *, test_path: Path) -> dict[str, Any]:
@@ -89,40 +77,3 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
     if database["ENGINE"] == _SQLITE_OF_DJANGO and database["NAME"] not in ("", ":memory:"):
         return sqlite_database(relative_to / database["NAME"], test_path=test_path)
     raise UnexpectedValueError(DATABASE_URL_EXPECTED)
-
-
-def parse_redis_url(url: str) -> str:
-    """Return the URL of one Redis server unchanged, if it is valid.
-
-    Raises:
-        UnexpectedValueError: if redis-py or Celery cannot use the URL.
-    """
-    try:
-        parts = parse_url(url)
-    except ValueError:
-        raise UnexpectedValueError(REDIS_URL_EXPECTED) from None
-    # redis-py ignores a path that is not a number. Celery, which gets the same URL, fails.
-    is_bad_database = "host" in parts and re.fullmatch(r"/?[0-9]*/?", urlsplit(url).path) is None
-    if is_bad_database or (not parts.get("host") and not parts.get("path")):
-        raise UnexpectedValueError(REDIS_URL_EXPECTED)
-    return url
-
-
-def channel_layer(redis_urls: tuple[str, ...]) -> dict[str, Any]:
-    """Return the channel layer's settings; groups are distributed over the servers of several URLs."""
-    return {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {
-            "hosts": [
-                {
-                    "address": url,
-                    "socket_connect_timeout": REDIS_CONNECT_TIMEOUT_SECONDS,
-                    "socket_timeout": REDIS_SOCKET_TIMEOUT_SECONDS,
-                    "health_check_interval": REDIS_HEALTH_CHECK_SECONDS,
-                    "max_connections": REDIS_MAX_CONNECTIONS,
-                }
-                for url in redis_urls
-            ],
-            "prefix": "mahavishnu",
-        },
-    }

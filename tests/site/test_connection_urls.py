@@ -1,4 +1,4 @@
-"""`mahavishnu_site.backends` and `mahavishnu_site.celery_config`: URLs of databases, Redis and brokers."""
+"""`DATABASE_URL`, `REDIS_URL` and `MAHAVISHNU_BROKER_URL`: what they mean, and which values are rejected."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from django.db import connection
 from django.db.backends.postgresql.base import DatabaseWrapper
 
-from mahavishnu_site.backends import parse_database_url, parse_redis_url
 from mahavishnu_site.celery_config import BROKER_URL_EXPECTED, parse_broker_url
+from mahavishnu_site.channel_layers import parse_redis_url
+from mahavishnu_site.databases import parse_database_url
 from mahavishnu_site.env import UnexpectedValueError
 
 INVALID_DATABASES = [
