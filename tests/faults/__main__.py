@@ -1,4 +1,4 @@
-"""Put each fault into a copy of the project and check that its test fails.
+"""Put each fault into a copy of the project and check that its test fails, with one copy for each core.
 
 python -m tests.faults              all of them
 python -m tests.faults gap epoch    those whose name contains one of these words
@@ -6,11 +6,14 @@ python -m tests.faults gap epoch    those whose name contains one of these words
 
 from __future__ import annotations
 
+import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.faults.catalog import PROJECT_DIR, Fault, load_faults
@@ -22,7 +25,7 @@ SHOWN_CHARACTERS = 3000
 TESTS_FAILED = 1
 
 
-def copy_of_project(directory: Path) -> Path:
+def copy_project(copy: Path) -> None:
     """Copy the files that git does not ignore, as they are in the work tree."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -30,12 +33,10 @@ def copy_of_project(directory: Path) -> Path:
         capture_output=True,
         check=True,
     )
-    copy = directory / "project"
     for name in listed.stdout.decode().split("\0"):
         if name and (PROJECT_DIR / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROJECT_DIR / name, copy / name)
-    return copy
 
 
 def run_tests(copy: Path, tests: list[str], *, timeout_seconds: float) -> tuple[int, str]:
@@ -62,23 +63,41 @@ def reason_for_survival(copy: Path, fault: Fault) -> str | None:
     return None if code == TESTS_FAILED else f"pytest exited with {code}:\n{output[-SHOWN_CHARACTERS:]}"
 
 
+class Copies:
+    """Copies of the project, each used for one fault at a time."""
+
+    def __init__(self, directory: Path, *, count: int) -> None:
+        self._free: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(count):
+            copy_project(directory / str(number))
+            self._free.put(directory / str(number))
+
+    def try_fault(self, fault: Fault) -> tuple[Fault, str | None, float]:
+        """Return the fault, why its test did not catch it (None if it did), and the duration in seconds."""
+        copy = self._free.get()
+        began = time.monotonic()
+        try:
+            return fault, reason_for_survival(copy, fault), time.monotonic() - began
+        finally:
+            self._free.put(copy)
+
+
 def main(words: list[str]) -> int:
     chosen = [fault for fault in load_faults() if not words or any(word in fault.name for word in words)]
     survivors = 0
-    with tempfile.TemporaryDirectory(prefix="mv-faults-", dir="/tmp") as directory:
-        copy = copy_of_project(Path(directory))
+    cores = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="mv-faults-", dir="/tmp") as directory, ThreadPoolExecutor(cores) as pool:
+        copies = Copies(Path(directory), count=cores)
         tests = sorted({fault.caught_by for fault in chosen})
         print(f"{len(tests)} tests without a fault", flush=True)
-        code, output = run_tests(copy, tests, timeout_seconds=TEST_TIMEOUT_SECONDS * len(chosen))
+        code, output = run_tests(Path(directory, "0"), tests, timeout_seconds=TEST_TIMEOUT_SECONDS * len(chosen))
         if code != 0:
             print(f"They must pass, but pytest exited with {code}:\n{output[-SHOWN_CHARACTERS:]}")
             return 1
-        for number, fault in enumerate(chosen, 1):
-            began = time.monotonic()
-            problem = reason_for_survival(copy, fault)
+        for number, (fault, problem, seconds) in enumerate(pool.map(copies.try_fault, chosen), 1):
             survivors += problem is not None
             verdict = "caught" if problem is None else "SURVIVED"
-            print(f"{number:3}/{len(chosen)}  {verdict:8}  {fault.name} ({time.monotonic() - began:.0f} s)", flush=True)
+            print(f"{number:3}/{len(chosen)}  {verdict:8}  {fault.name} ({seconds:.0f} s)", flush=True)
             if problem is not None:
                 print(f"    {fault.caught_by}: {problem}", flush=True)
     print(f"{len(chosen) - survivors} of {len(chosen)} faults were caught")
