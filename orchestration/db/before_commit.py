@@ -69,7 +69,18 @@ class _Collected:
 
 
 def collect(item: Any, *, using: str | None = None) -> None:
-    """Pass `item` to the writer of its type just before the current transaction commits, if it commits."""
+    """Pass `item` to the writer of its type just before the current transaction commits, if it commits.
+
+    Raises:
+        LookupError: if no writer of this type is installed on the database. The item would be lost silently.
+    """
+    alias = using or DEFAULT_DB_ALIAS
+    if not any(isinstance(item, writer.item_type) for writer in _writers.get(alias, ())):
+        raise LookupError(
+            f"No writer of {type(item).__name__} is installed on the database {alias!r}; "
+            f"installed on: {', '.join(sorted(_writers)) or 'none'}. The models of orchestration and realtime must "
+            f"be in {DEFAULT_DB_ALIAS!r}."
+        )
     with transaction.atomic(using, savepoint=False):
         transaction.on_commit(_Collected(item), using)
 
