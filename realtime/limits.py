@@ -38,7 +38,7 @@ class Limits:
         64 * KIB, minimum=KIB, maximum=16 * MIB, help="Size of one event's `data`; longer data is truncated."
     )
     large_event_data_bytes: int = counted(
-        KIB, minimum=1, maximum=16 * MIB, help="An event with more `data` than this is counted as large."
+        KIB, minimum=1, maximum=16 * MIB, help="An event with more `data` than this counts as large."
     )
     max_subscriptions: int = counted(
         128, minimum=1, maximum=100_000, help="Channels that one connection may subscribe to."
@@ -50,7 +50,7 @@ class Limits:
         10.0, minimum=0.1, maximum=600.0, help="How long a request may take before it is answered with `SERVER_ERROR`."
     )
     max_replay_events: int = counted(
-        10_000, minimum=0, maximum=10_000_000, help="Missed events that one `since` may replay."
+        10_000, minimum=0, maximum=10_000_000, help="Missed events that one `subscribe` with `since` may replay."
     )
     max_send_queue_bytes: int = counted(
         MIB,
@@ -62,7 +62,7 @@ class Limits:
         0.5,
         minimum=0.05,
         maximum=60.0,
-        help="How long a client may exceed `MAX_SEND_QUEUE_BYTES` before it must have read an eighth of it.",
+        help="Above `MAX_SEND_QUEUE_BYTES`, a client must read an eighth of it in this time.",
     )
     max_burst_bytes: int = counted(
         16 * MIB,
@@ -79,7 +79,12 @@ class Limits:
         maximum=1_000_000,
         help="Unprocessed messages of one connection before the server stops reading from it.",
     )
-    max_receive_queue_bytes: int = counted(256 * KIB, minimum=KIB, maximum=1024 * MIB, help="The same limit in bytes.")
+    max_receive_queue_bytes: int = counted(
+        256 * KIB,
+        minimum=KIB,
+        maximum=1024 * MIB,
+        help="Unprocessed bytes of one connection before the server stops reading from it.",
+    )
     open_timeout_seconds: float = bounded(
         10.0, minimum=0.1, maximum=600.0, help="Time allowed to send one complete HTTP request."
     )
@@ -90,7 +95,10 @@ class Limits:
         10.0, minimum=0.1, maximum=3600.0, help="Time allowed for a graceful shutdown."
     )
     reconnect_window_seconds: float = bounded(
-        10.0, minimum=0.0, maximum=3600.0, help="Window over which clients of a stopping server are asked to reconnect."
+        10.0,
+        minimum=0.0,
+        maximum=3600.0,
+        help="Period over which a stopping server spreads the reconnects of clients.",
     )
     database_threads: int = counted(4, minimum=1, maximum=256, help="Threads of one process that read the database.")
     relay_poll_seconds: float = bounded(
