@@ -88,7 +88,6 @@ class OrchestrationConsumer(AsyncConsumer):
                 CloseCode.TRY_LATER,
                 ErrorCode.TOO_MANY_CONNECTIONS,
                 f"Connection limit reached ({self.limits.max_connections}); try again later",
-                retryable=True,
             )
             return False
         try:
@@ -126,7 +125,6 @@ class OrchestrationConsumer(AsyncConsumer):
                     CloseCode.POLICY,
                     ErrorCode.RATE_LIMIT_EXCEEDED,
                     f"{self._rate_limit_exceeded()} for more than {self.limits.rate_limit_grace_seconds:g} s",
-                    retryable=True,
                     retry_after_ms=rate.retry_after_ms,
                 )
                 await _wait_for_disconnect(receive)
@@ -166,7 +164,6 @@ class OrchestrationConsumer(AsyncConsumer):
         self._send(
             encode_error(
                 RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, f"{self._rate_limit_exceeded()}; message discarded"),
-                retryable=True,
                 retry_after_ms=retry_after_ms,
             )
         )
@@ -189,14 +186,13 @@ class OrchestrationConsumer(AsyncConsumer):
         await self._writer.drained(below_bytes=self.limits.max_send_queue_bytes // _CAUGHT_UP_PART)
 
     def on_server_error(self) -> None:
-        self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True)
+        self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error")
 
     def on_log_reset(self) -> None:
         self._close(
             CloseCode.RESTARTING,
             ErrorCode.EVENTS_TRIMMED,
             "The event log was replaced or pruned; reconnect and subscribe with `since`",
-            retryable=True,
         )
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
@@ -209,7 +205,6 @@ class OrchestrationConsumer(AsyncConsumer):
             CloseCode.POLICY,
             ErrorCode.SLOW_CONSUMER,
             f"Client reads too slowly ({reason}); reconnect and subscribe with `since`",
-            retryable=True,
         )
 
     def _close(
@@ -218,11 +213,10 @@ class OrchestrationConsumer(AsyncConsumer):
         error_code: ErrorCode,
         error_message: str,
         *,
-        retryable: bool,
         retry_after_ms: int | None = None,
     ) -> None:
         error = RequestError(error_code, error_message)
-        final_message = Frames([encode_error(error, retryable=retryable, retry_after_ms=retry_after_ms)])
+        final_message = Frames([encode_error(error, retry_after_ms=retry_after_ms)])
         self._writer.close(close_code, error_code, final_message=final_message)
 
 

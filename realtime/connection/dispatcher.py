@@ -90,7 +90,7 @@ class RequestDispatcher:
                 event=incoming.event,
                 correlation_id=incoming.correlation_id,
             )
-            self._connection.write(Frames([encode_error(server_error, retryable=True)]))
+            self._connection.write(Frames([encode_error(server_error)]))
 
     async def _handle(self, incoming: Incoming, request: Request) -> None:
         seconds = self._connection.limits.request_timeout_seconds

@@ -85,9 +85,7 @@ class MahavishnuProtocol(InboundProtocol):
 
     def handle_exception(self, exception: BaseException) -> None:
         if self.state == self.STATE_OPEN:
-            self._close_with_error(
-                CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error", retryable=True
-            )
+            self._close_with_error(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error")
         elif hasattr(self, "handshake_deferred"):
             self._deny(500, "Internal Server Error")
 
@@ -131,11 +129,11 @@ class MahavishnuProtocol(InboundProtocol):
                 error_code = ErrorCode.INVALID_MESSAGE
                 error_message = f"Invalid WebSocket frame (RFC 6455): {reason}"
             logger.info("Closing the connection from %s: %s", self.client_addr, error_message)
-            self._close_with_error(code, error_code, error_message, retryable=False)
+            self._close_with_error(code, error_code, error_message)
         self.ignore_input()
 
-    def _close_with_error(self, code: int, error_code: ErrorCode, error_message: str, *, retryable: bool) -> None:
-        self.sendMessage(encode_error(RequestError(error_code, error_message), retryable=retryable))
+    def _close_with_error(self, code: int, error_code: ErrorCode, error_message: str) -> None:
+        self.sendMessage(encode_error(RequestError(error_code, error_message)))
         self.sendCloseFrame(code=code, reasonUtf8=close_reason(error_code))
 
     def dropConnection(self, abort: bool = False) -> None:  # noqa: N802

@@ -20,6 +20,22 @@ class ErrorCode(StrEnum):
     SLOW_CONSUMER = "SLOW_CONSUMER"
     EVENTS_TRIMMED = "EVENTS_TRIMMED"
 
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request, or a new connection, may succeed later."""
+        return self in _RETRYABLE
+
+
+_RETRYABLE = frozenset(
+    {
+        ErrorCode.SERVER_ERROR,
+        ErrorCode.RATE_LIMIT_EXCEEDED,
+        ErrorCode.TOO_MANY_CONNECTIONS,
+        ErrorCode.SLOW_CONSUMER,
+        ErrorCode.EVENTS_TRIMMED,
+    }
+)
+
 
 class CloseCode:
     """The WebSocket close codes this server sends (RFC 6455 section 7.4.1 and the IANA registry)."""

@@ -203,12 +203,11 @@ def encode_pong(correlation_id: str | None) -> bytes:
     )
 
 
-def encode_error(error: RequestError, *, retryable: bool = False, retry_after_ms: int | None = None) -> bytes:
+def encode_error(error: RequestError, *, retry_after_ms: int | None = None) -> bytes:
     """Encode an error message. Its `event` is `error` if the request is unknown.
 
     Args:
         error: The code, the text and the request it belongs to.
-        retryable: Whether the same request may succeed later.
         retry_after_ms: How long to wait before the retry; None if unknown.
     """
     return _encode(
@@ -221,7 +220,7 @@ def encode_error(error: RequestError, *, retryable: bool = False, retry_after_ms
             correlation_id=_optional(error.correlation_id),
             error_code=error.code,
             error_message=error.message,
-            retryable=retryable,
+            retryable=error.code.retryable,
             retry_after_ms=UNSET if retry_after_ms is None else retry_after_ms,
         )
     )
