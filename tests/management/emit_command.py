@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from realtime.events.types import EVENT_TYPES
+from tests.harness.commands import command
 from tests.harness.matchers import A_TIME
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 
 
 def emit(server: MahavishnuServer, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
-    return server.manage("emit_test_event", *arguments, input=input)
+    return command(server, "emit_test_event", *arguments, input=input)
 
 
-def emit_lines(server: MahavishnuServer, *lines: Any) -> list[dict[str, Any]]:
+def emit_lines(
+    server: MahavishnuServer, *lines: Any, run: Callable[..., subprocess.CompletedProcess[str]] = command
+) -> list[dict[str, Any]]:
     """Emit the lines with --stdin and return the acknowledgements. There must be no error output."""
-    done = emit(server, "--stdin", input="".join(f"{json.dumps(line)}\n" for line in lines))
+    done = run(server, "emit_test_event", "--stdin", input="".join(f"{json.dumps(line)}\n" for line in lines))
     assert (done.returncode, done.stderr) == (0, "")
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -180,7 +180,9 @@ async def test_thousands_of_lines_arrive_in_order(server: MahavishnuServer, uniq
     async with connect(server) as client:
         await client.subscribe(f"pool:{pool_id}")
         acknowledged = emit_lines(
-            server, *({"event": "pool.drained", "data": {"pool_id": pool_id, "number": n}} for n in range(count))
+            server,
+            *({"event": "pool.drained", "data": {"pool_id": pool_id, "number": n}} for n in range(count)),
+            run=MahavishnuServer.manage,  # All of them are published before the process exits.
         )
         received = await client.events(count, within_seconds=30)
     assert [each["line"] for each in acknowledged] == list(range(1, count + 1))

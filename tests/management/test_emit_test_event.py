@@ -31,7 +31,8 @@ async def test_given_fields_replace_the_samples_and_unknown_fields_are_kept(
     }
     async with connect(server) as client:
         await client.subscribe(f"workflow:{workflow_id}")
-        done = emit(server, "workflow.started", "--id", workflow_id, "--data", json.dumps({**fields, "test": False}))
+        data = json.dumps({**fields, "test": False})
+        done = server.manage("emit_test_event", "workflow.started", "--id", workflow_id, "--data", data)
         assert await client.next() == an_event(
             "workflow.started", {"workflow_id": workflow_id, **fields, "test": True}, room=f"workflow:{workflow_id}"
         )
@@ -58,7 +59,7 @@ async def test_worker_event_reaches_its_pool_and_the_additional_room(server: Mah
     assert received == {room: an_event("worker.status_changed", data, room=room) for room in rooms}
     # Nothing was changed.
     assert (
-        server.driver().execute(
+        server.services_driver.execute(
             "from orchestration.models import Worker; result = Worker.objects.get(pk=id).status", id=worker_id
         )
         == "idle"

@@ -20,6 +20,7 @@ import pytest
 from django.core.management import call_command
 
 from orchestration.models import Workflow
+from tests.harness.commands import command
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
@@ -94,7 +95,7 @@ def test_second_start_with_the_same_key_returns_the_existing_run(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     pool, key = unique("pool"), unique("ticket")
-    first, second = (server.manage("run_workflow", "demo_failure", "--pool", pool, "--key", key) for _ in range(2))
+    first, second = (command(server, "run_workflow", "demo_failure", "--pool", pool, "--key", key) for _ in range(2))
     (run,) = stored(server, pool)
     assert (first.stdout, second.stdout) == (f"{run['id']}\n", f"{run['id']}\n")
 
@@ -134,7 +135,7 @@ def test_second_start_with_the_same_key_returns_the_existing_run(
 def test_invalid_arguments_are_rejected(
     server: MahavishnuServer, arguments: tuple[str, ...], code: int, error: str
 ) -> None:
-    done = server.manage("run_workflow", *arguments)
+    done = command(server, "run_workflow", *arguments)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (code, "", error)
 
 
@@ -142,7 +143,7 @@ def test_draining_pool_rejects_a_start(server: MahavishnuServer, unique: Callabl
     pool = unique("pool")
     server.services.create_pool(pool_id=pool)
     server.services.drain_pool(pool_id=pool)
-    done = server.manage("run_workflow", "demo_failure", "--pool", pool)
+    done = command(server, "run_workflow", "demo_failure", "--pool", pool)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"CommandError: Pool {pool} is draining and accepts no new workflows.\n"
 
@@ -150,8 +151,8 @@ def test_draining_pool_rejects_a_start(server: MahavishnuServer, unique: Callabl
 @contextmanager
 def watch_demo_failure(server: MahavishnuServer, pool: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
     """Run `run_workflow demo_failure --watch` in a pool without workers."""
-    command = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", pool]
-    process = subprocess.Popen(command, cwd=PROJECT_DIR, env=server.environment, text=True, **streams)
+    arguments = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", pool]
+    process = subprocess.Popen(arguments, cwd=PROJECT_DIR, env=server.environment, text=True, **streams)
     try:
         yield process
     finally:
@@ -175,6 +176,7 @@ def test_ctrl_c_stops_watching_and_not_the_run(server: MahavishnuServer, unique:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("valkey")
 def test_ctrl_c_before_any_output_stops_watching(unique: Callable[[str], str]) -> None:
     pool, errors = unique("pool"), InterruptingStream()
     with pytest.raises(KeyboardInterrupt):

@@ -19,6 +19,7 @@ from orchestration import services
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.simulation import SIMULATION_ENDED, Simulation, SimulationOptions
 from tests.harness.client import connect
+from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
@@ -27,12 +28,13 @@ from tests.models.counter_audit import assert_all_add_up
 SMALL = SimulationOptions(pools=2, workers=4, workflows=3, failure_rate=0.3, seed=7)
 FINAL_STATE = """
 from orchestration.models import Pool, Worker, Workflow
+workflows = Workflow.objects.filter(pk__startswith=f"sim_{seed}_")
 result = {
-    "unfinished": Workflow.objects.filter(finished_at=None).count(),
-    "cancelled": Workflow.objects.filter(error="The simulation ended").count(),
-    "workflows": Workflow.objects.count(),
-    "workers": sorted(set(Worker.objects.values_list("status", flat=True))),
-    "queued": sum(Pool.objects.values_list("queue_size", flat=True)),
+    "unfinished": workflows.filter(finished_at=None).count(),
+    "cancelled": workflows.filter(error="The simulation ended").count(),
+    "workflows": workflows.count(),
+    "workers": sorted(set(Worker.objects.filter(pk__startswith="sim_").values_list("status", flat=True))),
+    "queued": sum(Pool.objects.filter(pk__startswith="sim_").values_list("queue_size", flat=True)),
 }
 """
 
@@ -157,12 +159,13 @@ def locked_for_writing(server: MahavishnuServer) -> Iterator[None]:
         connection.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-async def test_run_emits_events_and_a_signal_ends_it_cleanly(start_server: StartServer, number: signal.Signals) -> None:
-    server = start_server()
+@pytest.mark.parametrize(("number", "seed"), [(signal.SIGINT, 3), (signal.SIGTERM, 4)], ids=["Ctrl-C", "SIGTERM"])
+async def test_run_emits_events_and_a_signal_ends_it_cleanly(
+    server: MahavishnuServer, number: signal.Signals, seed: int
+) -> None:
     async with connect(server) as client:
         await client.subscribe("global")
-        with simulating(server, "--rate", "100", "--seed", "3", "--failures", "0") as process:
+        with simulating(server, "--rate", "100", "--seed", f"{seed}", "--failures", "0") as process:
             await client.event("workflow.completed", within_seconds=30)
             # Twice, as `timeout` sends it to process and group. The lock keeps the run from ending in between.
             with locked_for_writing(server):
@@ -170,12 +173,12 @@ async def test_run_emits_events_and_a_signal_ends_it_cleanly(start_server: Start
                 process.send_signal(number)
             output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    final = server.driver().execute(FINAL_STATE)
+    final = server.services_driver.execute(FINAL_STATE, seed=seed)
     counts = {"workflows": final["workflows"], "cancelled": final["cancelled"]}
     assert final == {"unfinished": 0, "queued": 0, "workers": ["offline"], **counts}
     completed = final["workflows"] - final["cancelled"]
     assert re.fullmatch(
-        r"Simulating with --seed 3\. Press Ctrl-C to stop\.\n"
+        rf"Simulating with --seed {seed}\. Press Ctrl-C to stop\.\n"
         r"Made \d+ changes in \d+\.\d s \(\d+\.\d per second\)\. "
         rf"{final['workflows']} workflows: {final['cancelled']} running, {completed} completed\. "
         rf"Cancelled {final['cancelled']} workflows and marked the workers offline\.\n",
@@ -210,5 +213,5 @@ def test_duration_and_rate_are_kept_without_a_server(start_server: StartServer) 
     ],
 )
 def test_invalid_options_are_rejected(server: MahavishnuServer, arguments: list[str], code: int, reason: str) -> None:
-    done = server.manage("simulate", *arguments)
+    done = command(server, "simulate", *arguments)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (code, "", reason)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness.client import connect
+from tests.harness.commands import command
 from tests.harness.engine import Engine
 from tests.harness.server import MahavishnuServer
 
@@ -109,7 +110,7 @@ def watch(engine: Engine) -> Callable[..., Watched]:
 
     def run(name: str, **params: Any) -> Watched:
         arguments = [each for key, value in params.items() for each in ("--param", f"{key}={value}")]
-        done = engine.server.manage("run_workflow", name, "--watch", "--pool", POOL, *arguments)
+        done = command(engine.server, "run_workflow", name, "--watch", "--pool", POOL, *arguments)
         assert done.stderr == ""
         lines = re.sub(r"wf_[0-9a-f]{32}", "WF", re.sub(r"\d+\.\d{3} s\b", "T s", done.stdout)).splitlines()
         return done.returncode, lines
