@@ -226,11 +226,26 @@ result = [counter_audit.stored(pool_id), counter_audit.counted(pool_id)]
 counter_audit.assert_workflows_add_up()
 """
         stored, counted = self.execute(code, pool_id=pool_id)
-        assert stored == counted
+        assert stored == counted, (stored, counted)
 
     def close(self) -> None:
         for process in reversed(self._processes):
             process.close()
+
+    def finish_runs(self, pool_id: str) -> None:
+        """Cancel the unfinished runs of a pool, and wait until its workers are free. For a pool that tests share."""
+        code = """
+from orchestration import services
+from orchestration.models import Workflow
+for workflow_id in Workflow.objects.filter(pool_id=pool_id, finished_at=None).values_list("pk", flat=True):
+    services.cancel_workflow(workflow_id=workflow_id)
+"""
+        self.execute(code, pool_id=pool_id)
+        wait_until(
+            lambda: not {"busy", "offline"} & set(self.workers(pool_id)),
+            timeout_seconds=STOP_TIMEOUT_SECONDS,
+            what=f"free workers in pool {pool_id}",
+        )
 
     def expire_workers(self, pool_id: str) -> None:
         """Mark the workers of a pool offline. Call this after closing them, so that the next test finds none."""

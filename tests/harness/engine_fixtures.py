@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.harness.engine import Engine, engine_of
+from tests.harness.engine import CeleryWorker, Engine, engine_of
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
 FAST_POLLING = {
     "MAHAVISHNU_HEARTBEAT_SECONDS": "0.2",
-    "MAHAVISHNU_SUPERVISOR_INTERVAL_SECONDS": "0.05",
-    "MAHAVISHNU_SCHEDULER_INTERVAL_SECONDS": "0.05",
+    # Shared schedulers and workers live as long as the test process: shorter intervals cost it CPU time all along.
+    "MAHAVISHNU_SUPERVISOR_INTERVAL_SECONDS": "0.1",
+    "MAHAVISHNU_SCHEDULER_INTERVAL_SECONDS": "0.1",
     "MAHAVISHNU_CANCEL_GRACE_SECONDS": "0.3",
     "MAHAVISHNU_SHUTDOWN_GRACE_SECONDS": "0.5",
     "MAHAVISHNU_REDISPATCH_SECONDS": "0.5",
@@ -80,11 +81,37 @@ def pool(unique: Callable[[str], str]) -> str:
     return unique("engine")
 
 
-@pytest.fixture(scope="module")
-def failures(engine_server: MahavishnuServer) -> Iterator[Engine]:
-    """Start one worker for the pool `failures`, for tests that only differ in how a stage fails."""
+@pytest.fixture(scope="session")
+def session_worker(engine_server: MahavishnuServer) -> Iterator[CeleryWorker]:
+    """Start the worker of `shared_worker`."""
     engine = Engine(engine_server)
-    engine.worker(pool_id="failures")
-    yield engine
+    yield engine.worker(pool_id="shared")
     engine.close()
-    engine.expire_workers("failures")
+
+
+@pytest.fixture(scope="session")
+def session_patient_worker(engine_server: MahavishnuServer) -> Iterator[CeleryWorker]:
+    """Start the worker of `patient_worker`."""
+    engine = Engine(engine_server)
+    yield engine.worker(pool_id="patient", MAHAVISHNU_CANCEL_GRACE_SECONDS="30")
+    engine.close()
+
+
+@pytest.fixture
+def shared_worker(session_worker: CeleryWorker, engine: Engine) -> Iterator[CeleryWorker]:
+    """Return an idle worker with one slot, in a pool of its own, for tests that may kill its child and nothing else."""
+    yield session_worker
+    engine.finish_runs(session_worker.pool_id)
+
+
+@pytest.fixture
+def shared_pool(shared_worker: CeleryWorker) -> str:
+    """Return the pool of `shared_worker`, for tests that need the worker only to run stages."""
+    return shared_worker.pool_id
+
+
+@pytest.fixture
+def patient_worker(session_patient_worker: CeleryWorker, engine: Engine) -> Iterator[CeleryWorker]:
+    """Return an idle worker like `shared_worker` that gives a cancelled stage 30 s to end, on a busy machine too."""
+    yield session_patient_worker
+    engine.finish_runs(session_patient_worker.pool_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.harness.client import Client, Message
 
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.05
 
 END_EVENTS = ("workflow.completed", "workflow.failed", "workflow.cancelled")
 

@@ -10,14 +10,13 @@ from tests.harness.engine_fixtures import Files
 from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
 
 
-async def test_run_sends_all_its_events_from_start_to_end(engine: Engine, pool: str) -> None:
+async def test_run_sends_all_its_events_from_start_to_end(engine: Engine, shared_pool: str) -> None:
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_look")
-        engine.worker(pool_id=pool)
-        engine.start("look_around", pool=pool, prompt="me", workflow_id="wf_look", far=True)
+        engine.start("look_around", pool=shared_pool, prompt="me", workflow_id="wf_look", far=True)
         events = await events_until_end(client)
     about = {"workflow_id": "wf_look"}
-    worker_id = f"{pool}-test-1"
+    worker_id = f"{shared_pool}-test-1"
     inputs = {"prompt": "me", "far": True}
 
     def started(name: str) -> tuple[str, dict[str, object]]:
@@ -46,7 +45,7 @@ async def test_run_sends_all_its_events_from_start_to_end(engine: Engine, pool: 
         completed("review", ["left", "right"]),
         ("workflow.completed", {**about, "result": {"final_output": ["left", "right"]}}),
     ]
-    engine.assert_counters_match(pool)
+    engine.assert_counters_match(shared_pool)
 
 
 @pytest.mark.parametrize(
@@ -64,40 +63,41 @@ async def test_run_sends_all_its_events_from_start_to_end(engine: Engine, pool: 
                 "NaN, infinity, NUL or half a surrogate pair"),
     ],
 )  # fmt: skip
-async def test_misbehaving_stage_fails_its_run_with_a_readable_error(failures: Engine, prompt: str, error: str) -> None:
+async def test_misbehaving_stage_fails_its_run_with_a_readable_error(
+    engine: Engine, shared_pool: str, prompt: str, error: str
+) -> None:
     workflow_id = f"wf_{prompt.replace(' ', '_')}"
-    async with connect(failures.server) as client:
+    async with connect(engine.server) as client:
         await client.subscribe(f"workflow:{workflow_id}")
-        failures.start("failing", pool="failures", prompt=prompt, workflow_id=workflow_id)
+        engine.start("failing", pool=shared_pool, prompt=prompt, workflow_id=workflow_id)
         events = await events_until_end(client)
     about = {"workflow_id": workflow_id}
     assert [untimed(event) for event in events[-2:]] == [
         ("workflow.stage_failed", {**about, "stage_name": "misbehaving", "error": error}),
         ("workflow.failed", {**about, "error": f"The stage misbehaving failed: {error}", "status": "failed"}),
     ]
-    assert failures.workflow(workflow_id)["failed_attempts"] == [["misbehaving", 1, "failed", error]]
-    failures.assert_counters_match("failures")
+    assert engine.workflow(workflow_id)["failed_attempts"] == [["misbehaving", 1, "failed", error]]
+    engine.assert_counters_match(shared_pool)
 
 
-async def test_traceback_is_stored_and_not_sent(failures: Engine) -> None:
-    async with connect(failures.server) as client:
+async def test_traceback_is_stored_and_not_sent(engine: Engine, shared_pool: str) -> None:
+    async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_traced")
-        failures.start("failing", pool="failures", prompt="unpicklable", workflow_id="wf_traced")
+        engine.start("failing", pool=shared_pool, prompt="unpicklable", workflow_id="wf_traced")
         events = await events_until_end(client)
     code = "from orchestration.models import FailedAttempt\n"
     code += "result = FailedAttempt.objects.get(stage__workflow_id='wf_traced').traceback"
-    assert "raise Unpicklable\n" in failures.execute(code)
+    assert "raise Unpicklable\n" in engine.execute(code)
     assert "raise Unpicklable" not in str(events)
 
 
-async def test_stage_is_retried_up_to_its_maximum_attempts(engine: Engine, pool: str) -> None:
-    engine.worker(pool_id=pool)
+async def test_stage_is_retried_up_to_its_maximum_attempts(engine: Engine, shared_pool: str) -> None:
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_third_time")
         await client.subscribe("workflow:wf_never")
-        engine.start("retried", pool=pool, workflow_id="wf_third_time", succeeds_at=3)
+        engine.start("retried", pool=shared_pool, workflow_id="wf_third_time", succeeds_at=3)
         third_time = await events_until_end(client)
-        engine.start("retried", pool=pool, workflow_id="wf_never", succeeds_at=4)
+        engine.start("retried", pool=shared_pool, workflow_id="wf_never", succeeds_at=4)
         never = await events_until_end(client)
     begins = ["workflow.created", "workflow.started", "workflow.stage_started first", "workflow.stage_completed first"]
     tries = [
@@ -112,13 +112,14 @@ async def test_stage_is_retried_up_to_its_maximum_attempts(engine: Engine, pool:
     assert engine.workflow("wf_never")["failed_attempts"] == [
         ["flaky", number, "failed", f"ConnectionError: No answer to attempt {number}"] for number in (1, 2, 3)
     ]
-    engine.assert_counters_match(pool)
+    engine.assert_counters_match(shared_pool)
 
 
 RETRY = FIND + "from orchestration.sdk import Run\nRun(workflow_id).retry(**options)"
 
 
 async def test_finished_run_can_be_retried_from_a_stage(engine: Engine, pool: str, files: Files) -> None:
+    # Not in the shared pool: its totals also count what is run again.
     engine.worker(pool_id=pool)
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_again")
@@ -165,19 +166,17 @@ result = [run.workflow_id == again.workflow_id, run.workflow.prompt, output, *as
 )
 
 
-def test_same_key_starts_one_run_and_code_can_wait_for_it(engine: Engine, pool: str) -> None:
-    engine.worker(pool_id=pool)
+def test_same_key_starts_one_run_and_code_can_wait_for_it(engine: Engine, shared_pool: str) -> None:
     error = "The stage flaky failed: ConnectionError: No answer to attempt 3"
-    assert engine.execute(FROM_CODE, pool=pool) == [True, "once", 1, "failed", error]
+    assert engine.execute(FROM_CODE, pool=shared_pool) == [True, "once", 1, "failed", error]
 
 
-async def test_overdue_run_times_out(engine: Engine, pool: str, files: Files) -> None:
-    engine.worker(pool_id=pool)
+async def test_overdue_run_times_out(engine: Engine, shared_pool: str, files: Files) -> None:
     async with connect(engine.server) as client:
-        await client.subscribe("workflow:wf_overdue")
-        engine.start("overdue", pool=pool, workflow_id="wf_overdue", **files.params)
+        await client.subscribe("workflow:wf_late")
+        engine.start("overdue", pool=shared_pool, workflow_id="wf_late", **files.params)
         events = await events_until(client, "workflow.failed")
-    data = {"workflow_id": "wf_overdue", "error": "Execution timeout", "status": "timeout"}
+    data = {"workflow_id": "wf_late", "error": "Execution timeout", "status": "timeout"}
     assert untimed(events[-1]) == ("workflow.failed", data)
-    await eventually(lambda: engine.workers(pool) == ["idle"], what="the worker is free again")
-    engine.assert_counters_match(pool)
+    await eventually(lambda: engine.workers(shared_pool) == ["idle"], what="the worker is free again")
+    engine.assert_counters_match(shared_pool)
