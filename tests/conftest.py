@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -67,6 +68,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[run_postgres] = postgres
         os.environ["DATABASE_URL"] = postgres.create_database()
     django.setup()
+    # Imported here, because it requires Django's settings.
+    from tests.harness.database import delete_rows_instead_of_flush
+
+    delete_rows_instead_of_flush()
+
+
+def pytest_collection_finish() -> None:
+    # Modules and test items live until the end: without this, each full collection would visit them all.
+    gc.freeze()
 
 
 def runs_tests(config: pytest.Config) -> bool:

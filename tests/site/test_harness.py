@@ -126,3 +126,20 @@ def test_database_option_selects_the_database_of_django_tests(pytestconfig: pyte
 
     vendors = {"sqlite": "sqlite", "postgres": "postgresql"}
     assert connection.vendor == vendors[pytestconfig.getoption("--database")]
+
+
+@pytest.mark.parametrize("run", [1, 2])
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_committed_rows_are_deleted_after_the_test_without_a_flush(run: int) -> None:
+    from django.contrib.contenttypes.models import ContentType
+
+    from orchestration import services
+    from orchestration.models import Pool, Workflow
+
+    assert not Pool.objects.exists()
+    # The first ones, written by the migrations: `flush` would have created others.
+    assert ContentType.objects.order_by("id").values_list("id", flat=True)[0] == 1
+    services.create_pool(pool_id="pool")
+    services.create_workflow(adapter="python", prompt="", stages=["one"], pool_id="pool")
+    assert Workflow.objects.count() == 1
