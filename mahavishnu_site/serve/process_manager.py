@@ -59,48 +59,61 @@ class ProcessManager:
     def run(self) -> int:
         """Run the programs until a stop signal arrives or a program fails.
 
-        No process outlives this call, even if it raises. If SIGHUP is ignored (`nohup`), it stays ignored.
+        No process outlives this call, even if it raises: then it first stops the programs, as after a signal. If
+        SIGHUP is ignored (`nohup`), it stays ignored.
 
         Returns:
             0 after a stop signal, else the exit code of the process that failed first, or 1.
         """
         try:
             with signal_pipe((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
-                while True:
-                    now = time.monotonic()
-                    self._reap(now)
-                    if self._kill_at is None and all(replica.is_failing(now=now) for replica in self._replicas):
-                        logger.error("All %d processes fail right after their start; stopping", len(self._replicas))
-                        self._begin_stop(now, exit_code=1)
-                    if self._kill_at is not None and not self._running():
-                        return self._exit_code
-                    wait_seconds = self._start_due(now) if self._kill_at is None else self._stop_due(now)
-                    for number in self._wait(pipe, wait_seconds):
-                        if number in STOP_SIGNALS:
-                            self._on_stop_signal(signal.Signals(number))
+                try:
+                    self._run_until_stopped(pipe)
+                except BaseException:
+                    self._begin_stop(time.monotonic(), exit_code=1)
+                    self._run_until_stopped(pipe)
+                    raise
+            return self._exit_code
         finally:
             for replica in self._running():
                 replica.kill()
             if self._output is not None:
                 self._output.finish()
 
+    def _run_until_stopped(self, pipe: int) -> None:
+        while self._kill_at is None or self._running():
+            now = time.monotonic()
+            wait_seconds = self._start_due(now) if self._kill_at is None else self._stop_due(now)
+            for number in self._wait(pipe, wait_seconds):
+                if number in STOP_SIGNALS:
+                    self._on_stop_signal(signal.Signals(number))
+            now = time.monotonic()
+            self._reap(now)
+            if self._kill_at is None and all(replica.is_failing(now=now) for replica in self._replicas):
+                logger.error("All %d processes fail right after their start; stopping", len(self._replicas))
+                self._begin_stop(now, exit_code=1)
+
     def _running(self) -> list[Replica]:
         return [replica for replica in self._replicas if replica.process is not None]
 
     def _reap(self, now: float) -> None:
         for replica in self._running():
-            assert replica.process is not None
-            if (code := replica.process.poll()) is None:
-                continue
-            ended = f"{replica.name} (pid {replica.process.pid}) {_exit_description(code)}"
+            if (code := replica.observe_exit()) is not None:
+                self._on_exit(replica, code, now)
+            if replica.has_ended:
+                replica.process = None
+
+    def _on_exit(self, replica: Replica, code: int, now: float) -> None:
+        assert replica.process is not None
+        exited = f"{replica.name} (pid {replica.process.pid}) {_exit_description(code)}"
+        if self._kill_at is not None:
+            logger.info("%s", exited)
+        elif replica.program.restarts:
             replica.schedule_restart(now=now)
-            if self._kill_at is not None:
-                logger.info("%s", ended)
-            elif replica.program.restarts:
-                logger.warning("%s; restarting it in %g s", ended, max(replica.at - now, 0))
-            else:
-                logger.error("%s; stopping all other programs", ended)
-                self._begin_stop(now, exit_code=128 - code if code < 0 else code or 1)
+            logger.warning("%s; restarting it in %g s", exited, max(replica.at - now, 0))
+        else:
+            logger.error("%s; stopping all other programs", exited)
+            self._begin_stop(now, exit_code=128 - code if code < 0 else code or 1)
 
     def _start_due(self, now: float) -> float:
         """Start the processes that are due, and return the seconds until the next one is."""
@@ -143,16 +156,20 @@ class ProcessManager:
             self._kill_at, self._exit_code = now + self._stop_timeout_seconds, exit_code
 
     def _stop_due(self, now: float) -> float:
-        """Send SIGTERM and, after the timeout, SIGKILL; return the seconds until the timeout."""
+        """Send SIGTERM and, after the timeout, SIGKILL; return the seconds until something is due."""
         assert self._kill_at is not None
         running = self._running()
         for replica in [each for each in running if not each.program.stops_last] or running:
             replica.terminate()
         if now >= self._kill_at:
             for replica in running:
-                logger.warning("%s is still running after SIGTERM; sending SIGKILL", replica.name)
+                if replica.exit_code is None:
+                    logger.warning("%s is still running after SIGTERM; sending SIGKILL", replica.name)
+                else:
+                    logger.warning("A process that %s started is still running; sending SIGKILL", replica.name)
                 replica.kill()
             self._kill_at = now + self._stop_timeout_seconds
+            return 0
         return self._kill_at - now
 
     def _wait(self, pipe: int, seconds: float) -> bytes:

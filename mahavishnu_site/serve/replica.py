@@ -59,6 +59,8 @@ class Replica:
         at: The start of the current process, or the time of the next restart, on the monotonic clock.
         crash_count: How many processes in a row ended within `STEADY_SECONDS`.
         terminated: Whether SIGTERM was sent to the current process.
+        killed: Whether SIGKILL was sent to its process group.
+        exit_code: The exit code of the current process, once it has exited.
     """
 
     program: Program
@@ -67,10 +69,24 @@ class Replica:
     at: float = 0.0
     crash_count: int = 0
     terminated: bool = False
+    killed: bool = False
+    exit_code: int | None = None
 
     @property
     def name(self) -> str:
         return self.program.name if self.program.replicas == 1 else f"{self.program.name}.{self.number}"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the current process and all that it has started, and that share its output, have ended.
+
+        Their output is then at its end, and `PrefixedOutput` has closed the pipe. Without a pipe, or after SIGKILL,
+        only the process itself counts.
+        """
+        if self.process is None:
+            return True
+        output_ended = self.process.stdout is None or self.process.stdout.closed
+        return self.exit_code is not None and (output_ended or self.killed)
 
     def start(
         self, *, now: float, environment: Mapping[str, str] | None, directory: Path | None, stdout: int | None
@@ -90,8 +106,15 @@ class Replica:
             start_new_session=True,
             preexec_fn=signalled_by_parent_death(signal.SIGTERM),
         )
-        self.at, self.terminated = now, False
+        self.at, self.terminated, self.killed, self.exit_code = now, False, False, None
         return self.process
+
+    def observe_exit(self) -> int | None:
+        """Return the exit code at the first call after the process has exited; otherwise None."""
+        if self.process is None or self.exit_code is not None:
+            return None
+        self.exit_code = self.process.poll()
+        return self.exit_code
 
     def terminate(self) -> None:
         """Send SIGTERM, once for each process."""
@@ -101,6 +124,7 @@ class Replica:
 
     def kill(self) -> None:
         """Send SIGKILL to the process and what it has started."""
+        self.killed = True
         # On macOS a process that has ended and was not waited for cannot be signalled.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self.process is not None:

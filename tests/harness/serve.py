@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
 
-from tests.harness.engine import command_of
+from tests.harness.engine import command_of, has_ended
 from tests.harness.ports import free_port
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR, Driver
@@ -34,6 +35,7 @@ class Serve:
         self, command: tuple[str, ...], *, var_dir: Path, directory: Path = PROJECT_DIR, **variables: str
     ) -> None:
         self.var_dir = var_dir
+        var_dir.parent.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.host = variables.get("MAHAVISHNU_HOST", "127.0.0.1")
         self._output = var_dir.with_suffix(".output")
@@ -99,14 +101,10 @@ class Serve:
 
     def processes(self) -> list[psutil.Process]:
         """Return every process that was started with this run's folder, at any level of the process tree."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                # Valkey overwrites its environment with its title; its working directory identifies it.
-                folders = (process.environ().get("MAHAVISHNU_VAR_DIR"), process.cwd())
-                if str(self.var_dir) in folders:
-                    found.append(process)
-        return found
+        # Valkey overwrites its environment with its title; its working directory identifies it.
+        return processes_where(
+            lambda process: str(self.var_dir) in (process.environ().get("MAHAVISHNU_VAR_DIR"), process.cwd())
+        )
 
     def process(self, word: str) -> psutil.Process:
         """Return the one process with this word in its command line."""
@@ -128,17 +126,38 @@ class Serve:
             TimeoutError: if one is; the message has its command line.
         """
         self.main.wait(timeout=STOP_TIMEOUT_SECONDS)
-        wait_until(
-            lambda: not self.processes(),
-            timeout_seconds=STOP_TIMEOUT_SECONDS,
-            what=lambda: f"the end of {[command_of(process) for process in self.processes()]}, after {self.output()}",
-        )
+        wait_none_left(self.processes, output=self.output)
 
     def close(self) -> None:
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.main.wait()
+
+
+def processes_where(condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    """Return the processes of this machine for which the condition holds. Those of other users are left out."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            if condition(process):
+                found.append(process)
+    return found
+
+
+def wait_none_left(find: Callable[[], list[psutil.Process]], *, output: Callable[[], str]) -> None:
+    """Wait until `find` finds no process.
+
+    Raises:
+        TimeoutError: if one is left; the message has its command line and the output.
+    """
+    # Listing all processes of the machine takes long: do it again only when those that were found have ended.
+    while found := find():
+        wait_until(
+            lambda found=found: all(map(has_ended, found)),  # type: ignore[misc]
+            timeout_seconds=STOP_TIMEOUT_SECONDS,
+            what=lambda found=found: f"the end of {list(map(command_of, found))}, after {output()}",  # type: ignore[misc]
+        )
 
 
 class StartServe(Protocol):
