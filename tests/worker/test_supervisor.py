@@ -14,6 +14,8 @@ import pytest
 
 from orchestration.processes import is_alive, kill_tree, process_tree, resume_tree, suspend_tree
 from orchestration.worker.slot_table import RunningAttempt, SlotTable
+from tests.harness.server import clean_environment
+from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 PROCESS = "the test process"
@@ -38,6 +40,22 @@ def half_dead() -> Iterator[int]:
     yield process.pid
     process.kill()
     process.wait()
+
+
+def test_supervisor_ignores_stop_signals_before_it_loads_other_modules(tmp_path: Path) -> None:
+    # Replaces Django, the first module that the supervisor loads.
+    (tmp_path / "django.py").write_text(
+        "import signal\n"
+        "numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)\n"
+        "raise SystemExit(all(signal.getsignal(each) is signal.SIG_IGN for each in numbers) and 99)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestration.worker.supervisor", "1", "name", "pool"],
+        cwd=PROJECT_DIR,
+        env={**clean_environment(), "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 99
 
 
 @pytest.mark.django_db

@@ -14,23 +14,24 @@ import signal
 import sys
 from pathlib import Path
 
-import django
-
-from orchestration.worker import child
-from orchestration.worker.slot_table import SlotTable
-
 
 def main() -> None:
     """Supervise the process that is named by the arguments until it ends."""
-    parent_pid, name, pool_id = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    # Ignore these signals: the supervisor must not end before its parent, because stages may still be running.
+    # Ignore these signals: the supervisor must not end before its parent, because stages may still be running. This
+    # comes before the imports, which take a moment.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+
+    import django
+
     django.setup()
 
     # Models can be imported only after the setup.
+    from orchestration.worker import child
+    from orchestration.worker.slot_table import SlotTable
     from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
+    parent_pid, name, pool_id = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     table = SlotTable.open(Path(os.environ[child.TABLE_VARIABLE]))
     process = os.environ[child.PROCESS_VARIABLE]
     WorkerSupervisor(table, parent_pid=parent_pid, process=process, name=name, pool_id=pool_id).run()
