@@ -35,7 +35,6 @@ class Serve:
         self, command: tuple[str, ...], *, var_dir: Path, directory: Path = PROJECT_DIR, **variables: str
     ) -> None:
         self.var_dir = var_dir
-        var_dir.parent.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.host = variables.get("MAHAVISHNU_HOST", "127.0.0.1")
         self._output = var_dir.with_suffix(".output")
@@ -163,4 +162,14 @@ def wait_none_left(find: Callable[[], list[psutil.Process]], *, output: Callable
 class StartServe(Protocol):
     """The fixture `serve`."""
 
-    def __call__(self, command: tuple[str, ...] = MANAGE, **variables: str) -> Serve: ...
+    def __call__(
+        self, command: tuple[str, ...] = MANAGE, *, folder: str = "var", migrated: bool = True, **variables: str
+    ) -> Serve:
+        """Start the command, with a var folder below the folder of the test.
+
+        Args:
+            command: The command.
+            folder: The path of the var folder.
+            migrated: Whether the var folder contains a migrated database; otherwise it does not exist.
+            variables: Additional variables.
+        """

@@ -7,16 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.fixtures import NewDatabase
 from tests.harness.serve import MANAGE, Serve, StartServe
 from tests.harness.services import PROJECT_DIR
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[StartServe]:
+def serve(tmp_path: Path, new_database: NewDatabase) -> Iterator[StartServe]:
     started: list[Serve] = []
 
-    def start(command: tuple[str, ...] = MANAGE, **variables: str) -> Serve:
-        run = Serve(command, var_dir=tmp_path / f"var{len(started)}", directory=PROJECT_DIR, **variables)
+    def start(
+        command: tuple[str, ...] = MANAGE, *, folder: str = "var", migrated: bool = True, **variables: str
+    ) -> Serve:
+        var_dir = tmp_path / folder
+        if migrated:
+            var_dir.mkdir()
+            new_database("sqlite", var_dir=var_dir)
+        run = Serve(command, var_dir=var_dir, directory=PROJECT_DIR, **variables)
         started.append(run)
         return run
 

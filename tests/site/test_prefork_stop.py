@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import A_NUMBER, A_TIME, A_UUID
-from tests.harness.serve import MAKE, MANAGE, StartServe
+from tests.harness.serve import MAKE, StartServe
 from tests.harness.server import MahavishnuServer, clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.site.web_replicas import READY_TIMEOUT_SECONDS, clients_of_every_process, processes_of, until
@@ -34,10 +35,6 @@ DRAINING_EVENT = {
 }
 
 
-def terminate_parent(server: MahavishnuServer) -> None:
-    server.signal(signal.SIGTERM)
-
-
 def terminate_group(server: MahavishnuServer) -> None:
     os.killpg(server.pid, signal.SIGTERM)
 
@@ -46,9 +43,7 @@ def kill_parent(server: MahavishnuServer) -> None:
     server.signal(signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
-    ("stop", "exit_code"), [(terminate_parent, 0), (terminate_group, 0), (kill_parent, -signal.SIGKILL)]
-)
+@pytest.mark.parametrize(("stop", "exit_code"), [(terminate_group, 0), (kill_parent, -signal.SIGKILL)])
 async def test_prefork_stop_drains_every_client_and_leaves_no_process(
     start_server: StartServer,
     server: MahavishnuServer,
@@ -75,52 +70,41 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_make_serve_runs_the_given_number_of_processes(serve: StartServe) -> None:
-    run = serve((*MAKE, "PROCESSES=2"))
-    run.wait_healthy()
-    assert f"ws://127.0.0.1:{run.port} with 2 processes" in run.output()
+async def test_make_serve_runs_the_given_number_of_processes(serve: StartServe) -> None:
+    run = serve((*MAKE, "PROCESSES=2"), MAHAVISHNU_HOST="::1")
+    assert run.wait_healthy()["host"] == "::1"
+    assert f"ws://[::1]:{run.port} with 2 processes" in run.output()
     assert len(run.process("serve.prefork").children()) == 2
-    run.signal_group(signal.SIGTERM)
-    run.wait_ended()
+    async with connect(run) as client:
+        assert client.welcome["event"] == "session.created"
+    # make passes the signal on.
+    run.main.terminate()
+    await asyncio.to_thread(run.wait_ended)
     # Valkey is stopped after the programs that use it.
     (web_end,) = re.finditer(r"web_processes \(pid \d+\) exited with code 0", run.output())
     (valkey_end,) = re.finditer(r"valkey \(pid \d+\) exited with code 0", run.output())
     assert web_end.start() < valkey_end.start()
 
 
-def test_serve_leaves_no_process_when_it_is_killed(serve: StartServe) -> None:
-    run = serve((*MANAGE, "--processes", "2"))
-    run.wait_healthy()
-    run.main.kill()
-    run.wait_ended()
-
-
-def run_python(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=PROJECT_DIR,
-        env={**clean_environment(), "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings", **variables},
-        capture_output=True,
-        text=True,
-        timeout=READY_TIMEOUT_SECONDS,
-        check=False,
-    )
-
-
 def test_prefork_names_the_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        variables = {"MAHAVISHNU_VAR_DIR": str(tmp_path), "MAHAVISHNU_PORT": str(port)}
-        done = run_python("-m", "mahavishnu_site.serve.prefork", "true", **variables)
+        done = subprocess.run(
+            [sys.executable, "-m", "mahavishnu_site.serve.prefork", "true"],
+            cwd=PROJECT_DIR,
+            env={
+                **clean_environment(),
+                "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
+                "MAHAVISHNU_VAR_DIR": str(tmp_path),
+                "MAHAVISHNU_PORT": str(port),
+            },
+            capture_output=True,
+            text=True,
+            timeout=READY_TIMEOUT_SECONDS,
+            check=False,
+        )
     assert (done.returncode, done.stdout, done.stderr) == (
         1,
         "",
         f"Port {port} on 127.0.0.1 is taken by another program. Stop it, or set MAHAVISHNU_PORT to a free port.\n",
     )
-
-
-@pytest.mark.parametrize("number", ["65", "two"])
-def test_serve_rejects_an_invalid_number_of_processes(tmp_path: Path, number: str) -> None:
-    done = run_python("manage.py", "serve", "--processes", number, MAHAVISHNU_VAR_DIR=str(tmp_path))
-    assert done.returncode == 2
-    assert done.stderr.endswith("error: argument --processes: expected a whole number from 1 to 64\n")

@@ -1,191 +1,100 @@
-"""`make serve` and `manage.py serve`: how they start, stop and fail."""
+"""`make serve` and `manage.py serve`: what they start, check and print. See `test_process_manager.py` for the rest."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
 
-from mahavishnu_site.management.commands.serve import STOP_MARGIN_SECONDS
+from mahavishnu_site.management.commands import serve as serve_command
+from mahavishnu_site.management.commands.serve import STOP_MARGIN_SECONDS, programs_of
+from mahavishnu_site.serve import prefork
 from mahavishnu_site.serve.procfile import commands
 from realtime.limits import LISTEN_BACKLOG
 from tests.harness.client import connect
 from tests.harness.ports import free_port
-from tests.harness.serve import MAKE, MANAGE, START_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS, Serve, StartServe
+from tests.harness.serve import MAKE, MANAGE, START_TIMEOUT_SECONDS, StartServe
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 
 
-def interrupt(run: Serve) -> None:
-    run.signal_group(signal.SIGINT)
-
-
-def terminate_group(run: Serve) -> None:
-    run.signal_group(signal.SIGTERM)
-
-
-def hang_up(run: Serve) -> None:
-    run.signal_group(signal.SIGHUP)
-
-
-def terminate_manager_only(run: Serve) -> None:
-    run.manager().terminate()
-
-
-def terminate_main_process_only(run: Serve) -> None:
-    run.main.terminate()
-
-
-def kill_main_process_and_terminate_group(run: Serve) -> None:
-    group = os.getpgid(run.main.pid)
-    run.main.kill()
-    run.main.wait()
-    os.killpg(group, signal.SIGTERM)
-
-
-def terminate_group_twice(run: Serve) -> None:
-    run.signal_group(signal.SIGTERM)
-    run.signal_group(signal.SIGTERM)
-
-
-WAYS_TO_STOP = [
-    interrupt,
-    terminate_group,
-    terminate_group_twice,
-    terminate_manager_only,
-    terminate_main_process_only,
-    hang_up,
-]
-
-
-async def test_make_serve_prints_its_addresses_and_serves(serve: StartServe) -> None:
-    run = serve(MAKE)
-    health = run.wait_healthy()
-    assert (health["host"], health["port"]) == ("127.0.0.1", run.port)
-    output = run.output()
-    for line in (
-        f"ws://127.0.0.1:{run.port}",
-        f"http://127.0.0.1:{run.port}/health",
-        f"http://127.0.0.1:{run.port}/admin/",
-    ):
-        assert line in output
-    async with connect(run) as client:
-        assert client.welcome["event"] == "session.created"
-        assert (await client.subscribe("global"))["data"]["status"] == "subscribed"
-
-
-@pytest.mark.parametrize("stop", WAYS_TO_STOP)
-def test_make_serve_leaves_no_process_after_a_stop(serve: StartServe, stop: Callable[[Serve], None]) -> None:
-    run = serve(MAKE)
-    run.wait_healthy()
-    stop(run)
-    run.wait_ended()
-
-
-def test_make_serve_leaves_no_process_when_make_is_killed_first(serve: StartServe) -> None:
-    run = serve(MAKE)
-    run.wait_healthy()
-    kill_main_process_and_terminate_group(run)
-    run.wait_ended()
-
-
-@pytest.mark.parametrize("stop", [interrupt, terminate_group, terminate_manager_only])
-def test_serve_exits_with_0_after_a_stop_signal(serve: StartServe, stop: Callable[[Serve], None]) -> None:
-    run = serve(MANAGE)
-    run.wait_healthy()
-    stop(run)
-    run.wait_ended()
-    assert run.main.returncode == 0
-
-
-@pytest.mark.parametrize("stop", [interrupt, terminate_group, hang_up])
-@pytest.mark.parametrize("moment", ["Ctrl-C stops it.", "valkey started", "web started"])
-def test_serve_leaves_no_process_when_stopped_during_startup(
-    serve: StartServe, stop: Callable[[Serve], None], moment: str
-) -> None:
-    run = serve(MANAGE)
-    run.wait_for(moment)
-    stop(run)
-    run.wait_ended()
-
-
-@pytest.mark.parametrize("program", ["daphne", "valkey-server"])
-def test_serve_stops_everything_when_a_program_crashes(serve: StartServe, program: str) -> None:
-    run = serve(MANAGE)
-    run.wait_healthy()
-    run.process(program).kill()
-    run.wait_ended()
-    assert run.main.returncode not in (0, None)
-
-
-def test_serve_kills_a_program_that_ignores_sigterm(serve: StartServe) -> None:
-    run = serve(MANAGE, REDIS_URL="redis://127.0.0.1:1", MAHAVISHNU_DRAIN_TIMEOUT_SECONDS="1")
-    wait_until(lambda: has_process(run, "daphne"), timeout_seconds=START_TIMEOUT_SECONDS, what=run.output)
-    run.process("daphne").suspend()
-    terminate_manager_only(run)
-    run.main.wait(timeout=1 + STOP_MARGIN_SECONDS + STOP_TIMEOUT_SECONDS)
-    run.wait_ended()
-
-
-def has_process(run: Serve, word: str) -> bool:
-    return bool(run.processes_with(word))
-
-
-def test_serve_keeps_running_when_its_output_is_closed(serve: StartServe) -> None:
-    # As after `make serve | head -1`: the pipe is closed after the first line.
-    run = serve(("sh", "-c", f"{sys.executable} manage.py serve | head -1"))
-    run.wait_healthy()
-    terminate_group(run)
-    run.wait_ended()
-
-
-def test_serve_starts_no_valkey_when_redis_url_is_set(serve: StartServe, valkey: Valkey) -> None:
-    run = serve(MANAGE, REDIS_URL=valkey.url)
-    assert run.wait_healthy()["redis"] == "up"
-    assert not has_process(run, "valkey-server")
-    terminate_group(run)
-    run.wait_ended()
-
-
-async def test_two_serve_runs_are_independent(serve: StartServe) -> None:
-    one, other = serve(MANAGE), serve(MANAGE)
-    assert one.wait_healthy()["log_epoch"] != other.wait_healthy()["log_epoch"]
+async def test_make_serve_runs_are_independent_and_leave_no_process(serve: StartServe, tmp_path: Path) -> None:
+    # One has an empty database, an IPv6 address, and a folder whose path is too long for a socket.
+    one = serve(MAKE, folder="deep" * 30, migrated=False, MAHAVISHNU_HOST="::1")
+    other = serve(MAKE)
+    health, other_health = one.wait_healthy(), other.wait_healthy()
+    for report, run in ((health, one), (other_health, other)):
+        assert (report["host"], report["port"], report["redis"]) == (run.host, run.port, "up")
+        for line in (f"ws://{run.address}", f"http://{run.address}/health", f"http://{run.address}/admin/"):
+            assert line in run.output()
+    assert health["log_epoch"] != other_health["log_epoch"]
     async with connect(one) as here, connect(other) as there:
         await here.subscribe("workflow:wf_here")
         await there.subscribe("workflow:wf_here")
         one.start_workflow("wf_here")
         assert (await here.event("workflow.started"))["data"]["workflow_id"] == "wf_here"
         await there.expect_nothing(1)
-    terminate_group(one)
+
+    # A third run cannot use the folder of another one.
+    error = serve_error(tmp_path, MAHAVISHNU_VAR_DIR=str(other.var_dir), MAHAVISHNU_PORT=str(free_port()))
+    assert f"Another server uses the folder {other.var_dir}" in error
+
+    # Ctrl-C stops one.
+    one.signal_group(signal.SIGINT)
     one.wait_ended()
-    assert other.wait_healthy()["status"] == "healthy"
+    health = other.wait_healthy()
+    assert (health["status"], health["redis"]) == ("healthy", "up")
+
+    # The other stops although make was killed first.
+    group = os.getpgid(other.main.pid)
+    other.main.kill()
+    other.main.wait()
+    os.killpg(group, signal.SIGTERM)
+    other.wait_ended()
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-async def test_serve_listens_on_an_ipv6_address(serve: StartServe, processes: str) -> None:
-    run = serve(MANAGE, MAHAVISHNU_HOST="::1", MAHAVISHNU_PROCESSES=processes)
-    assert run.wait_healthy()["host"] == "::1"
-    assert f"ws://[::1]:{run.port}" in run.output()
-    async with connect(run) as client:
-        assert client.welcome["event"] == "session.created"
+def test_serve_stops_everything_when_a_program_crashes(serve: StartServe) -> None:
+    run = serve(MANAGE)
+    run.wait_healthy()
+    run.process("valkey-server").kill()
+    run.wait_ended()
+    assert run.main.returncode == 128 + signal.SIGKILL
 
 
-async def test_serve_runs_in_a_var_dir_too_deep_for_a_socket(tmp_path: Path) -> None:
-    run = Serve(MANAGE, var_dir=tmp_path / ("deep" * 30))
-    try:
-        assert run.wait_healthy()["redis"] == "up"
-        terminate_group(run)
-        run.wait_ended()
-    finally:
-        run.close()
+def test_serve_starts_no_valkey_with_redis_url_and_leaves_no_process_when_killed(
+    serve: StartServe, valkey: Valkey
+) -> None:
+    run = serve(MANAGE, REDIS_URL=valkey.url)
+    assert run.wait_healthy()["redis"] == "up"
+    assert not run.processes_with("valkey-server")
+    run.main.kill()
+    run.wait_ended()
+
+
+def test_make_serve_leaves_no_process_when_stopped_before_it_serves(serve: StartServe) -> None:
+    run = serve(MAKE)
+    wait_until(lambda: bool(run.processes()), timeout_seconds=START_TIMEOUT_SECONDS)
+    run.signal_group(signal.SIGTERM)
+    run.wait_ended()
+
+
+def test_serve_leaves_no_process_when_stopped_while_its_programs_start(serve: StartServe) -> None:
+    run = serve(MANAGE)
+    run.wait_for("web started")
+    run.signal_group(signal.SIGINT)
+    run.wait_ended()
+    assert run.main.returncode == 0
 
 
 def serve_error(tmp_path: Path, **variables: str) -> str:
@@ -193,7 +102,7 @@ def serve_error(tmp_path: Path, **variables: str) -> str:
     done = subprocess.run(
         MANAGE,
         cwd=PROJECT_DIR,
-        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(tmp_path / "var"), **variables},
+        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(tmp_path / "none"), **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -204,35 +113,6 @@ def serve_error(tmp_path: Path, **variables: str) -> str:
     return done.stderr
 
 
-def test_serve_names_the_port_that_is_taken(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        assert serve_error(tmp_path, MAHAVISHNU_PORT=str(port)) == (
-            f"CommandError: Port {port} on 127.0.0.1 is taken by another program. "
-            "Stop it, or set MAHAVISHNU_PORT to a free port.\n"
-        )
-
-
-def test_serve_rejects_port_0(tmp_path: Path) -> None:
-    assert "MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535" in serve_error(tmp_path, MAHAVISHNU_PORT="0")
-
-
-@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
-def test_serve_rejects_an_address_of_another_machine(tmp_path: Path, host: str) -> None:
-    error = serve_error(tmp_path, MAHAVISHNU_HOST=host, MAHAVISHNU_PORT=str(free_port()))
-    assert f"MAHAVISHNU_HOST='{host}': expected an address of this machine" in error
-
-
-def test_serve_rejects_a_var_dir_in_use(serve: StartServe, tmp_path: Path) -> None:
-    run = serve(MANAGE)
-    run.wait_healthy()
-    error = serve_error(tmp_path, MAHAVISHNU_VAR_DIR=str(run.var_dir), MAHAVISHNU_PORT=str(free_port()))
-    assert f"Another server uses the folder {run.var_dir}" in error
-    assert run.wait_healthy()["redis"] == "up"
-
-
 def test_serve_reports_an_unreachable_database_without_its_password(tmp_path: Path) -> None:
     error = serve_error(
         tmp_path, DATABASE_URL="postgres://user:secret@127.0.0.1:1/name", MAHAVISHNU_PORT=str(free_port())
@@ -241,11 +121,90 @@ def test_serve_reports_an_unreachable_database_without_its_password(tmp_path: Pa
     assert "secret" not in error
 
 
-def test_make_serve_leaves_no_process_when_stopped_before_it_serves(serve: StartServe) -> None:
-    run = serve(MAKE)
-    wait_until(lambda: bool(run.processes()), timeout_seconds=START_TIMEOUT_SECONDS)
-    terminate_group(run)
-    run.wait_ended()
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dict[str, Any]:
+    """Replace the process manager and the migration for a run of `serve` in this process.
+
+    Returns:
+        The arguments that the manager has received.
+    """
+    received: dict[str, Any] = {}
+
+    class Manager:
+        def __init__(self, programs: list[Any], **arguments: Any) -> None:
+            received.update(arguments, programs=programs)
+
+        def run(self) -> int:
+            return 7
+
+    monkeypatch.setattr(serve_command, "ProcessManager", Manager)
+    monkeypatch.setattr(serve_command.Command, "migrate", lambda self: True)
+    settings.MAHAVISHNU_PORT = free_port()
+    return received
+
+
+def test_serve_lets_its_programs_drain_and_exits_with_the_code_of_the_manager(
+    manager: dict[str, Any], settings: Settings
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        call_command("serve", processes=2)
+    assert exit.value.code == 7
+    assert manager["environment"]["MAHAVISHNU_PROCESSES"] == "2"
+    assert [each.name for each in manager["programs"]] == ["web_processes", "worker", "scheduler"]
+    drain_seconds = settings.MAHAVISHNU_LIMITS.drain_timeout_seconds
+    assert manager["stop_timeout_seconds"] == drain_seconds + STOP_MARGIN_SECONDS
+    assert STOP_MARGIN_SECONDS > prefork.KILL_MARGIN_SECONDS
+
+
+def test_serve_stops_valkey_after_the_programs_that_use_it() -> None:
+    programs = programs_of(processes=1, embeds_valkey=True)
+    assert [(each.name, each.stops_last) for each in programs] == [
+        ("valkey", True),
+        ("web", False),
+        ("worker", False),
+        ("scheduler", False),
+    ]
+
+
+def test_serve_names_the_port_that_is_taken(manager: dict[str, Any], settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = settings.MAHAVISHNU_PORT = other.getsockname()[1]
+        with pytest.raises(CommandError) as error:
+            call_command("serve")
+    assert str(error.value) == (
+        f"Port {port} on 127.0.0.1 is taken by another program. Stop it, or set MAHAVISHNU_PORT to a free port."
+    )
+    assert not manager
+
+
+def test_serve_rejects_port_0(manager: dict[str, Any], settings: Settings) -> None:
+    settings.MAHAVISHNU_PORT = 0
+    with pytest.raises(CommandError, match="MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535"):
+        call_command("serve")
+    assert not manager
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
+def test_serve_rejects_an_address_of_another_machine(manager: dict[str, Any], settings: Settings, host: str) -> None:
+    settings.MAHAVISHNU_HOST = host
+    with pytest.raises(CommandError, match=f"MAHAVISHNU_HOST='{host}': expected an address of this machine"):
+        call_command("serve")
+    assert not manager
+
+
+@pytest.mark.parametrize("number", ["0", "65", "two"])
+def test_serve_rejects_an_invalid_number_of_processes(manager: dict[str, Any], number: str) -> None:
+    with pytest.raises(CommandError, match=r"argument --processes: expected a whole number from 1 to 64$"):
+        call_command("serve", "--processes", number)
+    assert not manager
+
+
+def test_procfile_commands_run_this_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/a folder/python3")
+    for command in commands().values():
+        words = shlex.split(command)
+        assert words[:3] == ["exec", "/opt/a folder/python3", "-m"]
+        assert "python" not in words
 
 
 def test_procfile_sets_the_listen_backlog() -> None:
