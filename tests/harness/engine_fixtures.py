@@ -99,7 +99,7 @@ def session_patient_worker(engine_server: MahavishnuServer) -> Iterator[CeleryWo
 
 @pytest.fixture
 def shared_worker(session_worker: CeleryWorker, engine: Engine) -> Iterator[CeleryWorker]:
-    """Return an idle worker with one slot, in a pool of its own, for tests that may kill its child and nothing else."""
+    """Return an idle worker with one slot in its own pool, for tests that kill at most its child or supervisor."""
     yield session_worker
     engine.finish_runs(session_worker.pool_id)
 

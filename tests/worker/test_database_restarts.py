@@ -16,7 +16,7 @@ from tests.harness.engine import CeleryWorker, Engine, EngineProcess, engine_of
 from tests.harness.engine_fixtures import FAST_POLLING, JOBS, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.postgres import Postgres
-from tests.harness.server import migrate
+from tests.harness.server import MahavishnuServer, migrate
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 from tests.worker.run_events import events_until, eventually, outline, untimed
@@ -43,19 +43,30 @@ A_RUN = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Postgres]:
-    """Start a Postgres for this test alone, which it may stop and kill."""
+    """Start a Postgres for this module alone, which the tests may stop and kill."""
     postgres = Postgres()
     yield postgres
     postgres.close()
 
 
-@pytest.fixture
-def on_cluster(cluster: Postgres, start_server: StartServer, tmp_path: Path) -> Iterator[Engine]:
+@pytest.fixture(scope="module")
+def server_on_cluster(
+    cluster: Postgres, start_shared_server: StartServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MahavishnuServer]:
     url = cluster.create_database()
-    migrate(var_dir=tmp_path, database_url=url)
-    yield from engine_of(start_server(database_url=url, environment={**JOBS, **FAST_POLLING}))
+    migrate(var_dir=tmp_path_factory.mktemp("cluster"), database_url=url)
+    server = start_shared_server(database_url=url, environment={**JOBS, **FAST_POLLING})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def on_cluster(server_on_cluster: MahavishnuServer) -> Iterator[Engine]:
+    # The driver's connection may be from before an outage.
+    server_on_cluster.services_driver.execute(RECONNECT)
+    yield from engine_of(server_on_cluster)
 
 
 class Restarts:
@@ -137,7 +148,7 @@ async def test_runs_survive_database_restarts_without_lost_or_duplicate_events(
 def test_run_workflow_watch_resumes_after_a_database_restart(
     on_cluster: Engine, cluster: Postgres, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", POOL]
+    command = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", "watched"]
     shown = tmp_path / "shown"
     with shown.open("wb") as out:
         watching = subprocess.Popen(
@@ -156,6 +167,7 @@ def test_run_workflow_watch_resumes_after_a_database_restart(
         wait_until(
             lambda: "available again" in shown.read_text(), timeout_seconds=WITHIN_SECONDS, what="the watcher's relief"
         )
+        on_cluster.execute(RECONNECT)
         on_cluster.server.services.cancel_workflow(workflow_id=workflow_id, reason="Seen enough")
         assert watching.wait(WITHIN_SECONDS) == 4
     finally:

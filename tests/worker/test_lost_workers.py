@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.broadcast.change_stream import committed
 from tests.harness.client import connect
 from tests.harness.engine import CeleryWorker, Engine, engine_of, has_ended, kill_process_tree
-from tests.harness.engine_fixtures import FAST_POLLING, JOBS, SHORT_LEASE, Files
+from tests.harness.engine_fixtures import JOBS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
@@ -18,8 +19,12 @@ from tests.worker.run_events import events_until, events_until_end, eventually, 
 
 @pytest.fixture(scope="module")
 def short_lease_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    """Start a server for this module, which marks workers offline after some seconds without a heartbeat."""
-    server = start_shared_server(environment={**JOBS, **SHORT_LEASE})
+    """Start a server for this module. It marks workers offline after some seconds without a heartbeat.
+
+    Its Valkey may be stopped: no program waits long for it.
+    """
+    environment = {**JOBS, **SHORT_LEASE, "MAHAVISHNU_BROKER_TIMEOUT_SECONDS": "1"}
+    server = start_shared_server(environment=environment, publish_timeout_seconds=1.0)
     for engine in engine_of(server):
         engine.scheduler()
         yield server
@@ -55,49 +60,53 @@ RUN_AGAIN = [
 ]
 
 
-@pytest.mark.parametrize("kill", [kill_worker, kill_process_tree], ids=["kill -9 of the worker", "a power cut"])
 async def test_stage_runs_again_when_its_worker_is_killed(
-    short_lease_engine: Engine, pool: str, files: Files, kill: Callable[[CeleryWorker], None]
+    short_lease_engine: Engine, pool: str, tmp_path: Path
 ) -> None:
     engine = short_lease_engine
     worker = engine.worker(pool_id=pool)
-    async with connect(engine.server) as client, connect(engine.server) as pool_client:
-        await client.subscribe(f"workflow:wf_{pool}")
-        engine.start("gated", pool=pool, workflow_id=f"wf_{pool}", **files.params)
-        await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
-        await pool_client.subscribe(f"worker:{pool}-test-1")
-        kill(worker)
-        (offline,) = await events_until(pool_client, "worker.status_changed")
-        assert untimed(offline)[1] == {"worker_id": f"{pool}-test-1", "status": "offline", "pool_id": pool}
-        files.open_gate()
-        engine.worker(pool_id=pool)
-        events = await events_until_end(client)
-        await client.expect_nothing(0.5)
-    assert outline(events) == RUN_AGAIN
-    key = f"wf_{pool}/gate"
-    assert files.journal() == [f"begins 1 {key}", f"begins 2 {key}", "ends 2"]
-    stored = engine.workflow(f"wf_{pool}")
-    assert (stored["status"], stored["stages"]["gate"]["attempt"]) == ("completed", 2)
-    engine.assert_counters_match(pool)
+    for name, kill in (("kill_9", kill_worker), ("power_cut", kill_process_tree)):
+        workflow_id = f"wf_{name}"
+        directory = tmp_path / name
+        directory.mkdir()
+        files = Files(directory)
+        async with connect(engine.server) as client, connect(engine.server) as worker_client:
+            await client.subscribe(f"workflow:{workflow_id}")
+            engine.start("gated", pool=pool, workflow_id=workflow_id, **files.params)
+            await eventually(lambda files=files: len(files.journal()) == 1, what="the stage begins")  # type: ignore[misc]
+            await worker_client.subscribe(f"worker:{pool}-test-1")
+            kill(worker)
+            (offline,) = await events_until(worker_client, "worker.status_changed")
+            assert untimed(offline)[1] == {"worker_id": f"{pool}-test-1", "status": "offline", "pool_id": pool}
+            files.open_gate()
+            worker = engine.worker(pool_id=pool)
+            events = await events_until_end(client)
+            await client.expect_nothing(0.5)
+        assert outline(events) == RUN_AGAIN
+        key = f"{workflow_id}/gate"
+        assert files.journal() == [f"begins 1 {key}", f"begins 2 {key}", "ends 2"]
+        stored = engine.workflow(workflow_id)
+        assert (stored["status"], stored["stages"]["gate"]["attempt"]) == ("completed", 2)
+        engine.assert_counters_match(pool)
 
 
 async def test_worker_whose_process_died_is_in_error_until_its_next_claim(
-    engine: Engine, pool: str, files: Files
+    engine: Engine, shared_worker: CeleryWorker, files: Files
 ) -> None:
-    worker = engine.worker(pool_id=pool)
+    pool, log_before = shared_worker.pool_id, shared_worker.log_text()
     async with connect(engine.server) as client, connect(engine.server) as worker_client:
         await client.subscribe("workflow:wf_child")
         engine.start("gated", pool=pool, workflow_id="wf_child", **files.params)
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
         await worker_client.subscribe(f"worker:{pool}-test-1")
-        kill_child(worker)
+        kill_child(shared_worker)
         await events_until(client, "workflow.stage_retrying")
         files.open_gate()
         events = await events_until_end(client)
         statuses = [event["data"]["status"] for event in await worker_client.events(3)]
     assert outline(events)[-5:] == RUN_AGAIN[-5:]
     assert statuses == ["error", "busy", "idle"]
-    log = worker.log_text()
+    log = shared_worker.log_text().removeprefix(log_before)
     assert ("WorkerLostError" in log, "Traceback" in log) == (True, False), log
     assert files.journal()[1:] == ["begins 2 wf_child/gate", "ends 2"]
     engine.assert_counters_match(pool)
@@ -173,13 +182,15 @@ async def test_duplicate_messages_run_a_stage_once(engine: Engine, pool: str, fi
     engine.assert_counters_match(pool)
 
 
-async def test_late_report_on_a_finished_attempt_changes_nothing(engine: Engine, pool: str, files: Files) -> None:
-    worker = engine.worker(pool_id=pool)
+async def test_late_report_on_a_finished_attempt_changes_nothing(
+    engine: Engine, shared_worker: CeleryWorker, files: Files
+) -> None:
+    pool = shared_worker.pool_id
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_late_report")
         engine.start("gated", pool=pool, workflow_id="wf_late_report", **files.params)
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
-        kill_child(worker)
+        kill_child(shared_worker)
         await eventually(lambda: len(files.journal()) == 2, what="the stage begins again")
         accepted = engine.execute(REPORT_LATE, workflow_id="wf_late_report", worker_id=f"{pool}-test-1")
         assert accepted == [False, False, False, False, None]
@@ -210,69 +221,62 @@ async def test_stopped_worker_is_offline_at_once_and_its_stage_runs_elsewhere(
     engine.assert_counters_match(pool)
 
 
-async def test_killed_supervisor_is_restarted(engine: Engine, pool: str, files: Files) -> None:
-    worker = engine.worker(pool_id=pool)
+async def test_killed_supervisor_is_restarted(engine: Engine, shared_worker: CeleryWorker, files: Files) -> None:
+    pool = shared_worker.pool_id
     engine.start("gated", pool=pool, workflow_id="wf_supervisor", **files.params)
     await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
-    (first,) = worker.supervisors()
+    (first,) = shared_worker.supervisors()
     first.send_signal(signal.SIGKILL)
-    await eventually(lambda: len(set(worker.supervisors()) - {first}) == 1, what="another supervisor")
+    await eventually(lambda: len(set(shared_worker.supervisors()) - {first}) == 1, what="another supervisor")
     files.open_gate()
     await eventually(lambda: engine.workflow("wf_supervisor")["status"] == "completed", what="the run ends")
     await eventually(lambda: engine.workers(pool) == ["idle"], what="the worker is free")
     engine.assert_counters_match(pool)
 
 
-@pytest.fixture
-def broker_engine(start_server: StartServer) -> Iterator[Engine]:
-    """Start an engine whose broker the test stops; every stage is dispatched through it."""
-    environment = {
-        **JOBS,
-        **FAST_POLLING,
-        "MAHAVISHNU_INLINE_CONTINUATION_SECONDS": "0",
-        "MAHAVISHNU_BROKER_TIMEOUT_SECONDS": "1",
-    }
-    for engine in engine_of(start_server(environment=environment, publish_timeout_seconds=1.0)):
-        engine.scheduler()
-        yield engine
+def start_dispatching_worker(engine: Engine, pool_id: str) -> None:
+    """Start a worker that dispatches every stage through the broker, also those that it could continue with."""
+    engine.worker(pool_id=pool_id, MAHAVISHNU_INLINE_CONTINUATION_SECONDS="0")
 
 
 async def test_broker_outage_before_during_or_after_a_dispatch_delays_runs_and_loses_none(
-    broker_engine: Engine, files: Files
+    short_lease_engine: Engine, files: Files
 ) -> None:
-    valkey = broker_engine.server.valkey
+    engine = short_lease_engine
+    valkey = engine.server.valkey
     valkey.kill()
-    before = broker_engine.start("three_empty_stages", pool="broken")
-    assert broker_engine.workflow(before)["status"] == "running"
+    before = engine.start("three_empty_stages", pool="broken")
+    assert engine.workflow(before)["status"] == "running"
     valkey.start()
-    broker_engine.worker(pool_id="broken")
-    await eventually(lambda: broker_engine.workflow(before)["status"] == "completed", what="the run from before")
+    start_dispatching_worker(engine, "broken")
+    await eventually(lambda: engine.workflow(before)["status"] == "completed", what="the run from before")
 
-    during = broker_engine.start("gated", pool="broken", **files.params)
+    during = engine.start("gated", pool="broken", **files.params)
     await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
     valkey.kill()
     files.open_gate()
-    await eventually(lambda: broker_engine.workflow(during)["stages"]["third"]["status"] == "queued", what="the next")
+    await eventually(lambda: engine.workflow(during)["stages"]["third"]["status"] == "queued", what="the next")
     valkey.start()
-    await eventually(lambda: broker_engine.workflow(during)["status"] == "completed", what="the run from during")
+    await eventually(lambda: engine.workflow(during)["status"] == "completed", what="the run from during")
 
-    without_worker = broker_engine.start("three_empty_stages", pool="later")
+    without_worker = engine.start("three_empty_stages", pool="later")
     valkey.kill()
     valkey.start()
-    broker_engine.worker(pool_id="later")
-    await eventually(lambda: broker_engine.workflow(without_worker)["status"] == "completed", what="the run from after")
+    start_dispatching_worker(engine, "later")
+    await eventually(lambda: engine.workflow(without_worker)["status"] == "completed", what="the run from after")
     for pool_id in ("broken", "later"):
-        broker_engine.assert_counters_match(pool_id)
+        engine.assert_counters_match(pool_id)
 
 
-async def test_hung_broker_does_not_block_starts_for_long(broker_engine: Engine) -> None:
-    valkey = broker_engine.server.valkey
-    warm = broker_engine.start("three_empty_stages", pool="frozen")
+async def test_hung_broker_does_not_block_starts_for_long(short_lease_engine: Engine) -> None:
+    engine = short_lease_engine
+    valkey = engine.server.valkey
+    warm = engine.start("three_empty_stages", pool="frozen")
     valkey.pause()
     # It answers again only after all of them have returned, so none of them has waited for it.
-    runs = [broker_engine.start("three_empty_stages", pool="frozen") for _ in range(5)]
+    runs = [engine.start("three_empty_stages", pool="frozen") for _ in range(5)]
     valkey.resume()
-    broker_engine.worker(pool_id="frozen")
+    start_dispatching_worker(engine, "frozen")
     for run in (warm, *runs):
-        await eventually(lambda run=run: broker_engine.workflow(run)["status"] == "completed", what="the run")  # type: ignore[misc]
-    broker_engine.assert_counters_match("frozen")
+        await eventually(lambda run=run: engine.workflow(run)["status"] == "completed", what="the run")  # type: ignore[misc]
+    engine.assert_counters_match("frozen")
