@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from orchestration import services
@@ -39,8 +39,9 @@ def waits_in_a_long_queue(prompt: str) -> Any:
 def long_queue(valkey: Valkey, unique: Callable[[str], str]) -> str:
     """Queue more stages than one pass of the scheduler handles, with a message each, in a pool without workers."""
     pool_id = unique("long_queue")
-    for _ in range(QUEUED):
-        waits_in_a_long_queue.start("", pool=pool_id)
+    with transaction.atomic():
+        for _ in range(QUEUED):
+            waits_in_a_long_queue.start("", pool=pool_id)
     assert queued_messages(pool_id) == QUEUED
     return pool_id
 
