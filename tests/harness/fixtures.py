@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,16 +66,23 @@ class NewDatabase(Protocol):
 
 @pytest.fixture(scope="session")
 def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewDatabase:
-    """Return a function that creates a migrated database and returns its URL. Migrations run once per kind."""
+    """Return a function that creates a migrated database and returns its URL. Migrations run once per kind.
+
+    With `-n`, the processes that run tests share the migrated SQLite file.
+    """
     templates: dict[str, str] = {}
 
     def sqlite(var_dir: Path) -> str:
-        if "sqlite" not in templates:
-            directory = tmp_path_factory.mktemp("template")
-            template = directory / "template.sqlite3"
-            migrate(var_dir=directory, database_url=f"sqlite:///{template}")
-            templates["sqlite"] = str(template)
-        return copy_sqlite(Path(templates["sqlite"]), var_dir / "mahavishnu.sqlite3")
+        base = tmp_path_factory.getbasetemp()
+        directory = base.parent if hasattr(request.config, "workerinput") else base
+        template = directory / "template.sqlite3"
+        with (directory / "template.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not template.exists():
+                migrating = tmp_path_factory.mktemp("template") / template.name
+                migrate(var_dir=migrating.parent, database_url=f"sqlite:///{migrating}")
+                migrating.rename(template)
+        return copy_sqlite(template, var_dir / "mahavishnu.sqlite3")
 
     def postgres() -> str:
         cluster: Postgres = request.getfixturevalue("postgres")

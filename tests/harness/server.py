@@ -236,23 +236,30 @@ class MahavishnuServer:
         return code
 
 
+_MIGRATE = """
+from django.core.management import call_command
+from django.db import connection
+call_command("migrate", verbosity=0)
+# On SQLite, this moves the write-ahead log into the file.
+connection.close()
+"""
+
+
 def migrate(*, var_dir: Path, database_url: str) -> None:
     """Migrate a database, in a separate process.
 
     Raises:
-        ServerStartError: if the command fails.
+        ServiceCallError: if the command fails.
     """
-    done = subprocess.run(
-        [sys.executable, "manage.py", "migrate", "--verbosity=0"],
-        cwd=PROJECT_DIR,
-        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(var_dir), "DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_SECONDS,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise ServerStartError(done.stdout + done.stderr)
+    environment = {
+        **clean_environment(),
+        "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
+        "MAHAVISHNU_VAR_DIR": str(var_dir),
+        "DATABASE_URL": database_url,
+    }
+    driver = Driver(environment=environment, log_path=var_dir / "migrate.log")
+    driver.execute(_MIGRATE)
+    driver.close()
 
 
 def copy_sqlite(template: Path, target: Path) -> str:
