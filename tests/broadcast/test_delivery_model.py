@@ -22,7 +22,7 @@ from tests.broadcast.model_writers import Writers, check_history
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "16"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "8"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 DATABASE = os.environ.get("MODEL_DATABASE", "sqlite")
 

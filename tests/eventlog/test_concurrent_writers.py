@@ -61,7 +61,15 @@ result = seen
 """
 
 
-@pytest.mark.parametrize(("database", "events"), [("postgres", 2000), ("sqlite", 400)])
+@pytest.mark.parametrize(
+    ("database", "events"),
+    [
+        ("postgres", 400),
+        ("sqlite", 200),
+        pytest.param("postgres", 4000, marks=pytest.mark.chaos),
+        pytest.param("sqlite", 2000, marks=pytest.mark.chaos),
+    ],
+)
 async def test_clients_receive_the_events_of_concurrent_writers_in_commit_order(
     start_server: StartServer, database: str, events: int, tmp_path: Path
 ) -> None:
