@@ -143,7 +143,7 @@ def check_is_an_answer(answer: dict[str, Any]) -> None:
         assert 0 < len(answer["error_message"]) < 1000
 
 
-malformed_settings = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+malformed_settings = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @malformed_settings
@@ -173,6 +173,13 @@ def test_any_text_is_answered(connection: SyncConnection, text: str) -> None:
 @malformed_settings
 @given(st.binary(max_size=300))
 def test_any_binary_message_is_answered(connection: SyncConnection, message: bytes) -> None:
+    check_is_answered(connection, message)
+
+
+@pytest.mark.chaos
+@settings(malformed_settings, max_examples=3000)
+@given(st.one_of(messages.map(json.dumps), values.map(json.dumps), damaged_messages(), texts, st.binary(max_size=300)))
+def test_thousands_of_generated_messages_are_answered(connection: SyncConnection, message: str | bytes) -> None:
     check_is_answered(connection, message)
 
 
