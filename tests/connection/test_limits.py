@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -39,9 +40,11 @@ async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
 
 
 async def test_connection_limit_serves_a_thousand_clients_and_rejects_the_next(
-    start_server: StartServer,
+    server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
-    server = start_server()
+    pool_id = unique("of_a_thousand")
+    # Connections of other tests may still be closing.
+    await wait_for_connections(server, 0)
     async with AsyncExitStack() as stack:
         clients: list[Client] = []
         for _ in range(10):
@@ -56,25 +59,35 @@ async def test_connection_limit_serves_a_thousand_clients_and_rejects_the_next(
             assert await rejected.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
 
         # Every accepted client receives the event.
-        await asyncio.gather(*(client.subscribe("pool:of_a_thousand") for client in clients))
-        server.services.create_pool(pool_id="of_a_thousand")
+        await asyncio.gather(*(client.subscribe(f"pool:{pool_id}") for client in clients))
+        server.services.create_pool(pool_id=pool_id)
         events = await asyncio.gather(*(client.event("pool.created") for client in clients))
         assert all(event == events[0] for event in events)
     await wait_for_connections(server, 0)
 
 
-async def test_connection_limit_counts_only_open_accepted_connections(start_server: StartServer) -> None:
-    server = start_server(max_connections=2)
-    async with connect(server) as first:
-        async with connect(server):
+@pytest.fixture(scope="module")
+def small_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """Start a server whose limits a few clients reach."""
+    server = start_shared_server(
+        max_connections=2, max_messages_per_second=0.1, max_message_burst=5, rate_limit_grace_seconds=0.6
+    )
+    yield server
+    server.close()
+
+
+async def test_connection_limit_counts_only_open_accepted_connections(small_server: MahavishnuServer) -> None:
+    await wait_for_connections(small_server, 0)
+    async with connect(small_server) as first:
+        async with connect(small_server):
             for _ in range(3):
-                async with connect(server) as rejected:
+                async with connect(small_server) as rejected:
                     assert rejected.welcome == too_many_connections(2)
                     assert await rejected.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")
-            report = (await asyncio.to_thread(read_health, server))[1]
+            report = (await asyncio.to_thread(read_health, small_server))[1]
             assert (report["connections"], report["max_connections"]) == (2, 2)
-        await wait_for_connections(server, 1)
-        async with connect(server) as next_one:
+        await wait_for_connections(small_server, 1)
+        async with connect(small_server) as next_one:
             assert next_one.welcome["event"] == "session.created"
         assert await first.request("unsubscribe", channel="global") == a_response(
             "unsubscribe", {"channel": "global", "status": "unsubscribed"}, "unsubscribe_001"
@@ -107,10 +120,12 @@ async def test_rate_limit_allows_a_burst_of_150_and_rejects_each_further_message
         assert await client.next() == a_pong("after")
 
 
-async def test_rate_limit_counts_invalid_messages_and_closes_after_the_grace_time(start_server: StartServer) -> None:
-    server = start_server(max_messages_per_second=0.1, max_message_burst=5, rate_limit_grace_seconds=0.6)
+async def test_rate_limit_counts_invalid_messages_and_closes_after_the_grace_time(
+    small_server: MahavishnuServer,
+) -> None:
     rejection = rate_limit_exceeded(per_second="0.1", burst=5, max_ms=10_000)
-    async with connect(server) as client, connect(server) as other:
+    await wait_for_connections(small_server, 0)
+    async with connect(small_server) as client, connect(small_server) as other:
         for message in (PING, b"binary", "not JSON", "[]", '{"type":"request","event":"restart"}'):
             await client.send_raw(message)
         for expected in ("pong", "error", "error", "error", "error"):

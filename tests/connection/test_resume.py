@@ -204,15 +204,16 @@ async def test_resume_from_before_the_pruned_events_is_trimmed(small_server: Mah
         assert (data["recovered"], data["missed"]) == (True, 0)
 
 
-async def test_new_epoch_closes_subscribers_and_is_not_recovered_from(start_server: StartServer, room: str) -> None:
-    server = start_server()
-    async with connect(server) as client:
+async def test_new_epoch_closes_subscribers_and_is_not_recovered_from(
+    small_server: MahavishnuServer, room: str
+) -> None:
+    async with connect(small_server) as client:
         old = client.welcome["data"]
         await client.subscribe(room)
-        server.services_driver.execute("from realtime.eventlog.position import renew_epoch\nresult = renew_epoch()")
+        small_server.services_driver.execute("from realtime.eventlog.position import renew_epoch\nrenew_epoch()")
         assert (await client.next())["error_code"] == "EVENTS_TRIMMED"
         assert await client.wait_closed() == (1012, "EVENTS_TRIMMED")
-    async with connect(server) as client:
+    async with connect(small_server) as client:
         assert client.welcome["data"]["epoch"] != old["epoch"]
         data = await resume(client, room, since=old["seq"], epoch=old["epoch"])
         assert (data["recovered"], data["reason"]) == (False, "epoch")
