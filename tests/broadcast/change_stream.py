@@ -22,6 +22,8 @@ WORKERS = ("w0", "w1", "w2")
 
 ROOMS = ("global", "pool:p", "worker:w1")
 
+PUBLISH_TIMEOUT_SECONDS = 1.0
+
 OUTAGE_LATENCY_SECONDS = 2.0
 """How late an event may be during an outage."""
 

@@ -1,12 +1,15 @@
-"""The sandbox of a relay."""
+"""The sandbox of a relay, and a server whose channel layer may fail."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.broadcast.change_stream import PUBLISH_TIMEOUT_SECONDS, prepare
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
 from tests.harness.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -21,3 +24,26 @@ async def sandbox(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
     async with running_sandbox(monkeypatch) as sandbox:
         yield sandbox
+
+
+_SET_IDLE = """
+from orchestration import services
+from orchestration.models import Worker
+for worker in Worker.objects.exclude(status="idle"):
+    services.change_worker_status(worker_id=worker.id, status="idle")
+"""
+
+
+@pytest.fixture(scope="session")
+def shared_server_with_outages(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    server = start_shared_server(publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS)
+    prepare(server)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server_with_outages(shared_server_with_outages: MahavishnuServer) -> MahavishnuServer:
+    """Return a server with idle workers. A test may stop it and its Valkey, and leaves both running."""
+    shared_server_with_outages.services_driver.execute(_SET_IDLE)
+    return shared_server_with_outages

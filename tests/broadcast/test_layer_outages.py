@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 
 from tests.broadcast.change_stream import (
+    PUBLISH_TIMEOUT_SECONDS,
     assert_all_received,
     assert_in_time,
     committed,
-    prepare,
     recording,
     seconds_to_subscribe,
     streaming,
@@ -16,16 +16,13 @@ from tests.broadcast.change_stream import (
 )
 from tests.broadcast.frozen_valkey import frozen
 from tests.harness.client import connect
-from tests.harness.fixtures import StartServer
-
-PUBLISH_TIMEOUT_SECONDS = 1.0
+from tests.harness.server import MahavishnuServer
 
 
 async def test_killed_frozen_and_stopped_channel_layer_loses_no_event(
-    start_server: StartServer,
+    server_with_outages: MahavishnuServer,
 ) -> None:
-    server = start_server(publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS)
-    prepare(server)
+    server = server_with_outages
     valkey = server.valkey
     async with connect(server) as client:
         await subscribe_to_all(client)
@@ -45,9 +42,8 @@ async def test_killed_frozen_and_stopped_channel_layer_loses_no_event(
             await assert_all_received(server, record, after=start)
 
 
-async def test_repeated_channel_layer_restarts_lose_no_event(start_server: StartServer) -> None:
-    server = start_server(publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS)
-    prepare(server)
+async def test_repeated_channel_layer_restarts_lose_no_event(server_with_outages: MahavishnuServer) -> None:
+    server = server_with_outages
     async with connect(server) as client:
         await subscribe_to_all(client)
         start = committed(server, "global")[-1][0]
@@ -63,10 +59,10 @@ async def test_repeated_channel_layer_restarts_lose_no_event(start_server: Start
 
 
 async def test_server_started_without_a_channel_layer_delivers_and_joins_groups_later(
-    start_server: StartServer,
+    server_with_outages: MahavishnuServer,
 ) -> None:
-    server = start_server(started=False, publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS)
-    prepare(server)
+    server = server_with_outages
+    server.terminate()
     server.valkey.kill()
     server.start()
     async with connect(server) as client:
@@ -81,10 +77,9 @@ async def test_server_started_without_a_channel_layer_delivers_and_joins_groups_
 
 
 async def test_subscribing_while_the_channel_layer_hangs_is_served_from_the_log(
-    start_server: StartServer,
+    server_with_outages: MahavishnuServer,
 ) -> None:
-    server = start_server(publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS)
-    prepare(server)
+    server = server_with_outages
     async with connect(server) as client:
         await client.subscribe("pool:p")
         with frozen(server.valkey):

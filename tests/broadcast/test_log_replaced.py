@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 
-from tests.broadcast.change_stream import prepare
+from tests.broadcast.change_stream import PUBLISH_TIMEOUT_SECONDS, prepare
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import an_error
-
-PUBLISH_TIMEOUT_SECONDS = 1.0
 
 
 async def test_renewed_epoch_closes_clients_which_then_resubscribe(start_server: StartServer) -> None:
