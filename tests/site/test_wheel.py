@@ -94,8 +94,8 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(environment, symlinks=True)
     libraries = sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)})
     Path(libraries, "dependencies.pth").write_text("\n".join(site.getsitepackages()))
-    # Pip builds a wheel of the source, and installs that.
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", environment / "bin" / "python")
+    # Pip builds a wheel of the source, and installs that. Pip, too, is the one of this environment.
+    pip = (environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
     run(*pip, "install", "--no-deps", "--no-index", "--no-build-isolation", source, directory=directory)
     return environment / "bin"
 
