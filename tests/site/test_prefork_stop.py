@@ -46,11 +46,10 @@ def kill_parent(server: MahavishnuServer) -> None:
 @pytest.mark.parametrize(("stop", "exit_code"), [(terminate_group, 0), (kill_parent, -signal.SIGKILL)])
 async def test_prefork_stop_drains_every_client_and_leaves_no_process(
     start_server: StartServer,
-    server: MahavishnuServer,
     stop: Callable[[MahavishnuServer], None],
     exit_code: int,
 ) -> None:
-    two = start_server(beside=server, processes=2)
+    two = start_server(processes=2)
     serving = processes_of(two)
     # The parent forwards a signal to its group. A second one would end a draining daphne at once.
     assert [os.getpgid(process.pid) for process in serving] == [process.pid for process in serving]

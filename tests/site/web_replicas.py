@@ -26,7 +26,7 @@ def clients_by_process(server: MahavishnuServer) -> dict[int, set[int]]:
     return {
         process.pid: {
             connection.raddr.port
-            for connection in process.net_connections("tcp")
+            for connection in process.net_connections("tcp4")
             if connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == server.port
         }
         for process in processes_of(server)
@@ -44,7 +44,7 @@ def listening(server: MahavishnuServer) -> list[psutil.Process]:
     return [
         process
         for process in processes_of(server)
-        if any(each.fd > 0 and each.status == psutil.CONN_LISTEN for each in process.net_connections("tcp"))
+        if any(each.fd > 0 and each.status == psutil.CONN_LISTEN for each in process.net_connections("tcp4"))
     ]
 
 
@@ -52,7 +52,8 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds, for at most `READY_TIMEOUT_SECONDS`."""
     async with asyncio.timeout(READY_TIMEOUT_SECONDS):
         while not condition():  # noqa: ASYNC110  (other processes set no event here)
-            await asyncio.sleep(0.01)
+            # Some conditions list connections, which takes 5 ms.
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
@@ -68,5 +69,7 @@ async def clients_of_every_process(server: MahavishnuServer, *, per_process: int
         await until(lambda: len(listening(server)) == server.processes)
         while not is_spread():
             assert len(clients) < MAX_CLIENTS, clients_by_process(server)
-            clients.append(await stack.enter_async_context(connect(server)))
+            # To list the connections takes longer than to connect.
+            for _ in range(server.processes):
+                clients.append(await stack.enter_async_context(connect(server)))
         yield clients
