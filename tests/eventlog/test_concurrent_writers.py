@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -167,11 +168,13 @@ class PausedTransaction:
         self._thread.shutdown()
 
 
-@pytest.fixture
-def on_postgres(start_server: StartServer) -> MahavishnuServer:
-    server = start_server(database="postgres", started=False)
+@pytest.fixture(scope="module")
+def on_postgres(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """Return a server for its drivers only; each test changes rows that no other test uses."""
+    server = start_shared_server(database="postgres", started=False)
     server.services.create_pool(pool_id="p")
-    return server
+    yield server
+    server.close()
 
 
 def count_waiting(server: MahavishnuServer, *, lock_type: str) -> int:

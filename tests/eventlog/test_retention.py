@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,11 +24,14 @@ NOW = datetime(2026, 2, 10, 20, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def start_pruning_server(start_server: StartServer) -> MahavishnuServer:
+@pytest.fixture(scope="module")
+def pruning_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
     """Start a server that prunes often, but never events that the relay has not compared with the log yet."""
-    return start_server(
+    server = start_shared_server(
         max_log_events=20, min_log_age_seconds=4, log_prune_interval_seconds=0.1, relay_poll_seconds=0.05
     )
+    yield server
+    server.close()
 
 
 def append(ages: Iterable[timedelta]) -> list[int]:
@@ -127,8 +130,8 @@ def test_prune_deletes_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert positions == [(3, seqs[2]), (3, seqs[5]), (2, seqs[7])]
 
 
-async def test_server_prunes_periodically_without_affecting_subscribers(start_server: StartServer) -> None:
-    server = start_pruning_server(start_server)
+async def test_server_prunes_periodically_without_affecting_subscribers(pruning_server: MahavishnuServer) -> None:
+    server = pruning_server
     async with connect(server) as client:
         await client.subscribe("global")
         received = []
@@ -164,9 +167,9 @@ RESUMES_WHILE_PRUNED = 60
 
 
 async def test_resume_during_pruning_is_complete_or_reported_as_trimmed(
-    start_server: StartServer, tmp_path: Path
+    pruning_server: MahavishnuServer, tmp_path: Path
 ) -> None:
-    server = start_pruning_server(start_server)
+    server = pruning_server
     writer, stop = server.driver(), tmp_path / "stop"
     outcomes: Counter[bool] = Counter()
     async with connect(server) as client:
