@@ -9,7 +9,7 @@ import asyncio
 import gc
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.table_lock import workflows_locked
 from tests.harness.waiting import wait_until
 
-CONNECTS = int(os.environ.get("SOAK_CONNECTS", "1500"))
+CONNECTS = int(os.environ.get("SOAK_CONNECTS", "1000"))
 MIN_CONNECTS_PER_SECOND = 50
 
 WARM_UP_CONNECTS = 1000
@@ -54,12 +54,20 @@ def leaked_types(after: ProcessUsage, before: ProcessUsage) -> dict[str, int]:
     return {name: more for name, more in growth.items() if more > MAX_MORE_OF_A_TYPE.get(name, MAX_MORE_OBJECTS)}
 
 
+@pytest.fixture(scope="module")
+def soak(tmp_path_factory: pytest.TempPathFactory) -> SoakClient:
+    return SoakClient(tmp_path_factory.mktemp("soak"))
+
+
+@pytest.fixture(scope="module")
+def soaked(server: MahavishnuServer, start_shared_server: StartServer, soak: SoakClient) -> Iterator[MahavishnuServer]:
+    soaked = start_shared_server(beside=server, environment=soak.environment, database_threads=DATABASE_THREADS)
+    yield soaked
+    soaked.close()
+
+
 @pytest.mark.timeout(60 + CONNECTS / MIN_CONNECTS_PER_SECOND)
-def test_closed_connections_leak_no_memory_objects_files_or_threads(
-    server: MahavishnuServer, start_server: StartServer, tmp_path: Path
-) -> None:
-    soak = SoakClient(tmp_path)
-    soaked = start_server(beside=server, environment=soak.environment, database_threads=DATABASE_THREADS)
+def test_closed_connections_leak_no_memory_objects_files_or_threads(soaked: MahavishnuServer, soak: SoakClient) -> None:
     soak.connect(soaked, WARM_UP_CONNECTS)
     before = soak.usage_without_connections(soaked)
     soak.connect(soaked, CONNECTS)
@@ -88,17 +96,15 @@ async def test_disconnect_during_a_request_leaks_no_objects(start_server: StartS
         soak.usage_without_connections(server)
 
 
-async def test_closed_slow_consumer_leaks_no_objects(start_server: StartServer, tmp_path: Path) -> None:
-    soak = SoakClient(tmp_path)
-    server = start_server(environment=soak.environment)
-    async with open_raw(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
+async def test_closed_slow_consumer_leaks_no_objects(soaked: MahavishnuServer, soak: SoakClient) -> None:
+    async with open_raw(soaked.port, receive_buffer_bytes=SMALL_BUFFER_BYTES) as client:
         await client.send(request("subscribe", channel="workflow:soaked"))
         assert (await client.message())["type"] == "response"
-        announce(server, "workflow:soaked", *[60_000] * 60)
+        announce(soaked, "workflow:soaked", *[60_000] * 60)
         await asyncio.to_thread(
-            wait_until, lambda: "slow consumer" in server.log_text(), timeout_seconds=60, what="the slow consumer"
+            wait_until, lambda: "slow consumer" in soaked.log_text(), timeout_seconds=60, what="the slow consumer"
         )
-    soak.usage_without_connections(server)
+    soak.usage_without_connections(soaked)
 
 
 async def test_stopped_asgi_transport_is_freed_without_a_garbage_collector() -> None:
