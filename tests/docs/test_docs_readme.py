@@ -9,7 +9,7 @@ import re
 import sys
 import urllib.request
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -71,6 +71,14 @@ async def javascript_example(server: MahavishnuServer, directory: Path) -> Async
         yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)
 
 
+@pytest.fixture(scope="module")
+def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+    """Start a server for this module alone, because the README has fixed ids and a test kills it."""
+    server = start_shared_server()
+    yield server
+    server.close()
+
+
 Example = Callable[[MahavishnuServer, Path], AbstractAsyncContextManager[NextLine]]
 
 
@@ -83,22 +91,26 @@ Example = Callable[[MahavishnuServer, Path], AbstractAsyncContextManager[NextLin
     ],
 )
 async def test_readme_client_prints_every_event_once_across_a_server_crash(
-    start_server: StartServer, tmp_path: Path, running: Example, connections: int
+    server: MahavishnuServer, unique: Callable[[str], str], tmp_path: Path, running: Example, connections: int
 ) -> None:
-    server = start_server()
+    pool_ids = [unique("pool") for _ in range(5)]
+    # SQLite assigns positions without gaps.
+    newest = server.services_driver.execute("from realtime.models import Event\nresult = Event.objects.count()")
     printed: list[tuple[str, ...]] = []
     async with running(server, tmp_path) as next_line:
         await asyncio.to_thread(
             wait_until, lambda: connected(server) == connections, timeout_seconds=LINE_TIMEOUT_SECONDS
         )
-        await create_pools(server, "pool_1", "pool_2")
+        await create_pools(server, *pool_ids[:2])
         printed += [parse_line(await next_line()) for _ in range(2)]
         server.kill()
-        await create_pools(server, "pool_3", "pool_4")
+        await create_pools(server, *pool_ids[2:4])
         await asyncio.to_thread(server.restart)
-        await create_pools(server, "pool_5")
+        await create_pools(server, pool_ids[4])
         printed += [parse_line(await next_line()) for _ in range(3)]
-    assert printed == [(str(number), "pool.created", f"pool_{number}") for number in range(1, 6)]
+    assert printed == [
+        (str(position), "pool.created", pool_id) for position, pool_id in enumerate(pool_ids, start=newest + 1)
+    ]
 
 
 async def test_readme_python_client_waits_before_it_retries_a_full_server(
@@ -126,13 +138,12 @@ async def create_pools(server: MahavishnuServer, *pool_ids: str) -> None:
 
 def parse_line(line: str) -> tuple[str, ...]:
     """Return the position, name and pool of a printed event, or the unparsed line."""
-    match = re.fullmatch(r"(\d+) (\S+) \{.*(pool_\d).*\}", line)
+    match = re.fullmatch(r"(\d+) (\S+) \{.*(pool_\d+).*\}", line)
     return match.groups() if match else (line,)
 
 
-async def test_readme_services_example_publishes_its_events(start_server: StartServer) -> None:
+async def test_readme_services_example_publishes_its_events(server: MahavishnuServer) -> None:
     (block,) = blocks(README, language="python", role="services")
-    server = start_server()
     async with connect(server) as client:
         await client.subscribe("workflow:wf_1")
         await asyncio.to_thread(server.services_driver.execute, block.text)
