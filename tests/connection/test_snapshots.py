@@ -10,7 +10,6 @@ import pytest
 
 from tests.connection.resume_requests import announce, numbers, resume
 from tests.harness.client import connect
-from tests.harness.fixtures import StartServer
 from tests.harness.matchers import A_TIME
 from tests.harness.server import MahavishnuServer
 
@@ -98,17 +97,19 @@ async def test_snapshot_of_an_unknown_resource_is_null(server: MahavishnuServer,
             assert data["snapshot"] is None
 
 
-async def test_global_snapshot_lists_pools_and_unfinished_workflows(start_server: StartServer) -> None:
-    server = start_server()
-    server.services.create_pool(pool_id="p")
-    for workflow_id in ("done", "running"):
+async def test_global_snapshot_lists_pools_and_unfinished_workflows(server: MahavishnuServer, unique: Unique) -> None:
+    pool_id, done, running = unique("pool"), unique("wf"), unique("wf")
+    server.services.create_pool(pool_id=pool_id)
+    for workflow_id in (running, done):
         server.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=["only"])
         server.services.start_workflow(workflow_id=workflow_id)
-    server.services.complete_workflow(workflow_id="done")
+    server.services.complete_workflow(workflow_id=done)
     async with connect(server) as client:
         snapshot = (await resume(client, "global", snapshot=True))["snapshot"]
-    assert [workflow["workflow_id"] for workflow in snapshot["workflows"]] == ["running"]
-    assert [pool["pool_id"] for pool in snapshot["pools"]] == ["p"]
+    # The newest come first, before those of other tests.
+    assert snapshot["workflows"][0]["workflow_id"] == running
+    assert done not in {workflow["workflow_id"] for workflow in snapshot["workflows"]}
+    assert snapshot["pools"][0]["pool_id"] == pool_id
 
 
 async def test_every_change_is_in_the_snapshot_or_in_a_later_event(
