@@ -67,8 +67,8 @@ result = seen
     [
         ("postgres", 400),
         ("sqlite", 200),
-        pytest.param("postgres", 4000, marks=pytest.mark.chaos),
-        pytest.param("sqlite", 2000, marks=pytest.mark.chaos),
+        pytest.param("postgres", 2000, marks=pytest.mark.chaos),
+        pytest.param("sqlite", 1000, marks=pytest.mark.chaos),
     ],
 )
 async def test_clients_receive_the_events_of_concurrent_writers_in_commit_order(
