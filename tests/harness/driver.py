@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import django
-from django.db import models
+from django.db import connections, models
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
@@ -69,15 +69,17 @@ def serve(orders: Connection) -> None:
 def run(orders: Connection, environment: Mapping[str, str], log_path: str) -> None:
     """Execute orders until the other end is closed, in a new session, with these variables and this output file.
 
-    As at the end of a program that was executed, the handlers of `atexit` run; `multiprocessing` would leave them out.
+    At the end the handlers of `atexit` run and the database is closed, as when an interpreter exits. `multiprocessing`
+    ends the process without that.
     """
     os.setsid()
     os.chdir(PROJECT_DIR)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({"DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings", **environment})
     with open(log_path, "ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
     django.setup()
     serve(orders)
     atexit._run_exitfuncs()
+    connections.close_all()

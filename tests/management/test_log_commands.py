@@ -35,9 +35,12 @@ async def test_prune_log_and_renew_epoch_limit_where_clients_can_resume(start_se
     epoch = (await resume(server, since=0))["epoch"]
     await wait_until_relayed(server, EVENTS)
     unchanged = command(server, "prune_log")
-    assert (unchanged.returncode, unchanged.stdout) == (0, "Pruned 0 events; kept are events after seq 0, up to 10\n")
+    assert (unchanged.returncode, unchanged.stdout) == (
+        0,
+        "Pruned 0 events; kept events after seq 0, up to seq 10\n",
+    )
     pruned = server.manage("prune_log", "--max-events", "4")
-    assert (pruned.returncode, pruned.stdout) == (0, "Pruned 6 events; kept are events after seq 6, up to 10\n")
+    assert (pruned.returncode, pruned.stdout) == (0, "Pruned 6 events; kept events after seq 6, up to seq 10\n")
     responses = [await resume(server, since=since) for since in (5, 6)]
     subscribed = {"channel": "global", "status": "subscribed", "seq": EVENTS, "epoch": epoch}
     assert responses == [
@@ -54,7 +57,9 @@ async def test_prune_log_and_renew_epoch_limit_where_clients_can_resume(start_se
     assert (after["recovered"], after["reason"]) == (False, "epoch")
 
 
-def test_prune_log_keeps_recent_events(server: MahavishnuServer) -> None:
+def test_prune_log_keeps_recent_events(start_server: StartServer) -> None:
+    # Not the shared server: its older events would be pruned.
+    server = start_server(started=False)
     command(server, "emit_test_event", "a.b")
     done = command(server, "prune_log", "--max-events", "1", "--max-age-seconds", "1")
     assert (done.returncode, done.stdout.partition(";")[0]) == (0, "Pruned 0 events")

@@ -52,5 +52,5 @@ class Command(BaseCommand):
                 pruned += batch
             position = current_position()
         self.stdout.write(
-            f"Pruned {pruned} events; kept are events after seq {position.trimmed_seq}, up to {position.seq}"
+            f"Pruned {pruned} events; kept events after seq {position.trimmed_seq}, up to seq {position.seq}"
         )
