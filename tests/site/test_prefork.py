@@ -21,13 +21,15 @@ from tests.site.web_replicas import (
     MAX_CLIENTS,
     clients_by_process,
     clients_of_every_process,
-    listening,
+    fastest_first,
+    only,
     port_of,
     processes_of,
     until,
 )
 
 CROWD = 900
+MAX_CONNECTIONS = 15
 QUIET_SECONDS = 0.6
 
 RUN_WORKFLOW = """
@@ -179,20 +181,14 @@ async def test_prefork_clients_of_a_killed_process_resume_without_loss_or_duplic
 
 
 async def test_prefork_assigns_new_clients_to_the_least_loaded_processes(prefork: MahavishnuServer) -> None:
-    await until(lambda: len(listening(prefork)) == prefork.processes)
-    crowded, *others = processes_of(prefork)
+    crowded = (await fastest_first(prefork))[0]
     async with AsyncExitStack() as stack:
-        for process in others:
-            process.suspend()
-        try:
+        async with only(prefork, crowded):
             # A socket counts before its first request, so the crowd sends none.
             idle = crowded.num_fds()
             for _ in range(CROWD):
                 stack.enter_context(socket.create_connection((HOST, prefork.port)))
             await until(lambda: crowded.num_fds() >= idle + CROWD)
-        finally:
-            for process in others:
-                process.resume()
         newcomers = {port_of(await stack.enter_async_context(connect(prefork))) for _ in range(45)}
         counts = {pid: len(ports & newcomers) for pid, ports in clients_by_process(prefork).items()}
         assert sum(counts.values()) == 45
@@ -200,25 +196,26 @@ async def test_prefork_assigns_new_clients_to_the_least_loaded_processes(prefork
         assert counts[crowded.pid] <= 4
 
 
-async def test_prefork_full_process_leaves_new_clients_to_the_others(
-    start_server: StartServer,
-) -> None:
-    full = start_server(processes=2, max_connections=3)
-    await until(lambda: len(listening(full)) == full.processes)
+async def test_prefork_full_process_leaves_new_clients_to_the_others(start_server: StartServer) -> None:
+    two = start_server(processes=2, max_connections=MAX_CONNECTIONS)
+    full = (await fastest_first(two))[0]
     async with AsyncExitStack() as stack:
+        async with only(two, full):
+            for _ in range(MAX_CONNECTIONS):
+                await stack.enter_async_context(connect(two))
         refusals = 0
-        for _ in range(6):
+        for _ in range(MAX_CONNECTIONS):
             # A full process waits a quarter of a second before it accepts a client. On a busy machine the other may
             # not be scheduled during that time.
-            while (client := await stack.enter_async_context(connect(full))).welcome["event"] != "session.created":
+            while (client := await stack.enter_async_context(connect(two))).welcome["event"] != "session.created":
                 await client.wait_closed()
                 refusals += 1
                 assert refusals <= 3
-        assert [len(ports) for ports in clients_by_process(full).values()] == [3, 3]
-        async with connect(full) as refused:
+        assert [len(ports) for ports in clients_by_process(two).values()] == [MAX_CONNECTIONS, MAX_CONNECTIONS]
+        async with connect(two) as refused:
             assert refused.welcome == an_error(
                 "TOO_MANY_CONNECTIONS",
-                "Connection limit reached (3); try again later",
+                f"Connection limit reached ({MAX_CONNECTIONS}); try again later",
                 retryable=True,
             )
             assert await refused.wait_closed() == (1013, "TOO_MANY_CONNECTIONS")

@@ -56,6 +56,30 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def fastest_first(server: MahavishnuServer) -> list[psutil.Process]:
+    """Return the processes; first the one that accepts most clients while none has any."""
+    await until(lambda: len(listening(server)) == server.processes)
+    async with AsyncExitStack() as stack:
+        for _ in range(15):
+            await stack.enter_async_context(connect(server))
+        accepted = {pid: len(ports) for pid, ports in clients_by_process(server).items()}
+    await until(lambda: not any(clients_by_process(server).values()))
+    return sorted(processes_of(server), key=lambda process: -accepted[process.pid])
+
+
+@asynccontextmanager
+async def only(server: MahavishnuServer, process: psutil.Process) -> AsyncIterator[None]:
+    """Suspend all other processes, so that this one accepts every client."""
+    others = [each for each in processes_of(server) if each.pid != process.pid]
+    for other in others:
+        other.suspend()
+    try:
+        yield
+    finally:
+        for other in others:
+            other.resume()
+
+
 @asynccontextmanager
 async def clients_of_every_process(server: MahavishnuServer, *, per_process: int) -> AsyncIterator[list[Client]]:
     """Connect clients until every process serves at least `per_process` of them."""
