@@ -57,7 +57,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def fastest_first(server: MahavishnuServer) -> list[psutil.Process]:
-    """Return the processes; first the one that accepts most clients while none has any."""
+    """Return the processes; the first accepts most clients while none has any."""
     await until(lambda: len(listening(server)) == server.processes)
     async with AsyncExitStack() as stack:
         for _ in range(15):
