@@ -34,7 +34,7 @@ serve: $(RUNTIME)
 
 # Tests wait for other processes half of the time, so one process more than there are cores keeps the cores busy.
 # Arguments may select no test for Postgres; pytest exits with 5 then.
-test chaos: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+test chaos: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 2)) --dist worksteal
 # With compiled modules a test process collects the tests in two thirds of the time.
 test chaos: export PYTHONDONTWRITEBYTECODE =
 test: $(DEVELOPMENT) $(CHROMIUM_FOUND)

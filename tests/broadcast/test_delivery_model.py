@@ -1,7 +1,7 @@
 """A Hypothesis state machine on real parts: no event is lost, doubled or reordered, in any order of steps.
 
-Clients connect, disconnect, stall and resume while writers write and processes are killed. For more and longer examples
-than a normal run, on Postgres: `MODEL_EXAMPLES=100 MODEL_STEPS=60 MODEL_DATABASE=postgres make test
+Clients connect, disconnect, stall and resume while writers write and processes are killed. `make chaos` runs 100
+examples. More and longer ones, on Postgres: `MODEL_EXAMPLES=500 MODEL_STEPS=60 MODEL_DATABASE=postgres make chaos
 ARGS=tests/broadcast/test_delivery_model.py`
 """
 
@@ -22,7 +22,8 @@ from tests.broadcast.model_writers import Writers, check_history
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "8"))
+EXAMPLES = 8
+MANY_EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "100"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 DATABASE = os.environ.get("MODEL_DATABASE", "sqlite")
 
@@ -219,11 +220,12 @@ def running_server(start_server: StartServer) -> Iterator[None]:
 
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("running_server")
-def test_no_event_is_lost_doubled_or_reordered_in_any_sequence_of_steps() -> None:
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(MANY_EXAMPLES, marks=pytest.mark.chaos)])
+def test_no_event_is_lost_doubled_or_reordered_in_any_sequence_of_steps(examples: int) -> None:
     run_state_machine_as_test(
         DeliveryMachine,
         settings=settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             stateful_step_count=STEPS,
             deadline=None,
             database=None,
