@@ -32,17 +32,19 @@ help:
 serve: $(RUNTIME)
 	@exec $(BIN)/python manage.py serve $(if $(PROCESSES),--processes $(PROCESSES))
 
-# Tests wait for other processes half of the time, so one process more than there are cores keeps the cores busy.
+# Many tests wait for servers and workers, so two test processes more than there are cores keep the cores busy. The
+# tests that run again on Postgres do not wait.
 # Arguments may select no test for Postgres; pytest exits with 5 then.
-test chaos: PYTEST = $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 2)) --dist worksteal
+test chaos: PYTEST = $(BIN)/python -m pytest --dist worksteal
+test chaos: CORES = $$(getconf _NPROCESSORS_ONLN)
 # With compiled modules a test process collects the tests in two thirds of the time.
 test chaos: export PYTHONDONTWRITEBYTECODE =
 test: $(DEVELOPMENT) $(CHROMIUM_FOUND)
-	$(PYTEST) $(ARGS)
-	$(PYTEST) --database=postgres -m 'both_databases and not chaos' $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
+	$(PYTEST) -n $$(($(CORES) + 2)) $(ARGS)
+	$(PYTEST) -n $(CORES) --database=postgres -m 'both_databases and not chaos' $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
 
 chaos: $(DEVELOPMENT) $(CHROMIUM_FOUND)
-	$(PYTEST) -m chaos $(ARGS)
+	$(PYTEST) -n $(CORES) -m chaos $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .

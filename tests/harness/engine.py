@@ -77,13 +77,22 @@ class CeleryWorker(EngineProcess):
         self, server: MahavishnuServer, *, pool_id: str, concurrency: int, environment: Mapping[str, str]
     ) -> None:
         self.pool_id = pool_id
+        self.concurrency = concurrency
         quiet = ("--quiet", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle")
         queue = ("--queues", pool_id, "--concurrency", str(concurrency), "--hostname", "celery@test")
         command = ("-m", "celery", "--app", "mahavishnu_site", *quiet, *queue)
         super().__init__(server, *command, name=f"worker-{pool_id}", environment=environment)
 
     def children(self) -> list[psutil.Process]:
-        """Return the processes that run stages."""
+        """Return the processes that run stages. Wait for the successor of a killed one."""
+        wait_until(
+            lambda: len(self._stage_processes()) == self.concurrency,
+            timeout_seconds=START_TIMEOUT_SECONDS,
+            what=self.log_text,
+        )
+        return self._stage_processes()
+
+    def _stage_processes(self) -> list[psutil.Process]:
         return [child for child, command in self._child_commands() if command and SUPERVISOR not in command]
 
     def supervisors(self) -> list[psutil.Process]:
