@@ -90,5 +90,5 @@ def test_install_reports_that_nothing_worked(
 
 
 def test_browser_tests_are_skipped_without_a_chromium(tmp_path: Path) -> None:
-    done = run_tests(tmp_path, BROWSER_TEST, CHROMIUM="/nowhere")
+    done = run_tests(tmp_path, {"browser": BROWSER_TEST}, CHROMIUM="/nowhere")
     assert (done.returncode, "1 skipped" in done.stdout) == (0, True)
