@@ -15,8 +15,8 @@ from tests.harness.server import MahavishnuServer
 FAST_POLLING = {
     "MAHAVISHNU_HEARTBEAT_SECONDS": "0.2",
     # Shared schedulers and workers live as long as the test process: shorter intervals cost it CPU time all along.
-    "MAHAVISHNU_SUPERVISOR_INTERVAL_SECONDS": "0.1",
-    "MAHAVISHNU_SCHEDULER_INTERVAL_SECONDS": "0.1",
+    "MAHAVISHNU_SUPERVISOR_INTERVAL_SECONDS": "0.2",
+    "MAHAVISHNU_SCHEDULER_INTERVAL_SECONDS": "0.25",
     "MAHAVISHNU_CANCEL_GRACE_SECONDS": "0.3",
     "MAHAVISHNU_SHUTDOWN_GRACE_SECONDS": "0.5",
     "MAHAVISHNU_REDISPATCH_SECONDS": "0.5",
