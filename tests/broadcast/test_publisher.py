@@ -112,8 +112,11 @@ async def test_hanging_channel_layer_never_delays_publish_and_drops_the_oldest_e
     # The message arrived. Wait until the publisher has finished as well, before the layer hangs.
     assert one.flush(timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
     with frozen(valkey):
+        # This send hangs: from now on, published events stay in the queue.
+        one.publish(deliveries(2, 2))
+        wait_until(lambda: not one._queue, timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
         durations = []
-        for first in range(2, 2002, 2):
+        for first in range(4, 2002, 2):
             began = time.perf_counter()
             one.publish(deliveries(first, 2))
             durations.append(time.perf_counter() - began)
