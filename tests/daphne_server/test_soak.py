@@ -29,7 +29,7 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.table_lock import workflows_locked
 from tests.harness.waiting import wait_until
 
-CONNECTS = 1000
+CONNECTS = 1500
 MANY_CONNECTS = int(os.environ.get("SOAK_CONNECTS", "20000"))
 MIN_CONNECTS_PER_SECOND = 50
 
