@@ -238,10 +238,7 @@ class MahavishnuServer:
 
 _MIGRATE = """
 from django.core.management import call_command
-from django.db import connection
 call_command("migrate", verbosity=0)
-# On SQLite, this moves the write-ahead log into the file.
-connection.close()
 """
 
 
@@ -251,15 +248,13 @@ def migrate(*, var_dir: Path, database_url: str) -> None:
     Raises:
         ServiceCallError: if the command fails.
     """
-    environment = {
-        **clean_environment(),
-        "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
-        "MAHAVISHNU_VAR_DIR": str(var_dir),
-        "DATABASE_URL": database_url,
-    }
+    environment = {**clean_environment(), "MAHAVISHNU_VAR_DIR": str(var_dir), "DATABASE_URL": database_url}
     driver = Driver(environment=environment, log_path=var_dir / "migrate.log")
-    driver.execute(_MIGRATE)
-    driver.close()
+    try:
+        driver.execute(_MIGRATE)
+    finally:
+        # On SQLite, this also moves the write-ahead log into the file.
+        driver.close()
 
 
 def copy_sqlite(template: Path, target: Path) -> str:

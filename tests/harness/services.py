@@ -102,13 +102,12 @@ class Driver:
         with self._lock:
             try:
                 self._orders.send_bytes(json.dumps(order).encode())
-                if not self._orders.poll(ANSWER_TIMEOUT_SECONDS):
-                    raise TimeoutError(f"no answer from the driver within {ANSWER_TIMEOUT_SECONDS} s: {order}")
-                answer = json.loads(self._orders.recv_bytes())
-            except (EOFError, OSError) as error:
-                if isinstance(error, TimeoutError):
-                    raise
+                answered = self._orders.poll(ANSWER_TIMEOUT_SECONDS)
+                answer = json.loads(self._orders.recv_bytes()) if answered else None
+            except (EOFError, OSError):
                 raise DriverExitedError(self.log_text()) from None
+        if answer is None:
+            raise TimeoutError(f"no answer from the driver within {ANSWER_TIMEOUT_SECONDS} s: {order}")
         if "error" in answer:
             raise ServiceCallError(answer["error"], answer["message"])
         return answer["result"]
