@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -137,13 +137,12 @@ TABLES = ["orchestration_pool", "orchestration_workflow", "realtime_log"]
 
 
 @pytest.fixture(scope="module")
-def faulty_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def faulty_server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server on Postgres whose requests time out after four seconds."""
-    server = start_shared_server(database="postgres", request_timeout_seconds=4)
+    server = start_module_server(database="postgres", request_timeout_seconds=4)
     # Start the driver process before any test measures time.
     server.services.create_pool(pool_id="first")
-    yield server
-    server.close()
+    return server
 
 
 def server_error(event: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -67,13 +67,11 @@ async def test_connection_limit_serves_a_thousand_clients_and_rejects_the_next(
 
 
 @pytest.fixture(scope="module")
-def small_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def small_server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server whose limits a few clients reach."""
-    server = start_shared_server(
+    return start_module_server(
         max_connections=2, max_messages_per_second=0.1, max_message_burst=5, rate_limit_grace_seconds=0.6
     )
-    yield server
-    server.close()
 
 
 async def test_connection_limit_counts_only_open_accepted_connections(small_server: MahavishnuServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -65,12 +64,10 @@ MALFORMED = {"empty": "", "no URL": "localhost", "half an IPv6 address": "http:/
 
 
 @pytest.fixture(scope="module")
-def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    server = start_shared_server(
+def server(start_module_server: StartServer) -> MahavishnuServer:
+    return start_module_server(
         environment={"MAHAVISHNU_ALLOWED_ORIGINS": LISTED, "ALLOWED_HOSTS": "127.0.0.1,localhost,mahavishnu.example"}
     )
-    yield server
-    server.close()
 
 
 def handshake(server: MahavishnuServer, *, origin: str | None, host: str, path: str = "/") -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -88,11 +87,9 @@ exec(change)
 
 
 @pytest.fixture(scope="module")
-def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server for this module alone, because other tests use the printed ids too."""
-    server = start_shared_server()
-    yield server
-    server.close()
+    return start_module_server()
 
 
 def differences(expected: Any, actual: Any, path: str = "") -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -158,13 +158,11 @@ async def test_resume_from_after_the_newest_position_is_ahead(server_on_both: Ma
 
 
 @pytest.fixture(scope="module")
-def small_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def small_server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server that replays at most ten events and prunes all but the newest hundred."""
-    server = start_shared_server(
+    return start_module_server(
         max_replay_events=10, max_log_events=100, min_log_age_seconds=0, log_prune_interval_seconds=3600
     )
-    yield server
-    server.close()
 
 
 async def test_replay_limit_allows_ten_events_and_replays_none_of_eleven(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -27,11 +27,9 @@ QUEUE_LIMIT = f"limit {MIB}"
 
 
 @pytest.fixture(scope="module")
-def short_stall_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def short_stall_server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server with a short stall timeout, yet long enough for a busy machine."""
-    server = start_shared_server(send_stall_seconds=STALL_SECONDS, close_timeout_seconds=5.0)
-    yield server
-    server.close()
+    return start_module_server(send_stall_seconds=STALL_SECONDS, close_timeout_seconds=5.0)
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,16 +27,14 @@ assert len(LARGEST_PING) == MAX_MESSAGE_BYTES
 
 
 @pytest.fixture(scope="module")
-def short_deadline_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def short_deadline_server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server with short deadlines, yet long enough for a busy machine."""
-    server = start_shared_server(
+    return start_module_server(
         open_timeout_seconds=DEADLINE_SECONDS,
         close_timeout_seconds=DEADLINE_SECONDS,
         max_message_burst=10,
         rate_limit_grace_seconds=0.1,
     )
-    yield server
-    server.close()
 
 
 def is_error(error: dict[str, Any], code: str, message: str) -> bool:

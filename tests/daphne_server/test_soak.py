@@ -9,7 +9,7 @@ import asyncio
 import gc
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,8 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> SoakClient:
 
 
 @pytest.fixture(scope="module")
-def soaked(server: MahavishnuServer, start_shared_server: StartServer, soak: SoakClient) -> Iterator[MahavishnuServer]:
-    soaked = start_shared_server(beside=server, environment=soak.environment, database_threads=DATABASE_THREADS)
-    yield soaked
-    soaked.close()
+def soaked(server: MahavishnuServer, start_module_server: StartServer, soak: SoakClient) -> MahavishnuServer:
+    return start_module_server(beside=server, environment=soak.environment, database_threads=DATABASE_THREADS)
 
 
 @pytest.mark.timeout(60 + MANY_CONNECTS / MIN_CONNECTS_PER_SECOND)

@@ -9,7 +9,7 @@ import re
 import sys
 import urllib.request
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -72,11 +72,9 @@ async def javascript_example(server: MahavishnuServer, directory: Path) -> Async
 
 
 @pytest.fixture(scope="module")
-def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server for this module alone, because the README has fixed ids and a test kills it."""
-    server = start_shared_server()
-    yield server
-    server.close()
+    return start_module_server()
 
 
 Example = Callable[[MahavishnuServer, Path], AbstractAsyncContextManager[NextLine]]

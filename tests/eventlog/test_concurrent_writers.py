@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -169,12 +168,11 @@ class PausedTransaction:
 
 
 @pytest.fixture(scope="module")
-def on_postgres(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def on_postgres(start_module_server: StartServer) -> MahavishnuServer:
     """Return a server for its drivers only; each test changes rows that no other test uses."""
-    server = start_shared_server(database="postgres", started=False)
+    server = start_module_server(database="postgres", started=False)
     server.services.create_pool(pool_id="p")
-    yield server
-    server.close()
+    return server
 
 
 def count_waiting(server: MahavishnuServer, *, lock_type: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,13 +25,11 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture(scope="module")
-def pruning_server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def pruning_server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server that prunes often, but never events that the relay has not compared with the log yet."""
-    server = start_shared_server(
+    return start_module_server(
         max_log_events=20, min_log_age_seconds=4, log_prune_interval_seconds=0.1, relay_poll_seconds=0.05
     )
-    yield server
-    server.close()
 
 
 def append(ages: Iterable[timedelta]) -> list[int]:

@@ -99,7 +99,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 class StartServer(Protocol):
-    """The fixtures `start_server` and `start_shared_server`."""
+    """The fixtures `start_server`, `start_module_server` and `start_shared_server`."""
 
     def __call__(
         self,
@@ -178,6 +178,12 @@ def server_starter(new_database: NewDatabase, tmp_path_factory: pytest.TempPathF
 @pytest.fixture(scope="session")
 def start_shared_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """Return a function that starts a server for the whole run. For fixtures, not for tests."""
+    yield from server_starter(new_database, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def start_module_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
+    """Return a function that starts a server for the tests of one module. For fixtures, not for tests."""
     yield from server_starter(new_database, tmp_path_factory)
 
 

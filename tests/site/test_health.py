@@ -6,7 +6,6 @@ import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -28,11 +27,9 @@ RELAY_RECOVERED = "The relay reads the event log again"
 
 
 @pytest.fixture(scope="module")
-def server(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
+def server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server whose database and Redis the tests take down and restore."""
-    server = start_shared_server(database="postgres")
-    yield server
-    server.close()
+    return start_module_server(database="postgres")
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])

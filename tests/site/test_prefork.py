@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.harness.client import connect
-from tests.harness.fixtures import NewDatabase, StartServer, server_starter
+from tests.harness.fixtures import StartServer
 from tests.harness.matchers import an_error
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
@@ -71,19 +71,15 @@ CHANGES = 80
 
 
 @pytest.fixture(scope="module")
-def prefork(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MahavishnuServer]:
+def prefork(start_module_server: StartServer) -> MahavishnuServer:
     """Three processes on one port, on SQLite."""
-    starting = server_starter(new_database, tmp_path_factory)
-    yield next(starting)(processes=3)
-    next(starting, None)
+    return start_module_server(processes=3)
 
 
 @pytest.fixture(scope="module")
-def postgres_prefork(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MahavishnuServer]:
+def postgres_prefork(start_module_server: StartServer) -> MahavishnuServer:
     """Two processes on one port, on Postgres."""
-    starting = server_starter(new_database, tmp_path_factory)
-    yield next(starting)(database="postgres", processes=2)
-    next(starting, None)
+    return start_module_server(database="postgres", processes=2)
 
 
 @pytest.fixture(params=["prefork", pytest.param("postgres_prefork", marks=pytest.mark.chaos)])
