@@ -10,7 +10,7 @@ import pytest
 
 from realtime.protocol.requests import MAX_SEQ
 from tests.connection.resume_requests import announce, newest_seq, numbers, prune, resume
-from tests.harness.client import connect
+from tests.harness.client import connect, wait_for_relay
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import an_event
 from tests.harness.server import MahavishnuServer
@@ -176,16 +176,6 @@ async def test_replay_limit_allows_ten_events_and_replays_none_of_eleven(
         data = await resume(client, room, since=seq + 1)
         assert (data["recovered"], data["missed"]) == (True, 10)
         assert numbers(await client.events(10)) == list(range(1, 11))
-
-
-async def wait_for_relay(server: MahavishnuServer, seq: int) -> None:
-    """Wait until the relay has read the log up to `seq`: its subscribers would be closed if that were pruned first."""
-    async with asyncio.timeout(60):
-        while True:
-            async with connect(server) as client:
-                if client.welcome["data"]["seq"] >= seq:
-                    return
-            await asyncio.sleep(0.1)
 
 
 async def test_resume_from_before_the_pruned_events_is_trimmed(small_server: MahavishnuServer, room: str) -> None:

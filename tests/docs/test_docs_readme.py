@@ -17,7 +17,7 @@ import pytest
 
 from tests.docs.markdown import blocks, page
 from tests.harness.browser import open_page
-from tests.harness.client import connect
+from tests.harness.client import connect, wait_for_relay
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
@@ -94,11 +94,11 @@ async def test_readme_client_prints_every_event_once_across_a_server_crash(
     pool_ids = [unique("pool") for _ in range(5)]
     # SQLite assigns positions without gaps.
     newest = server.services_driver.execute("from realtime.models import Event\nresult = Event.objects.count()")
+    await wait_for_relay(server, newest)
+    await wait_for_connections(server, 0)
     printed: list[tuple[str, ...]] = []
     async with running(server, tmp_path) as next_line:
-        await asyncio.to_thread(
-            wait_until, lambda: connected(server) == connections, timeout_seconds=LINE_TIMEOUT_SECONDS
-        )
+        await wait_for_connections(server, connections)
         await create_pools(server, *pool_ids[:2])
         printed += [parse_line(await next_line()) for _ in range(2)]
         server.kill()
@@ -124,9 +124,12 @@ async def test_readme_python_client_waits_before_it_retries_a_full_server(
         assert asyncio.get_running_loop().time() - began > 3 * 0.9
 
 
-def connected(server: MahavishnuServer) -> int:
-    with urllib.request.urlopen(f"{server.http_url}/health") as answer:
-        return int(json.load(answer)["connections"])
+async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
+    def connections() -> int:
+        with urllib.request.urlopen(f"{server.http_url}/health") as answer:
+            return int(json.load(answer)["connections"])
+
+    await asyncio.to_thread(wait_until, lambda: connections() == count, timeout_seconds=LINE_TIMEOUT_SECONDS)
 
 
 async def create_pools(server: MahavishnuServer, *pool_ids: str) -> None:

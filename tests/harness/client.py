@@ -171,3 +171,16 @@ async def connect(server: HasWebSocketUrl | str, *, path: str = "", **options: A
         client = Client(connection)
         client.welcome = await client.next()
         yield client
+
+
+async def wait_for_relay(server: HasWebSocketUrl, seq: int) -> None:
+    """Wait until the server's relay has compared its rooms with the log up to `seq`.
+
+    Until then new connections start at an older position, and pruning that event would close its subscribers.
+    """
+    async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
+        position = -1
+        while position < seq:
+            async with connect(server) as client:
+                position = client.welcome["data"]["seq"]
+            await asyncio.sleep(0.05)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
-from tests.harness.client import connect
+from tests.harness.client import connect, wait_for_relay
 from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -19,21 +18,12 @@ async def resume(server: MahavishnuServer, **position: object) -> dict[str, obje
         return data
 
 
-async def wait_until_relayed(server: MahavishnuServer, seq: int) -> None:
-    """Wait until the server has read the log up to `seq`: pruning unread events would end subscriptions."""
-    async with asyncio.timeout(30):
-        while True:
-            async with connect(server) as client:
-                if client.welcome["data"]["seq"] >= seq:
-                    return
-
-
 async def test_prune_log_and_renew_epoch_limit_where_clients_can_resume(start_server: StartServer) -> None:
     server = start_server(min_log_age_seconds=0)
     for number in range(EVENTS):
         server.services.create_pool(pool_id=f"pool_{number}")
     epoch = (await resume(server, since=0))["epoch"]
-    await wait_until_relayed(server, EVENTS)
+    await wait_for_relay(server, EVENTS)
     unchanged = command(server, "prune_log")
     assert (unchanged.returncode, unchanged.stdout) == (
         0,
