@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.harness.processes import has_ended
 from tests.harness.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -63,11 +64,7 @@ def wait_for_family(pids: Path) -> list[psutil.Process]:
 def wait_for_family_end(pids: Path) -> None:
     """Wait until every process of the family has ended."""
     wait_until(
-        lambda: not _alive(family_pids(pids)),
+        lambda: all(map(has_ended, family_pids(pids))),
         timeout_seconds=TIMEOUT_SECONDS,
-        what=lambda: f"the end of {_alive(family_pids(pids))}",
+        what=lambda: f"the end of {[pid for pid in family_pids(pids) if not has_ended(pid)]}",
     )
-
-
-def _alive(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]

@@ -15,10 +15,17 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 from tests.faults.catalog import PROJECT_DIR, Fault, load_faults
+from tests.harness.processes import kill_at_once, process_tree
 
 TEST_TIMEOUT_SECONDS = 180
+"""A test that takes longer counts as failed. pytest ends it, so that its fixtures still stop their servers."""
+
+PYTEST_EXIT_SECONDS = 60
+"""Time for the fixtures of a test that was ended. After it, pytest and every process below it are killed."""
+
 SHOWN_CHARACTERS = 3000
 
 # Exit code of pytest when tests ran and at least one failed. Any other code proves nothing.
@@ -41,12 +48,17 @@ def copy_project(copy: Path) -> None:
 
 def run_tests(copy: Path, tests: list[str], *, timeout_seconds: float) -> tuple[int, str]:
     """Run tests in the copy; return the exit code and the output. Hanging tests count as failed."""
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "--no-header", *tests]
-    try:
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=timeout_seconds, check=False)
-    except subprocess.TimeoutExpired as timeout:
-        return TESTS_FAILED, str(timeout)
-    return done.returncode, done.stdout + done.stderr
+    command = [
+        *(sys.executable, "-B", "-m", "pytest", "-q", "-x", "--no-header"),
+        *("--timeout", str(TEST_TIMEOUT_SECONDS), *tests),
+    ]
+    with subprocess.Popen(command, cwd=copy, stdout=PIPE, stderr=STDOUT, text=True) as pytest:
+        try:
+            output, _ = pytest.communicate(timeout=timeout_seconds + PYTEST_EXIT_SECONDS)
+        except subprocess.TimeoutExpired as timeout:
+            kill_at_once(process_tree(pytest.pid))
+            return TESTS_FAILED, str(timeout)
+    return pytest.returncode, output
 
 
 def reason_for_survival(copy: Path, fault: Fault) -> str | None:

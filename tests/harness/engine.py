@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from tests.harness.processes import command_of, kill_at_once, process_tree
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
@@ -102,12 +102,9 @@ class CeleryWorker(EngineProcess):
     def _child_commands(self) -> list[tuple[psutil.Process, str | None]]:
         return [(child, command_of(child)) for child in psutil.Process(self.pid).children()]
 
-    def process_tree(self) -> list[psutil.Process]:
-        return [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
-
     def freeze(self) -> Callable[[], None]:
         """Freeze every process of the worker, and return the function that resumes them."""
-        frozen = self.process_tree()
+        frozen = process_tree(self.pid)
 
         def thaw() -> None:
             for process in frozen:
@@ -126,26 +123,15 @@ class CeleryWorker(EngineProcess):
         wait_until(freeze, timeout_seconds=STOP_TIMEOUT_SECONDS, what="a moment without a write of the worker")
         return thaw
 
+    def kill_with_children(self) -> None:
+        """Kill the worker and all its descendants at the same moment, as a power cut would."""
+        kill_at_once(process_tree(self.pid))
+        self.kill()
+
     def close(self) -> None:
         """Kill all processes at once: a graceful shutdown takes long, and has its own test."""
         if self.is_alive():
-            kill_process_tree(self)
-
-
-def command_of(process: psutil.Process) -> str | None:
-    """Return the command line of a process; None if it has ended, even if it is a zombie."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return None
-
-
-def has_ended(process: psutil.Process) -> bool:
-    """Return whether a process has ended. A zombie has ended."""
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
+            self.kill_with_children()
 
 
 def is_writable(database_url: str) -> bool:
@@ -267,15 +253,6 @@ for worker_id in Worker.objects.filter(pool_id=pool_id).values_list("pk", flat=T
     services.expire_worker(worker_id, no_heartbeat_since=database_now() + timedelta(days=1))
 """
         self.execute(code, pool_id=pool_id)
-
-
-def kill_process_tree(worker: CeleryWorker) -> None:
-    """Kill a worker and all its descendants at the same moment, as a power cut would."""
-    processes = worker.process_tree()
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            os.kill(process.pid, signal.SIGKILL)
-    worker.kill()
 
 
 def engine_of(server: MahavishnuServer) -> Iterator[Engine]:

@@ -8,9 +8,9 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import psutil
 import psycopg
 
+from tests.harness.processes import has_ended, process_tree
 from tests.harness.waiting import wait_until
 
 with warnings.catch_warnings():
@@ -55,11 +55,12 @@ class Postgres:
         self._directory.rmdir()
 
     def _end(self, number: signal.Signals) -> None:
-        first = psutil.Process(self._server.get_pid())
-        everything = [first, *first.children()]
-        first.send_signal(number)
+        pid = self._server.get_pid()
+        assert pid is not None, "this cluster is not running"
+        everything = process_tree(pid)
+        everything[0].send_signal(number)
         wait_until(
-            lambda: all(map(_has_ended, everything)),
+            lambda: all(map(has_ended, everything)),
             timeout_seconds=END_TIMEOUT_SECONDS,
             what=f"the end of {everything}",
         )
@@ -70,10 +71,3 @@ class Postgres:
     def _run(self, statement: str) -> None:
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(statement.encode())
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True

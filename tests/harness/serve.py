@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import psutil
 
-from tests.harness.engine import command_of, has_ended
 from tests.harness.ports import free_port
+from tests.harness.processes import command_of, has_ended
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR, Driver
 from tests.harness.waiting import wait_until

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import A_NUMBER, A_TIME, A_UUID
+from tests.harness.processes import has_ended
 from tests.harness.serve import MAKE, StartServe
 from tests.harness.server import MahavishnuServer, clean_environment
 from tests.harness.services import PROJECT_DIR
@@ -59,14 +59,7 @@ async def test_prefork_stop_drains_every_client_and_leaves_no_process(
             assert await client.next() == DRAINING_EVENT
             assert await client.wait_closed() == (1012, "DRAINING")
     assert await asyncio.to_thread(two.wait_ended) == exit_code
-    await until(lambda: not any(map(is_alive, serving)))
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    await until(lambda: all(map(has_ended, serving)))
 
 
 async def test_make_serve_runs_the_given_number_of_processes(serve: StartServe) -> None:

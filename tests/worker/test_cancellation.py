@@ -7,12 +7,12 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.harness.client import Message, connect
 from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.engine_fixtures import Files
+from tests.harness.processes import has_ended
 from tests.harness.services import ServiceCallError
 from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
 
@@ -159,12 +159,8 @@ async def test_overdue_stage_is_killed_with_all_its_descendants(engine: Engine, 
     ]
     started = [int(line) for line in files.journal()]
     assert len(started) == 6, "two attempts with three processes each"
-    await eventually(lambda: not any(is_running(pid) for pid in started), what="the end of all of them")
+    await eventually(lambda: all(map(has_ended, started)), what="the end of all of them")
     engine.assert_counters_match(shared_pool)
-
-
-def is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
 RUNS_PER_TRANSACTION = 100

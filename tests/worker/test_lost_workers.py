@@ -10,9 +10,10 @@ import pytest
 
 from tests.broadcast.change_stream import committed
 from tests.harness.client import connect
-from tests.harness.engine import CeleryWorker, Engine, engine_of, has_ended, kill_process_tree
+from tests.harness.engine import CeleryWorker, Engine, engine_of
 from tests.harness.engine_fixtures import JOBS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
+from tests.harness.processes import has_ended, process_tree
 from tests.harness.server import MahavishnuServer
 from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
 
@@ -65,7 +66,7 @@ async def test_stage_runs_again_when_its_worker_is_killed(
 ) -> None:
     engine = short_lease_engine
     worker = engine.worker(pool_id=pool)
-    for name, kill in (("kill_9", kill_worker), ("power_cut", kill_process_tree)):
+    for name, kill in (("kill_9", kill_worker), ("power_cut", CeleryWorker.kill_with_children)):
         workflow_id = f"wf_{name}"
         directory = tmp_path / name
         directory.mkdir()
@@ -208,7 +209,7 @@ async def test_stopped_worker_is_offline_at_once_and_its_stage_runs_elsewhere(
         await client.subscribe("workflow:wf_stop")
         engine.start("gated", pool=pool, workflow_id="wf_stop", **files.params)
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
-        processes = worker.process_tree()
+        processes = process_tree(worker.pid)
         assert worker.terminate() == 0
         await eventually(lambda: all(map(has_ended, processes)), what=f"the end of {processes}")
         await eventually(lambda: engine.workers(pool) == ["offline", "offline"], what="the workers are offline")
