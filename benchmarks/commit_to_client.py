@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from benchmarks.contestants import Ours, ours
-from benchmarks.report import Report, medians, percentile
+from benchmarks.report import Report, by_figure, percentile
 from benchmarks.subscribers import Subscribers
 from tests.harness.postgres import Postgres
 
@@ -50,7 +50,7 @@ def run(report: Report, *, rounds: int) -> None:
             at_rest = [
                 measure(server, calls=AT_REST_CALLS, pause=AT_REST_PAUSE_SECONDS)["figures"] for _ in range(rounds)
             ]
-            report.add(database=database, load="at rest", **medians(at_rest))
+            report.add(database=database, load="at rest", **by_figure(at_rest))
             sustained = 0
             for rate in RATES_EVENTS_PER_SECOND:
                 found = _at_rate(server, rate, RATE_SECONDS)

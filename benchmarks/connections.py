@@ -10,7 +10,7 @@ import time
 
 from benchmarks.accounting import cpu_ns, resident_bytes
 from benchmarks.contestants import Ours, ours
-from benchmarks.report import Report, medians
+from benchmarks.report import Report, by_figure
 from benchmarks.subscribers import Subscribers
 
 CONNECTIONS = 1000
@@ -41,7 +41,7 @@ def run(report: Report, *, rounds: int) -> None:
     for _ in range(rounds):
         with ours() as server:
             measured.append(_measure(server))
-    report.add(connections=CONNECTIONS, missed_events=MISSED_EVENTS, **medians(measured))
+    report.add(connections=CONNECTIONS, missed_events=MISSED_EVENTS, **by_figure(measured))
 
 
 def _measure(server: Ours) -> dict[str, float]:

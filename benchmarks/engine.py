@@ -25,7 +25,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.accounting import cpu_ns
 from benchmarks.contestants import Ours, ours, wait_for_port
-from benchmarks.report import Report, medians, percentile
+from benchmarks.report import Report, by_figure, percentile
 from mahavishnu_site.celery_config import broker_url
 from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.ports import free_port
@@ -84,8 +84,8 @@ def run(report: Report, *, rounds: int) -> None:
         for number in range(rounds):
             own_figures.append(_measure(engine, f"round_{number}"))
             chain_figures.append(chain.measure())
-        report.add(contestant="mahavishnu", **medians(own_figures))
-        report.add(contestant="celery chain", **medians(chain_figures))
+        report.add(contestant="mahavishnu", **by_figure(own_figures))
+        report.add(contestant="celery chain", **by_figure(chain_figures))
         _add_prefect(report)
         stored_finished = stored_queued = 0
         for finished, queued in STORED:
@@ -93,7 +93,7 @@ def run(report: Report, *, rounds: int) -> None:
             _queue(engine, queued - stored_queued)
             stored_finished, stored_queued = finished, queued
             measured = [_measure(engine, f"stored_{finished}_{queued}_{number}") for number in range(rounds)]
-            report.add(contestant="mahavishnu", finished=finished, queued=queued, **medians(measured))
+            report.add(contestant="mahavishnu", finished=finished, queued=queued, **by_figure(measured))
 
 
 def _add_prefect(report: Report) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.accounting import cpu_ns
 from benchmarks.contestants import PEERS, Contestant, ours, peer
 from benchmarks.peers.load import Load
-from benchmarks.report import Report, medians, percentile
+from benchmarks.report import Report, by_figure, percentile
 from benchmarks.subscribers import Subscribers
 
 MESSAGE_BYTES = 400
@@ -43,7 +43,7 @@ def run(report: Report, *, rounds: int, sizes: tuple[int, ...] = (1, 10, 100, 10
                     with peer(name) as contestant:
                         measured[name].append(_measure(contestant, size))
             for name, figures in measured.items():
-                report.add(subscribers=size, server=name, **medians(figures))
+                report.add(subscribers=size, server=name, **by_figure(figures))
 
 
 def _measure(contestant: Contestant, size: int) -> dict[str, float]:

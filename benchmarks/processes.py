@@ -19,7 +19,7 @@ from benchmarks.accounting import cpu_ns, resident_bytes
 from benchmarks.contestants import Ours, ours_with
 from benchmarks.fan_out import BURST_MESSAGES, MESSAGE_BYTES
 from benchmarks.peers.load import Load
-from benchmarks.report import Report, medians
+from benchmarks.report import Report, by_figure
 from benchmarks.subscribers import Subscribers
 
 PROCESSES = (1, 2, 4)
@@ -39,7 +39,7 @@ def run(report: Report, *, rounds: int) -> None:
                 time.sleep(_START_SECONDS)
                 measured[number].append(_measure(server))
     for number, figures in measured.items():
-        report.add(processes=number, clients=CLIENTS, **medians(figures))
+        report.add(processes=number, clients=CLIENTS, **by_figure(figures))
 
 
 def _measure(server: Ours) -> dict[str, float]:

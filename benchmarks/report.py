@@ -54,12 +54,12 @@ class Report:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that `percent` of `values` do not exceed (nearest rank)."""
+    """Return a value that at least `percent` of `values` do not exceed."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
 
 
-def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+def by_figure(rounds: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     """Return the values of each figure, from every round that has it."""
     names = dict.fromkeys(name for figures in rounds for name in figures)
     return {name: [figures[name] for figures in rounds if name in figures] for name in names}

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from benchmarks.accounting import cpu_ns
 from benchmarks.contestants import Ours, ours, wait_for_port
-from benchmarks.report import Report, medians
+from benchmarks.report import Report, by_figure
 from benchmarks.subscribers import Subscribers
 from tests.harness.ports import free_port
 
@@ -35,7 +35,7 @@ def run(report: Report, *, rounds: int) -> None:
                 for name, (pid, port, greetings) in contestants.items():
                     measured[name].append(_measure(pid, port, greetings))
     for name, figures in measured.items():
-        report.add(server=name, connections=CONNECTIONS, **medians(figures))
+        report.add(server=name, connections=CONNECTIONS, **by_figure(figures))
 
 
 def _measure(pid: int, port: int, greetings: int) -> dict[str, float]:

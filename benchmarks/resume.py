@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.connections import COMMIT_EVENTS
 from benchmarks.contestants import ours
-from benchmarks.report import Report, medians
+from benchmarks.report import Report, by_figure
 from benchmarks.subscribers import Subscribers
 
 ROOMS = 1000
@@ -20,7 +20,7 @@ def run(report: Report, *, rounds: int) -> None:
         for _ in range(rounds):
             since = server.driver.execute(COMMIT_EVENTS, rooms=ROOMS, per_room=EVENTS_PER_ROOM)
             measured.append(_measure(server.port, since))
-    seconds = medians(measured)
+    seconds = by_figure(measured)
     events = ROOMS * EVENTS_PER_ROOM
     rate = [events / figure["seconds"] for figure in measured]
     report.add(rooms=ROOMS, missed_events=events, connections=CONNECTIONS, **seconds, events_per_second=rate)

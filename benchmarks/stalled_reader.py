@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 
 from benchmarks.accounting import resident_bytes
 from benchmarks.contestants import Ours, ours
-from benchmarks.report import Report, medians
+from benchmarks.report import Report, by_figure
 from benchmarks.subscriber_process import masked_text
 from benchmarks.subscribers import Subscribers
 from tests.connection.raw_client import HANDSHAKE, SMALL_BUFFER_BYTES
@@ -54,7 +54,7 @@ def run(report: Report, *, rounds: int) -> None:
         closed = server.server.log_text().count(": slow consumer (")
     assert closed == rounds + 1, f"{closed} of {rounds + 1} stalled readers were closed"
     for is_stalled, figures in measured.items():
-        report.add(readers=READERS, beside=("no other client", "a stalled reader")[is_stalled], **medians(figures))
+        report.add(readers=READERS, beside=("no other client", "a stalled reader")[is_stalled], **by_figure(figures))
     p99 = {is_stalled: statistics.median(round["p99_ms"] for round in found) for is_stalled, found in measured.items()}
     report.add(readers=READERS, beside="ratio", p99_ms=p99[True] / p99[False])
 

@@ -1,4 +1,4 @@
-"""`DATABASE_URL`, `REDIS_URL` and `MAHAVISHNU_BROKER_URL`: what they mean, and which values are rejected."""
+"""`DATABASE_URL`, `REDIS_URL` and `CELERY_BROKER_URL`: what they mean, and which values are rejected."""
 
 from __future__ import annotations
 
