@@ -44,7 +44,7 @@ test: $(DEVELOPMENT) $(CHROMIUM_FOUND)
 	$(PYTEST) -n $(CORES) --database=postgres -m 'both_databases and not chaos' $(ARGS) $(if $(ARGS),|| test $$? -eq 5)
 
 chaos: $(DEVELOPMENT) $(CHROMIUM_FOUND)
-	$(PYTEST) -n $(CORES) -m chaos $(ARGS)
+	$(PYTEST) -n $(CORES) -m chaos --timeout 1800 $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
