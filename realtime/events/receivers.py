@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -80,7 +79,12 @@ def append_collected(announcements: list[Announcement]) -> Callable[[], None]:
     for item, seq in zip(announcements, seqs, strict=True):
         if item.on_written is not None:
             item.on_written(seq)
-    return partial(publisher().publish, deliveries)
+
+    # Not a `partial`: Django's log line about a failed hook needs a `__qualname__`.
+    def publish_after_commit() -> None:
+        publisher().publish(deliveries)
+
+    return publish_after_commit
 
 
 def _receiver(event_type: type[EventData]) -> Callable[..., None]:

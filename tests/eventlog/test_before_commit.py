@@ -201,3 +201,19 @@ def test_publishing_runs_before_other_commit_hooks(monkeypatch: pytest.MonkeyPat
         create_workflow("a")
     assert order == ["2 deliveries", "another hook"]
     assert logged_events() == [("workflow.created", "a")]
+
+
+def test_error_while_publishing_is_logged_and_other_commit_hooks_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(deliveries: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(publisher(), "publish", fail)
+    called: list[str] = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: called.append("another hook"))
+        create_workflow("a")
+    assert called == ["another hook"]
+    assert "publish_after_commit in on_commit() during transaction (can't start new thread)" in caplog.text
+    assert logged_events() == [("workflow.created", "a")]
