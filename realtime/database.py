@@ -14,7 +14,7 @@ from functools import cache, partial
 from typing import Generic, ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import Error, connection, transaction
 
 from orchestration.db.retry import is_unavailable
 
@@ -40,8 +40,8 @@ async def in_database_thread(query: Callable[P, R], *args: P.args, **kwargs: P.k
 def _call(query: Callable[[], R]) -> R:
     try:
         return query()
-    except (OperationalError, InterfaceError):
-        if connection.connection is not None and connection.is_usable():
+    except Error as error:
+        if not is_unavailable(error) or (connection.connection is not None and connection.is_usable()):
             raise
         connection.close()
         return query()
