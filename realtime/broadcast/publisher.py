@@ -22,6 +22,7 @@ from orchestration.bounds import KIB, MIB
 from realtime.broadcast.groups import Entry, GroupMessage, group_name
 from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import encode_event
+from realtime.protocol.payload import size_in_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Publisher:
         with self._lock:
             for delivery in deliveries:
                 self._queue.append(delivery)
-                self._queued_bytes += len(delivery.event.data)
+                self._queued_bytes += size_in_bytes(delivery.event.data)
             dropped_before = self._dropped
             self._drop_oldest()
             starts_to_drop = self._dropped > 0 and dropped_before == 0
@@ -77,7 +78,7 @@ class Publisher:
     def _drop_oldest(self) -> None:
         """Drop events beyond the limits of the queue. Relays have read the oldest ones from the log by now."""
         while len(self._queue) > self._max_unpublished_events or self._queued_bytes > _MAX_UNPUBLISHED_BYTES:
-            self._queued_bytes -= len(self._queue.popleft().event.data)
+            self._queued_bytes -= size_in_bytes(self._queue.popleft().event.data)
             self._dropped += 1
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from realtime.protocol.channels import MAX_ID_CHARACTERS
-from realtime.protocol.payload import decode_object, encode_data
+from realtime.protocol.payload import decode_object, encode_data, size_in_bytes
 
 TRUNCATED = "truncated"
 _MAX_KEPT = 16 * 1024
@@ -22,18 +22,18 @@ def truncate(data: object, *, max_bytes: int) -> str:
         ValueError: if the data is too large even when truncated, for example with thousands of top-level keys.
     """
     text = encode_data(data)
-    if len(text.encode()) <= max_bytes:
+    if size_in_bytes(text) <= max_bytes:
         return text
     fields = decode_object(text)
     kept = min(_MAX_KEPT, max_bytes)
     while kept >= _MIN_KEPT:
         cut = {key: _cut(value, max(kept, MAX_ID_CHARACTERS), kept) for key, value in fields.items()}
         text = encode_data({**cut, TRUNCATED: True})
-        if len(text.encode()) <= max_bytes:
+        if size_in_bytes(text) <= max_bytes:
             return text
         kept //= 2
     raise ValueError(
-        f"The event's data takes {len(text.encode())} bytes: expected at most {max_bytes}, even when truncated"
+        f"The event's data takes {size_in_bytes(text)} bytes: expected at most {max_bytes}, even when truncated"
     )
 
 

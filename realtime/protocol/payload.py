@@ -14,6 +14,12 @@ def encode_data(data: object) -> str:
     return _encode(data).decode()
 
 
+def size_in_bytes(text: str) -> int:
+    """Return the size of a text as UTF-8."""
+    # Python knows whether a text is ASCII. Only other texts are encoded.
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def raw_json(text: str) -> msgspec.Raw:
     """Wrap JSON text made by `encode_data`, so that a message contains it unchanged."""
     return msgspec.Raw(text.encode())

@@ -141,13 +141,14 @@ async def test_hanging_channel_layer_never_delays_publish_and_drops_the_oldest_e
     ]
 
 
-async def test_publish_queue_is_bounded_in_bytes(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["x" * 998, "é" * 499])
+async def test_publish_queue_is_bounded_in_bytes(text: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher_module, "_MAX_UNPUBLISHED_BYTES", 50_000)
     one = new_publisher()
     with frozen(valkey):
         one.publish(deliveries(1, 1, room="workflow:b"))
         wait_until(lambda: not one._queue, timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
-        one.publish(deliveries(2, 100, room="workflow:b", data='"' + "x" * 998 + '"'))
+        one.publish(deliveries(2, 100, room="workflow:b", data=f'"{text}"'))
         assert [delivery.event.seq for delivery in one._queue] == list(range(52, 102))
     assert one.flush(timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
 
