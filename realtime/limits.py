@@ -38,7 +38,7 @@ class Limits:
         64 * KIB, minimum=KIB, maximum=16 * MIB, help="Size of one event's `data`; longer data is truncated."
     )
     large_event_data_bytes: int = counted(
-        KIB, minimum=1, maximum=16 * MIB, help="An event with more `data` than this counts as large."
+        KIB, minimum=1, maximum=16 * MIB, help="A delivered event counts as large if its message is longer than this."
     )
     max_subscriptions: int = counted(
         128, minimum=1, maximum=100_000, help="Channels that one connection may subscribe to."

@@ -14,8 +14,8 @@ class WriteCoalescer:
     """Writes the events of one process's rooms to their subscribers, coalesced per turn of the event loop.
 
     Attributes:
-        delivered_events: Number of events delivered so far.
-        large_events: How many of those exceeded `large_event_data_bytes`.
+        delivered_events: Number of events delivered so far. An event counts once for each room that delivers it.
+        large_events: How many of those had a message of more than `large_event_data_bytes`.
         lag_ms: Age of the last event when it was delivered, in milliseconds.
     """
 
