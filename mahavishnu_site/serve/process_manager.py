@@ -65,20 +65,19 @@ class ProcessManager:
         Returns:
             0 after a stop signal, else the exit code of the process that failed first, or 1.
         """
-        try:
-            with signal_pipe((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
-                try:
-                    self._run_until_stopped(pipe)
-                except BaseException:
-                    self._begin_stop(time.monotonic(), exit_code=1)
-                    self._run_until_stopped(pipe)
-                    raise
-            return self._exit_code
-        finally:
-            for replica in self._running():
-                replica.kill()
-            if self._output is not None:
-                self._output.finish()
+        with signal_pipe((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
+            try:
+                self._run_until_stopped(pipe)
+            except BaseException:
+                self._begin_stop(time.monotonic(), exit_code=1)
+                self._run_until_stopped(pipe)
+                raise
+            finally:
+                for replica in self._running():
+                    replica.kill()
+                if self._output is not None:
+                    self._output.finish()
+        return self._exit_code
 
     def _run_until_stopped(self, pipe: int) -> None:
         while self._kill_at is None or self._running():
@@ -184,15 +183,25 @@ class ProcessManager:
 
 @contextmanager
 def signal_pipe(numbers: Sequence[signal.Signals]) -> Iterator[int]:
-    """Yield a pipe that receives the number of each of these signals (the self-pipe trick)."""
+    """Yield a pipe that receives the number of each of these signals (the self-pipe trick).
+
+    A signal that is ignored stays ignored. At the end, the signals have their previous handlers again.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
-    yield reading
-    signal.set_wakeup_fd(-1)
+    previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in handlers.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
+        yield reading
+    finally:
+        signal.set_wakeup_fd(previous_wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
 
 
 def _exit_description(code: int) -> str:
