@@ -11,7 +11,7 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.env import Environment, parse_named_path, parse_origin, parse_package
-from mahavishnu_site.var_dir import base_dir, ensure_directory, secret_key, valkey_url
+from mahavishnu_site.var_dir import UnusableSecretKey, base_dir, ensure_directory, secret_key, valkey_url
 from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
 from realtime.limits import Limits
@@ -33,16 +33,23 @@ MAHAVISHNU_PROCESSES = environment.whole_number("MAHAVISHNU_PROCESSES", default=
 # Where data is stored.
 
 MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)
+SECRET_KEY = ""
 try:
     ensure_directory(MAHAVISHNU_VAR_DIR)
     SECRET_KEY = environment.text("SECRET_KEY", default="") or secret_key(MAHAVISHNU_VAR_DIR)
+except UnusableSecretKey as error:
+    environment.add_error(
+        "MAHAVISHNU_VAR_DIR",
+        value=str(MAHAVISHNU_VAR_DIR),
+        expected="a folder whose file secret_key is readable ASCII text and not empty, or a folder without this file, "
+        f"so that a new key is created ({error.reason})",
+    )
 except OSError as error:
     environment.add_error(
         "MAHAVISHNU_VAR_DIR",
         value=str(MAHAVISHNU_VAR_DIR),
         expected=f"a folder that this user can create and write to ({error.strerror or error})",
     )
-    SECRET_KEY = ""
 
 DATABASES = {
     "default": environment.read(

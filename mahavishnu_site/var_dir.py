@@ -36,12 +36,18 @@ class UnsafeDirectoryError(OSError):
         )
 
 
-class EmptySecretKeyError(OSError):
-    """Raised for an empty key file, because anyone can sign with an empty key."""
+class UnusableSecretKey(OSError):
+    """Raised for a key file that is empty, unreadable or not ASCII.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        path: The file.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
         self.path = path
-        super().__init__(f"{path} is empty: remove it, and a new key is created at the next start")
+        self.reason = reason
+        super().__init__(f"{path} is not usable ({reason})")
 
 
 def ensure_directory(path: Path) -> None:
@@ -62,8 +68,8 @@ def secret_key(var_dir: Path) -> str:
     succeeds.
 
     Raises:
-        EmptySecretKeyError: if the file is empty.
-        OSError: if the file cannot be read or created.
+        UnusableSecretKey: if the file is empty, cannot be read or is not ASCII.
+        OSError: if the file cannot be created.
     """
     path = var_dir / "secret_key"
     if not path.exists():
@@ -77,9 +83,14 @@ def secret_key(var_dir: Path) -> str:
             pass  # Another process was first; its key is used.
         finally:
             temporary.unlink()
-    key = path.read_text(encoding="ascii").strip()
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        raise UnusableSecretKey(path, "not ASCII") from None
+    except OSError as error:
+        raise UnusableSecretKey(path, error.strerror or str(error)) from error
     if not key:
-        raise EmptySecretKeyError(path)
+        raise UnusableSecretKey(path, "empty")
     return key
 
 

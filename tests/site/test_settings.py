@@ -71,6 +71,23 @@ def test_settings_reject_a_var_dir_that_cannot_be_created(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"\xc3\xa9", "not ASCII")])
+def test_settings_reject_an_unusable_secret_key(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "secret_key").write_bytes(content)
+    done = check(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"MAHAVISHNU_VAR_DIR='{tmp_path}': expected a folder whose file secret_key is readable ASCII text and not "
+        f"empty, or a folder without this file, so that a new key is created ({reason})\n"
+    )
+
+
+def test_settings_do_not_read_the_secret_key_file_if_the_variable_is_set(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").touch()
+    done = check(tmp_path, SECRET_KEY="x" * 64)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_settings_create_the_var_dir_and_need_no_other_variable(tmp_path: Path) -> None:
     done = check(tmp_path / "new" / "var")
     assert (done.returncode, done.stderr) == (0, "")

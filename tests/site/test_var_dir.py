@@ -14,8 +14,8 @@ import pytest
 from mahavishnu_site import var_dir
 from mahavishnu_site.var_dir import (
     MAX_SOCKET_PATH_BYTES,
-    EmptySecretKeyError,
     UnsafeDirectoryError,
+    UnusableSecretKey,
     ensure_socket_directory,
     secret_key,
     valkey_socket,
@@ -66,7 +66,20 @@ def test_secret_key_is_the_same_for_processes_that_create_it_at_once(tmp_path: P
 
 def test_secret_key_rejects_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
-    with pytest.raises(EmptySecretKeyError, match="remove it, and a new key is created"):
+    with pytest.raises(UnusableSecretKey, match=r"secret_key is not usable \(empty\)$"):
+        secret_key(tmp_path)
+
+
+def test_secret_key_rejects_a_file_that_is_not_ascii(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").write_bytes(b"\xff" * 64)
+    with pytest.raises(UnusableSecretKey, match=r"secret_key is not usable \(not ASCII\)$"):
+        secret_key(tmp_path)
+
+
+def test_secret_key_rejects_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    # Root may read every file, but not a folder.
+    (tmp_path / "secret_key").mkdir()
+    with pytest.raises(UnusableSecretKey, match=r"secret_key is not usable \(Is a directory\)$"):
         secret_key(tmp_path)
 
 
