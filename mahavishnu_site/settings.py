@@ -23,7 +23,7 @@ environment = Environment(os.environ)
 # Where the server listens. `manage.py serve` passes both to daphne; daphne itself does not read them.
 
 MAHAVISHNU_HOST = environment.host("MAHAVISHNU_HOST", default="127.0.0.1")
-MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, minimum=0, maximum=65535)
+MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, minimum=1, maximum=65535)
 
 # How many daphne processes `manage.py serve` starts behind that address. Its option `--processes` overrides this.
 

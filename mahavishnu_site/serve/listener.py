@@ -28,7 +28,7 @@ def open_listener(host: str, port: int) -> socket.socket:
     """Return a socket that listens on this address.
 
     Raises:
-        CannotListenError: if the port is 0 or taken, or the host is not an address of this machine.
+        CannotListenError: if the port is taken, or the host is not an address of this machine.
     """
     listener = bound_socket(host, port)
     try:
@@ -46,9 +46,6 @@ def bound_socket(host: str, port: int) -> socket.socket:
     Raises:
         CannotListenError: as `open_listener` does.
     """
-    if port == 0:
-        reason = "MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535."
-        raise CannotListenError(host, port, reason)
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)

@@ -177,13 +177,6 @@ def test_serve_names_the_port_that_is_taken(manager: dict[str, Any], settings: S
     assert not manager
 
 
-def test_serve_rejects_port_0(manager: dict[str, Any], settings: Settings) -> None:
-    settings.MAHAVISHNU_PORT = 0
-    with pytest.raises(CommandError, match="MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535"):
-        call_command("serve")
-    assert not manager
-
-
 @pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
 def test_serve_rejects_an_address_of_another_machine(manager: dict[str, Any], settings: Settings, host: str) -> None:
     settings.MAHAVISHNU_HOST = host

@@ -29,7 +29,7 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
     done = check(
         tmp_path,
         MAHAVISHNU_HOST="999.1.1.1",
-        MAHAVISHNU_PORT="abc",
+        MAHAVISHNU_PORT="0",
         DATABASE_URL="mysql://user:secret@host/name",
         REDIS_URL="redis://localhost,http://user:secret@host",
         DEBUG="maybe",
@@ -43,7 +43,7 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         "MAHAVISHNU_HOST='999.1.1.1': expected an IP address or a host name, such as 127.0.0.1 or ::1",
-        "MAHAVISHNU_PORT='abc': expected a whole number from 0 to 65535",
+        "MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535",
         "DATABASE_URL='mysql://user:***@host/name': expected sqlite:///path/to/file or "
         "postgres://user:password@host:port/name",
         "REDIS_URL='redis://localhost,http://user:***@host': expected redis://host:port/number, "
