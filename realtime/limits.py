@@ -1,6 +1,6 @@
 """The limits of a server process: queue sizes, timeouts and retention, with units and defaults.
 
-Each field of `Limits` is read from the environment variable `MAHAVISHNU_<FIELD_NAME>` when a process starts. The API
+The site reads each field of `Limits` from the environment variable `MAHAVISHNU_<FIELD_NAME>` at startup. The API
 reference and `docs/protocol.md` document the limits that clients see.
 """
 

@@ -1,5 +1,6 @@
-"""Run the requests of one connection concurrently, so that a slow request delays no other.
+"""Run the requests of one connection concurrently, so that a slow query delays no other request.
 
+A `subscribe` with a replay delays the later requests of its connection until the replay is written.
 This is the only module that turns a failed request into an error message.
 """
 

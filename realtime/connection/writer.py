@@ -1,4 +1,6 @@
-"""The send queue of one connection. It never blocks other connections and is bounded in bytes and time.
+"""The sending side of one connection. It passes frames to a transport, which holds the send queue.
+
+The queue is bounded in bytes and time, and sending never blocks other connections.
 
 Under daphne, our protocol class attaches its own `Transport` when the connection is accepted, and frames go straight to
 the socket (see `realtime.daphne_server.transport`). On any other ASGI server the fallback transport sends them.
