@@ -54,7 +54,7 @@ class Unsubscribed(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "unsubscribed"
 
 
-class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+class PoolStatusData(msgspec.Struct, frozen=True, kw_only=True):
     """The response to `get_pool_status`. `workers` are the ids of all workers of the pool."""
 
     pool_id: str
@@ -62,7 +62,7 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: list[str]
 
 
-class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowStatusData(msgspec.Struct, frozen=True, kw_only=True):
     """The response to `get_workflow_status`."""
 
     workflow_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, Workflow
 from realtime.database import DataLoader
-from realtime.protocol.messages import PoolStatus, WorkflowStatus
+from realtime.protocol.messages import PoolStatusData, WorkflowStatusData
 
 
 class StatusQueries:
@@ -15,29 +15,29 @@ class StatusQueries:
         self._pools = DataLoader(_read_pools)
         self._workflows = DataLoader(_read_workflows)
 
-    async def pool(self, pool_id: str) -> PoolStatus | None:
+    async def pool(self, pool_id: str) -> PoolStatusData | None:
         """Return the status of a pool; None if it does not exist."""
         return await self._pools.get(pool_id) if is_identifier(pool_id) else None
 
-    async def workflow(self, workflow_id: str) -> WorkflowStatus | None:
+    async def workflow(self, workflow_id: str) -> WorkflowStatusData | None:
         """Return the status of a workflow; None if it does not exist."""
         return await self._workflows.get(workflow_id) if is_identifier(workflow_id) else None
 
 
-def _read_pools(pool_ids: list[str]) -> dict[str, PoolStatus]:
+def _read_pools(pool_ids: list[str]) -> dict[str, PoolStatusData]:
     rows = Pool.objects.filter(pk__in=pool_ids).order_by("workers__pk").values_list("pk", "status", "workers__pk")
-    found: dict[str, PoolStatus] = {}
+    found: dict[str, PoolStatusData] = {}
     for pool_id, status, worker_id in rows:
-        pool = found.setdefault(pool_id, PoolStatus(pool_id=pool_id, status=status, workers=[]))
+        pool = found.setdefault(pool_id, PoolStatusData(pool_id=pool_id, status=status, workers=[]))
         if worker_id is not None:
             pool.workers.append(worker_id)
     return found
 
 
-def _read_workflows(workflow_ids: list[str]) -> dict[str, WorkflowStatus]:
+def _read_workflows(workflow_ids: list[str]) -> dict[str, WorkflowStatusData]:
     fields = ("pk", "status", "stages_completed", "total_stages")
     return {
-        workflow_id: WorkflowStatus(
+        workflow_id: WorkflowStatusData(
             workflow_id=workflow_id, status=status, stages_completed=stages_completed, total_stages=total_stages
         )
         for workflow_id, status, stages_completed, total_stages in Workflow.objects.filter(
