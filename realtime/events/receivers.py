@@ -16,7 +16,7 @@ from django.conf import settings
 from orchestration.db import before_commit
 from realtime.broadcast.publisher import publisher
 from realtime.eventlog.append import NewEvent, append_events
-from realtime.events.truncation import truncate
+from realtime.events.truncation import truncate_json
 from realtime.events.types import EVENT_TYPES, EventData
 from realtime.protocol.channels import GLOBAL
 
@@ -68,7 +68,7 @@ def append_collected(announcements: list[Announcement]) -> Callable[[], None]:
             NewEvent(
                 name=item.name,
                 timestamp=item.timestamp,
-                data=truncate(item.data, max_bytes=max_bytes),
+                data=truncate_json(item.data, max_bytes=max_bytes),
                 rooms=item.rooms,
             )
             for item in announcements

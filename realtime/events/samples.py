@@ -16,7 +16,7 @@ from django.conf import settings
 
 from orchestration.models import Worker
 from realtime.events.receivers import announce_as_given
-from realtime.events.truncation import truncate
+from realtime.events.truncation import truncate_json
 from realtime.events.types import EVENT_TYPES
 from realtime.models import Event
 from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, split_channel
@@ -179,7 +179,7 @@ def _check_types(name: str, fields: Mapping[str, Any], struct: type[msgspec.Stru
 
 def _check_size(fields: Mapping[str, Any]) -> None:
     try:
-        truncate(fields, max_bytes=settings.MAHAVISHNU_LIMITS.max_event_data_bytes)
+        truncate_json(fields, max_bytes=settings.MAHAVISHNU_LIMITS.max_event_data_bytes)
     except RecursionError:
         raise UnusableEvent("The event's data is nested too deeply") from None
     except ValueError as error:

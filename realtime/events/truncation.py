@@ -12,7 +12,7 @@ _MAX_KEPT = 16 * 1024
 _MIN_KEPT = 16
 
 
-def truncate(data: object, *, max_bytes: int) -> str:
+def truncate_json(data: object, *, max_bytes: int) -> str:
     """Return the JSON text of `data`, truncated to at most `max_bytes` bytes.
 
     Long strings, arrays and objects are cut at any depth, as far as necessary. `truncated: true` is added at the top

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from realtime.database import consistent_read
 from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import count_events, read_events
-from realtime.events.truncation import truncate
+from realtime.events.truncation import truncate_json
 from realtime.limits import Limits
 from realtime.protocol.messages import EventRecord
 from realtime.queries.snapshots import read_snapshot
@@ -51,7 +51,9 @@ def find_resume_point(
                 missed = count_events(channel, after=since, through=position.seq, limit=limits.max_replay_events + 1)
             if missed > limits.max_replay_events:
                 events, missed, reason = [], 0, "limit"
-        snapshot = truncate(read_snapshot(channel), max_bytes=limits.max_event_data_bytes) if with_snapshot else None
+        snapshot = (
+            truncate_json(read_snapshot(channel), max_bytes=limits.max_event_data_bytes) if with_snapshot else None
+        )
     return ResumePoint(position=position, missed=missed, events=events, reason=reason, snapshot=snapshot)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from realtime.events.truncation import truncate
+from realtime.events.truncation import truncate_json
 from realtime.protocol.channels import MAX_ID_CHARACTERS
 from realtime.protocol.payload import decode_object, encode_data
 
@@ -25,12 +25,12 @@ LARGE_RESULTS: list[Any] = [
 
 def test_data_within_the_limit_is_unchanged() -> None:
     data = {"workflow_id": "wf_1", "result": {"output": "x" * 1000}}
-    assert truncate(data, max_bytes=MAX_BYTES) == encode_data(data)
+    assert truncate_json(data, max_bytes=MAX_BYTES) == encode_data(data)
 
 
 @pytest.mark.parametrize("result", LARGE_RESULTS, ids=range(len(LARGE_RESULTS)))
 def test_data_beyond_the_limit_is_truncated_and_flagged(result: Any) -> None:
-    text = truncate({"workflow_id": LONGEST_ID, "result": result, "duration_ms": 7}, max_bytes=MAX_BYTES)
+    text = truncate_json({"workflow_id": LONGEST_ID, "result": result, "duration_ms": 7}, max_bytes=MAX_BYTES)
     data = decode_object(text)
     assert len(text.encode()) <= MAX_BYTES
     assert (data["workflow_id"], data["duration_ms"], data["truncated"]) == (LONGEST_ID, 7, True)
@@ -41,4 +41,4 @@ def test_data_beyond_the_limit_is_truncated_and_flagged(result: Any) -> None:
 def test_too_many_top_level_keys_are_rejected_with_their_size() -> None:
     data = {f"key_{number}": "x" * 100 for number in range(10_000)}
     with pytest.raises(ValueError, match=r"takes \d+ bytes: expected at most 65536, even when truncated"):
-        truncate(data, max_bytes=MAX_BYTES)
+        truncate_json(data, max_bytes=MAX_BYTES)
