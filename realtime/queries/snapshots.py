@@ -8,7 +8,7 @@ from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker
 from realtime.events.types.pool import PoolMetrics
 from realtime.protocol.channels import split_channel
 
-MAX_LISTED = 100
+MAX_SNAPSHOT_ROWS = 100
 """Maximum number of unfinished workflows, and of pools, in the snapshot of `global`. The newest come first."""
 
 _UNFINISHED = [status for status in WorkflowStatus.values if status not in FINISHED_WORKFLOW_STATUSES]
@@ -83,8 +83,8 @@ def _global(_: str) -> dict[str, Any]:
     # The index on the status keeps this fast with any number of finished workflows.
     unfinished = Workflow.objects.filter(status__in=_UNFINISHED).order_by("-created_at")
     return {
-        "workflows": [_workflow_summary(workflow) for workflow in unfinished[:MAX_LISTED]],
-        "pools": [_pool_summary(pool) for pool in Pool.objects.order_by("-created_at")[:MAX_LISTED]],
+        "workflows": [_workflow_summary(workflow) for workflow in unfinished[:MAX_SNAPSHOT_ROWS]],
+        "pools": [_pool_summary(pool) for pool in Pool.objects.order_by("-created_at")[:MAX_SNAPSHOT_ROWS]],
     }
 
 

@@ -17,10 +17,11 @@ Unique = Callable[[str], str]
 
 UNFINISHED_WORKFLOWS_AND_POOLS = """
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Workflow
-from realtime.queries.snapshots import MAX_LISTED
+from realtime.queries.snapshots import MAX_SNAPSHOT_ROWS
 unfinished = Workflow.objects.exclude(status__in=FINISHED_WORKFLOW_STATUSES)
 result = [
-    list(rows.order_by("-created_at").values_list("pk", flat=True)[:MAX_LISTED]) for rows in (unfinished, Pool.objects)
+    list(rows.order_by("-created_at").values_list("pk", flat=True)[:MAX_SNAPSHOT_ROWS])
+    for rows in (unfinished, Pool.objects)
 ]
 """
 

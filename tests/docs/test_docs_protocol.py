@@ -13,7 +13,7 @@ from realtime.limits import Limits
 from realtime.protocol.channels import RESOURCE_TYPES
 from realtime.protocol.errors import CloseCode
 from realtime.protocol.requests import REQUESTS
-from realtime.queries.snapshots import MAX_LISTED
+from realtime.queries.snapshots import MAX_SNAPSHOT_ROWS
 from tests.docs.example_run import call_in
 from tests.docs.markdown import Block, blocks, headings, page, table
 from tests.docs.message_comparison import comparable
@@ -52,7 +52,7 @@ async def collect_example_events(server: MahavishnuServer) -> list[Message]:
 
 
 def test_snapshot_bound_is_documented() -> None:
-    assert f"up to {MAX_LISTED} unfinished workflows and up to {MAX_LISTED} pools" in PROTOCOL.read_text(
+    assert f"up to {MAX_SNAPSHOT_ROWS} unfinished workflows and up to {MAX_SNAPSHOT_ROWS} pools" in PROTOCOL.read_text(
         encoding="utf-8"
     )
 
