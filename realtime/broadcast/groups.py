@@ -48,7 +48,7 @@ def group_name(channel: str, *, epoch: str) -> str:
 
 
 class GroupSubscriptions:
-    """The wanted groups and the joined groups of one channel.
+    """The wanted groups and the joined groups of one process's channel in the channel layer.
 
     Args:
         on_message: Called with every message that arrives.
@@ -58,7 +58,7 @@ class GroupSubscriptions:
     def __init__(self, on_message: Callable[[GroupMessage], None], *, timeout_seconds: float) -> None:
         self._on_message = on_message
         self._timeout_seconds = timeout_seconds
-        self._channel: str | None = None
+        self._layer_channel: str | None = None
         self._unavailable = False
         # How often joining each wanted group has failed.
         self._wanted: dict[str, int] = {}
@@ -70,8 +70,8 @@ class GroupSubscriptions:
 
     @property
     def is_listening(self) -> bool:
-        """Whether there is a channel, so that groups can be joined."""
-        return self._channel is not None
+        """Whether the layer has given a channel, so that groups can be joined."""
+        return self._layer_channel is not None
 
     def has_joined(self, group: str) -> bool:
         """Return whether the layer has confirmed the membership of `group`."""
@@ -82,9 +82,9 @@ class GroupSubscriptions:
         layer = get_channel_layer()
         while True:
             try:
-                if self._channel is None:
-                    self._channel = await self._new_channel()
-                message: GroupMessage = await layer.receive(self._channel)
+                if self._layer_channel is None:
+                    self._layer_channel = await self._new_layer_channel()
+                message: GroupMessage = await layer.receive(self._layer_channel)
             except Exception as error:
                 # Each layer raises its own errors.
                 self._on_failure(error)
@@ -118,7 +118,7 @@ class GroupSubscriptions:
         Groups with the fewest failures come first. So one unavailable Redis server of several does not block the groups
         of the others.
         """
-        if self._channel is None:
+        if self._layer_channel is None:
             return
         for group in sorted(self._wanted.keys() - self._joined, key=self._failures):
             async with self._lock:
@@ -137,10 +137,10 @@ class GroupSubscriptions:
 
     async def _join(self, group: str) -> bool:
         """Join a group if it is wanted; return False if the layer failed."""
-        if self._channel is None or group in self._joined or group not in self._wanted:
+        if self._layer_channel is None or group in self._joined or group not in self._wanted:
             return True
         self._attempted.add(group)
-        if not await self._succeeds(get_channel_layer().group_add(group, self._channel)):
+        if not await self._succeeds(get_channel_layer().group_add(group, self._layer_channel)):
             if group in self._wanted:
                 self._wanted[group] += 1
             return False
@@ -149,10 +149,10 @@ class GroupSubscriptions:
 
     async def _leave(self, group: str) -> bool:
         """Leave a group unless it is wanted; return False if the layer failed. Later messages are ignored."""
-        if self._channel is None or group in self._wanted or group not in self._attempted:
+        if self._layer_channel is None or group in self._wanted or group not in self._attempted:
             return True
         self._joined.discard(group)
-        if not await self._succeeds(get_channel_layer().group_discard(group, self._channel)):
+        if not await self._succeeds(get_channel_layer().group_discard(group, self._layer_channel)):
             return False
         self._attempted.discard(group)
         return True
@@ -168,7 +168,7 @@ class GroupSubscriptions:
             return False
         return True
 
-    async def _new_channel(self) -> str:
+    async def _new_layer_channel(self) -> str:
         layer = get_channel_layer()
         try:
             async with asyncio.timeout(self._timeout_seconds):
