@@ -40,7 +40,7 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
     limits: Limits = settings.MAHAVISHNU_LIMITS
     (position, database_problem), redis_problem = await asyncio.gather(_check_database(), _check_redis())
     relay, relay_problem = await _check_relay() if database_problem is None else (None, None)
-    counted = relay_if_running()
+    running_relay = relay_if_running()
     problems = [problem for problem in (database_problem, redis_problem, relay_problem) if problem is not None]
     return {
         "status": _status(problems),
@@ -48,7 +48,7 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "port": port,
         "connections": len(connection_registry),
         # A room that is still opening has no live subscribers yet.
-        "rooms": sum(room.is_open for room in counted.rooms.values()) if counted is not None else 0,
+        "rooms": sum(room.is_open for room in running_relay.rooms.values()) if running_relay is not None else 0,
         "max_connections": limits.max_connections,
         "message_rate_limit": limits.max_messages_per_second,
         "database": "up" if database_problem is None else "down",
@@ -57,8 +57,8 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "log_seq": position.seq if position is not None else None,
         "log_epoch": position.epoch if position is not None else None,
         "relay_lag_ms": round(relay.coalescer.lag_ms, 1) if relay is not None else None,
-        "delivered_events": counted.coalescer.delivered_events if counted is not None else 0,
-        "large_events": counted.coalescer.large_events if counted is not None else 0,
+        "delivered_events": running_relay.coalescer.delivered_events if running_relay is not None else 0,
+        "large_events": running_relay.coalescer.large_events if running_relay is not None else 0,
         "problems": problems,
     }
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from twisted.web import http
 
 
-class Channel(http.HTTPChannel):
+class TimedHTTPChannel(http.HTTPChannel):
     """One HTTP connection. Each request must be complete within `open_timeout_seconds`.
 
     The deadline of the first request starts with the connection. The deadline of a later request starts with its first
@@ -57,4 +57,4 @@ class Channel(http.HTTPChannel):
 
 def build_channel() -> http._GenericHTTPChannelProtocol:
     """Return what Twisted's `HTTPFactory.protocol` would build, with our channel inside."""
-    return http._GenericHTTPChannelProtocol(Channel())
+    return http._GenericHTTPChannelProtocol(TimedHTTPChannel())
