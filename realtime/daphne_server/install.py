@@ -38,7 +38,7 @@ def install() -> None:
         logger.error("Using daphne's slower send path: %s not found", ", ".join(missing))
     MahavishnuProtocol.limits = settings.MAHAVISHNU_LIMITS
     MahavishnuProtocol.use_daphne_transport = not missing
-    MahavishnuProtocol.direct_send = settings.MAHAVISHNU_DIRECT_FRAMES
+    MahavishnuProtocol.direct_frames = settings.MAHAVISHNU_DIRECT_FRAMES
     WebSocketFactory.protocol = MahavishnuProtocol
 
     shutdown = GracefulShutdown(settings.MAHAVISHNU_LIMITS)

@@ -55,16 +55,16 @@ class DaphneTransport:
     Args:
         protocol: The open WebSocket.
         writer: The writer whose frames are sent.
-        direct_send: Whether frames may bypass daphne's send path.
+        direct_frames: Whether frames may bypass daphne's send path.
     """
 
-    def __init__(self, protocol: WebSocketServerProtocol, writer: ConnectionWriter, *, direct_send: bool) -> None:
+    def __init__(self, protocol: WebSocketServerProtocol, writer: ConnectionWriter, *, direct_frames: bool) -> None:
         self._protocol = protocol
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._transport = _socket_transport(protocol.transport)
         # An extension such as compression changes the bytes of each client.
-        self._send_prebuilt = direct_send and not protocol.websocket_extensions_in_use
+        self._send_prebuilt = direct_frames and not protocol.websocket_extensions_in_use
         self._socket_send: Callable[[bytes], int] | None = None
         if isinstance(self._transport, SocketTransport):
             _limit_kernel_buffer(self._transport.socket)

@@ -28,12 +28,12 @@ class MahavishnuProtocol(InboundProtocol):
     """One WebSocket.
 
     Attributes:
-        direct_send: Whether frames may bypass daphne's send path.
+        direct_frames: Whether frames may bypass daphne's send path.
         use_daphne_transport: Whether to attach a `DaphneTransport` to the writer of a connection. Without it, the
             writer sends through ASGI.
     """
 
-    direct_send: bool
+    direct_frames: bool
     use_daphne_transport: bool
 
     @classmethod
@@ -70,7 +70,7 @@ class MahavishnuProtocol(InboundProtocol):
             super().handle_reply(message)
             writer: ConnectionWriter | None = message.get("writer")
             if writer is not None and self.use_daphne_transport and self.state == self.STATE_OPEN:
-                self.writer_transport = DaphneTransport(self, writer, direct_send=self.direct_send)
+                self.writer_transport = DaphneTransport(self, writer, direct_frames=self.direct_frames)
                 writer.attach(self.writer_transport)
         elif message["type"] == "websocket.close" and self.state != self.STATE_CONNECTING:
             # Daphne omits the reason, and autobahn's `sendClose` rejects the registered close codes.

@@ -100,7 +100,7 @@ async def open_in_process(
             received.put_nowait(message["text"])
 
     MahavishnuProtocol.limits = LIMITS
-    MahavishnuProtocol.direct_send = True
+    MahavishnuProtocol.direct_frames = True
     MahavishnuProtocol.use_daphne_transport = use_daphne_transport
     server = Server(application, endpoints=["none"])
     server.connections = {}

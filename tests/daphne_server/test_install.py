@@ -74,7 +74,7 @@ def test_close_reason_is_cut_between_two_characters(text: str, reason: bytes) ->
 
 
 @pytest.fixture(scope="module")
-def server_without_direct_send(
+def server_without_direct_frames(
     server: MahavishnuServer, start_shared_server: StartServer
 ) -> Iterator[MahavishnuServer]:
     """Start a second process on the same database that sends frames through daphne and autobahn."""
@@ -83,11 +83,11 @@ def server_without_direct_send(
     second.close()
 
 
-async def test_direct_send_sends_the_same_bytes_as_daphne(
-    server: MahavishnuServer, server_without_direct_send: MahavishnuServer, unique: Callable[[str], str]
+async def test_direct_frames_sends_the_same_bytes_as_daphne(
+    server: MahavishnuServer, server_without_direct_frames: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
     room = f"workflow:{unique('bytes')}"
-    async with open_raw(server.port) as direct, open_raw(server_without_direct_send.port) as ordinary:
+    async with open_raw(server.port) as direct, open_raw(server_without_direct_frames.port) as ordinary:
         for client in (direct, ordinary):
             await client.send(request("subscribe", channel=room))
             assert (await client.message())["type"] == "response"

@@ -34,14 +34,14 @@ def numbered_frames(count: int, *, size: int) -> list[Frames]:
     return [Frames([b"%06d" % number + b"x" * (size - 6)]) for number in range(count)]
 
 
-async def test_direct_send_reaches_the_client_within_the_call(connection: InProcessConnection) -> None:
+async def test_direct_frames_reaches_the_client_within_the_call(connection: InProcessConnection) -> None:
     connection.writer.write(Frames([b"one", b"two"]))
     assert connection.read_available() == b"\x81\x03one\x81\x03two"
     assert connection.writer.transport.queued_bytes == 0
 
 
-async def test_without_direct_send_frames_leave_in_the_next_loop_iteration(connection: InProcessConnection) -> None:
-    transport = DaphneTransport(connection.protocol, connection.writer, direct_send=False)
+async def test_without_direct_frames_frames_leave_in_the_next_loop_iteration(connection: InProcessConnection) -> None:
+    transport = DaphneTransport(connection.protocol, connection.writer, direct_frames=False)
     transport.write(Frames([b"one", b"two"]))
     assert connection.read_available() == b""
     assert transport.queued_bytes == 10
