@@ -109,7 +109,7 @@ class ProcessManager:
             logger.info("%s", exited)
         elif replica.program.restarts:
             replica.schedule_restart(now=now)
-            logger.warning("%s; restarting it in %g s", exited, max(replica.at - now, 0))
+            logger.warning("%s; restarting it in %g s", exited, max(replica.restart_at - now, 0))
         else:
             logger.error("%s; stopping all other programs", exited)
             self._begin_stop(now, exit_code=128 - code if code < 0 else code or 1)
@@ -120,8 +120,8 @@ class ProcessManager:
         for replica in self._replicas:
             if replica.process is not None:
                 continue
-            if replica.at > now:
-                waits.append(replica.at - now)
+            if replica.restart_at > now:
+                waits.append(replica.restart_at - now)
                 continue
             stdout = None if self._output is None else subprocess.PIPE
             try:
@@ -131,10 +131,12 @@ class ProcessManager:
             except OSError as error:
                 if not replica.program.restarts:
                     raise
-                replica.at = now
+                replica.started_at = now
                 replica.schedule_restart(now=now)
-                waits.append(replica.at - now)
-                logger.warning("%s could not start (%s); retrying in %g s", replica.name, error, replica.at - now)
+                waits.append(replica.restart_at - now)
+                logger.warning(
+                    "%s could not start (%s); retrying in %g s", replica.name, error, replica.restart_at - now
+                )
                 continue
             if self._output is not None and process.stdout is not None:
                 self._output.add(replica.name, process.stdout)

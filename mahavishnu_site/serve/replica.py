@@ -56,7 +56,8 @@ class Replica:
     Attributes:
         number: Counts the replicas of a program from 1.
         process: The current process, if one runs.
-        at: The start of the current process, or the time of the next restart, on the monotonic clock.
+        started_at: The last start, on the monotonic clock.
+        restart_at: Without a current process, the time of the next start.
         crash_count: How many processes in a row ended within `STEADY_SECONDS`.
         terminated: Whether SIGTERM was sent to the current process.
         killed: Whether SIGKILL was sent to its process group.
@@ -66,7 +67,8 @@ class Replica:
     program: Program
     number: int = 1
     process: subprocess.Popen[bytes] | None = None
-    at: float = 0.0
+    started_at: float = 0.0
+    restart_at: float = 0.0
     crash_count: int = 0
     terminated: bool = False
     killed: bool = False
@@ -78,7 +80,7 @@ class Replica:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the current process and all that it has started, and that share its output, have ended.
+        """Whether the current process, and every process it started that shares its output, have ended.
 
         Their output is then at its end, and `PrefixedOutput` has closed the pipe. Without a pipe, or after SIGKILL,
         only the process itself counts.
@@ -106,7 +108,7 @@ class Replica:
             start_new_session=True,
             preexec_fn=signalled_by_parent_death(signal.SIGTERM),
         )
-        self.at, self.terminated, self.killed, self.exit_code = now, False, False, None
+        self.started_at, self.terminated, self.killed, self.exit_code = now, False, False, None
         return self.process
 
     def observe_exit(self) -> int | None:
@@ -133,15 +135,16 @@ class Replica:
     def schedule_restart(self, *, now: float) -> None:
         """Set the time of the next start, after the process has ended."""
         self.process = None
-        if now - self.at >= STEADY_SECONDS:
+        if now - self.started_at >= STEADY_SECONDS:
             self.crash_count = 0
-            self.at = now
+            self.restart_at = now
         else:
             self.crash_count += 1
-            self.at = now + min(MIN_RESTART_DELAY_SECONDS * 2 ** (self.crash_count - 1), MAX_RESTART_DELAY_SECONDS)
+            delay_seconds = min(MIN_RESTART_DELAY_SECONDS * 2 ** (self.crash_count - 1), MAX_RESTART_DELAY_SECONDS)
+            self.restart_at = now + delay_seconds
 
     def is_failing(self, *, now: float) -> bool:
-        is_steady = self.process is not None and now - self.at >= STEADY_SECONDS
+        is_steady = self.process is not None and now - self.started_at >= STEADY_SECONDS
         return self.crash_count >= MAX_CRASHES and not is_steady
 
 

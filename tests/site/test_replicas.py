@@ -47,10 +47,10 @@ def restart_delays(*durations_seconds: float) -> list[float]:
     """Return the restart delays of a replica whose processes run for these durations, one after another."""
     replica, now, delays = Replica(Program(name="web", command="true")), 100.0, []
     for duration_seconds in durations_seconds:
-        replica.at = now
+        replica.started_at = now
         now += duration_seconds
         replica.schedule_restart(now=now)
-        delays.append(replica.at - now)
+        delays.append(replica.restart_at - now)
     return delays
 
 
