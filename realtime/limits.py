@@ -28,7 +28,7 @@ class Limits:
         100.0, minimum=0.1, maximum=1e6, help="Messages a second that one connection may send, on average."
     )
     max_message_burst: int = counted(
-        150, minimum=1, maximum=1_000_000, help="Messages that one connection may send at once."
+        150, minimum=1, maximum=1_000_000, help="Messages that a client may send at once, before the average applies."
     )
     rate_limit_grace_seconds: float = bounded(
         5.0, minimum=0.0, maximum=3600.0, help="How long a connection may exceed its rate limit before it is closed."
@@ -62,13 +62,13 @@ class Limits:
         0.5,
         minimum=0.05,
         maximum=60.0,
-        help="Above `MAX_SEND_QUEUE_BYTES`, a client must read an eighth of it in this time.",
+        help="With more than `MAX_SEND_QUEUE_BYTES` unsent, a client must read an eighth of that in this time.",
     )
     max_burst_bytes: int = counted(
         16 * MIB,
         minimum=KIB,
         maximum=1024 * MIB,
-        help="Unsent bytes of one connection above which any client is disconnected at once.",
+        help="Unsent bytes of one connection, even in a burst of events, above which any client is disconnected.",
     )
     send_stall_seconds: float = bounded(
         15.0, minimum=0.1, maximum=3600.0, help="How long a client may read nothing before it is disconnected."
