@@ -64,7 +64,7 @@ class OrchestrationConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        self._peer = peer_address(scope)
+        self._peer = peer_address(scope.get("client"))
         if not is_handshake_allowed(scope):
             await send({"type": "websocket.close"})
             return

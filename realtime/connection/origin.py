@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,17 +20,25 @@ PATHS = ("/", "/ws", "/ws/")
 """The paths that serve the WebSocket."""
 
 
-def peer_address(scope: Mapping[str, Any]) -> Any:
-    """Return the client's address, for log lines."""
-    return scope.get("client") or "unknown"
+def peer_address(client: Sequence[Any] | None) -> str:
+    """Return the address of a client for log lines, such as `127.0.0.1:5000`.
+
+    Args:
+        client: The host and the port, as in an ASGI scope. A Unix socket has none.
+    """
+    if not client:
+        return "unknown"
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
     """Return whether the path and the origin of a handshake are allowed; log the reason if not."""
+    peer = peer_address(scope.get("client"))
     if scope["path"] not in PATHS:
         logger.warning(
             "Rejected a WebSocket handshake from %s: path %r is not one of %s",
-            peer_address(scope),
+            peer,
             scope["path"],
             PATHS,
         )
@@ -39,8 +47,9 @@ def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
     allowed, own_hosts = settings.MAHAVISHNU_ALLOWED_ORIGINS, settings.ALLOWED_HOSTS
     if not is_allowed_origin(origin, host=host, allowed=allowed, own_hosts=own_hosts):
         logger.warning(
-            "Rejected a WebSocket handshake from %s: origin %r is not in MAHAVISHNU_ALLOWED_ORIGINS",
-            peer_address(scope),
+            "Rejected a WebSocket handshake from %s: origin %r is neither this host (ALLOWED_HOSTS), "
+            "a loopback host, nor in MAHAVISHNU_ALLOWED_ORIGINS",
+            peer,
             origin,
         )
         return False

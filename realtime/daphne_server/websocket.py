@@ -14,6 +14,7 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.types import ConnectionDeny
 
+from realtime.connection.origin import peer_address
 from realtime.connection.registry import connection_registry
 from realtime.connection.writer import ConnectionWriter
 from realtime.daphne_server.inbound import InboundProtocol
@@ -128,7 +129,7 @@ class MahavishnuProtocol(InboundProtocol):
             else:
                 error_code = ErrorCode.INVALID_MESSAGE
                 error_message = f"Invalid WebSocket frame (RFC 6455): {reason}"
-            logger.info("Closing the connection from %s: %s", self.client_addr, error_message)
+            logger.info("Closing the connection from %s: %s", peer_address(self.client_addr), error_message)
             self._close_with_error(code, error_code, error_message)
         self.ignore_input()
 

@@ -220,7 +220,7 @@ async def test_request_timeout_is_answered_and_delays_no_event(
         assert "WARNING" in line
         assert line.endswith(
             "Request get_workflow_status timed out after 4 s on connection "
-            f"{client.welcome['data']['connection_id']} from ['{host}', {port}]; answered SERVER_ERROR"
+            f"{client.welcome['data']['connection_id']} from {host}:{port}; answered SERVER_ERROR"
         )
 
 

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from realtime.connection.origin import peer_address
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
@@ -102,12 +103,26 @@ def test_handshake_from_another_origin_is_rejected_with_403_and_logged(
     log = server.log_text().removeprefix(log_before)
     assert "Traceback" not in log
     assert status == 403
-    assert f"origin {origin!r} is not in MAHAVISHNU_ALLOWED_ORIGINS" in log
+    assert (
+        f"origin {origin!r} is neither this host (ALLOWED_HOSTS), a loopback host, nor in MAHAVISHNU_ALLOWED_ORIGINS"
+    ) in log
 
 
 @pytest.mark.parametrize("origin", MALFORMED.values(), ids=MALFORMED)
 def test_handshake_with_a_malformed_origin_is_rejected_with_400(server: MahavishnuServer, origin: str) -> None:
     assert handshake(server, origin=origin, host=OWN) == 400
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [
+        (["127.0.0.1", 5000], "127.0.0.1:5000"),
+        (("2001:db8::1", 5000), "[2001:db8::1]:5000"),
+        (None, "unknown"),
+    ],
+)
+def test_peer_address_of_log_lines(client: list[object] | None, address: str) -> None:
+    assert peer_address(client) == address
 
 
 @pytest.mark.parametrize("path", ["/", "/ws", "/ws/"])
