@@ -46,6 +46,16 @@ def server_problem() -> str | None:
     return None
 
 
+def delayed_delivery_warning() -> str | None:
+    """Return the warning of a command whose events no running server delivers now; None if one does.
+
+    Raises:
+        django.db.Error: as `server_problem` does.
+    """
+    problem = server_problem()
+    return None if problem is None else f"{problem} Events are stored; clients receive them when they resume."
+
+
 def _get_health(host: str, port: int) -> str:
     connection = HTTPConnection(host, port, timeout=HEALTH_TIMEOUT_SECONDS)
     try:

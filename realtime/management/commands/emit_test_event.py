@@ -16,7 +16,7 @@ from orchestration.management.database_errors import readable_database_errors
 from realtime.events.samples import SampleEvent, UnusableEvent, sample_event
 from realtime.events.types import EVENT_TYPES
 from realtime.management.help import CommandWithEpilog
-from realtime.management.server_check import server_problem
+from realtime.management.server_check import delayed_delivery_warning
 from realtime.management.stdin_lines import Line, read_batches
 from realtime.protocol.messages import utc_now
 from realtime.protocol.payload import decode_object, encode_data
@@ -147,8 +147,8 @@ class Command(CommandWithEpilog):
         self.stdout.flush()
 
     def warn_if_no_server(self) -> None:
-        if (problem := server_problem()) is not None:
-            self.stderr.write(f"{problem} Events are stored; clients receive them when they resume.")
+        if (warning := delayed_delivery_warning()) is not None:
+            self.stderr.write(warning)
 
 
 def event_of(line: Line) -> SampleEvent:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.simulation import Simulation, SimulationOptions
 from realtime.management.arguments import number, whole_number
-from realtime.management.server_check import server_problem
+from realtime.management.server_check import delayed_delivery_warning
 
 REPORT_SECONDS = 10.0
 """Interval of the progress lines when standard error is not a terminal."""
@@ -105,8 +105,8 @@ class Command(BaseCommand):
             failure_rate=failures,
             seed=SystemRandom().randint(1, _MAX_RANDOM_SEED) if seed is None else seed,
         )
-        if (problem := server_problem()) is not None:
-            self.stderr.write(f"{problem} Events are stored; clients receive them when they resume.")
+        if (warning := delayed_delivery_warning()) is not None:
+            self.stderr.write(warning)
         self.stdout.write(f"Simulating with --seed {simulation_options.seed}. Press Ctrl-C to stop.")
         with readable_database_errors(), stop_on_signals() as stop:
             self.simulate(Simulation(simulation_options), rate=rate, duration_seconds=duration, stop=stop)
