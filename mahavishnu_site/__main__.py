@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 plus the signal's number, the convention of shells."""
 
 
 def main() -> None:
@@ -30,7 +28,8 @@ def main() -> None:
         except InvalidEnvironmentError as error:
             sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        # The convention of shells: 128 plus the number of the signal.
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -32,9 +32,6 @@ _MAX_RANDOM_SEED = 9999
 _DUPLICATE_SIGNAL_SECONDS = 1.0
 """A second signal within this time is a duplicate: sent to the process and also to its group. A later signal aborts."""
 
-INTERRUPTED = 130
-"""Exit code after an abort: 128 plus the number of SIGINT, the convention of shells."""
-
 
 class Command(BaseCommand):
     """Run a simulation."""
@@ -169,8 +166,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
     def handle_signal(received: int, frame: FrameType | None) -> None:
         nonlocal abort_from
         if monotonic() >= abort_from:
+            # The exit code is the convention of shells: 128 plus the number of the signal.
             raise CommandError(
-                "Aborted: some workflows may still be running and some workers busy.", returncode=INTERRUPTED
+                "Aborted: some workflows may still be running and some workers busy.", returncode=128 + signal.SIGINT
             )
         if not stop.is_set():
             abort_from = monotonic() + _DUPLICATE_SIGNAL_SECONDS
