@@ -187,7 +187,7 @@ def test_serve_rejects_an_address_of_another_machine(manager: dict[str, Any], se
 
 @pytest.mark.parametrize("number", ["0", "65", "two"])
 def test_serve_rejects_an_invalid_number_of_processes(manager: dict[str, Any], number: str) -> None:
-    with pytest.raises(CommandError, match=r"argument --processes: expected a whole number from 1 to 64$"):
+    with pytest.raises(CommandError, match=rf"argument --processes: '{number}': expected a whole number from 1 to 64$"):
         call_command("serve", "--processes", number)
     assert not manager
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import Any
@@ -21,8 +20,8 @@ from mahavishnu_site.serve.process_manager import ProcessManager
 from mahavishnu_site.serve.replica import Program
 from mahavishnu_site.serve.valkey import is_listening
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
-from orchestration.bounds import OutOfBounds, whole_number_within
 from orchestration.sdk.workflow import DEFAULT_POOL
+from realtime.management.arguments import whole_number
 
 STOP_MARGIN_SECONDS = 4.0
 """With `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` added, how long a program may run after SIGTERM before it is killed. It must
@@ -42,7 +41,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--processes",
-            type=number_of_processes,
+            type=whole_number(minimum=1, maximum=settings.MAX_PROCESSES),
             default=settings.MAHAVISHNU_PROCESSES,
             help="How many daphne processes share the port (default: MAHAVISHNU_PROCESSES, which is %(default)s).",
         )
@@ -102,14 +101,6 @@ def programs_of(*, processes: int, embeds_valkey: bool) -> list[Program]:
     names = [*([VALKEY] if embeds_valkey else []), web, "worker", "scheduler"]
     commands = procfile.commands()
     return [Program(name=name, command=commands[name], stops_last=name == VALKEY) for name in names]
-
-
-def number_of_processes(value: str) -> int:
-    """Return the value of `--processes`, for `argparse`."""
-    try:
-        return whole_number_within(value, minimum=1, maximum=settings.MAX_PROCESSES)
-    except OutOfBounds as error:
-        raise argparse.ArgumentTypeError(f"expected {error}") from None
 
 
 def refuse_unusable_address(host: str, port: int) -> None:
