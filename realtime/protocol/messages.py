@@ -18,7 +18,7 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def utc_now() -> datetime:
+def _utc_now() -> datetime:
     """Return the current time in UTC."""
     return datetime.now(UTC)
 
@@ -172,7 +172,7 @@ def encode_session_draining(*, retry_after_ms: int) -> bytes:
 
 def encode_notice(event: str, data: object) -> bytes:
     """Encode an event about this connection only. It is not in the event log and has no `seq`."""
-    return _encode(_Message(id=new_id(), type="event", event=event, data=data, timestamp=utc_now()))
+    return _encode(_Message(id=new_id(), type="event", event=event, data=data, timestamp=_utc_now()))
 
 
 def encode_response(event: str, data: object, correlation_id: str | None) -> bytes:
@@ -183,7 +183,7 @@ def encode_response(event: str, data: object, correlation_id: str | None) -> byt
             type="response",
             event=event,
             data=data,
-            timestamp=utc_now(),
+            timestamp=_utc_now(),
             correlation_id=_optional(correlation_id),
         )
     )
@@ -197,7 +197,7 @@ def encode_pong(correlation_id: str | None) -> bytes:
             type="pong",
             event="pong",
             data={},
-            timestamp=utc_now(),
+            timestamp=_utc_now(),
             correlation_id=_optional(correlation_id),
         )
     )
@@ -216,7 +216,7 @@ def encode_error(error: RequestError, *, retry_after_ms: int | None = None) -> b
             type="error",
             event=error.event or "error",
             data={},
-            timestamp=utc_now(),
+            timestamp=_utc_now(),
             correlation_id=_optional(error.correlation_id),
             error_code=error.code,
             error_message=error.message,

@@ -15,7 +15,7 @@ from tests.harness.server import MahavishnuServer
 _WRITE = """
 from django.db import transaction
 from realtime.events.receivers import announce_as_given
-from realtime.protocol.messages import utc_now
+from django.utils import timezone
 result = []
 for item in transactions:
     written = []
@@ -26,7 +26,7 @@ for item in transactions:
                     "model.event",
                     data={"number": number, "padding": "x" * item["padding"]},
                     rooms=tuple(rooms),
-                    timestamp=utc_now(),
+                    timestamp=timezone.now(),
                     on_written=lambda seq, number=number, rooms=rooms: written.append([seq, number, rooms]),
                 )
             if item["rolled_back"]:
@@ -40,8 +40,8 @@ _PRUNE = """
 from datetime import timedelta
 from realtime.eventlog.position import current_position
 from realtime.eventlog.retention import Retention, prune_events
-from realtime.protocol.messages import utc_now
-prune_events(Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0)), at=utc_now())
+from django.utils import timezone
+prune_events(Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0)), at=timezone.now())
 result = current_position().trimmed_seq
 """
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from channels.layers import get_channel_layer
 from django.db import transaction
+from django.utils import timezone
 
 from realtime import database
 from realtime.broadcast import backfill, relay
@@ -28,7 +29,7 @@ from realtime.eventlog.append import Delivery, NewEvent, append_events
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
-from realtime.protocol.messages import encode_event, utc_now
+from realtime.protocol.messages import encode_event
 from realtime.protocol.requests import Subscribe, Unsubscribe
 from realtime.queries.status import StatusQueries
 
@@ -216,7 +217,7 @@ class RelaySandbox:
 
 
 def _commit(rooms: tuple[str, ...], count: int) -> list[Delivery]:
-    now = utc_now()
+    now = timezone.now()
     with transaction.atomic():
         return append_events([NewEvent(name="workflow.started", timestamp=now, data="{}", rooms=rooms)] * count)
 
@@ -237,7 +238,7 @@ def seqs_of(deliveries: list[Delivery], room: str = ROOM) -> list[int]:
 
 async def prune(*, keep: int) -> None:
     retention = Retention(max_events=keep, max_age=timedelta(days=1), min_age=timedelta(0))
-    await in_database_thread(prune_events, retention, at=utc_now())
+    await in_database_thread(prune_events, retention, at=timezone.now())
 
 
 @asynccontextmanager

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from channels.layers import get_channel_layer
+from django.utils import timezone
 
 from realtime.broadcast import publisher as publisher_module
 from realtime.broadcast.groups import GroupMessage, group_name
 from realtime.broadcast.publisher import Publisher, publisher
 from realtime.eventlog.append import Delivery
-from realtime.protocol.messages import EventRecord, utc_now
+from realtime.protocol.messages import EventRecord
 from tests.broadcast.frozen_valkey import frozen
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
@@ -34,7 +35,7 @@ SEND_TIMEOUT_SECONDS = 4.0
 
 def deliveries(first: int, count: int, *, room: str = ROOM, data: str = "{}") -> list[Delivery]:
     return [
-        Delivery(EPOCH, room, seq - 1, EventRecord(seq, f"id-{seq}", "workflow.started", utc_now(), data))
+        Delivery(EPOCH, room, seq - 1, EventRecord(seq, f"id-{seq}", "workflow.started", timezone.now(), data))
         for seq in range(first, first + count)
     ]
 
@@ -213,10 +214,11 @@ import django
 django.setup()
 from realtime.broadcast.publisher import publisher
 from realtime.eventlog.append import Delivery
-from realtime.protocol.messages import EventRecord, utc_now
+from django.utils import timezone
+from realtime.protocol.messages import EventRecord
 
 def publish(seq):
-    record = EventRecord(seq, "id", "workflow.started", utc_now(), "{{}}")
+    record = EventRecord(seq, "id", "workflow.started", timezone.now(), "{{}}")
     publisher().publish([Delivery({epoch!r}, {room!r}, seq - 1, record)])
 
 {code}

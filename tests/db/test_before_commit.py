@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
 from orchestration.db import before_commit
 from orchestration.models.pool_counters import PoolCountersMoved
-from realtime.protocol.messages import utc_now
 
 
 def test_collect_rejects_an_item_without_a_writer() -> None:
@@ -16,4 +16,4 @@ def test_collect_rejects_an_item_without_a_writer() -> None:
 
 def test_pool_counters_of_another_database_are_rejected() -> None:
     with pytest.raises(LookupError, match=r"^No writer of PoolCountersMoved is installed on the database 'other'"):
-        before_commit.collect(PoolCountersMoved("pool", utc_now()), using="other")
+        before_commit.collect(PoolCountersMoved("pool", timezone.now()), using="other")

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from orchestration import services
 from orchestration.models import Pool, Workflow
 from realtime.broadcast.publisher import publisher
 from realtime.events import receivers
 from realtime.models import Event, EventRoom
-from realtime.protocol.messages import utc_now
 from realtime.protocol.payload import decode_object
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -152,7 +152,7 @@ def test_events_are_written_by_the_last_statements_before_the_commit() -> None:
 def test_encoding_error_rolls_the_change_back_and_is_raised_by_the_commit() -> None:
     with pytest.raises(TypeError, match="Encoding objects of type complex"), transaction.atomic():
         create_workflow("a")
-        receivers.announce_as_given("test", data={"result": 1j}, rooms=(), timestamp=utc_now())
+        receivers.announce_as_given("test", data={"result": 1j}, rooms=(), timestamp=timezone.now())
     assert (Workflow.objects.count(), logged_events(), connection.in_atomic_block) == (0, [], False)
     create_workflow("b")
     assert logged_events() == [("workflow.created", "b")]

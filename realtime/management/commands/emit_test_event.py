@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
+from django.utils import timezone
 
 from orchestration.management.database_errors import readable_database_errors
 from realtime.events.samples import SampleEvent, UnusableEvent, sample_event
@@ -18,7 +19,6 @@ from realtime.events.types import EVENT_TYPES
 from realtime.management.help import CommandWithEpilog
 from realtime.management.server_check import delayed_delivery_warning
 from realtime.management.stdin_lines import Line, read_batches
-from realtime.protocol.messages import utc_now
 from realtime.protocol.payload import decode_object, encode_data
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -105,7 +105,7 @@ class Command(CommandWithEpilog):
         except ValueError as error:
             raise CommandError(f"--data must be a JSON object: {error}") from None
         try:
-            event = sample_event(name, data=fields, resource_id=resource_id, room=room, at=utc_now())
+            event = sample_event(name, data=fields, resource_id=resource_id, room=room, at=timezone.now())
         except UnusableEvent as error:
             raise CommandError(str(error)) from None
         (seq,) = commit([event])
@@ -160,7 +160,7 @@ def event_of(line: Line) -> SampleEvent:
     if line.text is None:
         raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
     fields = msgspec.convert(decode_object(line.text.decode()), InputLine)
-    return sample_event(fields.event, data=fields.data, room=fields.room, at=utc_now())
+    return sample_event(fields.event, data=fields.data, room=fields.room, at=timezone.now())
 
 
 def commit(events: Sequence[SampleEvent]) -> list[int]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
 
 from orchestration.management.database_errors import readable_database_errors
 from realtime.eventlog.position import current_position
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.management.arguments import bounds_of, number, whole_number
-from realtime.protocol.messages import utc_now
 
 
 class Command(BaseCommand):
@@ -45,7 +45,7 @@ class Command(BaseCommand):
             retention = replace(retention, max_events=max_events)
         if max_age_seconds is not None:
             retention = replace(retention, max_age=timedelta(seconds=max_age_seconds))
-        at = utc_now()
+        at = timezone.now()
         pruned = 0
         with readable_database_errors():
             while batch := prune_events(retention, at=at):
