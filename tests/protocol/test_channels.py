@@ -28,7 +28,7 @@ EPOCH = "0123456789abcdef0123456789abcdef"
 ID_CHARACTERS = string.ascii_letters + string.digits + "._-"
 
 VALID = [
-    GLOBAL,
+    "global",
     "workflow:abc123",
     "pool:local",
     "worker:worker_001",
@@ -64,6 +64,8 @@ INVALID = [
     "global ",
     "GLOBAL",
     "workflow.a",
+    "x" * 200,
+    "x" * 201,
     "x" * 60_000,
 ]
 
@@ -89,6 +91,11 @@ def test_check_channel_rejects(channel: str) -> None:
     with pytest.raises(InvalidChannel) as caught:
         check_channel(channel)
     assert caught.value.channel == channel
+    assert str(caught.value) == error_message_for(channel)
+
+
+def test_split_channel_of_the_global_channel_has_no_id() -> None:
+    assert split_channel(GLOBAL) == (GLOBAL, "")
 
 
 @given(st.one_of(st.text(max_size=8), st.text(ID_CHARACTERS, min_size=126, max_size=130)))
