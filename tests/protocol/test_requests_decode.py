@@ -30,6 +30,18 @@ VALID: dict[str, tuple[str, Request | None, str, str | None]] = {
         "subscribe",
         "a",
     ),
+    "subscribe without a snapshot": (
+        request_text("subscribe", {"channel": "global"}),
+        Subscribe(channel="global", snapshot=False),
+        "subscribe",
+        None,
+    ),
+    "subscribe after the largest position of both databases": (
+        request_text("subscribe", {"channel": "global", "since": 9_223_372_036_854_775_807}),
+        Subscribe(channel="global", since=MAX_SEQ),
+        "subscribe",
+        None,
+    ),
     "subscribe with every field": (
         request_text("subscribe", {"channel": "global", "since": MAX_SEQ, "epoch": "e", "snapshot": True}),
         Subscribe(channel="global", since=MAX_SEQ, epoch="e", snapshot=True),

@@ -49,6 +49,12 @@ INVALID: dict[str, tuple[str, tuple[Any, ...]]] = {
         '{"type":"\\ud800","id":"a"}',
         invalid_message(f"{NOT_JSON}unexpected end of escaped utf-16 surrogate pair (byte 15)"),
     ),
+    "a lone surrogate": (
+        '{"type":"\ud800"}',
+        invalid_message(
+            f"{NOT_JSON}'utf-8' codec can't encode character '\\ud800' in position 9: surrogates not allowed"
+        ),
+    ),
     "arrays in arrays": ("[" * 60_000, invalid_message(f"{NOT_JSON}nested too deeply")),
     "objects in objects": ('{"a":' * 10_000, invalid_message(f"{NOT_JSON}nested too deeply")),
     "a field nested too deeply": (
@@ -91,6 +97,14 @@ INVALID: dict[str, tuple[str, tuple[Any, ...]]] = {
     "a long unknown type": (
         json.dumps({"type": "é" * 5000}),
         invalid_message(f"Unknown message type '{'é' * 100}…': expected 'request' or 'ping'"),
+    ),
+    "a type of the longest shown length": (
+        json.dumps({"type": "x" * 100}),
+        invalid_message(f"Unknown message type '{'x' * 100}': expected 'request' or 'ping'"),
+    ),
+    "a type one character longer": (
+        json.dumps({"type": "x" * 101}),
+        invalid_message(f"Unknown message type '{'x' * 100}…': expected 'request' or 'ping'"),
     ),
     "a response": (
         '{"type":"response","event":"subscribe","data":{}}',
@@ -142,6 +156,10 @@ INVALID: dict[str, tuple[str, tuple[Any, ...]]] = {
     "a negative since": bad_data({"channel": "global", "since": -1}, "Expected `int` >= 0 in `data.since`"),
     "a since above the largest position": bad_data(
         {"channel": "global", "since": MAX_SEQ + 1}, f"Expected `int` <= {MAX_SEQ} in `data.since`"
+    ),
+    "a since above the largest 64-bit integer": bad_data(
+        {"channel": "global", "since": 9_223_372_036_854_775_808},
+        "Expected `int` <= 9223372036854775807 in `data.since`",
     ),
     "a since of 301 digits": bad_data(
         {"channel": "global", "since": 10**300}, f"Expected `int` <= {MAX_SEQ} in `data.since`"
