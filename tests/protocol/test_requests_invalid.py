@@ -212,3 +212,4 @@ def test_decode_rejects(text: str, expected: tuple[Any, ...]) -> None:
         decode(text)
     error = caught.value
     assert (error.code, error.message, error.event, error.correlation_id) == expected
+    assert str(error) == error.message
