@@ -11,12 +11,14 @@ from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.messages import (
     EventRecord,
     Subscribed,
+    Unsubscribed,
     encode_error,
     encode_event,
     encode_notice,
     encode_pong,
     encode_response,
     encode_session_created,
+    encode_session_draining,
 )
 from realtime.protocol.payload import decode_object, encode_data, indent_json
 from tests.harness.matchers import A_TIME, A_UUID, a_pong, a_response, an_error, an_event
@@ -60,6 +62,19 @@ def test_encode_session_created_adds_the_log_position_to_the_reference() -> None
     }
 
 
+def test_encode_session_draining_says_when_to_reconnect() -> None:
+    assert json.loads(encode_session_draining(retry_after_ms=1500)) == {
+        "id": A_UUID,
+        "type": "event",
+        "event": "session.draining",
+        "data": {
+            "retry_after_ms": 1500,
+            "message": "This server is stopping: reconnect and subscribe with `since`",
+        },
+        "timestamp": A_TIME,
+    }
+
+
 def test_encode_notice_has_no_room_and_no_seq() -> None:
     assert json.loads(encode_notice("session.draining", {"a": 1})) == {
         "id": A_UUID,
@@ -68,6 +83,12 @@ def test_encode_notice_has_no_room_and_no_seq() -> None:
         "data": {"a": 1},
         "timestamp": A_TIME,
     }
+
+
+def test_encode_response_to_unsubscribe_says_so() -> None:
+    assert json.loads(encode_response("unsubscribe", Unsubscribed(channel="global"), "a")) == a_response(
+        "unsubscribe", {"status": "unsubscribed", "channel": "global"}, "a"
+    )
 
 
 @pytest.mark.parametrize("correlation_id", [None, "", "a"])
