@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from realtime.protocol.messages import (
     encode_session_created,
     encode_session_draining,
 )
-from realtime.protocol.payload import decode_object, encode_data, indent_json
+from realtime.protocol.payload import decode_object, decode_value, encode_data, indent_json
 from tests.harness.matchers import A_TIME, A_UUID, a_pong, a_response, an_error, an_event
 
 TIMESTAMP = datetime(2026, 2, 10, 20, 0, 0, tzinfo=UTC)
@@ -122,10 +123,35 @@ def test_encode_data_round_trips() -> None:
     assert decode_object(encode_data({**data, "at": TIMESTAMP})) == data
 
 
-@pytest.mark.parametrize("text", ["", "[]", "1", "{", '{"a":' * 10_000])
-def test_decode_object_rejects_other_json(text: str) -> None:
-    with pytest.raises(ValueError, match=r"nested too deeply|Expected `object`|truncated|malformed"):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "Input data was truncated"),
+        ("[]", "Expected `object`, got `array`"),
+        ("1", "Expected `object`, got `int`"),
+        ("{", "Input data was truncated"),
+        ('{"a":' * 10_000, "nested too deeply"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_decode_object_rejects_other_json(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}$"):
         decode_object(text)
+
+
+@pytest.mark.parametrize("value", [None, True, 3, "x", [1, None], {"a": [1.5]}], ids=json.dumps)
+def test_decode_value_returns_any_json_value(value: Any) -> None:
+    assert decode_value(json.dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("~/code", "JSON is malformed: "), ("", "Input data was truncated$"), ("[" * 60_000, "nested too deeply$")],
+    ids=lambda text: text[:20],
+)
+def test_decode_value_rejects_what_is_not_json(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}"):
+        decode_value(text)
 
 
 def test_indent_json_keeps_the_value() -> None:
