@@ -49,6 +49,23 @@ def test_message_after_retry_after_ms_is_allowed(after_seconds: float) -> None:
     assert rate.take(now=now + rate.retry_after_ms / 1000 + 1e-6) is Verdict.ALLOWED
 
 
+@pytest.mark.parametrize(
+    ("per_second", "after_seconds", "retry_after_ms"),
+    [(1.0, 0.0, 1000), (1.0, 0.25, 750), (100.0, 0.0025, 8), (100.0, 0.0095, 1), (1e6, 0.0, 1)],
+)
+def test_retry_after_ms_is_the_time_until_the_next_token_rounded_up(
+    per_second: float, after_seconds: float, retry_after_ms: int
+) -> None:
+    rate = RateLimit(Limits(max_messages_per_second=per_second, max_message_burst=1), now=START)
+    assert verdicts(rate, 1, at=START) == [Verdict.ALLOWED]
+    assert verdicts(rate, 1, at=START + after_seconds) == [Verdict.REJECTED]
+    assert rate.retry_after_ms == retry_after_ms
+
+
+def test_retry_after_ms_of_a_full_bucket_is_one() -> None:
+    assert RateLimit(LIMITS, now=START).retry_after_ms == 1
+
+
 def test_exceeding_the_rate_for_longer_than_the_grace_time_closes() -> None:
     rate = RateLimit(LIMITS, now=START)
     seen = {second: set(verdicts(rate, 300, at=START + second)) for second in range(7)}
