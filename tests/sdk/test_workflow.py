@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -60,6 +61,44 @@ def test_stage_plan_ignores_stored_fields_of_another_release() -> None:
     assert StagePlan.from_json(stored) == StagePlan(name="one", step=2, retries=Retry(max_attempts=2))
 
 
+def test_stage_plan_without_stored_retries_has_one_attempt() -> None:
+    assert StagePlan.from_json({"name": "one", "step": 2}).retries == Retry(max_attempts=1)
+
+
+def test_plan_is_stored_without_its_stages() -> None:
+    plan = Plan(name="w", adapter="python", stages=plan_stages([one]), timeout_seconds=60)
+    assert plan.to_json() == {"name": "w", "timeout_seconds": 60}
+
+
+def test_least_and_greatest_values_are_accepted() -> None:
+    seconds = [0, 0.001, 365 * 86400]
+    for least_or_greatest in seconds:
+        Retry(backoff_seconds=least_or_greatest, max_backoff_seconds=least_or_greatest)
+    for timeout_seconds in seconds[1:]:
+        Plan(
+            name="w",
+            adapter="python",
+            stages=(StagePlan(name="one", step=0, timeout_seconds=timeout_seconds),),
+            timeout_seconds=timeout_seconds,
+        )
+    Retry(max_attempts=1)
+    Retry(max_attempts=1000)
+
+
+def test_stage_without_options_is_tried_once_with_the_documented_waits() -> None:
+    assert Retry() == Retry(max_attempts=1, backoff_seconds=1, max_backoff_seconds=300)
+    stage_plan = StagePlan(name="one", step=0)
+    assert stage_plan.to_json() == {
+        "name": "one",
+        "step": 0,
+        "call": "",
+        "options": {},
+        "retries": {"max_attempts": 1, "backoff_seconds": 1, "max_backoff_seconds": 300},
+        "timeout_seconds": None,
+        "hosted": False,
+    }
+
+
 def local_stage() -> Any:
     @stage
     def inner(ctx: Any, inputs: Any) -> None: ...
@@ -72,11 +111,43 @@ INVALID: dict[str, tuple[Callable[[], Any], str]] = {
     "half an attempt": (lambda: Retry(max_attempts=1.5), "max_attempts=1.5: expected"),  # type: ignore[arg-type]
     "a negative wait": (lambda: Retry(backoff_seconds=-1), "backoff_seconds=-1: expected a number of seconds from 0"),
     "no time": (lambda: stage(timeout_seconds=0)(print), "timeout_seconds=0: expected a number of seconds above 0"),
+    "too many attempts": (
+        lambda: Retry(max_attempts=1001),
+        "^max_attempts=1001: expected a whole number from 1 to 1000$",
+    ),
+    "true as attempts": (lambda: Retry(max_attempts=True), "^max_attempts=True: expected"),
+    "a negative longest wait": (
+        lambda: Retry(max_backoff_seconds=-1),
+        "^max_backoff_seconds=-1: expected a number of seconds from 0 to 31536000$",
+    ),
+    "no time for a stage": (
+        lambda: StagePlan(name="one", step=0, timeout_seconds=0),
+        "^timeout_seconds=0: expected a number of seconds above 0 to 31536000$",
+    ),
+    "no time for a workflow": (
+        lambda: Plan(name="w", adapter="python", stages=plan_stages([one]), timeout_seconds=0),
+        "^timeout_seconds=0: expected a number of seconds above 0 to 31536000$",
+    ),
+    "more than a year": (lambda: stage(timeout_seconds=31536001)(print), "^timeout_seconds=31536001: expected"),
+    "not a number": (lambda: stage(timeout_seconds=math.nan)(print), "^timeout_seconds=nan: expected"),
+    "true as a time": (lambda: stage(timeout_seconds=True)(print), "^timeout_seconds=True: expected"),
+    "a text as a time": (
+        lambda: StagePlan(name="one", step=0, timeout_seconds="60"),  # type: ignore[arg-type]
+        "^timeout_seconds='60': expected",
+    ),
     "a nested function": (local_stage, "is defined inside a function, where no worker can find it"),
     "nothing side by side": (lambda: parallel(), r"parallel\(\) has no stages"),
     "a name twice": (
         lambda: Plan(name="w", adapter="python", stages=plan_stages([one, one])),
         "several stages named one",
+    ),
+    "two names twice": (
+        lambda: Plan(name="w", adapter="python", stages=tuple(StagePlan(name=name, step=0) for name in "cbabc")),
+        "^Workflow w has several stages named b, c: expected each name once$",
+    ),
+    "hosted stages only": (
+        lambda: Plan(name="w", adapter="python", stages=(StagePlan(name="one", step=0, hosted=True),)),
+        "^Workflow w has no stages: expected at least one$",
     ),
     "no stage": (lambda: Plan(name="w", adapter="python", stages=()), "Workflow w has no stages"),
     "a function": (lambda: plan_stages([len]), "Step 1 is <built-in function len>: expected a stage"),  # type: ignore[list-item]
