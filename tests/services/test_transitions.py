@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -195,6 +196,13 @@ def test_transition_error_after_a_final_status_allows_no_other_status() -> None:
     with pytest.raises(services.IllegalTransition) as error:
         services.drain_pool(pool_id="pool")
     assert str(error.value) == "Pool pool is closed and cannot become draining; allowed: no other status."
+
+
+def test_transition_error_survives_pickling() -> None:
+    error = services.IllegalTransition("pool", "local", PoolStatus.CLOSED, PoolStatus.DRAINING)
+    restored = pickle.loads(pickle.dumps(error))
+    assert restored.args == ("pool", "local", "closed", "draining")
+    assert_transition_error(restored, "pool", "local", "closed", "draining", [])
 
 
 def assert_transition_error(
