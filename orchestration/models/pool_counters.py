@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from django.db import IntegrityError
 from django.db.models.functions import Coalesce, Now
 
 from orchestration.db import before_commit
 from orchestration.db.compiled import add_to_row
-from orchestration.models.pool import Pool
+from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK, Pool
 from orchestration.models.statuses import StageStatus, WorkerStatus
 
 # An offline worker counts only in `worker_count`.
@@ -28,6 +29,14 @@ _WORKER_COUNTERS: Final = {
 }
 _STAGE_COUNTERS: Final = {StageStatus.QUEUED.value: "queue_size", StageStatus.RUNNING.value: "tasks_running"}
 _STAGE_TOTALS: Final = {StageStatus.COMPLETED.value: "tasks_completed", StageStatus.FAILED.value: "tasks_failed"}
+
+
+class ClosedPoolHasWork(IntegrityError):
+    """The database rejected work for a pool that is closed."""
+
+    def __init__(self, pool_id: str, reason: str) -> None:
+        self.pool_id = pool_id
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +92,12 @@ _DIRTY_SINCE: Final = (("metrics_dirty_since", Coalesce("metrics_dirty_since", N
 
 
 def _move(pool_id: str, amounts: dict[str, int], *, at: datetime, using: str) -> None:
-    add_to_row(
-        Pool,
-        pool_id,
-        amounts=amounts,
-        values={"updated_at": at},
-        expressions=_DIRTY_SINCE,
-        using=using,
-    )
+    try:
+        add_to_row(Pool, pool_id, amounts=amounts, values={"updated_at": at}, expressions=_DIRTY_SINCE, using=using)
+    except IntegrityError as error:
+        if CLOSED_POOL_HAS_NO_WORK not in str(error):
+            raise
+        raise ClosedPoolHasWork(pool_id, str(error)) from error
 
 
 _batch: ContextVar[PoolCounterDelta | None] = ContextVar("pool counter batch", default=None)

@@ -23,6 +23,7 @@ from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_stages
 from orchestration.services.errors import ServiceError
+from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
 Reason = FailedAttempt.Reason
@@ -112,10 +113,13 @@ def complete_attempt(
         continue_inline: Whether to claim a stage of the next step for the same worker, if its pool has one. That saves
             the round trip through the broker, and the worker stays busy.
         at: The time of the change; None means now.
+
+    Raises:
+        PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
     at = validation.timestamp(at)
     claim = None
-    with transaction.atomic(), batched_counters(at=at):
+    with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
@@ -180,6 +184,11 @@ def record_failure(
     if may_retry and stage.attempt < stage.last_attempt:
         _schedule_retry(stage, failed, at=at)
         return
+    fail_run(stage, error=error, at=at)
+
+
+def fail_run(stage: Stage, *, error: str, at: datetime) -> None:
+    """Fail a stage and its workflow. The caller locked both."""
     stage.status = StageStatus.FAILED.value
     stage.error = error
     stage.duration_ms = milliseconds_between(stage.started_at or at, at)

@@ -9,15 +9,20 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from orchestration.limits import engine_limits
-from orchestration.models import Pool, Stage, StageStatus, WorkflowStatus
+from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
 from orchestration.services.advance import queue_stages
+from orchestration.services.attempts import fail_run
+from orchestration.services.pools import PoolNotAccepting
 from orchestration.services.row_locks import lock_stage_by_id
 
 
 def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = None) -> bool:
-    """Queue a stage whose next attempt was due before this database time. Return False if it is not due."""
+    """Queue a stage whose next attempt was due before this database time. Return False if it is not due.
+
+    If its pool is closed, the stage and its workflow fail instead.
+    """
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         stage = lock_stage_by_id(stage_id)
@@ -25,7 +30,11 @@ def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = No
             return False
         if stage.retry_at is None or stage.retry_at > due_before:
             return False
-        queue_stages([stage], at=at)
+        if stage.pool is not None and stage.pool.status == PoolStatus.CLOSED:
+            # `close_pool` rejects a pool with pending retries, but a workflow may move to a pool while that closes.
+            fail_run(stage, error=str(PoolNotAccepting(stage.pool.pk, PoolStatus.CLOSED, "stages")), at=at)
+        else:
+            queue_stages([stage], at=at)
     return True
 
 

@@ -11,7 +11,7 @@ from orchestration.models import FINISHED_WORKFLOW_STATUSES, PoolStatus, StageSt
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.advance import message_for
-from orchestration.services.pools import check_pool_accepts
+from orchestration.services.pools import check_pool_accepts, reject_closed_pool
 from orchestration.services.transitions import IllegalTransition
 
 
@@ -25,7 +25,7 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
     """
     at = validation.timestamp(at)
     check_pool_accepts("new workflows", pool_id=to_pool_id, statuses=[PoolStatus.ACTIVE])
-    with transaction.atomic(), batched_counters(at=at):
+    with reject_closed_pool("new workflows"), transaction.atomic(), batched_counters(at=at):
         workflow = row_locks.lock_workflow(workflow_id)
         if workflow.status in FINISHED_WORKFLOW_STATUSES:
             raise IllegalTransition("workflow", workflow_id, workflow.status, workflow.status)

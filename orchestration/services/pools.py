@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
-from orchestration.models import Pool, PoolStatus
-from orchestration.models.pool import CLOSED_POOL_HAS_NO_WORK
+from orchestration.models import Pool, PoolStatus, Stage, StageStatus
+from orchestration.models.pool_counters import ClosedPoolHasWork
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
 from orchestration.services.transitions import check_transition
@@ -29,17 +29,25 @@ class PoolNotAccepting(ServiceError):
 
 
 class PoolNotEmpty(ServiceError):
-    """The pool has queued or running stages and so cannot be closed."""
+    """The pool has stages that the engine must still run, or that are queued or running, and so cannot be closed.
 
-    def __init__(self, pool_id: str, queued: int, running: int) -> None:
+    Attributes:
+        pool_id: The pool.
+        queued: How many stages are queued.
+        running: How many stages run.
+        waiting: How many stages of the engine wait for a retry or for the previous step.
+    """
+
+    def __init__(self, pool_id: str, queued: int, running: int, waiting: int) -> None:
         self.pool_id = pool_id
         self.queued = queued
         self.running = running
-        super().__init__(pool_id, queued, running)
+        self.waiting = waiting
+        super().__init__(pool_id, queued, running, waiting)
 
     def __str__(self) -> str:
         return (
-            f"Pool {self.pool_id} has {self.queued} queued and {self.running} running stages; "
+            f"Pool {self.pool_id} has {self.queued} queued, {self.running} running and {self.waiting} waiting stages; "
             "it can be closed when it has none."
         )
 
@@ -67,18 +75,18 @@ def check_pool_accepts(kind: str, *, pool_id: str, statuses: Collection[str]) ->
 
 
 @contextmanager
-def reject_closed_pool(kind: str, *, pool_id: str) -> Iterator[None]:
-    """Raise `PoolNotAccepting` if the database rejects work for a pool that a concurrent transaction has just closed.
+def reject_closed_pool(kind: str) -> Iterator[None]:
+    """Raise `PoolNotAccepting` if the database rejects work for a pool that is closed.
+
+    A concurrent transaction may have closed it. `kind` is that of `check_pool_accepts`.
 
     Raises:
         PoolNotAccepting
     """
     try:
         yield
-    except IntegrityError as error:
-        if CLOSED_POOL_HAS_NO_WORK not in str(error):
-            raise
-        raise PoolNotAccepting(pool_id, PoolStatus.CLOSED, kind) from error
+    except ClosedPoolHasWork as error:
+        raise PoolNotAccepting(error.pool_id, PoolStatus.CLOSED, kind) from error
 
 
 def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
@@ -131,9 +139,11 @@ def reopen_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
     """Close a pool permanently: it accepts no workflows, stages or workers.
 
+    The pending stages of an external orchestrator stay, and can no longer be queued.
+
     Raises:
         PoolNotFound, IllegalTransition
-        PoolNotEmpty: if it has queued or running stages.
+        PoolNotEmpty: if it has queued or running stages, or a run of the engine has pending stages in it.
     """
     return _change_status(pool_id, PoolStatus.CLOSED, at=at)
 
@@ -143,8 +153,15 @@ def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> 
     with transaction.atomic():
         pool = row_locks.lock_pool(pool_id)
         check_transition("pool", pool_id, current=pool.status, requested=status)
-        if status == PoolStatus.CLOSED and (pool.queue_size or pool.tasks_running):
-            raise PoolNotEmpty(pool_id, pool.queue_size, pool.tasks_running)
+        if status == PoolStatus.CLOSED:
+            _check_empty(pool)
         pool.status = status.value
         pool.save_locked(at=at, update_fields=["status"])
     return pool
+
+
+def _check_empty(pool: Pool) -> None:
+    # The lock of the pool covers its pending retries: a stage that ends its attempt moves the pool's counters.
+    waiting = Stage.objects.filter(pool=pool, status=StageStatus.PENDING, plan__isnull=False).count()
+    if pool.queue_size or pool.tasks_running or waiting:
+        raise PoolNotEmpty(pool.pk, pool.queue_size, pool.tasks_running, waiting)

@@ -66,7 +66,7 @@ def start_run(
     if (status := ensure_pool(pool_id, at=at)) != PoolStatus.ACTIVE:
         raise PoolNotAccepting(pool_id, status, "new workflows")
     try:
-        with reject_closed_pool("new workflows", pool_id=pool_id), transaction.atomic():
+        with reject_closed_pool("new workflows"), transaction.atomic():
             _store(workflow, plan, at=at)
     except row_locks.AlreadyExists:
         # A concurrent start with the same key may have committed first.
@@ -80,7 +80,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
     """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
 
     Attempt numbers continue, so the report of a worker that still runs an old attempt is rejected. Each stage again has
-    as many attempts as its plan allows.
+    as many attempts as its plan allows. If the workflow was moved, all of them run in its new pool.
 
     Raises:
         InvalidIdentifier, WorkflowNotFound, StageNotFound
@@ -89,7 +89,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         PoolNotAccepting: if its pool is closed.
     """
     at = validation.timestamp(at)
-    with transaction.atomic():
+    with reject_closed_pool("stages"), transaction.atomic():
         workflow = row_locks.lock_workflow(workflow_id)
         if workflow.plan is None:
             raise validation.InvalidArgument("workflow_id", workflow_id, "a workflow that the engine runs")
@@ -100,7 +100,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
             raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
         stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk"))
         for stage in _stages_to_rerun(workflow, stages, from_stage):
-            _reset_stage(stage)
+            _reset_stage(stage, pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value
         workflow.error = ""
         workflow.result = None
@@ -158,17 +158,18 @@ def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | 
     ]
 
 
-def _reset_stage(stage: Stage) -> None:
+def _reset_stage(stage: Stage, *, pool_id: str | None) -> None:
     stage_plan = StagePlan.from_json(stage.plan or {})
     # Pool counters stay: a finished workflow has no queued or running stage, and totals never go down.
     stage.status = StageStatus.PENDING.value
+    stage.pool_id = None if stage.hosted else pool_id
     stage.worker = None
     stage.result = stage.duration_ms = stage.progress = None
     stage.error = stage.progress_message = ""
     stage.finished_at = None
     stage.lost_attempts = 0
     stage.last_attempt = stage.attempt + stage_plan.retries.max_attempts
-    columns = ("worker", "result", "duration_ms", "progress", "error", "progress_message", "finished_at")
+    columns = ("pool_id", "worker", "result", "duration_ms", "progress", "error", "progress_message", "finished_at")
     values = {column: getattr(stage, column) for column in (*columns, "status", "lost_attempts", "last_attempt")}
     Stage.objects.filter(pk=stage.pk).update(**values)
 

@@ -139,7 +139,7 @@ def _check_stage_pool(stage: Stage) -> Iterator[None]:
         return
     if stage.pool.status == PoolStatus.CLOSED:
         raise PoolNotAccepting(stage.pool.id, stage.pool.status, "stages")
-    with reject_closed_pool("stages", pool_id=stage.pool.id):
+    with reject_closed_pool("stages"):
         yield
 
 

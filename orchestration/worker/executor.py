@@ -90,11 +90,15 @@ def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline:
     stage_id, attempt = claim.stage.pk, claim.attempt
 
     def record() -> AttemptOutcome:
-        if not isinstance(result, _Raised):
-            return services.complete_attempt(
-                stage_id, attempt, slot=slot, output=result, continue_inline=continue_inline
-            )
-        error = result.error
+        error = result.error if isinstance(result, _Raised) else None
+        if error is None:
+            try:
+                return services.complete_attempt(
+                    stage_id, attempt, slot=slot, output=result, continue_inline=continue_inline
+                )
+            except services.PoolNotAccepting as rejection:
+                # The next step cannot run, nor could a retry of this stage change that.
+                error = StageFailed(str(rejection), may_retry=False)
         return services.fail_attempt(
             stage_id,
             attempt,

@@ -91,7 +91,7 @@ def test_close_pool_rejects_a_pool_with_work(status: str, queued: int, running: 
     with pytest.raises(services.PoolNotEmpty) as error:
         services.close_pool(pool_id="pool")
     assert str(error.value) == (
-        f"Pool pool has {queued} queued and {running} running stages; it can be closed when it has none."
+        f"Pool pool has {queued} queued, {running} running and 0 waiting stages; it can be closed when it has none."
     )
     assert Pool.objects.get().status == "active"
 

@@ -38,7 +38,11 @@ COSTS: dict[str, tuple[Call, Call, list[str]]] = {
         lambda: services.reopen_pool(pool_id="pool"),
         ["SELECT pool", "UPDATE pool"],
     ),
-    "close a pool": (pool_with, lambda: services.close_pool(pool_id="pool"), ["SELECT pool", "UPDATE pool"]),
+    "close a pool": (
+        pool_with,
+        lambda: services.close_pool(pool_id="pool"),
+        ["SELECT pool", "SELECT stage", "UPDATE pool"],
+    ),
     "register a worker": (
         pool_with,
         lambda: services.register_worker(worker_id="worker", pool_id="pool"),
