@@ -1,0 +1,161 @@
+"""A pass of the scheduler in which a row, a job or the database fails."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, OperationalError
+from django.utils import timezone
+
+from orchestration import scheduler as scheduler_module
+from orchestration import services
+from orchestration.db.clock import database_now
+from orchestration.models import Pool, SchedulerHeartbeat, Stage, Workflow
+from orchestration.plan import Plan, Retry, StagePlan
+from orchestration.scheduler import Scheduler
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+
+def start_run(workflow_id: str, *, pool_id: str = "pool", timeout_seconds: float | None = None) -> Stage:
+    """Start a run of one stage with two attempts, and return the stage."""
+    plan = Plan(
+        name="scheduled",
+        adapter="python",
+        stages=(StagePlan(name="one", step=0, retries=Retry(max_attempts=2, backoff_seconds=60)),),
+        timeout_seconds=timeout_seconds,
+    )
+    return services.start_run(plan, prompt="", params={}, pool_id=pool_id, workflow_id=workflow_id).stages.get()
+
+
+def start_run_with_due_retry(workflow_id: str) -> Stage:
+    """Start a run whose first attempt has failed and whose retry is due now."""
+    stage = start_run(workflow_id)
+    worker_id = services.join_pool(name=workflow_id, process=workflow_id, pool_id="pool")
+    slot = services.Slot(worker_id=worker_id, process=workflow_id)
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    services.fail_attempt(stage.pk, 1, slot=slot, error="It broke")
+    Stage.objects.filter(pk=stage.pk).update(retry_at=database_now() - timedelta(seconds=1))
+    return stage
+
+
+def start_late_run(workflow_id: str) -> None:
+    """Start a run whose deadline has passed."""
+    start_run(workflow_id, pool_id="other", timeout_seconds=60)
+    Workflow.objects.filter(pk=workflow_id).update(deadline_at=database_now() - timedelta(seconds=1))
+
+
+def status_of(workflow_id: str) -> str:
+    return Workflow.objects.get(pk=workflow_id).status
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == scheduler_module.__name__]
+
+
+def test_due_retry_in_a_closed_pool_fails_the_run_and_the_other_jobs_run(caplog: pytest.LogCaptureFixture) -> None:
+    start_run_with_due_retry("retried")
+    start_late_run("late")
+    # `close_pool` rejects this: the pool was closed in another way.
+    Pool.objects.filter(pk="pool").update(status="closed")
+    Scheduler().run_once()
+    workflow = Workflow.objects.get(pk="retried")
+    assert (workflow.status, workflow.error) == (
+        "failed",
+        "The stage one failed: Pool pool is closed and accepts no stages.",
+    )
+    assert Stage.objects.get(workflow_id="retried").status == "failed"
+    assert status_of("late") == "timeout"
+    assert logged(caplog) == []
+
+
+def test_failing_row_is_logged_once_and_the_other_rows_and_jobs_run(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = start_run_with_due_retry("bad"), start_run_with_due_retry("good")
+    start_late_run("late")
+    queue_retry = services.queue_retry
+    rejects_bad = [True]
+
+    def reject_one(stage_id: int, **arguments: object) -> bool:
+        if stage_id == bad.pk and rejects_bad:
+            raise IntegrityError("a constraint of the row")
+        return queue_retry(stage_id, **arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(services, "queue_retry", reject_one)
+    scheduler = Scheduler()
+    for _ in range(3):
+        scheduler.run_once()
+    assert Stage.objects.get(pk=good.pk).status == "queued"
+    assert Stage.objects.get(pk=bad.pk).status == "pending"
+    assert status_of("late") == "timeout"
+    line = f"Cannot queue the retry of stage {bad.pk}; the scheduler tries again in each pass"
+    assert logged(caplog) == [line]
+    assert caplog.records[-1].exc_info is not None
+    rejects_bad.clear()
+    scheduler.run_once()
+    assert Stage.objects.get(pk=bad.pk).status == "queued"
+    Stage.objects.filter(pk=bad.pk).update(status="pending", retry_at=database_now())
+    rejects_bad.append(True)
+    scheduler.run_once()
+    assert logged(caplog) == [line, line], "it failed again after it had succeeded"
+
+
+def test_failing_job_is_logged_once_and_the_other_jobs_run(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        def rows(self, *_: object) -> list[Stage]:
+            raise IntegrityError("a faulty statement")
+
+    start_late_run("late")
+    monkeypatch.setattr(scheduler_module, "_DUE_RETRIES", Broken())
+    scheduler = Scheduler()
+    for _ in range(3):
+        scheduler.run_once()
+    assert status_of("late") == "timeout"
+    assert logged(caplog) == ["Cannot run the job queue_retries; the scheduler tries again in each pass"]
+
+
+def test_unavailable_database_ends_the_pass_and_postpones_expiry(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler = Scheduler()
+    start_late_run("late")
+    error = OperationalError("the connection is closed")
+
+    def unavailable(*_: object, **__: object) -> bool:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "record_scheduler_heartbeat", unavailable)
+        assert [scheduler.run_once(), scheduler.run_once()] == [0, 0]
+    assert status_of("late") == "running"
+    scheduler.run_once()
+    assert status_of("late") == "timeout"
+    assert logged(caplog) == [
+        f"Database unavailable ({error!r}); the scheduler keeps trying",
+        "Database available again; the scheduler continues",
+    ]
+    assert SchedulerHeartbeat.objects.get().heartbeat_at is not None
+
+
+def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG, logger=scheduler_module.__name__)
+    start_late_run("late")
+    late = Workflow.objects.get(pk="late")
+    services.cancel_workflow(workflow_id="late")
+
+    class Late:
+        def rows(self, *_: object) -> list[Workflow]:
+            return [late]
+
+    monkeypatch.setattr(scheduler_module, "_LATE_WORKFLOWS", Late())
+    assert Scheduler().time_out_workflows(timezone.now()) == 0
+    assert logged(caplog) == [
+        "Skipped a timeout: Workflow late is cancelled and cannot become timeout; allowed: no other status."
+    ]
