@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -32,8 +31,14 @@ class Message(NamedTuple):
 
 def dispatch_after_commit(messages: Sequence[Message]) -> None:
     """Publish the messages after the current transaction commits."""
-    if messages:
-        transaction.on_commit(partial(dispatch, messages), robust=True)
+    if not messages:
+        return
+
+    # Not a `partial`: if a robust hook raises, Django logs its `__qualname__`, which a partial does not have.
+    def dispatch_messages() -> None:
+        dispatch(messages)
+
+    transaction.on_commit(dispatch_messages, robust=True)
 
 
 def dispatch(messages: Sequence[Message]) -> int:
