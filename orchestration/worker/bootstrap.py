@@ -27,6 +27,10 @@ from orchestration.worker.slot_table import MAX_SLOTS, SlotTable
 logger = logging.getLogger(__name__)
 
 SUPERVISOR_RESTART_SECONDS = 1.0
+"""The pause before a supervisor that has exited is restarted. It doubles while supervisors keep exiting."""
+
+MAX_SUPERVISOR_RESTART_SECONDS = 30.0
+"""The longest pause before a restart. A supervisor that ran longer than this was healthy: its pause is the first."""
 
 _TABLE_PREFIX = "mahavishnu-slots-"
 
@@ -57,12 +61,21 @@ class _WorkerProcess:
 
     def _run_supervisor(self) -> None:
         """Start the supervisor, and restart it whenever it exits, until a shutdown is requested."""
+        exits = 0
         while True:
+            started = time.monotonic()
             code = wait_for(spawn(self._command))
             if self.table.stopping_since_ns:
                 return
-            logger.error("Worker supervisor exited with code %s; restarting it", code)
-            time.sleep(SUPERVISOR_RESTART_SECONDS)
+            exits = 1 if time.monotonic() - started > MAX_SUPERVISOR_RESTART_SECONDS else exits + 1
+            pause_seconds = restart_seconds(exits)
+            logger.error("Worker supervisor exited with code %s; restarting it in %g s", code, pause_seconds)
+            time.sleep(pause_seconds)
+
+
+def restart_seconds(exits: int) -> float:
+    """Return the pause before a supervisor is restarted that has exited this many times, each time early."""
+    return min(SUPERVISOR_RESTART_SECONDS * 2.0 ** min(exits - 1, 16), MAX_SUPERVISOR_RESTART_SECONDS)
 
 
 def spawn(command: list[str]) -> int:

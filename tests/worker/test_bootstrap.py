@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from orchestration.worker.bootstrap import worker_name
+from orchestration.worker.bootstrap import MAX_SUPERVISOR_RESTART_SECONDS, restart_seconds, worker_name
 from tests.harness.services import PROJECT_DIR
 
 PROGRAMS = 400
@@ -81,3 +81,9 @@ def test_spawned_program_has_a_new_session_and_no_input_and_its_exit_code_is_ret
 )
 def test_worker_name_consists_of_pool_and_host(hostname: str, name: str) -> None:
     assert worker_name(hostname, pool_id="local") == name
+
+
+def test_restarts_of_a_supervisor_that_keeps_exiting_become_rarer_up_to_a_bound() -> None:
+    pauses = [restart_seconds(exits) for exits in range(1, 9)]
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert restart_seconds(10_000) == MAX_SUPERVISOR_RESTART_SECONDS

@@ -8,15 +8,20 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from django.db import IntegrityError, OperationalError
 
 from orchestration.processes import is_alive, kill_tree, process_tree, resume_tree, suspend_tree
 from orchestration.worker.slot_table import RunningAttempt, SlotTable
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
+
+if TYPE_CHECKING:
+    from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
 PROCESS = "the test process"
 
@@ -79,6 +84,91 @@ def test_child_that_died_with_its_parent_is_not_recorded_as_a_crash(
     assert Worker.objects.get().status == "idle"
     supervisor.clean_up()
     assert Worker.objects.get().status == "offline"
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkerSupervisor:
+    """Return a supervisor of this process, with two slots that this process fills."""
+    from orchestration.worker.supervisor.supervisor import WorkerSupervisor
+
+    table = SlotTable.create(tmp_path / "slots")
+    table.size = 2
+    for index in range(table.size):
+        table.slot(index).pid = os.getpid()
+    monkeypatch.setattr(os, "getppid", os.getpid)
+    return WorkerSupervisor(table, parent_pid=os.getpid(), process=PROCESS, name="supervised", pool_id="supervised")
+
+
+@pytest.mark.django_db
+def test_supervisor_of_a_closed_pool_logs_it_once_and_tries_again_at_the_heartbeat_interval(
+    supervisor: WorkerSupervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration import services
+    from orchestration.limits import engine_limits
+    from orchestration.models import Pool, Worker
+
+    services.create_pool(pool_id="supervised")
+    services.close_pool(pool_id="supervised")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    joined: list[str] = []
+    join_pool = services.join_pool
+
+    def count_and_join(**arguments: Any) -> str:
+        joined.append(arguments["pool_id"])
+        return join_pool(**arguments)
+
+    monkeypatch.setattr(services, "join_pool", count_and_join)
+    for _ in range(3):
+        supervisor.check()
+    assert len(joined) == 1
+    now += engine_limits().heartbeat_seconds
+    supervisor.check()
+    assert len(joined) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "Cannot join pool supervised; the slots stay without workers: Pool supervised is closed and accepts no workers."
+    ]
+    Pool.objects.update(status="active")
+    now += engine_limits().heartbeat_seconds
+    supervisor.check()
+    assert Worker.objects.filter(status="idle").count() == 2
+
+
+@pytest.mark.django_db
+def test_supervisor_raises_the_error_of_a_rejected_statement(
+    supervisor: WorkerSupervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration import services
+
+    def reject(**_: object) -> None:
+        raise IntegrityError("a constraint")
+
+    monkeypatch.setattr(services, "join_pool", reject)
+    with pytest.raises(IntegrityError):
+        supervisor.check()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_supervisor_logs_an_unavailable_database_once_and_then_continues(
+    supervisor: WorkerSupervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration import services
+    from orchestration.models import Worker
+
+    error = OperationalError("the connection is closed")
+
+    def fail(**_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "join_pool", fail)
+        supervisor.check()
+        supervisor.check()
+    supervisor.check()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Database unavailable ({error!r}); the worker supervisor retries"
+    ]
+    assert Worker.objects.count() == 2
 
 
 def test_slot_table_shows_the_same_slots_to_all_processes(tmp_path: Path) -> None:

@@ -64,6 +64,11 @@ class SlotMonitor:
         self._crash: Crash | None = None
 
     @property
+    def needs_worker(self) -> bool:
+        """Whether the slot has a process that waits for a worker."""
+        return bool(self.slot.pid) and not self.slot.worker_id and self.slot.running is None
+
+    @property
     def has_crashed(self) -> bool:
         """Whether a crash waits to be recorded."""
         return self._crash is not None
@@ -105,8 +110,8 @@ class SlotMonitor:
             self.slot.pid = 0
         self._crash, self._pid, self._cancelled = None, self.slot.pid, None
 
-    def update_registration(self) -> None:
-        """Register a worker for a slot that has a process; take it offline if the slot stays vacant."""
+    def leave_if_vacant(self) -> None:
+        """Take the slot's worker offline if the slot stays vacant."""
         pid = self.slot.pid
         self._note_pid(pid)
         if pid == 0:
@@ -114,8 +119,14 @@ class SlotMonitor:
             self._vacant_since = self._vacant_since or now
             if self.slot.worker_id and self._pid and now - self._vacant_since > _VACANT_SECONDS:
                 self.leave_pool(error=_STOPPED)
-        elif not self.slot.worker_id and self.slot.running is None:
-            self.slot.worker_id = services.join_pool(name=self._name, process=self._process, pool_id=self._pool_id)
+
+    def join_pool(self) -> None:
+        """Register a worker for the slot.
+
+        Raises:
+            ServiceError: if the pool is closed, or has no free id for the worker.
+        """
+        self.slot.worker_id = services.join_pool(name=self._name, process=self._process, pool_id=self._pool_id)
 
     def drain(self, *, stopping_seconds: float) -> None:
         """Take the worker of a stopping process offline when it has no stage; kill its stage after the grace period.

@@ -12,6 +12,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from orchestration import services
+from orchestration.db.retry import is_unavailable
 from orchestration.limits import engine_limits
 from orchestration.models import Stage
 from orchestration.processes import is_alive
@@ -39,12 +40,15 @@ class WorkerSupervisor:
         self._table = table
         self._parent_pid = parent_pid
         self._process = process
+        self._pool_id = pool_id
         self._limits = engine_limits()
         self._monitors = [
             SlotMonitor(table.slot(index), name=name, process=process, pool_id=pool_id) for index in range(table.size)
         ]
         self._heartbeat_at = 0.0
         self._database_failing = False
+        self._join_rejected = False
+        self._join_at = 0.0
         self._idle_since: float | None = None
         self._signalled_at: float | None = None
 
@@ -65,6 +69,8 @@ class WorkerSupervisor:
                 self._check_slot(monitor)
             self._send_heartbeats()
         except DatabaseError as error:
+            if not is_unavailable(error):
+                raise
             if not self._database_failing:
                 logger.warning("Database unavailable (%r); the worker supervisor retries", error)
             self._database_failing = True
@@ -83,7 +89,9 @@ class WorkerSupervisor:
                 for monitor in self._monitors:
                     monitor.leave_pool(error="The worker process ended")
                 break
-            except DatabaseError:
+            except DatabaseError as error:
+                if not is_unavailable(error):
+                    raise
                 connection.close()
                 if time.monotonic() > deadline:
                     break  # The scheduler marks the workers offline: their heartbeats are missing.
@@ -110,7 +118,24 @@ class WorkerSupervisor:
                 stopping_seconds = (time.monotonic_ns() - self._table.stopping_since_ns) / 1e9
                 monitor.drain(stopping_seconds=stopping_seconds)
             else:
-                monitor.update_registration()
+                monitor.leave_if_vacant()
+                if monitor.needs_worker:
+                    self._join_pool(monitor)
+
+    def _join_pool(self, monitor: SlotMonitor) -> None:
+        """Register a worker for a slot. If its pool rejects it, try again after a heartbeat interval."""
+        now = time.monotonic()
+        if now < self._join_at:
+            return
+        try:
+            monitor.join_pool()
+        except services.ServiceError as error:
+            if not self._join_rejected:
+                logger.warning("Cannot join pool %s; the slots stay without workers: %s", self._pool_id, error)
+            self._join_rejected = True
+            self._join_at = now + self._limits.heartbeat_seconds
+        else:
+            self._join_rejected = False
 
     def _kill_overdue(self) -> None:
         running = [(monitor, attempt) for monitor in self._monitors if (attempt := monitor.slot.running) is not None]
