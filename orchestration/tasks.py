@@ -7,9 +7,11 @@ from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Reject
-from django.db import InterfaceError, OperationalError, connection
+from django.db import Error as DatabaseError
+from django.db import connection
 
 from orchestration import services
+from orchestration.db.retry import is_unavailable
 from orchestration.dispatch import TASK_NAME
 from orchestration.worker import child
 from orchestration.worker.executor import run_attempt
@@ -25,7 +27,9 @@ def run_stage(stage_id: int, attempt: int) -> Any:
         if not child.wait_for_worker(slot):
             raise services.StaleWorker(slot.worker_id)
         run_attempt(stage_id, attempt, shared_slot=slot, process=child.process_name(), is_stopping=child.is_stopping)
-    except (services.StaleWorker, OperationalError, InterfaceError) as error:
+    except (services.StaleWorker, DatabaseError) as error:
+        if isinstance(error, DatabaseError) and not is_unavailable(error):
+            raise  # Celery logs it. The scheduler dispatches the stage again later.
         # Another worker can run it, or this one later. The pause keeps the message from circulating in a busy loop.
         connection.close()
         time.sleep(_REQUEUE_PAUSE_SECONDS)

@@ -35,7 +35,8 @@ def run_attempt(
 
     Raises:
         services.StaleWorker: if the slot's worker was marked offline. The message must be requeued.
-        django.db.OperationalError: if the database is unavailable. The message must be requeued.
+        django.db.Error: if the database is unavailable, or rejects a statement. The message must be requeued only if
+            it is unavailable.
     """
     slot = Slot(worker_id=shared_slot.worker_id, process=process)
     continue_until = time.monotonic() + engine_limits().inline_continuation_seconds
