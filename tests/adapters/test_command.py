@@ -136,7 +136,14 @@ def test_command_that_cannot_start_or_is_killed_fails_with_the_reason(
         (("a",), {"timeout_seconds": 0}, "timeout_seconds=0: expected a number of seconds above 0 to 31536000"),
         (("a",), {"grace_seconds": -1}, "grace_seconds=-1: expected a number of seconds from 0 to 31536000"),
         (("a",), {"environment": "PATH"}, "environment='PATH': expected names of environment variables"),
-        (("a",), {"variables": {"A": 1}}, "variables={'A': 1}: expected strings"),
+        (("a",), {"environment": ["A=B"]}, "environment=('A=B',): expected names of environment variables"),
+        (("a",), {"environment": [1]}, "environment=(1,): expected names of environment variables"),
+        (
+            ("a",),
+            {"variables": {"A=B": ""}},
+            "variables={'A=B': ''}: expected names of environment variables as keys",
+        ),
+        (("a",), {"variables": {"A": 1}}, "variables={'A': 1}: expected strings as values"),
     ],
 )
 def test_command_definition_rejects_invalid_values(

@@ -76,11 +76,12 @@ class Command:
     def __post_init__(self) -> None:
         if not self.argv or not all(isinstance(part, str) and "\x00" not in part for part in self.argv):
             raise InvalidDefinition(f"command{tuple(self.argv)!r}: expected a program and its arguments, each a string")
-        names = (*self.environment, *self.variables)
-        if isinstance(self.environment, str) or not all(name and "=" not in name for name in names):
+        if isinstance(self.environment, str) or not all(map(_is_variable_name, self.environment)):
             raise InvalidDefinition(f"environment={self.environment!r}: expected names of environment variables")
+        if not all(map(_is_variable_name, self.variables)):
+            raise InvalidDefinition(f"variables={self.variables!r}: expected names of environment variables as keys")
         if not all(isinstance(value, str) and "\x00" not in value for value in self.variables.values()):
-            raise InvalidDefinition(f"variables={self.variables!r}: expected strings")
+            raise InvalidDefinition(f"variables={self.variables!r}: expected strings as values")
         if self.timeout_seconds is not None:
             check_seconds("timeout_seconds", self.timeout_seconds)
         check_seconds("grace_seconds", self.grace_seconds, may_be_zero=True)
@@ -266,6 +267,10 @@ class CommandRun:
             f"standard output:\n{stdout.text()}\n\nstandard error:\n{stderr.text()}"
         )
         return StageFailed(truncate(message, _MAX_ERROR_CHARACTERS), details=details)
+
+
+def _is_variable_name(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and "=" not in name and "\x00" not in name
 
 
 def _describe_exit(exit_code: int) -> str:
