@@ -25,7 +25,7 @@ class WorkerStatus(models.TextChoices):
 
 
 class WorkflowStatus(models.TextChoices):
-    """How far a workflow is. The last four are final."""
+    """How far a workflow is. With the last four it is finished; only a retry of the run changes those."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -36,7 +36,7 @@ class WorkflowStatus(models.TextChoices):
 
 
 class StageStatus(models.TextChoices):
-    """How far a stage is. The last four are final."""
+    """How far a stage is. With the last four it is finished; only a retry of the run changes those."""
 
     PENDING = "pending"
     QUEUED = "queued"

@@ -27,7 +27,7 @@ class RunFailed(Exception):
         super().__init__(workflow_id, status, error)
 
     def __str__(self) -> str:
-        return f"The workflow {self.workflow_id} is {self.status}{f': {self.error}' if self.error else ''}"
+        return f"Workflow {self.workflow_id} has status {self.status}{f': {self.error}' if self.error else ''}"
 
 
 class RunTimeout(TimeoutError):
@@ -36,7 +36,7 @@ class RunTimeout(TimeoutError):
     def __init__(self, workflow_id: str, timeout_seconds: float) -> None:
         self.workflow_id = workflow_id
         self.timeout_seconds = timeout_seconds
-        super().__init__(f"The workflow {workflow_id} was not finished after {timeout_seconds:g} s")
+        super().__init__(f"Workflow {workflow_id} did not finish within {timeout_seconds:g} s")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
     with reject_closed_pool("new workflows"), transaction.atomic(), batched_counters(at=at):
         workflow = row_locks.lock_workflow(workflow_id)
         if workflow.status in FINISHED_WORKFLOW_STATUSES:
-            raise IllegalTransition("workflow", workflow_id, workflow.status, workflow.status)
+            rule = "only an unfinished workflow can be moved"
+            raise IllegalTransition("workflow", workflow_id, workflow.status, workflow.status, rule)
         workflow.pool_id = to_pool_id
         workflow.save_locked(at=at, update_fields=["pool"])
         if workflow.plan is not None:

@@ -93,9 +93,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         workflow = row_locks.lock_workflow(workflow_id)
         if workflow.plan is None:
             raise validation.InvalidArgument("workflow_id", workflow_id, "a workflow that the engine runs")
-        may_retry = [*FINISHED_WORKFLOW_STATUSES] if from_stage is not None else [*_UNSUCCESSFUL]
-        if workflow.status not in may_retry:
-            raise IllegalTransition("workflow", workflow_id, workflow.status, WorkflowStatus.RUNNING)
+        _check_may_retry(workflow, from_stage)
         if workflow.pool is not None and workflow.pool.status == PoolStatus.CLOSED:
             raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
         stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk"))
@@ -111,7 +109,14 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
     return workflow
 
 
-_UNSUCCESSFUL = (WorkflowStatus.FAILED, WorkflowStatus.CANCELLED, WorkflowStatus.TIMEOUT)
+def _check_may_retry(workflow: Workflow, from_stage: str | None) -> None:
+    if workflow.status not in FINISHED_WORKFLOW_STATUSES:
+        rule = "only a finished workflow can be retried"
+    elif workflow.status == WorkflowStatus.COMPLETED and from_stage is None:
+        rule = "name the stage to repeat from"
+    else:
+        return
+    raise IllegalTransition("workflow", workflow.pk, workflow.status, WorkflowStatus.RUNNING, rule)
 
 
 def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:

@@ -27,7 +27,7 @@ class WorkflowNotRunning(ServiceError):
         super().__init__(workflow_id, status)
 
     def __str__(self) -> str:
-        return f"Workflow {self.workflow_id} is {self.status}; stages can only change while it is running."
+        return f"Workflow {self.workflow_id} has status {self.status}; stages can only change while it is running."
 
 
 def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:

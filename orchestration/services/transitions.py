@@ -62,22 +62,31 @@ TRANSITIONS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 
 
 class IllegalTransition(ServiceError):
-    """The requested status may not follow the stored one."""
+    """The requested status may not follow the stored one, or the change is not allowed in the stored one.
 
-    def __init__(self, kind: str, id: str, current: str, requested: str) -> None:
+    Args:
+        kind: The kind of the row, such as `workflow`.
+        id: The row.
+        current: Its stored status.
+        requested: The requested status; that of a change which keeps the status is `current`.
+        rule: What is allowed, for a change that the table of transitions does not describe.
+    """
+
+    def __init__(self, kind: str, id: str, current: str, requested: str, rule: str = "") -> None:
         self.kind = kind
         self.id = id
         self.current = str(current)
         self.requested = str(requested)
         self.allowed = sorted(str(status) for status in TRANSITIONS[kind][current])
-        super().__init__(kind, id, current, requested)
+        self.rule = rule
+        super().__init__(kind, id, current, requested, rule)
 
     def __str__(self) -> str:
+        subject = f"{self.kind.capitalize()} {self.id} has status {self.current}"
+        if self.rule:
+            return f"{subject}; {self.rule}."
         allowed = ", ".join(self.allowed) or "no other status"
-        return (
-            f"{self.kind.capitalize()} {self.id} is {self.current} and cannot become {self.requested}; "
-            f"allowed: {allowed}."
-        )
+        return f"{subject} and cannot become {self.requested}; allowed: {allowed}."
 
 
 def check_transition(kind: str, id: str, *, current: str, requested: str) -> None:

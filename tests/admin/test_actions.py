@@ -107,7 +107,7 @@ async def test_cancel_action_emits_events_and_lists_errors(
     assert sorted(messages) == [
         (
             "error",
-            f"Refused: Workflow {finished} is cancelled and cannot become cancelled; allowed: no other status.",
+            f"Refused: Workflow {finished} has status cancelled and cannot become cancelled; allowed: no other status.",
         ),
         # In list order: newest first.
         ("success", f"Cancelled: {second}, {first}."),
@@ -139,7 +139,7 @@ async def test_worker_and_pool_actions_emit_events(server: MahavishnuServer, ses
         )
     assert offline == ("/admin/orchestration/worker/", [("success", f"Marked offline: {worker_id}.")])
     assert drained == ("/admin/orchestration/pool/", [("success", f"Draining: {pool_id}.")])
-    reason = f"Pool {pool_id} is draining and cannot become draining; allowed: active, closed."
+    reason = f"Pool {pool_id} has status draining and cannot become draining; allowed: active, closed."
     assert again == ("/admin/orchestration/pool/", [("error", f"Refused: {reason}")])
     assert reopened == ("/admin/orchestration/pool/", [("success", f"Reopened: {pool_id}.")])
 

@@ -80,7 +80,7 @@ def test_reassign_workflows_rejects_an_unknown_pool() -> None:
 
 def test_reopen_pool_command_rejects_a_closed_pool() -> None:
     pool_with("closed")
-    reason = r"^Pool pool is closed and cannot become active; allowed: no other status\.$"
+    reason = r"^Pool pool has status closed and cannot become active; allowed: no other status\.$"
     with pytest.raises(CommandError, match=reason):
         call_command("reopen_pool", "pool")
 

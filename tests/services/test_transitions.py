@@ -177,7 +177,7 @@ def test_stage_of_a_pending_workflow_cannot_change(change: Callable[[], Stage], 
     recorded.clear()
     with pytest.raises(services.WorkflowNotRunning) as error:
         change()
-    assert str(error.value) == "Workflow wf is pending; stages can only change while it is running."
+    assert str(error.value) == "Workflow wf has status pending; stages can only change while it is running."
     assert Stage.objects.get(name="one").status == StageStatus.PENDING
     assert recorded == []
 
@@ -187,7 +187,7 @@ def test_transition_error_names_both_statuses_and_the_allowed_ones() -> None:
     with pytest.raises(services.IllegalTransition) as error:
         services.complete_workflow(workflow_id="wf", result={})
     assert str(error.value) == (
-        "Workflow wf is pending and cannot become completed; allowed: cancelled, failed, running, timeout."
+        "Workflow wf has status pending and cannot become completed; allowed: cancelled, failed, running, timeout."
     )
 
 
@@ -195,7 +195,7 @@ def test_transition_error_after_a_final_status_allows_no_other_status() -> None:
     pool_with(PoolStatus.CLOSED)
     with pytest.raises(services.IllegalTransition) as error:
         services.drain_pool(pool_id="pool")
-    assert str(error.value) == "Pool pool is closed and cannot become draining; allowed: no other status."
+    assert str(error.value) == "Pool pool has status closed and cannot become draining; allowed: no other status."
 
 
 def test_transition_error_survives_pickling() -> None:

@@ -104,7 +104,7 @@ async def test_finished_run_cannot_be_cancelled(engine: Engine, shared_pool: str
     for run, status in runs.items():
         await eventually(lambda run=run, status=status: engine.workflow(run)["status"] == status, what=status)  # type: ignore[misc]
         before = engine.workflow(run)
-        with pytest.raises(ServiceCallError, match=f"IllegalTransition: Workflow {run} is {status}"):
+        with pytest.raises(ServiceCallError, match=f"IllegalTransition: Workflow {run} has status {status}"):
             engine.execute(CANCEL, workflow_id=run)
         assert engine.workflow(run) == before
     engine.assert_counters_match(shared_pool)

@@ -157,5 +157,5 @@ def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
     monkeypatch.setattr(scheduler_module, "_LATE_WORKFLOWS", Late())
     assert Scheduler().time_out_workflows(timezone.now()) == 0
     assert logged(caplog) == [
-        "Skipped a timeout: Workflow late is cancelled and cannot become timeout; allowed: no other status."
+        "Skipped a timeout: Workflow late has status cancelled and cannot become timeout; allowed: no other status."
     ]
