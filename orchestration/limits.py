@@ -35,7 +35,7 @@ class EngineLimits:
         0.2, minimum=0.02, maximum=1.0, help="How often a worker process checks for cancelled, late and crashed stages."
     )
     scheduler_interval_seconds: float = bounded(
-        0.25, minimum=0.02, maximum=10.0, help="How often the scheduler checks for due work."
+        0.25, minimum=0.02, maximum=1.0, help="How often the scheduler checks for due work."
     )
     cancel_grace_seconds: float = bounded(
         2.0,

@@ -65,5 +65,5 @@ pool_reopened = Signal()
 pool_closed = Signal()
 
 # pool: Pool, at: datetime (of the last change). Sent just before the commit, once for each pool whose counters moved;
-# while a scheduler runs, at most ten times a second (see `orchestration.services.pool_metrics`).
+# while a scheduler runs, at most once in `pool_status_interval_seconds` (see `orchestration.services.pool_metrics`).
 pool_metrics_changed = Signal()

@@ -1,4 +1,4 @@
-"""Publishes pool metrics: at most ten events a second for each pool, and the last value is always published.
+"""Publish pool metrics: at most one event of a pool in `pool_status_interval_seconds`, and always the last value.
 
 If a change follows the last event too closely, the scheduler publishes the metrics later, with the values at that later
 time. While no scheduler runs, every change is published at once, because nothing could publish it later.
@@ -24,7 +24,7 @@ from orchestration.models import Pool, SchedulerHeartbeat
 from orchestration.models.pool_counters import PoolCountersMoved
 
 SCHEDULER_TIMEOUT_SECONDS = 2.0
-"""Without a heartbeat for this long, the scheduler is considered stopped."""
+"""Without a heartbeat for this long, the scheduler is considered stopped. The longest interval is half of it."""
 
 
 def install() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from datetime import timedelta
 
@@ -12,9 +13,11 @@ from django.utils import timezone
 from orchestration import scheduler as scheduler_module
 from orchestration import services
 from orchestration.db.clock import database_now
+from orchestration.limits import EngineLimits
 from orchestration.models import Pool, SchedulerHeartbeat, Stage, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
-from orchestration.scheduler import Scheduler
+from orchestration.scheduler import HEARTBEAT_SECONDS, Scheduler
+from orchestration.services.pool_metrics import SCHEDULER_TIMEOUT_SECONDS
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -159,3 +162,8 @@ def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
     assert logged(caplog) == [
         "Skipped a timeout: Workflow late has status cancelled and cannot become timeout; allowed: no other status."
     ]
+
+
+def test_scheduler_with_the_longest_interval_does_not_count_as_stopped() -> None:
+    (field,) = [field for field in dataclasses.fields(EngineLimits) if field.name == "scheduler_interval_seconds"]
+    assert 2 * max(field.metadata["maximum"], HEARTBEAT_SECONDS) <= SCHEDULER_TIMEOUT_SECONDS
