@@ -58,6 +58,7 @@ from orchestration.services.stages import (
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.validation import InvalidArgument, InvalidIdentifier
 from orchestration.services.worker_lifecycle import (
+    NoFreeWorkerId,
     crash_worker,
     expire_lease,
     expire_worker,

@@ -14,12 +14,28 @@ from orchestration.models import FailedAttempt, PoolStatus, Stage, StageStatus, 
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.attempts import record_failure, record_lost_attempt
+from orchestration.services.errors import ServiceError
 from orchestration.services.pools import PoolNotAccepting, ensure_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
-MAX_NAME_TRIES = 10_000
+MAX_WORKER_NUMBER = 10_000
+"""The largest number in the id of a worker."""
 
 LOST = "The worker was lost"
+
+
+class NoFreeWorkerId(ServiceError):
+    """All ids of the workers with a name are in use."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return (
+            f"The worker ids {self.name}-1 to {self.name}-{MAX_WORKER_NUMBER} are in use; "
+            "one is free when its worker is offline."
+        )
 
 
 def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = None) -> str:
@@ -31,17 +47,17 @@ def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = No
     Raises:
         InvalidIdentifier
         PoolNotAccepting: if the pool is closed.
-        AlreadyExists: if all numbers are in use.
+        NoFreeWorkerId: if all numbers are in use.
     """
     at = validation.timestamp(at)
-    validation.identifier("worker_id", f"{name}-{MAX_NAME_TRIES}")
+    validation.identifier("worker_id", f"{name}-{MAX_WORKER_NUMBER}")
     ensure_pool(pool_id, at=at)
     in_use = _ids_in_use(name)
-    for number in range(1, MAX_NAME_TRIES):
+    for number in range(1, MAX_WORKER_NUMBER + 1):
         worker_id = f"{name}-{number}"
         if worker_id not in in_use and _join_as(worker_id, process, pool_id, at=at):
             return worker_id
-    raise row_locks.AlreadyExists("worker", f"{name}-{MAX_NAME_TRIES}")
+    raise NoFreeWorkerId(name)
 
 
 def record_heartbeats(*, process: str, worker_ids: Collection[str], running: Sequence[tuple[int, int]]) -> set[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from orchestration import services
 from orchestration.models import Worker, WorkerStatus
+from orchestration.services import worker_lifecycle
 from tests.models.counter_audit import assert_all_add_up, stored
 from tests.services.builders import pool_with, worker_with
 from tests.services.signal_recorder import RecordedSignal
@@ -139,3 +140,12 @@ def test_unknown_worker_is_named() -> None:
         services.remove_worker(worker_id="missing")
     with pytest.raises(services.WorkerNotFound, match=r"^Worker missing not found\.$"):
         services.change_worker_status(worker_id="missing", status="idle")
+
+
+def test_join_pool_uses_every_number_before_it_rejects_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_lifecycle, "MAX_WORKER_NUMBER", 2)
+    joined = [services.join_pool(name="box", process="process", pool_id="pool") for _ in range(2)]
+    assert joined == ["box-1", "box-2"]
+    with pytest.raises(services.NoFreeWorkerId) as error:
+        services.join_pool(name="box", process="process", pool_id="pool")
+    assert str(error.value) == ("The worker ids box-1 to box-2 are in use; one is free when its worker is offline.")
