@@ -9,6 +9,7 @@ from orchestration.models.stage import Stage
 from orchestration.models.statuses import (
     FINISHED_STAGE_STATUSES,
     FINISHED_WORKFLOW_STATUSES,
+    FailureReason,
     PoolStatus,
     StageStatus,
     WorkerStatus,
@@ -23,6 +24,7 @@ __all__ = [
     "FINISHED_WORKFLOW_STATUSES",
     "POOL_COUNTERS",
     "FailedAttempt",
+    "FailureReason",
     "Pool",
     "PoolStatus",
     "SchedulerHeartbeat",

@@ -6,26 +6,21 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
 from orchestration.models.stage import Stage
+from orchestration.models.statuses import FailureReason
 
 
 class FailedAttempt(models.Model):
     """One unsuccessful attempt, written once. A successful attempt is recorded in the stage row only."""
 
-    class Reason(models.TextChoices):
-        """Why the attempt ended."""
-
-        FAILED = "failed"
-        TIMED_OUT = "timed_out"
-        LOST = "lost"
-
     stage = models.ForeignKey(Stage, on_delete=models.CASCADE, related_name="failed_attempts", db_index=False)
     attempt = models.PositiveIntegerField(help_text="1 for the first.")
-    reason = models.CharField(max_length=16, choices=Reason.choices)
+    reason = models.CharField(max_length=16, choices=FailureReason.choices)
     error = models.TextField(help_text="The error that clients receive.")
     traceback = models.TextField(blank=True, help_text="For operators; clients do not receive it.")
     worker_name = models.CharField(
-        max_length=128, blank=True, help_text="Id of the worker, which may since be deleted."
+        max_length=MAX_IDENTIFIER_LENGTH, blank=True, help_text="Id of the worker, which may since be deleted."
     )
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(default=timezone.now)
@@ -36,7 +31,7 @@ class FailedAttempt(models.Model):
             models.UniqueConstraint(name="orchestration_failed_attempt_unique", fields=["stage", "attempt"]),
             models.CheckConstraint(
                 name="orchestration_failed_attempt_reason_valid",
-                condition=Q(reason__in=["failed", "timed_out", "lost"]),
+                condition=Q(reason__in=list(FailureReason.values)),
             ),
         )
 

@@ -47,6 +47,14 @@ class StageStatus(models.TextChoices):
     CANCELLED = "cancelled"
 
 
+class FailureReason(models.TextChoices):
+    """Why an attempt ended without success."""
+
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+
+
 # Lists, not sets: constraints contain them, and a generated migration needs a stable order.
 FINISHED_WORKFLOW_STATUSES: Final = [
     WorkflowStatus.COMPLETED.value,

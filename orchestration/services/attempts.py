@@ -10,14 +10,23 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 
 from orchestration import signals
 from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.limits import engine_limits
-from orchestration.models import FailedAttempt, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.models import (
+    FailedAttempt,
+    FailureReason,
+    Stage,
+    StageStatus,
+    Worker,
+    WorkerStatus,
+    Workflow,
+    WorkflowStatus,
+)
 from orchestration.models.pool_counters import batched_counters
 from orchestration.plan import StagePlan
 from orchestration.services import validation
@@ -26,7 +35,8 @@ from orchestration.services.errors import ServiceError
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
-Reason = FailedAttempt.Reason
+WORKER_DIED: Final = "The worker process died"
+"""The error of an attempt whose process ended before it could report the outcome."""
 
 
 class StaleWorker(ServiceError):
@@ -88,7 +98,7 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
         if worker is None or worker.status == WorkerStatus.OFFLINE:
             raise StaleWorker(slot.worker_id)
         if worker.stage_id is not None:
-            record_lost_attempt(worker, error="The worker process died", at=at)
+            end_running_attempt(worker, reason=FailureReason.LOST, error=WORKER_DIED, at=at)
         stage = lock_stage_by_id(stage_id)
         if stage is None or not _may_claim(stage, attempt, worker):
             if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
@@ -157,7 +167,9 @@ def fail_attempt(
         worker = lock_slot_worker(slot.worker_id, slot.process)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
-            record_failure(stage, reason=Reason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at)
+            record_failure(
+                stage, reason=FailureReason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at
+            )
         _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None)
 
@@ -176,7 +188,7 @@ def record_failure(
         started_at=stage.started_at,
         ended_at=at,
     )
-    if reason == Reason.LOST:
+    if reason == FailureReason.LOST:
         stage.lost_attempts += 1
         # The stage did not cause it: a lost attempt does not use up one of its attempts.
         stage.last_attempt += 1
@@ -200,18 +212,12 @@ def fail_run(stage: Stage, *, error: str, at: datetime) -> None:
     workflow.save_locked(at=at, update_fields=["status", "error"])
 
 
-def record_lost_attempt(worker: Worker, *, error: str, at: datetime, reason: str = Reason.LOST) -> bool:
-    """End the running attempt of a locked worker that can no longer end it itself. The worker is not saved.
-
-    Returns:
-        False if it had no running attempt.
-    """
+def end_running_attempt(worker: Worker, *, reason: str, error: str, at: datetime) -> None:
+    """End the attempt, if any, of a locked worker that can no longer end it itself. The worker is not saved."""
     stage = lock_stage_by_id(worker.stage_id) if worker.stage_id is not None else None
     worker.stage = None
-    if stage is None or stage.status != StageStatus.RUNNING or stage.worker_id != worker.pk:
-        return False
-    record_failure(stage, reason=reason, error=error, at=at)
-    return True
+    if stage is not None and stage.status == StageStatus.RUNNING and stage.worker_id == worker.pk:
+        record_failure(stage, reason=reason, error=error, at=at)
 
 
 def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
@@ -230,7 +236,7 @@ def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
 
 
 def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
-    wait_seconds = 0.0 if failed.reason == Reason.LOST else _wait_seconds(stage)
+    wait_seconds = 0.0 if failed.reason == FailureReason.LOST else _wait_seconds(stage)
     stage.status = StageStatus.PENDING.value
     stage.retry_at = database_now() + timedelta(seconds=wait_seconds) if wait_seconds else None
     stage.save_locked(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])

@@ -15,7 +15,7 @@ from orchestration.services import validation
 def report_progress(
     stage_id: int, attempt: int, *, progress: float, message: str = "", at: datetime | None = None
 ) -> bool:
-    """Record the progress of an attempt, from 0 to 1. False if the attempt no longer runs.
+    """Record the progress of an attempt, from 0 to 1. Return False if the attempt no longer runs.
 
     Raises:
         InvalidArgument
@@ -33,7 +33,7 @@ def report_progress(
 
 
 def report_message(stage_id: int, attempt: int, *, message: str, at: datetime | None = None) -> bool:
-    """Send a message of an attempt to the subscribers of its workflow. False if the attempt no longer runs.
+    """Send a message of an attempt to the subscribers of its workflow. Return False if the attempt no longer runs.
 
     Raises:
         InvalidArgument

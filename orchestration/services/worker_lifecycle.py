@@ -10,10 +10,10 @@ from django.db.models import Q
 
 from orchestration.db.clock import database_now
 from orchestration.limits import engine_limits
-from orchestration.models import FailedAttempt, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
+from orchestration.models import FailureReason, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
-from orchestration.services.attempts import record_failure, record_lost_attempt
+from orchestration.services.attempts import end_running_attempt, record_failure
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import PoolNotAccepting, ensure_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
@@ -90,8 +90,8 @@ def crash_worker(
     worker_id: str,
     process: str,
     error: str,
-    ran: tuple[int, int] | None = None,
-    reason: str | None = FailedAttempt.Reason.LOST.value,
+    ran: tuple[int, int] | None,
+    reason: str | None,
     at: datetime | None = None,
 ) -> bool:
     """Record that the child process of a slot has died. The worker is in error until its next claim; its attempt ends.
@@ -101,11 +101,12 @@ def crash_worker(
         process: The worker process that it is registered to.
         error: The error of the attempt.
         ran: The stage id and the number of the attempt that it ran, if any.
-        reason: Why it died: `lost` or `timed_out`. None if the attempt was cancelled: then the worker becomes idle.
+        reason: Why it died: lost or timed out. None if the attempt was cancelled: then the worker becomes idle.
         at: The time of the change; None means now.
 
     Returns:
-        False if the worker is registered to another process or has claimed another attempt since.
+        Whether anything changed: False if the worker is registered to another process, is already in error, or has
+        claimed another attempt since.
     """
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
@@ -114,16 +115,14 @@ def crash_worker(
             return False
         if worker.stage_id is not None and not _still_runs(worker, ran):
             return False
-        record_lost_attempt(worker, error=error, reason=reason or FailedAttempt.Reason.LOST, at=at)
+        end_running_attempt(worker, reason=reason or FailureReason.LOST, error=error, at=at)
         worker.status = WorkerStatus.IDLE.value if reason is None else WorkerStatus.ERROR.value
         worker.save_locked(at=at, update_fields=["status", "stage"])
     return True
 
 
-def leave_pool(
-    *, worker_id: str, process: str, error: str = "The worker was stopped", at: datetime | None = None
-) -> bool:
-    """Mark a worker offline at once; its attempt is lost. False if it is registered to another process."""
+def leave_pool(*, worker_id: str, process: str, error: str, at: datetime | None = None) -> bool:
+    """Mark a worker offline at once; its attempt is lost. Return False if it is registered to another process."""
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(worker_id, process)
@@ -145,7 +144,7 @@ def expire_worker(worker_id: str, *, no_heartbeat_since: datetime, at: datetime 
 
 
 def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None = None) -> bool:
-    """End an attempt whose lease expired before this database time; False if the lease was renewed.
+    """End an attempt whose lease expired before this database time. Return False if the lease was renewed.
 
     Its worker, unless it is offline, is in error until its next claim.
     """
@@ -156,7 +155,7 @@ def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None
         stage = lock_stage_by_id(stage_id)
         if stage is None or stage.worker_id != worker_id or not _has_expired(stage, expired_before):
             return False
-        record_failure(stage, reason=FailedAttempt.Reason.LOST, error=LOST, at=at)
+        record_failure(stage, reason=FailureReason.LOST, error=LOST, at=at)
         if worker is not None and worker.stage_id == stage_id and worker.status == WorkerStatus.BUSY:
             worker.mark_locked()
             worker.stage = None
@@ -166,7 +165,7 @@ def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None
 
 
 def _take_offline(worker: Worker, *, error: str, at: datetime) -> None:
-    record_lost_attempt(worker, error=error, at=at)
+    end_running_attempt(worker, reason=FailureReason.LOST, error=error, at=at)
     worker.process = ""
     worker.heartbeat_at = None
     worker.status = WorkerStatus.OFFLINE.value

@@ -12,8 +12,10 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
+
 MAX_SLOTS: Final = 512
-_MAX_ID_BYTES: Final = 128
+_MAX_ID_BYTES: Final = MAX_IDENTIFIER_LENGTH  # Ids are ASCII.
 
 
 class RunningAttempt(NamedTuple):

@@ -108,7 +108,7 @@ def _retry_stage_in_run() -> None:
     services.drain_pool(pool_id="pool_again", at=_at(65))
     services.reopen_pool(pool_id="pool_again", at=_at(75))
     # The example of a snapshot must not list this pool and workflow.
-    services.leave_pool(worker_id=worker_id, process="again", at=_at(65))
+    services.leave_pool(worker_id=worker_id, process="again", error="The worker was stopped", at=_at(65))
     services.remove_worker(worker_id=worker_id, at=_at(65))
     workflow.delete()
     Pool.objects.filter(pk="pool_again").delete()

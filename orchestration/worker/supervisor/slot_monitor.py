@@ -9,8 +9,9 @@ from typing import Final
 
 from orchestration import services
 from orchestration.limits import engine_limits
-from orchestration.models import StageStatus
+from orchestration.models import FailureReason, StageStatus
 from orchestration.processes import is_alive, kill_group, kill_tree, resume_tree, suspend_tree
+from orchestration.services.attempts import WORKER_DIED
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,6 @@ _RESULT_GRACE_SECONDS: Final = 5.0
 """Extra grace for a stage that has already reported its result."""
 
 _STOPPED: Final = "The worker was stopped"
-_DIED: Final = "The worker process died"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Crash:
 
     pid: int
     running: RunningAttempt | None
-    reason: str | None
+    reason: FailureReason | None
     error: str
 
 
@@ -82,10 +82,11 @@ class SlotMonitor:
         """
         pid, running = self.slot.pid, self.slot.running
         if self._pid and pid != self._pid and running is not None:
-            self._crash = Crash(pid=self._pid, running=running, reason="lost", error=_DIED)
+            self._crash = Crash(pid=self._pid, running=running, reason=FailureReason.LOST, error=WORKER_DIED)
         elif pid and not is_alive(pid):
             # Read again: the process may have begun an attempt between the first read and its death.
-            self._crash = Crash(pid=pid, running=self.slot.running, reason="lost", error=_DIED)
+            running = self.slot.running
+            self._crash = Crash(pid=pid, running=running, reason=FailureReason.LOST, error=WORKER_DIED)
         return self._crash is not None
 
     def record_crash(self) -> None:
@@ -139,7 +140,7 @@ class SlotMonitor:
         if running is None:
             self.leave_pool(error=_STOPPED)
         elif stopping_seconds > self._limits.shutdown_grace_seconds:
-            self._kill(running, reason="lost", error=_STOPPED)
+            self._kill(running, reason=FailureReason.LOST, error=_STOPPED)
 
     def kill_if_overdue(self, running: RunningAttempt, stored: tuple[str, int] | None) -> None:
         """Kill the slot's process if its attempt exceeds its time limit, or still runs long after it was cancelled.
@@ -153,7 +154,7 @@ class SlotMonitor:
         overdue_ns = time.monotonic_ns() - running.started_ns - running.timeout_ms * 1_000_000
         if running.timeout_ms and overdue_ns > 0:
             error = f"The stage took longer than {running.timeout_ms / 1000:g} s"
-            self._kill(running, reason="timed_out", error=error)
+            self._kill(running, reason=FailureReason.TIMED_OUT, error=error)
             return
         grace_seconds = self._grace_seconds(running, stored)
         if grace_seconds is None:
@@ -199,7 +200,7 @@ class SlotMonitor:
             return grace_seconds + _RESULT_GRACE_SECONDS
         return grace_seconds
 
-    def _kill(self, running: RunningAttempt, *, reason: str | None, error: str) -> None:
+    def _kill(self, running: RunningAttempt, *, reason: FailureReason | None, error: str) -> None:
         pid = self.slot.pid
         if pid:
             suspend_tree(pid)
