@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.faults import __main__ as runner
 from tests.harness.processes import has_ended
+from tests.harness.waiting import wait_until
 
 _HANGING_TEST = """
 import pathlib, signal, subprocess, sys, time
@@ -24,20 +26,40 @@ def test_hangs():
 """
 
 
+_START_TIMEOUT_SECONDS = 60
+_END_TIMEOUT_SECONDS = 30
+
+
 @pytest.mark.parametrize(
-    "before",
+    ("before", "exit_seconds"),
     [
-        pytest.param("pass", id="pytest-ends-the-test"),
-        pytest.param("signal.signal(signal.SIGALRM, signal.SIG_IGN)", id="pytest-hangs-too"),
+        pytest.param("pass", 60, id="pytest-ends-the-test"),
+        pytest.param("signal.signal(signal.SIGALRM, signal.SIG_IGN)", 3, id="pytest-hangs-too"),
     ],
 )
 def test_hanging_test_counts_as_failed_and_leaves_no_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, exit_seconds: float
 ) -> None:
+    child_pid = tmp_path / "child.pid"
+
+    class Pytest(subprocess.Popen[str]):
+        """Count the runner's timeout from the start of the test: pytest's own start takes seconds under load."""
+
+        def communicate(self, input: str | None = None, timeout: float | None = None) -> tuple[str, str]:
+            wait_until(
+                lambda: child_pid.exists() or self.poll() is not None,
+                timeout_seconds=_START_TIMEOUT_SECONDS,
+                what="the child of the test",
+            )
+            return super().communicate(input, timeout)
+
     (tmp_path / "test_hanging.py").write_text(_HANGING_TEST.format(before=before), encoding="utf-8")
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
     monkeypatch.setattr(runner, "TEST_TIMEOUT_SECONDS", 2)
-    monkeypatch.setattr(runner, "PYTEST_EXIT_SECONDS", 3)
+    monkeypatch.setattr(runner, "PYTEST_EXIT_SECONDS", exit_seconds)
+    monkeypatch.setattr(subprocess, "Popen", Pytest)
     code, output = runner.run_tests(tmp_path, ["test_hanging.py"], timeout_seconds=2)
     assert code == runner.TESTS_FAILED, output
-    assert has_ended(int((tmp_path / "child.pid").read_text(encoding="utf-8")))
+    # The runner kills the child and does not wait for its end.
+    pid = int(child_pid.read_text(encoding="utf-8"))
+    wait_until(lambda: has_ended(pid), timeout_seconds=_END_TIMEOUT_SECONDS, what="the end of the child")
