@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psutil
 
 from tests.harness.client import Client, connect
+from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
 
 MAX_CLIENTS = 400
 READY_TIMEOUT_SECONDS = 40
+HEAD_START_SECONDS = 0.005
 
 
 def processes_of(server: MahavishnuServer) -> list[psutil.Process]:
@@ -78,6 +81,16 @@ async def only(server: MahavishnuServer, process: psutil.Process) -> AsyncIterat
     finally:
         for other in others:
             other.resume()
+
+
+@asynccontextmanager
+async def connect_with_head_start(server: MahavishnuServer, process: psutil.Process) -> AsyncIterator[Client]:
+    """Open a connection that all other processes see only after this one has had time to accept it."""
+    async with only(server, process):
+        connection = socket.create_connection((HOST, server.port))
+        await asyncio.sleep(HEAD_START_SECONDS)
+    async with connect(server, sock=connection) as client:
+        yield client
 
 
 @asynccontextmanager
