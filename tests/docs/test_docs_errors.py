@@ -25,8 +25,8 @@ MAX_CONNECTIONS = 4
 NARROW_BYTES = 64 * 1024
 NOTICED_WITHIN_SECONDS = 30
 
-TOO_MANY_MESSAGES = Limits().max_message_burst + int(Limits().max_messages_per_second)
-"""More than the burst, even if the sender is delayed by a second."""
+TOO_MANY_MESSAGES = Limits().max_message_burst + 4 * int(Limits().max_messages_per_second)
+"""More than the burst, even if the sender is delayed by four seconds, and less than the grace period allows."""
 
 ClientAndError = tuple[Client, Message]
 Trigger = Callable[[MahavishnuServer], AbstractAsyncContextManager[ClientAndError]]
