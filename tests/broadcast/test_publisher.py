@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -116,11 +115,8 @@ async def test_hanging_channel_layer_never_delays_publish_and_drops_the_oldest_e
         # This send hangs: from now on, published events stay in the queue.
         one.publish(deliveries(2, 2))
         wait_until(lambda: not one._queue, timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
-        durations = []
         for first in range(4, 2002, 2):
-            began = time.perf_counter()
             one.publish(deliveries(first, 2))
-            durations.append(time.perf_counter() - began)
         dropped = one._dropped
         assert (len(one._queue), one._queue[-1].event.seq) == (100, 2001)
         # All calls returned before the first send timed out, so none has waited for it.
@@ -128,8 +124,6 @@ async def test_hanging_channel_layer_never_delays_publish_and_drops_the_oldest_e
         assert "Channel layer unavailable" not in str(caplog.messages)
         # Each send times out, then the next one starts.
         assert await asyncio.to_thread(one.flush, timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
-    durations.sort()
-    assert durations[len(durations) // 2] < 0.0005
     one.publish(deliveries(3000, 1))
     arrived = await group.seqs(3000)
     assert arrived == sorted(arrived)
