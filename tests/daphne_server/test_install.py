@@ -236,7 +236,7 @@ def http_over_unix_socket(path: Path, target: str) -> dict[str, Any]:
 
 async def test_plain_daphne_command_gets_our_protocol(server: MahavishnuServer) -> None:
     port = free_port()
-    timeouts = ("--websocket_timeout", "1", "--ping-interval", "1", "--ping-timeout", "2", "--verbosity", "0")
+    timeouts = ("--websocket_timeout", "1", "--ping-interval", "1", "--ping-timeout", "5", "--verbosity", "0")
     with run_command(
         server, "daphne", "-p", str(port), *timeouts, "mahavishnu_site.asgi:application", port=port
     ) as daphne:
