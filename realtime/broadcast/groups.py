@@ -68,15 +68,6 @@ class GroupSubscriptions:
         # Join or leave one group at a time: the timeout then applies to one call, not to a queue of a thousand calls.
         self._lock = asyncio.Lock()
 
-    @property
-    def is_listening(self) -> bool:
-        """Whether the layer has given a channel, so that groups can be joined."""
-        return self._layer_channel is not None
-
-    def has_joined(self, group: str) -> bool:
-        """Return whether the layer has confirmed the membership of `group`."""
-        return group in self._joined
-
     async def listen(self) -> None:
         """Receive messages in a loop. It ends only when its task is cancelled."""
         layer = get_channel_layer()

@@ -73,13 +73,6 @@ class Relay:
         self.polled_at = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self.groups.listen()), asyncio.create_task(self._poll())]
 
-    async def stop(self) -> None:
-        """Cancel all tasks. Rooms and subscribers are left as they are."""
-        tasks = [*self._tasks, *self._background]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     @property
     def position(self) -> Position | None:
         """Every room is complete up to this position of the log. None before the start."""

@@ -178,7 +178,7 @@ class RelaySandbox:
     async def start(self) -> None:
         """Start the relay, and a second channel that shows what the layer has received."""
         await self.relay.start()
-        await self.until(lambda: self.relay.groups.is_listening)
+        await self.until(lambda: self.relay.groups._layer_channel is not None)
         layer = get_channel_layer()
         self._channel = await layer.new_channel()
         await layer.group_add(_MARKERS, self._channel)
@@ -248,5 +248,8 @@ async def running_sandbox(patch: pytest.MonkeyPatch, **limits: Any) -> AsyncIter
     sandbox = RelaySandbox(Limits(**{**never, **limits}), patch)
     await sandbox.start()
     yield sandbox
-    await sandbox.relay.stop()
+    tasks = [*sandbox.relay._tasks, *sandbox.relay._background]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     await get_channel_layer().flush()
