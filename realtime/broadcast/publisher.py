@@ -115,8 +115,10 @@ class Publisher:
                 logger.warning("Channel layer unavailable (%r); subscribers catch up from the event log", error)
             self._unavailable = True
         else:
-            if self._unavailable or self._dropped:
+            if self._unavailable:
                 logger.warning("Channel layer available again; %d queued events were dropped", self._dropped)
+            elif self._dropped:
+                logger.warning("Publish queue has room again; %d queued events were dropped", self._dropped)
             self._unavailable = False
             self._dropped = 0
 

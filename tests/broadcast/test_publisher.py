@@ -136,6 +136,25 @@ async def test_hanging_channel_layer_never_delays_publish_and_drops_the_oldest_e
     ]
 
 
+async def test_full_publish_queue_of_an_available_layer_is_logged_once_with_its_end(
+    group: GroupReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = new_publisher(max_unpublished_events=100)
+    with one._lock:
+        # Nothing is sent before all events are queued.
+        loop = one._running_loop()
+        one._sending = True
+    one.publish(deliveries(1, 120))
+    one.publish(deliveries(121, 30))
+    asyncio.run_coroutine_threadsafe(one._send_queued(), loop)
+    assert await group.seqs(150) == list(range(51, 151))
+    assert one.flush(timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
+    assert caplog.messages == [
+        "Publish queue is full; dropping the oldest events (subscribers catch up from the log)",
+        "Publish queue has room again; 50 queued events were dropped",
+    ]
+
+
 @pytest.mark.parametrize("text", ["x" * 998, "é" * 499])
 async def test_publish_queue_is_bounded_in_bytes(text: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher_module, "_MAX_UNPUBLISHED_BYTES", 50_000)
