@@ -75,7 +75,7 @@ async def _check_database() -> tuple[Position | None, str | None]:
             return await in_database_thread(current_position), None
     except Exception as error:
         # Each driver has its own exceptions. The report is public, so it contains only the class.
-        logger.warning("Health check: database unavailable (%r)", error)
+        logger.warning("Health check: database unavailable (%r); reporting 503", error)
         return None, f"database: unavailable ({type(error).__name__})"
 
 
@@ -86,7 +86,7 @@ async def _check_redis() -> str | None:
                 async with Redis.from_url(url) as client:
                     await client.ping()
     except Exception as error:
-        logger.warning("Health check: Redis unavailable (%r)", error)
+        logger.warning("Health check: Redis unavailable (%r); reporting 503", error)
         return f"redis: unavailable ({type(error).__name__})"
     return None
 
@@ -96,7 +96,7 @@ async def _check_relay() -> tuple[Relay | None, str | None]:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             relay = await ensure_relay()
     except Exception as error:
-        logger.warning("Health check: the relay could not start (%r)", error)
+        logger.warning("Health check: the relay could not start (%r); reporting 503", error)
         return None, f"relay: could not start ({type(error).__name__})"
     stalled_seconds = asyncio.get_running_loop().time() - relay.polled_at
     if stalled_seconds > _RELAY_STALL_SECONDS:

@@ -120,7 +120,7 @@ class GroupSubscriptions:
                 if not await self._leave(group):
                     return
         if self._unavailable:
-            logger.warning("Channel layer available again")
+            logger.warning("Channel layer available again; joined all groups")
         self._unavailable = False
 
     def _failures(self, group: str) -> int:

@@ -208,7 +208,7 @@ class Relay:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.warning("Relay task failed: %s (%r)", task.get_name(), error)
+            logger.warning("Relay task %s failed (%r); events arrive through the log", task.get_name(), error)
 
 
 def _read_positions(keys: list[None]) -> dict[None, Position]:

@@ -83,7 +83,9 @@ class RequestDispatcher:
             if isinstance(error, RequestTimeout):
                 logger.warning("%s on %s; answered SERVER_ERROR", error, self._connection)
             else:
-                log_failure(logger, f"Request {incoming.event} failed", error)
+                log_failure(
+                    logger, f"Request {incoming.event} on {self._connection} failed; answered SERVER_ERROR", error
+                )
             # The client gets neither the exception's text nor a stack trace.
             server_error = RequestError(
                 ErrorCode.SERVER_ERROR,

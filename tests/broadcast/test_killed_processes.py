@@ -129,5 +129,5 @@ async def test_server_recovers_from_a_database_outage(
                 await record.until_fast()
             await assert_all_received(writers, record, after=start)
     log = server.log_text()
-    assert "Request get_pool_status failed: database unavailable" in log
+    assert "failed; answered SERVER_ERROR: database unavailable" in log
     assert "Traceback" not in log
