@@ -12,6 +12,9 @@ from __future__ import annotations
 import os
 import sys
 
+from django.conf import settings
+from django.utils.log import configure_logging
+
 from mahavishnu_site.serve.listener import CannotListenError, open_listener
 from mahavishnu_site.serve.process_manager import ProcessManager
 from mahavishnu_site.serve.replica import Program
@@ -22,9 +25,6 @@ KILL_MARGIN_SECONDS = 2.0
 
 def main() -> None:
     """Run the command in `sys.argv`, and exit with the code of the run."""
-    from django.conf import settings
-    from django.utils.log import configure_logging
-
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
     command = sys.argv[1:]
     if not command:

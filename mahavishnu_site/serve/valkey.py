@@ -11,6 +11,10 @@ import socket
 import sys
 from pathlib import Path
 
+from django.conf import settings
+
+from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
+
 # Channels and queues need little memory. Beyond this, Valkey rejects writes, so a leak cannot fill the
 # machine's memory.
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
@@ -67,10 +71,6 @@ def is_listening(socket_path: Path) -> bool:
 
 def main() -> None:
     """Replace this process with the Valkey server of the var folder."""
-    from django.conf import settings
-
-    from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
-
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
     var_dir = settings.MAHAVISHNU_VAR_DIR
     socket_path = valkey_socket(var_dir)

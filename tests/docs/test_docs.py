@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from django.core.management import CommandError, get_commands, load_command_clas
 from tests.docs.markdown import PROJECT_DIR, anchors, blocks, code_spans, links, page, pages, shell_lines, table
 
 PACKAGES = ("mahavishnu_site", "realtime", "orchestration")
+PRODUCT = (*PACKAGES, "demonstrations")
 # Every Django application has these.
 UNREMARKABLE = {"apps", "migrations"}
 
@@ -99,3 +101,20 @@ def test_every_management_command_is_documented() -> None:
     commands = {name for name, application in get_commands().items() if application in PACKAGES}
     text = "\n".join(path.read_text(encoding="utf-8") for path in pages())
     assert {name for name in commands if f"manage.py {name}" not in text} == set()
+
+
+def has_import_in_function(path: Path) -> bool:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return any(isinstance(node, ast.Import | ast.ImportFrom) for function in functions for node in ast.walk(function))
+
+
+def test_contributing_lists_the_modules_with_imports_inside_functions() -> None:
+    found = [
+        str(path.relative_to(PROJECT_DIR))
+        for package in PRODUCT
+        for path in PROJECT_DIR.glob(f"{package}/**/*.py")
+        if has_import_in_function(path)
+    ]
+    rows = table(page("CONTRIBUTING.md"), first="Module with such an import")
+    assert [row["Module with such an import"] for row in rows] == sorted(found)
