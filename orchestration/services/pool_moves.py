@@ -7,11 +7,16 @@ from datetime import datetime
 from django.db import transaction
 
 from orchestration.dispatch import dispatch_after_commit
-from orchestration.models import FINISHED_WORKFLOW_STATUSES, PoolStatus, StageStatus, Workflow
+from orchestration.models import FINISHED_WORKFLOW_STATUSES, StageStatus, Workflow
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.advance import message_for
-from orchestration.services.pools import check_pool_accepts, reject_closed_pool
+from orchestration.services.pools import (
+    NEW_WORKFLOWS,
+    check_pool_accepts_workflows,
+    check_pool_exists,
+    reject_closed_pool,
+)
 from orchestration.services.transitions import IllegalTransition
 
 
@@ -24,8 +29,8 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
         PoolNotAccepting: if the other pool is not active.
     """
     at = validation.timestamp(at)
-    check_pool_accepts("new workflows", pool_id=to_pool_id, statuses=[PoolStatus.ACTIVE])
-    with reject_closed_pool("new workflows"), transaction.atomic(), batched_counters(at=at):
+    check_pool_accepts_workflows(to_pool_id)
+    with reject_closed_pool(NEW_WORKFLOWS), transaction.atomic(), batched_counters(at=at):
         workflow = row_locks.lock_workflow(workflow_id)
         if workflow.status in FINISHED_WORKFLOW_STATUSES:
             rule = "only an unfinished workflow can be moved"
@@ -46,8 +51,8 @@ def reassign_workflows(*, pool_id: str, to_pool_id: str, at: datetime | None = N
         InvalidIdentifier, PoolNotFound
         PoolNotAccepting: if the other pool is not active.
     """
-    check_pool_accepts("", pool_id=pool_id, statuses=PoolStatus.values)
-    check_pool_accepts("new workflows", pool_id=to_pool_id, statuses=[PoolStatus.ACTIVE])
+    check_pool_exists(pool_id)
+    check_pool_accepts_workflows(to_pool_id)
     moved = 0
     unfinished = Workflow.objects.filter(pool_id=pool_id, finished_at=None).order_by("created_at")
     for workflow_id in list(unfinished.values_list("pk", flat=True)):

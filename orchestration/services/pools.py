@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Final
 
 from django.db import transaction
 
@@ -13,6 +14,8 @@ from orchestration.models.pool_counters import ClosedPoolHasWork
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
 from orchestration.services.transitions import check_transition
+
+NEW_WORKFLOWS: Final = "new workflows"
 
 
 class PoolNotAccepting(ServiceError):
@@ -52,33 +55,50 @@ class PoolNotEmpty(ServiceError):
         )
 
 
-def check_pool_accepts(kind: str, *, pool_id: str, statuses: Collection[str]) -> None:
-    """Check that a pool has one of these statuses.
+# The checks do not lock the pool: a row added while the pool changes counts as added before the change.
 
-    The pool is not locked: a row added while the pool changes counts as added before the change.
 
-    Args:
-        kind: The rows that the caller would add, in the plural, for the error: `new workflows`.
-        pool_id: The pool.
-        statuses: The statuses in which the pool accepts them.
+def check_pool_exists(pool_id: str) -> str:
+    """Check that a pool exists, and return its status.
+
+    Raises:
+        InvalidIdentifier, PoolNotFound
+    """
+    validation.identifier("pool_id", pool_id)
+    try:
+        return Pool.objects.values_list("status", flat=True).get(pk=pool_id)
+    except Pool.DoesNotExist:
+        raise row_locks.PoolNotFound(pool_id) from None
+
+
+def check_pool_accepts_workflows(pool_id: str) -> None:
+    """Check that a pool accepts new workflows: that it is active.
 
     Raises:
         InvalidIdentifier, PoolNotFound, PoolNotAccepting
     """
-    validation.identifier("pool_id", pool_id)
-    try:
-        status = Pool.objects.values_list("status", flat=True).get(pk=pool_id)
-    except Pool.DoesNotExist:
-        raise row_locks.PoolNotFound(pool_id) from None
-    if status not in statuses:
-        raise PoolNotAccepting(pool_id, status, kind)
+    if (status := check_pool_exists(pool_id)) != PoolStatus.ACTIVE:
+        raise PoolNotAccepting(pool_id, status, NEW_WORKFLOWS)
+
+
+def check_pool_accepts_workers(pool_id: str) -> None:
+    """Check that a pool accepts workers: that it is not closed.
+
+    Raises:
+        InvalidIdentifier, PoolNotFound, PoolNotAccepting
+    """
+    if (status := check_pool_exists(pool_id)) == PoolStatus.CLOSED:
+        raise PoolNotAccepting(pool_id, status, "workers")
 
 
 @contextmanager
 def reject_closed_pool(kind: str) -> Iterator[None]:
     """Raise `PoolNotAccepting` if the database rejects work for a pool that is closed.
 
-    A concurrent transaction may have closed it. `kind` is that of `check_pool_accepts`.
+    A concurrent transaction may have closed it.
+
+    Args:
+        kind: The rows that the block adds, in the plural, for the error.
 
     Raises:
         PoolNotAccepting

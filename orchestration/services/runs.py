@@ -23,7 +23,7 @@ from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
 from orchestration.plan import Plan, StagePlan
 from orchestration.services import row_locks, validation
 from orchestration.services.advance import advance, message_for, queue_stages, set_queued
-from orchestration.services.pools import PoolNotAccepting, ensure_pool, reject_closed_pool
+from orchestration.services.pools import NEW_WORKFLOWS, PoolNotAccepting, ensure_pool, reject_closed_pool
 from orchestration.services.transitions import IllegalTransition
 
 
@@ -64,9 +64,9 @@ def start_run(
         workflow.id = validation.identifier("workflow_id", workflow_id)
     validation.stage_names("stages", [stage.name for stage in plan.stages])
     if (status := ensure_pool(pool_id, at=at)) != PoolStatus.ACTIVE:
-        raise PoolNotAccepting(pool_id, status, "new workflows")
+        raise PoolNotAccepting(pool_id, status, NEW_WORKFLOWS)
     try:
-        with reject_closed_pool("new workflows"), transaction.atomic():
+        with reject_closed_pool(NEW_WORKFLOWS), transaction.atomic():
             _store(workflow, plan, at=at)
     except row_locks.AlreadyExists:
         # A concurrent start with the same key may have committed first.

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from django.db import transaction
 
-from orchestration.models import PoolStatus, Worker, WorkerStatus
+from orchestration.models import Worker, WorkerStatus
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
-from orchestration.services.pools import check_pool_accepts
+from orchestration.services.pools import check_pool_accepts_workers
 from orchestration.services.transitions import check_transition
 
 
@@ -41,7 +41,7 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
             worker = row_locks.lock_worker(worker_id)
         except row_locks.WorkerNotFound:
             worker = Worker(id=worker_id, pool_id=pool_id)
-        check_pool_accepts("workers", pool_id=pool_id, statuses=[PoolStatus.ACTIVE, PoolStatus.DRAINING])
+        check_pool_accepts_workers(pool_id)
         if worker.pool_id != pool_id:
             raise WorkerInOtherPool(worker_id, worker.pool_id, pool_id)
         worker.status = WorkerStatus.IDLE.value

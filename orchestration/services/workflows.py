@@ -9,10 +9,10 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from orchestration.db.clock import milliseconds_between
-from orchestration.models import PoolStatus, Stage, Workflow, WorkflowStatus
+from orchestration.models import Stage, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
 from orchestration.services import row_locks, validation
-from orchestration.services.pools import check_pool_accepts
+from orchestration.services.pools import check_pool_accepts_workflows
 from orchestration.services.transitions import check_transition
 
 
@@ -47,7 +47,7 @@ def create_workflow(
         workflow.id = validation.identifier("workflow_id", workflow_id)
     with transaction.atomic():
         if pool_id is not None:
-            check_pool_accepts("new workflows", pool_id=pool_id, statuses=[PoolStatus.ACTIVE])
+            check_pool_accepts_workflows(pool_id)
         # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
         try:
             Stage.objects.bulk_create(

@@ -8,8 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from orchestration import services
 from orchestration.management.database_errors import readable_database_errors
-from orchestration.models import PoolStatus
-from orchestration.services.pools import check_pool_accepts
+from orchestration.services.pools import check_pool_accepts_workflows
 
 
 class Command(BaseCommand):
@@ -31,7 +30,7 @@ class Command(BaseCommand):
             try:
                 if move_to is not None:
                     # Check the target first: a failed move must not leave the pool drained.
-                    check_pool_accepts("new workflows", pool_id=move_to, statuses=[PoolStatus.ACTIVE])
+                    check_pool_accepts_workflows(move_to)
                 services.drain_pool(pool_id=pool)
                 if move_to is not None:
                     moved = services.reassign_workflows(pool_id=pool, to_pool_id=move_to)
