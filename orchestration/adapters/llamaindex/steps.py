@@ -25,7 +25,7 @@ def step_names(flow: Workflow) -> list[str]:
 
 
 @dataclass(slots=True)
-class StepState:
+class StepRecord:
     """What a step has done in a run so far.
 
     Attributes:
@@ -53,46 +53,46 @@ class StepTracker:
     """
 
     def __init__(self, steps: list[str]) -> None:
-        self._states = {step: StepState() for step in steps}
+        self._records = {step: StepRecord() for step in steps}
 
     @property
     def running(self) -> list[str]:
         """The steps that run now."""
-        return [step for step, state in self._states.items() if state.running > 0]
+        return [step for step, record in self._records.items() if record.running > 0]
 
     @property
     def returned(self) -> list[str]:
         """The steps that ran and do not run now, and did not raise."""
-        states = self._states.items()
-        return [step for step, state in states if state.runs and not state.running and not state.failed]
+        records = self._records.items()
+        return [step for step, record in records if record.runs and not record.running and not record.failed]
 
     @property
     def progress(self) -> float:
         """The share of the steps that have returned, from 0 to 1."""
-        return len(self.returned) / len(self._states)
+        return len(self.returned) / len(self._records)
 
     def on_start(self, step: str) -> bool:
         """Record that a step starts. Return whether it is the first time."""
-        state = self._states[step]
-        state.runs += 1
-        state.running += 1
-        if state.runs == 1:
-            state.started_at = time.monotonic()
-        return state.runs == 1
+        record = self._records[step]
+        record.runs += 1
+        record.running += 1
+        if record.runs == 1:
+            record.started_at = time.monotonic()
+        return record.runs == 1
 
     def on_end(self, step: str, *, event: str | None, failed: bool) -> None:
         """Record that a step has ended: it raised, returned an event of this type, or returned no event."""
-        state = self._states[step]
-        state.running -= 1
-        state.event, state.failed = event, failed
-        state.returned_at = time.monotonic()
+        record = self._records[step]
+        record.running -= 1
+        record.event, record.failed = event, failed
+        record.returned_at = time.monotonic()
 
     def output(self, step: str) -> dict[str, object]:
         """Return the output that is stored for a step."""
-        state = self._states[step]
-        return {"runs": state.runs, "event": state.event}
+        record = self._records[step]
+        return {"runs": record.runs, "event": record.event}
 
     def duration_ms(self, step: str) -> int:
         """Return the milliseconds from the first start of a step to its last return."""
-        state = self._states[step]
-        return round((state.returned_at - state.started_at) * 1000)
+        record = self._records[step]
+        return round((record.returned_at - record.started_at) * 1000)
