@@ -19,7 +19,7 @@ from typing import Final
 from orchestration import services
 from orchestration.models import Pool, PoolStatus, WorkerStatus, Workflow
 from orchestration.services import PoolNotAccepting, ServiceError, WorkerInOtherPool
-from orchestration.simulation.workers import SimulatedWorker, Steps
+from orchestration.simulation.workers import SimulatedWorker, Ticks
 from orchestration.simulation.workflows import SimulatedWorkflow
 
 SIMULATION_ENDED: Final = "The simulation ended"
@@ -65,8 +65,8 @@ class Simulation:
         self._random = Random(options.seed)
         self._next_number = 1
         self._pool_ids: list[str] = []
-        self._workers: dict[SimulatedWorker, Steps] = {}
-        self._workflows: dict[SimulatedWorkflow, Steps] = {}
+        self._workers: dict[SimulatedWorker, Ticks] = {}
+        self._workflows: dict[SimulatedWorkflow, Ticks] = {}
 
     @property
     def running(self) -> int:

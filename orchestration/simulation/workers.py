@@ -9,16 +9,16 @@ from typing import Final
 from orchestration import services
 from orchestration.models import WorkerStatus
 
-Steps = Generator[bool, None, None]
-"""The steps of a simulated worker or workflow. Yields True after a change, and False where it has to wait."""
+Ticks = Generator[bool, None, None]
+"""The ticks of a simulated worker or workflow: True after a change, False where it has to wait."""
 
 OFFLINE_PROBABILITY: Final = 0.004
-"""Probability per step that an idle worker goes offline."""
+"""Probability per tick that an idle worker goes offline."""
 
 ERROR_PROBABILITY: Final = 0.3
 """Probability that a worker is in error after a stage that did not complete."""
 
-_MAX_RECOVERY_STEPS: Final = 60
+_MAX_RECOVERY_TICKS: Final = 60
 
 
 class SimulatedWorker:
@@ -26,7 +26,7 @@ class SimulatedWorker:
 
     Attributes:
         is_free: The worker is idle and no workflow has claimed it.
-        has_finished: The stage that claimed the worker has finished; the worker's next step changes its status.
+        has_finished: The stage that claimed the worker has finished; the worker's next tick changes its status.
         has_failed: That stage left the worker in error.
     """
 
@@ -35,7 +35,7 @@ class SimulatedWorker:
         self.pool_id = pool_id
         self.is_free = self.has_finished = self.has_failed = False
 
-    def run(self, random: Random) -> Steps:
+    def run(self, random: Random) -> Ticks:
         """Register the worker and simulate it in an endless loop.
 
         Raises:
@@ -53,27 +53,27 @@ class SimulatedWorker:
             else:
                 yield False
 
-    def _become_idle(self, random: Random) -> Steps:
+    def _become_idle(self, random: Random) -> Ticks:
         if self.has_failed:
             services.change_worker_status(worker_id=self.id, status=WorkerStatus.ERROR)
             yield True
-            yield from wait(random, max_steps=_MAX_RECOVERY_STEPS)
+            yield from wait(random, max_ticks=_MAX_RECOVERY_TICKS)
         services.change_worker_status(worker_id=self.id, status=WorkerStatus.IDLE)
         self.has_finished = self.has_failed = False
         self.is_free = True
         yield True
 
-    def _go_offline(self, random: Random) -> Steps:
+    def _go_offline(self, random: Random) -> Ticks:
         self.is_free = False
         services.change_worker_status(worker_id=self.id, status=WorkerStatus.OFFLINE)
         yield True
-        yield from wait(random, max_steps=_MAX_RECOVERY_STEPS)
+        yield from wait(random, max_ticks=_MAX_RECOVERY_TICKS)
         services.register_worker(worker_id=self.id, pool_id=self.pool_id)
         self.is_free = True
         yield True
 
 
-def wait(random: Random, *, max_steps: int) -> Steps:
-    """Wait a random number of steps, at most `max_steps`."""
-    for _ in range(random.randint(0, max_steps)):
+def wait(random: Random, *, max_ticks: int) -> Ticks:
+    """Wait a random number of ticks, at most `max_ticks`."""
+    for _ in range(random.randint(0, max_ticks)):
         yield False

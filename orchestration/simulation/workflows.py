@@ -9,9 +9,9 @@ from typing import Final
 from orchestration import services
 from orchestration.models import WorkerStatus, WorkflowStatus
 from orchestration.simulation import scenarios
-from orchestration.simulation.workers import ERROR_PROBABILITY, SimulatedWorker, Steps, wait
+from orchestration.simulation.workers import ERROR_PROBABILITY, SimulatedWorker, Ticks, wait
 
-_MAX_STEPS_PER_STAGE: Final = 6
+_MAX_TICKS_PER_STAGE: Final = 6
 # The outcomes of workflows that do not complete; failed is the most frequent.
 _FAILURE_OUTCOMES: Final = (WorkflowStatus.FAILED,) * 4 + (WorkflowStatus.TIMEOUT, WorkflowStatus.CANCELLED)
 
@@ -30,7 +30,7 @@ class SimulatedWorkflow:
         self.is_created = False
         self.outcome: WorkflowStatus | None = None
 
-    def run(self, random: Random, *, workers: Iterable[SimulatedWorker], failure_rate: float) -> Steps:
+    def run(self, random: Random, *, workers: Iterable[SimulatedWorker], failure_rate: float) -> Ticks:
         """Create the workflow and run it to its end on free workers of its pool.
 
         Raises:
@@ -72,7 +72,7 @@ class SimulatedWorkflow:
 
     def _run_stage(
         self, stage_name: str, random: Random, *, workers: Iterable[SimulatedWorker], outcome: WorkflowStatus | None
-    ) -> Steps:
+    ) -> Ticks:
         """Run one stage on the first free worker.
 
         With `outcome`, do not complete the stage: the workflow ends here with that status.
@@ -85,7 +85,7 @@ class SimulatedWorkflow:
             yield True
             services.start_stage(workflow_id=self.id, stage_name=stage_name, worker_id=worker.id)
             yield True
-            yield from wait(random, max_steps=_MAX_STEPS_PER_STAGE)
+            yield from wait(random, max_ticks=_MAX_TICKS_PER_STAGE)
             if outcome is None:
                 result = scenarios.stage_result(random)
                 services.complete_stage(workflow_id=self.id, stage_name=stage_name, result=result)
