@@ -26,7 +26,9 @@ def run_stage(stage_id: int, attempt: int) -> Any:
     try:
         if not child.wait_for_worker(slot):
             raise services.StaleWorker(slot.worker_id)
-        run_attempt(stage_id, attempt, shared_slot=slot, process=child.process_name(), is_stopping=child.is_stopping)
+        run_attempt(
+            stage_id, attempt, shared_slot=slot, process=child.worker_process_id(), is_stopping=child.is_stopping
+        )
     except (services.StaleWorker, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_unavailable(error):
             raise  # Celery logs it. The scheduler dispatches the stage again later.

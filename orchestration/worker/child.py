@@ -60,7 +60,7 @@ def current_slot() -> SharedSlot:
     return _table(os.environ[TABLE_VARIABLE]).slot(current_process().index)
 
 
-def process_name() -> str:
+def worker_process_id() -> str:
     """Return the id of this run of the worker process, as the workers' rows store it."""
     return os.environ[PROCESS_VARIABLE]
 
