@@ -40,7 +40,9 @@ class Pool(TrackedModel):
     """A set of workers and the stages queued for them. Changes of its workers and stages update its counters."""
 
     tracked_columns: ClassVar[tuple[str, ...]] = ("status",)
-    counters: ClassVar[frozenset[str]] = frozenset({*POOL_COUNTERS, "metrics_published_at", "metrics_dirty_since"})
+    sql_updated_columns: ClassVar[frozenset[str]] = frozenset(
+        {*POOL_COUNTERS, "metrics_published_at", "metrics_dirty_since"}
+    )
 
     id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
     status = models.CharField(max_length=16, choices=PoolStatus.choices, default=PoolStatus.ACTIVE)

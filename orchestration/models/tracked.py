@@ -37,7 +37,7 @@ class TrackedModel(models.Model):
     tracked_columns: ClassVar[tuple[str, ...]] = TrackedState._fields
     """The columns of `TrackedState` that this model has, in the same order."""
 
-    counters: ClassVar[frozenset[str]] = frozenset()
+    sql_updated_columns: ClassVar[frozenset[str]] = frozenset()
     """Columns that `save()` writes only if `update_fields` names them: SQL updates them, so instances may be stale."""
 
     _locked_state: TrackedState | None = None
@@ -160,7 +160,7 @@ class TrackedModel(models.Model):
         if update_fields is not None:
             return {self._attribute(name) for name in update_fields}
         loaded = {field.attname for field in self._meta.concrete_fields if not field.primary_key}
-        return loaded - self.get_deferred_fields() - self.counters
+        return loaded - self.get_deferred_fields() - self.sql_updated_columns
 
     def _attribute(self, name: str) -> str:
         field: Any = self._meta.get_field(name)

@@ -46,11 +46,14 @@ class Worker(TrackedModel):
         related_name="+",
         help_text="The stage that it runs now.",
     )
+    # For expiry: the scheduler marks the worker offline when this is too old. Null while it is offline, and for a
+    # worker of an external orchestrator, which does not expire.
     heartbeat_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Last heartbeat (database clock)."
     )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)
+    # For display: the last heartbeat or status report of any worker, which it keeps while it is offline.
     last_heartbeat_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

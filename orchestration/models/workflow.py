@@ -45,7 +45,7 @@ class Workflow(TrackedModel):
     settle_stages: ClassVar[StageSettler]
     """Set by `orchestration.models`: the implementation imports the model of stages, which imports this one."""
 
-    counters: ClassVar[frozenset[str]] = frozenset({"total_stages", "stages_completed"})
+    sql_updated_columns: ClassVar[frozenset[str]] = frozenset({"total_stages", "stages_completed"})
 
     id = models.CharField(
         primary_key=True,
