@@ -1,7 +1,8 @@
 """The only code that changes the stored state.
 
-Each function is one transaction. It takes the time of the change as `at` (default: now) and returns the row as stored.
-A rejected call raises a `ServiceError` and writes nothing.
+Each change is one transaction. Most functions take the time of the change as `at` (default: now), and return the row as
+stored or whether it changed. A rejected change raises a `ServiceError` and writes nothing. Functions that only record
+heartbeats and due times use the clock of the database instead of `at`.
 """
 
 # These imports are the only list of the public names.
