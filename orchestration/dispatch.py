@@ -104,7 +104,7 @@ class CircuitBreaker:
         if self.failing:
             with self._lock:
                 self.failing = False
-            logger.warning("Broker available again")
+            logger.warning("Broker available again; dispatching continues")
 
 
 _breaker = CircuitBreaker()

@@ -125,8 +125,8 @@ def check_seconds(name: str, value: object, *, may_be_zero: bool = False) -> Non
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= MAX_SECONDS or (value == 0 and not may_be_zero):  # type: ignore[operator]
-        least = "from 0" if may_be_zero else "above 0"
-        raise InvalidDefinition(f"{name}={value!r}: expected a number of seconds {least} to {MAX_SECONDS:.0f}")
+        bounds = f"from 0 to {MAX_SECONDS:.0f}" if may_be_zero else f"above 0, at most {MAX_SECONDS:.0f}"
+        raise InvalidDefinition(f"{name}={value!r}: expected a number of seconds {bounds}")
 
 
 def _is_whole(value: object) -> bool:

@@ -48,7 +48,8 @@ def retry_while_unavailable(
 
     def report_first(state: RetryCallState) -> None:
         if state.attempt_number == 1:
-            report("Database unavailable; waiting")
+            error = None if state.outcome is None else state.outcome.exception()
+            report(f"Database unavailable ({error!r}); retrying")
 
     retrying = Retrying(
         retry=retry_if_exception(_may_retry),

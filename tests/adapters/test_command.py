@@ -133,7 +133,7 @@ def test_command_that_cannot_start_or_is_killed_fails_with_the_reason(
     [
         ((), {}, "command(): expected a program and its arguments, each a string"),
         (("a", 1), {}, "command('a', 1): expected a program and its arguments, each a string"),
-        (("a",), {"timeout_seconds": 0}, "timeout_seconds=0: expected a number of seconds above 0 to 31536000"),
+        (("a",), {"timeout_seconds": 0}, "timeout_seconds=0: expected a number of seconds above 0, at most 31536000"),
         (("a",), {"grace_seconds": -1}, "grace_seconds=-1: expected a number of seconds from 0 to 31536000"),
         (("a",), {"environment": "PATH"}, "environment='PATH': expected names of environment variables"),
         (("a",), {"environment": ["A=B"]}, "environment=('A=B',): expected names of environment variables"),

@@ -12,7 +12,7 @@ from django.db import Error, OperationalError, connection, transaction
 from orchestration.db.retry import is_unavailable, retry_while_unavailable
 from orchestration.models import Pool
 
-WAITING = "Database unavailable; waiting"
+UNAVAILABLE = "Database unavailable (OperationalError('the connection is closed')); retrying"
 AVAILABLE = "Database available again"
 
 
@@ -60,7 +60,7 @@ def test_other_errors_are_not_unavailable() -> None:
 def test_retry_reports_the_outage_and_its_end_once() -> None:
     lines: list[str] = []
     assert retry_while_unavailable(fails(3), timeout_seconds=None, report=lines.append) == 4
-    assert lines == [WAITING, AVAILABLE]
+    assert lines == [UNAVAILABLE, AVAILABLE]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -75,7 +75,7 @@ def test_retry_raises_the_error_after_the_timeout() -> None:
     lines: list[str] = []
     with pytest.raises(OperationalError):
         retry_while_unavailable(fails(1000), timeout_seconds=0.2, report=lines.append)
-    assert lines == [WAITING]
+    assert lines == [UNAVAILABLE]
 
 
 @pytest.mark.django_db(transaction=True)
