@@ -74,13 +74,9 @@ def test_close_reason_is_cut_between_two_characters(text: str, reason: bytes) ->
 
 
 @pytest.fixture(scope="module")
-def server_without_direct_frames(
-    server: MahavishnuServer, start_shared_server: StartServer
-) -> Iterator[MahavishnuServer]:
+def server_without_direct_frames(server: MahavishnuServer, start_module_server: StartServer) -> MahavishnuServer:
     """Start a second process on the same database that sends frames through daphne and autobahn."""
-    second = start_shared_server(beside=server, environment={"MAHAVISHNU_DIRECT_FRAMES": "0"})
-    yield second
-    second.close()
+    return start_module_server(beside=server, environment={"MAHAVISHNU_DIRECT_FRAMES": "0"})
 
 
 async def test_direct_frames_sends_the_same_bytes_as_daphne(

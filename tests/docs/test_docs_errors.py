@@ -33,8 +33,8 @@ Trigger = Callable[[MahavishnuServer], AbstractAsyncContextManager[ClientAndErro
 
 
 @pytest.fixture(scope="module")
-def strict_server(start_shared_server: StartServer) -> MahavishnuServer:
-    return start_shared_server(max_connections=MAX_CONNECTIONS, max_subscriptions=1)
+def strict_server(start_module_server: StartServer) -> MahavishnuServer:
+    return start_module_server(max_connections=MAX_CONNECTIONS, max_subscriptions=1)
 
 
 async def first_error(client: Client) -> Message:

@@ -27,9 +27,9 @@ EVENTS = blocks(PROTOCOL, language="json", role="event")
 
 
 @pytest.fixture(scope="module")
-def example_events(start_shared_server: StartServer) -> tuple[MahavishnuServer, list[Message]]:
+def example_events(start_module_server: StartServer) -> tuple[MahavishnuServer, list[Message]]:
     """Provide a server after the example run, and the events it sent to each channel of the event examples."""
-    server = start_shared_server(started=False)
+    server = start_module_server(started=False)
     call_in(server, "reset_log")
     server.start()
     return server, asyncio.run(collect_example_events(server))
