@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -55,7 +56,7 @@ def test_driver_raises_the_error_of_a_service_call(server: MahavishnuServer, uni
 def test_driver_executes_code_in_another_process(server: MahavishnuServer) -> None:
     result = server.driver().execute("import os\nresult = {'pid': os.getpid(), 'sum': a + b}", a=1, b=2)
     assert result["sum"] == 3
-    assert result["pid"] != server.pid
+    assert result["pid"] not in (os.getpid(), server.pid)
 
 
 def test_killed_driver_raises_and_is_replaced_at_the_next_call(start_server: StartServer) -> None:
