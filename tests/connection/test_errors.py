@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from realtime.protocol.errors import ErrorCode
 from realtime.protocol.requests import REQUESTS
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
@@ -260,18 +259,3 @@ async def test_server_without_its_tables_answers_server_error_until_they_exist(s
         assert answer == a_response(
             "subscribe", {"channel": "global", "status": "subscribed"}, answer["correlation_id"]
         )
-
-
-def test_every_error_code_is_tested() -> None:
-    caused = {expected["error_code"] for _, expected in ERRORS.values()} | {"SERVER_ERROR"}
-    elsewhere = {
-        # tests/connection/test_limits.py
-        ErrorCode.MESSAGE_TOO_BIG,
-        ErrorCode.RATE_LIMIT_EXCEEDED,
-        ErrorCode.TOO_MANY_CONNECTIONS,
-        ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-        # tests/daphne_server/test_backpressure.py and tests/connection/test_replay.py
-        ErrorCode.SLOW_CONSUMER,
-        ErrorCode.EVENTS_TRIMMED,
-    }
-    assert caused == set(ErrorCode) - elsewhere
