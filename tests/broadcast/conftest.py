@@ -43,7 +43,10 @@ def shared_server_with_outages(start_shared_server: StartServer) -> Iterator[Mah
 
 
 @pytest.fixture
-def server_with_outages(shared_server_with_outages: MahavishnuServer) -> MahavishnuServer:
-    """Return a server with idle workers. A test may stop it and its Valkey, and leaves both running."""
+def server_with_outages(shared_server_with_outages: MahavishnuServer) -> Iterator[MahavishnuServer]:
+    """Return a server with idle workers. A test may stop or freeze it and its Valkey."""
     shared_server_with_outages.services_driver.execute(_SET_IDLE)
-    return shared_server_with_outages
+    yield shared_server_with_outages
+    # A test that failed may have left them stopped, and the next one would fail too.
+    shared_server_with_outages.valkey.ensure_running()
+    shared_server_with_outages.ensure_running()

@@ -14,9 +14,9 @@ from tests.broadcast.change_stream import (
     streaming,
     subscribe_to_all,
 )
-from tests.broadcast.frozen_valkey import frozen
 from tests.harness.client import connect
 from tests.harness.server import MahavishnuServer
+from tests.harness.valkey import frozen
 
 
 async def test_killed_frozen_and_stopped_channel_layer_loses_no_event(

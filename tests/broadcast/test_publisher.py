@@ -19,8 +19,7 @@ from realtime.broadcast.groups import GroupMessage, group_name
 from realtime.broadcast.publisher import Publisher, publisher
 from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import EventRecord
-from tests.broadcast.frozen_valkey import frozen
-from tests.harness.valkey import Valkey
+from tests.harness.valkey import Valkey, frozen
 from tests.harness.waiting import wait_until
 
 EPOCH = "0" * 32

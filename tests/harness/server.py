@@ -173,6 +173,13 @@ class MahavishnuServer:
             self.terminate()
         self.start()
 
+    def ensure_running(self) -> None:
+        """Start the server if it has ended, and resume it if it is frozen."""
+        if self.is_alive():
+            self.signal(signal.SIGCONT)
+        else:
+            self.restart()
+
     def signal(self, number: signal.Signals) -> None:
         """Send the process a signal, such as SIGSTOP to freeze it and SIGCONT to resume it."""
         self._running().send_signal(number)

@@ -7,7 +7,11 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from mahavishnu_site.serve.valkey import arguments
 from tests.harness.waiting import wait_until
@@ -61,6 +65,13 @@ class Valkey:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def ensure_running(self) -> None:
+        """Start the server if it is stopped, and resume it if it is frozen."""
+        if self._process is None:
+            self.start()
+        else:
+            self.resume()
+
     def close(self) -> None:
         """Kill the server, even if it is frozen, and remove its folder."""
         if self._process is not None:
@@ -88,3 +99,15 @@ class Valkey:
     def _wait(self) -> None:
         self._running().wait(timeout=STOP_TIMEOUT_SECONDS)
         self._process = None
+
+
+@contextmanager
+def frozen(valkey: Valkey) -> Iterator[None]:
+    """Freeze the server until the end of the block: it accepts connections and does not respond."""
+    valkey.pause()
+    try:
+        # The signal takes effect a moment after it is sent.
+        wait_until(lambda: psutil.Process(valkey.pid).status() == psutil.STATUS_STOPPED, timeout_seconds=60)
+        yield
+    finally:
+        valkey.resume()

@@ -15,6 +15,7 @@ from tests.harness.engine_fixtures import JOBS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.processes import has_ended, process_tree
 from tests.harness.server import MahavishnuServer
+from tests.harness.valkey import frozen
 from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
 
 
@@ -34,7 +35,10 @@ def short_lease_server(start_shared_server: StartServer) -> Iterator[MahavishnuS
 
 @pytest.fixture
 def short_lease_engine(short_lease_server: MahavishnuServer) -> Iterator[Engine]:
-    yield from engine_of(short_lease_server)
+    for engine in engine_of(short_lease_server):
+        yield engine
+        # A test that failed may have left it stopped: the workers end only with it, and the next test needs it.
+        short_lease_server.valkey.ensure_running()
 
 
 def kill_worker(worker: CeleryWorker) -> None:
@@ -117,12 +121,12 @@ async def test_result_of_a_worker_frozen_beyond_its_lease_is_rejected(
     short_lease_engine: Engine, pool: str, files: Files
 ) -> None:
     engine = short_lease_engine
-    frozen = engine.worker(pool_id=pool)
+    frozen_worker = engine.worker(pool_id=pool)
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_zombie")
         engine.start("gated", pool=pool, workflow_id="wf_zombie", **files.params)
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
-        thaw = frozen.freeze()
+        thaw = frozen_worker.freeze()
         await events_until(client, "workflow.stage_retrying")
         engine.worker(pool_id=pool)
         await eventually(lambda: len(files.journal()) == 2, what="the stage begins again")
@@ -270,12 +274,10 @@ async def test_broker_outage_before_during_or_after_a_dispatch_delays_runs_and_l
 
 async def test_hung_broker_does_not_block_starts_for_long(short_lease_engine: Engine) -> None:
     engine = short_lease_engine
-    valkey = engine.server.valkey
     warm = engine.start("three_empty_stages", pool="frozen")
-    valkey.pause()
-    # It answers again only after all of them have returned, so none of them has waited for it.
-    runs = [engine.start("three_empty_stages", pool="frozen") for _ in range(5)]
-    valkey.resume()
+    with frozen(engine.server.valkey):
+        # It answers again only after all of them have returned, so none of them has waited for it.
+        runs = [engine.start("three_empty_stages", pool="frozen") for _ in range(5)]
     start_dispatching_worker(engine, "frozen")
     for run in (warm, *runs):
         await eventually(lambda run=run: engine.workflow(run)["status"] == "completed", what="the run")  # type: ignore[misc]
