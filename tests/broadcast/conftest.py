@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.broadcast.change_stream import PUBLISH_TIMEOUT_SECONDS, prepare
+from tests.broadcast.change_stream import PUBLISH_TIMEOUT_SECONDS, RELAY_POLL_SECONDS, prepare
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.valkey import Valkey
@@ -36,7 +36,7 @@ for worker in Worker.objects.exclude(status="idle"):
 
 @pytest.fixture(scope="session")
 def shared_server_with_outages(start_shared_server: StartServer) -> Iterator[MahavishnuServer]:
-    server = start_shared_server(publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS)
+    server = start_shared_server(publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS, relay_poll_seconds=RELAY_POLL_SECONDS)
     prepare(server)
     yield server
     server.close()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.broadcast.change_stream import (
     PUBLISH_TIMEOUT_SECONDS,
+    RELAY_POLL_SECONDS,
     assert_all_received,
     committed,
     prepare,
@@ -83,7 +84,7 @@ async def test_event_of_a_writer_killed_after_its_commit_is_delivered_once(
         # It does not come again with the next comparison or the next message.
         server.services.change_worker_status(worker_id="w1", status="idle")
         assert (await client.event())["data"]["status"] == "idle"
-        await client.expect_nothing(0.6)
+        await client.expect_nothing(1.1)
 
 
 @contextmanager
@@ -110,7 +111,10 @@ async def test_server_recovers_from_a_database_outage(
         f"&port={url['port']}" if "port" in url else ""
     )
     server = start_server(
-        beside=writers, environment={"DATABASE_URL": server_url}, publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS
+        beside=writers,
+        environment={"DATABASE_URL": server_url},
+        publish_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
+        relay_poll_seconds=RELAY_POLL_SECONDS,
     )
     prepare(writers)
     async with connect(server) as client, connect(server) as requester:
