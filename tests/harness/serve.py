@@ -128,10 +128,12 @@ class Serve:
         wait_none_left(self.processes, output=self.output)
 
     def close(self) -> None:
+        """Kill the command, then the processes that it has started. It may lack the variable that identifies them."""
+        self.main.kill()
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.main.wait()
+        self.main.wait(timeout=STOP_TIMEOUT_SECONDS)
 
 
 def processes_where(condition: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
