@@ -144,7 +144,10 @@ def simulating(server: MahavishnuServer, *arguments: str) -> Iterator[subprocess
         text=True,
     )
     with process:
-        yield process
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextmanager
