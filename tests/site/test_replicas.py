@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mahavishnu_site.serve.replica import (
@@ -17,6 +19,7 @@ from mahavishnu_site.serve.replica import (
     Replica,
 )
 from tests.harness.ports import free_port
+from tests.harness.processes import kill_at_once, process_tree
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
@@ -24,9 +27,10 @@ from tests.harness.waiting import wait_until
 LIMIT_SECONDS = 40
 
 
-def start(command: str, tmp_path: Path, **variables: str) -> subprocess.Popen[str]:
-    """Run two processes of a shell command behind a socket without clients."""
-    return subprocess.Popen(
+@contextmanager
+def running(command: str, tmp_path: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Run two processes of a shell command behind a socket without clients, until the end of the block."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "mahavishnu_site.serve.prefork", "sh", "-c", command],
         cwd=PROJECT_DIR,
         env={
@@ -41,6 +45,13 @@ def start(command: str, tmp_path: Path, **variables: str) -> subprocess.Popen[st
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            # When it ends, the kernel sends its processes SIGTERM, which those of one test ignore.
+            kill_at_once(process_tree(process.pid))
+        process.communicate(timeout=LIMIT_SECONDS)
 
 
 def restart_delays(*durations_seconds: float) -> list[float]:
@@ -75,7 +86,8 @@ def test_replica_restart_delay_resets_after_a_steady_run() -> None:
 
 
 def test_prefork_exits_when_every_replica_keeps_crashing(tmp_path: Path) -> None:
-    _, log = start("exit 3", tmp_path).communicate(timeout=LIMIT_SECONDS)
+    with running("exit 3", tmp_path) as run:
+        _, log = run.communicate(timeout=LIMIT_SECONDS)
     restarts = re.findall(r"web\.(\d) \(pid \d+\) exited with code 3; restarting it in ([\d.]+) s", log)
     delays = [str(MIN_RESTART_DELAY_SECONDS * 2**times).removesuffix(".0") for times in range(MAX_CRASHES)]
     assert [delay for number, delay in restarts if number == "1"] == delays
@@ -84,27 +96,24 @@ def test_prefork_exits_when_every_replica_keeps_crashing(tmp_path: Path) -> None
 
 def test_prefork_keeps_restarting_while_one_replica_runs(tmp_path: Path) -> None:
     # The process that makes the folder keeps running.
-    run = start(f"mkdir {tmp_path}/first && exec sleep 60; exit 3", tmp_path)
-    log = tmp_path / "websocket.log"
-    wait_until(
-        lambda: log.exists() and log.read_text().count("exited with code 3") >= MAX_CRASHES,
-        timeout_seconds=LIMIT_SECONDS,
-    )
-    run.terminate()
-    _, output = run.communicate(timeout=LIMIT_SECONDS)
+    with running(f"mkdir {tmp_path}/first && exec sleep 60; exit 3", tmp_path) as run:
+        log = tmp_path / "websocket.log"
+        wait_until(
+            lambda: log.exists() and log.read_text().count("exited with code 3") >= MAX_CRASHES,
+            timeout_seconds=LIMIT_SECONDS,
+        )
+        run.terminate()
+        _, output = run.communicate(timeout=LIMIT_SECONDS)
     assert (run.returncode, "fail right after their start" in output) == (0, False)
 
 
 def test_prefork_kills_a_replica_that_ignores_sigterm(tmp_path: Path) -> None:
-    run = start(
-        f"trap '' TERM; touch {tmp_path}/$$.ready; while :; do sleep 0.1; done",
-        tmp_path,
-        MAHAVISHNU_DRAIN_TIMEOUT_SECONDS="0.1",
-    )
-    wait_until(lambda: len(list(tmp_path.glob("*.ready"))) == 2, timeout_seconds=LIMIT_SECONDS)
-    terminated_at = time.monotonic()
-    run.terminate()
-    _, output = run.communicate(timeout=LIMIT_SECONDS)
+    ignores_sigterm = f"trap '' TERM; touch {tmp_path}/$$.ready; while :; do sleep 0.1; done"
+    with running(ignores_sigterm, tmp_path, MAHAVISHNU_DRAIN_TIMEOUT_SECONDS="0.1") as run:
+        wait_until(lambda: len(list(tmp_path.glob("*.ready"))) == 2, timeout_seconds=LIMIT_SECONDS)
+        terminated_at = time.monotonic()
+        run.terminate()
+        _, output = run.communicate(timeout=LIMIT_SECONDS)
     assert run.returncode == 0
     assert time.monotonic() - terminated_at >= 2
     assert output.count("is still running after SIGTERM; sending SIGKILL") == 2
