@@ -65,9 +65,13 @@ class EngineProcess:
         return self._process.poll() is None
 
     def close(self) -> None:
+        """Stop the program, even if it is frozen; kill it if it does not end."""
         if self.is_alive():
             self._process.send_signal(signal.SIGCONT)
-            self.terminate()
+            try:
+                self.terminate()
+            except subprocess.TimeoutExpired:
+                self.kill()
 
 
 class CeleryWorker(EngineProcess):
