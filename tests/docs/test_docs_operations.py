@@ -51,10 +51,12 @@ def process(request: pytest.FixtureRequest, server: MahavishnuServer) -> Iterato
             stdout=log,
             stderr=log,
         )
-    wait_until(lambda: health(server) is not None, timeout_seconds=START_TIMEOUT_SECONDS, what="the health report")
-    yield process
-    process.kill()
-    process.wait()
+    try:
+        wait_until(lambda: health(server) is not None, timeout_seconds=START_TIMEOUT_SECONDS, what="the health report")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def health(server: MahavishnuServer) -> dict[str, object] | None:

@@ -34,10 +34,12 @@ def start(var_dir: Path) -> subprocess.Popen[str]:
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a Valkey for `tmp_path`, whose path may be too long for a socket."""
     process = start(tmp_path)
-    wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=30, what="Valkey")
-    yield process
-    process.kill()
-    process.communicate(timeout=30)
+    try:
+        wait_until(lambda: is_listening(valkey_socket(tmp_path)), timeout_seconds=30, what="Valkey")
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
 
 
 def test_binary_is_the_executable_of_the_wheel() -> None:

@@ -40,11 +40,13 @@ FORKING = "while :; do (sleep 600 & sleep 600) & sleep 600 & sleep 0.01; done"
 def half_dead() -> Iterator[int]:
     """Start a process whose first thread ends at once, and return its id."""
     process = subprocess.Popen([sys.executable, "-c", HALF_DEAD])
-    wait_until(lambda: not is_alive(process.pid), timeout_seconds=60, what="the end of its first thread")
-    assert process.poll() is None
-    yield process.pid
-    process.kill()
-    process.wait()
+    try:
+        wait_until(lambda: not is_alive(process.pid), timeout_seconds=60, what="the end of its first thread")
+        assert process.poll() is None
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_supervisor_ignores_stop_signals_before_it_loads_other_modules(tmp_path: Path) -> None:
