@@ -24,7 +24,10 @@ TEST_TIMEOUT_SECONDS = 180
 """A test that takes longer counts as failed. pytest ends it, so that its fixtures still stop their servers."""
 
 PYTEST_EXIT_SECONDS = 60
-"""Time for the fixtures of a test that was ended. After it, pytest and every process below it are killed."""
+"""Time for the fixtures of a test that was ended. After it, pytest and every process below it are killed.
+
+Postgres, which `pg_ctl` has detached, and folders such as `/tmp/mv-tests-…` are then left.
+"""
 
 SHOWN_CHARACTERS = 3000
 
