@@ -139,7 +139,7 @@ async def test_server_prunes_periodically_without_affecting_subscribers(pruning_
         assert [event["data"]["pool_id"] for event in received] == [f"pool_{number}" for number in range(60)]
         seqs = [event["seq"] for event in received]
         epoch = client.welcome["data"]["epoch"]
-        # One position below the remaining_seqs events and one among them.
+        # One position below the remaining events and one among them.
         for _ in range(300):
             answers = [
                 (await client.subscribe("global", since=seq, epoch=epoch))["data"] for seq in (seqs[5], seqs[45])
