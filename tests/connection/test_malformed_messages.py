@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection
+from websockets.frames import Opcode
 from websockets.sync.client import ClientConnection as SyncConnection
 from websockets.sync.client import connect as sync_connect
 
 from realtime.protocol.errors import ErrorCode
 from realtime.protocol.requests import REQUESTS
+from tests.connection.raw_client import frame, text
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import A_TIME, A_UUID, a_pong, a_response, an_error
@@ -233,62 +234,19 @@ def test_thousands_of_messages_at_once_are_each_answered(connection: SyncConnect
     assert sum(answer.get("error_code") == "NOT_FOUND" for answer in answers) == count
 
 
-# --- Violations of the WebSocket protocol -------------------------------------------------------------------------
-
-
-def frame(first_byte: int, payload: bytes, *, masked: bool = True) -> bytes:
-    """Return a frame with any first byte. Its mask is zero, so the payload stays readable."""
-    length, mask_bit = len(payload), 0x80 if masked else 0
-    if length < 126:
-        head = struct.pack("!BB", first_byte, mask_bit | length)
-    else:
-        head = struct.pack("!BBH", first_byte, mask_bit | 126, length)
-    return head + (b"\x00" * 4 if masked else b"") + payload
-
-
-FINAL_TEXT, TEXT_TO_BE_CONTINUED, FINAL_CONTINUATION, FINAL_CLOSE, FINAL_PING = 0x81, 0x01, 0x80, 0x88, 0x89
-
-INVALID_FRAMES: dict[str, tuple[bytes, int]] = {
-    "bytes that are not UTF-8": (frame(FINAL_TEXT, b'{"type":"\xff"}'), 1007),
-    "an overlong character": (frame(FINAL_TEXT, b"\xc0\xaf"), 1007),
-    "half a surrogate pair": (frame(FINAL_TEXT, b"\xed\xa0\x80"), 1007),
-    "half a character": (frame(FINAL_TEXT, b"\xf0\x9f\x98"), 1007),
-    "half a character in each of two fragments": (
-        frame(TEXT_TO_BE_CONTINUED, b"\xf0\x9f") + frame(FINAL_CONTINUATION, b"\x98"),
-        1007,
-    ),
-    "no mask": (frame(FINAL_TEXT, b'{"type":"ping"}', masked=False), 1002),
-    "a reserved bit": (frame(FINAL_TEXT | 0x40, b'{"type":"ping"}'), 1002),
-    "a reserved opcode": (frame(0x83, b""), 1002),
-    "a continuation of nothing": (frame(FINAL_CONTINUATION, b"x"), 1002),
-    "a text in the middle of a text": (frame(TEXT_TO_BE_CONTINUED, b"x") + frame(FINAL_TEXT, b"x"), 1002),
-    "a ping in fragments": (frame(FINAL_PING & 0x7F, b"x"), 1002),
-    "a ping that is too large": (frame(FINAL_PING, b"x" * 126), 1002),
-    "a close code that does not exist": (frame(FINAL_CLOSE, struct.pack("!H", 999)), 1002),
-    "half a close code": (frame(FINAL_CLOSE, b"\x03"), 1002),
-    "a close reason that is not UTF-8": (frame(FINAL_CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
-}
-
-
-@pytest.mark.parametrize(("data", "code"), INVALID_FRAMES.values(), ids=INVALID_FRAMES)
-async def test_invalid_frame_closes_with_its_close_code(server: MahavishnuServer, data: bytes, code: int) -> None:
-    async with connect(server) as client:
-        write_raw(client.connection, data)
-        assert (await client.wait_closed())[0] == code
-        (answer,) = client.waiting()
-    assert answer == an_error("INVALID_MESSAGE", answer["error_message"])
+# --- Frames ------------------------------------------------------------------------------------------------------
 
 
 async def test_fragmented_message_is_answered_once(server: MahavishnuServer) -> None:
     async with connect(server) as client:
-        fragments = [frame(TEXT_TO_BE_CONTINUED, b"{"), *(frame(0, bytes([byte])) for byte in b'"type":"ping"')]
-        write_raw(client.connection, b"".join([*fragments, frame(FINAL_CONTINUATION, b"}")]))
+        fragments = [text("{", fin=False), *(frame(Opcode.CONT, bytes([byte]), fin=False) for byte in b'"type":"ping"')]
+        write_raw(client.connection, b"".join([*fragments, frame(Opcode.CONT, b"}")]))
         assert await client.next() == a_pong()
 
 
 async def test_connection_lost_within_a_frame_affects_no_other(server: MahavishnuServer) -> None:
     async with connect(server) as client:
-        write_raw(client.connection, frame(FINAL_TEXT, b"x" * 1000)[:500])
+        write_raw(client.connection, text("x" * 1000)[:500])
         await asyncio.sleep(0)
         client.connection.transport.abort()
     async with connect(server) as client:

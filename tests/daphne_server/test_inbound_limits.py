@@ -89,6 +89,7 @@ async def test_larger_message_closes_with_an_error_and_1009(server: MahavishnuSe
 INVALID_FRAMES = {
     "an unmasked frame": (Frame(Opcode.TEXT, b"{}").serialize(mask=False), 1002),
     "a reserved bit": (b"\xa1\x80mask", 1002),
+    "the bit of a compressed message": (b"\xc1\x80mask", 1002),
     "a reserved opcode": (b"\x83\x80mask", 1002),
     "a reserved control opcode": (b"\x8b\x80mask", 1002),
     "a control frame with more than 125 bytes": (b"\x89\xfe\x01\x00mask" + b"x" * 256, 1002),
@@ -97,8 +98,16 @@ INVALID_FRAMES = {
     "a message inside a message": (text("{", fin=False) + text("{}"), 1002),
     "a length that is not in its shortest form": (b"\x81\xfe\x00\x01maskx", 1002),
     "a close frame with half a code": (b"\x88\x81maskx", 1002),
+    "a close code that does not exist": (frame(Opcode.CLOSE, (999).to_bytes(2)), 1002),
+    "a close reason that is not UTF-8": (frame(Opcode.CLOSE, (1000).to_bytes(2) + b"\xff"), 1007),
     "text that is not UTF-8": (text(b"\xff\xfe"), 1007),
+    "an overlong character": (text(b"\xc0\xaf"), 1007),
+    "half a surrogate pair": (text(b"\xed\xa0\x80"), 1007),
     "text that ends within a character": (text("é".encode()[:1]), 1007),
+    "text in two fragments that ends within a character": (
+        text(b"\xf0\x9f", fin=False) + frame(Opcode.CONT, b"\x98"),
+        1007,
+    ),
 }
 
 
