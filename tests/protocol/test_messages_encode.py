@@ -86,7 +86,7 @@ def test_encode_notice_has_no_room_and_no_seq() -> None:
     }
 
 
-def test_encode_response_to_unsubscribe_says_so() -> None:
+def test_encode_response_to_unsubscribe_has_its_status() -> None:
     assert json.loads(encode_response("unsubscribe", Unsubscribed(channel="global"), "a")) == a_response(
         "unsubscribe", {"status": "unsubscribed", "channel": "global"}, "a"
     )
