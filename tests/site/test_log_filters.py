@@ -55,7 +55,7 @@ def log_exception(error: Exception, caplog: pytest.LogCaptureFixture, *, logger:
         raise error
     except Exception:
         logging.getLogger(logger).exception("It happened")
-    (record,) = caplog.records
+    (record,) = [record for record in caplog.records if record.name == logger]
     return logging.Formatter("%(levelname)s %(message)s").format(record)
 
 
