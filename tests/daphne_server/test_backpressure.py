@@ -16,7 +16,7 @@ from tests.events.announcements import announce, announce_unpublished
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import eventually
 
 MIB = 1024 * 1024
 EVENT_BYTES = 60_000
@@ -61,10 +61,6 @@ def slow_consumer_count(server: MahavishnuServer, reason: str) -> int:
     return server.log_text().count(f"{reason}), subscribed to")
 
 
-async def wait_until_true(condition: Callable[[], bool]) -> None:
-    await asyncio.to_thread(wait_until, condition, timeout_seconds=30)
-
-
 def slow_consumer(error: dict[str, Any], reason: str) -> dict[str, Any]:
     """Return the whole SLOW_CONSUMER message."""
     return {
@@ -102,7 +98,7 @@ async def test_full_send_queue_closes_the_slow_consumer_and_no_other_client(
             announce(server, channel, *[EVENT_BYTES] * 2)
             sent += await witness.events(2)
         assert memory_bytes(server) - memory_before < stalled_count * 2 * MIB
-        await wait_until_true(lambda: slow_consumer_count(server, QUEUE_LIMIT) == closed_before + stalled_count)
+        await eventually(lambda: slow_consumer_count(server, QUEUE_LIMIT) == closed_before + stalled_count)
         for client in stalled:
             await assert_closed_as_slow(client, sent)
 
@@ -121,7 +117,7 @@ async def test_large_transaction_closes_only_stalled_clients_and_is_queued_once(
         sent = await first.events(count)
         assert await second.events(count) == sent
         assert [event["seq"] for event in sent] == list(range(sent[0]["seq"], sent[0]["seq"] + count))
-        await wait_until_true(lambda: slow_consumer_count(server, QUEUE_LIMIT) == closed_before + stalled_count)
+        await eventually(lambda: slow_consumer_count(server, QUEUE_LIMIT) == closed_before + stalled_count)
         # All queues share the same bytes.
         assert memory_bytes(server) - memory_before < 4 * count * EVENT_BYTES
         for client in stalled:
@@ -138,7 +134,7 @@ async def test_stall_timeout_closes_a_client_that_reads_nothing_and_not_one_that
         sent = await witness.events(12)
         reading = asyncio.create_task(read_slowly(slow, sent))
         # From here on the stalled client has five seconds to read the reason.
-        await wait_until_true(lambda: server.log_text().count(STALLED) > closed_before)
+        await eventually(lambda: server.log_text().count(STALLED) > closed_before)
         (*events, error), close = await all_messages(stalled)
         assert events == sent[: len(events)]
         assert error == slow_consumer(error, STALLED)
@@ -162,7 +158,7 @@ async def test_client_that_never_reads_again_is_dropped(
     async with stalled_subscribers(short_stall_server, channel, 1) as (stalled,):
         announce(short_stall_server, channel, *[EVENT_BYTES] * 12)
         assert tcp_connections(short_stall_server)
-        await wait_until_true(lambda: not tcp_connections(short_stall_server))
+        await eventually(lambda: not tcp_connections(short_stall_server))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             while True:
                 await stalled.receive()

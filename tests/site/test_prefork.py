@@ -17,6 +17,7 @@ from tests.harness.fixtures import StartServer
 from tests.harness.matchers import an_error
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import eventually
 from tests.site.web_replicas import (
     MAX_CLIENTS,
     clients_by_process,
@@ -26,7 +27,6 @@ from tests.site.web_replicas import (
     only,
     port_of,
     processes_of,
-    until,
 )
 
 CROWD = 900
@@ -155,12 +155,12 @@ async def test_prefork_clients_of_a_killed_process_resume_without_loss_or_duplic
         for _ in range(prefork_on_both.processes):
             followers.append(Follower(prefork_on_both, f"worker:{worker_id}", position=dict(position)))
             tasks.append(asyncio.create_task(followers[-1].follow()))
-        await until(lambda: all(follower.connections for follower in followers))
+        await eventually(lambda: all(follower.connections for follower in followers))
 
     killed = tmp_path / "killed"
     variables = {"worker_id": worker_id, "changes": CHANGES, "since": position["since"], "resume_file": str(killed)}
     changes = asyncio.create_task(asyncio.to_thread(driver.execute, CHANGE_WORKER, **variables))
-    await until(lambda: all(len(follower.seen) > CHANGES / 10 for follower in followers))
+    await eventually(lambda: all(len(follower.seen) > CHANGES / 10 for follower in followers))
     victim_ports = clients_by_process(prefork_on_both)[victim.pid]
     victim_followers = {follower for follower in followers if follower.port in victim_ports}
     victim.kill()
@@ -184,7 +184,7 @@ async def test_prefork_assigns_new_clients_to_the_least_loaded_processes(prefork
             # A socket counts before its first request, so the crowd sends none.
             for _ in range(CROWD):
                 stack.enter_context(socket.create_connection((HOST, prefork.port)))
-            await until(lambda: len(clients_by_process(prefork)[crowded.pid]) == CROWD)
+            await eventually(lambda: len(clients_by_process(prefork)[crowded.pid]) == CROWD)
         newcomers = {
             port_of(await stack.enter_async_context(connect_with_head_start(prefork, crowded))) for _ in range(45)
         }

@@ -21,7 +21,10 @@ from tests.harness.processes import has_ended
 from tests.harness.serve import MAKE, StartServe
 from tests.harness.server import MahavishnuServer, clean_environment
 from tests.harness.services import PROJECT_DIR
-from tests.site.web_replicas import READY_TIMEOUT_SECONDS, clients_of_every_process, processes_of, until
+from tests.harness.waiting import eventually
+from tests.site.web_replicas import clients_of_every_process, processes_of
+
+EXIT_TIMEOUT_SECONDS = 40
 
 DRAINING_EVENT = {
     "id": A_UUID,
@@ -59,7 +62,7 @@ async def test_prefork_stop_drains_every_client_and_leaves_no_process(
             assert await client.next() == DRAINING_EVENT
             assert await client.wait_closed() == (1012, "DRAINING")
     assert await asyncio.to_thread(two.wait_ended) == exit_code
-    await until(lambda: all(map(has_ended, serving)))
+    await eventually(lambda: all(map(has_ended, serving)))
 
 
 async def test_make_serve_runs_the_given_number_of_processes(serve: StartServe) -> None:
@@ -92,7 +95,7 @@ def test_prefork_names_the_port_that_is_taken(tmp_path: Path) -> None:
             },
             capture_output=True,
             text=True,
-            timeout=READY_TIMEOUT_SECONDS,
+            timeout=EXIT_TIMEOUT_SECONDS,
             check=False,
         )
     assert (done.returncode, done.stdout, done.stderr) == (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psutil
@@ -12,9 +12,9 @@ import psutil
 from tests.harness.client import Client, connect
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import eventually
 
 MAX_CLIENTS = 400
-READY_TIMEOUT_SECONDS = 40
 HEAD_START_SECONDS = 0.005
 
 
@@ -51,22 +51,14 @@ def listening(server: MahavishnuServer) -> list[psutil.Process]:
     ]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds, for at most `READY_TIMEOUT_SECONDS`."""
-    async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-        while not condition():  # noqa: ASYNC110  (other processes set no event here)
-            # Some conditions list connections, which takes 5 ms.
-            await asyncio.sleep(0.05)
-
-
 async def fastest_first(server: MahavishnuServer) -> list[psutil.Process]:
     """Return the processes; the first accepts most clients while none has any."""
-    await until(lambda: len(listening(server)) == server.processes)
+    await eventually(lambda: len(listening(server)) == server.processes)
     async with AsyncExitStack() as stack:
         for _ in range(15):
             await stack.enter_async_context(connect(server))
         accepted = {pid: len(ports) for pid, ports in clients_by_process(server).items()}
-    await until(lambda: not any(clients_by_process(server).values()))
+    await eventually(lambda: not any(clients_by_process(server).values()))
     return sorted(processes_of(server), key=lambda process: -accepted[process.pid])
 
 
@@ -103,7 +95,7 @@ async def clients_of_every_process(server: MahavishnuServer, *, per_process: int
         return all(len(served & ports) >= per_process for served in clients_by_process(server).values())
 
     async with AsyncExitStack() as stack:
-        await until(lambda: len(listening(server)) == server.processes)
+        await eventually(lambda: len(listening(server)) == server.processes)
         while not is_spread():
             assert len(clients) < MAX_CLIENTS, clients_by_process(server)
             # To list the connections takes longer than to connect.

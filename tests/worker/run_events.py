@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from tests.harness.client import Client, Message
-
-PAUSE_SECONDS = 0.05
 
 END_EVENTS = ("workflow.completed", "workflow.failed", "workflow.cancelled")
 
@@ -24,22 +20,6 @@ async def events_until(client: Client, *names: str, within_seconds: float = 60) 
 async def events_until_end(client: Client) -> list[Message]:
     """Return every event up to the end of a run."""
     return await events_until(client, *END_EVENTS)
-
-
-async def eventually(condition: Callable[[], bool], *, what: str, within_seconds: float = 60) -> None:
-    """Poll a condition in another thread, and return as soon as it is true.
-
-    Raises:
-        TimeoutError: if it is not true in time.
-    """
-    try:
-        async with asyncio.timeout(within_seconds):
-            while True:
-                if await asyncio.to_thread(condition):
-                    return
-                await asyncio.sleep(PAUSE_SECONDS)
-    except TimeoutError:
-        raise TimeoutError(f"{what}: not within {within_seconds} s") from None
 
 
 def outline(events: list[Message]) -> list[str]:

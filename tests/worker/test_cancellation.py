@@ -14,7 +14,8 @@ from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.engine_fixtures import Files
 from tests.harness.processes import has_ended
 from tests.harness.services import ServiceCallError
-from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
+from tests.harness.waiting import eventually
+from tests.worker.run_events import events_until, events_until_end, outline, untimed
 
 WITHIN_A_SECOND = 1.0
 

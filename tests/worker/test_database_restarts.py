@@ -19,8 +19,8 @@ from tests.harness.fixtures import StartServer
 from tests.harness.postgres import Postgres
 from tests.harness.server import MahavishnuServer, migrate
 from tests.harness.services import PROJECT_DIR
-from tests.harness.waiting import wait_until
-from tests.worker.run_events import events_until, eventually, outline, untimed
+from tests.harness.waiting import eventually, wait_until
+from tests.worker.run_events import events_until, outline, untimed
 
 POOL = "restarts"
 WITHIN_SECONDS = 30

@@ -16,7 +16,8 @@ from tests.harness.fixtures import StartServer
 from tests.harness.processes import has_ended, process_tree
 from tests.harness.server import MahavishnuServer
 from tests.harness.valkey import frozen
-from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
+from tests.harness.waiting import eventually
+from tests.worker.run_events import events_until, events_until_end, outline, untimed
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from tests.harness.engine_fixtures import JOBS, LEASE_SECONDS, SHORT_LEASE, File
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
-from tests.worker.run_events import events_until_end, eventually, outline
+from tests.harness.waiting import eventually
+from tests.worker.run_events import events_until_end, outline
 
 SCHEDULER_WITH_WRONG_CLOCK = """
 import sys

@@ -7,7 +7,8 @@ import pytest
 from tests.harness.client import connect
 from tests.harness.engine import FIND, Engine
 from tests.harness.engine_fixtures import Files
-from tests.worker.run_events import events_until, events_until_end, eventually, outline, untimed
+from tests.harness.waiting import eventually
+from tests.worker.run_events import events_until, events_until_end, outline, untimed
 
 
 async def test_run_sends_all_its_events_from_start_to_end(engine: Engine, shared_pool: str) -> None:
