@@ -11,10 +11,9 @@ import pytest
 
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
-from tests.harness.health import read_health
+from tests.harness.health import read_health, wait_for_connections
 from tests.harness.matchers import a_pong, a_response, an_error, between
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import wait_until
 
 MAX_CONNECTIONS = 1000
 MAX_BURST = 150
@@ -30,13 +29,6 @@ def too_many_connections(maximum: int) -> dict[str, object]:
         f"Connection limit reached ({maximum}); try again later",
         retryable=True,
     )
-
-
-async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
-    def has_count() -> bool:
-        return bool(read_health(server)[1]["connections"] == count)
-
-    await asyncio.to_thread(wait_until, has_count, timeout_seconds=60, what=f"{count} connections")
 
 
 async def test_connection_limit_serves_a_thousand_clients_and_rejects_the_next(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from tests.docs.markdown import PROJECT_DIR, blocks, page, table
 from tests.docs.message_comparison import comparable
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
+from tests.harness.health import read_health
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 
@@ -52,19 +52,18 @@ def process(request: pytest.FixtureRequest, server: MahavishnuServer) -> Iterato
             stderr=log,
         )
     try:
-        wait_until(lambda: health(server) is not None, timeout_seconds=START_TIMEOUT_SECONDS, what="the health report")
+        wait_until(lambda: is_healthy(server), timeout_seconds=START_TIMEOUT_SECONDS, what="the health report")
         yield process
     finally:
         process.kill()
         process.wait()
 
 
-def health(server: MahavishnuServer) -> dict[str, object] | None:
+def is_healthy(server: MahavishnuServer) -> bool:
     try:
-        with urllib.request.urlopen(f"{server.http_url}/health", timeout=5) as answer:
-            return dict(json.load(answer))
+        return read_health(server)[0] == HTTPStatus.OK
     except OSError:
-        return None
+        return False
 
 
 def test_documented_log_lines_are_in_the_source() -> None:
@@ -78,8 +77,7 @@ def test_documented_log_lines_are_in_the_source() -> None:
 
 async def test_documented_command_serves_and_drains(server: MahavishnuServer, process: subprocess.Popen[bytes]) -> None:
     documented = {field for row in table(OPERATIONS, first="Field") for field in row["Field"].split(", ")}
-    report = await asyncio.to_thread(health, server)
-    assert report is not None
+    _, report = await asyncio.to_thread(read_health, server)
     assert set(report) == documented
 
     (notice,) = blocks(PROTOCOL, role="notice")

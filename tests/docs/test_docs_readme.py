@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import sys
-import urllib.request
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,8 +17,8 @@ from tests.docs.markdown import blocks, page
 from tests.harness.browser import open_page
 from tests.harness.client import connect, wait_for_relay
 from tests.harness.fixtures import StartServer
+from tests.harness.health import wait_for_connections
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import wait_until
 
 README = page("README.md")
 LINE_TIMEOUT_SECONDS = 60
@@ -122,14 +120,6 @@ async def test_readme_python_client_waits_before_it_retries_a_full_server(
             assert await next_line() == refused
         # Measured from before the first line: a delayed test may read several lines at once.
         assert asyncio.get_running_loop().time() - began > 3 * 0.9
-
-
-async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
-    def connections() -> int:
-        with urllib.request.urlopen(f"{server.http_url}/health") as answer:
-            return int(json.load(answer)["connections"])
-
-    await asyncio.to_thread(wait_until, lambda: connections() == count, timeout_seconds=LINE_TIMEOUT_SECONDS)
 
 
 async def create_pools(server: MahavishnuServer, *pool_ids: str) -> None:

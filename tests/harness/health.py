@@ -8,6 +8,7 @@ import urllib.request
 from typing import Any
 
 from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import eventually
 
 TIMEOUT_SECONDS = 20
 
@@ -20,3 +21,8 @@ def read_health(server: MahavishnuServer) -> tuple[int, dict[str, Any]]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+async def wait_for_connections(server: MahavishnuServer, count: int) -> None:
+    """Wait until the server has this number of connections."""
+    await eventually(lambda: bool(read_health(server)[1]["connections"] == count), what=f"{count} connections")
