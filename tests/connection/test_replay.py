@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import pytest
-
 from tests.connection.resume_requests import announce, announce_large, numbers, prune, resume
 from tests.events.announcements import announce_unpublished
 from tests.harness.client import connect
@@ -15,11 +13,6 @@ from tests.harness.matchers import an_error, an_event
 from tests.harness.server import MahavishnuServer
 
 Unique = Callable[[str], str]
-
-
-@pytest.fixture
-def room(unique: Unique) -> str:
-    return f"workflow:{unique('wf')}"
 
 
 async def test_resubscribe_with_since_replays_from_there(server_on_both: MahavishnuServer, room: str) -> None:

@@ -18,11 +18,6 @@ from tests.harness.server import MahavishnuServer
 Unique = Callable[[str], str]
 
 
-@pytest.fixture
-def room(unique: Unique) -> str:
-    return f"workflow:{unique('wf')}"
-
-
 async def test_resume_replays_missed_events_in_order_before_live_events(
     server_on_both: MahavishnuServer, room: str
 ) -> None:

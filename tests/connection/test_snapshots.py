@@ -6,8 +6,6 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-import pytest
-
 from tests.connection.resume_requests import announce, numbers, resume
 from tests.harness.client import connect
 from tests.harness.matchers import A_TIME
@@ -24,11 +22,6 @@ result = [
     for rows in (unfinished, Pool.objects)
 ]
 """
-
-
-@pytest.fixture
-def room(unique: Unique) -> str:
-    return f"workflow:{unique('wf')}"
 
 
 async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
