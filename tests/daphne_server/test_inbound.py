@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
 from websockets.frames import Close, Opcode
 
 from realtime.protocol.frames import Frames
@@ -15,14 +13,7 @@ from tests.daphne_server.in_process import (
     SMALL_BYTES,
     TIMEOUT_SECONDS,
     InProcessConnection,
-    open_in_process,
 )
-
-
-@pytest.fixture
-async def connection() -> AsyncIterator[InProcessConnection]:
-    async with open_in_process() as connection:
-        yield connection
 
 
 async def test_full_receive_queue_pauses_reading(connection: InProcessConnection) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
-import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Close, Frame, Opcode
 
@@ -22,12 +20,6 @@ from tests.daphne_server.in_process import (
 
 FINAL_MESSAGE = Frames([b"final message"])
 CLOSE_FRAME = Frame(Opcode.CLOSE, Close(1008, "SLOW").serialize()).serialize(mask=False)
-
-
-@pytest.fixture
-async def connection() -> AsyncIterator[InProcessConnection]:
-    async with open_in_process() as connection:
-        yield connection
 
 
 def numbered_frames(count: int, *, size: int) -> list[Frames]:
