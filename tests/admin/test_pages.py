@@ -25,14 +25,6 @@ WORKFLOWS, POOLS, WORKERS, STAGES = (f"{ORCHESTRATION}{name}/" for name in ("wor
 EVENTS = "/admin/realtime/event/"
 
 
-@pytest.fixture
-def admin() -> Client:
-    """Return a client that is logged in as a superuser."""
-    client = Client(headers={"host": "localhost"})
-    client.force_login(User.objects.create_superuser("root"))
-    return client
-
-
 def store(number: int) -> None:
     """Store a pool with two workers, a workflow of two stages whose first one failed, and two events."""
     pool_id, workflow_id = f"pool_{number}", f"wf_{number}"

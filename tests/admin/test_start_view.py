@@ -22,17 +22,6 @@ START = f"{WORKFLOWS}start/"
 EMPTY_FORM = {"workflow": "demo_retry", "prompt": "", "params": "", "pool": "", "key": ""}
 
 
-def client_of(user: User) -> Client:
-    client = Client(headers={"host": "localhost"})
-    client.force_login(user)
-    return client
-
-
-@pytest.fixture
-def admin() -> Client:
-    return client_of(User.objects.create_superuser("root"))
-
-
 def form_errors(response: Any) -> list[str]:
     lists = re.findall(r'<ul class="errorlist[^>]*>(.*?)</ul>', response.content.decode(), re.DOTALL)
     return [html.unescape(error) for each in lists for error in re.findall(r"<li>(.*?)</li>", each)]
@@ -87,7 +76,8 @@ def test_invalid_values_show_an_error(admin: Client, values: dict[str, str], err
 def test_user_without_change_permission_cannot_start_a_workflow() -> None:
     user = User.objects.create_user("reader", is_staff=True)
     user.user_permissions.add(Permission.objects.get(codename="view_workflow"))
-    reader = client_of(user)
+    reader = Client(headers={"host": "localhost"})
+    reader.force_login(user)
     assert START not in reader.get(WORKFLOWS).content.decode()
     assert (reader.get(START).status_code, reader.post(START, EMPTY_FORM).status_code) == (403, 403)
     assert not Workflow.objects.exists()
