@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.adapters.command_runner import expect_failure
 from tests.harness.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -21,14 +22,6 @@ def claim_flow(name: str, prompt: str = "", **params: Any) -> Attempt:
     from tests.jobs import flows
 
     return attempt_runner.claim_attempt(getattr(flows, name), prompt, **params)
-
-
-def expect_failure(attempt: Attempt) -> Any:
-    from orchestration.sdk import StageFailed
-
-    with pytest.raises(StageFailed) as caught:
-        attempt.run()
-    return caught.value
 
 
 def expect_invalid(name: str, prompt: str = "") -> str:

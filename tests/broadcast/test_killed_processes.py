@@ -19,6 +19,7 @@ from tests.broadcast.change_stream import (
     streaming,
     subscribe_to_all,
 )
+from tests.events.announcements import DIE_INSTEAD_OF_PUBLISHING
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -62,11 +63,8 @@ async def test_resume_recovers_events_of_a_killed_writer_and_server(
         assert [(event["seq"], event["id"]) for event in [seen, *replayed, live]] == in_log[-5:]
 
 
-_DIE_INSTEAD_OF_PUBLISHING = """
-import os, signal
+_CHANGE_WORKER = """
 from orchestration import services
-from realtime.broadcast.publisher import Publisher
-Publisher.publish = lambda self, deliveries: os.kill(os.getpid(), signal.SIGKILL)
 services.change_worker_status(worker_id="w1", status="busy")
 """
 
@@ -78,7 +76,7 @@ async def test_event_of_a_writer_killed_after_its_commit_is_delivered_once(
     async with connect(server) as client:
         await client.subscribe("worker:w1")
         with pytest.raises(DriverExitedError):
-            server.driver().execute(_DIE_INSTEAD_OF_PUBLISHING)
+            server.driver().execute(DIE_INSTEAD_OF_PUBLISHING + _CHANGE_WORKER)
         event = await client.event()
         assert event["data"]["status"] == "busy"
         # It does not come again with the next comparison or the next message.

@@ -9,10 +9,7 @@ import pytest
 
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.requests import MAX_SEQ, REQUESTS, decode
-
-
-def request_text(event: str, data: Any, **fields: Any) -> str:
-    return json.dumps({"type": "request", "event": event, "data": data, **fields})
+from tests.protocol.test_requests_decode import request_text
 
 
 def invalid_message(message: str, event: str | None = None, correlation_id: str | None = None) -> tuple[Any, ...]:
