@@ -122,11 +122,11 @@ INVALID: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no time for a stage": (
         lambda: StagePlan(name="one", step=0, timeout_seconds=0),
-        "^timeout_seconds=0: expected a number of seconds above 0 to 31536000$",
+        "^timeout_seconds=0: expected a number of seconds above 0, at most 31536000$",
     ),
     "no time for a workflow": (
         lambda: Plan(name="w", adapter="python", stages=plan_stages([one]), timeout_seconds=0),
-        "^timeout_seconds=0: expected a number of seconds above 0 to 31536000$",
+        "^timeout_seconds=0: expected a number of seconds above 0, at most 31536000$",
     ),
     "more than a year": (lambda: stage(timeout_seconds=31536001)(print), "^timeout_seconds=31536001: expected"),
     "not a number": (lambda: stage(timeout_seconds=math.nan)(print), "^timeout_seconds=nan: expected"),

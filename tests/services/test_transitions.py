@@ -199,9 +199,9 @@ def test_transition_error_after_a_final_status_allows_no_other_status() -> None:
 
 
 def test_transition_error_survives_pickling() -> None:
-    error = services.IllegalTransition("pool", "local", PoolStatus.CLOSED, PoolStatus.DRAINING)
+    error = services.IllegalTransition("pool", "local", PoolStatus.CLOSED, PoolStatus.DRAINING, "a rule")
     restored = pickle.loads(pickle.dumps(error))
-    assert restored.args == ("pool", "local", "closed", "draining")
+    assert (restored.args, restored.rule, str(restored)) == (error.args, "a rule", str(error))
     assert_transition_error(restored, "pool", "local", "closed", "draining", [])
 
 
