@@ -13,7 +13,7 @@ from tests.harness.client import connect
 from tests.harness.engine import Engine, EngineProcess, engine_of
 from tests.harness.engine_fixtures import JOBS, LEASE_SECONDS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
-from tests.harness.server import MahavishnuServer
+from tests.harness.server import COMMAND_TIMEOUT_SECONDS, MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import eventually
 from tests.worker.run_events import events_until_end, outline
@@ -104,7 +104,7 @@ def test_workers_with_unsupported_options_exit_with_the_reason(engine_server: Ma
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=COMMAND_TIMEOUT_SECONDS,
         check=False,
     )
     *outputs, rest = done.stderr.split("exit code 1\n")
