@@ -19,6 +19,7 @@ from orchestration.models.statuses import FINISHED_STAGE_STATUSES, StageStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
+from orchestration.plan import StagePlan
 
 MAX_STAGE_NAME_LENGTH: Final = 128
 
@@ -117,6 +118,12 @@ class Stage(TrackedModel):
 
     def __str__(self) -> str:
         return f"{self.workflow_id}/{self.name}"
+
+    @property
+    def stage_plan(self) -> StagePlan:
+        """The options of a stage that the engine runs; a stage of an external orchestrator has none."""
+        assert self.plan is not None, f"stage {self} has no plan"
+        return StagePlan.from_json(self.plan)
 
     def lock_row(self, using: str) -> TrackedState | None:
         """Lock the worker, the workflow and then this stage, and reload `self.workflow`."""

@@ -231,8 +231,7 @@ def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     columns = ("status", "worker", "attempt", "progress", "progress_message", "lease_expires_at")
     stage.save_locked(at=at, update_fields=columns)
     worker.stage = stage
-    stage_plan = StagePlan.from_json(stage.plan or {})
-    return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage_plan)
+    return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage.stage_plan)
 
 
 def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
@@ -246,7 +245,7 @@ def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> Non
 
 
 def _wait_seconds(stage: Stage) -> float:
-    retries = StagePlan.from_json(stage.plan or {}).retries
+    retries = stage.stage_plan.retries
     # `retry_run` does not reset the attempt number: derive the number of failures from the attempts left.
     failed_attempts = max(1, retries.max_attempts - (stage.last_attempt - stage.attempt))
     return retries.wait_seconds(failed_attempts, jitter=random.random())

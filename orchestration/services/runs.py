@@ -164,7 +164,6 @@ def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | 
 
 
 def _reset_stage(stage: Stage, *, pool_id: str | None) -> None:
-    stage_plan = StagePlan.from_json(stage.plan or {})
     # Pool counters stay: a finished workflow has no queued or running stage, and totals never go down.
     stage.status = StageStatus.PENDING.value
     stage.pool_id = None if stage.hosted else pool_id
@@ -173,7 +172,7 @@ def _reset_stage(stage: Stage, *, pool_id: str | None) -> None:
     stage.error = stage.progress_message = ""
     stage.finished_at = None
     stage.lost_attempts = 0
-    stage.last_attempt = stage.attempt + stage_plan.retries.max_attempts
+    stage.last_attempt = stage.attempt + stage.stage_plan.retries.max_attempts
     columns = ("pool_id", "worker", "result", "duration_ms", "progress", "error", "progress_message", "finished_at")
     values = {column: getattr(stage, column) for column in (*columns, "status", "lost_attempts", "last_attempt")}
     Stage.objects.filter(pk=stage.pk).update(**values)

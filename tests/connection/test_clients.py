@@ -20,7 +20,7 @@ from tests.harness.browser import NODE, open_browser
 from tests.harness.health import read_health
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import eventually, wait_until
 from tests.reference import ADDRESS, JAVASCRIPT_CLIENT, PYTHON_CLIENT
 
 WITHIN_SECONDS = 60
@@ -135,10 +135,9 @@ async def test_page_with_a_null_origin_is_rejected_in_a_browser(server: Mahavish
             server.ws_url,
         )
     assert outcome == 1006
-    await asyncio.to_thread(
-        wait_until,
+    await eventually(
         lambda: "origin 'null' is neither this host" in server.log_text().removeprefix(log_before),
-        timeout_seconds=WITHIN_SECONDS,
+        within_seconds=WITHIN_SECONDS,
         what="the rejection in the log",
     )
 

@@ -12,7 +12,7 @@ from tests.harness.client import Client, Message, connect
 from tests.harness.health import read_health
 from tests.harness.matchers import a_pong, a_response, an_event
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import eventually
 
 Unique = Callable[[str], str]
 
@@ -272,9 +272,7 @@ async def test_disconnect_during_requests_leaves_no_subscription(server: Mahavis
                 )
             if abrupt:
                 leaving.connection.transport.abort()
-    await asyncio.to_thread(
-        wait_until, lambda: room_count(server) == 0, timeout_seconds=40, what="the end of every subscription"
-    )
+    await eventually(lambda: room_count(server) == 0, within_seconds=40, what="the end of every subscription")
     assert "Traceback" not in server.log_text().removeprefix(log_before)
 
 

@@ -34,7 +34,7 @@ from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST, free_port
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import eventually, wait_until
 
 
 def test_installed_versions_are_the_tested_ones() -> None:
@@ -154,12 +154,7 @@ async def assert_slow_consumer_is_closed(server: MahavishnuServer, port: int, ro
         await witness.subscribe(room)
         announce(server, room, *[60_000] * 100)
         sent = await witness.events(100)
-        await asyncio.to_thread(
-            wait_until,
-            lambda: "slow consumer" in log_path.read_text(),
-            timeout_seconds=60,
-            what="the slow consumer",
-        )
+        await eventually(lambda: "slow consumer" in log_path.read_text(), within_seconds=60, what="the slow consumer")
         (*events, error), close = await all_messages(slow)
         assert 0 < len(events) < 100
         assert events == sent[: len(events)]

@@ -27,7 +27,7 @@ from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.table_lock import workflows_locked
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import eventually
 
 CONNECTS = 1500
 MANY_CONNECTS = int(os.environ.get("SOAK_CONNECTS", "20000"))
@@ -103,9 +103,7 @@ async def test_closed_slow_consumer_leaks_no_objects(soaked: MahavishnuServer, s
         await client.send(request("subscribe", channel="workflow:soaked"))
         assert (await client.message())["type"] == "response"
         announce(soaked, "workflow:soaked", *[60_000] * 60)
-        await asyncio.to_thread(
-            wait_until, lambda: "slow consumer" in soaked.log_text(), timeout_seconds=60, what="the slow consumer"
-        )
+        await eventually(lambda: "slow consumer" in soaked.log_text(), within_seconds=60, what="the slow consumer")
     soak.usage_without_connections(soaked)
 
 

@@ -18,7 +18,7 @@ from tests.harness.client import Client, Message, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import eventually
 
 ROWS = {row["error_code"]: row for row in table(page("docs/protocol.md"), first="error_code")}
 MAX_CONNECTIONS = 4
@@ -97,10 +97,9 @@ async def slow_consumer(server: MahavishnuServer) -> AsyncIterator[ClientAndErro
         async with connect(server, sock=narrow, max_queue=1) as client:
             await client.subscribe("global")
             await asyncio.to_thread(call_in, server, "fill_send_queue")
-            await asyncio.to_thread(
-                wait_until,
+            await eventually(
                 lambda: "slow consumer" in server.log_text(),
-                timeout_seconds=NOTICED_WITHIN_SECONDS,
+                within_seconds=NOTICED_WITHIN_SECONDS,
                 what="the close of the slow consumer",
             )
             yield client, await first_error(client)
