@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,9 @@ def run(arguments: Sequence[str], input: str | None) -> dict[str, Any]:
     from django.core.management import execute_from_command_line
     from django.utils.log import configure_logging
 
+    # redis-py creates this logger with a handler at its first connection, which the publisher's thread may open while
+    # the logging of this process is configured. It leaves an existing one as it is.
+    logging.getLogger("push_response")
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     try:
         with standard_input(input or ""), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
