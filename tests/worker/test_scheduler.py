@@ -18,6 +18,7 @@ from orchestration.models import Pool, SchedulerHeartbeat, Stage, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from orchestration.scheduler import HEARTBEAT_SECONDS, Scheduler
 from orchestration.services.pool_metrics import SCHEDULER_TIMEOUT_SECONDS
+from tests.harness.logs import logged_by
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -54,10 +55,6 @@ def status_of(workflow_id: str) -> str:
     return Workflow.objects.get(pk=workflow_id).status
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == scheduler_module.__name__]
-
-
 def test_due_retry_in_a_closed_pool_fails_the_run_and_the_other_jobs_run(caplog: pytest.LogCaptureFixture) -> None:
     start_run_with_due_retry("retried")
     start_late_run("late")
@@ -71,7 +68,7 @@ def test_due_retry_in_a_closed_pool_fails_the_run_and_the_other_jobs_run(caplog:
     )
     assert Stage.objects.get(workflow_id="retried").status == "failed"
     assert status_of("late") == "timeout"
-    assert logged(caplog) == []
+    assert logged_by("orchestration.scheduler", caplog) == []
 
 
 def test_failing_row_is_logged_once_and_the_other_rows_and_jobs_run(
@@ -95,7 +92,7 @@ def test_failing_row_is_logged_once_and_the_other_rows_and_jobs_run(
     assert Stage.objects.get(pk=bad.pk).status == "pending"
     assert status_of("late") == "timeout"
     line = f"Cannot queue the retry of stage {bad.pk}; the scheduler tries again in each pass"
-    assert logged(caplog) == [line]
+    assert logged_by("orchestration.scheduler", caplog) == [line]
     assert "IntegrityError: a constraint of the row" in caplog.text
     rejects_bad.clear()
     scheduler.run_once()
@@ -103,7 +100,7 @@ def test_failing_row_is_logged_once_and_the_other_rows_and_jobs_run(
     Stage.objects.filter(pk=bad.pk).update(status="pending", retry_at=database_now())
     rejects_bad.append(True)
     scheduler.run_once()
-    assert logged(caplog) == [line, line], "it failed again after it had succeeded"
+    assert logged_by("orchestration.scheduler", caplog) == [line, line], "it failed again after it had succeeded"
 
 
 def test_failing_job_is_logged_once_and_the_other_jobs_run(
@@ -119,7 +116,9 @@ def test_failing_job_is_logged_once_and_the_other_jobs_run(
     for _ in range(3):
         scheduler.run_once()
     assert status_of("late") == "timeout"
-    assert logged(caplog) == ["Cannot run the job queue_retries; the scheduler tries again in each pass"]
+    assert logged_by("orchestration.scheduler", caplog) == [
+        "Cannot run the job queue_retries; the scheduler tries again in each pass"
+    ]
 
 
 def test_unavailable_database_ends_the_pass_and_postpones_expiry(
@@ -138,7 +137,7 @@ def test_unavailable_database_ends_the_pass_and_postpones_expiry(
     assert status_of("late") == "running"
     scheduler.run_once()
     assert status_of("late") == "timeout"
-    assert logged(caplog) == [
+    assert logged_by("orchestration.scheduler", caplog) == [
         f"Database unavailable ({error!r}); the scheduler keeps trying",
         "Database available again; the scheduler continues",
     ]
@@ -159,7 +158,7 @@ def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
 
     monkeypatch.setattr(scheduler_module, "_LATE_WORKFLOWS", Late())
     assert Scheduler().time_out_workflows(timezone.now()) == 0
-    assert logged(caplog) == [
+    assert logged_by("orchestration.scheduler", caplog) == [
         "Skipped a timeout: Workflow late has status cancelled and cannot become timeout; allowed: no other status."
     ]
 

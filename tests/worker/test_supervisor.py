@@ -16,6 +16,7 @@ from django.db import IntegrityError, OperationalError
 
 from orchestration.processes import is_alive, kill_tree, process_tree, resume_tree, suspend_tree
 from orchestration.worker.slot_table import RunningAttempt, SlotTable
+from tests.harness.logs import logged_by
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
@@ -127,7 +128,7 @@ def test_supervisor_of_a_closed_pool_logs_it_once_and_tries_again_at_the_heartbe
     now += engine_limits().heartbeat_seconds
     supervisor.check()
     assert len(joined) == 2
-    assert logged(caplog) == [
+    assert logged_by("orchestration.worker.supervisor", caplog) == [
         "Cannot join pool supervised; the slots stay without workers: Pool supervised is closed and accepts no workers."
     ]
     Pool.objects.update(status="active")
@@ -150,12 +151,6 @@ def test_supervisor_raises_the_error_of_a_rejected_statement(
         supervisor.check()
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what the supervisor logged. Threads of the process, such as the publisher's, log too."""
-    package = "orchestration.worker.supervisor."
-    return [record.getMessage() for record in caplog.records if record.name.startswith(package)]
-
-
 @pytest.mark.django_db(transaction=True)
 def test_supervisor_logs_an_unavailable_database_once_and_then_continues(
     supervisor: WorkerSupervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -173,7 +168,9 @@ def test_supervisor_logs_an_unavailable_database_once_and_then_continues(
         supervisor.check()
         supervisor.check()
     supervisor.check()
-    assert logged(caplog) == [f"Database unavailable ({error!r}); the worker supervisor retries"]
+    assert logged_by("orchestration.worker.supervisor", caplog) == [
+        f"Database unavailable ({error!r}); the worker supervisor retries"
+    ]
     assert Worker.objects.count() == 2
 
 
