@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.harness.processes import has_ended
+from orchestration.processes import is_alive
 from tests.harness.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def wait_for_family(pids: Path) -> list[psutil.Process]:
 def wait_for_family_end(pids: Path) -> None:
     """Wait until every process of the family has ended."""
     wait_until(
-        lambda: all(map(has_ended, family_pids(pids))),
+        lambda: not any(map(is_alive, family_pids(pids))),
         timeout_seconds=TIMEOUT_SECONDS,
-        what=lambda: f"the end of {[pid for pid in family_pids(pids) if not has_ended(pid)]}",
+        what=lambda: f"the end of {list(filter(is_alive, family_pids(pids)))}",
     )

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
+from orchestration.processes import process_tree
 from tests.faults.catalog import PROJECT_DIR, Fault, load_faults
-from tests.harness.processes import kill_at_once, process_tree
+from tests.harness.processes import kill_at_once
 
 TEST_TIMEOUT_SECONDS = 180
 """A test that takes longer counts as failed. pytest ends it, so that its fixtures still stop their servers."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.processes import is_alive
 from tests.faults import __main__ as runner
-from tests.harness.processes import has_ended
 from tests.harness.waiting import wait_until
 
 _HANGING_TEST = """
@@ -62,4 +62,4 @@ def test_hanging_test_counts_as_failed_and_leaves_no_process(
     assert code == runner.TESTS_FAILED, output
     # The runner kills the child and does not wait for its end.
     pid = int(child_pid.read_text(encoding="utf-8"))
-    wait_until(lambda: has_ended(pid), timeout_seconds=_END_TIMEOUT_SECONDS, what="the end of the child")
+    wait_until(lambda: not is_alive(pid), timeout_seconds=_END_TIMEOUT_SECONDS, what="the end of the child")

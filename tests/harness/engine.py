@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from tests.harness.processes import command_of, kill_at_once, process_tree
+from orchestration.processes import process_tree
+from tests.harness.processes import command_of, kill_at_once
 from tests.harness.server import MahavishnuServer
 from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until

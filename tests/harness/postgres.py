@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.harness.processes import has_ended, process_tree
+from orchestration.processes import process_tree
+from tests.harness.processes import has_ended
 from tests.harness.waiting import wait_until
 
 with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Other processes: their commands, their descendants, and their end. A zombie has ended."""
+"""Other processes: their commands and their end. A zombie has ended."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from collections.abc import Iterable
 import psutil
 
 
-def process_tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all its descendants. It must run: the children of an ended process have no parent."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
 def kill_at_once(processes: Iterable[psutil.Process]) -> None:
     """Kill these processes, without waiting for one before the next. Those that have ended are left out."""
     for process in processes:
@@ -21,11 +15,10 @@ def kill_at_once(processes: Iterable[psutil.Process]) -> None:
             process.kill()
 
 
-def has_ended(process: psutil.Process | int) -> bool:
-    """Return whether a process, or the one with this pid, has ended."""
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether a process has ended. `orchestration.processes.is_alive` asks about a pid."""
     try:
-        found = psutil.Process(process) if isinstance(process, int) else process
-        return not found.is_running() or bool(found.status() == psutil.STATUS_ZOMBIE)
+        return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 

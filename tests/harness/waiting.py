@@ -8,9 +8,6 @@ from collections.abc import Callable
 
 PAUSE_SECONDS = 0.02
 
-EVENTUALLY_PAUSE_SECONDS = 0.05
-"""Some conditions ask other processes, or list connections, which takes 5 ms."""
-
 
 def wait_until(
     condition: Callable[[], bool], *, timeout_seconds: float, what: str | Callable[[], str] = "the condition"
@@ -33,16 +30,5 @@ def wait_until(
 
 
 async def eventually(condition: Callable[[], bool], *, within_seconds: float = 60, what: str = "the condition") -> None:
-    """Poll a condition in another thread, and return as soon as it is true.
-
-    Raises:
-        TimeoutError: if it is not true in time; the message contains `what`.
-    """
-    deadline = time.monotonic() + within_seconds
-    while True:
-        is_late = time.monotonic() > deadline
-        if await asyncio.to_thread(condition):
-            return
-        if is_late:
-            raise TimeoutError(f"Timed out after {within_seconds} s, waiting for {what}")
-        await asyncio.sleep(EVENTUALLY_PAUSE_SECONDS)
+    """Wait in another thread, as `wait_until` does, while the event loop runs."""
+    await asyncio.to_thread(wait_until, condition, timeout_seconds=within_seconds, what=what)

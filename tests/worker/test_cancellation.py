@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.processes import is_alive
 from tests.harness.client import Message, connect
 from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.engine_fixtures import Files
-from tests.harness.processes import has_ended
 from tests.harness.services import ServiceCallError
 from tests.harness.waiting import eventually
 from tests.worker.run_events import events_until, events_until_end, outline, untimed
@@ -160,7 +160,7 @@ async def test_overdue_stage_is_killed_with_all_its_descendants(engine: Engine, 
     ]
     started = [int(line) for line in files.journal()]
     assert len(started) == 6, "two attempts with three processes each"
-    await eventually(lambda: all(map(has_ended, started)), what="the end of all of them")
+    await eventually(lambda: not any(map(is_alive, started)), what="the end of all of them")
     engine.assert_counters_match(shared_pool)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.processes import process_tree
 from tests.broadcast.change_stream import committed
 from tests.harness.client import connect
 from tests.harness.engine import CeleryWorker, Engine, engine_of
 from tests.harness.engine_fixtures import JOBS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
-from tests.harness.processes import has_ended, process_tree
+from tests.harness.processes import has_ended
 from tests.harness.server import MahavishnuServer
 from tests.harness.valkey import frozen
 from tests.harness.waiting import eventually
