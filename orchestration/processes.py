@@ -1,12 +1,17 @@
-"""Suspend, resume and kill whole process trees. psutil compares start times, so a reused id is harmless."""
+"""Suspend, resume and kill whole process trees, and wait for the signals of this process.
+
+psutil compares start times, so a reused id is harmless.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
 
 import psutil
 
@@ -73,6 +78,34 @@ def kill_group(pid: int) -> None:
     if pid > 1 and pid != os.getpgrp():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+
+
+@contextmanager
+def signal_pipe(
+    numbers: Sequence[signal.Signals], *, handler: Callable[[int, FrameType | None], Any] = lambda *_: None
+) -> Iterator[int]:
+    """Yield a pipe that receives the number of each of these signals (the self-pipe trick).
+
+    A handler may interrupt any code of the main thread, so it must not take a lock: `threading.Event.set()` waits
+    forever if the interrupted code is in `wait()` or `set()` of that event.
+
+    A signal that is ignored stays ignored. At the end, the signals have their previous handlers again.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    previous = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, previous_handler in previous.items():
+            if previous_handler is not signal.SIG_IGN:
+                signal.signal(number, handler)
+        yield reading
+    finally:
+        signal.set_wakeup_fd(previous_wakeup)
+        for number, previous_handler in previous.items():
+            signal.signal(number, previous_handler)
+        os.close(reading)
+        os.close(writing)
 
 
 def _send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:

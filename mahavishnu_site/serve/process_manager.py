@@ -11,12 +11,12 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mahavishnu_site.serve.prefixed_output import PrefixedOutput
 from mahavishnu_site.serve.replica import Program, Replica
+from orchestration.processes import signal_pipe
 
 logger = logging.getLogger(__name__)
 
@@ -181,29 +181,6 @@ class ProcessManager:
         if self._output is not None:
             self._output.copy(readable=[source for source in readable if source != pipe], writable=bool(writable))
         return os.read(pipe, 512) if pipe in readable else b""
-
-
-@contextmanager
-def signal_pipe(numbers: Sequence[signal.Signals]) -> Iterator[int]:
-    """Yield a pipe that receives the number of each of these signals (the self-pipe trick).
-
-    A signal that is ignored stays ignored. At the end, the signals have their previous handlers again.
-    """
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    previous_wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    try:
-        for number, handler in handlers.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: None)
-        yield reading
-    finally:
-        signal.set_wakeup_fd(previous_wakeup)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)
 
 
 def _exit_description(code: int) -> str:

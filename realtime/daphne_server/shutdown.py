@@ -7,11 +7,12 @@ clients. Clients with an open HTTP connection read `draining` from `/health`.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import os
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -61,9 +62,8 @@ class GracefulShutdown:
             os._exit(_SIGNAL_EXIT_CODE_BASE + number)
         self._is_started = True
         # Use a separate thread: the loop may be blocked, and a thread that reads the database delays interpreter exit.
-        exit_timer = threading.Timer(self._limits.drain_timeout_seconds, _exit_on_timeout)
-        exit_timer.daemon = True
-        exit_timer.start()
+        # Not `threading.Timer`: its start takes a lock that the interrupted code may hold.
+        _thread.start_new_thread(_exit_after, (self._limits.drain_timeout_seconds,))
         reactor.callFromThread(self._start, signal.Signals(number).name)
 
     def _start(self, signal_name: str) -> None:
@@ -113,7 +113,8 @@ def listening_ports() -> list[Any]:
     return [reader for reader in reactor.getReaders() if IListeningPort.providedBy(reader)]
 
 
-def _exit_on_timeout() -> None:
+def _exit_after(timeout_seconds: float) -> None:
+    time.sleep(timeout_seconds)
     logger.error("Graceful shutdown timed out; exiting now")
     logging.shutdown()
     os._exit(1)

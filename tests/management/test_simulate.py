@@ -13,11 +13,13 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from django.core.management.base import CommandError
 from django.db import transaction
 
 from orchestration import services
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.simulation import SIMULATION_ENDED, Simulation, SimulationOptions
+from realtime.management.commands import simulate
 from tests.harness.client import connect
 from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
@@ -26,6 +28,7 @@ from tests.harness.services import PROJECT_DIR
 from tests.models.counter_audit import assert_all_add_up
 
 SMALL = SimulationOptions(pools=2, workers=4, workflows=3, failure_rate=0.3, seed=7)
+SIGNALS = 100
 FINAL_STATE = """
 from orchestration.models import Pool, Worker, Workflow
 workflows = Workflow.objects.filter(pk__startswith=f"sim_{seed}_")
@@ -170,10 +173,11 @@ async def test_run_emits_events_and_a_signal_ends_it_cleanly(
         await client.subscribe("global")
         with simulating(server, "--rate", "100", "--seed", f"{seed}", "--failures", "0") as process:
             await client.event("workflow.completed", within_seconds=30)
-            # Twice, as `timeout` sends it to process and group. The lock keeps the run from ending in between.
+            # More than once, as `timeout` sends it to process and group. One may arrive while another is handled. The
+            # lock keeps the run from ending in between.
             with locked_for_writing(server):
-                process.send_signal(number)
-                process.send_signal(number)
+                for _ in range(SIGNALS):
+                    process.send_signal(number)
             output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     final = server.services_driver.execute(FINAL_STATE, seed=seed)
@@ -189,6 +193,19 @@ async def test_run_emits_events_and_a_signal_ends_it_cleanly(
         rf"Cancelled {final['cancelled']} workflows and marked the workers offline\.\n",
         output,
     )
+
+
+def test_a_later_signal_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(simulate, "monotonic", lambda: now)
+    handle_signal = simulate.abort_on_second_signal()
+    handle_signal(signal.SIGTERM, None)
+    now += 0.9
+    handle_signal(signal.SIGTERM, None)
+    now += 0.1
+    with pytest.raises(CommandError, match="Aborted: some workflows may still be running") as raised:
+        handle_signal(signal.SIGTERM, None)
+    assert raised.value.returncode == 130
 
 
 def test_duration_and_rate_are_kept_without_a_server(start_server: StartServer) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
-from mahavishnu_site.serve.process_manager import signal_pipe
 from tests.harness.serve import processes_where, wait_none_left
 from tests.harness.server import clean_environment
 from tests.harness.services import PROJECT_DIR
@@ -252,17 +251,3 @@ def test_manager_ends_after_its_timeout_though_a_process_in_another_session_keep
     run.main.terminate()
     assert run.main.wait(timeout=LIMIT_SECONDS) == 0
     assert run.processes(), "the helper still runs"
-
-
-def test_signal_pipe_restores_the_handlers_and_closes_its_ends_after_an_error() -> None:
-    handler = signal.getsignal(signal.SIGTERM)
-    open_before = psutil.Process().num_fds()
-    with pytest.raises(ZeroDivisionError), signal_pipe([signal.SIGTERM]) as pipe:
-        signal.raise_signal(signal.SIGTERM)
-        assert os.read(pipe, 512) == bytes([signal.SIGTERM])
-        raise ZeroDivisionError
-    assert signal.getsignal(signal.SIGTERM) == handler
-    assert psutil.Process().num_fds() == open_before
-    wakeup = signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(wakeup)
-    assert wakeup == -1

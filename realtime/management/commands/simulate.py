@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+import select
 import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from random import SystemRandom
 from time import monotonic
 from types import FrameType
@@ -17,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from orchestration.management.database_errors import readable_database_errors
+from orchestration.processes import signal_pipe
 from orchestration.simulation import Simulation, SimulationOptions
 from realtime.management.arguments import number, whole_number
 from realtime.management.server_check import delayed_delivery_warning
@@ -28,6 +28,8 @@ _MAX_SECONDS_BEHIND = 1.0
 """How far the simulation may fall behind its rate and still catch up."""
 
 _MAX_RANDOM_SEED = 9999
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _DUPLICATE_SIGNAL_SECONDS = 1.0
 """A second signal within this time is a duplicate: sent to the process and also to its group. A later signal aborts."""
@@ -105,13 +107,14 @@ class Command(BaseCommand):
         if (warning := delayed_delivery_warning()) is not None:
             self.stderr.write(warning)
         self.stdout.write(f"Simulating with --seed {simulation_options.seed}. Press Ctrl-C to stop.")
-        with readable_database_errors(), stop_on_signals() as stop:
-            self.simulate(Simulation(simulation_options), rate=rate, duration_seconds=duration, stop=stop)
+        with readable_database_errors(), signal_pipe(_STOP_SIGNALS, handler=abort_on_second_signal()) as pipe:
+            self.simulate(Simulation(simulation_options), rate=rate, duration_seconds=duration, pipe=pipe)
 
-    def simulate(
-        self, simulation: Simulation, *, rate: float, duration_seconds: float | None, stop: threading.Event
-    ) -> None:
-        """Make changes at `rate` per second, until the duration has passed, `stop` is set or nothing can change."""
+    def simulate(self, simulation: Simulation, *, rate: float, duration_seconds: float | None, pipe: int) -> None:
+        """Make changes at `rate` per second, until the duration has passed or nothing can change.
+
+        The first signal in the pipe ends the simulation after the current change.
+        """
         started = due = reported = monotonic()
         end = started + (duration_seconds if duration_seconds is not None else math.inf)
         made = 0
@@ -130,7 +133,8 @@ class Command(BaseCommand):
                         self.stdout.write(f"{now - started:.0f} s, {made} changes: {progress_of(simulation)}")
                         self.stdout.flush()
                     due = max(due + 1 / rate, now - _MAX_SECONDS_BEHIND)
-                    if stop.wait(max(0.0, min(due, end) - now)) or monotonic() >= end:
+                    stopped, _, _ = select.select([pipe], [], [], max(0.0, min(due, end) - now))
+                    if stopped or monotonic() >= end:
                         break
                 else:
                     self.stderr.write("Nothing left to simulate: no pool accepts workflows.")
@@ -153,30 +157,18 @@ def progress_of(simulation: Simulation) -> str:
     return ", ".join((f"{simulation.running} running", *outcomes))
 
 
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Yield a `threading.Event` that SIGINT and SIGTERM set, so that no change is interrupted halfway.
-
-    Raises:
-        CommandError: if a second signal follows after `_DUPLICATE_SIGNAL_SECONDS`.
-    """
-    stop = threading.Event()
+def abort_on_second_signal() -> Callable[[int, FrameType | None], None]:
+    """Return a signal handler that raises `CommandError` for a signal `_DUPLICATE_SIGNAL_SECONDS` after the first."""
     abort_from = math.inf
 
     def handle_signal(received: int, frame: FrameType | None) -> None:
         nonlocal abort_from
-        if monotonic() >= abort_from:
+        now = monotonic()
+        if now >= abort_from:
             # The exit code is the convention of shells: 128 plus the number of the signal.
             raise CommandError(
                 "Aborted: some workflows may still be running and some workers busy.", returncode=128 + signal.SIGINT
             )
-        if not stop.is_set():
-            abort_from = monotonic() + _DUPLICATE_SIGNAL_SECONDS
-        stop.set()
+        abort_from = min(abort_from, now + _DUPLICATE_SIGNAL_SECONDS)
 
-    previous = {each: signal.signal(each, handle_signal) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+    return handle_signal
