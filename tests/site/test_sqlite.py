@@ -26,7 +26,10 @@ def other(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def connect(directory: Path) -> sqlite3.Connection:
-    return sqlite3.connect(directory / "file.sqlite3", timeout=0, isolation_level=None, check_same_thread=False)
+    """Connect in WAL mode, as the project does: with a rollback journal, COMMIT fails beside a reader."""
+    connection = sqlite3.connect(directory / "file.sqlite3", timeout=0, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    return connection
 
 
 def test_begin_waits_until_the_other_transaction_ends(tmp_path: Path, other: sqlite3.Connection) -> None:
