@@ -195,12 +195,9 @@ _SILENT_WORKERS: Final = _due(Worker, "heartbeat_at")
 def _redispatch(pool_id: str, messages: list[Message], now: datetime) -> int:
     stage_ids = [message.stage_id for message in messages]
     missing = services.missing_messages(pool_id, held=queued_messages(pool_id))
-    if missing == 0:
-        services.extend_redispatch(stage_ids, now=now)
-        return 0
-    if missing is not None and missing > len(messages):
-        services.recheck_pool(pool_id, now=now)
     services.delay_redispatch(stage_ids, now=now)
+    if missing == 0:
+        return 0
     accepted = dispatch(messages if missing is None else messages[:missing])
     logger.info("Redispatched %d queued stages of pool %s", accepted, pool_id)
     return accepted

@@ -22,10 +22,8 @@ from orchestration.services.attempts import (
 )
 from orchestration.services.dispatch_due import (
     delay_redispatch,
-    extend_redispatch,
     missing_messages,
     queue_retry,
-    recheck_pool,
 )
 from orchestration.services.errors import ServiceError
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
 
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
@@ -38,58 +37,18 @@ def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = No
     return True
 
 
-_ROWS_PER_STATEMENT = 1000
-EXTENDED_DELAY_FACTOR = 12
-"""Multiplier of `redispatch_seconds` while the broker holds a message for every queued stage of the pool."""
-
-
 def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
-    """Check these queued stages again after `redispatch_seconds`; `now` is database time."""
-    _delay(stage_ids, now=now, times=1)
+    """Check these queued stages again after `redispatch_seconds`; `now` is database time.
 
-
-def extend_redispatch(stage_ids: Sequence[int], *, now: datetime) -> None:
-    """Check queued stages of one pool much later, because the broker holds a message for each of them.
-
-    Only the last one, which is claimed last, is checked after `redispatch_seconds` as a sample of the others. So ten
-    thousand queued stages cost almost nothing.
-
-    Args:
-        stage_ids: Sorted by due time, earliest first.
-        now: Database time.
+    Rows locked by another transaction are skipped: it sets their due time itself. The stages belong to many workflows:
+    waiting for their locks could deadlock.
     """
-    _delay(stage_ids[-1:], now=now, times=1)
-    _delay(stage_ids[:-1], now=now, times=EXTENDED_DELAY_FACTOR)
-
-
-def recheck_pool(pool_id: str, *, now: datetime) -> None:
-    """Check the queued stages of a pool now, because more messages are missing than stages are due.
-
-    Stages due within `redispatch_seconds` keep their time: they were dispatched a moment ago.
-    """
-    soon = now + timedelta(seconds=engine_limits().redispatch_seconds)
-    _set_due(Stage.objects.filter(pool_id=pool_id, dispatch_due_at__gt=soon), now)
-
-
-def _delay(stage_ids: Collection[int], *, now: datetime, times: int) -> None:
-    if stage_ids:
-        later = now + times * timedelta(seconds=engine_limits().redispatch_seconds)
-        _set_due(Stage.objects.filter(pk__in=stage_ids), later)
-
-
-def _set_due(stages: QuerySet[Stage], due_at: datetime) -> None:
-    """Set the due time of queued stages. Skip rows locked by another transaction: it sets the due time itself.
-
-    The stages belong to many workflows: waiting for their locks could deadlock.
-    """
-    queued = stages.filter(status=StageStatus.QUEUED).order_by("pk")
+    queued = Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED).order_by("pk")
     with transaction.atomic():
         if connection.features.has_select_for_update_skip_locked:
             queued = queued.select_for_update(no_key=True, skip_locked=True)
-        locked = list(queued.values_list("pk", flat=True))
-        for first in range(0, len(locked), _ROWS_PER_STATEMENT):
-            part = locked[first : first + _ROWS_PER_STATEMENT]
-            Stage.objects.filter(pk__in=part).update(dispatch_due_at=due_at)
+        due_at = now + timedelta(seconds=engine_limits().redispatch_seconds)
+        Stage.objects.filter(pk__in=list(queued.values_list("pk", flat=True))).update(dispatch_due_at=due_at)
 
 
 def missing_messages(pool_id: str, *, held: int | None) -> int | None:
