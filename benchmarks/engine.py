@@ -29,8 +29,8 @@ from benchmarks.report import Report, by_figure, percentile
 from mahavishnu_site.celery_config import broker_url
 from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.ports import free_port
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 from tests.harness.valkey import Valkey
 
 STAGES = 3

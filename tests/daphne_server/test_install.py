@@ -32,8 +32,8 @@ from tests.events.announcements import announce
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST, free_port
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import eventually, wait_until
 
 

@@ -7,22 +7,18 @@ Orders and answers are JSON objects. `{"service": name, "arguments": {…}}` cal
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import datetime
 import json
-import os
-import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import django
 from django.db import connections, models
 
-PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
+from tests.harness import programs
 
 
 def to_json_types(value: Any) -> Any:
@@ -69,17 +65,10 @@ def serve(orders: Connection) -> None:
 def run(orders: Connection, environment: Mapping[str, str], log_path: str) -> None:
     """Execute orders until the other end is closed, in a new session, with these variables and this output file.
 
-    At the end the handlers of `atexit` run and the database is closed, as when an interpreter exits. `multiprocessing`
-    ends the process without that.
+    At the end the handlers of `atexit` run and the database is closed, as when an interpreter exits.
     """
-    os.setsid()
-    os.chdir(PROJECT_DIR)
-    os.environ.clear()
-    os.environ.update({"DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings", **environment})
-    with open(log_path, "ab") as log:
-        os.dup2(log.fileno(), sys.stdout.fileno())
-        os.dup2(log.fileno(), sys.stderr.fileno())
+    programs.enter({"DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings", **environment}, log_path)
     django.setup()
     serve(orders)
-    atexit._run_exitfuncs()
+    programs.leave()
     connections.close_all()

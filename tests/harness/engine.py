@@ -6,7 +6,6 @@ import contextlib
 import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,8 +13,8 @@ import psutil
 
 from orchestration.processes import process_tree
 from tests.harness.processes import command_of, kill_at_once
+from tests.harness.programs import Program
 from tests.harness.server import MahavishnuServer
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 START_TIMEOUT_SECONDS = 60
@@ -27,23 +26,20 @@ FIND = "from orchestration.sdk import find_definition\n"
 
 
 class EngineProcess:
-    """A program that runs beside a server, with the server's environment and additional variables."""
+    """A program that runs beside a server, with the server's environment and additional variables.
+
+    Args:
+        command: A module and its arguments, as after `python -m`.
+    """
 
     def __init__(
         self, server: MahavishnuServer, *command: str, name: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.server = server
         self._log_path = server.var_dir / f"{name}.log"
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=PROJECT_DIR,
-                env={**server.environment, **(environment or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self._process = Program(
+            *command, environment={**server.environment, **(environment or {})}, log_path=self._log_path
+        )
 
     @property
     def pid(self) -> int:
@@ -85,7 +81,7 @@ class CeleryWorker(EngineProcess):
         self.concurrency = concurrency
         quiet = ("--quiet", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle")
         queue = ("--queues", pool_id, "--concurrency", str(concurrency), "--hostname", "celery@test")
-        command = ("-m", "celery", "--app", "mahavishnu_site", *quiet, *queue)
+        command = ("celery", "--app", "mahavishnu_site", *quiet, *queue)
         super().__init__(server, *command, name=f"worker-{pool_id}", environment=environment)
 
     def children(self) -> list[psutil.Process]:
@@ -176,7 +172,7 @@ class Engine:
 
     def scheduler(self) -> EngineProcess:
         self._schedulers += 1
-        scheduler = EngineProcess(self.server, "manage.py", "run_scheduler", name=f"scheduler-{self._schedulers}")
+        scheduler = EngineProcess(self.server, "mahavishnu_site", "run_scheduler", name=f"scheduler-{self._schedulers}")
         self._processes.append(scheduler)
         wait_until(
             lambda: "Scheduler started" in scheduler.log_text(),

@@ -17,8 +17,9 @@ import psutil
 
 from tests.harness.ports import free_port
 from tests.harness.processes import command_of, has_ended
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR, Driver
+from tests.harness.services import Driver
 from tests.harness.waiting import wait_until
 
 MAKE = ("make", "--no-print-directory", "serve")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from string import Template
 from typing import ClassVar
 
 from mahavishnu_site.serve import procfile
 from tests.harness.ports import HOST, free_port
-from tests.harness.services import PROJECT_DIR, Driver, Services
+from tests.harness.programs import PROJECT_DIR, Program
+from tests.harness.services import Driver, Services
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 
@@ -84,7 +87,7 @@ class MahavishnuServer:
         self.processes = processes
         self._part = "web" if processes == 1 else "web_processes"
         self._log_path = var_dir / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Program | None = None
         self._drivers: list[Driver] = []
         self._driver_numbers = itertools.count(1)
         self._services_lock = threading.Lock()
@@ -135,17 +138,10 @@ class MahavishnuServer:
             ServerStartError: if it exits, or does not answer in time.
         """
         assert self._process is None, "this server is already running"
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                procfile.commands()[self._part],
-                shell=True,
-                cwd=PROJECT_DIR,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        command = Template(procfile.commands()[self._part]).substitute(self.environment)
+        shell_builtin, interpreter, option, module, *arguments = shlex.split(command)
+        assert (shell_builtin, interpreter, option) == ("exec", sys.executable, "-m")
+        self._process = Program(module, *arguments, environment=self.environment, log_path=self._log_path)
         if self not in self.running:
             self.running.append(self)
         try:
@@ -232,7 +228,7 @@ class MahavishnuServer:
         except OSError:
             return False
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> Program:
         assert self._process is not None, "this server is not running"
         return self._process
 

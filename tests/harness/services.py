@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.harness import driver
-from tests.harness.driver import PROJECT_DIR as PROJECT_DIR
+from tests.harness.programs import forkserver
 
 ANSWER_TIMEOUT_SECONDS = 200
 EXIT_TIMEOUT_SECONDS = 10
-
-# Drivers are forked from a process that has imported these packages, which takes 0.6 s of CPU. The project itself is
-# imported after the fork, because its settings depend on the variables of the driver.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(
-    ["channels_redis.pubsub", "django.contrib.admin.sites", "django.core.management.base", "msgspec", "tenacity"]
-)
 
 
 class ServiceCallError(Exception):
@@ -49,8 +41,8 @@ class Driver:
     def __init__(self, *, environment: Mapping[str, str], log_path: Path) -> None:
         self._lock = threading.Lock()
         self._log_path = log_path
-        self._orders, orders = _processes.Pipe()
-        self._process = _processes.Process(
+        self._orders, orders = forkserver.Pipe()
+        self._process = forkserver.Process(
             target=driver.run, args=(orders, dict(environment), str(log_path)), daemon=True
         )
         self._process.start()

@@ -12,8 +12,8 @@ from typing import Any
 from realtime.events.types import EVENT_TYPES
 from tests.harness.commands import command
 from tests.harness.matchers import A_TIME
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
-from tests.harness.services import PROJECT_DIR
 
 
 def emit(server: MahavishnuServer, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:

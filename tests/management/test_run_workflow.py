@@ -21,8 +21,8 @@ from django.core.management import call_command
 
 from orchestration.models import Workflow
 from tests.harness.commands import command
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 LISTED = f"""\

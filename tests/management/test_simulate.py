@@ -23,8 +23,8 @@ from realtime.management.commands import simulate
 from tests.harness.client import connect
 from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
-from tests.harness.services import PROJECT_DIR
 from tests.models.counter_audit import assert_all_add_up
 
 SMALL = SimulationOptions(pools=2, workers=4, workflows=3, failure_rate=0.3, seed=7)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.fixtures import NewDatabase
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.serve import MANAGE, Serve, StartServe
-from tests.harness.services import PROJECT_DIR
 
 
 @pytest.fixture

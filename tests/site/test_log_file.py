@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mahavishnu_site.log_file import SharedRotatingFileHandler, open_log_file
-from tests.harness.services import PROJECT_DIR
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.waiting import wait_until
 from tests.site.test_settings import check
 

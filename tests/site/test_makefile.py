@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 
 
 @pytest.fixture

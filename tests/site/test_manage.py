@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 
 INTERRUPTED = """\
 import os, signal, time

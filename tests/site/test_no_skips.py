@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 
 SKIPPED_TEST = """
 import pytest

@@ -18,9 +18,9 @@ from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import A_NUMBER, A_TIME, A_UUID
 from tests.harness.processes import has_ended
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.serve import MAKE, StartServe
 from tests.harness.server import MahavishnuServer, clean_environment
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import eventually
 from tests.site.web_replicas import clients_of_every_process, processes_of
 

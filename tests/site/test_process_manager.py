@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.serve import processes_where, wait_none_left
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 LIMIT_SECONDS = 40

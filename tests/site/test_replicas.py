@@ -21,8 +21,8 @@ from mahavishnu_site.serve.replica import (
 from orchestration.processes import process_tree
 from tests.harness.ports import free_port
 from tests.harness.processes import kill_at_once
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 LIMIT_SECONDS = 40

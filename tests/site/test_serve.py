@@ -22,9 +22,9 @@ from mahavishnu_site.serve.procfile import commands
 from realtime.limits import LISTEN_BACKLOG
 from tests.harness.client import connect
 from tests.harness.ports import free_port
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.serve import MAKE, MANAGE, START_TIMEOUT_SECONDS, StartServe
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mahavishnu_site.celery_config import BROKER_URL_EXPECTED
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 
 
 def check(var_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ import redis
 
 from mahavishnu_site.serve.valkey import MAX_MEMORY_BYTES, binary, is_listening
 from mahavishnu_site.var_dir import MAX_SOCKET_PATH_BYTES, valkey_socket
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 

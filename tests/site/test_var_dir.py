@@ -21,8 +21,8 @@ from mahavishnu_site.var_dir import (
     valkey_socket,
     valkey_url,
 )
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 
 RACING_PROCESSES = 6
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.serve import Serve
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 
 TIMEOUT_SECONDS = 120
 

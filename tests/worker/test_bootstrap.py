@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from orchestration.worker.bootstrap import MAX_SUPERVISOR_RESTART_SECONDS, restart_seconds, worker_name
-from tests.harness.services import PROJECT_DIR
+from tests.harness.programs import PROJECT_DIR
 
 PROGRAMS = 400
 MAX_CHILDREN = 2000

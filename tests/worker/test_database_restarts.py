@@ -17,8 +17,8 @@ from tests.harness.engine import CeleryWorker, Engine, EngineProcess, engine_of
 from tests.harness.engine_fixtures import FAST_POLLING, JOBS, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.postgres import Postgres
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer, migrate
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import eventually, wait_until
 from tests.worker.run_events import events_until, outline, untimed
 

@@ -13,22 +13,11 @@ from tests.harness.client import connect
 from tests.harness.engine import Engine, EngineProcess, engine_of
 from tests.harness.engine_fixtures import JOBS, LEASE_SECONDS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import COMMAND_TIMEOUT_SECONDS, MahavishnuServer
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import eventually
+from tests.worker import scheduler_with_wrong_clock
 from tests.worker.run_events import events_until_end, outline
-
-SCHEDULER_WITH_WRONG_CLOCK = """
-import sys
-from datetime import timedelta
-import django
-from django.utils import timezone
-now = timezone.now
-timezone.now = lambda: now() + timedelta(seconds=float(sys.argv[1]))
-django.setup()
-from django.core.management import call_command
-call_command("run_scheduler")
-"""
 
 
 @pytest.fixture
@@ -39,7 +28,7 @@ def on_postgres(start_server: StartServer) -> Iterator[Engine]:
 async def test_clocks_that_differ_by_a_minute_expire_no_lease(on_postgres: Engine, files: Files) -> None:
     engine = on_postgres
     others = [
-        EngineProcess(engine.server, "-c", SCHEDULER_WITH_WRONG_CLOCK, str(seconds), name=f"scheduler{seconds}")
+        EngineProcess(engine.server, scheduler_with_wrong_clock.__name__, str(seconds), name=f"scheduler{seconds}")
         for seconds in (-60, 60)
     ]
     try:

@@ -17,8 +17,8 @@ from django.db import IntegrityError, OperationalError
 from orchestration.processes import is_alive, kill_tree, process_tree, resume_tree, suspend_tree
 from orchestration.worker.slot_table import RunningAttempt, SlotTable
 from tests.harness.logs import logged_by
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
-from tests.harness.services import PROJECT_DIR
 from tests.harness.waiting import wait_until
 
 if TYPE_CHECKING:
