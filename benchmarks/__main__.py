@@ -17,6 +17,7 @@ from benchmarks import (
     stalled_reader,
 )
 from benchmarks.report import Report
+from tests.harness.programs import fork_context
 
 BENCHMARKS = {
     benchmark.__name__.rpartition(".")[2]: benchmark
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="repetitions of each, in turn with its peers")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"), help="folder for the JSON files")
     arguments = parser.parse_args()
+    # Each program imports its packages itself and shares no memory, as its peers do.
+    fork_context.set_forkserver_preload([])
     for name in arguments.names or BENCHMARKS:
         benchmark = BENCHMARKS[name]
         report = Report(name, benchmark.__doc__ or "")

@@ -86,6 +86,8 @@ def signal_pipe(
 ) -> Iterator[int]:
     """Yield a pipe that receives the number of each of these signals (the self-pipe trick).
 
+    It also receives the number of any other signal that has a Python handler.
+
     A handler may interrupt any code of the main thread, so it must not take a lock: `threading.Event.set()` waits
     forever if the interrupted code is in `wait()` or `set()` of that event.
 

@@ -106,6 +106,7 @@ class CeleryWorker(EngineProcess):
     def freeze(self) -> Callable[[], None]:
         """Freeze every process of the worker, and return the function that resumes them."""
         frozen = process_tree(self.pid)
+        assert frozen, self.log_text()
 
         def thaw() -> None:
             for process in frozen:

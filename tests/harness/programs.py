@@ -1,14 +1,18 @@
 """Programs of the project, each in a process that is forked from one with all imported packages.
 
-A program starts as with `python -m`, but without the import of other packages, which takes 0.7 s of CPU. The project
-itself is imported after the fork, because its settings depend on the variables of the program.
+A program runs as with `python -m`, but it does not import other packages, which takes 0.7 s of CPU. The project itself
+is imported after the fork, because its settings depend on the variables of the program. Two differences remain: the
+programs of one test process have the same hash seed, and `multiprocessing` ends the process without finalizing the
+interpreter.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import signal
@@ -40,8 +44,11 @@ PRELOADED_MODULES = [
     "twisted.web.http",
 ]
 
-forkserver = multiprocessing.get_context("forkserver")
-forkserver.set_forkserver_preload(PRELOADED_MODULES)
+fork_context = multiprocessing.get_context("forkserver")
+fork_context.set_forkserver_preload(PRELOADED_MODULES)
+
+exit_code_lock = threading.RLock()
+"""Held while a process is started or asked for its exit code: both read exit codes, and each can be read only once."""
 
 
 class Program:
@@ -54,17 +61,17 @@ class Program:
 
     def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], log_path: Path) -> None:
         log_path.touch()
-        self._lock = threading.Lock()
-        self._process = forkserver.Process(
+        self._process = fork_context.Process(
             target=run_module, args=(module, arguments, dict(environment), str(log_path)), daemon=True
         )
-        self._process.start()
+        with exit_code_lock:
+            self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the process runs."""
-        with self._lock:
+        with exit_code_lock:
             return self._process.exitcode
 
     def wait(self, timeout: float) -> int:
@@ -80,7 +87,9 @@ class Program:
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            # The process has ended, and its exit code is on its way, if there is none with this id.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -96,7 +105,9 @@ def run_module(module: str, arguments: Sequence[str], environment: Mapping[str, 
     sys.path[0] = str(PROJECT_DIR)
     if "PYTHONPATH" in environment:
         sys.path[1:1] = environment["PYTHONPATH"].split(os.pathsep)
-        importlib.import_module("sitecustomize")
+        sys.modules.pop("sitecustomize", None)
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("sitecustomize")
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
@@ -114,11 +125,10 @@ def enter(environment: Mapping[str, str], log_path: str) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     stdout: Any = sys.stdout
-    stdout.reconfigure(write_through=True)
+    stdout.reconfigure(line_buffering=True)
 
 
 def leave() -> None:
     """Do what an interpreter does when it exits. `multiprocessing` ends a process without that."""
-    shutdown: Any = threading
-    shutdown._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

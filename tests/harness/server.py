@@ -138,9 +138,9 @@ class MahavishnuServer:
             ServerStartError: if it exits, or does not answer in time.
         """
         assert self._process is None, "this server is already running"
-        command = Template(procfile.commands()[self._part]).substitute(self.environment)
-        shell_builtin, interpreter, option, module, *arguments = shlex.split(command)
-        assert (shell_builtin, interpreter, option) == ("exec", sys.executable, "-m")
+        words = [Template(word).substitute(self.environment) for word in shlex.split(procfile.commands()[self._part])]
+        assert words[:3] == ["exec", sys.executable, "-m"]
+        module, *arguments = words[3:]
         self._process = Program(module, *arguments, environment=self.environment, log_path=self._log_path)
         if self not in self.running:
             self.running.append(self)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.connection
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.harness import driver
-from tests.harness.programs import forkserver
+from tests.harness.programs import exit_code_lock, fork_context
 
 ANSWER_TIMEOUT_SECONDS = 200
 EXIT_TIMEOUT_SECONDS = 10
@@ -41,11 +42,12 @@ class Driver:
     def __init__(self, *, environment: Mapping[str, str], log_path: Path) -> None:
         self._lock = threading.Lock()
         self._log_path = log_path
-        self._orders, orders = forkserver.Pipe()
-        self._process = forkserver.Process(
+        self._orders, orders = fork_context.Pipe()
+        self._process = fork_context.Process(
             target=driver.run, args=(orders, dict(environment), str(log_path)), daemon=True
         )
-        self._process.start()
+        with exit_code_lock:
+            self._process.start()
         orders.close()
 
     @property
@@ -58,7 +60,8 @@ class Driver:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        return self._process.is_alive()
+        with exit_code_lock:
+            return self._process.is_alive()
 
     def call(self, service: str, arguments: Mapping[str, Any]) -> Any:
         """Call a service in the other process.
@@ -82,10 +85,11 @@ class Driver:
     def close(self) -> None:
         """Close the connection to the process, which makes it exit; kill it if it does not."""
         self._orders.close()
-        self._process.join(EXIT_TIMEOUT_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        multiprocessing.connection.wait([self._process.sentinel], EXIT_TIMEOUT_SECONDS)
+        with exit_code_lock:
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
 
     def log_text(self) -> str:
         return self._log_path.read_text(encoding="utf-8", errors="replace")

@@ -198,14 +198,14 @@ async def test_run_emits_events_and_a_signal_ends_it_cleanly(
 def test_a_later_signal_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(simulate, "monotonic", lambda: now)
-    handle_signal = simulate.abort_on_second_signal()
+    handle_signal = simulate.abort_on_later_signal()
     handle_signal(signal.SIGTERM, None)
     now += 0.9
     handle_signal(signal.SIGTERM, None)
     now += 0.1
     with pytest.raises(CommandError, match="Aborted: some workflows may still be running") as raised:
         handle_signal(signal.SIGTERM, None)
-    assert raised.value.returncode == 130
+    assert raised.value.returncode == 143
 
 
 def test_duration_and_rate_are_kept_without_a_server(start_server: StartServer) -> None:

@@ -107,7 +107,7 @@ class Command(BaseCommand):
         if (warning := delayed_delivery_warning()) is not None:
             self.stderr.write(warning)
         self.stdout.write(f"Simulating with --seed {simulation_options.seed}. Press Ctrl-C to stop.")
-        with readable_database_errors(), signal_pipe(_STOP_SIGNALS, handler=abort_on_second_signal()) as pipe:
+        with readable_database_errors(), signal_pipe(_STOP_SIGNALS, handler=abort_on_later_signal()) as pipe:
             self.simulate(Simulation(simulation_options), rate=rate, duration_seconds=duration, pipe=pipe)
 
     def simulate(self, simulation: Simulation, *, rate: float, duration_seconds: float | None, pipe: int) -> None:
@@ -157,8 +157,11 @@ def progress_of(simulation: Simulation) -> str:
     return ", ".join((f"{simulation.running} running", *outcomes))
 
 
-def abort_on_second_signal() -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that raises `CommandError` for a signal `_DUPLICATE_SIGNAL_SECONDS` after the first."""
+def abort_on_later_signal() -> Callable[[int, FrameType | None], None]:
+    """Return a signal handler that raises `CommandError` for a signal at least a second after the first.
+
+    Signals within `_DUPLICATE_SIGNAL_SECONDS` count as one.
+    """
     abort_from = math.inf
 
     def handle_signal(received: int, frame: FrameType | None) -> None:
@@ -167,7 +170,7 @@ def abort_on_second_signal() -> Callable[[int, FrameType | None], None]:
         if now >= abort_from:
             # The exit code is the convention of shells: 128 plus the number of the signal.
             raise CommandError(
-                "Aborted: some workflows may still be running and some workers busy.", returncode=128 + signal.SIGINT
+                "Aborted: some workflows may still be running and some workers busy.", returncode=128 + received
             )
         abort_from = min(abort_from, now + _DUPLICATE_SIGNAL_SECONDS)
 
