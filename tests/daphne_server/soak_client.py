@@ -23,6 +23,9 @@ from tests.harness.waiting import PAUSE_SECONDS, wait_until
 BATCH_SIZE = 40
 """Connections that are open at the same time."""
 
+NEW_ROOMS = 3
+"""Rooms that only one connection subscribes to. What a server keeps of each must exceed the noise of the counts."""
+
 COUNT_OBJECTS = """
 import gc, json, os, signal, sys
 from collections import Counter
@@ -154,12 +157,13 @@ class _Client:
         self._read_until(b'"session.created"')
 
     def send_subscribes(self) -> None:
-        channels = ("global", "workflow:soaked", f"workflow:soaked_{self._number}")
+        new = (f"workflow:soaked_{self._number}_{room}" for room in range(NEW_ROOMS))
+        channels = ("global", "workflow:soaked", *new)
         self._socket.sendall(b"".join(request("subscribe", channel=channel) for channel in channels))
 
     def read_responses(self) -> None:
         if not self._leaves_early:
-            self._read_until(*[b'"type":"response"'] * 3)
+            self._read_until(*[b'"type":"response"'] * (2 + NEW_ROOMS))
 
     @property
     def _leaves_early(self) -> bool:

@@ -3,14 +3,13 @@
 A program runs as with `python -m`, but it does not import other packages, which takes 0.7 s of CPU. The project itself
 is imported after the fork, because its settings depend on the variables of the program. Two differences remain: the
 programs of one test process have the same hash seed, and `multiprocessing` ends the process without finalizing the
-interpreter.
+interpreter. With the variable `PYTHONPATH`, a program starts a new interpreter.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -101,13 +100,11 @@ class Program:
 def run_module(module: str, arguments: Sequence[str], environment: Mapping[str, str], log_path: str) -> None:
     """Run a module as a program, in a forked process."""
     enter(environment, log_path)
+    if "PYTHONPATH" in environment:
+        # Only the start of an interpreter reads this variable and runs `sitecustomize`.
+        os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
     sys.argv = [module, *arguments]
     sys.path[0] = str(PROJECT_DIR)
-    if "PYTHONPATH" in environment:
-        sys.path[1:1] = environment["PYTHONPATH"].split(os.pathsep)
-        sys.modules.pop("sitecustomize", None)
-        with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module("sitecustomize")
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:

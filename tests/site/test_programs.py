@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness.programs import PRELOADED_MODULES, Program
 from tests.harness.server import MahavishnuServer, clean_environment
+from tests.site import run_code
 
 TIMEOUT_SECONDS = 60
 
@@ -38,8 +39,16 @@ def test_program_writes_lines_at_once_and_runs_exit_handlers(tmp_path: Path) -> 
     assert log.read_text() == "first\nlast\n"
 
 
+def test_program_with_a_python_path_starts_a_new_interpreter(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nprint('celery' in sys.modules)\n")
+    environment = {**clean_environment(), "PYTHONPATH": str(tmp_path)}
+    started = Program(run_code.__name__, "raise SystemExit(7)", environment=environment, log_path=tmp_path / "log")
+    assert started.wait(timeout=TIMEOUT_SECONDS) == 7
+    assert (tmp_path / "log").read_text() == "False\n"
+
+
 def test_program_is_signaled_until_it_has_ended(tmp_path: Path) -> None:
-    sleeping = program(tmp_path, "import time; time.sleep(600)")
+    sleeping = program(tmp_path, "time.sleep(600)")
     with pytest.raises(subprocess.TimeoutExpired):
         sleeping.wait(timeout=0.1)
     assert sleeping.poll() is None
@@ -50,7 +59,4 @@ def test_program_is_signaled_until_it_has_ended(tmp_path: Path) -> None:
 
 
 def program(directory: Path, code: str) -> Program:
-    """Run a new module with this code as a program."""
-    (directory / "made_by_the_test.py").write_text(f"import atexit, os, signal\n{code}\n")
-    environment = {**clean_environment(), "PYTHONPATH": str(directory)}
-    return Program("made_by_the_test", environment=environment, log_path=directory / "log")
+    return Program(run_code.__name__, code, environment=clean_environment(), log_path=directory / "log")
