@@ -10,6 +10,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
 
 # Garbage collections would scan the growing modules again and again: a tenth of the time until the server listens.
+gc_was_enabled = gc.isenabled()
 gc.disable()
 
 # Models cannot be imported before this call.
@@ -46,4 +47,5 @@ application = ProtocolTypeRouter(
 # Imported modules are never freed. Exclude them from garbage collection: when many clients connect at once, scanning
 # them would delay the events of all clients. "No garbage" in docs/architecture.md has figures.
 gc.freeze()
-gc.enable()
+if gc_was_enabled:
+    gc.enable()

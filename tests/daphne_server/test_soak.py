@@ -21,7 +21,7 @@ from realtime.connection.writer import ConnectionWriter
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
 from tests.connection.raw_client import SMALL_BUFFER_BYTES, open_raw, request
-from tests.daphne_server.soak_client import NEW_ROOMS, ProcessUsage, SoakClient
+from tests.daphne_server.soak_client import ProcessUsage, SoakClient
 from tests.events.announcements import announce
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
@@ -39,9 +39,8 @@ MAX_MORE_MEMORY_BYTES = 8 * 1024 * 1024
 
 # Asyncio keeps up to a hundred cancelled timers, and each refers to two more objects.
 MAX_MORE_OBJECTS = 200
-# Without a leak, the number varies by about 1000 from one batch of connections to the next. A name that is kept of each
-# new room adds more than 5000.
-MAX_MORE_MEMORY_BLOCKS = CONNECTS * NEW_ROOMS // 2
+# Without a leak, the number varies by about 300. One block for each connection must show.
+MAX_MORE_MEMORY_BLOCKS = CONNECTS // 2
 
 # The threads that read the database start one by one, and each opens the database file and its WAL.
 DATABASE_THREADS = 4
