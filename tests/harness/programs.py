@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,31 +46,28 @@ PRELOADED_MODULES = [
 fork_context = multiprocessing.get_context("forkserver")
 fork_context.set_forkserver_preload(PRELOADED_MODULES)
 
-exit_code_lock = threading.RLock()
-"""Held while a process is started or asked for its exit code: both read exit codes, and each can be read only once."""
+# Held while a process is started or asked for its exit code: both read exit codes, and each can be read only once.
+_exit_code_lock = threading.RLock()
 
 
-class Program:
-    """`python -m MODULE ARGUMENT …` in a new session, with the methods of `subprocess.Popen`.
+class ForkedProcess:
+    """A process that calls `target(*arguments)`, with the methods of `subprocess.Popen`.
 
     Args:
-        environment: All variables of the process.
-        log_path: The file to which standard output and standard error are appended.
+        log_path: The file of its output, which exists from now on.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], log_path: Path) -> None:
+    def __init__(self, target: Callable[..., None], *arguments: Any, log_path: Path) -> None:
         log_path.touch()
-        self._process = fork_context.Process(
-            target=run_module, args=(module, arguments, dict(environment), str(log_path)), daemon=True
-        )
-        with exit_code_lock:
+        self._process = fork_context.Process(target=target, args=arguments, daemon=True)
+        with _exit_code_lock:
             self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
         """Return the exit code, or None while the process runs."""
-        with exit_code_lock:
+        with _exit_code_lock:
             return self._process.exitcode
 
     def wait(self, timeout: float) -> int:
@@ -95,6 +92,18 @@ class Program:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+class Program(ForkedProcess):
+    """`python -m MODULE ARGUMENT …` in a new session.
+
+    Args:
+        environment: All variables of the process.
+        log_path: The file to which standard output and standard error are appended.
+    """
+
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], log_path: Path) -> None:
+        super().__init__(run_module, module, arguments, dict(environment), str(log_path), log_path=log_path)
 
 
 def run_module(module: str, arguments: Sequence[str], environment: Mapping[str, str], log_path: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing.connection
+import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.harness import driver
-from tests.harness.programs import exit_code_lock, fork_context
+from tests.harness.programs import ForkedProcess, fork_context
 
 ANSWER_TIMEOUT_SECONDS = 200
 EXIT_TIMEOUT_SECONDS = 10
@@ -43,11 +43,7 @@ class Driver:
         self._lock = threading.Lock()
         self._log_path = log_path
         self._orders, orders = fork_context.Pipe()
-        self._process = fork_context.Process(
-            target=driver.run, args=(orders, dict(environment), str(log_path)), daemon=True
-        )
-        with exit_code_lock:
-            self._process.start()
+        self._process = ForkedProcess(driver.run, orders, dict(environment), str(log_path), log_path=log_path)
         orders.close()
 
     @property
@@ -56,12 +52,10 @@ class Driver:
 
     @property
     def pid(self) -> int:
-        assert self._process.pid is not None
         return self._process.pid
 
     def is_alive(self) -> bool:
-        with exit_code_lock:
-            return self._process.is_alive()
+        return self._process.poll() is None
 
     def call(self, service: str, arguments: Mapping[str, Any]) -> Any:
         """Call a service in the other process.
@@ -85,11 +79,11 @@ class Driver:
     def close(self) -> None:
         """Close the connection to the process, which makes it exit; kill it if it does not."""
         self._orders.close()
-        multiprocessing.connection.wait([self._process.sentinel], EXIT_TIMEOUT_SECONDS)
-        with exit_code_lock:
-            if self._process.is_alive():
-                self._process.kill()
-                self._process.join()
+        try:
+            self._process.wait(timeout=EXIT_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=EXIT_TIMEOUT_SECONDS)
 
     def log_text(self) -> str:
         return self._log_path.read_text(encoding="utf-8", errors="replace")
