@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -80,7 +79,7 @@ def kill_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-@contextmanager
+@contextlib.contextmanager
 def signal_pipe(
     numbers: Sequence[signal.Signals], *, handler: Callable[[int, FrameType | None], Any] = lambda *_: None
 ) -> Iterator[int]:
