@@ -21,6 +21,9 @@ _READ_BYTES = 16 * 1024
 _MAX_PONG_BYTES = _READ_BYTES
 """If more than this is queued for the client, only its last ping is answered (RFC 6455 section 5.5.3)."""
 
+_MAX_BYTES_AFTER_CLOSE = _READ_BYTES
+"""How much is parsed after our close frame, in search of the client's. Small frames cost 2 s of CPU a MiB."""
+
 _FRAME_RATE_PAUSE_SECONDS = 0.25
 """How long reading pauses after frames came too fast."""
 
@@ -62,7 +65,7 @@ class InboundProtocol(WebSocketProtocol):
         # would reset the connection, and the client would lose the final message.
         if self.state == self.STATE_CLOSING:
             self._bytes_after_close += len(data)
-            if self._bytes_after_close > self.limits.max_receive_queue_bytes:
+            if self._bytes_after_close > _MAX_BYTES_AFTER_CLOSE:
                 self.ignore_input()
         if not self._ignores_input:
             super().dataReceived(data)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
 from websockets.frames import Close, Opcode
 
 from realtime.protocol.frames import Frames
@@ -54,3 +56,25 @@ async def test_close_frame_is_read_while_reading_is_paused(connection: InProcess
     async with asyncio.timeout(TIMEOUT_SECONDS):
         while connection.protocol.state != connection.protocol.STATE_CLOSED:  # noqa: ASYNC110 (no event for it)
             await asyncio.sleep(0.01)
+
+
+async def test_few_frames_are_parsed_after_the_close_frame(
+    connection: InProcessConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = 0  # Headers and payloads: two calls a frame.
+    parse_part = connection.protocol.processData
+
+    def count_parts() -> Any:
+        nonlocal parsed
+        parsed += 1
+        return parse_part()
+
+    connection.writer.close(1008, "")
+    monkeypatch.setattr(connection.protocol, "processData", count_parts)
+    flood = asyncio.create_task(asyncio.get_running_loop().sock_sendall(connection.client, text("") * 100_000))
+    assert await connection.read_exactly(4) == b"\x88\x02\x03\xf0"
+    # The server ends the stream, and reads the flood to its end without parsing it.
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        assert await asyncio.get_running_loop().sock_recv(connection.client, 1) == b""
+        await flood
+    assert 0 < parsed <= 2 * 16 * 1024 / len(text(""))

@@ -32,9 +32,13 @@ def short_deadline_server(start_module_server: StartServer) -> MahavishnuServer:
     return start_module_server(
         open_timeout_seconds=DEADLINE_SECONDS,
         close_timeout_seconds=DEADLINE_SECONDS,
-        max_message_burst=10,
-        rate_limit_grace_seconds=0.1,
     )
+
+
+@pytest.fixture(scope="module")
+def low_rate_server(start_module_server: StartServer) -> MahavishnuServer:
+    """Start a server that soon closes the connection of a client that sends too fast."""
+    return start_module_server(close_timeout_seconds=LONG_SECONDS, max_message_burst=10, rate_limit_grace_seconds=0.1)
 
 
 def is_error(error: dict[str, Any], code: str, message: str) -> bool:
@@ -148,8 +152,8 @@ async def test_unanswered_close_frame_drops_the_connection_in_time(short_deadlin
         assert time.monotonic() - began >= DEADLINE_SECONDS
 
 
-async def test_flood_after_the_close_frame_is_ignored(short_deadline_server: MahavishnuServer) -> None:
-    async with open_raw(short_deadline_server.port) as client:
+async def test_flood_after_the_close_frame_is_ignored(low_rate_server: MahavishnuServer) -> None:
+    async with open_raw(low_rate_server.port) as client:
         flooding = asyncio.create_task(client.send(*[text('{"type":"ping"}') * 100] * 1000))
         while (received := await client.receive()).opcode == Opcode.TEXT:
             pass
