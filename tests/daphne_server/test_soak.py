@@ -37,23 +37,16 @@ WARM_UP_CONNECTS = 1000
 
 MAX_MORE_MEMORY_BYTES = 8 * 1024 * 1024
 
-# Asyncio keeps up to a hundred cancelled timers, and each refers to two more objects.
+# Asyncio keeps up to a hundred cancelled timers, and each refers to two more objects. Python's sqlite3 keeps weak
+# references to up to 200 deleted cursors of a connection.
 MAX_MORE_OBJECTS = 200
 # Without a leak, the number varies by about 300. One block for each connection must show.
 MAX_MORE_MEMORY_BLOCKS = CONNECTS // 2
 
-# The threads that read the database start one by one, and each opens the database file and its WAL.
-DATABASE_THREADS = 4
-MAX_FILES_PER_THREAD = 3
-
-# Python's sqlite3 keeps weak references to up to 200 deleted cursors of each connection.
-MAX_MORE_OF_A_TYPE = {"weakref.ReferenceType": DATABASE_THREADS * 200}
-
 
 def leaked_types(after: ProcessUsage, before: ProcessUsage) -> dict[str, int]:
     """Return the types of which more objects exist than before, beyond what is allowed."""
-    growth = after.growth(before)
-    return {name: more for name, more in growth.items() if more > MAX_MORE_OF_A_TYPE.get(name, MAX_MORE_OBJECTS)}
+    return {name: more for name, more in after.growth(before).items() if more > MAX_MORE_OBJECTS}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +56,8 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> SoakClient:
 
 @pytest.fixture(scope="module")
 def soaked(server: MahavishnuServer, start_module_server: StartServer, soak: SoakClient) -> MahavishnuServer:
-    return start_module_server(beside=server, environment=soak.environment, database_threads=DATABASE_THREADS)
+    # More threads would start one by one, at a time that depends on the load, each with objects and files that stay.
+    return start_module_server(beside=server, environment=soak.environment, database_threads=1)
 
 
 @pytest.mark.timeout(60 + MANY_CONNECTS / MIN_CONNECTS_PER_SECOND)
@@ -79,9 +73,8 @@ def test_closed_connections_leak_no_memory_objects_files_or_threads(
     assert leaked_types(after, before) == {}
     assert after.memory_blocks - before.memory_blocks < MAX_MORE_MEMORY_BLOCKS
     assert after.memory_bytes - before.memory_bytes < MAX_MORE_MEMORY_BYTES
-    more_threads = after.threads - before.threads
-    assert more_threads <= DATABASE_THREADS
-    assert after.files - before.files <= more_threads * MAX_FILES_PER_THREAD
+    assert after.threads <= before.threads
+    assert after.files <= before.files
 
 
 async def test_disconnect_during_a_request_leaks_no_objects(start_server: StartServer, tmp_path: Path) -> None:
