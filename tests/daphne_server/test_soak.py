@@ -40,7 +40,7 @@ MAX_MORE_MEMORY_BYTES = 8 * 1024 * 1024
 # Asyncio keeps up to a hundred cancelled timers, and each refers to two more objects. Python's sqlite3 keeps weak
 # references to up to 200 deleted cursors of a connection.
 MAX_MORE_OBJECTS = 200
-# Without a leak, the number varies by about 300. One block for each connection must show.
+# Without a leak, the number varies by about 100. One block for each connection must show.
 MAX_MORE_MEMORY_BLOCKS = CONNECTS // 2
 
 
