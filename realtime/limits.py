@@ -88,6 +88,15 @@ class Limits:
     open_timeout_seconds: float = bounded(
         10.0, minimum=0.1, maximum=600.0, help="Time allowed to send one complete HTTP request."
     )
+    max_http_connections: int = counted(
+        2000, minimum=1, maximum=1_000_000, help="Open HTTP connections of one process; WebSockets do not count."
+    )
+    http_idle_timeout_seconds: float = bounded(
+        30.0, minimum=1.0, maximum=3600.0, help="How long an HTTP connection may stay open between two requests."
+    )
+    max_body_bytes: int = counted(
+        MIB, minimum=KIB, maximum=1024 * MIB, help="Size of the body of one HTTP request, as it is sent."
+    )
     close_timeout_seconds: float = bounded(
         3.0, minimum=1.0, maximum=600.0, help="Time allowed to flush pending data and finish the closing handshake."
     )

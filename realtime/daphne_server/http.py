@@ -1,48 +1,172 @@
-"""HTTP for daphne, with a deadline for each request.
+"""HTTP for daphne, with bounds: on the body and the time of each request, on idle time, and on connections.
 
-Twisted's own timeout restarts with every byte, so a client that sends byte by byte could keep a connection open.
+Daphne reads a body whole before it starts the application, and trusts headers that only a proxy should send. Twisted's
+own timeout restarts with every byte, so a client that sends byte by byte could keep a connection open.
 """
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
+from typing import ClassVar
+from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.web import http
+from zope.interface import implementer
+
+from realtime.limits import Limits
+
+_MAX_LENGTH_DIGITS = 18
+"""A `Content-Length` with more digits exceeds every limit, and Python converts no number of more than 4300 digits."""
+
+_SERVER_HEADER = b"daphne-root-path"
+"""Only a proxy may set this header, and daphne takes it from clients: it moves the paths that a proxy guards."""
+
+_ASCII_HEADERS = (b"x-forwarded-", b"sec-websocket-")
+"""Headers that daphne decodes as ASCII or UTF-8. With other bytes, it would answer 500."""
+
+_LINE_BREAK_BYTES = b"\x0b\x0c\x1c\x1d\x1e\x85"
+"""Daphne answers 400 if a header has one of these, which autobahn would take for line breaks. Cookies of other sites
+may have them: UTF-8 writes `Å` with \\x85.
+"""
+_WITHOUT_LINE_BREAKS = bytes.maketrans(_LINE_BREAK_BYTES, b"?" * len(_LINE_BREAK_BYTES))
 
 
-class TimedHTTPChannel(http.HTTPChannel):
+class BoundedHTTPChannel(http.HTTPChannel):
     """One HTTP connection. Each request must be complete within `open_timeout_seconds`.
 
     The deadline of the first request starts with the connection. The deadline of a later request starts with its first
-    byte.
+    byte. What is rejected is answered with a status, after which input is discarded until the client closes.
+
+    Attributes:
+        open_count: HTTP connections of this process, without those that became WebSockets.
     """
 
+    open_count: ClassVar[int] = 0
+
+    _path: bytes
+
     _deadline: asyncio.TimerHandle | None = None
+    _abort_timer: asyncio.TimerHandle | None = None
+    _is_counted = False
+    _has_received = False
+    _is_rejected = False
+    _chunked_bytes = 0
+
+    # --- The connection --------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:  # noqa: N802
+        self._limits: Limits = settings.MAHAVISHNU_LIMITS
+        self.timeOut = self._limits.http_idle_timeout_seconds
         super().connectionMade()
+        self._is_counted = True
+        type(self).open_count += 1
         self._set_deadline()
+        if self.open_count > self._limits.max_http_connections:
+            self._reject(HTTPStatus.SERVICE_UNAVAILABLE, retry_after_seconds=1)
+
+    def connectionLost(self, reason: object) -> None:  # noqa: N802
+        self._leave()
+        super().connectionLost(reason)
+
+    def input_ended(self) -> None:
+        """Answer the request of a client that has closed its side; without one, close ours."""
+        if self._handlingRequest and not self._is_rejected:
+            self.persistent = False
+        else:
+            self.loseConnection()
+
+    def _leave(self) -> None:
+        self._cancel_deadline()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+            self._abort_timer = None
+        if self._is_counted:
+            self._is_counted = False
+            type(self).open_count -= 1
+
+    # --- Input -----------------------------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        self._has_received = True
+        if self._is_rejected:
+            return
         if self._deadline is None and not self._handlingRequest:
             self._set_deadline()
         super().dataReceived(data)
 
+    def headerReceived(self, line: bytes) -> bool:  # noqa: N802
+        name, separator, value = line.partition(b":")
+        name = name.lower()
+        if name == _SERVER_HEADER or (name.startswith(_ASCII_HEADERS) and not value.isascii()):
+            return True
+        if name == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
+            self._reject(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return False
+        return bool(super().headerReceived(name + separator + value.translate(_WITHOUT_LINE_BREAKS)))
+
+    def allHeadersReceived(self) -> None:  # noqa: N802
+        status = self._rejection()
+        if status is not None:
+            self._reject(status)
+            return
+        try:
+            self._use_origin_form()
+        except ValueError:
+            self._reject(HTTPStatus.BAD_REQUEST)
+        else:
+            super().allHeadersReceived()
+
+    def rawDataReceived(self, data: bytes) -> None:  # noqa: N802
+        if self._is_rejected:
+            return
+        if not self._handlingRequest and self.length is None:
+            self._chunked_bytes += len(data)
+            if self._chunked_bytes > self._limits.max_body_bytes:
+                self._reject(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                return
+        super().rawDataReceived(data)
+
     def allContentReceived(self) -> None:  # noqa: N802
+        if self._is_rejected:
+            return
         self._cancel_deadline()
+        self._chunked_bytes = 0
         super().allContentReceived()
         if self.requests and self.requests[-1].transport is None:
             # The request was upgraded to a WebSocket. Channel and request refer to each other: break the cycle.
             self.requests.clear()
+            self.setTimeout(None)
+            self._leave()
 
-    def connectionLost(self, reason: object) -> None:  # noqa: N802
-        self._cancel_deadline()
-        super().connectionLost(reason)
+    def _rejection(self) -> HTTPStatus | None:
+        """Return the status with which the request is rejected after its headers, or None."""
+        upgrades = self.requests[-1].requestHeaders.getRawHeaders(b"Upgrade") or ()
+        if any(upgrade.lower() == b"websocket" for upgrade in upgrades):
+            # A handshake has no body and needs HTTP/1.1 (RFC 6455 section 4.2.1).
+            return HTTPStatus.BAD_REQUEST if self.length != 0 or self._version != b"HTTP/1.1" else None
+        if self.length is not None and self.length > self._limits.max_body_bytes:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return None
+
+    def _use_origin_form(self) -> None:
+        """Replace an absolute request target by its path, and `Host` by its host (RFC 9112 section 3.2.2).
+
+        Raises:
+            ValueError: if the target is no URL.
+        """
+        if not self._path.lower().startswith((b"http://", b"https://")):
+            return
+        target = urlsplit(self._path)
+        self.requests[-1].requestHeaders.setRawHeaders(b"Host", [target.netloc])
+        self._path = urlunsplit((b"", b"", target.path or b"/", target.query, b""))
+
+    # --- Rejections ------------------------------------------------------------------------------------------------
 
     def _set_deadline(self) -> None:
-        seconds = settings.MAHAVISHNU_LIMITS.open_timeout_seconds
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self._time_out)
+        self._deadline = asyncio.get_running_loop().call_later(self._limits.open_timeout_seconds, self._time_out)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
@@ -51,10 +175,44 @@ class TimedHTTPChannel(http.HTTPChannel):
 
     def _time_out(self) -> None:
         self._deadline = None
-        self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-        self.loseConnection()
+        if self.isSecure() and not self._has_received:
+            # The TLS handshake is not finished: an answer would wait for it.
+            self.transport.abortConnection()
+        else:
+            self._reject(HTTPStatus.REQUEST_TIMEOUT)
+
+    def _reject(self, status: HTTPStatus, *, retry_after_seconds: int | None = None) -> None:
+        """Answer with `status` and end our side of the connection; drop it if the client does not end its side.
+
+        Closing a socket with unread data would reset the connection, and the client would lose the answer.
+        """
+        self._is_rejected = True
+        self._cancel_deadline()
+        self.setTimeout(None)
+        self.clearLineBuffer()
+        retry_after = "" if retry_after_seconds is None else f"Retry-After: {retry_after_seconds}\r\n"
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n{retry_after}Content-Length: 0\r\n\r\n"
+        self.transport.write(head.encode())
+        self._networkProducer.unregisterProducer()
+        if self.isSecure():
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+        self._abort_timer = asyncio.get_running_loop().call_later(
+            self._limits.close_timeout_seconds, self.transport.abortConnection
+        )
 
 
-def build_channel() -> http._GenericHTTPChannelProtocol:
-    """Return what Twisted's `HTTPFactory.protocol` would build, with our channel inside."""
-    return http._GenericHTTPChannelProtocol(TimedHTTPChannel())
+@implementer(IHalfCloseableProtocol)
+class BoundedHTTPProtocol(http._GenericHTTPChannelProtocol):
+    """What Twisted's `HTTPFactory.protocol` would build, with our channel inside and half-closed connections."""
+
+    def __init__(self) -> None:
+        super().__init__(BoundedHTTPChannel())
+
+    def readConnectionLost(self) -> None:  # noqa: N802
+        """Handle the end of the client's side; Twisted calls this."""
+        self._channel.input_ended()
+
+    def writeConnectionLost(self) -> None:  # noqa: N802
+        """Do nothing at the end of our side: the client ends its side, or a timer does."""

@@ -28,7 +28,7 @@ def install() -> None:
     from twisted.internet import reactor
 
     from realtime.daphne_server.accept_balancer import balance_accepts
-    from realtime.daphne_server.http import build_channel
+    from realtime.daphne_server.http import BoundedHTTPProtocol
     from realtime.daphne_server.shutdown import GracefulShutdown
     from realtime.daphne_server.transport import missing_features
     from realtime.daphne_server.websocket import MahavishnuProtocol
@@ -45,7 +45,9 @@ def install() -> None:
 
     def build_protocol(factory: HTTPFactory) -> object:
         shutdown.server = factory.server
-        return build_channel()
+        factory.server.server_name = ""
+        factory.server.ws_factory.server = None
+        return BoundedHTTPProtocol()
 
     HTTPFactory.protocol = build_protocol
     _log_twisted_failures()

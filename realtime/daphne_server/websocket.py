@@ -47,6 +47,7 @@ class MahavishnuProtocol(InboundProtocol):
         options = {name: getattr(factory, name) for name in cls.CONFIG_ATTRS} | {
             "maxMessagePayloadSize": cls.limits.max_message_bytes,
             "maxFramePayloadSize": 0,
+            "versions": [13],
             "openHandshakeTimeout": cls.limits.open_timeout_seconds,
             # Autobahn's timer fires up to a second early, so `limit_closing_time` replaces it.
             "closeHandshakeTimeout": 0,

@@ -9,32 +9,24 @@ import signal
 import socket
 import ssl
 import subprocess
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from websockets.asyncio.client import unix_connect
 from websockets.frames import Frame, Opcode
 
 from realtime.daphne_server.transport import close_reason, missing_features
 from realtime.protocol.frames import text_frame
 from tests.connection.raw_client import SMALL_BUFFER_BYTES, all_messages, open_raw, request
+from tests.daphne_server.endpoints import run_command, write_certificate
 from tests.events.announcements import announce
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST, free_port
-from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
-from tests.harness.waiting import eventually, wait_until
+from tests.harness.waiting import eventually
 
 
 def test_installed_versions_are_the_tested_ones() -> None:
@@ -96,33 +88,6 @@ async def test_direct_frames_sends_the_same_bytes_as_daphne(
                 assert (len(frame.payload) > 65_535) == (size == 65_400)
 
 
-@contextmanager
-def run_command(server: MahavishnuServer, *command: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the same application and database with another command."""
-    log_path = server.var_dir / f"{command[0]}.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=PROJECT_DIR, env=server.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, log_path.read_text()
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5):
-                return True
-        except OSError:
-            return False
-
-    try:
-        wait_until(answers, timeout_seconds=30, what=log_path.read_text)
-        yield process
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-    assert "Traceback" not in log_path.read_text()
-
-
 async def test_uvicorn_serves_the_application_through_asgi(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
@@ -164,21 +129,7 @@ async def assert_slow_consumer_is_closed(server: MahavishnuServer, port: int, ro
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a file with a private key and a certificate for localhost."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(private + signed.public_bytes(Encoding.PEM))
-    return path
+    return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls_proxy_and_unix_socket_endpoints_deliver_the_same_events(
