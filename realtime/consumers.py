@@ -69,7 +69,12 @@ class OrchestrationConsumer(AsyncConsumer):
             await send({"type": "websocket.close"})
             return
         self._dispatcher = RequestDispatcher(self)
-        self._writer = ConnectionWriter(self.limits, fallback=partial(AsgiTransport, send), on_slow=self._close_slow)
+        self._writer = ConnectionWriter(
+            self.limits,
+            fallback=partial(AsgiTransport, send),
+            on_slow=self._close_slow,
+            on_disconnected=self._dispatcher.cancel,
+        )
         await send({"type": "websocket.accept", "writer": self._writer})
         try:
             if await self._open():
@@ -115,6 +120,8 @@ class OrchestrationConsumer(AsyncConsumer):
     async def _serve(self, receive: Receive) -> None:
         rate = RateLimit(self.limits, now=asyncio.get_running_loop().time())
         while (message := await receive())["type"] != "websocket.disconnect":
+            if self._writer.is_disconnected:
+                continue  # Nobody reads the answers any more.
             verdict = rate.take(now=asyncio.get_running_loop().time())
             if verdict is Verdict.ALLOWED:
                 await self._receive(message)

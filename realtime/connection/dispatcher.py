@@ -60,10 +60,14 @@ class RequestDispatcher:
         """Wait until any request is answered."""
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    async def stop(self) -> None:
-        """Cancel all requests. Called after the disconnect."""
+    def cancel(self) -> None:
+        """Cancel all requests: the client is gone."""
         for task in self._tasks:
             task.cancel()
+
+    async def stop(self) -> None:
+        """Cancel all requests, and wait until they have ended. Called after the disconnect."""
+        self.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         del self._connection  # It refers back to this dispatcher.
 

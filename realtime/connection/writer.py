@@ -24,9 +24,23 @@ class ConnectionWriter:
         on_slow: Called once, with the reason, when the client does not keep up (see
             `realtime.connection.slow_consumer`) or has read nothing for `send_stall_seconds`. Queued frames are
             dropped: the client resumes from the event log.
+        on_disconnected: Called once, when the transport reports that the client is gone. The application's disconnect
+            follows, after the messages that were received before.
+
+    Attributes:
+        is_disconnected: Whether the transport has reported that the client is gone.
     """
 
-    __slots__ = ("_fallback", "_is_closing", "_is_slow", "_on_slow", "_transport", "limits")
+    __slots__ = (
+        "_fallback",
+        "_is_closing",
+        "_is_slow",
+        "_on_disconnected",
+        "_on_slow",
+        "_transport",
+        "is_disconnected",
+        "limits",
+    )
 
     def __init__(
         self,
@@ -34,10 +48,13 @@ class ConnectionWriter:
         *,
         fallback: Callable[[ConnectionWriter], Transport],
         on_slow: Callable[[str], None],
+        on_disconnected: Callable[[], None],
     ) -> None:
         self.limits = limits
         self._fallback = fallback
         self._on_slow = on_slow
+        self._on_disconnected = on_disconnected
+        self.is_disconnected = False
         self._transport: Transport | None = None
         self._is_slow = False
         self._is_closing = False
@@ -68,6 +85,12 @@ class ConnectionWriter:
         """Report a client that has read nothing for `send_stall_seconds`. Called by the transport."""
         self.mark_slow(f"nothing read for {self.limits.send_stall_seconds:g} s")
 
+    def mark_disconnected(self) -> None:
+        """Report that the client is gone. Called by the transport, if it learns this before the application does."""
+        if not self.is_disconnected:
+            self.is_disconnected = True
+            self._on_disconnected()
+
     async def drained(self, *, below_bytes: int) -> None:
         """Wait until fewer than `below_bytes` are queued, or nothing more will be sent."""
         if not self._is_slow and not self._is_closing:
@@ -97,7 +120,12 @@ class ConnectionWriter:
         await self.transport.stop()
         self._transport = None
         self._on_slow = _ignore_slow
+        self._on_disconnected = _ignore_disconnect
 
 
 def _ignore_slow(reason: str) -> None:
     """Ignore a slow consumer that has disconnected."""
+
+
+def _ignore_disconnect() -> None:
+    """Ignore the end of a connection that the application has already left."""

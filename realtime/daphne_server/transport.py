@@ -32,6 +32,9 @@ _MAX_REASON_BYTES = 123
 _CHECKS_PER_STALL = 8
 """How often progress is checked within `send_stall_seconds`."""
 
+_TCP_ESTABLISHED = 1
+"""The first byte of `TCP_INFO`, `tcpi_state`, for an open connection (tcp(7); Linux `tcp_states.h`)."""
+
 _MAX_KERNEL_BYTES = 128 * 1024
 """Unsent bytes that the kernel may hold beyond the client's receive window (`TCP_NOTSENT_LOWAT` in tcp(7))."""
 
@@ -174,6 +177,7 @@ class DaphneTransport:
             self._stall_timer.cancel()
         self.discard_queued()
         self._slow_consumer = None
+        self._writer.mark_disconnected()
 
     async def stop(self) -> None:
         """Do nothing: `on_disconnected` was called before the application's disconnect."""
@@ -237,6 +241,20 @@ class DaphneTransport:
 
     def stopProducing(self) -> None:  # noqa: N802
         """Do nothing: the connection has ended, and `on_disconnected` follows."""
+
+
+def is_peer_gone(transport: Any) -> bool:
+    """Return whether the client has reset or closed its side of the connection, even if unread data precedes that.
+
+    A client must send a close frame before it closes its side (RFC 6455 section 7.1.1). Without one it is gone.
+    """
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        info = _socket_transport(transport).getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    except OSError:  # A Unix socket has no such option.
+        return False
+    return bool(info[0] != _TCP_ESTABLISHED)
 
 
 def _size_bytes(part: bytes | Frames) -> int:

@@ -74,6 +74,10 @@ class InProcessConnection:
         return received
 
 
+def do_nothing() -> None:
+    """Ignore a disconnect: the application notices it itself."""
+
+
 @asynccontextmanager
 async def open_in_process(
     *, extensions: str | None = None, use_daphne_transport: bool = True
@@ -92,7 +96,9 @@ async def open_in_process(
 
     async def application(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         await receive()
-        writer = ConnectionWriter(LIMITS, fallback=partial(AsgiTransport, send), on_slow=slow_reasons.append)
+        writer = ConnectionWriter(
+            LIMITS, fallback=partial(AsgiTransport, send), on_slow=slow_reasons.append, on_disconnected=do_nothing
+        )
         await send({"type": "websocket.accept", "writer": writer})
         writers.put_nowait(writer)
         await may_receive.wait()

@@ -21,6 +21,7 @@ from realtime.connection.writer import ConnectionWriter
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
 from tests.connection.raw_client import SMALL_BUFFER_BYTES, open_raw, request
+from tests.daphne_server.in_process import do_nothing
 from tests.daphne_server.soak_client import ProcessUsage, SoakClient
 from tests.events.announcements import announce
 from tests.harness.client import connect
@@ -105,7 +106,9 @@ async def test_stopped_asgi_transport_is_freed_without_a_garbage_collector() -> 
     async def send(message: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    writer = ConnectionWriter(Limits(), fallback=partial(AsgiTransport, send), on_slow=lambda reason: None)
+    writer = ConnectionWriter(
+        Limits(), fallback=partial(AsgiTransport, send), on_slow=lambda reason: None, on_disconnected=do_nothing
+    )
     writer.write(Frames([b"{}"]))
     transport = weakref.ref(writer.transport)
     gc.disable()
