@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Final, TypedDict
 
 from channels.layers import get_channel_layer
@@ -65,6 +65,8 @@ class GroupSubscriptions:
         # Groups with an attempt to join. A failed attempt counts too: the layer may have executed it.
         self._attempted: set[str] = set()
         self._joined: set[str] = set()
+        # Groups to leave, in order.
+        self._unwanted: dict[str, None] = {}
         # Join or leave one group at a time: the timeout then applies to one call, not to a queue of a thousand calls.
         self._lock = asyncio.Lock()
 
@@ -93,15 +95,22 @@ class GroupSubscriptions:
             if not self._unavailable:
                 await self._join(group)
 
-    def leave(self, group: str) -> Coroutine[None, None, None]:
-        """Mark a group as unwanted. Return the coroutine that leaves it, unless the layer is unavailable."""
+    def leave(self, group: str) -> None:
+        """Mark a group as unwanted. `leave_unwanted` leaves it."""
         self._wanted.pop(group, None)
-        return self._leave_unless_unavailable(group)
+        self._unwanted[group] = None
 
-    async def _leave_unless_unavailable(self, group: str) -> None:
-        async with self._lock:
-            if not self._unavailable:
-                await self._leave(group)
+    async def leave_unwanted(self) -> None:
+        """Leave the unwanted groups one by one, until the layer is unavailable. A join waits for at most one of them.
+
+        A server may have to leave tens of thousands at once, when a load balancer in front of it restarts.
+        """
+        while self._unwanted:
+            async with self._lock:
+                if self._unavailable:
+                    self._unwanted.clear()  # `retry_failed` leaves all groups that are not wanted.
+                    return
+                await self._leave(self._unwanted.popitem()[0])
 
     async def retry_failed(self) -> None:
         """Retry all joins and leaves that failed, up to the first failure.

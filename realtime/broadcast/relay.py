@@ -61,6 +61,7 @@ class Relay:
         self._positions: DataLoader[None, Position] = DataLoader(_read_positions)
         self._tasks: list[asyncio.Task[None]] = []
         self._joining: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -131,7 +132,9 @@ class Relay:
 
     def _close(self, room: Room) -> None:
         del self.rooms[room.channel]
-        self._spawn(self.groups.leave(room.group), f"leave {room.channel}")
+        self.groups.leave(room.group)
+        if self._leaving is None or self._leaving.done():
+            self._leaving = self._spawn(self.groups.leave_unwanted(), "leave groups")
 
     def _reset_subscriptions(self, rooms: list[Room], reason: PositionOutOfRange) -> None:
         """Reset all subscriptions of these rooms: the log was replaced, or events not yet delivered were pruned."""

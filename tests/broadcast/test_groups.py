@@ -70,19 +70,36 @@ async def test_unavailable_server_does_not_block_the_groups_of_other_servers(
 async def test_group_joined_again_before_it_is_left_stays_joined(subscriptions: GroupSubscriptions) -> None:
     group = next(filter(is_available, (f"group-{number}" for number in range(12))))
     await subscriptions.join(group)
-    leaving = subscriptions.leave(group)
+    subscriptions.leave(group)
     await subscriptions.join(group)
-    await leaving
+    await subscriptions.leave_unwanted()
     assert group in subscriptions._joined
-    await subscriptions.leave(group)
+    subscriptions.leave(group)
+    await subscriptions.leave_unwanted()
     assert group not in subscriptions._joined
     assert not any(group in joined for joined in get_channel_layer().groups)
+
+
+async def test_join_does_not_wait_until_all_other_groups_are_left(subscriptions: GroupSubscriptions) -> None:
+    subscriptions._unavailable = False  # The fixture's second server.
+    *groups, wanted = filter(is_available, (f"group-{number}" for number in range(400)))
+    for group in groups:
+        await subscriptions.join(group)
+    for group in groups:
+        subscriptions.leave(group)
+    leaving = asyncio.create_task(subscriptions.leave_unwanted())
+    await asyncio.sleep(0)
+    await subscriptions.join(wanted)
+    assert len(subscriptions._joined) > len(groups) // 2
+    await leaving
+    assert subscriptions._joined == {wanted}
 
 
 async def test_group_left_before_it_could_be_joined_leaves_nothing_behind(subscriptions: GroupSubscriptions) -> None:
     group = next(name for number in range(12) if not is_available(name := f"group-{number}"))
     await subscriptions.join(group)
-    await subscriptions.leave(group)
+    subscriptions.leave(group)
+    await subscriptions.leave_unwanted()
     # The next round removes the attempt from the layer.
     await subscriptions.retry_failed()
     assert not any(group in joined for joined in get_channel_layer().groups)
