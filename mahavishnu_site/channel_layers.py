@@ -41,7 +41,7 @@ def parse_redis_url(url: str) -> str:
 def channel_layer(redis_urls: tuple[str, ...]) -> dict[str, Any]:
     """Return the channel layer's settings; groups are distributed over the servers of several URLs."""
     return {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "realtime.broadcast.redis_layer.TolerantPubSubChannelLayer",
         "CONFIG": {
             "hosts": [
                 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 
 from django.db import models
@@ -10,6 +11,10 @@ from django.utils import timezone
 
 def _new_epoch() -> str:
     return uuid.uuid4().hex
+
+
+def _new_bus_key() -> str:
+    return secrets.token_hex(32)
 
 
 class Event(models.Model):
@@ -53,10 +58,13 @@ class Log(models.Model):
 
     `epoch` is the name of the log. A new database gets a new epoch. After restoring an older backup, run
     `manage.py renew_epoch`: clients may remember positions of events that no longer exist.
+
+    `bus_key` is the key of the messages between processes: whoever can read it can forge events.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
     epoch = models.CharField(max_length=32, default=_new_epoch, editable=False)
+    bus_key = models.CharField(max_length=64, default=_new_bus_key, editable=False)
     trimmed_seq = models.BigIntegerField(default=0, help_text="Events up to this position are pruned.")
 
     class Meta:

@@ -99,8 +99,11 @@ class Backfill:
             django.db.Error: if the database is unavailable. The next comparison starts at the same position.
         """
         known = self.known_position
+        delivered_seq = self._coalescer.delivered_seq
         found, newest = await in_database_thread(_position_and_newest, known.seq)
-        if found.epoch != known.epoch or found.seq < known.seq or found.trimmed_seq > known.seq:
+        if found.epoch != known.epoch or found.seq < max(known.seq, delivered_seq) or found.trimmed_seq > known.seq:
+            # Events are published after their commit: one above the log is not in it.
+            self._coalescer.delivered_seq = 0
             self.position = found
             self._on_out_of_range(list(self._rooms.values()), PositionOutOfRange(known.seq, found.trimmed_seq))
             return

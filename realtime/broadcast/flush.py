@@ -14,12 +14,14 @@ class WriteCoalescer:
     """Writes the events of one process's rooms to their subscribers, coalesced per turn of the event loop.
 
     Attributes:
+        delivered_seq: Highest position delivered so far.
         delivered_events: Number of events delivered so far. An event counts once for each room that delivers it.
         large_events: How many of those had a message of more than `large_event_data_bytes`.
         lag_ms: Age of the last event when it was delivered, in milliseconds.
     """
 
     def __init__(self, limits: Limits) -> None:
+        self.delivered_seq = 0
         self.delivered_events = 0
         self.large_events = 0
         self.lag_ms = 0.0
@@ -38,6 +40,8 @@ class WriteCoalescer:
         if room.ahead:
             room.activate_caught_up(seq)
         room.seq = seq
+        if seq > self.delivered_seq:
+            self.delivered_seq = seq
         self.delivered_events += 1
         self.lag_ms = (time() - timestamp) * 1000
         if len(message) > self._large_bytes:

@@ -1,4 +1,4 @@
-"""Channel-layer groups: what their messages hold, their names, and membership in the groups of the relay's rooms.
+"""Channel-layer groups: their names, and membership in the groups of the relay's rooms.
 
 Delivery does not depend on it. A group that cannot be joined is joined later, and missed events are backfilled from the
 event log.
@@ -10,9 +10,12 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, TypedDict
+from typing import Final
 
 from channels.layers import get_channel_layer
+
+from orchestration.log_throttle import LogThrottle
+from realtime.broadcast.envelope import GroupMessage, InvalidEnvelope, unseal
 
 logger = logging.getLogger(__name__)
 
@@ -21,17 +24,6 @@ _RETRY_SECONDS = 0.5
 # Channels allows ASCII letters, digits, '-', '_' and '.' in a group's name, and fewer than 100 characters.
 _MAX_GROUP_CHARACTERS: Final = 99
 _HASH_CHARACTERS: Final = 32
-
-Entry = tuple[int, int, float, bytes]
-"""One event in a group message: the previous seq in its room, its seq, Unix time in seconds, and encoded message."""
-
-
-class GroupMessage(TypedDict):
-    """Events of one room in one `group_send`, in the order in which one process committed them."""
-
-    type: str
-    room: str
-    entries: list[Entry]
 
 
 def group_name(channel: str, *, epoch: str) -> str:
@@ -51,13 +43,18 @@ class GroupSubscriptions:
     """The wanted groups and the joined groups of one process's channel in the channel layer.
 
     Args:
-        on_message: Called with every message that arrives.
+        on_message: Called with every message of this installation that arrives.
+        bus_key: Returns the key of the event log.
         timeout_seconds: Timeout for one call of the layer.
     """
 
-    def __init__(self, on_message: Callable[[GroupMessage], None], *, timeout_seconds: float) -> None:
+    def __init__(
+        self, on_message: Callable[[GroupMessage], None], *, bus_key: Callable[[], str], timeout_seconds: float
+    ) -> None:
         self._on_message = on_message
+        self._bus_key = bus_key
         self._timeout_seconds = timeout_seconds
+        self._invalid_envelopes = LogThrottle(logger)
         self._layer_channel: str | None = None
         self._unavailable = False
         # How often joining each wanted group has failed.
@@ -77,16 +74,18 @@ class GroupSubscriptions:
             try:
                 if self._layer_channel is None:
                     self._layer_channel = await self._new_layer_channel()
-                message: GroupMessage = await layer.receive(self._layer_channel)
+                envelope = await layer.receive(self._layer_channel)
             except Exception as error:
                 # Each layer raises its own errors.
                 self._on_failure(error)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             try:
+                message = unseal(envelope, bus_key=self._bus_key())
+            except InvalidEnvelope as error:
+                self._invalid_envelopes.log("Ignored a message in the channel layer: %s", error)
+            else:
                 self._on_message(message)
-            except (LookupError, TypeError, ValueError) as error:
-                logger.warning("Ignored an unrecognized channel-layer message (%r)", error)
 
     async def join(self, group: str) -> None:
         """Join a group. While the layer is unavailable, leave that to `retry_failed`, so that no caller waits."""

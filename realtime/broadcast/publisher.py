@@ -14,12 +14,14 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from channels.layers import get_channel_layer
 from django.conf import settings
 
 from orchestration.bounds import KIB, MIB
-from realtime.broadcast.groups import Entry, GroupMessage, group_name
+from realtime.broadcast.envelope import Entry, GroupMessage, seal
+from realtime.broadcast.groups import group_name
 from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import encode_event
 from realtime.protocol.payload import size_in_bytes
@@ -90,8 +92,8 @@ class Publisher:
     async def _send_queued(self) -> None:
         while queued := self._pop_queued():
             try:
-                for group, message in _messages(queued):
-                    await self._send(group, message)
+                for group, envelope in _envelopes(queued):
+                    await self._send(group, envelope)
             except Exception:
                 # No known error comes here; but one bad event must not stop the publishing of this process.
                 logger.exception("Publishing failed; subscribers will catch up from the event log")
@@ -105,10 +107,10 @@ class Publisher:
                 self._idle.notify_all()
             return queued
 
-    async def _send(self, group: str, message: GroupMessage) -> None:
+    async def _send(self, group: str, envelope: dict[str, Any]) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await get_channel_layer().group_send(group, message)
+                await get_channel_layer().group_send(group, envelope)
         except Exception as error:
             # Each layer raises its own errors. The events are in the log already.
             if not self._unavailable:
@@ -123,12 +125,12 @@ class Publisher:
             self._dropped = 0
 
 
-def _messages(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, GroupMessage]]:
-    """Yield each group with a message of its deliveries: one message for each room, or several if it is large."""
-    rooms: dict[tuple[str, str], list[Delivery]] = {}
+def _envelopes(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each group with a sealed message of its deliveries: one for each room, or several if it is large."""
+    rooms: dict[tuple[str, str, str], list[Delivery]] = {}
     for delivery in deliveries:
-        rooms.setdefault((delivery.epoch, delivery.room), []).append(delivery)
-    for (epoch, room), of_room in rooms.items():
+        rooms.setdefault((delivery.epoch, delivery.bus_key, delivery.room), []).append(delivery)
+    for (epoch, bus_key, room), of_room in rooms.items():
         group = group_name(room, epoch=epoch)
         entries: list[Entry] = []
         size_bytes = 0
@@ -136,11 +138,11 @@ def _messages(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, GroupMessag
             event = delivery.event
             message = encode_event(event, room=room)
             if entries and size_bytes + len(message) > _MAX_MESSAGE_BYTES:
-                yield group, GroupMessage(type="relay.deliver", room=room, entries=entries)
+                yield group, seal(GroupMessage(room, entries), bus_key=bus_key)
                 entries, size_bytes = [], 0
             entries.append((delivery.previous_seq, event.seq, event.timestamp.timestamp(), message))
             size_bytes += len(message)
-        yield group, GroupMessage(type="relay.deliver", room=room, entries=entries)
+        yield group, seal(GroupMessage(room, entries), bus_key=bus_key)
 
 
 _publisher: Publisher | None = None

@@ -16,8 +16,9 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from realtime.broadcast.backfill import Backfill
+from realtime.broadcast.envelope import Entry, GroupMessage
 from realtime.broadcast.flush import WriteCoalescer
-from realtime.broadcast.groups import Entry, GroupMessage, GroupSubscriptions
+from realtime.broadcast.groups import GroupSubscriptions
 from realtime.broadcast.room import Room, Subscriber
 from realtime.database import DataLoader, in_database_thread
 from realtime.eventlog.position import Position, current_position
@@ -47,7 +48,11 @@ class Relay:
     def __init__(self, limits: Limits) -> None:
         self.rooms: dict[str, Room] = {}
         self.coalescer = WriteCoalescer(limits)
-        self.groups = GroupSubscriptions(self._on_group_message, timeout_seconds=limits.publish_timeout_seconds)
+        self.groups = GroupSubscriptions(
+            self._on_group_message,
+            bus_key=lambda: self.backfill.known_position.bus_key,
+            timeout_seconds=limits.publish_timeout_seconds,
+        )
         self.backfill = Backfill(
             self.rooms,
             self.coalescer,
@@ -148,8 +153,8 @@ class Relay:
     # --- Delivery ------------------------------------------------------------------------------------------------
 
     def _on_group_message(self, message: GroupMessage) -> None:
-        if (room := self.rooms.get(message["room"])) is not None:
-            self._deliver_contiguous(room, message["entries"])
+        if (room := self.rooms.get(message.room)) is not None:
+            self._deliver_contiguous(room, message.entries)
 
     def _deliver_buffered(self, room: Room) -> None:
         self._deliver_contiguous(room, ())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from realtime.broadcast.groups import Entry, group_name
+from realtime.broadcast.envelope import Entry
+from realtime.broadcast.groups import group_name
 from realtime.protocol.frames import Frames, build_frames
 
 

@@ -64,6 +64,7 @@ class Delivery:
 
     Attributes:
         epoch: The log that contains the event.
+        bus_key: The log's key for messages between processes.
         room: The room that delivers it.
         previous_seq: Position of the previous event in this room. A client that has that event has missed nothing. If
             that event does not exist or is pruned, this is the position up to which the log is pruned.
@@ -71,6 +72,7 @@ class Delivery:
     """
 
     epoch: str
+    bus_key: str
     room: str
     previous_seq: int
     event: EventRecord
@@ -84,7 +86,7 @@ def append_events(events: list[NewEvent]) -> list[Delivery]:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(_LOCK_ON_POSTGRES)
-    epoch, last_seqs = _epoch_and_last_seqs(sorted({room for event in events for room in event.rooms}))
+    epoch, bus_key, last_seqs = _log_names_and_last_seqs(sorted({room for event in events for room in event.rooms}))
     message_ids = [uuid4() for _ in events]
     rows = [
         (message_id, event.name, event.data, event.timestamp)
@@ -98,7 +100,7 @@ def append_events(events: list[NewEvent]) -> list[Delivery]:
     for seq, message_id, event in zip(seqs, message_ids, events, strict=True):
         record = EventRecord(seq, str(message_id), event.name, event.timestamp, event.data)
         for room in (*event.rooms, GLOBAL):
-            deliveries.append(Delivery(epoch, room, last_seqs[room], record))
+            deliveries.append(Delivery(epoch, bus_key, room, last_seqs[room], record))
             last_seqs[room] = seq
     return deliveries
 
@@ -129,8 +131,8 @@ def _insert(
     return returned
 
 
-def _epoch_and_last_seqs(rooms: list[str]) -> tuple[str, dict[str, int]]:
-    """Return the epoch, and the newest position in each room and in `global`. Each takes one index lookup.
+def _log_names_and_last_seqs(rooms: list[str]) -> tuple[str, str, dict[str, int]]:
+    """Return epoch, bus key, and the newest position in each room and in `global`. Each takes one index lookup.
 
     For a room without events it is the position up to which the log is pruned.
     """
@@ -139,10 +141,13 @@ def _epoch_and_last_seqs(rooms: list[str]) -> tuple[str, dict[str, int]]:
     with connection.cursor() as cursor:
         for first in range(0, max(len(rooms), 1), _ROOMS_PER_QUERY):
             part = rooms[first : first + _ROOMS_PER_QUERY]
-            query = f"SELECT MAX(seq), 0, '' FROM {event_rooms} WHERE room = %s UNION ALL " * len(part)
-            log_columns = ", ".join(f"(SELECT {column} FROM {logs})" for column in ("trimmed_seq", "epoch"))
+            query = f"SELECT MAX(seq), 0, '', '' FROM {event_rooms} WHERE room = %s UNION ALL " * len(part)
+            log_columns = ", ".join(f"(SELECT {column} FROM {logs})" for column in ("trimmed_seq", "epoch", "bus_key"))
             cursor.execute(f"{query}SELECT (SELECT MAX(seq) FROM {events}), {log_columns}", part)
-            *room_results, (newest, trimmed_seq, epoch) = cursor.fetchall()
-            found += (seq for seq, _, _ in room_results)
+            *room_results, (newest, trimmed_seq, epoch, bus_key) = cursor.fetchall()
+            found += (seq for seq, *_ in room_results)
     last_seqs = {room: seq or trimmed_seq or 0 for room, seq in zip((*rooms, GLOBAL), (*found, newest), strict=True)}
-    return epoch or current_position().epoch, last_seqs
+    if epoch is None:
+        position = current_position()
+        epoch, bus_key = position.epoch, position.bus_key
+    return epoch, bus_key, last_seqs

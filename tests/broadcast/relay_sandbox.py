@@ -21,7 +21,8 @@ from django.utils import timezone
 
 from realtime import database
 from realtime.broadcast import backfill, relay
-from realtime.broadcast.groups import Entry, GroupMessage, group_name
+from realtime.broadcast.envelope import Entry, GroupMessage, seal
+from realtime.broadcast.groups import group_name
 from realtime.broadcast.relay import Relay
 from realtime.connection import handlers
 from realtime.database import in_database_thread
@@ -173,7 +174,7 @@ class RelaySandbox:
         """Send the deliveries of `room` to its group, each in its own message."""
         for delivery in deliveries:
             if delivery.room == room:
-                await send_entries(group_name(room, epoch=delivery.epoch), room, [entry(delivery)])
+                await send_entries(delivery, room, [entry(delivery)])
 
     async def start(self) -> None:
         """Start the relay, and a second channel that shows what the layer has received."""
@@ -228,8 +229,10 @@ def entry(delivery: Delivery) -> Entry:
     return delivery.previous_seq, event.seq, event.timestamp.timestamp(), message
 
 
-async def send_entries(group: str, room: str, entries: list[Entry]) -> None:
-    await get_channel_layer().group_send(group, GroupMessage(type="relay.deliver", room=room, entries=entries))
+async def send_entries(log: Delivery, room: str, entries: list[Entry]) -> None:
+    """Send entries to the group of a room, sealed with the key of the log that contains a delivery."""
+    envelope = seal(GroupMessage(room, entries), bus_key=log.bus_key)
+    await get_channel_layer().group_send(group_name(room, epoch=log.epoch), envelope)
 
 
 def seqs_of(deliveries: list[Delivery], room: str = ROOM) -> list[int]:

@@ -11,8 +11,11 @@ from channels.layers import get_channel_layer
 from pytest_django import Settings
 
 from mahavishnu_site.channel_layers import channel_layer
+from realtime.broadcast.envelope import GroupMessage, seal
 from realtime.broadcast.groups import GroupSubscriptions
 from tests.harness.valkey import Valkey
+
+BUS_KEY = "1" * 64
 
 ARRIVAL_TIMEOUT_SECONDS = 30.0
 
@@ -28,7 +31,7 @@ async def subscriptions(valkey: Valkey, settings: Settings, received: list[Any])
     urls = (valkey.url, "unix:///nowhere/valkey.sock")
     settings.CHANNEL_LAYERS = {"default": channel_layer(urls)}
     subscriptions = GroupSubscriptions(
-        lambda message: received.append(dict(message)), timeout_seconds=ARRIVAL_TIMEOUT_SECONDS
+        received.append, bus_key=lambda: BUS_KEY, timeout_seconds=ARRIVAL_TIMEOUT_SECONDS
     )
     listening = asyncio.create_task(subscriptions.listen())
     # Half of the possible channels belong to the unavailable server; it retries with another one.
@@ -61,9 +64,9 @@ async def test_unavailable_server_does_not_block_the_groups_of_other_servers(
         await subscriptions.retry_failed()
     assert [group for group in groups if group in subscriptions._joined] == available
     async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
-        while not all({"to": group} in received for group in available):
+        while not all(GroupMessage(group, []) in received for group in available):
             for group in available:
-                await get_channel_layer().group_send(group, {"to": group})
+                await get_channel_layer().group_send(group, seal(GroupMessage(group, []), bus_key=BUS_KEY))
             await asyncio.sleep(0.02)
 
 

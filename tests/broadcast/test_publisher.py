@@ -15,7 +15,8 @@ from channels.layers import get_channel_layer
 from django.utils import timezone
 
 from realtime.broadcast import publisher as publisher_module
-from realtime.broadcast.groups import GroupMessage, group_name
+from realtime.broadcast.envelope import GroupMessage, seal, unseal
+from realtime.broadcast.groups import group_name
 from realtime.broadcast.publisher import Publisher, publisher
 from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import EventRecord
@@ -23,6 +24,7 @@ from tests.harness.valkey import Valkey, frozen
 from tests.harness.waiting import wait_until
 
 EPOCH = "0" * 32
+BUS_KEY = "1" * 64
 ROOM = "workflow:a"
 
 ARRIVAL_TIMEOUT_SECONDS = 30.0
@@ -33,7 +35,7 @@ SEND_TIMEOUT_SECONDS = 4.0
 
 def deliveries(first: int, count: int, *, room: str = ROOM, data: str = "{}") -> list[Delivery]:
     return [
-        Delivery(EPOCH, room, seq - 1, EventRecord(seq, f"id-{seq}", "workflow.started", timezone.now(), data))
+        Delivery(EPOCH, BUS_KEY, room, seq - 1, EventRecord(seq, f"id-{seq}", "workflow.started", timezone.now(), data))
         for seq in range(first, first + count)
     ]
 
@@ -48,14 +50,15 @@ class GroupReceiver:
     @property
     def with_entries(self) -> list[GroupMessage]:
         """The messages with at least one entry."""
-        return [message for message in self.messages if message["entries"]]
+        return [message for message in self.messages if message.entries]
 
     async def seqs(self, last: int) -> list[int]:
         """Return every seq that arrived, once `last` has."""
         async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
-            while not any(entry[1] == last for message in self.messages for entry in message["entries"]):
-                self.messages.append(await get_channel_layer().receive(self._channel))
-        return [entry[1] for message in self.messages for entry in message["entries"]]
+            while not any(entry[1] == last for message in self.messages for entry in message.entries):
+                envelope = await get_channel_layer().receive(self._channel)
+                self.messages.append(unseal(envelope, bus_key=BUS_KEY))
+        return [entry[1] for message in self.messages for entry in message.entries]
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ async def group(valkey: Valkey) -> AsyncIterator[GroupReceiver]:
     # Redis processes calls in order: once this message arrives, the subscription is in effect.
     await layer.group_add("ready", channel)
     while layer.channels[channel].empty():
-        await layer.group_send("ready", {"entries": []})
+        await layer.group_send("ready", seal(GroupMessage(ROOM, []), bus_key=BUS_KEY))
         await asyncio.sleep(0.005)
     yield GroupReceiver(channel)
     await layer.flush()
@@ -88,8 +91,8 @@ async def test_queued_events_are_sent_together_per_room_and_in_order(group: Grou
     asyncio.run_coroutine_threadsafe(one._send_queued(), loop)
     assert await group.seqs(7) == [1, 2, 3, 6, 7]
     (message,) = group.with_entries
-    assert (message["type"], message["room"]) == ("relay.deliver", ROOM)
-    assert [tuple(entry[:2]) for entry in message["entries"]] == [(0, 1), (1, 2), (2, 3), (5, 6), (6, 7)]
+    assert message.room == ROOM
+    assert [tuple(entry[:2]) for entry in message.entries] == [(0, 1), (1, 2), (2, 3), (5, 6), (6, 7)]
 
 
 async def test_messages_of_one_room_are_bounded_in_size(group: GroupReceiver) -> None:
@@ -97,7 +100,7 @@ async def test_messages_of_one_room_are_bounded_in_size(group: GroupReceiver) ->
     large = '"' + "x" * 60_000 + '"'
     one.publish(deliveries(1, 20, data=large))
     assert await group.seqs(20) == list(range(1, 21))
-    sizes = [sum(len(entry[3]) for entry in message["entries"]) for message in group.with_entries]
+    sizes = [sum(len(entry[3]) for entry in message.entries) for message in group.with_entries]
     assert max(sizes) <= publisher_module._MAX_MESSAGE_BYTES
     assert len(sizes) < 20
 
@@ -189,7 +192,7 @@ async def test_event_that_cannot_be_encoded_does_not_stop_publishing(
     group: GroupReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = new_publisher()
-    broken = Delivery(EPOCH, ROOM, 0, EventRecord(1, "id", "workflow.started", None, "{}"))  # type: ignore[arg-type]
+    broken = Delivery(EPOCH, BUS_KEY, ROOM, 0, EventRecord(1, "id", "workflow.started", None, "{}"))  # type: ignore[arg-type]
     one.publish([broken])
     assert one.flush(timeout_seconds=ARRIVAL_TIMEOUT_SECONDS)
     one.publish(deliveries(2, 1))
@@ -231,7 +234,7 @@ from realtime.protocol.messages import EventRecord
 
 def publish(seq):
     record = EventRecord(seq, "id", "workflow.started", timezone.now(), "{{}}")
-    publisher().publish([Delivery({epoch!r}, {room!r}, seq - 1, record)])
+    publisher().publish([Delivery({epoch!r}, {bus_key!r}, {room!r}, seq - 1, record)])
 
 {code}
 """
@@ -239,7 +242,7 @@ def publish(seq):
 
 def run_python(code: str, *, publish_timeout_seconds: float) -> subprocess.CompletedProcess[str]:
     """Run code that may call `publish(seq)` in a new process, with this process's settings."""
-    program = CHILD.format(epoch=EPOCH, room=ROOM, code=code)
+    program = CHILD.format(epoch=EPOCH, bus_key=BUS_KEY, room=ROOM, code=code)
     timeout = {"MAHAVISHNU_PUBLISH_TIMEOUT_SECONDS": str(publish_timeout_seconds)}
     environment = {**os.environ, **timeout, "PYTHONWARNINGS": "ignore"}
     return subprocess.run(

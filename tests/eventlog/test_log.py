@@ -92,7 +92,7 @@ def test_current_position_is_the_newest_committed_event() -> None:
         raise ZeroDivisionError
     assert current_position() == before
     newest = seqs(append(["workflow:a"], []))[-1]
-    assert current_position() == Position(seq=newest, epoch=before.epoch, trimmed_seq=before.trimmed_seq)
+    assert current_position() == Position(seq=newest, epoch=before.epoch, trimmed_seq=before.trimmed_seq, bus_key="")
     assert list(Log.objects.values_list("epoch", flat=True)) == [before.epoch]
 
 
@@ -148,7 +148,7 @@ def test_append_to_a_fully_pruned_room_continues_from_the_trimmed_seq() -> None:
     assert (of_a.room, of_a.previous_seq) == ("workflow:a", first)
     prune(through=of_a.event.seq)
     assert current_position() == Position(
-        seq=of_a.event.seq, epoch=current_position().epoch, trimmed_seq=of_a.event.seq
+        seq=of_a.event.seq, epoch=current_position().epoch, trimmed_seq=of_a.event.seq, bus_key=""
     )
     in_b, in_all = append(["workflow:b"])
     assert (in_b.previous_seq, in_all.previous_seq) == (of_a.event.seq, of_a.event.seq)
@@ -174,7 +174,7 @@ def test_read_events_of_another_epoch_raises() -> None:
     committed = seqs(append(["workflow:a"], ["workflow:a"]))
     before = current_position()
     after = renew_epoch()
-    assert current_position() == Position(seq=before.seq, epoch=after, trimmed_seq=before.seq)
+    assert current_position() == Position(seq=before.seq, epoch=after, trimmed_seq=before.seq, bus_key="")
     assert after != before.epoch
     for room in ("workflow:a", "workflow:b", "global"):
         with pytest.raises(PositionOutOfRange):
@@ -186,7 +186,7 @@ def test_renew_epoch_keeps_the_position_of_a_fully_pruned_log() -> None:
     newest = seqs(append(["workflow:a"]))[0]
     prune(through=newest)
     epoch = renew_epoch()
-    assert current_position() == Position(seq=newest, epoch=epoch, trimmed_seq=newest)
+    assert current_position() == Position(seq=newest, epoch=epoch, trimmed_seq=newest, bus_key="")
 
 
 def test_append_creates_the_missing_log_row() -> None:

@@ -105,7 +105,7 @@ def test_prune_of_all_events_keeps_the_position() -> None:
     seqs = append([HOUR] * 3)
     epoch = current_position().epoch
     assert prune(max_events=0) == 3
-    assert current_position() == Position(seq=seqs[-1], epoch=epoch, trimmed_seq=seqs[-1])
+    assert current_position() == Position(seq=seqs[-1], epoch=epoch, trimmed_seq=seqs[-1], bus_key="")
     assert prune(max_events=0) == 0
     (next_seq,) = append([HOUR])
     assert next_seq > seqs[-1]
