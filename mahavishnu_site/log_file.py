@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -23,6 +24,10 @@ class SharedRotatingFileHandler(RotatingFileHandler):
     Otherwise the process would keep writing to the renamed file, and would then rotate the new one. Lines that another
     process writes at the moment of a rotation can be lost.
     """
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding, errors=self.errors)
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802  (the name is logging's)
         """Return whether to rotate before this record."""

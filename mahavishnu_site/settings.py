@@ -11,7 +11,7 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.env import Environment, parse_named_path, parse_origin, parse_package
-from mahavishnu_site.var_dir import UnusableSecretKey, base_dir, ensure_directory, secret_key, valkey_url
+from mahavishnu_site.var_dir import UnusableSecretKey, base_dir, close_files, ensure_directory, secret_key, valkey_url
 from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
 from realtime.limits import Limits
@@ -36,6 +36,7 @@ MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "
 SECRET_KEY = ""
 try:
     ensure_directory(MAHAVISHNU_VAR_DIR)
+    close_files(MAHAVISHNU_VAR_DIR)
     SECRET_KEY = environment.text("SECRET_KEY", default="") or secret_key(MAHAVISHNU_VAR_DIR)
 except UnusableSecretKey as error:
     environment.add_error(

@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 SECRET_KEY_BYTES = 48
+
+WRITABLE_BY_OTHERS = 0o022
+OPEN_TO_OTHERS = 0o077
 
 # `sun_path` has 108 bytes on Linux and 104 on macOS, including the terminating zero (unix(7)).
 MAX_SOCKET_PATH_BYTES = 103
@@ -27,13 +32,10 @@ def base_dir() -> Path:
 
 
 class UnsafeDirectoryError(OSError):
-    """Raised for a folder that belongs to another user, or that other users can open."""
+    """Raised for a folder in which another user could replace files."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(
-            f"{path} belongs to another user or is open to others: expected a folder that only this user can open"
-        )
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} {reason}: expected a folder that only this user can open (`chmod 700`)")
 
 
 class UnusableSecretKey(OSError):
@@ -54,11 +56,32 @@ def ensure_directory(path: Path) -> None:
     """Create the folder, closed to other users; an existing folder is not changed.
 
     Raises:
+        UnsafeDirectoryError: if others may write to it: they could replace the secret key.
         OSError: if it cannot be created or written to, or is not a folder.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise PermissionError(f"{path} cannot be written to")
+    if path.stat().st_mode & WRITABLE_BY_OTHERS:
+        raise UnsafeDirectoryError(path, "can be written to by other users")
+
+
+def close_files(path: Path) -> None:
+    """Take from others the permissions for the files of a folder. Files of other users are left alone.
+
+    An earlier version, a backup or another program may have made them readable.
+    """
+    with os.scandir(path) as entries:
+        for entry in entries:
+            with suppress(OSError):  # Another process may have removed it, or it belongs to another user.
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode) and mode & OPEN_TO_OTHERS:
+                    os.chmod(entry.path, stat.S_IMODE(mode) & ~OPEN_TO_OTHERS)
+
+
+def is_readable_by_others(path: Path) -> bool:
+    """Return whether other users may list the folder. Its files are closed to them all the same."""
+    return bool(path.stat().st_mode & OPEN_TO_OTHERS)
 
 
 def secret_key(var_dir: Path) -> str:
@@ -117,8 +140,10 @@ def ensure_socket_directory(socket: Path) -> None:
     if socket.parent.parent != SHORT_PATHS_DIR:
         return
     status = socket.parent.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise UnsafeDirectoryError(socket.parent)
+    if status.st_uid != os.getuid():
+        raise UnsafeDirectoryError(socket.parent, "belongs to another user")
+    if status.st_mode & OPEN_TO_OTHERS:
+        raise UnsafeDirectoryError(socket.parent, "is open to other users")
 
 
 def valkey_url(var_dir: Path) -> str:

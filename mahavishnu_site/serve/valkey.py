@@ -82,6 +82,7 @@ def main() -> None:
     log_path(var_dir).unlink(missing_ok=True)
     print(f"Valkey listens on {socket_path} and logs to {log_path(var_dir)}", flush=True)
     command = arguments(socket_path=socket_path, directory=var_dir)
+    os.umask(0o077)  # for its log file
     os.execv(command[0], command)
 
 

@@ -29,10 +29,12 @@ def install() -> None:
 
     from realtime.daphne_server.accept_balancer import balance_accepts
     from realtime.daphne_server.http import BoundedHTTPProtocol
+    from realtime.daphne_server.open_files import ensure_enough_files
     from realtime.daphne_server.shutdown import GracefulShutdown
     from realtime.daphne_server.transport import missing_features
     from realtime.daphne_server.websocket import MahavishnuProtocol
 
+    ensure_enough_files(settings.MAHAVISHNU_LIMITS)
     missing = missing_features()
     if missing:
         logger.error("Using daphne's slower send path: %s not found", ", ".join(missing))
@@ -58,7 +60,7 @@ def install() -> None:
 
 
 def _log_twisted_failures() -> None:
-    """Log the exceptions that Twisted catches in code it calls; daphne discards them."""
+    """Log the exceptions that Twisted catches in code it calls, and failing accepts; daphne discards both."""
     from twisted.logger import (
         FilteringLogObserver,
         LogLevel,
@@ -67,6 +69,9 @@ def _log_twisted_failures() -> None:
         globalLogPublisher,
     )
 
+    from realtime.daphne_server.open_files import log_accept_failure
+
+    globalLogPublisher.addObserver(log_accept_failure)
     only_failures = LogLevelFilterPredicate(LogLevel.critical)
     globalLogPublisher.addObserver(FilteringLogObserver(STDLibLogObserver("twisted"), [only_failures]))
 
