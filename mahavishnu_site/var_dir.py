@@ -80,7 +80,7 @@ def close_files(path: Path) -> None:
 
 
 def is_readable_by_others(path: Path) -> bool:
-    """Return whether other users may list the folder. Its files are closed to them all the same."""
+    """Return whether other users may list the folder. Its files are closed to them nevertheless."""
     return bool(path.stat().st_mode & OPEN_TO_OTHERS)
 
 

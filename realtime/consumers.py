@@ -121,7 +121,7 @@ class OrchestrationConsumer(AsyncConsumer):
         rate = RateLimit(self.limits, now=asyncio.get_running_loop().time())
         while (message := await receive())["type"] != "websocket.disconnect":
             if self._writer.is_disconnected:
-                continue  # Nobody reads the answers any more.
+                continue  # No client reads the responses.
             verdict = rate.take(now=asyncio.get_running_loop().time())
             if verdict is Verdict.ALLOWED:
                 await self._receive(message)

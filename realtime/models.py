@@ -59,7 +59,7 @@ class Log(models.Model):
     `epoch` is the name of the log. A new database gets a new epoch. After restoring an older backup, run
     `manage.py renew_epoch`: clients may remember positions of events that no longer exist.
 
-    `bus_key` is the key of the messages between processes: whoever can read it can forge events.
+    `bus_key` is the key of the messages between processes: a process that can read it can forge events.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)

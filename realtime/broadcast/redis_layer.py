@@ -10,7 +10,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 class TolerantPubSubChannelLayer(RedisPubSubChannelLayer):
     """`channels_redis.pubsub`, except that bytes in another format are received as an empty message.
 
-    With an exception here, the receiver could not tell them from a lost connection, and would pause after each.
+    With an exception here, the receiver could not distinguish them from a lost connection, and would pause after each.
     """
 
     def deserialize(self, message: Any) -> Any:
@@ -18,5 +18,5 @@ class TolerantPubSubChannelLayer(RedisPubSubChannelLayer):
         try:
             return super().deserialize(message)
         except Exception:
-            # Each kind of garbage has an exception of its own.
+            # Each kind of invalid input raises a different exception.
             return {}

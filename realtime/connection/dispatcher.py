@@ -61,7 +61,7 @@ class RequestDispatcher:
         await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     def cancel(self) -> None:
-        """Cancel all requests: the client is gone."""
+        """Cancel all requests: the client has disconnected."""
         for task in self._tasks:
             task.cancel()
 

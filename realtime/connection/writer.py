@@ -24,11 +24,11 @@ class ConnectionWriter:
         on_slow: Called once, with the reason, when the client does not keep up (see
             `realtime.connection.slow_consumer`) or has read nothing for `send_stall_seconds`. Queued frames are
             dropped: the client resumes from the event log.
-        on_disconnected: Called once, when the transport reports that the client is gone. The application's disconnect
-            follows, after the messages that were received before.
+        on_disconnected: Called once, when the transport reports that the client has disconnected. The application's
+            disconnect follows, after the messages that were received before.
 
     Attributes:
-        is_disconnected: Whether the transport has reported that the client is gone.
+        is_disconnected: Whether the transport has reported that the client has disconnected.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class ConnectionWriter:
         self.mark_slow(f"nothing read for {self.limits.send_stall_seconds:g} s")
 
     def mark_disconnected(self) -> None:
-        """Report that the client is gone. Called by the transport, if it learns this before the application does."""
+        """Report that the client has disconnected. Called by the transport, which learns it before the application."""
         if not self.is_disconnected:
             self.is_disconnected = True
             self._on_disconnected()

@@ -12,7 +12,7 @@ import time
 from daphne.ws_protocol import WebSocketProtocol
 
 from realtime.connection.rate_limit import RateLimit, Verdict
-from realtime.daphne_server.transport import DaphneTransport, is_peer_gone
+from realtime.daphne_server.transport import DaphneTransport, has_peer_disconnected
 from realtime.limits import Limits
 
 _READ_BYTES = 16 * 1024
@@ -129,7 +129,7 @@ class InboundProtocol(WebSocketProtocol):
         if self.application_queue.empty() or self.state == self.STATE_CLOSED:
             self._receive_queue_is_full = False
             self.resume_reading()
-        elif not self._drop_if_gone():
+        elif not self._drop_if_disconnected():
             self.loop.call_later(_RECEIVE_QUEUE_POLL_SECONDS, self._check_receive_queue)
 
     # --- Pausing ---------------------------------------------------------------------------------------------------
@@ -156,23 +156,23 @@ class InboundProtocol(WebSocketProtocol):
             self.loop.call_soon(self._continue_reading)
 
     def _continue_reading(self) -> None:
-        if self._drop_if_gone():
+        if self._drop_if_disconnected():
             return
         if self.state != self.STATE_CLOSED:
             self.consumeData()
         if self.state != self.STATE_CLOSED and not self.is_reading_paused():
             self.transport.resumeProducing()
 
-    def _drop_if_gone(self) -> bool:
-        """Drop the connection of a client that is gone, and return whether it was.
+    def _drop_if_disconnected(self) -> bool:
+        """Drop the connection of a client that has disconnected, and return whether it was.
 
         While reading is paused, nothing else notices the end. Unread frames would keep the connection until all are
         read, at the pace of the rate limit.
         """
-        is_gone = self.state == self.STATE_OPEN and is_peer_gone(self.transport)
-        if is_gone:
+        has_disconnected = self.state == self.STATE_OPEN and has_peer_disconnected(self.transport)
+        if has_disconnected:
             self.transport.abortConnection()
-        return is_gone
+        return has_disconnected
 
     # --- Pings -----------------------------------------------------------------------------------------------------
 

@@ -243,10 +243,10 @@ class DaphneTransport:
         """Do nothing: the connection has ended, and `on_disconnected` follows."""
 
 
-def is_peer_gone(transport: Any) -> bool:
+def has_peer_disconnected(transport: Any) -> bool:
     """Return whether the client has reset or closed its side of the connection, even if unread data precedes that.
 
-    A client must send a close frame before it closes its side (RFC 6455 section 7.1.1). Without one it is gone.
+    A client must send a close frame before it closes its side (RFC 6455 section 7.1.1). Without one, it has left.
     """
     if not hasattr(socket, "TCP_INFO"):
         return False

@@ -1,4 +1,4 @@
-"""Files of the var folder are closed to other users of the machine, whatever the umask and whatever was there."""
+"""Files of the var folder are closed to other users of the machine, under any umask and for files that exist."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_to_others(folder: Path) -> list[str]:
     return [str(path) for path in (folder, *folder.rglob("*")) if stat.S_IMODE(path.lstat().st_mode) & 0o077]
 
 
-def test_all_files_are_closed_whatever_the_umask(tmp_path: Path) -> None:
+def test_all_files_are_closed_under_an_open_umask(tmp_path: Path) -> None:
     var_dir = tmp_path / "var"
     assert run(var_dir, "migrate", "--verbosity", "0").stderr == ""
     assert run(var_dir, "shell", "--verbosity", "0", "-c", WRITE_AN_EVENT).returncode == 0

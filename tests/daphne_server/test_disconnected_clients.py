@@ -1,4 +1,4 @@
-"""A client that is gone ends its work and frees its place at once, whatever it has sent before."""
+"""A client that has disconnected ends its work and frees its place at once, regardless of what it sent before."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SMALL_FRAMES = {
 
 @pytest.mark.parametrize("leave", [reset, close])
 @pytest.mark.parametrize("frames", SMALL_FRAMES.values(), ids=list(SMALL_FRAMES))
-async def test_unread_frames_keep_no_place_of_a_client_that_is_gone(
+async def test_unread_frames_keep_no_place_of_a_disconnected_client(
     lenient_server: MahavishnuServer, frames: bytes, leave: Callable[[RawClient], None]
 ) -> None:
     for _ in range(3):
