@@ -72,3 +72,5 @@ async def test_client_that_leaves_with_the_maximum_of_requests_in_flight_ends_th
                 within_seconds=GONE_WITHIN_SECONDS,
                 what="the end of the connection",
             )
+    # Daphne ends the application of a disconnected client after 10 s.
+    assert "took too long to shut down" not in lenient_server.log_text()
