@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import (
+    attacks,
     commit_to_client,
     connections,
     engine,
@@ -31,6 +32,7 @@ BENCHMARKS = {
         processes,
         stalled_reader,
         engine,
+        attacks,
     )
 }
 
