@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from realtime.broadcast.relay import Relay
 from realtime.connection.registry import connection_registry
-from realtime.database import in_database_thread
+from realtime.database import in_health_thread
 from realtime.eventlog.position import Position, current_position
 from realtime.limits import Limits
 from realtime.runtime import ensure_relay, relay_if_running
@@ -72,7 +72,7 @@ def _status(problems: list[str]) -> str:
 async def _check_database() -> tuple[Position | None, str | None]:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-            return await in_database_thread(current_position), None
+            return await in_health_thread(current_position), None
     except Exception as error:
         # Each driver has its own exceptions. The report is public, so it contains only the class.
         logger.warning("Health check: database unavailable (%r); reporting 503", error)

@@ -109,7 +109,9 @@ class Limits:
         maximum=3600.0,
         help="Period over which a stopping server spreads the reconnects of clients.",
     )
-    database_threads: int = counted(4, minimum=1, maximum=256, help="Threads of one process that read the database.")
+    database_threads: int = counted(
+        4, minimum=1, maximum=256, help="Threads of one process that read the database for requests."
+    )
     relay_poll_seconds: float = bounded(
         0.5, minimum=0.02, maximum=2.0, help="How often the relay compares what it has delivered with the event log."
     )

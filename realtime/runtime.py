@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from realtime.broadcast.relay import Relay
-from realtime.database import in_database_thread
+from realtime.database import in_maintenance_thread
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.eventlog.wal_checkpoint import checkpoint_periodically
 from realtime.limits import Limits
@@ -79,7 +79,7 @@ async def _prune_periodically(limits: Limits) -> None:
     while True:
         await asyncio.sleep(limits.log_prune_interval_seconds)
         try:
-            pruned = await in_database_thread(prune_events, Retention.from_limits(limits), at=timezone.now())
+            pruned = await in_maintenance_thread(prune_events, Retention.from_limits(limits), at=timezone.now())
         except Exception as error:
             logger.warning("Pruning the event log failed (%r); the next run retries", error)
         else:

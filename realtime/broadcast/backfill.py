@@ -12,7 +12,7 @@ from typing import Any
 
 from realtime.broadcast.flush import WriteCoalescer
 from realtime.broadcast.room import Room
-from realtime.database import in_database_thread
+from realtime.database import in_relay_thread
 from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import PositionOutOfRange, newest_seq_by_room, read_events, read_events_with_rooms
 from realtime.protocol.channels import GLOBAL
@@ -72,7 +72,7 @@ class Backfill:
         try:
             while self._rooms.get(room.channel) is room:
                 known = self.known_position
-                events = await in_database_thread(
+                events = await in_relay_thread(
                     read_events,
                     room.channel,
                     epoch=known.epoch,
@@ -100,7 +100,7 @@ class Backfill:
         """
         known = self.known_position
         delivered_seq = self._coalescer.delivered_seq
-        found, newest = await in_database_thread(_position_and_newest, known.seq)
+        found, newest = await in_relay_thread(_position_and_newest, known.seq)
         if found.epoch != known.epoch or found.seq < max(known.seq, delivered_seq) or found.trimmed_seq > known.seq:
             # Events are published after their commit: one above the log is not in it.
             self._coalescer.delivered_seq = 0
@@ -124,7 +124,7 @@ class Backfill:
         """Fill all these rooms with the events of the log above `known`."""
         after, is_more = known.seq, True
         while is_more:
-            events = await in_database_thread(
+            events = await in_relay_thread(
                 read_events_with_rooms, epoch=known.epoch, after=after, limit=BACKFILL_CHUNK_EVENTS
             )
             for event, channels in events:

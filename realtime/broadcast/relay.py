@@ -20,7 +20,7 @@ from realtime.broadcast.envelope import Entry, GroupMessage
 from realtime.broadcast.flush import WriteCoalescer
 from realtime.broadcast.groups import GroupSubscriptions
 from realtime.broadcast.room import Room, Subscriber
-from realtime.database import DataLoader, in_database_thread
+from realtime.database import DataLoader, in_relay_thread
 from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import PositionOutOfRange
 from realtime.limits import Limits
@@ -63,7 +63,7 @@ class Relay:
         self.polled_at = 0.0
         self._limits = limits
         # Rooms that open together share one query, which starts after the last room has requested it.
-        self._positions: DataLoader[None, Position] = DataLoader(_read_positions)
+        self._positions: DataLoader[None, Position] = DataLoader(_read_positions, run=in_relay_thread)
         self._tasks: list[asyncio.Task[None]] = []
         self._joining: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -75,7 +75,7 @@ class Relay:
         Raises:
             django.db.Error: if the database is unavailable.
         """
-        self.backfill.position = await in_database_thread(current_position)
+        self.backfill.position = await in_relay_thread(current_position)
         self.polled_at = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self.groups.listen()), asyncio.create_task(self._poll())]
 

@@ -15,7 +15,7 @@ from typing import Final
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from realtime.database import in_database_thread
+from realtime.database import in_maintenance_thread
 
 SHORTEST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 4.0
@@ -33,7 +33,7 @@ async def checkpoint_periodically() -> None:
         pages = pages_before
         # The relay already logs database outages. Until the next round, SQLite checkpoints inside a commit.
         with suppress(DatabaseError):
-            pages = await in_database_thread(checkpoint)
+            pages = await in_maintenance_thread(checkpoint)
         pause_seconds = next_pause_seconds(pause_seconds, pages if pages != pages_before else 0)
         pages_before = pages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, Workflow
-from realtime.database import DataLoader
+from realtime.database import DataLoader, in_database_thread
 from realtime.protocol.messages import PoolStatusData, WorkflowStatusData
 
 
@@ -12,8 +12,8 @@ class StatusQueries:
     """The loaders of one event loop."""
 
     def __init__(self) -> None:
-        self._pools = DataLoader(_read_pools)
-        self._workflows = DataLoader(_read_workflows)
+        self._pools = DataLoader(_read_pools, run=in_database_thread)
+        self._workflows = DataLoader(_read_workflows, run=in_database_thread)
 
     async def pool(self, pool_id: str) -> PoolStatusData | None:
         """Return the status of a pool; None if it does not exist."""

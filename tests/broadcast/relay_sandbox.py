@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,19 +20,19 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 from django.utils import timezone
 
-from realtime import database
 from realtime.broadcast import backfill, relay
 from realtime.broadcast.envelope import Entry, GroupMessage, seal
 from realtime.broadcast.groups import group_name
 from realtime.broadcast.relay import Relay
 from realtime.connection import handlers
-from realtime.database import in_database_thread
+from realtime.database import in_database_thread, in_relay_thread
 from realtime.eventlog.append import Delivery, NewEvent, append_events
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_event
 from realtime.protocol.requests import Subscribe, Unsubscribe
+from realtime.queries import status
 from realtime.queries.status import StatusQueries
 
 ROOM = "workflow:a"
@@ -121,20 +122,24 @@ class RelaySandbox:
     """A relay, its log and its channel layer."""
 
     def __init__(self, limits: Limits, patch: pytest.MonkeyPatch) -> None:
-        self.relay = Relay(limits)
         self.reads: list[str] = []
         self._pauses: dict[str, tuple[Pause, bool]] = {}
         self._failing: list[str] = []
         self._marks = itertools.count(1)
-        for module in (relay, backfill, database, handlers):
-            patch.setattr(module, "in_database_thread", self._read)
+        for module in (relay, backfill):
+            patch.setattr(module, "in_relay_thread", partial(self._read, in_relay_thread))
+        for module in (handlers, status):
+            patch.setattr(module, "in_database_thread", partial(self._read, in_database_thread))
+        self.relay = Relay(limits)
 
     @property
     def epoch(self) -> str:
         assert self.relay.position is not None
         return self.relay.position.epoch
 
-    async def _read(self, query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def _read(
+        self, run: Callable[..., Awaitable[Any]], query: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         self.reads.append(query.__name__)
         pause, is_after = self._pauses.pop(query.__name__, (None, False))
         if pause is not None and not is_after:
@@ -142,7 +147,7 @@ class RelaySandbox:
         if query.__name__ in self._failing:
             self._failing.remove(query.__name__)
             raise OSError("database unavailable")
-        found = await in_database_thread(query, *args, **kwargs)
+        found = await run(query, *args, **kwargs)
         if pause is not None and is_after:
             await pause.wait()
         return found

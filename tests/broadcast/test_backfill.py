@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
+from django.conf import settings
 
 from realtime.broadcast import backfill, relay
-from tests.broadcast.relay_sandbox import NEVER_SECONDS, OTHER, ROOM, RelaySandbox, Subscriber, seqs_of
+from realtime.database import in_database_thread
+from tests.broadcast.relay_sandbox import (
+    ARRIVAL_TIMEOUT_SECONDS,
+    NEVER_SECONDS,
+    OTHER,
+    ROOM,
+    RelaySandbox,
+    Subscriber,
+    seqs_of,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,6 +40,21 @@ async def test_comparing_reads_only_rooms_behind_the_log(sandbox: RelaySandbox) 
     sandbox.reads.clear()
     await sandbox.relay.backfill.compare_with_log()
     assert sandbox.reads == ["_position_and_newest"]
+
+
+async def test_comparing_waits_for_no_query_of_a_client(sandbox: RelaySandbox) -> None:
+    member = await sandbox.member(ROOM)
+    committed = await sandbox.commit(ROOM)
+    release = threading.Event()
+    stuck = [in_database_thread(release.wait) for _ in range(settings.MAHAVISHNU_LIMITS.database_threads)]
+    requests = asyncio.gather(*stuck)
+    try:
+        async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
+            await sandbox.relay.backfill.compare_with_log()
+    finally:
+        release.set()
+        await requests
+    assert member.seqs == seqs_of(committed)
 
 
 async def test_messages_during_a_backfill_are_delivered_once(sandbox: RelaySandbox) -> None:
