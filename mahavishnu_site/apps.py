@@ -1,8 +1,10 @@
-"""The Django app of the site's own management commands."""
+"""The Django app of the site's own management commands and system checks."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
+
+from mahavishnu_site import checks
 
 
 class SiteConfig(AppConfig):
@@ -10,3 +12,6 @@ class SiteConfig(AppConfig):
 
     name = "mahavishnu_site"
     verbose_name = "Mahavishnu"
+
+    def ready(self) -> None:
+        checks.install()

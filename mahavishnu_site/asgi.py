@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 
 from django.core.asgi import get_asgi_application
@@ -17,14 +18,18 @@ gc.disable()
 django_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
 from django.core.exceptions import SuspiciousFileOperation  # noqa: E402
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse  # noqa: E402
 
+from mahavishnu_site.checks import OPEN_TO_EVERYONE  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 from realtime.daphne_server import install  # noqa: E402
 
 install.install()
+if settings.MAHAVISHNU_EXPOSED:
+    logging.getLogger(__name__).warning("%s; restrict access in the proxy or the network", OPEN_TO_EVERYONE)
 
 
 class StaticFiles(ASGIStaticFilesHandler):

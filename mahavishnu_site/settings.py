@@ -6,6 +6,7 @@ Loading the settings fails if variables are invalid, with one error that names a
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
 
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
@@ -14,6 +15,7 @@ from mahavishnu_site.env import Environment, parse_named_path, parse_origin, par
 from mahavishnu_site.var_dir import UnusableSecretKey, base_dir, close_files, ensure_directory, secret_key, valkey_url
 from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
+from realtime.exposure import is_exposed
 from realtime.limits import Limits
 
 BASE_DIR = base_dir()
@@ -85,6 +87,12 @@ ALLOWED_HOSTS = list(
     )
 )
 MAHAVISHNU_ALLOWED_ORIGINS = environment.listed("MAHAVISHNU_ALLOWED_ORIGINS", default=(), parse_one=parse_origin)
+
+# Whether another machine may reach this server. Set by what the variables above name, not by what daphne listens on.
+
+MAHAVISHNU_EXPOSED = is_exposed(
+    [MAHAVISHNU_HOST, *ALLOWED_HOSTS, *(urlsplit(origin).hostname or "*" for origin in MAHAVISHNU_ALLOWED_ORIGINS)]
+)
 
 # Limits.
 

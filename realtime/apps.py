@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django.apps import AppConfig
+from django.conf import settings
 
 from orchestration.apps import set_default_settings
+from realtime.exposure import is_exposed
 from realtime.limits import Limits
 
 # The host and the port are where the commands expect the running server.
@@ -22,6 +25,11 @@ DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
 }
 
 
+def _is_exposed() -> bool:
+    origins = (urlsplit(origin).hostname or "*" for origin in settings.MAHAVISHNU_ALLOWED_ORIGINS)
+    return is_exposed([settings.MAHAVISHNU_HOST, *settings.ALLOWED_HOSTS, *origins])
+
+
 class RealtimeConfig(AppConfig):
     """Connects the signals of `orchestration` when Django is ready."""
 
@@ -30,6 +38,7 @@ class RealtimeConfig(AppConfig):
 
     def ready(self) -> None:
         set_default_settings(DEFAULT_SETTINGS)
+        set_default_settings({"MAHAVISHNU_EXPOSED": _is_exposed()})
         from realtime.events import receivers
 
         receivers.connect()

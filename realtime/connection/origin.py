@@ -5,7 +5,6 @@ A browser always sends an `Origin`. Scripts send none and are allowed. (Channels
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http.request import split_domain_port, validate_host
+
+from realtime.exposure import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +85,3 @@ def is_allowed_origin(
     request_host, _ = split_domain_port(host or "")
     is_own = hostname == request_host.strip("[]") and validate_host(request_host, own_hosts)
     return is_own or is_loopback(hostname)
-
-
-def is_loopback(hostname: str) -> bool:
-    """Return whether a host name or address always means this machine."""
-    if hostname == "localhost" or hostname.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(hostname).is_loopback
-    except ValueError:
-        return False

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mahavishnu_site.celery_config import BROKER_URL_EXPECTED
-from tests.harness.programs import PROJECT_DIR
-from tests.harness.server import clean_environment
-
-
-def check(var_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `manage.py check` with these variables."""
-    return subprocess.run(
-        [sys.executable, "manage.py", "check", "--fail-level", "WARNING"],
-        cwd=PROJECT_DIR,
-        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(var_dir), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.site.check_command import run_check
 
 
 def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path) -> None:
-    done = check(
+    done = run_check(
         tmp_path,
         MAHAVISHNU_HOST="999.1.1.1",
         MAHAVISHNU_PORT="0",
@@ -64,7 +49,7 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
 def test_settings_reject_a_var_dir_that_cannot_be_created(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    done = check(file / "var")
+    done = run_check(file / "var")
     assert done.returncode == 1
     assert done.stderr == (
         f"MAHAVISHNU_VAR_DIR='{file}/var': expected a folder that this user can create and write to (Not a directory)\n"
@@ -74,7 +59,7 @@ def test_settings_reject_a_var_dir_that_cannot_be_created(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"\xc3\xa9", "not ASCII")])
 def test_settings_reject_an_unusable_secret_key(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "secret_key").write_bytes(content)
-    done = check(tmp_path)
+    done = run_check(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"MAHAVISHNU_VAR_DIR='{tmp_path}': expected a folder whose file secret_key is readable ASCII text and not "
@@ -84,12 +69,12 @@ def test_settings_reject_an_unusable_secret_key(content: bytes, reason: str, tmp
 
 def test_settings_do_not_read_the_secret_key_file_if_the_variable_is_set(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
-    done = check(tmp_path, SECRET_KEY="x" * 64)
+    done = run_check(tmp_path, SECRET_KEY="x" * 64)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_settings_create_the_var_dir_and_need_no_other_variable(tmp_path: Path) -> None:
-    done = check(tmp_path / "new" / "var")
+    done = run_check(tmp_path / "new" / "var")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "new" / "var").stat().st_mode & 0o777 == 0o700
 
@@ -105,7 +90,7 @@ def test_settings_create_the_var_dir_and_need_no_other_variable(tmp_path: Path) 
 def test_settings_reject_a_heartbeat_interval_above_half_the_timeout(
     variables: dict[str, str], value: str, maximum: str, tmp_path: Path
 ) -> None:
-    done = check(tmp_path, **variables)
+    done = run_check(tmp_path, **variables)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"MAHAVISHNU_HEARTBEAT_SECONDS='{value}': expected at most half of MAHAVISHNU_WORKER_TIMEOUT_SECONDS and of "
