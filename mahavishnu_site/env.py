@@ -35,9 +35,6 @@ FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 # RFC 1123, section 2.1: labels of letters, digits and hyphens, 253 characters in all.
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z")
 
-# RFC 6454, section 6.2: a scheme, a host and perhaps a port; no path.
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(:\d{1,5})?\Z")
-
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 PACKAGES_EXPECTED = "dotted names of Python packages separated by commas, such as shop,warehouse.jobs"
@@ -174,14 +171,6 @@ def parse_host(value: str) -> str:
     if HOST_NAME.match(value) and not re.fullmatch(r"[0-9.]+", value):
         return value
     raise UnexpectedValueError("an IP address or a host name, such as 127.0.0.1 or ::1")
-
-
-def parse_origin(value: str) -> str:
-    """Return the origin in the form that browsers send: in lower case, with nothing after the port."""
-    origin = value.lower()
-    if ORIGIN.match(origin):
-        return origin
-    raise UnexpectedValueError("origins separated by commas, such as https://example.org,http://example.org:8080")
 
 
 def parse_package(value: str) -> str:

@@ -6,17 +6,18 @@ Loading the settings fails if variables are invalid, with one error that names a
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
 
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
-from mahavishnu_site.env import Environment, parse_named_path, parse_origin, parse_package
+from mahavishnu_site.env import Environment, parse_named_path, parse_package
 from mahavishnu_site.var_dir import UnusableSecretKey, base_dir, close_files, ensure_directory, secret_key, valkey_url
+from mahavishnu_site.web_access import hosts_of_listener, parse_allowed_host, parse_allowed_origin
 from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
 from realtime.exposure import is_exposed
 from realtime.limits import Limits
+from realtime.web_origin import host_of_origin
 
 BASE_DIR = base_dir()
 
@@ -77,22 +78,17 @@ DEBUG = environment.flag("DEBUG", default=False)
 ALLOWED_HOSTS = list(
     environment.listed(
         "ALLOWED_HOSTS",
-        default=(
-            "localhost",
-            "127.0.0.1",
-            "[::1]",
-            f"[{MAHAVISHNU_HOST}]" if ":" in MAHAVISHNU_HOST else MAHAVISHNU_HOST,
-        ),
-        parse_one=str,
+        default=("localhost", "127.0.0.1", "[::1]", *hosts_of_listener(MAHAVISHNU_HOST)),
+        parse_one=parse_allowed_host,
     )
 )
-MAHAVISHNU_ALLOWED_ORIGINS = environment.listed("MAHAVISHNU_ALLOWED_ORIGINS", default=(), parse_one=parse_origin)
+MAHAVISHNU_ALLOWED_ORIGINS = environment.listed(
+    "MAHAVISHNU_ALLOWED_ORIGINS", default=(), parse_one=parse_allowed_origin
+)
 
 # Whether another machine may reach this server. Set by what the variables above name, not by what daphne listens on.
 
-MAHAVISHNU_EXPOSED = is_exposed(
-    [MAHAVISHNU_HOST, *ALLOWED_HOSTS, *(urlsplit(origin).hostname or "*" for origin in MAHAVISHNU_ALLOWED_ORIGINS)]
-)
+MAHAVISHNU_EXPOSED = is_exposed([MAHAVISHNU_HOST, *ALLOWED_HOSTS, *map(host_of_origin, MAHAVISHNU_ALLOWED_ORIGINS)])
 
 # Limits.
 

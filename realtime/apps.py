@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from orchestration.apps import set_default_settings
 from realtime.exposure import is_exposed
 from realtime.limits import Limits
+from realtime.web_origin import InvalidOrigin, host_of_origin, parse_origin
 
 # The host and the port are where the commands expect the running server.
 DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
@@ -25,8 +26,17 @@ DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
 }
 
 
+def _normalize_origin(text: str) -> str:
+    try:
+        return str(parse_origin(text, allow_wildcard=True))
+    except InvalidOrigin as error:
+        raise ImproperlyConfigured(
+            f"MAHAVISHNU_ALLOWED_ORIGINS: {error}: expected such as https://example.org or https://*.example.org"
+        ) from None
+
+
 def _is_exposed() -> bool:
-    origins = (urlsplit(origin).hostname or "*" for origin in settings.MAHAVISHNU_ALLOWED_ORIGINS)
+    origins = map(host_of_origin, settings.MAHAVISHNU_ALLOWED_ORIGINS)
     return is_exposed([settings.MAHAVISHNU_HOST, *settings.ALLOWED_HOSTS, *origins])
 
 
@@ -38,6 +48,7 @@ class RealtimeConfig(AppConfig):
 
     def ready(self) -> None:
         set_default_settings(DEFAULT_SETTINGS)
+        settings.MAHAVISHNU_ALLOWED_ORIGINS = tuple(map(_normalize_origin, settings.MAHAVISHNU_ALLOWED_ORIGINS))
         set_default_settings({"MAHAVISHNU_EXPOSED": _is_exposed()})
         from realtime.events import receivers
 

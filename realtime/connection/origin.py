@@ -1,19 +1,21 @@
 """Check the path and the `Origin` of a handshake: pages of other sites must not connect through a visitor's browser.
 
-A browser always sends an `Origin`. Scripts send none and are allowed. (Channels' own validator rejects them with 403.)
+A browser always sends an `Origin`. It is compared by scheme, host and port. Scripts send none and are allowed.
+(Channels' own validator rejects them with 403.)
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http.request import split_domain_port, validate_host
+from django.http.request import validate_host
 
 from realtime.exposure import is_loopback
+from realtime.web_origin import DEFAULT_PORTS, InvalidOrigin, Origin, origin_of_server, parse_origin
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +46,31 @@ def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
             PATHS,
         )
         return False
-    origin, host = _header(scope["headers"], b"origin"), _header(scope["headers"], b"host")
-    allowed, own_hosts = settings.MAHAVISHNU_ALLOWED_ORIGINS, settings.ALLOWED_HOSTS
-    if not is_allowed_origin(origin, host=host, allowed=allowed, own_hosts=own_hosts):
+    origin, own = _header(scope["headers"], b"origin"), _own_origin(scope)
+    allowed = is_allowed_origin(
+        origin,
+        own=own,
+        allowed=tuple(settings.MAHAVISHNU_ALLOWED_ORIGINS),
+        own_hosts=settings.ALLOWED_HOSTS,
+        allow_loopback=not settings.MAHAVISHNU_EXPOSED,
+    )
+    if not allowed:
         logger.warning(
-            "Rejected a WebSocket handshake from %s: origin %r is neither this host (ALLOWED_HOSTS), "
-            "a loopback host, nor in MAHAVISHNU_ALLOWED_ORIGINS",
+            "Rejected a WebSocket handshake from %s: origin %r is neither this server's own (%s, and in ALLOWED_HOSTS)"
+            "%s nor in MAHAVISHNU_ALLOWED_ORIGINS",
             peer,
             origin,
+            own,
+            "" if settings.MAHAVISHNU_EXPOSED else ", a loopback host,",
         )
         return False
     return True
+
+
+def _own_origin(scope: Mapping[str, Any]) -> Origin | None:
+    """Return the origin of pages of this server, by the scheme and the `Host` of the handshake."""
+    scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"
+    return origin_of_server(scheme, _header(scope["headers"], b"host") or "")
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
@@ -63,25 +79,33 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
 
 
 def is_allowed_origin(
-    origin: str | None, *, host: str | None, allowed: Collection[str], own_hosts: Collection[str]
+    text: str | None, *, own: Origin | None, allowed: tuple[str, ...], own_hosts: Collection[str], allow_loopback: bool
 ) -> bool:
-    """Return whether a page from `origin` may connect.
+    """Return whether a page may connect.
 
     Args:
-        origin: The `Origin` header; None if there was none.
-        host: The `Host` header. A page of the same host may connect.
-        allowed: Further origins, each `scheme://host[:port]` in lower case.
-        own_hosts: The host names of this server, in the syntax of Django's `ALLOWED_HOSTS`. Comparing `origin` with
-            `host` is not enough: another site's name can resolve to this machine (DNS rebinding).
+        text: The `Origin` header; None if there was none.
+        own: The origin of the server's own pages.
+        allowed: Further origins, as `realtime.web_origin.parse_origin` reads them, wildcards included.
+        own_hosts: The host names of this server, in the syntax of Django's `ALLOWED_HOSTS`. Comparing with `own` is not
+            enough: another site's name can resolve to this machine (DNS rebinding).
+        allow_loopback: Whether every page of this machine may connect, on any port.
     """
-    if origin is None or origin.lower() in allowed:
+    if text is None:
         return True
+    if not text.isascii():
+        return False
     try:
-        hostname = urlsplit(origin).hostname
-    except ValueError:
+        origin = parse_origin(text)
+    except InvalidOrigin:
         return False
-    if hostname is None:
-        return False
-    request_host, _ = split_domain_port(host or "")
-    is_own = hostname == request_host.strip("[]") and validate_host(request_host, own_hosts)
-    return is_own or is_loopback(hostname)
+    if origin == own and validate_host(own.host, own_hosts):
+        return True
+    if allow_loopback and origin.scheme in DEFAULT_PORTS and is_loopback(origin.host):
+        return True
+    return any(entry.covers(origin) for entry in _parse_allowed(allowed))
+
+
+@lru_cache(maxsize=8)
+def _parse_allowed(allowed: tuple[str, ...]) -> tuple[Origin, ...]:
+    return tuple(parse_origin(text, allow_wildcard=True) for text in allowed)

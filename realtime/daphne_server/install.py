@@ -24,12 +24,14 @@ def install() -> None:
     if "daphne.server" not in sys.modules:
         return
     from daphne.http_protocol import HTTPFactory
+    from daphne.server import Server
     from daphne.ws_protocol import WebSocketFactory
     from twisted.internet import reactor
 
     from realtime.daphne_server.accept_balancer import balance_accepts
     from realtime.daphne_server.http import BoundedHTTPProtocol
     from realtime.daphne_server.open_files import ensure_enough_files
+    from realtime.daphne_server.scope import create_application_with_scheme
     from realtime.daphne_server.shutdown import GracefulShutdown
     from realtime.daphne_server.transport import missing_features
     from realtime.daphne_server.websocket import MahavishnuProtocol
@@ -42,6 +44,7 @@ def install() -> None:
     MahavishnuProtocol.use_daphne_transport = not missing
     MahavishnuProtocol.direct_frames = settings.MAHAVISHNU_DIRECT_FRAMES
     WebSocketFactory.protocol = MahavishnuProtocol
+    Server.create_application = create_application_with_scheme(Server.create_application)
 
     shutdown = GracefulShutdown(settings.MAHAVISHNU_LIMITS)
 

@@ -151,8 +151,9 @@ class MahavishnuProtocol(InboundProtocol):
         if self.writer_transport is not None:
             self.writer_transport.on_disconnected()
             self.writer_transport = None
-        # Without `server`, the handshake failed before daphne registered this connection.
-        if hasattr(self, "server"):
+        # Without `server`, the handshake failed before daphne registered this connection. Daphne removes a rejected one
+        # within a second, perhaps before its socket is closed.
+        if hasattr(self, "server") and self in self.server.connections:
             super().onClose(wasClean, code, reason)
 
     def connectionLost(self, reason: Any) -> None:  # noqa: N802

@@ -136,7 +136,7 @@ async def test_page_with_a_null_origin_is_rejected_in_a_browser(server: Mahavish
         )
     assert outcome == 1006
     await eventually(
-        lambda: "origin 'null' is neither this host" in server.log_text().removeprefix(log_before),
+        lambda: "origin 'null' is neither this server's own" in server.log_text().removeprefix(log_before),
         within_seconds=WITHIN_SECONDS,
         what="the rejection in the log",
     )

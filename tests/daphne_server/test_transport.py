@@ -163,3 +163,8 @@ async def test_answered_close_frame_ends_the_connection_without_a_reset(connecti
     connection.client.send(Frame(Opcode.CLOSE, Close(1008, "").serialize()).serialize(mask=True))
     # A reset would raise an error here.
     assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection.client, 1), TIMEOUT_SECONDS) == b""
+
+
+async def test_connection_that_daphne_has_removed_ends_without_an_error() -> None:
+    async with open_in_process() as connection:
+        connection.protocol.server.connections.clear()

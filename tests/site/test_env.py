@@ -13,7 +13,6 @@ from mahavishnu_site.env import (
     UnexpectedValueError,
     parse_host,
     parse_named_path,
-    parse_origin,
     parse_package,
     without_password,
 )
@@ -56,16 +55,6 @@ HOSTS = {
 }
 
 INVALID_HOSTS = ["999.1.1.1", "127.0.0", "http://localhost", "a b", "-a.example", "a..b", "host:80", "::g", "a" * 254]
-
-ORIGINS = {
-    "https://example.org": "https://example.org",
-    "HTTPS://Example.ORG": "https://example.org",
-    "http://localhost:3000": "http://localhost:3000",
-    "http://[::1]:3000": "http://[::1]:3000",
-    "chrome-extension://abcdef": "chrome-extension://abcdef",
-}
-
-INVALID_ORIGINS = ["example.org", "https://", "https://example.org/", "https://a@b", "https://a:b", "*", "null"]
 
 # The value, and the part of its error after the description of valid values.
 INVALID_PACKAGES = {
@@ -187,17 +176,6 @@ def test_parse_host_accepts_addresses_and_names(value: str, host: str) -> None:
 def test_parse_host_rejects_other_values(value: str) -> None:
     with pytest.raises(UnexpectedValueError, match=r"^an IP address or a host name"):
         parse_host(value)
-
-
-@pytest.mark.parametrize(("value", "origin"), ORIGINS.items())
-def test_parse_origin_normalizes_case(value: str, origin: str) -> None:
-    assert parse_origin(value) == origin
-
-
-@pytest.mark.parametrize("value", INVALID_ORIGINS)
-def test_parse_origin_rejects_other_values(value: str) -> None:
-    with pytest.raises(UnexpectedValueError, match=r"^origins separated by commas"):
-        parse_origin(value)
 
 
 @pytest.mark.parametrize("value", ["orchestration", "tests.jobs", "mahavishnu_site.settings"])

@@ -14,7 +14,7 @@ import pytest
 from mahavishnu_site.log_file import SharedRotatingFileHandler, open_log_file
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.waiting import wait_until
-from tests.site.test_settings import check
+from tests.site.check_command import run_check
 
 LOG_IN_A_LOOP = """
 import logging, sys
@@ -77,6 +77,6 @@ def test_log_file_that_cannot_be_opened_is_reported(tmp_path: Path, capsys: pyte
 
 
 def test_command_runs_without_its_log_file(tmp_path: Path) -> None:
-    done = check(tmp_path, MAHAVISHNU_LOG_FILE=str(tmp_path))
+    done = run_check(tmp_path, MAHAVISHNU_LOG_FILE=str(tmp_path))
     assert done.returncode == 0
     assert done.stderr.startswith(f"The log file {tmp_path} cannot be opened (Is a directory)")

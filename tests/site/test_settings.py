@@ -18,6 +18,7 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
         DATABASE_URL="mysql://user:secret@host/name",
         REDIS_URL="redis://localhost,http://user:secret@host",
         DEBUG="maybe",
+        ALLOWED_HOSTS="localhost,example.org:80",
         MAHAVISHNU_ALLOWED_ORIGINS="https://example.org,example.org",
         MAHAVISHNU_MAX_CONNECTIONS="0",
         MAHAVISHNU_RELAY_POLL_SECONDS="soon",
@@ -34,8 +35,12 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
         "REDIS_URL='redis://localhost,http://user:***@host': expected redis://host:port/number, "
         "rediss://host:port/number or unix:///path/to/socket",
         "DEBUG='maybe': expected 1, true, yes or on, or else 0, false, no or off",
+        "ALLOWED_HOSTS='localhost,example.org:80': expected host names without scheme, port or path, separated by "
+        "commas, such as example.org,[::1], .example.org with the names below it, or *; 'example.org:80' matches nothing: "
+        "write example.org",
         "MAHAVISHNU_ALLOWED_ORIGINS='https://example.org,example.org': expected origins separated by commas, such as "
-        "https://example.org,http://example.org:8080",
+        "https://example.org,http://example.org:8080 or https://*.example.org; 'example.org' has no scheme: "
+        "write https://example.org",
         "MAHAVISHNU_MAX_CONNECTIONS='0': expected a whole number from 1 to 1000000",
         "MAHAVISHNU_RELAY_POLL_SECONDS='soon': expected a number from 0.02 to 2",
         "MAHAVISHNU_APPS='tests.jobs,__main__': expected dotted names of Python packages separated by commas, "

@@ -1,0 +1,34 @@
+"""The scope of a WebSocket: daphne omits its scheme, without which an origin cannot be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from twisted.internet.interfaces import ISSLTransport
+
+_SECURE_SCHEMES = ("https", "wss")
+
+CreateApplication = Callable[[Any, Any, dict[str, Any]], Any]
+
+
+def create_application_with_scheme(create_application: CreateApplication) -> CreateApplication:
+    """Return daphne's `Server.create_application`, which now adds `scheme` to the scope of a WebSocket."""
+
+    @wraps(create_application)
+    def create(server: Any, protocol: Any, scope: dict[str, Any]) -> Any:
+        if scope["type"] == "websocket":
+            scope["scheme"] = websocket_scheme(protocol)
+        return create_application(server, protocol, scope)
+
+    return create
+
+
+def websocket_scheme(protocol: Any) -> str:
+    """Return `wss` if the client uses TLS, to this server or to a proxy that daphne trusts (`--proxy-headers`)."""
+    # Daphne sets it from the proxy's header, and to None if the proxy sent none.
+    forwarded: str | None = getattr(protocol, "client_scheme", None)
+    if forwarded is not None:
+        return "wss" if forwarded.lower() in _SECURE_SCHEMES else "ws"
+    return "wss" if ISSLTransport.providedBy(protocol.transport) else "ws"
