@@ -13,10 +13,11 @@ from django.conf import settings
 from mahavishnu_site.celery_config import celery_settings
 from orchestration.worker import bootstrap
 from orchestration.worker.lost_broker import LostBrokerDetector
+from orchestration.worker.redis_transport import BrokerAMQP
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
 
-app = Celery("mahavishnu")
+app = Celery("mahavishnu", amqp=BrokerAMQP)
 app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_ENGINE))
 # Otherwise Celery's Django fixup closes the database connection after every task. Connecting costs as much as a stage.
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9

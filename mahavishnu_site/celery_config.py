@@ -67,6 +67,9 @@ def celery_settings(url: str, limits: EngineLimits) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         # A worker retries without a limit.
         "broker_connection_max_retries": None,
+        # An error that the broker answers with is a reason to reconnect, not to end.
+        "broker_channel_error_retry": True,
+        "worker_consumer": "orchestration.worker.consumer:StageConsumer",
         # A message is acknowledged when its attempt has ended, and redelivered if its process dies.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

@@ -13,12 +13,11 @@ from django.db import transaction
 from django.utils.module_loading import import_string
 
 from orchestration.db.clock import database_now
+from orchestration.identifiers import TASK_NAME
 from orchestration.limits import engine_limits
 from orchestration.models import Stage, StageStatus
 
 logger = logging.getLogger(__name__)
-
-TASK_NAME = "orchestration.run_stage"
 
 
 class Message(NamedTuple):

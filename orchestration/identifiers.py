@@ -1,4 +1,4 @@
-"""Ids of pools, workers and workflows. A channel name can contain every id unchanged."""
+"""Ids of pools, workers and workflows, which a channel name can contain unchanged, and the name of the one task."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import uuid
 from typing import Final
 
 from django.core.exceptions import ValidationError
+
+TASK_NAME: Final = "orchestration.run_stage"
+"""The one Celery task."""
 
 MAX_IDENTIFIER_LENGTH: Final = 128
 IDENTIFIER_EXPECTED: Final = f"1 to {MAX_IDENTIFIER_LENGTH} of the characters A-Z a-z 0-9 . _ -"

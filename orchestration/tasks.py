@@ -12,7 +12,7 @@ from django.db import connection
 
 from orchestration import services
 from orchestration.db.retry import is_unavailable
-from orchestration.dispatch import TASK_NAME
+from orchestration.identifiers import TASK_NAME
 from orchestration.worker import child
 from orchestration.worker.executor import run_attempt
 
