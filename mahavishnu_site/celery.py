@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
+from celery.utils.log import get_multiprocessing_logger
 from django.conf import settings
 
 from mahavishnu_site.celery_config import celery_settings
@@ -24,3 +27,17 @@ app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
 app.steps["consumer"].add(LostBrokerDetector)
 bootstrap.install()
+
+
+def set_log_level(loglevel: int | None, **_: Any) -> None:
+    """Apply the worker's `--loglevel`, and leave the rest to Django's settings.
+
+    Without a receiver of this signal, Celery would write the records of its loggers `celery.task` and
+    `multiprocessing` in its own format, which escapes nothing.
+    """
+    if loglevel:
+        logging.getLogger().setLevel(loglevel)
+    get_multiprocessing_logger().propagate = True
+
+
+signals.setup_logging.connect(set_log_level, dispatch_uid="mahavishnu_site.celery.logging")

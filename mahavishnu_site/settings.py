@@ -143,6 +143,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "mahavishnu_site.escaped_pages.escape_pages",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -189,18 +190,22 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "plain": {"format": "{asctime} {levelname:<8} {name}: {message}", "style": "{"},
+        "escaped": {
+            "()": "mahavishnu_site.log_format.EscapingFormatter",
+            "format": "{asctime} {levelname:<8} {name}: {message}",
+            "style": "{",
+        },
     },
     "filters": {
         "outages": {"()": "mahavishnu_site.log_filters.RateLimitFilter"},
         "expected": {"()": "mahavishnu_site.log_filters.DropTracebackFilter"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "console": {"class": "logging.StreamHandler", "formatter": "escaped"},
         "file": {
             "()": "mahavishnu_site.log_file.open_log_file",
             "path": str(MAHAVISHNU_LOG_FILE),
-            "formatter": "plain",
+            "formatter": "escaped",
         },
     },
     "root": {"handlers": ["console", "file"], "level": "WARNING"},

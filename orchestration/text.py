@@ -1,7 +1,8 @@
-"""Fit a user's text to the database: replace what it cannot store, and cut what is too long."""
+"""Make a user's text fit for its destination: a database column, one line of a log or terminal, or a page."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 ELLIPSIS: Final = "…"
@@ -21,3 +22,41 @@ def truncate_start(text: str, max_characters: int) -> str:
 def storable(text: str) -> str:
     """Return the text with NUL and lone surrogates replaced: no database column can store them."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+_HIDDEN: Final = (
+    r"\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""Characters that control a terminal, end a line, reorder text or are invisible, as ranges of a regular expression.
+
+These are the categories Cc, Cs, Zl and Zp of Unicode, and what is in Cf or has the property Default_Ignorable. Not
+included are the joiners U+200C and U+200D and the variation selectors U+FE00 to U+FE0F, which emoji and many scripts
+need, and the format characters of Arabic, Syriac, Kaithi and Egyptian, which are visible.
+"""
+
+_HIDDEN_IN_LINE: Final = re.compile(f"[{_HIDDEN}]")
+_HIDDEN_IN_TEXT: Final = re.compile(rf"(?![\n\t])[{_HIDDEN}]")
+_SHORT_ESCAPES: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def escape_line(text: str) -> str:
+    r"""Return the text on one line: each character that is hidden or ends a line is an escape, such as `\u202e`.
+
+    A backslash stays as it is: the result is for people, and cannot be decoded.
+    """
+    return _HIDDEN_IN_LINE.sub(_escape, text)
+
+
+def escape_text(text: str) -> str:
+    """Return the text with each hidden character as an escape. Line breaks and tabs stay."""
+    return _HIDDEN_IN_TEXT.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    character = found[0]
+    code = ord(character)
+    if code < 0x100:
+        return _SHORT_ESCAPES.get(character, f"\\x{code:02x}")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,4 +1,7 @@
-"""Copy the output of several processes to one file. Put the time and the name of the process before each line."""
+"""Copy the output of several processes to one file. Put the time and the name of the process before each line.
+
+What a program prints cannot control the terminal: hidden characters are escapes, colours too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from typing import IO
+
+from orchestration.text import escape_line
 
 MAX_BACKLOG_BYTES = 1024 * 1024
 """Size of the output that is kept while nothing reads the copy (a paused pager). Older lines are dropped."""
@@ -80,7 +85,7 @@ class PrefixedOutput:
             del self._pipes[source]
             pipe.close()
         for line in lines:
-            self._append(self._prefix(name) + line + b"\n")
+            self._append(self._prefix(name) + _escaped(line) + b"\n")
         return bool(data)
 
     def _prefix(self, name: str) -> bytes:
@@ -109,3 +114,8 @@ class PrefixedOutput:
         self._backlog_bytes -= written
         if written < len(line):
             self._backlog.appendleft(line[written:])
+
+
+def _escaped(line: bytes) -> bytes:
+    """Return the line with hidden characters, and bytes that are not UTF-8, as escapes."""
+    return escape_line(line.decode("utf-8", "backslashreplace")).encode()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from argparse import RawDescriptionHelpFormatter
 from typing import Any, ClassVar
 
-from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandParser, DjangoHelpFormatter
+
+from orchestration.management.output import EscapingCommand
 
 
-class CommandWithEpilog(BaseCommand):
+class CommandWithEpilog(EscapingCommand):
     """A command whose help ends with `epilog`, printed without reformatting."""
 
     epilog: ClassVar[str]

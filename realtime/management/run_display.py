@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.models import WorkflowStatus
-from orchestration.text import truncate
+from orchestration.text import escape_line, truncate
 from realtime.management.run_follower import FollowedEvent, RunFollower
 from realtime.protocol.payload import encode_data
 
@@ -51,7 +51,7 @@ class RunDisplay:
         with self._bar:
             while not retry_while_unavailable(self._update, timeout_seconds=None, report=self._write_line):
                 time.sleep(POLL_SECONDS)
-        self._write(self._summary())
+        self._write(escape_line(self._summary()))
         return self._follower.workflow.status
 
     def _update(self) -> bool:
@@ -62,8 +62,9 @@ class RunDisplay:
         return self._follower.has_finished
 
     def _write_line(self, line: str) -> None:
+        """Write exactly one line, so that no workflow can write a line that looks like ours."""
         self._bar.clear()
-        self._write(line)
+        self._write(escape_line(line))
 
     def _show(self, event: FollowedEvent) -> None:
         resource, _, change = event.name.partition(".stage_")
@@ -78,32 +79,31 @@ class RunDisplay:
         elif change != "log":
             self._progress.pop(stage_name, None)
             self._messages.pop(stage_name, None)
-        if line := self._line(change, stage_name, event.data):
+        for line in self._lines(change, stage_name, event.data):
             self._write_line(line)
 
-    def _line(self, change: str, stage_name: str, data: dict[str, Any]) -> str:
+    def _lines(self, change: str, stage_name: str, data: dict[str, Any]) -> list[str]:
         error = truncate(data.get("error", ""), _MAX_ERROR_CHARACTERS)
         match change:
             case "completed":
-                return f"{stage_name} completed{_after(data['result'].get('duration_ms'))}"
+                return [f"{stage_name} completed{_after(data['result'].get('duration_ms'))}"]
             case "failed":
-                return f"{stage_name} failed: {error}"
+                return [f"{stage_name} failed: {error}"]
             case "retrying":
-                return f"{stage_name} failed, retrying: {error}"
+                return [f"{stage_name} failed, retrying: {error}"]
             case "started" if self._detailed:
-                return f"{stage_name} started on {data.get('worker_id') or 'the same worker'}"
+                return [f"{stage_name} started on {data.get('worker_id') or 'the same worker'}"]
             case "log" if self._detailed:
-                return "\n".join(f"{stage_name}: {line}" for line in data["message"].splitlines())
-        return ""
+                return [f"{stage_name}: {line}" for line in data["message"].rstrip("\n").split("\n")]
+        return []
 
     def _draw_bar(self) -> None:
         workflow = self._follower.workflow
         running = sum(self._progress.values())
         self._bar.n = min(workflow.stages_completed + running, workflow.total_stages)
         stages = ", ".join(" ".join((name, self._messages.get(name, ""))).strip() for name in self._progress)
-        self._bar.set_description_str(
-            f"{workflow.stages_completed} of {workflow.total_stages} stages; {stages or workflow.status}"
-        )
+        progress = f"{workflow.stages_completed} of {workflow.total_stages} stages"
+        self._bar.set_description_str(f"{progress}; {escape_line(stages) or workflow.status}")
 
     def _summary(self) -> str:
         workflow = self._follower.workflow

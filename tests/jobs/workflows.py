@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -81,6 +82,16 @@ def review(ctx: Context, inputs: dict[str, Any]) -> Any:
 @workflow()
 def look_around(prompt: str, **params: Any) -> Any:
     return [plan, parallel(left, right), review]
+
+
+@stage
+def logs(ctx: Context, inputs: dict[str, Any]) -> None:
+    logging.getLogger(inputs["logger"]).error("%s: %s", ctx.workflow_id, inputs["prompt"])
+
+
+@workflow()
+def logging_prompt(prompt: str, **params: Any) -> Any:
+    return [logs]
 
 
 @stage

@@ -49,13 +49,16 @@ result = list(
 )
 """
 
-REPORT_PROGRESS = """
+REPORT = """
 from orchestration import services
 from orchestration.models import Stage
 stage = Stage.objects.get(workflow_id=workflow_id, name="prepare")
-services.report_progress(stage.pk, stage.attempt, progress=0.5, message="half way")
-services.report_message(stage.pk, stage.attempt, message="Half of the files are read")
+services.report_progress(stage.pk, stage.attempt, progress=0.5, message=progress)
+services.report_message(stage.pk, stage.attempt, message=message)
 """
+
+EVIL = "a\x1b]0;title\x07\x1b[2J\x9b2J\u202ereversed\rover"
+ESCAPED = r"a\x1b]0;title\x07\x1b[2J\x9b2J\u202ereversed\rover"
 
 
 def stored(server: MahavishnuServer, pool: str) -> list[dict[str, Any]]:
@@ -217,7 +220,8 @@ def test_watch_draws_a_progress_bar_on_a_terminal(server: MahavishnuServer, uniq
         services.start_stage(**workflow, stage_name="prepare")
         wait_until(lambda: is_shown("0 of 3 stages; prepare"), timeout_seconds=60, what="a running stage")
         assert "prepare started on the same worker" in screen(output)
-        server.services_driver.execute(REPORT_PROGRESS, **workflow)
+        report = {"progress": "half way", "message": "Half of the files are read"}
+        server.services_driver.execute(REPORT, **workflow, **report)
         wait_until(lambda: is_shown("prepare: Half of the files are read"), timeout_seconds=60, what="a log message")
         output.clear()
         wait_until(lambda: is_shown("0 of 3 stages; prepare half way"), timeout_seconds=60, what="the progress")
@@ -230,6 +234,38 @@ def test_watch_draws_a_progress_bar_on_a_terminal(server: MahavishnuServer, uniq
     assert re.search(r" 33% \|█{10} {20}\| \d\d:\d\d 1 of 3 stages; running", text)
     assert "prepare completed after 1.234 s" in text
     assert f"{run['id']} cancelled: Not needed" in text
+
+
+def test_watch_lets_no_workflow_control_the_terminal(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+    pool = unique("pool")
+    output: list[bytes] = []
+    with (
+        terminal(columns=200) as (terminal_end, reader_end),
+        watch_demo_failure(server, pool, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end) as process,
+    ):
+        os.close(terminal_end)
+
+        def is_shown(text: str) -> bool:
+            output.append(os.read(reader_end, 65536))
+            return text in screen(output)
+
+        wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=60, what="the bar")
+        (run,) = stored(server, pool)
+        services, workflow = server.services, {"workflow_id": run["id"]}
+        services.start_stage(**workflow, stage_name="prepare")
+        report = {"progress": f"{EVIL} half", "message": f"one\r\n{EVIL}\n{run['id']} completed\n"}
+        server.services_driver.execute(REPORT, **workflow, **report)
+        wait_until(lambda: is_shown(f"{ESCAPED} half"), timeout_seconds=60, what="the progress")
+        services.cancel_workflow(**workflow, reason=f"{EVIL}\n{run['id']} completed")
+        wait_until(lambda: is_shown(f"{run['id']} cancelled: "), timeout_seconds=60, what="the end")
+        assert process.wait(timeout=60) == 4
+    text = screen(output)
+    # The bar itself moves the cursor, and Django writes standard error in red.
+    assert set(re.findall(r"[\x00-\x1f\x7f-\x9f\u202e]", re.sub(r"\x1b\[([\d;]*m|A)", "", text))) <= {"\r", "\n"}
+    lines = re.split(r"[\r\n]+", text)
+    logged = [line for line in lines if line.startswith("prepare: ")]
+    assert logged == [r"prepare: one\r", f"prepare: {ESCAPED}", f"prepare: {run['id']} completed"]
+    assert rf"{run['id']} cancelled: {ESCAPED}\n{run['id']} completed" in lines
 
 
 @contextmanager

@@ -63,6 +63,14 @@ def test_prefixed_output_adds_the_time_and_the_name_to_each_line(terminal: Pipe,
     ]
 
 
+def test_prefixed_output_lets_no_process_control_the_terminal(terminal: Pipe, process: Pipe) -> None:
+    output = PrefixedOutput(terminal.writer.fileno(), names=["web"])
+    output.add("web", process.reader)
+    process.writer.write("\x1b[2J\x9b2J é \u202e\rover".encode() + b"\xff\n")
+    output.finish()
+    assert terminal.read().partition("| ")[2] == "\\x1b[2J\\x9b2J é \\u202e\\rover\\xff\n"
+
+
 def test_prefixed_output_ends_an_unfinished_line_when_the_process_ends(terminal: Pipe, process: Pipe) -> None:
     output = PrefixedOutput(terminal.writer.fileno(), names=["web"])
     output.add("web", process.reader)

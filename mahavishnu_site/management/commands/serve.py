@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connections
 
@@ -20,6 +20,7 @@ from mahavishnu_site.serve.process_manager import ProcessManager
 from mahavishnu_site.serve.replica import Program
 from mahavishnu_site.serve.valkey import is_listening
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
+from orchestration.management.output import EscapingCommand
 from orchestration.sdk.workflow import DEFAULT_POOL
 from realtime.management.arguments import whole_number
 
@@ -30,7 +31,7 @@ exceed the margin that `web_processes` adds for its own processes (`prefork.KILL
 VALKEY = "valkey"
 
 
-class Command(BaseCommand):
+class Command(EscapingCommand):
     """The command `serve`."""
 
     help = (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from orchestration import services
 from orchestration.management.database_errors import readable_database_errors
+from orchestration.management.output import EscapingCommand
 from orchestration.services.pools import check_pool_accepts_workflows
 
 
-class Command(BaseCommand):
+class Command(EscapingCommand):
     """Drain a pool and, with --move-to, reassign its waiting workflows."""
 
     help = (

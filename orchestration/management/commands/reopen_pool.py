@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from orchestration import services
 from orchestration.management.database_errors import readable_database_errors
+from orchestration.management.output import EscapingCommand
 
 
-class Command(BaseCommand):
+class Command(EscapingCommand):
     """Reopen a drained pool."""
 
     help = "Reopens a drained pool: it accepts new workflows again. Workflows moved to another pool stay there."

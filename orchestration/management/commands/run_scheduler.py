@@ -6,12 +6,11 @@ import signal
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from orchestration.management.output import EscapingCommand
 from orchestration.scheduler import Scheduler
 
 
-class Command(BaseCommand):
+class Command(EscapingCommand):
     """Run a scheduler."""
 
     help = (

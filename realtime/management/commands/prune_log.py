@@ -7,16 +7,17 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from orchestration.management.database_errors import readable_database_errors
+from orchestration.management.output import EscapingCommand
 from realtime.eventlog.position import current_position
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.management.arguments import bounds_of, number, whole_number
 
 
-class Command(BaseCommand):
+class Command(EscapingCommand):
     """Prune the event log."""
 
     help = (

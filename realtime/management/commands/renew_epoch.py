@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from orchestration.management.database_errors import readable_database_errors
+from orchestration.management.output import EscapingCommand
 from realtime.eventlog.position import renew_epoch
 
 
-class Command(BaseCommand):
+class Command(EscapingCommand):
     """Give the event log a new epoch."""
 
     help = (

@@ -12,10 +12,11 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from orchestration.management.database_errors import readable_database_errors
+from orchestration.management.output import EscapingCommand
 from orchestration.processes import signal_pipe
 from orchestration.simulation import Simulation, SimulationOptions
 from realtime.management.arguments import number, whole_number
@@ -35,7 +36,7 @@ _DUPLICATE_SIGNAL_SECONDS = 1.0
 """A second signal within this time is a duplicate: sent to the process and also to its group. A later signal aborts."""
 
 
-class Command(BaseCommand):
+class Command(EscapingCommand):
     """Run a simulation."""
 
     help = (

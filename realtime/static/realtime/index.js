@@ -1,5 +1,7 @@
 // Show the latest events of one channel. After a reconnect, resume from the last event shown.
 
+import { escapeLine } from "./escape.js";
+
 const MAX_ROWS = 100;
 const MAX_DATA_CHARACTERS = 300;
 const FIRST_RETRY_MS = 500;
@@ -19,7 +21,7 @@ let retryMs = FIRST_RETRY_MS;
 let pending = []; // messages that are not in the table yet
 
 function show(text, className) {
-  state.textContent = text;
+  state.textContent = escapeLine(text);
   state.className = className;
 }
 
@@ -47,13 +49,16 @@ function rowOf(message) {
     time: new Date(message.timestamp).toLocaleTimeString(),
     event: message.event,
     about: workflow_id ?? worker_id ?? pool_id ?? "",
-    // One line, with spaces where it may wrap.
-    data: JSON.stringify(rest, null, 1).replace(/\n */g, " ").slice(0, MAX_DATA_CHARACTERS),
+    // One line, with spaces where it may wrap, and without half of a surrogate pair at its end.
+    data: JSON.stringify(rest, null, 1)
+      .replace(/\n */g, " ")
+      .slice(0, MAX_DATA_CHARACTERS)
+      .replace(/[\ud800-\udbff]$/, ""),
   };
   for (const [name, text] of Object.entries(cells)) {
     const cell = row.insertCell();
     cell.className = name;
-    cell.textContent = text;
+    cell.textContent = escapeLine(String(text));
   }
   return row;
 }
