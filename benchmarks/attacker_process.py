@@ -1,7 +1,7 @@
-"""The process of `benchmarks.attacks`: one attack on a server of this machine, from one address.
+"""The process of `benchmarks.attacks`: one attack on a server of this machine.
 
 `python -m benchmarks.attacker_process PORT ATTACK SECONDS` attacks until the time is over, and prints what it did as a
-JSON object. The connections come from `ADDRESS`, which is not that of the polite clients.
+JSON object.
 """
 
 from __future__ import annotations
@@ -12,109 +12,28 @@ import re
 import socket
 import struct
 import sys
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from urllib.parse import urlencode
 
-from benchmarks.subscriber_process import masked_text
-from tests.connection.raw_client import HANDSHAKE
+from benchmarks.attacker import CONNECT_SECONDS, READ_BYTES, TURN_SECONDS, Attacker, request, subscribe
 
-ADDRESS = "127.0.0.2"
-
-_READ_BYTES = 256 * 1024
-_TURN_SECONDS = 0.1
-_CONNECT_SECONDS = 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """`SO_LINGER` with no time: the socket is reset (socket(7))."""
 
 _CSRF_COOKIE = re.compile(rb"Set-Cookie:\s+(\S*csrftoken\S*)=([^;]+)", re.IGNORECASE)
 
 
-def subscribe(channel: str, **options: object) -> bytes:
-    """Return the frame of a request to subscribe."""
-    return _request("subscribe", channel=channel, **options)
-
-
-def _request(event: str, **data: object) -> bytes:
-    return masked_text(json.dumps({"type": "request", "event": event, "data": data, "id": "1"}))
-
-
-class Attacker:
-    """Opens the connections of an attack and counts what happens to them.
-
-    Attributes:
-        counts: What the attack did, and how the server responded.
-    """
-
-    def __init__(self, port: int, seconds: float) -> None:
-        self.port = port
-        self.counts: Counter[str] = Counter()
-        self._ends_at = time.monotonic() + seconds
-
-    @property
-    def is_over(self) -> bool:
-        return time.monotonic() >= self._ends_at
-
-    async def until_over(self) -> None:
-        await asyncio.sleep(max(self._ends_at - time.monotonic(), 0))
-
-    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a TCP connection.
-
-        Raises:
-            OSError: if it is refused.
-            TimeoutError: if it is not accepted.
-        """
-        return await asyncio.wait_for(
-            asyncio.open_connection("127.0.0.1", self.port, local_addr=(ADDRESS, 0), limit=_READ_BYTES),
-            _CONNECT_SECONDS,
-        )
-
-    async def open_websocket(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a WebSocket.
-
-        Raises:
-            OSError: if it is refused; counted as `refused`.
-            TimeoutError: if it is not answered.
-        """
-        reader, writer = await self.open()
-        writer.write(HANDSHAKE)
-        try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _CONNECT_SECONDS)
-        except asyncio.IncompleteReadError:
-            head = b"closed"
-        if b" 101 " not in head:
-            self.counts["refused"] += 1
-            writer.transport.abort()
-            raise ConnectionRefusedError(head)
-        self.counts["connections"] += 1
-        return reader, writer
-
-    async def repeat(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Repeat until the time is over; errors of the connection are counted, and begin the next attempt."""
-        while not self.is_over:
-            try:
-                await attempt()
-            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                self.counts[type(error).__name__] += 1
-                await asyncio.sleep(_TURN_SECONDS)
-
-    async def at_once(self, number: int, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Let `number` clients repeat an attempt."""
-        await asyncio.gather(*(self.repeat(attempt) for _ in range(number)))
-
-
 async def bodies(attacker: Attacker) -> None:
-    """Send 64 MiB nobody asked for, four clients at a time."""
+    """Send bodies of 64 MiB to a page that expects none, four clients at a time."""
 
     async def attempt() -> None:
         _, writer = await attacker.open()
         writer.write(b"POST /health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 67108864\r\n\r\n")
         try:
             for _ in range(256):
-                writer.write(bytes(_READ_BYTES))
+                writer.write(bytes(READ_BYTES))
                 await writer.drain()
                 attacker.counts["sent_mib"] += 1
         finally:
@@ -169,7 +88,7 @@ def _requests_within_the_rate(frame: bytes) -> Callable[[Attacker], Awaitable[No
                     writer.write(frame * 10)
                     await writer.drain()
                     attacker.counts["messages"] += 10
-                    await asyncio.sleep(_TURN_SECONDS)
+                    await asyncio.sleep(TURN_SECONDS)
             finally:
                 reading.cancel()
                 writer.transport.abort()
@@ -180,7 +99,7 @@ def _requests_within_the_rate(frame: bytes) -> Callable[[Attacker], Awaitable[No
 
 
 async def _discard(reader: asyncio.StreamReader) -> None:
-    while await reader.read(_READ_BYTES):
+    while await reader.read(READ_BYTES):
         pass
 
 
@@ -194,7 +113,7 @@ async def replays_in_loops(attacker: Attacker) -> None:
                 writer.write(subscribe("workflow:small", since=0))
                 received = b""
                 while b'"replayed"' not in received and not attacker.is_over:
-                    received = received[-64:] + await asyncio.wait_for(reader.read(_READ_BYTES), _CONNECT_SECONDS)
+                    received = received[-64:] + await asyncio.wait_for(reader.read(READ_BYTES), CONNECT_SECONDS)
                     attacker.counts["received_bytes"] += len(received)
                 attacker.counts["replays"] += 1
         finally:
@@ -237,7 +156,7 @@ async def _get(attacker: Attacker, path: str) -> int:
     reader, writer = await attacker.open()
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-        answer = await asyncio.wait_for(reader.read(), _CONNECT_SECONDS)
+        answer = await asyncio.wait_for(reader.read(), CONNECT_SECONDS)
         return int(answer.split(b" ", 2)[1]) if answer else 0
     finally:
         writer.transport.abort()
@@ -250,13 +169,13 @@ async def logins(attacker: Attacker) -> None:
         reader, writer = await attacker.open()
         try:
             writer.write(b"GET /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-            page = await asyncio.wait_for(reader.read(), _CONNECT_SECONDS)
+            page = await asyncio.wait_for(reader.read(), CONNECT_SECONDS)
         finally:
             writer.transport.abort()
         found = _CSRF_COOKIE.search(page)
         if found is None:
             attacker.counts["without_token"] += 1
-            await asyncio.sleep(_TURN_SECONDS)
+            await asyncio.sleep(TURN_SECONDS)
             return
         name, token = (group.decode() for group in found.groups())
         body = urlencode({"csrfmiddlewaretoken": token, "username": "admin", "password": "guess"})
@@ -267,7 +186,7 @@ async def logins(attacker: Attacker) -> None:
                 f"Cookie: {name}={token}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )
-            answer = await asyncio.wait_for(reader.read(), _CONNECT_SECONDS)
+            answer = await asyncio.wait_for(reader.read(), CONNECT_SECONDS)
             attacker.counts[f"status_{answer.split(b' ', 2)[1].decode() if answer else 0}"] += 1
         finally:
             writer.transport.abort()
@@ -283,7 +202,7 @@ async def leaving(attacker: Attacker) -> None:
         writer.write(b"".join(subscribe(f"workflow:left-{number}-{channel}") for channel in range(128)))
         received = b""
         while b"left-%d-127" % number not in received:
-            more = await asyncio.wait_for(reader.read(_READ_BYTES), 2 * _CONNECT_SECONDS)
+            more = await asyncio.wait_for(reader.read(READ_BYTES), 2 * CONNECT_SECONDS)
             if not more:
                 raise ConnectionResetError("closed before all channels were subscribed")
             received = received[-64:] + more
@@ -306,7 +225,7 @@ async def unread_frames(attacker: Attacker) -> None:
     async def attempt() -> None:
         _, writer = await attacker.open_websocket()
         writer.write(fragments)
-        await asyncio.sleep(_TURN_SECONDS)
+        await asyncio.sleep(TURN_SECONDS)
         writer.transport.abort()
 
     await attacker.at_once(20, attempt)
@@ -317,8 +236,8 @@ ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "replays_then_reset": replays_then_reset,
     "unread_replays": unread_replays,
     "idle_connections": idle_connections,
-    "pings": _requests_within_the_rate(_request("ping")),
-    "status_queries": _requests_within_the_rate(_request("get_workflow_status", workflow_id="wide")),
+    "pings": _requests_within_the_rate(request("ping")),
+    "status_queries": _requests_within_the_rate(request("get_workflow_status", workflow_id="wide")),
     "replays_in_loops": replays_in_loops,
     "snapshots_in_loops": snapshots_in_loops,
     "health": _http_in_loops(8, "/health"),
@@ -332,7 +251,7 @@ ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
 async def _run(port: int, name: str, seconds: float) -> Counter[str]:
     attacker = Attacker(port, seconds)
     with suppress(TimeoutError):
-        await asyncio.wait_for(ATTACKS[name](attacker), seconds + 2 * _CONNECT_SECONDS)
+        await asyncio.wait_for(ATTACKS[name](attacker), seconds + 2 * CONNECT_SECONDS)
     return attacker.counts
 
 

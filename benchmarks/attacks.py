@@ -3,7 +3,7 @@
 A subscriber receives 50 events a second. *Rest*, *during* and *after* are its latencies before, during and after the
 attack, from the service call in another process (with its commit) to the event. *Connect* is the time in which a
 further client connects and subscribes during the attack, the longest of several. Attackers, server and writer share
-the machine, and one process attacks with a core of its own at most.
+the machine, and all attackers are in one process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.accounting import cpu_ns, resident_bytes
-from benchmarks.attacker_process import ATTACKS, subscribe
+from benchmarks.attacker import subscribe
+from benchmarks.attacker_process import ATTACKS
 from benchmarks.commit_to_client import prepare
 from benchmarks.contestants import Ours, ours
 from benchmarks.report import Report, by_figure, percentile
@@ -66,7 +67,7 @@ _LIMITS = {"MAHAVISHNU_MAX_CONNECTIONS": "1000", "MAHAVISHNU_MAX_CONNECTIONS_PER
 
 
 def run(report: Report, *, rounds: int) -> None:
-    """Measure each attack on a server of its own, `rounds` times."""
+    """Measure each attack on a new server, `rounds` times."""
     for name in ATTACKS:
         measured = []
         for _ in range(rounds):
