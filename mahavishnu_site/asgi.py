@@ -22,8 +22,10 @@ from django.conf import settings  # noqa: E402
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
 from django.core.exceptions import SuspiciousFileOperation  # noqa: E402
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse  # noqa: E402
+from django.http.response import HttpResponseBase  # noqa: E402
 
 from mahavishnu_site.checks import OPEN_TO_EVERYONE  # noqa: E402
+from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 from realtime.daphne_server import install  # noqa: E402
 
@@ -33,7 +35,13 @@ if settings.MAHAVISHNU_EXPOSED:
 
 
 class StaticFiles(ASGIStaticFilesHandler):
-    """Django's handler of static files. It answers a path outside of them with 404, not with 500 and a traceback."""
+    """Django's handler of static files, with security headers, which it omits as no middleware runs.
+
+    It answers a path outside of the files with 404, not with 500 and a traceback.
+    """
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        return add_security_headers(await super().get_response_async(request))
 
     def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
         try:

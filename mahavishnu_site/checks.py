@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Tags, Warning, register
 
+from mahavishnu_site.var_dir import is_readable_by_others
+
 OPEN_TO_EVERYONE = (
     "Open to everyone: MAHAVISHNU_HOST, ALLOWED_HOSTS or MAHAVISHNU_ALLOWED_ORIGINS names more than this machine, and "
     "the WebSocket has no login"
@@ -16,6 +18,7 @@ OPEN_TO_EVERYONE = (
 def install() -> None:
     """Register the checks; `manage.py check` runs them."""
     register(check_access_control, Tags.security, deploy=True)
+    register(check_var_dir, Tags.security, deploy=True)
 
 
 def check_access_control(**_: Any) -> list[CheckMessage]:
@@ -27,5 +30,18 @@ def check_access_control(**_: Any) -> list[CheckMessage]:
             f"{OPEN_TO_EVERYONE}.",
             hint="Restrict access in the proxy or the network; see docs/operations.md, access control.",
             id="mahavishnu.W001",
+        )
+    ]
+
+
+def check_var_dir(**_: Any) -> list[CheckMessage]:
+    """Warn about a var folder that other users may list. The files in it are closed to them."""
+    if not is_readable_by_others(settings.MAHAVISHNU_VAR_DIR):
+        return []
+    return [
+        Warning(
+            f"Other users of this machine can list the files of {settings.MAHAVISHNU_VAR_DIR}.",
+            hint="Close the folder with `chmod 700`, or StateDirectoryMode=0700 of systemd.",
+            id="mahavishnu.W002",
         )
     ]

@@ -101,6 +101,19 @@ class Environment:
     def text(self, name: str, *, default: str) -> str:
         return self.read(name, default=default, parse=str)
 
+    def secret(self, name: str, *, weakness: Callable[[str], str | None]) -> str:
+        """Return the value, or "" if the variable is not set. An error does not show the value.
+
+        Args:
+            name: The variable.
+            weakness: Returns why a secret can be guessed, or None.
+        """
+        value = self._variables.get(name, "").strip()
+        reason = weakness(value) if value else None
+        if reason is not None:
+            self.add_error(name, value="***", expected=f"a long, random text ({reason})")
+        return value
+
     def flag(self, name: str, *, default: bool) -> bool:
         return self.read(name, default=default, parse=parse_flag)
 

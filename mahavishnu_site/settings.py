@@ -11,7 +11,15 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.env import Environment, parse_named_path, parse_package
-from mahavishnu_site.var_dir import UnusableSecretKey, base_dir, close_files, ensure_directory, secret_key, valkey_url
+from mahavishnu_site.var_dir import (
+    UnusableSecretKey,
+    base_dir,
+    close_files,
+    ensure_directory,
+    secret_key,
+    valkey_url,
+    weakness,
+)
 from mahavishnu_site.web_access import hosts_of_listener, parse_allowed_host, parse_allowed_origin
 from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
@@ -20,6 +28,9 @@ from realtime.limits import Limits
 from realtime.web_origin import host_of_origin
 
 BASE_DIR = base_dir()
+
+# How long browsers that have opened a page over TLS refuse to use this host without it.
+HSTS_SECONDS = 365 * 24 * 3600
 
 environment = Environment(os.environ)
 
@@ -40,12 +51,12 @@ SECRET_KEY = ""
 try:
     ensure_directory(MAHAVISHNU_VAR_DIR)
     close_files(MAHAVISHNU_VAR_DIR)
-    SECRET_KEY = environment.text("SECRET_KEY", default="") or secret_key(MAHAVISHNU_VAR_DIR)
+    SECRET_KEY = environment.secret("SECRET_KEY", weakness=weakness) or secret_key(MAHAVISHNU_VAR_DIR)
 except UnusableSecretKey as error:
     environment.add_error(
         "MAHAVISHNU_VAR_DIR",
         value=str(MAHAVISHNU_VAR_DIR),
-        expected="a folder whose file secret_key is readable ASCII text and not empty, or a folder without this file, "
+        expected="a folder whose file secret_key is readable, long, random ASCII text, or a folder without this file, "
         f"so that a new key is created ({error.reason})",
     )
 except OSError as error:
@@ -89,6 +100,14 @@ MAHAVISHNU_ALLOWED_ORIGINS = environment.listed(
 # Whether another machine may reach this server. Set by what the variables above name, not by what daphne listens on.
 
 MAHAVISHNU_EXPOSED = is_exposed([MAHAVISHNU_HOST, *ALLOWED_HOSTS, *map(host_of_origin, MAHAVISHNU_ALLOWED_ORIGINS)])
+
+# Whether pages are served over TLS only. `/health` is not redirected: a monitor on this machine asks daphne directly.
+
+MAHAVISHNU_REQUIRE_TLS = environment.flag("MAHAVISHNU_REQUIRE_TLS", default=MAHAVISHNU_EXPOSED)
+SECURE_SSL_REDIRECT = MAHAVISHNU_REQUIRE_TLS
+SECURE_REDIRECT_EXEMPT = [r"(^|/)health$"]
+SECURE_HSTS_SECONDS = HSTS_SECONDS if MAHAVISHNU_REQUIRE_TLS else 0
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = MAHAVISHNU_REQUIRE_TLS
 
 # Limits.
 
@@ -143,6 +162,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "mahavishnu_site.security_headers.security_headers_middleware",
     "mahavishnu_site.escaped_pages.escape_pages",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -179,8 +199,13 @@ STATIC_URL = "/static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Cookies ignore ports: with the same name, a login to one server would end the session of another on the same host.
-SESSION_COOKIE_NAME = f"mahavishnu_session_{MAHAVISHNU_PORT}"
-CSRF_COOKIE_NAME = f"mahavishnu_csrf_{MAHAVISHNU_PORT}"
+# Browsers accept a cookie with this prefix only over TLS, for this host alone and for all its paths (RFC 6265bis).
+_cookie_prefix = "__Host-" if MAHAVISHNU_REQUIRE_TLS else ""
+SESSION_COOKIE_NAME = f"{_cookie_prefix}mahavishnu_session_{MAHAVISHNU_PORT}"
+CSRF_COOKIE_NAME = f"{_cookie_prefix}mahavishnu_csrf_{MAHAVISHNU_PORT}"
+
+# HSTS for subdomains (W005) and its preload list (W021) concern other servers of the domain: a proxy can add them.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 USE_TZ = True
 TIME_ZONE = "UTC"

@@ -10,7 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from django.core.checks.security.base import SECRET_KEY_INSECURE_PREFIX, SECRET_KEY_MIN_LENGTH
+
 SECRET_KEY_BYTES = 48
+
+MIN_DIFFERENT_CHARACTERS = 10
+"""Django requires 5. Of 50 random hexadecimal digits, fewer than 10 differ once in 300 million keys."""
 
 WRITABLE_BY_OTHERS = 0o022
 OPEN_TO_OTHERS = 0o077
@@ -39,7 +44,7 @@ class UnsafeDirectoryError(OSError):
 
 
 class UnusableSecretKey(OSError):
-    """Raised for a key file that is empty, unreadable or not ASCII.
+    """Raised for a key file that is empty, unreadable, not ASCII or easily guessed.
 
     Attributes:
         path: The file.
@@ -91,7 +96,7 @@ def secret_key(var_dir: Path) -> str:
     succeeds.
 
     Raises:
-        UnusableSecretKey: if the file is empty, cannot be read or is not ASCII.
+        UnusableSecretKey: if the file is empty, cannot be read, is not ASCII or can be guessed.
         OSError: if the file cannot be created.
     """
     path = var_dir / "secret_key"
@@ -114,7 +119,20 @@ def secret_key(var_dir: Path) -> str:
         raise UnusableSecretKey(path, error.strerror or str(error)) from error
     if not key:
         raise UnusableSecretKey(path, "empty")
+    if reason := weakness(key):
+        raise UnusableSecretKey(path, reason)
     return key
+
+
+def weakness(key: str) -> str | None:
+    """Return why a secret key can be guessed; None if it is as good as Django requires (its check security.W009)."""
+    if key.startswith(SECRET_KEY_INSECURE_PREFIX):
+        return f"it begins with {SECRET_KEY_INSECURE_PREFIX}, as Django's examples do"
+    if len(key) < SECRET_KEY_MIN_LENGTH:
+        return f"{len(key)} characters, of at least {SECRET_KEY_MIN_LENGTH}"
+    if len(set(key)) < MIN_DIFFERENT_CHARACTERS:
+        return f"{len(set(key))} different characters, of at least {MIN_DIFFERENT_CHARACTERS}"
+    return None
 
 
 def valkey_socket(var_dir: Path) -> Path:

@@ -36,7 +36,7 @@ class ParamsField(forms.JSONField):
 class StartForm(forms.Form):
     """The parameters of a run."""
 
-    workflow = forms.ChoiceField(widget=forms.Select(attrs={"style": "flex: 1; min-width: 0"}))
+    workflow = forms.ChoiceField(widget=forms.Select(attrs={"class": "workflow-choice"}))
     prompt = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}))
     params = ParamsField(
         required=False,

@@ -16,7 +16,7 @@ import pytest
 from playwright.async_api import ConsoleMessage
 from websockets.asyncio.client import connect as websocket_connect
 
-from tests.harness.browser import NODE, open_browser
+from tests.harness.browser import NODE, open_browser, run_in_console
 from tests.harness.health import read_health
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
@@ -113,7 +113,7 @@ async def test_printed_javascript_client_runs_in_a_browser(server: MahavishnuSer
         page.on("console", on_console)
         # A page of the server itself: the origin of a file, or of another site, would be rejected.
         await page.goto(f"{server.http_url}/health")
-        await page.add_script_tag(content=with_address(JAVASCRIPT_CLIENT, server))
+        await run_in_console(page, with_address(JAVASCRIPT_CLIENT, server))
         await asyncio.to_thread(run_workflow, server)
         async with asyncio.timeout(WITHIN_SECONDS):
             assert [await lines.get() for _ in range(2)] == [STARTED, COMPLETED]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import blocks, page
-from tests.harness.browser import open_page
+from tests.harness.browser import open_page, run_in_console
 from tests.harness.client import connect, wait_for_relay
 from tests.harness.fixtures import StartServer
 from tests.harness.health import wait_for_connections
@@ -65,7 +65,7 @@ async def javascript_example(server: MahavishnuServer, directory: Path) -> Async
     # The README says to paste it into this page. Chromium logs an error for each failed connection.
     async with open_page(f"{server.http_url}/", allowed_error="WebSocket") as tab:
         tab.on("console", lambda message: lines.put_nowait(message.text) if message.type == "log" else None)
-        await tab.add_script_tag(content=example("javascript", server))
+        await run_in_console(tab, example("javascript", server))
         yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)
 
 

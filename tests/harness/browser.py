@@ -59,4 +59,12 @@ async def open_page(url: str, *, allowed_error: str | None = None, **options: An
         page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(url)
         yield page
-    assert [text for text in errors if allowed_error is None or allowed_error not in text] == []
+    unexpected = [text for text in errors if allowed_error is None or allowed_error not in text]
+    assert not unexpected, unexpected
+
+
+async def run_in_console(page: Page, code: str) -> None:
+    """Run a script as if it were pasted into the console, to which no Content-Security-Policy applies."""
+    session = await page.context.new_cdp_session(page)
+    answer = await session.send("Runtime.evaluate", {"expression": code, "replMode": True})
+    assert "exceptionDetails" not in answer, answer

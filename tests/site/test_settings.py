@@ -36,8 +36,8 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
         "rediss://host:port/number or unix:///path/to/socket",
         "DEBUG='maybe': expected 1, true, yes or on, or else 0, false, no or off",
         "ALLOWED_HOSTS='localhost,example.org:80': expected host names without scheme, port or path, separated by "
-        "commas, such as example.org,[::1], .example.org with the names below it, or *; 'example.org:80' matches nothing: "
-        "write example.org",
+        "commas, such as example.org,[::1], .example.org with the names below it, or *; 'example.org:80' matches "
+        "nothing: write example.org",
         "MAHAVISHNU_ALLOWED_ORIGINS='https://example.org,example.org': expected origins separated by commas, such as "
         "https://example.org,http://example.org:8080 or https://*.example.org; 'example.org' has no scheme: "
         "write https://example.org",
@@ -61,20 +61,23 @@ def test_settings_reject_a_var_dir_that_cannot_be_created(tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "empty"), (b"\xc3\xa9", "not ASCII")])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "empty"), (b"\xc3\xa9", "not ASCII"), (b"secret", "6 characters, of at least 50")],
+)
 def test_settings_reject_an_unusable_secret_key(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "secret_key").write_bytes(content)
     done = run_check(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"MAHAVISHNU_VAR_DIR='{tmp_path}': expected a folder whose file secret_key is readable ASCII text and not "
-        f"empty, or a folder without this file, so that a new key is created ({reason})\n"
+        f"MAHAVISHNU_VAR_DIR='{tmp_path}': expected a folder whose file secret_key is readable, long, random "
+        f"ASCII text, or a folder without this file, so that a new key is created ({reason})\n"
     )
 
 
 def test_settings_do_not_read_the_secret_key_file_if_the_variable_is_set(tmp_path: Path) -> None:
     (tmp_path / "secret_key").touch()
-    done = run_check(tmp_path, SECRET_KEY="x" * 64)
+    done = run_check(tmp_path, SECRET_KEY="0123456789abcdef" * 4)
     assert (done.returncode, done.stderr) == (0, "")
 
 
