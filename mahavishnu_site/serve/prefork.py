@@ -38,7 +38,6 @@ def main() -> None:
         name="web",
         command=command,
         replicas=settings.MAHAVISHNU_PROCESSES,
-        restarts=True,
         stdin=listener.fileno(),
     )
     stop_timeout_seconds = settings.MAHAVISHNU_LIMITS.drain_timeout_seconds + KILL_MARGIN_SECONDS

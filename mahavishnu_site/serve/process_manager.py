@@ -1,6 +1,6 @@
-"""Run programs in one or more processes each, and stop them together.
+"""Run programs in one or more processes each, restart those that end, and stop them together.
 
-The package `supervisor` is not used: it does not stop all programs when one program ends or when it is killed itself.
+The package `supervisor` is not used: it does not stop all programs when one has failed or when it is killed itself.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class ProcessManager:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Run the programs until a stop signal arrives or a program fails.
+        """Run the programs until a stop signal arrives or a program has failed (see `RestartPolicy`).
 
-        No process outlives this call, even if it raises: then it first stops the programs, as after a signal. If
-        SIGHUP is ignored (`nohup`), it stays ignored.
+        A program has failed when all its replicas have. No process outlives this call, even if it raises: then it first
+        stops the programs, as after a signal. If SIGHUP is ignored (`nohup`), it stays ignored.
 
         Returns:
-            0 after a stop signal, else the exit code of the process that failed first, or 1.
+            0 after a stop signal, else the last exit code of the program that failed, or 1.
         """
         with signal_pipe((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
             try:
@@ -86,11 +86,7 @@ class ProcessManager:
             for number in self._wait(pipe, wait_seconds):
                 if number in STOP_SIGNALS:
                     self._on_stop_signal(signal.Signals(number))
-            now = time.monotonic()
-            self._reap(now)
-            if self._kill_at is None and all(replica.is_failing(now=now) for replica in self._replicas):
-                logger.error("All %d processes fail right after their start; stopping", len(self._replicas))
-                self._begin_stop(now, exit_code=1)
+            self._reap(time.monotonic())
 
     def _running(self) -> list[Replica]:
         return [replica for replica in self._replicas if replica.process is not None]
@@ -99,26 +95,41 @@ class ProcessManager:
         for replica in self._running():
             if (code := replica.observe_exit()) is not None:
                 self._on_exit(replica, code, now)
+            if self._kill_at is None and self._leftovers_due(replica, now) <= 0:
+                logger.warning("A process that %s started is still running; sending SIGKILL", replica.name)
+                replica.kill()
             if replica.has_ended:
                 replica.process = None
+
+    def _leftovers_due(self, replica: Replica, now: float) -> float:
+        """Return the seconds until what an ended process has left running is killed.
+
+        A killed worker leaves its supervisor, which cleans up; killed `web_processes` leave processes that drain.
+        """
+        if replica.exit_code is None or replica.has_ended:
+            return _IDLE_SECONDS
+        return replica.exited_at + self._stop_timeout_seconds - now
 
     def _on_exit(self, replica: Replica, code: int, now: float) -> None:
         assert replica.process is not None
         exited = f"{replica.name} (pid {replica.process.pid}) {_exit_description(code)}"
         if self._kill_at is not None:
             logger.info("%s", exited)
-        elif replica.program.restarts:
-            replica.schedule_restart(now=now)
-            logger.warning("%s; restarting it in %g s", exited, max(replica.restart_at - now, 0))
-        else:
-            logger.error("%s; stopping all other programs", exited)
+            return
+        delay_seconds = replica.schedule_restart(now=now, by_itself=code >= 0)
+        failures = [each.failure(now=now) for each in self._replicas if each.program is replica.program]
+        if all(failures):
+            logger.error("%s %s; stopping all other programs", exited, replica.failure(now=now))
             self._begin_stop(now, exit_code=128 - code if code < 0 else code or 1)
+        else:
+            logger.warning("%s; restarting it in %g s", exited, delay_seconds)
 
     def _start_due(self, now: float) -> float:
         """Start the processes that are due, and return the seconds until the next one is."""
         waits = [_IDLE_SECONDS]
         for replica in self._replicas:
             if replica.process is not None:
+                waits.append(self._leftovers_due(replica, now))
                 continue
             if replica.restart_at > now:
                 waits.append(replica.restart_at - now)
@@ -129,14 +140,12 @@ class ProcessManager:
                     now=now, environment=self._environment, directory=self._directory, stdout=stdout
                 )
             except OSError as error:
-                if not replica.program.restarts:
+                if not replica.started_at:
                     raise
                 replica.started_at = now
-                replica.schedule_restart(now=now)
-                waits.append(replica.restart_at - now)
-                logger.warning(
-                    "%s could not start (%s); retrying in %g s", replica.name, error, replica.restart_at - now
-                )
+                delay_seconds = replica.schedule_restart(now=now, by_itself=False)
+                waits.append(delay_seconds)
+                logger.warning("%s could not start (%s); retrying in %g s", replica.name, error, delay_seconds)
                 continue
             if self._output is not None and process.stdout is not None:
                 self._output.add(replica.name, process.stdout)

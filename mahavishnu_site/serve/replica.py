@@ -9,18 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-STEADY_SECONDS = 10.0
-"""A process that ran this long has started correctly. When it ends, it is restarted at once."""
-
-MIN_RESTART_DELAY_SECONDS = 0.5
-MAX_RESTART_DELAY_SECONDS = 30.0
-"""A process that ended earlier is restarted after a delay, which doubles each time."""
-
-MAX_CRASHES = 3
-"""A program fails when all its replicas have ended this often in a row within `STEADY_SECONDS` of their start."""
+from mahavishnu_site.serve.restart_policy import DEFAULT_POLICY, RestartHistory, RestartPolicy
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,7 +28,7 @@ class Program:
         name: Identifies the program in the log and in front of its output.
         command: The arguments, or one line for the shell.
         replicas: How many processes run the command.
-        restarts: Whether a process that ends is replaced. Otherwise the first one to end stops all programs.
+        restart_policy: When a process that ended is restarted.
         stops_last: Whether the program is stopped after all others have ended, because they use it.
         stdin: The file descriptor of its standard input, such as a listening socket that replicas share.
     """
@@ -44,7 +36,7 @@ class Program:
     name: str
     command: str | Sequence[str]
     replicas: int = 1
-    restarts: bool = False
+    restart_policy: RestartPolicy = DEFAULT_POLICY
     stops_last: bool = False
     stdin: int = subprocess.DEVNULL
 
@@ -57,8 +49,9 @@ class Replica:
         number: Counts the replicas of a program from 1.
         process: The current process, if one runs.
         started_at: The last start, on the monotonic clock.
-        restart_at: Without a current process, the time of the next start.
-        crash_count: How many processes in a row ended within `STEADY_SECONDS`.
+        exited_at: The exit of the current process, on the monotonic clock.
+        restart_at: The time of the next start, after the current process has ended.
+        history: The exits of all processes.
         terminated: Whether SIGTERM was sent to the current process.
         killed: Whether SIGKILL was sent to its process group.
         exit_code: The exit code of the current process, once it has exited.
@@ -68,11 +61,15 @@ class Replica:
     number: int = 1
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
+    exited_at: float = 0.0
     restart_at: float = 0.0
-    crash_count: int = 0
     terminated: bool = False
     killed: bool = False
     exit_code: int | None = None
+    history: RestartHistory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.history = RestartHistory(self.program.restart_policy)
 
     @property
     def name(self) -> str:
@@ -132,20 +129,16 @@ class Replica:
             if self.process is not None:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def schedule_restart(self, *, now: float) -> None:
-        """Set the time of the next start, after the process has ended."""
-        self.process = None
-        if now - self.started_at >= STEADY_SECONDS:
-            self.crash_count = 0
-            self.restart_at = now
-        else:
-            self.crash_count += 1
-            delay_seconds = min(MIN_RESTART_DELAY_SECONDS * 2 ** (self.crash_count - 1), MAX_RESTART_DELAY_SECONDS)
-            self.restart_at = now + delay_seconds
+    def schedule_restart(self, *, now: float, by_itself: bool) -> float:
+        """Set the time of the next start after an exit, and return the seconds until then."""
+        delay_seconds = self.history.record_exit(ran_seconds=now - self.started_at, by_itself=by_itself, now=now)
+        self.exited_at, self.restart_at = now, now + delay_seconds
+        return delay_seconds
 
-    def is_failing(self, *, now: float) -> bool:
-        is_steady = self.process is not None and now - self.started_at >= STEADY_SECONDS
-        return self.crash_count >= MAX_CRASHES and not is_steady
+    def failure(self, *, now: float) -> str | None:
+        """Return why this replica is not worth a restart, for a log line; None if it is."""
+        is_running = self.process is not None and self.exit_code is None
+        return self.history.failure(now=now, running_seconds=now - self.started_at if is_running else None)
 
 
 def signalled_by_parent_death(number: signal.Signals) -> Callable[[], None]:

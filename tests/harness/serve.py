@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,16 +86,23 @@ class Serve:
 
     def start_workflow(self, workflow_id: str) -> None:
         """Start a workflow from another process that uses this run's folder."""
-        environment = {
-            **clean_environment(),
-            "MAHAVISHNU_VAR_DIR": str(self.var_dir),
-        }
-        driver = Driver(environment=environment, log_path=self.var_dir / "driver.log")
-        try:
+        with self.driver() as driver:
             driver.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=["only"])
             driver.services.start_workflow(workflow_id=workflow_id)
+
+    @contextlib.contextmanager
+    def driver(self) -> Iterator[Driver]:
+        """Yield another process that uses this run's folder."""
+        environment = {**clean_environment(), "MAHAVISHNU_VAR_DIR": str(self.var_dir)}
+        driver = Driver(environment=environment, log_path=self.var_dir / "driver.log")
+        try:
+            yield driver
         finally:
             driver.close()
+
+    def pids(self, name: str) -> list[int]:
+        """Return the process of a program, after those that it has replaced."""
+        return [int(pid) for pid in re.findall(rf"\b{name} started \(pid (\d+)\)", self.output())]
 
     def signal_group(self, number: signal.Signals) -> None:
         os.killpg(self.main.pid, number)

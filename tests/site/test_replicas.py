@@ -10,14 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mahavishnu_site.serve.replica import (
-    MAX_CRASHES,
-    MAX_RESTART_DELAY_SECONDS,
-    MIN_RESTART_DELAY_SECONDS,
-    STEADY_SECONDS,
-    Program,
-    Replica,
-)
+from mahavishnu_site.serve.restart_policy import RestartHistory, RestartPolicy
 from orchestration.processes import process_tree
 from tests.harness.ports import free_port
 from tests.harness.processes import kill_at_once
@@ -55,44 +48,77 @@ def running(command: str, tmp_path: Path, **variables: str) -> Iterator[subproce
         process.communicate(timeout=LIMIT_SECONDS)
 
 
-def restart_delays(*durations_seconds: float) -> list[float]:
-    """Return the restart delays of a replica whose processes run for these durations, one after another."""
-    replica, now, delays = Replica(Program(name="web", command="true")), 100.0, []
-    for duration_seconds in durations_seconds:
-        replica.started_at = now
-        now += duration_seconds
-        replica.schedule_restart(now=now)
-        delays.append(replica.restart_at - now)
-    return delays
+POLICY = RestartPolicy()
 
 
-def test_replica_restarts_at_once_after_a_steady_run() -> None:
-    assert restart_delays(STEADY_SECONDS, STEADY_SECONDS) == [0, 0]
+class Runs:
+    """Runs of one process, one after another, and what its history says."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.history = RestartHistory(POLICY)
+
+    def run(self, *durations_seconds: float, by_itself: bool = False) -> list[float]:
+        """Let a process run for each of these durations, and return the restart delays."""
+        delays = []
+        for seconds in durations_seconds:
+            self.now += seconds
+            delays.append(self.history.record_exit(ran_seconds=seconds, by_itself=by_itself, now=self.now))
+            self.now += delays[-1]
+        return delays
+
+    @property
+    def failure(self) -> str | None:
+        return self.history.failure(now=self.now, running_seconds=None)
 
 
-def test_replica_restart_delay_doubles_up_to_a_limit() -> None:
-    delays = restart_delays(*[1] * 20)
-    assert delays[:3] == [MIN_RESTART_DELAY_SECONDS, 2 * MIN_RESTART_DELAY_SECONDS, 4 * MIN_RESTART_DELAY_SECONDS]
+def test_process_restarts_at_once_after_a_steady_run() -> None:
+    assert Runs().run(POLICY.steady_seconds, POLICY.steady_seconds) == [0, 0]
+
+
+def test_restart_delay_doubles_up_to_a_limit() -> None:
+    delays = Runs().run(*[1] * 50)
+    assert delays[:3] == [POLICY.min_delay_seconds, 2 * POLICY.min_delay_seconds, 4 * POLICY.min_delay_seconds]
     assert delays == sorted(delays)
-    assert delays[-1] == MAX_RESTART_DELAY_SECONDS
+    assert delays[-1] == POLICY.max_delay_seconds
 
 
-def test_replica_restart_delay_resets_after_a_steady_run() -> None:
-    assert restart_delays(1, 1, STEADY_SECONDS, 1) == [
-        MIN_RESTART_DELAY_SECONDS,
-        2 * MIN_RESTART_DELAY_SECONDS,
-        0,
-        MIN_RESTART_DELAY_SECONDS,
-    ]
+def test_restart_delay_resets_after_a_steady_run() -> None:
+    delays = Runs().run(1, 1, POLICY.steady_seconds, 1)
+    assert delays == [POLICY.min_delay_seconds, 2 * POLICY.min_delay_seconds, 0, POLICY.min_delay_seconds]
 
 
-def test_prefork_exits_when_every_replica_keeps_crashing(tmp_path: Path) -> None:
+def test_process_has_failed_that_exits_by_itself_at_its_first_start() -> None:
+    killed, steady, exited = Runs(), Runs(), Runs()
+    killed.run(1, by_itself=False)
+    killed.run(1, by_itself=True)
+    steady.run(POLICY.steady_seconds, 1, by_itself=True)
+    exited.run(1, by_itself=True)
+    assert (killed.failure, steady.failure, exited.failure) == (None, None, "at its first start")
+    exited.run(1, by_itself=False)
+    assert exited.failure == "at its first start"
+    assert exited.history.failure(now=exited.now, running_seconds=POLICY.steady_seconds) is None
+    exited.run(POLICY.steady_seconds)
+    assert exited.failure is None
+
+
+def test_process_has_failed_that_ends_five_times_within_a_minute() -> None:
+    often, seldom = Runs(), Runs()
+    often.run(*[12] * 4)
+    assert often.failure is None
+    often.run(12)
+    assert often.failure == "for the 5th time within 60 s"
+    assert often.history.failure(now=often.now + 1, running_seconds=1) == often.failure
+    assert often.history.failure(now=often.now + 10, running_seconds=POLICY.steady_seconds) is None
+    seldom.run(*[16] * 50)
+    assert seldom.failure is None
+
+
+def test_prefork_exits_when_every_replica_exits_at_its_first_start(tmp_path: Path) -> None:
     with running("exit 3", tmp_path) as run:
         _, log = run.communicate(timeout=LIMIT_SECONDS)
-    restarts = re.findall(r"web\.(\d) \(pid \d+\) exited with code 3; restarting it in ([\d.]+) s", log)
-    delays = [str(MIN_RESTART_DELAY_SECONDS * 2**times).removesuffix(".0") for times in range(MAX_CRASHES)]
-    assert [delay for number, delay in restarts if number == "1"] == delays
-    assert log.endswith("All 2 processes fail right after their start; stopping\n")
+    assert run.returncode == 3
+    assert re.search(r"web\.\d \(pid \d+\) exited with code 3 at its first start; stopping all other programs\n", log)
 
 
 def test_prefork_keeps_restarting_while_one_replica_runs(tmp_path: Path) -> None:
@@ -100,12 +126,12 @@ def test_prefork_keeps_restarting_while_one_replica_runs(tmp_path: Path) -> None
     with running(f"mkdir {tmp_path}/first && exec sleep 60; exit 3", tmp_path) as run:
         log = tmp_path / "websocket.log"
         wait_until(
-            lambda: log.exists() and log.read_text().count("exited with code 3") >= MAX_CRASHES,
+            lambda: log.exists() and log.read_text().count("exited with code 3; restarting it in") == 3,
             timeout_seconds=LIMIT_SECONDS,
         )
         run.terminate()
         _, output = run.communicate(timeout=LIMIT_SECONDS)
-    assert (run.returncode, "fail right after their start" in output) == (0, False)
+    assert (run.returncode, "stopping all other programs" in output) == (0, False)
 
 
 def test_prefork_kills_a_replica_that_ignores_sigterm(tmp_path: Path) -> None:

@@ -64,14 +64,6 @@ async def test_make_serve_runs_are_independent_and_leave_no_process(serve: Start
     other.wait_ended()
 
 
-def test_serve_stops_everything_when_a_program_crashes(serve: StartServe) -> None:
-    run = serve(MANAGE)
-    run.wait_healthy()
-    run.process("valkey-server").kill()
-    run.wait_ended()
-    assert run.main.returncode == 128 + signal.SIGKILL
-
-
 def test_serve_starts_no_valkey_with_redis_url_and_leaves_no_process_when_killed(
     serve: StartServe, valkey: Valkey
 ) -> None:
