@@ -8,8 +8,24 @@ import sys
 from pathlib import Path
 
 
+def open_standard_files() -> None:
+    """Open standard input, output and error on the null device if they are closed, as after `>&-`.
+
+    Otherwise the next file that the process opens, such as the database, would be its standard output.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor, inheritable=True)
+                os.close(null)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+
+
 def main() -> None:
     """Run the command that `sys.argv` names, and exit without a traceback on Ctrl-C or an invalid variable."""
+    open_standard_files()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
     program, *arguments = sys.argv
     if Path(program) == Path(__file__):

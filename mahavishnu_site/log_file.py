@@ -14,11 +14,13 @@ from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from mahavishnu_site.log_handlers import UnwritableFileMixin
+
 MAX_LOG_FILE_BYTES = 10 * 1024 * 1024
 MAX_OLD_LOG_FILES = 5
 
 
-class SharedRotatingFileHandler(RotatingFileHandler):
+class SharedRotatingFileHandler(UnwritableFileMixin, RotatingFileHandler):
     """Rotates by size, and reopens the file after another process has rotated it.
 
     Otherwise the process would keep writing to the renamed file, and would then rotate the new one. Lines that another

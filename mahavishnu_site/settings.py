@@ -226,7 +226,7 @@ LOGGING = {
         "expected": {"()": "mahavishnu_site.log_filters.DropTracebackFilter"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "escaped"},
+        "console": {"class": "mahavishnu_site.log_handlers.ConsoleHandler", "formatter": "escaped"},
         "file": {
             "()": "mahavishnu_site.log_file.open_log_file",
             "path": str(MAHAVISHNU_LOG_FILE),

@@ -5,6 +5,7 @@ What a program prints cannot control the terminal: hidden characters are escapes
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -20,6 +21,9 @@ MAX_BACKLOG_BYTES = 1024 * 1024
 _READ_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
 _FINISH_SECONDS = 0.5
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a target that may accept output later."""
 
 _COLORS = (36, 33, 32, 35, 34, 31)
 """ANSI codes of the names, on a terminal."""
@@ -46,6 +50,12 @@ class PrefixedOutput:
         os.set_blocking(pipe.fileno(), False)
         self._pipes[pipe.fileno()] = (name, pipe)
         self._partial_lines[pipe.fileno()] = b""
+
+    def write(self, text: str) -> None:
+        """Write a text without a prefix: at once what fits without blocking, and the rest with the copies."""
+        self._append(text.encode())
+        while (targets := self.targets()) and select.select([], targets, [], 0)[1]:
+            self._write(targets[0])
 
     def sources(self) -> list[int]:
         """Return the file descriptors to wait for until they are readable."""
@@ -105,7 +115,10 @@ class PrefixedOutput:
         line = self._backlog.popleft()
         try:
             written = os.write(target, line[: select.PIPE_BUF])
-        except OSError:
+        except OSError as error:
+            self._backlog_bytes -= len(line)
+            if error.errno in _FULL:
+                return  # The line is lost. A later one may fit.
             # The reader has closed the pipe or the terminal, as after `make serve | head`. The programs keep running.
             self._target = None
             self._backlog.clear()

@@ -6,6 +6,7 @@ command is not used, because it leaves its server running after SIGTERM.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -80,7 +81,8 @@ def main() -> None:
         sys.exit(f"A Valkey server already listens on {socket_path}. Set MAHAVISHNU_VAR_DIR to another folder.")
     # A new log file at each start, because Valkey does not rotate it.
     log_path(var_dir).unlink(missing_ok=True)
-    print(f"Valkey listens on {socket_path} and logs to {log_path(var_dir)}", flush=True)
+    with contextlib.suppress(OSError, AttributeError):  # Standard output may be full or closed.
+        print(f"Valkey listens on {socket_path} and logs to {log_path(var_dir)}", flush=True)
     command = arguments(socket_path=socket_path, directory=var_dir)
     os.umask(0o077)  # for its log file
     os.execv(command[0], command)

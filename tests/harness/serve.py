@@ -31,29 +31,43 @@ STOP_TIMEOUT_SECONDS = 40
 
 
 class Serve:
-    """One run of a command that serves, in a new process group and without a terminal."""
+    """One run of a command that serves, in a new process group and without a terminal.
+
+    Args:
+        command: The command.
+        var_dir: Its var folder.
+        directory: Its working directory.
+        output: The file of its output and its errors; by default one beside the var folder.
+        variables: Additional variables.
+    """
 
     def __init__(
-        self, command: tuple[str, ...], *, var_dir: Path, directory: Path = PROJECT_DIR, **variables: str
+        self,
+        command: tuple[str, ...],
+        *,
+        var_dir: Path,
+        directory: Path = PROJECT_DIR,
+        output: Path | None = None,
+        **variables: str,
     ) -> None:
         self.var_dir = var_dir
         self.port = free_port()
         self.host = variables.get("MAHAVISHNU_HOST", "127.0.0.1")
-        self._output = var_dir.with_suffix(".output")
+        self._output = output or var_dir.with_suffix(".output")
         environment = {
             **clean_environment(),
             "MAHAVISHNU_VAR_DIR": str(var_dir),
             "MAHAVISHNU_PORT": str(self.port),
             **variables,
         }
-        with self._output.open("wb") as output:
+        with self._output.open("wb") as file:
             self.main = subprocess.Popen(
                 command,
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=file,
+                stderr=file,
                 start_new_session=True,
             )
 
@@ -66,7 +80,8 @@ class Serve:
         return f"ws://{self.address}"
 
     def output(self) -> str:
-        return self._output.read_text(encoding="utf-8", errors="replace")
+        # Reading a device such as /dev/full does not end.
+        return self._output.read_text(encoding="utf-8", errors="replace") if self._output.is_file() else ""
 
     def wait_for(self, text: str) -> None:
         wait_until(lambda: text in self.output(), timeout_seconds=START_TIMEOUT_SECONDS, what=self.output)
@@ -174,13 +189,20 @@ class StartServe(Protocol):
     """The fixture `serve`."""
 
     def __call__(
-        self, command: tuple[str, ...] = MANAGE, *, folder: str = "var", migrated: bool = True, **variables: str
+        self,
+        command: tuple[str, ...] = MANAGE,
+        *,
+        folder: str = "var",
+        migrated: bool = True,
+        output: Path | None = None,
+        **variables: str,
     ) -> Serve:
         """Start the command, with a var folder below the folder of the test.
 
         Args:
             command: The command.
             folder: The path of the var folder.
+            output: The file of its output; by default one beside the var folder.
             migrated: Whether the var folder contains a migrated database; otherwise it does not exist.
             variables: Additional variables.
         """

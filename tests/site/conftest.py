@@ -19,13 +19,18 @@ def serve(tmp_path: Path, new_database: NewDatabase) -> Iterator[StartServe]:
     started: list[Serve] = []
 
     def start(
-        command: tuple[str, ...] = MANAGE, *, folder: str = "var", migrated: bool = True, **variables: str
+        command: tuple[str, ...] = MANAGE,
+        *,
+        folder: str = "var",
+        migrated: bool = True,
+        output: Path | None = None,
+        **variables: str,
     ) -> Serve:
         var_dir = tmp_path / folder
         if migrated:
             var_dir.mkdir()
             new_database("sqlite", var_dir=var_dir)
-        run = Serve(command, var_dir=var_dir, directory=PROJECT_DIR, **variables)
+        run = Serve(command, var_dir=var_dir, directory=PROJECT_DIR, output=output, **variables)
         started.append(run)
         return run
 

@@ -53,16 +53,17 @@ class Command(EscapingCommand):
         if settings.MAHAVISHNU_EMBEDS_VALKEY:
             refuse_shared_var_dir()
         has_staff = self.migrate()
-        self.announce(host, port, processes=processes, has_staff=has_staff)
         environment = procfile.environment(os.environ, host=host, port=port)
         environment["MAHAVISHNU_PROCESSES"] = str(processes)
         programs = programs_of(processes=processes, embeds_valkey=settings.MAHAVISHNU_EMBEDS_VALKEY)
+        output = PrefixedOutput(sys.stdout.fileno(), names=[program.name for program in programs])
+        output.write(announcement(host, port, processes=processes, has_staff=has_staff))
         manager = ProcessManager(
             programs,
             stop_timeout_seconds=settings.MAHAVISHNU_LIMITS.drain_timeout_seconds + STOP_MARGIN_SECONDS,
             environment=environment,
             directory=settings.BASE_DIR,
-            output=PrefixedOutput(sys.stdout.fileno(), names=[program.name for program in programs]),
+            output=output,
         )
         sys.exit(manager.run())
 
@@ -78,21 +79,22 @@ class Command(EscapingCommand):
             # This process does not use the database again.
             connections.close_all()
 
-    def announce(self, host: str, port: int, *, processes: int, has_staff: bool) -> None:
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
-        lines = [
-            f"Mahavishnu serves ws://{address}" + (f" with {processes} processes" if processes > 1 else ""),
-            f"  health  http://{address}/health",
-            f"  admin   http://{address}/admin/",
-            f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
-            f"  data    {settings.MAHAVISHNU_VAR_DIR}",
-        ]
-        if not has_staff:
-            lines.append(f"Create an account for the admin: {sys.executable} -m mahavishnu_site createsuperuser")
-        lines.append("Ctrl-C stops it.")
-        self.stdout.write("\n".join(lines))
-        self.stdout.flush()
+
+def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> str:
+    """Return what the command prints before it starts the programs."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
+    lines = [
+        f"Mahavishnu serves ws://{address}" + (f" with {processes} processes" if processes > 1 else ""),
+        f"  health  http://{address}/health",
+        f"  admin   http://{address}/admin/",
+        f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
+        f"  data    {settings.MAHAVISHNU_VAR_DIR}",
+    ]
+    if not has_staff:
+        lines.append(f"Create an account for the admin: {sys.executable} -m mahavishnu_site createsuperuser")
+    lines.append("Ctrl-C stops it.")
+    return "\n".join([*lines, ""])
 
 
 def programs_of(*, processes: int, embeds_valkey: bool) -> list[Program]:

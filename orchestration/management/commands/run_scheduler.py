@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from typing import Any
 
 from orchestration.management.output import EscapingCommand
 from orchestration.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
 
 
 class Command(EscapingCommand):
@@ -22,8 +25,8 @@ class Command(EscapingCommand):
         signals: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: signals.append(number))
-        self.stdout.write("Scheduler started")
-        self.stdout.flush()
+        # Not written to standard output: the scheduler runs on when nothing can be written there.
+        logger.info("Scheduler started")
 
         def wait_or_stop(seconds: float) -> bool:
             time.sleep(seconds)
