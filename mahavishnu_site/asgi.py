@@ -25,6 +25,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse  # noqa
 from django.http.response import HttpResponseBase  # noqa: E402
 
 from mahavishnu_site.checks import OPEN_TO_EVERYONE  # noqa: E402
+from mahavishnu_site.misdirected import reject_websocket  # noqa: E402
 from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 from realtime.daphne_server import install  # noqa: E402
@@ -52,8 +53,9 @@ class StaticFiles(ASGIStaticFilesHandler):
 
 application = ProtocolTypeRouter(
     {
-        "http": StaticFiles(django_application),
-        "websocket": OrchestrationConsumer.as_asgi(),
+        # `urls.py` has no pages in a process that serves WebSockets only.
+        "http": django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application),
+        "websocket": reject_websocket if settings.MAHAVISHNU_SERVES == "pages" else OrchestrationConsumer.as_asgi(),
     }
 )
 

@@ -130,6 +130,16 @@ class Environment:
     def host(self, name: str, *, default: str) -> str:
         return self.read(name, default=default, parse=parse_host)
 
+    def choice(self, name: str, *, default: str, choices: tuple[str, ...]) -> str:
+        """Return one of these words; case is ignored."""
+
+        def parse(value: str) -> str:
+            if value.lower() not in choices:
+                raise UnexpectedValueError(f"one of {', '.join(choices)}")
+            return value.lower()
+
+        return self.read(name, default=default, parse=parse)
+
     def listed(self, name: str, *, default: tuple[Value, ...], parse_one: Callable[[str], Value]) -> tuple[Value, ...]:
         """Return the parts of a comma-separated value, each parsed by `parse_one`; at least one is required."""
 

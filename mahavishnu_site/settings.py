@@ -44,6 +44,17 @@ MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, mini
 MAX_PROCESSES = 64
 MAHAVISHNU_PROCESSES = environment.whole_number("MAHAVISHNU_PROCESSES", default=1, minimum=1, maximum=MAX_PROCESSES)
 
+# What a server process serves, and where `manage.py serve` starts a separate process for pages (0 for none).
+
+MAHAVISHNU_SERVES = environment.choice("MAHAVISHNU_SERVES", default="both", choices=("websocket", "pages", "both"))
+MAHAVISHNU_PAGES_PORT = environment.whole_number("MAHAVISHNU_PAGES_PORT", default=0, minimum=1, maximum=65535)
+if MAHAVISHNU_PAGES_PORT == MAHAVISHNU_PORT:
+    environment.add_error(
+        "MAHAVISHNU_PAGES_PORT",
+        value=str(MAHAVISHNU_PAGES_PORT),
+        expected=f"another port than MAHAVISHNU_PORT, which is {MAHAVISHNU_PORT}",
+    )
+
 # Where data is stored.
 
 MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)

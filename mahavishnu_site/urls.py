@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
-from django.urls import path
+from django.urls import path, re_path
 
+from mahavishnu_site.misdirected import misdirected_page
 from realtime import views
 
-urlpatterns = [
-    path("", views.index, name="index"),
-    path("health", views.health, name="health"),
-    path("admin/", admin.site.urls),
-]
+urlpatterns = [path("health", views.health, name="health")]
+if settings.MAHAVISHNU_SERVES == "websocket":
+    urlpatterns += [re_path("", misdirected_page)]
+else:
+    urlpatterns += [path("", views.index, name="index"), path("admin/", admin.site.urls)]

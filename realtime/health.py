@@ -39,7 +39,8 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
     """
     limits: Limits = settings.MAHAVISHNU_LIMITS
     (position, database_problem), redis_problem = await asyncio.gather(_check_database(), _check_redis())
-    relay, relay_problem = await _check_relay() if database_problem is None else (None, None)
+    needs_relay = settings.MAHAVISHNU_SERVES != "pages"
+    relay, relay_problem = await _check_relay() if needs_relay and database_problem is None else (None, None)
     running_relay = relay_if_running()
     problems = [problem for problem in (database_problem, redis_problem, relay_problem) if problem is not None]
     return {
@@ -53,7 +54,7 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "message_rate_limit": limits.max_messages_per_second,
         "database": "up" if database_problem is None else "down",
         "redis": "up" if redis_problem is None else "down",
-        "relay": "up" if relay is not None and relay_problem is None else "down",
+        "relay": _relay_status(relay, relay_problem) if needs_relay else "off",
         "log_seq": position.seq if position is not None else None,
         "log_epoch": position.epoch if position is not None else None,
         "relay_lag_ms": round(relay.coalescer.lag_ms, 1) if relay is not None else None,
@@ -61,6 +62,10 @@ async def check_health(*, host: str, port: int) -> dict[str, Any]:
         "large_events": running_relay.coalescer.large_events if running_relay is not None else 0,
         "problems": problems,
     }
+
+
+def _relay_status(relay: Relay | None, problem: str | None) -> str:
+    return "up" if relay is not None and problem is None else "down"
 
 
 def _status(problems: list[str]) -> str:

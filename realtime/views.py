@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import split_domain_port
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
@@ -29,4 +31,14 @@ async def health(request: HttpRequest) -> JsonResponse:
 @require_safe
 async def index(request: HttpRequest) -> HttpResponse:
     """Show the live events of one channel, for a person who opened the address in a browser."""
-    return await asyncio.to_thread(render, request, "realtime/index.html", {"channel_pattern": CHANNEL_PATTERN})
+    context = {"channel_pattern": CHANNEL_PATTERN, "websocket_port": _websocket_port(request)}
+    return await asyncio.to_thread(render, request, "realtime/index.html", context)
+
+
+def _websocket_port(request: HttpRequest) -> int | str:
+    """Return the port of the WebSocket if it is not that of the page; an empty text otherwise.
+
+    The page may be served on `MAHAVISHNU_PAGES_PORT`. Behind a proxy, both have the port of the proxy.
+    """
+    _, page_port = split_domain_port(request.get_host())
+    return settings.MAHAVISHNU_PORT if page_port == str(settings.MAHAVISHNU_PAGES_PORT) else ""

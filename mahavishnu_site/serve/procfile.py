@@ -26,7 +26,7 @@ def commands() -> dict[str, str]:
     }
 
 
-def environment(base: Mapping[str, str], *, host: str, port: int) -> dict[str, str]:
+def environment(base: Mapping[str, str], *, host: str, port: int, pages_port: int = 0) -> dict[str, str]:
     """Return `base` and the variables that the commands use.
 
     `MAHAVISHNU_INTERFACE` is the host as daphne's endpoint strings write it, with colons escaped. The folder of this
@@ -36,6 +36,7 @@ def environment(base: Mapping[str, str], *, host: str, port: int) -> dict[str, s
         **base,
         "MAHAVISHNU_HOST": host,
         "MAHAVISHNU_PORT": str(port),
+        **({"MAHAVISHNU_PAGES_PORT": str(pages_port)} if pages_port else {}),
         "MAHAVISHNU_INTERFACE": host.replace(":", r"\:"),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
         # Lines appear when they are printed, not when a buffer is full.

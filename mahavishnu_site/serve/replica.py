@@ -30,6 +30,7 @@ class Program:
         replicas: How many processes run the command.
         restart_policy: When a process that ended is restarted.
         stops_last: Whether the program is stopped after all others have ended, because they use it.
+        environment: Additional variables of its processes.
         stdin: The file descriptor of its standard input, such as a listening socket that replicas share.
     """
 
@@ -38,6 +39,7 @@ class Program:
     replicas: int = 1
     restart_policy: RestartPolicy = DEFAULT_POLICY
     stops_last: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
     stdin: int = subprocess.DEVNULL
 
 
@@ -98,7 +100,7 @@ class Replica:
             self.program.command,
             shell=isinstance(self.program.command, str),
             cwd=directory,
-            env=environment,
+            env={**(os.environ if environment is None else environment), **self.program.environment},
             stdin=self.program.stdin,
             stdout=stdout,
             stderr=None if stdout is None else subprocess.STDOUT,

@@ -29,6 +29,10 @@ STOP_MARGIN_SECONDS = 4.0
 exceed the margin that `web_processes` adds for its own processes (`prefork.KILL_MARGIN_SECONDS`)."""
 
 VALKEY = "valkey"
+PAGES = "pages"
+
+# One process with its own port: it needs no balancing of connections.
+PAGES_VARIABLES = {"MAHAVISHNU_SERVES": "pages", "MAHAVISHNU_PROCESSES": "1"}
 
 
 class Command(EscapingCommand):
@@ -49,13 +53,18 @@ class Command(EscapingCommand):
 
     def handle(self, *args: Any, processes: int, **options: Any) -> None:
         host, port = settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_PORT
+        pages_port = settings.MAHAVISHNU_PAGES_PORT
         refuse_unusable_address(host, port)
+        if pages_port:
+            refuse_unusable_address(host, pages_port, variable="MAHAVISHNU_PAGES_PORT")
         if settings.MAHAVISHNU_EMBEDS_VALKEY:
             refuse_shared_var_dir()
         has_staff = self.migrate()
-        environment = procfile.environment(os.environ, host=host, port=port)
+        environment = procfile.environment(os.environ, host=host, port=port, pages_port=pages_port)
         environment["MAHAVISHNU_PROCESSES"] = str(processes)
-        programs = programs_of(processes=processes, embeds_valkey=settings.MAHAVISHNU_EMBEDS_VALKEY)
+        programs = programs_of(
+            processes=processes, embeds_valkey=settings.MAHAVISHNU_EMBEDS_VALKEY, separates_pages=bool(pages_port)
+        )
         output = PrefixedOutput(sys.stdout.fileno(), names=[program.name for program in programs])
         output.write(announcement(host, port, processes=processes, has_staff=has_staff))
         manager = ProcessManager(
@@ -82,12 +91,13 @@ class Command(EscapingCommand):
 
 def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> str:
     """Return what the command prints before it starts the programs."""
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = f"[{host}]" if ":" in host else host
+    address = f"{name}:{port}"
     stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
     lines = [
         f"Mahavishnu serves ws://{address}" + (f" with {processes} processes" if processes > 1 else ""),
         f"  health  http://{address}/health",
-        f"  admin   http://{address}/admin/",
+        f"  admin   http://{name}:{settings.MAHAVISHNU_PAGES_PORT or port}/admin/",
         f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
         f"  data    {settings.MAHAVISHNU_VAR_DIR}",
     ]
@@ -97,21 +107,25 @@ def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> st
     return "\n".join([*lines, ""])
 
 
-def programs_of(*, processes: int, embeds_valkey: bool) -> list[Program]:
+def programs_of(*, processes: int, embeds_valkey: bool, separates_pages: bool = False) -> list[Program]:
     """Return the lines of the Procfile that this run needs, in the order of their start."""
     # One process needs no parent: daphne opens the port itself.
     web = "web" if processes == 1 else "web_processes"
-    names = [*([VALKEY] if embeds_valkey else []), web, "worker", "scheduler"]
+    names = [*([VALKEY] if embeds_valkey else []), web, *([PAGES] if separates_pages else []), "worker", "scheduler"]
+    variables = {web: {"MAHAVISHNU_SERVES": "websocket"}, PAGES: PAGES_VARIABLES} if separates_pages else {}
     commands = procfile.commands()
-    return [Program(name=name, command=commands[name], stops_last=name == VALKEY) for name in names]
+    return [
+        Program(name=name, command=commands[name], stops_last=name == VALKEY, environment=variables.get(name, {}))
+        for name in names
+    ]
 
 
-def refuse_unusable_address(host: str, port: int) -> None:
-    """Raise `CommandError` if no server can listen there."""
+def refuse_unusable_address(host: str, port: int, *, variable: str = "MAHAVISHNU_PORT") -> None:
+    """Raise `CommandError` if no server can listen there. `variable` names the setting of the port."""
     try:
         bound_socket(host, port).close()
     except CannotListenError as error:
-        raise CommandError(error.reason) from error
+        raise CommandError(error.reason.replace("MAHAVISHNU_PORT", variable)) from error
 
 
 def refuse_shared_var_dir() -> None:
