@@ -69,11 +69,37 @@ class UnexpectedValueError(ValueError):
 
 
 class Environment:
-    """Reads typed values from `variables` and collects the errors."""
+    """Reads typed values from `variables` and collects the errors.
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
+    Args:
+        variables: All variables of the process.
+        secrets: Variables whose value may be in a file instead, which the variable with the suffix `_FILE` names. Other
+            processes of the same user can read the variables of a process, and crash reports contain them.
+    """
+
+    def __init__(self, variables: Mapping[str, str], *, secrets: Iterable[str] = ()) -> None:
+        self._variables = dict(variables)
         self._errors: list[InvalidVariable] = []
+        for name in secrets:
+            self._read_file(name)
+
+    def _read_file(self, name: str) -> None:
+        file_variable = f"{name}_FILE"
+        if not self.is_set(file_variable):
+            return
+        path = self._variables[file_variable].strip()
+        if self.is_set(name):
+            self.add_error(file_variable, value=path, expected=f"no value while {name} is set too")
+            return
+        try:
+            value = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            self.add_error(file_variable, value=path, expected=f"a file that contains the value of {name} ({reason})")
+            return
+        if not value:
+            self.add_error(file_variable, value=path, expected=f"a file that contains the value of {name} (empty)")
+        self._variables[name] = value
 
     def is_set(self, name: str) -> bool:
         return bool(self._variables.get(name, "").strip())

@@ -32,7 +32,7 @@ BASE_DIR = base_dir()
 # How long browsers that have opened a page over TLS refuse to use this host without it.
 HSTS_SECONDS = 365 * 24 * 3600
 
-environment = Environment(os.environ)
+environment = Environment(os.environ, secrets=("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"))
 
 # Where the server listens. `manage.py serve` passes both to daphne; daphne itself does not read them.
 

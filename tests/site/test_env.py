@@ -214,3 +214,26 @@ def test_parse_named_path_rejects_a_missing_module(value: str, reason: str) -> N
     assert str(error.value) == (
         f"names and classes separated by commas, such as crew=shop.adapters.CrewAdapter{reason}"
     )
+
+
+def test_environment_reads_a_secret_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(" Å \n")
+    environment = Environment({"KEY_FILE": str(tmp_path / "key")}, secrets=["KEY", "OTHER"])
+    assert (environment.text("KEY", default=""), environment.text("OTHER", default="none")) == ("Å", "none")
+    environment.raise_errors()
+
+
+def test_environment_rejects_a_secret_file_without_a_value(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "binary").write_bytes(b"\xff")
+    files = {name: tmp_path / name for name in ("empty", "binary", "missing", "both")}
+    variables = {f"{name}_FILE": str(path) for name, path in files.items()} | {"both": "value"}
+    with pytest.raises(InvalidEnvironmentError) as error:
+        Environment(variables, secrets=files).raise_errors()
+    assert str(error.value).splitlines() == [
+        f"empty_FILE='{files['empty']}': expected a file that contains the value of empty (empty)",
+        f"binary_FILE='{files['binary']}': expected a file that contains the value of binary (not UTF-8)",
+        f"missing_FILE='{files['missing']}': expected a file that contains the value of missing "
+        "(No such file or directory)",
+        f"both_FILE='{files['both']}': expected no value while both is set too",
+    ]
