@@ -34,7 +34,7 @@ def test_document_links_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
 def test_documented_project_paths_exist(path: Path) -> None:
-    roots = "|".join((*PACKAGES, "tests", "docs", "demonstrations", r"\.ci"))
+    roots = "|".join((*PACKAGES, "tests", "docs", "demonstrations", "deploy", r"\.ci"))
     paths = [span for span in code_spans(path) if re.fullmatch(rf"(?:{roots})/[\w./-]+", span)]
     assert [name for name in paths if not (PROJECT_DIR / name).exists()] == []
 

@@ -12,9 +12,9 @@ import pytest
 from tests.docs.markdown import PROJECT_DIR
 
 PACKAGES = ("mahavishnu_site", "realtime", "orchestration", "demonstrations")
-FOLDERS = (*PACKAGES, "benchmarks", "tests", ".ci")
-TEXT_SUFFIXES = {".py", ".md", ".toml", ".html", ".js", ".css", ".txt", ".json"}
-TEXT_NAMES = {"Makefile", "Procfile"}
+FOLDERS = (*PACKAGES, "benchmarks", "tests", "deploy", ".ci")
+TEXT_SUFFIXES = {".py", ".md", ".toml", ".html", ".js", ".css", ".txt", ".json", ".service", ".yaml"}
+TEXT_NAMES = {"Makefile", "Procfile", "Dockerfile"}
 
 BANNED_PHRASES = PROJECT_DIR / "tests" / "docs" / "banned_phrases.toml"
 PRINTED_REFERENCE = PROJECT_DIR / "tests" / "reference"
