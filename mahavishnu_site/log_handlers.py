@@ -43,4 +43,4 @@ def _unbuffered(stream: TextIO | None) -> TextIO:
         return stream
     raw = io.FileIO(os.devnull if descriptor < 0 else descriptor, "w", closefd=descriptor < 0)
     # `TextIOWrapper` accepts a raw file, and does not buffer then.
-    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[type-var]
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)

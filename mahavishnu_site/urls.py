@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import path, re_path
+from django.urls import URLPattern, URLResolver, path, re_path
 
 from mahavishnu_site.misdirected import misdirected_page
 from realtime import views
 
-urlpatterns = [path("health", views.health, name="health")]
+urlpatterns: list[URLPattern | URLResolver] = [path("health", views.health, name="health")]
 if settings.MAHAVISHNU_SERVES == "websocket":
     urlpatterns += [re_path("", misdirected_page)]
 else:

@@ -67,7 +67,6 @@ class Runs:
             self.now += delays[-1]
         return delays
 
-    @property
     def failure(self) -> str | None:
         return self.history.failure(now=self.now, running_seconds=None)
 
@@ -94,24 +93,24 @@ def test_process_has_failed_that_exits_by_itself_at_its_first_start() -> None:
     killed.run(1, by_itself=True)
     steady.run(POLICY.steady_seconds, 1, by_itself=True)
     exited.run(1, by_itself=True)
-    assert (killed.failure, steady.failure, exited.failure) == (None, None, "at its first start")
+    assert (killed.failure(), steady.failure(), exited.failure()) == (None, None, "at its first start")
     exited.run(1, by_itself=False)
-    assert exited.failure == "at its first start"
+    assert exited.failure() == "at its first start"
     assert exited.history.failure(now=exited.now, running_seconds=POLICY.steady_seconds) is None
     exited.run(POLICY.steady_seconds)
-    assert exited.failure is None
+    assert exited.failure() is None
 
 
 def test_process_has_failed_that_ends_five_times_within_a_minute() -> None:
     often, seldom = Runs(), Runs()
     often.run(*[12] * 4)
-    assert often.failure is None
+    assert often.failure() is None
     often.run(12)
-    assert often.failure == "for the 5th time within 60 s"
-    assert often.history.failure(now=often.now + 1, running_seconds=1) == often.failure
+    assert often.failure() == "for the 5th time within 60 s"
+    assert often.history.failure(now=often.now + 1, running_seconds=1) == often.failure()
     assert often.history.failure(now=often.now + 10, running_seconds=POLICY.steady_seconds) is None
     seldom.run(*[16] * 50)
-    assert seldom.failure is None
+    assert seldom.failure() is None
 
 
 def test_prefork_exits_when_every_replica_exits_at_its_first_start(tmp_path: Path) -> None:
