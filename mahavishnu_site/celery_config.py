@@ -14,6 +14,9 @@ BROKER_URL_EXPECTED: Final = (
     " or another URL that Celery supports"
 )
 
+# Kombu's transports whose messages stay in the process, or in a folder that nothing reads.
+LOCAL_TRANSPORTS: Final = frozenset({"memory", "filesystem"})
+
 # Redis redelivers messages that were not acknowledged within this time. Nothing depends on that: the scheduler finds
 # lost stages long before. A stage that runs longer than this gets a second message, which is rejected.
 VISIBILITY_TIMEOUT_SECONDS: Final = 24 * 3600
@@ -52,10 +55,12 @@ def _check_scheme(url: str) -> None:
         raise UnexpectedValueError(BROKER_URL_EXPECTED)
     try:
         # In `redis+socket` the first part is the transport.
-        resolve_transport(scheme.partition("+")[0])
+        transport = resolve_transport(scheme.partition("+")[0])
     except (KeyError, ImportError, AttributeError, ValueError, NameError) as error:
         # Kombu has no transport of this name, or a package is missing; for Kafka the error is a NameError.
         raise UnexpectedValueError(f"{BROKER_URL_EXPECTED} ({error.args[0]})") from None
+    if transport.driver_type in LOCAL_TRANSPORTS:
+        raise UnexpectedValueError(f"{BROKER_URL_EXPECTED} ({transport.driver_type} reaches no other process)")
 
 
 def celery_settings(url: str, limits: EngineLimits) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import ConnectionPool, parse_url
+from redis.exceptions import RedisError
 
 from mahavishnu_site.env import UnexpectedValueError
 
@@ -35,6 +36,13 @@ def parse_redis_url(url: str) -> str:
     is_bad_database = "host" in parts and re.fullmatch(r"/?[0-9]*/?", urlsplit(url).path) is None
     if is_bad_database or (not parts.get("host") and not parts.get("path")):
         raise UnexpectedValueError(REDIS_URL_EXPECTED)
+    if "decode_responses" in parts:
+        raise UnexpectedValueError(f"{REDIS_URL_EXPECTED}, without decode_responses: messages are bytes")
+    try:
+        # Nothing connects here. Otherwise, each attempt to connect would fail because of a wrong option.
+        ConnectionPool.from_url(url).make_connection()
+    except (TypeError, ValueError, RedisError) as error:
+        raise UnexpectedValueError(f"{REDIS_URL_EXPECTED}, with options of redis-py ({error})") from None
     return url
 
 

@@ -14,11 +14,27 @@ OPEN_TO_EVERYONE = (
     "the WebSocket has no login"
 )
 
+# Variables that parts of the project set for the processes that they start.
+INTERNAL_VARIABLES = frozenset(
+    f"MAHAVISHNU_{name}"
+    for name in (
+        "ATTEMPT",
+        "IDEMPOTENCY_KEY",
+        "INTERFACE",
+        "PROMPT",
+        "SLOT_TABLE",
+        "STAGE_NAME",
+        "WORKER_PROCESS",
+        "WORKFLOW_ID",
+    )
+)
+
 
 def install() -> None:
     """Register the checks; `manage.py check` runs them."""
     register(check_access_control, Tags.security, deploy=True)
     register(check_var_dir, Tags.security, deploy=True)
+    register(check_variables)
 
 
 def check_access_control(**_: Any) -> list[CheckMessage]:
@@ -44,4 +60,18 @@ def check_var_dir(**_: Any) -> list[CheckMessage]:
             hint="Close the folder with `chmod 700`, or StateDirectoryMode=0700 of systemd.",
             id="mahavishnu.W002",
         )
+    ]
+
+
+def check_variables(**_: Any) -> list[CheckMessage]:
+    """Warn about variables that look like settings but have no effect."""
+    unread: dict[str, str | None] = settings.MAHAVISHNU_UNREAD_VARIABLES
+    return [
+        Warning(
+            f"The variable {name} has no effect.",
+            hint=f"Did you mean {similar}?" if similar else "docs/configuration.md lists all variables.",
+            id="mahavishnu.W003",
+        )
+        for name, similar in unread.items()
+        if name not in INTERNAL_VARIABLES
     ]

@@ -8,6 +8,7 @@ set.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib.util
 import ipaddress
 import pkgutil
@@ -80,6 +81,7 @@ class Environment:
     def __init__(self, variables: Mapping[str, str], *, secrets: Iterable[str] = ()) -> None:
         self._variables = dict(variables)
         self._errors: list[InvalidVariable] = []
+        self._read: set[str] = set()
         for name in secrets:
             self._read_file(name)
 
@@ -102,6 +104,7 @@ class Environment:
         self._variables[name] = value
 
     def is_set(self, name: str) -> bool:
+        self._read.add(name)
         return bool(self._variables.get(name, "").strip())
 
     def read(self, name: str, *, default: Value, parse: Callable[[str], Value]) -> Value:
@@ -124,6 +127,13 @@ class Environment:
         if self._errors:
             raise InvalidEnvironmentError(tuple(self._errors))
 
+    def unread(self, *, prefix: str) -> dict[str, str | None]:
+        """Return each set variable with this prefix that was not read, and the name it may be a misspelling of."""
+        unread = sorted(name for name in self._variables if name.startswith(prefix) and name not in self._read)
+        known = [name.removeprefix(prefix) for name in self._read]
+        close = {name: difflib.get_close_matches(name.removeprefix(prefix), known, n=1) for name in unread}
+        return {name: prefix + match[0] if match else None for name, match in close.items()}
+
     def text(self, name: str, *, default: str) -> str:
         return self.read(name, default=default, parse=str)
 
@@ -134,7 +144,7 @@ class Environment:
             name: The variable.
             weakness: Returns why a secret can be guessed, or None.
         """
-        value = self._variables.get(name, "").strip()
+        value = self._variables[name].strip() if self.is_set(name) else ""
         reason = weakness(value) if value else None
         if reason is not None:
             self.add_error(name, value="***", expected=f"a long, random text ({reason})")
@@ -223,11 +233,13 @@ def parse_host(value: str) -> str:
 
 
 def parse_package(value: str) -> str:
-    """Return the dotted name of a Python package, if it exists; it is not imported."""
+    """Return the dotted name of a Python package with a module `workflows`, if both exist; neither is imported."""
     if not DOTTED_NAME.fullmatch(value):
         raise UnexpectedValueError(PACKAGES_EXPECTED)
     if not module_exists(value):
         raise UnexpectedValueError(f"{PACKAGES_EXPECTED}; {value} was not found")
+    if not module_exists(f"{value}.workflows"):
+        raise UnexpectedValueError(f"{PACKAGES_EXPECTED}; {value} has no module workflows")
     return value
 
 

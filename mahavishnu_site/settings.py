@@ -142,10 +142,12 @@ if MAHAVISHNU_ENGINE.heartbeat_seconds > _heartbeat_timeout_seconds / 2:
 # Workflows and their workers.
 
 MAHAVISHNU_APPS = environment.listed("MAHAVISHNU_APPS", default=(), parse_one=parse_package)
-MAHAVISHNU_ADAPTERS = {
-    **DEFAULT_ADAPTERS,
-    **dict(environment.listed("MAHAVISHNU_ADAPTERS", default=(), parse_one=parse_named_path)),
-}
+_adapters = environment.listed("MAHAVISHNU_ADAPTERS", default=(), parse_one=parse_named_path)
+MAHAVISHNU_ADAPTERS = {**DEFAULT_ADAPTERS, **dict(_adapters)}
+if len(dict(_adapters)) < len(_adapters):
+    environment.add_error(
+        "MAHAVISHNU_ADAPTERS", value=",".join(map("=".join, _adapters)), expected="each name once, with one class"
+    )
 MAHAVISHNU_CELERY_APP = "mahavishnu_site.celery.app"
 CELERY_BROKER_URL = environment.read(
     "CELERY_BROKER_URL", default=broker_url(MAHAVISHNU_REDIS_URLS[0]), parse=parse_broker_url
@@ -154,6 +156,9 @@ CELERY_BROKER_URL = environment.read(
 MAHAVISHNU_LOG_FILE = environment.path(
     "MAHAVISHNU_LOG_FILE", default=MAHAVISHNU_VAR_DIR / "websocket.log", relative_to=BASE_DIR
 )
+
+# System checks warn about them: they may be misspelled.
+MAHAVISHNU_UNREAD_VARIABLES = environment.unread(prefix="MAHAVISHNU_")
 
 environment.raise_errors()
 

@@ -29,6 +29,7 @@ REDISES = [
     "redis://localhost",
     "redis://:password@localhost:6379/1",
     "rediss://localhost:6379/0",
+    "rediss://localhost:6379/0?ssl_ca_certs=/etc/ssl/redis.pem&client_name=mahavishnu",
     "unix:///run/valkey.sock",
     "unix:///run/valkey.sock?db=1",
 ]
@@ -40,6 +41,13 @@ INVALID_REDISES = [
     "unix://",
     "redis://host:port",
     "redis://host/name",
+    "redis://host:65536",
+    "redis://host?timeout=3",
+    "redis://host?socket_timeout=soon",
+    "redis://host?ssl_cert_reqs=none",
+    "redis://host?decode_responses=1",
+    "rediss://host?ssl_cert_reqs=perhaps",
+    "unix:///run/valkey.sock?database=1",
 ]
 
 
@@ -50,7 +58,7 @@ BROKERS = {
     "redis+socket:///run/valkey.sock": "redis+socket:///run/valkey.sock",
     "amqp://user:password@host:5672//": "amqp://user:password@host:5672//",
     "amqp://one//;amqp://two//": "amqp://one//;amqp://two//",
-    "kombu.transport.memory.Transport://": "kombu.transport.memory.Transport://",
+    "kombu.transport.redis.Transport://localhost": "kombu.transport.redis.Transport://localhost",
 }
 
 INVALID_BROKERS = {
@@ -59,6 +67,9 @@ INVALID_BROKERS = {
     "amq://localhost": " (No such transport: amq.  Did you mean amqp?)",
     "http://localhost": " (No such transport: http)",
     "amqp://one//;rabbit://two//": " (No such transport: rabbit.  Did you mean librabbitmq?)",
+    "memory://": " (memory reaches no other process)",
+    "kombu.transport.memory.Transport://": " (memory reaches no other process)",
+    "filesystem://": " (filesystem reaches no other process)",
     "nowhere.Transport://localhost": " (No module named 'nowhere')",
     "kombu.nowhere://localhost": " (module 'kombu' has no attribute 'nowhere')",
 }

@@ -65,6 +65,8 @@ INVALID_PACKAGES = {
     "tests.nowhere": "; tests.nowhere was not found",
     "tests.site.conftest.nowhere": "; tests.site.conftest.nowhere was not found",
     "nowhere.jobs": "; nowhere.jobs was not found",
+    "orchestration": "; orchestration has no module workflows",
+    "mahavishnu_site.settings": "; mahavishnu_site.settings has no module workflows",
 }
 
 INVALID_NAMED_PATHS = {
@@ -149,6 +151,13 @@ def test_without_password_hides_each_password(value: str, shown: str) -> None:
     assert without_password(value) == shown
 
 
+def test_unread_finds_variables_that_no_reader_asked_for() -> None:
+    environment = Environment({"X_PORT": "1", "X_PROT": "2", "X_OTHER": "3", "Y_PORT": "4"})
+    environment.whole_number("X_PORT", default=0, minimum=0, maximum=9)
+    environment.flag("X_DEBUG", default=False)
+    assert environment.unread(prefix="X_") == {"X_OTHER": None, "X_PROT": "X_PORT"}
+
+
 def test_raise_errors_names_every_invalid_variable() -> None:
     with pytest.raises(InvalidEnvironmentError) as error:
         bounds(X_MOST_THINGS="many", X_WAIT_SECONDS="long")
@@ -178,7 +187,7 @@ def test_parse_host_rejects_other_values(value: str) -> None:
         parse_host(value)
 
 
-@pytest.mark.parametrize("value", ["orchestration", "tests.jobs", "mahavishnu_site.settings"])
+@pytest.mark.parametrize("value", ["demonstrations", "tests.jobs"])
 def test_parse_package_accepts_an_existing_package(value: str) -> None:
     assert parse_package(value) == value
 
@@ -196,7 +205,12 @@ def test_parse_package_and_parse_named_path_import_nothing(tmp_path: Path, monke
     monkeypatch.syspath_prepend(tmp_path)
     package = tmp_path / "explodes" / "without_an_init" / "jobs"
     package.mkdir(parents=True)
-    for file in (tmp_path / "explodes" / "__init__.py", package / "__init__.py", package / "adapters.py"):
+    for file in (
+        tmp_path / "explodes" / "__init__.py",
+        package / "__init__.py",
+        package / "adapters.py",
+        package / "workflows.py",
+    ):
         file.write_text("raise RuntimeError('imported')")
     assert parse_package("explodes.without_an_init.jobs") == "explodes.without_an_init.jobs"
     assert parse_named_path("crew = explodes.without_an_init.jobs.adapters.Crew") == (

@@ -104,3 +104,20 @@ def test_settings_reject_a_heartbeat_interval_above_half_the_timeout(
         f"MAHAVISHNU_HEARTBEAT_SECONDS='{value}': expected at most half of MAHAVISHNU_WORKER_TIMEOUT_SECONDS and of "
         f"MAHAVISHNU_LEASE_SECONDS, which is {maximum}\n"
     )
+
+
+def test_settings_reject_two_adapters_of_one_name(tmp_path: Path) -> None:
+    done = run_check(tmp_path, MAHAVISHNU_ADAPTERS="a=orchestration.sdk.Run,a=orchestration.sdk.Context")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "MAHAVISHNU_ADAPTERS='a=orchestration.sdk.Run,a=orchestration.sdk.Context': expected each name once, with one "
+        "class\n"
+    )
+
+
+def test_check_warns_about_variables_without_effect(tmp_path: Path) -> None:
+    done = run_check(tmp_path, MAHAVISHNU_MAX_CONECTIONS="5", MAHAVISHNU_INTERFACE="127.0.0.1", MAHAVISHNU_GO_ON="1")
+    assert done.returncode == 1
+    assert "?: (mahavishnu.W003) The variable MAHAVISHNU_GO_ON has no effect.\n\tHINT: docs/conf" in done.stderr
+    assert "MAX_CONECTIONS has no effect.\n\tHINT: Did you mean MAHAVISHNU_MAX_CONNECTIONS?\n" in done.stderr
+    assert "2 issues" in done.stderr
