@@ -9,6 +9,7 @@ from typing import Any, Final
 import dj_database_url
 
 from mahavishnu_site.env import UnexpectedValueError
+from realtime.eventlog.epoch_file import boot_id
 
 SQLITE = "mahavishnu_site.sqlite"
 _SQLITE_OF_DJANGO = "django.db.backends.sqlite3"
@@ -20,6 +21,9 @@ SQLITE_TIMEOUT_SECONDS = 20
 # The server copies the write-ahead log into the file (`realtime.eventlog.wal_checkpoint`). If no server runs, or if it
 # falls behind, a commit copies the log at 16 MiB. With SQLite's default of 4 MiB, commits would copy it first.
 SQLITE_MAX_LOG_PAGES = 4000
+
+SQLITE_SYNC_AT_CHECKPOINTS: Final = "PRAGMA synchronous=NORMAL"
+SQLITE_SYNC_EACH_COMMIT: Final = "PRAGMA synchronous=FULL; PRAGMA fullfsync=1"
 
 # If the host of Postgres fails, no connection is closed: TCP times out after 15 minutes, and waiting for a lost answer
 # takes even longer. Names and units are libpq's (https://www.postgresql.org/docs/current/libpq-connect.html). The query
@@ -41,7 +45,9 @@ def sqlite_database(path: Path, *, test_path: Path) -> dict[str, Any]:
 
     Write transactions start as `IMMEDIATE`. A transaction that starts as a reader and writes later fails without
     waiting if another one has written in between. With WAL, readers continue during a write, and
-    `synchronous=NORMAL` cannot corrupt the file (https://www.sqlite.org/wal.html).
+    `synchronous=NORMAL` cannot corrupt the file (https://www.sqlite.org/wal.html). A power cut may lose the last
+    commits; `realtime.eventlog.epoch_file` then gives the log a new epoch. Where the system has no id of the boot, each
+    commit is synced instead (`fullfsync` has an effect on macOS only).
     """
     return {
         "ENGINE": SQLITE,
@@ -50,7 +56,8 @@ def sqlite_database(path: Path, *, test_path: Path) -> dict[str, Any]:
             "transaction_mode": "IMMEDIATE",
             "timeout": SQLITE_TIMEOUT_SECONDS,
             "init_command": (
-                f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint={SQLITE_MAX_LOG_PAGES};"
+                f"PRAGMA journal_mode=WAL; {SQLITE_SYNC_AT_CHECKPOINTS if boot_id() else SQLITE_SYNC_EACH_COMMIT}; "
+                f"PRAGMA wal_autocheckpoint={SQLITE_MAX_LOG_PAGES};"
             ),
         },
         # Not in memory: locks on tables in shared memory fail at once instead of waiting.

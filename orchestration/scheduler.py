@@ -22,6 +22,7 @@ from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.db.compiled import CompiledSelect
 from orchestration.db.retry import is_unavailable
+from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.dispatch import Message, dispatch, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, Worker, Workflow
@@ -70,6 +71,7 @@ class Scheduler:
             changed = self.run_once()
             if stopped(0.0 if changed >= MAX_ROWS_PER_PASS else self._limits.scheduler_interval_seconds):
                 self._record_stop()
+                run_stop_hooks()
                 return
 
     def run_once(self) -> int:

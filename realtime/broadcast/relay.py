@@ -21,6 +21,7 @@ from realtime.broadcast.flush import WriteCoalescer
 from realtime.broadcast.groups import GroupSubscriptions
 from realtime.broadcast.room import Room, Subscriber
 from realtime.database import DataLoader, in_relay_thread
+from realtime.eventlog.epoch import ensure_epoch, warn_if_commits_can_be_lost
 from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import PositionOutOfRange
 from realtime.limits import Limits
@@ -70,11 +71,13 @@ class Relay:
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Read the log's position; start receiving group messages and polling the log.
+        """Read the log's position; start receiving group messages and polling the log. Check the epoch before.
 
         Raises:
             django.db.Error: if the database is unavailable.
         """
+        await in_relay_thread(ensure_epoch)
+        await in_relay_thread(warn_if_commits_can_be_lost)
         self.backfill.position = await in_relay_thread(current_position)
         self.polled_at = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self.groups.listen()), asyncio.create_task(self._poll())]

@@ -21,6 +21,8 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.interfaces import IListeningPort
 
 from realtime.connection.registry import connection_registry
+from realtime.database import in_maintenance_thread
+from realtime.eventlog.epoch import record_clean_stop
 from realtime.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class GracefulShutdown:
             await self._wait_for_connections()
             await asyncio.sleep(_POLL_SECONDS)  # The last HTTP response may still be on its way to the socket.
             self._complete_daphne_records()
+            await in_maintenance_thread(record_clean_stop)
         except Exception:
             # Exit anyway: after a bug in this code, the operator must not need a second signal.
             logger.exception("Graceful shutdown failed; exiting without waiting for clients")

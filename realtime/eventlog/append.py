@@ -18,6 +18,7 @@ from uuid import uuid4
 from django.db import connection
 from django.db.models import Model
 
+from realtime.eventlog.epoch import continue_epoch, is_continued
 from realtime.eventlog.position import current_position
 from realtime.models import Event, EventRoom, Log
 from realtime.protocol.channels import GLOBAL
@@ -96,6 +97,10 @@ def append_events(events: list[NewEvent]) -> list[Delivery]:
     seqs = sorted(_insert(Event, ("message_id", "name", "data", "timestamp"), rows, returning="seq"))
     room_rows = [(room, seq) for seq, event in zip(seqs, events, strict=True) for room in event.rooms]
     _insert(EventRoom, ("room", "event"), room_rows)
+    # Not before the insert: this transaction now holds the write lock in every mode.
+    if not is_continued(epoch):
+        position = continue_epoch(newest_seq=last_seqs[GLOBAL])
+        epoch, bus_key = position.epoch, position.bus_key
     deliveries = []
     for seq, message_id, event in zip(seqs, message_ids, events, strict=True):
         record = EventRecord(seq, str(message_id), event.name, event.timestamp, event.data)

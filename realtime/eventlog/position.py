@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from django.db import transaction
 from django.db.models import Subquery
 from django.db.models.functions import Coalesce, Greatest
 
@@ -37,11 +36,3 @@ def current_position() -> Position:
         Log.objects.get_or_create(pk=1)
         found = log.values_list("seq", "epoch", "trimmed_seq", "bus_key").get()
     return Position(*found)
-
-
-def renew_epoch() -> str:
-    """Give the log a new epoch and return it. Clients can no longer resume from their old positions."""
-    with transaction.atomic():
-        newest = current_position().seq
-        Log.objects.filter(pk=1).delete()
-        return Log.objects.create(pk=1, trimmed_seq=newest).epoch

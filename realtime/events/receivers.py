@@ -14,8 +14,10 @@ from typing import Any
 from django.conf import settings
 
 from orchestration.db import before_commit
+from orchestration.db.stop_hooks import call_at_stop
 from realtime.broadcast.publisher import publisher
 from realtime.eventlog.append import NewEvent, append_events
+from realtime.eventlog.epoch import record_clean_stop
 from realtime.events.truncation import truncate_json
 from realtime.events.types import EVENT_TYPES, EventData
 from realtime.protocol.channels import GLOBAL
@@ -97,5 +99,6 @@ def _receiver(event_type: type[EventData]) -> Callable[..., None]:
 def connect() -> None:
     """Connect a receiver to the signal of every event type, and append announced events before each commit."""
     before_commit.install(Announcement, append_collected, phase=before_commit.Phase.LOG)
+    call_at_stop(record_clean_stop)
     for name, event_type in EVENT_TYPES.items():
         event_type.signal.connect(_receiver(event_type), weak=False, dispatch_uid=f"{__name__}:{name}")

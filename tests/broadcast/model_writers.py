@@ -45,7 +45,7 @@ prune_events(Retention(max_events=keep, max_age=timedelta(days=1), min_age=timed
 result = current_position().trimmed_seq
 """
 
-_RENEW = "from realtime.eventlog.position import renew_epoch\nresult = renew_epoch()"
+_RENEW = "from realtime.eventlog.epoch import renew_epoch\nresult = renew_epoch()"
 
 
 @dataclass(frozen=True)

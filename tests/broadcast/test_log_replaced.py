@@ -17,7 +17,7 @@ async def test_renewed_epoch_closes_clients_which_then_resubscribe(start_server:
         await client.subscribe("worker:w1", since=0)
         *_, last = await client.events(1)
         epoch = client.welcome["data"]["epoch"]
-        server.services_driver.execute("from realtime.eventlog.position import renew_epoch\nrenew_epoch()")
+        server.services_driver.execute("from realtime.eventlog.epoch import renew_epoch\nrenew_epoch()")
         assert await client.wait_closed() == (1012, "EVENTS_TRIMMED")
         (error,) = client.waiting()
         assert error == an_error("EVENTS_TRIMMED", error["error_message"], retryable=True)

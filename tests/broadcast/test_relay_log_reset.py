@@ -10,7 +10,7 @@ from django.db import connection
 
 from realtime.connection import handlers
 from realtime.database import in_database_thread
-from realtime.eventlog.position import renew_epoch
+from realtime.eventlog.epoch import renew_epoch
 from realtime.models import Event
 from realtime.queries import resume
 from tests.broadcast.relay_sandbox import OTHER, ROOM, RelaySandbox, Subscriber, prune, seqs_of

@@ -193,7 +193,7 @@ async def test_new_epoch_closes_subscribers_and_is_not_recovered_from(
     async with connect(small_server) as client:
         old = client.welcome["data"]
         await client.subscribe(room)
-        small_server.services_driver.execute("from realtime.eventlog.position import renew_epoch\nrenew_epoch()")
+        small_server.services_driver.execute("from realtime.eventlog.epoch import renew_epoch\nrenew_epoch()")
         assert (await client.next())["error_code"] == "EVENTS_TRIMMED"
         assert await client.wait_closed() == (1012, "EVENTS_TRIMMED")
     async with connect(small_server) as client:

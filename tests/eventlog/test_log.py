@@ -11,7 +11,8 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from realtime.eventlog.append import Delivery, NewEvent, append_events
-from realtime.eventlog.position import Position, current_position, renew_epoch
+from realtime.eventlog.epoch import renew_epoch
+from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import PositionOutOfRange, count_events, newest_seq_by_room, read_events
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.models import Event, EventRoom, Log

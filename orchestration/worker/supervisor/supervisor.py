@@ -13,6 +13,7 @@ from django.db import connection
 
 from orchestration import services
 from orchestration.db.retry import is_unavailable
+from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
 from orchestration.models import Stage
 from orchestration.processes import is_alive
@@ -97,6 +98,7 @@ class WorkerSupervisor:
                     break  # The scheduler marks the workers offline: their heartbeats are missing.
                 time.sleep(self._limits.heartbeat_seconds)
         self._table.path.unlink(missing_ok=True)
+        run_stop_hooks()
 
     @property
     def _has_parent(self) -> bool:

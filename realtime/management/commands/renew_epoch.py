@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
-from realtime.eventlog.position import renew_epoch
+from realtime.eventlog.epoch import renew_epoch
 
 
 class Command(EscapingCommand):
