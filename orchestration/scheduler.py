@@ -63,6 +63,8 @@ class Scheduler:
             self.publish_pool_metrics,
         ]
         self._heartbeat_at = 0.0
+        # The database clock in the last pass, and the monotonic clock at that moment.
+        self._clocks: tuple[datetime, float] | None = None
         self._postpone_expiry()
 
     def run(self, *, stopped: Callable[[float], bool]) -> None:
@@ -78,6 +80,7 @@ class Scheduler:
         """Make one pass over everything that is due, and return how many rows changed."""
         try:
             now = database_now()
+            self._detect_clock_step(now)
             changed = sum(self._attempt(f"run the job {job.__name__}", partial(job, now)) for job in self.jobs)
         except DatabaseError as error:
             if not is_unavailable(error):
@@ -162,10 +165,26 @@ class Scheduler:
             self._failed.add(action)
             return 0
 
-    def _postpone_expiry(self) -> None:
-        """Expire nothing until workers had time for new heartbeats: without a database, none can be recorded."""
+    def _detect_clock_step(self, now: datetime) -> None:
+        """Postpone expiry if the database clock was set forward: heartbeats and leases then seem to be old."""
+        at = time.monotonic()
+        if self._clocks is not None:
+            step_seconds = (now - self._clocks[0]).total_seconds() - (at - self._clocks[1])
+            # A heartbeat interval is at most half of both.
+            if step_seconds > min(self._limits.lease_seconds, self._limits.worker_timeout_seconds) / 2:
+                grace_seconds = self._postpone_expiry()
+                logger.warning(
+                    "The database clock was set forward by %.0f s; the scheduler expires no worker or lease for %g s",
+                    step_seconds,
+                    grace_seconds,
+                )
+        self._clocks = now, at
+
+    def _postpone_expiry(self) -> float:
+        """Expire nothing until workers had time for new heartbeats. Return how many seconds that is."""
         grace_seconds = max(self._limits.lease_seconds, self._limits.worker_timeout_seconds)
         self._expire_from = time.monotonic() + grace_seconds
+        return grace_seconds
 
     def _record_stop(self) -> None:
         try:

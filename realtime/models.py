@@ -53,6 +53,16 @@ class EventRoom(models.Model):
         return f"{self.event_id} in {self.room}"
 
 
+class LogSample(models.Model):
+    """How far the log was at one moment of its running time: see `realtime.eventlog.log_age`."""
+
+    seq = models.BigIntegerField(help_text="Position of the newest event at that moment.")
+    running_seconds = models.FloatField(help_text="Seconds in which a server process ran, up to that moment.")
+
+    def __str__(self) -> str:
+        return f"{self.seq} at {self.running_seconds:g} s"
+
+
 class Log(models.Model):
     """The state of the event log: a single row.
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.utils import timezone
 
 from realtime.broadcast.relay import Relay
 from realtime.database import in_maintenance_thread
-from realtime.eventlog.retention import Retention, prune_events
+from realtime.eventlog.retention import LogPruner, Retention
 from realtime.eventlog.wal_checkpoint import checkpoint_periodically
 from realtime.limits import Limits
 from realtime.queries.status import StatusQueries
@@ -76,10 +76,11 @@ def relay_if_running() -> Relay | None:
 
 
 async def _prune_periodically(limits: Limits) -> None:
+    pruner = LogPruner(Retention.from_limits(limits))
     while True:
         await asyncio.sleep(limits.log_prune_interval_seconds)
         try:
-            pruned = await in_maintenance_thread(prune_events, Retention.from_limits(limits), at=timezone.now())
+            pruned = await in_maintenance_thread(pruner.prune, now=time.monotonic())
         except Exception as error:
             logger.warning("Pruning the event log failed (%r); the next run retries", error)
         else:

@@ -1,4 +1,8 @@
-"""Prune the event log: which events are deleted, and in which order."""
+"""Prune the event log: which events are deleted, and in which order.
+
+Servers prune by the age that they measured themselves (`LogPruner`): no wrong clock makes them delete young events. The
+command `prune_log` prunes by the timestamps of the events (`prune_events`), as its user asks.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Self
 
 from django.db import transaction
 
+from realtime.eventlog.log_age import LogAge
 from realtime.eventlog.position import current_position
 from realtime.limits import Limits
 from realtime.models import Event, EventRoom, Log
@@ -41,8 +46,42 @@ class Retention:
         )
 
 
+class LogPruner:
+    """Prunes the log for one server process. It uses no wall clock."""
+
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+        self._age = LogAge()
+
+    def prune(self, *, now: float) -> int:
+        """Delete events that need not be kept, oldest first, and return how many: at most one million.
+
+        Args:
+            now: The monotonic clock of this process, in seconds.
+        """
+        retention = self._retention
+        min_age, max_age = retention.min_age.total_seconds(), retention.max_age.total_seconds()
+        samples = self._age.sample(now=now, keep_seconds=max(min_age, max_age))
+        newest = samples[-1].seq
+
+        def newest_older_than(seconds: float) -> int:
+            return max((sample.seq for sample in samples if sample.age_seconds >= seconds), default=0)
+
+        through = min(newest_older_than(min_age), max(newest - retention.max_events, newest_older_than(max_age)))
+        pruned = 0
+        for _ in range(_PRUNE_MAX_CHUNKS):
+            oldest = Event.objects.filter(seq__lte=through).order_by("seq")
+            chunk = list(oldest.values_list("seq", flat=True)[:_PRUNE_CHUNK_EVENTS])
+            if chunk:
+                _delete_through(chunk[-1])
+            pruned += len(chunk)
+            if len(chunk) < _PRUNE_CHUNK_EVENTS:
+                break
+        return pruned
+
+
 def prune_events(retention: Retention, *, at: datetime) -> int:
-    """Delete events that need not be kept, oldest first, and return how many.
+    """Delete events that need not be kept by their timestamps, oldest first, and return how many.
 
     A transaction deletes at most 1000 events. A call stops after one million; call again until it returns 0.
     """
@@ -75,9 +114,12 @@ def _prune_chunk(retention: Retention, at: datetime) -> int:
         prunable.pop()
     if not prunable:
         return 0
-    through = prunable[-1][0]
+    _delete_through(prunable[-1][0])
+    return len(prunable)
+
+
+def _delete_through(through: int) -> None:
     with transaction.atomic():
         Log.objects.filter(pk=1, trimmed_seq__lt=through).update(trimmed_seq=through)
         EventRoom.objects.filter(event__lte=through)._raw_delete("default")
         Event.objects.filter(seq__lte=through)._raw_delete("default")
-    return len(prunable)

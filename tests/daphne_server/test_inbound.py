@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -45,6 +46,16 @@ async def test_only_the_last_ping_of_a_client_that_does_not_read_is_answered(con
     assert await connection.read_exactly(len(expected)) == expected
     connection.client.send(frame(Opcode.PING, b"again"))
     assert await connection.read_exactly(7) == b"\x8a\x05again"
+
+
+async def test_idle_client_is_pinged_after_the_wall_clock_was_set_back(
+    connection: InProcessConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.protocol.server.ping_interval = 0
+    hour_ago = time.time() - 3600
+    monkeypatch.setattr(time, "time", lambda: hour_ago)
+    connection.protocol.check_timeouts()
+    assert (await connection.read_exactly(2))[0] == 0x80 | Opcode.PING
 
 
 async def test_close_frame_is_read_while_reading_is_paused(connection: InProcessConnection) -> None:

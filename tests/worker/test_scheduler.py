@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import IntegrityError, OperationalError
@@ -15,7 +16,7 @@ from orchestration import scheduler as scheduler_module
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.limits import EngineLimits
-from orchestration.models import Pool, SchedulerHeartbeat, Stage, Workflow
+from orchestration.models import Pool, SchedulerHeartbeat, Stage, Worker, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from orchestration.scheduler import HEARTBEAT_SECONDS, Scheduler
 from orchestration.services.pool_metrics import SCHEDULER_TIMEOUT_SECONDS
@@ -144,6 +145,36 @@ def test_unavailable_database_ends_the_pass_and_postpones_expiry(
         "Database available again; the scheduler continues",
     ]
     assert SchedulerHeartbeat.objects.get().heartbeat_at is not None
+
+
+def test_database_clock_that_is_set_forward_expires_no_worker(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.create_pool(pool_id="pool")
+    worker_id = services.join_pool(name="alive", process="alive", pool_id="pool")
+    start, wall_seconds, monotonic_seconds = database_now(), 0.0, 0.0
+    monkeypatch.setattr(scheduler_module, "database_now", lambda: start + timedelta(seconds=wall_seconds))
+    monkeypatch.setattr(scheduler_module, "time", SimpleNamespace(monotonic=lambda: monotonic_seconds))
+    scheduler = Scheduler()
+
+    def worker_after_pass(*, heartbeat: bool) -> str:
+        if heartbeat:
+            heartbeat_at = start + timedelta(seconds=wall_seconds)
+            Worker.objects.filter(pk=worker_id).update(heartbeat_at=heartbeat_at)
+        scheduler.run_once()
+        return Worker.objects.get(pk=worker_id).status
+
+    assert worker_after_pass(heartbeat=True) == "idle"
+    monotonic_seconds = wall_seconds = 1000.0  # The grace period of the start has passed.
+    assert worker_after_pass(heartbeat=True) == "idle"
+    wall_seconds += 3600
+    assert worker_after_pass(heartbeat=False) == "idle"
+    assert logged_by("orchestration.scheduler", caplog) == [
+        "The database clock was set forward by 3600 s; the scheduler expires no worker or lease for 10 s"
+    ]
+    monotonic_seconds += 11
+    wall_seconds += 11
+    assert worker_after_pass(heartbeat=False) == "offline"
 
 
 def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(

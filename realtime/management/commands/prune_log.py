@@ -8,8 +8,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandParser
-from django.utils import timezone
 
+from orchestration.db.clock import database_now
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
 from realtime.eventlog.position import current_position
@@ -46,9 +46,9 @@ class Command(EscapingCommand):
             retention = replace(retention, max_events=max_events)
         if max_age_seconds is not None:
             retention = replace(retention, max_age=timedelta(seconds=max_age_seconds))
-        at = timezone.now()
         pruned = 0
         with readable_database_errors():
+            at = database_now()
             while batch := prune_events(retention, at=at):
                 pruned += batch
             position = current_position()
