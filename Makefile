@@ -7,17 +7,20 @@
 #   make serve PYTHON=/opt/python3.12    the interpreter for .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test chaos lint format bench mutants clean
+.PHONY: help serve test chaos lint format bench mutants lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
 
-# The name of a stamp contains the checksum of its requirements: a changed file installs again, an unchanged one does not.
-RUNTIME := .venv/.runtime-$(shell cat requirements.txt | cksum | tr -dc 0-9)
-DEVELOPMENT := .venv/.development-$(shell cat requirements.txt requirements-dev.txt | cksum | tr -dc 0-9)
+# The name of a stamp contains the checksum of its lock file: a changed file installs again, an unchanged one does not.
+RUNTIME := .venv/.runtime-$(shell cat requirements.lock | cksum | tr -dc 0-9)
+DEVELOPMENT := .venv/.development-$(shell cat requirements-dev.lock | cksum | tr -dc 0-9)
 CHROMIUM_FOUND := .venv/.chromium
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+# One lock for every system and Python from 3.11 on, without the address of a package index.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 
 help:
 	@echo 'make serve   start the server on ws://127.0.0.1:8690; Ctrl-C stops it'
@@ -27,6 +30,7 @@ help:
 	@echo 'make format  format the code'
 	@echo 'make bench   measure speed and memory, also of alternatives (ARGS: names, --rounds N)'
 	@echo 'make mutants put faults into a copy of the code, and check that a test fails for each'
+	@echo 'make lock    pin the newest versions that the requirements allow, with hashes'
 	@echo 'make clean   remove .venv and the files of tools; the data in var is kept'
 
 serve: $(RUNTIME)
@@ -64,6 +68,12 @@ bench: $(DEVELOPMENT)
 mutants: $(DEVELOPMENT)
 	$(BIN)/python -m tests.faults $(ARGS)
 
+# Not a requirement of the tests: uv is installed here only. It reads its index from UV_DEFAULT_INDEX, not from pip.
+lock: | $(BIN)/pip
+	@$(PIP_INSTALL) 'uv~=0.13.9'
+	$(LOCK) requirements-dev.txt --output-file requirements-dev.lock
+	$(LOCK) requirements.txt --constraints requirements-dev.lock --output-file requirements.lock
+
 clean:
 	rm -rf .venv build *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './var/*' -prune -exec rm -rf {} +
@@ -80,12 +90,12 @@ $(BIN)/pip:
 
 $(RUNTIME): | $(BIN)/pip
 	@echo 'Installing the requirements of the server into .venv'
-	@$(PIP_INSTALL) -r requirements.txt
+	@$(PIP_INSTALL) --require-hashes -r requirements.lock
 	@touch $@
 
 $(DEVELOPMENT): | $(BIN)/pip
 	@echo 'Installing the requirements of the server and its tests into .venv'
-	@$(PIP_INSTALL) -r requirements-dev.txt
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@ $(RUNTIME)
 
 # Without a browser the other tests run, and the next run tries again.

@@ -16,7 +16,7 @@ from tests.harness.server import clean_environment
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Return a folder with the files that make reads, and a `.venv` without packages."""
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+    for name in ("Makefile", "requirements.lock", "requirements-dev.lock"):
         shutil.copy(PROJECT_DIR / name, tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "pip").touch()
@@ -39,16 +39,16 @@ def planned(checkout: Path, target: str) -> str:
     return make(checkout, "--dry-run", target).stdout
 
 
-@pytest.mark.parametrize(("target", "file"), [("serve", "requirements.txt"), ("test", "requirements-dev.txt")])
-def test_make_installs_again_only_when_the_requirements_change(checkout: Path, target: str, file: str) -> None:
+@pytest.mark.parametrize(("target", "file"), [("serve", "requirements.lock"), ("test", "requirements-dev.lock")])
+def test_make_installs_hashed_pins_again_only_when_they_change(checkout: Path, target: str, file: str) -> None:
     first = planned(checkout, target)
-    assert f"pip install --quiet --disable-pip-version-check --no-input -r {file}" in first
+    assert f"pip install --quiet --disable-pip-version-check --no-input --require-hashes -r {file}" in first
     stamp = re.search(r"^touch (\S+)", first, flags=re.MULTILINE)
     assert stamp is not None
     (checkout / stamp[1]).touch()
     assert "pip install" not in planned(checkout, target)
-    with (checkout / "requirements.txt").open("a") as requirements:
-        requirements.write("one-more\n")
+    with (checkout / file).open("a") as lock:
+        lock.write("one-more==1\n")
     assert "pip install" in planned(checkout, target)
 
 
