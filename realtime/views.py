@@ -31,14 +31,17 @@ async def health(request: HttpRequest) -> JsonResponse:
 @require_safe
 async def index(request: HttpRequest) -> HttpResponse:
     """Show the live events of one channel, for a person who opened the address in a browser."""
-    context = {"channel_pattern": CHANNEL_PATTERN, "websocket_port": _websocket_port(request)}
+    context = {"channel_pattern": CHANNEL_PATTERN, "websocket_host": websocket_host(request)}
     return await asyncio.to_thread(render, request, "realtime/index.html", context)
 
 
-def _websocket_port(request: HttpRequest) -> int | str:
-    """Return the port of the WebSocket if it is not that of the page; an empty text otherwise.
+def websocket_host(request: HttpRequest) -> str:
+    """Return the host and port of the WebSocket if its port is not that of the page; an empty text otherwise.
 
     The page may be served on `MAHAVISHNU_PAGES_PORT`. Behind a proxy, both have the port of the proxy.
+
+    Raises:
+        DisallowedHost: if the request has a host that is not in `ALLOWED_HOSTS`.
     """
-    _, page_port = split_domain_port(request.get_host())
-    return settings.MAHAVISHNU_PORT if page_port == str(settings.MAHAVISHNU_PAGES_PORT) else ""
+    name, page_port = split_domain_port(request.get_host())
+    return f"{name}:{settings.MAHAVISHNU_PORT}" if page_port == str(settings.MAHAVISHNU_PAGES_PORT) else ""

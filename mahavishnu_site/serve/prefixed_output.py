@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import IO
 
-from orchestration.text import escape_line
+from orchestration.text import escape_line, escape_text
 
 MAX_BACKLOG_BYTES = 1024 * 1024
 """Size of the output that is kept while nothing reads the copy (a paused pager). Older lines are dropped."""
@@ -53,7 +53,7 @@ class PrefixedOutput:
 
     def write(self, text: str) -> None:
         """Write a text without a prefix: at once what fits without blocking, and the rest with the copies."""
-        self._append(text.encode())
+        self._append(escape_text(text).encode())
         while (targets := self.targets()) and select.select([], targets, [], 0)[1]:
             self._write(targets[0])
 

@@ -24,7 +24,7 @@ from tests.harness.ports import free_port
 from tests.harness.serve import StartServe
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
-from tests.site.test_settings import check
+from tests.site.check_command import run_check
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_serve_names_the_port_of_pages_that_is_taken(monkeypatch: pytest.MonkeyP
 
 
 def test_settings_reject_what_no_process_serves(tmp_path: Path) -> None:
-    done = check(tmp_path, MAHAVISHNU_SERVES="page", MAHAVISHNU_PORT="9000", MAHAVISHNU_PAGES_PORT="9000")
+    done = run_check(tmp_path, MAHAVISHNU_SERVES="page", MAHAVISHNU_PORT="9000", MAHAVISHNU_PAGES_PORT="9000")
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
         [

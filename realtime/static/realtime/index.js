@@ -7,8 +7,7 @@ const MAX_DATA_CHARACTERS = 300;
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 10_000;
 
-const { websocketPort } = document.body.dataset; // empty if it is the port of this page
-const host = websocketPort ? `${location.hostname}:${websocketPort}` : location.host;
+const host = document.body.dataset.websocketHost || location.host;
 const address = `${location.protocol === "https:" ? "wss" : "ws"}://${host}`;
 const [state, events, none, choose, input, pause] = ["state", "events", "none", "choose", "channel", "pause"].map(
   (id) => document.getElementById(id),
