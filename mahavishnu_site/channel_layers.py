@@ -40,7 +40,7 @@ def parse_redis_url(url: str) -> str:
         raise UnexpectedValueError(f"{REDIS_URL_EXPECTED}, without decode_responses: messages are bytes")
     try:
         # Nothing connects here. Otherwise, each attempt to connect would fail because of a wrong option.
-        ConnectionPool.from_url(url).make_connection()
+        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError, RedisError) as error:
         raise UnexpectedValueError(f"{REDIS_URL_EXPECTED}, with options of redis-py ({error})") from None
     return url
