@@ -23,6 +23,7 @@ from mahavishnu_site.var_dir import (
 from mahavishnu_site.web_access import hosts_of_listener, parse_allowed_host, parse_allowed_origin
 from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
+from orchestration.log_throttle import INTERVAL_SECONDS
 from realtime.exposure import is_exposed
 from realtime.limits import Limits
 from realtime.web_origin import host_of_origin
@@ -156,6 +157,9 @@ CELERY_BROKER_URL = environment.read(
 MAHAVISHNU_LOG_FILE = environment.path(
     "MAHAVISHNU_LOG_FILE", default=MAHAVISHNU_VAR_DIR / "websocket.log", relative_to=BASE_DIR
 )
+MAHAVISHNU_LOG_REPEAT_SECONDS = environment.number(
+    "MAHAVISHNU_LOG_REPEAT_SECONDS", default=INTERVAL_SECONDS, minimum=0, maximum=86400
+)
 
 # System checks warn about them: they may be misspelled.
 MAHAVISHNU_UNREAD_VARIABLES = environment.unread(prefix="MAHAVISHNU_")
@@ -240,13 +244,22 @@ LOGGING = {
     "filters": {
         "outages": {"()": "mahavishnu_site.log_filters.RateLimitFilter"},
         "expected": {"()": "mahavishnu_site.log_filters.DropTracebackFilter"},
+        "clients": {
+            "()": "mahavishnu_site.log_filters.ClientRecordFilter",
+            "interval_seconds": MAHAVISHNU_LOG_REPEAT_SECONDS,
+        },
     },
     "handlers": {
-        "console": {"class": "mahavishnu_site.log_handlers.ConsoleHandler", "formatter": "escaped"},
+        "console": {
+            "class": "mahavishnu_site.log_handlers.ConsoleHandler",
+            "formatter": "escaped",
+            "filters": ["clients"],
+        },
         "file": {
             "()": "mahavishnu_site.log_file.open_log_file",
             "path": str(MAHAVISHNU_LOG_FILE),
             "formatter": "escaped",
+            "filters": ["clients"],
         },
     },
     "root": {"handlers": ["console", "file"], "level": "WARNING"},

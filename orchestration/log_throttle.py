@@ -34,5 +34,10 @@ class LogThrottle:
             omitted, self._omitted = self._omitted, 0
             self._logged_at = now
         if omitted:
-            message, args = f"{message} (%d such lines were left out since the last one)", (*args, omitted)
+            message, args = f"{message}%s", (*args, omitted_lines(omitted))
         self._logger.log(self._level, message, *args)
+
+
+def omitted_lines(omitted: int) -> str:
+    """Return the end of a line after which some were left out, and nothing if none were."""
+    return f" ({omitted} such lines were left out since the last one)" if omitted else ""

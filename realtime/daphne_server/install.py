@@ -64,19 +64,22 @@ def install() -> None:
 
 def _log_twisted_failures() -> None:
     """Log the exceptions that Twisted catches in code it calls, and failing accepts; daphne discards both."""
-    from twisted.logger import (
-        FilteringLogObserver,
-        LogLevel,
-        LogLevelFilterPredicate,
-        STDLibLogObserver,
-        globalLogPublisher,
-    )
+    from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, formatEvent, globalLogPublisher
 
     from realtime.daphne_server.open_files import log_accept_failure
 
+    def log_failure(event: dict[str, Any]) -> None:
+        # Twisted's own bridge finds no `failure` of its older interface, and writes the traceback into the message.
+        failure = event.get("log_failure") or event.get("failure")
+        raised = None if failure is None else (failure.type, failure.value, failure.getTracebackObject())
+        message = formatEvent(event)
+        logging.getLogger("twisted").critical(
+            "%s", message if failure is None else message.partition("\n")[0], exc_info=raised
+        )
+
     globalLogPublisher.addObserver(log_accept_failure)
     only_failures = LogLevelFilterPredicate(LogLevel.critical)
-    globalLogPublisher.addObserver(FilteringLogObserver(STDLibLogObserver("twisted"), [only_failures]))
+    globalLogPublisher.addObserver(FilteringLogObserver(log_failure, [only_failures]))
 
 
 def _raise_backlog() -> None:

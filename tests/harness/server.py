@@ -81,6 +81,8 @@ class MahavishnuServer:
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "MAHAVISHNU_PROCESSES": str(processes),
+            # Tests look for the line of each of their requests, and share servers.
+            "MAHAVISHNU_LOG_REPEAT_SECONDS": "0",
             **(environment or {}),
         }
         self.environment = procfile.environment(variables, host=HOST, port=self.port)

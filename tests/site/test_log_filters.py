@@ -10,7 +10,7 @@ import pytest
 from celery.exceptions import Reject, WorkerLostError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from mahavishnu_site.log_filters import DropTracebackFilter, RateLimitFilter
+from mahavishnu_site.log_filters import MAX_KINDS, ClientRecordFilter, DropTracebackFilter, RateLimitFilter
 
 
 def record_of(error: Exception, *, at_seconds: float) -> logging.LogRecord:
@@ -76,3 +76,88 @@ def test_drop_traceback_filter_keeps_the_traceback_of_other_errors(
     assert [type(each) for each in logging.getLogger(logger).filters] == [DropTracebackFilter]
     shown = log_exception(KeyError("stage"), caplog, logger=logger)
     assert shown.startswith("ERROR It happened\nTraceback") and shown.endswith("KeyError: 'stage'")
+
+
+def client_record(
+    message: str = "Not Found: %s",
+    *args: object,
+    name: str = "django.request",
+    error: BaseException | None = None,
+    status_code: int | None = None,
+) -> logging.LogRecord:
+    raised = None if error is None else (type(error), error, error.__traceback__)
+    record = logging.LogRecord(name, logging.WARNING, __file__, 1, message, args, raised)
+    if status_code is not None:
+        record.status_code = status_code
+    return record
+
+
+def shown(client_filter: ClientRecordFilter, *records: logging.LogRecord) -> list[str]:
+    """Return what two handlers with the same filter write."""
+    passed = [record for record in records if [client_filter.filter(record) for _ in range(2)] == [True, True]]
+    return [logging.Formatter("%(message)s").format(record) for record in passed]
+
+
+def test_client_filter_passes_each_kind_once() -> None:
+    client_filter = ClientRecordFilter(interval_seconds=3600)
+    records = [client_record("Not Found: %s", f"/{number}") for number in range(5)]
+    others = [client_record("Forbidden: %s", "/"), client_record("Not Found: %s", "/", name="django.security.csrf")]
+    assert shown(client_filter, *records, *others) == ["Not Found: /0", "Forbidden: /", "Not Found: /"]
+
+
+def test_client_filter_recognizes_a_message_that_contains_its_values() -> None:
+    records = [client_record(f"Invalid HTTP_HOST header: {number}") for number in range(5)]
+    assert shown(ClientRecordFilter(interval_seconds=3600), *records) == ["Invalid HTTP_HOST header: 0"]
+
+
+def test_client_filter_counts_what_it_left_out() -> None:
+    client_filter = ClientRecordFilter(interval_seconds=3600)
+    assert shown(client_filter, *[client_record("%s", number) for number in range(3)]) == ["0"]
+    client_filter._interval_seconds = 0
+    assert shown(client_filter, *[client_record("%s", number) for number in range(2)]) == [
+        "0 (2 such lines were left out since the last one)",
+        "1",
+    ]
+
+
+def raised_by(raising: str) -> Exception:
+    try:
+        exec(compile(raising, raising, "exec"))
+    except Exception as error:
+        return error
+    raise AssertionError
+
+
+def test_client_filter_tells_exceptions_apart_by_type_and_place() -> None:
+    errors = [raised_by(code) for code in ("int('a')", "int('b')", "int('a')", "[][1]")]
+    records = [client_record("Internal Server Error: %s", "/", error=error, status_code=500) for error in errors]
+    lines = shown(ClientRecordFilter(interval_seconds=3600), *records)
+    assert [line.splitlines()[-1] for line in lines] == [
+        "ValueError: invalid literal for int() with base 10: 'a'",
+        "ValueError: invalid literal for int() with base 10: 'b'",
+        "IndexError: list index out of range",
+    ]
+
+
+def test_client_filter_removes_the_traceback_of_a_wrong_request_and_cuts_its_line() -> None:
+    record = client_record("Bad request: %s", "x" * 5000, error=raised_by("int('a')"), status_code=400)
+    (line,) = shown(ClientRecordFilter(), record)
+    assert (len(line), line[:20], line[-1]) == (1000, "Bad request: xxxxxxx", "…")
+
+
+def test_client_filter_passes_other_loggers_unchanged() -> None:
+    records = [client_record("%s", "x" * 5000, name=name) for name in ("orchestration.scheduler", "django", "daphnes")]
+    assert shown(ClientRecordFilter(interval_seconds=3600), *records, *records) == ["x" * 5000] * 6
+
+
+def test_client_filter_remembers_a_bounded_number_of_kinds() -> None:
+    client_filter = ClientRecordFilter(interval_seconds=3600)
+    for number in range(2 * MAX_KINDS):
+        client_filter.filter(client_record(f"{number} %s", 1))
+    assert len(client_filter._kinds) == MAX_KINDS
+
+
+def test_settings_install_one_client_filter_for_both_handlers() -> None:
+    handlers = [handler for handler in logging.getLogger().handlers if handler.get_name() in ("console", "file")]
+    filters = [each for handler in handlers for each in handler.filters if isinstance(each, ClientRecordFilter)]
+    assert len(filters) == 2 and filters[0] is filters[1]
