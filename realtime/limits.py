@@ -134,3 +134,6 @@ class Limits:
     log_prune_interval_seconds: float = bounded(
         60.0, minimum=0.1, maximum=86400.0, help="How often a server process prunes the event log."
     )
+    write_probe_interval_seconds: float = bounded(
+        10.0, minimum=0.1, maximum=3600.0, help="How often `/health` tries to write to the database, at most."
+    )

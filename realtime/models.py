@@ -82,3 +82,16 @@ class Log(models.Model):
 
     def __str__(self) -> str:
         return self.epoch
+
+
+class WriteProbe(models.Model):
+    """A single row that the health check writes, because only a commit proves that changes can be stored."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    written_at = models.DateTimeField(help_text="The last write (database clock).")
+
+    class Meta:
+        constraints = (models.CheckConstraint(condition=models.Q(id=1), name="one_write_probe"),)
+
+    def __str__(self) -> str:
+        return f"written at {self.written_at}"

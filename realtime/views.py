@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from realtime.health import check_health
+from realtime.health.report import report_health
 from realtime.protocol.channels import CHANNEL_PATTERN
 
 
@@ -23,7 +23,7 @@ async def health(request: HttpRequest) -> JsonResponse:
     # A server on a Unix socket has no address.
     address = request.scope.get("server") if isinstance(request, ASGIRequest) else None
     host, port = address or (request.get_host(), 0)
-    report = await check_health(host=host, port=port)
+    report = await report_health(host=host, port=port)
     return JsonResponse(report, status=200 if report["status"] == "healthy" else 503)
 
 

@@ -1,0 +1,1 @@
+"""The health of one server process, for `GET /health`."""

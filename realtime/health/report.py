@@ -1,0 +1,63 @@
+"""The health report of one server process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from realtime.connection.registry import connection_registry
+from realtime.health.checks import health_checks
+from realtime.limits import Limits
+from realtime.runtime import relay_if_running
+
+
+async def report_health(*, host: str, port: int) -> dict[str, Any]:
+    """Return the JSON-encodable report. Takes at most about two check timeouts.
+
+    The results of the checks may be one second old, so `status`, `log_seq` and `problems` may be too. The counters are
+    those of this moment.
+
+    `status` is `healthy`, `unhealthy`, or `draining` while the process stops and accepts no new connections. `problems`
+    has one line for each part that is down or cannot be written. The first seven fields are those of the API
+    reference's health check. Counters are reported even if parts are down. `log_seq` and `log_epoch` are null while the
+    database is down. `relay_lag_ms` is the time from the last event to its delivery.
+
+    Args:
+        host: Address this process listens on.
+        port: Port this process listens on; 0 for a Unix socket.
+    """
+    limits: Limits = settings.MAHAVISHNU_LIMITS
+    results = await health_checks().results()
+    relay = relay_if_running()
+    return {
+        "status": _status(results.problems),
+        "host": host,
+        "port": port,
+        "connections": len(connection_registry),
+        # A room that is still opening has no live subscribers yet.
+        "rooms": sum(room.is_open for room in relay.rooms.values()) if relay is not None else 0,
+        "max_connections": limits.max_connections,
+        "message_rate_limit": limits.max_messages_per_second,
+        "database": _up_or_down(is_up=results.position is not None),
+        "redis": _up_or_down(is_up=results.is_redis_up),
+        "relay": results.relay,
+        "log_seq": results.position.seq if results.position is not None else None,
+        "log_epoch": results.position.epoch if results.position is not None else None,
+        "relay_lag_ms": round(relay.coalescer.lag_ms, 1)
+        if relay is not None and results.position is not None
+        else None,
+        "delivered_events": relay.coalescer.delivered_events if relay is not None else 0,
+        "large_events": relay.coalescer.large_events if relay is not None else 0,
+        "problems": results.problems,
+    }
+
+
+def _status(problems: list[str]) -> str:
+    if connection_registry.is_draining:
+        return "draining"
+    return "unhealthy" if problems else "healthy"
+
+
+def _up_or_down(*, is_up: bool) -> str:
+    return "up" if is_up else "down"
