@@ -1,4 +1,4 @@
-"""The Django app of the site's own management commands and system checks."""
+"""The Django app of the site: its management commands, system checks, and the log lines of failed logins."""
 
 from __future__ import annotations
 
@@ -15,3 +15,6 @@ class SiteConfig(AppConfig):
 
     def ready(self) -> None:
         checks.install()
+        from mahavishnu_site.logins import log_failures
+
+        log_failures()

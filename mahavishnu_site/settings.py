@@ -6,6 +6,7 @@ Loading the settings fails if variables are invalid, with one error that names a
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
@@ -179,6 +180,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
 ]
 
 MIDDLEWARE = [
@@ -191,6 +193,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -206,6 +209,28 @@ TEMPLATES = [
         },
     },
 ]
+
+# The first raises if logins are refused, so that no password is hashed.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+
+# Failed logins, counted by django-axes: a user name and an address, within this time. `mahavishnu_site/logins.py` has
+# the rest.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+# A refused login neither prolongs that time nor writes.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_HANDLER = "mahavishnu_site.logins.LoginAttempts"
+AXES_CLIENT_IP_CALLABLE = "mahavishnu_site.logins.client_address"
+AXES_LOCKOUT_CALLABLE = "mahavishnu_site.logins.refuse"
+# Failures are deleted when they are too old to count. Successful logins would be kept for ever.
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -267,6 +292,8 @@ LOGGING = {
         "mahavishnu_site": {"level": "INFO"},
         "realtime": {"level": "INFO"},
         "orchestration": {"level": "INFO"},
+        # `mahavishnu_site.logins` logs failed logins, escaped and at a limited rate.
+        "axes": {"level": "CRITICAL"},
         "channels_redis.pubsub": {"filters": ["outages"]},
         "celery.worker.request": {"filters": ["expected"]},
         "celery.app.trace": {"filters": ["expected"]},
