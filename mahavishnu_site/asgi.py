@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 
@@ -26,6 +28,7 @@ from django.http.response import HttpResponseBase  # noqa: E402
 
 from mahavishnu_site.checks import OPEN_TO_EVERYONE  # noqa: E402
 from mahavishnu_site.misdirected import reject_websocket  # noqa: E402
+from mahavishnu_site.path_prefix import PathPrefix, refuse_other_root_path  # noqa: E402
 from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 from realtime.daphne_server import install  # noqa: E402
@@ -51,13 +54,19 @@ class StaticFiles(ASGIStaticFilesHandler):
             raise Http404(str(error)) from error
 
 
-application = ProtocolTypeRouter(
+refuse_other_root_path(sys.argv[1:], settings.MAHAVISHNU_PATH_PREFIX)
+
+application: Any = ProtocolTypeRouter(
     {
         # `urls.py` has no pages in a process that serves WebSockets only.
         "http": django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application),
         "websocket": reject_websocket if settings.MAHAVISHNU_SERVES == "pages" else OrchestrationConsumer.as_asgi(),
     }
 )
+if settings.MAHAVISHNU_PATH_PREFIX:
+    application = PathPrefix(
+        application, settings.MAHAVISHNU_PATH_PREFIX, is_stripped=settings.MAHAVISHNU_PROXY_STRIPS_PREFIX
+    )
 
 # Imported modules are never freed. Exclude them from garbage collection: when many clients connect at once, scanning
 # them would delay the events of all clients. "No garbage" in docs/architecture.md has figures.

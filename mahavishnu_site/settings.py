@@ -12,6 +12,7 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.env import Environment, parse_named_path, parse_package
+from mahavishnu_site.path_prefix import parse_path_prefix
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
     base_dir,
@@ -40,6 +41,11 @@ environment = Environment(os.environ, secrets=("SECRET_KEY", "DATABASE_URL", "RE
 
 MAHAVISHNU_HOST = environment.host("MAHAVISHNU_HOST", default="127.0.0.1")
 MAHAVISHNU_PORT = environment.whole_number("MAHAVISHNU_PORT", default=8690, minimum=1, maximum=65535)
+
+# The path under which a proxy publishes the server, and whether it removes that path from requests.
+
+MAHAVISHNU_PATH_PREFIX = environment.read("MAHAVISHNU_PATH_PREFIX", default="", parse=parse_path_prefix)
+MAHAVISHNU_PROXY_STRIPS_PREFIX = environment.flag("MAHAVISHNU_PROXY_STRIPS_PREFIX", default=False)
 
 # How many daphne processes `manage.py serve` starts behind that address. Its option `--processes` overrides this.
 
@@ -216,8 +222,7 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
 ]
 
-# Failed logins, counted by django-axes: a user name and an address, within this time. `mahavishnu_site/logins.py` has
-# the rest.
+# Failed logins as one user from one address, within this time. `mahavishnu_site/logins.py` has the rest.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -240,14 +245,17 @@ AUTH_PASSWORD_VALIDATORS = [
 
 ROOT_URLCONF = "mahavishnu_site.urls"
 ASGI_APPLICATION = "mahavishnu_site.asgi.application"
-STATIC_URL = "/static/"
+FORCE_SCRIPT_NAME = MAHAVISHNU_PATH_PREFIX or None
+STATIC_URL = f"{MAHAVISHNU_PATH_PREFIX}/static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Cookies ignore ports: with the same name, a login to one server would end the session of another on the same host.
 # Browsers accept a cookie with this prefix only over TLS, for this host alone and for all its paths (RFC 6265bis).
-_cookie_prefix = "__Host-" if MAHAVISHNU_REQUIRE_TLS else ""
+# Below a path prefix, cookies are for that path alone, so they cannot have this prefix.
+_cookie_prefix = ("__Secure-" if MAHAVISHNU_PATH_PREFIX else "__Host-") if MAHAVISHNU_REQUIRE_TLS else ""
 SESSION_COOKIE_NAME = f"{_cookie_prefix}mahavishnu_session_{MAHAVISHNU_PORT}"
 CSRF_COOKIE_NAME = f"{_cookie_prefix}mahavishnu_csrf_{MAHAVISHNU_PORT}"
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = MAHAVISHNU_PATH_PREFIX or "/"
 
 # HSTS for subdomains (W005) and its preload list (W021) concern other servers of the domain: a proxy can add them.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

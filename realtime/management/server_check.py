@@ -29,7 +29,7 @@ def server_problem() -> str | None:
     """
     host = _LOOPBACK_FOR.get(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_HOST)
     port = settings.MAHAVISHNU_PORT
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{_health_path()}"
     hint = "Check MAHAVISHNU_HOST and MAHAVISHNU_PORT."
     try:
         response = _get_health(host, port)
@@ -59,10 +59,16 @@ def delayed_delivery_warning() -> str | None:
 def _get_health(host: str, port: int) -> str:
     connection = HTTPConnection(host, port, timeout=HEALTH_TIMEOUT_SECONDS)
     try:
-        connection.request("GET", "/health", headers={"Host": _allowed_host(host, port)})
+        connection.request("GET", _health_path(), headers={"Host": _allowed_host(host, port)})
         return connection.getresponse().read(_MAX_RESPONSE_BYTES).decode(errors="replace")
     finally:
         connection.close()
+
+
+def _health_path() -> str:
+    """Return the path without a proxy, which is not asked."""
+    prefix: str = "" if settings.MAHAVISHNU_PROXY_STRIPS_PREFIX else settings.MAHAVISHNU_PATH_PREFIX
+    return f"{prefix}/health"
 
 
 def _allowed_host(host: str, port: int) -> str:

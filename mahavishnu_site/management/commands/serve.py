@@ -92,12 +92,13 @@ class Command(EscapingCommand):
 def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> str:
     """Return what the command prints before it starts the programs."""
     name = f"[{host}]" if ":" in host else host
-    address = f"{name}:{port}"
+    prefix = "" if settings.MAHAVISHNU_PROXY_STRIPS_PREFIX else settings.MAHAVISHNU_PATH_PREFIX
+    address = f"{name}:{port}{prefix}"
     stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
     lines = [
         f"Mahavishnu serves ws://{address}" + (f" with {processes} processes" if processes > 1 else ""),
         f"  health  http://{address}/health",
-        f"  admin   http://{name}:{settings.MAHAVISHNU_PAGES_PORT or port}/admin/",
+        f"  admin   http://{name}:{settings.MAHAVISHNU_PAGES_PORT or port}{prefix}/admin/",
         f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
         f"  data    {settings.MAHAVISHNU_VAR_DIR}",
     ]

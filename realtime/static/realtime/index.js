@@ -8,7 +8,9 @@ const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 10_000;
 
 const host = document.body.dataset.websocketHost || location.host;
-const address = `${location.protocol === "https:" ? "wss" : "ws"}://${host}`;
+// The page and the WebSocket have the same path, also below a prefix.
+const path = location.pathname === "/" ? "" : location.pathname;
+const address = `${location.protocol === "https:" ? "wss" : "ws"}://${host}${path}`;
 const [state, events, none, choose, input, pause] = ["state", "events", "none", "choose", "channel", "pause"].map(
   (id) => document.getElementById(id),
 );
