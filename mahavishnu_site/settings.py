@@ -11,7 +11,7 @@ from datetime import timedelta
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
-from mahavishnu_site.env import Environment, parse_named_path, parse_package
+from mahavishnu_site.env import Environment, parse_named_path, parse_network, parse_package
 from mahavishnu_site.path_prefix import parse_path_prefix
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
@@ -27,7 +27,7 @@ from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
 from orchestration.log_throttle import INTERVAL_SECONDS
 from realtime.exposure import is_exposed
-from realtime.limits import Limits
+from realtime.limits import LOOPBACK_NETWORKS, Limits, Network
 from realtime.web_origin import host_of_origin
 
 BASE_DIR = base_dir()
@@ -115,6 +115,9 @@ ALLOWED_HOSTS = list(
 MAHAVISHNU_ALLOWED_ORIGINS = environment.listed(
     "MAHAVISHNU_ALLOWED_ORIGINS", default=(), parse_one=parse_allowed_origin
 )
+MAHAVISHNU_TRUSTED_PROXIES: tuple[Network, ...] = environment.listed(
+    "MAHAVISHNU_TRUSTED_PROXIES", default=LOOPBACK_NETWORKS, parse_one=parse_network
+)
 
 # Whether another machine may reach this server. Set by what the variables above name, not by what daphne listens on.
 
@@ -131,6 +134,10 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = MAHAVISHNU_REQUIRE_TLS
 # Limits.
 
 MAHAVISHNU_LIMITS = environment.fields(Limits, prefix="MAHAVISHNU_")
+
+# Clients on this machine have a quota if one is asked for.
+
+MAHAVISHNU_COUNTS_LOOPBACK = environment.is_set("MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS")
 
 # If off, every frame takes daphne's own send path: the same bytes at a multiple of the cost.
 

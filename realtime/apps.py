@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from orchestration.apps import set_default_settings
 from realtime.exposure import is_exposed
-from realtime.limits import Limits
+from realtime.limits import LOOPBACK_NETWORKS, Limits
 from realtime.web_origin import InvalidOrigin, host_of_origin, parse_origin
 
 # The host and the port are where the commands expect the running server.
@@ -25,6 +25,8 @@ DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
     "MAHAVISHNU_SERVES": "both",
     "MAHAVISHNU_PAGES_PORT": 0,
     "MAHAVISHNU_ALLOWED_ORIGINS": (),
+    "MAHAVISHNU_TRUSTED_PROXIES": LOOPBACK_NETWORKS,
+    "MAHAVISHNU_COUNTS_LOOPBACK": False,
     "MAHAVISHNU_DIRECT_FRAMES": True,
     "MAHAVISHNU_REDIS_URLS": (),
 }

@@ -15,12 +15,15 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 
+from orchestration.log_throttle import LogThrottle
 from realtime.broadcast.relay import Relay
+from realtime.connection.address_quota import quota_owner
 from realtime.connection.asgi_transport import AsgiTransport, Send
+from realtime.connection.client_address import client_address_of
 from realtime.connection.dispatcher import RequestDispatcher
 from realtime.connection.origin import is_handshake_allowed, peer_address
 from realtime.connection.rate_limit import RateLimit, Verdict
-from realtime.connection.registry import connection_registry
+from realtime.connection.registry import TooManyConnections, connection_registry
 from realtime.connection.writer import ConnectionWriter
 from realtime.database import log_failure
 from realtime.limits import Limits
@@ -38,6 +41,7 @@ from realtime.queries.status import StatusQueries
 from realtime.runtime import ensure_relay, status_queries
 
 logger = logging.getLogger(__name__)
+_quota_reached = LogThrottle(logger)
 
 _REJECTION_PAUSE_SECONDS = 0.25
 """How long reading pauses after a message was rejected by the rate limit."""
@@ -65,6 +69,7 @@ class OrchestrationConsumer(AsyncConsumer):
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self._peer = peer_address(scope.get("client"))
+        self._quota_owner = quota_owner(client_address_of(scope))
         if not is_handshake_allowed(scope):
             await send({"type": "websocket.close"})
             return
@@ -88,12 +93,17 @@ class OrchestrationConsumer(AsyncConsumer):
 
     async def _open(self) -> bool:
         """Register the connection and send `session.created`; close it and return False if that is not possible."""
-        if not connection_registry.register(self, maximum=self.limits.max_connections):
-            self._close(
-                CloseCode.TRY_LATER,
-                ErrorCode.TOO_MANY_CONNECTIONS,
-                f"Connection limit reached ({self.limits.max_connections}); try again later",
-            )
+        try:
+            connection_registry.register(self, address=self._quota_owner)
+        except TooManyConnections as error:
+            if error.address is not None:
+                _quota_reached.log(
+                    "Closing %s: %s has %d connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)",
+                    self,
+                    error.address,
+                    error.limit,
+                )
+            self._close(CloseCode.TRY_LATER, ErrorCode.TOO_MANY_CONNECTIONS, str(error))
             return False
         try:
             self.relay, self.statuses = await ensure_relay(), status_queries()

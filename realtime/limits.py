@@ -7,6 +7,7 @@ reference and `docs/protocol.md` document the limits that clients see.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
 from orchestration.bounds import KIB, MIB, bounded, counted
@@ -16,6 +17,11 @@ LISTEN_BACKLOG: Final = 4096
 contains the same number. The kernel's `somaxconn` may be lower.
 """
 
+Network = IPv4Network | IPv6Network
+
+LOOPBACK_NETWORKS: Final[tuple[Network, ...]] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+"""The default of `MAHAVISHNU_TRUSTED_PROXIES`: a proxy on this machine."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
@@ -23,6 +29,18 @@ class Limits:
 
     max_connections: int = counted(
         1000, minimum=1, maximum=1_000_000, help="Open WebSocket connections of one process."
+    )
+    max_connections_per_address: int = counted(
+        100,
+        minimum=0,
+        maximum=1_000_000,
+        help="Open WebSockets of one address, and as many HTTP connections; 0: no quota for addresses.",
+    )
+    max_connects_per_second: float = bounded(
+        20.0, minimum=0.1, maximum=1e6, help="New connections a second from one address, on average."
+    )
+    max_connect_burst: int = counted(
+        200, minimum=1, maximum=1_000_000, help="New connections from one address at once, before the average applies."
     )
     max_messages_per_second: float = bounded(
         100.0, minimum=0.1, maximum=1e6, help="Messages a second that one connection may send, on average."

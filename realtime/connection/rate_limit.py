@@ -1,4 +1,4 @@
-"""The rate limit of one connection: a token bucket, and the time for which it may stay empty."""
+"""Token buckets, and the rate limit of one connection: a bucket, and the time for which it may stay empty."""
 
 from __future__ import annotations
 
@@ -6,6 +6,37 @@ from enum import Enum, auto
 from math import ceil
 
 from realtime.limits import Limits
+
+
+class TokenBucket:
+    """A bucket that fills at a constant rate, up to its burst.
+
+    Args:
+        per_second: Tokens added a second.
+        burst: Tokens of a full bucket.
+        now: Seconds on a monotonic clock. The bucket is full then.
+
+    Attributes:
+        tokens: What is in the bucket since the last `fill`. It may be negative.
+    """
+
+    __slots__ = ("_filled_at", "burst", "per_second", "tokens")
+
+    def __init__(self, per_second: float, burst: float, now: float) -> None:
+        self.per_second = per_second
+        self.burst = burst
+        self.tokens = float(burst)
+        self._filled_at = now
+
+    def fill(self, now: float) -> None:
+        """Add the tokens for the time since the last call."""
+        tokens = self.tokens + (now - self._filled_at) * self.per_second
+        self.tokens = tokens if tokens < self.burst else self.burst
+        self._filled_at = now
+
+    def seconds_until(self, tokens: float) -> float:
+        """Return how long after the last `fill` the bucket has this many tokens."""
+        return max((tokens - self.tokens) / self.per_second, 0.0)
 
 
 class Verdict(Enum):
@@ -26,20 +57,17 @@ class RateLimit:
     _RECOVERY_SECONDS = 1.0
 
     def __init__(self, limits: Limits, *, now: float) -> None:
-        self._per_second = limits.max_messages_per_second
-        self._burst = limits.max_message_burst
+        self._bucket = TokenBucket(limits.max_messages_per_second, limits.max_message_burst, now)
         self._grace_seconds = limits.rate_limit_grace_seconds
-        self._tokens = float(self._burst)
-        self._filled_at = now
         self._exceeded_since: float | None = None
         self._rejected_at = now
 
     def take(self, *, now: float) -> Verdict:
         """Take a token for one message. `now` is in seconds, on a monotonic clock."""
-        self._tokens = min(self._tokens + (now - self._filled_at) * self._per_second, self._burst)
-        self._filled_at = now
-        if self._tokens >= 1:
-            self._tokens -= 1
+        bucket = self._bucket
+        bucket.fill(now)
+        if bucket.tokens >= 1:
+            bucket.tokens -= 1
             return Verdict.ALLOWED
         if self._exceeded_since is None or now - self._rejected_at > self._RECOVERY_SECONDS:
             self._exceeded_since = now
@@ -49,4 +77,4 @@ class RateLimit:
     @property
     def retry_after_ms(self) -> int:
         """Milliseconds until the next message would be allowed; at least 1."""
-        return max(ceil((1 - self._tokens) / self._per_second * 1000), 1)
+        return max(ceil(self._bucket.seconds_until(1) * 1000), 1)

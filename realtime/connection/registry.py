@@ -6,6 +6,7 @@ from typing import Protocol
 
 from realtime.broadcast.relay import Relay
 from realtime.broadcast.room import Subscriber
+from realtime.connection.address_quota import OpenConnections
 from realtime.limits import Limits
 from realtime.queries.status import StatusQueries
 
@@ -40,6 +41,19 @@ class Connection(Subscriber, Protocol):
         """Send `session.draining` with the delay before a reconnect, then close the connection."""
 
 
+class TooManyConnections(Exception):
+    """Raised when a connection exceeds a limit. The message is for the client."""
+
+    def __init__(self, *, limit: int, address: str | None = None) -> None:
+        super().__init__(limit, address)
+        self.limit = limit
+        self.address = address
+
+    def __str__(self) -> str:
+        of_address = " of one address" if self.address is not None else ""
+        return f"Connection limit{of_address} reached ({self.limit}); try again later"
+
+
 class ConnectionRegistry:
     """The open connections of this process.
 
@@ -49,21 +63,34 @@ class ConnectionRegistry:
 
     def __init__(self) -> None:
         self.is_draining = False
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, str | None] = {}
+        self._by_address = OpenConnections()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def register(self, connection: Connection, *, maximum: int) -> bool:
-        """Add `connection`, and return True; return False if `maximum` connections are open already."""
-        if len(self._open) >= maximum:
-            return False
-        self._open.add(connection)
-        return True
+    def register(self, connection: Connection, *, address: str | None) -> None:
+        """Add `connection`, unless a limit is reached.
+
+        Args:
+            connection: An accepted connection.
+            address: The address that it is charged to, if any.
+
+        Raises:
+            TooManyConnections: if this process, or the address, has as many connections as allowed.
+        """
+        limits = connection.limits
+        if len(self._open) >= limits.max_connections:
+            raise TooManyConnections(limit=limits.max_connections)
+        if self._by_address.add(address) > limits.max_connections_per_address:
+            self._by_address.remove(address)
+            raise TooManyConnections(limit=limits.max_connections_per_address, address=address)
+        self._open[connection] = address
 
     def unregister(self, connection: Connection) -> None:
         """Remove `connection`, if it was added."""
-        self._open.discard(connection)
+        if connection in self._open:
+            self._by_address.remove(self._open.pop(connection))
 
     def drain(self, *, window_seconds: float) -> None:
         """Close every connection, and spread the reconnects of their clients over `window_seconds`."""

@@ -7,7 +7,9 @@ own timeout restarts with every byte, so a client that sends byte by byte could 
 from __future__ import annotations
 
 import asyncio
+import logging
 from http import HTTPStatus
+from math import ceil
 from typing import ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,13 +18,24 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.web import http
 from zope.interface import implementer
 
+from orchestration.log_throttle import LogThrottle
+from realtime.connection.address_quota import OpenConnections, connect_rates, quota_owner
+from realtime.connection.client_address import client_address, is_trusted_proxy
 from realtime.limits import Limits
+
+logger = logging.getLogger(__name__)
+_quota_reached = LogThrottle(logger)
 
 _MAX_LENGTH_DIGITS = 18
 """A `Content-Length` with more digits exceeds every limit, and Python converts no number of more than 4300 digits."""
 
 _SERVER_HEADER = b"daphne-root-path"
 """Only a proxy may set this header, and daphne takes it from clients: it moves the paths that a proxy guards."""
+
+_FORWARDING_HEADERS = (b"x-forwarded-", b"forwarded")
+"""Only a trusted proxy may set headers that begin so. Daphne, with `--proxy-headers`, takes them from every client."""
+
+_FORWARDED_FOR = b"x-forwarded-for"
 
 _ASCII_HEADERS = (b"x-forwarded-", b"sec-websocket-")
 """Headers that daphne decodes as ASCII or UTF-8. With other bytes, it would answer 500."""
@@ -42,12 +55,15 @@ class BoundedHTTPChannel(http.HTTPChannel):
 
     Attributes:
         open_count: HTTP connections of this process, without those that became WebSockets.
+        open_by_address: The same for each address, without those from trusted proxies.
     """
 
     open_count: ClassVar[int] = 0
+    open_by_address: ClassVar[OpenConnections] = OpenConnections()
 
     _path: bytes
 
+    _quota_owner: str | None = None
     _deadline: asyncio.TimerHandle | None = None
     _abort_timer: asyncio.TimerHandle | None = None
     _is_counted = False
@@ -64,8 +80,17 @@ class BoundedHTTPChannel(http.HTTPChannel):
         self._is_counted = True
         type(self).open_count += 1
         self._set_deadline()
+        self._peer: str | None = getattr(self.transport.getPeer(), "host", None)
+        self._trusts_peer = is_trusted_proxy(self._peer)
+        if not self._trusts_peer:
+            self._quota_owner = quota_owner(client_address(self._peer, ()))
+        of_address = self.open_by_address.add(self._quota_owner)
         if self.open_count > self._limits.max_http_connections:
             self._reject(HTTPStatus.SERVICE_UNAVAILABLE, retry_after_seconds=1)
+        elif of_address > self._limits.max_connections_per_address:
+            self._reject_owner(self._quota_owner, "open HTTP connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)", 1)
+        else:
+            self._limit_connects(self._quota_owner)
 
     def connectionLost(self, reason: object) -> None:  # noqa: N802
         self._leave()
@@ -86,6 +111,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
         if self._is_counted:
             self._is_counted = False
             type(self).open_count -= 1
+            self.open_by_address.remove(self._quota_owner)
 
     # --- Input -----------------------------------------------------------------------------------------------------
 
@@ -102,6 +128,8 @@ class BoundedHTTPChannel(http.HTTPChannel):
         name = name.lower()
         if name == _SERVER_HEADER or (name.startswith(_ASCII_HEADERS) and not value.isascii()):
             return True
+        if not self._trusts_peer and name.startswith(_FORWARDING_HEADERS):
+            return True
         if name == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
             self._reject(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return False
@@ -117,7 +145,10 @@ class BoundedHTTPChannel(http.HTTPChannel):
         except ValueError:
             self._reject(HTTPStatus.BAD_REQUEST)
         else:
-            super().allHeadersReceived()
+            if self._trusts_peer:
+                self._use_forwarded_address()
+            if not self._is_rejected:
+                super().allHeadersReceived()
 
     def rawDataReceived(self, data: bytes) -> None:  # noqa: N802
         if self._is_rejected:
@@ -143,13 +174,29 @@ class BoundedHTTPChannel(http.HTTPChannel):
 
     def _rejection(self) -> HTTPStatus | None:
         """Return the status with which the request is rejected after its headers, or None."""
-        upgrades = self.requests[-1].requestHeaders.getRawHeaders(b"Upgrade") or ()
-        if any(upgrade.lower() == b"websocket" for upgrade in upgrades):
+        if self._is_handshake():
             # A handshake has no body and needs HTTP/1.1 (RFC 6455 section 4.2.1).
             return HTTPStatus.BAD_REQUEST if self.length != 0 or self._version != b"HTTP/1.1" else None
         if self.length is not None and self.length > self._limits.max_body_bytes:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         return None
+
+    def _is_handshake(self) -> bool:
+        upgrades = self.requests[-1].requestHeaders.getRawHeaders(b"Upgrade") or ()
+        return any(upgrade.lower() == b"websocket" for upgrade in upgrades)
+
+    def _use_forwarded_address(self) -> None:
+        """Leave only the client's own address in `X-Forwarded-For`; count a handshake that a proxy has forwarded."""
+        headers = self.requests[-1].requestHeaders
+        forwarded_for = [value.decode("ascii") for value in headers.getRawHeaders(_FORWARDED_FOR) or ()]
+        client = client_address(self._peer, forwarded_for)
+        if client.is_forwarded:
+            # Daphne would take the first address, which the client may have forged.
+            headers.removeHeader(_FORWARDED_FOR)
+            if client.address is not None:
+                headers.addRawHeader(_FORWARDED_FOR, str(client.address).encode())
+        if self._is_handshake():
+            self._limit_connects(quota_owner(client))
 
     def _use_origin_form(self) -> None:
         """Replace an absolute request target by its path, and `Host` by its host (RFC 9112 section 3.2.2).
@@ -164,6 +211,17 @@ class BoundedHTTPChannel(http.HTTPChannel):
         self._path = urlunsplit((b"", b"", target.path or b"/", target.query, b""))
 
     # --- Rejections ------------------------------------------------------------------------------------------------
+
+    def _limit_connects(self, owner: str | None) -> None:
+        """Reject the connection if its address opens new ones too fast."""
+        now = asyncio.get_running_loop().time()
+        wait_seconds = connect_rates.take(owner, limits=self._limits, now=now)
+        if wait_seconds:
+            self._reject_owner(owner, "new connections a second (MAHAVISHNU_MAX_CONNECTS_PER_SECOND)", wait_seconds)
+
+    def _reject_owner(self, owner: str | None, quota: str, wait_seconds: float) -> None:
+        _quota_reached.log("Rejected a connection from %s: too many %s; answered 429", owner, quota)
+        self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=ceil(wait_seconds))
 
     def _set_deadline(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(self._limits.open_timeout_seconds, self._time_out)

@@ -137,6 +137,10 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Messages from one connection": f"{limits.max_messages_per_second:g} a second, "
         f"{limits.max_message_burst} at once",
         "Size of a message from a client": f"{limits.max_message_bytes // KIB} KiB",
+        "Connections from one address": f"{limits.max_connections_per_address}",
+        "New connections from one address": (
+            f"{limits.max_connects_per_second:g} a second, {limits.max_connect_burst} at once"
+        ),
         "Subscriptions of one connection": f"{limits.max_subscriptions}",
         "Requests of one connection being answered": f"{limits.max_requests_in_flight}",
         "Time for one request": f"{limits.request_timeout_seconds:g} s",

@@ -20,6 +20,7 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
         DEBUG="maybe",
         ALLOWED_HOSTS="localhost,example.org:80",
         MAHAVISHNU_ALLOWED_ORIGINS="https://example.org,example.org",
+        MAHAVISHNU_TRUSTED_PROXIES="10.0.0.5,10.0.0.5/8",
         MAHAVISHNU_MAX_CONNECTIONS="0",
         MAHAVISHNU_RELAY_POLL_SECONDS="soon",
         MAHAVISHNU_APPS="tests.jobs,__main__",
@@ -41,6 +42,8 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
         "MAHAVISHNU_ALLOWED_ORIGINS='https://example.org,example.org': expected origins separated by commas, such as "
         "https://example.org,http://example.org:8080 or https://*.example.org; 'example.org' has no scheme: "
         "write https://example.org",
+        "MAHAVISHNU_TRUSTED_PROXIES='10.0.0.5,10.0.0.5/8': expected addresses or networks separated by commas, such as "
+        "10.0.0.5,10.1.0.0/16,fd00::/8; 10.0.0.5/8 has host bits set",
         "MAHAVISHNU_MAX_CONNECTIONS='0': expected a whole number from 1 to 1000000",
         "MAHAVISHNU_RELAY_POLL_SECONDS='soon': expected a number from 0.02 to 2",
         "MAHAVISHNU_APPS='tests.jobs,__main__': expected dotted names of Python packages separated by commas, "
