@@ -45,6 +45,12 @@ class Limits:
     max_messages_per_second: float = bounded(
         100.0, minimum=0.1, maximum=1e6, help="Messages a second that one connection may send, on average."
     )
+    max_total_messages_per_second: float = bounded(
+        5000.0,
+        minimum=1.0,
+        maximum=1e9,
+        help="Messages a second of all clients together, above which connections are read in turns.",
+    )
     max_message_burst: int = counted(
         150, minimum=1, maximum=1_000_000, help="Messages that a client may send at once, before the average applies."
     )

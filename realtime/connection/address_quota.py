@@ -33,7 +33,7 @@ def quota_owner(client: ClientAddress) -> str | None:
 
 
 def _counts_loopback() -> bool:
-    return settings.MAHAVISHNU_COUNTS_LOOPBACK or getattr(settings, "MAHAVISHNU_EXPOSED", False)
+    return bool(settings.MAHAVISHNU_COUNTS_LOOPBACK or settings.MAHAVISHNU_EXPOSED)
 
 
 class OpenConnections:

@@ -62,6 +62,9 @@ class AsgiTransport:
     def resume_reading(self) -> None:
         """Do nothing: ASGI cannot pause reading."""
 
+    def charge(self, cost: int) -> None:
+        """Do nothing: ASGI cannot pause reading."""
+
     async def drained(self, *, below_bytes: int) -> None:
         while self._queued_bytes >= below_bytes and self._close_frame is None:
             self._progress.clear()

@@ -32,6 +32,9 @@ class Transport(Protocol):
     def resume_reading(self) -> None:
         """Undo one `pause_reading`."""
 
+    def charge(self, cost: int) -> None:
+        """Count work for the client as so many more messages, if the server has a ceiling for all clients together."""
+
     async def drained(self, *, below_bytes: int) -> None:
         """Wait until fewer than `below_bytes` are queued, or nothing more will be sent."""
 

@@ -106,6 +106,11 @@ class ConnectionWriter:
         if self._transport is not None:
             self._transport.resume_reading()
 
+    def charge(self, cost: int) -> None:
+        """Count work for the client as so many more messages, if the server has a ceiling for all clients together."""
+        if self._transport is not None:
+            self._transport.charge(cost)
+
     def close(self, code: int, reason: str, *, final_message: Frames | None = None) -> None:
         """Send `final_message` and a close frame, after what is queued. Later calls have no effect."""
         if not self._is_closing:

@@ -1,17 +1,20 @@
 """The receiving side of a WebSocket under daphne: frame rate, receive queue, paused reading, and pings.
 
-Reading pauses when a client sends too much or too fast. Unread data then stays in the operating system's buffers, and
-TCP throttles the client.
+Reading pauses when a client sends too much or too fast, or when all clients together do (see `reading_turns`). Unread
+data then stays in the operating system's buffers, and TCP throttles the client.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 from daphne.ws_protocol import WebSocketProtocol
 
 from realtime.connection.rate_limit import RateLimit, Verdict
+from realtime.daphne_server.reading_turns import ReadingTurns
 from realtime.daphne_server.transport import DaphneTransport, has_peer_disconnected
 from realtime.limits import Limits
 
@@ -40,14 +43,19 @@ class InboundProtocol(WebSocketProtocol):
     Attributes:
         limits: The bounds of every connection.
         writer_transport: The transport attached to the connection's writer; None if there is none.
+        reading_turns: The ceiling for all clients of one event loop: of one process, but tests may run several loops.
     """
 
     limits: Limits
     last_ping: float
+    reading_turns: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, ReadingTurns]] = WeakKeyDictionary()
 
     def connectionMade(self) -> None:  # noqa: N802
         self.loop = asyncio.get_running_loop()
         self.writer_transport: DaphneTransport | None = None
+        self._turns = self._turns_of_loop()
+        self.virtual_time = 0.0
+        self.is_waiting_for_turn = False
         self._pause_count = 0
         self._receive_queue_bytes = 0
         self._receive_queue_is_full = False
@@ -99,6 +107,21 @@ class InboundProtocol(WebSocketProtocol):
         if frame.opcode == 0 or frame.opcode >= _FIRST_CONTROL_OPCODE or not frame.fin:
             self._limit_frame_rate()
         super().onFrameBegin()
+
+    def onFrameEnd(self) -> bool | None:  # noqa: N802
+        may_continue: bool | None = super().onFrameEnd()
+        self._turns.take(self)
+        return may_continue
+
+    def charge(self, cost: int) -> None:
+        """Count work for this client as so many more messages."""
+        self._turns.charge(self, cost)
+
+    def _turns_of_loop(self) -> ReadingTurns:
+        turns = self.reading_turns.get(self.loop)
+        if turns is None:
+            turns = self.reading_turns[self.loop] = ReadingTurns(self.limits)
+        return turns
 
     def _limit_frame_rate(self) -> None:
         """Apply the message rate to fragments and control frames; pause reading when it is exceeded."""
@@ -152,6 +175,10 @@ class InboundProtocol(WebSocketProtocol):
     def is_reading_paused(self) -> bool:
         """Return whether reading is paused. After our close frame it is not: the client's close frame must be read."""
         return self._pause_count > 0 and self.state == self.STATE_OPEN
+
+    def has_ended(self) -> bool:
+        """Return whether the connection is closed."""
+        return bool(self.state == self.STATE_CLOSED)
 
     def read_close_frame(self) -> None:
         """Read the client's close frame, even if reading was paused."""

@@ -190,6 +190,9 @@ class DaphneTransport:
     def resume_reading(self) -> None:
         self._protocol.resume_reading()
 
+    def charge(self, cost: int) -> None:
+        self._protocol.charge(cost)
+
     # --- Stalled clients -----------------------------------------------------------------------------------------
 
     def detect_stall(self) -> None:

@@ -136,6 +136,7 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Connections": f"{limits.max_connections}",
         "Messages from one connection": f"{limits.max_messages_per_second:g} a second, "
         f"{limits.max_message_burst} at once",
+        "Messages from all clients together": f"{limits.max_total_messages_per_second:g} a second",
         "Size of a message from a client": f"{limits.max_message_bytes // KIB} KiB",
         "Connections from one address": f"{limits.max_connections_per_address}",
         "New connections from one address": (

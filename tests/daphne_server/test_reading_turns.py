@@ -1,0 +1,205 @@
+"""The ceiling for all clients together: connections are read in turns, nothing is lost, and nobody gets an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from realtime.connection.rate_limit import TokenBucket
+from realtime.daphne_server.reading_turns import ReadingTurns
+from realtime.limits import Limits
+from tests.connection.raw_client import RawClient, open_raw, request, text
+from tests.harness.fixtures import StartServer
+
+PER_SECOND = 100
+BURST = 10
+TIMEOUT_SECONDS = 40
+
+
+class FakeReader:
+    """A connection with unread messages. It reads them while it may, as a protocol does."""
+
+    def __init__(self, turns: ReadingTurns, name: str, served: list[str], *, unread: int, cost: int = 1) -> None:
+        self.virtual_time = 0.0
+        self.is_waiting_for_turn = False
+        self.unread = unread
+        self.ended = False
+        self._turns = turns
+        self._name = name
+        self._served = served
+        self._cost = cost
+        self._is_paused = False
+
+    def read(self) -> None:
+        while self.unread and not self._is_paused:
+            self.unread -= 1
+            self._served.append(self._name)
+            self._turns.take(self)
+            if self._cost > 1:
+                self._turns.charge(self, self._cost - 1)
+
+    def pause_reading(self) -> None:
+        self._is_paused = True
+
+    def resume_reading(self) -> None:
+        self._is_paused = False
+        self.read()
+
+    def has_ended(self) -> bool:
+        return self.ended
+
+
+class Clock:
+    """A clock for the bucket, and the rounds of turns as calls of the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self._rounds: list[Callable[[], None]] = []
+        monkeypatch.setattr("realtime.daphne_server.reading_turns.asyncio.get_running_loop", lambda: self)
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, _delay: float, callback: Callable[[], None]) -> None:
+        self._rounds.append(callback)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, then give the turns that are due."""
+        self.now += seconds
+        rounds, self._rounds = self._rounds, []
+        for give_turns in rounds:
+            give_turns()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._rounds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def turns(clock: Clock) -> ReadingTurns:
+    return ReadingTurns(Limits(max_total_messages_per_second=PER_SECOND))
+
+
+def test_messages_below_the_ceiling_are_never_delayed(clock: Clock, turns: ReadingTurns) -> None:
+    served: list[str] = []
+    reader = FakeReader(turns, "a", served, unread=0)
+    for _ in range(500):
+        reader.unread += 1
+        reader.read()
+        assert not reader.unread
+        clock.now += 1 / PER_SECOND
+    assert clock.is_idle
+
+
+def test_connections_are_read_in_turns_above_the_ceiling(clock: Clock, turns: ReadingTurns) -> None:
+    served: list[str] = []
+    readers = [FakeReader(turns, name, served, unread=100) for name in "abc"]
+    for reader in readers:
+        reader.read()
+    # The burst, and one message with which each connection finds the bucket empty.
+    assert served == ["a"] * (BURST + 1) + ["b", "c"]
+    served.clear()
+    clock.advance(0.2)  # Pays for those three, ...
+    for _ in range(100):
+        clock.advance(0.03)
+    # ... and then three messages are due in each round. "a" has had its burst, and waits for the others.
+    assert served[:20] == ["b", "c"] * 10
+    assert set(served[30:33]) == {"a", "b", "c"}
+    counts = [served.count(name) for name in "abc"]
+    assert max(counts) - min(counts) <= BURST + 1
+    while any(reader.unread for reader in readers):
+        clock.advance(0.03)
+    clock.advance(1)
+    assert len(served) == 3 * 100 - BURST - 3
+    assert clock.is_idle
+
+
+def test_client_that_sends_rarely_waits_for_no_other(clock: Clock, turns: ReadingTurns) -> None:
+    served: list[str] = []
+    floods = [FakeReader(turns, "flood", served, unread=1000) for _ in range(50)]
+    rare = FakeReader(turns, "rare", served, unread=0)
+    for reader in floods:
+        reader.read()
+    for _ in range(5):
+        for _ in range(10):
+            clock.advance(0.1)
+        served.clear()
+        rare.unread = 1
+        rare.read()
+        assert served == ["rare"]
+
+
+def test_expensive_messages_get_fewer_turns(clock: Clock, turns: ReadingTurns) -> None:
+    served: list[str] = []
+    cheap = FakeReader(turns, "cheap", served, unread=10_000)
+    expensive = FakeReader(turns, "expensive", served, unread=10_000, cost=5)
+    cheap.read()
+    expensive.read()
+    clock.advance(1)
+    served.clear()
+    for _ in range(1000):
+        clock.advance(0.05)
+    ratio = served.count("cheap") / served.count("expensive")
+    assert 4.5 < ratio < 5.5
+    # Both together stay within the ceiling: 50 s.
+    assert served.count("cheap") + 5 * served.count("expensive") < PER_SECOND * 51
+
+
+def test_ended_connections_take_no_turn(clock: Clock, turns: ReadingTurns) -> None:
+    served: list[str] = []
+    readers = [FakeReader(turns, name, served, unread=100) for name in "abc"]
+    for reader in readers:
+        reader.read()
+    readers[1].ended = True
+    served.clear()
+    for _ in range(100):
+        clock.advance(0.03)
+    assert "b" not in served
+    assert served.count("c") == 99
+
+
+def test_bucket_may_be_in_debt() -> None:
+    bucket = TokenBucket(10.0, 5.0, 0.0)
+    bucket.tokens -= 25
+    bucket.fill(1.0)
+    assert (bucket.tokens, bucket.seconds_until(1)) == (-10.0, 1.1)
+
+
+async def test_clients_above_the_ceiling_lose_nothing_and_get_no_error(start_server: StartServer) -> None:
+    # Each client stays within its own rate, and all together exceed the ceiling.
+    server = start_server(max_total_messages_per_second=500, max_messages_per_second=1e6, max_message_burst=1_000_000)
+    count, clients = 150, 8
+    async with AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(open_raw(server.port)) for _ in range(clients)]
+        began = asyncio.get_running_loop().time()
+        for client in crowd:
+            await client.send(*(text(f'{{"type":"ping","id":"{number}"}}') for number in range(count)))
+        # A client that is not one of them is answered at once: it does not wait for 1200 messages.
+        async with open_raw(server.port) as rare:
+            await rare.send(request("subscribe", channel="global"))
+            assert (await rare.message())["type"] == "response"
+            rare_seconds = asyncio.get_running_loop().time() - began
+        answers = await asyncio.gather(*(pongs(client, count) for client in crowd))
+        seconds = asyncio.get_running_loop().time() - began
+    assert answers == [[str(number) for number in range(count)]] * clients
+    minimum_seconds = (clients * count - 100) / 500
+    assert seconds > minimum_seconds
+    assert rare_seconds < seconds
+
+
+async def pongs(client: RawClient, count: int) -> list[str]:
+    """Return the ids of the next pongs."""
+    found = []
+    for _ in range(count):
+        message = await client.message()
+        assert message["type"] == "pong", message
+        found.append(message["correlation_id"])
+    return found
