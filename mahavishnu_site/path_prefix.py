@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from mahavishnu_site.env import UnexpectedValueError
 from mahavishnu_site.security_headers import HEADERS
 from orchestration.log_throttle import LogThrottle
 
@@ -24,22 +22,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PATH_PREFIX_EXPECTED: Final = "a path such as /mahavishnu, of letters, digits and . _ ~ - between slashes"
-_PATH_PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
-
 _rejected = LogThrottle(logger)
-
-
-def parse_path_prefix(value: str) -> str:
-    """Return a path prefix without a slash at its end; empty for `/`.
-
-    Raises:
-        UnexpectedValueError: if it is no path, or needs escapes.
-    """
-    prefix = value.removesuffix("/")
-    if prefix and not _PATH_PREFIX.fullmatch(prefix):
-        raise UnexpectedValueError(PATH_PREFIX_EXPECTED)
-    return prefix
 
 
 def refuse_other_root_path(arguments: Sequence[str], prefix: str) -> None:
@@ -61,7 +44,7 @@ class PathPrefix:
 
     Args:
         application: The application.
-        prefix: As `parse_path_prefix` returns it, not empty.
+        prefix: As `web_access.parse_path_prefix` returns it, not empty.
         is_stripped: Whether the proxy has removed the prefix from the paths of requests.
     """
 

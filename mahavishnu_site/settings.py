@@ -12,7 +12,6 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.env import Environment, parse_named_path, parse_network, parse_package
-from mahavishnu_site.path_prefix import parse_path_prefix
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
     base_dir,
@@ -22,7 +21,12 @@ from mahavishnu_site.var_dir import (
     valkey_url,
     weakness,
 )
-from mahavishnu_site.web_access import hosts_of_listener, parse_allowed_host, parse_allowed_origin
+from mahavishnu_site.web_access import (
+    hosts_of_listener,
+    parse_allowed_host,
+    parse_allowed_origin,
+    parse_path_prefix,
+)
 from orchestration.apps import DEFAULT_ADAPTERS
 from orchestration.limits import EngineLimits
 from orchestration.log_throttle import INTERVAL_SECONDS

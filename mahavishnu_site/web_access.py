@@ -1,4 +1,7 @@
-"""The values of `ALLOWED_HOSTS` and `MAHAVISHNU_ALLOWED_ORIGINS`: each matches what browsers send, or is rejected."""
+"""The values of `ALLOWED_HOSTS`, `MAHAVISHNU_ALLOWED_ORIGINS` and `MAHAVISHNU_PATH_PREFIX`.
+
+Each matches what browsers send, or is rejected.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ HOSTS_EXPECTED: Final = (
     "host names without scheme, port or path, separated by commas, such as example.org,[::1], .example.org with the "
     "names below it, or *"
 )
+
+PATH_PREFIX_EXPECTED: Final = "a path such as /mahavishnu, of letters, digits and . _ ~ - between slashes"
+_PATH_PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
 
 _PAGE_SCHEMES: Final = {"ws": "http", "wss": "https"}
 
@@ -110,3 +116,15 @@ def _is_ipv6(text: str) -> bool:
         return ipaddress.ip_address(text).version == 6
     except ValueError:
         return False
+
+
+def parse_path_prefix(value: str) -> str:
+    """Return a path prefix without a slash at its end; empty for `/`.
+
+    Raises:
+        UnexpectedValueError: if it is no path, or needs escapes.
+    """
+    prefix = value.removesuffix("/")
+    if prefix and not _PATH_PREFIX.fullmatch(prefix):
+        raise UnexpectedValueError(PATH_PREFIX_EXPECTED)
+    return prefix

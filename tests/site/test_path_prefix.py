@@ -14,7 +14,8 @@ from playwright.async_api import expect
 from websockets.exceptions import InvalidStatus
 
 from mahavishnu_site.env import UnexpectedValueError
-from mahavishnu_site.path_prefix import parse_path_prefix, refuse_other_root_path
+from mahavishnu_site.path_prefix import refuse_other_root_path
+from mahavishnu_site.web_access import parse_path_prefix
 from tests.harness.browser import open_page
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("realtime", "0002_log_bus_key"),
+        ("realtime", "0003_log_sample"),
     ]
 
     operations = [
