@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
-from realtime.views import websocket_host
+from realtime.connection.origin import websocket_host
 
 # In CSP Level 3, `'self'` includes WebSockets of the same host and port. Pages have no inline scripts or styles.
 CONNECT_SELF: Final = "connect-src 'self'"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.http.request import split_domain_port
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
+from realtime.connection.origin import websocket_host
 from realtime.health.report import report_health
 from realtime.protocol.channels import CHANNEL_PATTERN
 
@@ -33,15 +32,3 @@ async def index(request: HttpRequest) -> HttpResponse:
     context = {"channel_pattern": CHANNEL_PATTERN, "websocket_host": websocket_host(request)}
     # Unlike `asyncio.to_thread`, this passes the path prefix of the request on to `{% url %}`.
     return await sync_to_async(render, thread_sensitive=False)(request, "realtime/index.html", context)
-
-
-def websocket_host(request: HttpRequest) -> str:
-    """Return the host and port of the WebSocket if its port is not that of the page; an empty text otherwise.
-
-    The page may be served on `MAHAVISHNU_PAGES_PORT`. Behind a proxy, both have the port of the proxy.
-
-    Raises:
-        DisallowedHost: if the request has a host that is not in `ALLOWED_HOSTS`.
-    """
-    name, page_port = split_domain_port(request.get_host())
-    return f"{name}:{settings.MAHAVISHNU_PORT}" if page_port == str(settings.MAHAVISHNU_PAGES_PORT) else ""

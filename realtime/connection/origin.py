@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.http.request import validate_host
+from django.http import HttpRequest
+from django.http.request import split_domain_port, validate_host
 
 from realtime.exposure import is_loopback
 from realtime.web_origin import DEFAULT_PORTS, InvalidOrigin, Origin, origin_of_server, parse_origin
@@ -109,3 +110,15 @@ def is_allowed_origin(
 @lru_cache(maxsize=8)
 def _parse_allowed(allowed: tuple[str, ...]) -> tuple[Origin, ...]:
     return tuple(parse_origin(text, allow_wildcard=True) for text in allowed)
+
+
+def websocket_host(request: HttpRequest) -> str:
+    """Return the host and port of the WebSocket if its port is not that of the page; an empty text otherwise.
+
+    The page may be served on `MAHAVISHNU_PAGES_PORT`. Behind a proxy, both have the port of the proxy.
+
+    Raises:
+        DisallowedHost: if the request has a host that is not in `ALLOWED_HOSTS`.
+    """
+    name, page_port = split_domain_port(request.get_host())
+    return f"{name}:{settings.MAHAVISHNU_PORT}" if page_port == str(settings.MAHAVISHNU_PAGES_PORT) else ""
