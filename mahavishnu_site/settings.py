@@ -12,6 +12,7 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.env import Environment, parse_named_path, parse_network, parse_package
+from mahavishnu_site.log_settings import logging_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
     base_dir,
@@ -275,49 +276,4 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "escaped": {
-            "()": "mahavishnu_site.log_format.EscapingFormatter",
-            "format": "{asctime} {levelname:<8} {name}: {message}",
-            "style": "{",
-        },
-    },
-    "filters": {
-        "outages": {"()": "mahavishnu_site.log_filters.RateLimitFilter"},
-        "expected": {"()": "mahavishnu_site.log_filters.DropTracebackFilter"},
-        "clients": {
-            "()": "mahavishnu_site.log_filters.ClientRecordFilter",
-            "interval_seconds": MAHAVISHNU_LOG_REPEAT_SECONDS,
-        },
-    },
-    "handlers": {
-        "console": {
-            "class": "mahavishnu_site.log_handlers.ConsoleHandler",
-            "formatter": "escaped",
-            "filters": ["clients"],
-        },
-        "file": {
-            "()": "mahavishnu_site.log_file.open_log_file",
-            "path": str(MAHAVISHNU_LOG_FILE),
-            "formatter": "escaped",
-            "filters": ["clients"],
-        },
-    },
-    "root": {"handlers": ["console", "file"], "level": "WARNING"},
-    "loggers": {
-        "mahavishnu_site": {"level": "INFO"},
-        "realtime": {"level": "INFO"},
-        "orchestration": {"level": "INFO"},
-        # `mahavishnu_site.logins` logs failed logins, escaped and at a limited rate.
-        "axes": {"level": "CRITICAL"},
-        "channels_redis.pubsub": {"filters": ["outages"]},
-        "celery.worker.request": {"filters": ["expected"]},
-        "celery.app.trace": {"filters": ["expected"]},
-        # Django's defaults add a console handler and mail to administrators; here all records go to the root handlers.
-        "django": {"handlers": [], "level": "INFO", "propagate": True},
-        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
-    },
-}
+LOGGING = logging_settings(MAHAVISHNU_LOG_FILE, repeat_seconds=MAHAVISHNU_LOG_REPEAT_SECONDS)

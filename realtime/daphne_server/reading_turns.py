@@ -1,6 +1,6 @@
 """The ceiling for the messages of all clients together. Above it, connections are read in turns.
 
-Many clients, each within its own rate, can send more than one process answers. Events would then be late for everybody.
+Many clients, each within its own rate, can send more than one process answers. Events would then be late for all.
 So every message takes a token from one bucket. When it is empty, reading pauses, and the connections continue in turn,
 one message each. Unread messages stay in the operating system's buffers: TCP throttles the client, and nothing is lost.
 
@@ -16,14 +16,17 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Protocol
 
-from realtime.connection.rate_limit import TokenBucket
 from realtime.limits import Limits
 
 _BURST_SECONDS = 0.1
 """How long the clients may send without a ceiling after a quiet time. It delays an event by no more than this."""
 
-_MIN_PAUSE_SECONDS = 0.005
+_ROUND_SECONDS = 0.005
 """Time between two rounds of turns. A shorter one would cost more than the messages."""
+
+_MAX_ROUND_SECONDS = 2 * _ROUND_SECONDS
+"""The time that one round pays for, at most. If the event loop is slower, because the machine is busy or many events
+are delivered, fewer messages are read: in each iteration, no more than the ceiling allows in this time."""
 
 
 class Reader(Protocol):
@@ -44,61 +47,66 @@ class Reader(Protocol):
         """Undo one `pause_reading`; this may read and charge messages at once."""
 
     def has_ended(self) -> bool:
-        """Return whether nothing will be read any more."""
+        """Return whether nothing more will be read."""
 
 
 class ReadingTurns:
     """The bucket and the queue of one event loop."""
 
     def __init__(self, limits: Limits) -> None:
-        per_second = limits.max_total_messages_per_second
-        self._bucket = TokenBucket(per_second, max(per_second * _BURST_SECONDS, 1.0), asyncio.get_running_loop().time())
+        self._per_second = limits.max_total_messages_per_second
+        self._burst = max(self._per_second * _BURST_SECONDS, 1.0)
+        self._tokens = self._burst
+        # There are rounds until the bucket is full and nothing waits.
+        self._has_rounds = False
+        self._filled_at = 0.0
         self._virtual_time = 0.0
         self._waiting: list[tuple[float, int, Reader]] = []
         self._numbers = count()
 
     def charge(self, reader: Reader, cost: int) -> None:
         """Count a message of `reader`, or further work for it, as `cost` messages."""
-        self._bucket.tokens -= cost
+        self._tokens -= cost
         reader.virtual_time = max(reader.virtual_time, self._virtual_time) + cost
 
     def take(self, reader: Reader) -> None:
         """Count one message that was read from `reader`. Pause its reading if others wait, or if there are too many."""
         self.charge(reader, 1)
-        if not reader.is_waiting_for_turn and (self._waiting or self._is_empty()):
-            if not self._waiting:
-                self._schedule()
+        if not self._has_rounds:
+            self._has_rounds = True
+            self._filled_at = asyncio.get_running_loop().time()
+            self._schedule()
+        if not reader.is_waiting_for_turn and (self._waiting or self._tokens < 0):
             reader.is_waiting_for_turn = True
             self._enqueue(reader)
             reader.pause_reading()
-
-    def _is_empty(self) -> bool:
-        if self._bucket.tokens >= 0:
-            return False
-        self._bucket.fill(asyncio.get_running_loop().time())
-        return self._bucket.tokens < 0
 
     def _enqueue(self, reader: Reader) -> None:
         heappush(self._waiting, (reader.virtual_time, next(self._numbers), reader))
 
     def _schedule(self) -> None:
-        pause_seconds = max(self._bucket.seconds_until(1), _MIN_PAUSE_SECONDS)
-        asyncio.get_running_loop().call_later(pause_seconds, self._give_turns)
+        asyncio.get_running_loop().call_later(_ROUND_SECONDS, self._begin_round)
 
-    def _give_turns(self) -> None:
-        self._bucket.fill(asyncio.get_running_loop().time())
-        turns = int(self._bucket.tokens)
+    def _begin_round(self) -> None:
+        now = asyncio.get_running_loop().time()
+        seconds = min(now - self._filled_at, _MAX_ROUND_SECONDS)
+        self._tokens = min(self._tokens + seconds * self._per_second, self._burst)
+        self._filled_at = now
+        self._give_turns(int(self._tokens))
+        if self._waiting or self._tokens < self._burst:
+            self._schedule()
+        else:
+            self._has_rounds = False
+
+    def _give_turns(self, turns: int) -> None:
         while self._waiting and turns > 0:
             virtual_time, _, reader = heappop(self._waiting)
             if reader.has_ended():
                 reader.is_waiting_for_turn = False
-                continue
-            if reader.virtual_time > virtual_time:
+            elif reader.virtual_time > virtual_time:
                 self._enqueue(reader)  # Its last message was charged for more work meanwhile.
-                continue
-            self._virtual_time = virtual_time
-            reader.is_waiting_for_turn = False
-            turns -= 1
-            reader.resume_reading()
-        if self._waiting:
-            self._schedule()
+            else:
+                self._virtual_time = virtual_time
+                reader.is_waiting_for_turn = False
+                turns -= 1
+                reader.resume_reading()

@@ -128,7 +128,7 @@ def raised_by(raising: str) -> Exception:
     raise AssertionError
 
 
-def test_client_filter_reports_exceptions_apart_by_type_and_place() -> None:
+def test_client_filter_distinguishes_exceptions_by_type_and_place() -> None:
     errors = [raised_by(code) for code in ("int('a')", "int('b')", "int('a')", "[][1]")]
     records = [client_record("Internal Server Error: %s", "/", error=error, status_code=500) for error in errors]
     lines = shown(ClientRecordFilter(interval_seconds=3600), *records)
