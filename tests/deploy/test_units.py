@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -230,4 +231,6 @@ def test_units_run_a_workflow(server: MahavishnuServer, start: Start) -> None:
     # KillMode=mixed: only the worker itself gets the signal.
     worker_process.terminate()
     scheduler_process.terminate()
-    assert [worker_process.wait(LIMIT_SECONDS), scheduler_process.wait(LIMIT_SECONDS)] == [0, 0]
+    # On a busy machine the supervisor sends SIGQUIT to a worker that runs nothing and does not exit in time.
+    assert worker_process.wait(LIMIT_SECONDS) in (0, -signal.SIGQUIT), log_of(server, worker)
+    assert scheduler_process.wait(LIMIT_SECONDS) == 0, log_of(server, scheduler)
