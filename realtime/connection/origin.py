@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -51,6 +52,7 @@ def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
     allowed = is_allowed_origin(
         origin,
         own=own,
+        pages_port=settings.MAHAVISHNU_PAGES_PORT,
         allowed=tuple(settings.MAHAVISHNU_ALLOWED_ORIGINS),
         own_hosts=settings.ALLOWED_HOSTS,
         allow_loopback=not settings.MAHAVISHNU_EXPOSED,
@@ -80,13 +82,20 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
 
 
 def is_allowed_origin(
-    text: str | None, *, own: Origin | None, allowed: tuple[str, ...], own_hosts: Collection[str], allow_loopback: bool
+    text: str | None,
+    *,
+    own: Origin | None,
+    pages_port: int,
+    allowed: tuple[str, ...],
+    own_hosts: Collection[str],
+    allow_loopback: bool,
 ) -> bool:
     """Return whether a page may connect.
 
     Args:
         text: The `Origin` header; None if there was none.
         own: The origin of the server's own pages.
+        pages_port: The port of pages that a separate process serves; 0 for none.
         allowed: Further origins, as `realtime.web_origin.parse_origin` reads them, wildcards included.
         own_hosts: The host names of this server, in the syntax of Django's `ALLOWED_HOSTS`. Comparing with `own` is not
             enough: another site's name can resolve to this machine (DNS rebinding).
@@ -100,7 +109,7 @@ def is_allowed_origin(
         origin = parse_origin(text)
     except InvalidOrigin:
         return False
-    if origin == own and validate_host(own.host, own_hosts):
+    if own is not None and validate_host(own.host, own_hosts) and origin in (own, replace(own, port=pages_port)):
         return True
     if allow_loopback and origin.scheme in DEFAULT_PORTS and is_loopback(origin.host):
         return True

@@ -33,6 +33,14 @@ OWN_ORIGINS: Cases = {
     "the server's own": (f"http://{OWN}", OWN),
     "the server's own under another name": (f"http://localhost:{PORT}", f"localhost:{PORT}"),
 }
+PAGES_PORT = 8691
+OWN_PAGES: Cases = {
+    "the server's own host on the port of its pages": (f"http://mahavishnu.example:{PAGES_PORT}", "mahavishnu.example"),
+}
+OTHER_PAGES: Cases = {
+    "another host on the port of the pages": (f"http://other.example:{PAGES_PORT}", "mahavishnu.example"),
+    "the port of the pages over another scheme": (f"https://mahavishnu.example:{PAGES_PORT}", "mahavishnu.example"),
+}
 LOOPBACK: Cases = {
     "localhost": ("http://localhost", OWN),
     "localhost on any port": ("http://localhost:5173", OWN),
@@ -134,7 +142,13 @@ def server(start_module_server: StartServer) -> MahavishnuServer:
 
 @pytest.fixture(scope="module")
 def exposed_server(start_module_server: StartServer) -> MahavishnuServer:
-    return start_module_server(environment={"MAHAVISHNU_ALLOWED_ORIGINS": LISTED, "ALLOWED_HOSTS": HOSTS})
+    return start_module_server(
+        environment={
+            "MAHAVISHNU_ALLOWED_ORIGINS": LISTED,
+            "ALLOWED_HOSTS": HOSTS,
+            "MAHAVISHNU_PAGES_PORT": str(PAGES_PORT),
+        }
+    )
 
 
 def handshake(server: MahavishnuServer, *, origin: str | None, host: str, path: str = "/") -> int:
@@ -182,7 +196,7 @@ def test_loopback_server_accepts_every_page_of_this_machine(server: MahavishnuSe
 
 
 def test_exposed_server_accepts_its_own_and_listed_origins(exposed_server: MahavishnuServer) -> None:
-    cases = ABSENT | OWN_ORIGINS | LISTED_ORIGINS
+    cases = ABSENT | OWN_ORIGINS | OWN_PAGES | LISTED_ORIGINS
     assert statuses(exposed_server, cases) == dict.fromkeys(cases, 101)
 
 
@@ -191,7 +205,7 @@ def test_loopback_server_rejects_other_origins_with_403_and_a_log_line(server: M
 
 
 def test_exposed_server_rejects_other_origins_with_403_and_a_log_line(exposed_server: MahavishnuServer) -> None:
-    assert_all_rejected(exposed_server, NEVER_ALLOWED | NOT_LISTED | LOOPBACK)
+    assert_all_rejected(exposed_server, NEVER_ALLOWED | NOT_LISTED | OTHER_PAGES | LOOPBACK)
 
 
 @pytest.mark.parametrize("origin", MALFORMED.values(), ids=MALFORMED)
