@@ -24,6 +24,7 @@ from realtime.connection.dispatcher import RequestDispatcher
 from realtime.connection.origin import is_handshake_allowed, peer_address
 from realtime.connection.rate_limit import RateLimit, Verdict
 from realtime.connection.registry import TooManyConnections, connection_registry
+from realtime.connection.replay_budget import ReplayBudget
 from realtime.connection.writer import ConnectionWriter
 from realtime.database import log_failure
 from realtime.limits import Limits
@@ -37,8 +38,9 @@ from realtime.protocol.messages import (
     new_id,
 )
 from realtime.protocol.requests import Request, Subscribe, decode
+from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
-from realtime.runtime import ensure_relay, status_queries
+from realtime.runtime import ensure_relay, replay_reads, status_queries
 
 logger = logging.getLogger(__name__)
 _quota_reached = LogThrottle(logger)
@@ -53,7 +55,7 @@ of processor time, on a machine where a ping took 110 us."""
 _FURTHER_COST_OF_READING = 4
 """The same for a `subscribe` that reads the log or a snapshot: it has its own queries in a thread."""
 
-_CAUGHT_UP_PART = 4
+_CAUGHT_UP_PART = 16
 """A replay continues when less than `max_send_queue_bytes` divided by this is queued."""
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -64,6 +66,8 @@ class OrchestrationConsumer(AsyncConsumer):
 
     relay: Relay
     statuses: StatusQueries
+    replay_reads: ReplayReads
+    replay_budget: ReplayBudget
 
     def __init__(self) -> None:
         self.id = new_id()
@@ -113,12 +117,13 @@ class OrchestrationConsumer(AsyncConsumer):
             self._close(CloseCode.TRY_LATER, ErrorCode.TOO_MANY_CONNECTIONS, str(error))
             return False
         try:
-            self.relay, self.statuses = await ensure_relay(), status_queries()
+            self.relay, self.statuses, self.replay_reads = await ensure_relay(), status_queries(), replay_reads()
         except Exception as error:
             # No connection can be served without the database, so every database error ends here.
             log_failure(logger, f"Closing {self}: the relay could not start", error)
             self.on_server_error()
             return False
+        self.replay_budget = ReplayBudget(self.limits)
         position = self.relay.position
         assert position is not None, "a running relay has a position"
         self._send(encode_session_created(self.id, epoch=position.epoch, seq=position.seq))
@@ -160,7 +165,7 @@ class OrchestrationConsumer(AsyncConsumer):
         except RequestError as error:
             self._send(encode_error(error))
             if error.code is ErrorCode.MESSAGE_TOO_BIG:
-                self._writer.close(CloseCode.TOO_BIG, error.code)
+                self._end(CloseCode.TOO_BIG, error.code)
             return
         if incoming.request is None:
             self._send(encode_pong(incoming.correlation_id))
@@ -188,8 +193,11 @@ class OrchestrationConsumer(AsyncConsumer):
         """Reject a message that exceeds the rate limit, and pause reading."""
         self._send(
             encode_error(
-                RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, f"{self._rate_limit_exceeded()}; message discarded"),
-                retry_after_ms=retry_after_ms,
+                RequestError(
+                    ErrorCode.RATE_LIMIT_EXCEEDED,
+                    f"{self._rate_limit_exceeded()}; message discarded",
+                    retry_after_ms=retry_after_ms,
+                )
             )
         )
         self._writer.pause_reading()
@@ -222,7 +230,7 @@ class OrchestrationConsumer(AsyncConsumer):
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
         final_message = Frames([encode_session_draining(retry_after_ms=retry_after_ms)])
-        self._writer.close(CloseCode.RESTARTING, "DRAINING", final_message=final_message)
+        self._end(CloseCode.RESTARTING, "DRAINING", final_message)
 
     def _close_slow(self, reason: str) -> None:
         logger.warning("Closing %s: slow consumer (%s), subscribed to %d channels", self, reason, len(self.channels))
@@ -240,9 +248,13 @@ class OrchestrationConsumer(AsyncConsumer):
         *,
         retry_after_ms: int | None = None,
     ) -> None:
-        error = RequestError(error_code, error_message)
-        final_message = Frames([encode_error(error, retry_after_ms=retry_after_ms)])
-        self._writer.close(close_code, error_code, final_message=final_message)
+        error = RequestError(error_code, error_message, retry_after_ms=retry_after_ms)
+        self._end(close_code, error_code, Frames([encode_error(error)]))
+
+    def _end(self, close_code: int, reason: str, final_message: Frames | None = None) -> None:
+        """Close the connection, and cancel its requests: their answers would no longer be sent."""
+        self._writer.close(close_code, reason, final_message=final_message)
+        self._dispatcher.cancel()
 
 
 def _further_cost(request: Request) -> int:

@@ -21,6 +21,8 @@ Network = IPv4Network | IPv6Network
 
 LOOPBACK_NETWORKS: Final[tuple[Network, ...]] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 """The default of `MAHAVISHNU_TRUSTED_PROXIES`: a proxy on this machine."""
+_REPLAY_PART = 4
+"""A replay is written in chunks of at most `max_send_queue_bytes` divided by this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +77,33 @@ class Limits:
     )
     max_replay_events: int = counted(
         10_000, minimum=0, maximum=10_000_000, help="Missed events that one `subscribe` with `since` may replay."
+    )
+    max_replay_chunk_bytes: int = counted(
+        256 * KIB,
+        minimum=KIB,
+        maximum=64 * MIB,
+        help="Bytes of missed events read at once; one event may be larger. A client that reads nothing holds these.",
+    )
+    max_replay_burst_bytes: int = counted(
+        4 * MIB,
+        minimum=1,
+        maximum=1024 * MIB,
+        help="Bytes of replays and snapshots for one connection at once, before the average applies.",
+    )
+    max_replay_bytes_per_second: float = bounded(
+        float(MIB),
+        minimum=1.0,
+        maximum=1e12,
+        help="Bytes of replays and snapshots a second for one connection, on average; a replay that began is finished.",
+    )
+    max_concurrent_replays: int = counted(
+        4, minimum=1, maximum=256, help="Replays and snapshots that read the database at the same time; others wait."
+    )
+    max_replay_cache_bytes: int = counted(
+        4 * MIB,
+        minimum=0,
+        maximum=1024 * MIB,
+        help="Memory for the missed events of the last second, which are read once for all clients.",
     )
     max_send_queue_bytes: int = counted(
         MIB,
@@ -161,3 +190,8 @@ class Limits:
     write_probe_interval_seconds: float = bounded(
         10.0, minimum=0.1, maximum=3600.0, help="How often `/health` tries to write to the database, at most."
     )
+
+    @property
+    def replay_chunk_bytes(self) -> int:
+        """Bytes of missed events written at once. They must not fill the send queue."""
+        return min(self.max_replay_chunk_bytes, self.max_send_queue_bytes // _REPLAY_PART)

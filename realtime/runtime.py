@@ -18,6 +18,7 @@ from realtime.database import in_maintenance_thread
 from realtime.eventlog.retention import LogPruner, Retention
 from realtime.eventlog.wal_checkpoint import checkpoint_periodically
 from realtime.limits import Limits
+from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class _ServerProcess:
         self.pruning: asyncio.Task[None] | None = None
         self.checkpointing: asyncio.Task[None] | None = None
         self.status_queries = StatusQueries()
+        self.replay_reads = ReplayReads(settings.MAHAVISHNU_LIMITS)
 
 
 _processes: WeakKeyDictionary[asyncio.AbstractEventLoop, _ServerProcess] = WeakKeyDictionary()
@@ -48,6 +50,11 @@ def _current_process() -> _ServerProcess:
 def status_queries() -> StatusQueries:
     """Return the status queries of this process."""
     return _current_process().status_queries
+
+
+def replay_reads() -> ReplayReads:
+    """Return the queue of the replays and snapshots of this process."""
+    return _current_process().replay_reads
 
 
 async def ensure_relay() -> Relay:

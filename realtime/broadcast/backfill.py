@@ -20,7 +20,10 @@ from realtime.protocol.messages import EventRecord, encode_event
 from realtime.protocol.requests import MAX_SEQ
 
 BACKFILL_CHUNK_EVENTS = 500
-"""Events in one read of the log."""
+"""Events in one read of the log, if they take fewer bytes than `BACKFILL_CHUNK_BYTES`."""
+
+BACKFILL_CHUNK_BYTES = 1024 * 1024
+"""Bytes in one read of the log; one event may be larger. Subscribers share them."""
 
 
 class Backfill:
@@ -72,18 +75,19 @@ class Backfill:
         try:
             while self._rooms.get(room.channel) is room:
                 known = self.known_position
-                events = await in_relay_thread(
+                batch = await in_relay_thread(
                     read_events,
                     room.channel,
                     epoch=known.epoch,
                     after=max(room.seq, known.seq),
                     through=MAX_SEQ,
                     limit=BACKFILL_CHUNK_EVENTS,
+                    max_bytes=BACKFILL_CHUNK_BYTES,
                 )
-                for event in events:
+                for event in batch.events:
                     if event.seq > room.seq:
                         self._deliver(room, event)
-                if len(events) < BACKFILL_CHUNK_EVENTS:
+                if batch.is_last:
                     break
         except PositionOutOfRange as error:
             self._on_out_of_range([room], error)
@@ -124,16 +128,20 @@ class Backfill:
         """Fill all these rooms with the events of the log above `known`."""
         after, is_more = known.seq, True
         while is_more:
-            events = await in_relay_thread(
-                read_events_with_rooms, epoch=known.epoch, after=after, limit=BACKFILL_CHUNK_EVENTS
+            batch, rooms_of = await in_relay_thread(
+                read_events_with_rooms,
+                epoch=known.epoch,
+                after=after,
+                limit=BACKFILL_CHUNK_EVENTS,
+                max_bytes=BACKFILL_CHUNK_BYTES,
             )
-            for event, channels in events:
-                for channel in (*channels, GLOBAL):
+            for event in batch.events:
+                for channel in (*rooms_of[event.seq], GLOBAL):
                     room = rooms.get(channel)
                     if room is not None and event.seq > room.seq:
                         self._deliver(room, event)
                 after = event.seq
-            is_more = len(events) == BACKFILL_CHUNK_EVENTS
+            is_more = not batch.is_last
         for room in rooms.values():
             self._deliver_buffered(room)
 

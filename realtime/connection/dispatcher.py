@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from realtime.connection.handlers import handle
+from realtime.connection.handlers import Queued, handle
 from realtime.connection.registry import Connection
 from realtime.database import log_failure
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_error, encode_response
 from realtime.protocol.requests import Incoming, Request, Subscribe, Unsubscribe
+from realtime.queries.replay_reads import ReadTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,10 @@ class RequestDispatcher:
         try:
             async with asyncio.timeout(seconds) as deadline:
                 response = await handle(self._connection, request)
+            if isinstance(response, Queued):
+                response = await response.response()
+        except ReadTimeout as error:
+            raise RequestTimeout(incoming.event, error.seconds) from None
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -112,10 +117,11 @@ class RequestDispatcher:
             # Break a reference cycle: `deadline` refers to this task. The task keeps the exception that cancels it, and
             # the exception refers to this frame.
             del deadline
-        message = encode_response(incoming.event, response.data, incoming.correlation_id)
-        self._connection.write(Frames([message]))
-        if response.after_send is not None:
-            await self._run_after_send(response.after_send)
+        self._connection.write(Frames([encode_response(incoming.event, response.data, incoming.correlation_id)]))
+        after_send = response.after_send
+        del response  # A replay may take long, and must not hold its snapshot.
+        if after_send is not None:
+            await self._run_after_send(after_send)
 
     async def _run_after_send(self, after_send: Callable[[], Awaitable[None]]) -> None:
         """Run the work that follows a response. The response is already sent, so a failure closes the connection."""

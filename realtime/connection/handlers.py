@@ -1,31 +1,27 @@
 """The handlers of all requests: one function per request type of the protocol.
 
 A handler returns a `Response` or raises `RequestError`. Work that follows the response, such as a replay, is returned
-with it as `after_send`.
+with it as `after_send`. A handler that has to wait in the queue of the replays returns `Queued` instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from realtime.broadcast.room import Room
 from realtime.connection.registry import Connection
-from realtime.database import in_database_thread
-from realtime.eventlog.reader import PositionOutOfRange
+from realtime.connection.replay import Replay
 from realtime.protocol.channels import InvalidChannel, check_channel
 from realtime.protocol.errors import ErrorCode, RequestError
-from realtime.protocol.frames import Frames
-from realtime.protocol.messages import EventRecord, Subscribed, Unsubscribed, encode_event
+from realtime.protocol.messages import Subscribed, Unsubscribed
 from realtime.protocol.payload import raw_json
 from realtime.protocol.requests import GetPoolStatus, GetWorkflowStatus, Request, Subscribe, Unsubscribe
-from realtime.queries.resume import REPLAY_CHUNK_EVENTS, ResumePoint, find_resume_point, read_next
-
-_REPLAY_WRITE_PART = 4
-"""A replay is written in chunks of about `max_send_queue_bytes` divided by this."""
+from realtime.queries.resume import ResumePoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +37,40 @@ class Response:
     after_send: Callable[[], Awaitable[None]] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A response that has to wait for its turn. The wait does not count as time for the request.
+
+    Attributes:
+        response: Waits, and returns the response. It may raise `ReadTimeout` and `RequestError`.
+    """
+
+    response: Callable[[], Awaitable[Response]]
+
+
+Result = Response | Queued
+
 R = TypeVar("R", bound=Request)
 T = TypeVar("T")
-_HANDLERS: dict[type[Request], Callable[[Connection, Any], Awaitable[Response]]] = {}
+_HANDLERS: dict[type[Request], Callable[[Connection, Any], Awaitable[Result]]] = {}
 
 
 def handles(
     request: type[R],
-) -> Callable[[Callable[[Connection, R], Awaitable[Response]]], Callable[[Connection, R], Awaitable[Response]]]:
+) -> Callable[[Callable[[Connection, R], Awaitable[Result]]], Callable[[Connection, R], Awaitable[Result]]]:
     """Register the decorated function as the handler of `request`."""
 
     def register(
-        function: Callable[[Connection, R], Awaitable[Response]],
-    ) -> Callable[[Connection, R], Awaitable[Response]]:
+        function: Callable[[Connection, R], Awaitable[Result]],
+    ) -> Callable[[Connection, R], Awaitable[Result]]:
         _HANDLERS[request] = function
         return function
 
     return register
 
 
-async def handle(connection: Connection, request: Request) -> Response:
-    """Run the handler of `request` and return its response.
+async def handle(connection: Connection, request: Request) -> Result:
+    """Run the handler of `request` and return its response, or what waits for it.
 
     Raises:
         RequestError: if the request is invalid or cannot be fulfilled.
@@ -73,7 +82,7 @@ async def handle(connection: Connection, request: Request) -> Response:
 
 
 @handles(Subscribe)
-async def subscribe(connection: Connection, request: Subscribe) -> Response:
+async def subscribe(connection: Connection, request: Subscribe) -> Result:
     """Subscribe to a channel, from a position or with a snapshot if requested."""
     channel = check_channel(request.channel)
     is_new = channel not in connection.channels
@@ -83,9 +92,12 @@ async def subscribe(connection: Connection, request: Subscribe) -> Response:
             f"Subscription limit reached ({len(connection.channels)} channels); "
             "unsubscribe from one first or open another connection",
         )
+    is_plain = request.since is None and not request.snapshot
+    if not is_plain:
+        connection.replay_budget.check()
     room = await connection.relay.join(channel, connection)
     connection.channels.add(channel)
-    if request.since is None and not request.snapshot:
+    if is_plain:
 
         async def activate() -> None:
             if is_new:
@@ -94,20 +106,20 @@ async def subscribe(connection: Connection, request: Subscribe) -> Response:
         return Response(Subscribed(channel=channel), activate)
 
     room.pause(connection)
+    return Queued(partial(_resume, connection, request, room))
+
+
+async def _resume(connection: Connection, request: Subscribe, room: Room) -> Response:
     try:
-        start = await in_database_thread(
-            find_resume_point,
-            channel,
-            since=request.since,
-            epoch=request.epoch,
-            with_snapshot=request.snapshot,
-            limits=connection.limits,
+        start = await connection.replay_reads.resume_point(
+            room.channel, since=request.since, epoch=request.epoch, with_snapshot=request.snapshot
         )
     except BaseException:
-        connection.relay.leave(channel, connection)
-        connection.channels.discard(channel)
+        connection.relay.leave(room.channel, connection)
+        connection.channels.discard(room.channel)
         raise
-    return Response(_subscribed_data(channel, request, start), lambda: _replay(connection, room, start))
+    connection.replay_budget.charge(start.cost_bytes)
+    return Response(_subscribed_data(room.channel, request, start), Replay(connection, room, start).run)
 
 
 def _subscribed_data(channel: str, request: Subscribe, start: ResumePoint) -> Subscribed:
@@ -120,44 +132,6 @@ def _subscribed_data(channel: str, request: Subscribe, start: ResumePoint) -> Su
     if start.snapshot is not None:
         fields["snapshot"] = raw_json(start.snapshot)
     return replace(data, **fields)
-
-
-async def _replay(connection: Connection, room: Room, start: ResumePoint) -> None:
-    """Replay up to the position in the response, then send later events, until the subscription is live."""
-    response_seq = through = start.position.seq
-    events = start.events
-    while True:
-        await _write_paced(connection, room, events, replay=through == response_seq)
-        after = events[-1].seq if len(events) == REPLAY_CHUNK_EVENTS else through
-        if room.channel not in connection.channels:
-            return
-        if after >= response_seq:
-            if room.activate(connection, after=after):
-                return
-            through = room.seq
-        try:
-            events = await in_database_thread(
-                read_next, room.channel, epoch=start.position.epoch, after=after, through=through
-            )
-        except PositionOutOfRange:
-            connection.on_log_reset()
-            return
-
-
-async def _write_paced(connection: Connection, room: Room, events: list[EventRecord], *, replay: bool) -> None:
-    """Write events in chunks. Before the next chunk, wait until the client has read most of this one.
-
-    A replay larger than the send queue must not turn the client into a slow consumer.
-    """
-    chunk: list[bytes] = []
-    bytes_left = connection.limits.max_send_queue_bytes // _REPLAY_WRITE_PART
-    for event in events:
-        chunk.append(encode_event(event, room=room.channel, replay=replay))
-        bytes_left -= len(chunk[-1])
-        if bytes_left <= 0 or event is events[-1]:
-            connection.write(Frames(chunk))
-            await connection.caught_up()
-            chunk, bytes_left = [], connection.limits.max_send_queue_bytes // _REPLAY_WRITE_PART
 
 
 @handles(Unsubscribe)

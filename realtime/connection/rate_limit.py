@@ -38,6 +38,11 @@ class TokenBucket:
         """Return how long after the last `fill` the bucket has this many tokens."""
         return max((tokens - self.tokens) / self.per_second, 0.0)
 
+    @property
+    def retry_after_ms(self) -> int:
+        """Milliseconds from the last `fill` until there is one token; at least 1."""
+        return max(ceil(self.seconds_until(1) * 1000), 1)
+
 
 class Verdict(Enum):
     """The rate limit's decision about one message."""
@@ -77,4 +82,4 @@ class RateLimit:
     @property
     def retry_after_ms(self) -> int:
         """Milliseconds until the next message would be allowed; at least 1."""
-        return max(ceil(self._bucket.seconds_until(1) * 1000), 1)
+        return self._bucket.retry_after_ms

@@ -7,7 +7,9 @@ from typing import Protocol
 from realtime.broadcast.relay import Relay
 from realtime.broadcast.room import Subscriber
 from realtime.connection.address_quota import OpenConnections
+from realtime.connection.replay_budget import ReplayBudget
 from realtime.limits import Limits
+from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
 
 _RECONNECT_INTERVAL_MS = 10
@@ -21,6 +23,8 @@ class Connection(Subscriber, Protocol):
         id: The `connection_id` of the `session.created` event.
         relay: The relay that delivers events to it.
         statuses: The queries that answer status requests.
+        replay_reads: The queue of the reads for replays and snapshots.
+        replay_budget: The bytes that these reads may take.
         limits: The bounds of the connection.
         channels: The channels it is subscribed to.
     """
@@ -28,6 +32,8 @@ class Connection(Subscriber, Protocol):
     id: str
     relay: Relay
     statuses: StatusQueries
+    replay_reads: ReplayReads
+    replay_budget: ReplayBudget
     limits: Limits
     channels: set[str]
 

@@ -1,15 +1,37 @@
-"""Read events of the log, in order and without gaps."""
+"""Read events of the log, in order and without gaps. A read is bounded in events and in bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
 from django.db.models import Max, QuerySet
 
 from realtime.models import Event, EventRoom, Log
 from realtime.protocol.channels import GLOBAL
 from realtime.protocol.messages import EventRecord
+from realtime.protocol.payload import size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
 
 _RECORD_FIELDS = ("seq", "message_id", "name", "timestamp", "data")
+
+EVENT_OVERHEAD_BYTES = 512
+"""What an event counts besides its data. The other fields of its message take less."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """The events of one read.
+
+    Attributes:
+        events: The events, in order and without gaps.
+        is_last: Whether the read reached its end: no further event lies up to `through`.
+    """
+
+    events: list[EventRecord]
+    is_last: bool
 
 
 class PositionOutOfRange(Exception):
@@ -39,33 +61,107 @@ def count_events(room: str, *, after: int, through: int, limit: int) -> int:
     return _in_room(room, after, through)[:limit].count()
 
 
-def read_events(room: str, *, epoch: str, after: int, through: int, limit: int) -> list[EventRecord]:
-    """Return the first `limit` events of `room` above `after` up to `through`, in order and without gaps.
+def read_events(room: str, *, epoch: str, after: int, through: int, limit: int, max_bytes: int) -> EventBatch:
+    """Read the first events of `room` above `after` up to `through`, in order and without gaps.
+
+    Args:
+        room: The room.
+        epoch: The log to read.
+        after: Position to read from.
+        through: Position to read up to.
+        limit: Maximum number of events.
+        max_bytes: Maximum size of their data, with `EVENT_OVERHEAD_BYTES` for each. The first event may be larger.
 
     Raises:
         PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
-    prefix = "" if room == GLOBAL else "event__"
-    rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))
-    found = list(rows[:limit])
+    batch = _read_batch(room, after, through, limit, max_bytes)
     _check_complete(epoch=epoch, after=after, through=through)
-    return [EventRecord(seq, str(message_id), *rest) for seq, message_id, *rest in found]
+    return batch
 
 
-def read_events_with_rooms(*, epoch: str, after: int, limit: int) -> list[tuple[EventRecord, list[str]]]:
-    """Return the first `limit` events above `after`, in order and without gaps, with their rooms besides `global`.
+def read_events_with_rooms(
+    *, epoch: str, after: int, limit: int, max_bytes: int
+) -> tuple[EventBatch, dict[int, list[str]]]:
+    """Read the first events above `after`, in order and without gaps; return also their rooms besides `global`.
+
+    The bounds are those of `read_events`.
 
     Raises:
         PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
-    found = list(_in_room(GLOBAL, after, MAX_SEQ).values_list(*_RECORD_FIELDS)[:limit])
-    rooms: dict[int, list[str]] = {seq: [] for seq, *_ in found}
-    if found:
-        room_rows = EventRoom.objects.filter(event__gt=after, event__lte=found[-1][0]).values_list("event", "room")
+    batch = _read_batch(GLOBAL, after, MAX_SEQ, limit, max_bytes)
+    rooms: dict[int, list[str]] = {event.seq: [] for event in batch.events}
+    if batch.events:
+        through = batch.events[-1].seq
+        room_rows = EventRoom.objects.filter(event__gt=after, event__lte=through).values_list("event", "room")
         for seq, room in room_rows:
             rooms[seq].append(room)
     _check_complete(epoch=epoch, after=after, through=MAX_SEQ)
-    return [(EventRecord(seq, str(message_id), *rest), rooms[seq]) for seq, message_id, *rest in found]
+    return batch, rooms
+
+
+def _read_batch(room: str, after: int, through: int, limit: int, max_bytes: int) -> EventBatch:
+    read_rows = _rows_of_postgres if connection.vendor == "postgresql" else _rows_of_sqlite
+    events: list[EventRecord] = []
+    for size_bytes, seq, message_id, *rest in read_rows(room, after, through, limit, max_bytes):
+        if events and size_bytes > max_bytes:
+            return EventBatch(events, is_last=False)
+        events.append(EventRecord(seq, str(message_id), *rest))
+    return EventBatch(events, is_last=len(events) < limit)
+
+
+_Rows = Iterable[tuple[Any, ...]]
+"""Rows of the log, in order: the total size up to the row, and the fields of the event."""
+
+
+def _rows_of_sqlite(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
+    # SQLite reads a row when it is fetched, so fetch one at a time. (Its LENGTH would read the data of all rows.)
+    prefix = "" if room == GLOBAL else "event__"
+    rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))[:limit]
+    size_bytes = 0
+    for row in rows.iterator(chunk_size=1):
+        size_bytes += size_in_bytes(row[-1]) + EVENT_OVERHEAD_BYTES
+        yield size_bytes, *row
+
+
+# libpq holds the whole result of a query, so the data beyond the bound is not sent. OCTET_LENGTH does not read it.
+# (Django would need as much time to write this SQL as Postgres to run it.)
+_BOUNDED_SQL = """
+SELECT total_bytes, seq, message_id, name, timestamp,
+    CASE WHEN total_bytes <= %(max_bytes)s OR total_bytes = size_bytes THEN data END
+FROM (
+    SELECT event.*, {size} AS size_bytes, SUM({size}) OVER (ORDER BY {seq} ROWS UNBOUNDED PRECEDING) AS total_bytes
+    FROM {rows}
+    WHERE event.seq > %(after)s AND event.seq <= %(through)s
+    ORDER BY {seq}
+    LIMIT %(limit)s
+) AS bounded
+ORDER BY seq
+"""
+_SIZE = f"(OCTET_LENGTH(event.data) + {EVENT_OVERHEAD_BYTES})"
+_BOUNDED_SQL_OF_GLOBAL = _BOUNDED_SQL.format(size=_SIZE, seq="event.seq", rows="realtime_event AS event")
+_BOUNDED_SQL_OF_ROOM = _BOUNDED_SQL.format(
+    size=_SIZE,
+    seq="member.seq",
+    rows="realtime_event AS event JOIN realtime_eventroom AS member ON member.room = %(room)s "
+    "AND member.seq = event.seq AND member.seq > %(after)s AND member.seq <= %(through)s",
+)
+
+
+def _rows_of_postgres(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
+    sql = _BOUNDED_SQL_OF_GLOBAL if room == GLOBAL else _BOUNDED_SQL_OF_ROOM
+    values: dict[str, str | int] = {
+        "room": room,
+        "after": after,
+        "through": through,
+        "limit": limit,
+        "max_bytes": max_bytes,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def _check_complete(*, epoch: str, after: int, through: int) -> None:

@@ -21,7 +21,15 @@ def truncate_json(data: object, *, max_bytes: int) -> str:
     Raises:
         ValueError: if the data is too large even when truncated, for example with thousands of top-level keys.
     """
-    text = encode_data(data)
+    return truncate_text(encode_data(data), max_bytes=max_bytes)
+
+
+def truncate_text(text: str, *, max_bytes: int) -> str:
+    """Return the JSON text of an object, truncated like the data of `truncate_json`.
+
+    Raises:
+        ValueError: if it is too large even when truncated, for example with thousands of top-level keys.
+    """
     if size_in_bytes(text) <= max_bytes:
         return text
     fields = decode_object(text)

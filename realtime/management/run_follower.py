@@ -13,6 +13,7 @@ from realtime.protocol.channels import channel_of
 from realtime.protocol.payload import decode_object
 
 _EVENTS_PER_QUERY: Final = 500
+_BYTES_PER_QUERY: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +54,23 @@ class RunFollower:
             self._epoch, self._read_through = position.epoch, position.trimmed_seq
         while True:
             try:
-                events = read_events(
+                batch = read_events(
                     self._room,
                     epoch=self._epoch,
                     after=self._read_through,
                     through=position.seq,
                     limit=_EVENTS_PER_QUERY,
+                    max_bytes=_BYTES_PER_QUERY,
                 )
             except PositionOutOfRange as error:
                 if error.trimmed_seq <= self._read_through:
                     return  # The epoch has changed; the next poll starts from the new one.
                 self._read_through = error.trimmed_seq
                 continue
-            for event in events:
+            for event in batch.events:
                 self._read_through = event.seq
                 yield FollowedEvent(event.name, decode_object(event.data))
-            if len(events) < _EVENTS_PER_QUERY:
+            if batch.is_last:
                 self._read_through = max(self._read_through, position.seq)
                 return
 

@@ -55,13 +55,21 @@ class RequestError(Exception):
         message: Its `error_message`: what is wrong and what is allowed.
         event: The `event` of the request; None if it is unknown.
         correlation_id: The `correlation_id` of the answer; None if the request has none.
+        retry_after_ms: How long to wait before the same request may succeed; None if unknown.
     """
 
     def __init__(
-        self, code: ErrorCode, message: str, *, event: str | None = None, correlation_id: str | None = None
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        event: str | None = None,
+        correlation_id: str | None = None,
+        retry_after_ms: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.event = event
         self.correlation_id = correlation_id
+        self.retry_after_ms = retry_after_ms

@@ -203,13 +203,8 @@ def encode_pong(correlation_id: str | None) -> bytes:
     )
 
 
-def encode_error(error: RequestError, *, retry_after_ms: int | None = None) -> bytes:
-    """Encode an error message. Its `event` is `error` if the request is unknown.
-
-    Args:
-        error: The code, the text and the request it belongs to.
-        retry_after_ms: How long to wait before the retry; None if unknown.
-    """
+def encode_error(error: RequestError) -> bytes:
+    """Encode an error message. Its `event` is `error` if the request is unknown."""
     return _encode(
         _Error(
             id=new_id(),
@@ -221,7 +216,7 @@ def encode_error(error: RequestError, *, retry_after_ms: int | None = None) -> b
             error_code=error.code,
             error_message=error.message,
             retryable=error.code.retryable,
-            retry_after_ms=UNSET if retry_after_ms is None else retry_after_ms,
+            retry_after_ms=UNSET if error.retry_after_ms is None else error.retry_after_ms,
         )
     )
 

@@ -25,6 +25,7 @@ from realtime.broadcast.envelope import Entry, GroupMessage, seal
 from realtime.broadcast.groups import group_name
 from realtime.broadcast.relay import Relay
 from realtime.connection import handlers
+from realtime.connection.replay_budget import ReplayBudget
 from realtime.database import in_database_thread, in_relay_thread
 from realtime.eventlog.append import Delivery, NewEvent, append_events
 from realtime.eventlog.retention import Retention, prune_events
@@ -32,7 +33,8 @@ from realtime.limits import Limits
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_event
 from realtime.protocol.requests import Subscribe, Unsubscribe
-from realtime.queries import status
+from realtime.queries import replay_reads, status
+from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
 
 ROOM = "workflow:a"
@@ -48,11 +50,13 @@ _MARKERS = "markers"
 class Subscriber:
     """A connection that stores what was written to it, and that handles a client's requests."""
 
-    def __init__(self, of: Relay, limits: Limits | None = None) -> None:
+    def __init__(self, of: Relay, limits: Limits | None = None, replay_queue: ReplayReads | None = None) -> None:
         self.id = "subscriber"
         self.relay = of
         self.limits = limits or Limits()
         self.statuses = StatusQueries()
+        self.replay_reads = replay_queue or ReplayReads(self.limits)
+        self.replay_budget = ReplayBudget(self.limits)
         self.channels: set[str] = set()
         self.messages: list[dict[str, Any]] = []
         self.writes = 0
@@ -90,6 +94,8 @@ class Subscriber:
     async def subscribe(self, channel: str, **options: Any) -> Any:
         """Subscribe as a client does; return the data of the response once its replay was written."""
         response = await handlers.handle(self, Subscribe(channel=channel, **options))
+        if isinstance(response, handlers.Queued):
+            response = await response.response()
         if response.after_send is not None:
             await response.after_send()
         return response.data
@@ -128,7 +134,7 @@ class RelaySandbox:
         self._marks = itertools.count(1)
         for module in (relay, backfill):
             patch.setattr(module, "in_relay_thread", partial(self._read, in_relay_thread))
-        for module in (handlers, status):
+        for module in (replay_reads, status):
             patch.setattr(module, "in_database_thread", partial(self._read, in_database_thread))
         self.relay = Relay(limits)
 

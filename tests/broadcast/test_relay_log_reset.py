@@ -8,7 +8,6 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from realtime.connection import handlers
 from realtime.database import in_database_thread
 from realtime.eventlog.epoch import renew_epoch
 from realtime.models import Event
@@ -65,11 +64,10 @@ async def test_pruning_does_not_affect_a_quiet_room(sandbox: RelaySandbox) -> No
 async def test_replay_overtaken_by_pruning_resets_the_subscription(
     sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (resume, handlers):
-        monkeypatch.setattr(module, "REPLAY_CHUNK_EVENTS", 2)
+    monkeypatch.setattr(resume, "REPLAY_CHUNK_EVENTS", 2)
     committed = await sandbox.commit(ROOM, count=6)
     client = Subscriber(sandbox.relay)
-    with sandbox.paused("read_next", after_reading=False) as pause:
+    with sandbox.paused("read_chunk", after_reading=False) as pause:
         subscribing = asyncio.create_task(client.subscribe(ROOM, since=0))
         await pause.reached()
         await prune(keep=1)

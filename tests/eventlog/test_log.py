@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import tracemalloc
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +15,15 @@ from django.test.utils import CaptureQueriesContext
 from realtime.eventlog.append import Delivery, NewEvent, append_events
 from realtime.eventlog.epoch import renew_epoch
 from realtime.eventlog.position import Position, current_position
-from realtime.eventlog.reader import PositionOutOfRange, count_events, newest_seq_by_room, read_events
+from realtime.eventlog.reader import (
+    EVENT_OVERHEAD_BYTES,
+    EventBatch,
+    PositionOutOfRange,
+    count_events,
+    newest_seq_by_room,
+    read_events,
+    read_events_with_rooms,
+)
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.models import Event, EventRoom, Log
 from realtime.protocol.messages import EventRecord
@@ -22,7 +32,7 @@ from realtime.protocol.requests import MAX_SEQ
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
 AT = datetime(2026, 2, 10, 20, 0, tzinfo=UTC)
-ALL = {"after": 0, "through": MAX_SEQ, "limit": 10_000}
+ALL = {"after": 0, "through": MAX_SEQ, "limit": 10_000, "max_bytes": 2**30}
 
 
 def append(*rooms_of_each: Iterable[str]) -> list[Delivery]:
@@ -40,6 +50,10 @@ def seqs(deliveries: Iterable[Delivery], room: str = "global") -> list[int]:
 
 
 def read(room: str, **bounds: int) -> list[EventRecord]:
+    return read_batch(room, **bounds).events
+
+
+def read_batch(room: str, **bounds: int) -> EventBatch:
     return read_events(room, epoch=current_position().epoch, **{**ALL, **bounds})
 
 
@@ -161,14 +175,14 @@ def test_read_events_before_the_trimmed_seq_raises() -> None:
     prune(through=committed[1])
     epoch = current_position().epoch
     with pytest.raises(PositionOutOfRange) as caught:
-        read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[4], limit=10)
+        read_events("workflow:a", epoch=epoch, **{**ALL, "after": committed[0], "through": committed[4]})
     assert (caught.value.after, caught.value.trimmed_seq) == (committed[0], committed[1])
     # Also in a room without events.
     with pytest.raises(PositionOutOfRange):
-        read_events("workflow:b", epoch=epoch, after=committed[0], through=committed[4], limit=10)
-    kept = read_events("workflow:a", epoch=epoch, after=committed[1], through=committed[4], limit=10)
+        read("workflow:b", after=committed[0], through=committed[4])
+    kept = read("workflow:a", after=committed[1], through=committed[4])
     assert [event.seq for event in kept] == committed[2:]
-    assert read_events("workflow:a", epoch=epoch, after=committed[0], through=committed[0], limit=10) == []
+    assert read("workflow:a", after=committed[0], through=committed[0]) == []
 
 
 def test_read_events_of_another_epoch_raises() -> None:
@@ -179,8 +193,8 @@ def test_read_events_of_another_epoch_raises() -> None:
     assert after != before.epoch
     for room in ("workflow:a", "workflow:b", "global"):
         with pytest.raises(PositionOutOfRange):
-            read_events(room, epoch=before.epoch, after=committed[-1], through=MAX_SEQ, limit=10)
-    assert read_events("workflow:a", epoch=after, after=committed[-1], through=MAX_SEQ, limit=10) == []
+            read_events(room, epoch=before.epoch, **{**ALL, "after": committed[-1]})
+    assert read("workflow:a", after=committed[-1]) == []
 
 
 def test_renew_epoch_keeps_the_position_of_a_fully_pruned_log() -> None:
@@ -201,3 +215,58 @@ def test_prune_deletes_the_room_rows_of_pruned_events() -> None:
     committed = seqs(append(["workflow:a", "pool:p"], ["workflow:a"]))
     prune(through=committed[0])
     assert list(EventRoom.objects.values_list("room", "event_id")) == [("workflow:a", committed[1])]
+
+
+def append_sizes(*sizes_bytes: int) -> list[int]:
+    """Append an event with data of each size to one room, in one transaction, and return their seqs."""
+    data = ['"' + "é" * (size // 2 - 1) + '"' for size in sizes_bytes]
+    events = [NewEvent(name="test", timestamp=AT, data=text, rooms=("workflow:a",)) for text in data]
+    with transaction.atomic():
+        return seqs(append_events(events))
+
+
+@pytest.mark.parametrize("room", ["workflow:a", "global"])
+@pytest.mark.parametrize(
+    ("sizes", "max_bytes", "counts"),
+    [
+        # Each event counts its data in bytes, not in characters, and the overhead.
+        ([1000] * 5, 2 * (1000 + EVENT_OVERHEAD_BYTES), [2, 2, 1]),
+        ([1000] * 5, 3 * (1000 + EVENT_OVERHEAD_BYTES) - 1, [2, 2, 1]),
+        # The first event is read even if it is larger than the bound.
+        ([64 * 1024, 64 * 1024, 10], 1024, [1, 1, 1]),
+        ([10, 64 * 1024, 10, 10], 4096, [1, 1, 2]),
+    ],
+)
+def test_read_events_is_bounded_in_bytes(room: str, sizes: list[int], max_bytes: int, counts: list[int]) -> None:
+    after = current_position().seq
+    expected = append_sizes(*sizes)
+    for count in counts:
+        batch = read_batch(room, after=after, max_bytes=max_bytes)
+        found = [event.seq for event in batch.events]
+        assert (found, batch.is_last) == (expected[:count], count == len(expected))
+        assert [len(event.data.encode()) for event in batch.events] == sizes[:count]
+        expected, sizes, after = expected[count:], sizes[count:], found[-1]
+    assert read_batch(room, after=after, max_bytes=max_bytes) == EventBatch([], is_last=True)
+
+
+def test_joint_read_is_bounded_in_bytes() -> None:
+    after = current_position().seq
+    committed = append_sizes(1000, 1000, 1000)
+    batch, rooms = read_events_with_rooms(epoch=current_position().epoch, after=after, limit=10, max_bytes=3100)
+    assert ([event.seq for event in batch.events], batch.is_last) == (committed[:2], False)
+    assert rooms == {seq: ["workflow:a"] for seq in committed[:2]}
+
+
+def test_read_bounded_in_bytes_does_not_load_what_it_does_not_return() -> None:
+    after = current_position().seq
+    append_sizes(*[60_000] * 40)
+    read_batch("workflow:a", after=after, max_bytes=100_000)  # Compile the statement.
+    gc.collect()
+    tracemalloc.start()
+    try:
+        batch = read_batch("workflow:a", after=after, max_bytes=100_000)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(batch.events) == 1
+    assert peak_bytes < 600_000

@@ -108,8 +108,8 @@ def test_answers_carry_the_correlation_id(correlation_id: str | None) -> None:
 
 
 def test_encode_error_without_a_request_is_named_error() -> None:
-    error = RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, "Slower")
-    assert json.loads(encode_error(error, retry_after_ms=9)) == an_error(
+    error = RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, "Slower", retry_after_ms=9)
+    assert json.loads(encode_error(error)) == an_error(
         "RATE_LIMIT_EXCEEDED", "Slower", event="error", retryable=True, retry_after_ms=9
     )
 

@@ -1,0 +1,47 @@
+"""The bytes that one connection may cause to be read from the log, for replays and snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+
+from realtime.connection.rate_limit import TokenBucket
+from realtime.limits import Limits
+from realtime.protocol.errors import ErrorCode, RequestError
+
+
+class ReplayBudget:
+    """A bucket of `max_replay_burst_bytes` that fills at `max_replay_bytes_per_second`, and that may be overdrawn.
+
+    A replay that has begun is always finished. What it takes beyond the burst delays the next one.
+    """
+
+    __slots__ = ("_bucket", "_limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bucket = TokenBucket(
+            per_second=limits.max_replay_bytes_per_second, burst=limits.max_replay_burst_bytes, now=_now()
+        )
+
+    def check(self) -> None:
+        """Check that the connection may begin another replay or snapshot.
+
+        Raises:
+            RequestError: with `RATE_LIMIT_EXCEEDED` and the time to wait.
+        """
+        self._bucket.fill(_now())
+        if self._bucket.tokens < 1:
+            raise RequestError(
+                ErrorCode.RATE_LIMIT_EXCEEDED,
+                f"Replay limit exceeded ({self._limits.max_replay_bytes_per_second:.15g} bytes/s of replays and "
+                f"snapshots, burst {self._limits.max_replay_burst_bytes}); the subscriptions are unchanged",
+                retry_after_ms=self._bucket.retry_after_ms,
+            )
+
+    def charge(self, size_bytes: int) -> None:
+        """Charge for bytes that were read."""
+        self._bucket.tokens -= size_bytes
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,168 @@
+"""The reads of replays and snapshots of one process: a few at a time, and shared by clients that ask for the same.
+
+A connection handles its `subscribe` requests one after the other, and each chunk of a replay waits for a new turn. So
+the queue holds one read of each connection, and connections take turns, however much each of them asks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeVar, cast
+
+from realtime.database import in_database_thread
+from realtime.limits import Limits
+from realtime.queries.chunk_cache import ChunkCache
+from realtime.queries.resume import ReplayChunk, ResumePoint, find_resume_point, read_chunk, read_later_chunk
+
+T = TypeVar("T")
+
+
+class ReadTimeout(Exception):
+    """A read took too long, because the database is busy or unavailable. The time in the queue does not count.
+
+    Attributes:
+        seconds: How long the read was given.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"Reading the event log timed out after {self.seconds:g} s"
+
+
+class _SharedRead:
+    """One read that several clients may wait for."""
+
+    __slots__ = ("has_turn", "task", "waiting")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        self.waiting = 0
+        self.has_turn = False
+
+
+class ReplayReads:
+    """The queue of one event loop. At most `max_concurrent_replays` reads have a turn; the others wait in order.
+
+    A read without a waiting client leaves the queue. One that has its turn is finished: it is short.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._turns = asyncio.Semaphore(limits.max_concurrent_replays)
+        self._reads: dict[Hashable, _SharedRead] = {}
+        self._chunks = ChunkCache(max_bytes=limits.max_replay_cache_bytes)
+
+    async def resume_point(
+        self, channel: str, *, since: int | None, epoch: str | None, with_snapshot: bool
+    ) -> ResumePoint:
+        """Return where a subscription starts, read after this call.
+
+        Raises:
+            ReadTimeout: if the read takes longer than `request_timeout_seconds`.
+            django.db.Error: if the database is unavailable.
+        """
+
+        async def read() -> ResumePoint:
+            cached = None if since is None else self._chunks.get(channel, since)
+            try:
+                async with asyncio.timeout(self._limits.request_timeout_seconds) as deadline:
+                    point = await in_database_thread(
+                        find_resume_point,
+                        channel,
+                        since=since,
+                        epoch=epoch,
+                        with_snapshot=with_snapshot,
+                        limits=self._limits,
+                        cached=cached,
+                    )
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                raise ReadTimeout(self._limits.request_timeout_seconds) from None
+            finally:
+                # Break a reference cycle: `deadline` refers to this task, and an exception refers to this frame.
+                del deadline
+            if point.chunk is not None:
+                self._chunks.put(channel, point.chunk)
+            return point
+
+        # A request that arrives while this is read needs a later position.
+        return await self._share((channel, since, epoch, with_snapshot), read, during_read=False)
+
+    async def chunk(self, channel: str, *, epoch: str, after: int, through: int) -> ReplayChunk:
+        """Return the next events of a replay, above `after` up to `through` at most.
+
+        Raises:
+            eventlog.reader.PositionOutOfRange: if some of them are pruned, or the log was replaced.
+            django.db.Error: if the database is unavailable.
+        """
+        cached = self._chunks.get(channel, after)
+        if cached is not None and cached.epoch == epoch and cached.through <= through:
+            return cached
+
+        async def read() -> ReplayChunk:
+            chunk = await in_database_thread(
+                read_chunk, channel, epoch=epoch, after=after, through=through, limits=self._limits
+            )
+            self._chunks.put(channel, chunk)
+            return chunk
+
+        return await self._share((channel, epoch, after, through), read, during_read=True)
+
+    async def later_chunk(self, channel: str, *, epoch: str, after: int, delivered: int) -> ReplayChunk:
+        """Return the next events after a replay, above `after`. `delivered` is the position of the room.
+
+        Raises:
+            eventlog.reader.PositionOutOfRange: if some of them are pruned, or the log was replaced.
+            django.db.Error: if the database is unavailable.
+        """
+
+        async def read() -> ReplayChunk:
+            return await in_database_thread(
+                read_later_chunk, channel, epoch=epoch, after=after, delivered=delivered, limits=self._limits
+            )
+
+        return await self._share((channel, epoch, after, "later"), read, during_read=False)
+
+    async def _share(self, key: Hashable, read: Callable[[], Awaitable[T]], *, during_read: bool) -> T:
+        """Return the result of the read `key`, which waits for its turn. `during_read` allows to join a running one."""
+        shared = self._reads.get(key)
+        if shared is None:
+            shared = self._reads[key] = _SharedRead()
+            shared.task = asyncio.create_task(self._run(key, shared, read, during_read=during_read))
+            shared.task.add_done_callback(_retrieve_exception)
+        shared.waiting += 1
+        task = cast("asyncio.Task[T]", shared.task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            shared.waiting -= 1
+            if not shared.waiting and not shared.has_turn:
+                self._forget(key, shared)
+                task.cancel()
+
+    async def _run(
+        self, key: Hashable, shared: _SharedRead, read: Callable[[], Awaitable[T]], *, during_read: bool
+    ) -> T:
+        try:
+            async with self._turns:
+                shared.has_turn = True
+                if not during_read:
+                    self._forget(key, shared)
+                return await read()
+        finally:
+            self._forget(key, shared)
+
+    def _forget(self, key: Hashable, shared: _SharedRead) -> None:
+        if self._reads.get(key) is shared:
+            del self._reads[key]
+
+
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    # All clients may have left. asyncio would log the exception as never retrieved.
+    if not task.cancelled():
+        task.exception()
