@@ -45,7 +45,7 @@ async def test_chunks_read_a_moment_ago_are_used_and_later_events_are_not_missed
     sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resume, "REPLAY_CHUNK_EVENTS", 10)
-    first, second, third = subscribers(sandbox, 3)
+    first, second = subscribers(sandbox, 2)
     committed = await sandbox.commit(ROOM, count=15)
     await first.subscribe(ROOM, since=0)
     sandbox.reads.clear()
@@ -56,10 +56,28 @@ async def test_chunks_read_a_moment_ago_are_used_and_later_events_are_not_missed
     assert all(message["replay"] for message in second.messages)
     # Both chunks of the first replay were used; two more follow them.
     assert sandbox.reads == ["find_resume_point", "read_chunk", "read_chunk"]
-    # A chunk that begins at the same position, but ends behind the client's end, is not used.
-    sandbox.reads.clear()
-    response = await third.subscribe(ROOM, since=committed[0].event.seq)
-    assert (response.missed, third.seqs) == (34, seqs_of(committed)[1:])
+
+
+async def test_cached_chunk_beyond_the_position_of_the_response_is_not_used(
+    sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "REPLAY_CHUNK_EVENTS", 10)
+    early, late = subscribers(sandbox, 2)
+    committed = await sandbox.commit(ROOM, count=15)
+    has_read = asyncio.Event()
+    monkeypatch.setattr(early, "caught_up", has_read.wait)
+    subscribing = asyncio.create_task(early.subscribe(ROOM, since=0))
+    await early.has(10)
+    committed += await sandbox.commit(ROOM, count=3)
+    await late.subscribe(ROOM, since=0)
+    assert late.seqs == seqs_of(committed)
+    await sandbox.send(committed, room=ROOM)
+    await sandbox.settle()
+    has_read.set()
+    await subscribing
+    await early.has(18)
+    assert early.seqs == seqs_of(committed)
+    assert [message.get("replay") for message in early.messages] == [True] * 15 + [None] * 3
 
 
 async def test_cached_chunk_of_another_epoch_is_not_used(sandbox: RelaySandbox) -> None:

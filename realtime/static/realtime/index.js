@@ -83,10 +83,16 @@ function receive(message) {
     epoch = message.data.epoch;
   } else if (message.type === "error") {
     show(message.error_message, "closed");
+    // Too many replays: subscribe again when the server allows the next one.
+    if (message.event === "subscribe" && message.retry_after_ms) setTimeout(resubscribe, message.retry_after_ms, socket);
   } else if (message.room === channel && message.seq > since) {
     since = message.seq;
     queueRow(message);
   }
+}
+
+function resubscribe(rejecting) {
+  if (rejecting === socket && socket.readyState === WebSocket.OPEN) request("subscribe", { channel, since, epoch });
 }
 
 function connect() {
