@@ -9,7 +9,7 @@ import pytest
 
 from realtime.connection.dispatcher import RequestDispatcher
 from realtime.database import in_database_thread
-from realtime.eventlog.position import renew_epoch
+from realtime.eventlog.epoch import renew_epoch
 from realtime.limits import Limits
 from realtime.protocol.requests import Incoming, Subscribe
 from realtime.queries import resume
