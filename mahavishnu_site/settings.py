@@ -256,6 +256,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 ROOT_URLCONF = "mahavishnu_site.urls"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "mahavishnu_site.error_pages.UrlHidingFilter"
 ASGI_APPLICATION = "mahavishnu_site.asgi.application"
 FORCE_SCRIPT_NAME = MAHAVISHNU_PATH_PREFIX or None
 STATIC_URL = f"{MAHAVISHNU_PATH_PREFIX}/static/"
