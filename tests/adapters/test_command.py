@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from orchestration.plan import InvalidDefinition
 from tests.adapters.command_runner import TIMEOUT_SECONDS, claim_command, expect_failure
 from tests.harness.waiting import wait_until
 
@@ -82,6 +83,34 @@ def test_command_inherits_only_the_allowed_variables(monkeypatch: pytest.MonkeyP
         "MAHAVISHNU_STAGE_NAME": "env",
         "MAHAVISHNU_WORKFLOW_ID": workflow_id,
     }
+
+
+SHELL_SYNTAX = [
+    "$(touch injected)",
+    "`touch injected`",
+    "; touch injected",
+    "| touch injected",
+    "&& touch injected",
+    "> injected",
+]
+
+
+@pytest.mark.parametrize("text", [*SHELL_SYNTAX, "--help", "a\nb", "\u202e"])
+def test_command_passes_words_and_prompt_to_no_shell(text: str, tmp_path: Path) -> None:
+    code = "import os, sys; print([sys.argv[1:], os.environ['MAHAVISHNU_PROMPT']])"
+    output = claim_command(PYTHON, "-c", code, text, text, prompt=text, cwd=str(tmp_path)).run()
+    assert output["stdout"] == f"{[[text, text], text]}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800"])
+def test_command_rejects_text_that_no_program_can_receive(text: str) -> None:
+    from orchestration.services import ServiceError
+
+    with pytest.raises((InvalidDefinition, ServiceError)):
+        claim_command("echo", text)
+    with pytest.raises(ServiceError):
+        claim_command("echo", prompt=text)
 
 
 def test_command_gets_a_long_prompt_on_standard_input_only() -> None:
