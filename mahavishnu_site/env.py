@@ -34,6 +34,10 @@ Value = TypeVar("Value")
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 
+# What a process does. Only a server process has the key that signs sessions.
+WEB_ROLE = "web"
+ROLES = (WEB_ROLE, "worker", "scheduler", "command")
+
 # RFC 1123, section 2.1: labels of letters, digits and hyphens, 253 characters in all.
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z")
 
@@ -143,9 +147,10 @@ class Environment:
         """Return the value, or "" if the variable is not set. An error does not show the value.
 
         Args:
-            name: The variable.
+            name: The variable. Its value may be in a file, as with those of `secrets`.
             weakness: Returns why a secret can be guessed, or None.
         """
+        self._read_file(name)
         value = self._variables[name].strip() if self.is_set(name) else ""
         reason = weakness(value) if value else None
         if reason is not None:
@@ -220,6 +225,13 @@ def parse_flag(value: str) -> bool:
     if value.lower() in FALSE_WORDS:
         return False
     raise UnexpectedValueError("1, true, yes or on, or else 0, false, no or off")
+
+
+def parse_role(value: str) -> str:
+    """Return the role of this process."""
+    if value in ROLES:
+        return value
+    raise UnexpectedValueError(f"{', '.join(ROLES[:-1])} or {ROLES[-1]}")
 
 
 def parse_host(value: str) -> str:

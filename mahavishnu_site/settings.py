@@ -11,7 +11,7 @@ from datetime import timedelta
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
-from mahavishnu_site.env import Environment, parse_named_path, parse_network, parse_package
+from mahavishnu_site.env import WEB_ROLE, Environment, parse_named_path, parse_network, parse_package, parse_role
 from mahavishnu_site.log_settings import logging_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
@@ -40,7 +40,7 @@ BASE_DIR = base_dir()
 # How long browsers that have opened a page over TLS refuse to use this host without it.
 HSTS_SECONDS = 365 * 24 * 3600
 
-environment = Environment(os.environ, secrets=("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"))
+environment = Environment(os.environ, secrets=("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"))
 
 # Where the server listens. `manage.py serve` passes both to daphne; daphne itself does not read them.
 
@@ -71,11 +71,14 @@ if MAHAVISHNU_PAGES_PORT == MAHAVISHNU_PORT:
 # Where data is stored.
 
 MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)
+MAHAVISHNU_ROLE = environment.read("MAHAVISHNU_ROLE", default=WEB_ROLE, parse=parse_role)
+# Empty in a process without pages: Django then refuses to sign anything.
 SECRET_KEY = ""
 try:
     ensure_directory(MAHAVISHNU_VAR_DIR)
     close_files(MAHAVISHNU_VAR_DIR)
-    SECRET_KEY = environment.secret("SECRET_KEY", weakness=weakness) or secret_key(MAHAVISHNU_VAR_DIR)
+    if MAHAVISHNU_ROLE == WEB_ROLE:
+        SECRET_KEY = environment.secret("SECRET_KEY", weakness=weakness) or secret_key(MAHAVISHNU_VAR_DIR)
 except UnusableSecretKey as error:
     environment.add_error(
         "MAHAVISHNU_VAR_DIR",
@@ -184,6 +187,12 @@ MAHAVISHNU_LOG_REPEAT_SECONDS = environment.number(
 MAHAVISHNU_UNREAD_VARIABLES = environment.unread(prefix="MAHAVISHNU_")
 
 environment.raise_errors()
+
+# What a stage must not inherit from its worker, because it may contain a password.
+MAHAVISHNU_SECRET_VARIABLES = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "PGPASSWORD")
+
+if MAHAVISHNU_ROLE != WEB_ROLE:
+    os.environ.pop("SECRET_KEY", None)
 
 # The settings below do not depend on the environment.
 

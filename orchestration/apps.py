@@ -20,6 +20,7 @@ DEFAULT_ADAPTERS: Final = {
 DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
     "MAHAVISHNU_ENGINE": EngineLimits(),
     "MAHAVISHNU_APPS": (),
+    "MAHAVISHNU_SECRET_VARIABLES": (),
     "MAHAVISHNU_ADAPTERS": DEFAULT_ADAPTERS,
     "MAHAVISHNU_CELERY_APP": "celery.current_app",
 }

@@ -6,6 +6,7 @@ The supervisor registers the workers of the process; see `orchestration.worker.s
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 from celery import signals
 
 from orchestration.identifiers import is_identifier
-from orchestration.processes import is_alive
+from orchestration.processes import close_memory, is_alive
 from orchestration.worker import child
 from orchestration.worker.slot_table import MAX_SLOTS, SlotTable
 
@@ -131,6 +132,8 @@ def _on_setup(instance: Any, **_: Any) -> None:
     size = max(instance.concurrency, instance.max_concurrency or 0)
     if size > MAX_SLOTS:
         _exit(f"Unsupported concurrency {size}: a worker runs at most {MAX_SLOTS} stages side by side.")
+    # Before the first child is forked: programs that stages start must not read the variables of the worker.
+    close_memory()
     name = worker_name(instance.hostname, pool_id=queues[0])
     try:
         _worker_process = _WorkerProcess(name=name, pool_id=queues[0], size=size)
@@ -141,6 +144,9 @@ def _on_setup(instance: Any, **_: Any) -> None:
 def _on_shutdown(**_: Any) -> None:
     if _worker_process is not None and not _worker_process.table.stopping_since_ns:
         _worker_process.table.stopping_since_ns = time.monotonic_ns()
+        # An interpreter that exits visits every object several times. On a busy machine that takes longer than the
+        # supervisor waits for the exit.
+        gc.freeze()
 
 
 def _exit(reason: str) -> NoReturn:

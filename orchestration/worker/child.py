@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from billiard import current_process
+from django.conf import settings
 from django.db import connections
 
+from orchestration.environment import withhold
 from orchestration.worker.slot_table import SharedSlot, SlotTable
 
 TABLE_VARIABLE = "MAHAVISHNU_SLOT_TABLE"
@@ -35,6 +37,7 @@ def on_process_init(**_: Any) -> None:
     os.setpgrp()
     for connection in connections.all(initialized_only=True):
         connection.connection = None  # Inherited: closing it here would also close the parent's.
+    withhold(settings.MAHAVISHNU_SECRET_VARIABLES)
     slot = current_slot()
     deadline = time.monotonic() + _WAIT_SECONDS
     # If the previous child died while it ran a stage, wait until the supervisor has recorded that.

@@ -171,9 +171,12 @@ class Engine:
         assert worker.is_alive(), worker.log_text()
         return worker
 
-    def scheduler(self) -> EngineProcess:
+    def scheduler(self, **environment: str) -> EngineProcess:
+        """Start a scheduler with additional variables."""
         self._schedulers += 1
-        scheduler = EngineProcess(self.server, "mahavishnu_site", "run_scheduler", name=f"scheduler-{self._schedulers}")
+        name = f"scheduler-{self._schedulers}"
+        command = ("mahavishnu_site", "run_scheduler")
+        scheduler = EngineProcess(self.server, *command, name=name, environment=environment)
         self._processes.append(scheduler)
         wait_until(
             lambda: "Scheduler started" in scheduler.log_text(),

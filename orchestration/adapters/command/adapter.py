@@ -26,6 +26,7 @@ from typing import Any, Final, Self
 
 from orchestration.adapters.command.output import MAX_STREAM_BYTES, HeadTailBuffer, OutputStreamer
 from orchestration.adapters.command.process import Stop, Subprocess
+from orchestration.environment import named_variables
 from orchestration.limits import engine_limits
 from orchestration.plan import check_seconds
 from orchestration.sdk import (
@@ -228,7 +229,7 @@ class CommandRun:
 
     def _environment(self, prompt: str) -> dict[str, str]:
         allowed = (*INHERITED_VARIABLES, *self._command.environment)
-        inherited = {name: os.environ[name] for name in allowed if name in os.environ}
+        inherited = named_variables(allowed)
         own = {
             "MAHAVISHNU_WORKFLOW_ID": self._ctx.workflow_id,
             "MAHAVISHNU_STAGE_NAME": self._ctx.stage_name,

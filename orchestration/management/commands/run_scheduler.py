@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from orchestration.management.output import EscapingCommand
+from orchestration.processes import close_memory
 from orchestration.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class Command(EscapingCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        close_memory()
         signals: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: signals.append(number))

@@ -27,10 +27,12 @@ def main() -> None:
     django.setup()
 
     # Models can be imported only after the setup.
+    from orchestration.processes import close_memory
     from orchestration.worker import child
     from orchestration.worker.slot_table import SlotTable
     from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
+    close_memory()
     parent_pid, name, pool_id = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     table = SlotTable.open(Path(os.environ[child.TABLE_VARIABLE]))
     process = os.environ[child.PROCESS_VARIABLE]

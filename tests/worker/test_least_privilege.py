@@ -1,0 +1,148 @@
+"""Workers and schedulers have neither the key of the web processes nor their tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.docs.markdown import blocks, page
+from tests.harness.engine import Engine
+from tests.harness.engine_fixtures import FAST_POLLING, JOBS
+from tests.harness.fixtures import StartServer
+from tests.harness.programs import PROJECT_DIR
+from tests.harness.server import MahavishnuServer, clean_environment
+from tests.harness.waiting import wait_until
+
+RUN_TIMEOUT_SECONDS = 60
+
+ROLE = "mahavishnu_worker"
+
+ACCOUNT_TABLES = ("auth_user", "auth_group", "auth_permission", "django_session", "django_admin_log")
+
+USE_KEY = """
+import os
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+try:
+    print(settings.SECRET_KEY, "SECRET_KEY" in os.environ)
+except ImproperlyConfigured as error:
+    print(error, "SECRET_KEY" in os.environ)
+"""
+
+
+REFUSED = "The SECRET_KEY setting must not be empty. False\n"
+
+
+def use_key(var_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Use the secret key in a process with these variables."""
+    return subprocess.run(
+        [sys.executable, "-c", USE_KEY],
+        cwd=PROJECT_DIR,
+        env={
+            **clean_environment(),
+            "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
+            "MAHAVISHNU_VAR_DIR": str(var_dir),
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("role", ["worker", "scheduler", "command"])
+def test_roles_without_pages_neither_read_nor_create_the_secret_key(tmp_path: Path, role: str) -> None:
+    done = use_key(tmp_path, MAHAVISHNU_ROLE=role, SECRET_KEY="a key of the environment")
+    assert (done.stdout, done.stderr) == (REFUSED, "")
+    assert not (tmp_path / "secret_key").exists()
+    # Not even a broken file is noticed.
+    (tmp_path / "secret_key").mkdir()
+    assert use_key(tmp_path, MAHAVISHNU_ROLE=role).stdout == REFUSED
+
+
+def test_unknown_role_is_refused(tmp_path: Path) -> None:
+    done = use_key(tmp_path, MAHAVISHNU_ROLE="Worker")
+    assert done.stdout.startswith("MAHAVISHNU_ROLE='Worker': expected web, worker, scheduler or command")
+
+
+@pytest.fixture(scope="module")
+def postgres_engine_server(start_module_server: StartServer) -> MahavishnuServer:
+    """Return a server that does not run, on Postgres, with the documented role."""
+    server = start_module_server(database="postgres", environment={**JOBS, **FAST_POLLING}, started=False)
+    (grants,) = blocks(page("docs/operations.md"), language="sql", role="grants")
+    with psycopg.connect(server.database_url, autocommit=True) as connection:
+        connection.execute(grants.text.encode())
+    return server
+
+
+@pytest.fixture
+def worker_variables(postgres_engine_server: MahavishnuServer, tmp_path: Path) -> dict[str, str]:
+    """Return the variables of a worker with the role of Postgres and another var folder."""
+    scheme, _, rest = postgres_engine_server.database_url.partition("://")
+    _, _, place = rest.rpartition("@")
+    return {
+        "MAHAVISHNU_ROLE": "worker",
+        "MAHAVISHNU_VAR_DIR": str(tmp_path),
+        "DATABASE_URL": f"{scheme}://{ROLE}:PASSWORD@{place}",
+        "SECRET_KEY": "a key that a worker needs not know, but was given",
+    }
+
+
+@pytest.fixture
+def postgres_engine(postgres_engine_server: MahavishnuServer) -> Iterator[Engine]:
+    engine = Engine(postgres_engine_server)
+    yield engine
+    engine.close()
+
+
+def test_documented_grants_are_enough_for_workers_and_schedulers(
+    postgres_engine: Engine, worker_variables: dict[str, str], pool: str, tmp_path: Path
+) -> None:
+    worker = postgres_engine.worker(pool_id=pool, concurrency=1, **worker_variables)
+    scheduler = postgres_engine.scheduler(**{**worker_variables, "MAHAVISHNU_ROLE": "scheduler"})
+    workflows = {
+        postgres_engine.start("retried", pool=pool, succeeds_at=3): "completed",
+        postgres_engine.start("failing", pool=pool, prompt="exits"): "failed",
+    }
+    reported = postgres_engine.start("reported_environment", pool=pool)
+    for workflow_id, status in {**workflows, reported: "completed"}.items():
+        wait_until(
+            lambda workflow_id=workflow_id, status=status: (  # type: ignore[misc]
+                postgres_engine.workflow(workflow_id)["status"] == status
+            ),
+            timeout_seconds=RUN_TIMEOUT_SECONDS,
+            what=lambda workflow_id=workflow_id: f"{postgres_engine.workflow(workflow_id)} {worker.log_text()}",  # type: ignore[misc]
+        )
+    postgres_engine.assert_counters_match(pool)
+    # The worker leaves its pool, and so writes that it is offline.
+    assert worker.terminate() == 0
+    wait_until(lambda: postgres_engine.workers(pool) == ["offline"], timeout_seconds=RUN_TIMEOUT_SECONDS)
+    assert scheduler.terminate() == 0
+    for program in (worker, scheduler):
+        assert "permission denied" not in program.log_text(), program.log_text()
+        assert "Traceback" not in program.log_text(), program.log_text()
+    assert not (tmp_path / "secret_key").exists()
+
+    report = postgres_engine.workflow(reported)["result"]["final_output"]
+    for variable in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL"):
+        assert variable not in report["own"]
+        assert variable not in report["inherited"]
+    assert report["dumpable"] == 0, "other processes of the user can read its variables and its memory"
+
+
+def test_documented_role_reads_no_account(worker_variables: dict[str, str]) -> None:
+    with psycopg.connect(worker_variables["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("SELECT epoch FROM realtime_log")
+        for statement in (
+            *(f"SELECT 1 FROM {table}" for table in ACCOUNT_TABLES),
+            "DELETE FROM realtime_event",
+            "UPDATE realtime_log SET trimmed_seq = 0",
+            "CREATE TABLE forged (id int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
