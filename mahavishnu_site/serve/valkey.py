@@ -20,6 +20,10 @@ from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
 # machine's memory.
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 
+# A worker reads a message from a queue as a whole. The largest that the project sends contains an event of
+# `MAHAVISHNU_MAX_EVENT_DATA_BYTES`, which is at most 16 MiB.
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+
 CONNECT_TIMEOUT_SECONDS = 1.0
 
 
@@ -45,6 +49,7 @@ def arguments(*, socket_path: Path, directory: Path) -> list[str]:
         "save": "",
         "appendonly": "no",
         "maxmemory": str(MAX_MEMORY_BYTES),
+        "proto-max-bulk-len": str(MAX_MESSAGE_BYTES),
         # An error is better than a queue that silently loses its oldest entry.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",

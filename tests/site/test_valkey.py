@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from mahavishnu_site.serve.valkey import MAX_MEMORY_BYTES, binary, is_listening
+from mahavishnu_site.serve.valkey import MAX_MEMORY_BYTES, MAX_MESSAGE_BYTES, binary, is_listening
 from mahavishnu_site.var_dir import MAX_SOCKET_PATH_BYTES, valkey_socket
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
@@ -71,6 +71,15 @@ def test_server_listens_only_on_a_private_socket_and_stores_nothing(
         "maxmemory-policy": "noeviction",
         "dir": str(tmp_path),
     }
+
+
+def test_server_refuses_a_message_that_no_worker_should_read(running: subprocess.Popen[str], tmp_path: Path) -> None:
+    with redis.Redis(unix_socket_path=str(valkey_socket(tmp_path))) as client:
+        assert client.lpush("queue", b"x" * MAX_MESSAGE_BYTES) == 1
+        # Valkey closes the connection as soon as it has read the length; what is still being sent is lost.
+        with pytest.raises((redis.ResponseError, redis.ConnectionError)):
+            client.lpush("queue", b"x" * (MAX_MESSAGE_BYTES + 1))
+        assert client.llen("queue") == 1
 
 
 def test_main_rejects_a_second_server_on_the_same_socket(running: subprocess.Popen[str], tmp_path: Path) -> None:
