@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from django.core.exceptions import ImproperlyConfigured
 
 from orchestration.bounds import OutOfBounds, number_within, whole_number_within
-from realtime.limits import Network
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -43,7 +42,6 @@ HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za
 
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
-NETWORKS_EXPECTED = "addresses or networks separated by commas, such as 10.0.0.5,10.1.0.0/16,fd00::/8"
 PACKAGES_EXPECTED = "dotted names of Python packages separated by commas, such as shop,warehouse.jobs"
 NAMED_PATHS_EXPECTED = "names and classes separated by commas, such as crew=shop.adapters.CrewAdapter"
 
@@ -244,17 +242,6 @@ def parse_host(value: str) -> str:
     if HOST_NAME.match(value) and not re.fullmatch(r"[0-9.]+", value):
         return value
     raise UnexpectedValueError("an IP address or a host name, such as 127.0.0.1 or ::1")
-
-
-def parse_network(value: str) -> Network:
-    """Return a network; an address is a network of one. One that contains every address is rejected."""
-    try:
-        network = ipaddress.ip_network(value)
-    except ValueError as error:
-        raise UnexpectedValueError(f"{NETWORKS_EXPECTED}; {error}") from None
-    if not network.prefixlen:
-        raise UnexpectedValueError(f"{NETWORKS_EXPECTED}; {network} would trust every client")
-    return network
 
 
 def parse_package(value: str) -> str:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
-from mahavishnu_site.env import WEB_ROLE, Environment, parse_named_path, parse_network, parse_package, parse_role
+from mahavishnu_site.env import WEB_ROLE, Environment, parse_named_path, parse_package, parse_role
 from mahavishnu_site.log_settings import logging_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
@@ -26,6 +26,7 @@ from mahavishnu_site.web_access import (
     hosts_of_listener,
     parse_allowed_host,
     parse_allowed_origin,
+    parse_network,
     parse_path_prefix,
 )
 from orchestration.apps import DEFAULT_ADAPTERS

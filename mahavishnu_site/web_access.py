@@ -1,6 +1,6 @@
-"""The values of `ALLOWED_HOSTS`, `MAHAVISHNU_ALLOWED_ORIGINS` and `MAHAVISHNU_PATH_PREFIX`.
+"""The values of the settings of access: hosts, origins, proxies and the path prefix.
 
-Each matches what browsers send, or is rejected.
+Each value matches what browsers and proxies send, or is rejected.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mahavishnu_site.env import UnexpectedValueError
+from realtime.limits import Network
 from realtime.web_origin import APP_SCHEMES, InvalidHost, InvalidOrigin, normalize_host, parse_origin
 
 ORIGINS_EXPECTED: Final = (
@@ -21,6 +22,7 @@ HOSTS_EXPECTED: Final = (
     "names below it, or *"
 )
 
+NETWORKS_EXPECTED: Final = "addresses or networks separated by commas, such as 10.0.0.5,10.1.0.0/16,fd00::/8"
 PATH_PREFIX_EXPECTED: Final = "a path such as /mahavishnu, of letters, digits and . _ ~ - between slashes"
 _PATH_PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
 
@@ -128,3 +130,14 @@ def parse_path_prefix(value: str) -> str:
     if prefix and not _PATH_PREFIX.fullmatch(prefix):
         raise UnexpectedValueError(PATH_PREFIX_EXPECTED)
     return prefix
+
+
+def parse_network(value: str) -> Network:
+    """Return a network; an address is a network of one. One that contains every address is rejected."""
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as error:
+        raise UnexpectedValueError(f"{NETWORKS_EXPECTED}; {error}") from None
+    if not network.prefixlen:
+        raise UnexpectedValueError(f"{NETWORKS_EXPECTED}; {network} would trust every client")
+    return network

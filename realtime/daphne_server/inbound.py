@@ -61,6 +61,8 @@ class InboundProtocol(WebSocketProtocol):
         self._receive_queue_is_full = False
         self._frame_rate: RateLimit | None = None
         self._unanswered_ping: bytes | None = None
+        # When the last message was received or the last ping sent.
+        self._active_at = time.monotonic()
         self._ignores_input = False
         self._bytes_after_close = 0
         self.transport.bufferSize = _READ_BYTES
@@ -139,6 +141,7 @@ class InboundProtocol(WebSocketProtocol):
             self._receive_queue_bytes = 0
         self._receive_queue_bytes += len(payload)
         super().onMessage(payload, isBinary)
+        self._active_at = time.monotonic()
         if not self._receive_queue_is_full and (
             self.application_queue.qsize() >= self.limits.max_receive_queue_messages
             or self._receive_queue_bytes >= self.limits.max_receive_queue_bytes
@@ -217,15 +220,18 @@ class InboundProtocol(WebSocketProtocol):
             self._unanswered_ping = None
 
     def check_timeouts(self) -> None:
-        """Ping an idle client. Daphne's own version also closes active connections, after `--websocket_timeout`."""
+        """Ping an idle client. Daphne's own version also closes active connections, after `--websocket_timeout`.
+
+        Its `last_ping` is on the wall clock: after a step back it would ping no client for as long.
+        """
         if (
             self.state == self.STATE_OPEN
             and not self._may_delay_pong()
             and self.autoPingPending is None
-            and time.time() - self.last_ping > self.server.ping_interval
+            and time.monotonic() - self._active_at > self.server.ping_interval
         ):
             self._sendAutoPing()
-            self.last_ping = time.time()
+            self._active_at = time.monotonic()
 
     def onAutoPingTimeout(self) -> None:  # noqa: N802
         if self._may_delay_pong():

@@ -1,8 +1,9 @@
 """The ceiling for the messages of all clients together. Above it, connections are read in turns.
 
-Many clients, each within its own rate, can send more than one process answers. Events would then be late for all.
-So every message takes a token from one bucket. When it is empty, reading pauses, and the connections continue in turn,
-one message each. Unread messages stay in the operating system's buffers: TCP throttles the client, and nothing is lost.
+Many clients, each within its own rate, can send more than one process answers. Events would then be late for every
+client. So every message takes a token from one bucket. When it is empty, reading pauses, and the connections continue
+in turn, one message each. Unread messages stay in the operating system's buffers: TCP throttles the client, and nothing
+is lost.
 
 The order is start-time fair queuing (Goyal, Vin and Cheng, SIGCOMM 1996). Each connection has a virtual time, which its
 messages move by their cost; the connection with the earliest is next. A client that sends rarely thus waits for no

@@ -13,13 +13,24 @@ from mahavishnu_site.env import (
     UnexpectedValueError,
     parse_host,
     parse_named_path,
-    parse_network,
     parse_package,
     without_password,
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+INVALID_PACKAGES = {
+    "": "",
+    "a-b": "",
+    "shop..jobs": "",
+    "nowhere": "; nowhere was not found",
+    "tests.nowhere": "; tests.nowhere was not found",
+    "tests.site.conftest.nowhere": "; tests.site.conftest.nowhere was not found",
+    "nowhere.jobs": "; nowhere.jobs was not found",
+    "orchestration": "; orchestration has no module workflows",
+    "mahavishnu_site.settings": "; mahavishnu_site.settings has no module workflows",
+}
+
 class Bounds:
     most_things: int = field(default=5, metadata={"minimum": 1, "maximum": 9, "help": ""})
     wait_seconds: float = field(default=0.5, metadata={"minimum": 0.0, "maximum": 2.5, "help": ""})
@@ -57,28 +68,6 @@ HOSTS = {
 
 INVALID_HOSTS = ["999.1.1.1", "127.0.0", "http://localhost", "a b", "-a.example", "a..b", "host:80", "::g", "a" * 254]
 
-NETWORKS = {
-    "10.0.0.5": "10.0.0.5/32",
-    "10.0.0.0/8": "10.0.0.0/8",
-    "fd00::/8": "fd00::/8",
-    "2001:DB8::1": "2001:db8::1/128",
-    "::ffff:0:0/96": "::ffff:0:0/96",
-}
-
-INVALID_NETWORKS = ["nginx", "10.0.0.1/8", "10.0.0.0/33", "[::1]", "10.0.0.5:80", "0.0.0.0/0", "::/0", "10.0.0.*"]
-
-# The value, and the part of its error after the description of valid values.
-INVALID_PACKAGES = {
-    "": "",
-    "a-b": "",
-    "shop..jobs": "",
-    "nowhere": "; nowhere was not found",
-    "tests.nowhere": "; tests.nowhere was not found",
-    "tests.site.conftest.nowhere": "; tests.site.conftest.nowhere was not found",
-    "nowhere.jobs": "; nowhere.jobs was not found",
-    "orchestration": "; orchestration has no module workflows",
-    "mahavishnu_site.settings": "; mahavishnu_site.settings has no module workflows",
-}
 
 INVALID_NAMED_PATHS = {
     "crew": "",
@@ -196,17 +185,6 @@ def test_parse_host_accepts_addresses_and_names(value: str, host: str) -> None:
 def test_parse_host_rejects_other_values(value: str) -> None:
     with pytest.raises(UnexpectedValueError, match=r"^an IP address or a host name"):
         parse_host(value)
-
-
-@pytest.mark.parametrize(("value", "network"), NETWORKS.items())
-def test_parse_network_accepts_addresses_and_networks(value: str, network: str) -> None:
-    assert str(parse_network(value)) == network
-
-
-@pytest.mark.parametrize("value", INVALID_NETWORKS)
-def test_parse_network_rejects_other_values(value: str) -> None:
-    with pytest.raises(UnexpectedValueError, match=r"^addresses or networks separated by commas"):
-        parse_network(value)
 
 
 @pytest.mark.parametrize("value", ["demonstrations", "tests.jobs"])

@@ -1,4 +1,4 @@
-"""`ALLOWED_HOSTS` and `MAHAVISHNU_ALLOWED_ORIGINS`: what is normalized, and what is rejected with a suggestion."""
+"""The values of the settings of access: what is normalized, and what is rejected with a suggestion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from mahavishnu_site.web_access import (
     hosts_of_listener,
     parse_allowed_host,
     parse_allowed_origin,
+    parse_network,
 )
+
+NETWORKS = {
+    "10.0.0.5": "10.0.0.5/32",
+    "10.0.0.0/8": "10.0.0.0/8",
+    "fd00::/8": "fd00::/8",
+    "2001:DB8::1": "2001:db8::1/128",
+    "::ffff:0:0/96": "::ffff:0:0/96",
+}
+INVALID_NETWORKS = ["nginx", "10.0.0.1/8", "10.0.0.0/33", "[::1]", "10.0.0.5:80", "0.0.0.0/0", "::/0", "10.0.0.*"]
+
+# The value, and the part of its error after the description of valid values.
 
 ORIGINS = {
     "https://example.org": "https://example.org",
@@ -126,3 +138,14 @@ def test_parse_allowed_host_rejects_what_django_never_matches(value: str, reason
 )
 def test_hosts_of_listener_are_what_pages_can_be_opened_by(host: str, hosts: tuple[str, ...]) -> None:
     assert hosts_of_listener(host) == hosts
+
+
+@pytest.mark.parametrize(("value", "network"), NETWORKS.items())
+def test_parse_network_accepts_addresses_and_networks(value: str, network: str) -> None:
+    assert str(parse_network(value)) == network
+
+
+@pytest.mark.parametrize("value", INVALID_NETWORKS)
+def test_parse_network_rejects_other_values(value: str) -> None:
+    with pytest.raises(UnexpectedValueError, match=r"^addresses or networks separated by commas"):
+        parse_network(value)
