@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 
@@ -27,6 +28,9 @@ def main() -> None:
     """Run the command that `sys.argv` names, and exit without a traceback on Ctrl-C or an invalid variable."""
     open_standard_files()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What the locale cannot express is an escape, as on standard error, and not the end of the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     program, *arguments = sys.argv
     if Path(program) == Path(__file__):
         program = "python -m mahavishnu_site"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 from celery.utils.log import get_multiprocessing_logger
 from django.conf import settings
 
@@ -27,6 +29,10 @@ app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
 app.steps["consumer"].add(LostBrokerDetector)
 bootstrap.install()
+
+if os.geteuid() != 0:
+    # Celery takes a group without a name for that of root, as a container's user often has.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 def set_log_level(loglevel: int | None, **_: Any) -> None:

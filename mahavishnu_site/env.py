@@ -160,7 +160,7 @@ class Environment:
 
     def path(self, name: str, *, default: Path, relative_to: Path) -> Path:
         """Return an absolute path; a relative one starts at `relative_to`, not at the current folder."""
-        return self.read(name, default=default, parse=lambda value: relative_to / Path(value).expanduser())
+        return self.read(name, default=default, parse=lambda value: relative_to / parse_path(value))
 
     def whole_number(self, name: str, *, default: int, minimum: int, maximum: int) -> int:
         return self.read(name, default=default, parse=partial(whole_number_within, minimum=minimum, maximum=maximum))
@@ -230,6 +230,14 @@ def parse_role(value: str) -> str:
     if value in ROLES:
         return value
     raise UnexpectedValueError(f"{', '.join(ROLES[:-1])} or {ROLES[-1]}")
+
+
+def parse_path(value: str) -> Path:
+    """Return the path; `~` and `~name` at its beginning stand for the folder of a user."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise UnexpectedValueError("a path; the folder of this user is unknown, so `~` cannot be used") from None
 
 
 def parse_host(value: str) -> str:

@@ -138,11 +138,13 @@ def weakness(key: str) -> str | None:
 def valkey_socket(var_dir: Path) -> Path:
     """Return the path of the socket on which the embedded Valkey of this folder listens.
 
-    If the path in `var_dir` is too long for a socket, return one in a subfolder of `SHORT_PATHS_DIR`. The name of the
-    subfolder is derived from `var_dir`.
+    If the path in `var_dir` is too long for a socket, or not ASCII, return one in a subfolder of `SHORT_PATHS_DIR`. The
+    name of the subfolder is derived from `var_dir`. A URL cannot contain every other byte, and what the others mean
+    depends on the locale of the process.
     """
     path = var_dir / "valkey.sock"
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+    encoded = os.fsencode(path)
+    if len(encoded) <= MAX_SOCKET_PATH_BYTES and encoded.isascii():
         return path
     digest = hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:16]
     return SHORT_PATHS_DIR / f"mahavishnu-{os.getuid()}-{digest}" / "valkey.sock"

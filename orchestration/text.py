@@ -1,7 +1,8 @@
-"""Make a user's text fit for its destination: a database column, one line of a log or terminal, or a page."""
+"""Make a user's text fit for its destination: a database column, one line of a log, a page, or another program."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -60,3 +61,24 @@ def _escape(found: re.Match[str]) -> str:
     if code < 0x100:
         return _SHORT_ESCAPES.get(character, f"\\x{code:02x}")
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def argument_text(argument: str) -> str:
+    """Return a command-line argument as text. In a locale without UTF-8, Python leaves half surrogate pairs in it.
+
+    Raises:
+        UnicodeDecodeError: if it is not text in the locale's encoding, and not in UTF-8 either.
+    """
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(argument).decode("utf-8")
+    return argument
+
+
+def argument_bytes(text: str) -> bytes:
+    """Return text as an argument, a variable or a path of another program: in the locale's encoding, else in UTF-8."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Output of management commands: what workflows and clients wrote cannot control the terminal."""
+"""Input and output of management commands: arguments in any locale, and output that cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, OutputWrapper
 
-from orchestration.text import escape_text
+from orchestration.text import argument_text, escape_text
 
 
 class EscapedOutput(OutputWrapper):
@@ -22,13 +22,25 @@ class EscapedOutput(OutputWrapper):
 
 
 class EscapingCommand(BaseCommand):
-    """A command whose `stdout` and `stderr` escape what they write. Every command of this project derives from it."""
+    """A command whose `stdout` and `stderr` escape what they write, and whose arguments are UTF-8 in every locale.
+
+    Every command of this project derives from it.
+    """
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None, **options: Any) -> None:
         super().__init__(stdout, stderr, **options)
         style_func = self.stderr.style_func
         self.stdout, self.stderr = EscapedOutput(stdout or sys.stdout), EscapedOutput(stderr or sys.stderr)
         self.stderr.style_func = style_func
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run the command as on the command line."""
+        try:
+            decoded = list(map(argument_text, argv))
+        except UnicodeDecodeError as error:
+            self.stderr.write(f"CommandError: Argument {error.object!r} is not text in UTF-8.")
+            sys.exit(1)
+        super().run_from_argv(decoded)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; `call_command` may name other streams."""

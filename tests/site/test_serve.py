@@ -30,8 +30,8 @@ from tests.harness.waiting import wait_until
 
 
 async def test_make_serve_runs_are_independent_and_leave_no_process(serve: StartServe, tmp_path: Path) -> None:
-    # One has an empty database, an IPv6 address, and a folder whose path is too long for a socket.
-    one = serve(MAKE, folder="deep" * 30, migrated=False, MAHAVISHNU_HOST="::1")
+    # One has an empty database, an IPv6 address, and a folder whose path is too long for a socket and not UTF-8.
+    one = serve(MAKE, folder="deep" * 30 + "\udcff", migrated=False, MAHAVISHNU_HOST="::1")
     other = serve(MAKE)
     health, other_health = one.wait_healthy(), other.wait_healthy()
     for report, run in ((health, one), (other_health, other)):

@@ -17,6 +17,7 @@ from typing import Final, Self
 import psutil
 
 from orchestration.processes import kill_group, kill_tree, process_tree
+from orchestration.text import argument_bytes
 
 _FIRST_POLL_SECONDS: Final = 0.0005
 _POLL_SECONDS: Final = 0.05
@@ -55,9 +56,9 @@ class Subprocess:
         track_process_group: Callable[[int], None] = lambda pid: None,
     ) -> None:
         self._process = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=environment,
+            list(map(argument_bytes, argv)),
+            cwd=None if cwd is None else argument_bytes(cwd),
+            env={argument_bytes(name): argument_bytes(value) for name, value in environment.items()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
