@@ -11,7 +11,8 @@ from datetime import timedelta
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
-from mahavishnu_site.env import WEB_ROLE, Environment, parse_named_path, parse_package, parse_role
+from mahavishnu_site.dotted_names import parse_named_path, parse_package
+from mahavishnu_site.env import WEB_ROLE, Environment, parse_role
 from mahavishnu_site.log_settings import logging_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,

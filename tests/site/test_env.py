@@ -7,30 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from mahavishnu_site.dotted_names import parse_named_path, parse_package
 from mahavishnu_site.env import (
     Environment,
     InvalidEnvironmentError,
     UnexpectedValueError,
     parse_host,
-    parse_named_path,
-    parse_package,
     without_password,
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-INVALID_PACKAGES = {
-    "": "",
-    "a-b": "",
-    "shop..jobs": "",
-    "nowhere": "; nowhere was not found",
-    "tests.nowhere": "; tests.nowhere was not found",
-    "tests.site.conftest.nowhere": "; tests.site.conftest.nowhere was not found",
-    "nowhere.jobs": "; nowhere.jobs was not found",
-    "orchestration": "; orchestration has no module workflows",
-    "mahavishnu_site.settings": "; mahavishnu_site.settings has no module workflows",
-}
-
 class Bounds:
     most_things: int = field(default=5, metadata={"minimum": 1, "maximum": 9, "help": ""})
     wait_seconds: float = field(default=0.5, metadata={"minimum": 0.0, "maximum": 2.5, "help": ""})
@@ -69,6 +56,17 @@ HOSTS = {
 INVALID_HOSTS = ["999.1.1.1", "127.0.0", "http://localhost", "a b", "-a.example", "a..b", "host:80", "::g", "a" * 254]
 
 
+INVALID_PACKAGES = {
+    "": "",
+    "a-b": "",
+    "shop..jobs": "",
+    "nowhere": "; nowhere was not found",
+    "tests.nowhere": "; tests.nowhere was not found",
+    "tests.site.conftest.nowhere": "; tests.site.conftest.nowhere was not found",
+    "nowhere.jobs": "; nowhere.jobs was not found",
+    "orchestration": "; orchestration has no module workflows",
+    "mahavishnu_site.settings": "; mahavishnu_site.settings has no module workflows",
+}
 INVALID_NAMED_PATHS = {
     "crew": "",
     "=shop.Crew": "",

@@ -120,9 +120,9 @@ def test_user_without_a_name_and_a_home_needs_neither(tmp_path: Path) -> None:
 
 
 def test_home_that_is_unknown_is_reported(tmp_path: Path) -> None:
-    done = check_without_home(tmp_path, MAHAVISHNU_LOG_FILE="~nobody-of-this-name/log")
+    done = check_without_home(tmp_path, MAHAVISHNU_LOG_FILE="~no-such-user/log")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.decode() == (
-        "MAHAVISHNU_LOG_FILE='~nobody-of-this-name/log': expected a path; the folder of this user is unknown, "
+        "MAHAVISHNU_LOG_FILE='~no-such-user/log': expected a path; the folder of this user is unknown, "
         "so `~` cannot be used\n"
     )
