@@ -22,7 +22,7 @@ from realtime.limits import Limits
 _BURST_SECONDS = 0.1
 """How long the clients may send without a ceiling after a quiet time. It delays an event by no more than this."""
 
-_ROUND_SECONDS = 0.005
+_ROUND_SECONDS = 0.002
 """Time between two rounds of turns. A shorter one would cost more than the messages."""
 
 _MAX_ROUND_SECONDS = 2 * _ROUND_SECONDS
