@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import Max, QuerySet
@@ -14,8 +15,6 @@ from realtime.protocol.channels import GLOBAL
 from realtime.protocol.messages import EventRecord
 from realtime.protocol.payload import size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
-
-_RECORD_FIELDS = ("seq", "message_id", "name", "timestamp", "data")
 
 EVENT_OVERHEAD_BYTES = 512
 """What an event counts besides its data. The other fields of its message take less."""
@@ -114,42 +113,58 @@ def _read_batch(room: str, after: int, through: int, limit: int, max_bytes: int)
 _Rows = Iterable[tuple[Any, ...]]
 """Rows of the log, in order: the total size up to the row, and the fields of the event."""
 
+# Django would need more time to write this SQL than the database to run it.
+_FIELDS = "event.seq, message_id, name, timestamp, data"
+_RANGE = "{seq} > %(after)s AND {seq} <= %(through)s"
+_OF_GLOBAL = f"realtime_event AS event WHERE {_RANGE.format(seq='event.seq')}"
+_OF_ROOM = (
+    "realtime_eventroom AS member JOIN realtime_event AS event ON event.seq = member.seq "
+    f"WHERE room = %(room)s AND {_RANGE.format(seq='member.seq')}"
+)
+
 
 def _rows_of_sqlite(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
-    # SQLite reads a row when it is fetched, so fetch one at a time. (Its LENGTH would read the data of all rows.)
-    prefix = "" if room == GLOBAL else "event__"
-    rows = _in_room(room, after, through).values_list(*(prefix + field for field in _RECORD_FIELDS))[:limit]
+    # SQLite reads a row when it is fetched, so the rows beyond the bound are not read. (Its LENGTH would read them.)
+    rows, seq = (_OF_GLOBAL, "event.seq") if room == GLOBAL else (_OF_ROOM, "member.seq")
+    operations: Any = connection.ops  # Its type has no methods of one database.
     size_bytes = 0
-    for row in rows.iterator(chunk_size=1):
-        size_bytes += size_in_bytes(row[-1]) + EVENT_OVERHEAD_BYTES
-        yield size_bytes, *row
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {_FIELDS} FROM {rows} ORDER BY {seq} LIMIT %(limit)s",
+            {"room": room, "after": after, "through": through, "limit": limit},
+        )
+        for found, message_id, name, timestamp, data in cursor:
+            size_bytes += size_in_bytes(data) + EVENT_OVERHEAD_BYTES
+            yield (
+                size_bytes,
+                found,
+                UUID(message_id),
+                name,
+                operations.convert_datetimefield_value(timestamp, None, connection),
+                data,
+            )
 
 
-# libpq holds the whole result of a query, so the data beyond the bound is not sent. OCTET_LENGTH does not read it.
-# (Django would need as much time to write this SQL as Postgres to run it.)
-_BOUNDED_SQL = """
+_SIZE = f"(OCTET_LENGTH(data) + {EVENT_OVERHEAD_BYTES})"
+_BOUNDED_SQL = f"""
 SELECT total_bytes, seq, message_id, name, timestamp,
     CASE WHEN total_bytes <= %(max_bytes)s OR total_bytes = size_bytes THEN data END
 FROM (
-    SELECT event.*, {size} AS size_bytes, SUM({size}) OVER (ORDER BY {seq} ROWS UNBOUNDED PRECEDING) AS total_bytes
-    FROM {rows}
-    WHERE event.seq > %(after)s AND event.seq <= %(through)s
-    ORDER BY {seq}
+    SELECT {_FIELDS}, {_SIZE} AS size_bytes,
+        SUM({_SIZE}) OVER (ORDER BY {{seq}} ROWS UNBOUNDED PRECEDING) AS total_bytes
+    FROM {{rows}}
+    ORDER BY {{seq}}
     LIMIT %(limit)s
 ) AS bounded
 ORDER BY seq
 """
-_SIZE = f"(OCTET_LENGTH(event.data) + {EVENT_OVERHEAD_BYTES})"
-_BOUNDED_SQL_OF_GLOBAL = _BOUNDED_SQL.format(size=_SIZE, seq="event.seq", rows="realtime_event AS event")
-_BOUNDED_SQL_OF_ROOM = _BOUNDED_SQL.format(
-    size=_SIZE,
-    seq="member.seq",
-    rows="realtime_event AS event JOIN realtime_eventroom AS member ON member.room = %(room)s "
-    "AND member.seq = event.seq AND member.seq > %(after)s AND member.seq <= %(through)s",
-)
+_BOUNDED_SQL_OF_GLOBAL = _BOUNDED_SQL.format(seq="event.seq", rows=_OF_GLOBAL)
+# Postgres does not see by itself that both columns have the same bounds.
+_BOUNDED_SQL_OF_ROOM = _BOUNDED_SQL.format(seq="member.seq", rows=f"{_OF_ROOM} AND {_RANGE.format(seq='event.seq')}")
 
 
 def _rows_of_postgres(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
+    # libpq holds the whole result of a query, so the data beyond the bound is not sent. OCTET_LENGTH does not read it.
     sql = _BOUNDED_SQL_OF_GLOBAL if room == GLOBAL else _BOUNDED_SQL_OF_ROOM
     values: dict[str, str | int] = {
         "room": room,
