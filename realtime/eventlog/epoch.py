@@ -7,6 +7,7 @@ also gets one by itself if a power cut may have lost its last events: see `realt
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Final
 
@@ -146,9 +147,10 @@ def _sqlite_path() -> Path | None:
     name = str(connection.settings_dict["NAME"])
     if name not in _sqlite_paths:
         with connection.cursor() as cursor:
-            cursor.execute("PRAGMA database_list")
-            path = next((row[2] for row in cursor.fetchall() if row[1] == "main"), "")
-        _sqlite_paths[name] = Path(path) if path else None
+            # As bytes: a path that is not UTF-8 cannot be read as text.
+            cursor.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'")
+            (path,) = cursor.fetchone()
+        _sqlite_paths[name] = Path(os.fsdecode(path)) if path else None
     return _sqlite_paths[name]
 
 
