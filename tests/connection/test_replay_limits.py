@@ -34,7 +34,7 @@ async def answers_on_another_connection(server: MahavishnuServer) -> None:
 
 
 async def test_replays_to_clients_that_read_nothing_are_bounded_in_bytes(start_server: StartServer, room: str) -> None:
-    server = start_server()
+    server = start_server(send_stall_seconds=600)
     announce_sizes(server, room, *[15_000] * 250)
     clients = 50
     async with connect(server) as client:
@@ -50,6 +50,8 @@ async def test_replays_to_clients_that_read_nothing_are_bounded_in_bytes(start_s
         await answers_on_another_connection(server)
         # Each holds 256 KiB in its send queue. Without a bound in bytes it was more than 2 MiB.
         assert memory_bytes(server) - memory_before < clients * MIB
+        # None was disconnected for what it has not read.
+        await wait_for_connections(server, clients)
 
 
 @pytest.fixture(scope="module")
