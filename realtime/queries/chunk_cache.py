@@ -31,7 +31,13 @@ class ChunkCache:
         return chunk
 
     def put(self, channel: str, chunk: ReplayChunk) -> None:
-        """Keep a chunk. It replaces one that begins at the same position; the oldest ones make room for it."""
+        """Keep a chunk. It replaces one that begins at the same position; the oldest ones make room for it.
+
+        A chunk that ends where it begins, at the end of the log, is not kept: a replay that has to go further would get
+        it again and again.
+        """
+        if chunk.through <= chunk.after:
+            return
         key = (channel, chunk.after)
         kept, _ = self._kept.get(key, (None, 0.0))
         if kept is chunk:

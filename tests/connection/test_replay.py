@@ -67,6 +67,23 @@ async def test_resubscribe_without_since_changes_nothing(server: MahavishnuServe
         assert await client.next() == an_event("test", {"number": 0}, room=room)
 
 
+async def test_resume_from_the_same_position_again_receives_what_was_committed_meanwhile(
+    start_server: StartServer, room: str
+) -> None:
+    """The first one read nothing, and what it read is kept for a second."""
+    server = start_server()
+    announce(server, room, 1)  # Starts the process that announces, which takes longer.
+    async with connect(server) as client:
+        response = await client.subscribe(room, since=0)
+        await client.events(response["data"]["missed"])
+        position = {"since": response["data"]["seq"], "epoch": response["data"]["epoch"]}
+        assert (await client.subscribe(room, **position))["data"]["missed"] == 0
+        await client.unsubscribe(room)
+        announce(server, room, 1)
+        assert (await client.subscribe(room, **position))["data"]["missed"] == 1
+        assert (await client.event())["replay"]
+
+
 async def test_unsubscribe_ends_a_resumed_subscription(server: MahavishnuServer, room: str) -> None:
     announce(server, room, 2)
     async with connect(server) as client:
