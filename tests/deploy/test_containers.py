@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -101,8 +102,8 @@ def test_container_is_hardened(name: str) -> None:
 )
 def test_container_runs_the_command_of_the_unit(name: str, same: Unit) -> None:
     command = same.settings()["ExecStart"].removeprefix("/opt/mahavishnu/.venv/bin/")
-    # No proxy is in front yet, and a container has its own loopback address.
-    command = command.replace(" --proxy-headers", "").replace("127.0.0.1", "0.0.0.0")
+    # A container has its own loopback address.
+    command = command.replace("127.0.0.1", "0.0.0.0")
     assert SERVICES[name]["command"] == command
     assert SERVICES[name]["environment"].get("MAHAVISHNU_SERVES") == same.environment().get("MAHAVISHNU_SERVES")
     assert f"TimeoutStopSec={SERVICES[name]['stop_grace_period'].removesuffix('s')}\n" in same.path.read_text()
@@ -115,6 +116,16 @@ def test_compose_ports_and_valkey_are_those_of_the_code() -> None:
     pages_port = SERVICES["pages"]["environment"]["MAHAVISHNU_PAGES_PORT"]
     assert SERVICES["pages"]["ports"] == [f"127.0.0.1:{pages_port}:{pages_port}"]
     assert f"--maxmemory {MAX_MEMORY_BYTES // 2**20}mb --maxmemory-policy noeviction" in SERVICES["valkey"]["command"]
+
+
+def test_compose_trusts_the_proxy_of_its_machine() -> None:
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    assert ip_address(network["gateway"]) in ip_network(network["subnet"])
+    for name in ("web", "pages"):
+        # What the machine sends to a published port comes from the gateway.
+        assert SERVICES[name]["environment"]["MAHAVISHNU_TRUSTED_PROXIES"] == network["gateway"]
+        # Without the public name, the server answers the proxy 400.
+        assert SERVICES[name]["environment"]["ALLOWED_HOSTS"] == "${ALLOWED_HOSTS:-}"
 
 
 def test_compose_has_no_password() -> None:
