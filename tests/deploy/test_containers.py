@@ -13,6 +13,7 @@ import yaml
 
 from mahavishnu_site.serve.valkey import MAX_MEMORY_BYTES
 from mahavishnu_site.settings import MAHAVISHNU_PORT
+from realtime.limits import Limits
 from tests.deploy.unit_files import Unit, unit
 from tests.docs.markdown import page, shell_lines
 from tests.harness.programs import PROJECT_DIR
@@ -109,6 +110,13 @@ def test_container_runs_the_command_of_the_unit(name: str, same: Unit) -> None:
     assert f"TimeoutStopSec={SERVICES[name]['stop_grace_period'].removesuffix('s')}\n" in same.path.read_text()
     if name == "web":
         assert [json.loads(arguments) for kind, arguments in instructions() if kind == "CMD"] == [shlex.split(command)]
+
+
+@pytest.mark.parametrize(("name", "same"), [("web", "mahavishnu-web@.service"), ("pages", "mahavishnu-pages.service")])
+def test_server_may_have_a_thread_for_each_http_connection(name: str, same: str) -> None:
+    tasks = int(unit(same).settings()["TasksMax"])
+    assert tasks == SERVICES[name]["pids_limit"]
+    assert tasks > Limits().max_http_connections + Limits().database_threads
 
 
 def test_compose_ports_and_valkey_are_those_of_the_code() -> None:
