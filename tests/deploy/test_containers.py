@@ -136,6 +136,10 @@ def test_compose_trusts_the_proxy_of_its_machine() -> None:
         assert SERVICES[name]["environment"]["ALLOWED_HOSTS"] == "${ALLOWED_HOSTS:-}"
 
 
+def test_git_ignores_the_password_of_compose() -> None:
+    assert "/deploy/.env" in (PROJECT_DIR / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
 def test_compose_has_no_password() -> None:
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     assert text.count("POSTGRES_PASSWORD:?") == 2
