@@ -13,6 +13,7 @@
 BIN := .venv/bin
 
 # The name of a stamp contains the checksum of its lock file: a changed file installs again, an unchanged one does not.
+# Before an installation the stamps of other packages are removed: after a change to and fro it installs again too.
 RUNTIME := .venv/.runtime-$(shell cat requirements.lock | cksum | tr -dc 0-9)
 DEVELOPMENT := .venv/.development-$(shell cat requirements-dev.lock | cksum | tr -dc 0-9)
 CHROMIUM_FOUND := .venv/.chromium
@@ -90,11 +91,13 @@ $(BIN)/pip:
 
 $(RUNTIME): | $(BIN)/pip
 	@echo 'Installing the requirements of the server into .venv'
+	@rm -f .venv/.runtime-* $(filter-out $(DEVELOPMENT),$(wildcard .venv/.development-*))
 	@$(PIP_INSTALL) --require-hashes -r requirements.lock
 	@touch $@
 
 $(DEVELOPMENT): | $(BIN)/pip
 	@echo 'Installing the requirements of the server and its tests into .venv'
+	@rm -f .venv/.runtime-* .venv/.development-*
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@ $(RUNTIME)
 

@@ -52,6 +52,31 @@ def test_make_installs_hashed_pins_again_only_when_they_change(checkout: Path, t
     assert "pip install" in planned(checkout, target)
 
 
+@pytest.mark.parametrize(("target", "file"), [("serve", "requirements.lock"), ("test", "requirements-dev.lock")])
+def test_make_installs_again_after_a_lock_file_was_changed_to_and_fro(checkout: Path, target: str, file: str) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text(f"#!/bin/sh\necho $* >> {checkout}/calls\n")
+    python.chmod(0o755)
+    first = (checkout / file).read_text()
+    for text in (first, f"{first}one-more==1\n", first, first):
+        (checkout / file).write_text(text)
+        assert make(checkout, target).returncode == 0
+    calls = (checkout / "calls").read_text()
+    assert calls.count(f"--require-hashes -r {file}\n") == 3
+
+
+def test_make_serve_keeps_the_stamp_of_the_same_development_packages(checkout: Path) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    assert make(checkout, "test").returncode == 0
+    (stamp,) = (checkout / ".venv").glob(".development-*")
+    with (checkout / "requirements.lock").open("a") as lock:
+        lock.write("one-more==1\n")
+    assert make(checkout, "serve").returncode == 0
+    assert stamp.exists()
+
+
 def test_make_reports_a_missing_python(checkout: Path) -> None:
     (checkout / ".venv" / "bin" / "pip").unlink()
     commands = checkout / "commands"
