@@ -65,7 +65,11 @@ HARDENING = {
     "SystemCallFilter": "@system-service",
     "SystemCallErrorNumber": "EPERM",
 }
-PARTS = {"User": "mahavishnu", "Restart": "always", "EnvironmentFile": "/etc/mahavishnu.env"}
+PARTS = {"User": "mahavishnu", "Restart": "always"}
+VARIABLES = "/etc/mahavishnu.env"
+WORKER_VARIABLES = "-/etc/mahavishnu-worker.env"
+"""Optional, and after the others: the last value of a variable counts."""
+
 LIMITS = ("LimitNOFILE", "MemoryMax", "TasksMax", "TimeoutStopSec")
 
 RUN = """
@@ -82,6 +86,9 @@ def test_unit_is_hardened_and_limited(path: Path) -> None:
         # A worker that is closed to its stages would be invisible to its supervisor too.
         expected["ProtectProc"] = "default"
     assert {name: settings.get(name) for name in expected} == expected
+    runs_workflows = path.name.startswith(("mahavishnu-worker", "mahavishnu-scheduler"))
+    files = re.findall(r"^EnvironmentFile=(.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert files == [VARIABLES, *([WORKER_VARIABLES] if runs_workflows else [])]
     assert set(LIMITS) <= set(settings)
     assert Unit(path, "x").settings("Unit")["StartLimitIntervalSec"] == "0"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.docs.markdown import blocks, page
+from tests.docs.markdown import blocks, page, table
 from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import FAST_POLLING, JOBS
 from tests.harness.fixtures import StartServer
@@ -34,6 +35,22 @@ except ImproperlyConfigured as error:
     print(error, "SECRET_KEY" in os.environ)
 """
 
+
+RUN_COMMANDS = """
+import json, sys
+import django
+django.setup()
+from tests.harness.commands import run
+results = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    try:
+        done = run([name, *arguments], None)
+        results[name] = done["stderr"] or str(done) if done["code"] else ""
+    except Exception as error:
+        results[name] = repr(error)
+print(json.dumps(results))
+"""
+"""Run commands in one process, and print the error of each, or an empty text."""
 
 REFUSED = "The SECRET_KEY setting must not be empty. False\n"
 
@@ -146,3 +163,44 @@ def test_documented_role_reads_no_account(worker_variables: dict[str, str]) -> N
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+def test_documented_role_is_enough_for_the_documented_commands(
+    postgres_engine: Engine, worker_variables: dict[str, str], pool: str
+) -> None:
+    documented = {
+        name: row["Database"]
+        for row in table(page("docs/operations.md"), first="Part")
+        if "Database" in row and row["Part"].startswith("manage.py")
+        for name in row["Part"].removeprefix("manage.py ").split(", ")
+    }
+    commands = {
+        "run_workflow": ("demo_retry", "--pool", pool),
+        "drain_pool": (pool,),
+        "reopen_pool": (pool,),
+        "emit_test_event": ("workflow.started", "--id", "wf_1"),
+        "prune_log": ("--max-events", "1"),
+        "renew_epoch": (),
+        "axes_list_attempts": (),
+        "axes_reset_username": ("somebody",),
+        "migrate": (),
+    }
+    assert documented.keys() == {*commands, "createsuperuser"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_COMMANDS, json.dumps(commands)],
+        cwd=PROJECT_DIR,
+        env={
+            **postgres_engine.server.environment,
+            **worker_variables,
+            "MAHAVISHNU_ROLE": "command",
+            # So that there are events to prune.
+            "MAHAVISHNU_MIN_LOG_AGE_SECONDS": "0",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    results = json.loads(done.stdout)
+    succeeds = {name: documented[name] == ROLE for name in commands}
+    assert {name: result == "" for name, result in results.items()} == succeeds, results
