@@ -59,8 +59,9 @@ class ProcessManager:
     def run(self) -> int:
         """Run the programs until a stop signal arrives or a program has failed (see `RestartPolicy`).
 
-        A program has failed when all its replicas have. No process outlives this call, even if it raises: then it first
-        stops the programs, as after a signal. If SIGHUP is ignored (`nohup`), it stays ignored.
+        A program has failed when all its replicas have. No process outlives this call, except one that has started its
+        own session. If the call raises, it first stops the programs, as after a signal. If SIGHUP is ignored (`nohup`),
+        it stays ignored.
 
         Returns:
             0 after a stop signal, else the last exit code of the program that failed, or 1.
