@@ -65,8 +65,15 @@ def sqlite_database(path: Path, *, test_path: Path) -> dict[str, Any]:
     }
 
 
-def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[str, Any]:
+def parse_database_url(url: str, *, relative_to: Path, test_path: Path, password: str = "") -> dict[str, Any]:
     """Return Django's settings for a database; a relative SQLite path starts at `relative_to`.
+
+    Args:
+        url: The value of `DATABASE_URL`.
+        relative_to: A folder.
+        test_path: The SQLite file of tests.
+        password: What libpq would take from `PGPASSWORD` if the URL contains no password. A stage connects after
+            this variable was removed from its process.
 
     Raises:
         UnexpectedValueError: if the URL is invalid, or is of another kind of database.
@@ -80,6 +87,8 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path) -> dict[
         raise UnexpectedValueError(DATABASE_URL_EXPECTED) from None
     if database["ENGINE"] == POSTGRES and database["NAME"]:
         database["OPTIONS"] = {**POSTGRES_OPTIONS, **database.setdefault("OPTIONS", {})}
+        if "password" not in database["OPTIONS"]:
+            database["PASSWORD"] = database.get("PASSWORD") or password
         return database
     if database["ENGINE"] == _SQLITE_OF_DJANGO and database["NAME"] not in ("", ":memory:"):
         return sqlite_database(relative_to / database["NAME"], test_path=test_path)

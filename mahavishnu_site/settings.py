@@ -101,7 +101,12 @@ DATABASES = {
         default=sqlite_database(
             MAHAVISHNU_VAR_DIR / "mahavishnu.sqlite3", test_path=MAHAVISHNU_VAR_DIR / "test.sqlite3"
         ),
-        parse=lambda url: parse_database_url(url, relative_to=BASE_DIR, test_path=MAHAVISHNU_VAR_DIR / "test.sqlite3"),
+        parse=lambda url: parse_database_url(
+            url,
+            relative_to=BASE_DIR,
+            test_path=MAHAVISHNU_VAR_DIR / "test.sqlite3",
+            password=os.environ.get("PGPASSWORD", ""),
+        ),
     )
 }
 

@@ -111,6 +111,19 @@ def test_parse_database_url_reads_a_postgres_url(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgres://user@host/name", "of the variable"),
+        ("postgres://user:of_the_url@host/name", "of_the_url"),
+        ("postgres://user@host/name?password=of_the_query", ""),
+    ],
+)
+def test_parse_database_url_adds_a_missing_password(url: str, password: str, tmp_path: Path) -> None:
+    database = parse_database_url(url, relative_to=tmp_path, test_path=tmp_path, password="of the variable")
+    assert database["PASSWORD"] == password
+
+
 def test_postgres_connection_times_out(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgres://user@127.0.0.1:{silent.getsockname()[1]}/name?connect_timeout=2"

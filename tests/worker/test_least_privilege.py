@@ -117,6 +117,24 @@ def postgres_engine(postgres_engine_server: MahavishnuServer) -> Iterator[Engine
     engine.close()
 
 
+@pytest.fixture
+def required_password(postgres_engine_server: MahavishnuServer) -> Iterator[str]:
+    """Make Postgres require the password of the role, and return it. The Postgres of the tests trusts this machine."""
+    with psycopg.connect(postgres_engine_server.database_url, autocommit=True) as connection:
+        (path, database) = connection.execute(
+            "SELECT setting, current_database() FROM pg_settings WHERE name = 'hba_file'"
+        ).fetchone() or ("", "")
+        trusting = Path(path).read_text(encoding="utf-8")
+        # The first line that matches counts; the file must keep its owner.
+        Path(path).write_text(f"local {database} {ROLE} scram-sha-256\n{trusting}", encoding="utf-8")
+        connection.execute("SELECT pg_reload_conf()")
+        try:
+            yield "PASSWORD"
+        finally:
+            Path(path).write_text(trusting, encoding="utf-8")
+            connection.execute("SELECT pg_reload_conf()")
+
+
 def test_documented_grants_are_enough_for_workers_and_schedulers(
     postgres_engine: Engine, worker_variables: dict[str, str], pool: str, tmp_path: Path
 ) -> None:
@@ -150,6 +168,24 @@ def test_documented_grants_are_enough_for_workers_and_schedulers(
         assert variable not in report["own"]
         assert variable not in report["inherited"]
     assert report["dumpable"] == 0, "other processes of the user can read its variables and its memory"
+
+
+def test_stages_connect_with_the_password_of_the_worker(
+    postgres_engine: Engine, worker_variables: dict[str, str], required_password: str, pool: str
+) -> None:
+    url = worker_variables["DATABASE_URL"]
+    variables = {**worker_variables, "DATABASE_URL": url.replace(":PASSWORD@", "@"), "PGPASSWORD": required_password}
+    worker = postgres_engine.worker(pool_id=pool, concurrency=1, **variables)
+    reported = postgres_engine.start("reported_environment", pool=pool)
+    wait_until(
+        lambda: postgres_engine.workflow(reported)["status"] == "completed",
+        timeout_seconds=RUN_TIMEOUT_SECONDS,
+        what=worker.log_text,
+    )
+    report = postgres_engine.workflow(reported)["result"]["final_output"]
+    assert "PGPASSWORD" not in report["own"]
+    assert "PGPASSWORD" not in report["inherited"]
+    assert worker.terminate() == 0
 
 
 def test_documented_role_reads_no_account(worker_variables: dict[str, str]) -> None:
