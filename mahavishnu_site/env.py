@@ -30,27 +30,34 @@ Value = TypeVar("Value")
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 
-# What a process does. Only a server process has the key that signs sessions.
-WEB_ROLE = "web"
-ROLES = (WEB_ROLE, "worker", "scheduler", "command")
-
 # RFC 1123, section 2.1: labels of letters, digits and hyphens, 253 characters in all.
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?\Z")
 
 # Also matches a password with an unquoted `/` or `@`, and one in each of several URLs with commas between them.
 PASSWORD_IN_URL = re.compile(r"(://[^/@:,]*):(?:(?!://).)*@")
+PASSWORD_IN_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&,]*")
+
+# A URL of which scheme and host are certain: what follows the host contains no `@`, which may end a password.
+PLACE_IN_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/?#@]*@)?(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+    r"(?P<rest>[:/?#][^@]*)?\Z"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class InvalidVariable:
-    """One variable with an invalid value, and a description of valid values that completes "expected …"."""
+    """One variable with an invalid value, and a description of valid values that completes "expected …".
+
+    Attributes:
+        value: What the error shows of the value, without passwords.
+    """
 
     name: str
     value: str
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.name}={without_password(self.value)!r}: expected {self.expected}"
+        return f"{self.name}={self.value!r}: expected {self.expected}"
 
 
 class InvalidEnvironmentError(ImproperlyConfigured):
@@ -71,14 +78,16 @@ class Environment:
     Args:
         variables: All variables of the process.
         secrets: Variables whose value may be in a file instead, which the variable with the suffix `_FILE` names. Other
-            processes of the same user can read the variables of a process, and crash reports contain them.
+            processes of the same user can read the variables of a process, and crash reports contain them. Errors show
+            only the schemes and hosts of their values.
     """
 
     def __init__(self, variables: Mapping[str, str], *, secrets: Iterable[str] = ()) -> None:
         self._variables = dict(variables)
         self._errors: list[InvalidVariable] = []
         self._read: set[str] = set()
-        for name in secrets:
+        self._secrets = tuple(secrets)
+        for name in self._secrets:
             self._read_file(name)
 
     def _read_file(self, name: str) -> None:
@@ -116,7 +125,8 @@ class Environment:
 
     def add_error(self, name: str, *, value: str, expected: str) -> None:
         """Record an error that no parser finds, such as a folder that cannot be created."""
-        self._errors.append(InvalidVariable(name=name, value=value, expected=expected))
+        shown = places(value) if name in self._secrets else without_password(value)
+        self._errors.append(InvalidVariable(name=name, value=shown, expected=expected))
 
     def raise_errors(self) -> None:
         """Raise `InvalidEnvironmentError` if any variable is invalid."""
@@ -129,9 +139,6 @@ class Environment:
         known = [name.removeprefix(prefix) for name in self._read]
         close = {name: difflib.get_close_matches(name.removeprefix(prefix), known, n=1) for name in unread}
         return {name: prefix + match[0] if match else None for name, match in close.items()}
-
-    def text(self, name: str, *, default: str) -> str:
-        return self.read(name, default=default, parse=str)
 
     def secret(self, name: str, *, weakness: Callable[[str], str | None]) -> str:
         """Return the value, or "" if the variable is not set. An error does not show the value.
@@ -217,13 +224,6 @@ def parse_flag(value: str) -> bool:
     raise UnexpectedValueError("1, true, yes or on, or else 0, false, no or off")
 
 
-def parse_role(value: str) -> str:
-    """Return the role of this process."""
-    if value in ROLES:
-        return value
-    raise UnexpectedValueError(f"{', '.join(ROLES[:-1])} or {ROLES[-1]}")
-
-
 def parse_path(value: str) -> Path:
     """Return the path; `~` and `~name` at its beginning stand for the folder of a user."""
     try:
@@ -246,4 +246,17 @@ def parse_host(value: str) -> str:
 
 def without_password(value: str) -> str:
     """Return the value with the password of each URL replaced by `***`."""
-    return PASSWORD_IN_URL.sub(r"\1:***@", value)
+    return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD_IN_URL.sub(r"\1:***@", value))
+
+
+def places(secret: str) -> str:
+    """Return scheme and host of each URL of a secret value, with `***` for the rest. Other values are `***`."""
+    return ",".join(_place(url) for url in re.split(r",\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)", secret))
+
+
+def _place(url: str) -> str:
+    match = PLACE_IN_URL.match(url)
+    if match is None:
+        return "***"
+    user, rest = "***@" if match["user"] else "", "/***" if match["rest"] else ""
+    return f"{match['scheme']}{user}{match['host']}{rest}"

@@ -12,7 +12,7 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.dotted_names import parse_named_path, parse_package
-from mahavishnu_site.env import WEB_ROLE, Environment, parse_role
+from mahavishnu_site.env import Environment
 from mahavishnu_site.log_settings import logging_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
@@ -73,7 +73,10 @@ if MAHAVISHNU_PAGES_PORT == MAHAVISHNU_PORT:
 # Where data is stored.
 
 MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)
-MAHAVISHNU_ROLE = environment.read("MAHAVISHNU_ROLE", default=WEB_ROLE, parse=parse_role)
+# What a process does. Only a server process has the key that signs sessions.
+WEB_ROLE = "web"
+ROLES = (WEB_ROLE, "worker", "scheduler", "command")
+MAHAVISHNU_ROLE = environment.choice("MAHAVISHNU_ROLE", default=WEB_ROLE, choices=ROLES)
 # Empty in a process without pages: Django then refuses to sign anything.
 SECRET_KEY = ""
 try:

@@ -143,10 +143,42 @@ def test_listed_rejects_a_list_without_values(value: str) -> None:
             "redis://:***@one:6379,redis://two:6379/1,redis://user:***@two",
         ),
         ("redis://host:6379/0", "redis://host:6379/0"),
+        ("redis://h/0?password=s3cret&bogus=1", "redis://h/0?password=***&bogus=1"),
+        ("redis://h?x=1&sslpassword=s3cret,redis://i", "redis://h?x=1&sslpassword=***,redis://i"),
     ],
 )
 def test_without_password_hides_each_password(value: str, shown: str) -> None:
     assert without_password(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("PASSWORD", "***"),
+        ("mahavishnu:PASSWORD@127.0.0.1/db", "***"),
+        ("redis://h/0?password=s3cret&bogus=1", "redis://h/***"),
+        ("redis://h/0?password=s3@cret", "***"),
+        ("postgres://user:se/cr@et:@host/name", "***"),
+        ("postgres://user:12/34@host/name", "***"),
+        ("redis://:secret", "***"),
+        ("postgres://user:secret@[::1]:5432/name", "postgres://***@[::1]/***"),
+        ("redis://one, redis://:secret@two:6379/1", "redis://one,redis://***@two/***"),
+        ("redis://user:se,cret@two", "redis://***@two"),
+        ("unix:///path/to/socket?password=s3cret", "***"),
+    ],
+)
+def test_errors_show_only_schemes_and_hosts_of_secrets(value: str, shown: str, tmp_path: Path) -> None:
+    def reject(_: str) -> str:
+        raise UnexpectedValueError("another value")
+
+    (tmp_path / "file").write_text(value)
+    variables = {"URL": value, "OTHER_FILE": str(tmp_path / "file")}
+    environment = Environment(variables, secrets=("URL", "OTHER"))
+    environment.read("URL", default="", parse=reject)
+    environment.read("OTHER", default="", parse=reject)
+    with pytest.raises(InvalidEnvironmentError) as error:
+        environment.raise_errors()
+    assert str(error.value).splitlines() == [f"{name}={shown!r}: expected another value" for name in ("URL", "OTHER")]
 
 
 def test_unread_finds_variables_that_no_reader_asked_for() -> None:
@@ -231,7 +263,8 @@ def test_parse_named_path_rejects_a_missing_module(value: str, reason: str) -> N
 def test_environment_reads_a_secret_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(" Å \n")
     environment = Environment({"KEY_FILE": str(tmp_path / "key")}, secrets=["KEY", "OTHER"])
-    assert (environment.text("KEY", default=""), environment.text("OTHER", default="none")) == ("Å", "none")
+    read = [environment.read(name, default="none", parse=str) for name in ("KEY", "OTHER")]
+    assert read == ["Å", "none"]
     environment.raise_errors()
 
 

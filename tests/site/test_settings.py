@@ -31,9 +31,9 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
     assert done.stderr.splitlines() == [
         "MAHAVISHNU_HOST='999.1.1.1': expected an IP address or a host name, such as 127.0.0.1 or ::1",
         "MAHAVISHNU_PORT='0': expected a whole number from 1 to 65535",
-        "DATABASE_URL='mysql://user:***@host/name': expected sqlite:///path/to/file or "
+        "DATABASE_URL='mysql://***@host/***': expected sqlite:///path/to/file or "
         "postgres://user:password@host:port/name",
-        "REDIS_URL='redis://localhost,http://user:***@host': expected redis://host:port/number, "
+        "REDIS_URL='redis://localhost,http://***@host': expected redis://host:port/number, "
         "rediss://host:port/number or unix:///path/to/socket",
         "DEBUG='maybe': expected 1, true, yes or on, or else 0, false, no or off",
         "ALLOWED_HOSTS='localhost,example.org:80': expected host names without scheme, port or path, separated by "
@@ -50,7 +50,7 @@ def test_settings_report_every_invalid_variable_without_passwords(tmp_path: Path
         "such as shop,warehouse.jobs; __main__ was not found",
         "MAHAVISHNU_ADAPTERS='crew=nowhere.Crew': expected names and classes separated by commas, such as "
         "crew=shop.adapters.CrewAdapter; nowhere was not found",
-        f"CELERY_BROKER_URL='http://user:***@host': expected {BROKER_URL_EXPECTED} (No such transport: http)",
+        f"CELERY_BROKER_URL='http://***@host': expected {BROKER_URL_EXPECTED} (No such transport: http)",
     ]
 
 

@@ -83,8 +83,8 @@ def test_roles_without_pages_neither_read_nor_create_the_secret_key(tmp_path: Pa
 
 
 def test_unknown_role_is_refused(tmp_path: Path) -> None:
-    done = use_key(tmp_path, MAHAVISHNU_ROLE="Worker")
-    assert done.stdout.startswith("MAHAVISHNU_ROLE='Worker': expected web, worker, scheduler or command")
+    done = use_key(tmp_path, MAHAVISHNU_ROLE="workers")
+    assert done.stdout.startswith("MAHAVISHNU_ROLE='workers': expected one of web, worker, scheduler, command")
 
 
 @pytest.fixture(scope="module")
