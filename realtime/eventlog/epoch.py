@@ -71,13 +71,14 @@ def continue_epoch(*, newest_seq: int) -> Position:
     """
     path, epoch = _sqlite_path(), current_position().epoch
     if path is not None and not is_continued(epoch):
-        if newest_seq == 0 or epoch_file.is_clean(path, epoch):
+        # A log that looks empty may have lost its first events, unless no process has noted this epoch yet.
+        is_new = newest_seq == 0 and not epoch_file.is_about(path, epoch)
+        if is_new or epoch_file.is_clean(path, epoch):
             _mark_current(path, epoch)
         else:
             _renew_epoch(newest_seq)
             logger.warning(
-                "The event log was not closed before the machine stopped, or was restored; gave it a new epoch, "
-                "because its last events may be lost"
+                "The event log has no record of a clean stop; gave it a new epoch, because its last events may be lost"
             )
     return current_position()
 

@@ -55,6 +55,11 @@ def is_clean(database: Path, epoch: str) -> bool:
     return _read(database) == _line(epoch, _CLEAN)
 
 
+def is_about(database: Path, epoch: str) -> bool:
+    """Return whether a process has noted this epoch, in any boot. Then events may have been committed to it."""
+    return _read(database).startswith(f"{epoch} ".encode())
+
+
 def mark_current(database: Path, epoch: str) -> None:
     """Record, before events are committed, that the epoch is continued in this boot.
 

@@ -94,6 +94,33 @@ async def test_client_of_a_log_that_lost_events_in_a_power_cut_starts_over(serve
     assert RENEWED not in server.log_text()
 
 
+def test_log_that_lost_its_first_events_in_a_power_cut_gets_a_new_epoch(start_server: StartServer) -> None:
+    """Such a log looks as empty as a new one."""
+    server = start_server(started=False)
+    driver = server.services_driver
+    driver.execute(_ENSURE)
+    before = driver.execute(_EPOCH)
+    with sqlite3.connect(database_of(server)) as live, sqlite3.connect(server.var_dir / "earlier") as earlier:
+        live.backup(earlier)
+    create_pools(driver, 1, 2, 3)
+    driver.kill()
+    put_back(server, server.var_dir / "earlier")
+    pretend_reboot(server)
+
+    later = server.driver()
+    later.execute(_ENSURE)
+    assert later.execute(_EPOCH) != before
+    assert RENEWED in later.log_text()
+
+
+def test_new_log_keeps_its_epoch(start_server: StartServer) -> None:
+    driver = start_server(started=False).services_driver
+    before = driver.execute(_EPOCH)
+    driver.execute(_ENSURE)
+    create_pools(driver, 1)
+    assert driver.execute(_EPOCH) == before
+
+
 def test_processes_that_start_together_after_a_power_cut_renew_the_epoch_once(server: MahavishnuServer) -> None:
     before = server.services_driver.execute(_EPOCH)
     pretend_reboot(server)
