@@ -78,6 +78,17 @@ async def idle_connections(attacker: Attacker) -> None:
     await attacker.at_once(1200, attempt)
 
 
+async def rejected_connections(attacker: Attacker) -> None:
+    """Connect without pause, and close nothing that the server rejects."""
+    held = []
+
+    async def attempt() -> None:
+        held.append(await attacker.open())
+        attacker.counts["opened"] += 1
+
+    await attacker.at_once(20, attempt)
+
+
 def _requests_within_the_rate(frame: bytes) -> Callable[[Attacker], Awaitable[None]]:
     async def attack(attacker: Attacker) -> None:
         async def attempt() -> None:
@@ -236,6 +247,7 @@ ATTACKS: dict[str, Callable[[Attacker], Awaitable[None]]] = {
     "replays_then_reset": replays_then_reset,
     "unread_replays": unread_replays,
     "idle_connections": idle_connections,
+    "rejected_connections": rejected_connections,
     "pings": _requests_within_the_rate(request("ping")),
     "status_queries": _requests_within_the_rate(request("get_workflow_status", workflow_id="wide")),
     "replays_in_loops": replays_in_loops,

@@ -54,12 +54,14 @@ class BoundedHTTPChannel(http.HTTPChannel):
     byte. What is rejected is answered with a status, after which input is discarded until the client closes.
 
     Attributes:
-        open_count: HTTP connections of this process, without those that became WebSockets.
+        open_count: HTTP connections of this process, without those that became WebSockets or were rejected.
         open_by_address: The same for each address, without those from trusted proxies.
+        rejected_count: Rejected connections that the client has not closed yet: `max_http_connections` at most.
     """
 
     open_count: ClassVar[int] = 0
     open_by_address: ClassVar[OpenConnections] = OpenConnections()
+    rejected_count: ClassVar[int] = 0
 
     _path: bytes
 
@@ -108,6 +110,10 @@ class BoundedHTTPChannel(http.HTTPChannel):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
             self._abort_timer = None
+            type(self).rejected_count -= 1
+        self._release_place()
+
+    def _release_place(self) -> None:
         if self._is_counted:
             self._is_counted = False
             type(self).open_count -= 1
@@ -242,9 +248,12 @@ class BoundedHTTPChannel(http.HTTPChannel):
     def _reject(self, status: HTTPStatus, *, retry_after_seconds: int | None = None) -> None:
         """Answer with `status` and end our side of the connection; drop it if the client does not end its side.
 
-        Closing a socket with unread data would reset the connection, and the client would lose the answer.
+        Closing a socket with unread data would reset the connection, and the client would lose the answer. If too many
+        rejected connections are open, it does lose it.
         """
         self._is_rejected = True
+        # A client that is rejected again and again, and closes nothing, must not take the places of others.
+        self._release_place()
         self._cancel_deadline()
         self.setTimeout(None)
         self.clearLineBuffer()
@@ -256,6 +265,10 @@ class BoundedHTTPChannel(http.HTTPChannel):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
+        if self.rejected_count >= self._limits.max_http_connections:
+            self.transport.abortConnection()
+            return
+        type(self).rejected_count += 1
         self._abort_timer = asyncio.get_running_loop().call_later(
             self._limits.close_timeout_seconds, self.transport.abortConnection
         )

@@ -177,6 +177,35 @@ async def test_address_cannot_connect_faster_than_its_rate(start_server: StartSe
     assert server.log_text().count("too many new connections a second (MAHAVISHNU_MAX_CONNECTS_PER_SECOND)") == 1
 
 
+async def test_rejected_connections_take_no_places_of_others(start_server: StartServer) -> None:
+    """An address connects without pause, and does not close what is rejected."""
+    accepted, places = 5, 20
+    server = start_server(
+        max_http_connections=places,
+        max_connections_per_address=100,
+        max_connect_burst=accepted,
+        max_connects_per_second=0.1,
+        open_timeout_seconds=600,
+        close_timeout_seconds=600,
+        environment={"MAHAVISHNU_TRUSTED_PROXIES": TRUSTED_PROXIES},
+    )
+    peer = an_untrusted_peer()
+    held = [await asyncio.open_connection(HOST, server.port, local_addr=(peer, 0)) for _ in range(3 * places)]
+    answered = 0
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            # The server accepts in order: these are the rejected ones.
+            for reader, _writer in held[accepted:]:
+                with suppress(ConnectionError):
+                    answered += (await reader.read()).startswith(b"HTTP/1.1 429 ")
+        assert answered == places, "the further ones are reset: what waits for its client is bounded"
+        get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert (await answer_from(server.port, get, peer=an_untrusted_peer())).startswith(b"HTTP/1.1 200 ")
+    finally:
+        for _reader, writer in held:
+            writer.transport.abort()
+
+
 async def test_daphne_reads_the_headers_of_trusted_proxies_only(server: MahavishnuServer) -> None:
     port = free_port()
     command = ("daphne", "--proxy-headers", "--port", str(port), "--bind", HOST, "--verbosity", "0")
