@@ -17,21 +17,9 @@ from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_error, encode_response
 from realtime.protocol.requests import Incoming, Request, Subscribe, Unsubscribe
-from realtime.queries.replay_reads import ReadTimeout
+from realtime.queries.replay_reads import RequestTimeout
 
 logger = logging.getLogger(__name__)
-
-
-class RequestTimeout(Exception):
-    """Raised when a request took too long, because the database is busy or unavailable. The request may be valid."""
-
-    def __init__(self, event: str, seconds: float) -> None:
-        super().__init__(event, seconds)
-        self.event = event
-        self.seconds = seconds
-
-    def __str__(self) -> str:
-        return f"Request {self.event} timed out after {self.seconds:g} s"
 
 
 class RequestDispatcher:
@@ -86,7 +74,7 @@ class RequestDispatcher:
             self._connection.write(Frames([encode_error(error)]))
         except Exception as error:
             if isinstance(error, RequestTimeout):
-                logger.warning("%s on %s; answered SERVER_ERROR", error, self._connection)
+                logger.warning("Request %s %s on %s; answered SERVER_ERROR", incoming.event, error, self._connection)
             else:
                 log_failure(
                     logger, f"Request {incoming.event} on {self._connection} failed; answered SERVER_ERROR", error
@@ -107,12 +95,10 @@ class RequestDispatcher:
                 response = await handle(self._connection, request)
             if isinstance(response, Queued):
                 response = await response.response()
-        except ReadTimeout as error:
-            raise RequestTimeout(incoming.event, error.seconds) from None
         except TimeoutError:
             if not deadline.expired():
                 raise
-            raise RequestTimeout(incoming.event, seconds) from None
+            raise RequestTimeout(seconds) from None
         finally:
             # Break a reference cycle: `deadline` refers to this task. The task keeps the exception that cancels it, and
             # the exception refers to this frame.
@@ -127,6 +113,9 @@ class RequestDispatcher:
         """Run the work that follows a response. The response is already sent, so a failure closes the connection."""
         try:
             await after_send()
+        except RequestTimeout as error:
+            logger.warning("Closing %s: replay %s", self._connection, error)
+            self._connection.on_server_error()
         except Exception as error:
             log_failure(logger, f"Closing {self._connection}: replay failed", error)
             self._connection.on_server_error()

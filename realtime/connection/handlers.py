@@ -42,7 +42,7 @@ class Queued:
     """A response that has to wait for its turn. The wait does not count as time for the request.
 
     Attributes:
-        response: Waits, and returns the response. It may raise `ReadTimeout` and `RequestError`.
+        response: Waits, and returns the response. It may raise `RequestTimeout` and `RequestError`.
     """
 
     response: Callable[[], Awaitable[Response]]

@@ -18,11 +18,11 @@ from realtime.queries.resume import ReplayChunk, ResumePoint, find_resume_point,
 T = TypeVar("T")
 
 
-class ReadTimeout(Exception):
-    """A read took too long, because the database is busy or unavailable. The time in the queue does not count.
+class RequestTimeout(Exception):
+    """A request took too long, because the database is busy or unavailable. The request may be valid.
 
     Attributes:
-        seconds: How long the read was given.
+        seconds: How long a request may take.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -30,7 +30,7 @@ class ReadTimeout(Exception):
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"Reading the event log timed out after {self.seconds:g} s"
+        return f"timed out after {self.seconds:g} s"
 
 
 class _SharedRead:
@@ -47,13 +47,16 @@ class _SharedRead:
 class ReplayReads:
     """The queue of one event loop. At most `max_concurrent_replays` reads have a turn; the others wait in order.
 
-    A read without a waiting client leaves the queue. One that has its turn is finished: it is short.
+    A read without a waiting client leaves the queue. One that has its turn goes on without clients: it is short. Its
+    time is `request_timeout_seconds`; the time in the queue does not count. If a read times out, all that wait fail
+    too: the database would not answer them either, and each would wait until those before it time out.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._turns = asyncio.Semaphore(limits.max_concurrent_replays)
         self._reads: dict[Hashable, _SharedRead] = {}
+        self._timeouts = 0
         self._chunks = ChunkCache(max_bytes=limits.max_replay_cache_bytes)
 
     async def resume_point(
@@ -62,30 +65,21 @@ class ReplayReads:
         """Return where a subscription starts, read after this call.
 
         Raises:
-            ReadTimeout: if the read takes longer than `request_timeout_seconds`.
+            RequestTimeout: if this read, or one before it, takes longer than `request_timeout_seconds`.
             django.db.Error: if the database is unavailable.
         """
 
         async def read() -> ResumePoint:
             cached = None if since is None else self._chunks.get(channel, since)
-            try:
-                async with asyncio.timeout(self._limits.request_timeout_seconds) as deadline:
-                    point = await in_database_thread(
-                        find_resume_point,
-                        channel,
-                        since=since,
-                        epoch=epoch,
-                        with_snapshot=with_snapshot,
-                        limits=self._limits,
-                        cached=cached,
-                    )
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-                raise ReadTimeout(self._limits.request_timeout_seconds) from None
-            finally:
-                # Break a reference cycle: `deadline` refers to this task, and an exception refers to this frame.
-                del deadline
+            point = await in_database_thread(
+                find_resume_point,
+                channel,
+                since=since,
+                epoch=epoch,
+                with_snapshot=with_snapshot,
+                limits=self._limits,
+                cached=cached,
+            )
             if point.chunk is not None:
                 self._chunks.put(channel, point.chunk)
             return point
@@ -98,6 +92,7 @@ class ReplayReads:
 
         Raises:
             eventlog.reader.PositionOutOfRange: if some of them are pruned, or the log was replaced.
+            RequestTimeout: if this read, or one before it, takes longer than `request_timeout_seconds`.
             django.db.Error: if the database is unavailable.
         """
         cached = self._chunks.get(channel, after)
@@ -118,6 +113,7 @@ class ReplayReads:
 
         Raises:
             eventlog.reader.PositionOutOfRange: if some of them are pruned, or the log was replaced.
+            RequestTimeout: if this read, or one before it, takes longer than `request_timeout_seconds`.
             django.db.Error: if the database is unavailable.
         """
 
@@ -148,14 +144,31 @@ class ReplayReads:
     async def _run(
         self, key: Hashable, shared: _SharedRead, read: Callable[[], Awaitable[T]], *, during_read: bool
     ) -> T:
+        timeouts = self._timeouts
         try:
             async with self._turns:
+                if self._timeouts != timeouts:
+                    raise RequestTimeout(self._limits.request_timeout_seconds)
                 shared.has_turn = True
                 if not during_read:
                     self._forget(key, shared)
-                return await read()
+                return await self._in_time(read)
         finally:
             self._forget(key, shared)
+
+    async def _in_time(self, read: Callable[[], Awaitable[T]]) -> T:
+        seconds = self._limits.request_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                return await read()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            self._timeouts += 1
+            raise RequestTimeout(seconds) from None
+        finally:
+            # Break a reference cycle: `deadline` refers to this task, and an exception refers to this frame.
+            del deadline
 
     def _forget(self, key: Hashable, shared: _SharedRead) -> None:
         if self._reads.get(key) is shared:

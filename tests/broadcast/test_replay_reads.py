@@ -12,11 +12,11 @@ from realtime.database import in_database_thread
 from realtime.eventlog.epoch import renew_epoch
 from realtime.limits import Limits
 from realtime.protocol.requests import Incoming, Subscribe
-from realtime.queries import resume
+from realtime.queries import replay_reads, resume
 from realtime.queries.chunk_cache import ChunkCache
-from realtime.queries.replay_reads import ReplayReads
+from realtime.queries.replay_reads import ReplayReads, RequestTimeout
 from realtime.queries.resume import ReplayChunk
-from tests.broadcast.relay_sandbox import OTHER, ROOM, RelaySandbox, Subscriber, prune, seqs_of
+from tests.broadcast.relay_sandbox import ARRIVAL_TIMEOUT_SECONDS, OTHER, ROOM, RelaySandbox, Subscriber, prune, seqs_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -177,6 +177,34 @@ async def test_failed_read_fails_for_every_waiting_client_and_frees_its_turn(san
     )
     assert [type(result) for result in results] == [OSError] * 3
     assert (await clients[0].subscribe(ROOM, snapshot=True)).status == "subscribed"
+
+
+async def test_hanging_read_fails_and_so_do_all_that_wait_behind_it(sandbox: RelaySandbox) -> None:
+    queue = ReplayReads(Limits(max_concurrent_replays=1, request_timeout_seconds=0.5))
+    sandbox.reads.clear()
+    with sandbox.paused("read_chunk", after_reading=False) as pause:
+        hanging = asyncio.create_task(queue.chunk(ROOM, epoch=sandbox.epoch, after=0, through=9))
+        await pause.reached()
+        waiting = [
+            asyncio.create_task(queue.resume_point(f"workflow:{n}", since=0, epoch=None, with_snapshot=False))
+            for n in range(3)
+        ]
+        async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
+            results = await asyncio.gather(hanging, *waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [RequestTimeout] * 4
+    assert sandbox.reads == ["read_chunk"]
+    assert not queue._turns.locked()
+
+
+async def test_time_in_the_queue_does_not_count(sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read_slowly(*_: object, **__: object) -> ReplayChunk:
+        await asyncio.sleep(0.8)
+        return chunk(0, 1)
+
+    monkeypatch.setattr(replay_reads, "in_database_thread", read_slowly)
+    queue = ReplayReads(Limits(max_concurrent_replays=1, request_timeout_seconds=2))
+    # The last one waits for 1.6 s, and takes 0.8 s.
+    await asyncio.gather(*(queue.chunk(f"workflow:{n}", epoch="e", after=0, through=1) for n in range(3)))
 
 
 def chunk(after: int, size_bytes: int) -> ReplayChunk:
