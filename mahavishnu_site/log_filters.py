@@ -22,24 +22,26 @@ from redis.exceptions import RedisError
 from orchestration.log_throttle import INTERVAL_SECONDS, omitted_lines
 from orchestration.text import truncate
 
-REPEAT_AFTER_SECONDS = 60.0
-
 
 class RateLimitFilter(logging.Filter):
-    """Passes the error of a lost connection once a minute, without traceback. Passes other records unchanged."""
+    """Passes the error of a lost connection once in `interval_seconds`, without traceback.
 
-    def __init__(self) -> None:
+    Other records pass unchanged.
+    """
+
+    def __init__(self, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
         super().__init__()
+        self._interval_seconds = interval_seconds
         self._logged_at: float | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, RedisError | OSError):
             return True
-        # A clock that is set back must not suppress the record.
-        if self._logged_at is not None and 0 <= record.created - self._logged_at < REPEAT_AFTER_SECONDS:
+        now = time.monotonic()
+        if self._logged_at is not None and now - self._logged_at < self._interval_seconds:
             return False
-        self._logged_at = record.created
+        self._logged_at = now
         record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
         record.msg, record.args = "The channel layer has no connection to Redis (%r)", (error,)
         record.exc_info = record.exc_text = None
@@ -98,8 +100,10 @@ class ClientRecordFilter(logging.Filter):
         if not is_from_client(record.name):
             return True
         passes: bool | None = getattr(record, "passes_client_filter", None)
-        if passes is None:  # No other handler has asked.
+        if passes is None:  # No other handler has asked, and it is not from a `LogThrottle`, which counts itself.
             passes = record.passes_client_filter = self._passes(record)
+        elif record.args:  # From a `LogThrottle`: what this filter passes has no arguments.
+            _shorten(record, omitted=0)
         return passes
 
     def _passes(self, record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ def logging_settings(log_file: Path, *, repeat_seconds: float) -> dict[str, Any]
 
     Args:
         log_file: The file that gets the same lines as the console.
-        repeat_seconds: How often a line is repeated that clients can cause.
+        repeat_seconds: How often a line is repeated that clients or an outage can cause.
     """
     return {
         "version": 1,
@@ -24,7 +24,10 @@ def logging_settings(log_file: Path, *, repeat_seconds: float) -> dict[str, Any]
             },
         },
         "filters": {
-            "outages": {"()": "mahavishnu_site.log_filters.RateLimitFilter"},
+            "outages": {
+                "()": "mahavishnu_site.log_filters.RateLimitFilter",
+                "interval_seconds": repeat_seconds,
+            },
             "expected": {"()": "mahavishnu_site.log_filters.DropTracebackFilter"},
             "clients": {
                 "()": "mahavishnu_site.log_filters.ClientRecordFilter",

@@ -9,6 +9,7 @@ from django.apps import AppConfig
 from django.conf import settings
 
 from orchestration.limits import EngineLimits
+from orchestration.log_throttle import INTERVAL_SECONDS
 
 DEFAULT_ADAPTERS: Final = {
     "python": "orchestration.adapters.python.PythonAdapter",
@@ -20,6 +21,7 @@ DEFAULT_ADAPTERS: Final = {
 DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
     "MAHAVISHNU_ENGINE": EngineLimits(),
     "MAHAVISHNU_APPS": (),
+    "MAHAVISHNU_LOG_REPEAT_SECONDS": INTERVAL_SECONDS,
     "MAHAVISHNU_SECRET_VARIABLES": (),
     "MAHAVISHNU_ADAPTERS": DEFAULT_ADAPTERS,
     "MAHAVISHNU_CELERY_APP": "celery.current_app",

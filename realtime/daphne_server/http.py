@@ -25,6 +25,7 @@ from realtime.limits import Limits
 
 logger = logging.getLogger(__name__)
 _quota_reached = LogThrottle(logger)
+_rate_reached = LogThrottle(logger)
 
 _MAX_LENGTH_DIGITS = 18
 """A `Content-Length` with more digits exceeds every limit, and Python converts no number of more than 4300 digits."""
@@ -90,7 +91,12 @@ class BoundedHTTPChannel(http.HTTPChannel):
         if self.open_count > self._limits.max_http_connections:
             self._reject(HTTPStatus.SERVICE_UNAVAILABLE, retry_after_seconds=1)
         elif of_address > self._limits.max_connections_per_address:
-            self._reject_owner(self._quota_owner, "open HTTP connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)", 1)
+            _quota_reached.log(
+                "Rejected a connection from %s: too many open HTTP connections "
+                "(MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS); answered 429",
+                self._quota_owner,
+            )
+            self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=1)
         else:
             self._limit_connects(self._quota_owner)
 
@@ -223,11 +229,12 @@ class BoundedHTTPChannel(http.HTTPChannel):
         now = asyncio.get_running_loop().time()
         wait_seconds = connect_rates.take(owner, limits=self._limits, now=now)
         if wait_seconds:
-            self._reject_owner(owner, "new connections a second (MAHAVISHNU_MAX_CONNECTS_PER_SECOND)", wait_seconds)
-
-    def _reject_owner(self, owner: str | None, quota: str, wait_seconds: float) -> None:
-        _quota_reached.log("Rejected a connection from %s: too many %s; answered 429", owner, quota)
-        self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=ceil(wait_seconds))
+            _rate_reached.log(
+                "Rejected a connection from %s: too many new connections a second "
+                "(MAHAVISHNU_MAX_CONNECTS_PER_SECOND); answered 429",
+                owner,
+            )
+            self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=ceil(wait_seconds))
 
     def _set_deadline(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(self._limits.open_timeout_seconds, self._time_out)

@@ -39,7 +39,8 @@ def test_server_with_too_few_files_is_refused_with_a_sentence(server: Mahavishnu
 def test_soft_limit_is_raised_and_running_out_is_logged_once(server: MahavishnuServer) -> None:
     port = free_port()
     command = with_limits(100, 300, "daphne", "-b", HOST, "-p", str(port), "--verbosity", "0", APPLICATION)
-    with run_command(server, *command, port=port, MAHAVISHNU_MAX_CONNECTIONS="200") as process:
+    variables = {"MAHAVISHNU_MAX_CONNECTIONS": "200", "MAHAVISHNU_LOG_REPEAT_SECONDS": "3600"}
+    with run_command(server, *command, port=port, **variables) as process:
         limits = Path(f"/proc/{process.pid}/limits").read_text()
         assert "Max open files            300                  300" in limits
         log_path = server.var_dir / "sh.log"

@@ -8,28 +8,29 @@ from pathlib import Path
 
 import pytest
 from celery.exceptions import Reject, WorkerLostError
+from django.test import override_settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mahavishnu_site.log_filters import MAX_KINDS, ClientRecordFilter, DropTracebackFilter, RateLimitFilter
+from orchestration.log_throttle import LogThrottle
 
 
-def record_of(error: Exception, *, at_seconds: float) -> logging.LogRecord:
+def record_of(error: Exception) -> logging.LogRecord:
     """Return the record that the channel layer logs for an error."""
     try:
         raise error
     except Exception:
         raised = sys.exc_info()
-    record = logging.LogRecord("channels_redis.pubsub", logging.ERROR, __file__, 1, "Unexpected", None, raised)
-    record.created = at_seconds
-    return record
+    return logging.LogRecord("channels_redis.pubsub", logging.ERROR, __file__, 1, "Unexpected", None, raised)
 
 
 @pytest.mark.parametrize("error", [RedisConnectionError("Connection refused"), ConnectionRefusedError(111, "refused")])
-def test_rate_limit_filter_passes_one_lost_connection_a_minute(error: Exception) -> None:
-    rate_limit = RateLimitFilter()
-    records = [record_of(error, at_seconds=seconds) for seconds in (0, 1, 59, 60, 61, 30)]
-    # The clock is set back before the last one.
-    assert [rate_limit.filter(record) for record in records] == [True, False, False, True, False, True]
+def test_rate_limit_filter_passes_one_lost_connection_in_an_interval(error: Exception) -> None:
+    rate_limit = RateLimitFilter(interval_seconds=3600)
+    records = [record_of(error) for _ in range(3)]
+    assert [rate_limit.filter(record) for record in records] == [True, False, False]
+    rate_limit = RateLimitFilter(interval_seconds=0)
+    assert [rate_limit.filter(record_of(error)) for _ in range(3)] == [True, True, True]
     assert logging.Formatter("%(levelname)s %(message)s").format(records[0]) == (
         f"WARNING The channel layer has no connection to Redis ({error!r})"
     )
@@ -38,7 +39,7 @@ def test_rate_limit_filter_passes_one_lost_connection_a_minute(error: Exception)
 def test_rate_limit_filter_keeps_the_traceback_of_other_errors() -> None:
     rate_limit = RateLimitFilter()
     for _ in range(2):
-        record = record_of(KeyError("channel"), at_seconds=0)
+        record = record_of(KeyError("channel"))
         assert rate_limit.filter(record) is True
         shown = logging.Formatter("%(levelname)s %(message)s").format(record)
         assert shown.startswith("ERROR Unexpected\nTraceback") and shown.endswith("KeyError: 'channel'")
@@ -148,6 +149,47 @@ def test_client_filter_removes_the_traceback_of_a_wrong_request_and_cuts_its_lin
 def test_client_filter_passes_other_loggers_unchanged() -> None:
     records = [client_record("%s", "x" * 5000, name=name) for name in ("orchestration.scheduler", "django", "daphnes")]
     assert shown(ClientRecordFilter(interval_seconds=3600), *records, *records) == ["x" * 5000] * 6
+
+
+class Lines(logging.Handler):
+    """Collects what a handler with this filter writes."""
+
+    def __init__(self, client_filter: ClientRecordFilter) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.addFilter(client_filter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.mark.parametrize("name", ["realtime.health.checks", "orchestration.worker.message"])
+def test_throttled_line_is_counted_once_and_dropped_once(name: str) -> None:
+    logger = logging.Logger(name)
+    client_filter = ClientRecordFilter(interval_seconds=3600)
+    handlers = [Lines(client_filter), Lines(client_filter)]
+    for handler in handlers:
+        logger.addHandler(handler)
+    throttle = LogThrottle(logger)
+    with override_settings(MAHAVISHNU_LOG_REPEAT_SECONDS=3600):
+        for number in range(3):
+            throttle.log("Number %d", number)
+    with override_settings(MAHAVISHNU_LOG_REPEAT_SECONDS=0):
+        for number in range(3, 5):
+            throttle.log("Number %d", number)
+    for handler in handlers:
+        assert handler.lines == [
+            "Number 0",
+            "Number 3 (2 such lines were left out since the last one)",
+            "Number 4",
+        ]
+
+
+def test_client_filter_cuts_a_throttled_line() -> None:
+    logger = logging.Logger("realtime.consumers")
+    logger.addHandler(handler := Lines(ClientRecordFilter()))
+    LogThrottle(logger).log("%s", "x" * 5000)
+    assert [len(line) for line in handler.lines] == [1000]
 
 
 def test_client_filter_remembers_a_bounded_number_of_kinds() -> None:

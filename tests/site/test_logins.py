@@ -182,7 +182,7 @@ def test_headers_change_nothing(server: MahavishnuServer, unique: Unique, header
 
 
 def test_failures_are_logged_once_a_minute_and_escaped(start_server: StartServer) -> None:
-    server = start_server(environment=COUNTS_HASHES)
+    server = start_server(environment={**COUNTS_HASHES, "MAHAVISHNU_LOG_REPEAT_SECONDS": "60"})
     name = "root\x1b]0;title\x07\N{RIGHT-TO-LEFT OVERRIDE}"
     for _ in range(settings.AXES_FAILURE_LIMIT + 3):
         log_in(server, name, "wrong", source="127.0.0.61")

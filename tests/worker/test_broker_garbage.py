@@ -23,10 +23,13 @@ BRIEF_BREAKER = {"MAHAVISHNU_BROKER_TIMEOUT_SECONDS": "1"}
 """After an error, messages are published again this much later; see `orchestration.dispatch.CircuitBreaker`."""
 
 
+FEW_LINES = {"MAHAVISHNU_LOG_REPEAT_SECONDS": "3600"}
+
+
 @pytest.fixture(scope="module")
 def lone_server(start_module_server: StartServer) -> MahavishnuServer:
     """Return a server that does not run, with a database and a Valkey that these tests may break."""
-    return start_module_server(environment={**JOBS, **FAST_POLLING, **BRIEF_BREAKER}, started=False)
+    return start_module_server(environment={**JOBS, **FAST_POLLING, **BRIEF_BREAKER, **FEW_LINES}, started=False)
 
 
 @pytest.fixture
@@ -96,7 +99,7 @@ def test_worker_replaces_keys_of_another_type(lone_engine: Engine, broker: Any, 
     run_to_its_end(lone_engine, worker)
     break_keys()
     run_to_its_end(lone_engine, worker)
-    assert len(lines_of(worker, "Deleted the key")) <= 1, "the minute is not over"
+    assert len(lines_of(worker, "Deleted the key")) <= 1, "the interval is not over"
     assert "Traceback" not in worker.log_text()
 
 
