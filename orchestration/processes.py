@@ -32,15 +32,23 @@ def close_memory() -> None:
     that it starts is open again. Has no effect except on Linux, and none where `/proc` shows a user only the processes
     that it may trace (`hidepid`): the supervisor could no longer find the worker.
     """
-    if sys.platform == "linux" and not _hides_processes(Path("/proc/self/mounts").read_text(encoding="utf-8")):
+    if sys.platform == "linux" and not _hides_processes(_mounts()):
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def _hides_processes(mounts: str) -> bool:
+def _mounts() -> bytes:
+    """Return the table of mounts. A mount point is any bytes but NUL; spaces and line feeds are escaped."""
+    try:
+        return Path("/proc/self/mounts").read_bytes()
+    except OSError:  # `/proc` is not mounted, so it hides nothing.
+        return b""
+
+
+def _hides_processes(mounts: bytes) -> bool:
     """Return whether `/proc` is mounted with `hidepid`: see proc(5)."""
-    fields = map(str.split, mounts.splitlines())
-    options = {option for field in fields if field[1:3] == ["/proc", "proc"] for option in field[3].split(",")}
-    return any(each.startswith("hidepid=") for each in options - {"hidepid=0", "hidepid=off"})
+    fields = [line.split(b" ") for line in mounts.split(b"\n")]
+    options = {option for field in fields if field[1:3] == [b"/proc", b"proc"] for option in field[3].split(b",")}
+    return any(each.startswith(b"hidepid=") for each in options - {b"hidepid=0", b"hidepid=off"})
 
 
 def is_alive(pid: int) -> bool:

@@ -71,5 +71,10 @@ def test_closed_process_shows_its_variables_to_no_program_that_it_starts(state: 
     [("rw,nosuid", False), ("rw,hidepid=0", False), ("rw,hidepid=2", True), ("hidepid=invisible", True)],
 )
 def test_proc_hides_processes_if_it_is_mounted_with_hidepid(options: str, hides: bool) -> None:
-    other = "tmpfs /run tmpfs rw,hidepid=2 0 0\n"
-    assert _hides_processes(f"{other}proc /proc proc {options} 0 0\n") is hides
+    # A mount point may be any bytes: with a line break of Latin-1 (\x85), and not UTF-8.
+    others = b"tmpfs /run tmpfs rw,hidepid=2 0 0\n/dev/sdb1 /mnt/\xe9\x85\x0c ext4 rw 0 0\n"
+    assert _hides_processes(others + f"proc /proc proc {options} 0 0\n".encode()) is hides
+
+
+def test_proc_that_is_not_mounted_hides_no_process() -> None:
+    assert not _hides_processes(b"")
