@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from mahavishnu_site.management.commands import serve as serve_command
-from mahavishnu_site.management.commands.serve import STOP_MARGIN_SECONDS, programs_of
+from mahavishnu_site.management.commands.serve import STOP_MARGIN_SECONDS, announcement, programs_of
 from mahavishnu_site.serve import prefork
 from mahavishnu_site.serve.procfile import commands
 from realtime.limits import LISTEN_BACKLOG
@@ -198,3 +198,36 @@ def test_procfile_commands_run_this_interpreter(monkeypatch: pytest.MonkeyPatch)
 
 def test_procfile_sets_the_listen_backlog() -> None:
     assert f":backlog={LISTEN_BACKLOG}" in commands()["web"]
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed_hosts", "address"),
+    [
+        ("127.0.0.1", ["example.org"], "127.0.0.1"),
+        ("0.0.0.0", ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"], "localhost"),
+        ("0.0.0.0", ["*", ".example.org", "192.0.2.1"], "192.0.2.1"),
+        ("0.0.0.0", ["*", "0.0.0.0"], "127.0.0.1"),
+        ("::", [".example.org", "[2001:db8::1]"], "[2001:db8::1]"),
+        ("::", ["*", "[::]"], "[::1]"),
+    ],
+)
+def test_serve_announces_an_address_that_can_be_opened(
+    settings: Settings, host: str, allowed_hosts: list[str], address: str
+) -> None:
+    settings.ALLOWED_HOSTS = allowed_hosts
+    lines = announcement(host, 8690, processes=1, has_staff=True).splitlines()
+    assert lines[:3] == [
+        f"Mahavishnu serves ws://{address}:8690",
+        f"  health  http://{address}:8690/health",
+        f"  admin   http://{address}:8690/admin/",
+    ]
+
+
+@pytest.mark.parametrize("requires_tls", [False, True])
+def test_serve_announces_that_pages_need_tls(settings: Settings, requires_tls: bool) -> None:
+    settings.MAHAVISHNU_REQUIRE_TLS = requires_tls
+    line = (
+        "Pages are redirected to https: put a TLS proxy in front, "
+        "or set MAHAVISHNU_REQUIRE_TLS=false on a network that you trust.\n"
+    )
+    assert (line in announcement("0.0.0.0", 8690, processes=1, has_staff=True)) is requires_tls

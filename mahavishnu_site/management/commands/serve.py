@@ -31,6 +31,9 @@ exceed the margin that `web_processes` adds for its own processes (`prefork.KILL
 VALKEY = "valkey"
 PAGES = "pages"
 
+LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+"""Addresses to listen on that stand for every address, and one that can be opened."""
+
 # One process with its own port: it needs no balancing of connections.
 PAGES_VARIABLES = {"MAHAVISHNU_SERVES": "pages", "MAHAVISHNU_PROCESSES": "1"}
 
@@ -91,7 +94,7 @@ class Command(EscapingCommand):
 
 def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> str:
     """Return what the command prints before it starts the programs."""
-    name = f"[{host}]" if ":" in host else host
+    name = announced_host(host)
     prefix = "" if settings.MAHAVISHNU_PROXY_STRIPS_PREFIX else settings.MAHAVISHNU_PATH_PREFIX
     address = f"{name}:{port}{prefix}"
     stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
@@ -102,10 +105,24 @@ def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> st
         f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
         f"  data    {settings.MAHAVISHNU_VAR_DIR}",
     ]
+    if settings.MAHAVISHNU_REQUIRE_TLS:
+        lines.append(
+            "Pages are redirected to https: put a TLS proxy in front, "
+            "or set MAHAVISHNU_REQUIRE_TLS=false on a network that you trust."
+        )
     if not has_staff:
         lines.append(f"Create an account for the admin: {sys.executable} -m mahavishnu_site createsuperuser")
     lines.append("Ctrl-C stops it.")
     return "\n".join([*lines, ""])
+
+
+def announced_host(host: str) -> str:
+    """Return a host under which a server that listens on `host` can be opened, as in a URL."""
+    name = f"[{host}]" if ":" in host else host
+    if host not in LOOPBACK_OF_WILDCARD:
+        return name
+    named = [each for each in settings.ALLOWED_HOSTS if not each.startswith(("*", ".")) and each != name]
+    return named[0] if named else LOOPBACK_OF_WILDCARD[host]
 
 
 def programs_of(*, processes: int, embeds_valkey: bool, separates_pages: bool = False) -> list[Program]:
