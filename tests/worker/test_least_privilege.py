@@ -218,7 +218,7 @@ def test_documented_role_is_enough_for_the_documented_commands(
         "prune_log": ("--max-events", "1"),
         "renew_epoch": (),
         "axes_list_attempts": (),
-        "axes_reset_username": ("somebody",),
+        "axes_reset_username": ("reader",),
         "migrate": (),
     }
     assert documented.keys() == {*commands, "createsuperuser"}
