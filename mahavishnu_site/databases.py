@@ -88,7 +88,7 @@ def parse_database_url(url: str, *, relative_to: Path, test_path: Path, password
     if database["ENGINE"] == POSTGRES and database["NAME"]:
         database["OPTIONS"] = {**POSTGRES_OPTIONS, **database.setdefault("OPTIONS", {})}
         if "password" not in database["OPTIONS"]:
-            database["PASSWORD"] = database.get("PASSWORD") or password
+            database["PASSWORD"] = database["PASSWORD"] or password
         return database
     if database["ENGINE"] == _SQLITE_OF_DJANGO and database["NAME"] not in ("", ":memory:"):
         return sqlite_database(relative_to / database["NAME"], test_path=test_path)

@@ -108,7 +108,7 @@ DATABASES = {
             url,
             relative_to=BASE_DIR,
             test_path=MAHAVISHNU_VAR_DIR / "test.sqlite3",
-            password=os.environ.get("PGPASSWORD", ""),
+            password=environment.read("PGPASSWORD", default="", parse=str),
         ),
     )
 }

@@ -47,7 +47,7 @@ class _SharedRead:
 class ReplayReads:
     """The queue of one event loop. At most `max_concurrent_replays` reads have a turn; the others wait in order.
 
-    A read without a waiting client leaves the queue. One that has its turn goes on without clients: it is short. Its
+    A read without a waiting client leaves the queue. One that has its turn continues without clients: it is short. Its
     time is `request_timeout_seconds`; the time in the queue does not count. If a read times out, all that wait fail
     too: the database would not answer them either, and each would wait until those before it time out.
     """
