@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -19,6 +20,9 @@ MIN_DIFFERENT_CHARACTERS = 10
 
 WRITABLE_BY_OTHERS = 0o022
 OPEN_TO_OTHERS = 0o077
+
+# What this project writes there: databases with their logs and their epoch, the key, and logs with the old ones.
+OWN_FILES = re.compile(r"(mahavishnu|test)\.sqlite3.*|secret_key|\.secret_key\..+|.+\.log(\.[0-9]+)?", re.DOTALL)
 
 # `sun_path` has 108 bytes on Linux and 104 on macOS, including the terminating zero (unix(7)).
 MAX_SOCKET_PATH_BYTES = 103
@@ -40,7 +44,7 @@ class UnsafeDirectoryError(OSError):
     """Raised for a folder in which another user could replace files."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} {reason}: expected a folder that only this user can open (`chmod 700`)")
+        super().__init__(f"{path} {reason}; run `chmod 700`")
 
 
 class UnusableSecretKey(OSError):
@@ -72,12 +76,14 @@ def ensure_directory(path: Path) -> None:
 
 
 def close_files(path: Path) -> None:
-    """Take from others the permissions for the files of a folder. Files of other users are left alone.
+    """Take from others the permissions for our files in a folder. Other names and files of other users are left alone.
 
-    An earlier version, a backup or another program may have made them readable.
+    An earlier version, a backup or another program may have made them readable. The folder may be one with more in it.
     """
     with os.scandir(path) as entries:
         for entry in entries:
+            if OWN_FILES.fullmatch(entry.name) is None:
+                continue
             with suppress(OSError):  # Another process may have removed it, or it belongs to another user.
                 mode = entry.stat(follow_symlinks=False).st_mode
                 if stat.S_ISREG(mode) and mode & OPEN_TO_OTHERS:

@@ -13,6 +13,19 @@ from mahavishnu_site.var_dir import UnsafeDirectoryError, close_files, ensure_di
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
 
+OWN_NAMES = (
+    "mahavishnu.sqlite3",
+    "mahavishnu.sqlite3-wal",
+    "mahavishnu.sqlite3-shm",
+    "mahavishnu.sqlite3-epoch",
+    "test.sqlite3",
+    "secret_key",
+    ".secret_key.1234.ab12",
+    "websocket.log",
+    "websocket.log.1",
+    "valkey.log",
+)
+
 WRITE_AN_EVENT = (
     "from orchestration import services; services.create_pool(pool_id='p'); import logging; logging.error('x')"
 )
@@ -46,12 +59,18 @@ def test_all_files_are_closed_under_an_open_umask(tmp_path: Path) -> None:
 
 def test_files_that_others_could_read_are_closed_at_the_next_start(tmp_path: Path) -> None:
     ensure_directory(tmp_path)
-    (tmp_path / "mahavishnu.sqlite3").touch(mode=0o644)
-    (tmp_path / "websocket.log.1").touch(mode=0o666)
-    (tmp_path / "link").symlink_to("/etc/hostname")
+    for name in OWN_NAMES:
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o666)
+    for name in ("tool.sh", "manage.py", "catalog", "secret_keys"):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "link.log").symlink_to("/etc/hostname")
     mode = Path("/etc/hostname").stat().st_mode
     close_files(tmp_path)
-    assert {path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077} == {"link"}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert [name for name in OWN_NAMES if modes[name] != 0o600] == []
+    assert [modes[name] for name in ("tool.sh", "manage.py", "catalog", "secret_keys")] == [0o755] * 4
     assert Path("/etc/hostname").stat().st_mode == mode
 
 
@@ -60,10 +79,11 @@ def test_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -
     var_dir = tmp_path / "var"
     var_dir.mkdir()
     var_dir.chmod(mode)
-    with pytest.raises(UnsafeDirectoryError, match="can be written to by other users: expected a folder that only"):
+    with pytest.raises(UnsafeDirectoryError, match=r"can be written to by other users; run `chmod 700`$"):
         ensure_directory(var_dir)
     result = run(var_dir, "check")
     assert result.returncode == 1
     assert "MAHAVISHNU_VAR_DIR" in result.stderr
-    assert "a folder that only this user can open" in result.stderr
+    assert result.stderr.count("expected") == 1
+    assert f"({var_dir} can be written to by other users; run `chmod 700`)" in result.stderr
     assert "Traceback" not in result.stderr

@@ -127,7 +127,7 @@ async def test_websocket_with_the_other_path_is_rejected(
 
 
 def test_rejected_path_is_answered_and_logged_in_words(start_server: StartServer) -> None:
-    server = start_server(environment={"MAHAVISHNU_PATH_PREFIX": PREFIX})
+    server = start_server(environment={"MAHAVISHNU_PATH_PREFIX": PREFIX, "MAHAVISHNU_LOG_REPEAT_SECONDS": "3600"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{server.http_url}/elsewhere", timeout=20)
     with caught.value as answer:

@@ -128,7 +128,7 @@ def test_ensure_socket_directory_creates_a_private_folder(short_directory: Path)
 def test_ensure_socket_directory_rejects_a_folder_open_to_others(short_directory: Path) -> None:
     short_directory.mkdir()
     short_directory.chmod(0o755)
-    with pytest.raises(UnsafeDirectoryError, match="expected a folder that only this user can open"):
+    with pytest.raises(UnsafeDirectoryError, match=r"is open to other users; run `chmod 700`$"):
         ensure_socket_directory(short_directory / "valkey.sock")
 
 
