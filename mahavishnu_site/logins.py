@@ -5,7 +5,6 @@ django-axes counts them in the database, so every process knows them.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 
 from orchestration.log_throttle import LogThrottle
+from realtime.connection.client_address import ClientAddress, parse_address
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +25,6 @@ MAX_FAILURES_PER_ADDRESS: Final = 50
 
 _MAX_NAME_CHARACTERS: Final = 150
 """As Django's user names."""
-
-_IPV6_NETWORK_BITS: Final = 64
-"""One customer usually has all addresses of such a network."""
 
 _failed = LogThrottle(logger)
 _refused = LogThrottle(logger)
@@ -46,22 +43,14 @@ class LoginAttempts(AxesDatabaseHandler):
         return bool(failures >= MAX_FAILURES_PER_ADDRESS)
 
 
-def client_address(request: HttpRequest) -> str | None:
+def login_address(request: HttpRequest) -> str | None:
     """Return the address that failures count for; None if there is none, as on a Unix socket.
 
     It is the peer's address, which daphne takes from the proxy's header if it was started with `--proxy-headers`. An
     IPv6 address stands for its network.
     """
-    try:
-        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    network = ipaddress.IPv6Network((address.packed, _IPV6_NETWORK_BITS), strict=False)
-    return str(network.network_address)
+    owner = ClientAddress(parse_address(request.META.get("REMOTE_ADDR", ""))).owner
+    return None if owner is None else owner.partition("/")[0]
 
 
 def refuse(request: HttpRequest, *_: object) -> HttpResponse:
@@ -83,7 +72,7 @@ def log_failures() -> None:
 def _log_failure(credentials: dict[str, Any], request: HttpRequest | None = None, **_: object) -> None:
     # A name may contain line breaks and escape sequences: `repr` escapes them.
     name = str(credentials.get("username"))[:_MAX_NAME_CHARACTERS]
-    address = None if request is None else client_address(request)
+    address = None if request is None else login_address(request)
     if getattr(request, "axes_locked_out", False):
         _refused.log("Refused a login as %r from %s: too many failed logins", name, address)
     else:

@@ -34,7 +34,7 @@ def refuse_other_root_path(arguments: Sequence[str], prefix: str) -> None:
     except argparse.ArgumentError:
         return  # daphne has rejected it.
     if root_path.removesuffix("/") not in ("", prefix):
-        sys.exit(f"--root-path {root_path}: expected the variable MAHAVISHNU_PATH_PREFIX={root_path} instead.")
+        sys.exit(f"--root-path {root_path}: set MAHAVISHNU_PATH_PREFIX={root_path} instead")
 
 
 class PathPrefix:

@@ -261,7 +261,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
 AXES_HANDLER = "mahavishnu_site.logins.LoginAttempts"
-AXES_CLIENT_IP_CALLABLE = "mahavishnu_site.logins.client_address"
+AXES_CLIENT_IP_CALLABLE = "mahavishnu_site.logins.login_address"
 AXES_LOCKOUT_CALLABLE = "mahavishnu_site.logins.refuse"
 # Failures are deleted when they are too old to count. Successful logins would be kept for ever.
 AXES_DISABLE_ACCESS_LOG = True

@@ -174,7 +174,8 @@ class Scheduler:
             if step_seconds > min(self._limits.lease_seconds, self._limits.worker_timeout_seconds) / 2:
                 grace_seconds = self._postpone_expiry()
                 logger.warning(
-                    "The database clock was set forward by %.0f s; the scheduler expires no worker or lease for %g s",
+                    "The database clock advanced by %.0f s more than this machine's; "
+                    "the scheduler expires no worker or lease for %g s",
                     step_seconds,
                     grace_seconds,
                 )

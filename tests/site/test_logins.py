@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from django.http import HttpRequest
 
-from mahavishnu_site.logins import MAX_FAILURES_PER_ADDRESS, client_address
+from mahavishnu_site.logins import MAX_FAILURES_PER_ADDRESS, login_address
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
@@ -206,7 +206,7 @@ def test_failures_are_logged_once_a_minute_and_escaped(start_server: StartServer
         ("", None),
     ],
 )
-def test_client_address_of_ipv6_is_its_network(peer: str, expected: str | None) -> None:
+def test_login_address_of_ipv6_is_its_network(peer: str, expected: str | None) -> None:
     request = HttpRequest()
     request.META["REMOTE_ADDR"] = peer
-    assert client_address(request) == expected
+    assert login_address(request) == expected

@@ -176,4 +176,4 @@ def test_daphne_with_another_root_path_does_not_start(kept: MahavishnuServer) ->
         check=False,
     )
     assert done.returncode == 1
-    assert "--root-path /other: expected the variable MAHAVISHNU_PATH_PREFIX=/other instead." in done.stderr
+    assert "--root-path /other: set MAHAVISHNU_PATH_PREFIX=/other instead" in done.stderr

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from mahavishnu_site.celery_config import BROKER_URL_EXPECTED
+from mahavishnu_site.checks import INTERNAL_VARIABLES
+from tests.harness.programs import PROJECT_DIR
 from tests.site.check_command import run_check
 
 
@@ -124,3 +128,10 @@ def test_check_warns_about_variables_without_effect(tmp_path: Path) -> None:
     assert "?: (mahavishnu.W003) The variable MAHAVISHNU_GO_ON has no effect.\n\tHINT: docs/conf" in done.stderr
     assert "MAX_CONECTIONS has no effect.\n\tHINT: Did you mean MAHAVISHNU_MAX_CONNECTIONS?\n" in done.stderr
     assert "2 issues" in done.stderr
+
+
+def test_internal_variables_are_those_that_the_project_sets_and_no_setting_reads() -> None:
+    folders = [PROJECT_DIR / "orchestration", PROJECT_DIR / "mahavishnu_site" / "serve"]
+    sources = [path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py")]
+    named = {name for source in sources for name in re.findall(r'"(MAHAVISHNU_[A-Z_]+)"', source)}
+    assert {name for name in named if not hasattr(settings, name)} == INTERNAL_VARIABLES

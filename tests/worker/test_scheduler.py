@@ -170,7 +170,8 @@ def test_database_clock_that_is_set_forward_expires_no_worker(
     wall_seconds += 3600
     assert worker_after_pass(heartbeat=False) == "idle"
     assert logged_by("orchestration.scheduler", caplog) == [
-        "The database clock was set forward by 3600 s; the scheduler expires no worker or lease for 10 s"
+        "The database clock advanced by 3600 s more than this machine's; "
+        "the scheduler expires no worker or lease for 10 s"
     ]
     monotonic_seconds += 11
     wall_seconds += 11
