@@ -26,6 +26,7 @@ from realtime.limits import Limits
 logger = logging.getLogger(__name__)
 _quota_reached = LogThrottle(logger)
 _rate_reached = LogThrottle(logger)
+_REJECTED = "Rejected a connection from %s: too many %s; answered 429"
 
 _MAX_LENGTH_DIGITS = 18
 """A `Content-Length` with more digits exceeds every limit, and Python converts no number of more than 4300 digits."""
@@ -92,9 +93,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
             self._reject(HTTPStatus.SERVICE_UNAVAILABLE, retry_after_seconds=1)
         elif of_address > self._limits.max_connections_per_address:
             _quota_reached.log(
-                "Rejected a connection from %s: too many open HTTP connections "
-                "(MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS); answered 429",
-                self._quota_owner,
+                _REJECTED, self._quota_owner, "open HTTP connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)"
             )
             self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=1)
         else:
@@ -229,11 +228,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
         now = asyncio.get_running_loop().time()
         wait_seconds = connect_rates.take(owner, limits=self._limits, now=now)
         if wait_seconds:
-            _rate_reached.log(
-                "Rejected a connection from %s: too many new connections a second "
-                "(MAHAVISHNU_MAX_CONNECTS_PER_SECOND); answered 429",
-                owner,
-            )
+            _rate_reached.log(_REJECTED, owner, "new connections a second (MAHAVISHNU_MAX_CONNECTS_PER_SECOND)")
             self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=ceil(wait_seconds))
 
     def _set_deadline(self) -> None:

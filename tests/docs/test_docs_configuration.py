@@ -132,4 +132,5 @@ def test_only_settings_read_environment_variables() -> None:
         for path in PROJECT_DIR.glob(f"{package}/**/*.py")
         for match in reading.findall(path.read_text(encoding="utf-8"))
     }
-    assert read == {("procfile.py", "PATH")}
+    # libpq reads `PGPASSWORD`, in every process but those of stages: there, the settings pass it on.
+    assert read == {("procfile.py", "PATH"), ("settings.py", "PGPASSWORD")}
