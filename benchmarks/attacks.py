@@ -162,13 +162,20 @@ def _connect_ms(server: Ours) -> float:
     began = time.monotonic()
     try:
         with socket.create_connection((HOST, server.port), timeout=_TIMEOUT_SECONDS) as connection:
-            connection.sendall(HANDSHAKE + subscribe("pool:pool_1"))
+            connection.sendall(HANDSHAKE)
             received = b""
+            while b"session.created" not in received:
+                received += _receive(connection)
+            connection.sendall(subscribe("pool:pool_1"))
             while b'"subscribed"' not in received:
-                more = connection.recv(4096)
-                if not more:
-                    return float("inf")
-                received += more
-    except TimeoutError:
+                received += _receive(connection)
+    except (TimeoutError, ConnectionError):
         return float("inf")
     return (time.monotonic() - began) * 1000
+
+
+def _receive(connection: socket.socket) -> bytes:
+    received = connection.recv(4096)
+    if not received:
+        raise ConnectionError("closed by the server")
+    return received

@@ -1,4 +1,4 @@
-"""Whether a server can be reached from another machine: the one notion of loopback, and what follows from settings."""
+"""Whether a server can be reached from another machine: which host names are loopback, and what settings name."""
 
 from __future__ import annotations
 

@@ -87,7 +87,9 @@ async def _prune_periodically(limits: Limits) -> None:
     while True:
         await asyncio.sleep(limits.log_prune_interval_seconds)
         try:
-            pruned = await in_maintenance_thread(pruner.prune, now=time.monotonic())
+            pruned = 0
+            while batch := await in_maintenance_thread(pruner.prune, now=time.monotonic()):
+                pruned += batch
         except Exception as error:
             logger.warning("Pruning the event log failed (%r); the next run retries", error)
         else:

@@ -62,7 +62,7 @@ class GroupSubscriptions:
         # Groups with an attempt to join. A failed attempt counts too: the layer may have executed it.
         self._attempted: set[str] = set()
         self._joined: set[str] = set()
-        # Groups to leave, in order.
+        # Groups to leave. A dict, because a group may be marked twice.
         self._unwanted: dict[str, None] = {}
         # Join or leave one group at a time: the timeout then applies to one call, not to a queue of a thousand calls.
         self._lock = asyncio.Lock()

@@ -91,7 +91,8 @@ class AsgiTransport:
                     await self._send_queue()
             # If even the close frame times out, the server detects the lost connection and disconnects the consumer.
         except OSError:
-            self.discard_queued()  # The client has disconnected; the consumer's disconnect follows.
+            self.discard_queued()
+            self._writer.mark_disconnected()  # The consumer's disconnect follows.
 
     async def _send_queue(self) -> None:
         """Send everything queued, including frames that are queued meanwhile.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _SYNCHRONOUS_OFF: Final = 0
 _SYNCHRONOUS_FULL: Final = 2
+
+_STOP_LOCK_WAIT_MS: Final = 1000
+"""How long a process that ends waits for SQLite's write lock. It must end within `drain_timeout_seconds`."""
 
 # By `NAME` of the database: the file that SQLite opened; None for a database in memory.
 _sqlite_paths: dict[str, Path | None] = {}
@@ -86,14 +91,14 @@ def continue_epoch(*, newest_seq: int) -> Position:
 def record_clean_stop() -> None:
     """Sync the log and record that nothing of it can be lost, so that the epoch outlives a restart of the machine.
 
-    Any long-lived process may call this before it ends. If another process appends later, that append notes it.
+    Any long-lived process may call this before it ends. If another process appends later, that append records the boot
+    again.
     """
     path = _sqlite_path()
     if path is None:
         return
     try:
-        with transaction.atomic():
-            _take_write_lock()
+        with _short_write_lock():
             epoch = current_position().epoch
             if epoch_file.is_current(path, epoch) and _pragma("synchronous") != _SYNCHRONOUS_OFF:
                 epoch_file.mark_clean(path, epoch)
@@ -134,6 +139,21 @@ def _mark_current(path: Path, epoch: str) -> None:
         epoch_file.mark_current(path, epoch)
     except OSError as error:
         raise OperationalError(f"Cannot write {epoch_file.epoch_file_path(path)}: {error}") from error
+
+
+@contextmanager
+def _short_write_lock() -> Iterator[None]:
+    """Hold SQLite's write lock. Not `atomic()`, which waits for it for longer than a process may take to end.
+
+    The connection keeps the short timeout: its process ends.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"PRAGMA busy_timeout = {_STOP_LOCK_WAIT_MS}")
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            cursor.execute("COMMIT")
 
 
 def _take_write_lock() -> None:

@@ -21,6 +21,9 @@ from realtime.models import Event, EventRoom, Log
 _PRUNE_CHUNK_EVENTS = 1000
 _PRUNE_MAX_CHUNKS = 1000
 
+_PRUNER_MAX_CHUNKS = 10
+"""Chunks of one call of `LogPruner.prune`: the end of the process and the checkpoints wait for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
@@ -54,7 +57,9 @@ class LogPruner:
         self._age = LogAge()
 
     def prune(self, *, now: float) -> int:
-        """Delete events that need not be kept, oldest first, and return how many: at most one million.
+        """Delete events that need not be kept, oldest first, and return how many.
+
+        A call deletes at most 10,000. Call again until it returns 0.
 
         Args:
             now: The monotonic clock of this process, in seconds.
@@ -69,7 +74,7 @@ class LogPruner:
 
         through = min(newest_older_than(min_age), max(newest - retention.max_events, newest_older_than(max_age)))
         pruned = 0
-        for _ in range(_PRUNE_MAX_CHUNKS):
+        for _ in range(_PRUNER_MAX_CHUNKS):
             oldest = Event.objects.filter(seq__lte=through).order_by("seq")
             chunk = list(oldest.values_list("seq", flat=True)[:_PRUNE_CHUNK_EVENTS])
             if chunk:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -189,6 +191,17 @@ def test_scheduler_and_worker_record_a_clean_stop(server: MahavishnuServer) -> N
         wait_until(lambda: epoch_line(server)[1] == "clean", timeout_seconds=60, what="the end of the supervisor")
     finally:
         engine.close()
+
+
+async def test_server_stops_in_time_while_another_program_holds_the_write_lock(server: MahavishnuServer) -> None:
+    server.start()
+    async with connect(server) as client:
+        await client.subscribe("global")
+    with closing(sqlite3.connect(database_of(server), isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        assert await asyncio.to_thread(server.terminate) == 0
+    assert "Cannot sync the event log" in server.log_text()
+    assert epoch_line(server)[1] == boot()
 
 
 def test_nothing_is_committed_while_the_epoch_cannot_be_recorded(server: MahavishnuServer) -> None:
