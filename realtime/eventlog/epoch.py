@@ -99,8 +99,9 @@ def record_clean_stop() -> None:
         return
     try:
         with _short_write_lock():
-            epoch = current_position().epoch
-            if epoch_file.is_current(path, epoch) and _pragma("synchronous") != _SYNCHRONOUS_OFF:
+            # `current_position()` would create a missing row, in another transaction.
+            epoch = Log.objects.filter(pk=1).values_list("epoch", flat=True).first()
+            if epoch is not None and epoch_file.is_current(path, epoch) and _pragma("synchronous") != _SYNCHRONOUS_OFF:
                 epoch_file.mark_clean(path, epoch)
     except (DatabaseError, OSError) as error:
         logger.warning("Cannot sync the event log (%r); after a restart of the machine it gets a new epoch", error)

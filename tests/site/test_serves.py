@@ -36,7 +36,9 @@ def websockets(start_module_server: StartServer) -> MahavishnuServer:
 @pytest.fixture(scope="module")
 def pages(start_module_server: StartServer, websockets: MahavishnuServer) -> MahavishnuServer:
     """Start a process beside it that serves pages only."""
-    return start_module_server(beside=websockets, environment={"MAHAVISHNU_SERVES": "pages"})
+    return start_module_server(
+        beside=websockets, environment={"MAHAVISHNU_SERVES": "pages", "MAHAVISHNU_LOG_REPEAT_SECONDS": "60"}
+    )
 
 
 def get(url: str) -> tuple[int, str]:
