@@ -19,9 +19,9 @@ from orchestration.log_throttle import LogThrottle
 from realtime.broadcast.relay import Relay
 from realtime.connection.address_quota import quota_owner
 from realtime.connection.asgi_transport import AsgiTransport, Send
-from realtime.connection.client_address import client_address_of
+from realtime.connection.client_address import client_address_of, peer_address
 from realtime.connection.dispatcher import RequestDispatcher
-from realtime.connection.origin import is_handshake_allowed, peer_address
+from realtime.connection.origin import is_handshake_allowed
 from realtime.connection.rate_limit import RateLimit, Verdict
 from realtime.connection.registry import TooManyConnections, connection_registry
 from realtime.connection.replay_budget import ReplayBudget

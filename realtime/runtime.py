@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
 from realtime.broadcast.relay import Relay
 from realtime.database import in_maintenance_thread
+from realtime.event_loop import PerLoop
 from realtime.eventlog.retention import LogPruner, Retention
 from realtime.eventlog.wal_checkpoint import checkpoint_periodically
 from realtime.limits import Limits
@@ -36,15 +36,11 @@ class _ServerProcess:
         self.replay_reads = ReplayReads(settings.MAHAVISHNU_LIMITS)
 
 
-_processes: WeakKeyDictionary[asyncio.AbstractEventLoop, _ServerProcess] = WeakKeyDictionary()
+_processes: PerLoop[_ServerProcess] = PerLoop()
 
 
 def _current_process() -> _ServerProcess:
-    loop = asyncio.get_running_loop()
-    process = _processes.get(loop)
-    if process is None:
-        process = _processes[loop] = _ServerProcess()
-    return process
+    return _processes.get(_ServerProcess)
 
 
 def status_queries() -> StatusQueries:

@@ -8,7 +8,7 @@ not a trusted proxy is the client's. Everything to the left of it may be forged.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,3 +99,15 @@ def client_address_of(scope: Mapping[str, Any]) -> ClientAddress:
 
 def _is_in(address: Address, networks: Collection[Network]) -> bool:
     return any(address in network for network in networks)
+
+
+def peer_address(client: Sequence[Any] | None) -> str:
+    """Return the address of a client for log lines, such as `127.0.0.1:5000`.
+
+    Args:
+        client: The host and the port, as in an ASGI scope. A Unix socket has none.
+    """
+    if not client:
+        return "unknown"
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,7 +7,7 @@ A browser always sends an `Origin`. It is compared by scheme, host and port. Scr
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
+from realtime.connection.client_address import peer_address
 from realtime.exposure import is_loopback
 from realtime.web_origin import DEFAULT_PORTS, InvalidOrigin, Origin, origin_of_server, parse_origin
 
@@ -23,18 +24,6 @@ logger = logging.getLogger(__name__)
 
 PATHS = ("/", "/ws", "/ws/")
 """The paths that serve the WebSocket."""
-
-
-def peer_address(client: Sequence[Any] | None) -> str:
-    """Return the address of a client for log lines, such as `127.0.0.1:5000`.
-
-    Args:
-        client: The host and the port, as in an ASGI scope. A Unix socket has none.
-    """
-    if not client:
-        return "unknown"
-    host, port = client
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:

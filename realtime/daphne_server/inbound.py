@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import ClassVar
-from weakref import WeakKeyDictionary
 
 from daphne.ws_protocol import WebSocketProtocol
 
 from realtime.connection.rate_limit import RateLimit, Verdict
 from realtime.daphne_server.reading_turns import ReadingTurns
 from realtime.daphne_server.transport import DaphneTransport, has_peer_disconnected
+from realtime.event_loop import PerLoop
 from realtime.limits import Limits
 
 _READ_BYTES = 16 * 1024
@@ -43,17 +43,16 @@ class InboundProtocol(WebSocketProtocol):
     Attributes:
         limits: The bounds of every connection.
         writer_transport: The transport attached to the connection's writer; None if there is none.
-        reading_turns: The ceiling for all clients of one event loop: of one process, but tests may run several loops.
+        reading_turns: The ceiling for all clients of one event loop.
     """
 
     limits: Limits
-    last_ping: float
-    reading_turns: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, ReadingTurns]] = WeakKeyDictionary()
+    reading_turns: ClassVar[PerLoop[ReadingTurns]] = PerLoop()
 
     def connectionMade(self) -> None:  # noqa: N802
         self.loop = asyncio.get_running_loop()
         self.writer_transport: DaphneTransport | None = None
-        self._turns = self._turns_of_loop()
+        self._turns = self.reading_turns.get(lambda: ReadingTurns(self.limits))
         self.virtual_time = 0.0
         self.is_waiting_for_turn = False
         self._pause_count = 0
@@ -116,12 +115,6 @@ class InboundProtocol(WebSocketProtocol):
     def charge(self, cost: int) -> None:
         """Count work for this client as so many more messages."""
         self._turns.charge(self, cost)
-
-    def _turns_of_loop(self) -> ReadingTurns:
-        turns = self.reading_turns.get(self.loop)
-        if turns is None:
-            turns = self.reading_turns[self.loop] = ReadingTurns(self.limits)
-        return turns
 
     def _limit_frame_rate(self) -> None:
         """Apply the message rate to fragments and control frames; pause reading when it is exceeded."""

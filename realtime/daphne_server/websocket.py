@@ -14,7 +14,7 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.types import ConnectionDeny
 
-from realtime.connection.origin import peer_address
+from realtime.connection.client_address import peer_address
 from realtime.connection.registry import connection_registry
 from realtime.connection.writer import ConnectionWriter
 from realtime.daphne_server.inbound import InboundProtocol

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
 from orchestration.log_throttle import LogThrottle
+from realtime.event_loop import PerLoop
 from realtime.eventlog.position import Position
 from realtime.health.database_check import DatabaseCheck
 from realtime.health.redis_check import RedisCheck
@@ -122,14 +122,9 @@ async def _check_relay() -> str | None:
     return None
 
 
-# One process has one event loop, but tests may run several.
-_checks: WeakKeyDictionary[asyncio.AbstractEventLoop, HealthChecks] = WeakKeyDictionary()
+_checks: PerLoop[HealthChecks] = PerLoop()
 
 
 def health_checks() -> HealthChecks:
     """Return the checks of this process."""
-    loop = asyncio.get_running_loop()
-    checks = _checks.get(loop)
-    if checks is None:
-        checks = _checks[loop] = HealthChecks(settings.MAHAVISHNU_LIMITS)
-    return checks
+    return _checks.get(lambda: HealthChecks(settings.MAHAVISHNU_LIMITS))

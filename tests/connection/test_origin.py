@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from realtime.connection.origin import peer_address
+from realtime.connection.client_address import peer_address
 from tests.daphne_server.endpoints import run_command, write_certificate
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST, free_port
