@@ -6,13 +6,11 @@ import ast
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from mahavishnu_site import settings as settings_module
 from tests.docs.markdown import PROJECT_DIR, blocks, page, table
-from tests.harness.server import clean_environment
+from tests.harness.interpreter import run_python
 
 CONFIGURATION = page("docs/configuration.md")
 ROWS = table(CONFIGURATION, first="Variable")
@@ -70,14 +68,8 @@ def expected_limit_row(name: str, field: Field) -> dict[str, str]:
 
 
 def settings_with(tmp_path: Path, **variables: str) -> dict[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", READ_SETTINGS],
-        cwd=PROJECT_DIR,
-        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(tmp_path), **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(tmp_path, "-c", READ_SETTINGS, **variables)
+    done.check_returncode()
     settings: dict[str, str] = json.loads(done.stdout)
     return settings
 
@@ -113,14 +105,7 @@ def test_documented_bounds_are_accepted(tmp_path: Path) -> None:
 def test_invalid_values_print_the_documented_errors(tmp_path: Path) -> None:
     (shown,) = blocks(CONFIGURATION, role="refusal")
     bad = dict(re.findall(r"^(\w+)='([^']*)'", shown.text, flags=re.MULTILINE))
-    done = subprocess.run(
-        [sys.executable, "manage.py", "check"],
-        cwd=PROJECT_DIR,
-        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(tmp_path), **bad},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(tmp_path, "manage.py", "check", **bad)
     assert (done.returncode, done.stderr) == (1, shown.text)
 
 

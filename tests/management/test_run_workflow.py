@@ -203,18 +203,7 @@ class InterruptingStream(io.StringIO):
 
 def test_watch_draws_a_progress_bar_on_a_terminal(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
-    output: list[bytes] = []
-    with (
-        terminal(columns=100) as (terminal_end, reader_end),
-        watch_demo_failure(server, pool, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end) as process,
-    ):
-        os.close(terminal_end)
-
-        def is_shown(text: str) -> bool:
-            output.append(os.read(reader_end, 65536))
-            return text in screen(output)
-
-        wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=60, what="the bar")
+    with watch_on_terminal(server, pool, columns=100) as (process, output, is_shown):
         (run,) = stored(server, pool)
         services, workflow = server.services, {"workflow_id": run["id"]}
         services.start_stage(**workflow, stage_name="prepare")
@@ -238,18 +227,7 @@ def test_watch_draws_a_progress_bar_on_a_terminal(server: MahavishnuServer, uniq
 
 def test_watch_lets_no_workflow_control_the_terminal(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
-    output: list[bytes] = []
-    with (
-        terminal(columns=200) as (terminal_end, reader_end),
-        watch_demo_failure(server, pool, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end) as process,
-    ):
-        os.close(terminal_end)
-
-        def is_shown(text: str) -> bool:
-            output.append(os.read(reader_end, 65536))
-            return text in screen(output)
-
-        wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=60, what="the bar")
+    with watch_on_terminal(server, pool, columns=200) as (process, output, is_shown):
         (run,) = stored(server, pool)
         services, workflow = server.services, {"workflow_id": run["id"]}
         services.start_stage(**workflow, stage_name="prepare")
@@ -266,6 +244,29 @@ def test_watch_lets_no_workflow_control_the_terminal(server: MahavishnuServer, u
     logged = [line for line in lines if line.startswith("prepare: ")]
     assert logged == [r"prepare: one\r", f"prepare: {ESCAPED}", f"prepare: {run['id']} completed"]
     assert rf"{run['id']} cancelled: {ESCAPED}\n{run['id']} completed" in lines
+
+
+@contextmanager
+def watch_on_terminal(
+    server: MahavishnuServer, pool: str, *, columns: int
+) -> Iterator[tuple[subprocess.Popen[str], list[bytes], Callable[[str], bool]]]:
+    """Watch a run on a terminal, from its first bar on.
+
+    Yields the process, its output so far, and a function that reads more and returns whether a text is on the screen.
+    """
+    output: list[bytes] = []
+    with (
+        terminal(columns=columns) as (terminal_end, reader_end),
+        watch_demo_failure(server, pool, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end) as process,
+    ):
+        os.close(terminal_end)
+
+        def is_shown(text: str) -> bool:
+            output.append(os.read(reader_end, 65536))
+            return text in screen(output)
+
+        wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=60, what="the bar")
+        yield process, output, is_shown
 
 
 @contextmanager

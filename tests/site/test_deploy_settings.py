@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness.programs import PROJECT_DIR
-from tests.harness.server import clean_environment
+from tests.harness.interpreter import run_python
 from tests.site.check_command import run_check
 
 EXPOSED = {"ALLOWED_HOSTS": "127.0.0.1,mahavishnu.example"}
@@ -37,19 +34,8 @@ print(json.dumps({"headers": dict(page.headers), "cookies": cookies}))
 
 def run_code(code: str, var_dir: Path, **variables: str) -> Any:
     """Run code with these variables and return the JSON that it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=PROJECT_DIR,
-        env={
-            **clean_environment(),
-            "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
-            "MAHAVISHNU_VAR_DIR": str(var_dir),
-            **variables,
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(var_dir, "-c", code, **variables)
+    done.check_returncode()
     return json.loads(done.stdout)
 
 

@@ -15,8 +15,9 @@ from tests.docs.markdown import blocks, page, table
 from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import FAST_POLLING, JOBS
 from tests.harness.fixtures import StartServer
+from tests.harness.interpreter import run_python
 from tests.harness.programs import PROJECT_DIR
-from tests.harness.server import MahavishnuServer, clean_environment
+from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 
 RUN_TIMEOUT_SECONDS = 60
@@ -57,19 +58,7 @@ REFUSED = "The SECRET_KEY setting must not be empty. False\n"
 
 def use_key(var_dir: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Use the secret key in a process with these variables."""
-    return subprocess.run(
-        [sys.executable, "-c", USE_KEY],
-        cwd=PROJECT_DIR,
-        env={
-            **clean_environment(),
-            "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
-            "MAHAVISHNU_VAR_DIR": str(var_dir),
-            **variables,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_python(var_dir, "-c", USE_KEY, **variables)
 
 
 @pytest.mark.parametrize("role", ["worker", "scheduler", "command"])
