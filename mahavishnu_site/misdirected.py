@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from orchestration.log_throttle import LogThrottle
-from realtime.connection.origin import peer_address
+from realtime.connection.client_address import peer_address
 
 _rejected = LogThrottle(logging.getLogger(__name__))
 
