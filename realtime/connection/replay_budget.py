@@ -1,4 +1,4 @@
-"""The bytes that one connection may cause to be read from the log, for replays and snapshots."""
+"""The bytes of replays and snapshots that one connection may take."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ class ReplayBudget:
             )
 
     def charge(self, size_bytes: int) -> None:
-        """Charge for bytes that were read."""
+        """Charge for the bytes of a chunk or a snapshot.
+
+        Those that other connections share, or that were cached, are charged in full: the client still takes them, and
+        its budget does not depend on what others do.
+        """
         self._bucket.tokens -= size_bytes
 
 

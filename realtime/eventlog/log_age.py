@@ -11,6 +11,8 @@ The running time never advances faster than real time:
 - A sample that another process stored in the meantime may have a lower running time than it should have, because that
   process had just started. Its events would seem too old. So each process that advances the running time moves all
   samples that are newer than its own last one to the new running time.
+- After a database was put back, samples of other processes may have the numbers of lost ones. So a process whose own
+  last sample is missing from the end starts to count again.
 
 A machine that is suspended or off counts nothing: its events are kept for longer.
 """
@@ -54,6 +56,10 @@ class _Stored:
     running_seconds: float
     at: float
 
+    def is_in(self, epoch: str, newest_id: int) -> bool:
+        """Return whether the log still has this sample or had it: no older copy of the database was put back."""
+        return self.epoch == epoch and self.sample_id <= newest_id
+
 
 class LogAge:
     """The age of the log, as one process measures it."""
@@ -73,8 +79,8 @@ class LogAge:
             Log.objects.filter(pk=1).update(trimmed_seq=F("trimmed_seq"))
             position = current_position()
             samples = LogSample.objects.order_by("pk")
-            running_seconds = samples.values_list("running_seconds", flat=True).last() or 0.0
-            if self._stored is not None and self._stored.epoch == position.epoch:
+            newest_id, running_seconds = samples.values_list("pk", "running_seconds").last() or (0, 0.0)
+            if self._stored is not None and self._stored.is_in(position.epoch, newest_id):
                 counted = self._stored.running_seconds + now - self._stored.at
                 if counted > running_seconds:
                     running_seconds = counted

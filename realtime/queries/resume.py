@@ -53,7 +53,9 @@ class ResumePoint:
         chunk: The first of them; None if they are not replayed.
         reason: Why they cannot be replayed: `epoch`, `trimmed`, `ahead` or `limit`; None if they can.
         snapshot: State of the channel at `position` as JSON text; None if the client did not request it.
-        cost_bytes: What the budget of a connection is charged for: the bytes read from the database.
+        cost_bytes: What the budget of a connection is charged for: the chunk, also if it was cached or is shared, and
+            the whole snapshot. With the reason `limit`, also the events that were counted: no later chunk charges for
+            them.
     """
 
     position: Position

@@ -10,15 +10,16 @@ import psutil
 import pytest
 
 from orchestration.bounds import KIB, MIB
-from tests.connection.raw_client import SMALL_BUFFER_BYTES, RawClient, open_raw, request
+from tests.connection.raw_client import SMALL_BUFFER_BYTES, RawClient, open_raw, request, text
 from tests.connection.resume_requests import announce, announce_large, numbers, resume
 from tests.events.announcements import announce as announce_sizes
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
-from tests.harness.health import wait_for_connections
+from tests.harness.health import read_health, wait_for_connections
 from tests.harness.matchers import A_NUMBER, an_error, an_event
 from tests.harness.server import MahavishnuServer
 from tests.harness.table_lock import workflows_locked
+from tests.harness.waiting import eventually
 
 BURST_BYTES = 64 * KIB
 
@@ -122,6 +123,11 @@ async def test_largest_replay_of_small_events_fits_the_burst(server: MahavishnuS
         await resume(client, room, snapshot=True)
 
 
+def rooms_and_connections(server: MahavishnuServer) -> tuple[int, int]:
+    health = read_health(server)[1]
+    return health["rooms"], health["connections"]
+
+
 def reset(client: RawClient) -> None:
     client.writer.transport.abort()
 
@@ -146,6 +152,17 @@ async def test_client_that_leaves_ends_its_snapshots(patient_server: MahavishnuS
                 await wait_for_connections(patient_server, 0)
     # One read was in the database. The others would each take a turn before this one.
     await answers_on_another_connection(patient_server)
+
+
+async def test_connection_that_the_server_closes_ends_its_snapshot(start_server: StartServer) -> None:
+    server = start_server(database="postgres", request_timeout_seconds=600, rate_limit_grace_seconds=0)
+    with workflows_locked(server):
+        async with open_raw(server.port) as client:
+            await client.send(request("subscribe", channel="workflow:a", snapshot=True))
+            await eventually(lambda: rooms_and_connections(server) == (1, 1), what="the subscription")
+            await client.send(*[text('{"type": "ping"}')] * 200)
+            # The client does not answer the close frame: its connection is still open.
+            await eventually(lambda: rooms_and_connections(server) == (0, 1), what="the end of the subscription")
 
 
 async def test_client_that_leaves_during_its_replay_ends_it(patient_server: MahavishnuServer, room: str) -> None:

@@ -17,7 +17,7 @@ from realtime.eventlog.append import NewEvent, append_events
 from realtime.eventlog.log_age import LogAge, _needed
 from realtime.eventlog.position import current_position
 from realtime.eventlog.retention import LogPruner, Retention
-from realtime.models import Event
+from realtime.models import Event, LogSample
 from tests.eventlog import server_with_wrong_clock
 from tests.harness.engine import EngineProcess
 from tests.harness.fixtures import StartServer
@@ -81,6 +81,21 @@ def test_event_is_not_older_because_a_process_that_just_started_sampled_it() -> 
     new.sample(now=140, keep_seconds=KEEP_SECONDS)
     samples = old.sample(now=150, keep_seconds=KEEP_SECONDS)
     assert max(sample.age_seconds for sample in samples if sample.seq >= seq) == 50
+
+
+@on_both_databases
+def test_event_is_not_older_after_an_older_copy_of_the_database_was_put_back() -> None:
+    old = LogAge()
+    old.sample(now=0, keep_seconds=KEEP_SECONDS)
+    copy = list(LogSample.objects.all())
+    for now in (500, 501, 502):
+        old.sample(now=now, keep_seconds=KEEP_SECONDS)
+    LogSample.objects.exclude(pk__in=[sample.pk for sample in copy]).delete()
+    (seq,) = append()
+    # A process that starts after it stores the number of a sample that is lost.
+    LogSample.objects.create(pk=copy[-1].pk + 1, seq=seq, running_seconds=copy[-1].running_seconds)
+    samples = old.sample(now=600, keep_seconds=KEEP_SECONDS)
+    assert max(sample.age_seconds for sample in samples if sample.seq >= seq) == 0
 
 
 @on_both_databases
