@@ -22,7 +22,7 @@ from benchmarks.attacker import CONNECT_SECONDS, READ_BYTES, TURN_SECONDS, Attac
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """`SO_LINGER` with no time: the socket is reset (socket(7))."""
 
-_CSRF_COOKIE = re.compile(rb"Set-Cookie:\s+(\S*csrftoken\S*)=([^;]+)", re.IGNORECASE)
+_CSRF_COOKIE = re.compile(rb"Set-Cookie:\s+(\S*csrf\S*)=([^;]+)", re.IGNORECASE)
 
 
 async def bodies(attacker: Attacker) -> None:
@@ -185,7 +185,7 @@ async def logins(attacker: Attacker) -> None:
             writer.transport.abort()
         found = _CSRF_COOKIE.search(page)
         if found is None:
-            attacker.counts["without_token"] += 1
+            attacker.counts[f"without_token_{page[9:12].decode()}"] += 1
             await asyncio.sleep(TURN_SECONDS)
             return
         name, token = (group.decode() for group in found.groups())

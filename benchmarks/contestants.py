@@ -120,8 +120,13 @@ def ours_with(processes: int) -> AbstractContextManager[Ours]:
 
 @contextmanager
 def _started(database_url: str | None, *, processes: int, limits: dict[str, str]) -> Iterator[Ours]:
-    # A process may open 20,000 files on many machines, and a server refuses to start with too few.
-    environment = {"MAHAVISHNU_MAX_CONNECTIONS": "19000", **limits}
+    environment = {
+        # A process may open 20,000 files on many machines, and a server refuses to start with too few.
+        "MAHAVISHNU_MAX_CONNECTIONS": "19000",
+        # The default. The servers of the tests log every rejection.
+        "MAHAVISHNU_LOG_REPEAT_SECONDS": "60",
+        **limits,
+    }
     with tempfile.TemporaryDirectory(prefix="mahavishnu-bench-") as folder, ExitStack() as stack:
         var_dir = Path(folder)
         valkey = Valkey()

@@ -28,6 +28,7 @@ from django.http.response import HttpResponseBase  # noqa: E402
 
 from mahavishnu_site.checks import OPEN_TO_EVERYONE  # noqa: E402
 from mahavishnu_site.misdirected import reject_websocket  # noqa: E402
+from mahavishnu_site.page_turns import PageTurns  # noqa: E402
 from mahavishnu_site.path_prefix import PathPrefix, refuse_other_root_path  # noqa: E402
 from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
@@ -56,10 +57,11 @@ class StaticFiles(ASGIStaticFilesHandler):
 
 refuse_other_root_path(sys.argv[1:], settings.MAHAVISHNU_PATH_PREFIX)
 
+# `urls.py` has no pages in a process that serves WebSockets only.
+pages: Any = django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application)
 application: Any = ProtocolTypeRouter(
     {
-        # `urls.py` has no pages in a process that serves WebSockets only.
-        "http": django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application),
+        "http": PageTurns(pages, without_turn=("/health",)),
         "websocket": reject_websocket if settings.MAHAVISHNU_SERVES == "pages" else OrchestrationConsumer.as_asgi(),
     }
 )

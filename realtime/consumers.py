@@ -52,6 +52,9 @@ _FURTHER_COST_OF_REQUEST = 1
 """What a request costs more than a ping, in pings. It has a task, and often a part of a query that many share: 210 us
 of processor time, on a machine where a ping took 110 us."""
 
+_FURTHER_COST_OF_JOINING = 3
+"""The same for a plain `subscribe`: it often joins a group in Redis, and leaves it at the end of the connection."""
+
 _FURTHER_COST_OF_READING = 4
 """The same for a `subscribe` that reads the log or a snapshot: it has its own queries in a thread."""
 
@@ -258,8 +261,9 @@ class OrchestrationConsumer(AsyncConsumer):
 
 
 def _further_cost(request: Request) -> int:
-    if isinstance(request, Subscribe) and (request.snapshot or request.since is not None):
-        return _FURTHER_COST_OF_READING
+    if isinstance(request, Subscribe):
+        is_plain = request.since is None and not request.snapshot
+        return _FURTHER_COST_OF_JOINING if is_plain else _FURTHER_COST_OF_READING
     return _FURTHER_COST_OF_REQUEST
 
 

@@ -97,7 +97,10 @@ class Limits:
         help="Bytes of replays and snapshots a second for one connection, on average; a replay that began is finished.",
     )
     max_concurrent_replays: int = counted(
-        4, minimum=1, maximum=256, help="Replays and snapshots that read the database at the same time; others wait."
+        0,
+        minimum=0,
+        maximum=256,
+        help="Replays and snapshots that read the database at the same time; 0: one on SQLite, four on Postgres.",
     )
     max_replay_cache_bytes: int = counted(
         4 * MIB,

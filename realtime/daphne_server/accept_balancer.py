@@ -16,6 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
+from realtime.daphne_server.accept_limits import BoundedPort
 from realtime.daphne_server.shutdown import listening_ports
 
 DELAY_PER_CONNECTION_SECONDS = 0.00005
@@ -32,7 +33,7 @@ soon. A few that arrive at once are not all accepted by the process whose delay 
 
 
 def balance_accepts() -> None:
-    """Balance accepts between processes. No-op with a single process.
+    """Limit accepts, and balance them between processes if there are several.
 
     Called when Twisted's reactor runs and listens.
     """
@@ -40,6 +41,8 @@ def balance_accepts() -> None:
         _correct_address_family(port)
         if settings.MAHAVISHNU_PROCESSES > 1:
             _BalancedPort(port, max_connections=settings.MAHAVISHNU_LIMITS.max_connections)
+        else:
+            BoundedPort(port)
 
 
 def _correct_address_family(port: Any) -> None:
@@ -56,15 +59,13 @@ def _http_factory(port: Any) -> Any:
     return factory
 
 
-class _BalancedPort:
+class _BalancedPort(BoundedPort):
     """Delays the accepts of one of Twisted's listening ports."""
 
     def __init__(self, port: Any, *, max_connections: int) -> None:
-        self._port = port
+        super().__init__(port)
         self._server = _http_factory(port).server
         self._max_connections = max_connections
-        self._do_accept = port.doRead
-        port.doRead = self._on_readable
 
     def _on_readable(self) -> None:
         delay_seconds = self._delay_seconds()
@@ -94,8 +95,3 @@ class _BalancedPort:
             free = self._max_connections - len(self._server.connections)
             self._accept(min(most, free) if free > 0 else most)
             self._port.startReading()
-
-    def _accept(self, at_most: int) -> None:
-        # Twisted adapts this number to its last accepts, up to a hundred. The other processes would then get none.
-        self._port.numberAccepts = at_most
-        self._do_accept()

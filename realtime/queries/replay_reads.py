@@ -7,8 +7,11 @@ the queue holds one read of each connection, and connections take turns, however
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar, cast
+
+from django.db import connection
 
 from realtime.database import in_database_thread
 from realtime.limits import Limits
@@ -16,6 +19,11 @@ from realtime.queries.chunk_cache import ChunkCache
 from realtime.queries.resume import ReplayChunk, ResumePoint, find_resume_point, read_chunk, read_later_chunk
 
 T = TypeVar("T")
+
+TURNS_BY_DATABASE: Final = {"sqlite": 1, "postgresql": 4}
+"""Reads that have a turn, by database. SQLite reads in this process, and takes Python's lock for each row: four threads
+that read took it so often that the event loop delivered an event after 18 ms instead of 5, and replays were no faster.
+"""
 
 
 class RequestTimeout(Exception):
@@ -54,7 +62,9 @@ class ReplayReads:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._turns = asyncio.Semaphore(limits.max_concurrent_replays)
+        turns = limits.max_concurrent_replays or TURNS_BY_DATABASE[connection.vendor]
+        self._turns = asyncio.Semaphore(turns)
+        self._later_turns = asyncio.Semaphore(turns)
         self._reads: dict[Hashable, _SharedRead] = {}
         self._timeouts = 0
         self._chunks = ChunkCache(max_bytes=limits.max_replay_cache_bytes)
@@ -85,7 +95,7 @@ class ReplayReads:
             return point
 
         # A request that arrives while this is read needs a later position.
-        return await self._share((channel, since, epoch, with_snapshot), read, during_read=False)
+        return await self._share((channel, since, epoch, with_snapshot), read, is_first=True)
 
     async def chunk(self, channel: str, *, epoch: str, after: int, through: int) -> ReplayChunk:
         """Return the next events of a replay, above `after` up to `through` at most.
@@ -122,14 +132,23 @@ class ReplayReads:
                 read_later_chunk, channel, epoch=epoch, after=after, delivered=delivered, limits=self._limits
             )
 
-        return await self._share((channel, epoch, after, "later"), read, during_read=False)
+        return await self._share((channel, epoch, after, "later"), read)
 
-    async def _share(self, key: Hashable, read: Callable[[], Awaitable[T]], *, during_read: bool) -> T:
-        """Return the result of the read `key`, which waits for its turn. `during_read` allows to join a running one."""
+    async def _share(
+        self, key: Hashable, read: Callable[[], Awaitable[T]], *, during_read: bool = False, is_first: bool = False
+    ) -> T:
+        """Return the result of the read `key`, which waits for its turn.
+
+        Args:
+            key: Clients that ask with the same key share the read.
+            read: The read.
+            during_read: Whether to join a read that has begun.
+            is_first: Whether it is the first one of a subscription.
+        """
         shared = self._reads.get(key)
         if shared is None:
             shared = self._reads[key] = _SharedRead()
-            shared.task = asyncio.create_task(self._run(key, shared, read, during_read=during_read))
+            shared.task = asyncio.create_task(self._run(key, shared, read, during_read=during_read, is_first=is_first))
             shared.task.add_done_callback(_retrieve_exception)
         shared.waiting += 1
         task = cast("asyncio.Task[T]", shared.task)
@@ -142,11 +161,17 @@ class ReplayReads:
                 task.cancel()
 
     async def _run(
-        self, key: Hashable, shared: _SharedRead, read: Callable[[], Awaitable[T]], *, during_read: bool
+        self,
+        key: Hashable,
+        shared: _SharedRead,
+        read: Callable[[], Awaitable[T]],
+        *,
+        during_read: bool,
+        is_first: bool,
     ) -> T:
         timeouts = self._timeouts
         try:
-            async with self._turns:
+            async with self._turn(is_first=is_first):
                 if self._timeouts != timeouts:
                     raise RequestTimeout(self._limits.request_timeout_seconds)
                 shared.has_turn = True
@@ -155,6 +180,24 @@ class ReplayReads:
                 return await self._in_time(read)
         finally:
             self._forget(key, shared)
+
+    @asynccontextmanager
+    async def _turn(self, *, is_first: bool) -> AsyncIterator[None]:
+        if is_first:
+            async with self._turns:
+                yield
+            return
+        await self._later_turns.acquire()
+        loop, seconds = asyncio.get_running_loop(), 0.0
+        try:
+            async with self._turns:
+                began = loop.time()
+                try:
+                    yield
+                finally:
+                    seconds = loop.time() - began
+        finally:
+            loop.call_later(seconds, self._later_turns.release)
 
     async def _in_time(self, read: Callable[[], Awaitable[T]]) -> T:
         seconds = self._limits.request_timeout_seconds

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -100,7 +102,7 @@ async def test_cached_chunk_of_pruned_events_is_not_used(sandbox: RelaySandbox) 
 
 
 async def test_request_during_a_read_gets_a_later_one(sandbox: RelaySandbox) -> None:
-    first, second = subscribers(sandbox, 2, Limits())
+    first, second = subscribers(sandbox, 2, Limits(max_concurrent_replays=2))
     with sandbox.paused("find_resume_point", after_reading=True) as pause:
         early = asyncio.create_task(first.subscribe(ROOM, snapshot=True))
         await pause.reached()
@@ -229,3 +231,34 @@ async def test_cache_is_empty_after_a_second(sandbox: RelaySandbox) -> None:
     cache.put(OTHER, chunk(0, 10))
     await sandbox.until(lambda: cache.size_bytes == 0)
     assert cache.get(ROOM, 0) is None
+
+
+async def test_long_replays_leave_half_of_the_time_to_others(
+    sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resume, "REPLAY_CHUNK_EVENTS", 10)
+    await sandbox.commit(ROOM, count=20)
+    long, other = subscribers(sandbox, 2)
+    read_seconds = 0.3
+    loop, read_at = asyncio.get_running_loop(), dict[str, float]()
+
+    def read_slowly(*arguments: Any, **options: Any) -> ReplayChunk:
+        time.sleep(read_seconds)
+        return resume.read_chunk(*arguments, **options)
+
+    position = sandbox.relay.position
+    assert position is not None
+
+    async def read(after: int) -> None:
+        await long.replay_reads.chunk(ROOM, epoch=position.epoch, after=after, through=20)
+        read_at[f"chunk {after}"] = loop.time()
+
+    async def subscribe() -> None:
+        await other.subscribe(OTHER, snapshot=True)
+        read_at["subscribe"] = loop.time()
+
+    monkeypatch.setattr(replay_reads, "read_chunk", read_slowly)
+    # The reads of both chunks are requested first. The first read of a subscription does not wait for the second chunk.
+    await asyncio.gather(read(0), read(10), subscribe())
+    assert list(read_at) == ["chunk 0", "subscribe", "chunk 10"]
+    assert read_at["chunk 10"] - read_at["chunk 0"] >= 2 * read_seconds

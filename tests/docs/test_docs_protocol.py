@@ -13,6 +13,7 @@ from realtime.limits import Limits
 from realtime.protocol.channels import RESOURCE_TYPES
 from realtime.protocol.errors import CloseCode
 from realtime.protocol.requests import REQUESTS
+from realtime.queries.replay_reads import TURNS_BY_DATABASE
 from realtime.queries.snapshots import MAX_SNAPSHOT_ROWS
 from tests.docs.example_run import call_in
 from tests.docs.markdown import Block, blocks, headings, page, table
@@ -149,7 +150,9 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Replays and snapshots of one connection": f"{limits.max_replay_bytes_per_second / MIB:g} MiB a second, "
         f"{limits.max_replay_burst_bytes // MIB} MiB at once",
         "Missed events sent before the client reads them": f"{limits.replay_chunk_bytes // KIB} KiB, or one event",
-        "Replays and snapshots read at the same time": f"{limits.max_concurrent_replays}",
+        "Replays and snapshots read at the same time": "{sqlite} on SQLite, {postgresql} on Postgres".format(
+            **TURNS_BY_DATABASE
+        ),
         "Unsent bytes for one connection": f"{limits.max_send_queue_bytes // MIB} MiB",
         "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
         "Time in which a client reads nothing": f"{limits.send_stall_seconds:g} s",

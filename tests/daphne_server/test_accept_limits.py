@@ -1,0 +1,70 @@
+"""Accepting connections: one in each iteration of the event loop, and floods of one address are closed at once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+from realtime.daphne_server.accept_limits import ACCEPTS_PER_ITERATION, MAX_ANSWERS_PER_SECOND, BoundedPort
+from tests.harness.client import connect
+from tests.harness.fixtures import StartServer
+from tests.harness.ports import HOST
+
+FLOODING = "127.0.0.66"
+BURST = 5
+
+
+class GrowingPort:
+    """Twisted's port during a flood: after each iteration it would accept 20 more."""
+
+    def __init__(self) -> None:
+        self.factory: Any = type("Factory", (), {"buildProtocol": lambda _, address: address})()
+        self.numberAccepts = 100
+        self.accepted: list[int] = []
+
+    def doRead(self) -> None:  # noqa: N802
+        self.accepted.append(self.numberAccepts)
+        self.numberAccepts += 20
+
+
+def test_each_iteration_accepts_the_same_number_of_connections() -> None:
+    port = GrowingPort()
+    BoundedPort(port)
+    for _ in range(3):
+        port.doRead()
+    assert port.accepted == [ACCEPTS_PER_ITERATION] * 3
+
+
+async def test_flood_of_one_address_is_answered_for_a_while_and_then_closed(start_server: StartServer) -> None:
+    server = start_server(
+        max_connections_per_address=1000,
+        max_connect_burst=BURST,
+        max_connects_per_second=0.1,
+        environment={"MAHAVISHNU_TRUSTED_PROXIES": "192.0.2.1"},
+    )
+    connections = BURST + 3 * MAX_ANSWERS_PER_SECOND
+    answers = await asyncio.to_thread(_answers, server.port, connections)
+    answered = sum(answer.startswith(b"HTTP/1.1 429 ") for answer in answers)
+    closed = sum(answer == b"" for answer in answers)
+    assert (answered + closed, len(answers)) == (connections - BURST, connections - BURST)
+    # The answers of a second at once, and those of the time that the flood takes. It is far shorter than a second.
+    assert MAX_ANSWERS_PER_SECOND <= answered < 2 * MAX_ANSWERS_PER_SECOND
+    assert "Closed a connection from 127.0.0.66: too many new connections a second" in server.log_text()
+    # Another address is served.
+    async with connect(server) as client:
+        await client.subscribe("pool:pool_1")
+
+
+def _answers(port: int, connections: int) -> list[bytes]:
+    """Connect without pause; return what the server sends to those beyond the burst before it closes them."""
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(connections):
+            connection = stack.enter_context(socket.socket())
+            connection.settimeout(30)
+            connection.bind((FLOODING, 0))
+            connection.connect((HOST, port))
+            opened.append(connection)
+        return [connection.recv(1000) for connection in opened[BURST:]]
