@@ -89,6 +89,8 @@ class BoundedHTTPChannel(http.HTTPChannel):
         if not self._trusts_peer:
             self._quota_owner = quota_owner(client_address(self._peer, ()))
         of_address = self.open_by_address.add(self._quota_owner)
+        # Counted before any rejection: `realtime.daphne_server.accept_limits` closes what comes too fast.
+        wait_seconds = self._count_connect(self._quota_owner)
         if self.open_count > self._limits.max_http_connections:
             self._reject(HTTPStatus.SERVICE_UNAVAILABLE, retry_after_seconds=1)
         elif of_address > self._limits.max_connections_per_address:
@@ -96,8 +98,8 @@ class BoundedHTTPChannel(http.HTTPChannel):
                 _REJECTED, self._quota_owner, "open HTTP connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)"
             )
             self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=1)
-        else:
-            self._limit_connects(self._quota_owner)
+        elif wait_seconds:
+            self._reject_connect(self._quota_owner, wait_seconds)
 
     def connectionLost(self, reason: object) -> None:  # noqa: N802
         self._leave()
@@ -207,7 +209,9 @@ class BoundedHTTPChannel(http.HTTPChannel):
             if client.address is not None:
                 headers.addRawHeader(_FORWARDED_FOR, str(client.address).encode())
         if self._is_handshake():
-            self._limit_connects(quota_owner(client))
+            owner = quota_owner(client)
+            if wait_seconds := self._count_connect(owner):
+                self._reject_connect(owner, wait_seconds)
 
     def _use_origin_form(self) -> None:
         """Replace an absolute request target by its path, and `Host` by its host (RFC 9112 section 3.2.2).
@@ -223,13 +227,13 @@ class BoundedHTTPChannel(http.HTTPChannel):
 
     # --- Rejections ------------------------------------------------------------------------------------------------
 
-    def _limit_connects(self, owner: str | None) -> None:
-        """Reject the connection if its address opens new ones too fast."""
-        now = asyncio.get_running_loop().time()
-        wait_seconds = connect_rates.take(owner, limits=self._limits, now=now)
-        if wait_seconds:
-            _rate_reached.log(_REJECTED, owner, "new connections a second (MAHAVISHNU_MAX_CONNECTS_PER_SECOND)")
-            self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=ceil(wait_seconds))
+    def _count_connect(self, owner: str | None) -> float:
+        """Count a new connection of an address; return the seconds until it may open the next one, or 0 if it may."""
+        return connect_rates.take(owner, limits=self._limits, now=asyncio.get_running_loop().time())
+
+    def _reject_connect(self, owner: str | None, wait_seconds: float) -> None:
+        _rate_reached.log(_REJECTED, owner, "new connections a second (MAHAVISHNU_MAX_CONNECTS_PER_SECOND)")
+        self._reject(HTTPStatus.TOO_MANY_REQUESTS, retry_after_seconds=ceil(wait_seconds))
 
     def _set_deadline(self) -> None:
         self._deadline = asyncio.get_running_loop().call_later(self._limits.open_timeout_seconds, self._time_out)

@@ -7,6 +7,8 @@ import socket
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
+
 from realtime.daphne_server.accept_limits import ACCEPTS_PER_ITERATION, MAX_ANSWERS_PER_SECOND, BoundedPort
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
@@ -37,9 +39,12 @@ def test_each_iteration_accepts_the_same_number_of_connections() -> None:
     assert port.accepted == [ACCEPTS_PER_ITERATION] * 3
 
 
-async def test_flood_of_one_address_is_answered_for_a_while_and_then_closed(start_server: StartServer) -> None:
+@pytest.mark.parametrize("max_connections", [1000, BURST], ids=["rate", "rate and open connections"])
+async def test_flood_of_one_address_is_answered_for_a_while_and_then_closed(
+    start_server: StartServer, max_connections: int
+) -> None:
     server = start_server(
-        max_connections_per_address=1000,
+        max_connections_per_address=max_connections,
         max_connect_burst=BURST,
         max_connects_per_second=0.1,
         environment={"MAHAVISHNU_TRUSTED_PROXIES": "192.0.2.1"},
