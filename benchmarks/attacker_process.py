@@ -121,12 +121,20 @@ async def replays_in_loops(attacker: Attacker) -> None:
         reader, writer = await attacker.open_websocket()
         try:
             while not attacker.is_over:
-                writer.write(subscribe("workflow:small", since=0))
+                # A query is answered after the replay that was requested before it.
+                writer.write(subscribe("workflow:small", since=0) + request("get_workflow_status", workflow_id="wide"))
                 received = b""
-                while b'"replayed"' not in received and not attacker.is_over:
-                    received = received[-64:] + await asyncio.wait_for(reader.read(READ_BYTES), CONNECT_SECONDS)
-                    attacker.counts["received_bytes"] += len(received)
-                attacker.counts["replays"] += 1
+                is_refused = False
+                while b'"get_workflow_status"' not in received:
+                    more = await asyncio.wait_for(reader.read(READ_BYTES), CONNECT_SECONDS)
+                    if not more:
+                        raise ConnectionResetError("closed during a replay")
+                    attacker.counts["received_bytes"] += len(more)
+                    received = received[-64:] + more
+                    is_refused = is_refused or b"RATE_LIMIT_EXCEEDED" in received
+                attacker.counts["refused_replays" if is_refused else "replays"] += 1
+                if is_refused:
+                    await asyncio.sleep(TURN_SECONDS)
         finally:
             writer.transport.abort()
 

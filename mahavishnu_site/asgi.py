@@ -61,7 +61,7 @@ refuse_other_root_path(sys.argv[1:], settings.MAHAVISHNU_PATH_PREFIX)
 pages: Any = django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application)
 application: Any = ProtocolTypeRouter(
     {
-        "http": PageTurns(pages, without_turn=("/health",)),
+        "http": PageTurns(pages, prefix=settings.MAHAVISHNU_PATH_PREFIX),
         "websocket": reject_websocket if settings.MAHAVISHNU_SERVES == "pages" else OrchestrationConsumer.as_asgi(),
     }
 )

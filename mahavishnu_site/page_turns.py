@@ -1,41 +1,153 @@
 """Turns for pages: a process renders few at a time, and hashes one password at a time. Other requests wait in order.
 
 Each request for a page runs in a thread. With many threads, the event loop waits for Python's lock behind all of them,
-and events are late. A waiting request has no thread. How many wait is bounded by `max_http_connections`.
+and events are late. A waiting request has no thread. It ends when its client leaves, and is answered 503 if it waits
+too long, or if too many wait.
+
+Under daphne, the body of a request is complete before the request waits. Another ASGI server needs a proxy in front of
+it that sends complete bodies: otherwise, a client that sends slowly keeps its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import Any, Final
 
 from mahavishnu_site.path_prefix import Application, Receive, Scope, Send
+from orchestration.log_throttle import LogThrottle
+
+_busy = LogThrottle(logging.getLogger(__name__))
 
 MAX_CONCURRENT_PAGES: Final = 2
-"""50 clients that request pages without pause delayed the median event by 50 ms without a bound."""
+"""Of the admin, and as many others. 50 clients that request pages without pause delayed the median event by 50 ms
+without a bound."""
 
-_LOGIN_PATH: Final = "/admin/login/"
+MAX_WAITING_REQUESTS: Final = 64
+"""Requests that wait for one kind of turn. Each holds its body: `max_body_bytes` at most."""
+
+MAX_WAIT_SECONDS: Final = 20.0
+_RETRY_AFTER_SECONDS: Final = 5
+
+
+class _ClientLeft(Exception):
+    """The client of a waiting request has disconnected."""
+
+
+class _TooBusy(Exception):
+    """A request waits too long, or too many wait."""
 
 
 class PageTurns:
-    """An ASGI application that gives the HTTP requests of another one their turns.
+    """An ASGI application that gives the HTTP requests of another one their turns, but none to `/health`.
 
     Args:
         application: The application.
-        without_turn: The end of the paths that are answered at once.
+        prefix: The path under which the site is published; empty for none.
     """
 
-    def __init__(self, application: Application, *, without_turn: tuple[str, ...]) -> None:
+    def __init__(self, application: Application, *, prefix: str) -> None:
         self._application = application
-        self._without_turn = without_turn
-        self._pages = asyncio.Semaphore(MAX_CONCURRENT_PAGES)
+        self._health_path, self._login_path = f"{prefix}/health", f"{prefix}/admin/login/"
+        self._admin_path = f"{prefix}/admin/"
         # Also because a guess is only counted after its hash: those that arrive together are counted one by one.
-        self._logins = asyncio.Semaphore(1)
+        self._logins = _Turns(1)
+        self._admin_pages, self._other_pages = _Turns(MAX_CONCURRENT_PAGES), _Turns(MAX_CONCURRENT_PAGES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].endswith(self._without_turn):
+        if scope["path"] == self._health_path:
             await self._application(scope, receive, send)
             return
-        is_login = scope["method"] == "POST" and scope["path"].endswith(_LOGIN_PATH)
-        async with self._logins if is_login else self._pages:
-            await self._application(scope, receive, send)
+        client = _WaitingClient(receive)
+        try:
+            async with self._turns_of(scope).turn(client):
+                await self._application(scope, client.receive, send)
+        except _ClientLeft:
+            return
+        except _TooBusy as error:
+            _busy.log("Answered 503 to %s %r: %s", scope["method"], scope["path"], error)
+            await _answer_busy(send)
+
+    def _turns_of(self, scope: Scope) -> _Turns:
+        # Django takes a method in lower case for the same.
+        if scope["method"].upper() == "POST" and scope["path"] == self._login_path:
+            return self._logins
+        return self._admin_pages if scope["path"].startswith(self._admin_path) else self._other_pages
+
+
+class _WaitingClient:
+    """What the client of a request sends while the request waits: the application receives it later."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._received: deque[MutableMapping[str, Any]] = deque()
+
+    async def disconnected(self) -> None:
+        """Return when the client has disconnected."""
+        while True:
+            self._received.append(await self._receive())
+            if self._received[-1]["type"] == "http.disconnect":
+                return
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        return self._received.popleft() if self._received else await self._receive()
+
+
+class _Turns:
+    """The turns of one kind of request."""
+
+    def __init__(self, turns: int) -> None:
+        self._free = asyncio.Semaphore(turns)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self, client: _WaitingClient) -> AsyncIterator[None]:
+        """Wait for a turn, and have it during the `async with` block.
+
+        Raises:
+            _ClientLeft: if the client disconnects before.
+            _TooBusy: if too many wait, or the turn does not come in time.
+        """
+        if self._free.locked():
+            await self._wait(client)
+        else:
+            await self._free.acquire()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def _wait(self, client: _WaitingClient) -> None:
+        if self._waiting >= MAX_WAITING_REQUESTS:
+            raise _TooBusy(f"{self._waiting} others wait")
+        self._waiting += 1
+        turn, disconnect = asyncio.create_task(self._free.acquire()), asyncio.create_task(client.disconnected())
+        try:
+            await asyncio.wait({turn, disconnect}, timeout=MAX_WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if turn.done():
+                return
+            raise _ClientLeft if disconnect.done() else _TooBusy(f"it waited for {MAX_WAIT_SECONDS:g} s")
+        except BaseException:
+            if not turn.cancel() and not turn.cancelled():
+                self._free.release()
+            raise
+        finally:
+            self._waiting -= 1
+            disconnect.cancel()
+            with suppress(asyncio.CancelledError):
+                await disconnect
+
+
+async def _answer_busy(send: Send) -> None:
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"retry-after", b"%d" % _RETRY_AFTER_SECONDS),
+    ]
+    await send({"type": "http.response.start", "status": HTTPStatus.SERVICE_UNAVAILABLE, "headers": headers})
+    text = f"Too many requests wait for a page. Try again in {_RETRY_AFTER_SECONDS} seconds.\n"
+    await send({"type": "http.response.body", "body": text.encode()})

@@ -52,7 +52,7 @@ _FURTHER_COST_OF_REQUEST = 1
 """What a request costs more than a ping, in pings. It has a task, and often a part of a query that many share: 210 us
 of processor time, on a machine where a ping took 110 us."""
 
-_FURTHER_COST_OF_JOINING = 3
+_FURTHER_COST_OF_JOINING = 2
 """The same for a plain `subscribe`: it often joins a group in Redis, and leaves it at the end of the connection."""
 
 _FURTHER_COST_OF_READING = 4

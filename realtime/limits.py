@@ -48,7 +48,7 @@ class Limits:
         100.0, minimum=0.1, maximum=1e6, help="Messages a second that one connection may send, on average."
     )
     max_total_messages_per_second: float = bounded(
-        5000.0,
+        3000.0,
         minimum=1.0,
         maximum=1e9,
         help="Messages a second of all clients together, above which connections are read in turns.",

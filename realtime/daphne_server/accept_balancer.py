@@ -16,7 +16,8 @@ from typing import Any
 
 from django.conf import settings
 
-from realtime.daphne_server.accept_limits import BoundedPort
+from realtime.connection.rate_limit import TokenBucket
+from realtime.daphne_server.accept_limits import LimitedPort, answers_of_process
 from realtime.daphne_server.shutdown import listening_ports
 
 DELAY_PER_CONNECTION_SECONDS = 0.00005
@@ -32,17 +33,18 @@ ACCEPTS_PER_SECOND_DELAYED = 1000
 soon. A few that arrive at once are not all accepted by the process whose delay ends first."""
 
 
-def balance_accepts() -> None:
+def limit_accepts() -> None:
     """Limit accepts, and balance them between processes if there are several.
 
     Called when Twisted's reactor runs and listens.
     """
+    answers = answers_of_process()
     for port in listening_ports():
         _correct_address_family(port)
         if settings.MAHAVISHNU_PROCESSES > 1:
-            _BalancedPort(port, max_connections=settings.MAHAVISHNU_LIMITS.max_connections)
+            _BalancedPort(port, answers, max_connections=settings.MAHAVISHNU_LIMITS.max_connections)
         else:
-            BoundedPort(port)
+            LimitedPort(port, answers)
 
 
 def _correct_address_family(port: Any) -> None:
@@ -59,11 +61,11 @@ def _http_factory(port: Any) -> Any:
     return factory
 
 
-class _BalancedPort(BoundedPort):
+class _BalancedPort(LimitedPort):
     """Delays the accepts of one of Twisted's listening ports."""
 
-    def __init__(self, port: Any, *, max_connections: int) -> None:
-        super().__init__(port)
+    def __init__(self, port: Any, answers: TokenBucket, *, max_connections: int) -> None:
+        super().__init__(port, answers)
         self._server = _http_factory(port).server
         self._max_connections = max_connections
 

@@ -28,7 +28,7 @@ def install() -> None:
     from daphne.ws_protocol import WebSocketFactory
     from twisted.internet import reactor
 
-    from realtime.daphne_server.accept_balancer import balance_accepts
+    from realtime.daphne_server.accept_balancer import limit_accepts
     from realtime.daphne_server.http import BoundedHTTPProtocol
     from realtime.daphne_server.open_files import ensure_enough_files
     from realtime.daphne_server.scope import create_application_with_scheme
@@ -59,7 +59,7 @@ def install() -> None:
     running: Any = reactor
     running.callWhenRunning(shutdown.install)
     running.callWhenRunning(_raise_backlog)
-    running.callWhenRunning(balance_accepts)
+    running.callWhenRunning(limit_accepts)
 
 
 def _log_twisted_failures() -> None:

@@ -23,9 +23,9 @@ _BURST_SECONDS = 0.1
 """How long the clients may send without a ceiling after a quiet time. It delays an event by no more than this."""
 
 _ROUND_SECONDS = 0.002
-"""Time between two rounds of turns, and the time that one round pays for, at most. If the event loop is slower, because
-the machine is busy or many events are delivered, fewer messages are read. A shorter time would cost more than the
-messages; with twice this time, a round of turns delayed an event by 12 ms instead of 8."""
+"""Time between two rounds of turns. While connections wait, one round pays for this time at most: if the event loop is
+slower, because the machine is busy or many events are delivered, fewer messages are read. With twice this time, a round
+delayed an event by 12 ms instead of 8. A shorter time would cost more than the messages."""
 
 
 class Reader(Protocol):
@@ -59,6 +59,7 @@ class ReadingTurns:
         # There are rounds until the bucket is full and nothing waits.
         self._has_rounds = False
         self._filled_at = 0.0
+        self._next_round_at = 0.0
         self._virtual_time = 0.0
         self._waiting: list[tuple[float, int, Reader]] = []
         self._numbers = count()
@@ -73,8 +74,8 @@ class ReadingTurns:
         self.charge(reader, 1)
         if not self._has_rounds:
             self._has_rounds = True
-            self._filled_at = asyncio.get_running_loop().time()
-            self._schedule()
+            self._filled_at = self._next_round_at = asyncio.get_running_loop().time()
+            self._schedule(self._filled_at)
         if not reader.is_waiting_for_turn and (self._waiting or self._tokens < 0):
             reader.is_waiting_for_turn = True
             self._enqueue(reader)
@@ -83,17 +84,21 @@ class ReadingTurns:
     def _enqueue(self, reader: Reader) -> None:
         heappush(self._waiting, (reader.virtual_time, next(self._numbers), reader))
 
-    def _schedule(self) -> None:
-        asyncio.get_running_loop().call_later(_ROUND_SECONDS, self._begin_round)
+    def _schedule(self, now: float) -> None:
+        # At a constant rate, regardless of how long a round takes.
+        self._next_round_at = max(self._next_round_at + _ROUND_SECONDS, now)
+        asyncio.get_running_loop().call_later(self._next_round_at - now, self._begin_round)
 
     def _begin_round(self) -> None:
         now = asyncio.get_running_loop().time()
-        seconds = min(now - self._filled_at, _ROUND_SECONDS)
+        seconds = now - self._filled_at
+        if self._waiting:
+            seconds = min(seconds, _ROUND_SECONDS)
         self._tokens = min(self._tokens + seconds * self._per_second, self._burst)
         self._filled_at = now
         self._give_turns(int(self._tokens))
         if self._waiting or self._tokens < self._burst:
-            self._schedule()
+            self._schedule(now)
         else:
             self._has_rounds = False
 

@@ -7,8 +7,7 @@ the queue holds one read of each connection, and connections take turns, however
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, TypeVar, cast
 
 from django.db import connection
@@ -16,6 +15,7 @@ from django.db import connection
 from realtime.database import in_database_thread
 from realtime.limits import Limits
 from realtime.queries.chunk_cache import ChunkCache
+from realtime.queries.replay_turns import ReplayTurns
 from realtime.queries.resume import ReplayChunk, ResumePoint, find_resume_point, read_chunk, read_later_chunk
 
 T = TypeVar("T")
@@ -62,9 +62,7 @@ class ReplayReads:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        turns = limits.max_concurrent_replays or TURNS_BY_DATABASE[connection.vendor]
-        self._turns = asyncio.Semaphore(turns)
-        self._later_turns = asyncio.Semaphore(turns)
+        self._turns = ReplayTurns(limits.max_concurrent_replays or TURNS_BY_DATABASE[connection.vendor])
         self._reads: dict[Hashable, _SharedRead] = {}
         self._timeouts = 0
         self._chunks = ChunkCache(max_bytes=limits.max_replay_cache_bytes)
@@ -171,7 +169,7 @@ class ReplayReads:
     ) -> T:
         timeouts = self._timeouts
         try:
-            async with self._turn(is_first=is_first):
+            async with self._turns.turn(is_first=is_first):
                 if self._timeouts != timeouts:
                     raise RequestTimeout(self._limits.request_timeout_seconds)
                 shared.has_turn = True
@@ -180,24 +178,6 @@ class ReplayReads:
                 return await self._in_time(read)
         finally:
             self._forget(key, shared)
-
-    @asynccontextmanager
-    async def _turn(self, *, is_first: bool) -> AsyncIterator[None]:
-        if is_first:
-            async with self._turns:
-                yield
-            return
-        await self._later_turns.acquire()
-        loop, seconds = asyncio.get_running_loop(), 0.0
-        try:
-            async with self._turns:
-                began = loop.time()
-                try:
-                    yield
-                finally:
-                    seconds = loop.time() - began
-        finally:
-            loop.call_later(seconds, self._later_turns.release)
 
     async def _in_time(self, read: Callable[[], Awaitable[T]]) -> T:
         seconds = self._limits.request_timeout_seconds

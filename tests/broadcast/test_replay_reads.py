@@ -17,6 +17,7 @@ from realtime.protocol.requests import Incoming, Subscribe
 from realtime.queries import replay_reads, resume
 from realtime.queries.chunk_cache import ChunkCache
 from realtime.queries.replay_reads import ReplayReads, RequestTimeout
+from realtime.queries.replay_turns import MAX_REST_SECONDS, ReplayTurns
 from realtime.queries.resume import ReplayChunk
 from tests.broadcast.relay_sandbox import ARRIVAL_TIMEOUT_SECONDS, OTHER, ROOM, RelaySandbox, Subscriber, prune, seqs_of
 
@@ -187,15 +188,17 @@ async def test_hanging_read_fails_and_so_do_all_that_wait_behind_it(sandbox: Rel
     with sandbox.paused("read_chunk", after_reading=False) as pause:
         hanging = asyncio.create_task(queue.chunk(ROOM, epoch=sandbox.epoch, after=0, through=9))
         await pause.reached()
-        waiting = [
+        waiting: list[asyncio.Task[Any]] = [
             asyncio.create_task(queue.resume_point(f"workflow:{n}", since=0, epoch=None, with_snapshot=False))
-            for n in range(3)
+            for n in range(2)
         ]
+        waiting.append(asyncio.create_task(queue.chunk(OTHER, epoch=sandbox.epoch, after=0, through=9)))
         async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
             results = await asyncio.gather(hanging, *waiting, return_exceptions=True)
     assert [type(result) for result in results] == [RequestTimeout] * 4
     assert sandbox.reads == ["read_chunk"]
-    assert not queue._turns.locked()
+    # Its turn is free again.
+    await queue.resume_point(OTHER, since=None, epoch=None, with_snapshot=True)
 
 
 async def test_time_in_the_queue_does_not_count(sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,29 +239,44 @@ async def test_cache_is_empty_after_a_second(sandbox: RelaySandbox) -> None:
 async def test_long_replays_leave_half_of_the_time_to_others(
     sandbox: RelaySandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resume, "REPLAY_CHUNK_EVENTS", 10)
-    await sandbox.commit(ROOM, count=20)
-    long, other = subscribers(sandbox, 2)
-    read_seconds = 0.3
-    loop, read_at = asyncio.get_running_loop(), dict[str, float]()
+    committed = await sandbox.commit(ROOM, count=20)
+    read_seconds = MAX_REST_SECONDS
+    times: list[float] = []
 
     def read_slowly(*arguments: Any, **options: Any) -> ReplayChunk:
+        times.append(time.monotonic())
         time.sleep(read_seconds)
-        return resume.read_chunk(*arguments, **options)
-
-    position = sandbox.relay.position
-    assert position is not None
-
-    async def read(after: int) -> None:
-        await long.replay_reads.chunk(ROOM, epoch=position.epoch, after=after, through=20)
-        read_at[f"chunk {after}"] = loop.time()
-
-    async def subscribe() -> None:
-        await other.subscribe(OTHER, snapshot=True)
-        read_at["subscribe"] = loop.time()
+        result = resume.read_chunk(*arguments, **options)
+        times.append(time.monotonic())
+        return result
 
     monkeypatch.setattr(replay_reads, "read_chunk", read_slowly)
-    # The reads of both chunks are requested first. The first read of a subscription does not wait for the second chunk.
-    await asyncio.gather(read(0), read(10), subscribe())
-    assert list(read_at) == ["chunk 0", "subscribe", "chunk 10"]
-    assert read_at["chunk 10"] - read_at["chunk 0"] >= 2 * read_seconds
+    queue, through = ReplayReads(ONE_AT_A_TIME), committed[-1].event.seq
+    chunks = [queue.chunk(ROOM, epoch=sandbox.epoch, after=through - after, through=through) for after in (20, 10)]
+    await asyncio.gather(*chunks)
+    assert times[2] - times[1] >= read_seconds
+
+
+async def test_first_and_later_reads_take_turns_in_alternation() -> None:
+    turns, order = ReplayTurns(1), list[str]()
+    may_end = asyncio.Event()
+
+    async def read(name: str, *, is_first: bool) -> None:
+        async with turns.turn(is_first=is_first):
+            order.append(name)
+            await may_end.wait()
+
+    reads = [asyncio.create_task(read("first 0", is_first=True))]
+    await asyncio.sleep(0)
+    reads += [asyncio.create_task(read(f"later {number}", is_first=False)) for number in range(3)]
+    reads += [asyncio.create_task(read(f"first {number}", is_first=True)) for number in range(1, 20)]
+    await asyncio.sleep(0)
+    # Those that leave while they wait take no turn.
+    reads[3].cancel()
+    reads[4].cancel()
+    may_end.set()
+    await asyncio.gather(*reads, return_exceptions=True)
+    # A first read follows each later one. The second later read waits for its rest, not for all first reads.
+    assert order[:3] == ["first 0", "later 0", "first 2"]
+    assert [name for name in order if name.startswith("later")] == ["later 0", "later 1"]
+    assert [name for name in order if name.startswith("first")] == ["first 0", *(f"first {n}" for n in range(2, 20))]

@@ -155,7 +155,9 @@ async def test_client_that_leaves_ends_its_snapshots(patient_server: MahavishnuS
 
 
 async def test_connection_that_the_server_closes_ends_its_snapshot(start_server: StartServer) -> None:
-    server = start_server(database="postgres", request_timeout_seconds=600, rate_limit_grace_seconds=0)
+    server = start_server(
+        database="postgres", request_timeout_seconds=600, rate_limit_grace_seconds=0, close_timeout_seconds=600
+    )
     with workflows_locked(server):
         async with open_raw(server.port) as client:
             await client.send(request("subscribe", channel="workflow:a", snapshot=True))

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mahavishnu_site.page_turns import MAX_CONCURRENT_PAGES, PageTurns
+from mahavishnu_site import page_turns
+from mahavishnu_site.page_turns import MAX_CONCURRENT_PAGES, MAX_WAITING_REQUESTS, PageTurns
+
+LOGIN = "/prefix/admin/login/"
 
 
-class Pages:
+class Request:
+    """One request: what its client sends and receives."""
+
+    def __init__(self, path: str, method: str = "GET") -> None:
+        self.scope = {"type": "http", "method": method, "path": path}
+        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.sent.put_nowait({"type": "http.request", "body": path.encode(), "more_body": False})
+        self.answer: list[dict[str, Any]] = []
+        self.may_end = asyncio.Event()
+
+    async def send(self, message: Any) -> None:
+        self.answer.append(message)
+
+    async def disconnect(self) -> None:
+        self.sent.put_nowait({"type": "http.disconnect"})
+        await settled()
+
+
+class Site:
     """An application whose requests end when the test ends them.
 
     Attributes:
@@ -20,67 +40,98 @@ class Pages:
 
     def __init__(self) -> None:
         self.running: list[str] = []
-        self.turns = PageTurns(self._answer, without_turn=("/health",))
-        self._ends: dict[str, asyncio.Event] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns = PageTurns(self._answer, prefix="/prefix")
+        self._tasks: dict[Request, asyncio.Task[None]] = {}
+        self._by_path: dict[str, Request] = {}
 
-    async def _answer(self, scope: Any, _receive: Any, _send: Any) -> None:
+    async def _answer(self, scope: Any, receive: Any, _send: Any) -> None:
         self.running.append(scope["path"])
         try:
-            await self._ends[scope["path"]].wait()
+            assert (await receive())["body"] == scope["path"].encode()
+            await self._by_path[scope["path"]].may_end.wait()
         finally:
             self.running.remove(scope["path"])
 
-    async def request(self, path: str, method: str = "GET") -> None:
-        self._ends[path] = asyncio.Event()
-        scope = {"type": "http", "method": method, "path": path}
-        self._tasks[path] = asyncio.create_task(self.turns(scope, _unused, _unused))
-        await _settle()
+    async def request(self, path: str, method: str = "GET") -> Request:
+        request = self._by_path[path] = Request(path, method)
+        self._tasks[request] = asyncio.create_task(self._turns(request.scope, request.sent.get, request.send))
+        await settled()
+        return request
 
-    async def end(self, path: str) -> None:
-        self._ends[path].set()
-        await self._tasks[path]
-        await _settle()
+    async def end(self, request: Request) -> None:
+        request.may_end.set()
+        await self._tasks[request]
+        await settled()
 
-    async def disconnect(self, path: str) -> None:
-        """Cancel a request, as daphne does after its client has left."""
-        self._tasks[path].cancel()
-        await _settle()
+    async def cancel(self, request: Request) -> None:
+        self._tasks[request].cancel()
+        await settled()
 
-
-async def _unused(*_: Any) -> Any:
-    raise AssertionError("the turns neither receive nor send")
+    def has_ended(self, request: Request) -> bool:
+        return self._tasks[request].done()
 
 
-async def _settle() -> None:
-    for _ in range(5):
+async def settled() -> None:
+    for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_pages_wait_in_order_and_health_does_not_wait() -> None:
-    pages = Pages()
-    paths = [f"/admin/{number}/" for number in range(MAX_CONCURRENT_PAGES + 3)]
-    for path in paths:
-        await pages.request(path)
-    assert pages.running == paths[:MAX_CONCURRENT_PAGES]
-    await pages.request("/prefix/health")
-    assert "/prefix/health" in pages.running
-    await pages.end("/prefix/health")
-    # A client that leaves while it waits takes no turn.
-    await pages.disconnect(paths[MAX_CONCURRENT_PAGES])
-    await pages.end(paths[0])
-    assert pages.running == [*paths[1:MAX_CONCURRENT_PAGES], paths[MAX_CONCURRENT_PAGES + 1]]
-    # One that leaves during its turn passes it on.
-    await pages.disconnect(paths[1])
-    assert paths[MAX_CONCURRENT_PAGES + 2] in pages.running
+@pytest.mark.parametrize("folder", ["/prefix/admin", "/prefix", "/prefix/static"])
+async def test_pages_wait_in_order(folder: str) -> None:
+    site = Site()
+    requests = [await site.request(f"{folder}/{number}/health") for number in range(MAX_CONCURRENT_PAGES + 3)]
+    paths = [request.scope["path"] for request in requests]
+    assert site.running == paths[:MAX_CONCURRENT_PAGES]
+    await site.request("/prefix/health")
+    assert site.running == [*paths[:MAX_CONCURRENT_PAGES], "/prefix/health"]
+    # One that is cancelled while it waits takes no turn. One that is cancelled during its turn passes it on.
+    await site.cancel(requests[MAX_CONCURRENT_PAGES])
+    await site.cancel(requests[0])
+    await site.end(requests[1])
+    assert site.running[-2:] == paths[MAX_CONCURRENT_PAGES + 1 :]
 
 
-@pytest.mark.parametrize("path_of", [lambda number: f"/{number}/admin/login/"], ids=["any prefix"])
-async def test_one_login_at_a_time_delays_no_page(path_of: Callable[[int], str]) -> None:
-    pages = Pages()
-    for number in range(3):
-        await pages.request(path_of(number), "POST")
-    await pages.request("/admin/login/")
-    assert pages.running == [path_of(0), "/admin/login/"]
-    await pages.end(path_of(0))
-    assert pages.running == ["/admin/login/", path_of(1)]
+async def test_client_that_leaves_ends_its_waiting_request() -> None:
+    site = Site()
+    requests = [await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_PAGES + 2)]
+    await requests[-2].disconnect()
+    assert site.has_ended(requests[-2])
+    assert requests[-2].answer == []
+    await site.end(requests[0])
+    assert site.running == [request.scope["path"] for request in (*requests[1:MAX_CONCURRENT_PAGES], requests[-1])]
+
+
+async def test_requests_that_wait_are_bounded_in_number() -> None:
+    site = Site()
+    requests = [
+        await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_PAGES + MAX_WAITING_REQUESTS + 1)
+    ]
+    start, body = requests[-1].answer
+    assert (start["status"], body["body"]) == (503, b"Too many requests wait for a page. Try again in 5 seconds.\n")
+    assert [request.answer for request in requests[:-1]] == [[]] * (len(requests) - 1)
+    # A place is free again.
+    await requests[-2].disconnect()
+    assert (await site.request("/prefix/next")).answer == []
+
+
+async def test_request_that_waits_too_long_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_turns, "MAX_WAIT_SECONDS", 0.0)
+    site = Site()
+    requests = [await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_PAGES + 1)]
+    assert requests[-1].answer[0]["status"] == 503
+    await site.end(requests[0])
+    assert site.running == [request.scope["path"] for request in requests[1:MAX_CONCURRENT_PAGES]]
+
+
+@pytest.mark.parametrize("method", ["POST", "post"])
+async def test_one_login_at_a_time_delays_no_page(method: str) -> None:
+    site = Site()
+    first = await site.request(LOGIN, method)
+    await site.request(LOGIN, method)
+    assert site.running == [LOGIN]
+    await site.request("/prefix/admin/")
+    assert site.running == [LOGIN, "/prefix/admin/"]
+    first.may_end.set()
+    await settled()
+    # The second login has its turn now.
+    assert site.running == ["/prefix/admin/", LOGIN]
