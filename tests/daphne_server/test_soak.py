@@ -30,11 +30,11 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.table_lock import workflows_locked
 from tests.harness.waiting import eventually
 
-CONNECTS = 600
+CONNECTS = 1500
 MANY_CONNECTS = int(os.environ.get("SOAK_CONNECTS", "20000"))
 MIN_CONNECTS_PER_SECOND = 50
 
-WARM_UP_CONNECTS = 600
+WARM_UP_CONNECTS = 1000
 
 MAX_MORE_MEMORY_BYTES = 8 * 1024 * 1024
 
