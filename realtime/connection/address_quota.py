@@ -85,20 +85,15 @@ class ConnectRates:
             if len(self._buckets) > MAX_TRACKED_ADDRESSES:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(owner)
-        seconds = _seconds_until_next(bucket, now)
-        if not seconds:
-            bucket.tokens -= 1
-        return seconds
+        return 0.0 if bucket.take(now) else bucket.seconds_until(1)
 
     def wait_seconds(self, owner: str | None, *, now: float) -> float:
         """Return what `take` would return, without counting a connection."""
         bucket = None if owner is None else self._buckets.get(owner)
-        return 0.0 if bucket is None else _seconds_until_next(bucket, now)
-
-
-def _seconds_until_next(bucket: TokenBucket, now: float) -> float:
-    bucket.fill(now)
-    return bucket.seconds_until(1)
+        if bucket is None:
+            return 0.0
+        bucket.fill(now)
+        return bucket.seconds_until(1)
 
 
 connect_rates = ConnectRates()

@@ -34,6 +34,14 @@ class TokenBucket:
         self.tokens = tokens if tokens < self.burst else self.burst
         self._filled_at = now
 
+    def take(self, now: float) -> bool:
+        """Fill the bucket, and take one token; return whether there was one."""
+        self.fill(now)
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
     def seconds_until(self, tokens: float) -> float:
         """Return how long after the last `fill` the bucket has this many tokens."""
         return max((tokens - self.tokens) / self.per_second, 0.0)
@@ -69,10 +77,7 @@ class RateLimit:
 
     def take(self, *, now: float) -> Verdict:
         """Take a token for one message. `now` is in seconds, on a monotonic clock."""
-        bucket = self._bucket
-        bucket.fill(now)
-        if bucket.tokens >= 1:
-            bucket.tokens -= 1
+        if self._bucket.take(now):
             return Verdict.ALLOWED
         if self._exceeded_since is None or now - self._rejected_at > self._RECOVERY_SECONDS:
             self._exceeded_since = now

@@ -20,8 +20,8 @@ _closed = LogThrottle(logger)
 
 ACCEPTS_PER_ITERATION: Final = 16
 """Twisted accepts 20 more with each iteration that finds as many, without a bound: a client that connected without
-pause delayed every event by 0.9 s. With 1 instead of 8, a connection took 4.8 ms of CPU instead of 3.0. Several
-processes on one socket accept up to 54 after a delay: see `accept_balancer`."""
+pause delayed every event by 0.9 s. With 1, a connection took 4.8 ms of CPU, and 3.0 with 8. Several processes on one
+socket accept up to 54 after a delay: see `accept_balancer`."""
 
 MAX_ANSWERS_PER_SECOND: Final = 50
 """Connections of addresses that connect too fast, all together, that are answered with 429; as many at once. An answer
@@ -41,24 +41,25 @@ class LimitedFactory:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._factory, name)
 
-    def buildProtocol(self, address: Any) -> object | None:  # noqa: N802
+    def buildProtocol(self, address: Any) -> Any:  # noqa: N802
         """Return the protocol of a new connection, or None if it exceeds the rate of its address and of the answers."""
         peer: str | None = getattr(address, "host", None)
-        if not is_trusted_proxy(peer):
-            owner, now = quota_owner(client_address(peer, ())), asyncio.get_running_loop().time()
-            if connect_rates.wait_seconds(owner, now=now):
-                self._answers.fill(now)
-                if self._answers.tokens < 1:
-                    _closed.log(
-                        "Closed a connection from %s: too many new connections a second "
-                        "(MAHAVISHNU_MAX_CONNECTS_PER_SECOND); more than %d were answered 429 in the last second",
-                        owner,
-                        MAX_ANSWERS_PER_SECOND,
-                    )
-                    return None
-                self._answers.tokens -= 1  # `realtime.daphne_server.http` rejects it.
-        protocol: object = self._factory.buildProtocol(address)
-        return protocol
+        return None if self._exceeds_rates(peer) else self._factory.buildProtocol(address)
+
+    def _exceeds_rates(self, peer: str | None) -> bool:
+        if is_trusted_proxy(peer):
+            return False
+        owner, now = quota_owner(client_address(peer, ())), asyncio.get_running_loop().time()
+        # One that exceeds only the first rate is answered by `realtime.daphne_server.http`.
+        if not connect_rates.wait_seconds(owner, now=now) or self._answers.take(now):
+            return False
+        _closed.log(
+            "Closed a connection from %s: too many new connections a second (MAHAVISHNU_MAX_CONNECTS_PER_SECOND); more "
+            "than %d were answered 429 in the last second",
+            owner,
+            MAX_ANSWERS_PER_SECOND,
+        )
+        return True
 
 
 class LimitedPort:

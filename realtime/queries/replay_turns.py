@@ -1,7 +1,7 @@
 """Who may read the log for replays next: first reads of subscriptions and later ones in alternation, each in order.
 
 Later reads belong to long replays. They take turns in half of the time, so that they leave the rest to the delivery of
-events. First reads do not wait for them, nor they for all first reads.
+events. Many subscriptions do not stop a replay, because the reads alternate.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Accepting connections: one in each iteration of the event loop, and floods of one address are closed at once."""
+"""Accepting connections: few in each iteration of the event loop, and floods of one address are closed at once."""
 
 from __future__ import annotations
 
