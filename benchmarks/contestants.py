@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.peers.load import Load
+from orchestration.log_throttle import INTERVAL_SECONDS
 from tests.harness.ports import free_port
 from tests.harness.server import MahavishnuServer, clean_environment, migrate
 from tests.harness.valkey import Valkey
@@ -124,7 +125,7 @@ def _started(database_url: str | None, *, processes: int, limits: dict[str, str]
         # A process may open 20,000 files on many machines, and a server refuses to start with too few.
         "MAHAVISHNU_MAX_CONNECTIONS": "19000",
         # The default. The servers of the tests log every rejection.
-        "MAHAVISHNU_LOG_REPEAT_SECONDS": "60",
+        "MAHAVISHNU_LOG_REPEAT_SECONDS": f"{INTERVAL_SECONDS:g}",
         **limits,
     }
     with tempfile.TemporaryDirectory(prefix="mahavishnu-bench-") as folder, ExitStack() as stack:

@@ -18,7 +18,8 @@ from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Final
 
-from mahavishnu_site.path_prefix import Application, Receive, Scope, Send
+from mahavishnu_site.path_prefix import Application, Receive
+from mahavishnu_site.plain_text import Scope, Send, answer_text
 from orchestration.log_throttle import LogThrottle
 
 _busy = LogThrottle(logging.getLogger(__name__))
@@ -70,7 +71,9 @@ class PageTurns:
             return
         except _TooBusy as error:
             _busy.log("Answered 503 to %s %r: %s", scope["method"], scope["path"], error)
-            await _answer_busy(send)
+            text = f"Too many requests wait for a page. Try again in {_RETRY_AFTER_SECONDS} seconds.\n"
+            headers = {"Cache-Control": "no-store", "Retry-After": f"{_RETRY_AFTER_SECONDS}"}
+            await answer_text(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, text, headers=headers)
 
     def _turns_of(self, scope: Scope) -> _Turns:
         # Django takes a method in lower case for the same.
@@ -140,14 +143,3 @@ class _Turns:
             disconnect.cancel()
             with suppress(asyncio.CancelledError):
                 await disconnect
-
-
-async def _answer_busy(send: Send) -> None:
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"cache-control", b"no-store"),
-        (b"retry-after", b"%d" % _RETRY_AFTER_SECONDS),
-    ]
-    await send({"type": "http.response.start", "status": HTTPStatus.SERVICE_UNAVAILABLE, "headers": headers})
-    text = f"Too many requests wait for a page. Try again in {_RETRY_AFTER_SECONDS} seconds.\n"
-    await send({"type": "http.response.body", "body": text.encode()})

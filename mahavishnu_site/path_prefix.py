@@ -12,13 +12,11 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from mahavishnu_site.security_headers import HEADERS
+from mahavishnu_site.plain_text import Scope, Send, answer_text
 from orchestration.log_throttle import LogThrottle
 
 logger = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -72,11 +70,7 @@ class PathPrefix:
             await receive()  # websocket.connect
             await send({"type": "websocket.close"})
             return
-        body = f"Not found. This server answers below {self._prefix}/\n".encode()
-        named = {**HEADERS, "Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
-        headers = [(name.lower().encode(), value.encode()) for name, value in named.items()]
-        await send({"type": "http.response.start", "status": 404, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await answer_text(scope, send, 404, f"Not found. This server answers below {self._prefix}/\n")
 
     def _without_prefix(self, path: str) -> str | None:
         if path == self._prefix:

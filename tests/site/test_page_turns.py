@@ -107,6 +107,7 @@ async def test_requests_that_wait_are_bounded_in_number() -> None:
         await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_PAGES + MAX_WAITING_REQUESTS + 1)
     ]
     start, body = requests[-1].answer
+    assert dict(start["headers"]).items() >= {(b"retry-after", b"5"), (b"x-content-type-options", b"nosniff")}
     assert (start["status"], body["body"]) == (503, b"Too many requests wait for a page. Try again in 5 seconds.\n")
     assert [request.answer for request in requests[:-1]] == [[]] * (len(requests) - 1)
     # A place is free again.
