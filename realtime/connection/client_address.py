@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from django.conf import settings
 
@@ -20,6 +21,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _IPV6_CLIENT_BITS = 64
 """The part of an IPv6 address that identifies a network (RFC 4291 section 2.5.4): its owner has all addresses in it."""
+
+
+_MAX_CACHED_PEERS: Final = 1024
+"""Addresses of peers that are parsed once, 0.3 MiB. Every connection asks for its own several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,17 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
+@lru_cache(maxsize=_MAX_CACHED_PEERS)
+def _parse_peer(peer: str) -> Address | None:
+    """Return the address of a peer, which the kernel has written. What clients write is longer, and is not cached."""
+    return parse_address(peer)
+
+
 def is_trusted_proxy(peer: str | None) -> bool:
     """Return whether the forwarding headers of a peer count. Those of a Unix socket (None) do: it has permissions."""
     if peer is None:
         return True
-    address = parse_address(peer)
+    address = _parse_peer(peer)
     return address is not None and _is_in(address, settings.MAHAVISHNU_TRUSTED_PROXIES)
 
 
@@ -76,7 +87,7 @@ def client_address(peer: str | None, forwarded_for: Iterable[str]) -> ClientAddr
         peer: The address at the other end of the connection; None for a Unix socket.
         forwarded_for: The values of its `X-Forwarded-For` headers.
     """
-    address = None if peer is None else parse_address(peer)
+    address = None if peer is None else _parse_peer(peer)
     hops = [hop for value in forwarded_for for hop in value.split(",")]
     if not hops or not is_trusted_proxy(peer):
         return ClientAddress(address)

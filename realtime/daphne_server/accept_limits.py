@@ -47,7 +47,8 @@ class LimitedFactory:
         return None if self._exceeds_rates(peer) else self._factory.buildProtocol(address)
 
     def _exceeds_rates(self, peer: str | None) -> bool:
-        if is_trusted_proxy(peer):
+        # Without a bucket, no connection is charged to its address, as on loopback by default.
+        if not connect_rates or is_trusted_proxy(peer):
             return False
         owner, now = quota_owner(client_address(peer, ())), asyncio.get_running_loop().time()
         # One that exceeds only the first rate is answered by `realtime.daphne_server.http`.

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from autobahn.twisted import websocket as twisted_protocol
+from autobahn.websocket import protocol
 from websockets.asyncio.client import unix_connect
 from websockets.frames import Frame, Opcode
 
+from realtime.daphne_server.install import skip_highlighting
 from realtime.daphne_server.transport import close_reason, missing_features
 from realtime.protocol.frames import text_frame
 from tests.connection.raw_client import SMALL_BUFFER_BYTES, all_messages, open_raw, request
@@ -49,6 +52,16 @@ def test_missing_features_is_empty_for_the_installed_twisted() -> None:
 def test_missing_features_names_a_missing_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("twisted.internet.abstract.FileDescriptor.offset")
     assert missing_features() == ["twisted FileDescriptor.offset"]
+
+
+def test_debug_log_of_autobahn_is_not_highlighted(monkeypatch: pytest.MonkeyPatch) -> None:
+    uses = [(module, name) for module in (protocol, twisted_protocol) for name in ("hltype", "hlval")]
+    for module, name in uses:
+        # This fails if the installed autobahn has no such function.
+        monkeypatch.setattr(module, name, highlight := getattr(module, name))
+        assert highlight("text") != "text"
+    skip_highlighting()
+    assert [getattr(module, name)("text") for module, name in uses] == ["text"] * len(uses)
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 200_000])
