@@ -24,7 +24,7 @@ LOG_LINES_SHOWN = 200
 
 PROJECT_VARIABLES = frozenset({"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS"})
 
-pytest_plugins = ["tests.harness.fixtures", "tests.harness.engine_fixtures"]
+pytest_plugins = ["tests.harness.fixtures", "tests.harness.engine_fixtures", "tests.harness.browser"]
 
 # A slow example is due to a slow machine.
 hypothesis.settings.register_profile(
@@ -72,6 +72,13 @@ def pytest_configure(config: pytest.Config) -> None:
     from tests.harness.database import delete_rows_instead_of_flush
 
     delete_rows_instead_of_flush()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all browser tests in one event loop: that of the fixture `browser`."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 def pytest_collection_finish() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.harness.browser import open_page
 from tests.harness.client import connect
@@ -159,12 +159,12 @@ async def log_in(page: Page, operator: str) -> None:
 
 @pytest.mark.browser
 async def test_cancel_button_on_workflow_page_cancels_the_workflow(
-    server: MahavishnuServer, operator: str, unique: Unique
+    server: MahavishnuServer, operator: str, browser: Browser, unique: Unique
 ) -> None:
     workflow_id = unique("wf")
     create_workflows(server, workflow_id)
     path = f"/admin/orchestration/workflow/{workflow_id.replace('_', '_5F')}/change/"
-    async with connect(server) as client, open_page(f"{server.http_url}{path}") as page:
+    async with connect(server) as client, open_page(browser, f"{server.http_url}{path}") as page:
         await client.subscribe(f"workflow:{workflow_id}")
         await log_in(page, operator)
         await expect(page).to_have_title(f"{workflow_id} | View workflow | Mahavishnu")
@@ -179,12 +179,12 @@ async def test_cancel_button_on_workflow_page_cancels_the_workflow(
 
 
 @pytest.mark.browser
-async def test_longest_id_fits_the_page_width(server: MahavishnuServer, operator: str) -> None:
+async def test_longest_id_fits_the_page_width(server: MahavishnuServer, operator: str, browser: Browser) -> None:
     id = "x" * 128
     server.services.create_pool(pool_id=id)
     server.services.register_worker(worker_id=id, pool_id=id)
     server.services.create_workflow(workflow_id=id, adapter="python", prompt="", stages=[id], pool_id=id)
-    async with open_page(f"{server.http_url}/admin/orchestration/workflow/{id}/change/") as page:
+    async with open_page(browser, f"{server.http_url}/admin/orchestration/workflow/{id}/change/") as page:
         await log_in(page, operator)
         for model in ("workflow", "pool", "worker"):
             await page.goto(f"{server.http_url}/admin/orchestration/{model}/{id}/change/")
@@ -220,8 +220,8 @@ BACKGROUNDS: dict[Literal["light", "dark"], str] = {"light": "rgb(255, 255, 255)
 
 
 @pytest.mark.browser
-async def test_status_badges_have_enough_contrast(server: MahavishnuServer, operator: str) -> None:
-    async with open_page(f"{server.http_url}/admin/orchestration/workflow/") as page:
+async def test_status_badges_have_enough_contrast(server: MahavishnuServer, operator: str, browser: Browser) -> None:
+    async with open_page(browser, f"{server.http_url}/admin/orchestration/workflow/") as page:
         await log_in(page, operator)
         for scheme, color in BACKGROUNDS.items():
             await page.emulate_media(color_scheme=scheme)

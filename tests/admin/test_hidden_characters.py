@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from mahavishnu_site.escaped_pages import escape_html
 from orchestration import services
@@ -79,10 +79,12 @@ def test_form_does_not_change_what_it_shows(admin: Client) -> None:
 
 
 @pytest.mark.browser
-async def test_index_page_shows_hidden_characters_as_escapes(server: MahavishnuServer, unique: Unique) -> None:
+async def test_index_page_shows_hidden_characters_as_escapes(
+    server: MahavishnuServer, browser: Browser, unique: Unique
+) -> None:
     workflow_id = unique("wf")
     text = f"{ORDINARY} {HIDDEN}"
-    async with open_page(f"{server.http_url}/#workflow:{workflow_id}") as page:
+    async with open_page(browser, f"{server.http_url}/#workflow:{workflow_id}") as page:
         await expect(page.get_by_role("status")).to_have_text(f"Live: workflow:{workflow_id}")
         server.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt=text, stages=[text])
         await expect(page.locator("#events tr")).to_have_count(1)

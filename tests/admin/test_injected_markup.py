@@ -7,7 +7,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.harness.browser import open_page
 from tests.harness.server import MahavishnuServer
@@ -76,11 +76,11 @@ async def expect_no_markup(page: Page) -> None:
 
 @pytest.mark.browser
 async def test_markup_of_workflows_and_events_is_text_on_every_page(
-    server: MahavishnuServer, unique: Callable[[str], str]
+    server: MahavishnuServer, browser: Browser, unique: Callable[[str], str]
 ) -> None:
     ids = {f"{name}_id": unique(name) for name in ("pool", "worker", "workflow")}
     # An error on a page, such as a script that the Content-Security-Policy blocked, fails the test too.
-    async with open_page(f"{server.http_url}/#workflow:{ids['workflow_id']}") as page:
+    async with open_page(browser, f"{server.http_url}/#workflow:{ids['workflow_id']}") as page:
         dialogs = []
         page.on("dialog", lambda dialog: dialogs.append(dialog.message))
         await expect(page.get_by_role("status")).to_have_text(f"Live: workflow:{ids['workflow_id']}")

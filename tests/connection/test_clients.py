@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import ConsoleMessage
+from playwright.async_api import Browser, ConsoleMessage
 from websockets.asyncio.client import connect as websocket_connect
 
-from tests.harness.browser import NODE, open_browser, run_in_console
+from tests.harness.browser import NODE, run_in_console
 from tests.harness.health import read_health
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
@@ -100,7 +100,7 @@ def test_printed_javascript_client_runs_in_node(server: MahavishnuServer, tmp_pa
 
 @pytest.mark.browser
 @pytest.mark.usefixtures("workflow")
-async def test_printed_javascript_client_runs_in_a_browser(server: MahavishnuServer) -> None:
+async def test_printed_javascript_client_runs_in_a_browser(server: MahavishnuServer, browser: Browser) -> None:
     lines: asyncio.Queue[str] = asyncio.Queue()
 
     def on_console(message: ConsoleMessage) -> None:
@@ -108,8 +108,7 @@ async def test_printed_javascript_client_runs_in_a_browser(server: MahavishnuSer
         if message.type == "log":
             lines.put_nowait(message.text)
 
-    async with open_browser() as browser:
-        page = await browser.new_page()
+    async with await browser.new_page() as page:
         page.on("console", on_console)
         # A page of the server itself: the origin of a file, or of another site, would be rejected.
         await page.goto(f"{server.http_url}/health")
@@ -122,10 +121,9 @@ async def test_printed_javascript_client_runs_in_a_browser(server: MahavishnuSer
 
 
 @pytest.mark.browser
-async def test_page_with_a_null_origin_is_rejected_in_a_browser(server: MahavishnuServer) -> None:
+async def test_page_with_a_null_origin_is_rejected_in_a_browser(server: MahavishnuServer, browser: Browser) -> None:
     log_before = server.log_text()
-    async with open_browser() as browser:
-        page = await browser.new_page()
+    async with await browser.new_page() as page:
         outcome = await page.evaluate(
             """url => new Promise(resolve => {
                 const ws = new WebSocket(url);

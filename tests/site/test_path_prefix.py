@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 from websockets.exceptions import InvalidStatus
 
 from mahavishnu_site.env import UnexpectedValueError
@@ -59,7 +59,7 @@ async def published(server: MahavishnuServer, *, is_stripped: bool) -> AsyncIter
 @pytest.mark.browser
 @pytest.mark.parametrize("fixture", ["kept", "stripped"])
 async def test_pages_and_websockets_work_under_a_prefix(
-    request: pytest.FixtureRequest, fixture: str, unique: Unique
+    request: pytest.FixtureRequest, fixture: str, browser: Browser, unique: Unique
 ) -> None:
     server: MahavishnuServer = request.getfixturevalue(fixture)
     name, pool_id = unique("user"), unique("pool")
@@ -69,7 +69,7 @@ async def test_pages_and_websockets_work_under_a_prefix(
             async with connect(f"ws://{address}{PREFIX}{path}") as client:
                 assert client.welcome["event"] == "session.created"
         # An error in the console, such as a missing file, fails the test.
-        async with open_page(f"http://{address}{PREFIX}/#pool:{pool_id}") as page:
+        async with open_page(browser, f"http://{address}{PREFIX}/#pool:{pool_id}") as page:
             await expect(page.get_by_role("status")).to_have_text(f"Live: pool:{pool_id}")
             await expect(page.locator("#address")).to_have_text(f"ws://{address}{PREFIX}/")
             server.services.create_pool(pool_id=pool_id)

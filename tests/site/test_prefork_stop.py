@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import A_NUMBER, A_TIME, A_UUID
 from tests.harness.processes import has_ended
 from tests.harness.programs import PROJECT_DIR
-from tests.harness.serve import MAKE, StartServe
 from tests.harness.server import MahavishnuServer, clean_environment
 from tests.harness.waiting import eventually
 from tests.site.web_replicas import clients_of_every_process, processes_of
@@ -63,22 +60,6 @@ async def test_prefork_stop_drains_every_client_and_leaves_no_process(
             assert await client.wait_closed() == (1012, "DRAINING")
     assert await asyncio.to_thread(two.wait_ended) == exit_code
     await eventually(lambda: all(map(has_ended, serving)))
-
-
-async def test_make_serve_runs_the_given_number_of_processes(serve: StartServe) -> None:
-    run = serve((*MAKE, "PROCESSES=2"), MAHAVISHNU_HOST="::1")
-    assert run.wait_healthy()["host"] == "::1"
-    assert f"ws://[::1]:{run.port} with 2 processes" in run.output()
-    assert len(run.process("serve.prefork").children()) == 2
-    async with connect(run) as client:
-        assert client.welcome["event"] == "session.created"
-    # make passes the signal on.
-    run.main.terminate()
-    await asyncio.to_thread(run.wait_ended)
-    # Valkey is stopped after the programs that use it.
-    (web_end,) = re.finditer(r"web_processes \(pid \d+\) exited with code 0", run.output())
-    (valkey_end,) = re.finditer(r"valkey \(pid \d+\) exited with code 0", run.output())
-    assert web_end.start() < valkey_end.start()
 
 
 def test_prefork_names_the_port_that_is_taken(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from mahavishnu_site.security_headers import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
 from tests.harness.browser import open_page
@@ -89,11 +89,11 @@ def test_template_has_no_inline_scripts_and_styles(path: Path) -> None:
 
 
 @pytest.mark.browser
-async def test_pages_work_under_their_content_security_policy(start_server: StartServer) -> None:
+async def test_pages_work_under_their_content_security_policy(start_server: StartServer, browser: Browser) -> None:
     server = start_server()
     server.services_driver.execute(CREATE_ACCOUNT)
     server.services_driver.execute(CREATE_STATE)
-    async with open_page("about:blank") as page:
+    async with open_page(browser, "about:blank") as page:
         await page.add_init_script(REPORT_VIOLATIONS)
         await page.goto(f"{server.http_url}/")
         await expect(page.get_by_role("status")).to_have_text("Live: global")
@@ -119,8 +119,10 @@ async def test_pages_work_under_their_content_security_policy(start_server: Star
 
 
 @pytest.mark.browser
-async def test_content_security_policy_blocks_injected_scripts_and_other_hosts(server: MahavishnuServer) -> None:
-    async with open_page(f"{server.http_url}/", allowed_error="Content Security Policy") as page:
+async def test_content_security_policy_blocks_injected_scripts_and_other_hosts(
+    server: MahavishnuServer, browser: Browser
+) -> None:
+    async with open_page(browser, f"{server.http_url}/", allowed_error="Content Security Policy") as page:
         await page.evaluate(INJECT)
         await page.wait_for_function("blocked.length >= 3")
         assert await page.evaluate("blocked.sort()") == ["connect-src", "script-src-attr", "script-src-elem"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -30,8 +31,9 @@ from tests.harness.waiting import wait_until
 
 
 async def test_make_serve_runs_are_independent_and_leave_no_process(serve: StartServe, tmp_path: Path) -> None:
-    # One has an empty database, an IPv6 address, and a folder whose path is too long for a socket and not UTF-8.
-    one = serve(MAKE, folder="deep" * 30 + "\udcff", migrated=False, MAHAVISHNU_HOST="::1")
+    # One has two processes, an empty database, an IPv6 address, and a folder with a path that is not UTF-8, too long
+    # for a socket.
+    one = serve((*MAKE, "PROCESSES=2"), folder="deep" * 30 + "\udcff", migrated=False, MAHAVISHNU_HOST="::1")
     other = serve(MAKE)
     health, other_health = one.wait_healthy(), other.wait_healthy()
     for report, run in ((health, one), (other_health, other)):
@@ -39,6 +41,8 @@ async def test_make_serve_runs_are_independent_and_leave_no_process(serve: Start
         for line in (f"ws://{run.address}", f"http://{run.address}/health", f"http://{run.address}/admin/"):
             assert line in run.output()
     assert health["log_epoch"] != other_health["log_epoch"]
+    assert f"ws://[::1]:{one.port} with 2 processes" in one.output()
+    assert len(one.process("serve.prefork").children()) == 2
     async with connect(one) as here, connect(other) as there:
         await here.subscribe("workflow:wf_here")
         await there.subscribe("workflow:wf_here")
@@ -50,9 +54,12 @@ async def test_make_serve_runs_are_independent_and_leave_no_process(serve: Start
     error = serve_error(tmp_path, MAHAVISHNU_VAR_DIR=str(other.var_dir), MAHAVISHNU_PORT=str(free_port()))
     assert f"Another server uses the folder {other.var_dir}" in error
 
-    # Ctrl-C stops one.
+    # Ctrl-C stops one, and its Valkey after the programs that use it.
     one.signal_group(signal.SIGINT)
     one.wait_ended()
+    (web_end,) = re.finditer(r"web_processes \(pid \d+\) exited with code 0", one.output())
+    (valkey_end,) = re.finditer(r"valkey \(pid \d+\) exited with code 0", one.output())
+    assert web_end.start() < valkey_end.start()
     health = other.wait_healthy()
     assert (health["status"], health["redis"]) == ("healthy", "up")
 
@@ -77,7 +84,8 @@ def test_serve_starts_no_valkey_with_redis_url_and_leaves_no_process_when_killed
 def test_make_serve_leaves_no_process_when_stopped_before_it_serves(serve: StartServe) -> None:
     run = serve(MAKE)
     wait_until(lambda: bool(run.processes()), timeout_seconds=START_TIMEOUT_SECONDS)
-    run.signal_group(signal.SIGTERM)
+    # make passes the signal on.
+    run.main.terminate()
     run.wait_ended()
 
 

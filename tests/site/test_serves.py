@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 from pytest_django import Settings
 from websockets.exceptions import InvalidStatus
 
@@ -97,14 +97,16 @@ def test_pages_process_is_healthy_without_a_relay(pages: MahavishnuServer) -> No
 
 
 @pytest.mark.browser
-async def test_serve_starts_a_process_for_pages_whose_index_page_finds_the_websocket(serve: StartServe) -> None:
+async def test_serve_starts_a_process_for_pages_whose_index_page_finds_the_websocket(
+    serve: StartServe, browser: Browser
+) -> None:
     pages_port = free_port()
     run = serve(MAHAVISHNU_PAGES_PORT=str(pages_port))
     run.wait_healthy()
     assert f"admin   http://127.0.0.1:{pages_port}/admin/" in run.output()
     assert get(f"http://{run.address}/")[0] == 421
     wait_until(lambda: answers(f"http://127.0.0.1:{pages_port}/health"), timeout_seconds=60, what="the pages process")
-    async with open_page(f"http://127.0.0.1:{pages_port}/") as page:
+    async with open_page(browser, f"http://127.0.0.1:{pages_port}/") as page:
         await expect(page.get_by_role("status")).to_have_text("Live: global")
         await expect(page.locator("#address")).to_have_text(run.ws_url)
     assert get(f"http://127.0.0.1:{pages_port}/admin/login/")[0] == 200
