@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from django.conf import settings
@@ -22,12 +22,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _IPV6_CLIENT_BITS = 64
 """The part of an IPv6 address that identifies a network (RFC 4291 section 2.5.4): its owner has all addresses in it."""
 
-
 _MAX_CACHED_PEERS: Final = 1024
-"""Addresses of peers that are parsed once, 0.3 MiB. Every connection asks for its own several times."""
+"""Peers whose address is parsed once, 0.5 MiB. Every connection asks for its own several times."""
+
+_MAX_PEER_CHARACTERS: Final = 64
+"""Characters of a peer's address that are read. The longest IPv6 address with a zone has 55."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClientAddress:
     """Where a client is.
 
@@ -39,12 +41,17 @@ class ClientAddress:
     address: Address | None
     is_forwarded: bool = False
 
-    @property
+    @cached_property
     def owner(self) -> str | None:
         """What counts as one client: an IPv4 address, or an IPv6 network of 64 bits. None on a Unix socket."""
         if isinstance(self.address, ipaddress.IPv6Address):
             return str(ipaddress.IPv6Network((self.address, _IPV6_CLIENT_BITS), strict=False))
         return None if self.address is None else str(self.address)
+
+    @cached_property
+    def is_loopback(self) -> bool:
+        """Whether it is on this machine and has not come through a proxy."""
+        return self.address is not None and self.address.is_loopback and not self.is_forwarded
 
 
 def parse_address(text: str) -> Address | None:
@@ -67,16 +74,18 @@ def parse_address(text: str) -> Address | None:
 
 
 @lru_cache(maxsize=_MAX_CACHED_PEERS)
-def _parse_peer(peer: str) -> Address | None:
-    """Return the address of a peer, which the kernel has written. What clients write is longer, and is not cached."""
-    return parse_address(peer)
+def _peer(address: str) -> ClientAddress:
+    return ClientAddress(parse_address(address))
+
+
+_UNIX_SOCKET = ClientAddress(None)
 
 
 def is_trusted_proxy(peer: str | None) -> bool:
     """Return whether the forwarding headers of a peer count. Those of a Unix socket (None) do: it has permissions."""
     if peer is None:
         return True
-    address = _parse_peer(peer)
+    address = _peer(peer[:_MAX_PEER_CHARACTERS]).address
     return address is not None and _is_in(address, settings.MAHAVISHNU_TRUSTED_PROXIES)
 
 
@@ -87,10 +96,11 @@ def client_address(peer: str | None, forwarded_for: Iterable[str]) -> ClientAddr
         peer: The address at the other end of the connection; None for a Unix socket.
         forwarded_for: The values of its `X-Forwarded-For` headers.
     """
-    address = None if peer is None else _parse_peer(peer)
+    client = _UNIX_SOCKET if peer is None else _peer(peer[:_MAX_PEER_CHARACTERS])
     hops = [hop for value in forwarded_for for hop in value.split(",")]
     if not hops or not is_trusted_proxy(peer):
-        return ClientAddress(address)
+        return client
+    address = client.address
     for hop in reversed(hops):
         found = parse_address(hop)
         if found is None:

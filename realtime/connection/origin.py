@@ -28,16 +28,18 @@ PATHS = ("/", "/ws", "/ws/")
 
 def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
     """Return whether the path and the origin of a handshake are allowed; log the reason if not."""
-    peer = peer_address(scope.get("client"))
     if scope["path"] not in PATHS:
         logger.warning(
             "Rejected a WebSocket handshake from %s: path %r is not one of %s",
-            peer,
+            peer_address(scope.get("client")),
             scope["path"],
             PATHS,
         )
         return False
-    origin, own = _header(scope["headers"], b"origin"), _own_origin(scope)
+    origin = _header(scope["headers"], b"origin")
+    if origin is None:
+        return True
+    own = _own_origin(scope)
     allowed = is_allowed_origin(
         origin,
         own=own,
@@ -50,7 +52,7 @@ def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
         logger.warning(
             "Rejected a WebSocket handshake from %s: origin %r is neither this server's own (%s, and in ALLOWED_HOSTS)"
             "%s nor in MAHAVISHNU_ALLOWED_ORIGINS",
-            peer,
+            peer_address(scope.get("client")),
             origin,
             own,
             "" if settings.MAHAVISHNU_EXPOSED else ", a loopback host,",
@@ -71,7 +73,7 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
 
 
 def is_allowed_origin(
-    text: str | None,
+    text: str,
     *,
     own: Origin | None,
     pages_port: int,
@@ -82,7 +84,7 @@ def is_allowed_origin(
     """Return whether a page may connect.
 
     Args:
-        text: The `Origin` header; None if there was none.
+        text: The `Origin` header.
         own: The origin of the server's own pages.
         pages_port: The port of pages that a separate process serves; 0 for none.
         allowed: Further origins, as `realtime.web_origin.parse_origin` reads them, wildcards included.
@@ -90,8 +92,6 @@ def is_allowed_origin(
             enough: another site's name can resolve to this machine (DNS rebinding).
         allow_loopback: Whether every page of this machine may connect, on any port.
     """
-    if text is None:
-        return True
     if not text.isascii():
         return False
     try:

@@ -149,7 +149,8 @@ class BoundedHTTPChannel(http.HTTPChannel):
         return bool(super().headerReceived(name + separator + value.translate(_WITHOUT_LINE_BREAKS)))
 
     def allHeadersReceived(self) -> None:  # noqa: N802
-        status = self._rejection()
+        is_handshake = self._is_handshake()
+        status = self._rejection(is_handshake=is_handshake)
         if status is not None:
             self._reject(status)
             return
@@ -159,7 +160,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
             self._reject(HTTPStatus.BAD_REQUEST)
         else:
             if self._trusts_peer:
-                self._use_forwarded_address()
+                self._use_forwarded_address(is_handshake=is_handshake)
             if not self._is_rejected:
                 super().allHeadersReceived()
 
@@ -185,9 +186,9 @@ class BoundedHTTPChannel(http.HTTPChannel):
             self.setTimeout(None)
             self._leave()
 
-    def _rejection(self) -> HTTPStatus | None:
+    def _rejection(self, *, is_handshake: bool) -> HTTPStatus | None:
         """Return the status with which the request is rejected after its headers, or None."""
-        if self._is_handshake():
+        if is_handshake:
             # A handshake has no body and needs HTTP/1.1 (RFC 6455 section 4.2.1).
             return HTTPStatus.BAD_REQUEST if self.length != 0 or self._version != b"HTTP/1.1" else None
         if self.length is not None and self.length > self._limits.max_body_bytes:
@@ -198,7 +199,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
         upgrades = self.requests[-1].requestHeaders.getRawHeaders(b"Upgrade") or ()
         return any(upgrade.lower() == b"websocket" for upgrade in upgrades)
 
-    def _use_forwarded_address(self) -> None:
+    def _use_forwarded_address(self, *, is_handshake: bool) -> None:
         """Leave only the client's own address in `X-Forwarded-For`; count a handshake that a proxy has forwarded."""
         headers = self.requests[-1].requestHeaders
         forwarded_for = [value.decode("ascii") for value in headers.getRawHeaders(_FORWARDED_FOR) or ()]
@@ -208,7 +209,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
             headers.removeHeader(_FORWARDED_FOR)
             if client.address is not None:
                 headers.addRawHeader(_FORWARDED_FOR, str(client.address).encode())
-        if self._is_handshake():
+        if is_handshake:
             owner = quota_owner(client)
             if wait_seconds := self._count_connect(owner):
                 self._reject_connect(owner, wait_seconds)
