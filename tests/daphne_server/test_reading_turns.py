@@ -100,8 +100,19 @@ def test_messages_below_the_ceiling_are_never_delayed(clock: Clock, turns: Readi
         reader.read()
         assert not reader.unread
         clock.advance(1 / PER_SECOND)
-    clock.advance(1)
-    assert clock.is_idle
+
+
+def test_no_timer_runs_while_nothing_waits(clock: Clock, turns: ReadingTurns) -> None:
+    served: list[str] = []
+    reader = FakeReader(turns, "a", served, unread=BURST)
+    reader.read()
+    assert (len(served), clock.is_idle) == (BURST, True)
+    reader.unread = 3
+    reader.read()
+    assert not clock.is_idle
+    # The bucket is not full yet when nothing waits any more.
+    clock.advance(4.5 / PER_SECOND)
+    assert (len(served), clock.is_idle) == (BURST + 3, True)
 
 
 def test_slow_event_loop_reads_less_than_the_ceiling(clock: Clock, turns: ReadingTurns) -> None:
