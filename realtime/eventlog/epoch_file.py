@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,7 @@ def boot_id() -> str | None:
         return None
 
 
+@lru_cache(maxsize=8)
 def epoch_file_path(database: Path) -> Path:
     """Return the path of the file that belongs to an SQLite database."""
     return database.with_name(database.name + _SUFFIX)
