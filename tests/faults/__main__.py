@@ -100,6 +100,9 @@ class Copies:
 
 def main(words: list[str]) -> int:
     chosen = [fault for fault in load_faults() if not words or any(word in fault.name for word in words)]
+    if not chosen:
+        print(f"No fault has a name that contains one of: {', '.join(words)}")
+        return 1
     survivors = 0
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="mv-faults-", dir="/tmp") as directory, ThreadPoolExecutor(cores) as pool:

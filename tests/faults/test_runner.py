@@ -63,3 +63,8 @@ def test_hanging_test_counts_as_failed_and_leaves_no_process(
     # The runner kills the child and does not wait for its end.
     pid = int(child_pid.read_text(encoding="utf-8"))
     wait_until(lambda: not is_alive(pid), timeout_seconds=_END_TIMEOUT_SECONDS, what="the end of the child")
+
+
+def test_words_that_no_fault_contains_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["--help", "no such fault"]) == 1
+    assert capsys.readouterr().out == "No fault has a name that contains one of: --help, no such fault\n"
