@@ -27,7 +27,7 @@ def quota_owner(client: ClientAddress) -> str | None:
     limits: Limits = settings.MAHAVISHNU_LIMITS
     if client.address is None or not limits.max_connections_per_address:
         return None
-    if client.is_loopback and not _counts_loopback():
+    if client.is_direct_loopback and not _counts_loopback():
         return None
     return client.owner
 

@@ -26,7 +26,8 @@ _MAX_CACHED_PEERS: Final = 1024
 """Peers whose address is parsed once, 0.5 MiB. Every connection asks for its own several times."""
 
 _MAX_PEER_CHARACTERS: Final = 64
-"""Characters of a peer's address that are read. The longest IPv6 address with a zone has 55."""
+"""Characters of a peer's address that are read and kept. The longest IPv6 address with a zone has 55; another ASGI
+server may take a longer text from a header."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class ClientAddress:
         return None if self.address is None else str(self.address)
 
     @cached_property
-    def is_loopback(self) -> bool:
-        """Whether it is on this machine and has not come through a proxy."""
+    def is_direct_loopback(self) -> bool:
+        """Whether it connects from a loopback address, and not through a proxy."""
         return self.address is not None and self.address.is_loopback and not self.is_forwarded
 
 
@@ -73,19 +74,20 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
+def _address_of_peer(peer: str | None) -> ClientAddress:
+    return _parse_peer(peer if peer is None else peer[:_MAX_PEER_CHARACTERS])
+
+
 @lru_cache(maxsize=_MAX_CACHED_PEERS)
-def _peer(address: str) -> ClientAddress:
-    return ClientAddress(parse_address(address))
-
-
-_UNIX_SOCKET = ClientAddress(None)
+def _parse_peer(peer: str | None) -> ClientAddress:
+    return ClientAddress(None if peer is None else parse_address(peer))
 
 
 def is_trusted_proxy(peer: str | None) -> bool:
     """Return whether the forwarding headers of a peer count. Those of a Unix socket (None) do: it has permissions."""
     if peer is None:
         return True
-    address = _peer(peer[:_MAX_PEER_CHARACTERS]).address
+    address = _address_of_peer(peer).address
     return address is not None and _is_in(address, settings.MAHAVISHNU_TRUSTED_PROXIES)
 
 
@@ -96,7 +98,7 @@ def client_address(peer: str | None, forwarded_for: Iterable[str]) -> ClientAddr
         peer: The address at the other end of the connection; None for a Unix socket.
         forwarded_for: The values of its `X-Forwarded-For` headers.
     """
-    client = _UNIX_SOCKET if peer is None else _peer(peer[:_MAX_PEER_CHARACTERS])
+    client = _address_of_peer(peer)
     hops = [hop for value in forwarded_for for hop in value.split(",")]
     if not hops or not is_trusted_proxy(peer):
         return client

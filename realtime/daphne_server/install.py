@@ -64,9 +64,9 @@ def install() -> None:
 
 
 def skip_highlighting() -> None:
-    """Leave out the colours of autobahn's debug log. It computes them also while that log is disabled.
+    """Skip the colors of autobahn's debug log, which it computes even while that log is disabled.
 
-    For a connection and its first message it makes twenty coloured texts, 5 % of their CPU time.
+    For a connection and its first message it makes twenty colored strings, 5 % of their CPU time.
     """
     from autobahn.twisted import websocket as twisted_protocol
     from autobahn.websocket import protocol

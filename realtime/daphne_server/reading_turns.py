@@ -58,6 +58,8 @@ class ReadingTurns:
         self._burst = max(self._per_second * _BURST_SECONDS, 1.0)
         self._tokens = self._burst
         self._filled_at = 0.0
+        # Whether it was filled in this iteration of the event loop.
+        self._is_filled = False
         # There are rounds while connections wait: a timer that only filled the bucket took 15 % of the CPU time of the
         # deliveries after 500 clients had connected.
         self._has_rounds = False
@@ -73,8 +75,8 @@ class ReadingTurns:
 
     def take(self, reader: Reader) -> None:
         """Count one message that was read from `reader`. Pause its reading if others wait, or if there are too many."""
-        if not self._waiting:
-            self._fill(asyncio.get_running_loop().time())
+        if not (self._waiting or self._is_filled):
+            self._fill_once_in_this_iteration()
         self.charge(reader, 1)
         if not reader.is_waiting_for_turn and (self._waiting or self._tokens < 0):
             reader.is_waiting_for_turn = True
@@ -82,8 +84,19 @@ class ReadingTurns:
             reader.pause_reading()
             if not self._has_rounds:
                 self._has_rounds = True
-                self._next_round_at = self._filled_at
-                self._schedule(self._filled_at)
+                now = self._next_round_at = asyncio.get_running_loop().time()
+                self._schedule(now)
+
+    def _fill_once_in_this_iteration(self) -> None:
+        """Add tokens. The time that messages take in this iteration adds none: or slow ones would be read for ever."""
+        loop = asyncio.get_running_loop()
+        self._fill(loop.time())
+        self._is_filled = True
+        # This is called before anything is read in the next iteration.
+        loop.call_soon(self._begin_iteration)
+
+    def _begin_iteration(self) -> None:
+        self._is_filled = False
 
     def _fill(self, now: float, *, at_most_seconds: float = inf) -> None:
         """Add the tokens for the time since the last call."""
@@ -102,11 +115,13 @@ class ReadingTurns:
     def _begin_round(self) -> None:
         now = asyncio.get_running_loop().time()
         self._fill(now, at_most_seconds=_ROUND_SECONDS)
-        self._give_turns(int(self._tokens))
-        if self._waiting:
-            self._schedule(now)
-        else:
-            self._has_rounds = False
+        try:
+            self._give_turns(int(self._tokens))
+        finally:
+            if self._waiting:
+                self._schedule(now)
+            else:
+                self._has_rounds = False
 
     def _give_turns(self, turns: int) -> None:
         while self._waiting and turns > 0:

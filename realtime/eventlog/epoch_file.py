@@ -30,6 +30,9 @@ _CLEAN: Final = "clean"
 
 _MAX_BYTES: Final = 256
 
+_MAX_CACHED_PATHS: Final = 8
+"""Databases whose path of the file is computed once. A process has one."""
+
 
 @cache
 def boot_id() -> str | None:
@@ -40,9 +43,9 @@ def boot_id() -> str | None:
         return None
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=_MAX_CACHED_PATHS)
 def epoch_file_path(database: Path) -> Path:
-    """Return the path of the file that belongs to an SQLite database."""
+    """Return the path of the file that belongs to an SQLite database. Callers keep the `Path`, which keeps its hash."""
     return database.with_name(database.name + _SUFFIX)
 
 

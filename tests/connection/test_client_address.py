@@ -87,3 +87,22 @@ def test_owner_of_an_address(address: str, owner: str) -> None:
 def test_peer_without_an_address_is_no_proxy() -> None:
     assert not is_trusted_proxy("testclient")
     assert client_address("testclient", ["192.0.2.1"]).address is None
+
+
+def test_trusted_proxies_are_not_remembered_with_an_address(settings: Any) -> None:
+    assert is_trusted_proxy("10.0.0.1")
+    settings.MAHAVISHNU_TRUSTED_PROXIES = ()
+    assert not is_trusted_proxy("10.0.0.1")
+    assert not client_address("10.0.0.1", ["192.0.2.1"]).is_forwarded
+
+
+def test_only_a_direct_connection_from_a_loopback_address_is_one() -> None:
+    assert client_address("127.0.0.1", []).is_direct_loopback
+    assert not client_address("10.0.0.1", ["127.0.0.1"]).is_direct_loopback
+    assert not client_address("192.0.2.1", []).is_direct_loopback
+    assert not client_address(None, []).is_direct_loopback
+
+
+def test_long_text_in_place_of_an_address_is_cut() -> None:
+    assert client_address("fe80::1%" + "z" * 100_000, []) == client_address("fe80::1%" + "z" * 200_000, [])
+    assert client_address("1" * 100_000, []).address is None

@@ -58,6 +58,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         self._rounds: list[Callable[[], None]] = []
+        self._soon: list[Callable[[], None]] = []
         monkeypatch.setattr("realtime.daphne_server.reading_turns.asyncio.get_running_loop", lambda: self)
 
     def time(self) -> float:
@@ -66,13 +67,19 @@ class Clock:
     def call_later(self, _delay: float, callback: Callable[[], None]) -> None:
         self._rounds.append(callback)
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._soon.append(callback)
+
     def advance(self, seconds: float) -> None:
-        """Let time pass, with a round every 2 ms."""
+        """Let time pass, with an iteration of the event loop and a round every 2 ms."""
         for _ in range(round(seconds / ROUND_SECONDS)):
             self.now += ROUND_SECONDS
             self.run_rounds()
 
     def run_rounds(self) -> None:
+        soon, self._soon = self._soon, []
+        for callback in soon:
+            callback()
         rounds, self._rounds = self._rounds, []
         for begin_round in rounds:
             begin_round()
@@ -102,6 +109,39 @@ def test_messages_below_the_ceiling_are_never_delayed(clock: Clock, turns: Readi
         clock.advance(1 / PER_SECOND)
 
 
+def test_time_of_reading_adds_no_messages_to_the_same_iteration(clock: Clock, turns: ReadingTurns) -> None:
+    class SlowReader(FakeReader):
+        def has_ended(self) -> bool:
+            return False
+
+        def read(self) -> None:
+            while self.unread and not self._is_paused:
+                clock.now += 1 / PER_SECOND
+                self.unread -= 1
+                self._served.append(self._name)
+                self._turns.take(self)
+
+    served: list[str] = []
+    SlowReader(turns, "a", served, unread=1000).read()
+    # The burst, the message that exceeds it, and one token for the time of the first message.
+    assert BURST <= len(served) <= BURST + 2
+
+
+def test_turns_continue_after_a_connection_that_fails(clock: Clock, turns: ReadingTurns) -> None:
+    class FailingReader(FakeReader):
+        def resume_reading(self) -> None:
+            raise RuntimeError("a fault of this connection")
+
+    served: list[str] = []
+    FakeReader(turns, "a", served, unread=BURST + 1).read()
+    FailingReader(turns, "failing", served, unread=1).read()
+    FakeReader(turns, "b", served, unread=5).read()
+    with pytest.raises(RuntimeError, match="a fault of this connection"):
+        clock.advance(1)
+    clock.advance(1)
+    assert served.count("b") == 5
+
+
 def test_no_timer_runs_while_nothing_waits(clock: Clock, turns: ReadingTurns) -> None:
     served: list[str] = []
     reader = FakeReader(turns, "a", served, unread=BURST)
@@ -110,7 +150,7 @@ def test_no_timer_runs_while_nothing_waits(clock: Clock, turns: ReadingTurns) ->
     reader.unread = 3
     reader.read()
     assert not clock.is_idle
-    # The bucket is not full yet when nothing waits any more.
+    # The bucket is not full yet, but nothing waits.
     clock.advance(4.5 / PER_SECOND)
     assert (len(served), clock.is_idle) == (BURST + 3, True)
 

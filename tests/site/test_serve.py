@@ -34,7 +34,7 @@ async def test_make_serve_runs_are_independent_and_leave_no_process(serve: Start
     # One has two processes, an empty database, an IPv6 address, and a folder with a path that is not UTF-8, too long
     # for a socket.
     one = serve((*MAKE, "PROCESSES=2"), folder="deep" * 30 + "\udcff", migrated=False, MAHAVISHNU_HOST="::1")
-    other = serve(MAKE)
+    other = serve(MAKE, MAHAVISHNU_HOST="::1")
     health, other_health = one.wait_healthy(), other.wait_healthy()
     for report, run in ((health, one), (other_health, other)):
         assert (report["host"], report["port"], report["redis"]) == (run.host, run.port, "up")
@@ -54,8 +54,8 @@ async def test_make_serve_runs_are_independent_and_leave_no_process(serve: Start
     error = serve_error(tmp_path, MAHAVISHNU_VAR_DIR=str(other.var_dir), MAHAVISHNU_PORT=str(free_port()))
     assert f"Another server uses the folder {other.var_dir}" in error
 
-    # Ctrl-C stops one, and its Valkey after the programs that use it.
-    one.signal_group(signal.SIGINT)
+    # make passes the signal on. Valkey is stopped after the programs that use it.
+    one.main.terminate()
     one.wait_ended()
     (web_end,) = re.finditer(r"web_processes \(pid \d+\) exited with code 0", one.output())
     (valkey_end,) = re.finditer(r"valkey \(pid \d+\) exited with code 0", one.output())
@@ -83,9 +83,9 @@ def test_serve_starts_no_valkey_with_redis_url_and_leaves_no_process_when_killed
 
 def test_make_serve_leaves_no_process_when_stopped_before_it_serves(serve: StartServe) -> None:
     run = serve(MAKE)
-    wait_until(lambda: bool(run.processes()), timeout_seconds=START_TIMEOUT_SECONDS)
-    # make passes the signal on.
-    run.main.terminate()
+    wait_until(lambda: bool(run.processes_with("manage.py")), timeout_seconds=START_TIMEOUT_SECONDS)
+    # Ctrl-C, which make receives too.
+    run.signal_group(signal.SIGINT)
     run.wait_ended()
 
 
