@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from mahavishnu_site import page_turns
-from mahavishnu_site.page_turns import MAX_CONCURRENT_PAGES, MAX_WAITING_REQUESTS, PageTurns
+from mahavishnu_site.page_turns import (
+    MAX_CONCURRENT_ADMIN_PAGES,
+    MAX_CONCURRENT_OTHER_PAGES,
+    MAX_WAITING_REQUESTS,
+    PageTurns,
+)
 
 LOGIN = "/prefix/admin/login/"
 
@@ -76,35 +81,43 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("folder", ["/prefix/admin", "/prefix", "/prefix/static"])
-async def test_pages_wait_in_order(folder: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "turns"),
+    [
+        ("/prefix/admin", MAX_CONCURRENT_ADMIN_PAGES),
+        ("/prefix", MAX_CONCURRENT_OTHER_PAGES),
+        ("/prefix/static", MAX_CONCURRENT_OTHER_PAGES),
+    ],
+)
+async def test_pages_wait_in_order(folder: str, turns: int) -> None:
     site = Site()
-    requests = [await site.request(f"{folder}/{number}/health") for number in range(MAX_CONCURRENT_PAGES + 3)]
+    requests = [await site.request(f"{folder}/{number}/health") for number in range(turns + 3)]
     paths = [request.scope["path"] for request in requests]
-    assert site.running == paths[:MAX_CONCURRENT_PAGES]
+    assert site.running == paths[:turns]
     await site.request("/prefix/health")
-    assert site.running == [*paths[:MAX_CONCURRENT_PAGES], "/prefix/health"]
+    assert site.running == [*paths[:turns], "/prefix/health"]
     # One that is cancelled while it waits takes no turn. One that is cancelled during its turn passes it on.
-    await site.cancel(requests[MAX_CONCURRENT_PAGES])
+    await site.cancel(requests[turns])
     await site.cancel(requests[0])
-    await site.end(requests[1])
-    assert site.running[-2:] == paths[MAX_CONCURRENT_PAGES + 1 :]
+    assert site.running == [*paths[1:turns], "/prefix/health", paths[turns + 1]]
+    await site.end(requests[turns + 1])
+    assert site.running == [*paths[1:turns], "/prefix/health", paths[turns + 2]]
 
 
 async def test_client_that_leaves_ends_its_waiting_request() -> None:
     site = Site()
-    requests = [await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_PAGES + 2)]
+    requests = [await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_OTHER_PAGES + 2)]
     await requests[-2].disconnect()
     assert site.has_ended(requests[-2])
     assert requests[-2].answer == []
     await site.end(requests[0])
-    assert site.running == [request.scope["path"] for request in (*requests[1:MAX_CONCURRENT_PAGES], requests[-1])]
+    assert site.running == [request.scope["path"] for request in (*requests[1:MAX_CONCURRENT_OTHER_PAGES], requests[-1])]
 
 
 async def test_requests_that_wait_are_bounded_in_number() -> None:
     site = Site()
     requests = [
-        await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_PAGES + MAX_WAITING_REQUESTS + 1)
+        await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_OTHER_PAGES + MAX_WAITING_REQUESTS + 1)
     ]
     start, body = requests[-1].answer
     assert dict(start["headers"]).items() >= {(b"retry-after", b"5"), (b"x-content-type-options", b"nosniff")}
@@ -118,10 +131,10 @@ async def test_requests_that_wait_are_bounded_in_number() -> None:
 async def test_request_that_waits_too_long_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_turns, "MAX_WAIT_SECONDS", 0.0)
     site = Site()
-    requests = [await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_PAGES + 1)]
+    requests = [await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_OTHER_PAGES + 1)]
     assert requests[-1].answer[0]["status"] == 503
     await site.end(requests[0])
-    assert site.running == [request.scope["path"] for request in requests[1:MAX_CONCURRENT_PAGES]]
+    assert site.running == [request.scope["path"] for request in requests[1:MAX_CONCURRENT_OTHER_PAGES]]
 
 
 @pytest.mark.parametrize("method", ["POST", "post"])
