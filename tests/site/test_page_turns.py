@@ -111,14 +111,14 @@ async def test_client_that_leaves_ends_its_waiting_request() -> None:
     assert site.has_ended(requests[-2])
     assert requests[-2].answer == []
     await site.end(requests[0])
-    assert site.running == [request.scope["path"] for request in (*requests[1:MAX_CONCURRENT_OTHER_PAGES], requests[-1])]
+    running = (*requests[1:MAX_CONCURRENT_OTHER_PAGES], requests[-1])
+    assert site.running == [request.scope["path"] for request in running]
 
 
 async def test_requests_that_wait_are_bounded_in_number() -> None:
     site = Site()
-    requests = [
-        await site.request(f"/prefix/{number}") for number in range(MAX_CONCURRENT_OTHER_PAGES + MAX_WAITING_REQUESTS + 1)
-    ]
+    fit = MAX_CONCURRENT_OTHER_PAGES + MAX_WAITING_REQUESTS
+    requests = [await site.request(f"/prefix/{number}") for number in range(fit + 1)]
     start, body = requests[-1].answer
     assert dict(start["headers"]).items() >= {(b"retry-after", b"5"), (b"x-content-type-options", b"nosniff")}
     assert (start["status"], body["body"]) == (503, b"Too many requests wait for a page. Try again in 5 seconds.\n")
