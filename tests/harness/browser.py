@@ -48,6 +48,10 @@ class Chromium:
             self._browser = await self._browser_type.launch(executable_path=self._path, args=CHROMIUM_ARGUMENTS)
         return self._browser
 
+    async def close(self) -> None:
+        if self._browser is not None:
+            await self._browser.close()
+
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Chromium]:
@@ -58,7 +62,7 @@ async def chromium() -> AsyncIterator[Chromium]:
     async with async_playwright() as playwright:
         chromium = Chromium(playwright.chromium, path)
         yield chromium
-        await (await chromium.browser()).close()
+        await chromium.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
