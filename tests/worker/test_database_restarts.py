@@ -98,7 +98,12 @@ class Restarts:
             stop_database: Stops the database.
             stage_continues: Whether the stage continues, reports and ends during the outage, or waits for its end.
         """
-        before_outage = self._logged_outages()
+        # A part that has not noticed the end of the last outage would not report another one.
+        await eventually(
+            lambda: self._logged("database available again") == self._logged("database unavailable"),
+            what="the end of the last outage in the logs of the scheduler and of the worker",
+        )
+        before_outage = self._logged("database unavailable")
         self.engine.start("reporting", pool=POOL, workflow_id=workflow_id, **files.params)
         await eventually(lambda: files.journal() == ["begins"], what="the stage begins")
         await asyncio.to_thread(stop_database)
@@ -106,7 +111,9 @@ class Restarts:
             files.open_gate()
             await eventually(lambda: files.journal()[1:] == ["continues"], what="the stage continues")
         await eventually(
-            lambda: all(now > before for now, before in zip(self._logged_outages(), before_outage, strict=True)),
+            lambda: all(
+                now > before for now, before in zip(self._logged("database unavailable"), before_outage, strict=True)
+            ),
             what="the outage in the logs of the scheduler and of the worker",
         )
         await asyncio.to_thread(self.cluster.start)
@@ -115,8 +122,9 @@ class Restarts:
         self.events += await events_until(self.client, "workflow.completed")
         assert files.journal() == ["begins", "continues", "has read 1 results"]
 
-    def _logged_outages(self) -> list[int]:
-        return [part.log_text().lower().count("database unavailable") for part in (self.scheduler, self.worker)]
+    def _logged(self, text: str) -> list[int]:
+        """Return how often each part has logged a text, in any case."""
+        return [part.log_text().lower().count(text) for part in (self.scheduler, self.worker)]
 
     def events_of(self, workflow_id: str) -> list[Message]:
         return [event for event in self.events if event["data"].get("workflow_id") == workflow_id]

@@ -169,7 +169,8 @@ def test_supervisor_logs_an_unavailable_database_once_and_then_continues(
         supervisor.check()
     supervisor.check()
     assert logged_by("orchestration.worker.supervisor", caplog) == [
-        f"Database unavailable ({error!r}); the worker supervisor retries"
+        f"Database unavailable ({error!r}); the worker supervisor retries",
+        "Database available again; the worker supervisor continues",
     ]
     assert Worker.objects.count() == 2
 

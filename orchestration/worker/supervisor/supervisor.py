@@ -77,6 +77,8 @@ class WorkerSupervisor:
             self._database_failing = True
             connection.close()
         else:
+            if self._database_failing:
+                logger.warning("Database available again; the worker supervisor continues")
             self._database_failing = False
 
     def clean_up(self) -> None:
