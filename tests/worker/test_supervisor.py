@@ -175,6 +175,36 @@ def test_supervisor_logs_an_unavailable_database_once_and_then_continues(
     assert Worker.objects.count() == 2
 
 
+@pytest.mark.django_db(transaction=True)
+def test_check_without_a_query_does_not_end_an_outage(
+    supervisor: WorkerSupervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration import services
+
+    error = OperationalError("the connection is closed")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    # The workers join, and the first heartbeat is sent: the next is not due for seconds.
+    supervisor.check()
+    supervisor.check()
+    unavailable = [f"Database unavailable ({error!r}); the worker supervisor retries"]
+    with monkeypatch.context() as outage:
+        outage.setattr(services, "record_heartbeats", fail)
+        with monkeypatch.context() as query:
+            query.setattr(supervisor, "_kill_overdue", fail)
+            supervisor.check()
+        # No stage is running, so this check would query nothing but for the heartbeat.
+        supervisor.check()
+        assert logged_by("orchestration.worker.supervisor", caplog) == unavailable
+    supervisor.check()
+    assert logged_by("orchestration.worker.supervisor", caplog) == [
+        *unavailable,
+        "Database available again; the worker supervisor continues",
+    ]
+
+
 def test_slot_table_shows_the_same_slots_to_all_processes(tmp_path: Path) -> None:
     table = SlotTable.create(tmp_path / "slots")
     table.size = 2

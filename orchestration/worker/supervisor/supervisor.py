@@ -76,6 +76,8 @@ class WorkerSupervisor:
                 logger.warning("Database unavailable (%r); the worker supervisor retries", error)
             self._database_failing = True
             connection.close()
+            # A heartbeat is due in the next check: without any query, it would not show that the database is back.
+            self._heartbeat_at = 0.0
         else:
             if self._database_failing:
                 logger.warning("Database available again; the worker supervisor continues")
