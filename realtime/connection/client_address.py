@@ -74,7 +74,7 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
-def _address_of_peer(peer: str | None) -> ClientAddress:
+def _client_of_peer(peer: str | None) -> ClientAddress:
     return _parse_peer(peer if peer is None else peer[:_MAX_PEER_CHARACTERS])
 
 
@@ -87,7 +87,7 @@ def is_trusted_proxy(peer: str | None) -> bool:
     """Return whether the forwarding headers of a peer count. Those of a Unix socket (None) do: it has permissions."""
     if peer is None:
         return True
-    address = _address_of_peer(peer).address
+    address = _client_of_peer(peer).address
     return address is not None and _is_in(address, settings.MAHAVISHNU_TRUSTED_PROXIES)
 
 
@@ -98,7 +98,7 @@ def client_address(peer: str | None, forwarded_for: Iterable[str]) -> ClientAddr
         peer: The address at the other end of the connection; None for a Unix socket.
         forwarded_for: The values of its `X-Forwarded-For` headers.
     """
-    client = _address_of_peer(peer)
+    client = _client_of_peer(peer)
     hops = [hop for value in forwarded_for for hop in value.split(",")]
     if not hops or not is_trusted_proxy(peer):
         return client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from math import ceil
+from math import ceil, inf
 
 from realtime.limits import Limits
 
@@ -28,9 +28,10 @@ class TokenBucket:
         self.tokens = float(burst)
         self._filled_at = now
 
-    def fill(self, now: float) -> None:
-        """Add the tokens for the time since the last call."""
-        tokens = self.tokens + (now - self._filled_at) * self.per_second
+    def fill(self, now: float, *, at_most_seconds: float = inf) -> None:
+        """Add the tokens for the time since the last call, or for its first `at_most_seconds`."""
+        seconds = now - self._filled_at
+        tokens = self.tokens + (seconds if seconds < at_most_seconds else at_most_seconds) * self.per_second
         self.tokens = tokens if tokens < self.burst else self.burst
         self._filled_at = now
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 from heapq import heappop, heappush
 from itertools import count
-from math import inf
 from typing import Protocol
 
+from realtime.connection.rate_limit import TokenBucket
 from realtime.limits import Limits
 
 _BURST_SECONDS = 0.1
@@ -54,10 +54,8 @@ class ReadingTurns:
     """The bucket and the queue of one event loop."""
 
     def __init__(self, limits: Limits) -> None:
-        self._per_second = limits.max_total_messages_per_second
-        self._burst = max(self._per_second * _BURST_SECONDS, 1.0)
-        self._tokens = self._burst
-        self._filled_at = 0.0
+        per_second = limits.max_total_messages_per_second
+        self._bucket = TokenBucket(per_second, max(per_second * _BURST_SECONDS, 1.0), now=0.0)
         # Whether it was filled in this iteration of the event loop.
         self._is_filled = False
         # There are rounds while connections wait: a timer that only filled the bucket took 15 % of the CPU time of the
@@ -70,7 +68,7 @@ class ReadingTurns:
 
     def charge(self, reader: Reader, cost: int) -> None:
         """Count a message of `reader`, or further work for it, as `cost` messages."""
-        self._tokens -= cost
+        self._bucket.tokens -= cost
         reader.virtual_time = max(reader.virtual_time, self._virtual_time) + cost
 
     def take(self, reader: Reader) -> None:
@@ -78,7 +76,7 @@ class ReadingTurns:
         if not (self._waiting or self._is_filled):
             self._fill_once_in_this_iteration()
         self.charge(reader, 1)
-        if not reader.is_waiting_for_turn and (self._waiting or self._tokens < 0):
+        if not reader.is_waiting_for_turn and (self._waiting or self._bucket.tokens < 0):
             reader.is_waiting_for_turn = True
             self._enqueue(reader)
             reader.pause_reading()
@@ -90,19 +88,13 @@ class ReadingTurns:
     def _fill_once_in_this_iteration(self) -> None:
         """Add tokens. The time that messages take in this iteration adds none: or slow ones would be read for ever."""
         loop = asyncio.get_running_loop()
-        self._fill(loop.time())
+        self._bucket.fill(loop.time())
         self._is_filled = True
         # This is called before anything is read in the next iteration.
         loop.call_soon(self._begin_iteration)
 
     def _begin_iteration(self) -> None:
         self._is_filled = False
-
-    def _fill(self, now: float, *, at_most_seconds: float = inf) -> None:
-        """Add the tokens for the time since the last call."""
-        seconds = min(now - self._filled_at, at_most_seconds)
-        self._tokens = min(self._tokens + seconds * self._per_second, self._burst)
-        self._filled_at = now
 
     def _enqueue(self, reader: Reader) -> None:
         heappush(self._waiting, (reader.virtual_time, next(self._numbers), reader))
@@ -114,9 +106,9 @@ class ReadingTurns:
 
     def _begin_round(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._fill(now, at_most_seconds=_ROUND_SECONDS)
+        self._bucket.fill(now, at_most_seconds=_ROUND_SECONDS)
         try:
-            self._give_turns(int(self._tokens))
+            self._give_turns(int(self._bucket.tokens))
         finally:
             if self._waiting:
                 self._schedule(now)

@@ -22,7 +22,16 @@ TIMEOUT_SECONDS = 40
 class FakeReader:
     """A connection with unread messages. It reads them while it may, as a protocol does."""
 
-    def __init__(self, turns: ReadingTurns, name: str, served: list[str], *, unread: int, cost: int = 1) -> None:
+    def __init__(
+        self,
+        turns: ReadingTurns,
+        name: str,
+        served: list[str],
+        *,
+        unread: int,
+        cost: int = 1,
+        on_message: Callable[[], None] = lambda: None,
+    ) -> None:
         self.virtual_time = 0.0
         self.is_waiting_for_turn = False
         self.unread = unread
@@ -31,11 +40,13 @@ class FakeReader:
         self._name = name
         self._served = served
         self._cost = cost
+        self._on_message = on_message
         self._is_paused = False
 
     def read(self) -> None:
         while self.unread and not self._is_paused:
             self.unread -= 1
+            self._on_message()
             self._served.append(self._name)
             self._turns.take(self)
             if self._cost > 1:
@@ -110,19 +121,11 @@ def test_messages_below_the_ceiling_are_never_delayed(clock: Clock, turns: Readi
 
 
 def test_time_of_reading_adds_no_messages_to_the_same_iteration(clock: Clock, turns: ReadingTurns) -> None:
-    class SlowReader(FakeReader):
-        def has_ended(self) -> bool:
-            return False
-
-        def read(self) -> None:
-            while self.unread and not self._is_paused:
-                clock.now += 1 / PER_SECOND
-                self.unread -= 1
-                self._served.append(self._name)
-                self._turns.take(self)
+    def take_time() -> None:
+        clock.now += 1 / PER_SECOND
 
     served: list[str] = []
-    SlowReader(turns, "a", served, unread=1000).read()
+    FakeReader(turns, "a", served, unread=1000, on_message=take_time).read()
     # The burst, the message that exceeds it, and one token for the time of the first message.
     assert BURST <= len(served) <= BURST + 2
 
