@@ -41,13 +41,18 @@ MAX_MORE_MEMORY_BYTES = 8 * 1024 * 1024
 # Asyncio keeps up to a hundred cancelled timers, and each refers to two more objects. Python's sqlite3 keeps weak
 # references to up to 200 deleted cursors of a connection.
 MAX_MORE_OBJECTS = 200
-# Without a leak, the number varies by about 100. One block for each connection must show.
+# Without a leak, the number varies by about 400: timers and weak references as above, and what a round that deletes old
+# events keeps, the first of them a minute after the start. One block for each connection must show.
 MAX_MORE_MEMORY_BLOCKS = CONNECTS // 2
 
 
-def leaked_types(after: ProcessUsage, before: ProcessUsage) -> dict[str, int]:
-    """Return the types of which more objects exist than before, beyond what is allowed."""
-    return {name: more for name, more in after.growth(before).items() if more > MAX_MORE_OBJECTS}
+def leaks(after: ProcessUsage, before: ProcessUsage) -> dict[str, int]:
+    """Return how many more objects of a type, and how many more memory blocks, exist than is allowed."""
+    more_blocks = after.memory_blocks - before.memory_blocks
+    return {
+        **{name: more for name, more in after.growth(before).items() if more > MAX_MORE_OBJECTS},
+        **({"memory blocks": more_blocks} if more_blocks >= MAX_MORE_MEMORY_BLOCKS else {}),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +74,11 @@ def test_closed_connections_leak_no_memory_objects_files_or_threads(
     soak.connect(soaked, WARM_UP_CONNECTS)
     before = soak.usage_without_connections(soaked)
     soak.connect(soaked, connects)
-    after = soak.usage_without_connections(soaked, is_settled=lambda usage: not leaked_types(usage, before))
+    # Threads that read or prune the log allocate blocks while they run.
+    after = soak.usage_without_connections(soaked, is_settled=lambda usage: not leaks(usage, before))
     print(f"{connects} connects: {before.summary()} before, {after.summary()} after")
-    assert leaked_types(after, before) == {}
-    assert after.memory_blocks - before.memory_blocks < MAX_MORE_MEMORY_BLOCKS
+    print(f"Growth by type: {after.growth(before).most_common(20)}")
+    assert leaks(after, before) == {}
     assert after.memory_bytes - before.memory_bytes < MAX_MORE_MEMORY_BYTES
     assert after.threads <= before.threads
     assert after.files <= before.files
