@@ -48,11 +48,11 @@ MAX_MORE_MEMORY_BLOCKS = CONNECTS // 2
 
 def leaks(after: ProcessUsage, before: ProcessUsage) -> dict[str, int]:
     """Return how many more objects of a type, and how many more memory blocks, exist than is allowed."""
-    more_blocks = after.memory_blocks - before.memory_blocks
-    return {
-        **{name: more for name, more in after.growth(before).items() if more > MAX_MORE_OBJECTS},
-        **({"memory blocks": more_blocks} if more_blocks >= MAX_MORE_MEMORY_BLOCKS else {}),
-    }
+    leaked = {name: more for name, more in after.growth(before).items() if more > MAX_MORE_OBJECTS}
+    more_memory_blocks = after.memory_blocks - before.memory_blocks
+    if more_memory_blocks >= MAX_MORE_MEMORY_BLOCKS:
+        leaked["memory blocks"] = more_memory_blocks
+    return leaked
 
 
 @pytest.fixture(scope="module")
