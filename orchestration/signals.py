@@ -37,6 +37,10 @@ stage_failed = Signal()
 # retried: at `stage.retry_at` (database clock), or at once if that is None.
 stage_retrying = Signal()
 
+# stage: Stage (`stage.workflow` is loaded and current), failed: FailedAttempt, at: datetime. The worker of the stage
+# stops as planned, and the stage is queued again.
+stage_released = Signal()
+
 # stage: Stage (with its progress), at: datetime.
 stage_progressed = Signal()
 

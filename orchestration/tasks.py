@@ -24,10 +24,15 @@ def run_stage(stage_id: int, attempt: int) -> Any:
     """Run an attempt of a stage if it is still due."""
     slot = child.current_slot()
     try:
-        if not child.wait_for_worker(slot):
+        if slot.must_replace or not child.wait_for_worker(slot):
             raise services.StaleWorker(slot.worker_id)
         run_attempt(
-            stage_id, attempt, shared_slot=slot, process=child.worker_process_id(), is_stopping=child.is_stopping
+            stage_id,
+            attempt,
+            shared_slot=slot,
+            process=child.worker_process_id(),
+            is_stopping=child.is_stopping,
+            is_shutting_down=child.is_shutting_down,
         )
     except (services.StaleWorker, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_unavailable(error):

@@ -48,11 +48,12 @@ class StageStatus(models.TextChoices):
 
 
 class FailureReason(models.TextChoices):
-    """Why an attempt ended without success."""
+    """Why an attempt ended without success. A released one was given back, because its worker stopped as planned."""
 
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     LOST = "lost"
+    RELEASED = "released"
 
 
 # Lists, not sets: constraints contain them, and a generated migration needs a stable order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestration.plan import InvalidDefinition, Plan, Retry, StagePlan
 from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed, UnknownAdapter, find_adapter
-from orchestration.sdk.context import Cancelled, Context
+from orchestration.sdk.context import Cancelled, Context, HandOver
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.registry import Definition, UnknownWorkflow, definitions, find_definition
 from orchestration.sdk.run import Run, RunFailed, RunTimeout
@@ -17,6 +17,7 @@ __all__ = [
     "Cancelled",
     "Context",
     "Definition",
+    "HandOver",
     "InvalidDefinition",
     "MissingDependency",
     "Parallel",

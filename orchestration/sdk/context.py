@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn, TypeVar
 
 from orchestration import services
 from orchestration.db.retry import retry_while_unavailable
@@ -23,12 +24,16 @@ class Cancelled(Exception):
     """Raised by `ctx.raise_if_cancelled()` in a stage whose run has ended."""
 
 
+class HandOver(Exception):
+    """Raised by `ctx.hand_over()`: the attempt ends here, and another worker continues."""
+
+
 class Results(Mapping[str, Any]):
     """Outputs of the completed stages of a run, by name; read from the database at the first access."""
 
-    def __init__(self, workflow_id: str, executor: CallingThreadExecutor) -> None:
+    def __init__(self, workflow_id: str, query: Callable[[Callable[[], Any]], Any]) -> None:
         self._workflow_id = workflow_id
-        self._executor = executor
+        self._query = query
         self._outputs: dict[str, Any] | None = None
 
     def __getitem__(self, stage_name: str) -> Any:
@@ -44,10 +49,7 @@ class Results(Mapping[str, Any]):
         if self._outputs is None:
             completed = Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED)
             rows = completed.order_by("position").values_list("name", "result")
-            timeout_seconds = engine_limits().lease_seconds
-            found = self._executor.run(
-                lambda: retry_while_unavailable(lambda: list(rows), timeout_seconds=timeout_seconds)
-            )
+            found = self._query(lambda: list(rows))
             self._outputs = {name: (result or {}).get("output") for name, result in found}
         return self._outputs
 
@@ -58,6 +60,8 @@ class Context:
     Args:
         stage_id: The primary key of the stage.
         cancelled: Returns whether the attempt is cancelled.
+        stopping: Returns whether the worker stops or drains.
+        engine_connections: A block in which the database connections are the engine's, not those of the stage.
 
     Attributes:
         workflow_id: The id of the run.
@@ -76,16 +80,20 @@ class Context:
         stage_id: int,
         attempt: int,
         cancelled: Callable[[], bool],
+        stopping: Callable[[], bool] = lambda: False,
         track_process_group: Callable[[int], None] = lambda pid: None,
+        engine_connections: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.workflow_id = workflow_id
         self.stage_name = stage_name
         self.attempt = attempt
         self.track_process_group = track_process_group
         self._executor = CallingThreadExecutor()
-        self.results: Mapping[str, Any] = Results(workflow_id, self._executor)
+        self._engine_connections = engine_connections
+        self.results: Mapping[str, Any] = Results(workflow_id, self._query)
         self._stage_id = stage_id
         self._cancelled = cancelled
+        self._stopping = stopping
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
@@ -111,6 +119,26 @@ class Context:
         if self.cancelled():
             raise Cancelled
 
+    def stopping(self) -> bool:
+        """Return whether the worker stops: a long stage can then save its state and hand over. Reads shared memory.
+
+        A worker that shuts down kills the stage after `MAHAVISHNU_SHUTDOWN_GRACE_SECONDS`; one that drains waits.
+        """
+        return self._stopping()
+
+    def hand_over(self) -> NoReturn:
+        """End this attempt here, because the worker stops. Another worker runs the stage again at once.
+
+        Such an attempt has not failed: it uses up none of the stage's attempts.
+
+        Raises:
+            HandOver: always. Let it pass.
+            RuntimeError: if the worker does not stop.
+        """
+        if not self.stopping():
+            raise RuntimeError("The worker does not stop: call hand_over() only if stopping() returns True")
+        raise HandOver
+
     def log(self, message: str) -> None:
         """Send a message to the run's subscribers, as a `workflow.stage_log` event."""
         limits = engine_limits()
@@ -122,7 +150,7 @@ class Context:
         if self._message_count == limits.max_log_messages:
             text = f"{text[: limits.max_log_message_characters // 2]} (message limit reached; later ones are dropped)"
         message = truncate(text, limits.max_log_message_characters)
-        self._write(lambda: services.report_message(self._stage_id, self.attempt, message=message))
+        self._query(lambda: services.report_message(self._stage_id, self.attempt, message=message))
 
     def progress(self, progress: float, message: str = "") -> None:
         """Report progress from 0 to 1, as a `workflow.stage_progress` event.
@@ -141,7 +169,7 @@ class Context:
         if pending is not None:
             progress = pending[0]
             text = truncate(storable(pending[1]), engine_limits().max_log_message_characters)
-            self._write(lambda: services.report_progress(self._stage_id, self.attempt, progress=progress, message=text))
+            self._query(lambda: services.report_progress(self._stage_id, self.attempt, progress=progress, message=text))
 
     def hosted_started(self, stage_name: str) -> None:
         """Report that a hosted stage has started. Ignored if it has started or ended before."""
@@ -173,12 +201,17 @@ class Context:
 
     def _change_stage(self, service: Callable[..., Any], stage_name: str, **arguments: Any) -> None:
         try:
-            self._write(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
+            self._query(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
         except (services.IllegalTransition, services.WorkflowNotRunning) as error:
             # An earlier attempt has reported the same, or the run has ended meanwhile.
             logger.debug("Ignored a report on a hosted stage: %s", error)
 
-    def _write(self, write: Callable[[], object]) -> None:
-        """Write in the thread that has the database connection; a short outage does not fail the stage."""
+    def _query(self, query: Callable[[], Value]) -> Value:
+        """Read or write in the thread that has the database connection; a short outage does not fail the stage."""
         timeout_seconds = engine_limits().lease_seconds
-        self.run_in_db_thread(lambda: retry_while_unavailable(write, timeout_seconds=timeout_seconds))
+
+        def run() -> Value:
+            with self._engine_connections():
+                return retry_while_unavailable(query, timeout_seconds=timeout_seconds)
+
+        return self._executor.run(run)

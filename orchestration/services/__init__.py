@@ -19,6 +19,7 @@ from orchestration.services.attempts import (
     claim_stage,
     complete_attempt,
     fail_attempt,
+    release_attempt,
 )
 from orchestration.services.dispatch_due import (
     delay_redispatch,

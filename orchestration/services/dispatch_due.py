@@ -12,7 +12,7 @@ from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowS
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
 from orchestration.services.advance import queue_stages
-from orchestration.services.attempts import fail_run
+from orchestration.services.attempt_failures import fail_run
 from orchestration.services.pools import PoolNotAccepting
 from orchestration.services.row_locks import lock_stage_by_id
 

@@ -13,7 +13,7 @@ from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
-from orchestration.services.attempts import end_running_attempt, record_failure
+from orchestration.services.attempt_failures import end_running_attempt, record_failure
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import PoolNotAccepting, ensure_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
@@ -101,7 +101,8 @@ def crash_worker(
         process: The worker process that it is registered to.
         error: The error of the attempt.
         ran: The stage id and the number of the attempt that it ran, if any.
-        reason: Why it died: lost or timed out. None if the attempt was cancelled: then the worker becomes idle.
+        reason: Why it died: lost, timed out or released. None if the attempt was cancelled. The worker becomes idle
+            if it was cancelled or released.
         at: The time of the change; None means now.
 
     Returns:
@@ -116,19 +117,31 @@ def crash_worker(
         if worker.stage_id is not None and not _still_runs(worker, ran):
             return False
         end_running_attempt(worker, reason=reason or FailureReason.LOST, error=error, at=at)
-        worker.status = WorkerStatus.IDLE.value if reason is None else WorkerStatus.ERROR.value
+        as_planned = reason in (None, FailureReason.RELEASED)
+        worker.status = WorkerStatus.IDLE.value if as_planned else WorkerStatus.ERROR.value
         worker.save_locked(at=at, update_fields=["status", "stage"])
     return True
 
 
-def leave_pool(*, worker_id: str, process: str, error: str, at: datetime | None = None) -> bool:
-    """Mark a worker offline at once; its attempt is lost. Return False if it is registered to another process."""
+def leave_pool(
+    *,
+    worker_id: str,
+    process: str,
+    error: str,
+    reason: FailureReason = FailureReason.LOST,
+    at: datetime | None = None,
+) -> bool:
+    """Mark a worker offline at once. Its attempt, if any, ends for this reason: lost or released.
+
+    Returns:
+        False if it is registered to another process.
+    """
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(worker_id, process)
         if worker is None:
             return False
-        _take_offline(worker, error=error, at=at)
+        _take_offline(worker, reason=reason, error=error, at=at)
     return True
 
 
@@ -139,7 +152,7 @@ def expire_worker(worker_id: str, *, no_heartbeat_since: datetime, at: datetime 
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
         if worker is None or worker.heartbeat_at is None or worker.heartbeat_at > no_heartbeat_since:
             return False
-        _take_offline(worker.mark_locked(), error=LOST, at=at)
+        _take_offline(worker.mark_locked(), reason=FailureReason.LOST, error=LOST, at=at)
     return True
 
 
@@ -164,8 +177,8 @@ def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None
     return True
 
 
-def _take_offline(worker: Worker, *, error: str, at: datetime) -> None:
-    end_running_attempt(worker, reason=FailureReason.LOST, error=error, at=at)
+def _take_offline(worker: Worker, *, reason: FailureReason, error: str, at: datetime) -> None:
+    end_running_attempt(worker, reason=reason, error=error, at=at)
     worker.process = ""
     worker.heartbeat_at = None
     worker.status = WorkerStatus.OFFLINE.value

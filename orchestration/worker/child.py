@@ -10,7 +10,6 @@ from typing import Any
 
 from billiard import current_process
 from django.conf import settings
-from django.db import connections
 
 from orchestration.environment import withhold
 from orchestration.worker.slot_table import SharedSlot, SlotTable
@@ -35,14 +34,13 @@ def on_process_init(**_: Any) -> None:
         return
     # Use a separate process group, so the processes that a stage starts can be found and killed with the child.
     os.setpgrp()
-    for connection in connections.all(initialized_only=True):
-        connection.connection = None  # Inherited: closing it here would also close the parent's.
     withhold(settings.MAHAVISHNU_SECRET_VARIABLES)
     slot = current_slot()
     deadline = time.monotonic() + _WAIT_SECONDS
     # If the previous child died while it ran a stage, wait until the supervisor has recorded that.
     while slot.running is not None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
+    slot.must_replace = False
     slot.pid = os.getpid()
 
 
@@ -69,7 +67,12 @@ def worker_process_id() -> str:
 
 
 def is_stopping() -> bool:
-    """Return whether a shutdown of the worker process was requested; no new stage starts after that."""
+    """Return whether the worker process drains or shuts down; no new stage starts after that."""
+    return _table(os.environ[TABLE_VARIABLE]).draining or is_shutting_down()
+
+
+def is_shutting_down() -> bool:
+    """Return whether a shutdown of the worker process was requested."""
     return _table(os.environ[TABLE_VARIABLE]).stopping_since_ns != 0
 
 

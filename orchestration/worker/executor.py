@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from orchestration import services
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
-from orchestration.sdk import Context, StageFailed, error_for_clients, find_adapter
+from orchestration.sdk import Context, HandOver, StageFailed, error_for_clients, find_adapter
 from orchestration.sdk.outcome import checked_output, traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Slot
+from orchestration.services.attempt_failures import WORKER_STOPPED
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
+from orchestration.worker.stage_connections import StageConnections
+from orchestration.worker.termination import deferred_termination, may_be_terminated
 
 logger = logging.getLogger(__name__)
 
+_STOP_NOTICE_SECONDS = 1.0
+"""How long an error that SIGTERM may have caused waits for the notice that the worker stops."""
+
+_POLL_SECONDS = 0.02
+
 
 def run_attempt(
-    stage_id: int, attempt: int, *, shared_slot: SharedSlot, process: str, is_stopping: Callable[[], bool]
+    stage_id: int,
+    attempt: int,
+    *,
+    shared_slot: SharedSlot,
+    process: str,
+    is_stopping: Callable[[], bool],
+    is_shutting_down: Callable[[], bool],
 ) -> None:
     """Claim and run an attempt, and record its outcome. For a while, continue inline with the next stages of its run.
 
-    Does nothing if the attempt is no longer due.
+    Does nothing if the attempt is no longer due. Must be called in the main thread.
 
     Args:
         stage_id: The primary key of the stage.
         attempt: The number of the attempt.
         shared_slot: The slot of this process.
         process: The id of the worker process.
-        is_stopping: Returns whether a shutdown was requested.
+        is_stopping: Returns whether no new stage may start: the worker drains or shuts down.
+        is_shutting_down: Returns whether a shutdown was requested: stages that take too long are killed.
 
     Raises:
         services.StaleWorker: if the slot's worker was marked offline. The message must be requeued.
@@ -40,49 +56,116 @@ def run_attempt(
     """
     slot = Slot(worker_id=shared_slot.worker_id, process=process)
     continue_until = time.monotonic() + engine_limits().inline_continuation_seconds
-    shared_slot.running = RunningAttempt(stage_id, attempt, time.monotonic_ns(), 0)
+    shared_slot.running = _running(stage_id, attempt)
     try:
-        claim = services.claim_stage(stage_id, attempt, slot=slot)
-        if claim is None:
-            logger.debug("Skipped attempt %d of stage %d: it is not due", attempt, stage_id)
-        while claim is not None:
-            timeout_ms = math.ceil((claim.plan.timeout_seconds or 0) * 1000)
-            shared_slot.running = RunningAttempt(claim.stage.pk, claim.attempt, time.monotonic_ns(), timeout_ms)
-            result = _run_stage(claim, shared_slot)
-            continue_inline = time.monotonic() < continue_until and not is_stopping()
-            claim = _record(claim, slot, result, continue_inline=continue_inline)
+        with deferred_termination() as termination:
+            claim = services.claim_stage(stage_id, attempt, slot=slot)
+            if claim is None:
+                logger.debug("Skipped attempt %d of stage %d: it is not due", attempt, stage_id)
+            while claim is not None:
+                shared_slot.running = _running(claim.stage.pk, claim.attempt, claim.plan.timeout_seconds)
+                result = _run_stage(claim, shared_slot, is_stopping)
+                may_continue = not (termination.requested or shared_slot.must_replace or is_stopping())
+                continue_inline = may_continue and time.monotonic() < continue_until
+                if isinstance(result, _Raised):
+                    result.by_stop = _is_caused_by_stop(
+                        result.error, lambda: termination.requested or is_shutting_down()
+                    )
+                claim = _record(claim, slot, result, continue_inline=continue_inline)
+        if termination.requested:
+            shared_slot.must_replace = True
     finally:
         shared_slot.running = None
 
 
+def _running(stage_id: int, attempt: int, timeout_seconds: float | None = None) -> RunningAttempt:
+    return RunningAttempt(stage_id, attempt, time.monotonic_ns(), math.ceil((timeout_seconds or 0) * 1000), os.getpid())
+
+
 class _Raised:
-    """The exception that a stage raised."""
+    """The exception that a stage raised.
+
+    Attributes:
+        by_stop: Whether the stop of the worker is the cause.
+    """
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+        self.by_stop = False
 
 
-def _run_stage(claim: Claim, shared_slot: SharedSlot) -> Any | _Raised:
+class OpenTransaction(StageFailed):
+    """A stage ended inside a database transaction."""
+
+    def __init__(self, databases: list[str]) -> None:
+        super().__init__(
+            f"The stage left a transaction open (database {', '.join(databases)}); it is rolled back. "
+            "Expected each transaction to end before the stage returns."
+        )
+
+
+def _run_stage(claim: Claim, shared_slot: SharedSlot, is_stopping: Callable[[], bool]) -> Any | _Raised:
     """Run the stage and return its checked output, or the exception that it raised."""
-    limits = engine_limits()
     stage, attempt = claim.stage, claim.attempt
+    connections = StageConnections()
     ctx = Context(
         workflow_id=claim.workflow.pk,
         stage_name=stage.name,
         stage_id=stage.pk,
         attempt=attempt,
         cancelled=lambda: shared_slot.is_cancelled(stage.pk, attempt),
+        stopping=is_stopping,
         track_process_group=shared_slot.track_process_group,
+        engine_connections=connections.of_engine,
     )
+    with connections.active():
+        result = _call_adapter(claim, ctx)
+    if connections.left_open:
+        # What still holds the transaction, such as a generator in a cache, may later end it in the middle of another.
+        shared_slot.must_replace = True
+        logger.warning("%s left a transaction open; it is rolled back, and the process is replaced", stage)
+        if not isinstance(result, _Raised):
+            return _Raised(OpenTransaction(connections.left_open))
+    return result
+
+
+def _call_adapter(claim: Claim, ctx: Context) -> Any | _Raised:
+    pid = os.getpid()
     try:
         inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
         output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
-        checked = checked_output(output, max_bytes=limits.max_result_bytes)
+        checked = checked_output(output, max_bytes=engine_limits().max_result_bytes)
         ctx.flush_progress()
     except BaseException as error:
         # SystemExit too: a stage must not end the process.
-        return _Raised(error)
-    return checked
+        result = _Raised(error)
+    else:
+        result = checked
+    if os.getpid() != pid:
+        _end_fork(claim, result)
+    return result
+
+
+def _end_fork(claim: Claim, result: Any | _Raised) -> NoReturn:
+    """End a process that the stage forked, and that returned from the stage: only its parent records the outcome."""
+    error = result.error if isinstance(result, _Raised) else None
+    logger.warning("A process that %s had forked returned from the stage; it ends here", claim.stage, exc_info=error)
+    os._exit(0 if error is None else 1)
+
+
+def _is_caused_by_stop(error: BaseException, stops: Callable[[], bool]) -> bool:
+    """Return whether the worker stops, so that its stop may have caused the error: the stage runs again elsewhere.
+
+    SIGTERM may reach the processes of a stage a moment before the worker notices its own stop.
+    """
+    if isinstance(error, HandOver):
+        return True
+    deadline = time.monotonic() + (_STOP_NOTICE_SECONDS if may_be_terminated(error) else 0)
+    while not stops():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline: bool) -> Claim | None:
@@ -100,6 +183,10 @@ def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline:
             except services.PoolNotAccepting as rejection:
                 # The next step cannot run, nor could a retry of this stage change that.
                 error = StageFailed(str(rejection), may_retry=False)
+        elif result.by_stop:
+            return services.release_attempt(
+                stage_id, attempt, slot=slot, error=f"{WORKER_STOPPED}: {error_for_clients(error, limits)}"
+            )
         return services.fail_attempt(
             stage_id,
             attempt,

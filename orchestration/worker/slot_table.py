@@ -26,12 +26,14 @@ class RunningAttempt(NamedTuple):
         attempt: The number of the attempt.
         started_ns: When it started, by the machine's monotonic clock.
         timeout_ms: Its time limit; 0 for none.
+        pid: The process that runs it. Another one may fill the slot by the time that this is read.
     """
 
     stage_id: int
     attempt: int
     started_ns: int
     timeout_ms: int
+    pid: int
 
 
 class SharedSlot(ctypes.Structure):
@@ -41,15 +43,18 @@ class SharedSlot(ctypes.Structure):
         pid: The child that fills the slot; 0 for none. Written by the child.
         process_group: A process group that the stage started, separate from the child's; 0 for none. Written by the
             child.
+        must_replace: Whether the child may run no further attempt; the supervisor then ends it. Written by the child.
     """
 
     _fields_ = (
         ("pid", ctypes.c_int64),
         ("process_group", ctypes.c_int64),
+        ("must_replace", ctypes.c_bool),
         ("_stage_id", ctypes.c_int64),
         ("_attempt", ctypes.c_int64),
         ("_started_ns", ctypes.c_int64),
         ("_timeout_ms", ctypes.c_int64),
+        ("_running_pid", ctypes.c_int64),
         ("_cancelled_stage_id", ctypes.c_int64),
         ("_cancelled_attempt", ctypes.c_int64),
         ("_worker_id_bytes", ctypes.c_int64),
@@ -58,13 +63,14 @@ class SharedSlot(ctypes.Structure):
 
     pid: int
     process_group: int
+    must_replace: bool
 
     @property
     def running(self) -> RunningAttempt | None:
         """What the slot runs. Written by the child, or by the supervisor after the child has died."""
         if not (stage_id := self._stage_id):
             return None
-        return RunningAttempt(stage_id, self._attempt, self._started_ns, self._timeout_ms)
+        return RunningAttempt(stage_id, self._attempt, self._started_ns, self._timeout_ms, self._running_pid)
 
     @running.setter
     def running(self, value: RunningAttempt | None) -> None:
@@ -73,6 +79,7 @@ class SharedSlot(ctypes.Structure):
             self._attempt = value.attempt
             self._started_ns = value.started_ns
             self._timeout_ms = value.timeout_ms
+            self._running_pid = value.pid
             self._stage_id = value.stage_id  # Set last: it marks the other fields as valid.
 
     @property
@@ -109,17 +116,20 @@ class SlotTable(ctypes.Structure):
     Attributes:
         size: How many slots the process has. Written by the process.
         stopping_since_ns: When a shutdown was requested, by the monotonic clock; 0 if not. Written by the process.
+        draining: Whether no new stage may start, although no shutdown was requested. Written by the supervisor.
         path: The file of the table.
     """
 
     _fields_ = (
         ("size", ctypes.c_int64),
         ("stopping_since_ns", ctypes.c_int64),
+        ("draining", ctypes.c_bool),
         ("_slots", SharedSlot * MAX_SLOTS),
     )
 
     size: int
     stopping_since_ns: int
+    draining: bool
     path: Path
 
     @classmethod

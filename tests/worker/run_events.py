@@ -30,6 +30,8 @@ def outline(events: list[Message]) -> list[str]:
 def _outline(name: str, data: dict[str, Any]) -> str:
     if name == "workflow.stage_retrying":
         return f"{name} {data['stage_name']} {data['attempt']} {data['reason']}"
+    if name == "workflow.stage_released":
+        return f"{name} {data['stage_name']} {data['attempt']}"
     if "worker_id" in data and "status" in data:
         return f"{name} {data['worker_id']} {data['status']}"
     return f"{name} {data['stage_name']}" if "stage_name" in data else name

@@ -213,7 +213,7 @@ def test_slot_table_shows_the_same_slots_to_all_processes(tmp_path: Path) -> Non
     supervisor.worker_id = "x" * 128
     supervisor.worker_id = "local-box-2"
     child.pid = 4711
-    child.running = running = RunningAttempt(7, 3, 123456789, 1500)
+    child.running = running = RunningAttempt(7, 3, 123456789, 1500, 42)
     assert (table.size, supervisor.pid, supervisor.running, child.worker_id) == (2, 4711, running, "local-box-2")
     assert table.slot(0).running is None
     supervisor.request_cancel(running)
@@ -277,7 +277,7 @@ def test_crash_includes_an_attempt_that_began_just_before_the_process_died(
     table.size = 1
     slot = table.slot(0)
     slot.pid = 4_000_000
-    attempt = RunningAttempt(stage_id=1, attempt=1, started_ns=1, timeout_ms=0)
+    attempt = RunningAttempt(stage_id=1, attempt=1, started_ns=1, timeout_ms=0, pid=4_000_000)
 
     def begin_and_die(_: int) -> bool:
         slot.running = attempt

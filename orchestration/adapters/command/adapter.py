@@ -162,6 +162,18 @@ class CommandAdapter:
         return CommandRun(Command.from_json(stage.options), ctx).run(inputs)
 
 
+class CommandFailed(StageFailed):
+    """A command failed.
+
+    Attributes:
+        exit_code: Its exit code, or minus the number of the signal that ended it.
+    """
+
+    def __init__(self, message: str, *, exit_code: int, details: str) -> None:
+        self.exit_code = exit_code
+        super().__init__(message, details=details)
+
+
 class CommandRun:
     """One attempt to run a command."""
 
@@ -267,7 +279,7 @@ class CommandRun:
             f"$ {shlex.join(self._command.argv)}\n(in {self._command.cwd or os.getcwd()}; exit code {exit_code})\n\n"
             f"standard output:\n{stdout.text()}\n\nstandard error:\n{stderr.text()}"
         )
-        return StageFailed(truncate(message, _MAX_ERROR_CHARACTERS), details=details)
+        return CommandFailed(truncate(message, _MAX_ERROR_CHARACTERS), exit_code=exit_code, details=details)
 
 
 def _is_variable_name(name: object) -> bool:

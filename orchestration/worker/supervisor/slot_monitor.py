@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +14,7 @@ from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, StageStatus
 from orchestration.processes import is_alive, kill_group, kill_tree, resume_tree, suspend_tree
-from orchestration.services.attempts import WORKER_DIED
+from orchestration.services.attempt_failures import WORKER_DIED, WORKER_STOPPED
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 
 logger = logging.getLogger(__name__)
@@ -21,8 +24,6 @@ _VACANT_SECONDS: Final = 2.0
 
 _RESULT_GRACE_SECONDS: Final = 5.0
 """Extra grace for a stage that has already reported its result."""
-
-_STOPPED: Final = "The worker was stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class SlotMonitor:
         self._pool_id = pool_id
         self._limits = engine_limits()
         self._pid = 0
+        self._replaced_pid = 0
         self._vacant_since: float | None = None
         self._cancelled: tuple[RunningAttempt, float] | None = None
         self._crash: Crash | None = None
@@ -80,12 +82,15 @@ class SlotMonitor:
         parent end one by one. The end of the thread that started the children kills them, a moment before the parent
         has ended.
         """
-        pid, running = self.slot.pid, self.slot.running
-        if self._pid and pid != self._pid and running is not None:
-            self._crash = Crash(pid=self._pid, running=running, reason=FailureReason.LOST, error=WORKER_DIED)
-        elif pid and not is_alive(pid):
-            # Read again: the process may have begun an attempt between the first read and its death.
+        # The process that runs an attempt, or else the one that fills the slot: a recycled child leaves the slot to its
+        # successor in the moment between two reads.
+        running = self.slot.running
+        pid = self.slot.pid if running is None else running.pid
+        if pid and not is_alive(pid):
+            # Read again: the process may have begun an attempt, or ended one, between the first read and its death.
             running = self.slot.running
+            if pid != (self.slot.pid if running is None else running.pid):
+                return False
             self._crash = Crash(pid=pid, running=running, reason=FailureReason.LOST, error=WORKER_DIED)
         return self._crash is not None
 
@@ -119,7 +124,7 @@ class SlotMonitor:
             now = time.monotonic()
             self._vacant_since = self._vacant_since or now
             if self.slot.worker_id and self._pid and now - self._vacant_since > _VACANT_SECONDS:
-                self.leave_pool(error=_STOPPED)
+                self.leave_pool(error=WORKER_STOPPED)
 
     def join_pool(self) -> None:
         """Register a worker for the slot.
@@ -138,9 +143,9 @@ class SlotMonitor:
         self._note_pid(self.slot.pid)
         running = self.slot.running
         if running is None:
-            self.leave_pool(error=_STOPPED)
+            self.leave_pool(error=WORKER_STOPPED)
         elif stopping_seconds > self._limits.shutdown_grace_seconds:
-            self._kill(running, reason=FailureReason.LOST, error=_STOPPED)
+            self._kill(running, reason=FailureReason.RELEASED, error=WORKER_STOPPED)
 
     def kill_if_overdue(self, running: RunningAttempt, stored: tuple[str, int] | None) -> None:
         """Kill the slot's process if its attempt exceeds its time limit, or still runs long after it was cancelled.
@@ -165,11 +170,19 @@ class SlotMonitor:
         if time.monotonic() - self._cancelled[1] > grace_seconds:
             self._kill(running, reason=None, error="The run ended")
 
-    def leave_pool(self, *, error: str) -> None:
+    def leave_pool(self, *, error: str, reason: FailureReason = FailureReason.RELEASED) -> None:
         """Take the slot's worker offline, if it has one. An attempt that it still runs ends with this error."""
         if self.slot.worker_id:
-            services.leave_pool(worker_id=self.slot.worker_id, process=self._process, error=error)
+            services.leave_pool(worker_id=self.slot.worker_id, process=self._process, error=error, reason=reason)
             self.slot.worker_id = ""
+
+    def replace_process(self) -> None:
+        """End a process that may run no further attempt, if it runs none now. The worker process starts another."""
+        pid = self.slot.pid
+        if self.slot.must_replace and pid and self.slot.running is None and pid != self._replaced_pid:
+            self._replaced_pid = pid
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def kill_process(self) -> None:
         """Kill the slot's process, if it has one."""
@@ -201,7 +214,7 @@ class SlotMonitor:
         return grace_seconds
 
     def _kill(self, running: RunningAttempt, *, reason: FailureReason | None, error: str) -> None:
-        pid = self.slot.pid
+        pid = running.pid
         if pid:
             suspend_tree(pid)
             if self.slot.running != running:

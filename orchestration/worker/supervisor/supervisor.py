@@ -15,7 +15,7 @@ from orchestration import services
 from orchestration.db.retry import is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
-from orchestration.models import Stage
+from orchestration.models import FailureReason, Stage
 from orchestration.processes import is_alive
 from orchestration.worker.slot_table import SlotTable
 from orchestration.worker.supervisor.slot_monitor import SlotMonitor
@@ -89,10 +89,11 @@ class WorkerSupervisor:
             monitor.kill_process()
             monitor.kill_process_group()
         deadline = time.monotonic() + self._limits.lease_seconds
+        reason = FailureReason.RELEASED if self._is_stopping else FailureReason.LOST
         while True:
             try:
                 for monitor in self._monitors:
-                    monitor.leave_pool(error="The worker process ended")
+                    monitor.leave_pool(error="The worker process ended", reason=reason)
                 break
             except DatabaseError as error:
                 if not is_unavailable(error):
@@ -125,6 +126,7 @@ class WorkerSupervisor:
                 monitor.drain(stopping_seconds=stopping_seconds)
             else:
                 monitor.leave_if_vacant()
+                monitor.replace_process()
                 if monitor.needs_worker:
                     self._join_pool(monitor)
 

@@ -100,6 +100,27 @@ class WorkflowStageRetrying(StageEvent, kw_only=True):
         return cls._build(stage, stage_name=stage.name, **attempt, timestamp=at)
 
 
+class WorkflowStageReleased(StageEvent, kw_only=True):
+    """An attempt at a stage is given back, and the stage waits for another worker. The attempt has not failed.
+
+    Attributes:
+        attempt: The number of the attempt.
+        reason: `worker_stopped`.
+    """
+
+    name: ClassVar[str] = "workflow.stage_released"
+    signal: ClassVar[Signal] = signals.stage_released
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "attempt": 1, "reason": "worker_stopped"}
+    attempt: int
+    reason: str
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
+        failed: FailedAttempt = arguments["failed"]
+        attempt = {"attempt": failed.attempt, "reason": "worker_stopped"}
+        return cls._build(stage, stage_name=stage.name, **attempt, timestamp=at)
+
+
 class WorkflowStageFailed(StageEvent, kw_only=True):
     """A stage fails."""
 
