@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from orchestration.sdk import Context, Retry, parallel, stage, workflow
+from tests.jobs import hostile  # noqa: F401 (registers its workflows)
 
 PAUSE_SECONDS = 0.01
 

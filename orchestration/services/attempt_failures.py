@@ -1,0 +1,87 @@
+"""Record an attempt that ended without success: retry its stage, or fail its run."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+from typing import Final
+
+from orchestration import signals
+from orchestration.db.clock import database_now, milliseconds_between
+from orchestration.limits import engine_limits
+from orchestration.models import FailedAttempt, FailureReason, Stage, StageStatus, Worker, WorkflowStatus
+from orchestration.services.advance import queue_stages
+from orchestration.services.row_locks import lock_stage_by_id
+
+WORKER_DIED: Final = "The worker process died"
+"""The error of an attempt whose process ended before it could report the outcome."""
+
+WORKER_STOPPED: Final = "The worker was stopped"
+"""The error of an attempt that was released."""
+
+_AT_ONCE: Final = frozenset({FailureReason.LOST, FailureReason.RELEASED})
+"""The stage did not cause these: they use up none of its attempts, and the next one begins without a wait."""
+
+
+def record_failure(
+    stage: Stage, *, reason: str, error: str, at: datetime, traceback: str = "", may_retry: bool = True
+) -> None:
+    """Record a failed attempt at a running stage; retry or fail the stage. The caller locked it and its workflow."""
+    failed = FailedAttempt.objects.create(
+        stage=stage,
+        attempt=stage.attempt,
+        reason=reason,
+        error=error,
+        traceback=traceback,
+        worker_name=stage.worker_id or "",
+        started_at=stage.started_at,
+        ended_at=at,
+    )
+    if reason in _AT_ONCE:
+        stage.last_attempt += 1
+    if reason == FailureReason.LOST:
+        stage.lost_attempts += 1
+        may_retry = stage.lost_attempts <= engine_limits().max_lost_attempts
+    if may_retry and stage.attempt < stage.last_attempt:
+        _schedule_retry(stage, failed, at=at)
+        return
+    fail_run(stage, error=error, at=at)
+
+
+def fail_run(stage: Stage, *, error: str, at: datetime) -> None:
+    """Fail a stage and its workflow. The caller locked both."""
+    stage.status = StageStatus.FAILED.value
+    stage.error = error
+    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
+    columns = ["status", "error", "duration_ms", "lost_attempts", "last_attempt"]
+    stage.save_locked(at=at, update_fields=columns)
+    workflow = stage.workflow.mark_locked()
+    workflow.status = WorkflowStatus.FAILED.value
+    workflow.error = f"The stage {stage.name} failed: {error}"
+    workflow.save_locked(at=at, update_fields=["status", "error"])
+
+
+def end_running_attempt(worker: Worker, *, reason: str, error: str, at: datetime) -> None:
+    """End the attempt, if any, of a locked worker that can no longer end it itself. The worker is not saved."""
+    stage = lock_stage_by_id(worker.stage_id) if worker.stage_id is not None else None
+    worker.stage = None
+    if stage is not None and stage.status == StageStatus.RUNNING and stage.worker_id == worker.pk:
+        record_failure(stage, reason=reason, error=error, at=at)
+
+
+def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
+    wait_seconds = 0.0 if failed.reason in _AT_ONCE else _wait_seconds(stage)
+    stage.status = StageStatus.PENDING.value
+    stage.retry_at = database_now() + timedelta(seconds=wait_seconds) if wait_seconds else None
+    stage.save_locked(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])
+    if not wait_seconds:
+        queue_stages([stage], at=at)
+    signal = signals.stage_released if failed.reason == FailureReason.RELEASED else signals.stage_retrying
+    signal.send(sender=Stage, stage=stage, failed=failed, at=at)
+
+
+def _wait_seconds(stage: Stage) -> float:
+    retries = stage.stage_plan.retries
+    # `retry_run` does not reset the attempt number: derive the number of failures from the attempts left.
+    failed_attempts = max(1, retries.max_attempts - (stage.last_attempt - stage.attempt))
+    return retries.wait_seconds(failed_attempts, jitter=random.random())
