@@ -36,8 +36,10 @@ class OrchestrationConfig(AppConfig):
 
     def ready(self) -> None:
         set_default_settings(DEFAULT_SETTINGS)
+        from orchestration.db import lock_timeout
         from orchestration.services import pool_metrics
 
+        lock_timeout.install()
         pool_metrics.install()
 
 

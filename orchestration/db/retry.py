@@ -14,6 +14,10 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
+# Lock timeout, statement timeout, deadlock, serialization failure
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_CONTENDED_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
+
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _MAX_PAUSE_SECONDS: Final = 1.0
 
@@ -27,6 +31,14 @@ def is_unavailable(error: BaseException) -> bool:
     if not isinstance(error, OperationalError | InterfaceError):
         return False
     return getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+
+
+def is_contended(error: BaseException) -> bool:
+    """Check whether the error means that another transaction holds a row, while the database itself is available.
+
+    Only Postgres locks rows. On SQLite, a lock makes the whole database unavailable to writers.
+    """
+    return getattr(error.__cause__, "sqlstate", None) in _CONTENDED_STATES
 
 
 def retry_while_unavailable(

@@ -12,6 +12,9 @@ class SchedulerHeartbeat(models.Model):
     heartbeat_at = models.DateTimeField(
         null=True, help_text="Last heartbeat of any scheduler (database clock); empty if all have stopped."
     )
+    stuck_jobs = models.TextField(
+        blank=True, help_text="Jobs in which something has failed for a while, separated by commas."
+    )
 
     class Meta:
         constraints = (

@@ -19,6 +19,7 @@ from orchestration import signals
 from orchestration.db import before_commit
 from orchestration.db.clock import database_now
 from orchestration.db.compiled import CompiledSelect
+from orchestration.db.lock_timeout import lock_if_free
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, SchedulerHeartbeat
 from orchestration.models.pool_counters import PoolCountersMoved
@@ -76,20 +77,21 @@ _POOL_AND_SCHEDULER: Final = CompiledSelect(
 
 
 def publish_pool_metrics(pool_id: str) -> bool:
-    """Publish the throttled metrics of a pool. Return False if they are published already."""
+    """Publish the throttled metrics of a pool. Return False if they are published already, or if the pool is locked."""
     with transaction.atomic():
-        pools = Pool.objects.select_for_update(no_key=True).filter(pk=pool_id, metrics_dirty_since__isnull=False)
-        if pools.first() is None:
+        pools = Pool.objects.filter(pk=pool_id, metrics_dirty_since__isnull=False)
+        # A transaction that holds the pool moves its counters: it publishes them, or leaves them to the next pass.
+        if lock_if_free(pools).first() is None:
             return False
         before_commit.collect(PoolCountersMoved(pool_id, timezone.now()))
     return True
 
 
-def record_scheduler_heartbeat(*, alive: bool) -> None:
-    """Record that a scheduler runs, or that it has stopped.
+def record_scheduler_heartbeat(*, alive: bool, stuck_jobs: Collection[str] = ()) -> None:
+    """Record that a scheduler runs, and which of its jobs are stuck; or that it has stopped.
 
     After a stop, another running scheduler soon records its own heartbeat.
     """
-    heartbeat_at = database_now() if alive else None
-    if not SchedulerHeartbeat.objects.filter(pk=1).update(heartbeat_at=heartbeat_at):
-        SchedulerHeartbeat.objects.update_or_create(pk=1, defaults={"heartbeat_at": heartbeat_at})
+    values = {"heartbeat_at": database_now() if alive else None, "stuck_jobs": ",".join(stuck_jobs)}
+    if not SchedulerHeartbeat.objects.filter(pk=1).update(**values):
+        SchedulerHeartbeat.objects.update_or_create(pk=1, defaults=values)

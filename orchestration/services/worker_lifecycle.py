@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from orchestration.db.clock import database_now
+from orchestration.db.lock_timeout import lock_if_free
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counters import batched_counters
@@ -75,13 +76,18 @@ def record_heartbeats(*, process: str, worker_ids: Collection[str], running: Seq
     with transaction.atomic():
         now = database_now()
         registered = Worker.objects.filter(process=process, pk__in=worker_ids).exclude(status=WorkerStatus.OFFLINE)
-        registered.update(heartbeat_at=now, last_heartbeat_at=now)
+        # A row that is locked gets its next heartbeat: the heartbeats of the others must not wait for it.
+        free = lock_if_free(registered).values("pk")
+        Worker.objects.filter(pk__in=free).update(heartbeat_at=now, last_heartbeat_at=now)
         attempts = Q()
         for stage_id, attempt in running:
             attempts |= Q(pk=stage_id, attempt=attempt)
         if attempts:
             running_stages = Stage.objects.filter(attempts, status=StageStatus.RUNNING, worker__process=process)
-            running_stages.update(lease_expires_at=now + timedelta(seconds=limits.lease_seconds))
+            free_stages = lock_if_free(running_stages).values("pk")
+            Stage.objects.filter(pk__in=free_stages).update(
+                lease_expires_at=now + timedelta(seconds=limits.lease_seconds)
+            )
         return set(registered.values_list("pk", flat=True))
 
 

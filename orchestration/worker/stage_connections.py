@@ -36,7 +36,7 @@ _inherited: list[Any] = []
 
 
 def _forget_inherited() -> None:
-    """Have a forked process open connections of its own: it would send its statements on those of its parent."""
+    """Have a forked process open separate connections: it would send its statements on those of its parent."""
     for connection in list(_opened):
         # Kept, because the end of the object could close the parent's connection.
         _inherited.append(connection.connection)
@@ -76,7 +76,7 @@ class StageConnections:
         """Within `active()`, use the engine's connections in the block.
 
         Inside a transaction of the stage, its connection is used: on SQLite, another one would wait for that
-        transaction. Other threads have connections of their own.
+        transaction. Other threads have separate connections.
         """
         if threading.get_ident() != self._thread_id or _in_transaction():
             yield

@@ -41,12 +41,15 @@ class Results:
         position: Position of the event log; None while the database is down.
         is_redis_up: Whether every Redis of the channel layer answers.
         relay: `up` if the relay runs and reads the event log, else `down`; `off` if this process has none.
+        scheduler: `up`; `down` if it has no recent heartbeat; `off` if none was started; None while the database is
+            down.
         problems: A sentence for each part that is down or cannot be written.
     """
 
     position: Position | None
     is_redis_up: bool
     relay: str
+    scheduler: str | None
     problems: list[str]
 
 
@@ -84,11 +87,20 @@ class HealthChecks:
             relay_problem = await _check_relay() if needs_relay and position is not None else None
             is_relay_up = position is not None and relay_problem is None
             write_problem = self._database.write_problem if position is not None else None
-            found = (database_problem, write_problem, redis.problem, redis.write_problem, relay_problem)
+            scheduler = self._database.scheduler if position is not None else None
+            found = (
+                database_problem,
+                write_problem,
+                redis.problem,
+                redis.write_problem,
+                relay_problem,
+                scheduler.problem if scheduler is not None else None,
+            )
             self._results = Results(
                 position=position,
                 is_redis_up=redis.problem is None,
                 relay=("up" if is_relay_up else "down") if needs_relay else "off",
+                scheduler=scheduler.status if scheduler is not None else None,
                 problems=[problem for problem in found if problem is not None],
             )
             self._checked_at = loop.time()

@@ -20,6 +20,7 @@ from django.db import Error, connection, transaction
 from orchestration.bounds import MIB
 from realtime.database import in_health_thread
 from realtime.eventlog.position import Position, current_position
+from realtime.health.scheduler_check import SchedulerState, read_scheduler_state
 from realtime.models import WriteProbe
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class _DiskFull(Exception):
 
 
 class DatabaseCheck:
-    """Reads the log's position, and writes the probe row if it is due.
+    """Reads the log's position and the scheduler's heartbeat, and writes the probe row if it is due.
 
     Args:
         write_interval_seconds: A write that succeeded is not repeated within this time. One that failed is repeated
@@ -70,10 +71,12 @@ class DatabaseCheck:
 
     Attributes:
         write_problem: Why the database cannot be written, in a sentence; None if it can, or if that is unknown.
+        scheduler: What the heartbeat of the scheduler says.
     """
 
     def __init__(self, *, write_interval_seconds: float) -> None:
         self.write_problem: str | None = None
+        self.scheduler = SchedulerState("off")
         self._write_interval_seconds = write_interval_seconds
         self._write_due_at = 0.0
         self._locked_since: float | None = None
@@ -85,7 +88,7 @@ class DatabaseCheck:
         return self._locked_since is not None
 
     async def run(self) -> Position:
-        """Return the position of the log; it updates `write_problem` too.
+        """Return the position of the log; it updates the attributes too.
 
         A caller that is cancelled leaves the call to the next one: a database that hangs costs one thread.
 
@@ -105,6 +108,7 @@ class DatabaseCheck:
     def check(self) -> Position:
         """Do the same in this thread."""
         position = current_position()
+        self.scheduler = read_scheduler_state()
         if time.monotonic() >= self._write_due_at:
             try:
                 _write()

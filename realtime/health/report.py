@@ -42,6 +42,7 @@ async def report_health(*, host: str, port: int) -> dict[str, Any]:
         "database": _up_or_down(is_up=results.position is not None),
         "redis": _up_or_down(is_up=results.is_redis_up),
         "relay": results.relay,
+        "scheduler": results.scheduler,
         "log_seq": results.position.seq if results.position is not None else None,
         "log_epoch": results.position.epoch if results.position is not None else None,
         "relay_lag_ms": round(relay.coalescer.lag_ms, 1)

@@ -105,6 +105,8 @@ def _retry_stage_in_run() -> None:
     services.report_progress(stage_id, 1, progress=0.4, message="Asking the model", at=_at(63))
     error = "ConnectionError: The model did not answer"
     services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
+    services.claim_stage(stage_id, 2, slot=slot, at=_at(64))
+    services.release_attempt(stage_id, 2, slot=slot, error="The worker was stopped", at=_at(65))
     services.drain_pool(pool_id="pool_again", at=_at(65))
     services.reopen_pool(pool_id="pool_again", at=_at(75))
     # The example of a snapshot must not list this pool and workflow.

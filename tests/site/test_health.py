@@ -70,6 +70,7 @@ async def test_health_reports_every_part(server: MahavishnuServer) -> None:
             "database": "up",
             "redis": "up",
             "relay": "up",
+            "scheduler": "off",
             "log_seq": seq,
             "log_epoch": client.welcome["data"]["epoch"],
             "delivered_events": A_NUMBER,
@@ -111,7 +112,8 @@ async def test_health_reports_the_database_down_and_recovers(server: MahavishnuS
         # A command closes its database connection; the outage would break the connection of the shared driver.
         emitted = await asyncio.to_thread(server.manage, "emit_test_event", "workflow.started", "--id", "before")
         assert emitted.returncode == 0, emitted.stderr
-        await client.event()
+        seq = (await client.event())["seq"]
+        await eventually(lambda: bool(read_health(server)[1]["log_seq"] == seq), what="a check after the event")
         await asyncio.to_thread(check_database_outage, server)
 
 
@@ -138,6 +140,7 @@ def check_database_outage(server: MahavishnuServer) -> None:
         "status": "unhealthy",
         "database": "down",
         "relay": "down",
+        "scheduler": None,
         "log_seq": None,
         "log_epoch": None,
         "relay_lag_ms": None,

@@ -12,50 +12,19 @@ from django.db import IntegrityError, OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 
-from orchestration import scheduler as scheduler_module
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.limits import EngineLimits
 from orchestration.models import Pool, SchedulerHeartbeat, Stage, Worker, Workflow
-from orchestration.plan import Plan, Retry, StagePlan
-from orchestration.scheduler import HEARTBEAT_SECONDS, Scheduler
+from orchestration.scheduler import Scheduler
+from orchestration.scheduler import scheduler as scheduler_module
+from orchestration.scheduler.scheduler import HEARTBEAT_SECONDS
 from orchestration.services.pool_metrics import SCHEDULER_TIMEOUT_SECONDS
 from tests.harness.logs import logged_by
 from tests.services.signal_recorder import METRICS, names_and_ids, record_signals
+from tests.worker.scheduled_runs import MonotonicClock, start_late_run, start_run_with_due_retry, status_of
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
-
-
-def start_run(workflow_id: str, *, pool_id: str = "pool", timeout_seconds: float | None = None) -> Stage:
-    """Start a run of one stage with two attempts, and return the stage."""
-    plan = Plan(
-        name="scheduled",
-        adapter="python",
-        stages=(StagePlan(name="one", step=0, retries=Retry(max_attempts=2, backoff_seconds=60)),),
-        timeout_seconds=timeout_seconds,
-    )
-    return services.start_run(plan, prompt="", params={}, pool_id=pool_id, workflow_id=workflow_id).stages.get()
-
-
-def start_run_with_due_retry(workflow_id: str) -> Stage:
-    """Start a run whose first attempt has failed and whose retry is due now."""
-    stage = start_run(workflow_id)
-    worker_id = services.join_pool(name=workflow_id, process=workflow_id, pool_id="pool")
-    slot = services.Slot(worker_id=worker_id, process=workflow_id)
-    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
-    services.fail_attempt(stage.pk, 1, slot=slot, error="It broke")
-    Stage.objects.filter(pk=stage.pk).update(retry_at=database_now() - timedelta(seconds=1))
-    return stage
-
-
-def start_late_run(workflow_id: str) -> None:
-    """Start a run whose deadline has passed."""
-    start_run(workflow_id, pool_id="other", timeout_seconds=60)
-    Workflow.objects.filter(pk=workflow_id).update(deadline_at=database_now() - timedelta(seconds=1))
-
-
-def status_of(workflow_id: str) -> str:
-    return Workflow.objects.get(pk=workflow_id).status
 
 
 def test_due_retry_in_a_closed_pool_fails_the_run_and_the_other_jobs_run(caplog: pytest.LogCaptureFixture) -> None:
@@ -74,43 +43,38 @@ def test_due_retry_in_a_closed_pool_fails_the_run_and_the_other_jobs_run(caplog:
     assert logged_by("orchestration.scheduler", caplog) == []
 
 
-def test_failing_row_is_logged_once_and_the_other_rows_and_jobs_run(
+def test_suspended_scheduler_expires_no_worker(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = start_run_with_due_retry("bad"), start_run_with_due_retry("good")
-    start_late_run("late")
-    queue_retry = services.queue_retry
-    rejects_bad = [True]
-
-    def reject_one(stage_id: int, **arguments: object) -> bool:
-        if stage_id == bad.pk and rejects_bad:
-            raise IntegrityError("a constraint of the row")
-        return queue_retry(stage_id, **arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(services, "queue_retry", reject_one)
+    services.create_pool(pool_id="pool")
+    worker_id = services.join_pool(name="asleep", process="asleep", pool_id="pool")
+    clock = MonotonicClock(monkeypatch)
     scheduler = Scheduler()
-    for _ in range(3):
+    clock.advance(1000)  # The grace period of the start has passed.
+    scheduler.run_once()
+    caplog.clear()
+
+    def worker_after(seconds: float) -> str:
+        clock.advance(seconds)
+        Worker.objects.filter(pk=worker_id).update(heartbeat_at=database_now() - timedelta(seconds=20))
         scheduler.run_once()
-    assert Stage.objects.get(pk=good.pk).status == "queued"
-    assert Stage.objects.get(pk=bad.pk).status == "pending"
-    assert status_of("late") == "timeout"
-    line = f"Cannot queue the retry of stage {bad.pk}; the scheduler tries again in each pass"
-    assert logged_by("orchestration.scheduler", caplog) == [line]
-    assert "IntegrityError: a constraint of the row" in caplog.text
-    rejects_bad.clear()
-    scheduler.run_once()
-    assert Stage.objects.get(pk=bad.pk).status == "queued"
-    Stage.objects.filter(pk=bad.pk).update(status="pending", retry_at=database_now())
-    rejects_bad.append(True)
-    scheduler.run_once()
-    assert logged_by("orchestration.scheduler", caplog) == [line, line], "it failed again after it had succeeded"
+        return Worker.objects.get(pk=worker_id).status
+
+    scheduler._expire_from = 0
+    assert worker_after(20) == "idle"
+    assert logged_by("orchestration.scheduler", caplog) == [
+        "The scheduler was suspended or waited for 20 s; it expires no worker or lease for 10 s"
+    ]
+    for _ in range(10):
+        assert worker_after(0.9) == "idle"
+    assert worker_after(1.1) == "offline"
 
 
 def test_failing_job_is_logged_once_and_the_other_jobs_run(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        def rows(self, *_: object) -> list[Stage]:
+        def rows(self, *_: object, **__: object) -> list[Stage]:
             raise IntegrityError("a faulty statement")
 
     start_late_run("late")
@@ -120,7 +84,7 @@ def test_failing_job_is_logged_once_and_the_other_jobs_run(
         scheduler.run_once()
     assert status_of("late") == "timeout"
     assert logged_by("orchestration.scheduler", caplog) == [
-        "Cannot run the job queue_retries; the scheduler tries again in each pass"
+        "Cannot run the job queue_retries; the scheduler tries again later, less and less often"
     ]
 
 
@@ -165,7 +129,8 @@ def test_database_clock_that_is_set_forward_expires_no_worker(
         return Worker.objects.get(pk=worker_id).status
 
     assert worker_after_pass(heartbeat=True) == "idle"
-    monotonic_seconds = wall_seconds = 1000.0  # The grace period of the start has passed.
+    # The grace period of the start has passed, with passes in between.
+    monotonic_seconds = wall_seconds = scheduler._active_at = 1000.0
     assert worker_after_pass(heartbeat=True) == "idle"
     wall_seconds += 3600
     assert worker_after_pass(heartbeat=False) == "idle"
@@ -175,6 +140,7 @@ def test_database_clock_that_is_set_forward_expires_no_worker(
     ]
     monotonic_seconds += 11
     wall_seconds += 11
+    scheduler._active_at = monotonic_seconds
     assert worker_after_pass(heartbeat=False) == "offline"
 
 
@@ -187,7 +153,7 @@ def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
     services.cancel_workflow(workflow_id="late")
 
     class Late:
-        def rows(self, *_: object) -> list[Workflow]:
+        def rows(self, *_: object, **__: object) -> list[Workflow]:
             return [late]
 
     monkeypatch.setattr(scheduler_module, "_LATE_WORKFLOWS", Late())

@@ -82,8 +82,7 @@ class SlotMonitor:
         parent end one by one. The end of the thread that started the children kills them, a moment before the parent
         has ended.
         """
-        # The process that runs an attempt, or else the one that fills the slot: a recycled child leaves the slot to its
-        # successor in the moment between two reads.
+        # A recycled child may leave the slot to its successor between two reads, so an attempt names its process.
         running = self.slot.running
         pid = self.slot.pid if running is None else running.pid
         if pid and not is_alive(pid):

@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.db.models import Model, QuerySet
 
 from orchestration import services
 from orchestration.db.clock import database_now
-from orchestration.db.compiled import CompiledSelect
-from orchestration.db.retry import is_unavailable
+from orchestration.db.lock_timeout import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
+from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.dispatch import Message, dispatch, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.scheduler.due_select import DueSelect
+from orchestration.scheduler.failures import Failures
 from orchestration.services.advance import message_for
 
 logger = logging.getLogger(__name__)
-
-Row = TypeVar("Row", bound=Model)
 
 HEARTBEAT_SECONDS = 0.5
 """How often a scheduler records a heartbeat."""
@@ -38,20 +37,22 @@ HEARTBEAT_SECONDS = 0.5
 MAX_ROWS_PER_PASS = 200
 """Maximum number of rows of each kind in one pass, so that no kind delays the others."""
 
+MAX_LOCK_WAITS_PER_JOB = 3
+"""A job ends its pass after it has waited in vain for this many locked rows."""
+
 
 class Scheduler:
     """One scheduler. Each job handles the rows of one kind that are due at `now`, and returns how many it changed.
 
-    If a row or a job fails, the others are handled, and the next pass tries again. Only an unavailable database ends a
-    pass.
+    If a row or a job fails, the others are handled. A row that fails is set aside, for longer each time. Only an
+    unavailable database ends a pass.
     """
 
     def __init__(self) -> None:
+        limit_lock_waits(BACKGROUND_LOCK_TIMEOUT_SECONDS)
         self._limits = engine_limits()
         self._database_failing = False
-        # What failed in the last pass, and what has failed in this one.
-        self._failed_before: set[str] = set()
-        self._failed: set[str] = set()
+        self._failures = Failures()
         self.jobs: list[Callable[[datetime], int]] = [
             self.record_heartbeat,
             self.queue_retries,
@@ -65,6 +66,8 @@ class Scheduler:
         self._heartbeat_at = 0.0
         # The database clock in the last pass, and the monotonic clock at that moment.
         self._clocks: tuple[datetime, float] | None = None
+        # When the last action ended.
+        self._active_at = time.monotonic()
         self._postpone_expiry()
 
     def run(self, *, stopped: Callable[[float], bool]) -> None:
@@ -80,8 +83,9 @@ class Scheduler:
         """Make one pass over everything that is due, and return how many rows changed."""
         try:
             now = database_now()
+            self._detect_suspension()
             self._detect_clock_step(now)
-            changed = sum(self._attempt(f"run the job {job.__name__}", partial(job, now)) for job in self.jobs)
+            changed = sum(self._attempt(job.__name__, "", partial(job, now)) for job in self.jobs)
         except DatabaseError as error:
             if not is_unavailable(error):
                 raise
@@ -94,27 +98,24 @@ class Scheduler:
         if self._database_failing:
             logger.warning("Database available again; the scheduler continues")
         self._database_failing = False
-        self._failed_before, self._failed = self._failed, set()
         return changed
 
     def record_heartbeat(self, now: datetime) -> int:
         """Record a heartbeat of the scheduler if one is due."""
         if time.monotonic() - self._heartbeat_at >= HEARTBEAT_SECONDS:
-            services.record_scheduler_heartbeat(alive=True)
+            services.record_scheduler_heartbeat(alive=True, stuck_jobs=self._failures.stuck_jobs())
             self._heartbeat_at = time.monotonic()
         return 0
 
     def publish_pool_metrics(self, now: datetime) -> int:
         """Publish the pool metrics that were throttled."""
         since = now - timedelta(seconds=self._limits.pool_status_interval_seconds)
-        return self._attempt_each(
-            "publish the metrics of pool", _DIRTY_POOLS.rows(since), services.publish_pool_metrics
-        )
+        return self._attempt_each("publish_pool_metrics", _DIRTY_POOLS, since, services.publish_pool_metrics)
 
     def queue_retries(self, now: datetime) -> int:
         """Queue the stages whose retry is due."""
         queue = partial(services.queue_retry, due_before=now)
-        return self._attempt_each("queue the retry of stage", _DUE_RETRIES.rows(now), queue)
+        return self._attempt_each("queue_retries", _DUE_RETRIES, now, queue)
 
     def redispatch(self, now: datetime) -> int:
         """Redispatch unclaimed stages whose messages the broker no longer holds."""
@@ -122,20 +123,20 @@ class Scheduler:
         for stage in _UNCLAIMED_STAGES.rows(now):
             found.setdefault(stage.pool_id or "", []).append(message_for(stage))
         return sum(
-            self._attempt(f"redispatch the stages of pool {pool_id}", partial(_redispatch, pool_id, messages, now))
+            self._attempt("redispatch", pool_id, partial(_redispatch, pool_id, messages, now))
             for pool_id, messages in found.items()
         )
 
     def time_out_workflows(self, now: datetime) -> int:
         """Time out the workflows whose deadline has passed."""
-        return self._attempt_each("time out workflow", _LATE_WORKFLOWS.rows(now), _time_out)
+        return self._attempt_each("time_out_workflows", _LATE_WORKFLOWS, now, _time_out)
 
     def expire_leases(self, now: datetime) -> int:
         """End the attempts whose lease has expired."""
         if time.monotonic() < self._expire_from:
             return 0
         expire = partial(services.expire_lease, expired_before=now)
-        return self._attempt_each("end the expired attempt at stage", _EXPIRED_LEASES.rows(now), expire)
+        return self._attempt_each("expire_leases", _EXPIRED_LEASES, now, expire)
 
     def expire_workers(self, now: datetime) -> int:
         """Mark workers without recent heartbeats offline."""
@@ -143,35 +144,53 @@ class Scheduler:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
         expire = partial(services.expire_worker, no_heartbeat_since=since)
-        return self._attempt_each("mark offline the worker", _SILENT_WORKERS.rows(since), expire)
+        return self._attempt_each("expire_workers", _SILENT_WORKERS, since, expire)
 
-    def _attempt_each(self, action: str, rows: Iterable[Model], change: Callable[[Any], int]) -> int:
-        """Call `change` with the primary key of each row, and return how many rows changed."""
-        return sum(self._attempt(f"{action} {row.pk}", partial(change, row.pk)) for row in rows)
+    def _attempt_each(self, job: str, select: DueSelect[Any], due_at: datetime, change: Callable[[Any], int]) -> int:
+        """Call `change` with the primary key of each row that is due, and return how many rows changed."""
+        changed = lock_waits = 0
+        for row in select.rows(due_at, without=self._failures.set_aside(job)):
+            changed += self._attempt(job, row.pk, partial(change, row.pk))
+            lock_waits += self._failures.is_contended(job, row.pk)
+            if lock_waits >= MAX_LOCK_WAITS_PER_JOB:
+                break
+        return changed
 
-    def _attempt(self, action: str, change: Callable[[], int]) -> int:
-        """Return the result of `change`; 0 if it fails. The failure is logged in the first pass in which it fails.
+    def _attempt(self, job: str, pk: object, change: Callable[[], int]) -> int:
+        """Return the result of `change` for a row, or for the whole job if `pk` is empty; 0 if it fails.
 
         Raises:
             django.db.Error: if the database is unavailable.
         """
         try:
-            return change()
+            changed = change()
         except Exception as error:
-            if is_unavailable(error):
+            if is_unavailable(error) and not is_contended(error):
                 raise
-            if action not in self._failed_before | self._failed:
-                logger.exception("Cannot %s; the scheduler tries again in each pass", action)
-            self._failed.add(action)
+            self._failures.add(job, pk, error)
             return 0
+        finally:
+            self._active_at = time.monotonic()
+        self._failures.discard(job, pk)
+        return changed
+
+    def _detect_suspension(self) -> None:
+        """Postpone expiry if this scheduler has made no step for a while: the workers may have been suspended too."""
+        idle_seconds = time.monotonic() - self._active_at
+        self._active_at = time.monotonic()
+        if idle_seconds > self._longest_trusted_seconds:
+            logger.warning(
+                "The scheduler was suspended or waited for %.0f s; it expires no worker or lease for %g s",
+                idle_seconds,
+                self._postpone_expiry(),
+            )
 
     def _detect_clock_step(self, now: datetime) -> None:
         """Postpone expiry if the database clock was set forward: heartbeats and leases then seem to be old."""
         at = time.monotonic()
         if self._clocks is not None:
             step_seconds = (now - self._clocks[0]).total_seconds() - (at - self._clocks[1])
-            # A heartbeat interval is at most half of both.
-            if step_seconds > min(self._limits.lease_seconds, self._limits.worker_timeout_seconds) / 2:
+            if step_seconds > self._longest_trusted_seconds:
                 grace_seconds = self._postpone_expiry()
                 logger.warning(
                     "The database clock advanced by %.0f s more than this machine's; "
@@ -180,6 +199,11 @@ class Scheduler:
                     grace_seconds,
                 )
         self._clocks = now, at
+
+    @property
+    def _longest_trusted_seconds(self) -> float:
+        """After a longer time without a look, missing heartbeats mean nothing. An interval is at most half of both."""
+        return min(self._limits.lease_seconds, self._limits.worker_timeout_seconds) / 2
 
     def _postpone_expiry(self) -> float:
         """Expire nothing until workers had time for new heartbeats. Return how many seconds that is."""
@@ -196,22 +220,12 @@ class Scheduler:
                 raise
 
 
-def _due(model: type[Row], due_column: str, *columns: str) -> CompiledSelect[Row]:
-    """Select the rows that are due, oldest first. Compiled, because it runs in every pass and mostly finds nothing."""
-
-    def build(now: datetime) -> QuerySet[Row]:
-        due = model._default_manager.filter(**{f"{due_column}__lte": now})
-        return due.order_by(due_column, "pk").only("pk", *columns)[:MAX_ROWS_PER_PASS]
-
-    return CompiledSelect(build, datetime)
-
-
-_DIRTY_POOLS: Final = _due(Pool, "metrics_dirty_since")
-_DUE_RETRIES: Final = _due(Stage, "retry_at")
-_UNCLAIMED_STAGES: Final = _due(Stage, "dispatch_due_at", "attempt", "pool")
-_LATE_WORKFLOWS: Final = _due(Workflow, "deadline_at")
-_EXPIRED_LEASES: Final = _due(Stage, "lease_expires_at")
-_SILENT_WORKERS: Final = _due(Worker, "heartbeat_at")
+_DIRTY_POOLS: Final = DueSelect(Pool, "metrics_dirty_since", max_rows=MAX_ROWS_PER_PASS)
+_DUE_RETRIES: Final = DueSelect(Stage, "retry_at", max_rows=MAX_ROWS_PER_PASS)
+_UNCLAIMED_STAGES: Final = DueSelect(Stage, "dispatch_due_at", "attempt", "pool", max_rows=MAX_ROWS_PER_PASS)
+_LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
+_EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
+_SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
 
 
 def _redispatch(pool_id: str, messages: list[Message], now: datetime) -> int:

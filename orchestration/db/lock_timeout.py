@@ -1,0 +1,51 @@
+"""Limit how long a statement waits for a lock on Postgres, where it would otherwise wait without a limit.
+
+On SQLite, the option `timeout` of the connection does this.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from django.db import connection as default_connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.models import Model, QuerySet
+
+Row = TypeVar("Row", bound=Model)
+
+LOCK_TIMEOUT_SECONDS: Final = 20.0
+"""The limit in most processes. Writers on SQLite give up after the same time."""
+
+BACKGROUND_LOCK_TIMEOUT_SECONDS: Final = 1.0
+"""The limit in a scheduler and in a worker's supervisor: their other duties must not wait for one row."""
+
+# A value that the operator set, in the URL or for the role, stays.
+_SET: Final = "SELECT set_config(%s, %s, false) WHERE current_setting(%s) IN ('0', %s)"
+
+_limits_ms: Final[dict[str, int]] = {}
+
+
+def _on_connect(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        for name, limit_ms in _limits_ms.items():
+            cursor.execute(_SET, [name, str(limit_ms), name, str(limit_ms)])
+
+
+def lock_if_free(rows: QuerySet[Row]) -> QuerySet[Row]:
+    """Lock the rows that no other transaction holds, and leave out the others. SQLite has no locks of rows."""
+    skip_locked = default_connection.features.has_select_for_update_skip_locked
+    return rows.select_for_update(no_key=True, skip_locked=skip_locked)
+
+
+def install() -> None:
+    """Limit the waits of all connections of this process that are opened from now on."""
+    limit_lock_waits(LOCK_TIMEOUT_SECONDS)
+    connection_created.connect(_on_connect, dispatch_uid=__name__)
+
+
+def limit_lock_waits(seconds: float) -> None:
+    """Change the limit for connections that this process opens from now on."""
+    _limits_ms["lock_timeout"] = round(seconds * 1000)

@@ -1,0 +1,41 @@
+"""Select the rows of a model that are due, for the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from django.db.models import Model, QuerySet
+
+from orchestration.db.compiled import CompiledSelect
+
+Row = TypeVar("Row", bound=Model)
+
+
+class DueSelect(Generic[Row]):
+    """Selects rows whose time has come, oldest first. Compiled, because it runs often and mostly finds nothing.
+
+    Args:
+        model: The model.
+        due_column: When a row is due, on the clock of the database. An index on it keeps the query cheap.
+        columns: Further columns to read.
+        max_rows: The most rows that one query returns.
+    """
+
+    def __init__(self, model: type[Row], due_column: str, *columns: str, max_rows: int) -> None:
+        self._model = model
+        self._due_column = due_column
+        self._columns = columns
+        self._max_rows = max_rows
+        self._compiled = CompiledSelect(lambda now: self._query(now)[:max_rows], datetime)
+
+    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Row]:
+        """Return the rows that are due at `now`, except those with these primary keys."""
+        if without:
+            return list(self._query(now).exclude(pk__in=without)[: self._max_rows])
+        return self._compiled.rows(now)
+
+    def _query(self, now: datetime) -> QuerySet[Row]:
+        due = self._model._default_manager.filter(**{f"{self._due_column}__lte": now})
+        return due.order_by(self._due_column, "pk").only("pk", *self._columns)

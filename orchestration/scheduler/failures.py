@@ -1,0 +1,99 @@
+"""What a scheduler could not do: rows are set aside for a while, and jobs that stay stuck are reported."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from orchestration.db.retry import is_contended
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS: Final = 1.0
+"""How long a row is set aside after its first failure. Doubles with each further failure."""
+
+MAX_PAUSE_SECONDS: Final = 60.0
+
+STUCK_SECONDS: Final = 10.0
+"""A job in which something has failed for this long is reported as stuck."""
+
+MAX_FAILURES: Final = 1000
+"""The most failures that are remembered. More rows are tried again in each pass."""
+
+_ACTIONS: Final = {
+    "publish_pool_metrics": "publish the metrics of pool",
+    "queue_retries": "queue the retry of stage",
+    "redispatch": "redispatch the stages of pool",
+    "time_out_workflows": "time out workflow",
+    "expire_leases": "end the expired attempt at stage",
+    "expire_workers": "mark offline the worker",
+}
+
+
+@dataclass(slots=True)
+class _Failure:
+    """A row, or a whole job, that has failed at least once and not succeeded since.
+
+    Attributes:
+        since: When it failed first.
+        pause_seconds: How long it is set aside.
+        until: When it is tried again.
+        is_contended: Whether another transaction held the row.
+    """
+
+    since: float
+    pause_seconds: float
+    until: float
+    is_contended: bool
+
+
+class Failures:
+    """The failures of one scheduler."""
+
+    def __init__(self) -> None:
+        self._failures: dict[tuple[str, object], _Failure] = {}
+
+    def add(self, job: str, pk: object, error: Exception) -> None:
+        """Remember and log a failure of a row, or of the whole job if `pk` is empty."""
+        now = time.monotonic()
+        failure = self._failures.get((job, pk))
+        if failure is not None:
+            failure.pause_seconds = min(2 * failure.pause_seconds, MAX_PAUSE_SECONDS)
+            failure.until = now + failure.pause_seconds
+            failure.is_contended = is_contended(error)
+            return
+        action = f"{_ACTIONS.get(job, job)} {pk}" if pk != "" else f"run the job {job}"
+        if is_contended(error):
+            logger.warning("Cannot %s yet: another transaction holds a lock (%s)", action, type(error).__name__)
+        else:
+            logger.error("Cannot %s; the scheduler tries again later, less and less often", action, exc_info=error)
+        if len(self._failures) < MAX_FAILURES:
+            until = now + FIRST_PAUSE_SECONDS
+            self._failures[job, pk] = _Failure(now, FIRST_PAUSE_SECONDS, until, is_contended(error))
+
+    def discard(self, job: str, pk: object) -> None:
+        """Forget the failure of what has succeeded now."""
+        if self._failures:
+            self._failures.pop((job, pk), None)
+
+    def set_aside(self, job: str) -> list[object]:
+        """Return the primary keys of the rows that this job must not try yet. Forget rows that are due no longer."""
+        if not self._failures:
+            return []
+        now = time.monotonic()
+        for key, failure in list(self._failures.items()):
+            if now - failure.until > MAX_PAUSE_SECONDS:
+                del self._failures[key]
+        return [pk for (name, pk), failure in self._failures.items() if name == job and pk and failure.until > now]
+
+    def is_contended(self, job: str, pk: object) -> bool:
+        """Return whether the row failed because another transaction held it."""
+        failure = self._failures.get((job, pk))
+        return failure is not None and failure.is_contended
+
+    def stuck_jobs(self) -> list[str]:
+        """Return the names of the jobs in which something has failed for `STUCK_SECONDS`, sorted."""
+        now = time.monotonic()
+        return sorted({job for (job, _), failure in self._failures.items() if now - failure.since >= STUCK_SECONDS})
