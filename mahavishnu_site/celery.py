@@ -17,6 +17,7 @@ from django.conf import settings
 
 from mahavishnu_site.celery_config import celery_settings
 from orchestration.worker import bootstrap
+from orchestration.worker.drain import ConsumerDrain
 from orchestration.worker.lost_broker import LostBrokerDetector
 from orchestration.worker.redis_transport import BrokerAMQP
 
@@ -27,7 +28,7 @@ app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_
 # Otherwise Celery's Django fixup closes the database connection after every task. Connecting costs as much as a stage.
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
-app.steps["consumer"].add(LostBrokerDetector)
+app.steps["consumer"].update({LostBrokerDetector, ConsumerDrain})
 bootstrap.install()
 
 if os.geteuid() != 0:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from django.core.exceptions import ImproperlyConfigured
 
 from orchestration.bounds import OutOfBounds, number_within, whole_number_within
+from orchestration.identifiers import is_identifier
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -177,6 +178,16 @@ class Environment:
             if value.lower() not in choices:
                 raise UnexpectedValueError(f"one of {', '.join(choices)}")
             return value.lower()
+
+        return self.read(name, default=default, parse=parse)
+
+    def identifier(self, name: str, *, default: str, max_length: int) -> str:
+        """Return an id of at most `max_length` characters."""
+
+        def parse(value: str) -> str:
+            if len(value) > max_length or not is_identifier(value):
+                raise UnexpectedValueError(f"1 to {max_length} of the characters A-Z a-z 0-9 . _ -")
+            return value
 
         return self.read(name, default=default, parse=parse)
 

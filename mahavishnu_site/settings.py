@@ -31,6 +31,7 @@ from mahavishnu_site.web_access import (
     parse_path_prefix,
 )
 from orchestration.apps import DEFAULT_ADAPTERS
+from orchestration.identifiers import MAX_RELEASE_LENGTH
 from orchestration.limits import EngineLimits
 from orchestration.log_throttle import INTERVAL_SECONDS
 from realtime.exposure import is_exposed
@@ -181,6 +182,7 @@ if len(dict(_adapters)) < len(_adapters):
     environment.add_error(
         "MAHAVISHNU_ADAPTERS", value=",".join(map("=".join, _adapters)), expected="each name once, with one class"
     )
+MAHAVISHNU_RELEASE = environment.identifier("MAHAVISHNU_RELEASE", default="", max_length=MAX_RELEASE_LENGTH)
 MAHAVISHNU_CELERY_APP = "mahavishnu_site.celery.app"
 CELERY_BROKER_URL = environment.read(
     "CELERY_BROKER_URL", default=broker_url(MAHAVISHNU_REDIS_URLS[0]), parse=parse_broker_url
@@ -265,13 +267,11 @@ AXES_CLIENT_IP_CALLABLE = "mahavishnu_site.logins.login_address"
 AXES_LOCKOUT_CALLABLE = "mahavishnu_site.logins.refuse"
 # Failures are deleted when they are too old to count. Successful logins would be kept for ever.
 AXES_DISABLE_ACCESS_LOG = True
-AXES_ENABLE_ADMIN = False
-AXES_VERBOSE = False
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": f"django.contrib.auth.password_validation.{name}Validator"}
+    for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword")
 ]
 
 ROOT_URLCONF = "mahavishnu_site.urls"

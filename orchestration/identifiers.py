@@ -12,6 +12,7 @@ TASK_NAME: Final = "orchestration.run_stage"
 """The one Celery task."""
 
 MAX_IDENTIFIER_LENGTH: Final = 128
+MAX_RELEASE_LENGTH: Final = 64
 IDENTIFIER_EXPECTED: Final = f"1 to {MAX_IDENTIFIER_LENGTH} of the characters A-Z a-z 0-9 . _ -"
 
 _PATTERN: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_IDENTIFIER_LENGTH}}}")

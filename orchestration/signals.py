@@ -24,6 +24,9 @@ workflow_failed = Signal()
 # workflow: Workflow (its error is the reason, which may be empty), at: datetime.
 workflow_cancelled = Signal()
 
+# workflow: Workflow (with `held_reason` and `held_needs`), at: datetime. No worker can take it now; it stays queued.
+workflow_held = Signal()
+
 # stage: Stage (`stage.workflow` is loaded and current), at: datetime.
 stage_started = Signal()
 
@@ -52,6 +55,9 @@ worker_added = Signal()
 
 # worker: Worker, at: datetime.
 worker_status_changed = Signal()
+
+# worker: Worker, at: datetime. It starts no further stage, and is offline when its stage ends.
+worker_draining = Signal()
 
 # worker: Worker (its row is already deleted), at: datetime.
 worker_removed = Signal()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import shared_task
 from celery.exceptions import Reject
@@ -18,10 +18,16 @@ from orchestration.worker.executor import run_attempt
 
 _REQUEUE_PAUSE_SECONDS = 0.25
 
+_MAX_REQUEUE_PAUSE_SECONDS = 2.0
+"""The longest pause of a worker that is offered only stages whose code it lacks. Others can take them meanwhile."""
+
+_unrunnable_in_a_row = 0
+
 
 @shared_task(name=TASK_NAME, acks_late=True, reject_on_worker_lost=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def run_stage(stage_id: int, attempt: int) -> Any:
     """Run an attempt of a stage if it is still due."""
+    global _unrunnable_in_a_row
     slot = child.current_slot()
     try:
         if slot.must_replace or not child.wait_for_worker(slot):
@@ -34,10 +40,23 @@ def run_stage(stage_id: int, attempt: int) -> Any:
             is_stopping=child.is_stopping,
             is_shutting_down=child.is_shutting_down,
         )
+    except services.StageNotRunnable as error:
+        pause_seconds = min(_REQUEUE_PAUSE_SECONDS * 2.0 ** min(_unrunnable_in_a_row, 8), _MAX_REQUEUE_PAUSE_SECONDS)
+        _unrunnable_in_a_row += 1
+        _requeue(error, pause_seconds=pause_seconds)
     except (services.StaleWorker, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_unavailable(error):
             raise  # Celery logs it. The scheduler dispatches the stage again later.
-        # Another worker can run it, or this one later. The pause keeps the message from circulating in a busy loop.
         connection.close()
-        time.sleep(_REQUEUE_PAUSE_SECONDS)
-        raise Reject(error, requeue=True) from error
+        _requeue(error, pause_seconds=_REQUEUE_PAUSE_SECONDS)
+    else:
+        _unrunnable_in_a_row = 0
+
+
+def _requeue(error: Exception, *, pause_seconds: float) -> NoReturn:
+    """Return the message to the end of the queue: another worker can run it, or this one later.
+
+    The pause keeps it from circulating in a busy loop.
+    """
+    time.sleep(pause_seconds)
+    raise Reject(error, requeue=True) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
@@ -36,10 +37,25 @@ class PythonAdapter:
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
 
+    def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
+        """Return the stage's `package.module:name` if this worker lacks it; empty if it does not."""
+        return find_missing_function(stage.call, may_import=may_import)
+
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Call the stage's function and return its output."""
         output = find_function(stage.call)(ctx, inputs)
         return ctx.run_coroutine(output) if inspect.isawaitable(output) else output
+
+
+def find_missing_function(call: str, *, may_import: bool) -> str | None:
+    """Return `call` if there is no such function; None if that is unknown without an import."""
+    if not may_import and call.partition(":")[0] not in sys.modules:
+        return None
+    try:
+        find_function(call)
+    except StageFailed:
+        return call
+    return ""
 
 
 def find_function(call: str) -> Callable[..., Any]:

@@ -35,6 +35,7 @@ _BADGE_STYLES: Final[dict[str, str]] = {
     PoolStatus.ACTIVE: "success",
     PoolStatus.DRAINING: "warning",
     PoolStatus.CLOSED: "inactive",
+    "held": "warning",
 }
 
 

@@ -18,7 +18,7 @@ class WorkerColumns:
 
     @admin.display(description="status", ordering="status")
     def status_label(self, worker: Worker) -> str:
-        return status_badge(worker.status)
+        return status_badge(worker.status) if not worker.draining else status_badge("draining")
 
     @admin.display(description="stage")
     def stage_link(self, worker: Worker) -> str:
@@ -42,11 +42,20 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
     ordering = ("pk",)
     search_fields = ("id__startswith",)
     search_help_text = "The beginning of an id."
-    actions = ("mark_workers_offline",)
+    actions = ("drain_workers", "mark_workers_offline")
     row_actions = (
+        RowAction(name="drain_workers", label="Drain the process of this worker", target_status=WorkerStatus.OFFLINE),
         RowAction(name="mark_workers_offline", label="Mark this worker offline", target_status=WorkerStatus.OFFLINE),
     )
-    fields = readonly_fields = (*list_display, "registered", "process")
+    fields = readonly_fields = (*list_display, "draining", "release", "unrunnable", "registered", "process")
+
+    @admin.action(description="Drain the processes of selected workers", permissions=["run_action"])
+    def drain_workers(self, request: HttpRequest, rows: QuerySet[Worker]) -> HttpResponse | None:
+        def drain(worker_id: str) -> Worker:
+            drained = services.drain_worker(worker_id=worker_id)
+            return next(worker for worker in drained if worker.pk == worker_id)
+
+        return self.run_action(request, rows, drain, done="Draining")
 
     @admin.action(description="Mark selected workers offline", permissions=["run_action"])
     def mark_workers_offline(self, request: HttpRequest, rows: QuerySet[Worker]) -> HttpResponse | None:

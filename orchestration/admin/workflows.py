@@ -13,6 +13,7 @@ from django.utils.html import format_html
 
 from orchestration import services
 from orchestration.admin.display import (
+    EMPTY,
     format_elapsed,
     format_json,
     format_time,
@@ -27,6 +28,8 @@ from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.admin.stages import StageColumns
 from orchestration.admin.start_view import start_workflow_view
 from orchestration.models import Pool, Stage, Workflow, WorkflowStatus
+
+_SUMMARY = ("stages_progress", "pool_link", "adapter", "prompt_text", "error_text")
 
 CANCELLED_BY_OPERATOR = "Cancelled by an operator"
 
@@ -89,7 +92,18 @@ class WorkflowAdmin(RowActionsAdmin):
     fieldsets = (
         (
             None,
-            {"fields": ("id", "status_label", "stages_progress", "pool_link", "adapter", "prompt_text", "error_text")},
+            {
+                "fields": (
+                    "id",
+                    "status_label",
+                    "held_text",
+                    "stages_progress",
+                    "pool_link",
+                    "adapter",
+                    "prompt_text",
+                    "error_text",
+                )
+            },
         ),
         ("Times", {"fields": ("created", "started", "finished", "duration", "deadline")}),
         ("Data", {"fields": ("params_json", "result_json"), "classes": ("collapse",)}),
@@ -97,11 +111,8 @@ class WorkflowAdmin(RowActionsAdmin):
     readonly_fields = (
         "id",
         "status_label",
-        "stages_progress",
-        "pool_link",
-        "adapter",
-        "prompt_text",
-        "error_text",
+        "held_text",
+        *_SUMMARY,
         "created",
         "started",
         "finished",
@@ -126,7 +137,17 @@ class WorkflowAdmin(RowActionsAdmin):
 
     @admin.display(description="status", ordering="status")
     def status_label(self, workflow: Workflow) -> str:
-        return status_badge(workflow.status)
+        badge = status_badge(workflow.status)
+        return format_html("{} {}", badge, status_badge("held")) if workflow.held_reason else badge
+
+    @admin.display(description="held")
+    def held_text(self, workflow: Workflow) -> str:
+        """Return why no worker can take it now."""
+        if not workflow.held_reason:
+            return EMPTY
+        missing = f" {workflow.held_needs}" if workflow.held_needs else ""
+        why = f"{workflow.held_reason.replace('_', ' ')}{missing}, since"
+        return format_html("{} {}", why, format_time(workflow.held_since))
 
     @admin.display(description="pool", ordering="pool_id")
     def pool_link(self, workflow: Workflow) -> str:

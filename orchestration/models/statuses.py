@@ -56,6 +56,13 @@ class FailureReason(models.TextChoices):
     RELEASED = "released"
 
 
+class HoldReason(models.TextChoices):
+    """Why a run waits: its pool has no worker, or none with the code or the release that it needs."""
+
+    NO_WORKER = "no_worker"
+    NO_WORKER_WITH = "no_worker_with"
+
+
 # Lists, not sets: constraints contain them, and a generated migration needs a stable order.
 FINISHED_WORKFLOW_STATUSES: Final = [
     WorkflowStatus.COMPLETED.value,

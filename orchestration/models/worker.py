@@ -13,7 +13,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from orchestration import signals
-from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, MAX_RELEASE_LENGTH, validate_identifier
 from orchestration.models.pool import Pool
 from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.statuses import WorkerStatus
@@ -50,6 +50,15 @@ class Worker(TrackedModel):
     # worker of an external orchestrator, which does not expire.
     heartbeat_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Last heartbeat (database clock)."
+    )
+    draining = models.BooleanField(
+        default=False, editable=False, help_text="Whether it starts no further stage and leaves when its stage ends."
+    )
+    release = models.CharField(
+        max_length=MAX_RELEASE_LENGTH, blank=True, editable=False, help_text="The release of its code."
+    )
+    unrunnable = models.JSONField(
+        default=list, blank=True, editable=False, help_text="What it lacked for stages that it was offered."
     )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -10,12 +10,13 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from orchestration import signals
-from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, new_workflow_id, validate_identifier
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, MAX_RELEASE_LENGTH, new_workflow_id, validate_identifier
 from orchestration.models.pool import Pool
-from orchestration.models.statuses import FINISHED_WORKFLOW_STATUSES, WorkflowStatus
+from orchestration.models.statuses import FINISHED_WORKFLOW_STATUSES, HoldReason, WorkflowStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
 
 MAX_ADAPTER_LENGTH: Final = 128
+MAX_NEEDS_LENGTH: Final = 300
 MAX_KEY_LENGTH: Final = 400  # It contains the name of the definition and the key of the caller.
 # The constraint that decides the race between two starts with the same key.
 KEY_UNIQUE: Final = "orchestration_workflow_key_unique"
@@ -64,7 +65,7 @@ class Workflow(TrackedModel):
     error = models.TextField(blank=True, help_text="Why it failed, timed out or was cancelled.")
     total_stages = models.PositiveIntegerField(default=0, editable=False)
     stages_completed = models.PositiveIntegerField(default=0, editable=False)
-    # The next three columns are for workflows that the engine runs.
+    # The next columns are for workflows that the engine runs.
     plan = models.JSONField(
         null=True, blank=True, editable=False, help_text="The plan of the run; each stage stores its own part."
     )
@@ -77,6 +78,23 @@ class Workflow(TrackedModel):
     deadline_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When it times out (database clock)."
     )
+    release = models.CharField(
+        max_length=MAX_RELEASE_LENGTH,
+        blank=True,
+        editable=False,
+        help_text="Only workers of this release run it. Empty: all do.",
+    )
+    held_reason = models.CharField(
+        max_length=16,
+        choices=HoldReason.choices,
+        blank=True,
+        editable=False,
+        help_text="Why no worker can take it now; empty if one can.",
+    )
+    held_needs = models.CharField(
+        max_length=MAX_NEEDS_LENGTH, blank=True, editable=False, help_text="What the workers lack that could take it."
+    )
+    held_since = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
@@ -106,6 +124,7 @@ class Workflow(TrackedModel):
             models.Index(
                 name="orchestration_workflow_due", fields=["deadline_at"], condition=Q(deadline_at__isnull=False)
             ),
+            models.Index(name="orchestration_workflow_held", fields=["pool"], condition=~Q(held_reason="")),
             models.Index(name="orchestration_workflow_status", fields=["status", "-created_at"]),
             models.Index(name="orchestration_workflow_created", fields=["-created_at"]),
             models.Index(name="orchestration_workflow_pool", fields=["pool", "-created_at"]),
@@ -119,11 +138,14 @@ class Workflow(TrackedModel):
             self.started_at = self.started_at or at
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_WORKFLOW_STATUSES else None
         self.deadline_at = None if self.status in FINISHED_WORKFLOW_STATUSES else self.deadline_at
+        if self.status != WorkflowStatus.RUNNING:
+            self.held_reason = self.held_needs = ""
+            self.held_since = None
         if self.status == WorkflowStatus.TIMEOUT:
             self.error = self.error or TIMEOUT_ERROR
 
     def derived_fields(self) -> tuple[str, ...]:
-        return ("started_at", "finished_at", "error", "deadline_at")
+        return ("started_at", "finished_at", "error", "deadline_at", "held_reason", "held_needs", "held_since")
 
     def always_derived_fields(self) -> tuple[str, ...]:
         return ("updated_at",)

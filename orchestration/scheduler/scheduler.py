@@ -22,7 +22,7 @@ from orchestration.db.clock import database_now
 from orchestration.db.lock_timeout import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
-from orchestration.dispatch import Message, dispatch, queued_messages
+from orchestration.dispatch import dispatch, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.scheduler.due_select import DueSelect
@@ -119,12 +119,12 @@ class Scheduler:
 
     def redispatch(self, now: datetime) -> int:
         """Redispatch unclaimed stages whose messages the broker no longer holds."""
-        found: dict[str, list[Message]] = {}
+        found: dict[str, list[Stage]] = {}
         for stage in _UNCLAIMED_STAGES.rows(now):
-            found.setdefault(stage.pool_id or "", []).append(message_for(stage))
+            found.setdefault(stage.pool_id or "", []).append(stage)
         return sum(
-            self._attempt("redispatch", pool_id, partial(_redispatch, pool_id, messages, now))
-            for pool_id, messages in found.items()
+            self._attempt("redispatch", pool_id, partial(_redispatch, pool_id, stages, now))
+            for pool_id, stages in found.items()
         )
 
     def time_out_workflows(self, now: datetime) -> int:
@@ -222,14 +222,19 @@ class Scheduler:
 
 _DIRTY_POOLS: Final = DueSelect(Pool, "metrics_dirty_since", max_rows=MAX_ROWS_PER_PASS)
 _DUE_RETRIES: Final = DueSelect(Stage, "retry_at", max_rows=MAX_ROWS_PER_PASS)
-_UNCLAIMED_STAGES: Final = DueSelect(Stage, "dispatch_due_at", "attempt", "pool", max_rows=MAX_ROWS_PER_PASS)
+_UNCLAIMED_STAGES: Final = DueSelect(
+    Stage, "dispatch_due_at", "attempt", "pool", "workflow", max_rows=MAX_ROWS_PER_PASS
+)
 _LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
 _EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
 _SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
 
 
-def _redispatch(pool_id: str, messages: list[Message], now: datetime) -> int:
+def _redispatch(pool_id: str, stages: list[Stage], now: datetime) -> int:
+    messages = [message_for(stage) for stage in stages]
     stage_ids = [message.stage_id for message in messages]
+    if held := services.hold_unclaimed(pool_id, {stage.workflow_id for stage in stages}):
+        logger.warning("Pool %s has no worker; %d of its workflows wait for one", pool_id, held)
     missing = services.missing_messages(pool_id, held=queued_messages(pool_id))
     services.delay_redispatch(stage_ids, now=now)
     if missing == 0:

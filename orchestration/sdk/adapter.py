@@ -50,6 +50,21 @@ class Adapter(Protocol):
         """
 
 
+class ChecksCode(Protocol):
+    """What an adapter may have besides: a check whether this worker has the code of a stage.
+
+    A worker gives a stage that it lacks back, without an attempt, and another worker takes it.
+    """
+
+    def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
+        """Return the name of what this worker lacks to run a stage; empty if nothing.
+
+        Args:
+            stage: The stage as `plan` returned it.
+            may_import: Whether the check may import modules. If it would have to and may not, it returns None.
+        """
+
+
 class StageFailed(Exception):
     """An attempt failed; `str()` is the error that clients receive. Stages may raise it too.
 

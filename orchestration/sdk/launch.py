@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from django.conf import settings
+
 from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.plan import InvalidDefinition
@@ -43,9 +45,27 @@ def launch(
     """
     plan = find_adapter(definition.adapter).plan(definition, prompt=prompt, params=params)
     workflow = services.start_run(
-        plan, prompt=prompt, params=params, pool_id=pool or definition.pool, key=key, workflow_id=workflow_id
+        plan,
+        prompt=prompt,
+        params=params,
+        pool_id=pool or definition.pool,
+        key=key,
+        workflow_id=workflow_id,
+        release=_release_for(definition),
     )
     return Run(workflow.pk)
+
+
+def _release_for(definition: Definition) -> str:
+    """Return the release to which a run is pinned; empty if to none."""
+    if definition.pin != "release":
+        return ""
+    release: str = settings.MAHAVISHNU_RELEASE
+    if not release:
+        raise InvalidDefinition(
+            f'Workflow {definition.name} has pin="release", but this process has no release: set MAHAVISHNU_RELEASE'
+        )
+    return release
 
 
 def launch_by_name(

@@ -24,6 +24,7 @@ class Definition(Protocol):
         pool: The id of the default pool.
         timeout_seconds: The time limit of a run; None for no limit.
         function: The function that `@workflow` decorates.
+        pin: `release` if only workers of the same release may run a run, else `none`.
     """
 
     @property
@@ -40,6 +41,9 @@ class Definition(Protocol):
 
     @property
     def function(self) -> Callable[..., Any]: ...
+
+    @property
+    def pin(self) -> str: ...
 
     def steps(self, prompt: str, params: Mapping[str, Any]) -> Any:
         """Call the function."""

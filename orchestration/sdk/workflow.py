@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from asgiref.sync import sync_to_async
 
@@ -17,6 +17,7 @@ from orchestration.sdk.run import Run
 
 DEFAULT_POOL: Final = "local"
 DEFAULT_ADAPTER: Final = "python"
+PINS: Final = ("none", "release")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class WorkflowDefinition:
         adapter: The name of the adapter that plans and runs it.
         pool: The pool that runs it unless the start names another.
         timeout_seconds: The time limit of a run, from its start; None for no limit.
+        pin: `release` if only workers of the release that started a run may run it; else `none`.
         function: Called with the prompt and the parameters at each start. The adapter makes the plan from its return
             value.
     """
@@ -37,6 +39,7 @@ class WorkflowDefinition:
     pool: str
     timeout_seconds: float | None
     function: Callable[..., Any]
+    pin: Literal["none", "release"] = "none"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -87,6 +90,7 @@ def workflow(
     pool: str = DEFAULT_POOL,
     timeout_seconds: float | None = None,
     name: str | None = None,
+    pin: Literal["none", "release"] = "none",
 ) -> Callable[[Callable[..., Any]], WorkflowDefinition]:
     """Make a workflow from a function `f(prompt, **params)` that returns its steps, and register it.
 
@@ -95,6 +99,8 @@ def workflow(
         pool: The id of the pool that runs it unless the start names another.
         timeout_seconds: The time limit of a run, from its start; None for no limit.
         name: The workflow's name; by default the function's.
+        pin: With `release`, only workers with the same `MAHAVISHNU_RELEASE` as the process that started a run may run
+            its stages. With `none`, all workers may that have the code.
 
     Raises:
         InvalidDefinition: if a value is out of range, or another workflow has this name.
@@ -103,6 +109,8 @@ def workflow(
         raise InvalidDefinition(f"pool={pool!r}: expected {IDENTIFIER_EXPECTED}")
     if timeout_seconds is not None:
         check_seconds("timeout_seconds", timeout_seconds)
+    if pin not in PINS:
+        raise InvalidDefinition(f"pin={pin!r}: expected one of {', '.join(PINS)}")
 
     def define(function: Callable[..., Any]) -> WorkflowDefinition:
         return register(
@@ -112,6 +120,7 @@ def workflow(
                 pool=pool,
                 timeout_seconds=timeout_seconds,
                 function=function,
+                pin=pin,
             )
         )
 

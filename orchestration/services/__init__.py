@@ -27,6 +27,7 @@ from orchestration.services.dispatch_due import (
     queue_retry,
 )
 from orchestration.services.errors import ServiceError
+from orchestration.services.holds import NotDrainable, StageNotRunnable, drain_worker, hold_unclaimed
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
 from orchestration.services.pools import (
@@ -67,6 +68,7 @@ from orchestration.services.worker_lifecycle import (
     record_heartbeats,
 )
 from orchestration.services.workers import (
+    EngineWorker,
     WorkerInOtherPool,
     change_worker_status,
     register_worker,

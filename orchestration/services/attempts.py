@@ -7,6 +7,7 @@ returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,24 +18,26 @@ from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
+from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_stages
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
 from orchestration.services.errors import ServiceError
+from orchestration.services.holds import StageNotRunnable, end_hold, record_unrunnable
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
 
 class StaleWorker(ServiceError):
-    """The worker was marked offline; another process may be registered under its id."""
+    """The worker drains or was marked offline; another process may be registered under its id."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         super().__init__(worker_id)
 
     def __str__(self) -> str:
-        return f"Worker {self.worker_id} is offline or registered to another process."
+        return f"Worker {self.worker_id} drains, is offline, or is registered to another process."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,21 +71,36 @@ class AttemptOutcome:
     next: Claim | None = None
 
 
-def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None = None) -> Claim | None:
+def claim_stage(
+    stage_id: int,
+    attempt: int,
+    *,
+    slot: Slot,
+    find_missing: Callable[[Stage], str] = lambda stage: "",
+    at: datetime | None = None,
+) -> Claim | None:
     """Claim an attempt at a queued stage for a worker, which becomes busy.
 
     If the worker still has a running attempt, its process died: that attempt is recorded as lost.
+
+    Args:
+        stage_id: The stage.
+        attempt: The number of the attempt.
+        slot: The worker.
+        find_missing: Returns what the worker lacks to run the stage; empty if nothing. What it raises is raised.
+        at: The time of the change; None means now.
 
     Returns:
         None if another worker has claimed the attempt, or if it is not the next one of the stage.
 
     Raises:
-        StaleWorker: if the worker is offline or registered to another process.
+        StaleWorker: if the worker drains, is offline, or is registered to another process.
+        StageNotRunnable: if the worker lacks the code of the stage, or has another release. The stage stays queued.
     """
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
-        if worker is None or worker.status == WorkerStatus.OFFLINE:
+        if worker is None or worker.status == WorkerStatus.OFFLINE or worker.draining:
             raise StaleWorker(slot.worker_id)
         if worker.stage_id is not None:
             end_running_attempt(worker, reason=FailureReason.LOST, error=WORKER_DIED, at=at)
@@ -91,14 +109,28 @@ def claim_stage(stage_id: int, attempt: int, *, slot: Slot, at: datetime | None 
             if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
                 _set_worker_status(worker, WorkerStatus.ERROR, at=at)
             return None
-        claim = _start_attempt(stage, worker, at=at)
-        worker.status = WorkerStatus.BUSY.value
-        worker.save_locked(at=at, update_fields=["status", "stage"])
+        needs = _find_release(stage, worker) or find_missing(stage)[:MAX_NEEDS_LENGTH]
+        if needs:
+            record_unrunnable(worker, stage, needs, at=at)
+        else:
+            end_hold(stage.workflow, at=at)
+            claim = _start_attempt(stage, worker, at=at)
+            worker.status = WorkerStatus.BUSY.value
+            worker.save_locked(at=at, update_fields=["status", "stage"])
+    if needs:
+        raise StageNotRunnable(slot.worker_id, needs)
     return claim
 
 
 def complete_attempt(
-    stage_id: int, attempt: int, *, slot: Slot, output: Any, continue_inline: bool = False, at: datetime | None = None
+    stage_id: int,
+    attempt: int,
+    *,
+    slot: Slot,
+    output: Any,
+    continue_inline: bool = False,
+    find_missing: Callable[[Stage], str] = lambda stage: "",
+    at: datetime | None = None,
 ) -> AttemptOutcome:
     """Complete an attempt, advance its workflow, and set the worker idle.
 
@@ -109,6 +141,7 @@ def complete_attempt(
         output: JSON, checked by the caller.
         continue_inline: Whether to claim a stage of the next step for the same worker, if its pool has one. That saves
             the round trip through the broker, and the worker stays busy.
+        find_missing: Returns what the worker lacks to run a stage of the next step; empty if nothing.
         at: The time of the change; None means now.
 
     Raises:
@@ -128,7 +161,7 @@ def complete_attempt(
             waiting = advance(stage.workflow, at=at, finished=stage)
             if continue_inline and worker is not None and worker.stage_id == stage_id:
                 mine = next((each for each in waiting if each.pool_id == worker.pool_id), None)
-                if mine is not None:
+                if mine is not None and not find_missing(mine):
                     waiting.remove(mine)
                     claim = _start_attempt(mine.mark_locked(), worker, at=at)
                     worker.save_locked(at=at, update_fields=["stage"])
@@ -190,6 +223,12 @@ def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     stage.save_locked(at=at, update_fields=columns)
     worker.stage = stage
     return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage.stage_plan)
+
+
+def _find_release(stage: Stage, worker: Worker) -> str:
+    """Return the release that a worker lacks to run a stage; empty if it may run it."""
+    release = stage.workflow.release
+    return f"release {release}" if release and release != worker.release else ""
 
 
 def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:

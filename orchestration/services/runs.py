@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 
 from orchestration.db.clock import database_now
 from orchestration.dispatch import dispatch_after_commit
+from orchestration.identifiers import MAX_RELEASE_LENGTH
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
     PoolStatus,
@@ -35,11 +36,13 @@ def start_run(
     pool_id: str,
     key: str | None = None,
     workflow_id: str | None = None,
+    release: str = "",
     at: datetime | None = None,
 ) -> Workflow:
     """Store a running workflow with all its stages, and queue its first step. Create its pool if it does not exist.
 
-    If this definition was started with the same key before, change nothing and return the existing workflow.
+    If this definition was started with the same key before, change nothing and return the existing workflow. With a
+    `release`, only workers of that release run it.
 
     Raises:
         InvalidIdentifier, InvalidArgument, AlreadyExists
@@ -56,6 +59,7 @@ def start_run(
         pool_id=validation.identifier("pool_id", pool_id),
         plan=validation.json_object("plan", plan.to_json()),
         key=stored_key,
+        release=validation.text("release", release, max_length=MAX_RELEASE_LENGTH),
         total_stages=len(plan.stages),
         created_at=at,
         updated_at=at,

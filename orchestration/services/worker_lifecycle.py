@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.db import transaction
 from django.db.models import Q
@@ -16,6 +17,7 @@ from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.attempt_failures import end_running_attempt, record_failure
 from orchestration.services.errors import ServiceError
+from orchestration.services.holds import end_holds_of_pool
 from orchestration.services.pools import PoolNotAccepting, ensure_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
@@ -23,6 +25,11 @@ MAX_WORKER_NUMBER = 10_000
 """The largest number in the id of a worker."""
 
 LOST = "The worker was lost"
+
+_JOINED_COLUMNS: Final = (
+    *("pool", "status", "process", "release", "draining", "unrunnable", "stage"),
+    *("registered_at", "last_heartbeat_at", "heartbeat_at"),
+)
 
 
 class NoFreeWorkerId(ServiceError):
@@ -39,7 +46,7 @@ class NoFreeWorkerId(ServiceError):
         )
 
 
-def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = None) -> str:
+def join_pool(*, name: str, process: str, pool_id: str, release: str = "", at: datetime | None = None) -> str:
     """Register an idle worker for a slot of a process, and return its id: `<name>-1`, or the next free number.
 
     A number is free if no worker has it or if its worker is offline, so a restarted worker gets its previous id back.
@@ -56,12 +63,15 @@ def join_pool(*, name: str, process: str, pool_id: str, at: datetime | None = No
     in_use = _ids_in_use(name)
     for number in range(1, MAX_WORKER_NUMBER + 1):
         worker_id = f"{name}-{number}"
-        if worker_id not in in_use and _join_as(worker_id, process, pool_id, at=at):
+        if worker_id not in in_use and _join_as(worker_id, process, pool_id, release, at=at):
+            end_holds_of_pool(pool_id)
             return worker_id
     raise NoFreeWorkerId(name)
 
 
-def record_heartbeats(*, process: str, worker_ids: Collection[str], running: Sequence[tuple[int, int]]) -> set[str]:
+def record_heartbeats(
+    *, process: str, worker_ids: Collection[str], running: Sequence[tuple[int, int]]
+) -> dict[str, bool]:
     """Record a heartbeat of workers, and renew the leases of the attempts that they run.
 
     Args:
@@ -70,7 +80,8 @@ def record_heartbeats(*, process: str, worker_ids: Collection[str], running: Seq
         running: The running attempts, each as (stage id, attempt number).
 
     Returns:
-        The workers that are still registered to this process. The others were marked offline and must join again.
+        The workers that are still registered to this process, each with whether it drains. The others were marked
+        offline and must join again.
     """
     limits = engine_limits()
     with transaction.atomic():
@@ -88,7 +99,7 @@ def record_heartbeats(*, process: str, worker_ids: Collection[str], running: Seq
             Stage.objects.filter(pk__in=free_stages).update(
                 lease_expires_at=now + timedelta(seconds=limits.lease_seconds)
             )
-        return set(registered.values_list("pk", flat=True))
+        return dict(registered.values_list("pk", "draining"))
 
 
 def crash_worker(
@@ -186,12 +197,13 @@ def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None
 def _take_offline(worker: Worker, *, reason: FailureReason, error: str, at: datetime) -> None:
     end_running_attempt(worker, reason=reason, error=error, at=at)
     worker.process = ""
+    worker.draining = False
     worker.heartbeat_at = None
     worker.status = WorkerStatus.OFFLINE.value
-    worker.save_locked(at=at, update_fields=["status", "stage", "process", "heartbeat_at"])
+    worker.save_locked(at=at, update_fields=["status", "stage", "process", "draining", "heartbeat_at"])
 
 
-def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> bool:
+def _join_as(worker_id: str, process: str, pool_id: str, release: str, *, at: datetime) -> bool:
     with transaction.atomic():
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
         is_new = worker is None
@@ -207,12 +219,14 @@ def _join_as(worker_id: str, process: str, pool_id: str, *, at: datetime) -> boo
         worker.pool = pool
         worker.status = WorkerStatus.IDLE.value
         worker.process = process
+        worker.release = release
+        worker.draining = False
+        worker.unrunnable = []
         worker.stage = None
         worker.registered_at = worker.last_heartbeat_at = at
         worker.heartbeat_at = database_now()
         if not is_new:
-            columns = ("pool", "status", "process", "stage", "registered_at", "last_heartbeat_at", "heartbeat_at")
-            worker.save_locked(at=at, update_fields=columns)
+            worker.save_locked(at=at, update_fields=_JOINED_COLUMNS)
             return True
         try:
             row_locks.insert(worker, at=at)

@@ -13,6 +13,20 @@ from orchestration.services.pools import check_pool_accepts_workers
 from orchestration.services.transitions import check_transition
 
 
+class EngineWorker(ServiceError):
+    """The process of a worker reports its status itself."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(worker_id)
+
+    def __str__(self) -> str:
+        return (
+            f"Worker {self.worker_id} is run by the engine, and its process is alive; "
+            "drain it with drain_worker, or stop the process."
+        )
+
+
 class WorkerInOtherPool(ServiceError):
     """The worker belongs to another pool than the expected one."""
 
@@ -60,12 +74,15 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
     Raises:
         InvalidArgument: if the status is not one of these.
         WorkerNotFound, IllegalTransition
+        EngineWorker: if its process reports its status itself.
     """
     at = validation.timestamp(at)
     if status not in WorkerStatus.values:
         raise validation.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
     with transaction.atomic():
         worker = row_locks.lock_worker(worker_id)
+        if worker.process:
+            raise EngineWorker(worker_id)
         check_transition("worker", worker_id, current=worker.status, requested=status)
         worker.status = str(status)
         if status != WorkerStatus.OFFLINE:

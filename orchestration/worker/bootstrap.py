@@ -112,6 +112,11 @@ def _remove_stale_tables(directory: Path) -> None:
 _worker_process: _WorkerProcess | None = None
 
 
+def is_draining() -> bool:
+    """Return whether this worker process drains."""
+    return _worker_process is not None and _worker_process.table.draining
+
+
 def install() -> None:
     """Connect to Celery's signals."""
     signals.celeryd_after_setup.connect(_on_setup, dispatch_uid="orchestration.worker.bootstrap.setup")
@@ -132,6 +137,14 @@ def _on_setup(instance: Any, **_: Any) -> None:
     size = max(instance.concurrency, instance.max_concurrency or 0)
     if size > MAX_SLOTS:
         _exit(f"Unsupported concurrency {size}: a worker runs at most {MAX_SLOTS} stages side by side.")
+    # Models can be imported only after Celery has set up Django.
+    from orchestration.worker.preflight import CannotStart, check_pool, import_workflows
+
+    try:
+        check_pool(queues[0])
+        import_workflows()
+    except CannotStart as error:
+        _exit(f"This worker does not start: {error}")
     # Before the first child is forked: programs that stages start must not read the variables of the worker.
     close_memory()
     name = worker_name(instance.hostname, pool_id=queues[0])

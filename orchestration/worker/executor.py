@@ -16,6 +16,7 @@ from orchestration.sdk import Context, HandOver, StageFailed, error_for_clients,
 from orchestration.sdk.outcome import checked_output, traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.services.attempt_failures import WORKER_STOPPED
+from orchestration.worker.code_check import UncheckedCode, check_code, find_missing, find_missing_for_continuation
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 from orchestration.worker.stage_connections import StageConnections
 from orchestration.worker.termination import deferred_termination, may_be_terminated
@@ -50,7 +51,9 @@ def run_attempt(
         is_shutting_down: Returns whether a shutdown was requested: stages that take too long are killed.
 
     Raises:
-        services.StaleWorker: if the slot's worker was marked offline. The message must be requeued.
+        services.StaleWorker: if the slot's worker drains or was marked offline. The message must be requeued.
+        services.StageNotRunnable: if this worker lacks the code of the stage, or has another release. The message must
+            be requeued, for another worker.
         django.db.Error: if the database is unavailable, or rejects a statement. The message must be requeued only if
             it is unavailable.
     """
@@ -59,7 +62,7 @@ def run_attempt(
     shared_slot.running = _running(stage_id, attempt)
     try:
         with deferred_termination() as termination:
-            claim = services.claim_stage(stage_id, attempt, slot=slot)
+            claim = _claim(stage_id, attempt, slot)
             if claim is None:
                 logger.debug("Skipped attempt %d of stage %d: it is not due", attempt, stage_id)
             while claim is not None:
@@ -76,6 +79,15 @@ def run_attempt(
             shared_slot.must_replace = True
     finally:
         shared_slot.running = None
+
+
+def _claim(stage_id: int, attempt: int, slot: Slot) -> Claim | None:
+    try:
+        return services.claim_stage(stage_id, attempt, slot=slot, find_missing=find_missing)
+    except UncheckedCode as unchecked:
+        with StageConnections().active():
+            check_code(unchecked.stage)
+    return services.claim_stage(stage_id, attempt, slot=slot, find_missing=find_missing)
 
 
 def _running(stage_id: int, attempt: int, timeout_seconds: float | None = None) -> RunningAttempt:
@@ -178,7 +190,12 @@ def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline:
         if error is None:
             try:
                 return services.complete_attempt(
-                    stage_id, attempt, slot=slot, output=result, continue_inline=continue_inline
+                    stage_id,
+                    attempt,
+                    slot=slot,
+                    output=result,
+                    continue_inline=continue_inline,
+                    find_missing=find_missing_for_continuation,
                 )
             except services.PoolNotAccepting as rejection:
                 # The next step cannot run, nor could a retry of this stage change that.

@@ -67,6 +67,9 @@ class RunDisplay:
         self._write(escape_line(line))
 
     def _show(self, event: FollowedEvent) -> None:
+        if event.name == "workflow.held":
+            needs = f" with {event.data['needs']}" if event.data["needs"] else ""
+            self._write_line(f"held: pool {event.data['pool_id']} has no worker{needs}; the run waits for one")
         resource, _, change = event.name.partition(".stage_")
         if resource != "workflow" or not change:
             return
@@ -91,6 +94,8 @@ class RunDisplay:
                 return [f"{stage_name} failed: {error}"]
             case "retrying":
                 return [f"{stage_name} failed, retrying: {error}"]
+            case "released":
+                return [f"{stage_name} continues on another worker, because its worker stops"]
             case "started" if self._detailed:
                 return [f"{stage_name} started on {data.get('worker_id') or 'the same worker'}"]
             case "log" if self._detailed:

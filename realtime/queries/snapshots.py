@@ -24,6 +24,8 @@ _MAX_STAGE_ERROR_CHARACTERS = 4096
 
 _UNFINISHED = [status for status in WorkflowStatus.values if status not in FINISHED_WORKFLOW_STATUSES]
 
+_HELD_FIELDS = ("held_reason", "held_needs", "held_since")
+
 _SUMMARY_FIELDS = ("status", "stages_completed", "total_stages", "pool_id", "created_at", "started_at", "finished_at")
 
 
@@ -46,7 +48,7 @@ def _workflow(workflow_id: str, max_bytes: int) -> dict[str, Any] | None:
     workflow = (
         Workflow.objects.filter(pk=workflow_id)
         .annotate(start_of_prompt=Left("prompt", max_bytes + 1), start_of_error=Left("error", max_bytes + 1))
-        .values("pk", *_SUMMARY_FIELDS, "adapter", "result", "start_of_prompt", "start_of_error")
+        .values("pk", *_SUMMARY_FIELDS, *_HELD_FIELDS, "adapter", "result", "start_of_prompt", "start_of_error")
         .first()
     )
     if workflow is None:
@@ -79,7 +81,13 @@ def _workflow(workflow_id: str, max_bytes: int) -> dict[str, Any] | None:
 
 
 def _workflow_summary(workflow: dict[str, Any]) -> dict[str, Any]:
-    return {"workflow_id": workflow["pk"], **{field: workflow[field] for field in _SUMMARY_FIELDS}}
+    held = {
+        "reason": workflow["held_reason"],
+        "needs": workflow["held_needs"],
+        "since": workflow["held_since"],
+    }
+    summary = {field: workflow[field] for field in _SUMMARY_FIELDS}
+    return {"workflow_id": workflow["pk"], **summary, "held": held if held["reason"] else None}
 
 
 def _pool(pool_id: str, max_bytes: int) -> dict[str, Any] | None:
@@ -104,12 +112,22 @@ def _worker(worker_id: str, _: int) -> dict[str, Any] | None:
     worker = Worker.objects.filter(pk=worker_id).first()
     if worker is None:
         return None
-    return {"worker_id": worker.pk, "status": worker.status, "pool_id": worker.pool_id}
+    return {
+        "worker_id": worker.pk,
+        "status": worker.status,
+        "pool_id": worker.pool_id,
+        "draining": worker.draining,
+        "release": worker.release,
+    }
 
 
 def _global(_: str, __: int) -> dict[str, Any]:
     # The index on the status keeps this fast with any number of finished workflows.
-    unfinished = Workflow.objects.filter(status__in=_UNFINISHED).order_by("-created_at").values("pk", *_SUMMARY_FIELDS)
+    unfinished = (
+        Workflow.objects.filter(status__in=_UNFINISHED)
+        .order_by("-created_at")
+        .values("pk", *_SUMMARY_FIELDS, *_HELD_FIELDS)
+    )
     return {
         "workflows": [_workflow_summary(workflow) for workflow in unfinished[:MAX_SNAPSHOT_ROWS]],
         "pools": [_pool_summary(pool) for pool in Pool.objects.order_by("-created_at")[:MAX_SNAPSHOT_ROWS]],

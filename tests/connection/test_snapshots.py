@@ -48,6 +48,7 @@ async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
             "created_at": A_TIME,
             "started_at": A_TIME,
             "finished_at": None,
+            "held": None,
             "adapter": "python",
             "prompt": "Write code",
             "result": None,
@@ -90,7 +91,13 @@ async def test_pool_and_worker_snapshots_list_every_field(server_on_both: Mahavi
         },
         "workers": [{"worker_id": worker_id, "status": "idle"}],
     }
-    assert worker == {"worker_id": worker_id, "status": "idle", "pool_id": pool_id}
+    assert worker == {
+        "worker_id": worker_id,
+        "status": "idle",
+        "pool_id": pool_id,
+        "draining": False,
+        "release": "",
+    }
 
 
 async def test_snapshot_of_an_unknown_resource_is_null(server: MahavishnuServer, unique: Unique) -> None:

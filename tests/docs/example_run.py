@@ -97,6 +97,7 @@ def _retry_stage_in_run() -> None:
         workflow_id="wf_again",
         at=_at(60),
     )
+    services.hold_unclaimed("pool_again", ["wf_again"], at=_at(60))
     worker_id = services.join_pool(name="again", process="again", pool_id="pool_again", at=_at(60))
     slot = services.Slot(worker_id=worker_id, process="again")
     stage_id = workflow.stages.get().pk
@@ -107,6 +108,7 @@ def _retry_stage_in_run() -> None:
     services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
     services.claim_stage(stage_id, 2, slot=slot, at=_at(64))
     services.release_attempt(stage_id, 2, slot=slot, error="The worker was stopped", at=_at(65))
+    services.drain_worker(worker_id=worker_id, at=_at(65))
     services.drain_pool(pool_id="pool_again", at=_at(65))
     services.reopen_pool(pool_id="pool_again", at=_at(75))
     # The example of a snapshot must not list this pool and workflow.

@@ -199,41 +199,6 @@ def fail_stage(resources: Resources) -> Expected:
     ]
 
 
-REPORT = """
-from datetime import UTC, datetime
-from django.db import transaction
-from orchestration import services
-from orchestration.services import attempts, row_locks
-stage_id = services.start_stage(workflow_id=workflow, stage_name="one", worker_id=worker).pk
-services.report_message(stage_id, 1, message="Good morning")
-services.report_progress(stage_id, 1, progress=0.5, message="Half way")
-with transaction.atomic():
-    stage = row_locks.lock_stage_by_id(stage_id)
-    attempts.record_failure(stage, reason="lost", error="The worker was lost", at=datetime.now(UTC))
-"""
-
-
-@case(
-    "a running stage reports, and its worker is lost",
-    "workflow.stage_started",
-    "workflow.stage_log",
-    "workflow.stage_progress",
-    "workflow.stage_retrying",
-    "pool.status_changed",
-)
-def report_from_stage(resources: Resources) -> Expected:
-    resources.services._driver.execute(REPORT, workflow=resources.workflow, worker=resources.worker)
-    lost = {"attempt": 1, "reason": "lost", "error": "The worker was lost", "retry_at": None}
-    return [
-        of_workflow(resources, "workflow.stage_started", stage_name="one", worker_id=resources.worker),
-        pool_metrics(resources, idle=1, running=1),
-        of_workflow(resources, "workflow.stage_log", stage_name="one", message="Good morning"),
-        of_workflow(resources, "workflow.stage_progress", stage_name="one", progress=0.5, message="Half way"),
-        of_workflow(resources, "workflow.stage_retrying", stage_name="one", **lost),
-        pool_metrics(resources, idle=1, queue=1),
-    ]
-
-
 @case("a stage is queued", "pool.status_changed")
 def queue_stage(resources: Resources) -> Expected:
     resources.services.queue_stage(workflow_id=resources.workflow, stage_name="two")
@@ -250,7 +215,7 @@ def skip_stage(resources: Resources) -> Expected:
 def register_worker(resources: Resources) -> Expected:
     worker_id = f"{resources.worker}.new"
     resources.services.register_worker(worker_id=worker_id, pool_id=resources.pool)
-    data = {"worker_id": worker_id, "status": "idle", "pool_id": resources.pool}
+    data = {"worker_id": worker_id, "status": "idle", "pool_id": resources.pool, "release": ""}
     return [("worker.added", data, [f"pool:{resources.pool}"]), pool_metrics(resources, idle=2, count=2)]
 
 

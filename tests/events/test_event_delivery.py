@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.events import engine_event_cases  # noqa: F401 (adds its cases)
 from tests.events.event_cases import CASES, Change, Expected, Resources, metrics
 from tests.harness.client import Client, Message, connect
 from tests.harness.matchers import A_NUMBER, an_event

@@ -6,7 +6,7 @@ import contextlib
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -75,13 +75,19 @@ class CeleryWorker(EngineProcess):
     """`celery worker` for one pool, with its children and its supervisor."""
 
     def __init__(
-        self, server: MahavishnuServer, *, pool_id: str, concurrency: int, environment: Mapping[str, str]
+        self,
+        server: MahavishnuServer,
+        *,
+        pool_id: str,
+        concurrency: int,
+        environment: Mapping[str, str],
+        options: Sequence[str] = (),
     ) -> None:
         self.pool_id = pool_id
         self.concurrency = concurrency
         quiet = ("--quiet", "worker", "--loglevel", "INFO", "--without-gossip", "--without-mingle")
         queue = ("--queues", pool_id, "--concurrency", str(concurrency), "--hostname", "celery@test")
-        command = ("celery", "--app", "mahavishnu_site", *quiet, *queue)
+        command = ("celery", "--app", "mahavishnu_site", *quiet, *queue, *options)
         super().__init__(server, *command, name=f"worker-{pool_id}", environment=environment)
 
     def children(self) -> list[psutil.Process]:
@@ -159,16 +165,27 @@ class Engine:
         self._processes: list[EngineProcess] = []
         self._schedulers = 0
 
-    def worker(self, *, pool_id: str, concurrency: int = 1, **environment: str) -> CeleryWorker:
-        """Start a worker with additional variables, and wait until each of its slots is registered."""
-        worker = CeleryWorker(self.server, pool_id=pool_id, concurrency=concurrency, environment=environment)
-        self._processes.append(worker)
+    def worker(
+        self, *, pool_id: str, concurrency: int = 1, options: Sequence[str] = (), **environment: str
+    ) -> CeleryWorker:
+        """Start a worker with additional options and variables, and wait until each of its slots is registered."""
+        worker = self.begin_worker(pool_id=pool_id, concurrency=concurrency, options=options, **environment)
         wait_until(
             lambda: self.workers(pool_id).count("idle") >= concurrency or not worker.is_alive(),
             timeout_seconds=START_TIMEOUT_SECONDS,
             what=worker.log_text,
         )
         assert worker.is_alive(), worker.log_text()
+        return worker
+
+    def begin_worker(
+        self, *, pool_id: str, concurrency: int = 1, options: Sequence[str] = (), **environment: str
+    ) -> CeleryWorker:
+        """Start a worker that may end at once."""
+        worker = CeleryWorker(
+            self.server, pool_id=pool_id, concurrency=concurrency, environment=environment, options=options
+        )
+        self._processes.append(worker)
         return worker
 
     def scheduler(self, **environment: str) -> EngineProcess:

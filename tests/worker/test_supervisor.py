@@ -15,7 +15,7 @@ import pytest
 from django.db import IntegrityError, OperationalError
 
 from orchestration.processes import is_alive, kill_tree, process_tree, resume_tree, suspend_tree
-from orchestration.worker.slot_table import RunningAttempt, SlotTable
+from orchestration.worker.slot_table import SlotTable
 from tests.harness.logs import logged_by
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
@@ -138,17 +138,29 @@ def test_supervisor_of_a_closed_pool_logs_it_once_and_tries_again_at_the_heartbe
 
 
 @pytest.mark.django_db
-def test_supervisor_raises_the_error_of_a_rejected_statement(
-    supervisor: WorkerSupervisor, monkeypatch: pytest.MonkeyPatch
+def test_slot_that_fails_is_logged_once_and_the_other_slots_are_checked(
+    supervisor: WorkerSupervisor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from orchestration import services
+    from orchestration.models import Worker
 
-    def reject(**_: object) -> None:
-        raise IntegrityError("a constraint")
+    join_pool = services.join_pool
+    joined: list[str] = []
 
-    monkeypatch.setattr(services, "join_pool", reject)
-    with pytest.raises(IntegrityError):
-        supervisor.check()
+    def reject_first(**arguments: Any) -> str:
+        if not joined:
+            joined.append("rejected")
+            raise IntegrityError("a constraint")
+        return join_pool(**arguments)
+
+    monkeypatch.setattr(services, "join_pool", reject_first)
+    supervisor.check()
+    assert Worker.objects.filter(status="idle").count() == 1
+    supervisor.check()
+    assert Worker.objects.filter(status="idle").count() == 2
+    assert logged_by("orchestration.worker.supervisor", caplog) == [
+        "Cannot check slot 1; the worker supervisor tries again in each check"
+    ]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -205,23 +217,6 @@ def test_check_without_a_query_does_not_end_an_outage(
     ]
 
 
-def test_slot_table_shows_the_same_slots_to_all_processes(tmp_path: Path) -> None:
-    table = SlotTable.create(tmp_path / "slots")
-    table.size = 2
-    child, supervisor = SlotTable.open(table.path).slot(1), SlotTable.open(table.path).slot(1)
-    assert (supervisor.pid, supervisor.running, supervisor.worker_id) == (0, None, "")
-    supervisor.worker_id = "x" * 128
-    supervisor.worker_id = "local-box-2"
-    child.pid = 4711
-    child.running = running = RunningAttempt(7, 3, 123456789, 1500, 42)
-    assert (table.size, supervisor.pid, supervisor.running, child.worker_id) == (2, 4711, running, "local-box-2")
-    assert table.slot(0).running is None
-    supervisor.request_cancel(running)
-    assert (child.is_cancelled(7, 3), child.is_cancelled(7, 4), child.is_cancelled(8, 3)) == (True, False, False)
-    child.running = None
-    assert supervisor.running is None
-
-
 def test_suspended_tree_can_be_resumed() -> None:
     process = subprocess.Popen(["sh", "-c", "sleep 600 & wait"], start_new_session=True)
     try:
@@ -266,25 +261,3 @@ def test_process_tree_without_access_to_other_processes_is_the_process_alone(mon
     assert [process.pid for process in process_tree(os.getpid())] == [os.getpid()]
     monkeypatch.setattr(psutil.Process, "status", deny)
     assert is_alive(os.getpid())
-
-
-def test_crash_includes_an_attempt_that_began_just_before_the_process_died(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from orchestration.worker.supervisor import slot_monitor
-
-    table = SlotTable.create(tmp_path / "slots")
-    table.size = 1
-    slot = table.slot(0)
-    slot.pid = 4_000_000
-    attempt = RunningAttempt(stage_id=1, attempt=1, started_ns=1, timeout_ms=0, pid=4_000_000)
-
-    def begin_and_die(_: int) -> bool:
-        slot.running = attempt
-        return False
-
-    monkeypatch.setattr(slot_monitor, "is_alive", begin_and_die)
-    monitor = slot_monitor.SlotMonitor(slot, name="monitored", process=PROCESS, pool_id="monitored")
-    assert monitor.detect_crash()
-    assert monitor._crash is not None
-    assert monitor._crash.running == attempt

@@ -30,6 +30,7 @@ def run_raising(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
 
     class Slot:
         worker_id = "worker"
+        must_replace = False
 
     def run(error: Exception) -> None:
         def fail(*_: object, **__: object) -> None:

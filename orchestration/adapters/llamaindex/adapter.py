@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from orchestration.adapters.python import find_function
+from orchestration.adapters.python import find_function, find_missing_function
 from orchestration.sdk import Context, Definition, MissingDependency, Plan, StageFailed, StagePlan
 
 PACKAGE: Final = "llama-index-workflows"
@@ -47,6 +47,10 @@ class LlamaIndexAdapter:
             stages=(host, *(StagePlan(name=step, step=0, hosted=True) for step in steps)),
             timeout_seconds=definition.timeout_seconds,
         )
+
+    def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
+        """Return the workflow's `package.module:name` if this worker lacks it; empty if it does not."""
+        return find_missing_function(stage.call, may_import=may_import)
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Run the whole workflow and return its result."""

@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from django.conf import settings
+
 from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, StageStatus
@@ -125,13 +127,22 @@ class SlotMonitor:
             if self.slot.worker_id and self._pid and now - self._vacant_since > _VACANT_SECONDS:
                 self.leave_pool(error=WORKER_STOPPED)
 
+    def leave_if_idle(self) -> None:
+        """Take the slot's worker offline if it runs nothing."""
+        self._note_pid(self.slot.pid)
+        if self.slot.running is None:
+            self.leave_pool(error=WORKER_STOPPED)
+
     def join_pool(self) -> None:
         """Register a worker for the slot.
 
         Raises:
             ServiceError: if the pool is closed, or has no free id for the worker.
         """
-        self.slot.worker_id = services.join_pool(name=self._name, process=self._process, pool_id=self._pool_id)
+        release: str = settings.MAHAVISHNU_RELEASE
+        self.slot.worker_id = services.join_pool(
+            name=self._name, process=self._process, pool_id=self._pool_id, release=release
+        )
 
     def drain(self, *, stopping_seconds: float) -> None:
         """Take the worker of a stopping process offline when it has no stage; kill its stage after the grace period.
@@ -139,11 +150,9 @@ class SlotMonitor:
         Args:
             stopping_seconds: How long ago the shutdown was requested.
         """
-        self._note_pid(self.slot.pid)
+        self.leave_if_idle()
         running = self.slot.running
-        if running is None:
-            self.leave_pool(error=WORKER_STOPPED)
-        elif stopping_seconds > self._limits.shutdown_grace_seconds:
+        if running is not None and stopping_seconds > self._limits.shutdown_grace_seconds:
             self._kill(running, reason=FailureReason.RELEASED, error=WORKER_STOPPED)
 
     def kill_if_overdue(self, running: RunningAttempt, stored: tuple[str, int] | None) -> None:

@@ -6,13 +6,16 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from django.db import Error as DatabaseError
 from django.db import connection
 
 from orchestration import services
-from orchestration.db.retry import is_unavailable
+from orchestration.db.lock_timeout import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
+from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, Stage
@@ -38,6 +41,7 @@ class WorkerSupervisor:
     """
 
     def __init__(self, table: SlotTable, *, parent_pid: int, process: str, name: str, pool_id: str) -> None:
+        limit_lock_waits(BACKGROUND_LOCK_TIMEOUT_SECONDS)
         self._table = table
         self._parent_pid = parent_pid
         self._process = process
@@ -48,6 +52,7 @@ class WorkerSupervisor:
         ]
         self._heartbeat_at = 0.0
         self._database_failing = False
+        self._failing: set[str] = set()
         self._join_rejected = False
         self._join_at = 0.0
         self._idle_since: float | None = None
@@ -63,12 +68,16 @@ class WorkerSupervisor:
         self.clean_up()
 
     def check(self) -> None:
-        """Check every slot once. If the database is unavailable, the next check repeats what failed."""
+        """Check every slot once. What fails is repeated in the next check.
+
+        A slot that fails does not keep the others from their checks, or the workers from their heartbeats.
+        """
         try:
-            self._kill_overdue()
-            for monitor in self._monitors:
-                self._check_slot(monitor)
-            self._send_heartbeats()
+            self._attempt("kill overdue stages", self._kill_overdue)
+            for number, monitor in enumerate(self._monitors, start=1):
+                self._attempt("record heartbeats", self._send_heartbeats)
+                self._attempt(f"check slot {number}", partial(self._check_slot, monitor))
+            self._attempt("record heartbeats", self._send_heartbeats)
         except DatabaseError as error:
             if not is_unavailable(error):
                 raise
@@ -82,6 +91,23 @@ class WorkerSupervisor:
             if self._database_failing:
                 logger.warning("Database available again; the worker supervisor continues")
             self._database_failing = False
+
+    def _attempt(self, action: str, call: Callable[[], None]) -> None:
+        """Call this part of a check. If it fails, log that once, until it succeeds.
+
+        Raises:
+            django.db.Error: if the database is unavailable.
+        """
+        try:
+            call()
+        except Exception as error:
+            if is_unavailable(error) and not is_contended(error):
+                raise
+            if action not in self._failing:
+                logger.exception("Cannot %s; the worker supervisor tries again in each check", action)
+            self._failing.add(action)
+        else:
+            self._failing.discard(action)
 
     def clean_up(self) -> None:
         """Kill what the process left behind, take its workers offline and return their stages to the queue."""
@@ -124,6 +150,8 @@ class WorkerSupervisor:
             if self._is_stopping:
                 stopping_seconds = (time.monotonic_ns() - self._table.stopping_since_ns) / 1e9
                 monitor.drain(stopping_seconds=stopping_seconds)
+            elif self._table.draining:
+                monitor.leave_if_idle()
             else:
                 monitor.leave_if_vacant()
                 monitor.replace_process()
@@ -164,7 +192,10 @@ class WorkerSupervisor:
             attempts = [attempt for monitor in self._monitors if (attempt := monitor.slot.running) is not None]
             running = [(attempt.stage_id, attempt.attempt) for attempt in attempts]
             online = services.record_heartbeats(process=self._process, worker_ids=list(slots), running=running)
-            for worker_id in set(slots) - online:
+            if any(online.values()) and not self._table.draining:
+                logger.info("Worker process %d drains; it starts no further stage", self._parent_pid)
+                self._table.draining = True
+            for worker_id in slots.keys() - online.keys():
                 logger.warning("Worker %s was marked offline (missed heartbeats); re-registering", worker_id)
                 slots[worker_id].worker_id = ""
         self._heartbeat_at = now

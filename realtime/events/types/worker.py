@@ -34,10 +34,21 @@ class WorkerStatusChanged(WorkerEvent, kw_only=True):
 
 
 class WorkerAdded(WorkerStatusChanged, kw_only=True):
-    """A worker is registered. `status` is its initial status."""
+    """A worker is registered. `status` is its initial status; `release` is that of its code, and may be empty."""
 
     name: ClassVar[str] = "worker.added"
     signal: ClassVar[Signal] = signals.worker_added
+    sample: ClassVar[dict[str, Any]] = {**WorkerStatusChanged.sample, "release": ""}
+    release: str
+
+
+class WorkerDraining(WorkerEvent, kw_only=True):
+    """A worker starts no further stage. It is offline when its stage ends."""
+
+    name: ClassVar[str] = "worker.draining"
+    signal: ClassVar[Signal] = signals.worker_draining
+    sample: ClassVar[dict[str, Any]] = {"pool_id": "pool_local"}
+    pool_id: str
 
 
 class WorkerRemoved(WorkerEvent, kw_only=True):

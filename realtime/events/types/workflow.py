@@ -44,6 +44,29 @@ class WorkflowStarted(WorkflowEvent, kw_only=True):
     prompt: str
 
 
+class WorkflowHeld(WorkflowEvent, kw_only=True):
+    """No worker can take a run now. It stays queued, and the next `workflow.stage_started` ends the hold.
+
+    Attributes:
+        reason: `no_worker` if its pool has no worker, `no_worker_with` if none of them has what the run needs.
+        pool_id: The pool.
+        needs: What the workers lack: the code of a stage, such as `shop.workflows:load`, or a release. Empty for
+            `no_worker`.
+    """
+
+    name: ClassVar[str] = "workflow.held"
+    signal: ClassVar[Signal] = signals.workflow_held
+    sample: ClassVar[dict[str, Any]] = {"reason": "no_worker", "pool_id": "pool_local", "needs": ""}
+    reason: str
+    pool_id: str | None
+    needs: str
+
+    @classmethod
+    def from_signal(cls, *, workflow: Workflow, at: datetime, **_: Any) -> Self:
+        why = {"reason": workflow.held_reason, "needs": workflow.held_needs}
+        return cls._build(workflow, workflow_id=workflow.pk, **why, timestamp=at)
+
+
 class WorkflowCompleted(WorkflowEvent, kw_only=True):
     """A workflow completes successfully. `result` is an object with `total_duration_ms` and often `final_output`."""
 

@@ -1,0 +1,44 @@
+"""`manage.py drain_worker WORKER`: replace a worker process without a loss."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from django.core.management.base import CommandError, CommandParser
+
+from orchestration import services
+from orchestration.management.database_errors import readable_database_errors
+from orchestration.management.output import EscapingCommand
+from orchestration.models import Worker
+
+_POLL_SECONDS: Final = 0.2
+
+
+class Command(EscapingCommand):
+    """Drain the process of a worker and, with --wait, wait until it runs no stage."""
+
+    help = (
+        "Drains the process of a worker: none of its workers starts another stage, and each is offline when its stage "
+        "ends. The process can then be stopped without a loss. It is active again after a restart."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("worker", help="The id of any worker of the process, such as local-box-1.")
+        parser.add_argument("--wait", action="store_true", help="Return when all workers of the process are offline.")
+
+    def handle(self, *args: Any, worker: str, wait: bool, **options: Any) -> None:
+        with readable_database_errors():
+            try:
+                drained = services.drain_worker(worker_id=worker)
+            except services.ServiceError as error:
+                raise CommandError(str(error)) from error
+            names = ", ".join(each.pk for each in drained)
+            self.stdout.write(f"Draining: {names}")
+            if not wait or not drained:
+                return
+            process = drained[0].process
+            # A worker that is offline belongs to no process.
+            while Worker.objects.filter(process=process).exists():
+                time.sleep(_POLL_SECONDS)
+        self.stdout.write(f"Drained: {names}. Stop or restart the process now.")

@@ -1,0 +1,154 @@
+"""Hold runs that no worker can take now, and drain workers.
+
+A held run waits in the queue like any other, and says why. The next claim of one of its stages ends the hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Final
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from orchestration import signals
+from orchestration.models import HoldReason, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.services import row_locks, validation
+from orchestration.services.errors import ServiceError
+
+MAX_UNRUNNABLE: Final = 100
+"""How many definitions a worker's row remembers that the worker cannot run. The oldest is dropped."""
+
+
+class StageNotRunnable(ServiceError):
+    """A worker cannot run a stage: it lacks the code, or has another release."""
+
+    def __init__(self, worker_id: str, needs: str) -> None:
+        self.worker_id = worker_id
+        self.needs = needs
+        super().__init__(worker_id, needs)
+
+    def __str__(self) -> str:
+        return f"Worker {self.worker_id} cannot run the stage: it needs {self.needs}."
+
+
+class NotDrainable(ServiceError):
+    """Only an online worker of the engine can be drained."""
+
+    def __init__(self, worker_id: str, status: str) -> None:
+        self.worker_id = worker_id
+        self.status = str(status)
+        super().__init__(worker_id, status)
+
+    def __str__(self) -> str:
+        if self.status == WorkerStatus.OFFLINE:
+            return f"Worker {self.worker_id} is offline; only an online worker can be drained."
+        return (
+            f"Worker {self.worker_id} belongs to an external orchestrator; only workers of the engine can be drained."
+        )
+
+
+def drain_worker(*, worker_id: str, at: datetime | None = None) -> list[Worker]:
+    """Drain the process of a worker: none of its workers starts another stage, and each is offline when its stage ends.
+
+    The process itself continues, and can be stopped at any time. After its restart the workers are active.
+
+    Returns:
+        All workers of the process.
+
+    Raises:
+        InvalidIdentifier, WorkerNotFound
+        NotDrainable: if the worker is offline, or is no worker of the engine.
+    """
+    at = validation.timestamp(at)
+    process, status = _process_of(worker_id)
+    if not process:
+        raise NotDrainable(worker_id, status)
+    drained = []
+    for each in Worker.objects.filter(process=process).order_by("pk").values_list("pk", flat=True):
+        with transaction.atomic():
+            worker = row_locks.lock_slot_worker(each, process)
+            if worker is None:
+                continue  # It has just left.
+            drained.append(worker)
+            if not worker.draining:
+                worker.draining = True
+                worker.save_locked(at=at, update_fields=["draining"])
+                signals.worker_draining.send(sender=Worker, worker=worker, at=at)
+    return drained
+
+
+def _process_of(worker_id: str) -> tuple[str, str]:
+    validation.identifier("worker_id", worker_id)
+    found = Worker.objects.filter(pk=worker_id).values_list("process", "status").first()
+    if found is None:
+        raise row_locks.WorkerNotFound(worker_id)
+    return found
+
+
+def record_unrunnable(worker: Worker, stage: Stage, needs: str, *, at: datetime) -> None:
+    """Record that a worker cannot run a queued stage. Hold the run if no other worker of the pool may be able to.
+
+    The caller locked the worker, the workflow and the stage.
+    """
+    if needs not in worker.unrunnable:
+        worker.unrunnable = [*worker.unrunnable, needs][-MAX_UNRUNNABLE:]
+        worker.save_locked(at=at, update_fields=["unrunnable"])
+    workflow = stage.workflow
+    if workflow.held_reason or _may_run_elsewhere(worker, workflow, needs):
+        return
+    _hold(workflow, HoldReason.NO_WORKER_WITH, needs=needs, at=at)
+
+
+def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime | None = None) -> int:
+    """Hold runs with queued stages in a pool that has no worker. Return how many runs were not held before."""
+    at = validation.timestamp(at)
+    if _workers_of(pool_id).exists():
+        return 0
+    held = 0
+    free = Workflow.objects.filter(pk__in=workflow_ids, status=WorkflowStatus.RUNNING, held_reason="")
+    for workflow_id in list(free.values_list("pk", flat=True)):
+        with transaction.atomic():
+            workflow = row_locks.lock_workflow(workflow_id)
+            is_queued = workflow.stages.filter(pool_id=pool_id, status=StageStatus.QUEUED).exists()
+            if workflow.status != WorkflowStatus.RUNNING or workflow.held_reason or not is_queued:
+                continue
+            _hold(workflow, HoldReason.NO_WORKER, needs="", at=at)
+            held += 1
+    return held
+
+
+def end_hold(workflow: Workflow, *, at: datetime) -> None:
+    """End the hold of a locked workflow, one of whose stages is being claimed."""
+    if workflow.held_reason:
+        workflow.held_reason = workflow.held_needs = ""
+        workflow.held_since = None
+        workflow.mark_locked().save_locked(at=at, update_fields=["held_reason", "held_needs", "held_since"])
+
+
+def end_holds_of_pool(pool_id: str) -> None:
+    """End the holds of a pool that a worker has joined. If it cannot run them either, they are held again."""
+    held = Workflow.objects.filter(pool_id=pool_id).exclude(held_reason="")
+    held.update(held_reason="", held_needs="", held_since=None)
+
+
+def _hold(workflow: Workflow, reason: HoldReason, *, needs: str, at: datetime) -> None:
+    workflow.held_reason = reason.value
+    workflow.held_needs = needs
+    workflow.held_since = at
+    workflow.mark_locked().save_locked(at=at, update_fields=["held_reason", "held_needs", "held_since"])
+    signals.workflow_held.send(sender=Workflow, workflow=workflow, at=at)
+
+
+def _may_run_elsewhere(worker: Worker, workflow: Workflow, needs: str) -> bool:
+    """Return whether another process of the pool has a worker that has not found itself unable to run this."""
+    others = _workers_of(worker.pool_id).exclude(process=worker.process)
+    if workflow.release:
+        others = others.filter(release=workflow.release)
+    return any(needs not in unrunnable for unrunnable in others.values_list("unrunnable", flat=True))
+
+
+def _workers_of(pool_id: str) -> QuerySet[Worker]:
+    """Return the workers that may take new stages of a pool."""
+    return Worker.objects.filter(pool_id=pool_id, draining=False).exclude(status=WorkerStatus.OFFLINE)

@@ -1,0 +1,52 @@
+"""What a worker process checks and imports before it forks its children."""
+
+from __future__ import annotations
+
+import gc
+import logging
+
+from django.db import Error as DatabaseError
+from django.db import connections
+
+from orchestration.models import Pool, PoolStatus
+from orchestration.sdk import InvalidDefinition, definitions
+
+logger = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):
+    """The worker could do nothing. `str()` gives the reason."""
+
+
+def check_pool(pool_id: str) -> None:
+    """Check that workers may join a pool.
+
+    Raises:
+        CannotStart: if it is closed.
+    """
+    try:
+        status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
+    except DatabaseError as error:
+        # The worker waits for the database; its supervisor logs that.
+        logger.warning("Cannot check pool %s at the start (%r); the worker starts anyway", pool_id, error)
+        return
+    finally:
+        connections.close_all()  # The children must not inherit one.
+    if status == PoolStatus.CLOSED:
+        raise CannotStart(f"Pool {pool_id} is closed and accepts no workers. Expected an active or a draining pool.")
+
+
+def import_workflows() -> None:
+    """Import every workflow, so that all children run one version of the code and share its memory.
+
+    Raises:
+        CannotStart: if a module cannot be imported.
+    """
+    try:
+        definitions()
+    except InvalidDefinition as error:
+        raise CannotStart(str(error)) from error
+    finally:
+        connections.close_all()  # A module may have opened one.
+    # A garbage collection would write to all of these objects, and so copy their memory for each child.
+    gc.freeze()
