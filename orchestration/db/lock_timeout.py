@@ -1,10 +1,12 @@
-"""Limit how long a statement waits for a lock on Postgres, where it would otherwise wait without a limit.
+"""Limit how long a statement waits for a lock on Postgres, and how long a frozen process holds its locks.
 
 On SQLite, the option `timeout` of the connection does this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from django.db import connection as default_connection
@@ -49,3 +51,22 @@ def install() -> None:
 def limit_lock_waits(seconds: float) -> None:
     """Change the limit for connections that this process opens from now on."""
     _limits_ms["lock_timeout"] = round(seconds * 1000)
+
+
+def limit_idle_transactions(seconds: float) -> None:
+    """End transactions of this process that send nothing for this long, on connections that it opens from now on.
+
+    For a process that may be frozen: Postgres then releases the locks that it holds.
+    """
+    _limits_ms["idle_in_transaction_session_timeout"] = round(seconds * 1000)
+
+
+@contextmanager
+def unlimited_idle_transactions() -> Iterator[None]:
+    """Exempt connections that are opened in the block, for the code of stages: it may compute in a transaction."""
+    limit_ms = _limits_ms.pop("idle_in_transaction_session_timeout", None)
+    try:
+        yield
+    finally:
+        if limit_ms is not None:
+            _limits_ms["idle_in_transaction_session_timeout"] = limit_ms

@@ -11,7 +11,9 @@ from typing import Any
 from billiard import current_process
 from django.conf import settings
 
+from orchestration.db.lock_timeout import limit_idle_transactions
 from orchestration.environment import withhold
+from orchestration.limits import engine_limits
 from orchestration.worker.slot_table import SharedSlot, SlotTable
 
 TABLE_VARIABLE = "MAHAVISHNU_SLOT_TABLE"
@@ -34,6 +36,7 @@ def on_process_init(**_: Any) -> None:
         return
     # Use a separate process group, so the processes that a stage starts can be found and killed with the child.
     os.setpgrp()
+    limit_idle_transactions(engine_limits().lease_seconds)
     withhold(settings.MAHAVISHNU_SECRET_VARIABLES)
     slot = current_slot()
     deadline = time.monotonic() + _WAIT_SECONDS

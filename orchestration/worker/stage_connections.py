@@ -19,6 +19,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from orchestration.db.lock_timeout import unlimited_idle_transactions
+
 _opened: WeakSet[BaseDatabaseWrapper] = WeakSet()
 """Every connection that this process has opened, in any thread, while it exists."""
 
@@ -64,7 +66,8 @@ class StageConnections:
         """Give the code of the block new connections, and close them at its end."""
         self._of_engine = _exchange({})
         try:
-            yield
+            with unlimited_idle_transactions():
+                yield
         finally:
             try:
                 self._close()

@@ -96,6 +96,23 @@ def changed_session(prompt: str) -> Any:
     return [change_session]
 
 
+def _idle_timeout() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        return str(cursor.fetchone()[0])
+
+
+@stage
+def report_idle_timeouts(ctx: Context, inputs: dict[str, Any]) -> list[str]:
+    """Return the timeout of the stage's connection and that of the engine's. Postgres only."""
+    return [_idle_timeout(), ctx._query(_idle_timeout)]
+
+
+@workflow()
+def reported_idle_timeouts(prompt: str) -> Any:
+    return [report_idle_timeouts]
+
+
 @stage
 def log_in_transaction(ctx: Context, inputs: dict[str, Any]) -> str:
     with transaction.atomic():

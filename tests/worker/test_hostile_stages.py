@@ -85,6 +85,14 @@ async def test_setting_of_a_session_ends_with_its_stage(engine: Engine, worker: 
     assert worker.children() == worker.children()
 
 
+async def test_postgres_ends_an_idle_transaction_of_the_engine_but_not_of_a_stage(
+    postgres_worker: CeleryWorker,
+) -> None:
+    engine = Engine(postgres_worker.server)
+    run = engine.start("reported_idle_timeouts", pool=postgres_worker.pool_id)
+    assert await output_of(engine, run) == ["0", "1min"]
+
+
 async def test_stage_may_log_inside_a_transaction(engine: Engine, worker: CeleryWorker) -> None:
     (before,) = worker.children()
     assert await output_of(engine, engine.start("logged_in_transaction", pool=worker.pool_id)) == "done"

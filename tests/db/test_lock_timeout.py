@@ -1,0 +1,128 @@
+"""Rows that another transaction of Postgres holds: no statement waits for them without a limit, and others proceed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+
+
+@pytest.fixture(scope="module")
+def server(start_module_server: StartServer) -> MahavishnuServer:
+    return start_module_server(database="postgres")
+
+
+@contextmanager
+def row_locked(server: MahavishnuServer, table: str, id: str) -> Iterator[None]:
+    """Hold the lock of a row, as a stage does that has left a transaction open."""
+    with psycopg.connect(server.database_url) as connection:
+        locked = connection.execute(f"SELECT id FROM {table} WHERE id = %s FOR UPDATE", [id])
+        assert locked.fetchall() == [(id,)]
+        yield
+        connection.rollback()
+
+
+LIMITS = """
+from django.db import connection
+from orchestration.db import lock_timeout
+lock_timeout.limit_lock_waits(seconds)
+connection.close()
+with connection.cursor() as cursor:
+    if role_seconds:
+        cursor.execute(f"ALTER ROLE CURRENT_USER SET lock_timeout = '{role_seconds}s'")
+        connection.close()
+with connection.cursor() as cursor:
+    cursor.execute("SHOW lock_timeout")
+    result = cursor.fetchone()[0]
+    cursor.execute("ALTER ROLE CURRENT_USER RESET lock_timeout")
+connection.close()
+lock_timeout.limit_lock_waits(lock_timeout.LOCK_TIMEOUT_SECONDS)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "role_seconds", "shown"), [(20, 0, "20s"), (1, 0, "1s"), (20, 7, "7s")])
+def test_connections_limit_waits_for_locks_unless_the_role_does(
+    server: MahavishnuServer, seconds: float, role_seconds: int, shown: str
+) -> None:
+    assert server.services_driver.execute(LIMITS, seconds=seconds, role_seconds=role_seconds) == shown
+
+
+START = """
+from django.db import OperationalError, connection
+from orchestration import services
+from orchestration.db import lock_timeout
+from orchestration.db.retry import is_contended, is_unavailable
+from orchestration.plan import Plan, StagePlan
+lock_timeout.limit_lock_waits(0.2)
+connection.close()
+plan = Plan(name="locked", adapter="python", stages=(StagePlan(name="one", step=0),))
+try:
+    services.start_run(plan, prompt="", params={}, pool_id="locked")
+except OperationalError as error:
+    result = [is_contended(error), is_unavailable(error), str(error).splitlines()[0]]
+finally:
+    lock_timeout.limit_lock_waits(lock_timeout.LOCK_TIMEOUT_SECONDS)
+    connection.close()
+"""
+
+
+def test_start_in_a_locked_pool_fails_after_the_limit(server: MahavishnuServer) -> None:
+    server.services.create_pool(pool_id="locked")
+    with row_locked(server, "orchestration_pool", "locked"):
+        found = server.services_driver.execute(START)
+    assert found == [True, True, "canceling statement due to lock timeout"]
+
+
+PASS = """
+from datetime import timedelta
+from django.db import connection
+from orchestration import services
+from orchestration.db.clock import database_now
+from orchestration.models import Stage
+from orchestration.plan import Plan, StagePlan
+from orchestration.scheduler import Scheduler
+for pool_id in ("held", "free"):
+    if phase == "prepare":
+        plan = Plan(name="due", adapter="python", stages=(StagePlan(name="one", step=0),))
+        services.start_run(plan, prompt="", params={}, pool_id=pool_id, workflow_id=f"wf_{pool_id}")
+        due = {"status": "pending", "dispatch_due_at": None, "retry_at": database_now() - timedelta(seconds=1)}
+        Stage.objects.filter(workflow_id=f"wf_{pool_id}").update(**due)
+        services.create_pool(pool_id=f"{pool_id}_metrics")
+if phase == "run":
+    connection.close()
+    Scheduler().run_once()
+    connection.close()
+    result = dict(Stage.objects.filter(workflow_id__in=["wf_held", "wf_free"]).values_list("workflow_id", "status"))
+"""
+
+
+def test_locked_pool_delays_no_other_pool_in_the_scheduler(server: MahavishnuServer) -> None:
+    server.services_driver.execute(PASS, phase="prepare")
+    with row_locked(server, "orchestration_pool", "held"):
+        assert server.services_driver.execute(PASS, phase="run") == {"wf_held": "pending", "wf_free": "queued"}
+
+
+HEARTBEATS = """
+from datetime import timedelta
+from orchestration import services
+from orchestration.db.clock import database_now
+from orchestration.models import Worker
+if phase == "join":
+    result = [services.join_pool(name="beats", process="beats", pool_id="beats") for _ in range(2)]
+else:
+    before = database_now()
+    known = services.record_heartbeats(process="beats", worker_ids=["beats-1", "beats-2"], running=[])
+    beaten = Worker.objects.filter(process="beats", heartbeat_at__gte=before)
+    result = [sorted(known), list(beaten.values_list("pk", flat=True))]
+"""
+
+
+def test_locked_worker_delays_no_heartbeat_of_the_others(server: MahavishnuServer) -> None:
+    server.services_driver.execute(HEARTBEATS, phase="join")
+    with row_locked(server, "orchestration_worker", "beats-1"):
+        assert server.services_driver.execute(HEARTBEATS, phase="record") == [["beats-1", "beats-2"], ["beats-2"]]
