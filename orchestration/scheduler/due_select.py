@@ -6,9 +6,11 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from orchestration.db.compiled import CompiledSelect
+from orchestration.models import Stage, Workflow, WorkflowStatus
+from orchestration.services.dispatch_due import HAS_WORK
 
 Row = TypeVar("Row", bound=Model)
 
@@ -39,3 +41,21 @@ class DueSelect(Generic[Row]):
     def _query(self, now: datetime) -> QuerySet[Row]:
         due = self._model._default_manager.filter(**{f"{self._due_column}__lte": now})
         return due.order_by(self._due_column, "pk").only("pk", *self._columns)
+
+
+class StalledRuns:
+    """Selects running workflows of the engine in which nothing is queued, running or waiting for a retry.
+
+    Args:
+        max_rows: The most rows that one query returns.
+    """
+
+    def __init__(self, *, max_rows: int) -> None:
+        self._max_rows = max_rows
+
+    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Workflow]:
+        """Return them in the order of their creation, except those with these primary keys."""
+        running = Workflow.objects.filter(status=WorkflowStatus.RUNNING, plan__isnull=False, created_at__lte=now)
+        has_work = Exists(Stage.objects.filter(HAS_WORK, workflow_id=OuterRef("pk"), hosted=False))
+        stalled = running.exclude(pk__in=without).filter(~has_work).order_by("created_at")
+        return list(stalled.only("pk")[: self._max_rows])

@@ -24,6 +24,7 @@ MAX_FAILURES: Final = 1000
 
 _ACTIONS: Final = {
     "publish_pool_metrics": "publish the metrics of pool",
+    "continue_stalled_runs": "continue workflow",
     "queue_retries": "queue the retry of stage",
     "redispatch": "redispatch the stages of pool",
     "time_out_workflows": "time out workflow",

@@ -25,7 +25,7 @@ from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.dispatch import dispatch, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, Worker, Workflow
-from orchestration.scheduler.due_select import DueSelect
+from orchestration.scheduler.due_select import DueSelect, StalledRuns
 from orchestration.scheduler.failures import Failures
 from orchestration.services.advance import message_for
 
@@ -36,6 +36,9 @@ HEARTBEAT_SECONDS = 0.5
 
 MAX_ROWS_PER_PASS = 200
 """Maximum number of rows of each kind in one pass, so that no kind delays the others."""
+
+STALLED_RUNS_INTERVAL_SECONDS = 10.0
+"""How often a scheduler looks for runs with nothing to do."""
 
 MAX_LOCK_WAITS_PER_JOB = 3
 """A job ends its pass after it has waited in vain for this many locked rows."""
@@ -62,8 +65,10 @@ class Scheduler:
             self.expire_workers,
             self.expire_leases,
             self.publish_pool_metrics,
+            self.continue_stalled_runs,
         ]
         self._heartbeat_at = 0.0
+        self._stalled_runs_due_at = 0.0
         # The database clock in the last pass, and the monotonic clock at that moment.
         self._clocks: tuple[datetime, float] | None = None
         # When the last action ended.
@@ -146,7 +151,16 @@ class Scheduler:
         expire = partial(services.expire_worker, no_heartbeat_since=since)
         return self._attempt_each("expire_workers", _SILENT_WORKERS, since, expire)
 
-    def _attempt_each(self, job: str, select: DueSelect[Any], due_at: datetime, change: Callable[[Any], int]) -> int:
+    def continue_stalled_runs(self, now: datetime) -> int:
+        """Continue the runs for which nothing is going to happen."""
+        if time.monotonic() < self._stalled_runs_due_at:
+            return 0
+        self._stalled_runs_due_at = time.monotonic() + STALLED_RUNS_INTERVAL_SECONDS
+        return self._attempt_each("continue_stalled_runs", _STALLED_RUNS, now, _continue_stalled_run)
+
+    def _attempt_each(
+        self, job: str, select: DueSelect[Any] | StalledRuns, due_at: datetime, change: Callable[[Any], int]
+    ) -> int:
         """Call `change` with the primary key of each row that is due, and return how many rows changed."""
         changed = lock_waits = 0
         for row in select.rows(due_at, without=self._failures.set_aside(job)):
@@ -228,6 +242,16 @@ _UNCLAIMED_STAGES: Final = DueSelect(
 _LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
 _EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
 _SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
+
+
+_STALLED_RUNS: Final = StalledRuns(max_rows=MAX_ROWS_PER_PASS)
+
+
+def _continue_stalled_run(workflow_id: str) -> bool:
+    continued = services.continue_stalled_run(workflow_id)
+    if continued:
+        logger.warning("Workflow %s was running with nothing to do; it continues", workflow_id)
+    return continued
 
 
 def _redispatch(pool_id: str, stages: list[Stage], now: datetime) -> int:

@@ -22,6 +22,7 @@ from orchestration.services.attempts import (
     release_attempt,
 )
 from orchestration.services.dispatch_due import (
+    continue_stalled_run,
     delay_redispatch,
     missing_messages,
     queue_retry,
@@ -49,6 +50,7 @@ from orchestration.services.row_locks import (
 )
 from orchestration.services.runs import retry_run, start_run
 from orchestration.services.stages import (
+    EngineRun,
     WorkflowNotRunning,
     complete_stage,
     fail_stage,

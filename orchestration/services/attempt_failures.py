@@ -57,8 +57,13 @@ def fail_run(stage: Stage, *, error: str, at: datetime) -> None:
     stage.save_locked(at=at, update_fields=columns)
     workflow = stage.workflow.mark_locked()
     workflow.status = WorkflowStatus.FAILED.value
-    workflow.error = f"The stage {stage.name} failed: {error}"
+    workflow.error = stage_failed(stage.name, error)
     workflow.save_locked(at=at, update_fields=["status", "error"])
+
+
+def stage_failed(stage_name: str, error: str) -> str:
+    """Return the error of a workflow whose stage failed."""
+    return f"The stage {stage_name} failed: {error}"
 
 
 def end_running_attempt(worker: Worker, *, reason: str, error: str, at: datetime) -> None:

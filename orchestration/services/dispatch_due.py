@@ -1,20 +1,22 @@
-"""Queue stages whose retry is due, and schedule the redispatch of queued stages whose message may be lost."""
+"""Queue stages whose retry is due, continue stalled runs, and schedule the redispatch of queued stages."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Final
 
 from django.db import connection, transaction
+from django.db.models import Q
 
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
-from orchestration.services.advance import queue_stages
-from orchestration.services.attempt_failures import fail_run
-from orchestration.services.pools import PoolNotAccepting
-from orchestration.services.row_locks import lock_stage_by_id
+from orchestration.services.advance import advance, queue_stages
+from orchestration.services.attempt_failures import fail_run, stage_failed
+from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
+from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
 
 
 def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = None) -> bool:
@@ -35,6 +37,38 @@ def queue_retry(stage_id: int, *, due_before: datetime, at: datetime | None = No
         else:
             queue_stages([stage], at=at)
     return True
+
+
+def continue_stalled_run(workflow_id: str, *, at: datetime | None = None) -> bool:
+    """Continue a running workflow of the engine in which nothing is queued, running or waiting for a retry.
+
+    No service leaves a run in that state; a change by other means, such as SQL, may. If one of its stages has failed,
+    the run fails. Otherwise its next step is queued or, after the last one, the run is completed.
+
+    Returns:
+        False if the run is not in that state.
+    """
+    at = validation.timestamp(at)
+    with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
+        workflow = lock_workflow(workflow_id)
+        if workflow.status != WorkflowStatus.RUNNING or workflow.plan is None:
+            return False
+        stages = workflow.stages.filter(hosted=False)
+        if stages.filter(HAS_WORK).exists():
+            return False
+        if (failed := stages.filter(status=StageStatus.FAILED).order_by("position").first()) is not None:
+            workflow.status = WorkflowStatus.FAILED.value
+            workflow.error = stage_failed(failed.name, failed.error)
+            workflow.save_locked(at=at, update_fields=["status", "error"])
+        else:
+            queue_stages(advance(workflow, at=at), at=at)
+    return True
+
+
+HAS_WORK: Final = Q(status__in=[StageStatus.QUEUED, StageStatus.RUNNING]) | Q(
+    status=StageStatus.PENDING, retry_at__isnull=False
+)
+"""The stages for which something will happen: a claim, an end, a retry."""
 
 
 def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:

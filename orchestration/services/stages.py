@@ -1,4 +1,7 @@
-"""Queue, start, complete, fail and skip stages, for workflows of an external orchestrator."""
+"""Queue, start, complete, fail and skip stages, for workflows of an external orchestrator.
+
+Of a workflow that the engine runs, only a stage that waits may be skipped, and hosted stages are reported by adapters.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from django.db import transaction
 
 from orchestration.db.clock import milliseconds_between
 from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
+from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
+from orchestration.services.advance import advance, queue_stages
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.transitions import check_transition
@@ -30,12 +35,28 @@ class WorkflowNotRunning(ServiceError):
         return f"Workflow {self.workflow_id} has status {self.status}; stages can only change while it is running."
 
 
+class EngineRun(ServiceError):
+    """The engine changes the stages of the workflow itself; two masters would leave it stuck."""
+
+    def __init__(self, workflow_id: str, stage_name: str) -> None:
+        self.workflow_id = workflow_id
+        self.stage_name = stage_name
+        super().__init__(workflow_id, stage_name)
+
+    def __str__(self) -> str:
+        return (
+            f"Workflow {self.workflow_id} is run by the engine, which changes stage {self.stage_name} itself; allowed: "
+            "skip_stage before it starts, cancel_workflow, reassign_workflow and, after its end, retry_run."
+        )
+
+
 def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
     """Queue a pending stage of a running workflow in its pool.
 
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
         PoolNotAccepting: if the pool is closed.
+        EngineRun: if the engine runs the workflow. All functions of this module but `skip_stage` raise it.
     """
     at = validation.timestamp(at)
     with transaction.atomic():
@@ -108,21 +129,26 @@ def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | 
 
 
 def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
-    """Skip a stage that has not started. Its workflow must be running.
+    """Skip a stage that has not started. Its workflow must be running. The engine continues a run after its own stage.
 
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
+        PoolNotAccepting: if the engine cannot continue the run, because its pool is closed.
     """
     at = validation.timestamp(at)
-    with transaction.atomic():
-        stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name)
+    with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
+        stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name, may_be_run_by_engine=True)
         stage.save_locked(at=at, update_fields=["status"])
+        if stage.workflow.plan is not None:
+            queue_stages(advance(stage.workflow, at=at), at=at)
     return stage
 
 
-def _lock_for(status: StageStatus, workflow_id: str, stage_name: str) -> Stage:
+def _lock_for(status: StageStatus, workflow_id: str, stage_name: str, *, may_be_run_by_engine: bool = False) -> Stage:
     """Lock a stage, check that it may take this status, and set the status in memory."""
     stage = row_locks.lock_stage(workflow_id, stage_name)
+    if stage.workflow.plan is not None and not stage.hosted and not may_be_run_by_engine:
+        raise EngineRun(workflow_id, stage_name)
     # Check the stage first: stages of a finished workflow are finished too, and this error is more precise.
     check_transition("stage", str(stage), current=stage.status, requested=status)
     if stage.workflow.status != WorkflowStatus.RUNNING:
