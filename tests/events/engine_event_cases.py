@@ -83,12 +83,13 @@ def hold_workflow(resources: Resources) -> Expected:
     names = {"workflow": resources.workflow, "worker": resources.worker, "pool": resources.pool}
     resources.services._driver.execute(HOLD, **names)
     offline = {"worker_id": resources.worker, "status": "offline", "pool_id": resources.pool}
+    rooms = [f"workflow:{resources.workflow}", f"pool:{resources.pool}"]
     held = {"reason": "no_worker", "pool_id": resources.pool, "needs": ""}
     return [
         ("worker.status_changed", offline, [f"worker:{resources.worker}", f"pool:{resources.pool}"]),
         pool_metrics(resources),
         pool_metrics(resources, queue=1),
-        of_workflow(resources, "workflow.held", **held),
+        ("workflow.held", {"workflow_id": resources.workflow, **held}, rooms),
     ]
 
 

@@ -49,6 +49,22 @@ result = list(
 )
 """
 
+CLAIM = """
+from orchestration import services
+from orchestration.models import Stage
+slot = services.Slot(worker_id=services.join_pool(name=pool, process=pool, pool_id=pool), process=pool)
+services.claim_stage(Stage.objects.get(workflow_id=workflow_id, name="prepare").pk, 1, slot=slot)
+"""
+
+COMPLETE = """
+from datetime import timedelta
+from orchestration import services
+from orchestration.models import Stage
+stage = Stage.objects.get(workflow_id=workflow_id, name="prepare")
+slot = services.Slot(worker_id=stage.worker_id, process=stage.worker.process)
+services.complete_attempt(stage.pk, 1, slot=slot, output=None, at=stage.started_at + timedelta(milliseconds=1234))
+"""
+
 REPORT = """
 from orchestration import services
 from orchestration.models import Stage
@@ -206,15 +222,15 @@ def test_watch_draws_a_progress_bar_on_a_terminal(server: MahavishnuServer, uniq
     with watch_on_terminal(server, pool, columns=100) as (process, output, is_shown):
         (run,) = stored(server, pool)
         services, workflow = server.services, {"workflow_id": run["id"]}
-        services.start_stage(**workflow, stage_name="prepare")
+        server.services_driver.execute(CLAIM, **workflow, pool=pool)
         wait_until(lambda: is_shown("0 of 3 stages; prepare"), timeout_seconds=60, what="a running stage")
-        assert "prepare started on the same worker" in screen(output)
+        assert f"prepare started on {pool}-1" in screen(output)
         report = {"progress": "half way", "message": "Half of the files are read"}
         server.services_driver.execute(REPORT, **workflow, **report)
         wait_until(lambda: is_shown("prepare: Half of the files are read"), timeout_seconds=60, what="a log message")
         output.clear()
         wait_until(lambda: is_shown("0 of 3 stages; prepare half way"), timeout_seconds=60, what="the progress")
-        services.complete_stage(**workflow, stage_name="prepare", result={"duration_ms": 1234})
+        server.services_driver.execute(COMPLETE, **workflow)
         wait_until(lambda: is_shown("1 of 3 stages; running"), timeout_seconds=60, what="a completed stage")
         services.cancel_workflow(**workflow, reason="Not needed")
         wait_until(lambda: is_shown(f"{run['id']} cancelled"), timeout_seconds=60, what="the end")
@@ -230,7 +246,7 @@ def test_watch_lets_no_workflow_control_the_terminal(server: MahavishnuServer, u
     with watch_on_terminal(server, pool, columns=200) as (process, output, is_shown):
         (run,) = stored(server, pool)
         services, workflow = server.services, {"workflow_id": run["id"]}
-        services.start_stage(**workflow, stage_name="prepare")
+        server.services_driver.execute(CLAIM, **workflow, pool=pool)
         report = {"progress": f"{EVIL} half", "message": f"one\r\n{EVIL}\n{run['id']} completed\n"}
         server.services_driver.execute(REPORT, **workflow, **report)
         wait_until(lambda: is_shown(f"{ESCAPED} half"), timeout_seconds=60, what="the progress")

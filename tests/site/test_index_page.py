@@ -48,7 +48,10 @@ async def test_index_page_shows_live_events_of_a_channel(
             pool_id,
             '{ "status": { "active_workers": 0, "idle_workers": 1',
         )
-        assert others == [["worker.added", worker_id, '{ "status": "idle" }'], ["pool.created", pool_id, "{}"]]
+        assert others == [
+            ["worker.added", worker_id, '{ "status": "idle", "release": "" }'],
+            ["pool.created", pool_id, "{}"],
+        ]
         await page.get_by_role("button", name="Pause").click()
         server.services.drain_pool(pool_id=pool_id)
         await choose(page, f"worker:{worker_id}")

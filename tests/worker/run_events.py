@@ -23,8 +23,11 @@ async def events_until_end(client: Client) -> list[Message]:
 
 
 def outline(events: list[Message]) -> list[str]:
-    """Return the name of each event, with its stage, or with its worker and the worker's status."""
-    return [_outline(event["event"], event["data"]) for event in events]
+    """Return the name of each event, with its stage, or with its worker and the worker's status.
+
+    Holds are left out: whether a run is held depends on how long its next worker takes to start.
+    """
+    return [_outline(event["event"], event["data"]) for event in events if event["event"] != "workflow.held"]
 
 
 def _outline(name: str, data: dict[str, Any]) -> str:

@@ -193,6 +193,8 @@ def test_documented_role_reads_no_account(worker_variables: dict[str, str]) -> N
 def test_documented_role_is_enough_for_the_documented_commands(
     postgres_engine: Engine, worker_variables: dict[str, str], pool: str
 ) -> None:
+    join = "from orchestration import services\nresult = services.join_pool(name=pool, process=pool, pool_id=pool)"
+    drained = postgres_engine.execute(join, pool=pool)
     documented = {
         name: row["Database"]
         for row in table(page("docs/operations.md"), first="Part")
@@ -203,6 +205,7 @@ def test_documented_role_is_enough_for_the_documented_commands(
         "run_workflow": ("demo_retry", "--pool", pool),
         "drain_pool": (pool,),
         "reopen_pool": (pool,),
+        "drain_worker": (drained,),
         "emit_test_event": ("workflow.started", "--id", "wf_1"),
         "prune_log": ("--max-events", "1"),
         "renew_epoch": (),

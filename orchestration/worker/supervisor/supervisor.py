@@ -20,10 +20,14 @@ from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, Stage
 from orchestration.processes import is_alive
+from orchestration.services.attempt_failures import WORKER_STOPPED
 from orchestration.worker.slot_table import SlotTable
 from orchestration.worker.supervisor.slot_monitor import SlotMonitor
 
 logger = logging.getLogger(__name__)
+
+WORKER_ENDED: Final = "The worker process ended"
+"""The error of an attempt whose worker process was killed."""
 
 _EXIT_SECONDS: Final = 4.0
 """How long a stopping worker process may take to exit once it runs no stage."""
@@ -115,11 +119,13 @@ class WorkerSupervisor:
             monitor.kill_process()
             monitor.kill_process_group()
         deadline = time.monotonic() + self._limits.lease_seconds
-        reason = FailureReason.RELEASED if self._is_stopping else FailureReason.LOST
+        reason, error = (
+            (FailureReason.RELEASED, WORKER_STOPPED) if self._is_stopping else (FailureReason.LOST, WORKER_ENDED)
+        )
         while True:
             try:
                 for monitor in self._monitors:
-                    monitor.leave_pool(error="The worker process ended", reason=reason)
+                    monitor.leave_pool(error=error, reason=reason)
                 break
             except DatabaseError as error:
                 if not is_unavailable(error):

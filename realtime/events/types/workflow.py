@@ -45,7 +45,7 @@ class WorkflowStarted(WorkflowEvent, kw_only=True):
 
 
 class WorkflowHeld(WorkflowEvent, kw_only=True):
-    """No worker can take a run now. It stays queued, and the next `workflow.stage_started` ends the hold.
+    """No worker of its pool can take a run now. It stays queued, and the next `workflow.stage_started` ends the hold.
 
     Attributes:
         reason: `no_worker` if its pool has no worker, `no_worker_with` if none of them has what the run needs.
@@ -55,10 +55,11 @@ class WorkflowHeld(WorkflowEvent, kw_only=True):
     """
 
     name: ClassVar[str] = "workflow.held"
+    rooms_from: ClassVar[tuple[str, ...]] = ("workflow", "pool")
     signal: ClassVar[Signal] = signals.workflow_held
     sample: ClassVar[dict[str, Any]] = {"reason": "no_worker", "pool_id": "pool_local", "needs": ""}
     reason: str
-    pool_id: str | None
+    pool_id: str
     needs: str
 
     @classmethod
