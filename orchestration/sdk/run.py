@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
+from django.utils.asyncio import async_unsafe
 
 from orchestration import services
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow, WorkflowStatus
@@ -56,6 +57,7 @@ class Run:
         except Workflow.DoesNotExist:
             raise services.WorkflowNotFound(self.workflow_id) from None
 
+    @async_unsafe("cancel() would block the event loop: use `await acancel(…)`")
     def cancel(self, *, reason: str = "") -> None:
         """Cancel the run. Queued stages do not start; running ones are cancelled, and killed after a grace period.
 
@@ -64,6 +66,7 @@ class Run:
         """
         services.cancel_workflow(workflow_id=self.workflow_id, reason=reason)
 
+    @async_unsafe("retry() would block the event loop: use `await aretry(…)`")
     def retry(self, *, from_stage: str | None = None) -> None:
         """Run a finished run again.
 
@@ -77,6 +80,7 @@ class Run:
         """
         services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
 
+    @async_unsafe("wait() would block the event loop: use `await awaited(…)`")
     def wait(self, *, timeout_seconds: float | None = None) -> Any:
         """Wait until the run is completed, and return its `final_output`.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from asgiref.sync import sync_to_async
+from django.utils.asyncio import async_unsafe
 
 from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
 from orchestration.plan import InvalidDefinition, check_seconds
@@ -44,6 +45,7 @@ class WorkflowDefinition:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    @async_unsafe("start() would block the event loop: use `await astart(…)`")
     def start(
         self,
         /,

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestration import services, signals
 from orchestration.models import Stage
-from orchestration.sdk import Context, WorkflowDefinition, find_adapter
+from orchestration.sdk import Context, Run, WorkflowDefinition, find_adapter
 
 POOL = "attempts"
 PROCESS = "the test process"
@@ -75,7 +75,11 @@ class Attempt:
 
 def claim_attempt(definition: WorkflowDefinition, prompt: str = "", **params: Any) -> Attempt:
     """Start a run and claim its first queued stage."""
-    run = definition.start(prompt, pool=POOL, **params)
+    return claim_queued(definition.start(prompt, pool=POOL, **params))
+
+
+def claim_queued(run: Run) -> Attempt:
+    """Claim the first queued stage of a run."""
     worker_id = services.join_pool(name="attempter", process=PROCESS, pool_id=POOL)
     stage = run.workflow.stages.filter(status="queued").order_by("position")[0]
     claim = services.claim_stage(stage.pk, 1, slot=services.Slot(worker_id=worker_id, process=PROCESS))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connections
 
 pytestmark = pytest.mark.django_db
 
@@ -26,3 +33,44 @@ def test_coroutine_stage_exception_fails_the_attempt() -> None:
     with pytest.raises(ValueError, match="enough"):
         attempt.run()
     assert attempt.messages == ["from a task", "from a thread"]
+
+
+def test_event_loop_of_a_plain_stage_can_use_all_of_its_context() -> None:
+    from orchestration.sdk import Run
+    from tests.adapters.attempt_runner import claim_attempt, claim_queued
+    from tests.jobs.coroutines import running_its_own_loop
+
+    attempt = claim_attempt(running_its_own_loop)
+    attempt.complete(attempt.run())
+    attempt = claim_queued(Run(attempt.claim.workflow.pk))
+    assert attempt.run() == {"results": {"prepare": "prepared"}, "status": "running"}
+    assert attempt.messages == ["from the loop", "from a task"]
+    assert attempt.progress == [(0.5, "half way")]
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("valkey")
+def test_event_loop_of_a_plain_stage_can_start_and_await_other_runs() -> None:
+    from orchestration.sdk import Run
+    from tests.adapters.attempt_runner import claim_attempt
+    from tests.jobs.coroutines import starting_another
+
+    assert Run(claim_attempt(starting_another).run()).workflow.status == "running"
+    asyncio.run(sync_to_async(connections.close_all)())
+
+
+async def test_blocking_methods_on_an_event_loop_name_the_method_to_await() -> None:
+    from orchestration.sdk import Run
+    from tests.jobs.workflows import one_empty_stage
+
+    run = Run("wf_any")
+    calls: dict[str, Callable[[], Any]] = {
+        "astart": one_empty_stage.start,
+        "acancel": run.cancel,
+        "aretry": run.retry,
+        "awaited": run.wait,
+    }
+    for instead, call in calls.items():
+        with pytest.raises(SynchronousOnlyOperation, match=rf"would block the event loop: use `await {instead}\(…\)`"):
+            call()

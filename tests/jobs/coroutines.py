@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from orchestration.sdk import Context, stage, workflow
+from tests.jobs.workflows import one_empty_stage
 
 
 @stage
@@ -34,3 +35,41 @@ async def dispute(ctx: Context, inputs: dict[str, Any]) -> None:
 @workflow(pool="jobs")
 def argue(prompt: str) -> Any:
     return [dispute]
+
+
+@stage
+def prepare(ctx: Context, inputs: dict[str, Any]) -> str:
+    return "prepared"
+
+
+@stage
+def own_loop(ctx: Context, inputs: dict[str, Any]) -> Any:
+    async def agent() -> Any:
+        async def log() -> None:
+            ctx.log("from a task")
+
+        ctx.log("from the loop")
+        ctx.progress(0.5, "half way")
+        await asyncio.create_task(log())
+        run = ctx.run_in_db_thread(lambda: one_empty_stage.start(pool="jobs"))
+        return {"results": dict(ctx.results), "status": ctx.run_in_db_thread(lambda: run.workflow.status)}
+
+    return asyncio.run(agent())
+
+
+@workflow(pool="jobs")
+def running_its_own_loop(prompt: str) -> Any:
+    return [prepare, own_loop]
+
+
+@stage
+def start_another(ctx: Context, inputs: dict[str, Any]) -> Any:
+    async def agent() -> str:
+        return (await one_empty_stage.astart(pool="jobs")).workflow_id
+
+    return asyncio.run(agent())
+
+
+@workflow(pool="jobs")
+def starting_another(prompt: str) -> Any:
+    return [start_another]
