@@ -105,6 +105,16 @@ def kill_tree(pid: int) -> None:
     kill_group(pid)
 
 
+def kill_descendants() -> None:
+    """Kill what this process has started and the rest of its process group, except itself. It leaves the group."""
+    for process in process_tree(os.getpid())[1:]:
+        kill_tree(process.pid)
+    group = os.getpgrp()
+    with contextlib.suppress(OSError):  # It leads a session, or the parent is in another one.
+        os.setpgid(0, os.getpgid(os.getppid()))
+    kill_group(group)
+
+
 def kill_group(pid: int) -> None:
     """Kill the remaining processes of the group whose leader had this id."""
     if pid > 1 and pid != os.getpgrp():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from functools import cache
+from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.conf import settings
 from orchestration.db.lock_timeout import limit_idle_transactions
 from orchestration.environment import withhold
 from orchestration.limits import engine_limits
+from orchestration.processes import kill_descendants
 from orchestration.worker.slot_table import SharedSlot, SlotTable
 
 TABLE_VARIABLE = "MAHAVISHNU_SLOT_TABLE"
@@ -36,6 +38,7 @@ def on_process_init(**_: Any) -> None:
         return
     # Use a separate process group, so the processes that a stage starts can be found and killed with the child.
     os.setpgrp()
+    _allow_multiprocessing()
     limit_idle_transactions(engine_limits().lease_seconds)
     withhold(settings.MAHAVISHNU_SECRET_VARIABLES)
     slot = current_slot()
@@ -48,8 +51,9 @@ def on_process_init(**_: Any) -> None:
 
 
 def on_process_shutdown(**_: Any) -> None:
-    """Vacate the slot. Called in each child that exits normally."""
+    """Kill what the stages left running, and vacate the slot. Called in each child that exits normally."""
     if TABLE_VARIABLE in os.environ and current_slot().pid == os.getpid():
+        kill_descendants()
         current_slot().pid = 0
 
 
@@ -89,6 +93,16 @@ def wait_for_worker(slot: SharedSlot) -> bool:
             return False
         time.sleep(_POLL_SECONDS)
     return False
+
+
+def _allow_multiprocessing() -> None:
+    """Let stages use the standard library's `multiprocessing`, which takes billiard's process object for its own.
+
+    As a daemon it could start no process, and billiard's type of the key cannot be sent to a spawned one.
+    """
+    process = current_process()
+    process.daemon = False
+    process._config["authkey"] = AuthenticationString(process.authkey)
 
 
 @cache
