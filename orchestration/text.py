@@ -10,6 +10,14 @@ ELLIPSIS: Final = "…"
 """Marks the end at which a text was cut. It counts towards the limit."""
 
 
+def text_of(value: object) -> str:
+    """Return `str(value)`, or only the type of a value whose `__str__` raises."""
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
 def truncate(text: str, max_characters: int) -> str:
     """Return the text, or its beginning if it is longer than `max_characters`."""
     return text if len(text) <= max_characters else text[: max_characters - 1] + ELLIPSIS

@@ -74,6 +74,10 @@ class StageFailed(Exception):
         details: For operators: stored with the attempt in place of a traceback.
     """
 
+    # For subclasses that do not call `__init__` of this class.
+    may_retry = True
+    details = ""
+
     def __init__(self, message: str, *, may_retry: bool = True, details: str = "") -> None:
         self.may_retry = may_retry
         self.details = details

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn, TypeVar
 
 from orchestration import services
-from orchestration.db.retry import retry_while_unavailable
+from orchestration.db.retry import is_unavailable, retry_while_unavailable
 from orchestration.limits import engine_limits
+from orchestration.log_throttle import LogThrottle
 from orchestration.models import Stage, StageStatus
 from orchestration.sdk.thread_executor import CallingThreadExecutor
-from orchestration.text import storable, truncate
+from orchestration.text import storable, text_of, truncate
 
 logger = logging.getLogger(__name__)
+
+_dropped_reports = LogThrottle(logger)
 
 Value = TypeVar("Value")
 
@@ -97,6 +101,7 @@ class Context:
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
+        self._report_timeout_seconds = engine_limits().lease_seconds
 
     @property
     def idempotency_key(self) -> str:
@@ -139,26 +144,37 @@ class Context:
             raise RuntimeError("The worker does not stop: call hand_over() only if stopping() returns True")
         raise HandOver
 
-    def log(self, message: str) -> None:
-        """Send a message to the run's subscribers, as a `workflow.stage_log` event."""
+    def log(self, message: object) -> None:
+        """Send a message to the run's subscribers, as a `workflow.stage_log` event.
+
+        Never raises. A message that cannot be stored is dropped, and logged for operators.
+        """
         limits = engine_limits()
-        text = storable(str(message))
+        text = storable(text_of(message))
         logger.info("%s/%s: %s", self.workflow_id, self.stage_name, text[:200])
         self._message_count += 1
         if self._message_count > limits.max_log_messages:
             return
         if self._message_count == limits.max_log_messages:
             text = f"{text[: limits.max_log_message_characters // 2]} (message limit reached; later ones are dropped)"
-        message = truncate(text, limits.max_log_message_characters)
-        self._query(lambda: services.report_message(self._stage_id, self.attempt, message=message))
+        text = truncate(text, limits.max_log_message_characters)
+        self._report(lambda: services.report_message(self._stage_id, self.attempt, message=text))
 
-    def progress(self, progress: float, message: str = "") -> None:
+    def progress(self, progress: float, message: object = "") -> None:
         """Report progress from 0 to 1, as a `workflow.stage_progress` event.
 
-        Calls are throttled: each call replaces an unsent one, and the last call is always sent.
+        Calls are throttled: each call replaces an unsent one, and the last call is always sent. Never raises. Progress
+        that is no number or cannot be stored is dropped, and logged for operators.
         """
+        try:
+            share = min(max(float(progress), 0.0), 1.0)
+        except Exception:
+            share = math.nan
+        if math.isnan(share):
+            self._log_dropped(services.InvalidArgument("progress", progress, "a number from 0 to 1"))
+            return
         now = time.monotonic()
-        self._pending_progress = (min(max(float(progress), 0.0), 1.0), message)
+        self._pending_progress = (share, "" if message is None else text_of(message))
         if now - self._progress_sent_at >= engine_limits().progress_interval_seconds:
             self._progress_sent_at = now
             self.flush_progress()
@@ -167,9 +183,9 @@ class Context:
         """Send the progress that the throttle has held back."""
         pending, self._pending_progress = self._pending_progress, None
         if pending is not None:
-            progress = pending[0]
+            share = pending[0]
             text = truncate(storable(pending[1]), engine_limits().max_log_message_characters)
-            self._query(lambda: services.report_progress(self._stage_id, self.attempt, progress=progress, message=text))
+            self._report(lambda: services.report_progress(self._stage_id, self.attempt, progress=share, message=text))
 
     def hosted_started(self, stage_name: str) -> None:
         """Report that a hosted stage has started. Ignored if it has started or ended before."""
@@ -186,9 +202,9 @@ class Context:
         duration = {} if duration_ms is None else {"duration_ms": duration_ms}
         self._change_stage(services.complete_stage, stage_name, result={"output": output, **duration})
 
-    def hosted_failed(self, stage_name: str, error: str) -> None:
+    def hosted_failed(self, stage_name: str, error: object) -> None:
         """Report that a hosted stage failed. The run continues, unless the hosting stage fails too."""
-        error = truncate(storable(error), engine_limits().max_error_characters)
+        error = truncate(storable(text_of(error)), engine_limits().max_error_characters)
         self._change_stage(services.fail_stage, stage_name, error=error)
 
     def run_in_db_thread(self, call: Callable[[], Value]) -> Value:
@@ -206,12 +222,35 @@ class Context:
             # An earlier attempt has reported the same, or the run has ended meanwhile.
             logger.debug("Ignored a report on a hosted stage: %s", error)
 
-    def _query(self, query: Callable[[], Value]) -> Value:
-        """Read or write in the thread that has the database connection; a short outage does not fail the stage."""
-        timeout_seconds = engine_limits().lease_seconds
+    def _report(self, report: Callable[[], object]) -> None:
+        """Store a report if that is possible: no stage fails because of one.
+
+        A report waits while the database is unavailable. After one was dropped because of that, the next do not wait.
+        """
+        try:
+            self._query(report, timeout_seconds=self._report_timeout_seconds)
+        except Exception as error:
+            if is_unavailable(error):
+                self._report_timeout_seconds = 0.0
+            self._log_dropped(error)
+        else:
+            self._report_timeout_seconds = engine_limits().lease_seconds
+
+    def _log_dropped(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {text_of(error)}"
+        _dropped_reports.log("Dropped a report of %s/%s: %s", self.workflow_id, self.stage_name, reason)
+
+    def _query(self, query: Callable[[], Value], *, timeout_seconds: float | None = None) -> Value:
+        """Read or write in the thread that has the database connection; a short outage does not fail the stage.
+
+        Args:
+            query: Must be idempotent.
+            timeout_seconds: How long to repeat it while the database is unavailable; None means for one lease.
+        """
+        wait_seconds = engine_limits().lease_seconds if timeout_seconds is None else timeout_seconds
 
         def run() -> Value:
             with self._engine_connections():
-                return retry_while_unavailable(query, timeout_seconds=timeout_seconds)
+                return retry_while_unavailable(query, timeout_seconds=wait_seconds)
 
         return self._executor.run(run)

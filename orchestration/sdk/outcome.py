@@ -9,7 +9,7 @@ from typing import Any
 from orchestration.limits import EngineLimits
 from orchestration.sdk.adapter import StageFailed
 from orchestration.services.validation import InvalidArgument, json_object
-from orchestration.text import storable, truncate, truncate_start
+from orchestration.text import storable, text_of, truncate, truncate_start
 
 
 class BadOutput(StageFailed):
@@ -54,9 +54,9 @@ def error_for_clients(error: BaseException, limits: EngineLimits) -> str:
 
 def traceback_for_operators(error: BaseException, limits: EngineLimits) -> str:
     """Return the traceback, or the details of a `StageFailed`; the beginning is cut if it is too long."""
-    if isinstance(error, StageFailed) and error.details:
-        text = error.details
-    else:
+    details = error.details if isinstance(error, StageFailed) else None
+    text = "" if details is None else text_of(details)
+    if not text:
         text = "".join(traceback.format_exception(error))
     return truncate_start(storable(text), limits.max_traceback_characters)
 

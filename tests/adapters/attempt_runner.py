@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,29 +35,38 @@ class Attempt:
 
     def run(self) -> Any:
         """Run it as a worker does, and return the output of its adapter."""
-        stage, workflow = self.claim.stage, self.claim.workflow
-        ctx = Context(
-            workflow_id=workflow.pk,
-            stage_name=stage.name,
-            stage_id=stage.pk,
+        workflow, ctx = self.claim.workflow, self.context()
+        with self.recorded():
+            inputs = {**workflow.params, "prompt": workflow.prompt}
+            output = find_adapter(workflow.adapter).run(self.claim.plan, ctx, inputs)
+            ctx.flush_progress()
+        return output
+
+    def context(self) -> Context:
+        """Return a new context of the attempt."""
+        return Context(
+            workflow_id=self.claim.workflow.pk,
+            stage_name=self.claim.stage.name,
+            stage_id=self.claim.stage.pk,
             attempt=self.claim.attempt,
             cancelled=self.cancelled.is_set,
         )
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record what the attempt reports, to the end of the block."""
         stage_signals = (signals.stage_started, signals.stage_completed, signals.stage_failed)
         signals.stage_logged.connect(self._on_message)
         signals.stage_progressed.connect(self._on_progress)
         for signal in stage_signals:
             signal.connect(self._on_stage)
         try:
-            inputs = {**workflow.params, "prompt": workflow.prompt}
-            output = find_adapter(workflow.adapter).run(self.claim.plan, ctx, inputs)
-            ctx.flush_progress()
+            yield
         finally:
             signals.stage_logged.disconnect(self._on_message)
             signals.stage_progressed.disconnect(self._on_progress)
             for signal in stage_signals:
                 signal.disconnect(self._on_stage)
-        return output
 
     def complete(self, output: Any) -> None:
         """Store its output, as a worker does."""

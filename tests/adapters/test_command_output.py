@@ -111,13 +111,21 @@ def test_background_process_is_killed_when_the_command_ends(tmp_path: Path) -> N
 def test_error_in_the_adapter_kills_the_command(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     attempt = claim_command("sh", "-c", FAMILY.format(pids=pids) + "echo ready; wait")
-    attempt.messages = FailingList()  # type: ignore[assignment]
-    with pytest.raises(RuntimeError, match="no receiver"):
+    attempt.cancelled = FailingEvent(pids)
+    with pytest.raises(RuntimeError, match="no shared memory"):
         attempt.run()
     assert len(family_pids(pids)) == FAMILY_SIZE
     wait_for_family_end(pids)
 
 
-class FailingList:
-    def append(self, message: str) -> None:
-        raise RuntimeError("no receiver")
+class FailingEvent(threading.Event):
+    """An event that raises once the family of the command runs."""
+
+    def __init__(self, pids: Path) -> None:
+        super().__init__()
+        self._pids = pids
+
+    def is_set(self) -> bool:
+        if len(family_pids(self._pids)) == FAMILY_SIZE:
+            raise RuntimeError("no shared memory")
+        return False
