@@ -7,7 +7,7 @@ from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed, U
 from orchestration.sdk.context import Cancelled, Context, HandOver
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.registry import Definition, UnknownWorkflow, definitions, find_definition
-from orchestration.sdk.run import Run, RunFailed, RunTimeout
+from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, parallel, plan_stages, stage
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 
@@ -32,6 +32,7 @@ __all__ = [
     "Steps",
     "UnknownAdapter",
     "UnknownWorkflow",
+    "WaitInTransaction",
     "WorkflowDefinition",
     "definitions",
     "error_for_clients",

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn, TypeVar
 
 from orchestration import services
@@ -62,7 +62,6 @@ class Context:
     """One attempt of one stage.
 
     Args:
-        stage_id: The primary key of the stage.
         cancelled: Returns whether the attempt is cancelled.
         stopping: Returns whether the worker stops or drains.
         engine_connections: A block in which the database connections are the engine's, not those of the stage.
@@ -70,6 +69,7 @@ class Context:
     Attributes:
         workflow_id: The id of the run.
         stage_name: The name of the stage.
+        stage_id: The primary key of the stage.
         attempt: 1 for the first. Lost attempts and retries count too.
         results: The outputs of the stages that completed before, by name.
         track_process_group: For adapters that start processes. Records the id of a process group, which is killed if
@@ -90,18 +90,28 @@ class Context:
     ) -> None:
         self.workflow_id = workflow_id
         self.stage_name = stage_name
+        self.stage_id = stage_id
         self.attempt = attempt
         self.track_process_group = track_process_group
         self._executor = CallingThreadExecutor()
         self._engine_connections = engine_connections
         self.results: Mapping[str, Any] = Results(workflow_id, self._query)
-        self._stage_id = stage_id
         self._cancelled = cancelled
         self._stopping = stopping
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
         self._report_timeout_seconds = engine_limits().lease_seconds
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this the context that `current_context` returns, in all threads, while the stage runs."""
+        global _current
+        previous, _current = _current, self
+        try:
+            yield
+        finally:
+            _current = previous
 
     @property
     def idempotency_key(self) -> str:
@@ -158,7 +168,7 @@ class Context:
         if self._message_count == limits.max_log_messages:
             text = f"{text[: limits.max_log_message_characters // 2]} (message limit reached; later ones are dropped)"
         text = truncate(text, limits.max_log_message_characters)
-        self._report(lambda: services.report_message(self._stage_id, self.attempt, message=text))
+        self._report(lambda: services.report_message(self.stage_id, self.attempt, message=text))
 
     def progress(self, progress: float, message: object = "") -> None:
         """Report progress from 0 to 1, as a `workflow.stage_progress` event.
@@ -185,7 +195,7 @@ class Context:
         if pending is not None:
             share = pending[0]
             text = truncate(storable(pending[1]), engine_limits().max_log_message_characters)
-            self._report(lambda: services.report_progress(self._stage_id, self.attempt, progress=share, message=text))
+            self._report(lambda: services.report_progress(self.stage_id, self.attempt, progress=share, message=text))
 
     def hosted_started(self, stage_name: str) -> None:
         """Report that a hosted stage has started. Ignored if it has started or ended before."""
@@ -254,3 +264,11 @@ class Context:
                 return retry_while_unavailable(query, timeout_seconds=wait_seconds)
 
         return self._executor.run(run)
+
+
+_current: Context | None = None
+
+
+def current_context() -> Context | None:
+    """Return the context of the stage that this process runs, if any. A process runs one stage at a time."""
+    return _current

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
+from django.db import connection
 from django.utils.asyncio import async_unsafe
 
 from orchestration import services
-from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow, WorkflowStatus
+from orchestration.models import FINISHED_WORKFLOW_STATUSES, Stage, Workflow, WorkflowStatus
+from orchestration.sdk.context import current_context
+
+logger = logging.getLogger(__name__)
 
 _FIRST_POLL_SECONDS: Final = 0.005
 _LONGEST_POLL_SECONDS: Final = 0.1
@@ -38,6 +43,20 @@ class RunTimeout(TimeoutError):
         self.workflow_id = workflow_id
         self.timeout_seconds = timeout_seconds
         super().__init__(f"Workflow {workflow_id} did not finish within {timeout_seconds:g} s")
+
+
+class WaitInTransaction(Exception):
+    """`wait` was called in a database transaction, during which the run cannot end."""
+
+    def __init__(self, workflow_id: str) -> None:
+        self.workflow_id = workflow_id
+        super().__init__(workflow_id)
+
+    def __str__(self) -> str:
+        return (
+            f"Cannot wait for workflow {self.workflow_id} in a database transaction: a run starts after the commit, "
+            "and SQLite has one writer at a time. Wait after the transaction. With ATOMIC_REQUESTS, each view is one."
+        )
 
 
 @dataclass(frozen=True)
@@ -84,10 +103,14 @@ class Run:
     def wait(self, *, timeout_seconds: float | None = None) -> Any:
         """Wait until the run is completed, and return its `final_output`.
 
+        A stage that waits keeps its slot. If the run needs slots of the same pool, it may wait forever.
+
         Raises:
             RunFailed: if it fails, times out or is cancelled.
             RunTimeout: if it is not finished after `timeout_seconds`.
+            WaitInTransaction: if it is not finished and a database transaction is open.
         """
+        self._check_may_wait()
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         for pause in _poll_intervals():
             finished, output = self._poll()
@@ -107,6 +130,7 @@ class Run:
 
     async def awaited(self, *, timeout_seconds: float | None = None) -> Any:
         """`wait`, without a thread that blocks between polls. `await run` is the same without a time limit."""
+        await sync_to_async(self._check_may_wait)()
         loop = asyncio.get_running_loop()
         deadline = None if timeout_seconds is None else loop.time() + timeout_seconds
         for pause in _poll_intervals():
@@ -119,6 +143,23 @@ class Run:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self.awaited().__await__()
+
+    def _check_may_wait(self) -> None:
+        """Reject a wait in a transaction, and warn of one in a stage that holds a slot of the run's pool."""
+        in_transaction = connection.in_atomic_block or not connection.get_autocommit()
+        stage = current_context()
+        if not in_transaction and stage is None:
+            return
+        workflow = self.workflow
+        if workflow.status in FINISHED_WORKFLOW_STATUSES:
+            return
+        if in_transaction:
+            raise WaitInTransaction(self.workflow_id)
+        if stage is not None and Stage.objects.filter(pk=stage.stage_id, pool_id=workflow.pool_id).exists():
+            logger.warning(
+                "Stage %s/%s waits for workflow %s in its own pool %s, and keeps a slot that the workflow may need",
+                *(stage.workflow_id, stage.stage_name, self.workflow_id, workflow.pool_id),
+            )
 
     def _poll(self) -> tuple[bool, Any]:
         """Return whether the run is completed, and its output."""

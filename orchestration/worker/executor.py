@@ -145,7 +145,8 @@ def _call_adapter(claim: Claim, ctx: Context) -> Any | _Raised:
     pid = os.getpid()
     try:
         inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
-        output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
+        with ctx.current():
+            output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
         checked = checked_output(output, max_bytes=engine_limits().max_result_bytes)
         ctx.flush_progress()
     except BaseException as error:

@@ -36,7 +36,7 @@ class Attempt:
     def run(self) -> Any:
         """Run it as a worker does, and return the output of its adapter."""
         workflow, ctx = self.claim.workflow, self.context()
-        with self.recorded():
+        with self.recorded(), ctx.current():
             inputs = {**workflow.params, "prompt": workflow.prompt}
             output = find_adapter(workflow.adapter).run(self.claim.plan, ctx, inputs)
             ctx.flush_progress()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
-from orchestration.sdk import Context, stage, workflow
+from orchestration.sdk import Context, RunTimeout, stage, workflow
 from tests.jobs.workflows import one_empty_stage
 
 
@@ -73,3 +74,21 @@ def start_another(ctx: Context, inputs: dict[str, Any]) -> Any:
 @workflow(pool="jobs")
 def starting_another(prompt: str) -> Any:
     return [start_another]
+
+
+@stage
+def wait_for_another(ctx: Context, inputs: dict[str, Any]) -> None:
+    with suppress(RunTimeout):
+        one_empty_stage.start(pool=inputs["other_pool"]).wait(timeout_seconds=0)
+
+
+@stage
+async def await_another(ctx: Context, inputs: dict[str, Any]) -> None:
+    run = await one_empty_stage.astart(pool=inputs["other_pool"])
+    with suppress(RunTimeout):
+        await run.awaited(timeout_seconds=0)
+
+
+@workflow(pool="jobs")
+def waiting_for_another(prompt: str, *, other_pool: str) -> Any:
+    return [wait_for_another if prompt == "wait" else await_another]
