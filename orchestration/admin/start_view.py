@@ -13,7 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from orchestration.admin.row_actions import RowActionsAdmin
-from orchestration.sdk import InvalidDefinition, Run, definitions
+from orchestration.sdk import Definition, Run, broken_modules, definitions
 from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
 
 
@@ -53,7 +53,7 @@ class StartForm(forms.Form):
         super().__init__(*args, **kwargs)
         choice = self.fields["workflow"]
         assert isinstance(choice, forms.ChoiceField)
-        choice.choices = [(name, _choice_label(name)) for name in sorted(definitions())]
+        choice.choices = [(name, _choice_label(definition)) for name, definition in sorted(definitions().items())]
 
     def clean_params(self) -> dict[str, Any]:
         params = self.cleaned_data["params"]
@@ -87,15 +87,13 @@ def start_workflow_view(model_admin: RowActionsAdmin, request: HttpRequest) -> H
     """
     if not model_admin.has_run_action_permission(request):
         raise PermissionDenied
-    try:
-        form = StartForm(request.POST or None)
-    except InvalidDefinition as error:
-        messages.error(request, str(error))
-        return HttpResponseRedirect(reverse("admin:orchestration_workflow_changelist"))
+    form = StartForm(request.POST or None)
     if form.is_valid() and (run := form.start()) is not None:
         model_admin.log_addition(request, run.workflow, "Started.")
         messages.success(request, f"Started: {run.workflow_id}.")
         return HttpResponseRedirect(reverse("admin:orchestration_workflow_change", args=[quote(run.workflow_id)]))
+    for broken in broken_modules():
+        messages.warning(request, f"{broken}.")
     context = {
         **admin.site.each_context(request),
         "title": "Start a workflow",
@@ -105,7 +103,6 @@ def start_workflow_view(model_admin: RowActionsAdmin, request: HttpRequest) -> H
     return TemplateResponse(request, "admin/orchestration/workflow/start.html", context)
 
 
-def _choice_label(name: str) -> str:
-    definition = definitions()[name]
+def _choice_label(definition: Definition) -> str:
     parameters = ", ".join(parameters_of(definition))
-    return f"{name}({parameters}) {description_of(definition)}".rstrip()
+    return f"{definition.name}({parameters}) {description_of(definition)}".rstrip()

@@ -1,4 +1,4 @@
-"""Input and output of management commands: arguments in any locale, and output that cannot control the terminal."""
+"""The base of management commands: arguments in any locale, output that cannot control the terminal, system checks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from django.core.checks.registry import registry
 from django.core.management.base import BaseCommand, OutputWrapper
 
+from orchestration.checks import WORKFLOWS_TAG
 from orchestration.text import argument_text, escape_text
 
 
@@ -24,7 +26,8 @@ class EscapedOutput(OutputWrapper):
 class EscapingCommand(BaseCommand):
     """A command whose `stdout` and `stderr` escape what they write, and whose arguments are UTF-8 in every locale.
 
-    Every command of this project derives from it.
+    Every command of this project derives from it. It runs the system checks, except the check that imports users'
+    code: an error in that must stop no command that does not need it.
     """
 
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None, **options: Any) -> None:
@@ -41,6 +44,9 @@ class EscapingCommand(BaseCommand):
             self.stderr.write(f"CommandError: Argument {error.object!r} is not text in UTF-8.")
             sys.exit(1)
         super().run_from_argv(decoded)
+
+    def get_check_kwargs(self, options: Any) -> Any:
+        return super().get_check_kwargs(options) or {"tags": registry.tags_available() - {WORKFLOWS_TAG}}
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; `call_command` may name other streams."""

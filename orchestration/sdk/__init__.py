@@ -6,7 +6,14 @@ from orchestration.plan import InvalidDefinition, Plan, Retry, StagePlan
 from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed, UnknownAdapter, find_adapter
 from orchestration.sdk.context import Cancelled, Context, HandOver
 from orchestration.sdk.outcome import error_for_clients
-from orchestration.sdk.registry import Definition, UnknownWorkflow, definitions, find_definition
+from orchestration.sdk.registry import (
+    BrokenModule,
+    Definition,
+    UnknownWorkflow,
+    broken_modules,
+    definitions,
+    find_definition,
+)
 from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, parallel, plan_stages, stage
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
@@ -14,6 +21,7 @@ from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflo
 __all__ = [
     "DEFAULT_POOL",
     "Adapter",
+    "BrokenModule",
     "Cancelled",
     "Context",
     "Definition",
@@ -34,6 +42,7 @@ __all__ = [
     "UnknownWorkflow",
     "WaitInTransaction",
     "WorkflowDefinition",
+    "broken_modules",
     "definitions",
     "error_for_clients",
     "find_adapter",

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
+from django.apps import apps
 from django.conf import settings
-from django.utils.module_loading import autodiscover_modules, module_has_submodule
+from django.utils.module_loading import module_has_submodule
 
 from orchestration.plan import InvalidDefinition
 from orchestration.sdk.run import Run
 from orchestration.sdk.source_location import source_location
+from orchestration.text import truncate
 
 
 class Definition(Protocol):
@@ -64,23 +69,52 @@ class Definition(Protocol):
         """Start a run."""
 
 
+MAX_ERROR_CHARACTERS: Final = 500
+"""How much of the error of a broken module is kept."""
+
 AnyDefinition = TypeVar("AnyDefinition", bound=Definition)
 
 _definitions: dict[str, Definition] = {}
 
 
-class UnknownWorkflow(Exception):
-    """No workflow has this name."""
+@dataclass(frozen=True, kw_only=True)
+class BrokenModule:
+    """A `workflows` module that cannot be imported, so none of its workflows is defined.
 
-    def __init__(self, name: str) -> None:
+    Attributes:
+        name: The module, such as `shop.workflows`.
+        error: The type and the message of the error.
+        location: The file and the line in the user's code.
+    """
+
+    name: str
+    error: str
+    location: str
+
+    def __str__(self) -> str:
+        return f"{self.name} cannot be imported: {self.error} ({self.location})"
+
+
+class UnknownWorkflow(Exception):
+    """No workflow has this name.
+
+    Attributes:
+        broken: The modules that cannot be imported. One of them may define it.
+    """
+
+    def __init__(self, name: str, *, broken: tuple[BrokenModule, ...] = ()) -> None:
         self.name = name
+        self.broken = broken
         super().__init__(name)
 
     def __str__(self) -> str:
         known = ", ".join(sorted(_definitions)) or "none"
-        return (
-            f"Workflow {self.name} not found. Defined workflows: {known}. Workflows are found in the workflows.py of "
-            "installed apps and of the packages in MAHAVISHNU_APPS."
+        return " ".join(
+            [
+                f"Workflow {self.name} not found. Defined workflows: {known}. Workflows are found in the workflows.py "
+                "of installed apps and of the packages in MAHAVISHNU_APPS.",
+                *(f"{broken}." for broken in self.broken),
+            ]
         )
 
 
@@ -100,14 +134,10 @@ def register(definition: AnyDefinition) -> AnyDefinition:
     return definition
 
 
-def definitions() -> Mapping[str, Definition]:
-    """Return every workflow, by name.
-
-    Raises:
-        InvalidDefinition: if a `workflows` module cannot be imported.
-    """
+def definitions() -> dict[str, Definition]:
+    """Return every workflow, by name, without those of broken modules."""
     _discover()
-    return _definitions
+    return dict(_definitions)
 
 
 def find_definition(name: str) -> Definition:
@@ -115,38 +145,64 @@ def find_definition(name: str) -> Definition:
 
     Raises:
         UnknownWorkflow: if no workflow has this name.
-        InvalidDefinition: if a `workflows` module cannot be imported.
     """
+    broken = _discover()
     try:
-        return definitions()[name]
+        return _definitions[name]
     except KeyError:
-        raise UnknownWorkflow(name) from None
+        raise UnknownWorkflow(name, broken=broken) from None
 
 
-def _discover() -> None:
-    """Import every `workflows` module. Python caches imports, so only the first call takes time."""
+def broken_modules() -> tuple[BrokenModule, ...]:
+    """Return the `workflows` modules that cannot be imported, in the order of their packages."""
+    return _discover()
+
+
+def _discover() -> tuple[BrokenModule, ...]:
+    """Import the `workflows` module of each package, and return those that fail.
+
+    Python caches a module that was imported, so only the first call takes time. It tries a broken one again in each
+    call, so a corrected file needs no restart.
+    """
+    packages = [*(config.name for config in apps.get_app_configs()), *settings.MAHAVISHNU_APPS]
+    return tuple(filter(None, map(_import_workflows, dict.fromkeys(packages))))
+
+
+def _import_workflows(package: str) -> BrokenModule | None:
+    """Import the `workflows` module of a package, if it has one. A broken module defines no workflow."""
+    known = set(_definitions)
     try:
-        autodiscover_modules("workflows")
-        for package in settings.MAHAVISHNU_APPS:
-            module = importlib.import_module(package)
-            if module_has_submodule(module, "workflows"):
-                importlib.import_module(f"{package}.workflows")
-    except InvalidDefinition:
-        raise
+        if module_has_submodule(importlib.import_module(package), "workflows"):
+            importlib.import_module(f"{package}.workflows")
     except (Exception, SystemExit) as error:
         # The module is a user's code and may raise anything.
-        raise InvalidDefinition(
-            f"Workflows cannot be imported: {type(error).__name__}: {_message(error)} "
-            f"({source_location(error, is_own=_is_workflows_module)})"
-        ) from error
+        for name, definition in list(_definitions.items()):
+            # Python has dropped the module, so no worker can find its functions.
+            if name not in known and definition.function.__module__ not in sys.modules:
+                _definitions.pop(name, None)
+        return BrokenModule(
+            name=f"{package}.workflows",
+            error=truncate(f"{type(error).__name__}: {_message(error)}".rstrip(": "), MAX_ERROR_CHARACTERS),
+            location=source_location(error, is_own=_is_in_package(package)),
+        )
+    return None
 
 
 def _message(error: BaseException) -> str:
-    return error.msg if isinstance(error, SyntaxError) else str(error)
+    """Return the message on one line; an empty text if the `__str__` of the error raises."""
+    try:
+        # The text of a SyntaxError repeats its file and its line.
+        text = str(error.msg if isinstance(error, SyntaxError) else error)
+    except Exception:
+        return ""
+    return " ".join(text.split())
 
 
-def _is_workflows_module(file: str) -> bool:
-    return Path(file).name == "workflows.py"
+def _is_in_package(package: str) -> Callable[[str], bool]:
+    """Return a function that checks whether a file belongs to the package, or to its top-level package."""
+    spec = find_spec(package.partition(".")[0])
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return lambda file: any(Path(file).is_relative_to(folder) for folder in folders)
 
 
 def _qualified_name(definition: Definition) -> str:

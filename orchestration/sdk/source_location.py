@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 
 def source_location(error: BaseException, *, is_own: Callable[[str], bool]) -> str:
@@ -13,7 +14,7 @@ def source_location(error: BaseException, *, is_own: Callable[[str], bool]) -> s
         error: Raised by the user's code, or by Python while it compiles that code.
         is_own: Returns whether the user wrote the file of this name.
     """
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and Path(error.filename or "").is_file():
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     last = next((frame for frame in reversed(frames) if is_own(frame.filename)), frames[-1])

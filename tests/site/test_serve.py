@@ -121,6 +121,16 @@ def test_serve_reports_an_unreachable_database_without_its_password(tmp_path: Pa
     assert "secret" not in error
 
 
+def test_serve_refuses_a_broken_workflows_module_and_names_its_line(tmp_path: Path) -> None:
+    module = tmp_path / "shop" / "workflows.py"
+    module.parent.mkdir()
+    module.write_text("\n\ndef (:\n")
+    variables = {"PYTHONPATH": str(tmp_path), "MAHAVISHNU_APPS": "shop", "MAHAVISHNU_PORT": str(free_port())}
+    error = serve_error(tmp_path, **variables)
+    assert error.startswith("CommandError: Nothing was started: a workflow cannot be imported.\n")
+    assert f"shop.workflows cannot be imported: SyntaxError: invalid syntax ({module}, line 3)." in error
+
+
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dict[str, Any]:
     """Replace the process manager and the migration for a run of `serve` in this process.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -17,9 +19,10 @@ from mahavishnu_site.serve import procfile
 from mahavishnu_site.serve.listener import CannotListenError, bound_socket
 from mahavishnu_site.serve.prefixed_output import PrefixedOutput
 from mahavishnu_site.serve.process_manager import ProcessManager
-from mahavishnu_site.serve.replica import Program
+from mahavishnu_site.serve.replica import Program, signalled_by_parent_death
 from mahavishnu_site.serve.valkey import is_listening
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
+from orchestration.checks import WORKFLOWS_TAG
 from orchestration.management.output import EscapingCommand
 from orchestration.sdk.workflow import DEFAULT_POOL
 from realtime.management.arguments import whole_number
@@ -54,7 +57,7 @@ class Command(EscapingCommand):
             help="How many daphne processes share the port (default: MAHAVISHNU_PROCESSES, which is %(default)s).",
         )
 
-    def handle(self, *args: Any, processes: int, **options: Any) -> None:
+    def handle(self, *args: Any, processes: int, skip_checks: bool, **options: Any) -> None:
         host, port = settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_PORT
         pages_port = settings.MAHAVISHNU_PAGES_PORT
         refuse_unusable_address(host, port)
@@ -63,6 +66,8 @@ class Command(EscapingCommand):
         if settings.MAHAVISHNU_EMBEDS_VALKEY:
             refuse_shared_var_dir()
         has_staff = self.migrate()
+        if not skip_checks:
+            refuse_broken_workflows()
         environment = procfile.environment(os.environ, host=host, port=port, pages_port=pages_port)
         environment["MAHAVISHNU_PROCESSES"] = str(processes)
         programs = programs_of(
@@ -144,6 +149,27 @@ def refuse_unusable_address(host: str, port: int, *, variable: str = "MAHAVISHNU
         bound_socket(host, port).close()
     except CannotListenError as error:
         raise CommandError(error.reason.replace("MAHAVISHNU_PORT", variable)) from error
+
+
+def refuse_broken_workflows() -> None:
+    """Raise `CommandError` if a `workflows` module cannot be imported.
+
+    Another process imports them: this one runs as long as the server, and needs no code of users.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "mahavishnu_site", "check", "--tag", WORKFLOWS_TAG],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "MAHAVISHNU_ROLE": "command"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        preexec_fn=signalled_by_parent_death(signal.SIGTERM),
+        check=False,
+    )
+    if done.returncode:
+        raise CommandError(f"Nothing was started: a workflow cannot be imported.\n{done.stderr.strip()}")
 
 
 def refuse_shared_var_dir() -> None:

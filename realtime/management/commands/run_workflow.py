@@ -13,8 +13,9 @@ from django.core.management.base import CommandError, CommandParser
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
-from orchestration.sdk import InvalidDefinition, definitions
+from orchestration.sdk import broken_modules, definitions
 from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
+from orchestration.text import escape_line
 from realtime.management.help import CommandWithEpilog
 from realtime.management.run_display import RunDisplay
 from realtime.management.run_follower import RunFollower
@@ -77,14 +78,12 @@ class Command(CommandWithEpilog):
         sys.exit(EXIT_CODES[WorkflowStatus(status)])
 
     def list_workflows(self) -> None:
-        try:
-            workflows = sorted(definitions().items())
-        except InvalidDefinition as error:
-            raise CommandError(str(error)) from error
-        for name, definition in workflows:
+        for name, definition in sorted(definitions().items()):
             self.stdout.write(f"{name}  {description_of(definition)}".rstrip())
             if parameters := parameters_of(definition):
                 self.stdout.write(f"    {', '.join(parameters)}")
+        for broken in broken_modules():
+            self.stderr.write(f"{escape_line(str(broken))}.")
 
     def start(
         self, name: str, *, prompt: str, params: Sequence[tuple[str, Any]], pool: str | None, key: str | None, **_: Any
