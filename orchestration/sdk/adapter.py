@@ -117,11 +117,15 @@ def find_adapter(name: str) -> Adapter:
 
     Raises:
         UnknownAdapter: if the setting does not name it, or its class cannot be imported.
+        MissingDependency: if its constructor raises this.
     """
     if name not in settings.MAHAVISHNU_ADAPTERS:
         raise UnknownAdapter(name)
     path = settings.MAHAVISHNU_ADAPTERS[name]
     try:
         return cast(Adapter, import_string(path)())
-    except ImportError as error:
-        raise UnknownAdapter(name, str(error)) from error
+    except MissingDependency:
+        raise
+    except (Exception, SystemExit) as error:
+        # The module is a user's code and may raise anything.
+        raise UnknownAdapter(name, f"{type(error).__name__}: {error}") from error

@@ -87,7 +87,8 @@ def launch_by_name(
 
 def parameters_of(definition: Definition) -> list[str]:
     """Return the parameters of a workflow except its prompt, as its function declares them: `failures=2`."""
-    _, *parameters = inspect.signature(definition.function).parameters.values()
+    # A function without any parameter cannot be started, but must not prevent the list of the others.
+    parameters = list(inspect.signature(definition.function).parameters.values())[1:]
     return [
         each.name if each.default is each.empty else f"{each.name}={each.default!r}"
         for each in parameters

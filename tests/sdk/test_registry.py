@@ -160,3 +160,32 @@ def test_commands_that_need_no_workflow_run_beside_a_broken_module(write_package
     # `call_command` skips the checks by default, the command line does not.
     call_command("run_workflow", "demo_failure", skip_checks=False, stdout=output)
     assert output.getvalue().strip() == Workflow.objects.get().pk
+
+
+def test_workflow_without_a_prompt_hides_no_other_from_the_list(write_packages: WritePackages) -> None:
+    write_packages(odd_shop="from orchestration.sdk import workflow\n\n@workflow()\ndef order(): ...\n")
+    output = io.StringIO()
+    call_command("run_workflow", stdout=output)
+    assert "order\n" in output.getvalue()
+    assert "source_report" in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("def (:", "SyntaxError: "),
+        ("raise SystemExit('Set FOO first')", "SystemExit: Set FOO first"),
+        ("class Crew:\n    def __init__(self):\n        1 / 0", "ZeroDivisionError: division by zero"),
+        ("", 'ImportError: Module "crew_shop.adapters" does not define a "Crew" attribute/class'),
+    ],
+)
+def test_adapter_that_cannot_be_imported_is_a_launch_error(
+    write_packages: WritePackages, settings: Any, text: str, error: str
+) -> None:
+    workflows = DEFINE.format(name="order").replace("workflow()", 'workflow(adapter="crew")')
+    folder = write_packages(crew_shop=workflows)
+    (folder / "crew_shop" / "adapters.py").write_text(text)
+    settings.MAHAVISHNU_ADAPTERS = {**settings.MAHAVISHNU_ADAPTERS, "crew": "crew_shop.adapters.Crew"}
+    with pytest.raises(LaunchError) as caught:
+        launch_by_name("order", prompt="", params={})
+    assert str(caught.value).startswith(f"Adapter crew cannot be imported: {error}")
