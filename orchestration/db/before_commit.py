@@ -14,7 +14,8 @@ A before-commit writer may return a callback. It runs first after the commit, be
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -52,6 +53,8 @@ class _Writer:
 # By database alias, in the order in which they run.
 _writers: dict[str, list[_Writer]] = {}
 
+_recordings: list[list[Any]] = []
+
 
 class _Collected:
     """One item of one transaction. It is removed from the hooks once it is written.
@@ -83,6 +86,24 @@ def collect(item: Any, *, using: str | None = None) -> None:
         )
     with transaction.atomic(using, savepoint=False):
         transaction.on_commit(_Collected(item), using)
+
+
+@contextmanager
+def recorded(using: str = DEFAULT_DB_ALIAS) -> Iterator[Callable[[], list[Any]]]:
+    """Record what this block collects; for tests.
+
+    Yields:
+        A function that returns the items so far, in order: the written ones, and those of the open transaction. An item
+        that was rolled back is not among them.
+    """
+    written: list[Any] = []
+    pending_before = len(_pending(connections[using]))
+    _recordings.append(written)
+    try:
+        yield lambda: [*written, *_pending(connections[using])[pending_before:]]
+    finally:
+        # By identity: two empty lists are equal.
+        _recordings[:] = [each for each in _recordings if each is not written]
 
 
 def install(item_type: type[Any], write: Write, *, phase: Phase, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -151,8 +172,14 @@ def _run_writers(connection: BaseDatabaseWrapper) -> list[Callable[[], None]]:
     """Run the writers in order; return what to run after the commit. A writer may collect items for a later one."""
     callbacks: list[Callable[[], None]] = []
     for writer in _writers[connection.alias]:
-        collected = [hook[1].item for hook in connection.run_on_commit if isinstance(hook[1], _Collected)]
-        items = [item for item in collected if isinstance(item, writer.item_type)]
+        items = [item for item in _pending(connection) if isinstance(item, writer.item_type)]
         if items and (callback := writer.write(items)) is not None:
             callbacks.append(callback)
+    for recording in _recordings:
+        recording += _pending(connection)
     return callbacks
+
+
+def _pending(connection: BaseDatabaseWrapper) -> list[Any]:
+    """Return the items that the open transaction has collected and not yet written, in order."""
+    return [hook[1].item for hook in connection.run_on_commit if isinstance(hook[1], _Collected)]

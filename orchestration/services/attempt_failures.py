@@ -23,6 +23,11 @@ _AT_ONCE: Final = frozenset({FailureReason.LOST, FailureReason.RELEASED})
 """The stage did not cause these: they use up none of its attempts, and the next one begins without a wait."""
 
 
+def timeout_error(timeout_seconds: float) -> str:
+    """Return the error of an attempt that exceeded its time limit."""
+    return f"The stage took longer than {timeout_seconds:g} s"
+
+
 def record_failure(
     stage: Stage, *, reason: str, error: str, at: datetime, traceback: str = "", may_retry: bool = True
 ) -> None:

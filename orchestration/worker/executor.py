@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from orchestration import services
@@ -67,14 +68,14 @@ def run_attempt(
                 logger.debug("Skipped attempt %d of stage %d: it is not due", attempt, stage_id)
             while claim is not None:
                 shared_slot.running = _running(claim.stage.pk, claim.attempt, claim.plan.timeout_seconds)
-                result = _run_stage(claim, shared_slot, is_stopping)
+                result = run_stage(claim, shared_slot, is_stopping=is_stopping)
                 may_continue = not (termination.requested or shared_slot.must_replace or is_stopping())
                 continue_inline = may_continue and time.monotonic() < continue_until
-                if isinstance(result, _Raised):
+                if isinstance(result, Raised):
                     result.by_stop = _is_caused_by_stop(
                         result.error, lambda: termination.requested or is_shutting_down()
                     )
-                claim = _record(claim, slot, result, continue_inline=continue_inline)
+                claim = record_outcome(claim, slot, result, continue_inline=continue_inline)
         if termination.requested:
             shared_slot.must_replace = True
     finally:
@@ -94,7 +95,7 @@ def _running(stage_id: int, attempt: int, timeout_seconds: float | None = None) 
     return RunningAttempt(stage_id, attempt, time.monotonic_ns(), math.ceil((timeout_seconds or 0) * 1000), os.getpid())
 
 
-class _Raised:
+class Raised:
     """The exception that a stage raised.
 
     Attributes:
@@ -116,52 +117,56 @@ class OpenTransaction(StageFailed):
         )
 
 
-def _run_stage(claim: Claim, shared_slot: SharedSlot, is_stopping: Callable[[], bool]) -> Any | _Raised:
-    """Run the stage and return its checked output, or the exception that it raised."""
-    stage, attempt = claim.stage, claim.attempt
+def run_stage(claim: Claim, shared_slot: SharedSlot, *, is_stopping: Callable[[], bool]) -> Any | Raised:
+    """Run the stage on database connections of its own; return its checked output, or the exception that it raised."""
     connections = StageConnections()
+    with connections.active():
+        result = call_stage(claim, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
+    if connections.left_open:
+        # What still holds the transaction, such as a generator in a cache, may later end it in the middle of another.
+        shared_slot.must_replace = True
+        logger.warning("%s left a transaction open; it is rolled back, and the process is replaced", claim.stage)
+        if not isinstance(result, Raised):
+            return Raised(OpenTransaction(connections.left_open))
+    return result
+
+
+def call_stage(
+    claim: Claim,
+    shared_slot: SharedSlot,
+    *,
+    is_stopping: Callable[[], bool] = lambda: False,
+    engine_connections: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Any | Raised:
+    """Run the stage on the connections of this thread; return its checked output, or the exception that it raised."""
+    pid, stage = os.getpid(), claim.stage
     ctx = Context(
         workflow_id=claim.workflow.pk,
         stage_name=stage.name,
         stage_id=stage.pk,
-        attempt=attempt,
-        cancelled=lambda: shared_slot.is_cancelled(stage.pk, attempt),
+        attempt=claim.attempt,
+        cancelled=lambda: shared_slot.is_cancelled(stage.pk, claim.attempt),
         stopping=is_stopping,
         track_process_group=shared_slot.track_process_group,
-        engine_connections=connections.of_engine,
+        engine_connections=engine_connections,
     )
-    with connections.active():
-        result = _call_adapter(claim, ctx)
-    if connections.left_open:
-        # What still holds the transaction, such as a generator in a cache, may later end it in the middle of another.
-        shared_slot.must_replace = True
-        logger.warning("%s left a transaction open; it is rolled back, and the process is replaced", stage)
-        if not isinstance(result, _Raised):
-            return _Raised(OpenTransaction(connections.left_open))
-    return result
-
-
-def _call_adapter(claim: Claim, ctx: Context) -> Any | _Raised:
-    pid = os.getpid()
     try:
         inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
         with ctx.current():
             output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
-        checked = checked_output(output, max_bytes=engine_limits().max_result_bytes)
+        result = checked_output(output, max_bytes=engine_limits().max_result_bytes)
         ctx.flush_progress()
     except BaseException as error:
         # SystemExit too: a stage must not end the process.
-        result = _Raised(error)
-    else:
-        result = checked
+        result = Raised(error)
     if os.getpid() != pid:
         _end_fork(claim, result)
     return result
 
 
-def _end_fork(claim: Claim, result: Any | _Raised) -> NoReturn:
+def _end_fork(claim: Claim, result: Any | Raised) -> NoReturn:
     """End a process that the stage forked, and that returned from the stage: only its parent records the outcome."""
-    error = result.error if isinstance(result, _Raised) else None
+    error = result.error if isinstance(result, Raised) else None
     logger.warning("A process that %s had forked returned from the stage; it ends here", claim.stage, exc_info=error)
     os._exit(0 if error is None else 1)
 
@@ -181,13 +186,13 @@ def _is_caused_by_stop(error: BaseException, stops: Callable[[], bool]) -> bool:
     return True
 
 
-def _record(claim: Claim, slot: Slot, result: Any | _Raised, *, continue_inline: bool) -> Claim | None:
+def record_outcome(claim: Claim, slot: Slot, result: Any | Raised, *, continue_inline: bool) -> Claim | None:
     """Record the outcome of an attempt, and return the claim to continue with, if any."""
     limits = engine_limits()
     stage_id, attempt = claim.stage.pk, claim.attempt
 
     def record() -> AttemptOutcome:
-        error = result.error if isinstance(result, _Raised) else None
+        error = result.error if isinstance(result, Raised) else None
         if error is None:
             try:
                 return services.complete_attempt(

@@ -22,9 +22,9 @@ def load_example(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(registry, "_definitions", dict(registry.definitions()))
 
-    def load(section: str) -> Any:
+    def load(section: str, name: str = "shown_workflows") -> Any:
         block = next(block for block in blocks(PAGE, language="python") if block.section == section)
-        module = ModuleType("shown_workflows")
+        module = ModuleType(name)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(compile(block.text, block.where, "exec"), module.__dict__)
         return module
@@ -44,6 +44,16 @@ def test_documented_workflow_runs(load_example: Any) -> None:
     assert attempt.run() == {"parts": ["a", "parser"]}
     run_stages = attempt.claim.workflow.stages.order_by("position").values_list("step", "name", "last_attempt")
     assert list(run_stages) == [(0, "plan", 1), (1, "generate", 3), (1, "lint", 1)]
+
+
+def test_documented_tests_pass(load_example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.workflows", load_example("Define one"))
+    shown = load_example("Test a workflow", name="shown_tests")
+    tests = [function for name, function in vars(shown).items() if name.startswith("test_")]
+    assert len(tests) == 3
+    for test in tests:
+        test()
 
 
 def test_documented_commands_are_planned(load_example: Any) -> None:

@@ -78,7 +78,7 @@ def test_worker_fails_the_run_if_the_next_step_has_a_closed_pool() -> None:
     Workflow.objects.update(pool=services.create_pool(pool_id="other"))
     Stage.objects.filter(name="two").update(pool="other")
     Pool.objects.filter(pk="other").update(status="closed")
-    assert executor._record(claim, slot, None, continue_inline=False) is None
+    assert executor.record_outcome(claim, slot, None, continue_inline=False) is None
     workflow = Workflow.objects.get()
     reason = "Pool other is closed and accepts no stages."
     assert (workflow.status, workflow.error) == ("failed", f"The stage one failed: {reason}")

@@ -16,7 +16,7 @@ from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, StageStatus
 from orchestration.processes import is_alive, kill_group, kill_tree, resume_tree, suspend_tree
-from orchestration.services.attempt_failures import WORKER_DIED, WORKER_STOPPED
+from orchestration.services.attempt_failures import WORKER_DIED, WORKER_STOPPED, timeout_error
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 
 logger = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class SlotMonitor:
             return
         overdue_ns = time.monotonic_ns() - running.started_ns - running.timeout_ms * 1_000_000
         if running.timeout_ms and overdue_ns > 0:
-            error = f"The stage took longer than {running.timeout_ms / 1000:g} s"
+            error = timeout_error(running.timeout_ms / 1000)
             self._kill(running, reason=FailureReason.TIMED_OUT, error=error)
             return
         grace_seconds = self._grace_seconds(running, stored)

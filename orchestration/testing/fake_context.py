@@ -1,0 +1,91 @@
+"""A context for the test of one stage. It stores nothing and needs no database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestration.sdk import Context
+
+
+class FakeContext(Context):
+    """A context that records what the stage reports; `fake_context` makes one.
+
+    Attributes:
+        logs: The messages of `ctx.log`.
+        progress_reports: The arguments of each `ctx.progress`, before any throttle.
+    """
+
+    def __init__(
+        self,
+        *,
+        workflow_id: str,
+        stage_name: str,
+        attempt: int,
+        results: Mapping[str, Any],
+        cancelled: bool,
+        stopping: bool,
+    ) -> None:
+        super().__init__(
+            workflow_id=workflow_id,
+            stage_name=stage_name,
+            stage_id=0,
+            attempt=attempt,
+            cancelled=lambda: self._is_cancelled,
+            stopping=lambda: self._is_stopping,
+        )
+        self.results = results
+        self.logs: list[str] = []
+        self.progress_reports: list[tuple[float, str]] = []
+        self._is_cancelled = cancelled
+        self._is_stopping = stopping
+
+    def cancel(self) -> None:
+        """Cancel the attempt, as the end of the run does."""
+        self._is_cancelled = True
+
+    def stop_worker(self) -> None:
+        """Stop the worker, as an operator does."""
+        self._is_stopping = True
+
+    def log(self, message: Any) -> None:
+        self.logs.append(str(message))
+        super().log(message)
+
+    def progress(self, progress: float, message: Any = "") -> None:
+        self.progress_reports.append((progress, message))
+        super().progress(progress, message)
+
+    def _query(self, query: Callable[[], Any], **options: Any) -> Any:
+        """Store nothing."""
+
+
+def fake_context(
+    *,
+    stage_name: str = "stage",
+    workflow_id: str = "wf_test",
+    attempt: int = 1,
+    results: Mapping[str, Any] | None = None,
+    cancelled: bool = False,
+    stopping: bool = False,
+) -> FakeContext:
+    """Return a context to call one stage with: `load.function(fake_context(), {"prompt": "…"})`.
+
+    A coroutine stage is awaited by the test, or run with `ctx.run_coroutine(…)`.
+
+    Args:
+        stage_name: The name of the stage.
+        workflow_id: The id of the run.
+        attempt: The number of the attempt.
+        results: The outputs of earlier stages, by name.
+        cancelled: Whether the attempt is cancelled from the start.
+        stopping: Whether the worker stops from the start.
+    """
+    return FakeContext(
+        workflow_id=workflow_id,
+        stage_name=stage_name,
+        attempt=attempt,
+        results={} if results is None else results,
+        cancelled=cancelled,
+        stopping=stopping,
+    )

@@ -1,0 +1,92 @@
+"""`fake_context`: one stage without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestration.sdk import Cancelled, HandOver
+from orchestration.sdk.context import current_context
+from orchestration.testing import FakeContext, fake_context
+from tests.testing import shop
+
+
+def test_stage_runs_with_a_fake_context_and_no_database() -> None:
+    ctx = fake_context()
+    assert shop.reserve.function is not None
+    assert shop.reserve.function(ctx, {"prompt": "for Ada", "item": "coffee"}) == {
+        "item": "coffee",
+        "prompt": "for Ada",
+    }
+    assert (ctx.logs, ctx.progress_reports) == (["Reserving coffee"], [(0.5, "half")])
+
+
+def test_coroutine_stage_runs_with_the_results_of_earlier_stages() -> None:
+    ctx = fake_context(stage_name="pack", results={"reserve": {"item": "tea"}})
+    assert ctx.run_coroutine(shop.pack(ctx, {})) == "a box with tea"
+    assert ctx.logs == ["Packing"]
+
+
+async def test_coroutine_stage_is_awaited_by_an_async_test() -> None:
+    assert await shop.pack(fake_context(results={"reserve": {"item": "tea"}}), {}) == "a box with tea"
+
+
+def test_fake_context_has_the_given_attempt() -> None:
+    ctx = fake_context(workflow_id="wf_1", stage_name="load", attempt=3)
+    assert (ctx.workflow_id, ctx.stage_name, ctx.attempt, ctx.idempotency_key) == ("wf_1", "load", 3, "wf_1/load")
+    assert dict(ctx.results) == {}
+
+
+def test_cancelled_context_stops_the_stage() -> None:
+    ctx = fake_context()
+    ctx.raise_if_cancelled()
+    ctx.cancel()
+    assert ctx.cancelled()
+    with pytest.raises(Cancelled):
+        ctx.raise_if_cancelled()
+    assert fake_context(cancelled=True).cancelled()
+
+
+def test_stage_of_a_stopping_worker_hands_over() -> None:
+    ctx = fake_context()
+    assert not ctx.stopping()
+    with pytest.raises(RuntimeError, match="only if stopping"):
+        ctx.hand_over()
+    ctx.stop_worker()
+    with pytest.raises(HandOver):
+        ctx.hand_over()
+    assert fake_context(stopping=True).stopping()
+
+
+def use_as_current(ctx: FakeContext) -> None:
+    with ctx.current():
+        assert current_context() is ctx
+
+
+CALLS: dict[str, Callable[[FakeContext], Any]] = {
+    "cancel": lambda ctx: ctx.cancel(),
+    "cancelled": lambda ctx: ctx.cancelled(),
+    "current": use_as_current,
+    "flush_progress": lambda ctx: ctx.flush_progress(),
+    "hosted_completed": lambda ctx: ctx.hosted_completed("step", {"a": 1}),
+    "hosted_failed": lambda ctx: ctx.hosted_failed("step", "It broke"),
+    "hosted_started": lambda ctx: ctx.hosted_started("step"),
+    "log": lambda ctx: ctx.log("One"),
+    "progress": lambda ctx: ctx.progress(1, "done"),
+    "raise_if_cancelled": lambda ctx: ctx.raise_if_cancelled(),
+    "run_coroutine": lambda ctx: ctx.run_coroutine(shop.pack(fake_context(results={"reserve": {"item": 1}}), {})),
+    "run_in_db_thread": lambda ctx: ctx.run_in_db_thread(lambda: 1),
+    "hand_over": lambda ctx: pytest.raises(RuntimeError, ctx.hand_over),
+    "stop_worker": lambda ctx: ctx.stop_worker(),
+    "stopping": lambda ctx: ctx.stopping(),
+}
+
+
+@pytest.mark.parametrize("name", sorted({name for name in dir(FakeContext) if not name.startswith("_")}))
+def test_no_method_of_a_fake_context_needs_a_database(name: str) -> None:
+    ctx = fake_context()
+    if callable(getattr(ctx, name)):
+        CALLS[name](ctx)
+    ctx.flush_progress()
