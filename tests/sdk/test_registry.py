@@ -80,35 +80,37 @@ def test_workflows_beside_a_broken_module_start(write_packages: WritePackages) -
     write_packages(broken_shop="def (:", healthy_shop=DEFINE.format(name="count_stock"))
     run = launch_by_name("count_stock", prompt="", params={})
     assert Workflow.objects.get().pk == run.workflow_id
-    with pytest.raises(LaunchError, match=r"^Workflow order not found\..* broken_shop\.workflows cannot be imported: "):
-        launch_by_name("order", prompt="", params={})
+    with pytest.raises(
+        LaunchError, match=r"^Workflow order_stock not found\..* broken_shop\.workflows cannot be imported: "
+    ):
+        launch_by_name("order_stock", prompt="", params={})
 
 
 def test_unknown_workflow_names_the_broken_modules(write_packages: WritePackages) -> None:
     write_packages(broken_shop="def (:")
     with pytest.raises(UnknownWorkflow) as caught:
-        find_definition("order")
+        find_definition("order_stock")
     assert caught.value.broken == broken_modules()
     assert str(caught.value).endswith(f"MAHAVISHNU_APPS. {broken_modules()[0]}.")
 
 
 def test_broken_module_defines_none_of_its_workflows(write_packages: WritePackages) -> None:
-    write_packages(broken_shop=DEFINE.format(name="order") + "import no_such_package\n")
-    assert "order" not in definitions()
+    write_packages(broken_shop=DEFINE.format(name="order_stock") + "import no_such_package\n")
+    assert "order_stock" not in definitions()
     assert [broken.name for broken in broken_modules()] == ["broken_shop.workflows"]
-    assert "order" not in definitions()
+    assert "order_stock" not in definitions()
 
 
 def test_second_definition_of_a_name_is_the_broken_one(write_packages: WritePackages) -> None:
-    both = DEFINE.format(name="order")
+    both = DEFINE.format(name="order_stock")
     folder = write_packages(first_shop=both, second_shop=DEFINE.format(name="refund") + both)
     (broken,) = broken_modules()
     assert str(broken) == (
-        "second_shop.workflows cannot be imported: InvalidDefinition: Workflow order is defined twice, in "
-        "first_shop.workflows.order and in second_shop.workflows.order: each name must be unique "
+        "second_shop.workflows cannot be imported: InvalidDefinition: Workflow order_stock is defined twice, in "
+        "first_shop.workflows.order_stock and in second_shop.workflows.order_stock: each name must be unique "
         f"({folder / 'second_shop' / 'workflows.py'}, line 18)"
     )
-    assert find_definition("order").function.__module__ == "first_shop.workflows"
+    assert find_definition("order_stock").function.__module__ == "first_shop.workflows"
     assert "refund" not in definitions()
 
 
@@ -130,8 +132,8 @@ def test_corrected_module_is_imported_without_a_restart(write_packages: WritePac
     folder = write_packages(broken_shop="import no_such_package\n")
     assert broken_modules()
     # Of another size: the compiled module is dated by size and second.
-    (folder / "broken_shop" / "workflows.py").write_text(DEFINE.format(name="order"))
-    assert find_definition("order").name == "order"
+    (folder / "broken_shop" / "workflows.py").write_text(DEFINE.format(name="order_stock"))
+    assert find_definition("order_stock").name == "order_stock"
     assert broken_modules() == ()
 
 
@@ -163,10 +165,10 @@ def test_commands_that_need_no_workflow_run_beside_a_broken_module(write_package
 
 
 def test_workflow_without_a_prompt_hides_no_other_from_the_list(write_packages: WritePackages) -> None:
-    write_packages(odd_shop="from orchestration.sdk import workflow\n\n@workflow()\ndef order(): ...\n")
+    write_packages(odd_shop="from orchestration.sdk import workflow\n\n@workflow()\ndef order_stock(): ...\n")
     output = io.StringIO()
     call_command("run_workflow", stdout=output)
-    assert "order\n" in output.getvalue()
+    assert "order_stock\n" in output.getvalue()
     assert "source_report" in output.getvalue()
 
 
@@ -182,10 +184,10 @@ def test_workflow_without_a_prompt_hides_no_other_from_the_list(write_packages: 
 def test_adapter_that_cannot_be_imported_is_a_launch_error(
     write_packages: WritePackages, settings: Any, text: str, error: str
 ) -> None:
-    workflows = DEFINE.format(name="order").replace("workflow()", 'workflow(adapter="crew")')
+    workflows = DEFINE.format(name="order_stock").replace("workflow()", 'workflow(adapter="crew")')
     folder = write_packages(crew_shop=workflows)
     (folder / "crew_shop" / "adapters.py").write_text(text)
     settings.MAHAVISHNU_ADAPTERS = {**settings.MAHAVISHNU_ADAPTERS, "crew": "crew_shop.adapters.Crew"}
     with pytest.raises(LaunchError) as caught:
-        launch_by_name("order", prompt="", params={})
+        launch_by_name("order_stock", prompt="", params={})
     assert str(caught.value).startswith(f"Adapter crew cannot be imported: {error}")
