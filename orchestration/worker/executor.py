@@ -118,7 +118,7 @@ class OpenTransaction(StageFailed):
 
 
 def run_stage(claim: Claim, shared_slot: SharedSlot, *, is_stopping: Callable[[], bool]) -> Any | Raised:
-    """Run the stage on database connections of its own; return its checked output, or the exception that it raised."""
+    """Run the stage on separate database connections; return its checked output, or the exception that it raised."""
     connections = StageConnections()
     with connections.active():
         result = call_stage(claim, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)

@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from orchestration.models import Pool, PoolStatus
-from orchestration.sdk import InvalidDefinition, definitions
+from orchestration.sdk import broken_modules
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,9 @@ def import_workflows() -> None:
     Raises:
         CannotStart: if a module cannot be imported.
     """
-    try:
-        definitions()
-    except InvalidDefinition as error:
-        raise CannotStart(str(error)) from error
-    finally:
-        connections.close_all()  # A module may have opened one.
+    broken = broken_modules()
+    connections.close_all()  # A module may have opened one.
+    if broken:
+        raise CannotStart(" ".join(f"{module}." for module in broken))
     # A garbage collection would write to all of these objects, and so copy their memory for each child.
     gc.freeze()

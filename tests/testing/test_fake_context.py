@@ -60,6 +60,11 @@ def test_stage_of_a_stopping_worker_hands_over() -> None:
     assert fake_context(stopping=True).stopping()
 
 
+def reject_hand_over(ctx: FakeContext) -> None:
+    with pytest.raises(RuntimeError):
+        ctx.hand_over()
+
+
 def use_as_current(ctx: FakeContext) -> None:
     with ctx.current():
         assert current_context() is ctx
@@ -78,7 +83,7 @@ CALLS: dict[str, Callable[[FakeContext], Any]] = {
     "raise_if_cancelled": lambda ctx: ctx.raise_if_cancelled(),
     "run_coroutine": lambda ctx: ctx.run_coroutine(shop.pack(fake_context(results={"reserve": {"item": 1}}), {})),
     "run_in_db_thread": lambda ctx: ctx.run_in_db_thread(lambda: 1),
-    "hand_over": lambda ctx: pytest.raises(RuntimeError, ctx.hand_over),
+    "hand_over": reject_hand_over,
     "stop_worker": lambda ctx: ctx.stop_worker(),
     "stopping": lambda ctx: ctx.stopping(),
 }
