@@ -18,9 +18,8 @@ def prepare(ctx: Context, inputs: dict[str, Any]) -> str:
 @stage(retries=Retry(max_attempts=5, backoff_seconds=0.5))
 def succeed_in_the_end(ctx: Context, inputs: dict[str, Any]) -> dict[str, int]:
     """Fail the first attempts, with an error for clients."""
-    failures = int(inputs.get("failures", 2))
-    if ctx.attempt <= failures:
-        raise StageFailed(f"Attempt {ctx.attempt} fails: failures={failures}")
+    if ctx.attempt <= inputs["failures"]:
+        raise StageFailed(f"Attempt {ctx.attempt} fails: failures={inputs['failures']}")
     return {"attempts": ctx.attempt}
 
 
@@ -49,7 +48,7 @@ def work_until_cancelled(ctx: Context, inputs: dict[str, Any]) -> None:
 @stage
 def cancel_run(ctx: Context, inputs: dict[str, Any]) -> None:
     """Cancel the run that this stage belongs to. Any code that has its id can do that."""
-    deadline = time.monotonic() + float(inputs.get("after_seconds", 3.0))
+    deadline = time.monotonic() + inputs["after_seconds"]
     while time.monotonic() < deadline:
         ctx.raise_if_cancelled()
         time.sleep(0.05)

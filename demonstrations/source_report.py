@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from demonstrations.source_files import PROJECT_DIR, TooManyFiles, python_files
+from demonstrations.source_files import TooManyFiles, python_files
 from orchestration.sdk import Context, StageFailed, stage
 
 TITLE: Final = "# Python source report"
@@ -26,7 +26,7 @@ _BRANCHES: Final = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler,
 @stage
 def find_files(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
     """Walk the tree."""
-    root = Path(inputs.get("path", PROJECT_DIR)).expanduser().absolute()
+    root = Path(inputs["path"]).expanduser().absolute()
     if not root.is_dir():
         raise StageFailed(f"{root} is not a folder on this worker's machine", may_retry=False)
     try:
@@ -98,7 +98,7 @@ def follow_imports(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
 @stage
 def write_report(ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
     """Write the results of the other stages to a file."""
-    given = inputs.get("report")
+    given = inputs["report"]
     target = Path(given) if given else Path(tempfile.gettempdir()) / f"mahavishnu-report-{ctx.workflow_id}.md"
     target = target.expanduser().absolute()
     if target.exists() and not target.read_bytes().startswith(TITLE.encode()):

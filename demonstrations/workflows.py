@@ -16,7 +16,7 @@ from orchestration.sdk import parallel, workflow
 
 
 @workflow(name="source_report", timeout_seconds=600)
-def source_report_of(prompt: str, *, path: str = str(PROJECT_DIR), report: str | None = None) -> Any:
+def source_report_of(prompt: str, *, path: Path = PROJECT_DIR, report: Path | None = None) -> Any:
     """Measure every Python file below `path`, and write a report to the file `report` or to a temporary file."""
     return [
         source_report.find_files,
@@ -50,21 +50,21 @@ def demo_timeout(prompt: str) -> Any:
 
 
 @workflow(adapter="command")
-def demo_command(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
+def demo_command(prompt: str, *, path: Path = PROJECT_DIR) -> Any:
     """Run programs: compile every Python file below `path`, and count them."""
     return [
         command(sys.executable, "--version", name="which_python"),
         parallel(
-            command(sys.executable, "-m", "demonstrations.compile_all", path, name="compile", cwd=PROJECT_DIR),
-            command("sh", "-c", 'find "$1" -name "*.py" -not -path "*/.*" | wc -l', "sh", path, name="count"),
+            command(sys.executable, "-m", "demonstrations.compile_all", str(path), name="compile", cwd=PROJECT_DIR),
+            command("sh", "-c", 'find "$1" -name "*.py" -not -path "*/.*" | wc -l', "sh", str(path), name="count"),
         ),
     ]
 
 
 @workflow(adapter="llamaindex")
-def demo_llamaindex(prompt: str, *, path: str = str(PROJECT_DIR)) -> Any:
+def demo_llamaindex(prompt: str, *, path: Path = PROJECT_DIR) -> Any:
     """Summarize the largest files below `path` with a LlamaIndex workflow; its model needs no network."""
     # Imported here, because it needs an optional package and the other workflows do not.
     from demonstrations.summary_flow import OfflineModel, SummaryFlow
 
-    return SummaryFlow(root=Path(path).expanduser(), model=OfflineModel(), timeout=60)
+    return SummaryFlow(root=path.expanduser(), model=OfflineModel(), timeout=60)

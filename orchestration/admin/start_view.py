@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from orchestration.admin.row_actions import RowActionsAdmin
 from orchestration.sdk import Definition, Run, broken_modules, definitions
-from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
+from orchestration.sdk.launch import LaunchError, described_parameters, description_of, launch_by_name
 
 
 class ParamsField(forms.JSONField):
@@ -104,5 +104,5 @@ def start_workflow_view(model_admin: RowActionsAdmin, request: HttpRequest) -> H
 
 
 def _choice_label(definition: Definition) -> str:
-    parameters = ", ".join(parameters_of(definition))
+    parameters = ", ".join(described_parameters(definition))
     return f"{definition.name}({parameters}) {description_of(definition)}".rstrip()

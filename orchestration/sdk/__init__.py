@@ -6,6 +6,7 @@ from orchestration.plan import InvalidDefinition, Plan, Retry, StagePlan
 from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed, UnknownAdapter, find_adapter
 from orchestration.sdk.context import Cancelled, Context, HandOver
 from orchestration.sdk.outcome import error_for_clients
+from orchestration.sdk.parameters import InvalidParameter
 from orchestration.sdk.registry import (
     BrokenModule,
     Definition,
@@ -27,6 +28,7 @@ __all__ = [
     "Definition",
     "HandOver",
     "InvalidDefinition",
+    "InvalidParameter",
     "MissingDependency",
     "Parallel",
     "Plan",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 
@@ -14,12 +14,11 @@ from orchestration.limits import engine_limits
 from orchestration.plan import InvalidDefinition
 from orchestration.sdk.adapter import MissingDependency, UnknownAdapter, find_adapter
 from orchestration.sdk.outcome import error_for_clients
+from orchestration.sdk.parameters import parameters_of
 from orchestration.sdk.registry import Definition, UnknownWorkflow, find_definition
 from orchestration.sdk.run import Run
 from orchestration.sdk.source_location import source_location
 from orchestration.services import ServiceError
-
-_RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
 
 
 class LaunchError(Exception):
@@ -34,15 +33,18 @@ def launch(
     key: str | None = None,
     pool: str | None = None,
     workflow_id: str | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Run:
-    """Plan and store a run; `WorkflowDefinition.start` describes the arguments.
+    """Plan and store a run; `WorkflowDefinition.start` and `Parameters.to_store` describe the arguments.
 
     Raises:
+        InvalidParameter: if the workflow's function does not accept a parameter.
         UnknownAdapter: if the definition's adapter cannot be found.
         InvalidDefinition: if the adapter cannot run what the function returned.
         MissingDependency: if the adapter needs a package that is not installed.
         orchestration.services.ServiceError: if the run cannot be stored.
     """
+    params = parameters_of(definition.name, definition.function).to_store(params, texts=texts)
     plan = find_adapter(definition.adapter).plan(definition, prompt=prompt, params=params)
     workflow = services.start_run(
         plan,
@@ -69,31 +71,30 @@ def _release_for(definition: Definition) -> str:
 
 
 def launch_by_name(
-    name: str, *, prompt: str, params: Mapping[str, Any], pool: str | None = None, key: str | None = None
+    name: str,
+    *,
+    prompt: str,
+    params: Mapping[str, Any],
+    pool: str | None = None,
+    key: str | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Run:
-    """Start the workflow of this name; `WorkflowDefinition.start` describes the other arguments.
+    """Start the workflow of this name; `launch` describes the other arguments.
 
     Raises:
         LaunchError: if it cannot be started.
     """
     try:
         definition = find_definition(name)
-        _check_parameters(definition, params)
         guarded = definition.with_function(_with_launch_errors(definition))
-        return launch(guarded, prompt=prompt, params=params, key=key, pool=pool)
+        return launch(guarded, prompt=prompt, params=params, key=key, pool=pool, texts=texts)
     except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, ServiceError) as error:
         raise LaunchError(str(error)) from error
 
 
-def parameters_of(definition: Definition) -> list[str]:
+def described_parameters(definition: Definition) -> tuple[str, ...]:
     """Return the parameters of a workflow except its prompt, as its function declares them: `failures=2`."""
-    # A function without any parameter cannot be started, but must not prevent the list of the others.
-    parameters = list(inspect.signature(definition.function).parameters.values())[1:]
-    return [
-        each.name if each.default is each.empty else f"{each.name}={each.default!r}"
-        for each in parameters
-        if each.kind is not each.VAR_KEYWORD
-    ]
+    return parameters_of(definition.name, definition.function).described
 
 
 def description_of(definition: Definition) -> str:
@@ -117,13 +118,3 @@ def _with_launch_errors(definition: Definition) -> Callable[..., Any]:
             raise LaunchError(f"Cannot start {definition.name}: its function raised {message} ({location})") from error
 
     return function
-
-
-def _check_parameters(definition: Definition, given: Mapping[str, Any]) -> None:
-    try:
-        if reserved := sorted(_RESERVED & set(given)):
-            raise TypeError(f"{reserved[0]!r} is not a parameter")
-        inspect.signature(definition.function).bind("", **given)
-    except TypeError as error:
-        parameters = ", ".join(parameters_of(definition)) or "none"
-        raise LaunchError(f"Cannot start {definition.name}: {error}. Parameters: {parameters}.") from None

@@ -45,7 +45,7 @@ def test_form_starts_a_workflow_with_its_values(admin: Client) -> None:
 def test_empty_fields_use_the_defaults(admin: Client) -> None:
     admin.post(START, EMPTY_FORM)
     (workflow,) = Workflow.objects.all()
-    assert (workflow.prompt, workflow.params, workflow.pool_id, workflow.key) == ("", {}, "local", "")
+    assert (workflow.prompt, workflow.params, workflow.pool_id, workflow.key) == ("", {"failures": 2}, "local", "")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,10 @@ def test_empty_fields_use_the_defaults(admin: Client) -> None:
         (
             {"params": '{"workflow_id": "wf_mine"}'},
             "Cannot start demo_retry: 'workflow_id' is not a parameter. Parameters: failures=2.",
+        ),
+        (
+            {"params": '{"failures": "many"}'},
+            "Cannot start demo_retry: failures is 'many'; expected int. Parameters: failures=2.",
         ),
         ({"pool": "a pool"}, "pool_id is 'a pool'; expected 1 to 128 of the characters A-Z a-z 0-9 . _ -."),
     ],

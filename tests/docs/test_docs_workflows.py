@@ -56,6 +56,16 @@ def test_documented_tests_pass(load_example: Any, monkeypatch: pytest.MonkeyPatc
         test()
 
 
+def test_documented_parameters_are_checked_and_reach_the_stages(load_example: Any) -> None:
+    from orchestration.sdk import InvalidParameter
+    from tests.adapters.attempt_runner import claim_attempt
+
+    report = load_example("Parameters").report
+    assert claim_attempt(report, folder="/srv", days=1).run() == "1 days of eu in /srv"
+    with pytest.raises(InvalidParameter, match="days is 0; expected "):
+        report.start(folder="/srv", days=0)
+
+
 def test_documented_commands_are_planned(load_example: Any) -> None:
     run = load_example("Commands").check.start(revision="main")
     assert stages_of(run) == [(0, "git", None), (1, "lint", None), (1, "test", 610.0)]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from orchestration.sdk import Context, Retry, parallel, stage, workflow
 from tests.jobs import hostile  # noqa: F401 (registers its workflows)
@@ -55,6 +55,11 @@ def three_empty_stages(prompt: str, **params: Any) -> Any:
 
 @workflow()
 def one_empty_stage(prompt: str, **params: Any) -> Any:
+    return [first]
+
+
+@workflow()
+def typed(prompt: str, *, count: int = 3, region: Literal["eu", "us"] = "eu", ticket: str = "") -> Any:
     return [first]
 
 

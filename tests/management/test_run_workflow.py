@@ -96,7 +96,7 @@ def test_without_a_name_lists_all_workflows(server: MahavishnuServer) -> None:
 
 def test_starts_a_workflow_with_the_given_parameters(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
-    options = ("--prompt", "Try it", "--pool", pool, "--param", "path=~/code", "--param", 'report={"a": [1, null]}')
+    options = ("--prompt", "Try it", "--pool", pool, "--param", "path=~/code", "--param", "report=2026")
     done = server.manage("run_workflow", "source_report", *options)
     (run,) = stored(server, pool)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{run['id']}\n", "")
@@ -104,7 +104,7 @@ def test_starts_a_workflow_with_the_given_parameters(server: MahavishnuServer, u
         "id": run["id"],
         "adapter": "python",
         "prompt": "Try it",
-        "params": {"path": "~/code", "report": {"a": [1, None]}},
+        "params": {"path": "~/code", "report": "2026"},
         "status": "running",
         "total_stages": 5,
     }
@@ -133,6 +133,11 @@ def test_second_start_with_the_same_key_returns_the_existing_run(
             1,
             "CommandError: Cannot start demo_retry: got an unexpected keyword argument 'failure'. "
             "Parameters: failures=2.",
+        ),
+        (
+            ("demo_retry", "--param", "failures=many"),
+            1,
+            "CommandError: Cannot start demo_retry: failures is 'many'; expected int. Parameters: failures=2.",
         ),
         (
             ("demo_failure", "--param", "a=1"),

@@ -18,7 +18,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from orchestration.adapters.python import find_function, find_missing_function
-from orchestration.sdk import Context, Definition, MissingDependency, Plan, StageFailed, StagePlan
+from orchestration.sdk import (
+    Context,
+    Definition,
+    MissingDependency,
+    Plan,
+    StageFailed,
+    StagePlan,
+    WorkflowDefinition,
+)
 
 PACKAGE: Final = "llama-index-workflows"
 
@@ -58,9 +66,11 @@ class LlamaIndexAdapter:
         from orchestration.adapters.llamaindex.run import FlowRun, make_flow
         from orchestration.adapters.llamaindex.steps import step_names
 
-        function = find_function(stage.call)
-        params = {name: value for name, value in inputs.items() if name != "prompt"}
-        flow = make_flow(function(inputs["prompt"], **params), name=stage.name)
+        found = find_function(stage.call)
+        prompt, params = inputs["prompt"], {name: value for name, value in inputs.items() if name != "prompt"}
+        # The name of the function may refer to the function itself, not to what `@workflow` made of it.
+        returned = found.steps(prompt, params) if isinstance(found, WorkflowDefinition) else found(prompt, **params)
+        flow = make_flow(returned, name=stage.name)
         steps = step_names(flow)
         if steps != list(stage.options["steps"]):
             raise StageFailed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from orchestration.db.retry import retry_while_unavailable
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
 from orchestration.sdk import broken_modules, definitions
-from orchestration.sdk.launch import LaunchError, description_of, launch_by_name, parameters_of
+from orchestration.sdk.launch import LaunchError, described_parameters, description_of, launch_by_name
 from orchestration.text import escape_line
 from realtime.management.help import CommandWithEpilog
 from realtime.management.run_display import RunDisplay
@@ -35,7 +36,8 @@ examples:
   manage.py run_workflow source_report --param path=~/code --param report=/tmp/report.md --watch
   manage.py run_workflow demo_retry --param failures=3 --key ticket-42
 
-A value is parsed as JSON if it is valid JSON; otherwise it is a string: failures=3 is a number, path=~/code a string.
+A value is JSON if it is valid JSON and the workflow accepts it; otherwise it is a string: failures=3 is a number,
+path=~/code a string. The workflow checks every value.
 
 exit codes with --watch:
   0 completed, 3 failed, 4 cancelled, 5 timed out, 130 Ctrl-C (the workflow is still running);
@@ -57,7 +59,7 @@ class Command(CommandWithEpilog):
             dest="params",
             action="append",
             default=[],
-            type=key_and_value,
+            type=parse_param,
             metavar="KEY=VALUE",
             help="A parameter of the workflow. Repeat the option for several.",
         )
@@ -80,13 +82,13 @@ class Command(CommandWithEpilog):
     def list_workflows(self) -> None:
         for name, definition in sorted(definitions().items()):
             self.stdout.write(f"{name}  {description_of(definition)}".rstrip())
-            if parameters := parameters_of(definition):
+            if parameters := described_parameters(definition):
                 self.stdout.write(f"    {', '.join(parameters)}")
         for broken in broken_modules():
             self.stderr.write(f"{escape_line(str(broken))}.")
 
     def start(
-        self, name: str, *, prompt: str, params: Sequence[tuple[str, Any]], pool: str | None, key: str | None, **_: Any
+        self, name: str, *, prompt: str, params: Sequence[Param], pool: str | None, key: str | None, **_: Any
     ) -> str:
         """Start the workflow and return its id.
 
@@ -94,7 +96,8 @@ class Command(CommandWithEpilog):
             CommandError: if it cannot be started.
         """
         try:
-            return launch_by_name(name, prompt=prompt, params=dict(params), pool=pool, key=key).workflow_id
+            values, texts = {each.key: each.value for each in params}, {each.key: each.text for each in params}
+            return launch_by_name(name, prompt=prompt, params=values, pool=pool, key=key, texts=texts).workflow_id
         except LaunchError as error:
             raise CommandError(str(error)) from error
 
@@ -124,12 +127,25 @@ class Command(CommandWithEpilog):
             )
 
 
-def key_and_value(text: str) -> tuple[str, Any]:
-    """Parse KEY=VALUE. The value is JSON if it is valid JSON, and otherwise a string."""
-    key, equals, value = text.partition("=")
+@dataclass(frozen=True)
+class Param:
+    """A parameter on the command line.
+
+    Attributes:
+        value: The text as JSON, if it is valid JSON.
+    """
+
+    key: str
+    text: str
+    value: Any
+
+
+def parse_param(argument: str) -> Param:
+    """Parse KEY=VALUE."""
+    key, equals, text = argument.partition("=")
     if not key.isidentifier() or not equals:
-        raise ArgumentTypeError(f"{text!r}: expected KEY=VALUE, such as failures=3")
+        raise ArgumentTypeError(f"{argument!r}: expected KEY=VALUE, such as failures=3")
     try:
-        return key, decode_value(value)
+        return Param(key, text, decode_value(text))
     except ValueError:
-        return key, value
+        return Param(key, text, text)
