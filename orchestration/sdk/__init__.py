@@ -18,6 +18,7 @@ from orchestration.sdk.registry import (
 from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, parallel, plan_stages, stage
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
+from orchestration.services import KeyConflict
 
 __all__ = [
     "DEFAULT_POOL",
@@ -29,6 +30,7 @@ __all__ = [
     "HandOver",
     "InvalidDefinition",
     "InvalidParameter",
+    "KeyConflict",
     "MissingDependency",
     "Parallel",
     "Plan",

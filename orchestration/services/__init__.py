@@ -48,7 +48,7 @@ from orchestration.services.row_locks import (
     WorkerNotFound,
     WorkflowNotFound,
 )
-from orchestration.services.runs import retry_run, start_run
+from orchestration.services.runs import KeyConflict, retry_run, start_run
 from orchestration.services.stages import (
     EngineRun,
     WorkflowNotRunning,

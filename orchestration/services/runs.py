@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,8 +25,31 @@ from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
 from orchestration.plan import Plan, StagePlan
 from orchestration.services import row_locks, validation
 from orchestration.services.advance import advance, message_for, queue_stages, set_queued
+from orchestration.services.errors import ServiceError
 from orchestration.services.pools import NEW_WORKFLOWS, PoolNotAccepting, ensure_pool, reject_closed_pool
 from orchestration.services.transitions import IllegalTransition
+
+
+class KeyConflict(ServiceError):
+    """The definition was started with this key before, but with another prompt or other parameters.
+
+    Attributes:
+        key: The key.
+        workflow_id: The workflow that was started with it.
+        differences: What that workflow has instead, such as `failures=3`.
+    """
+
+    def __init__(self, key: str, workflow_id: str, differences: tuple[str, ...]) -> None:
+        self.key = key
+        self.workflow_id = workflow_id
+        self.differences = differences
+        super().__init__(key, workflow_id, differences)
+
+    def __str__(self) -> str:
+        return (
+            f"Key {self.key} was used for workflow {self.workflow_id} with {', '.join(self.differences)}; "
+            "expected the same prompt and parameters, or another key."
+        )
 
 
 def start_run(
@@ -41,29 +65,29 @@ def start_run(
 ) -> Workflow:
     """Store a running workflow with all its stages, and queue its first step. Create its pool if it does not exist.
 
-    If this definition was started with the same key before, change nothing and return the existing workflow. With a
-    `release`, only workers of that release run it.
+    If this definition was started with the same key before, change nothing and return the existing workflow. An empty
+    key is none. With a `release`, only workers of that release run it.
 
     Raises:
         InvalidIdentifier, InvalidArgument, AlreadyExists
+        KeyConflict: if the prompt or the parameters of the existing workflow differ.
         PoolNotAccepting: if the pool is draining or closed.
     """
     at = validation.timestamp(at)
-    stored_key = "" if key is None else _stored_key(plan.name, key)
-    if stored_key and (existing := Workflow.objects.filter(key=stored_key).first()) is not None:
-        return existing
     workflow = Workflow(
         adapter=validation.text("adapter", plan.adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
         prompt=validation.text("prompt", prompt),
         params=validation.json_object("params", params),
         pool_id=validation.identifier("pool_id", pool_id),
         plan=validation.json_object("plan", plan.to_json()),
-        key=stored_key,
+        key="" if key is None or key == "" else _stored_key(plan.name, key),
         release=validation.text("release", release, max_length=MAX_RELEASE_LENGTH),
         total_stages=len(plan.stages),
         created_at=at,
         updated_at=at,
     )
+    if (existing := _started_before(workflow, key)) is not None:
+        return existing
     if workflow_id is not None:
         workflow.id = validation.identifier("workflow_id", workflow_id)
     validation.stage_names("stages", [stage.name for stage in plan.stages])
@@ -74,7 +98,7 @@ def start_run(
             _store(workflow, plan, at=at)
     except row_locks.AlreadyExists:
         # A concurrent start with the same key may have committed first.
-        if stored_key and (existing := Workflow.objects.filter(key=stored_key).first()) is not None:
+        if (existing := _started_before(workflow, key)) is not None:
             return existing
         raise
     return workflow
@@ -185,6 +209,32 @@ def _reset_stage(stage: Stage, *, pool_id: str | None) -> None:
 def _deadline(workflow: Workflow) -> datetime | None:
     seconds = (workflow.plan or {}).get("timeout_seconds")
     return None if seconds is None else database_now() + timedelta(seconds=seconds)
+
+
+def _started_before(workflow: Workflow, key: str | None) -> Workflow | None:
+    """Return the stored workflow with the key of this new one, if any.
+
+    Args:
+        workflow: The new workflow, which is not stored.
+        key: The key as the caller gave it.
+
+    Raises:
+        KeyConflict: if it was started with another prompt or other parameters.
+    """
+    existing = Workflow.objects.filter(key=workflow.key).first() if workflow.key else None
+    if existing is not None and (differences := tuple(_differences(existing, workflow))):
+        raise KeyConflict(str(key), existing.pk, differences)
+    return existing
+
+
+def _differences(existing: Workflow, workflow: Workflow) -> Iterator[str]:
+    if existing.prompt != workflow.prompt:
+        yield f"prompt={reprlib.repr(existing.prompt)}"
+    for name in sorted(existing.params.keys() | workflow.params.keys()):
+        if name not in existing.params:
+            yield f"no {name}"
+        elif name not in workflow.params or existing.params[name] != workflow.params[name]:
+            yield f"{name}={reprlib.repr(existing.params[name])}"
 
 
 def _stored_key(name: str, key: str) -> str:

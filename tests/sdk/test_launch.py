@@ -73,3 +73,19 @@ def test_launch_accepts_parameters_named_self_and_definition() -> None:
 
     given = {"self": 1, "definition": 2}
     assert launch_by_name(one_empty_stage.name, prompt="", params=given).workflow.params == given
+
+
+def test_launch_with_an_empty_key_starts_a_run_each_time() -> None:
+    from tests.jobs import workflows  # noqa: F401
+
+    runs = [launch_by_name("typed", prompt="", params={"count": count}, key="") for count in (1, 2)]
+    assert [run.workflow.params["count"] for run in runs] == [1, 2]
+
+
+def test_launch_rejects_a_key_that_was_used_with_other_parameters() -> None:
+    from tests.jobs import workflows  # noqa: F401
+
+    run = launch_by_name("typed", prompt="", params={}, key="ticket-42")
+    assert launch_by_name("typed", prompt="", params={"count": 3}, key="ticket-42") == run
+    with pytest.raises(LaunchError, match=rf"^Key ticket-42 was used for workflow {run.workflow_id} with count=3; "):
+        launch_by_name("typed", prompt="", params={"count": 4}, key="ticket-42")

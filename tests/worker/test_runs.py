@@ -152,7 +152,7 @@ import asyncio
 from orchestration.sdk import RunFailed
 definition = find_definition("retried")
 run = definition.start("once", key="ticket-42", pool=pool, succeeds_at=1)
-again = definition.start("twice", key="ticket-42", pool=pool, succeeds_at=1)
+again = definition.start("once", key="ticket-42", pool=pool, succeeds_at=1)
 output = run.wait(timeout_seconds=30)
 
 async def start_async():
