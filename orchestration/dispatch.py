@@ -28,6 +28,11 @@ class Message(NamedTuple):
     pool_id: str
 
 
+def message_for(stage: Stage) -> Message:
+    """Return the message for the next attempt at a queued stage."""
+    return Message(stage.pk, stage.attempt + 1, stage.pool_id or "")
+
+
 def dispatch_after_commit(messages: Sequence[Message]) -> None:
     """Publish the messages after the current transaction commits."""
     if not messages:
@@ -130,4 +135,5 @@ def _publish(message: Message) -> bool:
 
 def _mark_due(messages: Iterable[Message]) -> None:
     pks = [message.stage_id for message in messages]
-    Stage.objects.filter(pk__in=pks, status=StageStatus.QUEUED).update(dispatch_due_at=database_now())
+    dispatched = Stage.objects.filter(pk__in=pks, status=StageStatus.QUEUED, dispatch_due_at__isnull=False)
+    dispatched.update(dispatch_due_at=database_now())

@@ -13,7 +13,7 @@ class SchedulerHeartbeat(models.Model):
         null=True, help_text="Last heartbeat of any scheduler (database clock); empty if all have stopped."
     )
     stuck_jobs = models.TextField(
-        blank=True, help_text="Jobs in which something has failed for a while, separated by commas."
+        blank=True, db_default="", help_text="Jobs in which something has failed for a while, separated by commas."
     )
 
     class Meta:

@@ -69,7 +69,9 @@ class Stage(TrackedModel):
     # On the database clock, which all machines share.
     retry_at = models.DateTimeField(null=True, blank=True, help_text="When to queue the next attempt.")
     dispatch_due_at = models.DateTimeField(
-        null=True, blank=True, help_text="When to dispatch it again if no worker has claimed it."
+        null=True,
+        blank=True,
+        help_text="When to dispatch it again if no worker has claimed it. None for a queued stage: not dispatched yet.",
     )
     lease_expires_at = models.DateTimeField(
         null=True, blank=True, help_text="When the attempt is considered lost without a further heartbeat."
@@ -100,8 +102,20 @@ class Stage(TrackedModel):
             ),
         )
         indexes = (
-            models.Index(name="orchestration_stage_queue", fields=["pool", "status", "queued_at"]),
+            models.Index(name="orchestration_stage_queue", fields=["pool", "status", "dispatch_due_at"]),
+            # The next stages of a wide run to dispatch: see `orchestration.services.dispatch_window`.
+            models.Index(
+                name="orchestration_stage_window",
+                fields=["workflow", "dispatch_due_at", "position"],
+                condition=Q(status=StageStatus.QUEUED),
+            ),
             models.Index(name="orchestration_stage_worker", fields=["worker"], condition=Q(worker__isnull=False)),
+            # Only the stages that a run still has to finish: finding the next ones passes no finished sibling.
+            models.Index(
+                name="orchestration_stage_unfinished",
+                fields=["workflow", "step", "position"],
+                condition=Q(finished_at__isnull=True),
+            ),
             # The scheduler's indexes are partial: they hold only rows with a due time, however many stages exist.
             models.Index(name="orchestration_stage_retry", fields=["retry_at"], condition=Q(retry_at__isnull=False)),
             models.Index(

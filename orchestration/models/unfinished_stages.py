@@ -11,7 +11,6 @@ from orchestration.db.compiled import CompiledSelect
 from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.stage import Stage
 from orchestration.models.statuses import (
-    FINISHED_STAGE_STATUSES,
     FINISHED_WORKFLOW_STATUSES,
     StageStatus,
     WorkflowStatus,
@@ -22,8 +21,7 @@ from orchestration.models.workflow import Workflow
 # Compiled, because it runs at the end of every workflow and mostly finds nothing.
 _UNFINISHED_STAGES: Final[CompiledSelect[Stage]] = CompiledSelect(
     lambda workflow_id: (
-        Stage.objects.filter(workflow_id=workflow_id)
-        .exclude(status__in=FINISHED_STAGE_STATUSES)
+        Stage.objects.filter(workflow_id=workflow_id, finished_at=None)
         .select_for_update(no_key=True)
         .order_by("pk")
         .only("pk", "status", "pool_id")
@@ -51,7 +49,7 @@ def _finish_stages(
 ) -> None:
     status = StageStatus.SKIPPED if workflow_status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
     if stages := _UNFINISHED_STAGES.rows(workflow.pk, using=using):
-        workflow.stages.using(using).exclude(status__in=FINISHED_STAGE_STATUSES).update(
+        workflow.stages.using(using).filter(finished_at=None).update(
             status=status, finished_at=at, retry_at=None, dispatch_due_at=None, lease_expires_at=None
         )
     for stage in stages:
@@ -59,7 +57,8 @@ def _finish_stages(
 
 
 def _move_stages(workflow: Workflow, pool_id: str | None, delta: PoolCounterDelta, *, using: str) -> None:
-    not_started = workflow.stages.using(using).filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED])
+    unfinished = workflow.stages.using(using).filter(finished_at=None)
+    not_started = unfinished.filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED])
     if locked := _lock(not_started):
         not_started.update(pool=pool_id)
     for status, old_pool_id in locked:

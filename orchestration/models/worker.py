@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -51,14 +51,22 @@ class Worker(TrackedModel):
     heartbeat_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Last heartbeat (database clock)."
     )
+    # Processes of the previous release may still insert rows, so the next columns have defaults in the database.
     draining = models.BooleanField(
-        default=False, editable=False, help_text="Whether it starts no further stage and leaves when its stage ends."
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Whether it starts no further stage and leaves when its stage ends.",
     )
     release = models.CharField(
-        max_length=MAX_RELEASE_LENGTH, blank=True, editable=False, help_text="The release of its code."
+        max_length=MAX_RELEASE_LENGTH, blank=True, db_default="", editable=False, help_text="The release of its code."
     )
     unrunnable = models.JSONField(
-        default=list, blank=True, editable=False, help_text="What it lacked for stages that it was offered."
+        default=list,
+        db_default=Value([], models.JSONField()),
+        blank=True,
+        editable=False,
+        help_text="What it lacked for stages that it was offered.",
     )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -46,7 +46,9 @@ class Workflow(TrackedModel):
     settle_stages: ClassVar[StageSettler]
     """Set by `orchestration.models`: the implementation imports the model of stages, which imports this one."""
 
-    sql_updated_columns: ClassVar[frozenset[str]] = frozenset({"total_stages", "stages_completed"})
+    sql_updated_columns: ClassVar[frozenset[str]] = frozenset(
+        {"total_stages", "stages_completed", "has_undispatched_stages"}
+    )
 
     id = models.CharField(
         primary_key=True,
@@ -81,6 +83,8 @@ class Workflow(TrackedModel):
     release = models.CharField(
         max_length=MAX_RELEASE_LENGTH,
         blank=True,
+        # Processes of the previous release may still insert rows.
+        db_default="",
         editable=False,
         help_text="Only workers of this release run it. Empty: all do.",
     )
@@ -88,13 +92,24 @@ class Workflow(TrackedModel):
         max_length=16,
         choices=HoldReason.choices,
         blank=True,
+        db_default="",
         editable=False,
         help_text="Why no worker can take it now; empty if one can.",
     )
     held_needs = models.CharField(
-        max_length=MAX_NEEDS_LENGTH, blank=True, editable=False, help_text="What the workers lack that could take it."
+        max_length=MAX_NEEDS_LENGTH,
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="What the workers lack that could take it.",
     )
     held_since = models.DateTimeField(null=True, editable=False)
+    has_undispatched_stages = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Whether it has queued stages that are not dispatched yet.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
@@ -125,6 +140,11 @@ class Workflow(TrackedModel):
                 name="orchestration_workflow_due", fields=["deadline_at"], condition=Q(deadline_at__isnull=False)
             ),
             models.Index(name="orchestration_workflow_held", fields=["pool"], condition=~Q(held_reason="")),
+            models.Index(
+                name="orchestration_workflow_wide",
+                fields=["created_at"],
+                condition=Q(has_undispatched_stages=True),
+            ),
             models.Index(name="orchestration_workflow_status", fields=["status", "-created_at"]),
             models.Index(name="orchestration_workflow_created", fields=["-created_at"]),
             models.Index(name="orchestration_workflow_pool", fields=["pool", "-created_at"]),
@@ -141,11 +161,15 @@ class Workflow(TrackedModel):
         if self.status != WorkflowStatus.RUNNING:
             self.held_reason = self.held_needs = ""
             self.held_since = None
+        if self.finished_at is not None:
+            self.has_undispatched_stages = False
         if self.status == WorkflowStatus.TIMEOUT:
             self.error = self.error or TIMEOUT_ERROR
 
     def derived_fields(self) -> tuple[str, ...]:
-        return ("started_at", "finished_at", "error", "deadline_at", "held_reason", "held_needs", "held_since")
+        columns = ("started_at", "finished_at", "error", "deadline_at", "held_reason", "held_needs", "held_since")
+        # While the workflow is unfinished, an instance may be stale.
+        return columns if self.finished_at is None else (*columns, "has_undispatched_stages")
 
     def always_derived_fields(self) -> tuple[str, ...]:
         return ("updated_at",)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from orchestration.db.compiled import CompiledSelect
 from orchestration.models import Stage, Workflow, WorkflowStatus
 from orchestration.services.dispatch_due import HAS_WORK
+from orchestration.services.dispatch_window import runs_with_small_window
 
 Row = TypeVar("Row", bound=Model)
+
+
+class RowSelect(Protocol):
+    """Selects the rows of one job."""
+
+    def rows(self, now: datetime, *, without: Collection[object] = ()) -> Sequence[Model]:
+        """Return rows that are due at `now`, except those with these primary keys."""
 
 
 class DueSelect(Generic[Row]):
@@ -41,6 +49,24 @@ class DueSelect(Generic[Row]):
     def _query(self, now: datetime) -> QuerySet[Row]:
         due = self._model._default_manager.filter(**{f"{self._due_column}__lte": now})
         return due.order_by(self._due_column, "pk").only("pk", *self._columns)
+
+
+class SmallWindows:
+    """Selects wide runs of which the broker holds too few messages.
+
+    Args:
+        max_rows: The most rows that one query returns.
+    """
+
+    def __init__(self, *, max_rows: int) -> None:
+        self._max_rows = max_rows
+        self._compiled = CompiledSelect(lambda: runs_with_small_window()[:max_rows])
+
+    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Workflow]:
+        """Return them, oldest first, except those with these primary keys. They are due at any time."""
+        if without:
+            return list(runs_with_small_window().exclude(pk__in=without)[: self._max_rows])
+        return self._compiled.rows()
 
 
 class StalledRuns:

@@ -27,6 +27,7 @@ _ACTIONS: Final = {
     "continue_stalled_runs": "continue workflow",
     "queue_retries": "queue the retry of stage",
     "redispatch": "redispatch the stages of pool",
+    "refill_windows": "dispatch the next stages of workflow",
     "time_out_workflows": "time out workflow",
     "expire_leases": "end the expired attempt at stage",
     "expire_workers": "mark offline the worker",

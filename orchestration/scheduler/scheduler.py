@@ -22,12 +22,11 @@ from orchestration.db.clock import database_now
 from orchestration.db.lock_timeout import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
-from orchestration.dispatch import dispatch, queued_messages
+from orchestration.dispatch import dispatch, message_for, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, Worker, Workflow
-from orchestration.scheduler.due_select import DueSelect, StalledRuns
+from orchestration.scheduler.due_select import DueSelect, RowSelect, SmallWindows, StalledRuns
 from orchestration.scheduler.failures import Failures
-from orchestration.services.advance import message_for
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class Scheduler:
             self.record_heartbeat,
             self.queue_retries,
             self.redispatch,
+            self.refill_windows,
             self.time_out_workflows,
             # Expire workers before leases: a worker without heartbeats is marked offline, not in error.
             self.expire_workers,
@@ -132,6 +132,10 @@ class Scheduler:
             for pool_id, stages in found.items()
         )
 
+    def refill_windows(self, now: datetime) -> int:
+        """Dispatch the next stages of wide runs of which the broker holds fewer messages than their pool has slots."""
+        return self._attempt_each("refill_windows", _SMALL_WINDOWS, now, services.refill_window)
+
     def time_out_workflows(self, now: datetime) -> int:
         """Time out the workflows whose deadline has passed."""
         return self._attempt_each("time_out_workflows", _LATE_WORKFLOWS, now, _time_out)
@@ -158,9 +162,7 @@ class Scheduler:
         self._stalled_runs_due_at = time.monotonic() + STALLED_RUNS_INTERVAL_SECONDS
         return self._attempt_each("continue_stalled_runs", _STALLED_RUNS, now, _continue_stalled_run)
 
-    def _attempt_each(
-        self, job: str, select: DueSelect[Any] | StalledRuns, due_at: datetime, change: Callable[[Any], int]
-    ) -> int:
+    def _attempt_each(self, job: str, select: RowSelect, due_at: datetime, change: Callable[[Any], int]) -> int:
         """Call `change` with the primary key of each row that is due, and return how many rows changed."""
         changed = lock_waits = 0
         for row in select.rows(due_at, without=self._failures.set_aside(job)):
@@ -245,6 +247,7 @@ _SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER
 
 
 _STALLED_RUNS: Final = StalledRuns(max_rows=MAX_ROWS_PER_PASS)
+_SMALL_WINDOWS: Final = SmallWindows(max_rows=MAX_ROWS_PER_PASS)
 
 
 def _continue_stalled_run(workflow_id: str) -> bool:

@@ -27,6 +27,7 @@ from orchestration.services.dispatch_due import (
     missing_messages,
     queue_retry,
 )
+from orchestration.services.dispatch_window import refill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import NotDrainable, StageNotRunnable, drain_worker, hold_unclaimed
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
-from orchestration.db.clock import database_now, milliseconds_between
+from orchestration.db.clock import milliseconds_between
 from orchestration.db.compiled import CompiledSelect
-from orchestration.dispatch import Message, dispatch_after_commit
-from orchestration.limits import engine_limits
-from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StageStatus, Workflow, WorkflowStatus
+from orchestration.dispatch import dispatch_after_commit, message_for
+from orchestration.models import Stage, StageStatus, Workflow, WorkflowStatus
 from orchestration.models.pool_counters import PoolCounterDelta
+from orchestration.services.dispatch_window import (
+    MIN_WINDOW_MESSAGES,
+    dispatch_due_at,
+    fill_window,
+    mark_undispatched,
+    window_room,
+)
 
 
-def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> list[Stage]:
-    """Return the stages of the next step, for the caller to queue or start. Complete the workflow after its last step.
+@dataclass(slots=True)
+class NextStep:
+    """The waiting stages of a step that begins.
 
-    While a stage of the current step is unfinished, the result is empty.
+    Attributes:
+        workflow: Their workflow, locked.
+        stages: The first of them; the caller may start some, and removes these.
+        rest_of: The step, if it has more waiting stages, else None.
+    """
+
+    workflow: Workflow
+    stages: list[Stage]
+    rest_of: int | None = None
+
+
+def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) -> NextStep:
+    """Return the next step, for the caller to queue or start. Complete the workflow after its last step.
+
+    While a stage of the current step is unfinished, the result has no stages.
 
     Args:
         workflow: Running, and locked by the caller.
@@ -30,28 +52,37 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
     next_stages = _NEXT_TWO.rows(workflow.pk, from_step)
     if not next_stages:
         _complete(workflow, finished, at=at)
-        return []
+        return NextStep(workflow, [])
     step = next_stages[0].step
     if finished is not None and step == finished.step:
-        return []
+        return NextStep(workflow, [])
     if len(next_stages) == 2 and next_stages[1].step == step:
-        next_stages = list(_unfinished_from(workflow.pk, step).filter(step=step))
+        next_stages = list(_locked_in_order(_waiting_in(workflow.pk, step), MIN_WINDOW_MESSAGES + 1))
     waiting = [stage for stage in next_stages if stage.step == step and _is_waiting(stage)]
     for stage in waiting:
         stage.workflow = workflow  # The caller read it under lock: avoid another query.
-    return waiting
+    is_wide = len(waiting) > MIN_WINDOW_MESSAGES
+    return NextStep(workflow, waiting[:MIN_WINDOW_MESSAGES], rest_of=step if is_wide else None)
 
 
 def _unfinished_from(workflow_id: str, from_step: int) -> QuerySet[Stage]:
-    """Select and lock the unfinished stages of a workflow from this step on, in order."""
-    stages = Stage.objects.filter(workflow_id=workflow_id, hosted=False, step__gte=from_step)
-    return (
-        stages.exclude(status__in=FINISHED_STAGE_STATUSES).select_for_update(no_key=True).order_by("step", "position")
-    )
+    """Select the unfinished stages of a workflow from this step on."""
+    return Stage.objects.filter(workflow_id=workflow_id, finished_at=None, hosted=False, step__gte=from_step)
+
+
+def _waiting_in(workflow_id: str, step: int) -> QuerySet[Stage]:
+    """Select the waiting stages of a step."""
+    return _unfinished_from(workflow_id, step).filter(step=step, status=StageStatus.PENDING, retry_at=None)
+
+
+def _locked_in_order(stages: QuerySet[Stage], limit: int) -> QuerySet[Stage]:
+    return stages.select_for_update(no_key=True).order_by("step", "position")[:limit]
 
 
 # Two rows are enough to detect a step with a single stage; most steps have one.
-_NEXT_TWO: Final = CompiledSelect(lambda workflow_id, from_step: _unfinished_from(workflow_id, from_step)[:2], str, int)
+_NEXT_TWO: Final = CompiledSelect(
+    lambda workflow_id, from_step: _locked_in_order(_unfinished_from(workflow_id, from_step), 2), str, int
+)
 
 
 def _is_waiting(stage: Stage) -> bool:
@@ -84,34 +115,62 @@ _STAGES_FROM_STEP: Final = CompiledSelect(
 )
 
 
-def queue_stages(stages: Iterable[Stage], *, at: datetime) -> None:
+def queue_step(step: NextStep, *, at: datetime) -> None:
+    """Queue the waiting stages of a step, and dispatch as many as its window holds after the commit.
+
+    Takes a constant number of statements, and loads a constant number of stages.
+    """
+    if step.rest_of is None:
+        queue_stages(step.stages, at=at, room=len(step.stages))
+        return
+    delta = PoolCounterDelta()
+    waiting = _waiting_in(step.workflow.pk, step.rest_of)
+    for pool_id, count in waiting.values_list("pool_id").annotate(Count("pk")):
+        delta.add_stage(pool_id, StageStatus.QUEUED, count)
+    waiting.update(status=StageStatus.QUEUED, queued_at=at)
+    mark_undispatched(step.workflow, True)
+    fill_window(step.workflow)
+    delta.write(at=at, using="default")
+
+
+_QUEUED_COLUMNS: Final = ("status", "queued_at", "dispatch_due_at", "retry_at")
+
+
+def queue_stages(stages: Iterable[Stage], *, at: datetime, room: int | None = None) -> None:
     """Queue waiting stages of one running workflow, and dispatch them after the commit. The caller holds its lock.
 
     Takes a constant number of statements, however many stages there are.
+
+    Args:
+        stages: The stages.
+        at: The time of the change.
+        room: How many to dispatch; by default, those for which the run's window has room.
     """
     stages = list(stages)
     if not stages:
         return
+    workflow = stages[0].workflow
+    room = window_room(workflow) if room is None else room
     delta = PoolCounterDelta()
     for stage in stages:
         delta.add_stage(stage.pool_id, stage.status, -1)
-    queued = set_queued(stages, delta, at=at)
-    Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(**queued)
+    set_queued(stages, delta, at=at, room=room)
+    for group in (stages[:room], stages[room:]):
+        if group:
+            values = {column: getattr(group[0], column) for column in _QUEUED_COLUMNS}
+            Stage.objects.filter(pk__in=[stage.pk for stage in group]).update(**values)
+    if stages[room:]:
+        mark_undispatched(workflow, True)
     delta.write(at=at, using="default")
-    dispatch_after_commit([message_for(stage) for stage in stages])
+    dispatch_after_commit([message_for(stage) for stage in stages[:room]])
 
 
-def set_queued(stages: Iterable[Stage], delta: PoolCounterDelta, *, at: datetime) -> dict[str, Any]:
-    """Mark stages as queued in memory and add them to `delta`. Return the changed columns, for the caller to store."""
-    due_at = database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
-    queued = {"status": StageStatus.QUEUED.value, "queued_at": at, "dispatch_due_at": due_at, "retry_at": None}
-    for stage in stages:
+def set_queued(stages: Iterable[Stage], delta: PoolCounterDelta, *, at: datetime, room: int) -> None:
+    """Mark stages as queued in memory, the first `room` of them as dispatched, and add them to `delta`."""
+    due_at = dispatch_due_at()
+    for number, stage in enumerate(stages):
         delta.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
-        for column, value in queued.items():
-            setattr(stage, column, value)
-    return queued
-
-
-def message_for(stage: Stage) -> Message:
-    """Return the broker message for the next attempt at a queued stage."""
-    return Message(stage.pk, stage.attempt + 1, stage.pool_id or "")
+        stage.status = StageStatus.QUEUED.value
+        stage.queued_at = at
+        stage.dispatch_due_at = due_at if number < room else None
+        stage.retry_at = None

@@ -21,8 +21,9 @@ from orchestration.models.pool_counters import batched_counters
 from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services import validation
-from orchestration.services.advance import advance, queue_stages
+from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
+from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import StageNotRunnable, end_hold, record_unrunnable
 from orchestration.services.pools import reject_closed_pool
@@ -158,14 +159,14 @@ def complete_attempt(
             stage.error = ""
             stage.result = {"output": output, "duration_ms": stage.duration_ms}
             stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
-            waiting = advance(stage.workflow, at=at, finished=stage)
+            step = advance(stage.workflow, at=at, finished=stage)
             if continue_inline and worker is not None and worker.stage_id == stage_id:
-                mine = next((each for each in waiting if each.pool_id == worker.pool_id), None)
+                mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
                 if mine is not None and not find_missing(mine):
-                    waiting.remove(mine)
+                    step.stages.remove(mine)
                     claim = _start_attempt(mine.mark_locked(), worker, at=at)
                     worker.save_locked(at=at, update_fields=["stage"])
-            queue_stages(waiting, at=at)
+            queue_step(step, at=at)
         if claim is None:
             _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None, next=claim)
@@ -221,6 +222,8 @@ def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     stage.lease_expires_at = database_now() + timedelta(seconds=engine_limits().lease_seconds)
     columns = ("status", "worker", "attempt", "progress", "progress_message", "lease_expires_at")
     stage.save_locked(at=at, update_fields=columns)
+    if stage.workflow.has_undispatched_stages:
+        fill_window(stage.workflow)
     worker.stage = stage
     return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage.stage_plan)
 

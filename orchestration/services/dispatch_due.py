@@ -13,7 +13,7 @@ from orchestration.limits import engine_limits
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
-from orchestration.services.advance import advance, queue_stages
+from orchestration.services.advance import advance, queue_stages, queue_step
 from orchestration.services.attempt_failures import fail_run, stage_failed
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
@@ -61,7 +61,7 @@ def continue_stalled_run(workflow_id: str, *, at: datetime | None = None) -> boo
             workflow.error = stage_failed(failed.name, failed.error)
             workflow.save_locked(at=at, update_fields=["status", "error"])
         else:
-            queue_stages(advance(workflow, at=at), at=at)
+            queue_step(advance(workflow, at=at), at=at)
     return True
 
 
@@ -77,7 +77,8 @@ def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
     Rows locked by another transaction are skipped: it sets their due time itself. The stages belong to many workflows:
     waiting for their locks could deadlock.
     """
-    queued = Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED).order_by("pk")
+    dispatched = Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED, dispatch_due_at__isnull=False)
+    queued = dispatched.order_by("pk")
     with transaction.atomic():
         if connection.features.has_select_for_update_skip_locked:
             queued = queued.select_for_update(no_key=True, skip_locked=True)
@@ -86,8 +87,12 @@ def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
 
 
 def missing_messages(pool_id: str, *, held: int | None) -> int | None:
-    """Return how many queued stages of a pool have no message in the broker, which holds `held`; None if unknown."""
+    """Return how many dispatched stages of a pool lack a message in the broker, which holds `held`; None if unknown."""
     if held is None:
         return None
+    # The counter includes undispatched stages, and those of external orchestrators. Mostly no count is needed.
     queue_size = Pool.objects.filter(pk=pool_id).values_list("queue_size", flat=True).first() or 0
-    return max(0, queue_size - held)
+    if queue_size <= held:
+        return 0
+    dispatched = Stage.objects.filter(pool_id=pool_id, status=StageStatus.QUEUED, dispatch_due_at__isnull=False)
+    return max(0, dispatched.count() - held)

@@ -6,11 +6,10 @@ from datetime import datetime
 
 from django.db import transaction
 
-from orchestration.dispatch import dispatch_after_commit
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, StageStatus, Workflow
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
-from orchestration.services.advance import message_for
+from orchestration.services.dispatch_window import fill_window, mark_undispatched
 from orchestration.services.pools import (
     NEW_WORKFLOWS,
     check_pool_accepts_workflows,
@@ -40,7 +39,9 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
         if workflow.plan is not None:
             # Messages in the old queue have no effect: its workers cannot claim stages of another pool.
             queued = workflow.stages.filter(status=StageStatus.QUEUED, pool_id=to_pool_id)
-            dispatch_after_commit([message_for(stage) for stage in queued])
+            if queued.update(dispatch_due_at=None):
+                mark_undispatched(workflow, True)
+                fill_window(workflow)
     return workflow
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from orchestration.db.clock import database_now
-from orchestration.dispatch import dispatch_after_commit
+from orchestration.dispatch import dispatch_after_commit, message_for
 from orchestration.identifiers import MAX_RELEASE_LENGTH
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
@@ -24,10 +25,21 @@ from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
 from orchestration.plan import Plan, StagePlan
 from orchestration.services import row_locks, validation
-from orchestration.services.advance import advance, message_for, queue_stages, set_queued
+from orchestration.services.advance import advance, queue_step, set_queued
+from orchestration.services.dispatch_window import new_window_room
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import NEW_WORKFLOWS, PoolNotAccepting, ensure_pool, reject_closed_pool
 from orchestration.services.transitions import IllegalTransition
+
+_READ_TO_RERUN: Final = ("pk", "name", "step", "status", "hosted", "plan", "workflow_id")
+_RESET_AT_ONCE: Final = 500
+_UNSTARTED: Final[dict[str, Any]] = {
+    "status": StageStatus.PENDING,
+    **dict.fromkeys(("worker", "result", "duration_ms", "progress", "finished_at")),
+    "error": "",
+    "progress_message": "",
+    "lost_attempts": 0,
+}
 
 
 class KeyConflict(ServiceError):
@@ -93,9 +105,11 @@ def start_run(
     validation.stage_names("stages", [stage.name for stage in plan.stages])
     if (status := ensure_pool(pool_id, at=at)) != PoolStatus.ACTIVE:
         raise PoolNotAccepting(pool_id, status, NEW_WORKFLOWS)
+    # Built before the transaction: on SQLite no other process can write while it is open.
+    stages = [_new_stage(workflow, stage_plan, position) for position, stage_plan in enumerate(plan.stages)]
     try:
         with reject_closed_pool(NEW_WORKFLOWS), transaction.atomic():
-            _store(workflow, plan, at=at)
+            _store(workflow, stages, at=at)
     except row_locks.AlreadyExists:
         # A concurrent start with the same key may have committed first.
         if (existing := _started_before(workflow, key)) is not None:
@@ -124,16 +138,15 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         _check_may_retry(workflow, from_stage)
         if workflow.pool is not None and workflow.pool.status == PoolStatus.CLOSED:
             raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
-        stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk"))
-        for stage in _stages_to_rerun(workflow, stages, from_stage):
-            _reset_stage(stage, pool_id=workflow.pool_id)
+        stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk").only(*_READ_TO_RERUN))
+        _reset_stages(_stages_to_rerun(workflow, stages, from_stage), pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value
         workflow.error = ""
         workflow.result = None
         workflow.deadline_at = _deadline(workflow)
         workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
         workflow.save_locked(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
-        queue_stages(advance(workflow, at=at), at=at)
+        queue_step(advance(workflow, at=at), at=at)
     return workflow
 
 
@@ -147,23 +160,24 @@ def _check_may_retry(workflow: Workflow, from_stage: str | None) -> None:
     raise IllegalTransition("workflow", workflow.pk, workflow.status, WorkflowStatus.RUNNING, rule)
 
 
-def _store(workflow: Workflow, plan: Plan, *, at: datetime) -> None:
-    first = min(stage.step for stage in plan.stages if not stage.hosted)
-    stages = [_new_stage(workflow, stage_plan, position) for position, stage_plan in enumerate(plan.stages)]
+def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
+    first = min(stage.step for stage in stages if not stage.hosted)
     waiting = [stage for stage in stages if stage.step == first and not stage.hosted]
     delta = PoolCounterDelta()
-    set_queued(waiting, delta, at=at)
+    room = new_window_room(workflow.pool_id or "", stages=len(waiting))
+    set_queued(waiting, delta, at=at, room=room)
     # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
     try:
-        stages = Stage.objects.bulk_create(stages)
+        Stage.objects.bulk_create(stages)
     except IntegrityError as error:
         raise row_locks.AlreadyExists("workflow", workflow.id) from error
     workflow.status = WorkflowStatus.RUNNING.value
     workflow.started_at = at
     workflow.deadline_at = _deadline(workflow)
+    workflow.has_undispatched_stages = len(waiting) > room
     row_locks.insert(workflow, at=at)
     delta.write(at=at, using="default")
-    dispatch_after_commit([message_for(stage) for stage in waiting])
+    dispatch_after_commit([message_for(stage) for stage in waiting[:room]])
 
 
 def _new_stage(workflow: Workflow, stage_plan: StagePlan, position: int) -> Stage:
@@ -191,19 +205,20 @@ def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | 
     ]
 
 
-def _reset_stage(stage: Stage, *, pool_id: str | None) -> None:
+def _reset_stages(stages: list[Stage], *, pool_id: str | None) -> None:
+    """Make finished stages of a workflow pending again, with a number of statements for `_RESET_AT_ONCE` stages."""
     # Pool counters stay: a finished workflow has no queued or running stage, and totals never go down.
-    stage.status = StageStatus.PENDING.value
-    stage.pool_id = None if stage.hosted else pool_id
-    stage.worker = None
-    stage.result = stage.duration_ms = stage.progress = None
-    stage.error = stage.progress_message = ""
-    stage.finished_at = None
-    stage.lost_attempts = 0
-    stage.last_attempt = stage.attempt + stage.stage_plan.retries.max_attempts
-    columns = ("pool_id", "worker", "result", "duration_ms", "progress", "error", "progress_message", "finished_at")
-    values = {column: getattr(stage, column) for column in (*columns, "status", "lost_attempts", "last_attempt")}
-    Stage.objects.filter(pk=stage.pk).update(**values)
+    groups: dict[tuple[bool, int], list[int]] = {}
+    for stage in stages:
+        stage.status = StageStatus.PENDING.value
+        groups.setdefault((stage.hosted, stage.stage_plan.retries.max_attempts), []).append(stage.pk)
+    for (hosted, max_attempts), pks in groups.items():
+        for first in range(0, len(pks), _RESET_AT_ONCE):
+            Stage.objects.filter(pk__in=pks[first : first + _RESET_AT_ONCE]).update(
+                **_UNSTARTED,
+                pool_id=None if hosted else pool_id,
+                last_attempt=F("attempt") + max_attempts,
+            )
 
 
 def _deadline(workflow: Workflow) -> datetime | None:

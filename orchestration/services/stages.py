@@ -16,7 +16,7 @@ from orchestration.db.clock import milliseconds_between
 from orchestration.models import PoolStatus, Stage, StageStatus, Worker, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
-from orchestration.services.advance import advance, queue_stages
+from orchestration.services.advance import advance, queue_step
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.transitions import check_transition
@@ -140,7 +140,7 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
         stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name, may_be_run_by_engine=True)
         stage.save_locked(at=at, update_fields=["status"])
         if stage.workflow.plan is not None:
-            queue_stages(advance(stage.workflow, at=at), at=at)
+            queue_step(advance(stage.workflow, at=at), at=at)
     return stage
 
 

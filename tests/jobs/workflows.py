@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from orchestration.sdk import Context, Retry, parallel, stage, workflow
-from tests.jobs import hostile  # noqa: F401 (registers its workflows)
+from tests.jobs import hostile
+from tests.jobs.wide import wide
+
+__all__ = ["hostile", "wide"]
 
 PAUSE_SECONDS = 0.01
 

@@ -11,8 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orchestration import services
 from orchestration.models import Stage
-from orchestration.sdk.context import Results
-from orchestration.sdk.thread_executor import CallingThreadExecutor
+from orchestration.sdk.results import Results
 from tests.services.builders import workflow_with
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -26,7 +25,7 @@ def results() -> Results:
     workflow_with(stages=[*COMPLETED, "running"])
     for number, name in enumerate(COMPLETED):
         services.complete_stage(workflow_id="wf", stage_name=name, result={"output": number})
-    return Results("wf", CallingThreadExecutor())
+    return Results("wf", lambda query: query())
 
 
 @contextmanager
@@ -81,5 +80,5 @@ def test_stages_that_complete_after_the_names_were_read_are_not_included(results
     services.complete_stage(workflow_id="wf", stage_name="running", result={"output": "late"})
     assert len(dict(results)) == len(results) == len(COMPLETED)
     assert "running" not in results
-    assert Results("wf", CallingThreadExecutor())["running"] == "late"
+    assert Results("wf", lambda query: query())["running"] == "late"
     assert Stage.objects.filter(status="completed").count() == len(COMPLETED) + 1

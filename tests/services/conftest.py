@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.services.signal_recorder import RecordedSignal
 
 pytest.register_assert_rewrite("tests.models.counter_audit")
@@ -19,3 +21,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RecordedSignal]:
     from tests.services.signal_recorder import record_signals
 
     return record_signals(monkeypatch)
+
+
+@pytest.fixture
+def pool_id(unique: Callable[[str], str]) -> str:
+    """Create a pool without workers, whose queue in the broker no other test uses, and return its id."""
+    from orchestration import services
+
+    return services.create_pool(pool_id=unique("pool")).pk
