@@ -4,7 +4,8 @@
 client in another. A chain is measured until its last task has written to a list in Redis. *Stages per second* measures
 runs started all at once, from the first start to the last end. *CPU ms per stage* is that of the worker's processes,
 two of which run stages. Prefect's figures are a call of a flow with three tasks, against its server, and the concurrent
-tasks of one flow. The rows with *finished* and *queued* are of the same server with this many stages stored.
+tasks of one flow. The rows with *finished* and *queued* are of the same server with this many stages stored. Those with
+*width* are of one run with this many empty stages in parallel, and of a run of one stage that starts behind it.
 """
 
 from __future__ import annotations
@@ -16,25 +17,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import psutil
-from websockets.sync.client import ClientConnection, connect
-
-from benchmarks.accounting import cpu_ns
-from benchmarks.contestants import Ours, ours, wait_for_port
+from benchmarks.contestants import wait_for_port
+from benchmarks.engine_runs import POOL, SLOTS, RunningEngine, process_cpu_ms, running_engine
 from benchmarks.report import Report, by_figure, percentile
+from benchmarks.wide_runs import add_wide_runs
 from mahavishnu_site.celery_config import broker_url
-from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.ports import free_port
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
 from tests.harness.valkey import Valkey
 
 STAGES = 3
-SLOTS = 2
 RUNS_ONE_BY_ONE = 60
 RUNS_AT_ONCE = 200
 PREFECT_FLOWS = 10
@@ -42,23 +38,10 @@ PREFECT_TASKS_AT_ONCE = 300
 STORED = ((100_000, 0), (100_000, 10_000))
 """Finished stages, queued stages."""
 
-_POOL = "benchmark"
 _PAUSE_SECONDS = 0.05
-_START_SECONDS = 30.0
-_END_SECONDS = 120.0
 _CHUNK = 5_000
 _PREFECT_SECONDS = 600.0
 
-_START = """
-import time
-from orchestration.sdk import find_definition
-definition = find_definition("three_empty_stages")
-result = []
-for workflow_id in workflow_ids:
-    began = time.monotonic()
-    definition.start("", pool=pool, workflow_id=workflow_id)
-    result.append(began)
-"""
 _FINISH = """
 from django.db import transaction
 from django.utils import timezone
@@ -78,8 +61,8 @@ for first in range(0, stages // 3, chunk):
 
 
 def run(report: Report, *, rounds: int) -> None:
-    """Measure Mahavishnu and the chain in turn, then Mahavishnu with stored stages."""
-    with _engine() as engine, _chain() as chain:
+    """Measure Mahavishnu and the chain in turn, then Mahavishnu with stored stages, then its wide runs."""
+    with running_engine() as engine, _chain() as chain:
         own_figures, chain_figures = [], []
         for number in range(rounds):
             own_figures.append(_measure(engine, f"round_{number}"))
@@ -89,11 +72,13 @@ def run(report: Report, *, rounds: int) -> None:
         _add_prefect(report)
         stored_finished = stored_queued = 0
         for finished, queued in STORED:
-            engine.ours.driver.execute(_FINISH, stages=finished - stored_finished, pool=_POOL, chunk=_CHUNK)
+            engine.ours.driver.execute(_FINISH, stages=finished - stored_finished, pool=POOL, chunk=_CHUNK)
             _queue(engine, queued - stored_queued)
             stored_finished, stored_queued = finished, queued
             measured = [_measure(engine, f"stored_{finished}_{queued}_{number}") for number in range(rounds)]
             report.add(contestant="mahavishnu", finished=finished, queued=queued, **by_figure(measured))
+    with running_engine() as engine:
+        add_wide_runs(report, engine, rounds=rounds)
 
 
 def _add_prefect(report: Report) -> None:
@@ -135,35 +120,15 @@ def _add_prefect(report: Report) -> None:
     )
 
 
-class _MahavishnuEngine:
-    """A server, a scheduler and a worker with two slots."""
-
-    def __init__(self, ours: Ours) -> None:
-        self.ours = ours
-        self.parts = Engine(ours.server)
-        self.parts.scheduler()
-        self.worker: CeleryWorker = self.parts.worker(pool_id=_POOL, concurrency=SLOTS)
-
-
-@contextmanager
-def _engine() -> Iterator[_MahavishnuEngine]:
-    with ours(MAHAVISHNU_APPS="tests.jobs") as server:
-        engine = _MahavishnuEngine(server)
-        try:
-            yield engine
-        finally:
-            engine.parts.close()
-
-
-def _measure(engine: _MahavishnuEngine, name: str) -> dict[str, float]:
+def _measure(engine: RunningEngine, name: str) -> dict[str, float]:
     durations_ms = []
     for number in range(RUNS_ONE_BY_ONE):
-        durations_ms += _run(engine, [f"{name}_{number}"])[0]
+        durations_ms += engine.run([f"{name}_{number}"])[0]
         time.sleep(_PAUSE_SECONDS)
-    cpu_ms = _cpu_ms(engine.worker.pid)
-    _, seconds = _run(engine, [f"{name}_at_once_{number}" for number in range(RUNS_AT_ONCE)])
+    cpu_ms = process_cpu_ms(engine.worker.pid)
+    _, seconds = engine.run([f"{name}_at_once_{number}" for number in range(RUNS_AT_ONCE)])
     stages = RUNS_AT_ONCE * STAGES
-    return _figures(durations_ms, seconds, (_cpu_ms(engine.worker.pid) - cpu_ms) / stages)
+    return _figures(durations_ms, seconds, (process_cpu_ms(engine.worker.pid) - cpu_ms) / stages)
 
 
 def _figures(durations_ms: list[float], seconds: float, cpu_ms: float) -> dict[str, float]:
@@ -175,46 +140,11 @@ def _figures(durations_ms: list[float], seconds: float, cpu_ms: float) -> dict[s
     }
 
 
-def _run(engine: _MahavishnuEngine, workflow_ids: list[str]) -> tuple[list[float], float]:
-    """Start these runs one after another and wait for all; return the duration of each in ms, and of all in seconds."""
-    with connect(engine.ours.server.ws_url) as client, ThreadPoolExecutor(1) as thread:
-        _expect(client, "session.created")
-        client.send('{"type":"request","event":"subscribe","data":{"channel":"global"},"id":"1"}')
-        _expect(client, "subscribe")
-        starting = thread.submit(_started, engine, workflow_ids)
-        expected = set(workflow_ids)
-        ended: dict[str, float] = {}
-        while len(ended) < len(expected):
-            message = json.loads(client.recv(timeout=_END_SECONDS))
-            if message["event"] == "workflow.completed" and message["data"]["workflow_id"] in expected:
-                ended[message["data"]["workflow_id"]] = time.monotonic()
-        began = dict(zip(workflow_ids, starting.result(), strict=True))
-    durations_ms = [(ended[workflow_id] - began[workflow_id]) * 1000 for workflow_id in workflow_ids]
-    return durations_ms, max(ended.values()) - min(began.values())
-
-
-def _started(engine: _MahavishnuEngine, workflow_ids: list[str], *, pool: str = _POOL) -> list[float]:
-    found: list[float] = engine.ours.driver.execute(_START, workflow_ids=workflow_ids, pool=pool)
-    return found
-
-
-def _expect(client: ClientConnection, event: str) -> None:
-    message = json.loads(client.recv(timeout=_START_SECONDS))
-    if message["event"] != event:
-        raise RuntimeError(f"Got {message}: expected {event}")
-
-
-def _queue(engine: _MahavishnuEngine, stages: int) -> None:
+def _queue(engine: RunningEngine, stages: int) -> None:
     """Start this many runs in a pool without a worker: the first stage of each is queued."""
     for first in range(0, stages, _CHUNK):
         ids = [f"queued_{number}" for number in range(first, min(first + _CHUNK, stages))]
-        _started(engine, ids, pool="without_workers")
-
-
-def _cpu_ms(pid: int) -> float:
-    """Return the CPU time of a worker and all its processes, in ms."""
-    process = psutil.Process(pid)
-    return sum(cpu_ns(each.pid) for each in (process, *process.children(recursive=True))) / 1e6
+        engine.start(ids, pool="without_workers")
 
 
 class _Chain:
@@ -229,9 +159,9 @@ class _Chain:
         for _ in range(RUNS_ONE_BY_ONE):
             durations_ms += self.run(1)["durations_ms"]
             time.sleep(_PAUSE_SECONDS)
-        cpu_ms = _cpu_ms(self._worker.pid)
+        cpu_ms = process_cpu_ms(self._worker.pid)
         seconds = self.run(RUNS_AT_ONCE)["seconds"]
-        return _figures(durations_ms, seconds, (_cpu_ms(self._worker.pid) - cpu_ms) / (RUNS_AT_ONCE * STAGES))
+        return _figures(durations_ms, seconds, (process_cpu_ms(self._worker.pid) - cpu_ms) / (RUNS_AT_ONCE * STAGES))
 
     def run(self, chains: int) -> dict[str, Any]:
         assert self._starter.stdin is not None and self._starter.stdout is not None
