@@ -13,7 +13,7 @@ from django.db import transaction
 
 from orchestration import services
 from orchestration.models import FailedAttempt, Stage, Worker, WorkerStatus, Workflow
-from orchestration.sdk import RunFailed
+from orchestration.sdk import InvalidParameter, RunFailed
 from orchestration.services import PoolNotAccepting
 from orchestration.testing import InlineResult, RunStuck, StageTimeout, WorkerLost, run_inline
 from realtime.models import Event
@@ -199,7 +199,7 @@ def test_start_errors_are_raised() -> None:
     services.drain_pool(pool_id="local")
     with pytest.raises(PoolNotAccepting):
         run_inline(shop.order)
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(InvalidParameter, match="colour"):
         run_inline(shop.order, colour="blue")
     assert not Workflow.objects.exists()
 
