@@ -98,12 +98,24 @@ def _complete(workflow: Workflow, finished: Stage | None, *, at: datetime) -> No
 
 
 def _final_output(workflow: Workflow, finished: Stage | None) -> Any:
-    """Return the output of the last step: that of its only stage, or the outputs by stage name."""
-    last: dict[int, dict[str, Any]] = {}
-    for stage in _STAGES_FROM_STEP.rows(workflow.pk, 0 if finished is None else finished.step):
-        last.setdefault(stage.step, {})[stage.name] = (stage.result or {}).get("output")
-    outputs = last[max(last)]
-    return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+    """Return the output of the last completed step: that of its only stage, or the outputs by stage name.
+
+    A step is completed if at least one of its stages is; skipped stages have no output. None if there is no such step.
+    """
+    stages = _last_completed(_STAGES_FROM_STEP.rows(workflow.pk, 0 if finished is None else finished.step))
+    if not stages:  # All stages from this step on were skipped.
+        completed = Stage.objects.filter(workflow_id=workflow.pk, hosted=False, status=StageStatus.COMPLETED)
+        step = completed.order_by("-step").values_list("step", flat=True).first()
+        stages = [] if step is None else _last_completed(_STAGES_FROM_STEP.rows(workflow.pk, step))
+    outputs = {stage.name: (stage.result or {}).get("output") for stage in stages}
+    return next(iter(outputs.values()), None) if len(outputs) <= 1 else outputs
+
+
+def _last_completed(stages: Iterable[Stage]) -> list[Stage]:
+    """Return the stages of the last step of these that has a completed stage, if any."""
+    stages = list(stages)
+    step = max((stage.step for stage in stages if stage.status == StageStatus.COMPLETED), default=None)
+    return [stage for stage in stages if stage.step == step]
 
 
 _STAGES_FROM_STEP: Final = CompiledSelect(
