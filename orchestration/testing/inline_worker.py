@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import os
@@ -51,6 +52,9 @@ class StageTimeout(BaseException):
 
 class WorkerLost(BaseException):
     """Raise it in a stage, from a fake, to lose its worker there, as a power cut does. The stage runs again."""
+
+
+_FAILURES: Final = (Exception, SystemExit, asyncio.CancelledError, StageTimeout, WorkerLost)
 
 
 class RunStuck(Exception):
@@ -177,6 +181,8 @@ class InlineWorker:
         began, timeout_seconds = self._now(), claim.plan.timeout_seconds
         result = self._run_stage(claim, slot)
         error = result.error if isinstance(result, Raised) else None
+        if error is not None and not isinstance(error, _FAILURES):
+            raise error  # It is for the test: Ctrl-C, or what `pytest.fail` raises.
         self.last_error = error or self.last_error
         if isinstance(error, StageTimeout):
             self._skip_to_timeout(claim, began)

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from orchestration import services
 from orchestration.models import FailedAttempt, Stage, Worker, WorkerStatus, Workflow
-from orchestration.sdk import InvalidParameter, RunFailed
+from orchestration.sdk import RunFailed
 from orchestration.services import PoolNotAccepting
 from orchestration.testing import InlineResult, RunStuck, StageTimeout, WorkerLost, run_inline
 from realtime.models import Event
@@ -194,13 +194,24 @@ def test_output_that_is_not_json_fails_the_stage() -> None:
     assert result.stages["return_object"].error.startswith("The stage returned an object, which is not JSON: ")
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), pytest.fail.Exception("Not called like this")])
+def test_errors_that_are_for_the_test_end_it(error: BaseException) -> None:
+    raise_in_turn(error)
+    with pytest.raises(type(error)):
+        run_inline(shop.order)
+    assert set(Worker.objects.values_list("status", flat=True)) == {WorkerStatus.OFFLINE}
+
+
+def test_exit_of_a_stage_fails_its_attempt() -> None:
+    raise_in_turn(SystemExit(3))
+    assert run_inline(shop.order).stages["charge"].failed_attempts == ("SystemExit: 3",)
+
+
 def test_start_errors_are_raised() -> None:
     services.create_pool(pool_id="local")
     services.drain_pool(pool_id="local")
     with pytest.raises(PoolNotAccepting):
         run_inline(shop.order)
-    with pytest.raises(InvalidParameter, match="colour"):
-        run_inline(shop.order, colour="blue")
     assert not Workflow.objects.exists()
 
 
