@@ -27,7 +27,7 @@ def open_standard_files() -> None:
 def main() -> None:
     """Run the command that `sys.argv` names, and exit without a traceback on Ctrl-C or an invalid variable."""
     open_standard_files()
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
+    settings_module = os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
     if isinstance(sys.stdout, TextIOWrapper):
         # What the locale cannot express is an escape, as on standard error, and not the end of the command.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -47,6 +47,13 @@ def main() -> None:
             execute_from_command_line([program, *arguments])
         except InvalidEnvironmentError as error:
             sys.exit(str(error))
+        except ModuleNotFoundError as error:
+            if not f"{settings_module}.".startswith(f"{error.name}."):
+                raise
+            sys.exit(
+                f"DJANGO_SETTINGS_MODULE={settings_module!r}: expected a module in {base_dir()} or in a folder that "
+                f"PYTHONPATH names; {error.name} was not found"
+            )
     except KeyboardInterrupt:
         # The convention of shells: 128 plus the number of the signal.
         sys.exit(128 + signal.SIGINT)

@@ -16,6 +16,7 @@ from celery.utils.log import get_multiprocessing_logger
 from django.conf import settings
 
 from mahavishnu_site.celery_config import celery_settings
+from orchestration.limits import EngineLimits
 from orchestration.worker import bootstrap
 from orchestration.worker.drain import ConsumerDrain
 from orchestration.worker.lost_broker import LostBrokerDetector
@@ -24,7 +25,9 @@ from orchestration.worker.redis_transport import BrokerAMQP
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "mahavishnu_site.settings")
 
 app = Celery("mahavishnu", amqp=BrokerAMQP)
-app.conf.update(celery_settings(settings.CELERY_BROKER_URL, settings.MAHAVISHNU_ENGINE))
+# Another project need not define the limits. Their defaults are set when Django's apps are ready, which is later.
+limits: EngineLimits = getattr(settings, "MAHAVISHNU_ENGINE", EngineLimits())
+app.conf.update(celery_settings(settings.CELERY_BROKER_URL, limits))
 # Otherwise Celery's Django fixup closes the database connection after every task. Connecting costs as much as a stage.
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
