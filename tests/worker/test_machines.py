@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.harness.client import connect
@@ -100,3 +102,32 @@ def test_workers_with_unsupported_options_exit_with_the_reason(engine_server: Ma
     assert rest == ""
     for (options, reason), output in zip(reasons.items(), outputs, strict=True):
         assert f"{reason}\n" in output, options
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_machine_that_sleeps_loses_no_stage(start_server: StartServer, files: Files, database: str) -> None:
+    """Suspend a worker and a scheduler together, for longer than a lease lasts, as a laptop lid does."""
+    engine = Engine(start_server(database=database, environment={**JOBS, **SHORT_LEASE}))
+    try:
+        scheduler, worker = engine.scheduler(), engine.worker(pool_id="asleep", concurrency=2)
+        async with connect(engine.server) as client:
+            await client.subscribe("workflow:wf_asleep")
+            engine.start("gated", pool="asleep", workflow_id="wf_asleep", **files.params)
+            await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
+            # The grace period after the start of the scheduler must have passed.
+            await asyncio.sleep(LEASE_SECONDS)
+            for _ in range(2):
+                thaw = worker.freeze()
+                psutil.Process(scheduler.pid).suspend()
+                await asyncio.sleep(1.5 * LEASE_SECONDS)
+                psutil.Process(scheduler.pid).resume()
+                thaw()
+                await asyncio.sleep(LEASE_SECONDS / 2)
+            files.open_gate()
+            await events_until_end(client)
+        assert engine.workflow("wf_asleep")["failed_attempts"] == []
+        assert files.journal() == ["begins 1 wf_asleep/gate", "ends 1"]
+        assert "was suspended or waited" in scheduler.log_text()
+    finally:
+        engine.close()
