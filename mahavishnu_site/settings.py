@@ -182,6 +182,7 @@ if len(dict(_adapters)) < len(_adapters):
     environment.add_error(
         "MAHAVISHNU_ADAPTERS", value=",".join(map("=".join, _adapters)), expected="each name once, with one class"
     )
+MAHAVISHNU_CREATE_POOLS = environment.flag("MAHAVISHNU_CREATE_POOLS", default=True)
 MAHAVISHNU_RELEASE = environment.identifier("MAHAVISHNU_RELEASE", default="", max_length=MAX_RELEASE_LENGTH)
 MAHAVISHNU_CELERY_APP = "mahavishnu_site.celery.app"
 CELERY_BROKER_URL = environment.read(

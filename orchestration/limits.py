@@ -79,6 +79,15 @@ class EngineLimits:
     max_log_messages: int = counted(
         1000, minimum=0, maximum=1_000_000, help="Log messages that one attempt may send; later ones are dropped."
     )
+    max_run_age_seconds: float = bounded(
+        90 * 86400.0,
+        minimum=1.0,
+        maximum=3650 * 86400.0,
+        help="How long a finished workflow is kept, with its stages.",
+    )
+    max_finished_runs: int = counted(
+        1_000_000, minimum=0, maximum=10**10, help="Finished workflows that are kept, the newest ones."
+    )
     pool_status_interval_seconds: float = bounded(
         0.1,
         minimum=0.0,

@@ -74,6 +74,9 @@ pool_reopened = Signal()
 # pool: Pool, at: datetime.
 pool_closed = Signal()
 
+# pool: Pool (its row is already deleted), at: datetime.
+pool_removed = Signal()
+
 # pool: Pool, at: datetime (of the last change). Sent just before the commit, once for each pool whose counters moved;
 # while a scheduler runs, at most once in `pool_status_interval_seconds` (see `orchestration.services.pool_metrics`).
 pool_metrics_changed = Signal()

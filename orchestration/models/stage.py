@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import models
-from django.db.models import Q, QuerySet
+from django.db.models import ProtectedError, Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -201,7 +201,15 @@ class Stage(TrackedModel):
 
 @receiver(pre_delete, sender=Stage, dispatch_uid="orchestration.stage.lock")
 def _lock_before_delete(instance: Stage, using: str, **_: Any) -> None:
+    """Lock the stage, and reject the deletion if the engine still needs it: its run would stop there."""
     instance._locked_state = instance.lock_row(using)
+    workflow = instance.workflow
+    if instance._locked_state is not None and workflow.plan is not None and workflow.finished_at is None:
+        raise ProtectedError(
+            f"Stage {instance} belongs to workflow {workflow.pk} with status {workflow.status}, which the engine runs; "
+            "only stages of a finished workflow can be deleted: cancel it first.",
+            {instance},
+        )
 
 
 @receiver(post_delete, sender=Stage, dispatch_uid="orchestration.stage.deleted")

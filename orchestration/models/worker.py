@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import Q, Value
+from django.db.models import ProtectedError, Q, Value
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -116,6 +116,12 @@ def _lock_before_delete(instance: Worker, using: str, **_: Any) -> None:
     """Lock the rows that a removal changes, in order: the worker, and the stages that refer to it."""
     if instance._locked_state is None:
         instance._locked_state = instance.lock_row(using)
+    if instance.process and type(instance).objects.using(using).filter(pk=instance.pk).exclude(process="").exists():
+        raise ProtectedError(
+            f"Worker {instance.pk} is run by the engine, and its process is alive; "
+            "only an offline worker can be deleted: stop the process first.",
+            {instance},
+        )
     list(instance.stages.using(using).select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 

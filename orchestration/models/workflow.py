@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, ProtectedError, Q
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
 from django.utils import timezone
 
 from orchestration import signals
@@ -139,6 +141,9 @@ class Workflow(TrackedModel):
             models.Index(
                 name="orchestration_workflow_due", fields=["deadline_at"], condition=Q(deadline_at__isnull=False)
             ),
+            models.Index(
+                name="orchestration_workflow_ended", fields=["finished_at"], condition=Q(finished_at__isnull=False)
+            ),
             models.Index(name="orchestration_workflow_held", fields=["pool"], condition=~Q(held_reason="")),
             models.Index(
                 name="orchestration_workflow_wide",
@@ -181,3 +186,24 @@ class Workflow(TrackedModel):
             type(self).settle_stages(self, before, after, at=at, using=using)
         if (before is None or before.status != after.status) and after.status in _SIGNALS:
             _SIGNALS[after.status].send(sender=Workflow, workflow=self, at=at)
+
+
+# A signal handles the deletion: `QuerySet.delete()` does not call `Model.delete()`.
+
+
+@receiver(pre_delete, sender=Workflow, dispatch_uid="orchestration.workflow.protect")
+def _protect_unfinished(instance: Workflow, using: str, **_: Any) -> None:
+    """Reject the deletion of an unfinished workflow that the engine runs: its workers need it."""
+    status = (
+        Workflow.objects.using(using)
+        .select_for_update()
+        .filter(pk=instance.pk, plan__isnull=False, finished_at=None)
+        .values_list("status", flat=True)
+        .first()
+    )
+    if status is not None:
+        raise ProtectedError(
+            f"Workflow {instance.pk} has status {status} and is run by the engine; "
+            "only a finished one can be deleted: cancel it first.",
+            {instance},
+        )

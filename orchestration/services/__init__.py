@@ -33,11 +33,14 @@ from orchestration.services.holds import NotDrainable, StageNotRunnable, drain_w
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
 from orchestration.services.pools import (
+    PoolInUse,
     PoolNotAccepting,
     PoolNotEmpty,
+    UnknownPool,
     close_pool,
     create_pool,
     drain_pool,
+    remove_pool,
     reopen_pool,
 )
 from orchestration.services.progress import report_message, report_progress

@@ -251,7 +251,10 @@ def _lock_running(stage_id: int, attempt: int) -> Stage | None:
 
 
 def _release(worker: Worker | None, stage_id: int, *, at: datetime) -> None:
-    if worker is not None and worker.stage_id == stage_id:
+    # If its stage was deleted meanwhile, the worker is busy with none.
+    if worker is not None and (
+        worker.stage_id == stage_id or (worker.stage_id is None and worker.status == WorkerStatus.BUSY)
+    ):
         worker.stage = None
         _set_worker_status(worker, WorkerStatus.IDLE, at=at)
 

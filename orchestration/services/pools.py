@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
+from django.conf import settings
 from django.db import transaction
+from django.db.models import ProtectedError, Q
 
-from orchestration.models import Pool, PoolStatus, Stage, StageStatus
+from orchestration import signals
+from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Worker, WorkerStatus, Workflow
 from orchestration.models.pool_counters import ClosedPoolHasWork
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
@@ -53,6 +56,46 @@ class PoolNotEmpty(ServiceError):
             f"Pool {self.pool_id} has {self.queued} queued, {self.running} running and {self.waiting} waiting stages; "
             "it can be closed when it has none."
         )
+
+
+class PoolInUse(ServiceError):
+    """Something refers to the pool, so it cannot be removed.
+
+    Attributes:
+        pool_id: The pool.
+        unfinished: How many unfinished workflows it has.
+        workers: How many of its workers are not offline.
+        finished: How many finished workflows it has, or has run stages of.
+    """
+
+    def __init__(self, pool_id: str, *, unfinished: int, workers: int, finished: int) -> None:
+        self.pool_id = pool_id
+        self.unfinished = unfinished
+        self.workers = workers
+        self.finished = finished
+        super().__init__(pool_id, unfinished, workers, finished)
+
+    def __str__(self) -> str:
+        return (
+            f"Pool {self.pool_id} has {self.unfinished} unfinished and {self.finished} finished workflows and "
+            f"{self.workers} online workers; it can be removed when it has none. Cancel the unfinished workflows, stop "
+            f"the workers, and delete the finished ones with `manage.py prune_runs --keep 0 --pool {self.pool_id}`."
+        )
+
+
+class UnknownPool(ServiceError):
+    """No pool has this id, and starts and workers may not create one (`MAHAVISHNU_CREATE_POOLS`)."""
+
+    MAX_LISTED_POOLS: Final = 20
+
+    def __init__(self, pool_id: str, known: tuple[str, ...]) -> None:
+        self.pool_id = pool_id
+        self.known = known
+        super().__init__(pool_id, known)
+
+    def __str__(self) -> str:
+        pools = ", ".join(self.known) or "none"
+        return f"Pool {self.pool_id} not found. Pools: {pools}. `manage.py create_pool {self.pool_id}` creates it."
 
 
 # The checks do not lock the pool: a row added while the pool changes counts as added before the change.
@@ -123,15 +166,19 @@ def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 
 
 def ensure_pool(pool_id: str, *, at: datetime) -> str:
-    """Return the status of a pool. Create an active pool if none has this id.
+    """Return the status of a pool. Create an active pool if none has this id and `MAHAVISHNU_CREATE_POOLS` allows it.
 
     Raises:
         InvalidIdentifier
+        UnknownPool: if it does not.
     """
     status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True)
     existing = status.first()
     if existing is not None:
         return existing
+    if not settings.MAHAVISHNU_CREATE_POOLS:
+        known = Pool.objects.order_by("pk").values_list("pk", flat=True)[: UnknownPool.MAX_LISTED_POOLS]
+        raise UnknownPool(validation.identifier("pool_id", pool_id), tuple(known))
     try:
         return create_pool(pool_id=pool_id, at=at).status
     except row_locks.AlreadyExists:  # A concurrent transaction has just created it.
@@ -166,6 +213,37 @@ def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
         PoolNotEmpty: if it has queued or running stages, or a run of the engine has pending stages in it.
     """
     return _change_status(pool_id, PoolStatus.CLOSED, at=at)
+
+
+def remove_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
+    """Delete a pool that nothing needs any longer, in any status, with its offline workers.
+
+    Raises:
+        InvalidIdentifier, PoolNotFound
+        PoolInUse: if it has workflows or online workers.
+    """
+    at = validation.timestamp(at)
+    with transaction.atomic():
+        # Workers are locked before their pool.
+        workers = list(Worker.objects.select_for_update().filter(pool_id=pool_id).order_by("pk"))
+        pool = row_locks.lock_pool(pool_id)
+        online = sum(worker.status != WorkerStatus.OFFLINE for worker in workers)
+        runs = Workflow.objects.filter(Q(pool_id=pool_id) | Q(stages__pool_id=pool_id)).distinct()
+        unfinished = runs.filter(finished_at=None).count()
+        finished = runs.filter(finished_at__isnull=False).count()
+        if online or unfinished or finished:
+            raise PoolInUse(pool_id, unfinished=unfinished, workers=online, finished=finished)
+        for worker in workers:
+            worker.removed_at = at
+            worker.delete()
+        try:
+            pool.delete()
+        except ProtectedError:
+            # A run or a worker has just been added.
+            raise PoolInUse(pool_id, unfinished=1, workers=0, finished=0) from None
+        pool.id = pool_id  # Django cleared the id.
+        signals.pool_removed.send(sender=Pool, pool=pool, at=at)
+    return pool
 
 
 def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> Pool:

@@ -96,10 +96,13 @@ def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
 
     Raises:
         WorkerNotFound
+        EngineWorker: if its process is alive.
     """
     at = validation.timestamp(at)
     with transaction.atomic():
         worker = row_locks.lock_worker(worker_id)
+        if worker.process:
+            raise EngineWorker(worker_id)
         worker.removed_at = at
         worker.delete()
     worker.id = worker_id  # Django cleared the id; the returned worker is the removed one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 
@@ -22,7 +23,7 @@ def check_pool(pool_id: str) -> None:
     """Check that workers may join a pool.
 
     Raises:
-        CannotStart: if it is closed.
+        CannotStart: if it is closed, or does not exist and may not be created.
     """
     try:
         status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
@@ -32,6 +33,11 @@ def check_pool(pool_id: str) -> None:
         return
     finally:
         connections.close_all()  # The children must not inherit one.
+    if status is None and not settings.MAHAVISHNU_CREATE_POOLS:
+        raise CannotStart(
+            f"Pool {pool_id} not found, and MAHAVISHNU_CREATE_POOLS is off. "
+            f"`manage.py create_pool {pool_id}` creates it."
+        )
     if status == PoolStatus.CLOSED:
         raise CannotStart(f"Pool {pool_id} is closed and accepts no workers. Expected an active or a draining pool.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection
 
 from orchestration import services
-from orchestration.models import Pool
+from orchestration.models import Pool, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from realtime.eventlog.position import current_position
 from realtime.eventlog.reader import newest_seq_by_room
@@ -114,7 +114,8 @@ def _retry_stage_in_run() -> None:
     # The example of a snapshot must not list this pool and workflow.
     services.leave_pool(worker_id=worker_id, process="again", error="The worker was stopped", at=_at(65))
     services.remove_worker(worker_id=worker_id, at=_at(65))
-    workflow.delete()
+    services.cancel_workflow(workflow_id="wf_again", at=_at(70))
+    Workflow.objects.filter(pk="wf_again").delete()
     Pool.objects.filter(pk="pool_again").delete()
 
 

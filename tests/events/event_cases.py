@@ -242,6 +242,14 @@ def create_pool(resources: Resources) -> Expected:
     return [("pool.created", {"pool_id": pool_id}, [])]
 
 
+@case("a pool is removed", "pool.created", "pool.removed")
+def remove_pool(resources: Resources) -> Expected:
+    pool_id = f"{resources.pool}.typo"
+    resources.services.create_pool(pool_id=pool_id)
+    resources.services.remove_pool(pool_id=pool_id)
+    return [("pool.created", {"pool_id": pool_id}, []), ("pool.removed", {"pool_id": pool_id}, [])]
+
+
 @case("a pool is drained, reopened, then closed", "pool.drained", "pool.reopened", "pool.closed")
 def drain_reopen_and_close_pool(resources: Resources) -> Expected:
     resources.services.drain_pool(pool_id=resources.pool)

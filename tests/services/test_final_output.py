@@ -6,14 +6,10 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
-from django.db import transaction
-from django.utils import timezone
 
 from orchestration import services
 from orchestration.models import Workflow
 from orchestration.plan import Plan, StagePlan
-from orchestration.services.advance import advance
-from orchestration.services.row_locks import lock_workflow
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -61,11 +57,11 @@ def test_final_output_after_a_skipped_stage_is_that_of_an_earlier_step(completed
     workflow = Workflow.objects.get()
     for stage in workflow.stages.order_by("position"):
         if stage.name in completed:
-            result = {"output": f"output of {stage.name}"}
-            services.complete_stage(workflow_id="wf", stage_name=stage.name, result=result)
+            worker_id = services.join_pool(name="worker", process="process", pool_id="pool")
+            slot = services.Slot(worker_id=worker_id, process="process")
+            assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+            services.complete_attempt(stage.pk, 1, slot=slot, output=f"output of {stage.name}")
         else:
             services.skip_stage(workflow_id="wf", stage_name=stage.name)
-    with transaction.atomic():
-        advance(lock_workflow("wf"), at=timezone.now(), finished=stage)
     workflow.refresh_from_db()
     assert (workflow.status, (workflow.result or {})["final_output"]) == ("completed", output)

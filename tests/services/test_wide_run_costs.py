@@ -66,6 +66,7 @@ def test_stage_takes_the_same_statements_in_a_run_of_any_width() -> None:
     for width in (2 * MIN_WINDOW_MESSAGES, WIDTH):
         start_wide_run(width)
         executed.append(list(statements_of_stages(MIN_WINDOW_MESSAGES)))
+        services.cancel_workflow(workflow_id="wide")
         Workflow.objects.get().delete()
     assert executed[0] == executed[1]
 

@@ -94,3 +94,10 @@ class PoolClosed(PoolEvent, kw_only=True):
 
     name: ClassVar[str] = "pool.closed"
     signal: ClassVar[Signal] = signals.pool_closed
+
+
+class PoolRemoved(PoolEvent, kw_only=True):
+    """A pool is removed."""
+
+    name: ClassVar[str] = "pool.removed"
+    signal: ClassVar[Signal] = signals.pool_removed
