@@ -16,7 +16,7 @@ from realtime.database import log_failure
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_error, encode_response
-from realtime.protocol.requests import Incoming, Request, Subscribe, Unsubscribe
+from realtime.protocol.requests import Incoming, ListStages, Request, Subscribe, Unsubscribe
 from realtime.queries.replay_reads import RequestTimeout
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ class RequestDispatcher:
         self._connection = connection
         self._tasks: set[asyncio.Task[None]] = set()
         # Subscribe and unsubscribe requests take effect in the order they arrived, and before later queries are
-        # answered. So a client that subscribes and then queries without waiting misses no later event.
+        # answered. So a client that subscribes and then queries without waiting misses no later event. Lists are read
+        # one after the other too: the queue of the replays holds one read of each connection.
         self._subscription_order = asyncio.Lock()
 
     @property
@@ -64,7 +65,7 @@ class RequestDispatcher:
         """Answer one request, with an error message if it fails."""
         try:
             async with self._subscription_order:
-                if isinstance(request, Subscribe | Unsubscribe):
+                if isinstance(request, Subscribe | Unsubscribe | ListStages):
                     await self._handle(incoming, request)
                     return
             await self._handle(incoming, request)

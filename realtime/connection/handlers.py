@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from realtime.broadcast.room import Room
@@ -18,9 +19,9 @@ from realtime.connection.registry import Connection
 from realtime.connection.replay import Replay
 from realtime.protocol.channels import InvalidChannel, check_channel
 from realtime.protocol.errors import ErrorCode, RequestError
-from realtime.protocol.messages import Subscribed, Unsubscribed
+from realtime.protocol.messages import StageListData, Subscribed, Unsubscribed
 from realtime.protocol.payload import raw_json
-from realtime.protocol.requests import GetPoolStatus, GetWorkflowStatus, Request, Subscribe, Unsubscribe
+from realtime.protocol.requests import GetPoolStatus, GetWorkflowStatus, ListStages, Request, Subscribe, Unsubscribe
 from realtime.queries.resume import ResumePoint
 
 
@@ -155,6 +156,29 @@ async def get_workflow_status(connection: Connection, request: GetWorkflowStatus
     """Return the status and the progress of a workflow."""
     found = await connection.statuses.workflow(request.workflow_id)
     return Response(_existing(found, "workflow", request.workflow_id))
+
+
+@handles(ListStages)
+async def list_stages(connection: Connection, request: ListStages) -> Queued:
+    """Return a page of the stages of a workflow, when it is its turn."""
+    connection.replay_budget.check()
+    return Queued(partial(_stage_page, connection, request))
+
+
+async def _stage_page(connection: Connection, request: ListStages) -> Response:
+    statuses = [request.status] if isinstance(request.status, str) else request.status or []
+    found = await connection.replay_reads.stage_page(
+        request.workflow_id, statuses=tuple(statuses), after=request.after, limit=request.limit
+    )
+    page = _existing(found, "workflow", request.workflow_id)
+    connection.replay_budget.charge(page.cost_bytes)
+    data = StageListData(
+        workflow_id=request.workflow_id,
+        stages=raw_json(page.stages),
+        next_after=page.next_after,
+        counts=UNSET if page.counts is None else page.counts,
+    )
+    return Response(data)
 
 
 def _existing(found: T | None, resource_type: str, resource_id: str) -> T:

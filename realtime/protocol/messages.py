@@ -71,6 +71,22 @@ class WorkflowStatusData(msgspec.Struct, frozen=True, kw_only=True):
     total_stages: int
 
 
+class StageListData(msgspec.Struct, frozen=True, kw_only=True):
+    """The response to `list_stages`.
+
+    Attributes:
+        workflow_id: The workflow.
+        stages: The stages of the page, in order.
+        next_after: The value of `after` for the next page; null after the last one.
+        counts: How many stages have each status that occurs. Set in the first page.
+    """
+
+    workflow_id: str
+    stages: Any
+    next_after: int | None
+    counts: dict[str, int] | UnsetType = UNSET
+
+
 class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The data of `session.created`, the first message of a connection.
 

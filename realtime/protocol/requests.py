@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 import msgspec
 
@@ -49,8 +49,24 @@ class GetWorkflowStatus(Request, frozen=True, kw_only=True):
     workflow_id: str
 
 
+StageStatusName = Literal["pending", "queued", "running", "completed", "failed", "skipped", "cancelled"]
+
+MAX_LISTED_STAGES = 200
+"""Stages that one `list_stages` may ask for."""
+
+
+class ListStages(Request, frozen=True, kw_only=True):
+    """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any."""
+
+    event: ClassVar[str] = "list_stages"
+    workflow_id: str
+    status: StageStatusName | Annotated[list[StageStatusName], msgspec.Meta(min_length=1, max_length=7)] | None = None
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED_STAGES)] = 100
+
+
 REQUESTS: dict[str, type[Request]] = {
-    request.event: request for request in (Subscribe, Unsubscribe, GetPoolStatus, GetWorkflowStatus)
+    request.event: request for request in (Subscribe, Unsubscribe, GetPoolStatus, GetWorkflowStatus, ListStages)
 }
 
 

@@ -1,4 +1,4 @@
-"""The reads of replays and snapshots of one process: a few at a time, and shared by clients that ask for the same.
+"""The reads of replays, snapshots and lists of one process: a few at a time, shared by clients that ask for the same.
 
 A connection handles its `subscribe` requests one after the other, and each chunk of a replay waits for a new turn. So
 the queue holds one read of each connection, and connections take turns, however much each of them asks for.
@@ -17,6 +17,7 @@ from realtime.limits import Limits
 from realtime.queries.chunk_cache import ChunkCache
 from realtime.queries.replay_turns import ReplayTurns
 from realtime.queries.resume import ReplayChunk, ResumePoint, find_resume_point, read_chunk, read_later_chunk
+from realtime.queries.stage_pages import StagePage, read_stage_page
 
 T = TypeVar("T")
 
@@ -131,6 +132,28 @@ class ReplayReads:
             )
 
         return await self._share((channel, epoch, after, "later"), read)
+
+    async def stage_page(
+        self, workflow_id: str, *, statuses: tuple[str, ...], after: int | None, limit: int
+    ) -> StagePage | None:
+        """Return stages of a workflow behind a position, read after this call; None if it does not exist.
+
+        Raises:
+            RequestTimeout: if this read, or one before it, takes longer than `request_timeout_seconds`.
+            django.db.Error: if the database is unavailable.
+        """
+
+        async def read() -> StagePage | None:
+            return await in_database_thread(
+                read_stage_page,
+                workflow_id,
+                statuses=statuses,
+                after=after,
+                limit=limit,
+                max_bytes=self._limits.max_event_data_bytes,
+            )
+
+        return await self._share(("stages", workflow_id, statuses, after, limit), read, is_first=True)
 
     async def _share(
         self, key: Hashable, read: Callable[[], Awaitable[T]], *, during_read: bool = False, is_first: bool = False

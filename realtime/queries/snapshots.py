@@ -11,6 +11,7 @@ from orchestration.text import truncate
 from realtime.events.truncation import TRUNCATED
 from realtime.events.types.pool import PoolMetrics
 from realtime.protocol.channels import split_channel
+from realtime.queries.stage_pages import stage_counts
 
 MAX_SNAPSHOT_ROWS = 100
 """Maximum number of unfinished workflows, and of pools, in the snapshot of `global`. The newest come first."""
@@ -66,6 +67,7 @@ def _workflow(workflow_id: str, max_bytes: int) -> dict[str, Any] | None:
         "prompt": workflow["start_of_prompt"],
         "result": workflow["result"],
         "error": workflow["start_of_error"],
+        "stage_counts": stage_counts(workflow_id),
         "stages": [
             {
                 "stage_name": name,

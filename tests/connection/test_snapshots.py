@@ -53,6 +53,7 @@ async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
             "prompt": "Write code",
             "result": None,
             "error": "",
+            "stage_counts": {"completed": 1, "pending": 1},
             "stages": [
                 {
                     "stage_name": "one",

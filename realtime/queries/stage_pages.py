@@ -1,0 +1,105 @@
+"""Read the stages of a workflow page by page, for `list_stages`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db.models import Count, Max
+from django.db.models.functions import Left
+
+from orchestration.identifiers import is_identifier
+from orchestration.models import Stage, Workflow
+from orchestration.text import truncate
+from realtime.protocol.payload import encode_data, size_in_bytes
+
+MAX_EXAMINED_STAGES: Final = 2000
+"""Stages that one page examines at most, if few of them have the requested status."""
+
+MAX_ERROR_CHARACTERS: Final = 4096
+"""Longer errors of stages are cut, as in a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagePage:
+    """Some stages of a workflow, in the order of their positions.
+
+    Attributes:
+        stages: JSON text of an array.
+        next_after: The position after which the next page begins; None after the last page.
+        counts: How many stages have each status that occurs; None if not requested.
+    """
+
+    stages: str
+    next_after: int | None
+    counts: dict[str, int] | None
+
+    @property
+    def cost_bytes(self) -> int:
+        """What the budget of a connection is charged for."""
+        return size_in_bytes(self.stages)
+
+
+def read_stage_page(
+    workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int, max_bytes: int
+) -> StagePage | None:
+    """Return the stages behind a position; None if the workflow does not exist.
+
+    A page has at most `limit` stages and about `max_bytes` bytes, but at least one stage if one is found among the next
+    `MAX_EXAMINED_STAGES`. So a page may be empty, and not be the last.
+
+    Args:
+        workflow_id: The workflow.
+        statuses: The statuses that the stages must have; empty for any.
+        after: The position; None for the first page, which has the counts.
+        limit: The most stages of the page.
+        max_bytes: The most bytes of the page.
+    """
+    if not is_identifier(workflow_id) or not Workflow.objects.filter(pk=workflow_id).exists():
+        return None
+    of_workflow = Stage.objects.filter(workflow_id=workflow_id)
+    first = 0 if after is None else after + 1
+    examined = of_workflow.filter(position__gte=first, position__lt=first + MAX_EXAMINED_STAGES)
+    matching = examined.filter(status__in=statuses) if statuses else examined
+    rows = (
+        matching.order_by("position")
+        .annotate(start_of_error=Left("error", MAX_ERROR_CHARACTERS + 1))
+        .values_list("position", "name", "status", "worker_id", "attempt", "duration_ms", "start_of_error")
+    )
+    texts: list[str] = []
+    size_bytes = 0
+    last_position = first + MAX_EXAMINED_STAGES - 1
+    for number, row in enumerate(rows[: limit + 1]):
+        text = encode_data(_stage(*row))
+        if number == limit or (texts and size_bytes + size_in_bytes(text) > max_bytes):
+            break
+        texts.append(text)
+        size_bytes += size_in_bytes(text)
+        last_position = row[0]
+    else:
+        last_position = first + MAX_EXAMINED_STAGES - 1
+    newest = of_workflow.aggregate(position=Max("position"))["position"]
+    has_more = newest is not None and newest > last_position
+    counts = None if after is not None else stage_counts(workflow_id)
+    return StagePage(f"[{','.join(texts)}]", last_position if has_more else None, counts)
+
+
+def stage_counts(workflow_id: str) -> dict[str, int]:
+    """Return how many stages of a workflow have each status that occurs."""
+    rows = Stage.objects.filter(workflow_id=workflow_id).order_by("status").values_list("status")
+    return dict(rows.annotate(Count("pk")))
+
+
+def _stage(
+    position: int, name: str, status: str, worker_id: str | None, attempt: int, duration_ms: int | None, error: str
+) -> dict[str, Any]:
+    return {
+        "position": position,
+        "stage_name": name,
+        "status": status,
+        "worker_id": worker_id,
+        "attempt": attempt,
+        "duration_ms": duration_ms,
+        "error": truncate(error, MAX_ERROR_CHARACTERS),
+    }
