@@ -15,7 +15,7 @@ from orchestration.dispatch import dispatch_after_commit, message_for
 from orchestration.models import Stage, StageStatus, Workflow, WorkflowStatus
 from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.services.dispatch_window import (
-    MIN_WINDOW_MESSAGES,
+    MAX_NARROW_STAGES,
     dispatch_due_at,
     fill_window,
     mark_undispatched,
@@ -57,12 +57,12 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
     if finished is not None and step == finished.step:
         return NextStep(workflow, [])
     if len(next_stages) == 2 and next_stages[1].step == step:
-        next_stages = list(_locked_in_order(_waiting_in(workflow.pk, step), MIN_WINDOW_MESSAGES + 1))
+        next_stages = list(_locked_in_order(_waiting_in(workflow.pk, step), MAX_NARROW_STAGES + 1))
     waiting = [stage for stage in next_stages if stage.step == step and _is_waiting(stage)]
     for stage in waiting:
         stage.workflow = workflow  # The caller read it under lock: avoid another query.
-    is_wide = len(waiting) > MIN_WINDOW_MESSAGES
-    return NextStep(workflow, waiting[:MIN_WINDOW_MESSAGES], rest_of=step if is_wide else None)
+    is_wide = len(waiting) > MAX_NARROW_STAGES
+    return NextStep(workflow, waiting[:MAX_NARROW_STAGES], rest_of=step if is_wide else None)
 
 
 def _unfinished_from(workflow_id: str, from_step: int) -> QuerySet[Stage]:

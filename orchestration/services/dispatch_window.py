@@ -22,8 +22,11 @@ from orchestration.dispatch import dispatch_after_commit, message_for
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, StageStatus, Workflow
 
-MIN_WINDOW_MESSAGES: Final = 4
-"""Size of the window of a pool with at most two slots. A step with no more stages than this needs no window."""
+MIN_WINDOW_MESSAGES: Final = 2
+"""Size of the window of a pool with one slot or none."""
+
+MAX_NARROW_STAGES: Final = 4
+"""Stages of a step that is dispatched at once, without a window."""
 
 MAX_REFILL_MESSAGES: Final = 64
 """Messages that one claim sends at most. More would delay the stage that it starts."""
@@ -48,8 +51,8 @@ def window_size(slots: int) -> int:
 
 def window_room(workflow: Workflow) -> int:
     """Return how many more stages of a locked workflow may be dispatched now."""
-    if workflow.total_stages <= MIN_WINDOW_MESSAGES:
-        return MIN_WINDOW_MESSAGES
+    if workflow.total_stages <= MAX_NARROW_STAGES:
+        return MAX_NARROW_STAGES
     if workflow.has_undispatched_stages:
         return 0  # They are dispatched first, by the next claim.
     window = _window(workflow)
@@ -59,7 +62,7 @@ def window_room(workflow: Workflow) -> int:
 
 def new_window_room(pool_id: str, *, stages: int) -> int:
     """Return how many of the first stages of a new run may be dispatched."""
-    if stages <= MIN_WINDOW_MESSAGES:
+    if stages <= MAX_NARROW_STAGES:
         return stages
     pool = Pool.objects.get(pk=pool_id)
     return window_size(pool.active_workers + pool.idle_workers + pool.error_workers)

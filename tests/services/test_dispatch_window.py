@@ -15,7 +15,12 @@ from orchestration.dispatch import queued_messages
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, StageStatus, Workflow
 from orchestration.scheduler import Scheduler
-from orchestration.services.dispatch_window import MAX_REFILL_MESSAGES, MIN_WINDOW_MESSAGES, window_size
+from orchestration.services.dispatch_window import (
+    MAX_NARROW_STAGES,
+    MAX_REFILL_MESSAGES,
+    MIN_WINDOW_MESSAGES,
+    window_size,
+)
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.broker_worker import take_messages
 from tests.services.concurrency import ROUNDS, run_concurrently
@@ -25,25 +30,25 @@ pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True
 
 
 def test_window_has_room_for_every_slot_and_is_bounded() -> None:
-    assert [window_size(slots) for slots in (0, 1, 2, 3, 64, 512)] == [4, 4, 4, 6, 128, 576]
+    assert [window_size(slots) for slots in (0, 1, 2, 3, 64, 512)] == [2, 2, 4, 6, 128, 576]
 
 
 def test_wide_step_is_queued_as_a_whole_and_dispatched_in_part(pool_id: str) -> None:
     start_run(pool_id)
-    assert dispatched() == parts(0, 1, 2, 3)
+    assert dispatched() == parts(0, 1)
     assert Stage.objects.filter(status=StageStatus.QUEUED).count() == Pool.objects.get().queue_size == WIDTH
     assert queued_messages(pool_id) == MIN_WINDOW_MESSAGES
     assert is_marked()
     assert_all_add_up()
 
 
-def test_step_of_the_smallest_window_is_dispatched_without_further_statements(pool_id: str) -> None:
+def test_narrow_step_is_dispatched_without_further_statements(pool_id: str) -> None:
     with CaptureQueriesContext(connection) as narrow:
         start_run(pool_id, workflow_id="narrow", width=1)
     with CaptureQueriesContext(connection) as widest:
-        start_run(pool_id, width=MIN_WINDOW_MESSAGES)
+        start_run(pool_id, width=MAX_NARROW_STAGES)
     assert len(widest) == len(narrow)
-    assert queued_messages(pool_id) == 1 + MIN_WINDOW_MESSAGES
+    assert queued_messages(pool_id) == 1 + MAX_NARROW_STAGES
     assert not is_marked()
     (worker,) = join_workers(pool_id, 1)
     assert [stage.name for stage in worker.run_all()] == ["part_0", *parts(0, 1, 2, 3), "last", "last"]
@@ -133,13 +138,14 @@ def test_window_shrinks_when_slots_leave(pool_id: str) -> None:
 
 
 def test_redispatch_expects_messages_only_of_dispatched_stages(pool_id: str) -> None:
+    join_workers(pool_id, 2)
     start_run(pool_id)
     scheduler, now = Scheduler(), database_now() + timedelta(seconds=engine_limits().redispatch_seconds)
     assert scheduler.redispatch(now) == 0
-    assert queued_messages(pool_id) == MIN_WINDOW_MESSAGES
+    assert queued_messages(pool_id) == window_size(2)
     assert len(take_messages(pool_id, at_most=3)) == 3
     assert scheduler.redispatch(now + timedelta(seconds=engine_limits().redispatch_seconds)) == 3
-    assert queued_messages(pool_id) == MIN_WINDOW_MESSAGES == len(dispatched())
+    assert queued_messages(pool_id) == window_size(2) == len(dispatched())
 
 
 def test_redispatch_expects_no_messages_of_external_orchestrators(pool_id: str) -> None:

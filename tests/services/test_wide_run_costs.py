@@ -17,7 +17,7 @@ from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import scheduler
 from orchestration.services import advance, dispatch_window
-from orchestration.services.dispatch_window import MIN_WINDOW_MESSAGES
+from orchestration.services.dispatch_window import MAX_NARROW_STAGES
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -63,9 +63,9 @@ def statements_of_stages(stages: int) -> Iterator[list[str]]:
 def test_stage_takes_the_same_statements_in_a_run_of_any_width() -> None:
     executed = []
     # Enough stages for the step that begins and for some windows.
-    for width in (2 * MIN_WINDOW_MESSAGES, WIDTH):
+    for width in (2 * MAX_NARROW_STAGES, WIDTH):
         start_wide_run(width)
-        executed.append(list(statements_of_stages(MIN_WINDOW_MESSAGES)))
+        executed.append(list(statements_of_stages(MAX_NARROW_STAGES)))
         services.cancel_workflow(workflow_id="wide")
         Workflow.objects.get().delete()
     assert executed[0] == executed[1]
