@@ -39,11 +39,11 @@ class OrchestrationConfig(AppConfig):
     def ready(self) -> None:
         set_default_settings(DEFAULT_SETTINGS)
         from orchestration import checks
-        from orchestration.db import lock_timeout
+        from orchestration.db import postgres_session
         from orchestration.services import pool_metrics
 
         checks.install()
-        lock_timeout.install()
+        postgres_session.install()
         pool_metrics.install()
 
 

@@ -19,7 +19,7 @@ from orchestration import signals
 from orchestration.db import before_commit
 from orchestration.db.clock import database_now
 from orchestration.db.compiled import CompiledSelect
-from orchestration.db.lock_timeout import lock_if_free
+from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, SchedulerHeartbeat
 from orchestration.models.pool_counters import PoolCountersMoved

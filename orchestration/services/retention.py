@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from orchestration.db.clock import database_now
-from orchestration.db.lock_timeout import lock_if_free
+from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import EngineLimits
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, FailedAttempt, Stage, Worker, Workflow
 

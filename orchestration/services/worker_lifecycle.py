@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from orchestration.db.clock import database_now
-from orchestration.db.lock_timeout import lock_if_free
+from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, PoolStatus, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counters import batched_counters

@@ -12,7 +12,7 @@ from typing import Any
 from billiard import current_process
 from django.conf import settings
 
-from orchestration.db.lock_timeout import limit_idle_transactions
+from orchestration.db.postgres_session import limit_idle_transactions
 from orchestration.environment import withhold
 from orchestration.limits import engine_limits
 from orchestration.processes import kill_descendants

@@ -19,7 +19,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from orchestration.db.lock_timeout import unlimited_idle_transactions
+from orchestration.db.postgres_session import unlimited_idle_transactions
 
 _opened: WeakSet[BaseDatabaseWrapper] = WeakSet()
 """Every connection that this process has opened, in any thread, while it exists."""

@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from orchestration import services
-from orchestration.db.lock_timeout import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
+from orchestration.db.postgres_session import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits

@@ -29,8 +29,8 @@ def row_locked(server: MahavishnuServer, table: str, id: str) -> Iterator[None]:
 
 LIMITS = """
 from django.db import connection
-from orchestration.db import lock_timeout
-lock_timeout.limit_lock_waits(seconds)
+from orchestration.db import postgres_session
+postgres_session.limit_lock_waits(seconds)
 connection.close()
 with connection.cursor() as cursor:
     if role_seconds:
@@ -41,7 +41,7 @@ with connection.cursor() as cursor:
     result = cursor.fetchone()[0]
     cursor.execute("ALTER ROLE CURRENT_USER RESET lock_timeout")
 connection.close()
-lock_timeout.limit_lock_waits(lock_timeout.LOCK_TIMEOUT_SECONDS)
+postgres_session.limit_lock_waits(postgres_session.LOCK_TIMEOUT_SECONDS)
 """
 
 
@@ -55,10 +55,10 @@ def test_connections_limit_waits_for_locks_unless_the_role_does(
 START = """
 from django.db import OperationalError, connection
 from orchestration import services
-from orchestration.db import lock_timeout
+from orchestration.db import postgres_session
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.plan import Plan, StagePlan
-lock_timeout.limit_lock_waits(0.2)
+postgres_session.limit_lock_waits(0.2)
 connection.close()
 plan = Plan(name="locked", adapter="python", stages=(StagePlan(name="one", step=0),))
 try:
@@ -66,7 +66,7 @@ try:
 except OperationalError as error:
     result = [is_contended(error), is_unavailable(error), str(error).splitlines()[0]]
 finally:
-    lock_timeout.limit_lock_waits(lock_timeout.LOCK_TIMEOUT_SECONDS)
+    postgres_session.limit_lock_waits(postgres_session.LOCK_TIMEOUT_SECONDS)
     connection.close()
 """
 
@@ -126,3 +126,37 @@ def test_locked_worker_delays_no_heartbeat_of_the_others(server: MahavishnuServe
     server.services_driver.execute(HEARTBEATS, phase="join")
     with row_locked(server, "orchestration_worker", "beats-1"):
         assert server.services_driver.execute(HEARTBEATS, phase="record") == [["beats-1", "beats-2"], ["beats-2"]]
+
+
+STRICT: dict[str, str] = {"default_transaction_isolation": "serializable", "statement_timeout": "7s"}
+
+CONCURRENT = """
+from concurrent.futures import ThreadPoolExecutor
+from django.db import connection
+from orchestration import services
+connection.close()
+def join(number):
+    try:
+        return services.join_pool(name=f"strict-{number}", process=f"strict-{number}", pool_id="strict")
+    finally:
+        connection.close()
+with ThreadPoolExecutor(4) as threads:
+    joined = list(threads.map(join, range(40)))
+with connection.cursor() as cursor:
+    cursor.execute("SELECT current_setting('default_transaction_isolation'), current_setting('statement_timeout')")
+    result = [len(joined), *cursor.fetchone()]
+connection.close()
+"""
+
+
+def test_services_work_whatever_isolation_the_role_has(server: MahavishnuServer) -> None:
+    server.services.create_pool(pool_id="strict")
+    with psycopg.connect(server.database_url, autocommit=True) as admin:
+        for name, value in STRICT.items():
+            admin.execute(f"ALTER ROLE CURRENT_USER SET {name} = '{value}'".encode())
+        try:
+            found = server.services_driver.execute(CONCURRENT)
+        finally:
+            for name in STRICT:
+                admin.execute(f"ALTER ROLE CURRENT_USER RESET {name}".encode())
+    assert found == [40, "read committed", "7s"]
