@@ -13,6 +13,7 @@ from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.dotted_names import parse_named_path, parse_package
 from mahavishnu_site.env import Environment
+from mahavishnu_site.local_time import local_time_zone
 from mahavishnu_site.log_settings import logging_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
@@ -293,8 +294,7 @@ SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = MAHAVISHNU_PATH_PREFIX or "/"
 # HSTS for subdomains (W005) and its preload list (W021) concern other servers of the domain: a proxy can add them.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
-USE_TZ = True
-TIME_ZONE = "UTC"
-USE_I18N = False
+TIME_ZONE = local_time_zone(os.environ)  # Django gives it to the process, and so to the log and to stages.
+USE_TZ, USE_I18N = True, False
 
 LOGGING = logging_settings(MAHAVISHNU_LOG_FILE, repeat_seconds=MAHAVISHNU_LOG_REPEAT_SECONDS)

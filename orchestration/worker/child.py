@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
+from dataclasses import dataclass
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,37 @@ class OutsideWorker(Exception):
         return "Stages only run in a worker: start one with `celery -A mahavishnu_site worker -Q POOL`"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Child:
+    """What this process is. Kept in an object: a stage may empty the environment.
+
+    Attributes:
+        table: The slot table of the worker process.
+        slot: The slot that this process fills.
+        process: The id of this run of the worker process, as the workers' rows store it.
+    """
+
+    table: SlotTable
+    slot: SharedSlot
+    process: str
+
+
+_child: _Child | None = None
+
+
 def on_process_init(**_: Any) -> None:
     """Fill the slot. Called in each child as it starts."""
+    global _child
     if TABLE_VARIABLE not in os.environ:
         return
+    table = SlotTable.open(Path(os.environ[TABLE_VARIABLE]))
+    slot = table.slot(current_process().index)
+    _child = _Child(table=table, slot=slot, process=os.environ[PROCESS_VARIABLE])
     # Use a separate process group, so the processes that a stage starts can be found and killed with the child.
     os.setpgrp()
     _allow_multiprocessing()
     limit_idle_transactions(engine_limits().lease_seconds)
     withhold(settings.MAHAVISHNU_SECRET_VARIABLES)
-    slot = current_slot()
     deadline = time.monotonic() + _WAIT_SECONDS
     # If the previous child died while it ran a stage, wait until the supervisor has recorded that.
     while slot.running is not None and time.monotonic() < deadline:
@@ -52,9 +73,9 @@ def on_process_init(**_: Any) -> None:
 
 def on_process_shutdown(**_: Any) -> None:
     """Kill what the stages left running, and vacate the slot. Called in each child that exits normally."""
-    if TABLE_VARIABLE in os.environ and current_slot().pid == os.getpid():
+    if _child is not None and _child.slot.pid == os.getpid():
         kill_descendants()
-        current_slot().pid = 0
+        _child.slot.pid = 0
 
 
 def current_slot() -> SharedSlot:
@@ -63,24 +84,22 @@ def current_slot() -> SharedSlot:
     Raises:
         OutsideWorker: if this is not a child of a worker.
     """
-    if TABLE_VARIABLE not in os.environ:
-        raise OutsideWorker
-    return _table(os.environ[TABLE_VARIABLE]).slot(current_process().index)
+    return _this_child().slot
 
 
 def worker_process_id() -> str:
     """Return the id of this run of the worker process, as the workers' rows store it."""
-    return os.environ[PROCESS_VARIABLE]
+    return _this_child().process
 
 
 def is_stopping() -> bool:
     """Return whether the worker process drains or shuts down; no new stage starts after that."""
-    return _table(os.environ[TABLE_VARIABLE]).draining or is_shutting_down()
+    return _this_child().table.draining or is_shutting_down()
 
 
 def is_shutting_down() -> bool:
     """Return whether a shutdown of the worker process was requested."""
-    return _table(os.environ[TABLE_VARIABLE]).stopping_since_ns != 0
+    return _this_child().table.stopping_since_ns != 0
 
 
 def wait_for_worker(slot: SharedSlot) -> bool:
@@ -105,6 +124,7 @@ def _allow_multiprocessing() -> None:
     process._config["authkey"] = AuthenticationString(process.authkey)
 
 
-@cache
-def _table(path: str) -> SlotTable:
-    return SlotTable.open(Path(path))
+def _this_child() -> _Child:
+    if _child is None:
+        raise OutsideWorker
+    return _child

@@ -18,6 +18,7 @@ from orchestration.sdk.outcome import checked_output, traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.services.attempt_failures import WORKER_STOPPED
 from orchestration.worker.code_check import UncheckedCode, check_code, find_missing, find_missing_for_continuation
+from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 from orchestration.worker.stage_connections import StageConnections
 from orchestration.worker.termination import deferred_termination, may_be_terminated
@@ -120,8 +121,12 @@ class OpenTransaction(StageFailed):
 def run_stage(claim: Claim, shared_slot: SharedSlot, *, is_stopping: Callable[[], bool]) -> Any | Raised:
     """Run the stage on separate database connections; return its checked output, or the exception that it raised."""
     connections = StageConnections()
+    state = ProcessState.capture()
     with connections.active():
         result = call_stage(claim, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
+    if unrestored := state.restore():
+        shared_slot.must_replace = True
+        logger.warning("%s changed its process (%s); the process is replaced", claim.stage, ", ".join(unrestored))
     if connections.left_open:
         # What still holds the transaction, such as a generator in a cache, may later end it in the middle of another.
         shared_slot.must_replace = True

@@ -149,7 +149,7 @@ connection.close()
 """
 
 
-def test_services_work_whatever_isolation_the_role_has(server: MahavishnuServer) -> None:
+def test_services_work_with_every_isolation_of_the_role(server: MahavishnuServer) -> None:
     server.services.create_pool(pool_id="strict")
     with psycopg.connect(server.database_url, autocommit=True) as admin:
         for name, value in STRICT.items():

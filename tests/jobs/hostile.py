@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import resource
 import signal
+import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +24,44 @@ from orchestration.sdk import Context, stage, workflow
 
 _kept: list[Any] = []
 """What a stage has left behind: a module of a user may cache anything."""
+
+
+@stage
+def change_process(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Change the process, and return what the stage before it has left."""
+    found = [
+        *(len(os.environ) > 0, os.getcwd(), signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN),
+        *(os.umask(0o077), socket.getdefaulttimeout(), resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        *(
+            "left" in sys.path,
+            asyncio._get_running_loop() is None,
+            signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set(),
+        ),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    socket.setdefaulttimeout(0.001)
+    sys.path.append("left")
+    sys.stdout = None
+    asyncio._set_running_loop(asyncio.new_event_loop())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    if inputs["prompt"] == "hard limit":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.nice(1)
+    if inputs["prompt"] == "replace":
+        os.environ = {}  # type: ignore[assignment] # noqa: B003
+    else:
+        os.environ.clear()
+    assert not ctx.stopping()
+    ctx.log("still here")
+    return found
+
+
+@workflow()
+def changed_process(prompt: str) -> Any:
+    return [change_process]
 
 
 def _write() -> None:

@@ -99,6 +99,18 @@ async def test_stage_may_log_inside_a_transaction(engine: Engine, worker: Celery
     assert worker.children() == [before]
 
 
+@pytest.mark.parametrize("how", ["clear", "replace", "hard limit"])
+async def test_next_stage_finds_the_process_as_it_was(engine: Engine, worker: CeleryWorker, how: str) -> None:
+    (before,) = worker.children()
+    first = await output_of(engine, engine.start("changed_process", pool=worker.pool_id, prompt=how))
+    if how == "hard limit":
+        await eventually(lambda: before not in worker.children(), what="another process")
+    assert await output_of(engine, engine.start("changed_process", pool=worker.pool_id)) == first
+    assert await output_of(engine, engine.start("look_around", pool=worker.pool_id)) == ["left", "right"]
+    assert isinstance(first, list)
+    assert (first[0], first[2], first[4], *first[6:]) == (True, False, None, False, True, True)
+
+
 @pytest.mark.parametrize(("how", "exit_code"), [("returns", 0), ("raises", 1)])
 async def test_forked_process_that_returns_from_the_stage_records_nothing(
     engine: Engine, worker: CeleryWorker, how: str, exit_code: int

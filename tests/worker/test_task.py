@@ -42,7 +42,7 @@ def run_raising(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
     monkeypatch.setattr(tasks, "_REQUEUE_PAUSE_SECONDS", 0)
     monkeypatch.setattr(child, "current_slot", Slot)
     monkeypatch.setattr(child, "wait_for_worker", lambda _: True)
-    monkeypatch.setenv(child.PROCESS_VARIABLE, "process")
+    monkeypatch.setattr(child, "worker_process_id", lambda: "process")
     return run
 
 

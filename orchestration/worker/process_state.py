@@ -1,0 +1,126 @@
+"""What a stage may change in its process, and what the next stage must find as it was.
+
+A stage owns the process while it runs: it may change the folder, the environment, signal handlers, limits. They are
+restored after its attempt. What cannot be restored is a reason to replace the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import locale
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+_SIGNALS: Final = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD),
+)
+_LIMITS: Final = tuple(
+    sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})  # Depends on the system.
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessState:
+    """The state of a process before an attempt. `capture()` makes it, in the main thread."""
+
+    folder: str | None
+    environment: Any
+    variables: Mapping[bytes, bytes]
+    umask: int
+    signal_mask: set[Any]
+    handlers: Mapping[int, Any]
+    limits: Mapping[int, tuple[int, int]]
+    priority: int
+    socket_timeout: float | None
+    path: list[str]
+    arguments: list[str]
+    streams: tuple[Any, Any, Any]
+    recursion_limit: int
+    temporary_folder: str | None
+    locale: str
+
+    @classmethod
+    def capture(cls) -> Self:
+        """Return the state of this process."""
+        umask = os.umask(0o077)
+        os.umask(umask)
+        return cls(
+            folder=_folder(),
+            environment=os.environ,
+            variables=dict(os.environb),
+            umask=umask,
+            signal_mask=signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+            handlers={number: signal.getsignal(number) for number in _SIGNALS},
+            limits={limit: resource.getrlimit(limit) for limit in _LIMITS},
+            priority=os.getpriority(os.PRIO_PROCESS, 0),
+            socket_timeout=socket.getdefaulttimeout(),
+            path=list(sys.path),
+            arguments=list(sys.argv),
+            streams=(sys.stdin, sys.stdout, sys.stderr),
+            recursion_limit=sys.getrecursionlimit(),
+            temporary_folder=tempfile.tempdir,
+            locale=locale.setlocale(locale.LC_ALL),
+        )
+
+    def restore(self) -> list[str]:
+        """Restore the state in this process, and return the names of what cannot be restored."""
+        self._restore_variables()
+        self._restore_signals()
+        os.umask(self.umask)
+        socket.setdefaulttimeout(self.socket_timeout)
+        sys.path[:], sys.argv[:] = self.path, self.arguments
+        sys.stdin, sys.stdout, sys.stderr = self.streams
+        sys.setrecursionlimit(self.recursion_limit)
+        tempfile.tempdir = self.temporary_folder
+        locale.setlocale(locale.LC_ALL, self.locale)
+        asyncio._set_running_loop(None)
+        asyncio.set_event_loop(None)
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(self.folder)
+        changed = {
+            "the current folder": _folder() != self.folder,
+            "a resource limit": not self._restore_limits(),
+            "the priority": os.getpriority(os.PRIO_PROCESS, 0) != self.priority,
+        }
+        return [name for name, is_changed in changed.items() if is_changed]
+
+    def _restore_variables(self) -> None:
+        os.environ = self.environment  # noqa: B003 (the stage may have replaced it; its variables are set below)
+        if dict(os.environb) != self.variables:
+            os.environb.clear()
+            os.environb.update(self.variables)
+
+    def _restore_signals(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self.handlers.items():
+            # None: the handler belongs to C code, which set it before.
+            if handler is not None and signal.getsignal(number) != handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.signal_mask)
+
+    def _restore_limits(self) -> bool:
+        """Raise the limits that the stage has lowered. Return whether that was possible."""
+        for limit, before in self.limits.items():
+            if resource.getrlimit(limit) != before:
+                with contextlib.suppress(ValueError, OSError):
+                    resource.setrlimit(limit, before)
+                if resource.getrlimit(limit) != before:
+                    return False
+        return True
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
