@@ -121,6 +121,7 @@ def install() -> None:
     """Connect to Celery's signals."""
     signals.celeryd_after_setup.connect(_on_setup, dispatch_uid="orchestration.worker.bootstrap.setup")
     signals.worker_shutting_down.connect(_on_shutdown, dispatch_uid="orchestration.worker.bootstrap.shutdown")
+    signals.worker_shutdown.connect(_on_stopped, dispatch_uid="orchestration.worker.bootstrap.stopped")
     signals.worker_process_init.connect(child.on_process_init, dispatch_uid="orchestration.worker.child.init")
     signals.worker_process_shutdown.connect(
         child.on_process_shutdown, dispatch_uid="orchestration.worker.child.shutdown"
@@ -160,6 +161,13 @@ def _on_shutdown(**_: Any) -> None:
         # An interpreter that exits visits every object several times. On a busy machine that takes longer than the
         # supervisor waits for the exit.
         gc.freeze()
+
+
+def _on_stopped(**_: Any) -> None:
+    """End the supervisor. After SIGHUP, Celery starts a new worker in this process, which has its own supervisor."""
+    if _worker_process is not None:
+        _on_shutdown()
+        _worker_process.table.has_stopped = True
 
 
 def _exit(reason: str) -> NoReturn:

@@ -116,6 +116,8 @@ class SlotTable(ctypes.Structure):
     Attributes:
         size: How many slots the process has. Written by the process.
         stopping_since_ns: When a shutdown was requested, by the monotonic clock; 0 if not. Written by the process.
+        has_stopped: Whether the process has stopped its children. It exits now, or replaces itself by a new worker with
+            another table. Written by the process.
         draining: Whether no new stage may start, although no shutdown was requested. Written by the supervisor.
         path: The file of the table.
     """
@@ -123,12 +125,14 @@ class SlotTable(ctypes.Structure):
     _fields_ = (
         ("size", ctypes.c_int64),
         ("stopping_since_ns", ctypes.c_int64),
+        ("has_stopped", ctypes.c_bool),
         ("draining", ctypes.c_bool),
         ("_slots", SharedSlot * MAX_SLOTS),
     )
 
     size: int
     stopping_since_ns: int
+    has_stopped: bool
     draining: bool
     path: Path
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from orchestration.processes import process_tree
+from orchestration.processes import kill_tree, process_tree
 from tests.connection.resume_requests import resume
 from tests.harness.client import connect
-from tests.harness.engine import Engine
+from tests.harness.engine import SUPERVISOR, Engine
 from tests.harness.engine_fixtures import Files
 from tests.harness.matchers import A_TIME
-from tests.harness.waiting import eventually
+from tests.harness.processes import command_of
+from tests.harness.programs import PROJECT_DIR
+from tests.harness.waiting import eventually, wait_until
 from tests.worker.run_events import events_until, events_until_end, outline, untimed
 
 PATIENT: dict[str, Any] = {"MAHAVISHNU_SHUTDOWN_GRACE_SECONDS": "60"}
@@ -137,6 +142,44 @@ async def test_recycled_processes_run_each_stage_once(
     if options[0] != "--autoscale":
         assert len(set(pids)) == len(runs)
     engine.assert_counters_match(pool)
+
+
+def test_worker_that_restarts_itself_has_one_supervisor(engine: Engine, pool: str, tmp_path: Path) -> None:
+    # Celery repeats its command at SIGHUP, which works for the script only, not for `python -m celery`.
+    script = Path(sys.executable).with_name("celery")
+    options = ("--app", "mahavishnu_site", "--quiet", "worker", "--queues", pool, "--hostname", "celery@test")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, script, *options, "--concurrency", "1"],
+            cwd=PROJECT_DIR,
+            env=engine.server.environment,
+            stdout=log,
+            stderr=log,
+        )
+    worker = psutil.Process(process.pid)
+
+    def wait(condition: Callable[[], bool], what: str) -> None:
+        wait_until(condition, timeout_seconds=60, what=what)
+
+    def supervisors() -> set[psutil.Process]:
+        return {child for child in worker.children() if SUPERVISOR in (command_of(child) or "")}
+
+    try:
+        wait(lambda: engine.workers(pool) == ["idle"], "the worker")
+        for _ in range(2):
+            before = supervisors()
+            assert len(before) == 1
+            process.send_signal(signal.SIGHUP)
+            wait(lambda before=before: len(supervisors() - before) == 1, "another supervisor")  # type: ignore[misc]
+            wait(lambda: len(supervisors()) == 1, "the end of the first supervisor")
+            run = engine.start("one_empty_stage", pool=pool)
+            wait(lambda run=run: engine.workflow(run)["status"] == "completed", "the end of the run")  # type: ignore[misc]
+        process.terminate()
+        assert process.wait(60) == 0
+        wait(lambda: engine.workers(pool) == ["offline"], "the worker is offline")
+    finally:
+        kill_tree(process.pid)
+        process.wait()
 
 
 START_PLAN = """

@@ -63,8 +63,8 @@ class WorkerSupervisor:
         self._signalled_at: float | None = None
 
     def run(self) -> None:
-        """Check all slots in a loop until the parent has ended; then clean up."""
-        while self._has_parent:
+        """Check all slots in a loop until the parent has ended, or has stopped its children; then clean up."""
+        while self._has_parent and not self._table.has_stopped:
             self.check()
             if self._is_stopping:
                 self._end_hung_parent()
