@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestration.models.failed_attempt import FailedAttempt
+from orchestration.models.installation import Installation
 from orchestration.models.pool import POOL_COUNTERS, Pool
 from orchestration.models.scheduler_heartbeat import SchedulerHeartbeat
 from orchestration.models.stage import Stage
@@ -27,6 +28,7 @@ __all__ = [
     "FailedAttempt",
     "FailureReason",
     "HoldReason",
+    "Installation",
     "Pool",
     "PoolStatus",
     "SchedulerHeartbeat",

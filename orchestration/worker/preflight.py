@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import gc
-import logging
 
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 
+from orchestration.db.retry import retry_while_unavailable
 from orchestration.models import Pool, PoolStatus
 from orchestration.sdk import broken_modules
-
-logger = logging.getLogger(__name__)
+from orchestration.services.installation import installation_id
 
 
 class CannotStart(Exception):
@@ -20,17 +19,22 @@ class CannotStart(Exception):
 
 
 def check_pool(pool_id: str) -> None:
-    """Check that workers may join a pool.
+    """Wait for the database, and check that workers may join a pool.
 
     Raises:
-        CannotStart: if it is closed, or does not exist and may not be created.
+        CannotStart: if the pool is closed, or does not exist and may not be created; if the database is up, but refuses
+            to be read.
     """
+
+    def read_status() -> str | None:
+        # The broker connection needs the identifier, and the children inherit it.
+        installation_id()
+        return Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
+
     try:
-        status = Pool.objects.filter(pk=pool_id).values_list("status", flat=True).first()
+        status = retry_while_unavailable(read_status, timeout_seconds=None)
     except DatabaseError as error:
-        # The worker waits for the database; its supervisor logs that.
-        logger.warning("Cannot check pool %s at the start (%r); the worker starts anyway", pool_id, error)
-        return
+        raise CannotStart(f"The database cannot be read ({error!r}). Has `manage.py migrate` run?") from None
     finally:
         connections.close_all()  # The children must not inherit one.
     if status is None and not settings.MAHAVISHNU_CREATE_POOLS:

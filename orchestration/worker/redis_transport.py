@@ -5,6 +5,8 @@ unacknowledged messages ends the worker. Here a message is read by `orchestratio
 memory only (each queue is written to directly), and the table of unacknowledged messages is written but never read: a
 message that is lost costs some seconds, because the scheduler dispatches its stage again.
 
+Keys carry the identifier of the installation, so that several may share a Redis.
+
 It uses private methods of Kombu; `tests/worker/test_broker_garbage.py` guards them.
 """
 
@@ -106,9 +108,18 @@ class Channel(redis.Channel):
     """A channel that delivers only messages to run a stage, and replaces keys of another type."""
 
     QoS = QoS
+    global_keyprefix: str
     # Without fanout, bindings are not stored: every message is pushed to its queue by name.
     supports_fanout = False
     get_table = virtual.Channel.get_table
+
+    def _get_client(self) -> Any:
+        # Models can be imported only after Celery has set up Django.
+        from orchestration.services.installation import installation_id
+
+        # Kombu calls this once for each channel, after it has set the options and before it uses a key.
+        self.global_keyprefix = f"{self.global_keyprefix}{installation_id()}."
+        return super()._get_client()
 
     def replace_wrong_types(self, command: Callable[[], Result], *, queues: Iterable[str]) -> Result:
         """Return the result of a command. If a key that it uses has another type, delete the key and try once more.

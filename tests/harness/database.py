@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
-KEPT_TABLES = {"django_content_type", "auth_permission"}
+KEPT_TABLES = {"django_content_type", "auth_permission", "orchestration_installation"}
 """Written by migrations, and equal for every test."""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from mahavishnu_site.celery_config import KEY_PREFIX
 from orchestration.processes import process_tree
 from tests.harness.processes import command_of, kill_at_once
 from tests.harness.programs import Program
@@ -275,6 +276,12 @@ for worker_id in Worker.objects.filter(pool_id=pool_id).values_list("pk", flat=T
     services.expire_worker(worker_id, no_heartbeat_since=database_now() + timedelta(days=1))
 """
         self.execute(code, pool_id=pool_id)
+
+
+def queue_prefix(server: MahavishnuServer) -> str:
+    """Return what the names of an installation's keys in Redis begin with."""
+    code = "from orchestration.services.installation import installation_id; result = installation_id()"
+    return f"{KEY_PREFIX}{server.services_driver.execute(code)}."
 
 
 def engine_of(server: MahavishnuServer) -> Iterator[Engine]:

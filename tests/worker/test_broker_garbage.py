@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from mahavishnu_site.celery_config import KEY_PREFIX
 from orchestration.worker.message import Flaw
-from tests.harness.engine import CeleryWorker, Engine
+from tests.harness.engine import CeleryWorker, Engine, queue_prefix
 from tests.harness.engine_fixtures import FAST_POLLING, JOBS
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -46,6 +45,12 @@ def broker(lone_server: MahavishnuServer) -> Iterator[Any]:
     client.close()
 
 
+@pytest.fixture(scope="module")
+def key_prefix(lone_server: MahavishnuServer) -> str:
+    """Return what the keys of the server's queues begin with."""
+    return queue_prefix(lone_server)
+
+
 def run_to_its_end(engine: Engine, worker: CeleryWorker) -> None:
     """Start a workflow in the worker's pool, and wait until it has completed."""
     workflow_id = engine.start("three_empty_stages", pool=worker.pool_id)
@@ -61,26 +66,28 @@ def lines_of(worker: CeleryWorker, text: str) -> list[str]:
     return [line for line in worker.log_text().splitlines() if text in line]
 
 
-def test_worker_drops_everything_but_messages_to_run_a_stage(lone_engine: Engine, broker: Any, pool: str) -> None:
+def test_worker_drops_everything_but_messages_to_run_a_stage(
+    lone_engine: Engine, broker: Any, key_prefix: str, pool: str
+) -> None:
     for item in (*GARBAGE.values(), *IGNORED.values()):
-        broker.lpush(f"{KEY_PREFIX}{pool}", item)
+        broker.lpush(f"{key_prefix}{pool}", item)
     # Kombu reads these tables when a worker connects.
     for tag in ("a", "\n", "é"):
-        broker.zadd(f"{KEY_PREFIX}unacked_index", {tag: 0})
-        broker.hset(f"{KEY_PREFIX}unacked", tag, b"\xff not JSON")
-    broker.sadd(f"{KEY_PREFIX}_kombu.binding.{pool}", b"\xff", b"one\x06\x16two", b"")
+        broker.zadd(f"{key_prefix}unacked_index", {tag: 0})
+        broker.hset(f"{key_prefix}unacked", tag, b"\xff not JSON")
+    broker.sadd(f"{key_prefix}_kombu.binding.{pool}", b"\xff", b"one\x06\x16two", b"")
     # A queue of another priority, which Celery would write to, is read too.
-    broker.lpush(f"{KEY_PREFIX}{pool}\x06\x163", b"hello")
+    broker.lpush(f"{key_prefix}{pool}\x06\x163", b"hello")
     worker = lone_engine.worker(pool_id=pool)
     run_to_its_end(lone_engine, worker)
-    wait_until(lambda: not broker.exists(f"{KEY_PREFIX}unacked"), timeout_seconds=RUN_TIMEOUT_SECONDS)
-    assert not broker.exists(f"{KEY_PREFIX}{pool}")
+    wait_until(lambda: not broker.exists(f"{key_prefix}unacked"), timeout_seconds=RUN_TIMEOUT_SECONDS)
+    assert not broker.exists(f"{key_prefix}{pool}")
     dropped = lines_of(worker, "Dropped a message")
     assert [sum(flaw.value in line for line in dropped) for flaw in Flaw] == [1] * len(Flaw), worker.log_text()
     assert "Traceback" not in worker.log_text()
 
 
-def test_worker_replaces_keys_of_another_type(lone_engine: Engine, broker: Any, pool: str) -> None:
+def test_worker_replaces_keys_of_another_type(lone_engine: Engine, broker: Any, key_prefix: str, pool: str) -> None:
     def break_keys() -> None:
         for key in (
             pool,
@@ -90,8 +97,8 @@ def test_worker_replaces_keys_of_another_type(lone_engine: Engine, broker: Any, 
             "_kombu.binding.celery",
             f"_kombu.binding.{pool}",
         ):
-            broker.delete(f"{KEY_PREFIX}{key}")
-            broker.set(f"{KEY_PREFIX}{key}", "hello")
+            broker.delete(f"{key_prefix}{key}")
+            broker.set(f"{key_prefix}{key}", "hello")
 
     break_keys()
     worker = lone_engine.worker(pool_id=pool)
@@ -101,6 +108,28 @@ def test_worker_replaces_keys_of_another_type(lone_engine: Engine, broker: Any, 
     run_to_its_end(lone_engine, worker)
     assert len(lines_of(worker, "Deleted the key")) <= 1, "the interval is not over"
     assert "Traceback" not in worker.log_text()
+
+
+def test_installations_on_one_redis_take_no_message_of_each_other(
+    lone_engine: Engine, start_module_server: StartServer, broker: Any, pool: str
+) -> None:
+    neighbour = start_module_server(
+        environment={**JOBS, **FAST_POLLING}, redis_url=lone_engine.server.redis_url, started=False
+    )
+    # The databases of tests are copies, and a copy has the same identifier.
+    neighbour.services_driver.execute("""
+from orchestration.models import Installation
+from orchestration.models.installation import new_identifier
+Installation.objects.update(identifier=new_identifier())
+""")
+    engine = Engine(neighbour)
+    queued = engine.start("three_empty_stages", pool=pool)
+    worker = lone_engine.worker(pool_id=pool)
+    # Later than the message of the neighbour, so that the worker would have taken that first.
+    run_to_its_end(lone_engine, worker)
+    assert broker.llen(f"{queue_prefix(neighbour)}{pool}") == 1
+    assert all(stage["attempt"] == 0 for stage in engine.workflow(queued)["stages"].values())
+    assert not lines_of(worker, "Dropped a message")
 
 
 def refuse_writes(broker: Any) -> None:
@@ -144,7 +173,9 @@ ANSWERS: dict[str, tuple[Callable[[Any], None], Callable[[Any], None]]] = {
 }
 
 
-def test_worker_and_scheduler_outlive_every_answer_of_the_broker(lone_engine: Engine, broker: Any, pool: str) -> None:
+def test_worker_and_scheduler_outlive_every_answer_of_the_broker(
+    lone_engine: Engine, broker: Any, key_prefix: str, pool: str
+) -> None:
     worker, scheduler = lone_engine.worker(pool_id=pool), lone_engine.scheduler()
     for name, (break_broker, repair_broker) in ANSWERS.items():
         break_broker(broker)
