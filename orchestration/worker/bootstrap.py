@@ -24,6 +24,7 @@ from orchestration.identifiers import is_identifier
 from orchestration.processes import close_memory, is_alive
 from orchestration.worker import child
 from orchestration.worker.slot_table import MAX_SLOTS, SlotTable
+from orchestration.worker.stage_processes import StageProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +136,8 @@ def _on_setup(instance: Any, **_: Any) -> None:
         _exit(f"Unsupported queues {queues}: a worker serves one pool, such as `--queues local`.")
     if "prefork" not in instance.pool_cls.__module__:
         _exit("Unsupported pool implementation: use `--pool prefork`, so that hung stages can be killed.")
+    # Celery has chosen the pool, and starts its processes later.
+    instance.pool.Pool = StageProcesses
     size = max(instance.concurrency, instance.max_concurrency or 0)
     if size > MAX_SLOTS:
         _exit(f"Unsupported concurrency {size}: a worker runs at most {MAX_SLOTS} stages side by side.")

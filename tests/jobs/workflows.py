@@ -183,6 +183,18 @@ def forks(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
     run_without_end()
 
 
+@stage(timeout_seconds=FORKS_TIMEOUT_SECONDS)
+def close_files(ctx: Context, inputs: dict[str, Any]) -> NoReturn:
+    os.closerange(3, 1024)
+    write_journal(inputs, "has closed all files")
+    run_without_end()
+
+
+@workflow()
+def closed_files(prompt: str, **params: Any) -> Any:
+    return [close_files]
+
+
 @workflow()
 def overdue_with_children(prompt: str, **params: Any) -> Any:
     return [forks]
