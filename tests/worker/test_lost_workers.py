@@ -278,14 +278,14 @@ async def test_stage_that_closes_every_file_does_not_end_the_worker_when_the_bro
     short_lease_engine: Engine, files: Files
 ) -> None:
     engine = short_lease_engine
-    worker = engine.worker(pool_id="closed", concurrency=2)
+    engine.worker(pool_id="closed", concurrency=2)
     run = engine.start("closed_files", pool="closed", **files.params)
     await eventually(lambda: len(files.journal()) == 1, what="the stage has closed its files")
     engine.server.valkey.kill()
     engine.server.valkey.start()
     await eventually(lambda: engine.workflow(run)["status"] == "failed", what="the timeout of the stage")
-    assert "Connected to" in worker.log_text().partition("Connection to broker lost")[2]
-    assert worker.is_alive()
+    after = engine.start("three_empty_stages", pool="closed")
+    await eventually(lambda: engine.workflow(after)["status"] == "completed", what="the next run")
 
 
 async def test_hung_broker_does_not_block_starts_for_long(short_lease_engine: Engine) -> None:

@@ -19,6 +19,7 @@ import pytest
 from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import JOBS, LEASE_SECONDS, SHORT_LEASE
 from tests.harness.fixtures import StartServer
+from tests.harness.processes import has_ended
 from tests.harness.waiting import wait_until
 from tests.worker.faulty_machines import HEAL_SECONDS, FaultyMachines
 
@@ -195,7 +196,7 @@ def check_processes(directory: Path) -> None:
     for pid in pids.read_text().split() if pids.exists() else []:
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             process = psutil.Process(int(pid))
-            if process.name() != "sleep":
+            if has_ended(process) or process.name() != "sleep":
                 continue
             # A process in a separate session whose parent was killed belongs to nothing any longer.
             if os.getsid(process.pid) != process.pid:
