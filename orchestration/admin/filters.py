@@ -44,6 +44,22 @@ class BoundedFilter(admin.SimpleListFilter):
         return self.narrow(queryset, value) if self.is_valid(value) else queryset.none()
 
 
+class WorkflowFilter(BoundedFilter):
+    """Filter by the workflow in the URL. Lists no other: there may be any number."""
+
+    title = "workflow"
+    parameter_name = "workflow"
+
+    def values(self) -> Sequence[str]:
+        return ()
+
+    def is_valid(self, value: str) -> bool:
+        return is_identifier(value)
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.filter(workflow=value)
+
+
 class PoolFilter(BoundedFilter):
     """Filter by pool. Lists the first `MAX_POOLS` pools by id."""
 

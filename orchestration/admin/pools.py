@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 
 from orchestration import services
 from orchestration.admin.display import format_time, row_link, status_badge
+from orchestration.admin.filters import PoolFilter
 from orchestration.admin.read_only import ReadOnlyInline
 from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.admin.workers import WorkerColumns
@@ -21,6 +22,7 @@ class WorkersInline(WorkerColumns, ReadOnlyInline):
     """The workers of a pool."""
 
     model = Worker
+    list_parameter = PoolFilter.parameter_name
     ordering = ("pk",)
     fields = readonly_fields = ("worker_link", "status_label", "stage_link", "status_since", "last_heartbeat")
 

@@ -67,8 +67,14 @@ class _BoundedFormSet(_BaseInlineFormSet):
 
 
 class ReadOnlyInline(_ReadOnlyMixin, _TabularInline):
-    """A table of related rows on the page of a row: the first `MAX_INLINE_ROWS` of them."""
+    """A table of related rows on the page of a row: the first `MAX_INLINE_ROWS` of them.
 
+    Attributes:
+        list_parameter: The parameter by which the list of these rows is filtered for the row of the page; None if they
+            have no list.
+    """
+
+    list_parameter: ClassVar[str | None] = None
     formset = _BoundedFormSet
     extra = 0
     can_delete = False

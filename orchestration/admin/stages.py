@@ -17,7 +17,7 @@ from orchestration.admin.display import (
     row_link,
     status_badge,
 )
-from orchestration.admin.filters import PoolFilter
+from orchestration.admin.filters import PoolFilter, WorkflowFilter
 from orchestration.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
@@ -73,7 +73,7 @@ class StageColumns:
 
 @admin.register(Stage)
 class StageAdmin(StageColumns, ReadOnlyAdmin):
-    """Stages of all workflows."""
+    """Stages of all workflows, newest first; those of one workflow in its order."""
 
     list_display = (
         "name",
@@ -85,10 +85,9 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
         "duration",
         "error_preview",
     )
-    list_filter = ("status", PoolFilter)
-    ordering = ("-pk",)
+    list_filter = ("status", PoolFilter, WorkflowFilter)
     sortable_by = ()
-    search_fields = ("workflow_id__startswith", "name")
+    search_fields = ("workflow__id__startswith", "name")
     search_help_text = "The beginning of a workflow's id, or a part of a stage's name."
     inlines = (FailedAttemptsInline,)
     fields = readonly_fields = (
@@ -106,6 +105,10 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
         "error_text",
         "result_json",
     )
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        # The unique index has the stages of a workflow in this order, so a page sorts no rows.
+        return ("workflow_id", "position") if WorkflowFilter.parameter_name in request.GET else ("-pk",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Lists do not show these columns, and a row may hold megabytes of them.

@@ -22,7 +22,7 @@ from orchestration.admin.display import (
     row_link,
     status_badge,
 )
-from orchestration.admin.filters import PoolFilter
+from orchestration.admin.filters import PoolFilter, WorkflowFilter
 from orchestration.admin.read_only import ReadOnlyInline
 from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.admin.stages import StageColumns
@@ -38,6 +38,7 @@ class StagesInline(StageColumns, ReadOnlyInline):
     """The stages of a workflow, in order."""
 
     model = Stage
+    list_parameter = WorkflowFilter.parameter_name
     ordering = ("position",)
     fields = readonly_fields = (
         "number",

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
@@ -106,6 +107,11 @@ def test_lists_are_searched_and_filtered(admin: Client) -> None:
             f"{WORKERS}?status__exact=busy",
             f"{POOLS}?q=pool_2",
             f"{STAGES}?status__exact=cancelled",
+            f"{STAGES}?q=wf_1",
+            f"{STAGES}?q=TWO",
+            f"{STAGES}?workflow=wf_1",
+            f"{STAGES}?workflow=wf_1&status__exact=failed",
+            f"{STAGES}?workflow=no%00workflow",
             f"{EVENTS}?name=pool.created",
             f"{EVENTS}?q=wf_2",
             f"{EVENTS}?q=pool:pool_11",
@@ -129,6 +135,11 @@ def test_lists_are_searched_and_filtered(admin: Client) -> None:
         [],
         ["pool_2"],
         ["two"],
+        ["two", "one", "two", "one"],
+        ["two", "two", "two"],
+        ["one", "two"],
+        ["one"],
+        [],
         [seqs[4], seqs[2], seqs[0]],
         [seqs[3]],
         [seqs[4]],
@@ -172,7 +183,26 @@ def test_inline_shows_the_first_rows_only(admin: Client) -> None:
         services.register_worker(worker_id=f"w{number:04}", pool_id="many")
     page = admin.get(f"{POOLS}many/change/").content.decode()
     assert re.findall(r">(w\d+)</a>", page) == [f"w{number:04}" for number in range(MAX_INLINE_ROWS)]
-    assert f"Only the first {MAX_INLINE_ROWS} are shown; see the list of workers for all of them." in page
+    assert f"Only the first {MAX_INLINE_ROWS} are shown." in page
+    assert f'<a href="{WORKERS}?pool=many">List all workers</a>' in page
+
+
+@pytest.mark.both_databases
+def test_page_of_a_wide_workflow_leads_to_a_list_of_all_its_stages_in_order(admin: Client) -> None:
+    names = [f"stage_{number:04}" for number in range(MAX_INLINE_ROWS + 10)]
+    for workflow_id in ("before", "wide", "after"):
+        services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=names)
+    page = admin.get(f"{WORKFLOWS}wide/change/").content.decode()
+    assert re.findall(r">(stage_\d+)</a>", page) == names[:MAX_INLINE_ROWS]
+    (link,) = re.findall(r'<a href="([^"]*)">List all stages</a>', page)
+    assert [name for number in range(1, 6) for name in listed(admin.get(f"{link}&p={number}"))] == names
+
+
+def test_every_list_can_be_searched(admin: Client) -> None:
+    lists = [f"/admin/{model._meta.app_label}/{model._meta.model_name}/" for model in site._registry]
+    assert {WORKFLOWS, POOLS, WORKERS, STAGES, EVENTS} < set(lists)
+    for of_list in lists:
+        assert admin.get(f"{of_list}?q=1").status_code == 200, of_list
 
 
 @pytest.mark.both_databases
