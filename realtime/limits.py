@@ -88,19 +88,19 @@ class Limits:
         4 * MIB,
         minimum=1,
         maximum=1024 * MIB,
-        help="Bytes of replays and snapshots for one connection at once, before the average applies.",
+        help="Bytes of replays, snapshots and lists for one connection at once, before the average applies.",
     )
     max_replay_bytes_per_second: float = bounded(
         float(MIB),
         minimum=1.0,
         maximum=1e12,
-        help="Bytes of replays and snapshots a second for one connection, on average; a replay that began is finished.",
+        help="Bytes a second of replays, snapshots and lists of one connection, on average; a replay is finished.",
     )
     max_concurrent_replays: int = counted(
         0,
         minimum=0,
         maximum=256,
-        help="Replays and snapshots that read the database at the same time; 0: one on SQLite, four on Postgres.",
+        help="Replays, snapshots and lists that read the database at once; 0: one on SQLite, four on Postgres.",
     )
     max_replay_cache_bytes: int = counted(
         4 * MIB,

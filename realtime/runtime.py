@@ -49,7 +49,7 @@ def status_queries() -> StatusQueries:
 
 
 def replay_reads() -> ReplayReads:
-    """Return the queue of the replays and snapshots of this process."""
+    """Return the queue of the replays, snapshots and lists of this process."""
     return _current_process().replay_reads
 
 

@@ -23,7 +23,7 @@ class Connection(Subscriber, Protocol):
         id: The `connection_id` of the `session.created` event.
         relay: The relay that delivers events to it.
         statuses: The queries that answer status requests.
-        replay_reads: The queue of the reads for replays and snapshots.
+        replay_reads: The queue of the reads for replays, snapshots and lists.
         replay_budget: The bytes that these reads may take.
         limits: The bounds of the connection.
         channels: The channels it is subscribed to.

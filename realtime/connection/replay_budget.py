@@ -1,4 +1,4 @@
-"""The bytes of replays and snapshots that one connection may take."""
+"""The bytes of replays, snapshots and lists that one connection may take."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ReplayBudget:
         )
 
     def check(self) -> None:
-        """Check that the connection may begin another replay or snapshot.
+        """Check that the connection may begin another replay, snapshot or list.
 
         Raises:
             RequestError: with `RATE_LIMIT_EXCEEDED` and the time to wait.
@@ -33,8 +33,8 @@ class ReplayBudget:
         if self._bucket.tokens < 1:
             raise RequestError(
                 ErrorCode.RATE_LIMIT_EXCEEDED,
-                f"Replay limit exceeded ({self._limits.max_replay_bytes_per_second:.15g} bytes/s of replays and "
-                f"snapshots, burst {self._limits.max_replay_burst_bytes}); the subscriptions are unchanged",
+                f"Replay limit exceeded ({self._limits.max_replay_bytes_per_second:.15g} bytes/s of replays, "
+                f"snapshots and lists, burst {self._limits.max_replay_burst_bytes}); the subscriptions are unchanged",
                 retry_after_ms=self._bucket.retry_after_ms,
             )
 

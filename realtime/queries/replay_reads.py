@@ -153,7 +153,8 @@ class ReplayReads:
                 max_bytes=self._limits.max_event_data_bytes,
             )
 
-        return await self._share(("stages", workflow_id, statuses, after, limit), read, is_first=True)
+        # Like the later reads of a replay, the pages behind the first one leave half of the time to others.
+        return await self._share(("stages", workflow_id, statuses, after, limit), read, is_first=after is None)
 
     async def _share(
         self, key: Hashable, read: Callable[[], Awaitable[T]], *, during_read: bool = False, is_first: bool = False
@@ -164,7 +165,7 @@ class ReplayReads:
             key: Clients that ask with the same key share the read.
             read: The read.
             during_read: Whether to join a read that has begun.
-            is_first: Whether it is the first one of a subscription.
+            is_first: Whether it is the first one of a subscription or a list.
         """
         shared = self._reads.get(key)
         if shared is None:

@@ -1,7 +1,7 @@
-"""Who may read the log for replays next: first reads of subscriptions and later ones in alternation, each in order.
+"""Who may read for replays next: first reads of subscriptions and lists, and later ones, in alternation, each in order.
 
-Later reads belong to long replays. They take turns in half of the time, so that they leave the rest to the delivery of
-events. Many subscriptions do not stop a replay, because the reads alternate.
+Later reads belong to long replays and lists. They take turns in half of the time, so that they leave the rest to the
+delivery of events. Many subscriptions do not stop a replay, because the reads alternate.
 """
 
 from __future__ import annotations

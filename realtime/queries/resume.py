@@ -14,6 +14,7 @@ from realtime.protocol.messages import encode_event
 from realtime.protocol.payload import encode_data, size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
 from realtime.queries.snapshots import read_snapshot
+from realtime.queries.stage_pages import counting_cost_bytes
 
 REPLAY_CHUNK_EVENTS = 200
 """Events read from the log at once, if they take fewer than `max_replay_chunk_bytes`."""
@@ -54,8 +55,8 @@ class ResumePoint:
         reason: Why they cannot be replayed: `epoch`, `trimmed`, `ahead` or `limit`; None if they can.
         snapshot: State of the channel at `position` as JSON text; None if the client did not request it.
         cost_bytes: What the budget of a connection is charged for: the chunk, also if it was cached or is shared, and
-            the whole snapshot. With the reason `limit`, also the events that were counted: no later chunk charges for
-            them.
+            the whole snapshot with the stages that were counted for it. With the reason `limit`, also the events that
+            were counted: no later chunk charges for them.
     """
 
     position: Position
@@ -103,8 +104,9 @@ def find_resume_point(
                 chunk, missed, reason = None, 0, "limit"
         snapshot = None
         if with_snapshot:
-            snapshot = encode_data(read_snapshot(channel, max_bytes=limits.max_event_data_bytes))
-            cost_bytes += size_in_bytes(snapshot)
+            state = read_snapshot(channel, max_bytes=limits.max_event_data_bytes)
+            snapshot = encode_data(state)
+            cost_bytes += size_in_bytes(snapshot) + counting_cost_bytes((state or {}).get("stage_counts", {}))
             snapshot = truncate_text(snapshot, max_bytes=limits.max_event_data_bytes)
     return ResumePoint(
         position=position, missed=missed, chunk=chunk, reason=reason, snapshot=snapshot, cost_bytes=cost_bytes

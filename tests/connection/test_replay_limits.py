@@ -73,7 +73,7 @@ async def test_replay_beyond_the_burst_finishes_and_delays_the_next_one(
             assert refused == {
                 **an_error(
                     "RATE_LIMIT_EXCEEDED",
-                    "Replay limit exceeded (1 bytes/s of replays and snapshots, burst 65536); "
+                    "Replay limit exceeded (1 bytes/s of replays, snapshots and lists, burst 65536); "
                     "the subscriptions are unchanged",
                     event="subscribe",
                     correlation_id=refused["correlation_id"],

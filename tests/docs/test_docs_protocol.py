@@ -12,9 +12,10 @@ from realtime.events.types import EVENT_TYPES
 from realtime.limits import Limits
 from realtime.protocol.channels import RESOURCE_TYPES
 from realtime.protocol.errors import CloseCode
-from realtime.protocol.requests import REQUESTS
+from realtime.protocol.requests import MAX_LISTED_STAGES, REQUESTS
 from realtime.queries.replay_reads import TURNS_BY_DATABASE
 from realtime.queries.snapshots import MAX_SNAPSHOT_ROWS
+from realtime.queries.stage_pages import EXAMINED_STAGE_BYTES, MAX_EXAMINED_STAGES
 from tests.docs.example_run import call_in
 from tests.docs.markdown import Block, blocks, headings, page, table
 from tests.docs.message_comparison import comparable
@@ -147,12 +148,14 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Requests of one connection being answered": f"{limits.max_requests_in_flight}",
         "Time for one request": f"{limits.request_timeout_seconds:g} s",
         "Missed events one since may replay": f"{limits.max_replay_events:,}",
-        "Replays and snapshots of one connection": f"{limits.max_replay_bytes_per_second / MIB:g} MiB a second, "
+        "Replays, snapshots and lists of one connection": f"{limits.max_replay_bytes_per_second / MIB:g} MiB a second, "
         f"{limits.max_replay_burst_bytes // MIB} MiB at once",
         "Missed events sent before the client reads them": f"{limits.replay_chunk_bytes // KIB} KiB, or one event",
-        "Replays and snapshots read at the same time": "{sqlite} on SQLite, {postgresql} on Postgres".format(
+        "Replays, snapshots and lists read at the same time": "{sqlite} on SQLite, {postgresql} on Postgres".format(
             **TURNS_BY_DATABASE
         ),
+        "Stages in one page of list_stages": f"{MAX_LISTED_STAGES}, in {limits.max_event_data_bytes // KIB} KiB",
+        "Stages that one page of list_stages examines": f"{MAX_EXAMINED_STAGES}",
         "Unsent bytes for one connection": f"{limits.max_send_queue_bytes // MIB} MiB",
         "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
         "Time in which a client reads nothing": f"{limits.send_stall_seconds:g} s",
@@ -160,3 +163,9 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Age and number of events in the log": f"{limits.max_log_age_seconds / 86400:g} days, "
         f"{limits.max_log_events:,}",
     }
+
+
+def test_price_of_examined_stages_is_stated() -> None:
+    assert f"{EXAMINED_STAGE_BYTES} bytes for each stage that is examined or counted" in " ".join(
+        PROTOCOL.read_text().split()
+    )

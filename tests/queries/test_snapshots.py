@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gc
+import json
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from orchestration.bounds import KIB, MIB
 from orchestration.models import Stage, Worker, Workflow
 from orchestration.services import create_pool, create_workflow
 from realtime.limits import Limits
 from realtime.queries.resume import ResumePoint, find_resume_point
+from realtime.queries.stage_pages import EXAMINED_STAGE_BYTES
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -53,7 +56,22 @@ def test_snapshot_reads_no_plan_parameter_or_result_of_a_stage(channel: str) -> 
         found = snapshot(channel)
     assert found.snapshot is not None
     assert "truncated" not in found.snapshot
-    assert found.cost_bytes == len(found.snapshot)
+    # The budget is charged for the counts too.
+    counted = 20 if channel == "workflow:large" else 0
+    assert found.cost_bytes == len(found.snapshot) + counted * EXAMINED_STAGE_BYTES
+
+
+def test_snapshot_of_a_wide_run_counts_the_stages_that_it_leaves_out() -> None:
+    make_workflow("wide", stages=2002)
+    Stage.objects.filter(position__gte=2000).update(status="queued", queued_at=timezone.now())
+    found = snapshot("workflow:wide")
+    assert found.snapshot is not None
+    state = json.loads(found.snapshot)
+    assert (state["truncated"], state["total_stages"]) == (True, 2002)
+    assert state["stage_counts"] == {"pending": 2000, "queued": 2}
+    listed = [stage["stage_name"] for stage in state["stages"]]
+    assert listed == [f"stage {number}" for number in range(len(listed))]
+    assert 100 < len(listed) < 2002
 
 
 def test_snapshot_reads_the_part_of_large_texts_that_may_be_left() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -18,6 +16,7 @@ from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import scheduler
 from orchestration.services import advance, dispatch_window
 from orchestration.services.dispatch_window import MAX_NARROW_STAGES
+from tests.harness.query_plans import explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -104,16 +103,3 @@ def test_stages_of_a_wide_run_are_found_by_an_index_in_order(name: str) -> None:
     if index.startswith("orchestration_stage"):
         assert "TEMP B-TREE FOR ORDER" not in plan
         assert '"Sort"' not in plan
-
-
-def explain(statement: str) -> str:
-    """Return the query plan of a statement, as the database prints it."""
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            cursor.execute(f"EXPLAIN QUERY PLAN {statement}")
-            return "; ".join(detail for *_, detail in cursor.fetchall())
-        # Without sequential scans Postgres uses an index where one exists, even for a small table.
-        cursor.execute("SET LOCAL enable_seqscan = off")
-        cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}")
-        found: list[Any] = cursor.fetchone()
-        return json.dumps(found)

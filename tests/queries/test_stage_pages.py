@@ -1,0 +1,84 @@
+"""What a page of the stages of a run reads: the same anywhere in a run of any size, and never more than is charged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from orchestration.models import Stage, StageStatus, Workflow
+from realtime.queries.stage_pages import EXAMINED_STAGE_BYTES, MAX_EXAMINED_STAGES, StagePage, read_stage_page
+from tests.harness.query_plans import explain
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db]
+
+STAGES = 10_000
+MAX_BYTES = 64 * 1024
+
+# How the plans name a range of positions, and the index that it is read from.
+RANGE = {"sqlite": "(workflow_id=? AND position>? AND position<?)", "postgresql": "orchestration_stage_position_unique"}
+NEWEST = {"sqlite": "USING COVERING INDEX", "postgresql": "orchestration_stage_position_unique"}
+
+
+def store(workflow_id: str, count: int, *, status: str = StageStatus.PENDING) -> None:
+    Workflow.objects.create(id=workflow_id, adapter="python")
+    finished_at = timezone.now() if status == StageStatus.FAILED else None
+    Stage.objects.bulk_create(
+        Stage(workflow_id=workflow_id, name=f"stage_{n}", position=n, step=n, status=status, finished_at=finished_at)
+        for n in range(count)
+    )
+
+
+def read(workflow_id: str, *, statuses: Collection[str] = (), after: int | None = None, limit: int = 100) -> StagePage:
+    page = read_stage_page(workflow_id, statuses=statuses, after=after, limit=limit, max_bytes=MAX_BYTES)
+    assert page is not None
+    return page
+
+
+@pytest.mark.parametrize("statuses", [(), ("failed",), ("failed", "pending")], ids=str)
+def test_page_examines_a_range_of_positions_at_the_start_and_at_the_end(statuses: tuple[str, ...]) -> None:
+    store("wide", STAGES)
+    # No stage has failed by the statistics, and then many of another run: an index that begins with the pool and the
+    # status would examine all of them.
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    store("failures", 1000, status=StageStatus.FAILED)
+    for after in (0, STAGES // 2, STAGES - 101):
+        with CaptureQueriesContext(connection) as captured:
+            read("wide", statuses=statuses, after=after)
+        _, page, newest = (query["sql"] for query in captured)
+        assert RANGE[connection.vendor] in explain(page)
+        assert "OFFSET" not in page
+        assert NEWEST[connection.vendor] in explain(newest)
+
+
+def test_budget_is_charged_for_stages_that_are_examined_or_counted() -> None:
+    store("wide", STAGES)
+    first, second = read("wide", limit=1), read("wide", after=0, limit=1)
+    # The first page has the counts.
+    assert first.counts == {"pending": STAGES}
+    assert first.cost_bytes == len(first.stages) - 2 + EXAMINED_STAGE_BYTES * (1 + STAGES)
+    assert second.cost_bytes == len(second.stages) - 2 + EXAMINED_STAGE_BYTES
+    empty = read("wide", statuses=["failed"], after=0)
+    assert (empty.stages, empty.next_after) == ("[]", MAX_EXAMINED_STAGES)
+    assert empty.cost_bytes == EXAMINED_STAGE_BYTES * MAX_EXAMINED_STAGES
+    last = read("wide", statuses=["failed"], after=STAGES - 11)
+    assert (last.next_after, last.cost_bytes) == (None, EXAMINED_STAGE_BYTES * 10)
+
+
+@pytest.mark.parametrize("after", [9, 10, 2**31 - 1])
+@pytest.mark.parametrize("statuses", [(), ("pending",)], ids=str)
+def test_page_behind_the_last_stage_is_the_last_one(after: int, statuses: tuple[str, ...]) -> None:
+    store("small", 10)
+    page = read("small", statuses=statuses, after=after)
+    assert (page.stages, page.next_after, page.cost_bytes) == ("[]", None, 0)
+
+
+def test_first_page_of_a_workflow_without_stages_is_empty() -> None:
+    store("none", 0)
+    page = read("none")
+    assert (json.loads(page.stages), page.next_after, page.counts) == ([], None, {})
