@@ -1,8 +1,10 @@
-"""Django's SQLite backend, with short pauses while it waits for the write lock.
+"""Django's SQLite backend, with short pauses while it waits for the write lock, and converted placeholders cached.
 
 SQLite itself retries after 1, 2, 5, 10, 15, … and finally every 100 ms (`sqliteDefaultBusyCallback` in its main.c). A
 transaction here takes 3 ms. With two workers and one process that starts runs, half of the machine was idle because
 writers slept too long. It ran 120 stages a second, and runs 177 with this backend.
+
+Django replaces the placeholders of a statement each time, which takes 6 to 20 µs. A stage executes 16 statements.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from django.db.backends.sqlite3 import base
@@ -18,6 +21,10 @@ from django.db.backends.utils import debug_transaction
 
 FIRST_PAUSE_SECONDS = 0.0002
 LONGEST_PAUSE_SECONDS = 0.001
+
+MAX_CACHED_STATEMENTS = 512
+MAX_CACHED_STATEMENT_CHARACTERS = 4096
+"""Longer statements, such as those with many rows, are converted each time."""
 
 _PRIMARY_CODE = 0xFF
 
@@ -36,6 +43,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 os.close(os.open(conn_params["database"], os.O_CREAT | os.O_EXCL, 0o600))
         return super().get_new_connection(conn_params)
 
+    def create_cursor(self, name: str | None = None) -> Any:
+        """Return a cursor."""
+        return self.connection.cursor(factory=CursorWrapper)
+
     def _start_transaction_under_autocommit(self) -> None:
         mode = f"BEGIN {self.transaction_mode or ''}".rstrip()
         timeout_seconds = self.settings_dict["OPTIONS"].get("timeout", 5.0)  # sqlite3's own default
@@ -46,6 +57,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 begin(self.connection, mode, timeout_seconds=timeout_seconds)
         finally:
             self.connection.execute(f"PRAGMA busy_timeout = {int(timeout_seconds * 1000)}")
+
+
+class CursorWrapper(base.SQLiteCursorWrapper):
+    """Django's cursor, which converts a statement once."""
+
+    def convert_query(self, query: str, *, param_names: list[str] | None = None) -> str:
+        """Return the statement with SQLite's placeholders."""
+        if param_names is None and len(query) <= MAX_CACHED_STATEMENT_CHARACTERS:
+            return _convert_positional(query)
+        converted: str = super().convert_query(query, param_names=param_names)
+        return converted
+
+
+@lru_cache(maxsize=MAX_CACHED_STATEMENTS)
+def _convert_positional(query: str) -> str:
+    return base.FORMAT_QMARK_REGEX.sub("?", query).replace("%%", "%")
 
 
 def begin(connection: sqlite3.Connection, mode: str, *, timeout_seconds: float) -> None:

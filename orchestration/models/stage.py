@@ -10,6 +10,7 @@ from django.db.models import ProtectedError, Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from orchestration import signals
 from orchestration.db.compiled import add_to_row
@@ -133,9 +134,9 @@ class Stage(TrackedModel):
     def __str__(self) -> str:
         return f"{self.workflow_id}/{self.name}"
 
-    @property
+    @cached_property
     def stage_plan(self) -> StagePlan:
-        """The options of a stage that the engine runs; a stage of an external orchestrator has none."""
+        """Return the options of a stage that the engine runs; a stage of an external orchestrator has none."""
         assert self.plan is not None, f"stage {self} has no plan"
         return StagePlan.from_json(self.plan)
 

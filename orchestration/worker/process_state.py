@@ -34,7 +34,7 @@ class ProcessState:
 
     folder: str | None
     environment: Any
-    variables: Mapping[bytes, bytes]
+    variables: Mapping[Any, Any]
     umask: int
     signal_mask: set[Any]
     handlers: Mapping[int, Any]
@@ -56,7 +56,7 @@ class ProcessState:
         return cls(
             folder=_folder(),
             environment=os.environ,
-            variables=dict(os.environb),
+            variables=_variables(os.environ).copy(),
             umask=umask,
             signal_mask=signal.pthread_sigmask(signal.SIG_BLOCK, ()),
             handlers={number: signal.getsignal(number) for number in _SIGNALS},
@@ -96,7 +96,7 @@ class ProcessState:
 
     def _restore_variables(self) -> None:
         os.environ = self.environment  # noqa: B003 (the stage may have replaced it; its variables are set below)
-        if dict(os.environb) != self.variables:
+        if _variables(os.environ) != self.variables:
             os.environb.clear()
             os.environb.update(self.variables)
 
@@ -117,6 +117,12 @@ class ProcessState:
                 if resource.getrlimit(limit) != before:
                     return False
         return True
+
+
+def _variables(environment: Any) -> dict[Any, Any]:
+    """Return the encoded variables. A copy by the public API takes 13 µs, and each attempt needs two."""
+    variables: dict[Any, Any] = environment._data
+    return variables
 
 
 def _folder() -> str | None:

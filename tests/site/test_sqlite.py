@@ -1,4 +1,4 @@
-"""The SQLite backend: how a writer waits for the write lock."""
+"""The SQLite backend: how a writer waits for the write lock, and how placeholders are converted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
 
 from mahavishnu_site.databases import SQLITE_TIMEOUT_SECONDS
-from mahavishnu_site.sqlite.base import begin
+from mahavishnu_site.sqlite.base import MAX_CACHED_STATEMENT_CHARACTERS, begin
 from orchestration.models import Pool
 
 
@@ -85,3 +86,23 @@ def test_backend_raises_djangos_error_and_restores_the_busy_timeout(
     finally:
         other.close()
     assert list(Pool.objects.values_list("pk", flat=True)) == ["pool"]
+
+
+LONG = MAX_CACHED_STATEMENT_CHARACTERS // len("%s, ") + 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("statement", "values", "row"),
+    [
+        ("SELECT %s, '%%s', %s", ["a", 2], ("a", "%s", 2)),
+        ("SELECT '%s'", None, ("%s",)),
+        ("SELECT %(name)s, %(name)s", {"name": "%s"}, ("%s", "%s")),
+        (f"SELECT {'%s, ' * LONG}1", [7] * LONG, (*[7] * LONG, 1)),
+    ],
+)
+def test_backend_binds_each_kind_of_placeholder(statement: str, values: Any, row: tuple[Any, ...]) -> None:
+    with connection.cursor() as cursor:
+        for _time in range(2):
+            cursor.execute(statement, values)
+            assert cursor.fetchone() == row
