@@ -64,7 +64,7 @@ class AttemptOutcome:
     """The result of reporting the end of an attempt.
 
     Attributes:
-        accepted: False if a newer attempt owns the stage: then nothing changed.
+        accepted: False if the stage has ended or has a newer attempt: then nothing changed.
         next: The attempt that the worker must run now, if any.
     """
 

@@ -225,8 +225,10 @@ def record_outcome(claim: Claim, slot: Slot, result: Any | Raised, *, continue_i
         )
 
     # The work is done; only its outcome is not recorded yet. A late result is safe: it names its attempt, and is
-    # rejected if a newer attempt owns the stage.
+    # rejected if the stage has ended or has a newer attempt.
     outcome = retry_while_unavailable(record, timeout_seconds=limits.lease_seconds)
     if not outcome.accepted:
-        logger.info("Ignored the result of attempt %d of %s: a newer attempt owns the stage", attempt, claim.stage)
+        logger.info(
+            "Ignored the result of attempt %d of %s: the stage has ended or has a newer attempt", attempt, claim.stage
+        )
     return outcome.next
