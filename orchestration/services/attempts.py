@@ -107,12 +107,12 @@ def claim_stage(
             end_running_attempt(worker, reason=FailureReason.LOST, error=WORKER_DIED, at=at)
         stage = lock_stage_by_id(stage_id)
         if stage is None or not _may_claim(stage, attempt, worker):
-            if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
-                _set_worker_status(worker, WorkerStatus.ERROR, at=at)
+            _end_lost_work(worker, at=at)
             return None
         needs = _find_release(stage, worker) or find_missing(stage)[:MAX_NEEDS_LENGTH]
         if needs:
-            record_unrunnable(worker, stage, needs, at=at)
+            _end_lost_work(worker, at=at)
+            record_unrunnable(worker.mark_locked(), stage, needs, at=at)
         else:
             end_hold(stage.workflow, at=at)
             claim = _start_attempt(stage, worker, at=at)
@@ -160,7 +160,7 @@ def complete_attempt(
             stage.result = {"output": output, "duration_ms": stage.duration_ms}
             stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
             step = advance(stage.workflow, at=at, finished=stage)
-            if continue_inline and worker is not None and worker.stage_id == stage_id:
+            if continue_inline and worker is not None and worker.stage_id == stage_id and not worker.draining:
                 mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
                 if mine is not None and not find_missing(mine):
                     step.stages.remove(mine)
@@ -257,6 +257,12 @@ def _release(worker: Worker | None, stage_id: int, *, at: datetime) -> None:
     ):
         worker.stage = None
         _set_worker_status(worker, WorkerStatus.IDLE, at=at)
+
+
+def _end_lost_work(worker: Worker, *, at: datetime) -> None:
+    """Set a worker that claims nothing in error if it is busy with no stage: its attempt was lost."""
+    if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
+        _set_worker_status(worker, WorkerStatus.ERROR, at=at)
 
 
 def _set_worker_status(worker: Worker, status: WorkerStatus, *, at: datetime) -> None:

@@ -15,6 +15,7 @@ from orchestration.services.pools import (
     check_pool_accepts_workflows,
     check_pool_exists,
     reject_closed_pool,
+    reject_removed_pool,
 )
 from orchestration.services.transitions import IllegalTransition
 
@@ -29,7 +30,12 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
     """
     at = validation.timestamp(at)
     check_pool_accepts_workflows(to_pool_id)
-    with reject_closed_pool(NEW_WORKFLOWS), transaction.atomic(), batched_counters(at=at):
+    with (
+        reject_removed_pool(to_pool_id),
+        reject_closed_pool(NEW_WORKFLOWS),
+        transaction.atomic(),
+        batched_counters(at=at),
+    ):
         workflow = row_locks.lock_workflow(workflow_id)
         if workflow.status in FINISHED_WORKFLOW_STATUSES:
             rule = "only an unfinished workflow can be moved"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, Q
 
 from orchestration import signals
@@ -150,6 +150,21 @@ def reject_closed_pool(kind: str) -> Iterator[None]:
         yield
     except ClosedPoolHasWork as error:
         raise PoolNotAccepting(error.pool_id, PoolStatus.CLOSED, kind) from error
+
+
+@contextmanager
+def reject_removed_pool(pool_id: str | None) -> Iterator[None]:
+    """Raise `PoolNotFound` if the database rejects rows of a pool that a concurrent transaction has removed.
+
+    Raises:
+        PoolNotFound
+    """
+    try:
+        yield
+    except (IntegrityError, Pool.DoesNotExist) as error:
+        if pool_id is None or Pool.objects.filter(pk=pool_id).exists():
+            raise
+        raise row_locks.PoolNotFound(pool_id) from error
 
 
 def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:

@@ -28,7 +28,13 @@ from orchestration.services import row_locks, validation
 from orchestration.services.advance import advance, queue_step, set_queued
 from orchestration.services.dispatch_window import new_window_room
 from orchestration.services.errors import ServiceError
-from orchestration.services.pools import NEW_WORKFLOWS, PoolNotAccepting, ensure_pool, reject_closed_pool
+from orchestration.services.pools import (
+    NEW_WORKFLOWS,
+    PoolNotAccepting,
+    ensure_pool,
+    reject_closed_pool,
+    reject_removed_pool,
+)
 from orchestration.services.transitions import IllegalTransition
 
 _READ_TO_RERUN: Final = ("pk", "name", "step", "status", "hosted", "plan", "workflow_id")
@@ -84,6 +90,7 @@ def start_run(
         InvalidIdentifier, InvalidArgument, AlreadyExists
         KeyConflict: if the prompt or the parameters of the existing workflow differ.
         PoolNotAccepting: if the pool is draining or closed.
+        PoolNotFound: if the pool is removed at this moment.
     """
     at = validation.timestamp(at)
     workflow = Workflow(
@@ -108,7 +115,7 @@ def start_run(
     # Built before the transaction: on SQLite no other process can write while it is open.
     stages = [_new_stage(workflow, stage_plan, position) for position, stage_plan in enumerate(plan.stages)]
     try:
-        with reject_closed_pool(NEW_WORKFLOWS), transaction.atomic():
+        with reject_removed_pool(pool_id), reject_closed_pool(NEW_WORKFLOWS), transaction.atomic():
             _store(workflow, stages, at=at)
     except row_locks.AlreadyExists:
         # A concurrent start with the same key may have committed first.

@@ -9,7 +9,7 @@ from django.db import transaction
 from orchestration.models import Worker, WorkerStatus
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
-from orchestration.services.pools import check_pool_accepts_workers
+from orchestration.services.pools import check_pool_accepts_workers, reject_removed_pool
 from orchestration.services.transitions import check_transition
 
 
@@ -47,14 +47,17 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
         InvalidIdentifier, PoolNotFound
         PoolNotAccepting: if the pool is closed.
         WorkerInOtherPool: if the worker is registered in another pool.
+        EngineWorker: if it is a worker of the engine whose process is alive.
         AlreadyExists: if another process registered it at the same moment.
     """
     at = validation.timestamp(at)
-    with transaction.atomic():
+    with reject_removed_pool(pool_id), transaction.atomic():
         try:
             worker = row_locks.lock_worker(worker_id)
         except row_locks.WorkerNotFound:
             worker = Worker(id=worker_id, pool_id=pool_id)
+        if worker.process:
+            raise EngineWorker(worker_id)
         check_pool_accepts_workers(pool_id)
         if worker.pool_id != pool_id:
             raise WorkerInOtherPool(worker_id, worker.pool_id, pool_id)

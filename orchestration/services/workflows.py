@@ -12,7 +12,7 @@ from orchestration.db.clock import milliseconds_between
 from orchestration.models import Stage, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
 from orchestration.services import row_locks, validation
-from orchestration.services.pools import check_pool_accepts_workflows
+from orchestration.services.pools import check_pool_accepts_workflows, reject_removed_pool
 from orchestration.services.transitions import check_transition
 
 
@@ -45,7 +45,7 @@ def create_workflow(
     )
     if workflow_id is not None:
         workflow.id = validation.identifier("workflow_id", workflow_id)
-    with transaction.atomic():
+    with reject_removed_pool(pool_id), transaction.atomic():
         if pool_id is not None:
             check_pool_accepts_workflows(pool_id)
         # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
