@@ -29,13 +29,14 @@ class TrackedState(NamedTuple):
 
     status: str
     pool_id: str | None = None
+    held_reason: str = ""
 
 
 class TrackedModel(models.Model):
     """A model that compares the stored row with the written one, and passes both to `on_change()`."""
 
-    tracked_columns: ClassVar[tuple[str, ...]] = TrackedState._fields
-    """The columns of `TrackedState` that this model has, in the same order."""
+    tracked_columns: ClassVar[tuple[str, ...]] = ("status", "pool_id")
+    """The first columns of `TrackedState`: those that this model has."""
 
     sql_updated_columns: ClassVar[frozenset[str]] = frozenset()
     """Columns that `save()` writes only if `update_fields` names them: SQL updates them, so instances may be stale."""

@@ -48,6 +48,8 @@ class Workflow(TrackedModel):
     settle_stages: ClassVar[StageSettler]
     """Set by `orchestration.models`: the implementation imports the model of stages, which imports this one."""
 
+    tracked_columns: ClassVar[tuple[str, ...]] = TrackedState._fields
+
     sql_updated_columns: ClassVar[frozenset[str]] = frozenset(
         {"total_stages", "stages_completed", "has_undispatched_stages"}
     )
@@ -184,6 +186,9 @@ class Workflow(TrackedModel):
             signals.workflow_created.send(sender=Workflow, workflow=self, at=at)
         else:
             type(self).settle_stages(self, before, after, at=at, using=using)
+            if bool(before.held_reason) != bool(after.held_reason):
+                signal = signals.workflow_held if after.held_reason else signals.workflow_hold_ended
+                signal.send(sender=Workflow, workflow=self, at=at)
         if (before is None or before.status != after.status) and after.status in _SIGNALS:
             _SIGNALS[after.status].send(sender=Workflow, workflow=self, at=at)
 

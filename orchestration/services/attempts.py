@@ -114,7 +114,6 @@ def claim_stage(
             _end_lost_work(worker, at=at)
             record_unrunnable(worker.mark_locked(), stage, needs, at=at)
         else:
-            end_hold(stage.workflow, at=at)
             claim = _start_attempt(stage, worker, at=at)
             worker.status = WorkerStatus.BUSY.value
             worker.save_locked(at=at, update_fields=["status", "stage"])
@@ -214,6 +213,7 @@ def release_attempt(
 
 def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     """Start an attempt at a locked stage on a locked worker. The worker is not saved."""
+    end_hold(stage.workflow, at=at)
     stage.status = StageStatus.RUNNING.value
     stage.worker = worker
     stage.attempt += 1

@@ -1,6 +1,7 @@
 """Hold runs that no worker can take now, and drain workers.
 
-A held run waits in the queue like any other, and says why. The next claim of one of its stages ends the hold.
+A held run waits in the queue like any other, and says why. The hold ends at the next claim of one of its stages, when a
+worker joins that may take it, and when the run moves to another pool or finishes. The model sends the signals of both.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from orchestration import signals
 from orchestration.models import HoldReason, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
@@ -19,6 +20,12 @@ from orchestration.services.errors import ServiceError
 
 MAX_UNRUNNABLE: Final = 100
 """How many definitions a worker's row remembers that the worker cannot run. The oldest is dropped."""
+
+
+_HOLD_COLUMNS: Final = ("held_reason", "held_needs", "held_since")
+
+_HOLDS_ENDED_AT_ONCE: Final = 100
+"""Runs whose holds end in one transaction."""
 
 
 class StageNotRunnable(ServiceError):
@@ -114,31 +121,45 @@ def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime 
             is_queued = workflow.stages.filter(pool_id=pool_id, status=StageStatus.QUEUED).exists()
             if workflow.status != WorkflowStatus.RUNNING or workflow.held_reason or not is_queued:
                 continue
+            if _workers_of(pool_id).exists():
+                break  # One has just joined, and may not find a hold that begins now.
             _hold(workflow, HoldReason.NO_WORKER, needs="", at=at)
             held += 1
     return held
 
 
 def end_hold(workflow: Workflow, *, at: datetime) -> None:
-    """End the hold of a locked workflow, one of whose stages is being claimed."""
+    """End the hold, if any, of a locked workflow."""
     if workflow.held_reason:
+        workflow.mark_locked()
         workflow.held_reason = workflow.held_needs = ""
         workflow.held_since = None
-        workflow.mark_locked().save_locked(at=at, update_fields=["held_reason", "held_needs", "held_since"])
+        workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
 
 
-def end_holds_of_pool(pool_id: str) -> None:
-    """End the holds of a pool that a worker has joined. If it cannot run them either, they are held again."""
+def end_holds_of_pool(pool_id: str, *, release: str, at: datetime) -> None:
+    """End the holds of a pool that a worker of this release has joined, except those that need another release.
+
+    If the worker cannot run the others either, they are held again.
+    """
     held = Workflow.objects.filter(pool_id=pool_id).exclude(held_reason="")
-    held.update(held_reason="", held_needs="", held_since=None)
+    may_run = Q(held_reason=HoldReason.NO_WORKER) | Q(release="") | Q(release=release)
+    workflow_ids = list(held.filter(may_run).order_by("pk").values_list("pk", flat=True))
+    for start in range(0, len(workflow_ids), _HOLDS_ENDED_AT_ONCE):
+        ids = workflow_ids[start : start + _HOLDS_ENDED_AT_ONCE]
+        with transaction.atomic():
+            # Their plans, parameters and results may be large.
+            rows = held.filter(pk__in=ids).only("status", "pool_id", "release", *_HOLD_COLUMNS)
+            for workflow in rows.select_for_update(no_key=True).order_by("pk"):
+                end_hold(workflow, at=at)
 
 
 def _hold(workflow: Workflow, reason: HoldReason, *, needs: str, at: datetime) -> None:
+    workflow.mark_locked()
     workflow.held_reason = reason.value
     workflow.held_needs = needs
     workflow.held_since = at
-    workflow.mark_locked().save_locked(at=at, update_fields=["held_reason", "held_needs", "held_since"])
-    signals.workflow_held.send(sender=Workflow, workflow=workflow, at=at)
+    workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
 
 
 def _may_run_elsewhere(worker: Worker, workflow: Workflow, needs: str) -> bool:
@@ -150,5 +171,5 @@ def _may_run_elsewhere(worker: Worker, workflow: Workflow, needs: str) -> bool:
 
 
 def _workers_of(pool_id: str) -> QuerySet[Worker]:
-    """Return the workers that may take new stages of a pool."""
-    return Worker.objects.filter(pool_id=pool_id, draining=False).exclude(status=WorkerStatus.OFFLINE)
+    """Return the workers that may take new stages of a pool: slots of a live process of the engine."""
+    return Worker.objects.filter(pool_id=pool_id, draining=False).exclude(process="")

@@ -10,6 +10,7 @@ from orchestration.models import FINISHED_WORKFLOW_STATUSES, StageStatus, Workfl
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.dispatch_window import fill_window, mark_undispatched
+from orchestration.services.holds import end_hold
 from orchestration.services.pools import (
     NEW_WORKFLOWS,
     check_pool_accepts_workflows,
@@ -22,6 +23,8 @@ from orchestration.services.transitions import IllegalTransition
 
 def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None = None) -> Workflow:
     """Move an unfinished workflow, with its stages that have not started, to another pool. Running stages stay.
+
+    A hold ends: whether the workers of the other pool can take the run is not known yet.
 
     Raises:
         InvalidIdentifier, WorkflowNotFound, PoolNotFound
@@ -40,6 +43,9 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
         if workflow.status in FINISHED_WORKFLOW_STATUSES:
             rule = "only an unfinished workflow can be moved"
             raise IllegalTransition("workflow", workflow_id, workflow.status, workflow.status, rule)
+        if workflow.pool_id != to_pool_id:
+            end_hold(workflow, at=at)
+        workflow.mark_locked()
         workflow.pool_id = to_pool_id
         workflow.save_locked(at=at, update_fields=["pool"])
         if workflow.plan is not None:

@@ -64,7 +64,7 @@ def join_pool(*, name: str, process: str, pool_id: str, release: str = "", at: d
     for number in range(1, MAX_WORKER_NUMBER + 1):
         worker_id = f"{name}-{number}"
         if worker_id not in in_use and _join_as(worker_id, process, pool_id, release, at=at):
-            end_holds_of_pool(pool_id)
+            end_holds_of_pool(pool_id, release=release, at=at)
             return worker_id
     raise NoFreeWorkerId(name)
 

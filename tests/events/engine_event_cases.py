@@ -75,10 +75,18 @@ from orchestration import services
 services.change_worker_status(worker_id=worker, status="offline")
 services.queue_stage(workflow_id=workflow, stage_name="one")
 services.hold_unclaimed(pool, [workflow])
+services.cancel_workflow(workflow_id=workflow)
 """
 
 
-@case("a pool without workers holds a workflow", "worker.status_changed", "workflow.held", "pool.status_changed")
+@case(
+    "a pool without workers holds a workflow until its end",
+    "worker.status_changed",
+    "workflow.held",
+    "workflow.hold_ended",
+    "workflow.cancelled",
+    "pool.status_changed",
+)
 def hold_workflow(resources: Resources) -> Expected:
     names = {"workflow": resources.workflow, "worker": resources.worker, "pool": resources.pool}
     resources.services._driver.execute(HOLD, **names)
@@ -90,6 +98,9 @@ def hold_workflow(resources: Resources) -> Expected:
         pool_metrics(resources),
         pool_metrics(resources, queue=1),
         ("workflow.held", {"workflow_id": resources.workflow, **held}, rooms),
+        ("workflow.hold_ended", {"workflow_id": resources.workflow, "pool_id": resources.pool}, rooms),
+        of_workflow(resources, "workflow.cancelled", reason=""),
+        pool_metrics(resources),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration import services
+from orchestration import services, signals
 from orchestration.models import FailedAttempt, Stage, Worker, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from orchestration.services.holds import MAX_UNRUNNABLE
@@ -139,13 +139,73 @@ def test_run_is_held_when_no_process_has_its_code_and_a_claim_ends_the_hold(reco
     assert_all_add_up()
 
 
-def test_claim_ends_a_hold() -> None:
+def hold_signals(recorded: list[RecordedSignal]) -> list[str]:
+    """Return the signals of holds and of ends, in order."""
+    sent = [name for name, _ in names_and_ids(recorded)]
+    return [
+        name for name in sent if "hold" in name or "held" in name or name in ("stage_started", "workflow_cancelled")
+    ]
+
+
+def test_claim_ends_a_hold(recorded: list[RecordedSignal]) -> None:
     stage = start_run()
     slot = join("box")
     refuse(slot, stage)
     assert hold_of() == ("no_worker_with", "shop:load")
     assert services.claim_stage(stage.pk, 1, slot=slot) is not None
     assert hold_of() == ("", "")
+    assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended", "stage_started"]
+
+
+def test_end_of_a_run_ends_its_hold_first(recorded: list[RecordedSignal]) -> None:
+    start_run()
+    services.hold_unclaimed("pool", ["wf"])
+    services.cancel_workflow(workflow_id="wf")
+    assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended", "workflow_cancelled"]
+
+
+def test_move_ends_a_hold_in_the_pool_that_the_run_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = []
+    monkeypatch.setattr(signals.workflow_hold_ended, "receivers", [])
+    signals.workflow_hold_ended.connect(lambda workflow, **_: pools.append(workflow.pool_id), weak=False)
+    start_run()
+    services.create_pool(pool_id="other")
+    services.hold_unclaimed("pool", ["wf"])
+    services.reassign_workflow(workflow_id="wf", to_pool_id="pool")
+    assert (hold_of(), pools) == (("no_worker", ""), []), "it has not moved"
+    services.reassign_workflow(workflow_id="wf", to_pool_id="other")
+    assert (hold_of(), pools) == (("", ""), ["pool"])
+    assert services.hold_unclaimed("other", ["wf"]) == 1, "the other pool has no worker either"
+    services.reassign_workflows(pool_id="other", to_pool_id="pool")
+    assert (hold_of(), pools) == (("", ""), ["pool", "other"])
+    assert_all_add_up()
+
+
+def test_worker_that_joins_ends_the_holds_that_it_may_end(recorded: list[RecordedSignal]) -> None:
+    start_run("any")
+    services.hold_unclaimed("pool", ["any"])
+    pinned = start_run("pinned", release="2")
+    with pytest.raises(services.StageNotRunnable):
+        services.claim_stage(pinned.pk, 1, slot=join("first", release="1"))
+    assert (hold_of("any"), hold_of("pinned")) == (("", ""), ("no_worker_with", "release 2"))
+    join("second", release="1")
+    assert hold_of("pinned") == ("no_worker_with", "release 2"), "the worker has another release"
+    join("third", release="2")
+    assert hold_of("pinned") == ("", "")
+    ended = [(name, id) for name, id in names_and_ids(recorded) if name == "workflow_hold_ended"]
+    assert ended == [("workflow_hold_ended", "any"), ("workflow_hold_ended", "pinned")]
+
+
+def test_worker_of_an_external_orchestrator_takes_no_run_of_the_engine() -> None:
+    services.create_pool(pool_id="pool")
+    services.register_worker(worker_id="external", pool_id="pool")
+    stage = start_run()
+    assert services.hold_unclaimed("pool", ["wf"]) == 1
+    assert hold_of() == ("no_worker", "")
+    slot = join("box")
+    assert hold_of() == ("", "")
+    refuse(slot, stage)
+    assert hold_of() == ("no_worker_with", "shop:load"), "the external worker is no other that may run it"
 
 
 def test_run_pinned_to_a_release_is_taken_by_workers_of_that_release_only() -> None:

@@ -27,7 +27,8 @@ def outline(events: list[Message]) -> list[str]:
 
     Holds are left out: whether a run is held depends on how long its next worker takes to start.
     """
-    return [_outline(event["event"], event["data"]) for event in events if event["event"] != "workflow.held"]
+    holds = ("workflow.held", "workflow.hold_ended")
+    return [_outline(event["event"], event["data"]) for event in events if event["event"] not in holds]
 
 
 def _outline(name: str, data: dict[str, Any]) -> str:

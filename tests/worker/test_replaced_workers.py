@@ -239,6 +239,7 @@ async def test_run_in_a_pool_without_workers_is_held_until_one_joins(engine: Eng
         }
         engine.worker(pool_id=pool)
         events = await events_until_end(client)
+    assert untimed(events[0]) == ("workflow.hold_ended", {"workflow_id": "wf_alone", "pool_id": pool})
     assert outline(events)[0] == "workflow.stage_started first"
     assert await held(engine, "wf_alone") is None
 

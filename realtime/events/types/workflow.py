@@ -45,7 +45,7 @@ class WorkflowStarted(WorkflowEvent, kw_only=True):
 
 
 class WorkflowHeld(WorkflowEvent, kw_only=True):
-    """No worker of its pool can take a run now. It stays queued, and the next `workflow.stage_started` ends the hold.
+    """No worker of its pool can take a run now. It stays queued until `workflow.hold_ended`.
 
     Attributes:
         reason: `no_worker` if its pool has no worker, `no_worker_with` if none of them has what the run needs.
@@ -66,6 +66,16 @@ class WorkflowHeld(WorkflowEvent, kw_only=True):
     def from_signal(cls, *, workflow: Workflow, at: datetime, **_: Any) -> Self:
         why = {"reason": workflow.held_reason, "needs": workflow.held_needs}
         return cls._build(workflow, workflow_id=workflow.pk, **why, timestamp=at)
+
+
+class WorkflowHoldEnded(WorkflowEvent, kw_only=True):
+    """A run is no longer held: a worker may take it now, or it has left the pool `pool_id`, or it is finished."""
+
+    name: ClassVar[str] = "workflow.hold_ended"
+    rooms_from: ClassVar[tuple[str, ...]] = ("workflow", "pool")
+    signal: ClassVar[Signal] = signals.workflow_hold_ended
+    sample: ClassVar[dict[str, Any]] = {"pool_id": "pool_local"}
+    pool_id: str
 
 
 class WorkflowCompleted(WorkflowEvent, kw_only=True):

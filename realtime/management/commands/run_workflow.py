@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.management.database_errors import readable_database_errors
-from orchestration.models import Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.models import Worker, Workflow, WorkflowStatus
 from orchestration.sdk import broken_modules, definitions
 from orchestration.sdk.launch import LaunchError, described_parameters, description_of, launch_by_name
 from orchestration.text import escape_line
@@ -119,7 +119,7 @@ class Command(CommandWithEpilog):
 
     def warn_if_no_worker(self, workflow_id: str) -> None:
         pool_id = Workflow.objects.values_list("pool_id", flat=True).get(pk=workflow_id)
-        if not Worker.objects.filter(pool_id=pool_id).exclude(status=WorkerStatus.OFFLINE).exists():
+        if not Worker.objects.filter(pool_id=pool_id).exclude(process="").exists():
             self.stderr.write(
                 f"No worker is online for pool {pool_id}; the workflow stays queued until one starts. "
                 f"`make serve` starts a worker for pool local, "
