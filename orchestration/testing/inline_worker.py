@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.test.utils import override_settings
 
@@ -21,17 +20,13 @@ from orchestration import services, signals
 from orchestration.db import before_commit
 from orchestration.db.clock import database_now
 from orchestration.models import FailureReason, Stage, StageStatus, Workflow, WorkflowStatus
-from orchestration.sdk import Definition, StageFailed
+from orchestration.sdk import Definition, HandOver
 from orchestration.services import Claim, Slot
 from orchestration.services.attempt_failures import WORKER_DIED, timeout_error
+from orchestration.testing.inline_stage import run_stage_inline
 from orchestration.testing.result import InlineResult, read_result
-from orchestration.worker.executor import Raised, call_stage, record_outcome
+from orchestration.worker.executor import Raised, record_outcome
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
-
-UNUSABLE_TRANSACTION: Final = (
-    "The stage handled a database error, and the transaction of the test cannot continue after it: put the statement "
-    "into transaction.atomic(), or use a test without a transaction (transactional_db)"
-)
 
 
 class NoBroker:
@@ -181,6 +176,8 @@ class InlineWorker:
         began, timeout_seconds = self._now(), claim.plan.timeout_seconds
         result = self._run_stage(claim, slot)
         error = result.error if isinstance(result, Raised) else None
+        if isinstance(result, Raised):
+            result.by_stop = isinstance(error, HandOver)
         if error is not None and not isinstance(error, _FAILURES):
             raise error  # It is for the test: Ctrl-C, or what `pytest.fail` raises.
         self.last_error = error or self.last_error
@@ -206,7 +203,7 @@ class InlineWorker:
         slot.running = RunningAttempt(claim.stage.pk, claim.attempt, time.monotonic_ns(), 0, os.getpid())
         self._slot = slot
         try:
-            return self._run_in_savepoint(claim, slot)
+            return run_stage_inline(claim, slot)
         finally:
             self._slot = slot.running = None
 
@@ -227,21 +224,6 @@ class InlineWorker:
             ran=(claim.stage.pk, claim.attempt),
             reason=reason,
         )
-
-    def _run_in_savepoint(self, claim: Claim, slot: InlineSlot) -> Any | Raised:
-        """Run the stage. Within the transaction of a test, a database error must not end that transaction."""
-        if not connection.in_atomic_block:
-            return call_stage(claim, slot)
-        savepoint = transaction.savepoint()
-        result = call_stage(claim, slot)
-        if not connection.needs_rollback and connection.is_usable():
-            transaction.savepoint_commit(savepoint)
-            return result
-        transaction.set_rollback(False)
-        transaction.savepoint_rollback(savepoint)
-        if isinstance(result, Raised):
-            return result
-        return Raised(StageFailed(UNUSABLE_TRANSACTION, may_retry=False))
 
     def _queue_next_retry(self) -> bool:
         """Skip the wait of the stage that is retried next, and queue it. Return False if none is to be retried."""

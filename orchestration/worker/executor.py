@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -124,7 +125,9 @@ def run_stage(claim: Claim, shared_slot: SharedSlot, *, is_stopping: Callable[[]
     state = ProcessState.capture()
     with connections.active():
         result = call_stage(claim, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
-    if unrestored := state.restore():
+    unrestored = state.restore()
+    asyncio.set_event_loop(None)
+    if unrestored:
         shared_slot.must_replace = True
         logger.warning("%s changed its process (%s); the process is replaced", claim.stage, ", ".join(unrestored))
     if connections.left_open:

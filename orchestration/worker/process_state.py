@@ -15,6 +15,8 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -30,7 +32,10 @@ _LIMITS: Final = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessState:
-    """The state of a process before an attempt. `capture()` makes it, in the main thread."""
+    """The state of a process before an attempt.
+
+    In another thread than the main one, signal handlers are not restored: a stage cannot change them there.
+    """
 
     folder: str | None
     environment: Any
@@ -38,6 +43,8 @@ class ProcessState:
     umask: int
     signal_mask: set[Any]
     handlers: Mapping[int, Any]
+    alarm: tuple[float, float]
+    captured_at: float
     limits: Mapping[int, tuple[int, int]]
     priority: int
     socket_timeout: float | None
@@ -47,6 +54,7 @@ class ProcessState:
     recursion_limit: int
     temporary_folder: str | None
     locale: str
+    running_loop: asyncio.AbstractEventLoop | None
 
     @classmethod
     def capture(cls) -> Self:
@@ -60,6 +68,8 @@ class ProcessState:
             umask=umask,
             signal_mask=signal.pthread_sigmask(signal.SIG_BLOCK, ()),
             handlers={number: signal.getsignal(number) for number in _SIGNALS},
+            alarm=signal.getitimer(signal.ITIMER_REAL),
+            captured_at=time.monotonic(),
             limits={limit: resource.getrlimit(limit) for limit in _LIMITS},
             priority=os.getpriority(os.PRIO_PROCESS, 0),
             socket_timeout=socket.getdefaulttimeout(),
@@ -69,6 +79,7 @@ class ProcessState:
             recursion_limit=sys.getrecursionlimit(),
             temporary_folder=tempfile.tempdir,
             locale=locale.setlocale(locale.LC_ALL),
+            running_loop=asyncio._get_running_loop(),
         )
 
     def restore(self) -> list[str]:
@@ -82,8 +93,7 @@ class ProcessState:
         sys.setrecursionlimit(self.recursion_limit)
         tempfile.tempdir = self.temporary_folder
         locale.setlocale(locale.LC_ALL, self.locale)
-        asyncio._set_running_loop(None)
-        asyncio.set_event_loop(None)
+        asyncio._set_running_loop(self.running_loop)
         if self.folder is not None:
             with contextlib.suppress(OSError):
                 os.chdir(self.folder)
@@ -101,11 +111,15 @@ class ProcessState:
             os.environb.update(self.variables)
 
     def _restore_signals(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in self.handlers.items():
-            # None: the handler belongs to C code, which set it before.
-            if handler is not None and signal.getsignal(number) != handler:
-                signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self.handlers.items():
+                # None: the handler belongs to C code, which set it before.
+                if handler is not None and signal.getsignal(number) != handler:
+                    signal.signal(number, handler)
+        delay, interval = self.alarm
+        # 0 means none: there was none, or it went off meanwhile.
+        remaining_seconds = max(delay - (time.monotonic() - self.captured_at), 0.0)
+        signal.setitimer(signal.ITIMER_REAL, remaining_seconds, interval)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.signal_mask)
 
     def _restore_limits(self) -> bool:

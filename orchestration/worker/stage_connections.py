@@ -95,7 +95,7 @@ class StageConnections:
         of_engine = set(self._of_engine.values())
         of_stage = set(connections.all(initialized_only=True))
         for connection in [each for each in _opened if each not in of_engine]:
-            if _has_transaction(connection):
+            if has_transaction(connection):
                 self.left_open.append(connection.alias)
                 _abort(connection)
         for connection in of_stage:
@@ -118,7 +118,7 @@ def _in_transaction() -> bool:
     return any(connection.in_atomic_block for connection in connections.all(initialized_only=True))
 
 
-def _has_transaction(connection: BaseDatabaseWrapper) -> bool:
+def has_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Return whether a transaction is open, also one that Django does not know, as after a `BEGIN` in SQL."""
     driver: Any = connection.connection
     if driver is None:

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from orchestration import services
 from orchestration.models import FailedAttempt, Stage, Worker, WorkerStatus, Workflow
-from orchestration.sdk import RunFailed
+from orchestration.sdk import HandOver, RunFailed
 from orchestration.services import PoolNotAccepting
 from orchestration.testing import InlineResult, RunStuck, StageTimeout, WorkerLost, run_inline
 from realtime.models import Event
@@ -232,7 +232,7 @@ def test_database_error_in_a_stage_does_not_end_the_transaction_of_the_test() ->
 def test_ignored_database_error_in_the_transaction_of_the_test_fails_in_words() -> None:
     result = run_inline(shop.careless_order)
     assert result.status == "failed"
-    assert "put the statement into transaction.atomic()" in result.error
+    assert "run the test without a transaction: TransactionTestCase instead of TestCase" in result.error
 
 
 @pytest.mark.django_db(transaction=True)
@@ -259,3 +259,12 @@ def test_run_that_needs_another_process_is_stuck() -> None:
     shop.effects.append(lambda ctx: Stage.objects.filter(name="pack").update(status="pending"))
     with pytest.raises(RunStuck, match=r"is not finished, .* Unfinished stages: pack, send\.$"):
         run_inline(shop.order)
+
+
+def test_stage_that_hands_over_runs_again_without_using_up_an_attempt() -> None:
+    raise_in_turn(HandOver(), ConnectionError("down"), ConnectionError("down"))
+    result = run_inline(shop.order)
+    assert (result.status, result.stages["charge"].attempts) == ("completed", 4)
+    assert result.stages["charge"].failed_attempts[0] == "The worker was stopped: HandOver"
+    assert FailedAttempt.objects.order_by("pk")[0].reason == "released"
+    assert event_names(result).count("workflow.stage_released") == 1
