@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.test.utils import override_settings
 
@@ -87,7 +88,12 @@ def run_inline(
         RunStuck: if the run cannot continue without another process.
         Exception: what `start` raises. The error of a stage is in the result.
     """
-    with override_settings(MAHAVISHNU_CELERY_APP=f"{__name__}.no_broker"), before_commit.recorded() as announced:
+    # The process of a test belongs to no deployment, and a workflow with `pin="release"` needs a release.
+    release = settings.MAHAVISHNU_RELEASE or "inline"
+    with (
+        override_settings(MAHAVISHNU_CELERY_APP=f"{__name__}.no_broker", MAHAVISHNU_RELEASE=release),
+        before_commit.recorded() as announced,
+    ):
         run = definition.start(prompt, key=key, pool=pool, workflow_id=workflow_id, **params)
         worker = InlineWorker(run.workflow_id)
         with worker.connected():
@@ -241,7 +247,9 @@ class InlineWorker:
     def _slot_in(self, pool_id: str) -> InlineSlot:
         if pool_id not in self._slots:
             slot = InlineSlot()
-            slot.worker_id = services.join_pool(name="inline", process=self._process, pool_id=pool_id)
+            slot.worker_id = services.join_pool(
+                name="inline", process=self._process, pool_id=pool_id, release=settings.MAHAVISHNU_RELEASE
+            )
             self._slots[pool_id] = slot
         return self._slots[pool_id]
 

@@ -161,6 +161,11 @@ def committing_order(prompt: str) -> Any:
     return [use_autocommit]
 
 
+@workflow(pin="release")
+def pinned_order(prompt: str) -> Any:
+    return [reserve]
+
+
 @workflow(adapter="command")
 def printed_order(prompt: str) -> Any:
     return [command("echo", "Hello"), command("sh", "-c", "exit 3", name="fails")]

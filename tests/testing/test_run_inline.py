@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
+from pytest_django import Settings
 
 from orchestration import services
 from orchestration.models import FailedAttempt, Stage, Worker, WorkerStatus, Workflow
@@ -259,6 +260,21 @@ def test_run_that_needs_another_process_is_stuck() -> None:
     shop.effects.append(lambda ctx: Stage.objects.filter(name="pack").update(status="pending"))
     with pytest.raises(RunStuck, match=r"is not finished, .* Unfinished stages: pack, send\.$"):
         run_inline(shop.order)
+
+
+@pytest.mark.parametrize(("release", "stored"), [("", "inline"), ("v2", "v2")])
+def test_pinned_workflow_runs(settings: Settings, release: str, stored: str) -> None:
+    settings.MAHAVISHNU_RELEASE = release
+    result = run_inline(shop.pinned_order)
+    assert (result.status, result.run.workflow.release) == ("completed", stored)
+
+
+def test_run_of_another_release_is_not_run(settings: Settings) -> None:
+    settings.MAHAVISHNU_RELEASE = "v1"
+    shop.pinned_order.start(key="ticket-1")
+    settings.MAHAVISHNU_RELEASE = "v2"
+    with pytest.raises(services.StageNotRunnable, match="release v1"):
+        run_inline(shop.pinned_order, key="ticket-1")
 
 
 def test_stage_that_hands_over_runs_again_without_using_up_an_attempt() -> None:
