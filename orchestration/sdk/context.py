@@ -142,7 +142,7 @@ class Context:
         if self._message_count == limits.max_log_messages:
             text = f"{text[: limits.max_log_message_characters // 2]} (message limit reached; later ones are dropped)"
         text = truncate(text, limits.max_log_message_characters)
-        self._report(lambda: services.report_message(self.stage_id, self.attempt, message=text))
+        self._send_message(text)
 
     def progress(self, progress: float, message: object = "") -> None:
         """Report progress from 0 to 1, as a `workflow.stage_progress` event.
@@ -169,7 +169,7 @@ class Context:
         if pending is not None:
             share = pending[0]
             text = truncate(storable(pending[1]), engine_limits().max_log_message_characters)
-            self._report(lambda: services.report_progress(self.stage_id, self.attempt, progress=share, message=text))
+            self._send_progress(share, text)
 
     def hosted_started(self, stage_name: str) -> None:
         """Report that a hosted stage has started. Ignored if it has started or ended before."""
@@ -205,6 +205,12 @@ class Context:
         except (services.IllegalTransition, services.WorkflowNotRunning) as error:
             # An earlier attempt has reported the same, or the run has ended meanwhile.
             logger.debug("Ignored a report on a hosted stage: %s", error)
+
+    def _send_message(self, message: str) -> None:
+        self._report(lambda: services.report_message(self.stage_id, self.attempt, message=message))
+
+    def _send_progress(self, progress: float, message: str) -> None:
+        self._report(lambda: services.report_progress(self.stage_id, self.attempt, progress=progress, message=message))
 
     def _report(self, report: Callable[[], object]) -> None:
         """Store a report if that is possible: no stage fails because of one.

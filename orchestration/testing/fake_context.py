@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +13,8 @@ class FakeContext(Context):
     """A context that records what the stage reports; `fake_context` makes one.
 
     Attributes:
-        logs: The messages of `ctx.log`.
-        progress_reports: The arguments of each `ctx.progress`, before any throttle.
+        logs: The messages of `ctx.log`, as clients would receive them.
+        progress_reports: Each `ctx.progress`, as clients would receive it if there were no throttle.
     """
 
     def __init__(
@@ -48,13 +49,15 @@ class FakeContext(Context):
         """Stop the worker, as an operator does."""
         self._is_stopping = True
 
-    def log(self, message: Any) -> None:
-        self.logs.append(str(message))
-        super().log(message)
-
-    def progress(self, progress: float, message: Any = "") -> None:
-        self.progress_reports.append((progress, message))
+    def progress(self, progress: float, message: object = "") -> None:
+        self._progress_sent_at = -math.inf  # No throttle.
         super().progress(progress, message)
+
+    def _send_message(self, message: str) -> None:
+        self.logs.append(message)
+
+    def _send_progress(self, progress: float, message: str) -> None:
+        self.progress_reports.append((progress, message))
 
     def _query(self, query: Callable[[], Any], **options: Any) -> Any:
         """Store nothing."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from orchestration.limits import EngineLimits
 from orchestration.sdk import Cancelled, HandOver
 from orchestration.testing import FakeContext, fake_context
+from tests.adapters.attempt_runner import claim_attempt
 from tests.testing import shop
 
 
@@ -72,7 +76,39 @@ CALLS: dict[str, Callable[[FakeContext], Any]] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_no_report_of_a_fake_context_needs_a_database(call: Callable[[FakeContext], Any]) -> None:
+def test_no_report_of_a_fake_context_needs_a_database(
+    call: Callable[[FakeContext], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A report that fails is dropped, so an exception alone would show nothing.
+    uses: list[str] = []
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", lambda self: uses.append(self.alias))
     ctx = fake_context()
     call(ctx)
     ctx.flush_progress()
+    assert uses == []
+
+
+class Speechless:
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.django_db
+def test_fake_context_records_what_a_real_one_stores(settings: Any) -> None:
+    settings.MAHAVISHNU_LOG_REPEAT_SECONDS = 0
+    settings.MAHAVISHNU_ENGINE = EngineLimits(max_log_message_characters=20, max_log_messages=6)
+    attempt = claim_attempt(shop.rejected_order)
+    real, fake = attempt.context(), fake_context()
+    with attempt.recorded():
+        for ctx in (real, fake):
+            for message in (7, None, Speechless(), "\x00\ud800", "long" * 100, "last", "one too many"):
+                ctx.log(message)
+            for share in (0.25, "0.5", 2, -1, math.nan, "half", None):
+                real._progress_sent_at = -math.inf  # Otherwise its throttle keeps only the last.
+                ctx.progress(share, Speechless())  # type: ignore[arg-type]
+    fake.progress(1)
+    fake.progress(1, None)
+    assert len(attempt.messages) == 6
+    assert fake.logs == attempt.messages
+    assert attempt.progress == [(share, "<Speechless>") for share in (0.25, 0.5, 1, 0)]
+    assert fake.progress_reports == [*attempt.progress, (1, ""), (1, "")]
