@@ -205,7 +205,9 @@ def terminated(prompt: str) -> Any:
 
 @stage
 def run_program(ctx: Context, inputs: dict[str, Any]) -> str:
-    subprocess.run(["sh", "-c", f"echo begins >> {inputs['journal']}; exec sleep {inputs['seconds']}"], check=True)
+    """Run a program that waits for the gate."""
+    wait = f"until [ -e {inputs['gate']} ]; do sleep 0.05; done"
+    subprocess.run(["sh", "-c", f"echo begins >> {inputs['journal']}; {wait}"], check=True)
     return "done"
 
 

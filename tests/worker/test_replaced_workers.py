@@ -40,9 +40,7 @@ async def test_sigterm_to_all_processes_of_a_worker_at_once_loses_nothing(
 ) -> None:
     worker = engine.worker(pool_id=pool, concurrency=3)
     engine.start("gated", pool=pool, workflow_id="wf_term_python", **files.params)
-    engine.start(
-        "running_program", pool=pool, workflow_id="wf_term_program", seconds=1, journal=files.params["journal"]
-    )
+    engine.start("running_program", pool=pool, workflow_id="wf_term_program", **files.params)
     engine.start("uncancellable", pool=pool, workflow_id="wf_term_deaf", journal=files.params["journal"])
     await eventually(lambda: len(files.journal()) == 3, what="the stages begin")
     # As systemd does by default.
