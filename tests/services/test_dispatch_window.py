@@ -60,18 +60,15 @@ def test_run_completes_by_its_claims_within_its_window(pool_id: str, slots: int,
     workers = join_workers(pool_id, slots)
     start_run(pool_id, before=before)
     ran: list[str] = []
-    while any(claims := [(worker, worker.take()) for worker in workers]):
-        if not any(claim for _, claim in claims):
-            break
+    while claims := [(worker, claim) for worker in workers if (claim := worker.take()) is not None]:
         held = queued_messages(pool_id)
         assert held is not None
         assert held == len(dispatched()) <= window_size(slots)
         # Each slot finds a message when it is free, as long as stages wait.
         assert held >= min(slots, Stage.objects.filter(status=StageStatus.QUEUED).count())
         for worker, claim in claims:
-            if claim is not None:
-                ran.append(claim.stage.name)
-                worker.complete(claim)
+            ran.append(claim.stage.name)
+            worker.complete(claim)
     assert ran == [*(f"before_{number}" for number in range(before)), *parts(*range(WIDTH)), "last"]
     assert (Workflow.objects.get().status, is_marked()) == ("completed", False)
     assert_all_add_up()

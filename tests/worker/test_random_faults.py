@@ -149,6 +149,7 @@ def check_events(engine: Engine, runs: dict[str, str]) -> None:
         by_run[data["workflow_id"]].append((name, data))
     for run, events in by_run.items():
         names = [name for name, _ in events]
+        assert names, f"{run} has no events"
         assert [name for name in names if name in ENDS] == names[-1:], (run, names)
         balance: Counter[str] = Counter()
         for name, data in events:
@@ -184,7 +185,9 @@ def is_busy(engine: Engine, pool_id: str) -> bool:
 def check_logs(directory: Path) -> None:
     """Check that no part failed in a way that it does not expect."""
     signs = ("tries again later, less", "tries again in each check", "was running with nothing to do")
-    for log in directory.glob("*.log"):
+    logs = list(directory.glob("*.log"))
+    assert len(logs) > 1 + len(POOLS), "the server, the scheduler and the workers have logs"
+    for log in logs:
         lines = log.read_text(errors="replace").splitlines()
         assert [line for line in lines if any(sign in line for sign in signs)] == [], log
 
