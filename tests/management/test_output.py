@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axes.models import AccessAttempt
 from django.apps import apps
+from django.core.checks import Warning
+from django.core.checks.registry import registry
 from django.core.management import call_command, get_commands, load_command_class
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, SystemCheckError
 
+from orchestration import checks
+from orchestration.checks import WORKFLOWS_TAG
 from orchestration.management.output import EscapingCommand
 from tests.harness.programs import PROJECT_DIR
 
@@ -70,3 +76,31 @@ def test_error_of_a_command_is_escaped(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         Refuse().run_from_argv(["manage.py", "refuse"])
     assert capsys.readouterr().err == "CommandError: no \\x1b]0;title\\x07\n"
+
+
+class Check(EscapingCommand):
+    """Runs the system checks and nothing else."""
+
+    def handle(self, *args: str, **options: object) -> None: ...
+
+
+def test_command_runs_every_system_check_except_the_import_of_workflows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(id: str, *tags: str) -> Any:
+        def check(**_: object) -> list[Warning]:
+            return [Warning("Found", id=id)]
+
+        check.tags = tags  # type: ignore[attr-defined]
+        return check
+
+    ours = {found("without_tag"), found("with_tag", "models"), found("with_our_tag", WORKFLOWS_TAG)}
+    monkeypatch.setattr(registry, "registered_checks", {*ours, checks.check_workflows})
+    monkeypatch.setattr(checks, "broken_modules", lambda: ["shop.workflows cannot be imported"])
+    stderr = io.StringIO()
+    call_command(Check(), skip_checks=False, stderr=stderr)
+    assert re.findall(r"\((\w+)\) Found", stderr.getvalue()) == ["with_our_tag", "with_tag", "without_tag"]
+    assert "shop" not in stderr.getvalue()
+    with pytest.raises(SystemCheckError, match=r"shop\.workflows cannot be imported"):
+        call_command("check", "--tag", WORKFLOWS_TAG)
+    monkeypatch.setattr(Check, "requires_system_checks", [WORKFLOWS_TAG])
+    with pytest.raises(SystemCheckError, match=r"shop\.workflows cannot be imported"):
+        call_command(Check(), skip_checks=False)
