@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.docs.markdown import blocks, page
-from tests.harness.browser import open_page, run_in_console
+from tests.harness.browser import LOST_SERVER, open_page, run_in_console
 from tests.harness.client import connect, wait_for_relay
 from tests.harness.fixtures import StartServer
 from tests.harness.health import wait_for_connections
@@ -63,8 +63,8 @@ async def python_example(server: MahavishnuServer, directory: Path) -> AsyncIter
 @asynccontextmanager
 async def javascript_example(server: MahavishnuServer, browser: Browser) -> AsyncIterator[NextLine]:
     lines: asyncio.Queue[str] = asyncio.Queue()
-    # The README says to paste it into this page. Chromium logs an error for each failed connection.
-    async with open_page(browser, f"{server.http_url}/", allowed_error="WebSocket") as tab:
+    # The README says to paste it into this page.
+    async with open_page(browser, f"{server.http_url}/", allowed_errors=LOST_SERVER) as tab:
         tab.on("console", lambda message: lines.put_nowait(message.text) if message.type == "log" else None)
         await run_in_console(tab, example("javascript", server))
         yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)

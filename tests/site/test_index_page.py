@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from tests.harness.browser import open_page
+from tests.harness.browser import LOST_SERVER, open_page
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
@@ -65,7 +65,7 @@ async def test_index_page_shows_live_events_of_a_channel(
 @pytest.mark.browser
 async def test_index_page_resumes_after_a_server_restart(start_server: StartServer, browser: Browser) -> None:
     server = start_server()
-    async with open_page(browser, f"{server.http_url}/#pool:p", allowed_error="ERR_CONNECTION_REFUSED") as page:
+    async with open_page(browser, f"{server.http_url}/#pool:p", allowed_errors=LOST_SERVER) as page:
         await expect(page.get_by_role("status")).to_have_text("Live: pool:p")
         server.services.create_pool(pool_id="p")
         await expect(page.locator("#events tr")).to_have_count(1)

@@ -122,7 +122,7 @@ async def test_pages_work_under_their_content_security_policy(start_server: Star
 async def test_content_security_policy_blocks_injected_scripts_and_other_hosts(
     server: MahavishnuServer, browser: Browser
 ) -> None:
-    async with open_page(browser, f"{server.http_url}/", allowed_error="Content Security Policy") as page:
+    async with open_page(browser, f"{server.http_url}/", allowed_errors=["Content Security Policy"]) as page:
         await page.evaluate(INJECT)
         await page.wait_for_function("blocked.length >= 3")
         assert await page.evaluate("blocked.sort()") == ["connect-src", "script-src-attr", "script-src-elem"]
