@@ -86,7 +86,7 @@ class EngineLimits:
         help="How long a finished workflow is kept, with its stages.",
     )
     max_finished_runs: int = counted(
-        1_000_000, minimum=0, maximum=10**10, help="Finished workflows that are kept, the newest ones."
+        1_000_000, minimum=1, maximum=10**10, help="Finished workflows that are kept, the newest ones."
     )
     pool_status_interval_seconds: float = bounded(
         0.1,

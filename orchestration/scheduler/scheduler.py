@@ -27,7 +27,7 @@ from orchestration.limits import engine_limits
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.scheduler.due_select import DueSelect, RowSelect, SmallWindows, StalledRuns
 from orchestration.scheduler.failures import Failures
-from orchestration.services.retention import RunRetention, prune_runs
+from orchestration.scheduler.retention import RunPruning
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,6 @@ MAX_ROWS_PER_PASS = 200
 
 STALLED_RUNS_INTERVAL_SECONDS = 10.0
 """How often a scheduler looks for runs with nothing to do."""
-
-PRUNING_INTERVAL_SECONDS = 60.0
-"""How often a scheduler looks for finished runs to delete."""
 
 MAX_LOCK_WAITS_PER_JOB = 3
 """A job ends its pass after it has waited in vain for this many locked rows."""
@@ -74,7 +71,7 @@ class Scheduler:
         ]
         self._heartbeat_at = 0.0
         self._stalled_runs_due_at = 0.0
-        self._pruning_due_at = 0.0
+        self._pruning = RunPruning(self._limits)
         # The database clock in the last pass, and the monotonic clock at that moment.
         self._clocks: tuple[datetime, float] | None = None
         # When the last action ended.
@@ -170,12 +167,7 @@ class Scheduler:
 
     def prune_runs(self, now: datetime) -> int:
         """Delete a block of the finished runs that need not be kept."""
-        if time.monotonic() < self._pruning_due_at:
-            return 0
-        pruned = prune_runs(RunRetention.from_limits(self._limits))
-        if pruned == 0:
-            self._pruning_due_at = time.monotonic() + PRUNING_INTERVAL_SECONDS
-        return pruned
+        return self._pruning.prune_block()
 
     def _attempt_each(self, job: str, select: RowSelect, due_at: datetime, change: Callable[[Any], int]) -> int:
         """Call `change` with the primary key of each row that is due, and return how many rows changed."""

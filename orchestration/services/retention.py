@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final, Self
+from datetime import datetime, timedelta
+from typing import Final
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from orchestration.db.clock import database_now
 from orchestration.db.postgres_session import lock_if_free
@@ -22,11 +23,11 @@ MAX_STAGES_PER_TRANSACTION: Final = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRetention:
-    """Which finished runs are kept.
+    """Which finished runs are kept: those that `max_age` or `max_runs` keeps, and those of another status or pool.
 
     Attributes:
-        max_age: Prune runs that finished longer ago; None keeps them.
-        max_runs: Prune the oldest finished runs above this number; None keeps them.
+        max_age: Keep runs that finished within this time; None keeps none by their age.
+        max_runs: Keep this many runs, the newest; None keeps none by their number. If both are None, all are kept.
         statuses: Prune only runs with one of these statuses.
         pool_id: Prune only runs of this pool; None means of every pool.
     """
@@ -36,42 +37,81 @@ class RunRetention:
     statuses: Collection[str] = tuple(FINISHED_WORKFLOW_STATUSES)
     pool_id: str | None = None
 
-    @classmethod
-    def from_limits(cls, limits: EngineLimits) -> Self:
-        """Return the retention that `limits` set."""
-        return cls(max_age=timedelta(seconds=limits.max_run_age_seconds), max_runs=limits.max_finished_runs)
-
     def prunable(self) -> QuerySet[Workflow]:
-        """Select the runs to prune, oldest first."""
+        """Select the runs to prune now. Runs that finish later do not shift the limits of this query set."""
         candidates = Workflow.objects.filter(finished_at__isnull=False, status__in=self.statuses)
         if self.pool_id is not None:
             candidates = candidates.filter(pool_id=self.pool_id)
-        cutoffs = [database_now() - self.max_age] if self.max_age is not None else []
-        if self.max_runs is not None:
-            newest_first = candidates.order_by("-finished_at").values_list("finished_at", flat=True)
-            cutoffs += [at for at in newest_first[self.max_runs : self.max_runs + 1] if at is not None]
-        if not cutoffs:
+        if self.max_age is None and self.max_runs is None:
             return candidates.none()
-        return candidates.filter(finished_at__lte=max(cutoffs)).order_by("finished_at", "pk")
+        prunable = candidates
+        if self.max_age is not None:
+            prunable = prunable.filter(finished_at__lte=database_now() - self.max_age)
+        if self.max_runs is not None:
+            newest_first = candidates.order_by("-finished_at", "-pk").values_list("finished_at", "pk")
+            newest = newest_first[self.max_runs : self.max_runs + 1].first()
+            if newest is None:
+                return candidates.none()
+            finished_at, pk = newest
+            # Many runs may finish at the same time: a bulk cancellation gives them one.
+            prunable = prunable.filter(Q(finished_at__lt=finished_at) | Q(pk__lte=pk), finished_at__lte=finished_at)
+        return prunable
 
 
-def prune_runs(retention: RunRetention) -> int:
-    """Prune one block of runs, in one transaction, and return how many. Call again until it returns 0.
+def retentions_of(limits: EngineLimits) -> tuple[RunRetention, ...]:
+    """Return what the limits of the engine set, each alone: a run is kept if both keep it."""
+    return (
+        RunRetention(max_age=timedelta(seconds=limits.max_run_age_seconds)),
+        RunRetention(max_runs=limits.max_finished_runs),
+    )
 
-    A run that another transaction holds, or of which a worker still runs a stage, is kept until a later call.
+
+class PruningSweep:
+    """Prunes the runs that are prunable when it begins, block by block, each in one transaction.
+
+    A run that another transaction holds, or of which a worker still runs a stage, is left to a later sweep.
     Counters of pools do not change. Clients that subscribe to a pruned run find none, and its key may be used again.
+
+    Args:
+        retentions: Each prunes alone: a run is kept if all of them keep it.
     """
-    with transaction.atomic():
-        # Those that are kept for the moment must not hide the others.
-        in_use = Worker.objects.filter(stage__isnull=False).values("stage__workflow_id")
-        found = lock_if_free(retention.prunable().exclude(pk__in=in_use)).only("pk", "total_stages")
+
+    def __init__(self, *retentions: RunRetention) -> None:
+        self._prunable = deque(retention.prunable() for retention in retentions)
+        self._last: tuple[datetime | None, str] | None = None
+
+    def prune_block(self) -> int | None:
+        """Prune the next block and return how many runs it had; None if no run is left."""
+        while self._prunable:
+            if runs := self._next_block(self._prunable[0]):
+                return _delete(self._prunable[0], runs)
+            self._prunable.popleft()
+            self._last = None
+        return None
+
+    def _next_block(self, rows: QuerySet[Workflow]) -> list[str]:
+        """Return the ids of the next runs. A block that fails is not tried again: it must not hide the others."""
+        if self._last is not None:
+            finished_at, pk = self._last
+            rows = rows.filter(Q(finished_at__gt=finished_at) | Q(pk__gt=pk), finished_at__gte=finished_at)
         runs: list[str] = []
         stages = 0
-        for workflow in found[:MAX_RUNS_PER_TRANSACTION]:
+        ordered = rows.order_by("finished_at", "pk").only("pk", "finished_at", "total_stages")
+        for workflow in ordered[:MAX_RUNS_PER_TRANSACTION]:
             stages += workflow.total_stages
             if runs and stages > MAX_STAGES_PER_TRANSACTION:
                 break
             runs.append(workflow.pk)
+            self._last = workflow.finished_at, workflow.pk
+        return runs
+
+
+def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
+    in_use = Worker.objects.filter(stage__isnull=False).values("stage__workflow_id")
+    with transaction.atomic():
+        # Read again: a run may have been retried meanwhile.
+        found = lock_if_free(prunable.filter(pk__in=runs).exclude(pk__in=in_use)).values_list("pk", flat=True)
+        runs = list(found)
         of_runs = Stage.objects.filter(workflow_id__in=runs)
         # Not through Django's collector, which would load every row and lock each run's stages one by one.
         FailedAttempt.objects.filter(stage__in=of_runs)._raw_delete("default")

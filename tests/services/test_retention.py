@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, QuerySet
 from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
@@ -18,7 +18,7 @@ from orchestration.limits import EngineLimits
 from orchestration.models import FailedAttempt, Pool, Stage, Worker, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from orchestration.scheduler import Scheduler
-from orchestration.services.retention import MAX_RUNS_PER_TRANSACTION, RunRetention, prune_runs
+from orchestration.services.retention import MAX_RUNS_PER_TRANSACTION, PruningSweep, RunRetention
 from tests.models.counter_audit import assert_workflows_add_up, stored
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
 from tests.services.signal_recorder import RecordedSignal, names_and_ids
@@ -35,6 +35,12 @@ DAY = timedelta(days=1)
 def finish_run(workflow_id: str, *, days_ago: float, pool_id: str = "pool", status: str = "completed") -> None:
     workflow_with(status, workflow_id=workflow_id, pool_id=pool_id)
     Workflow.objects.filter(pk=workflow_id).update(finished_at=database_now() - days_ago * DAY)
+
+
+def prune(*retentions: RunRetention) -> int:
+    """Prune all that the retentions do not keep, and return how many runs that were."""
+    sweep = PruningSweep(*retentions)
+    return sum(iter(sweep.prune_block, None))
 
 
 def kept() -> list[str]:
@@ -59,8 +65,11 @@ def start_engine_run(workflow_id: str = "wf") -> services.Slot:
     [
         (RunRetention(max_age=2 * DAY), ["new", "newest", "running"]),
         (RunRetention(max_runs=1), ["newest", "running"]),
-        (RunRetention(max_age=2 * DAY, max_runs=1), ["newest", "running"]),
+        (RunRetention(max_age=2 * DAY, max_runs=1), ["new", "newest", "running"]),
+        (RunRetention(max_age=2 * DAY, max_runs=3), ["new", "newest", "old", "running"]),
+        (RunRetention(max_age=2 * DAY, max_runs=4), ["new", "newest", "old", "oldest", "running"]),
         (RunRetention(max_runs=0, statuses=["failed"]), ["new", "newest", "oldest", "running"]),
+        (RunRetention(max_runs=1, statuses=["failed"]), ["new", "newest", "old", "oldest", "running"]),
         (RunRetention(max_runs=0, pool_id="other"), ["new", "newest", "old", "running"]),
         (RunRetention(), ["new", "newest", "old", "oldest", "running"]),
         (RunRetention(max_runs=100), ["new", "newest", "old", "oldest", "running"]),
@@ -73,12 +82,48 @@ def test_prune_deletes_the_oldest_finished_runs(retention: RunRetention, expecte
     finish_run("newest", days_ago=0)
     workflow_with(workflow_id="running")
     before = [stored(pool_id) for pool_id in ("pool", "other")]
-    while prune_runs(retention):
-        pass
+    prune(retention)
     assert kept() == sorted(expected)
     assert Stage.objects.count() == 3 * len(expected)
     assert [stored(pool_id) for pool_id in ("pool", "other")] == before
     assert_workflows_add_up()
+
+
+def test_prune_keeps_the_number_of_runs_that_finished_at_one_time() -> None:
+    for number in range(5):
+        finish_run(f"wf_{number}", days_ago=1)
+    Workflow.objects.update(finished_at=database_now())
+    assert prune(RunRetention(max_runs=3)) == 2
+    assert kept() == ["wf_2", "wf_3", "wf_4"]
+
+
+def test_runs_that_finish_during_a_sweep_shift_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestration.services.retention.MAX_RUNS_PER_TRANSACTION", 2)
+    for number in range(6):
+        finish_run(f"wf_{number}", days_ago=6 - number)
+    sweep = PruningSweep(RunRetention(max_runs=3))
+    assert sweep.prune_block() == 2
+    for number in range(6, 9):
+        finish_run(f"wf_{number}", days_ago=0)
+    assert [sweep.prune_block(), sweep.prune_block(), sweep.prune_block()] == [1, None, None]
+    assert kept() == [f"wf_{number}" for number in range(3, 9)]
+
+
+def test_run_that_is_retried_during_a_sweep_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    start_engine_run()
+    services.cancel_workflow(workflow_id="wf")
+    services.leave_pool(worker_id="box-1", process="box", error="It left")
+    sweep = PruningSweep(RunRetention(max_runs=0))
+    find_block = sweep._next_block
+
+    def find_and_retry(rows: QuerySet[Workflow]) -> list[str]:
+        found = find_block(rows)
+        services.retry_run(workflow_id="wf")
+        return found
+
+    monkeypatch.setattr(sweep, "_next_block", find_and_retry)
+    assert sweep.prune_block() == 0
+    assert kept() == ["wf"]
 
 
 def test_pruned_run_takes_everything_along_and_frees_its_key() -> None:
@@ -86,7 +131,7 @@ def test_pruned_run_takes_everything_along_and_frees_its_key() -> None:
     stage_id = Stage.objects.get().pk
     services.complete_attempt(stage_id, 2, slot=slot, output="done")
     assert FailedAttempt.objects.count() == 1
-    assert prune_runs(RunRetention(max_runs=0)) == 1
+    assert prune(RunRetention(max_runs=0)) == 1
     assert [model.objects.count() for model in (Workflow, Stage, FailedAttempt)] == [0, 0, 0]
     assert Worker.objects.get().status == "idle"
 
@@ -94,10 +139,10 @@ def test_pruned_run_takes_everything_along_and_frees_its_key() -> None:
 def test_cancelled_run_is_kept_while_a_worker_still_runs_its_stage() -> None:
     slot = start_engine_run()
     services.cancel_workflow(workflow_id="wf")
-    assert prune_runs(RunRetention(max_runs=0)) == 0
+    assert prune(RunRetention(max_runs=0)) == 0
     stage_id = Stage.objects.get().pk
     assert not services.complete_attempt(stage_id, 2, slot=slot, output="late").accepted
-    assert prune_runs(RunRetention(max_runs=0)) == 1
+    assert prune(RunRetention(max_runs=0)) == 1
 
 
 def test_prune_takes_a_constant_number_of_statements() -> None:
@@ -105,7 +150,7 @@ def test_prune_takes_a_constant_number_of_statements() -> None:
         for number in range(runs):
             finish_run(f"wf_{number}", days_ago=1)
         with CaptureQueriesContext(connection) as captured:
-            assert prune_runs(RunRetention(max_runs=0)) == runs
+            assert PruningSweep(RunRetention(max_runs=0)).prune_block() == runs
         return len(captured)
 
     assert statements(3) == statements(MAX_RUNS_PER_TRANSACTION)
@@ -116,9 +161,9 @@ def test_scheduler_prunes_by_the_limits(settings: Settings) -> None:
     for days_ago in (3, 0.5, 0):
         finish_run(f"wf_{days_ago}", days_ago=days_ago)
     scheduler = Scheduler()
-    assert scheduler.prune_runs(database_now()) == 2
+    # The old run by its age, the other by the number.
+    assert [scheduler.prune_runs(database_now()) for _ in range(3)] == [1, 1, 0]
     assert kept() == ["wf_0"]
-    assert scheduler.prune_runs(database_now()) == 0
     finish_run("later", days_ago=2)
     assert scheduler.prune_runs(database_now()) == 0, "the next look is a minute later"
 
@@ -127,10 +172,17 @@ def test_command_counts_and_prunes(capsys: pytest.CaptureFixture[str]) -> None:
     finish_run("old", days_ago=40)
     finish_run("new", days_ago=1)
     call_command("prune_runs", "--older-than", "30d", "--dry-run")
+    call_command("prune_runs", "--older-than", "30d", "--keep", "2")
+    call_command("prune_runs", "--dry-run")
     assert kept() == ["new", "old"]
     call_command("prune_runs", "--older-than", "30d", "--status", "completed")
     assert kept() == ["new"]
-    assert capsys.readouterr().out.splitlines() == ["Would delete 1 finished runs", "Deleted 1 finished runs"]
+    assert capsys.readouterr().out.splitlines() == [
+        "Would delete 1 finished runs",
+        "Deleted 0 finished runs",
+        "Would delete 0 finished runs",
+        "Deleted 1 finished runs",
+    ]
     for arguments in (["--older-than", "30"], ["--keep", "-1"], ["--status", "running"], ["--pool", "pool"]):
         with pytest.raises(CommandError):
             call_command("prune_runs", *arguments)

@@ -12,7 +12,7 @@ from orchestration.management.arguments import count, duration
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
 from orchestration.models import FINISHED_WORKFLOW_STATUSES
-from orchestration.services.retention import RunRetention, prune_runs
+from orchestration.services.retention import PruningSweep, RunRetention, retentions_of
 
 
 class Command(EscapingCommand):
@@ -21,12 +21,13 @@ class Command(EscapingCommand):
     help = (
         "Deletes finished workflows with their stages and failed attempts, oldest first. Schedulers do so regularly "
         "(MAHAVISHNU_MAX_RUN_AGE_SECONDS, MAHAVISHNU_MAX_FINISHED_RUNS); use this command to prune now, or more. "
-        "Unfinished workflows are never deleted."
+        "With --older-than and --keep, a run is deleted only if neither keeps it. Unfinished workflows are never "
+        "deleted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--older-than", type=duration, metavar="30d", help="Delete runs that finished before that.")
-        parser.add_argument("--keep", type=count, metavar="N", help="Keep the newest N finished runs.")
+        parser.add_argument("--older-than", type=duration, metavar="30d", help="Keep runs that finished since.")
+        parser.add_argument("--keep", type=count, metavar="N", help="Keep the newest N runs of those selected.")
         parser.add_argument(
             "--status",
             action="append",
@@ -51,15 +52,18 @@ class Command(EscapingCommand):
                 raise CommandError(
                     "Expected --older-than or --keep with --status and --pool; --keep 0 deletes them all"
                 )
-            retention = RunRetention.from_limits(engine_limits())
+            retentions = retentions_of(engine_limits())
         else:
             statuses = status or FINISHED_WORKFLOW_STATUSES
-            retention = RunRetention(max_age=older_than, max_runs=keep, statuses=statuses, pool_id=pool)
+            retentions = (RunRetention(max_age=older_than, max_runs=keep, statuses=statuses, pool_id=pool),)
         with readable_database_errors():
             if dry_run:
-                self.stdout.write(f"Would delete {retention.prunable().count()} finished runs")
+                # Of the same runs, each retention prunes the oldest.
+                count = max(retention.prunable().count() for retention in retentions)
+                self.stdout.write(f"Would delete {count} finished runs")
                 return
             pruned = 0
-            while block := prune_runs(retention):
+            sweep = PruningSweep(*retentions)
+            while (block := sweep.prune_block()) is not None:
                 pruned += block
         self.stdout.write(f"Deleted {pruned} finished runs")

@@ -1,0 +1,33 @@
+"""Delete the finished runs that need not be kept, one block in each pass of a scheduler."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from orchestration.limits import EngineLimits
+from orchestration.services.retention import PruningSweep, retentions_of
+
+PRUNING_INTERVAL_SECONDS: Final = 60.0
+"""How often a scheduler looks for finished runs to delete."""
+
+
+class RunPruning:
+    """The pruning of one scheduler."""
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self._limits = limits
+        self._sweep: PruningSweep | None = None
+        self._due_at = 0.0
+
+    def prune_block(self) -> int:
+        """Delete the next block of runs if pruning is due, and return how many runs it had."""
+        if self._sweep is None:
+            if time.monotonic() < self._due_at:
+                return 0
+            self._sweep = PruningSweep(*retentions_of(self._limits))
+        pruned = self._sweep.prune_block()
+        if pruned is None:
+            self._sweep = None
+            self._due_at = time.monotonic() + PRUNING_INTERVAL_SECONDS
+        return pruned or 0
