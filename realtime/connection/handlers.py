@@ -168,12 +168,14 @@ async def list_stages(connection: Connection, request: ListStages) -> Queued:
 async def _stage_page(connection: Connection, request: ListStages) -> Response:
     statuses = [request.status] if isinstance(request.status, str) else request.status or []
     found = await connection.replay_reads.stage_page(
-        request.workflow_id, statuses=tuple(statuses), after=request.after, limit=request.limit
+        request.workflow_id, statuses=statuses, after=request.after, limit=request.limit
     )
     page = _existing(found, "workflow", request.workflow_id)
     connection.replay_budget.charge(page.cost_bytes)
     data = StageListData(
         workflow_id=request.workflow_id,
+        seq=page.position.seq,
+        epoch=page.position.epoch,
         stages=raw_json(page.stages),
         next_after=page.next_after,
         counts=UNSET if page.counts is None else page.counts,

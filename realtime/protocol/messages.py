@@ -76,12 +76,16 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         workflow_id: The workflow.
+        seq: Position of the event log at which the page was read.
+        epoch: The log that `seq` belongs to.
         stages: The stages of the page, in order.
         next_after: The value of `after` for the next page; null after the last one.
         counts: How many stages have each status that occurs. Set in the first page.
     """
 
     workflow_id: str
+    seq: int
+    epoch: str
     stages: Any
     next_after: int | None
     counts: dict[str, int] | UnsetType = UNSET

@@ -7,7 +7,7 @@ the queue holds one read of each connection, and connections take turns, however
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from typing import Any, Final, TypeVar, cast
 
 from django.db import connection
@@ -134,7 +134,7 @@ class ReplayReads:
         return await self._share((channel, epoch, after, "later"), read)
 
     async def stage_page(
-        self, workflow_id: str, *, statuses: tuple[str, ...], after: int | None, limit: int
+        self, workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int
     ) -> StagePage | None:
         """Return stages of a workflow behind a position, read after this call; None if it does not exist.
 
@@ -142,19 +142,21 @@ class ReplayReads:
             RequestTimeout: if this read, or one before it, takes longer than `request_timeout_seconds`.
             django.db.Error: if the database is unavailable.
         """
+        # In one order, so that requests for the same ones share a read.
+        wanted = tuple(sorted(set(statuses)))
 
         async def read() -> StagePage | None:
             return await in_database_thread(
                 read_stage_page,
                 workflow_id,
-                statuses=statuses,
+                statuses=wanted,
                 after=after,
                 limit=limit,
                 max_bytes=self._limits.max_event_data_bytes,
             )
 
         # Like the later reads of a replay, the pages behind the first one leave half of the time to others.
-        return await self._share(("stages", workflow_id, statuses, after, limit), read, is_first=after is None)
+        return await self._share(("stages", workflow_id, wanted, after, limit), read, is_first=after is None)
 
     async def _share(
         self, key: Hashable, read: Callable[[], Awaitable[T]], *, during_read: bool = False, is_first: bool = False

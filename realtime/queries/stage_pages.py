@@ -12,6 +12,8 @@ from django.db.models.functions import Left
 from orchestration.identifiers import is_identifier
 from orchestration.models import Stage, Workflow
 from orchestration.text import truncate
+from realtime.database import consistent_read
+from realtime.eventlog.position import Position, current_position
 from realtime.protocol.payload import encode_data, size_in_bytes
 
 MAX_EXAMINED_STAGES: Final = 2000
@@ -29,6 +31,7 @@ class StagePage:
     """Some stages of a workflow, in the order of their positions.
 
     Attributes:
+        position: Position of the log. The page has the changes of the events up to here, and of no later one.
         stages: JSON text of an array.
         next_after: The position after which the next page begins; None after the last page.
         counts: How many stages have each status that occurs; None if not requested.
@@ -36,6 +39,7 @@ class StagePage:
             counted. A page of few stages, or none, may have examined many.
     """
 
+    position: Position
     stages: str
     next_after: int | None
     counts: dict[str, int] | None
@@ -45,7 +49,7 @@ class StagePage:
 def read_stage_page(
     workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int, max_bytes: int
 ) -> StagePage | None:
-    """Return the stages behind a position; None if the workflow does not exist.
+    """Return the stages behind a position, in one consistent read; None if the workflow does not exist.
 
     A page has at most `limit` stages and about `max_bytes` bytes, but at least one stage if one is found among the next
     `MAX_EXAMINED_STAGES`. So a page may be empty, and not be the last.
@@ -57,8 +61,18 @@ def read_stage_page(
         limit: The most stages of the page.
         max_bytes: The most bytes of the page.
     """
-    if not is_identifier(workflow_id) or not Workflow.objects.filter(pk=workflow_id).exists():
+    if not is_identifier(workflow_id):
         return None
+    with consistent_read():
+        position = current_position()
+        if not Workflow.objects.filter(pk=workflow_id).exists():
+            return None
+        return _read_page(position, workflow_id, statuses=statuses, after=after, limit=limit, max_bytes=max_bytes)
+
+
+def _read_page(
+    position: Position, workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int, max_bytes: int
+) -> StagePage:
     of_workflow = Stage.objects.filter(workflow_id=workflow_id)
     first = 0 if after is None else after + 1
     examined = of_workflow.filter(position__gte=first, position__lt=first + MAX_EXAMINED_STAGES)
@@ -85,6 +99,7 @@ def read_stage_page(
     counts = None if after is not None else stage_counts(workflow_id)
     examined_count = max((last_position if has_more else newest or 0) + 1 - first, 0)
     return StagePage(
+        position=position,
         stages=f"[{','.join(texts)}]",
         next_after=last_position if has_more else None,
         counts=counts,

@@ -19,7 +19,6 @@ from realtime.queries.chunk_cache import ChunkCache
 from realtime.queries.replay_reads import ReplayReads, RequestTimeout
 from realtime.queries.replay_turns import MAX_REST_SECONDS, ReplayTurns
 from realtime.queries.resume import ReplayChunk
-from realtime.queries.stage_pages import StagePage
 from tests.broadcast.relay_sandbox import ARRIVAL_TIMEOUT_SECONDS, OTHER, ROOM, RelaySandbox, Subscriber, prune, seqs_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -256,21 +255,6 @@ async def test_long_replays_leave_half_of_the_time_to_others(
     chunks = [queue.chunk(ROOM, epoch=sandbox.epoch, after=through - after, through=through) for after in (20, 10)]
     await asyncio.gather(*chunks)
     assert times[2] - times[1] >= read_seconds
-
-
-async def test_long_lists_leave_half_of_the_time_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    times: list[float] = []
-
-    def read_slowly(*_: Any, **__: Any) -> StagePage:
-        times.append(time.monotonic())
-        time.sleep(MAX_REST_SECONDS)
-        times.append(time.monotonic())
-        return StagePage(stages="[]", next_after=None, counts=None, cost_bytes=0)
-
-    monkeypatch.setattr(replay_reads, "read_stage_page", read_slowly)
-    queue = ReplayReads(ONE_AT_A_TIME)
-    await asyncio.gather(*(queue.stage_page("wf", statuses=(), after=after, limit=100) for after in (99, 199)))
-    assert times[2] - times[1] >= MAX_REST_SECONDS
 
 
 async def test_first_and_later_reads_take_turns_in_alternation() -> None:

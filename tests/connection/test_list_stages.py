@@ -42,6 +42,7 @@ async def pages(client: Client, workflow_id: str, **data: Any) -> list[dict[str,
         answer = await client.request("list_stages", workflow_id=workflow_id, **data, **after)
         assert answer["type"] == "response", answer
         assert answer["data"].pop("workflow_id") == workflow_id
+        assert answer["data"].pop("epoch") == client.welcome["data"]["epoch"]
         assert ("counts" in answer["data"]) == (not found)
         found.append(answer["data"])
     return found
@@ -71,6 +72,21 @@ async def test_pages_have_every_stage_once_and_in_order(server_on_both: Mahavish
         "duration_ms": None,
         "error": "",
     }
+
+
+async def test_page_has_the_changes_of_all_events_up_to_its_position(
+    server_on_both: MahavishnuServer, unique: Unique
+) -> None:
+    workflow_id = unique("wf")
+    create(server_on_both, workflow_id, 2)
+    async with connect(server_on_both) as client:
+        await client.subscribe(f"workflow:{workflow_id}")
+        (before,) = await pages(client, workflow_id)
+        server_on_both.services.start_stage(workflow_id=workflow_id, stage_name="stage_1")
+        started = await client.event()
+        (after,) = await pages(client, workflow_id)
+    assert [stage["status"] for stage in after["stages"]] == ["pending", "running"]
+    assert before["seq"] < started["seq"] <= after["seq"]
 
 
 async def test_status_selects_stages_and_a_page_may_be_empty(server_on_both: MahavishnuServer, unique: Unique) -> None:

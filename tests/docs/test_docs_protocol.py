@@ -165,7 +165,7 @@ def test_every_limit_is_listed_with_its_default() -> None:
     }
 
 
-def test_price_of_examined_stages_is_stated() -> None:
-    assert f"{EXAMINED_STAGE_BYTES} bytes for each stage that is examined or counted" in " ".join(
-        PROTOCOL.read_text().split()
-    )
+def test_price_and_bound_of_examined_stages_are_stated() -> None:
+    text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
+    assert f"{EXAMINED_STAGE_BYTES} bytes for each stage that is examined or counted" in text
+    assert f"examines at most {MAX_EXAMINED_STAGES:,} stages" in text
