@@ -178,7 +178,7 @@ async def _stage_page(connection: Connection, request: ListStages) -> Response:
         epoch=page.position.epoch,
         stages=raw_json(page.stages),
         next_after=page.next_after,
-        counts=UNSET if page.counts is None else page.counts,
+        stage_counts=UNSET if page.stage_counts is None else page.stage_counts,
     )
     return Response(data)
 

@@ -80,7 +80,7 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True):
         epoch: The log that `seq` belongs to.
         stages: The stages of the page, in order.
         next_after: The value of `after` for the next page; null after the last one.
-        counts: How many stages have each status that occurs. Set in the first page.
+        stage_counts: How many stages have each status that occurs. Set in the first page.
     """
 
     workflow_id: str
@@ -88,7 +88,7 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True):
     epoch: str
     stages: Any
     next_after: int | None
-    counts: dict[str, int] | UnsetType = UNSET
+    stage_counts: dict[str, int] | UnsetType = UNSET
 
 
 class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):

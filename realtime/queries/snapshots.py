@@ -17,7 +17,7 @@ MAX_SNAPSHOT_ROWS = 100
 """Maximum number of unfinished workflows, and of pools, in the snapshot of `global`. The newest come first."""
 
 _MIN_STAGE_BYTES = 64
-_MIN_WORKER_BYTES = 32
+_MIN_WORKER_BYTES = 62
 """JSON text of the shortest stage and worker, at most. More of them than fit are not read."""
 
 _MAX_STAGE_ERROR_CHARACTERS = 4096
@@ -26,6 +26,8 @@ _MAX_STAGE_ERROR_CHARACTERS = 4096
 _UNFINISHED = [status for status in WorkflowStatus.values if status not in FINISHED_WORKFLOW_STATUSES]
 
 _HELD_FIELDS = ("held_reason", "held_needs", "held_since")
+
+_WORKER_FIELDS = ("status", "draining", "release")
 
 _SUMMARY_FIELDS = ("status", "stages_completed", "total_stages", "pool_id", "created_at", "started_at", "finished_at")
 
@@ -37,7 +39,7 @@ def read_snapshot(channel: str, *, max_bytes: int) -> dict[str, Any] | None:
         channel: The channel.
         max_bytes: Size to which the caller truncates the JSON text. What could not be left of it then is not read: of
             the stages those beyond `max_bytes` / 64, of a stage's error what follows 4096 characters, of a pool's
-            workers those beyond `max_bytes` / 32. With the default of 64 KiB this is at most about 4 MiB, and the
+            workers those beyond `max_bytes` / 62. With the default of 64 KiB this is at most about 4 MiB, and the
             result of the workflow.
     """
     resource_type, resource_id = split_channel(channel)
@@ -96,12 +98,12 @@ def _pool(pool_id: str, max_bytes: int) -> dict[str, Any] | None:
     pool = Pool.objects.filter(pk=pool_id).first()
     if pool is None:
         return None
-    workers = Worker.objects.filter(pool_id=pool_id).order_by("pk").values_list("pk", "status")
+    workers = Worker.objects.filter(pool_id=pool_id).order_by("pk").values_list("pk", *_WORKER_FIELDS)
     return {
         **_pool_summary(pool),
         "workers": [
-            {"worker_id": worker_id, "status": status}
-            for worker_id, status in workers[: max_bytes // _MIN_WORKER_BYTES + 1]
+            {"worker_id": worker_id, **dict(zip(_WORKER_FIELDS, values, strict=True))}
+            for worker_id, *values in workers[: max_bytes // _MIN_WORKER_BYTES + 1]
         ],
     }
 
@@ -114,13 +116,8 @@ def _worker(worker_id: str, _: int) -> dict[str, Any] | None:
     worker = Worker.objects.filter(pk=worker_id).first()
     if worker is None:
         return None
-    return {
-        "worker_id": worker.pk,
-        "status": worker.status,
-        "pool_id": worker.pool_id,
-        "draining": worker.draining,
-        "release": worker.release,
-    }
+    state = {field: getattr(worker, field) for field in _WORKER_FIELDS}
+    return {"worker_id": worker.pk, "pool_id": worker.pool_id, **state}
 
 
 def _global(_: str, __: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class StagePage:
         position: Position of the log. The page has the changes of the events up to here, and of no later one.
         stages: JSON text of an array.
         next_after: The position after which the next page begins; None after the last page.
-        counts: How many stages have each status that occurs; None if not requested.
+        stage_counts: How many stages have each status that occurs; None if not requested.
         cost_bytes: What the budget of a connection is charged for: the stages, and those that were only examined or
             counted. A page of few stages, or none, may have examined many.
     """
@@ -42,7 +42,7 @@ class StagePage:
     position: Position
     stages: str
     next_after: int | None
-    counts: dict[str, int] | None
+    stage_counts: dict[str, int] | None
     cost_bytes: int
 
 
@@ -102,7 +102,7 @@ def _read_page(
         position=position,
         stages=f"[{','.join(texts)}]",
         next_after=last_position if has_more else None,
-        counts=counts,
+        stage_counts=counts,
         cost_bytes=size_bytes + EXAMINED_STAGE_BYTES * examined_count + counting_cost_bytes(counts or {}),
     )
 

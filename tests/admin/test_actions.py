@@ -124,7 +124,7 @@ async def test_worker_and_pool_actions_emit_events(server: MahavishnuServer, ses
         await client.subscribe(f"worker:{worker_id}")
         await client.subscribe("global")
         offline = session.run_action("worker", "mark_workers_offline", [worker_id])
-        data = {"worker_id": worker_id, "status": "offline", "pool_id": pool_id, "timestamp": A_TIME}
+        data = {"worker_id": worker_id, "status": "offline", "pool_id": pool_id, "release": "", "timestamp": A_TIME}
         assert await client.event("worker.status_changed") == an_event(
             "worker.status_changed", data, room=f"worker:{worker_id}"
         )

@@ -15,7 +15,7 @@ from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.replay_turns import MAX_REST_SECONDS
 from realtime.queries.stage_pages import StagePage
 
-EMPTY = StagePage(position=Position(0, "epoch", 0, ""), stages="[]", next_after=None, counts=None, cost_bytes=0)
+EMPTY = StagePage(position=Position(0, "epoch", 0, ""), stages="[]", next_after=None, stage_counts=None, cost_bytes=0)
 
 
 async def test_long_lists_leave_half_of_the_time_to_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ async def pages(client: Client, workflow_id: str, **data: Any) -> list[dict[str,
         assert answer["type"] == "response", answer
         assert answer["data"].pop("workflow_id") == workflow_id
         assert answer["data"].pop("epoch") == client.welcome["data"]["epoch"]
-        assert ("counts" in answer["data"]) == (not found)
+        assert ("stage_counts" in answer["data"]) == (not found)
         found.append(answer["data"])
     return found
 
@@ -62,7 +62,7 @@ async def test_pages_have_every_stage_once_and_in_order(server_on_both: Mahavish
     assert [len(page["stages"]) for page in found] == [100, 100, 50]
     assert names(found) == names(small) == names(exact) == [f"stage_{number}" for number in range(250)]
     assert [page["next_after"] for page in exact] == [124, None]
-    assert found[0]["counts"] == {"pending": 250}
+    assert found[0]["stage_counts"] == {"pending": 250}
     assert found[0]["stages"][3] == {
         "position": 3,
         "stage_name": "stage_3",
@@ -104,7 +104,7 @@ async def test_status_selects_stages_and_a_page_may_be_empty(server_on_both: Mah
         (0, 2 * MAX_EXAMINED_STAGES - 1),
         (1, None),
     ]
-    assert found[0]["counts"] == {"pending": 2 * MAX_EXAMINED_STAGES + 8, "skipped": 2}
+    assert found[0]["stage_counts"] == {"pending": 2 * MAX_EXAMINED_STAGES + 8, "skipped": 2}
 
 
 async def test_page_is_bounded_in_bytes(server_on_both: MahavishnuServer, unique: Unique) -> None:

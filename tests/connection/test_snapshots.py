@@ -23,6 +23,12 @@ result = [
 ]
 """
 
+DRAINING_WORKER = """
+from orchestration import services
+worker_id = services.join_pool(name=name, process=name, pool_id=pool, release="2026.11")
+services.drain_worker(worker_id=worker_id)
+"""
+
 
 async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
     server_on_both: MahavishnuServer, unique: Unique
@@ -73,10 +79,10 @@ async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
 async def test_pool_and_worker_snapshots_list_every_field(server_on_both: MahavishnuServer, unique: Unique) -> None:
     pool_id, worker_id = unique("pool"), unique("worker")
     server_on_both.services.create_pool(pool_id=pool_id)
-    server_on_both.services.register_worker(worker_id=worker_id, pool_id=pool_id)
+    server_on_both.services_driver.execute(DRAINING_WORKER, name=worker_id, pool=pool_id)
     async with connect(server_on_both) as client:
         pool = (await resume(client, f"pool:{pool_id}", snapshot=True))["snapshot"]
-        worker = (await resume(client, f"worker:{worker_id}", snapshot=True))["snapshot"]
+        worker = (await resume(client, f"worker:{worker_id}-1", snapshot=True))["snapshot"]
     assert pool == {
         "pool_id": pool_id,
         "status": "active",
@@ -90,14 +96,14 @@ async def test_pool_and_worker_snapshots_list_every_field(server_on_both: Mahavi
             "worker_count": 1,
             "error_workers": 0,
         },
-        "workers": [{"worker_id": worker_id, "status": "idle"}],
+        "workers": [{"worker_id": f"{worker_id}-1", "status": "idle", "draining": True, "release": "2026.11"}],
     }
     assert worker == {
-        "worker_id": worker_id,
+        "worker_id": f"{worker_id}-1",
         "status": "idle",
         "pool_id": pool_id,
-        "draining": False,
-        "release": "",
+        "draining": True,
+        "release": "2026.11",
     }
 
 

@@ -90,7 +90,7 @@ services.cancel_workflow(workflow_id=workflow)
 def hold_workflow(resources: Resources) -> Expected:
     names = {"workflow": resources.workflow, "worker": resources.worker, "pool": resources.pool}
     resources.services._driver.execute(HOLD, **names)
-    offline = {"worker_id": resources.worker, "status": "offline", "pool_id": resources.pool}
+    offline = {"worker_id": resources.worker, "status": "offline", "pool_id": resources.pool, "release": ""}
     rooms = [f"workflow:{resources.workflow}", f"pool:{resources.pool}"]
     held = {"reason": "no_worker", "pool_id": resources.pool, "needs": ""}
     return [
@@ -106,22 +106,27 @@ def hold_workflow(resources: Resources) -> Expected:
 
 DRAIN = """
 from orchestration import services
-worker = services.join_pool(name=name, process=name, pool_id=pool)
+worker = services.join_pool(name=name, process=name, pool_id=pool, release="1")
 services.drain_worker(worker_id=worker)
 services.leave_pool(worker_id=worker, process=name, error="The worker was stopped")
+services.join_pool(name=name, process=name, pool_id=pool, release="2")
 """
 
 
-@case("a worker drains", "worker.added", "worker.draining", "worker.status_changed", "pool.status_changed")
+@case(
+    "a worker drains and joins again", "worker.added", "worker.draining", "worker.status_changed", "pool.status_changed"
+)
 def drain_worker(resources: Resources) -> Expected:
     name = f"{resources.worker}.drains"
     resources.services._driver.execute(DRAIN, name=name, pool=resources.pool)
     worker = {"worker_id": f"{name}-1", "pool_id": resources.pool}
     rooms = [f"pool:{resources.pool}"]
     return [
-        ("worker.added", {**worker, "status": "idle", "release": ""}, rooms),
+        ("worker.added", {**worker, "status": "idle", "release": "1"}, rooms),
         pool_metrics(resources, idle=2, count=2),
         ("worker.draining", worker, rooms),
-        ("worker.status_changed", {**worker, "status": "offline"}, rooms),
+        ("worker.status_changed", {**worker, "status": "offline", "release": "1"}, rooms),
         pool_metrics(resources, idle=1, count=2),
+        ("worker.status_changed", {**worker, "status": "idle", "release": "2"}, rooms),
+        pool_metrics(resources, idle=2, count=2),
     ]

@@ -225,7 +225,8 @@ def change_worker_status(resources: Resources) -> Expected:
     expected = []
     for status, counted in counts.items():
         resources.services.change_worker_status(worker_id=resources.worker, status=status)
-        expected += [of_worker(resources, "worker.status_changed", status=status), pool_metrics(resources, **counted)]
+        changed = of_worker(resources, "worker.status_changed", status=status, release="")
+        expected += [changed, pool_metrics(resources, **counted)]
     return expected
 
 

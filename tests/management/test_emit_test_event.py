@@ -53,7 +53,8 @@ async def test_worker_event_reaches_its_pool_and_the_additional_room(server: Mah
             server, "worker.status_changed", "--id", worker_id, "--data", '{"status": "error"}', "--room", rooms[2]
         )
         assert done.returncode == 0, done.stderr
-        data = {"worker_id": worker_id, "pool_id": pool_id, "status": "error", "timestamp": A_TIME, "test": True}
+        ids = {"worker_id": worker_id, "pool_id": pool_id}
+        data = {**ids, "status": "error", "release": "", "timestamp": A_TIME, "test": True}
         received = {message["room"]: message for message in await client.events(3)}
         await client.expect_nothing(0.2)
     assert received == {room: an_event("worker.status_changed", data, room=room) for room in rooms}

@@ -65,7 +65,7 @@ def test_budget_is_charged_for_stages_that_are_examined_or_counted() -> None:
     store("wide", STAGES)
     first, second = read("wide", limit=1), read("wide", after=0, limit=1)
     # The first page has the counts.
-    assert first.counts == {"pending": STAGES}
+    assert first.stage_counts == {"pending": STAGES}
     assert first.cost_bytes == len(first.stages) - 2 + EXAMINED_STAGE_BYTES * (1 + STAGES)
     assert second.cost_bytes == len(second.stages) - 2 + EXAMINED_STAGE_BYTES
     empty = read("wide", statuses=["failed"], after=0)
@@ -91,7 +91,7 @@ def test_page_is_the_state_at_its_position(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(stage_pages, "current_position", read_position_and_commit)
     page = read("wf")
-    assert (json.loads(page.stages)[0]["status"], page.counts) == ("pending", {"pending": 1})
+    assert (json.loads(page.stages)[0]["status"], page.stage_counts) == ("pending", {"pending": 1})
     monkeypatch.undo()
     later = read("wf")
     assert json.loads(later.stages)[0]["status"] == "running"
@@ -110,4 +110,4 @@ def test_page_behind_the_last_stage_is_the_last_one(after: int, statuses: tuple[
 def test_first_page_of_a_workflow_without_stages_is_empty() -> None:
     store("none", 0)
     page = read("none")
-    assert (json.loads(page.stages), page.next_after, page.counts) == ([], None, {})
+    assert (json.loads(page.stages), page.next_after, page.stage_counts) == ([], None, {})

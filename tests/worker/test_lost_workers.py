@@ -18,7 +18,7 @@ from tests.harness.processes import has_ended
 from tests.harness.server import MahavishnuServer
 from tests.harness.valkey import frozen
 from tests.harness.waiting import eventually
-from tests.worker.run_events import events_until, events_until_end, outline, untimed
+from tests.worker.run_events import events_until, events_until_end, outline
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ async def test_stage_runs_again_when_its_worker_is_killed(
             await worker_client.subscribe(f"worker:{pool}-test-1")
             kill(worker)
             (offline,) = await events_until(worker_client, "worker.status_changed")
-            assert untimed(offline)[1] == {"worker_id": f"{pool}-test-1", "status": "offline", "pool_id": pool}
+            assert (offline["data"]["worker_id"], offline["data"]["status"]) == (f"{pool}-test-1", "offline")
             files.open_gate()
             worker = engine.worker(pool_id=pool)
             events = await events_until_end(client)

@@ -24,22 +24,27 @@ class WorkerEvent(EventData, kw_only=True):
 
 
 class WorkerStatusChanged(WorkerEvent, kw_only=True):
-    """A worker's status changes to `idle`, `busy`, `error` or `offline`."""
+    """A worker's status changes to `idle`, `busy`, `error` or `offline`.
+
+    Attributes:
+        status: The new status.
+        pool_id: Its pool.
+        release: The release of its code, which may be another one after it was offline. May be empty.
+    """
 
     name: ClassVar[str] = "worker.status_changed"
     signal: ClassVar[Signal] = signals.worker_status_changed
-    sample: ClassVar[dict[str, Any]] = {"status": "idle", "pool_id": "pool_local"}
+    sample: ClassVar[dict[str, Any]] = {"status": "idle", "pool_id": "pool_local", "release": ""}
     status: str
     pool_id: str
+    release: str
 
 
 class WorkerAdded(WorkerStatusChanged, kw_only=True):
-    """A worker is registered. `status` is its initial status; `release` is that of its code, and may be empty."""
+    """A worker is registered. `status` is its initial status."""
 
     name: ClassVar[str] = "worker.added"
     signal: ClassVar[Signal] = signals.worker_added
-    sample: ClassVar[dict[str, Any]] = {**WorkerStatusChanged.sample, "release": ""}
-    release: str
 
 
 class WorkerDraining(WorkerEvent, kw_only=True):
