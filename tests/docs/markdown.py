@@ -58,7 +58,7 @@ def page(name: str) -> Path:
 @cache
 def headings(path: Path) -> list[str]:
     """Return the headings of a page, in order, without `#` marks."""
-    return [match[2] for _, line in _prose(path) if (match := _HEADING.fullmatch(line))]
+    return [match[2] for _, line in prose(path) if (match := _HEADING.fullmatch(line))]
 
 
 def anchors(path: Path) -> set[str]:
@@ -68,7 +68,7 @@ def anchors(path: Path) -> set[str]:
 
 def links(path: Path) -> list[str]:
     """Return the targets of a page's links, without those in code."""
-    text = "\n".join(re.sub(r"`[^`]*`", "", line) for _, line in _prose(path))
+    text = "\n".join(re.sub(r"`[^`]*`", "", line) for _, line in prose(path))
     return re.findall(r"\]\(([^)\s]+)\)", text)
 
 
@@ -105,7 +105,7 @@ def table(path: Path, *, first: str) -> list[dict[str, str]]:
     """Return the rows of all tables of a page whose first column is `first`, each by column, without code marks."""
     rows: list[dict[str, str]] = []
     columns: list[str] | None = None
-    for _, line in _prose(path):
+    for _, line in prose(path):
         if not line.startswith("|"):
             columns = None
             continue
@@ -124,7 +124,7 @@ def plain(cell: str) -> str:
 
 def code_spans(path: Path) -> list[str]:
     """Return the text between backticks in a page's prose."""
-    return [span for _, line in _prose(path) for span in re.findall(r"`([^`]+)`", line)]
+    return [span for _, line in prose(path) for span in re.findall(r"`([^`]+)`", line)]
 
 
 def shell_lines(path: Path) -> list[str]:
@@ -133,7 +133,7 @@ def shell_lines(path: Path) -> list[str]:
     return [" ".join(line.split(" #")[0].split()) for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def _prose(path: Path) -> Iterator[tuple[int, str]]:
+def prose(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number and text of each line outside fenced blocks."""
     inside = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, get_commands, load_command_class
 
-from tests.docs.markdown import PROJECT_DIR, anchors, blocks, code_spans, links, page, pages, shell_lines, table
+from tests.docs.markdown import PROJECT_DIR, anchors, blocks, code_spans, links, page, pages, prose, shell_lines, table
 
 PACKAGES = ("mahavishnu_site", "realtime", "orchestration")
 PRODUCT = (*PACKAGES, "demonstrations")
+MAX_COLUMNS = 120
+"""Length of a line of prose; ruff checks that of the code."""
+
 # Every Django application has these.
 UNREMARKABLE = {"apps", "migrations"}
 
@@ -30,6 +33,14 @@ def test_document_links_exist(path: Path) -> None:
         assert target.exists(), link
         assert target.is_relative_to(PROJECT_DIR), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
+def test_lines_of_documents_fit_the_columns(path: Path) -> None:
+    # Not in tables and fenced blocks, which cannot be wrapped, or in comments with code.
+    lines = ((number, line) for number, line in prose(path) if not line.startswith(("|", "<!--")))
+    without_urls = ((number, re.sub(r"https?://\S+", "", line)) for number, line in lines)
+    assert [f"{path.name}:{number}" for number, line in without_urls if len(line) > MAX_COLUMNS] == []
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
