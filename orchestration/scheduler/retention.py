@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Final
 
 from orchestration.limits import EngineLimits
 from orchestration.services.retention import PruningSweep, retentions_of
 
+logger = logging.getLogger(__name__)
+
 PRUNING_INTERVAL_SECONDS: Final = 60.0
 """How often a scheduler looks for finished runs to delete."""
+
+UNDELETABLE_INTERVAL_SECONDS: Final = 3600.0
+"""How long it waits instead after it found runs that cannot be deleted: it tries all of them again."""
 
 
 class RunPruning:
@@ -28,6 +34,13 @@ class RunPruning:
             self._sweep = PruningSweep(*retentions_of(self._limits))
         pruned = self._sweep.prune_block()
         if pruned is None:
+            interval_seconds = UNDELETABLE_INTERVAL_SECONDS if self._sweep.undeletable else PRUNING_INTERVAL_SECONDS
+            self._due_at = time.monotonic() + interval_seconds
+            if self._sweep.undeletable:
+                logger.warning(
+                    "Cannot delete %d finished runs, such as %s; the scheduler tries again in an hour",
+                    self._sweep.undeletable_count,
+                    self._sweep.undeletable,
+                )
             self._sweep = None
-            self._due_at = time.monotonic() + PRUNING_INTERVAL_SECONDS
         return pruned or 0

@@ -13,10 +13,15 @@ from django.db.models import Q, QuerySet
 
 from orchestration.db.clock import database_now
 from orchestration.db.postgres_session import lock_if_free
+from orchestration.db.retry import is_unavailable
 from orchestration.limits import EngineLimits
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, FailedAttempt, Stage, Worker, Workflow
+from orchestration.services.references import delete_unreferenced, exclude_protected
+from orchestration.text import escape_line, text_of, truncate
 
 MAX_RUNS_PER_TRANSACTION: Final = 100
+MAX_REASON_CHARACTERS: Final = 300
+
 MAX_STAGES_PER_TRANSACTION: Final = 5000
 """On SQLite no other process writes during the transaction. A run with more stages has a separate one."""
 
@@ -55,7 +60,7 @@ class RunRetention:
             finished_at, pk = newest
             # Many runs may finish at the same time: a bulk cancellation gives them one.
             prunable = prunable.filter(Q(finished_at__lt=finished_at) | Q(pk__lte=pk), finished_at__lte=finished_at)
-        return prunable
+        return exclude_protected(prunable)
 
 
 def retentions_of(limits: EngineLimits) -> tuple[RunRetention, ...]:
@@ -69,14 +74,22 @@ def retentions_of(limits: EngineLimits) -> tuple[RunRetention, ...]:
 class PruningSweep:
     """Prunes the runs that are prunable when it begins, block by block, each in one transaction.
 
-    A run that another transaction holds, or of which a worker still runs a stage, is left to a later sweep.
+    A run that another transaction holds, or of which a worker still runs a stage, is left to a later sweep. So is one
+    that rows of another application need. `on_delete` of their foreign keys applies.
+
     Counters of pools do not change. Clients that subscribe to a pruned run find none, and its key may be used again.
 
     Args:
         retentions: Each prunes alone: a run is kept if all of them keep it.
+
+    Attributes:
+        undeletable_count: How many runs could not be deleted.
+        undeletable: One of them, with the reason; empty if there is none.
     """
 
     def __init__(self, *retentions: RunRetention) -> None:
+        self.undeletable_count = 0
+        self.undeletable = ""
         self._prunable = deque(retention.prunable() for retention in retentions)
         self._last: tuple[datetime | None, str] | None = None
 
@@ -84,10 +97,29 @@ class PruningSweep:
         """Prune the next block and return how many runs it had; None if no run is left."""
         while self._prunable:
             if runs := self._next_block(self._prunable[0]):
-                return _delete(self._prunable[0], runs)
+                return self._prune(runs)
             self._prunable.popleft()
             self._last = None
         return None
+
+    def _prune(self, runs: list[str]) -> int:
+        """Delete these runs, or those of them that can be deleted. Return how many were.
+
+        Foreign keys are checked at the commit, so a run that cannot be deleted, or one that a new row refers to, fails
+        all runs of its transaction.
+        """
+        try:
+            return _delete(self._prunable[0], runs)
+        except Exception as error:
+            # Receivers of signals, and `on_delete` functions, may raise anything.
+            if is_unavailable(error):
+                raise
+            if len(runs) > 1:
+                middle = len(runs) // 2
+                return self._prune(runs[:middle]) + self._prune(runs[middle:])
+            self.undeletable_count += 1
+            self.undeletable = self.undeletable or f"{runs[0]} ({_reason(error)})"
+            return 0
 
     def _next_block(self, rows: QuerySet[Workflow]) -> list[str]:
         """Return the ids of the next runs. A block that fails is not tried again: it must not hide the others."""
@@ -106,15 +138,22 @@ class PruningSweep:
         return runs
 
 
+def _reason(error: Exception) -> str:
+    # The other argument of a `ProtectedError` has all rows in its text.
+    text = text_of(error.args[0] if error.args else error)
+    return truncate(escape_line(" ".join(text.split())), MAX_REASON_CHARACTERS)
+
+
 def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
     in_use = Worker.objects.filter(stage__isnull=False).values("stage__workflow_id")
     with transaction.atomic():
         # Read again: a run may have been retried meanwhile.
-        found = lock_if_free(prunable.filter(pk__in=runs).exclude(pk__in=in_use)).values_list("pk", flat=True)
-        runs = list(found)
-        of_runs = Stage.objects.filter(workflow_id__in=runs)
+        found = lock_if_free(prunable.filter(pk__in=runs).exclude(pk__in=in_use))
+        runs = list(found.values_list("pk", flat=True))
         # Not through Django's collector, which would load every row and lock each run's stages one by one.
-        FailedAttempt.objects.filter(stage__in=of_runs)._raw_delete("default")
-        of_runs._raw_delete("default")
-        Workflow.objects.filter(pk__in=runs)._raw_delete("default")
+        delete_unreferenced(FailedAttempt.objects.filter(stage__workflow_id__in=runs))
+        delete_unreferenced(Stage.objects.filter(workflow_id__in=runs))
+        if delete_unreferenced(Workflow.objects.filter(pk__in=runs)) < len(runs):
+            # Rows of other applications refer to the remaining ones.
+            Workflow.objects.filter(pk__in=runs).delete()
     return len(runs)

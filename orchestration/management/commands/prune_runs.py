@@ -67,3 +67,8 @@ class Command(EscapingCommand):
             while (block := sweep.prune_block()) is not None:
                 pruned += block
         self.stdout.write(f"Deleted {pruned} finished runs")
+        if sweep.undeletable:
+            raise CommandError(
+                f"Cannot delete {sweep.undeletable_count} finished runs, such as {sweep.undeletable}. "
+                "Delete the rows that refer to them first, or change on_delete of their foreign keys."
+            )

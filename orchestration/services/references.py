@@ -1,0 +1,48 @@
+"""Rows of other applications that refer to runs, to their stages, or to failed attempts."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.db.models import PROTECT, Exists, Model, OuterRef, QuerySet
+
+from orchestration.models import FailedAttempt, Stage, Worker, Workflow
+
+_PATHS_TO_RUN: Final[tuple[tuple[type[Model], str], ...]] = (
+    (Workflow, ""),
+    (Stage, "__workflow"),
+    (FailedAttempt, "__stage__workflow"),
+)
+
+
+def exclude_protected(runs: QuerySet[Workflow]) -> QuerySet[Workflow]:
+    """Leave out the runs that a foreign key with `on_delete=PROTECT` protects, also by a stage or a failed attempt."""
+    for model, path in _PATHS_TO_RUN:
+        for relation in _relations(model):
+            if relation.on_delete is PROTECT:
+                runs = runs.exclude(_exists(relation, path))
+    return runs
+
+
+def delete_unreferenced(rows: QuerySet[Any]) -> int:
+    """Delete the rows that no foreign key refers to, without signals, and return how many that were."""
+    for relation in _relations(rows.model):
+        rows = rows.exclude(_exists(relation))
+    return rows._raw_delete("default")
+
+
+def _relations(model: type[Model]) -> list[Any]:
+    """Return the foreign keys that refer to a model. A worker refers only to the stage that it runs."""
+    return [
+        relation
+        for relation in model._meta.get_fields(include_hidden=True)
+        if relation.auto_created
+        and not relation.concrete
+        and (relation.one_to_many or relation.one_to_one)
+        and relation.related_model is not Worker
+    ]
+
+
+def _exists(relation: Any, path: str = "") -> Exists:
+    rows = relation.related_model._base_manager
+    return Exists(rows.filter(**{f"{relation.field.name}{path}": OuterRef("pk")}))

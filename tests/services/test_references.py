@@ -1,0 +1,145 @@
+"""Pruning of runs that rows of another application refer to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import CommandError, call_command
+from django.db import connection, models
+from pytest_django import Settings
+
+from orchestration.db.clock import database_now
+from orchestration.limits import EngineLimits
+from orchestration.models import FailedAttempt, Stage, Workflow
+from orchestration.scheduler import Scheduler
+from orchestration.services.retention import PruningSweep, RunRetention
+from tests.services.builders import workflow_with
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+APP = "demonstrations"
+
+
+@contextmanager
+def model_with(**fields: models.Field[Any, Any]) -> Iterator[Any]:
+    """Define a model of another application, with its table."""
+    meta = type("Meta", (), {"app_label": APP})
+    model: Any = type("Note", (models.Model,), {"__module__": __name__, "Meta": meta, **fields})
+    try:
+        with connection.schema_editor() as editor:
+            editor.create_model(model)
+        try:
+            yield model
+        finally:
+            model._base_manager.all().delete()
+            with connection.schema_editor() as editor:
+                editor.delete_model(model)
+    finally:
+        for name in [name for name in apps.all_models[APP] if name.startswith("note")]:
+            del apps.all_models[APP][name]
+        apps.clear_cache()
+
+
+def run_key(on_delete: Callable[..., None], **options: Any) -> models.Field[Any, Any]:
+    return models.ForeignKey(Workflow, on_delete=on_delete, null=True, related_name="+", **options)
+
+
+def finish_runs(number: int = 3) -> None:
+    for each in range(number):
+        workflow_with("completed", workflow_id=f"wf_{each}")
+
+
+def prune() -> PruningSweep:
+    sweep = PruningSweep(RunRetention(max_runs=0))
+    while sweep.prune_block() is not None:
+        pass
+    return sweep
+
+
+def kept() -> list[str]:
+    return sorted(Workflow.objects.values_list("pk", flat=True))
+
+
+@pytest.mark.parametrize(
+    ("on_delete", "runs", "notes", "reason"),
+    [
+        (models.PROTECT, ["wf_1"], ["wf_1"], ""),
+        (models.CASCADE, [], [], ""),
+        (models.SET_NULL, [], [None], ""),
+        (models.RESTRICT, ["wf_1"], ["wf_1"], "wf_1 (Cannot delete some instances of model 'Workflow'"),
+        (models.DO_NOTHING, ["wf_1"], ["wf_1"], "wf_1 ("),
+    ],
+)
+def test_on_delete_of_a_foreign_key_to_a_run_applies(
+    on_delete: Callable[..., None], runs: list[str], notes: list[str | None], reason: str
+) -> None:
+    with model_with(run=run_key(on_delete)) as note:
+        finish_runs()
+        note.objects.create(run_id="wf_1")
+        sweep = prune()
+        assert kept() == runs
+        assert list(note.objects.values_list("run_id", flat=True)) == notes
+        assert Stage.objects.count() == 3 * len(runs)
+        assert sweep.undeletable.startswith(reason)
+        assert sweep.undeletable_count == int(reason != "")
+
+
+@pytest.mark.parametrize(("on_delete", "runs"), [(models.PROTECT, ["wf_1"]), (models.SET_NULL, [])])
+def test_on_delete_of_foreign_keys_to_stages_and_attempts_applies(
+    on_delete: Callable[..., None], runs: list[str]
+) -> None:
+    keys = {
+        "stage": models.ForeignKey(Stage, on_delete=on_delete, null=True, related_name="+"),
+        "attempt": models.ForeignKey(FailedAttempt, on_delete=on_delete, null=True, related_name="+"),
+    }
+    with model_with(**keys) as note:
+        finish_runs(4)
+        for name in ("wf_1", "wf_2"):
+            stage = Stage.objects.filter(workflow_id=name).first()
+            assert stage is not None
+            attempt = FailedAttempt.objects.create(stage=stage, attempt=1, reason="failed", error="It broke")
+            note.objects.create(stage=stage) if name == "wf_1" else note.objects.create(attempt=attempt)
+        protected = [*runs, "wf_2"] if runs else []
+        assert prune().undeletable == ""
+        assert kept() == protected
+        assert note.objects.filter(stage=None, attempt=None).count() == (0 if runs else 2)
+
+
+def test_run_that_cannot_be_deleted_hides_no_other(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    settings.MAHAVISHNU_ENGINE = EngineLimits(max_finished_runs=1)
+    with model_with(run=run_key(models.RESTRICT)) as note:
+        finish_runs(9)
+        note.objects.create(run_id="wf_0")
+        note.objects.create(run_id="wf_6")
+        scheduler = Scheduler()
+        with caplog.at_level(logging.WARNING):
+            assert [scheduler.prune_runs(database_now()) for _ in range(3)] == [6, 0, 0]
+        assert kept() == ["wf_0", "wf_6", "wf_8"]
+        [line] = [record.message for record in caplog.records if "finished runs" in record.message]
+        assert line.startswith("Cannot delete 2 finished runs, such as wf_0 (Cannot delete some instances of model")
+        assert line.endswith("; the scheduler tries again in an hour")
+        assert scheduler._failures.stuck_jobs() == []
+        with pytest.raises(CommandError, match="Cannot delete 2 finished runs, such as wf_0 "):
+            call_command("prune_runs", "--keep", "1")
+
+
+def test_receiver_that_fails_keeps_its_run_only() -> None:
+    def fail(instance: Workflow, **_: Any) -> None:
+        if instance.pk == "wf_1":
+            raise KeyError("gone\nby design")
+
+    with model_with(run=run_key(models.CASCADE)) as note:
+        finish_runs()
+        for name in ("wf_1", "wf_2"):
+            note.objects.create(run_id=name)
+        models.signals.pre_delete.connect(fail, sender=Workflow)
+        try:
+            sweep = prune()
+        finally:
+            models.signals.pre_delete.disconnect(fail, sender=Workflow)
+        assert (kept(), sweep.undeletable) == (["wf_1"], "wf_1 (gone by design)")
