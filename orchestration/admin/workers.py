@@ -51,9 +51,15 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
 
     @admin.action(description="Drain the processes of selected workers", permissions=["run_action"])
     def drain_workers(self, request: HttpRequest, rows: QuerySet[Worker]) -> HttpResponse | None:
+        drained: dict[str, Worker] = {}
+
         def drain(worker_id: str) -> Worker:
-            drained = services.drain_worker(worker_id=worker_id)
-            return next(worker for worker in drained if worker.pk == worker_id)
+            # One call drains all workers of a process.
+            if worker_id not in drained:
+                drained.update((worker.pk, worker) for worker in services.drain_worker(worker_id=worker_id))
+            if worker_id not in drained:  # It has just left.
+                raise services.NotDrainable(worker_id, WorkerStatus.OFFLINE)
+            return drained[worker_id]
 
         return self.run_action(request, rows, drain, done="Draining")
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.core.management.base import CommandError, CommandParser
 
 from orchestration import services
+from orchestration.db.retry import retry_while_unavailable
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
 from orchestration.models import Worker
@@ -39,6 +40,10 @@ class Command(EscapingCommand):
                 return
             process = drained[0].process
             # A worker that is offline belongs to no process.
-            while Worker.objects.filter(process=process).exists():
+            is_online = Worker.objects.filter(process=process).exists
+            while retry_while_unavailable(is_online, timeout_seconds=None, report=self.write_line):
                 time.sleep(_POLL_SECONDS)
         self.stdout.write(f"Drained: {names}. Stop or restart the process now.")
+
+    def write_line(self, line: str) -> None:
+        self.stderr.write(line)
