@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from django.utils.module_loading import import_string
 from orchestration.db.clock import database_now
 from orchestration.identifiers import TASK_NAME
 from orchestration.limits import engine_limits
+from orchestration.log_throttle import OutageLog
 from orchestration.models import Stage, StageStatus
 
 logger = logging.getLogger(__name__)
@@ -80,16 +80,15 @@ def celery_app() -> Any:
 
 
 class CircuitBreaker:
-    """Skips the broker for a while after a failure, so that callers do not all wait for the timeout.
-
-    Attributes:
-        failing: Whether the last message failed.
-    """
+    """Skips the broker for a while after a failure, so that callers do not all wait for the timeout."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._retry_at = 0.0
-        self.failing = False
+        self._outage = OutageLog(
+            logger,
+            failed="Broker unavailable (%r); the scheduler will dispatch these stages later",
+            recovered="Broker available again; dispatching continues",
+        )
 
     def allows(self) -> bool:
         """Check whether to try the broker."""
@@ -97,18 +96,12 @@ class CircuitBreaker:
 
     def record_failure(self, error: Exception, *, pause_seconds: float) -> None:
         """Open the breaker for `pause_seconds`."""
-        with self._lock:
-            if not self.failing:
-                logger.warning("Broker unavailable (%r); the scheduler will dispatch these stages later", error)
-            self.failing = True
-            self._retry_at = time.monotonic() + pause_seconds
+        self._retry_at = time.monotonic() + pause_seconds
+        self._outage.record_failure(error)
 
     def record_success(self) -> None:
         """Close the breaker."""
-        if self.failing:
-            with self._lock:
-                self.failing = False
-            logger.warning("Broker available again; dispatching continues")
+        self._outage.record_success()
 
 
 _breaker = CircuitBreaker()

@@ -1,4 +1,8 @@
-"""Log lines that strangers can cause: the first at once, then one in an interval with the number of those left out."""
+"""Log lines that would repeat: those that strangers can cause, and those of an outage.
+
+Of the first kind, one is logged in an interval, with the number of those left out. An outage has one line when it
+begins and one when it ends.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +49,45 @@ class LogThrottle:
         if omitted:
             message, args = f"{message}%s", (*args, omitted_lines(omitted))
         self._logger.log(self._level, message, *args, extra=PASSED)
+
+
+class OutageLog:
+    """The two lines of an outage: its first error, and its end. Thread-safe.
+
+    Args:
+        logger: Where the lines go, as warnings.
+        failed: The line of the first error.
+        recovered: The line of the end.
+
+    Attributes:
+        is_active: Whether the last call failed.
+    """
+
+    def __init__(self, logger: logging.Logger, *, failed: str, recovered: str) -> None:
+        self._logger = logger
+        self._failed = failed
+        self._recovered = recovered
+        self._lock = Lock()
+        self.is_active = False
+
+    def record_failure(self, *args: object) -> None:
+        """Log `failed` with these arguments if the outage begins."""
+        if self._changes_to(True):
+            self._logger.warning(self._failed, *args)
+
+    def record_success(self, *args: object) -> bool:
+        """Log `recovered` with these arguments if an outage ends, and return whether one does."""
+        # Without the lock: most calls succeed.
+        if not self.is_active or not self._changes_to(False):
+            return False
+        self._logger.warning(self._recovered, *args)
+        return True
+
+    def _changes_to(self, is_active: bool) -> bool:
+        with self._lock:
+            changes = self.is_active != is_active
+            self.is_active = is_active
+        return changes
 
 
 def omitted_lines(omitted: int) -> str:

@@ -24,6 +24,7 @@ from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.dispatch import dispatch, message_for, queued_messages
 from orchestration.limits import engine_limits
+from orchestration.log_throttle import OutageLog
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.scheduler.due_select import DueSelect, RowSelect, SmallWindows, StalledRuns
 from orchestration.scheduler.failures import Failures
@@ -54,7 +55,11 @@ class Scheduler:
     def __init__(self) -> None:
         limit_lock_waits(BACKGROUND_LOCK_TIMEOUT_SECONDS)
         self._limits = engine_limits()
-        self._database_failing = False
+        self._outage = OutageLog(
+            logger,
+            failed="Database unavailable (%r); the scheduler keeps trying",
+            recovered="Database available again; the scheduler continues",
+        )
         self._failures = Failures()
         self.jobs: list[Callable[[datetime], int]] = [
             self.record_heartbeat,
@@ -98,14 +103,10 @@ class Scheduler:
             if not is_unavailable(error):
                 raise
             connection.close()
-            if not self._database_failing:
-                logger.warning("Database unavailable (%r); the scheduler keeps trying", error)
-            self._database_failing = True
+            self._outage.record_failure(error)
             self._postpone_expiry()
             return 0
-        if self._database_failing:
-            logger.warning("Database available again; the scheduler continues")
-        self._database_failing = False
+        self._outage.record_success()
         return changed
 
     def record_heartbeat(self, now: datetime) -> int:

@@ -14,7 +14,7 @@ from typing import Final
 
 from channels.layers import get_channel_layer
 
-from orchestration.log_throttle import LogThrottle
+from orchestration.log_throttle import LogThrottle, OutageLog
 from realtime.broadcast.envelope import GroupMessage, InvalidEnvelope, unseal
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,11 @@ class GroupSubscriptions:
         self._timeout_seconds = timeout_seconds
         self._invalid_envelopes = LogThrottle(logger)
         self._layer_channel: str | None = None
-        self._unavailable = False
+        self._outage = OutageLog(
+            logger,
+            failed="Channel layer unavailable (%r); the relay reads events from the event log",
+            recovered="Channel layer available again; joined all groups",
+        )
         # How often joining each wanted group has failed.
         self._wanted: dict[str, int] = {}
         # Groups with an attempt to join. A failed attempt counts too: the layer may have executed it.
@@ -77,7 +81,7 @@ class GroupSubscriptions:
                 envelope = await layer.receive(self._layer_channel)
             except Exception as error:
                 # Each layer raises its own errors.
-                self._on_failure(error)
+                self._outage.record_failure(error)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             try:
@@ -91,7 +95,7 @@ class GroupSubscriptions:
         """Join a group. While the layer is unavailable, leave that to `retry_failed`, so that no caller waits."""
         self._wanted.setdefault(group, 0)
         async with self._lock:
-            if not self._unavailable:
+            if not self._outage.is_active:
                 await self._join(group)
 
     def leave(self, group: str) -> None:
@@ -106,7 +110,7 @@ class GroupSubscriptions:
         """
         while self._unwanted:
             async with self._lock:
-                if self._unavailable:
+                if self._outage.is_active:
                     self._unwanted.clear()  # `retry_failed` leaves all groups that are not wanted.
                     return
                 await self._leave(self._unwanted.popitem()[0])
@@ -127,9 +131,7 @@ class GroupSubscriptions:
             async with self._lock:
                 if not await self._leave(group):
                     return
-        if self._unavailable:
-            logger.warning("Channel layer available again; joined all groups")
-        self._unavailable = False
+        self._outage.record_success()
 
     def _failures(self, group: str) -> int:
         return self._wanted.get(group, 0)
@@ -163,7 +165,7 @@ class GroupSubscriptions:
                 await call
         except Exception as error:
             # Each layer raises its own errors.
-            self._on_failure(error)
+            self._outage.record_failure(error)
             return False
         return True
 
@@ -177,8 +179,3 @@ class GroupSubscriptions:
             # The layer keeps a queue for each channel that it tried to create. It holds nothing else of this process.
             await layer.flush()
             raise
-
-    def _on_failure(self, error: Exception) -> None:
-        if not self._unavailable:
-            logger.warning("Channel layer unavailable (%r); the relay reads events from the event log", error)
-        self._unavailable = True

@@ -20,6 +20,7 @@ from channels.layers import get_channel_layer
 from django.conf import settings
 
 from orchestration.bounds import KIB, MIB
+from orchestration.log_throttle import OutageLog
 from realtime.broadcast.envelope import Entry, GroupMessage, seal
 from realtime.broadcast.groups import group_name
 from realtime.eventlog.append import Delivery
@@ -50,7 +51,11 @@ class Publisher:
         self._queue: deque[Delivery] = deque()
         self._queued_bytes = 0
         self._dropped = 0
-        self._unavailable = False
+        self._outage = OutageLog(
+            logger,
+            failed="Channel layer unavailable (%r); subscribers catch up from the event log",
+            recovered="Channel layer available again; %d queued events were dropped",
+        )
         self._idle = threading.Condition(self._lock)
         self._sending = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,15 +118,10 @@ class Publisher:
                 await get_channel_layer().group_send(group, envelope)
         except Exception as error:
             # Each layer raises its own errors. The events are in the log already.
-            if not self._unavailable:
-                logger.warning("Channel layer unavailable (%r); subscribers catch up from the event log", error)
-            self._unavailable = True
+            self._outage.record_failure(error)
         else:
-            if self._unavailable:
-                logger.warning("Channel layer available again; %d queued events were dropped", self._dropped)
-            elif self._dropped:
+            if not self._outage.record_success(self._dropped) and self._dropped:
                 logger.warning("Publish queue has room again; %d queued events were dropped", self._dropped)
-            self._unavailable = False
             self._dropped = 0
 
 

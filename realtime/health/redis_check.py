@@ -12,6 +12,8 @@ from django.conf import settings
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
+from orchestration.log_throttle import OutageLog
+
 logger = logging.getLogger(__name__)
 
 KEY: Final = "mahavishnu.health"
@@ -42,7 +44,11 @@ class RedisCheck:
         self._clients: dict[str, Redis] = {}
         self._queue_url = queue_url(getattr(settings, "CELERY_BROKER_URL", None))
         self._may_write = True
-        self._is_writable = True
+        self._refusals = OutageLog(
+            logger,
+            failed="The queue's Redis refuses writes (%s); stages wait in the database",
+            recovered="The queue's Redis accepts writes again",
+        )
 
     async def run(self, *, timeout_seconds: float) -> RedisState:
         """Check the channel layer's servers at once, then the queue's. Each check has this timeout."""
@@ -75,15 +81,11 @@ class RedisCheck:
             return None
         except ResponseError as error:
             reason = _reason(error)
-            if self._is_writable:
-                logger.warning("The queue's Redis refuses writes (%s); stages wait in the database", error)
-            self._is_writable = False
+            self._refusals.record_failure(error)
             return f"queue: Redis refuses writes ({reason})"
         except Exception as error:
             return f"queue: Redis unavailable ({type(error).__name__})"
-        if not self._is_writable:
-            logger.warning("The queue's Redis accepts writes again")
-        self._is_writable = True
+        self._refusals.record_success()
         return None
 
     def _client(self, url: str) -> Redis:

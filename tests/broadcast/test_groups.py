@@ -84,7 +84,7 @@ async def test_group_joined_again_before_it_is_left_stays_joined(subscriptions: 
 
 
 async def test_join_does_not_wait_until_all_other_groups_are_left(subscriptions: GroupSubscriptions) -> None:
-    subscriptions._unavailable = False  # The fixture's second server.
+    subscriptions._outage.is_active = False  # The fixture's second server.
     *groups, wanted = filter(is_available, (f"group-{number}" for number in range(400)))
     for group in groups:
         await subscriptions.join(group)

@@ -12,7 +12,7 @@ from django.test import override_settings
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mahavishnu_site.log_filters import MAX_KINDS, ClientRecordFilter, DropTracebackFilter, RateLimitFilter
-from orchestration.log_throttle import LogThrottle
+from orchestration.log_throttle import LogThrottle, OutageLog
 
 
 def record_of(error: Exception) -> logging.LogRecord:
@@ -203,3 +203,15 @@ def test_settings_install_one_client_filter_for_both_handlers() -> None:
     handlers = [handler for handler in logging.getLogger().handlers if handler.get_name() in ("console", "file")]
     filters = [each for handler in handlers for each in handler.filters if isinstance(each, ClientRecordFilter)]
     assert len(filters) == 2 and filters[0] is filters[1]
+
+
+def test_outage_has_one_line_at_its_begin_and_one_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    outage = OutageLog(logging.getLogger("parts"), failed="Part unavailable (%s)", recovered="Available; %d lost")
+    assert outage.record_success(0) is False
+    for _ in range(2):
+        outage.record_failure("first")
+        outage.record_failure("second")
+        assert outage.is_active
+        assert [outage.record_success(lost) for lost in (3, 4)] == [True, False]
+    assert not outage.is_active
+    assert [record.getMessage() for record in caplog.records] == 2 * ["Part unavailable (first)", "Available; 3 lost"]

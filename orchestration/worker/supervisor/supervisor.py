@@ -18,6 +18,7 @@ from orchestration.db.postgres_session import BACKGROUND_LOCK_TIMEOUT_SECONDS, l
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
+from orchestration.log_throttle import OutageLog
 from orchestration.models import FailureReason, Stage
 from orchestration.processes import is_alive
 from orchestration.services.attempt_failures import WORKER_STOPPED
@@ -55,7 +56,11 @@ class WorkerSupervisor:
             SlotMonitor(table.slot(index), name=name, process=process, pool_id=pool_id) for index in range(table.size)
         ]
         self._heartbeat_at = 0.0
-        self._database_failing = False
+        self._outage = OutageLog(
+            logger,
+            failed="Database unavailable (%r); the worker supervisor retries",
+            recovered="Database available again; the worker supervisor continues",
+        )
         self._failing: set[str] = set()
         self._join_rejected = False
         self._join_at = 0.0
@@ -85,16 +90,12 @@ class WorkerSupervisor:
         except DatabaseError as error:
             if not is_unavailable(error):
                 raise
-            if not self._database_failing:
-                logger.warning("Database unavailable (%r); the worker supervisor retries", error)
-            self._database_failing = True
+            self._outage.record_failure(error)
             connection.close()
             # A heartbeat is due in the next check: without any query, it would not show that the database is back.
             self._heartbeat_at = 0.0
         else:
-            if self._database_failing:
-                logger.warning("Database available again; the worker supervisor continues")
-            self._database_failing = False
+            self._outage.record_success()
 
     def _attempt(self, action: str, call: Callable[[], None]) -> None:
         """Call this part of a check. If it fails, log that once, until it succeeds.
