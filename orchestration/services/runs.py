@@ -260,4 +260,6 @@ def _differences(existing: Workflow, workflow: Workflow) -> Iterator[str]:
 
 
 def _stored_key(name: str, key: str) -> str:
-    return validation.text("key", f"{name}:{key}", max_length=MAX_KEY_LENGTH)
+    # The first colon ends the name: `a` with the key `b:c` is not `a:b` with the key `c`.
+    escaped_name = name.replace("%", "%25").replace(":", "%3A")
+    return validation.text("key", f"{escaped_name}:{key}", max_length=MAX_KEY_LENGTH)

@@ -44,6 +44,13 @@ def test_same_key_returns_the_run_of_the_first_start() -> None:
     assert start(key="another") != first
 
 
+def test_names_and_keys_with_colons_are_different_keys() -> None:
+    pairs = [("a", "b:c"), ("a:b", "c"), ("a%3Ab", "c"), ("a%", "3Ab:c"), ("a:", "b:c"), ("a", ":b:c")]
+    runs = [start(name=name, key=key) for name, key in pairs]
+    assert len({run.pk for run in runs}) == len(pairs)
+    assert [start(name=name, key=key) for name, key in pairs] == runs
+
+
 @pytest.mark.parametrize(
     ("changed", "differences"),
     [
