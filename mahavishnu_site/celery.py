@@ -18,7 +18,7 @@ from django.conf import settings
 from mahavishnu_site.celery_config import celery_settings
 from orchestration.limits import EngineLimits
 from orchestration.worker import bootstrap
-from orchestration.worker.drain import ConsumerDrain
+from orchestration.worker.drain import ConsumerDrain, GracePeriod
 from orchestration.worker.lost_broker import LostBrokerDetector
 from orchestration.worker.redis_transport import BrokerAMQP
 
@@ -32,6 +32,7 @@ app.conf.update(celery_settings(settings.CELERY_BROKER_URL, limits))
 app.conf["CELERY_DB_REUSE_MAX"] = 10**9
 app.autodiscover_tasks(["orchestration"])
 app.steps["consumer"].update({LostBrokerDetector, ConsumerDrain})
+app.steps["worker"].add(GracePeriod)
 bootstrap.install()
 
 if os.geteuid() != 0:

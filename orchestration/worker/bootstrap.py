@@ -121,7 +121,7 @@ def is_draining() -> bool:
 def install() -> None:
     """Connect to Celery's signals."""
     signals.celeryd_after_setup.connect(_on_setup, dispatch_uid="orchestration.worker.bootstrap.setup")
-    signals.worker_shutting_down.connect(_on_shutdown, dispatch_uid="orchestration.worker.bootstrap.shutdown")
+    signals.worker_shutting_down.connect(begin_shutdown, dispatch_uid="orchestration.worker.bootstrap.shutdown")
     signals.worker_shutdown.connect(_on_stopped, dispatch_uid="orchestration.worker.bootstrap.stopped")
     signals.worker_process_init.connect(child.on_process_init, dispatch_uid="orchestration.worker.child.init")
     signals.worker_process_shutdown.connect(
@@ -158,7 +158,8 @@ def _on_setup(instance: Any, **_: Any) -> None:
         _exit(f"Cannot create the slot table: {error}.")
 
 
-def _on_shutdown(**_: Any) -> None:
+def begin_shutdown(**_: Any) -> None:
+    """Let no stage start, and limit the time of those that run. A second call changes nothing."""
     if _worker_process is not None and not _worker_process.table.stopping_since_ns:
         _worker_process.table.stopping_since_ns = time.monotonic_ns()
         # An interpreter that exits visits every object several times. On a busy machine that takes longer than the
@@ -169,7 +170,7 @@ def _on_shutdown(**_: Any) -> None:
 def _on_stopped(**_: Any) -> None:
     """End the supervisor. After SIGHUP, Celery starts a new worker in this process, which has its own supervisor."""
     if _worker_process is not None:
-        _on_shutdown()
+        begin_shutdown()
         _worker_process.table.has_stopped = True
 
 

@@ -1,4 +1,4 @@
-"""Stops the consumption of messages in a worker process that drains, so that its messages reach other workers."""
+"""Steps of a worker process that drains or stops: its messages reach other workers, and its stages end in time."""
 
 from __future__ import annotations
 
@@ -34,3 +34,17 @@ class ConsumerDrain(bootsteps.StartStopStep):
         if bootstrap.is_draining():
             for queue in list(parent.app.amqp.queues.consume_from):
                 parent.cancel_task_queue(queue)
+
+
+class GracePeriod(bootsteps.StartStopStep):
+    """A step of the worker. It begins the grace period of running stages, regardless of why the worker stops.
+
+    Celery announces a shutdown by a signal after SIGTERM, but not when it restarts after SIGHUP, and waits for the
+    running stages in both cases.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def close(self, parent: Any) -> None:
+        """Begin the period. Called by Celery before it stops anything."""
+        bootstrap.begin_shutdown()

@@ -142,7 +142,9 @@ async def test_recycled_processes_run_each_stage_once(
     engine.assert_counters_match(pool)
 
 
-def test_worker_that_restarts_itself_has_one_supervisor(engine: Engine, pool: str, tmp_path: Path) -> None:
+def test_worker_that_restarts_itself_gives_its_stage_back_and_has_one_supervisor(
+    engine: Engine, pool: str, files: Files, tmp_path: Path
+) -> None:
     # Celery repeats its command at SIGHUP, which works for the script only, not for `python -m celery`.
     script = Path(sys.executable).with_name("celery")
     options = ("--app", "mahavishnu_site", "--quiet", "worker", "--queues", pool, "--hostname", "celery@test")
@@ -164,14 +166,22 @@ def test_worker_that_restarts_itself_has_one_supervisor(engine: Engine, pool: st
 
     try:
         wait(lambda: engine.workers(pool) == ["idle"], "the worker")
-        for _ in range(2):
+        for is_busy in (False, True):
             before = supervisors()
             assert len(before) == 1
+            if is_busy:
+                engine.start("gated", pool=pool, workflow_id="wf_restarted", **files.params)
+                wait(lambda: len(files.journal()) == 1, "the stage begins")
             process.send_signal(signal.SIGHUP)
             wait(lambda before=before: len(supervisors() - before) == 1, "another supervisor")  # type: ignore[misc]
             wait(lambda: len(supervisors()) == 1, "the end of the first supervisor")
+            if is_busy:
+                files.open_gate()
             run = engine.start("one_empty_stage", pool=pool)
             wait(lambda run=run: engine.workflow(run)["status"] == "completed", "the end of the run")  # type: ignore[misc]
+        wait(lambda: engine.workflow("wf_restarted")["status"] == "completed", "the end of the restarted stage")
+        failed = engine.workflow("wf_restarted")["failed_attempts"]
+        assert [attempt[1:] for attempt in failed] == [[1, "released", "The worker was stopped"]]
         process.terminate()
         assert process.wait(60) == 0
         wait(lambda: engine.workers(pool) == ["offline"], "the worker is offline")
