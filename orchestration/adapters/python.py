@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
+from orchestration.limits import engine_limits
 from orchestration.sdk import (
     Context,
     Definition,
     InvalidDefinition,
+    MissingRequirement,
     Plan,
     StageDefinition,
-    StageFailed,
     StagePlan,
+    error_for_clients,
     plan_stages,
 )
 
@@ -38,7 +40,7 @@ class PythonAdapter:
         )
 
     def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
-        """Return the stage's `package.module:name` if this worker lacks it; empty if it does not."""
+        """Check whether this worker has the stage's function."""
         return find_missing_function(stage.call, may_import=may_import)
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
@@ -48,13 +50,14 @@ class PythonAdapter:
 
 
 def find_missing_function(call: str, *, may_import: bool) -> str | None:
-    """Return `call` if there is no such function; None if that is unknown without an import."""
+    """Return an empty text if there is such a function; None if that is unknown without an import.
+
+    Raises:
+        MissingRequirement: if there is none.
+    """
     if not may_import and call.partition(":")[0] not in sys.modules:
         return None
-    try:
-        find_function(call)
-    except StageFailed:
-        return call
+    find_function(call)
     return ""
 
 
@@ -62,18 +65,16 @@ def find_function(call: str) -> Callable[..., Any]:
     """Return the function at `package.module:name`.
 
     Raises:
-        StageFailed: if it does not exist, because this worker's code differs from that of the process that started the
-            run.
+        MissingRequirement: if it does not exist or its module cannot be imported. So this worker's code differs from
+            that of the process that started the run.
     """
     module_name, _, name = call.partition(":")
     try:
         found = reduce(getattr, name.split("."), importlib.import_module(module_name))
-    except (ImportError, AttributeError) as error:
-        raise StageFailed(
-            f"{call} not found on this worker: its code differs from that of the process that started the run",
-            details=repr(error),
-        ) from error
+    except (Exception, SystemExit) as error:
+        # The module is a user's code and may raise anything.
+        raise MissingRequirement(call, error_for_clients(error, engine_limits())) from error
     function = found.function if isinstance(found, StageDefinition) else found
     if not callable(function):
-        raise StageFailed(f"{call} is not callable", may_retry=False)
+        raise MissingRequirement(call, "it is not callable")
     return function

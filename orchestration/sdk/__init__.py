@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from orchestration.plan import InvalidDefinition, Plan, Retry, StagePlan
-from orchestration.sdk.adapter import Adapter, MissingDependency, StageFailed, UnknownAdapter, find_adapter
+from orchestration.sdk.adapter import (
+    Adapter,
+    ChecksCode,
+    MissingDependency,
+    MissingRequirement,
+    StageFailed,
+    UnknownAdapter,
+    find_adapter,
+)
 from orchestration.sdk.context import Cancelled, Context, HandOver
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.parameters import InvalidParameter
@@ -25,6 +33,7 @@ __all__ = [
     "Adapter",
     "BrokenModule",
     "Cancelled",
+    "ChecksCode",
     "Context",
     "Definition",
     "HandOver",
@@ -32,6 +41,7 @@ __all__ = [
     "InvalidParameter",
     "KeyConflict",
     "MissingDependency",
+    "MissingRequirement",
     "Parallel",
     "Plan",
     "Retry",

@@ -38,7 +38,7 @@ class Adapter(Protocol):
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Run one attempt of a stage in a worker, and return its output as JSON data.
 
-        Any exception fails the attempt.
+        Any other exception fails the attempt.
 
         Args:
             stage: The stage as `plan` returned it.
@@ -47,22 +47,55 @@ class Adapter(Protocol):
 
         Raises:
             StageFailed: with a message for clients, and whether to retry.
+            MissingRequirement: before the work begins, if only another worker can run the stage.
         """
 
 
 class ChecksCode(Protocol):
-    """What an adapter may have besides: a check whether this worker has the code of a stage.
+    """What an adapter may have besides: a check whether this worker has what a stage needs.
 
-    A worker gives a stage that it lacks back, without an attempt, and another worker takes it.
+    A worker makes the check before an attempt. It returns a stage that it cannot run to the queue, without an attempt,
+    and another worker takes it.
     """
 
     def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
         """Return the name of what this worker lacks to run a stage; empty if nothing.
 
+        The name must be the same on every worker. An exception means that the stage's `call` is missing.
+
         Args:
             stage: The stage as `plan` returned it.
-            may_import: Whether the check may import modules. If it would have to and may not, it returns None.
+            may_import: Whether the check may import modules. If it would have to and may not, it returns None. It is
+                then made again outside of the transaction, and this result is kept for the adapter and `stage.call`
+                until the worker ends.
+
+        Raises:
+            MissingRequirement: in place of returning its name, to add a reason.
         """
+
+
+class MissingRequirement(Exception):
+    """This worker cannot run a stage, because it lacks something that the stage needs. Another worker may have it.
+
+    An adapter or a stage raises it before its work begins. The attempt is released and uses up none of the attempts of
+    the stage. This worker process does not start the stage again; another one takes it. If none can, the run is held.
+
+    Args:
+        name: What is missing, such as `program ffmpeg`. It must be the same on every worker that lacks it.
+        reason: Why, on this worker.
+    """
+
+    # For subclasses that do not call `__init__` of this class.
+    name = ""
+    reason = ""
+
+    def __init__(self, name: str, reason: str = "") -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(name, reason)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
 class StageFailed(Exception):
@@ -84,13 +117,14 @@ class StageFailed(Exception):
         super().__init__(message)
 
 
-class MissingDependency(Exception):
+class MissingDependency(MissingRequirement):
     """An adapter needs a package that is not installed."""
 
     def __init__(self, adapter: str, package: str) -> None:
         self.adapter = adapter
         self.package = package
-        super().__init__(adapter, package)
+        super().__init__(f"package {package}")
+        self.args = (adapter, package)
 
     def __str__(self) -> str:
         return f"Adapter {self.adapter} needs {self.package}, which is not installed: pip install {self.package}"

@@ -29,7 +29,7 @@ from orchestration.services.dispatch_due import (
 )
 from orchestration.services.dispatch_window import refill_window
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import NotDrainable, StageNotRunnable, drain_worker, hold_unclaimed
+from orchestration.services.holds import NotDrainable, Requirement, StageNotRunnable, drain_worker, hold_unclaimed
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
 from orchestration.services.pools import (

@@ -18,14 +18,13 @@ from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
-from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import StageNotRunnable, end_hold, record_unrunnable
+from orchestration.services.holds import Requirement, StageNotRunnable, end_hold, record_unrunnable
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
@@ -77,7 +76,7 @@ def claim_stage(
     attempt: int,
     *,
     slot: Slot,
-    find_missing: Callable[[Stage], str] = lambda stage: "",
+    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
     at: datetime | None = None,
 ) -> Claim | None:
     """Claim an attempt at a queued stage for a worker, which becomes busy.
@@ -88,7 +87,7 @@ def claim_stage(
         stage_id: The stage.
         attempt: The number of the attempt.
         slot: The worker.
-        find_missing: Returns what the worker lacks to run the stage; empty if nothing. What it raises is raised.
+        find_missing: Returns what the worker lacks to run the stage; None if nothing. What it raises is raised.
         at: The time of the change; None means now.
 
     Returns:
@@ -96,7 +95,8 @@ def claim_stage(
 
     Raises:
         StaleWorker: if the worker drains, is offline, or is registered to another process.
-        StageNotRunnable: if the worker lacks the code of the stage, or has another release. The stage stays queued.
+        StageNotRunnable: if the worker lacks something that the stage needs, or has another release. The stage stays
+            queued.
     """
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
@@ -109,16 +109,16 @@ def claim_stage(
         if stage is None or not _may_claim(stage, attempt, worker):
             _end_lost_work(worker, at=at)
             return None
-        needs = _find_release(stage, worker) or find_missing(stage)[:MAX_NEEDS_LENGTH]
-        if needs:
+        missing = _find_release(stage, worker) or find_missing(stage)
+        if missing is not None:
             _end_lost_work(worker, at=at)
-            record_unrunnable(worker.mark_locked(), stage, needs, at=at)
+            record_unrunnable(worker.mark_locked(), stage, missing, at=at)
         else:
             claim = _start_attempt(stage, worker, at=at)
             worker.status = WorkerStatus.BUSY.value
             worker.save_locked(at=at, update_fields=["status", "stage"])
-    if needs:
-        raise StageNotRunnable(slot.worker_id, needs)
+    if missing is not None:
+        raise StageNotRunnable(slot.worker_id, str(missing))
     return claim
 
 
@@ -129,7 +129,7 @@ def complete_attempt(
     slot: Slot,
     output: Any,
     continue_inline: bool = False,
-    find_missing: Callable[[Stage], str] = lambda stage: "",
+    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
     at: datetime | None = None,
 ) -> AttemptOutcome:
     """Complete an attempt, advance its workflow, and set the worker idle.
@@ -141,7 +141,7 @@ def complete_attempt(
         output: JSON, checked by the caller.
         continue_inline: Whether to claim a stage of the next step for the same worker, if its pool has one. That saves
             the round trip through the broker, and the worker stays busy.
-        find_missing: Returns what the worker lacks to run a stage of the next step; empty if nothing.
+        find_missing: Returns what the worker lacks to run a stage of the next step; None if nothing.
         at: The time of the change; None means now.
 
     Raises:
@@ -161,7 +161,7 @@ def complete_attempt(
             step = advance(stage.workflow, at=at, finished=stage)
             if continue_inline and worker is not None and worker.stage_id == stage_id and not worker.draining:
                 mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
-                if mine is not None and not find_missing(mine):
+                if mine is not None and find_missing(mine) is None:
                     step.stages.remove(mine)
                     claim = _start_attempt(mine.mark_locked(), worker, at=at)
                     worker.save_locked(at=at, update_fields=["stage"])
@@ -228,10 +228,10 @@ def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage.stage_plan)
 
 
-def _find_release(stage: Stage, worker: Worker) -> str:
-    """Return the release that a worker lacks to run a stage; empty if it may run it."""
+def _find_release(stage: Stage, worker: Worker) -> Requirement | None:
+    """Return the release that a worker lacks to run a stage; None if it may run it."""
     release = stage.workflow.release
-    return f"release {release}" if release and release != worker.release else ""
+    return Requirement(f"release {release}") if release and release != worker.release else None
 
 
 def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:

@@ -7,6 +7,7 @@ worker joins that may take it, and when the run moves to another pool or finishe
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -15,11 +16,32 @@ from django.db.models import Q, QuerySet
 
 from orchestration import signals
 from orchestration.models import HoldReason, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
+from orchestration.text import truncate
 
 MAX_UNRUNNABLE: Final = 100
-"""How many definitions a worker's row remembers that the worker cannot run. The oldest is dropped."""
+"""How many requirements a worker's row remembers that the worker lacks. The oldest is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a stage needs and a worker lacks.
+
+    Attributes:
+        name: The same for every worker that lacks it, such as `shop.workflows:load` or `release 2`.
+        reason: Why this worker lacks it, such as the error of a module; may be empty.
+    """
+
+    name: str
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", truncate(self.name, MAX_NEEDS_LENGTH))
+
+    def __str__(self) -> str:
+        return truncate(f"{self.name} ({self.reason})" if self.reason else self.name, MAX_NEEDS_LENGTH)
 
 
 _HOLD_COLUMNS: Final = ("held_reason", "held_needs", "held_since")
@@ -29,7 +51,7 @@ _HOLDS_ENDED_AT_ONCE: Final = 100
 
 
 class StageNotRunnable(ServiceError):
-    """A worker cannot run a stage: it lacks the code, or has another release."""
+    """A worker cannot run a stage: it lacks something that the stage needs, or has another release."""
 
     def __init__(self, worker_id: str, needs: str) -> None:
         self.worker_id = worker_id
@@ -94,18 +116,18 @@ def _process_of(worker_id: str) -> tuple[str, str]:
     return found
 
 
-def record_unrunnable(worker: Worker, stage: Stage, needs: str, *, at: datetime) -> None:
+def record_unrunnable(worker: Worker, stage: Stage, missing: Requirement, *, at: datetime) -> None:
     """Record that a worker cannot run a queued stage. Hold the run if no other worker of the pool may be able to.
 
     The caller locked the worker, the workflow and the stage.
     """
-    if needs not in worker.unrunnable:
-        worker.unrunnable = [*worker.unrunnable, needs][-MAX_UNRUNNABLE:]
+    if missing.name not in worker.unrunnable:
+        worker.unrunnable = [*worker.unrunnable, missing.name][-MAX_UNRUNNABLE:]
         worker.save_locked(at=at, update_fields=["unrunnable"])
     workflow = stage.workflow
-    if workflow.held_reason or _may_run_elsewhere(worker, workflow, needs):
+    if workflow.held_reason or _may_run_elsewhere(worker, workflow, missing.name):
         return
-    _hold(workflow, HoldReason.NO_WORKER_WITH, needs=needs, at=at)
+    _hold(workflow, HoldReason.NO_WORKER_WITH, needs=str(missing), at=at)
 
 
 def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime | None = None) -> int:

@@ -1,15 +1,31 @@
-"""Whether this worker has the code of a stage."""
+"""Whether this worker has what a stage needs: its adapter, its code, its program."""
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
-from orchestration.models import Stage
-from orchestration.sdk import UnknownAdapter, find_adapter
+from django.conf import settings
 
-_lacking: Final[set[tuple[str, str]]] = set()
-"""What this process has found missing, by adapter and `call`. It is not looked for again, so that all stages that a
-process runs belong to one version of the code."""
+from orchestration.limits import engine_limits
+from orchestration.models import Stage
+from orchestration.sdk import Adapter, MissingRequirement, error_for_clients, find_adapter
+from orchestration.services import Requirement
+from orchestration.text import storable, text_of
+
+logger = logging.getLogger(__name__)
+
+_MAX_LOGGED: Final = 1000
+"""How many requirements are remembered as logged."""
+
+_adapters: Final[dict[str, Adapter | Requirement]] = {}
+"""What this process has found when it loaded each adapter, by name."""
+
+_imported: Final[dict[tuple[str, str], Requirement | None]] = {}
+"""What imports have shown to be missing, by adapter and `call`. They are not repeated, so all stages that a process
+runs belong to one version of the code, and a broken module is not executed for each message."""
+
+_logged: Final[set[str]] = set()
 
 
 class UncheckedCode(Exception):
@@ -20,40 +36,99 @@ class UncheckedCode(Exception):
         super().__init__(stage)
 
 
-def find_missing(stage: Stage) -> str:
-    """Return what this process lacks to run a stage; empty if nothing.
+def load_adapters() -> None:
+    """Import every adapter, for the children that are forked later."""
+    for name in settings.MAHAVISHNU_ADAPTERS:
+        _load_adapter(name)
+
+
+def find_missing(stage: Stage) -> Requirement | None:
+    """Return what this process lacks to run a stage; None if nothing.
 
     Raises:
         UncheckedCode: if only an import could show that. Call `check_code()` then.
     """
-    missing = _find_missing(stage, may_import=False)
-    if missing is None:
-        raise UncheckedCode(stage)
-    return missing
+    return _find_missing(stage, may_import=False)
 
 
-def find_missing_for_continuation(stage: Stage) -> str:
+def find_missing_for_continuation(stage: Stage) -> Requirement | None:
     """Return what this process lacks to continue inline with a stage, or its name if only an import could show that."""
-    missing = _find_missing(stage, may_import=False)
-    return stage.name if missing is None else missing
+    try:
+        return find_missing(stage)
+    except UncheckedCode:
+        return Requirement(stage.name)
 
 
 def check_code(stage: Stage) -> None:
-    """Import the code of a stage, and remember whether it is missing."""
+    """Import the adapter and the code of a stage, and remember whether they are missing."""
     _find_missing(stage, may_import=True)
 
 
-def _find_missing(stage: Stage, *, may_import: bool) -> str | None:
+def requirement_of(error: MissingRequirement) -> Requirement:
+    """Return what an adapter or a stage found missing, and log it once."""
+    found = Requirement(_line(error.name or error), _line(error.reason))
+    _log_once(found, cause=error.__cause__)
+    return found
+
+
+def _find_missing(stage: Stage, *, may_import: bool) -> Requirement | None:
     adapter_name, plan = stage.workflow.adapter, stage.stage_plan
-    if (adapter_name, plan.call) in _lacking:
-        return plan.call or f"adapter {adapter_name}"
+    key = adapter_name, plan.call
+    if key in _imported:
+        return _imported[key]
+    if adapter_name not in _adapters:
+        if not may_import:
+            raise UncheckedCode(stage)
+        _load_adapter(adapter_name)
+    adapter = _adapters[adapter_name]
+    if isinstance(adapter, Requirement):
+        return adapter
+    check = getattr(adapter, "find_missing", None)
+    if check is None:
+        return None
     try:
-        adapter = find_adapter(adapter_name)
-    except UnknownAdapter:
-        missing: str | None = f"adapter {adapter_name}"
-    else:
-        check = getattr(adapter, "find_missing", None)
-        missing = check(plan, may_import=may_import) if check is not None else ""
-    if missing:
-        _lacking.add((adapter_name, plan.call))
+        name = check(plan, may_import=may_import)
+        if name is None and not may_import:
+            raise UncheckedCode(stage)
+        missing = Requirement(_line(name)) if name else None
+        if missing is not None:
+            _log_once(missing)
+    except UncheckedCode:
+        raise
+    except MissingRequirement as error:
+        missing = requirement_of(error)
+    except (Exception, SystemExit) as error:
+        # The check runs a user's code, which may raise anything.
+        missing = _broken(plan.call or f"adapter {adapter_name}", error)
+    if may_import:
+        _imported[key] = missing
     return missing
+
+
+def _load_adapter(name: str) -> None:
+    try:
+        _adapters[name] = find_adapter(name)
+    except MissingRequirement as error:
+        _adapters[name] = requirement_of(error)
+    except (Exception, SystemExit) as error:
+        _adapters[name] = _broken(f"adapter {name}", error)
+
+
+def _broken(name: str, error: BaseException) -> Requirement:
+    """Return a requirement that the worker lacks because its code raised this error, and log it once."""
+    found = Requirement(_line(name), error_for_clients(error, engine_limits()))
+    _log_once(found, cause=error)
+    return found
+
+
+def _log_once(missing: Requirement, *, cause: BaseException | None = None) -> None:
+    if missing.name in _logged:
+        return
+    if len(_logged) >= _MAX_LOGGED:
+        _logged.clear()
+    _logged.add(missing.name)
+    logger.warning("This worker lacks %s; stages that need it wait for another worker", missing, exc_info=cause)
+
+
+def _line(value: object) -> str:
+    return " ".join(storable(text_of(value)).split())

@@ -12,6 +12,7 @@ from orchestration.db.retry import retry_while_unavailable
 from orchestration.models import Pool, PoolStatus
 from orchestration.sdk import broken_modules
 from orchestration.services.installation import installation_id
+from orchestration.worker.code_check import load_adapters
 
 
 class CannotStart(Exception):
@@ -47,12 +48,14 @@ def check_pool(pool_id: str) -> None:
 
 
 def import_workflows() -> None:
-    """Import every workflow, so that all children run one version of the code and share its memory.
+    """Import every workflow and adapter, so that all children run one version of the code and share its memory.
 
     Raises:
-        CannotStart: if a module cannot be imported.
+        CannotStart: if a module of workflows cannot be imported. If that of an adapter cannot, the worker runs the
+            stages of others.
     """
     broken = broken_modules()
+    load_adapters()
     connections.close_all()  # A module may have opened one.
     if broken:
         raise CannotStart(" ".join(f"{module}." for module in broken))

@@ -38,7 +38,7 @@ def hold_of(workflow_id: str = "wf") -> tuple[str, str]:
 
 def lacking(code: str) -> dict[str, object]:
     """Return the argument of `claim_stage` for a worker that lacks this code."""
-    return {"find_missing": lambda stage: code}
+    return {"find_missing": lambda stage: services.Requirement(code)}
 
 
 def refuse(slot: services.Slot, stage: Stage, code: str = "shop:load") -> None:
@@ -137,6 +137,18 @@ def test_run_is_held_when_no_process_has_its_code_and_a_claim_ends_the_hold(reco
     assert services.claim_stage(stage.pk, 1, slot=new) is not None
     assert hold_of() == ("", "")
     assert_all_add_up()
+
+
+def test_run_is_held_when_its_code_is_broken_in_another_way_on_each_process() -> None:
+    stage = start_run()
+    for process in (slots := [join("first"), join("second")]):
+        with pytest.raises(services.StageNotRunnable):
+            missing = services.Requirement("shop:load", f"NameError on {process.worker_id}")
+            services.claim_stage(stage.pk, 1, slot=process, find_missing=lambda _, missing=missing: missing)  # type: ignore[misc]
+    assert hold_of() == ("no_worker_with", "shop:load (NameError on second-1)")
+    assert {worker.pk: worker.unrunnable for worker in Worker.objects.all()} == {
+        slot.worker_id: ["shop:load"] for slot in slots
+    }
 
 
 def hold_signals(recorded: list[RecordedSignal]) -> list[str]:

@@ -198,11 +198,16 @@ services.start_run(plan, prompt="", params={}, pool_id=pool, workflow_id=workflo
 """
 
 
-async def test_stage_whose_code_is_missing_waits_for_a_worker_that_has_it(
+async def test_stage_whose_code_is_broken_waits_for_a_worker_that_can_import_it(
     engine: Engine, pool: str, tmp_path: Path
 ) -> None:
     call = "late_release:work"
-    engine.worker(pool_id=pool)
+    needs = f"{call} (ValueError: half deployed)"
+    broken, complete = tmp_path / "broken", tmp_path / "complete"
+    for folder, code in ((broken, 'raise ValueError("half deployed")\n'), (complete, "")):
+        folder.mkdir()
+        (folder / "late_release.py").write_text(f"{code}def work(ctx, inputs):\n    return ctx.attempt\n")
+    worker = engine.worker(pool_id=pool, PYTHONPATH=str(broken))
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_late_code")
         engine.execute(START_PLAN, call=call, pool=pool, workflow_id="wf_late_code")
@@ -211,14 +216,14 @@ async def test_stage_whose_code_is_missing_waits_for_a_worker_that_has_it(
             "workflow_id": "wf_late_code",
             "reason": "no_worker_with",
             "pool_id": pool,
-            "needs": call,
+            "needs": needs,
         }
         hold = await held(engine, "wf_late_code")
-        assert hold == {"reason": "no_worker_with", "needs": call, "since": A_TIME}
+        assert hold == {"reason": "no_worker_with", "needs": needs, "since": A_TIME}
+        assert f"This worker lacks {needs}; stages that need it wait for another worker" in worker.log_text()
         # A worker that is offered what it cannot run still runs what it can.
         await completes(engine, engine.start("three_empty_stages", pool=pool))
-        (tmp_path / "late_release.py").write_text("def work(ctx, inputs):\n    return ctx.attempt\n")
-        engine.worker(pool_id=pool, PYTHONPATH=str(tmp_path))
+        engine.worker(pool_id=pool, PYTHONPATH=str(complete))
         events = await events_until_end(client)
     assert outline(events) == ["workflow.stage_started late", "workflow.stage_completed late", "workflow.completed"]
     stored = engine.workflow("wf_late_code")
