@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 from orchestration.limits import engine_limits
 from orchestration.sdk import (
@@ -21,6 +21,10 @@ from orchestration.sdk import (
     error_for_clients,
     plan_stages,
 )
+
+_broken: Final[dict[str, str]] = {}
+"""Why functions cannot be imported, by `call`. Their import is not repeated, so all stages that a process runs belong
+to one version of the code, and a broken module is not executed for each message."""
 
 
 class PythonAdapter:
@@ -39,9 +43,9 @@ class PythonAdapter:
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
 
-    def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
+    def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         """Check whether this worker has the stage's function."""
-        return find_missing_function(stage.call, may_import=may_import)
+        return find_missing_function(stage.call, may_block=may_block)
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Call the stage's function and return its output."""
@@ -49,13 +53,13 @@ class PythonAdapter:
         return ctx.run_coroutine(output) if inspect.isawaitable(output) else output
 
 
-def find_missing_function(call: str, *, may_import: bool) -> str | None:
+def find_missing_function(call: str, *, may_block: bool) -> str | None:
     """Return an empty text if there is such a function; None if that is unknown without an import.
 
     Raises:
         MissingRequirement: if there is none.
     """
-    if not may_import and call.partition(":")[0] not in sys.modules:
+    if not may_block and call not in _broken and call.partition(":")[0] not in sys.modules:
         return None
     find_function(call)
     return ""
@@ -68,12 +72,15 @@ def find_function(call: str) -> Callable[..., Any]:
         MissingRequirement: if it does not exist or its module cannot be imported. So this worker's code differs from
             that of the process that started the run.
     """
+    if call in _broken:
+        raise MissingRequirement(call, _broken[call])
     module_name, _, name = call.partition(":")
     try:
         found = reduce(getattr, name.split("."), importlib.import_module(module_name))
     except (Exception, SystemExit) as error:
         # The module is a user's code and may raise anything.
-        raise MissingRequirement(call, error_for_clients(error, engine_limits())) from error
+        _broken[call] = error_for_clients(error, engine_limits())
+        raise MissingRequirement(call, _broken[call]) from error
     function = found.function if isinstance(found, StageDefinition) else found
     if not callable(function):
         raise MissingRequirement(call, "it is not callable")

@@ -48,12 +48,17 @@ class StageStatus(models.TextChoices):
 
 
 class FailureReason(models.TextChoices):
-    """Why an attempt ended without success. A released one was given back, because its worker stopped as planned."""
+    """Why an attempt ended without success.
+
+    The stage did not cause the last three. A released one was given back, because its worker stopped as planned; one
+    that was not runnable, because its worker lacks something that the stage needs.
+    """
 
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     LOST = "lost"
     RELEASED = "released"
+    NOT_RUNNABLE = "not_runnable"
 
 
 class HoldReason(models.TextChoices):

@@ -58,16 +58,15 @@ class ChecksCode(Protocol):
     and another worker takes it.
     """
 
-    def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
+    def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         """Return the name of what this worker lacks to run a stage; empty if nothing.
 
         The name must be the same on every worker. An exception means that the stage's `call` is missing.
 
         Args:
             stage: The stage as `plan` returned it.
-            may_import: Whether the check may import modules. If it would have to and may not, it returns None. It is
-                then made again outside of the transaction, and this result is kept for the adapter and `stage.call`
-                until the worker ends.
+            may_block: Whether the check may import modules and read files. It may not inside a transaction. If it would
+                have to, it returns None, and is made again outside.
 
         Raises:
             MissingRequirement: in place of returning its name, to add a reason.

@@ -19,7 +19,7 @@ WORKER_DIED: Final = "The worker process died"
 WORKER_STOPPED: Final = "The worker was stopped"
 """The error of an attempt that was released."""
 
-_AT_ONCE: Final = frozenset({FailureReason.LOST, FailureReason.RELEASED})
+_AT_ONCE: Final = frozenset({FailureReason.LOST, FailureReason.RELEASED, FailureReason.NOT_RUNNABLE})
 """The stage did not cause these: they use up none of its attempts, and the next one begins without a wait."""
 
 
@@ -86,7 +86,8 @@ def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> Non
     stage.save_locked(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])
     if not wait_seconds:
         queue_stages([stage], at=at)
-    signal = signals.stage_released if failed.reason == FailureReason.RELEASED else signals.stage_retrying
+    is_released = failed.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)
+    signal = signals.stage_released if is_released else signals.stage_retrying
     signal.send(sender=Stage, stage=stage, failed=failed, at=at)
 
 

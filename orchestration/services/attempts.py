@@ -24,7 +24,7 @@ from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import Requirement, StageNotRunnable, end_hold, record_unrunnable
+from orchestration.services.holds import Requirement, StageNotRunnable, end_hold, find_missing_before, record_unrunnable
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
@@ -109,7 +109,7 @@ def claim_stage(
         if stage is None or not _may_claim(stage, attempt, worker):
             _end_lost_work(worker, at=at)
             return None
-        missing = _find_release(stage, worker) or find_missing(stage)
+        missing = _find_release(stage, worker) or find_missing_before(worker, stage) or find_missing(stage)
         if missing is not None:
             _end_lost_work(worker, at=at)
             record_unrunnable(worker.mark_locked(), stage, missing, at=at)
@@ -195,18 +195,37 @@ def fail_attempt(
 
 
 def release_attempt(
-    stage_id: int, attempt: int, *, slot: Slot, error: str, at: datetime | None = None
+    stage_id: int,
+    attempt: int,
+    *,
+    slot: Slot,
+    error: str = "",
+    missing: Requirement | None = None,
+    at: datetime | None = None,
 ) -> AttemptOutcome:
-    """Give back an attempt that the stop of its worker has ended, and set the worker idle. The stage is queued again.
+    """Give back an attempt, and set the worker idle. The stage is queued again; it has used up none of its attempts.
 
-    It uses up none of the attempts of the stage.
+    Args:
+        stage_id: The stage.
+        attempt: The number of the attempt.
+        slot: The worker that ran it.
+        error: The error, if the stop of the worker has ended the attempt.
+        missing: What the stage needs and the worker lacks. The process of this worker does not claim the stage again.
+        at: The time of the change; None means now.
     """
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
-            record_failure(stage, reason=FailureReason.RELEASED, error=error, at=at)
+            if missing is None:
+                record_failure(stage, reason=FailureReason.RELEASED, error=error, at=at)
+            else:
+                reason = FailureReason.NOT_RUNNABLE
+                record_failure(stage, reason=reason, error=missing.name, traceback=missing.reason, at=at)
+                if worker is not None:
+                    record_unrunnable(worker, stage, missing, at=at)
+                    worker.mark_locked()
         _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None)
 

@@ -15,7 +15,16 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from orchestration import signals
-from orchestration.models import HoldReason, Stage, StageStatus, Worker, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.models import (
+    FailureReason,
+    HoldReason,
+    Stage,
+    StageStatus,
+    Worker,
+    WorkerStatus,
+    Workflow,
+    WorkflowStatus,
+)
 from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
@@ -114,6 +123,19 @@ def _process_of(worker_id: str) -> tuple[str, str]:
     if found is None:
         raise row_locks.WorkerNotFound(worker_id)
     return found
+
+
+def find_missing_before(worker: Worker, stage: Stage) -> Requirement | None:
+    """Return what the process of a worker lacked at an earlier attempt at a stage; None if nothing."""
+    if not stage.attempt:
+        return None
+    before = stage.failed_attempts.filter(
+        reason=FailureReason.NOT_RUNNABLE,
+        worker_name__in=Worker.objects.filter(process=worker.process).values("pk"),
+        ended_at__gte=worker.registered_at,
+    )
+    name = before.values_list("error", flat=True).order_by("-attempt").first()
+    return None if name is None else Requirement(name)
 
 
 def record_unrunnable(worker: Worker, stage: Stage, missing: Requirement, *, at: datetime) -> None:

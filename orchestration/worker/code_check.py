@@ -21,15 +21,11 @@ _MAX_LOGGED: Final = 1000
 _adapters: Final[dict[str, Adapter | Requirement]] = {}
 """What this process has found when it loaded each adapter, by name."""
 
-_imported: Final[dict[tuple[str, str], Requirement | None]] = {}
-"""What imports have shown to be missing, by adapter and `call`. They are not repeated, so all stages that a process
-runs belong to one version of the code, and a broken module is not executed for each message."""
-
 _logged: Final[set[str]] = set()
 
 
 class UncheckedCode(Exception):
-    """Only an import shows whether the worker has the code. That must not happen in a transaction."""
+    """Only a check that may block shows whether the worker has the code. It must not be made in a transaction."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -46,62 +42,53 @@ def find_missing(stage: Stage) -> Requirement | None:
     """Return what this process lacks to run a stage; None if nothing.
 
     Raises:
-        UncheckedCode: if only an import could show that. Call `check_code()` then.
+        UncheckedCode: if only a check that may block could show that. Call `check_code()` then, outside of the
+            transaction.
     """
-    return _find_missing(stage, may_import=False)
+    return _find_missing(stage, may_block=False)
 
 
 def find_missing_for_continuation(stage: Stage) -> Requirement | None:
-    """Return what this process lacks to continue inline with a stage, or its name if only an import could show that."""
+    """Return what this process lacks to continue inline with a stage; its name if that is not known at once."""
     try:
         return find_missing(stage)
     except UncheckedCode:
         return Requirement(stage.name)
 
 
-def check_code(stage: Stage) -> None:
-    """Import the adapter and the code of a stage, and remember whether they are missing."""
-    _find_missing(stage, may_import=True)
+def check_code(stage: Stage) -> Requirement | None:
+    """Return what this process lacks to run a stage; None if nothing. Import the adapter and the code of the stage."""
+    if stage.workflow.adapter not in _adapters:
+        _load_adapter(stage.workflow.adapter)
+    return _find_missing(stage, may_block=True)
 
 
 def requirement_of(error: MissingRequirement) -> Requirement:
     """Return what an adapter or a stage found missing, and log it once."""
-    found = Requirement(_line(error.name or error), _line(error.reason))
+    found = Requirement(_line(error.name) or type(error).__name__, _line(error.reason))
     _log_once(found, cause=error.__cause__)
     return found
 
 
-def _find_missing(stage: Stage, *, may_import: bool) -> Requirement | None:
-    adapter_name, plan = stage.workflow.adapter, stage.stage_plan
-    key = adapter_name, plan.call
-    if key in _imported:
-        return _imported[key]
-    if adapter_name not in _adapters:
-        if not may_import:
-            raise UncheckedCode(stage)
-        _load_adapter(adapter_name)
-    adapter = _adapters[adapter_name]
+def _find_missing(stage: Stage, *, may_block: bool) -> Requirement | None:
+    adapter = _adapters.get(stage.workflow.adapter)
+    if adapter is None:
+        raise UncheckedCode(stage)
     if isinstance(adapter, Requirement):
         return adapter
     check = getattr(adapter, "find_missing", None)
-    if check is None:
-        return None
     try:
-        name = check(plan, may_import=may_import)
-        if name is None and not may_import:
-            raise UncheckedCode(stage)
+        name = "" if check is None else check(stage.stage_plan, may_block=may_block)
         missing = Requirement(_line(name)) if name else None
-        if missing is not None:
-            _log_once(missing)
-    except UncheckedCode:
-        raise
     except MissingRequirement as error:
-        missing = requirement_of(error)
+        return requirement_of(error)
     except (Exception, SystemExit) as error:
         # The check runs a user's code, which may raise anything.
-        missing = _broken(plan.call or f"adapter {adapter_name}", error)
-    if may_import:
-        _imported[key] = missing
+        return _broken(stage.stage_plan.call or f"adapter {stage.workflow.adapter}", error)
+    if name is None and not may_block:
+        raise UncheckedCode(stage)
+    if missing is not None:
+        _log_once(missing)
     return missing
 
 

@@ -14,11 +14,17 @@ from typing import Any, NoReturn
 from orchestration import services
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
-from orchestration.sdk import Context, HandOver, StageFailed, error_for_clients, find_adapter
+from orchestration.sdk import Context, HandOver, MissingRequirement, StageFailed, error_for_clients, find_adapter
 from orchestration.sdk.outcome import checked_output, traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.services.attempt_failures import WORKER_STOPPED
-from orchestration.worker.code_check import UncheckedCode, check_code, find_missing, find_missing_for_continuation
+from orchestration.worker.code_check import (
+    UncheckedCode,
+    check_code,
+    find_missing,
+    find_missing_for_continuation,
+    requirement_of,
+)
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 from orchestration.worker.stage_connections import StageConnections
@@ -88,9 +94,10 @@ def _claim(stage_id: int, attempt: int, slot: Slot) -> Claim | None:
     try:
         return services.claim_stage(stage_id, attempt, slot=slot, find_missing=find_missing)
     except UncheckedCode as unchecked:
-        with StageConnections().active():
-            check_code(unchecked.stage)
-    return services.claim_stage(stage_id, attempt, slot=slot, find_missing=find_missing)
+        stage = unchecked.stage
+    with StageConnections().active():
+        missing = check_code(stage)
+    return services.claim_stage(stage_id, attempt, slot=slot, find_missing=lambda _: missing)
 
 
 def _running(stage_id: int, attempt: int, timeout_seconds: float | None = None) -> RunningAttempt:
@@ -218,6 +225,8 @@ def record_outcome(claim: Claim, slot: Slot, result: Any | Raised, *, continue_i
             return services.release_attempt(
                 stage_id, attempt, slot=slot, error=f"{WORKER_STOPPED}: {error_for_clients(error, limits)}"
             )
+        elif isinstance(error, MissingRequirement):
+            return services.release_attempt(stage_id, attempt, slot=slot, missing=requirement_of(error))
         return services.fail_attempt(
             stage_id,
             attempt,

@@ -95,7 +95,8 @@ class RunDisplay:
             case "retrying":
                 return [f"{stage_name} failed, retrying: {error}"]
             case "released":
-                return [f"{stage_name} continues on another worker, because its worker stops"]
+                cause = "stops" if data["reason"] == "worker_stopped" else "cannot run it"
+                return [f"{stage_name} continues on another worker, because its worker {cause}"]
             case "started" if self._detailed:
                 return [f"{stage_name} started on {data.get('worker_id') or 'the same worker'}"]
             case "log" if self._detailed:

@@ -146,15 +146,70 @@ def test_allowed_exit_code_does_not_fail_the_attempt() -> None:
 @pytest.mark.parametrize(
     ("argv", "options", "message"),
     [
-        (("no-such-program",), {}, "Cannot start no-such-program: No such file or directory"),
-        (("true",), {"cwd": "/no/such/folder"}, "Cannot start true in /no/such/folder: No such file or directory"),
         (("sh", "-c", "kill -9 $$"), {}, "sh was killed by signal 9"),
+        (("true", "x" * 200_000), {}, "Cannot start true: Argument list too long"),
     ],
 )
 def test_command_that_cannot_start_or_is_killed_fails_with_the_reason(
     argv: tuple[str, ...], options: dict[str, Any], message: str
 ) -> None:
     assert str(expect_failure(claim_command(*argv, **options))) == message
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """Return a folder with a program, a file that cannot be executed, and a script without its interpreter."""
+    for name, text, mode in (
+        ("works", "#!/bin/sh\n", 0o755),
+        ("data", "#!/bin/sh\n", 0o644),
+        ("script", "#!/no/such/interpreter\n", 0o755),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(mode)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "missing"),
+    [
+        (["works"], {"variables": {"PATH": "{tools}"}}, ""),
+        (["works"], {"variables": {"PATH": "/no/such:."}, "cwd": "{tools}"}, ""),
+        (["./works"], {"cwd": "{tools}"}, ""),
+        (["{tools}/works"], {}, ""),
+        (["works"], {}, "program works"),
+        (["./works"], {}, "program ./works"),
+        (["data"], {"variables": {"PATH": "{tools}"}}, "program data"),
+        (["{tools}"], {}, "program {tools}"),
+        (["true"], {"cwd": "{tools}/none"}, "directory {tools}/none"),
+        (["true"], {"cwd": "{tools}/works"}, "directory {tools}/works"),
+    ],
+)
+def test_command_needs_its_program_and_its_directory_on_the_worker(
+    tools: Path, argv: list[str], options: dict[str, Any], missing: str
+) -> None:
+    from orchestration.adapters.command import CommandAdapter
+    from orchestration.sdk import MissingRequirement
+
+    argv, options = json.loads(json.dumps([argv, options]).replace("{tools}", str(tools)))
+    missing = missing.replace("{tools}", str(tools))
+    attempt, adapter = claim_command(*argv, **options), CommandAdapter()
+    assert adapter.find_missing(attempt.claim.plan, may_block=False) is None
+    assert adapter.find_missing(attempt.claim.plan, may_block=True) == missing
+    assert adapter.find_missing(attempt.claim.plan, may_block=False) == (None if missing else "")
+    if not missing:
+        assert attempt.run()["exit_code"] == 0
+        return
+    with pytest.raises(MissingRequirement) as caught:
+        attempt.run()
+    assert caught.value.name == missing
+
+
+def test_script_without_its_interpreter_is_missing_on_the_worker(tools: Path) -> None:
+    from orchestration.sdk import MissingRequirement
+
+    with pytest.raises(MissingRequirement) as caught:
+        claim_command(str(tools / "script")).run()
+    assert str(caught.value) == f"program {tools}/script (No such file or directory)"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,20 @@ def test_command_is_killed_with_its_worker_process_and_runs_again(
     assert stored["stages"]["sh"]["attempt"] == 2
 
 
+def test_command_whose_directory_is_missing_waits_for_it(
+    engine: Engine, patient_worker: CeleryWorker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkout"
+    workflow_id = start(engine, patient_worker.pool_id, "pwd", cwd=str(folder))
+    needs = f"directory {folder}"
+    wait_until(lambda: needs in patient_worker.log_text(), timeout_seconds=60, what="the check of the worker")
+    folder.mkdir()
+    wait_until(lambda: engine.workflow(workflow_id)["status"] == "completed", timeout_seconds=60, what="the attempt")
+    stored = engine.workflow(workflow_id)
+    assert stored["failed_attempts"] == []
+    assert stored["result"]["final_output"]["stdout"] == f"{folder}\n"
+
+
 def test_command_of_a_cancelled_run_ends_and_its_worker_continues(
     engine: Engine, patient_worker: CeleryWorker, tmp_path: Path
 ) -> None:

@@ -160,19 +160,41 @@ def test_flow_that_cannot_run_is_rejected_at_the_start(name: str, message: str) 
     assert expect_invalid(name) == message
 
 
-def test_flow_with_other_steps_on_the_worker_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("current", "reason"),
+    [
+        ("WaitingFlow", "its steps are wait"),
+        ("workflow", "Workflow FanOutFlow returned {}: expected a LlamaIndex Workflow, or its class"),
+    ],
+)
+def test_flow_that_differs_on_the_worker_is_missing(monkeypatch: pytest.MonkeyPatch, current: str, reason: str) -> None:
+    from orchestration.sdk import MissingRequirement
     from tests.jobs import flows
 
     attempt = claim_flow("changing")
-    monkeypatch.setattr(flows, "current_flow", flows.WaitingFlow)
-    assert str(expect_failure(attempt)) == (
-        "The code of FanOutFlow differs on this worker: its steps are wait, and the run was started with split, work, "
-        "gather"
-    )
+    other = getattr(flows, current)
+    monkeypatch.setattr(flows, "current_flow", other)
+    with pytest.raises(MissingRequirement) as caught:
+        attempt.run()
+    assert caught.value.name == "tests.jobs.flows:changing with the steps split, work, gather"
+    assert caught.value.reason == reason.format(other)
+
+
+def test_flow_whose_parameters_differ_on_the_worker_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestration.sdk import MissingRequirement
+    from orchestration.sdk.parameters import parameters_of
+    from tests.jobs import flows
+
+    attempt = claim_flow("waiting_flow", timeout=0.2)
+    monkeypatch.setitem(flows.waiting_flow.function.__annotations__, "timeout", bool)
+    parameters_of.cache_clear()
+    with pytest.raises(MissingRequirement, match=r"timeout is 0\.2; expected bool"):
+        attempt.run()
+    parameters_of.cache_clear()
 
 
 def test_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from orchestration.sdk import MissingDependency
+    from orchestration.sdk import MissingDependency, StagePlan, find_adapter
     from tests.jobs import flows
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "workflows"]:
@@ -180,6 +202,10 @@ def test_missing_package_is_named_with_the_command_that_installs_it(monkeypatch:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependency) as caught:
         flows.fan_out.start()
+    stage = StagePlan(name="FanOutFlow", step=0, call="tests.jobs.flows:fan_out")
+    assert find_adapter("llamaindex").find_missing(stage, may_block=False) is None  # type: ignore[attr-defined]
+    with pytest.raises(MissingDependency):
+        find_adapter("llamaindex").find_missing(stage, may_block=True)  # type: ignore[attr-defined]
     assert str(caught.value) == (
         "Adapter llamaindex needs llama-index-workflows, which is not installed: pip install llama-index-workflows"
     )

@@ -48,7 +48,7 @@ stage_id = services.start_stage(workflow_id=workflow, stage_name="one", worker_i
 with transaction.atomic():
     stage = row_locks.lock_stage_by_id(stage_id)
     attempt_failures.record_failure(
-        stage, reason="released", error="The worker was stopped", at=datetime.now(UTC)
+        stage, reason=reason, error="The worker was stopped", at=datetime.now(UTC)
     )
 """
 
@@ -60,8 +60,24 @@ with transaction.atomic():
     "pool.status_changed",
 )
 def release_stage(resources: Resources) -> Expected:
-    resources.services._driver.execute(RELEASE, workflow=resources.workflow, worker=resources.worker)
-    released = {"attempt": 1, "reason": "worker_stopped"}
+    return released(resources, "released", "worker_stopped")
+
+
+@case(
+    "a running stage is released, because its worker lacks a program",
+    "workflow.stage_started",
+    "workflow.stage_released",
+    "pool.status_changed",
+)
+def release_unrunnable_stage(resources: Resources) -> Expected:
+    return released(resources, "not_runnable", "not_runnable")
+
+
+def released(resources: Resources, stored: str, reason: str) -> Expected:
+    """Release a running stage for the reason that its attempt stores."""
+    execute = resources.services._driver.execute
+    execute(RELEASE, workflow=resources.workflow, worker=resources.worker, reason=stored)
+    released = {"attempt": 1, "reason": reason}
     return [
         of_workflow(resources, "workflow.stage_started", stage_name="one", worker_id=resources.worker),
         pool_metrics(resources, idle=1, running=1),

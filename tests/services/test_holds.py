@@ -63,6 +63,26 @@ def test_released_attempts_are_neither_failed_nor_lost_however_many(recorded: li
     assert_all_add_up()
 
 
+def test_attempt_that_lacks_a_requirement_is_released_and_holds_the_run(recorded: list[RecordedSignal]) -> None:
+    stage, slot = start_run(), join("box")
+    services.claim_stage(stage.pk, 1, slot=slot)
+    recorded.clear()
+    missing = services.Requirement("program ffmpeg")
+    assert services.release_attempt(stage.pk, 1, slot=slot, missing=missing).accepted
+    names = [signal.name for signal in recorded if signal.name in ("stage_released", "workflow_held")]
+    assert names == ["stage_released", "workflow_held"]
+    assert hold_of() == ("no_worker_with", "program ffmpeg")
+    stage.refresh_from_db()
+    assert (stage.status, stage.last_attempt, stage.lost_attempts) == ("queued", 2, 0)
+    with pytest.raises(services.StageNotRunnable):
+        services.claim_stage(stage.pk, 2, slot=slot)
+    services.leave_pool(worker_id=slot.worker_id, process="box", error="It stopped")
+    restarted = services.Slot(worker_id=services.join_pool(name="box", process="new", pool_id="pool"), process="new")
+    assert restarted.worker_id == slot.worker_id
+    assert services.claim_stage(stage.pk, 2, slot=restarted) is not None
+    assert_all_add_up()
+
+
 @pytest.mark.parametrize("reason", ["released", "lost"])
 def test_worker_that_leaves_releases_or_loses_its_attempt(reason: str) -> None:
     stage, slot = start_run(), join("box")

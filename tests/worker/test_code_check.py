@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from orchestration import services
+from orchestration.adapters import python
 from orchestration.models import FailedAttempt, Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.sdk import MissingDependency, MissingRequirement
 from orchestration.worker import code_check
-from orchestration.worker.executor import _claim
+from orchestration.worker.executor import Raised, _claim, record_outcome
 
 pytestmark = [
     pytest.mark.both_databases,
@@ -26,8 +27,9 @@ pytestmark = [
 @pytest.fixture
 def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what this process has found missing."""
-    for name, empty in (("_adapters", {}), ("_imported", {}), ("_logged", set())):
+    for name, empty in (("_adapters", {}), ("_logged", set())):
         monkeypatch.setattr(code_check, name, empty)
+    monkeypatch.setattr(python, "_broken", {})
 
 
 class Unmade:
@@ -47,7 +49,7 @@ class Exiting:
 class Checking:
     """An adapter whose check does what the stage's call names."""
 
-    def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
+    def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         match stage.call:
             case "raises":
                 raise KeyError("GPU")
@@ -57,7 +59,7 @@ class Checking:
                 raise MissingRequirement("a GPU", "the driver is too old")
             case "unstorable":
                 return "program\n\x00x"
-        return None if not may_import else ""
+        return None if not may_block else ""
 
 
 def start(call: str, *, adapter: str = "python", workflow_id: str = "wf") -> Stage:
@@ -100,14 +102,27 @@ def test_stage_of_a_broken_module_is_held_with_the_cause_and_another_process_tak
     with caplog.at_level(logging.WARNING, "orchestration.worker"):
         assert [needs_of(stage, slot) for _ in range(3)] == [needs] * 3
         assert needs_of(start(f"broken_{kind}:work", workflow_id="wf_2"), slot) == needs
-    assert [record.getMessage() for record in caplog.records] == [
-        f"This worker lacks {needs}; stages that need it wait for another worker"
-    ]
+    lines = [record.getMessage() for record in caplog.records if record.name == code_check.__name__]
+    assert lines == [f"This worker lacks {needs}; stages that need it wait for another worker"]
     assert Workflow.objects.get(pk="wf").held_needs == needs
     assert not FailedAttempt.objects.exists()
     sys.modules.pop(f"broken_{kind}", None)
     assert services.claim_stage(stage.pk, 1, slot=join("new")) is not None
     assert Workflow.objects.get(pk="wf").held_needs == ""
+
+
+def test_broken_module_is_executed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = tmp_path / "journal"
+    journal.touch()
+    code = (
+        f"import pathlib\npath = pathlib.Path({str(journal)!r})\npath.write_text(path.read_text() + '.')\nundefined\n"
+    )
+    (tmp_path / "broken_once.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    stage, slot = start("broken_once:work"), join("box")
+    for _ in range(3):
+        needs_of(stage, slot)
+    assert journal.read_text() == "."
 
 
 @pytest.mark.parametrize(
@@ -137,3 +152,30 @@ def test_check_without_an_answer_before_an_import_is_made_again_outside_of_the_t
     settings.MAHAVISHNU_ADAPTERS = {**settings.MAHAVISHNU_ADAPTERS, "checking": f"{__name__}.Checking"}
     code_check.load_adapters()
     assert _claim(start("importable", adapter="checking").pk, 1, join("box")) is not None
+
+
+def test_attempt_that_finds_a_requirement_missing_is_released_and_its_process_does_not_repeat_it() -> None:
+    stage, slot, sibling = start(f"{__name__}:start"), join("box"), join("box")
+    claim = _claim(stage.pk, 1, slot)
+    assert claim is not None
+    error = MissingRequirement("program ffmpeg", "No such\nfile")
+    assert record_outcome(claim, slot, Raised(error), continue_inline=False) is None
+    for each in (slot, sibling):
+        with pytest.raises(services.StageNotRunnable) as refused:
+            _claim(stage.pk, 2, each)
+        assert refused.value.needs == "program ffmpeg"
+    workflow = Workflow.objects.get()
+    assert (workflow.held_reason, workflow.held_needs) == ("no_worker_with", "program ffmpeg (No such file)")
+    attempts = FailedAttempt.objects.values_list("attempt", "reason", "error", "traceback")
+    assert list(attempts) == [(1, "not_runnable", "program ffmpeg", "No such file")]
+    assert services.claim_stage(stage.pk, 2, slot=join("other")) is not None
+
+
+class Bare(MissingRequirement):
+    def __init__(self) -> None:
+        pass
+
+
+def test_requirement_of_a_subclass_without_a_name_is_its_text() -> None:
+    assert str(code_check.requirement_of(MissingDependency("crew", "crewai"))) == "package crewai"
+    assert code_check.requirement_of(Bare()).name == "Bare"

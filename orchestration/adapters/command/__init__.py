@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from orchestration.adapters.command.adapter import CommandAdapter, command
+from orchestration.adapters.command.adapter import CommandAdapter
+from orchestration.adapters.command.definition import command
 
 __all__ = ["CommandAdapter", "command"]

@@ -14,46 +14,32 @@ as `MAHAVISHNU_PROMPT`. The exit code determines whether the stage failed.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self
+from collections.abc import Mapping
+from typing import Any, Final
 
+from orchestration.adapters.command.definition import Command
 from orchestration.adapters.command.output import MAX_STREAM_BYTES, HeadTailBuffer, OutputStreamer
 from orchestration.adapters.command.process import Stop, Subprocess
-from orchestration.environment import named_variables
 from orchestration.limits import engine_limits
-from orchestration.plan import check_seconds
 from orchestration.sdk import (
     Cancelled,
     Context,
     Definition,
     InvalidDefinition,
+    MissingRequirement,
     Plan,
-    Retry,
-    StageDefinition,
     StageFailed,
     StagePlan,
     plan_stages,
 )
 from orchestration.text import truncate
 
-INHERITED_VARIABLES: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
-"""The variables that every command inherits from its worker. `environment` names more."""
-
 MAX_PROMPT_VARIABLE_BYTES: Final = 64 * 1024
 """A longer prompt is on standard input only: Linux rejects a variable of 128 KiB."""
-
-GRACE_SECONDS: Final = 5.0
-"""How long a command may run after SIGTERM before it is killed."""
-
-BACKSTOP_SECONDS: Final = 5.0
-"""How long after the command's time limit and grace period its worker process is killed."""
 
 # JSON writes a control character as six characters, and there are two streams: at most 12 bytes for each byte kept. So
 # the output stays below the output limit of a stage.
@@ -61,87 +47,11 @@ _RESULT_BYTES_PER_STREAM_BYTE: Final = 16
 
 _MAX_ERROR_CHARACTERS: Final = 300
 
+_MAX_FOUND: Final = 1000
+"""How many programs with their directories are remembered as found."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Command:
-    """A command as it is stored with its stage; `command` describes the fields."""
-
-    argv: Sequence[str]
-    cwd: str | None
-    environment: Sequence[str]
-    variables: Mapping[str, str]
-    timeout_seconds: float | None
-    grace_seconds: float
-    ok_exit_codes: Sequence[int]
-
-    def __post_init__(self) -> None:
-        if not self.argv or not all(isinstance(part, str) and "\x00" not in part for part in self.argv):
-            raise InvalidDefinition(f"command{tuple(self.argv)!r}: expected a program and its arguments, each a string")
-        if isinstance(self.environment, str) or not all(map(_is_variable_name, self.environment)):
-            raise InvalidDefinition(f"environment={self.environment!r}: expected names of environment variables")
-        if not all(map(_is_variable_name, self.variables)):
-            raise InvalidDefinition(f"variables={self.variables!r}: expected names of environment variables as keys")
-        if not all(isinstance(value, str) and "\x00" not in value for value in self.variables.values()):
-            raise InvalidDefinition(f"variables={self.variables!r}: expected strings as values")
-        if self.timeout_seconds is not None:
-            check_seconds("timeout_seconds", self.timeout_seconds)
-        check_seconds("grace_seconds", self.grace_seconds, may_be_zero=True)
-
-    @property
-    def program(self) -> str:
-        """The name of the program, without its path."""
-        return Path(self.argv[0]).name
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored command; fields of another release are ignored."""
-        return cls(**{key: value for key, value in stored.items() if key in cls.__dataclass_fields__})
-
-
-def command(
-    *argv: str,
-    name: str | None = None,
-    cwd: str | os.PathLike[str] | None = None,
-    environment: Iterable[str] = (),
-    variables: Mapping[str, str] | None = None,
-    timeout_seconds: float | None = None,
-    grace_seconds: float = GRACE_SECONDS,
-    ok_exit_codes: Iterable[int] = (0,),
-    retries: Retry | None = None,
-) -> StageDefinition:
-    """Make a stage from a program and its arguments. To use a shell, run one: `command("sh", "-c", "make | tail")`.
-
-    Args:
-        argv: The program and its arguments.
-        name: The stage's name; by default the program's.
-        cwd: Its working directory on the worker's machine; by default the worker's.
-        environment: Names of variables that it inherits from its worker, besides `INHERITED_VARIABLES`.
-        variables: Variables that are set for it. They are stored with the run, so they must not hold secrets.
-        timeout_seconds: Its time limit. After that it is sent SIGTERM and the attempt fails.
-        grace_seconds: How long it may run after SIGTERM before it is killed with all that it started.
-        ok_exit_codes: Any other exit code fails the attempt.
-        retries: Whether and when a failed attempt is retried; by default it is not.
-
-    Raises:
-        InvalidDefinition: if a value is out of range or has the wrong type.
-    """
-    stored = Command(
-        argv=argv,
-        cwd=None if cwd is None else os.fspath(cwd),
-        environment=environment if isinstance(environment, str) else tuple(environment),
-        variables=dict(variables or {}),
-        timeout_seconds=timeout_seconds,
-        grace_seconds=grace_seconds,
-        ok_exit_codes=tuple(ok_exit_codes),
-    )
-    backstop = None if timeout_seconds is None else timeout_seconds + grace_seconds + BACKSTOP_SECONDS
-    return StageDefinition(
-        name=name or stored.program,
-        call=argv[0],
-        retries=retries or Retry(),
-        timeout_seconds=backstop,
-        options=dataclasses.asdict(stored),
-    )
+_NOT_HERE: Final = (FileNotFoundError, NotADirectoryError, PermissionError)
+"""Why a program cannot be started on this worker. The interpreter that a script names may be missing, too."""
 
 
 class CommandAdapter:
@@ -156,6 +66,22 @@ class CommandAdapter:
         return Plan(
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
+
+    def __init__(self) -> None:
+        self._found: set[tuple[str, str | None]] = set()
+
+    def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
+        """Return the program or the working directory that this worker lacks; empty if it lacks none."""
+        command = Command.from_json(stage.options)
+        found = command.argv[0], command.cwd
+        if not may_block:
+            return "" if found in self._found else None  # They may be on a network drive that does not answer.
+        missing = command.find_missing()
+        if not missing:
+            if len(self._found) >= _MAX_FOUND:
+                self._found.clear()
+            self._found.add(found)
+        return missing
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
         """Run the stage's command and return its output."""
@@ -190,6 +116,7 @@ class CommandRun:
         """Return the output of the stage.
 
         Raises:
+            MissingRequirement: if the program or its working directory does not exist here.
             StageFailed: if the command cannot be started, exceeds its time limit, or has an unexpected exit code.
             Cancelled: if the run has ended.
         """
@@ -234,14 +161,15 @@ class CommandRun:
                 stdin=json.dumps(stdin, ensure_ascii=False).encode(),
                 track_process_group=self._ctx.track_process_group,
             )
+        except _NOT_HERE as error:
+            needs = command.find_missing() or f"program {command.argv[0]}"
+            raise MissingRequirement(needs, error.strerror or "") from error
         except OSError as error:
             where = f" in {command.cwd}" if command.cwd else ""
             message = f"Cannot start {command.program}{where}: {error.strerror}"
             raise StageFailed(message, details=repr(error)) from error
 
     def _environment(self, prompt: str) -> dict[str, str]:
-        allowed = (*INHERITED_VARIABLES, *self._command.environment)
-        inherited = named_variables(allowed)
         own = {
             "MAHAVISHNU_WORKFLOW_ID": self._ctx.workflow_id,
             "MAHAVISHNU_STAGE_NAME": self._ctx.stage_name,
@@ -250,7 +178,7 @@ class CommandRun:
         }
         if len(prompt.encode()) <= MAX_PROMPT_VARIABLE_BYTES:
             own["MAHAVISHNU_PROMPT"] = prompt
-        return {**inherited, **own, **self._command.variables}
+        return {**self._command.inherited_variables, **own, **self._command.variables}
 
     def _on_output(self, stream: str, chunk: bytes) -> None:
         self._streams[stream].add(chunk)
@@ -280,10 +208,6 @@ class CommandRun:
             f"standard output:\n{stdout.text()}\n\nstandard error:\n{stderr.text()}"
         )
         return CommandFailed(truncate(message, _MAX_ERROR_CHARACTERS), exit_code=exit_code, details=details)
-
-
-def _is_variable_name(name: object) -> bool:
-    return isinstance(name, str) and bool(name) and "=" not in name and "\x00" not in name
 
 
 def _describe_exit(exit_code: int) -> str:

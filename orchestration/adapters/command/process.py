@@ -32,6 +32,22 @@ class Stop(enum.Enum):
     TIMED_OUT = "it exceeded its time limit"
 
 
+def can_execute(program: str, *, cwd: str | None, environment: Mapping[str, str]) -> bool:
+    """Return whether a program exists and may be executed. It is looked for as in `Subprocess`.
+
+    A name without a slash is looked for in the `PATH` of its environment, and relative paths start at its directory.
+    """
+    folders = [""] if "/" in program else os.get_exec_path(environment)
+    root = b"." if cwd is None else argument_bytes(cwd)
+    paths = [os.path.join(root, argument_bytes(folder), argument_bytes(program)) for folder in folders]
+    return any(os.path.isfile(path) and os.access(path, os.X_OK) for path in paths)
+
+
+def is_directory(path: str) -> bool:
+    """Return whether a working directory exists."""
+    return os.path.isdir(argument_bytes(path))
+
+
 class Subprocess:
     """A subprocess in a new session. At the end of a `with` block it is killed, with all that it started.
 

@@ -14,6 +14,7 @@ the stream are logged.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,9 +22,11 @@ from orchestration.adapters.python import find_function, find_missing_function
 from orchestration.sdk import (
     Context,
     Definition,
+    InvalidDefinition,
+    InvalidParameter,
     MissingDependency,
+    MissingRequirement,
     Plan,
-    StageFailed,
     StagePlan,
     WorkflowDefinition,
 )
@@ -56,9 +59,12 @@ class LlamaIndexAdapter:
             timeout_seconds=definition.timeout_seconds,
         )
 
-    def find_missing(self, stage: StagePlan, *, may_import: bool) -> str | None:
-        """Return the workflow's `package.module:name` if this worker lacks it; empty if it does not."""
-        return find_missing_function(stage.call, may_import=may_import)
+    def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
+        """Check whether this worker has the package of LlamaIndex and the workflow's function."""
+        if not may_block and sys.modules.get("workflows.events") is None:
+            return None
+        _require_package()
+        return find_missing_function(stage.call, may_block=may_block)
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Run the whole workflow and return its result."""
@@ -68,15 +74,17 @@ class LlamaIndexAdapter:
 
         found = find_function(stage.call)
         prompt, params = inputs["prompt"], {name: value for name, value in inputs.items() if name != "prompt"}
-        # The name of the function may refer to the function itself, not to what `@workflow` made of it.
-        returned = found.steps(prompt, params) if isinstance(found, WorkflowDefinition) else found(prompt, **params)
-        flow = make_flow(returned, name=stage.name)
+        planned = list(stage.options["steps"])
+        needs = f"{stage.call} with the steps {', '.join(planned)}"
+        try:
+            # The name of the function may refer to the function itself, not to what `@workflow` made of it.
+            returned = found.steps(prompt, params) if isinstance(found, WorkflowDefinition) else found(prompt, **params)
+            flow = make_flow(returned, name=stage.name)
+        except (InvalidDefinition, InvalidParameter) as error:
+            raise MissingRequirement(needs, str(error)) from error
         steps = step_names(flow)
-        if steps != list(stage.options["steps"]):
-            raise StageFailed(
-                f"The code of {stage.name} differs on this worker: its steps are {', '.join(steps)}, and the run was "
-                f"started with {', '.join(stage.options['steps'])}"
-            )
+        if steps != planned:
+            raise MissingRequirement(needs, f"its steps are {', '.join(steps)}")
         return FlowRun(flow, steps, ctx).run(inputs)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from django.dispatch import Signal
 
 from orchestration import signals
-from orchestration.models import FailedAttempt, Stage
+from orchestration.models import FailedAttempt, FailureReason, Stage
 from realtime.events.types.base import EventData
 
 
@@ -105,7 +105,7 @@ class WorkflowStageReleased(StageEvent, kw_only=True):
 
     Attributes:
         attempt: The number of the attempt.
-        reason: `worker_stopped`.
+        reason: `worker_stopped`, or `not_runnable` if the worker lacks something that the stage needs.
     """
 
     name: ClassVar[str] = "workflow.stage_released"
@@ -117,7 +117,8 @@ class WorkflowStageReleased(StageEvent, kw_only=True):
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
         failed: FailedAttempt = arguments["failed"]
-        attempt = {"attempt": failed.attempt, "reason": "worker_stopped"}
+        reason = "worker_stopped" if failed.reason == FailureReason.RELEASED else failed.reason
+        attempt = {"attempt": failed.attempt, "reason": reason}
         return cls._build(stage, stage_name=stage.name, **attempt, timestamp=at)
 
 
