@@ -86,7 +86,7 @@ def launch_by_name(
     """
     try:
         definition = find_definition(name)
-        guarded = definition.with_function(_with_launch_errors(definition))
+        guarded = definition.with_function(_with_launch_errors(definition.name, definition.function))
         return launch(guarded, prompt=prompt, params=params, key=key, pool=pool, texts=texts)
     except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, ServiceError) as error:
         raise LaunchError(str(error)) from error
@@ -102,19 +102,21 @@ def description_of(definition: Definition) -> str:
     return (inspect.getdoc(definition.function) or "").partition("\n")[0]
 
 
-def _with_launch_errors(definition: Definition) -> Callable[..., Any]:
+# Cached, because `parameters_of` keeps what it has read by function.
+@functools.lru_cache(maxsize=512)
+def _with_launch_errors(name: str, wrapped: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap the function of a workflow: report its errors to the user, whose parameters may have caused them."""
-    own_file = inspect.getfile(definition.function)
+    own_file = inspect.getfile(wrapped)
 
-    @functools.wraps(definition.function)
+    @functools.wraps(wrapped)
     def function(*args: Any, **kwargs: Any) -> Any:
         try:
-            return definition.function(*args, **kwargs)
+            return wrapped(*args, **kwargs)
         except (InvalidDefinition, MissingDependency, ServiceError):
             raise
         except (Exception, SystemExit) as error:
             message = error_for_clients(error, engine_limits())
             location = source_location(error, is_own=lambda file: file == own_file)
-            raise LaunchError(f"Cannot start {definition.name}: its function raised {message} ({location})") from error
+            raise LaunchError(f"Cannot start {name}: its function raised {message} ({location})") from error
 
     return function

@@ -10,6 +10,7 @@ import pytest
 from orchestration.models import Workflow
 from orchestration.sdk import definitions
 from orchestration.sdk.launch import LaunchError, launch_by_name
+from orchestration.sdk.parameters import parameters_of
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +74,16 @@ def test_launch_accepts_parameters_named_self_and_definition() -> None:
 
     given = {"self": 1, "definition": 2}
     assert launch_by_name(one_empty_stage.name, prompt="", params=given).workflow.params == given
+
+
+def test_launch_by_name_reads_the_signature_of_a_function_once() -> None:
+    from tests.jobs import workflows  # noqa: F401
+
+    launch_by_name("typed", prompt="", params={"count": 1})
+    before = parameters_of.cache_info()
+    launch_by_name("typed", prompt="", params={"count": 2})
+    after = parameters_of.cache_info()
+    assert (after.misses - before.misses, after.hits > before.hits) == (0, True)
 
 
 def test_launch_with_an_empty_key_starts_a_run_each_time() -> None:
