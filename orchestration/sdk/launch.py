@@ -44,12 +44,13 @@ def launch(
         MissingDependency: if the adapter needs a package that is not installed.
         orchestration.services.ServiceError: if the run cannot be stored.
     """
-    params = parameters_of(definition.name, definition.function).to_store(params, texts=texts)
-    plan = find_adapter(definition.adapter).plan(definition, prompt=prompt, params=params)
+    stored = parameters_of(definition.name, definition.function).to_store(params, texts=texts)
+    plan = find_adapter(definition.adapter).plan(definition, prompt=prompt, params=stored)
     workflow = services.start_run(
         plan,
         prompt=prompt,
-        params=params,
+        params=stored,
+        defaults=stored.keys() - params.keys(),
         pool_id=pool or definition.pool,
         key=key,
         workflow_id=workflow_id,

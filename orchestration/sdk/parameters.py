@@ -5,9 +5,11 @@ The defaults are stored too. So the stages receive them, and a later default doe
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import inspect
+import json
 import re
 import reprlib
 import typing
@@ -205,9 +207,33 @@ class _Holder:
 
 
 def _to_builtins(value: Any) -> Any:
+    """Return a value as JSON data, the same in every process: the items of sets are sorted.
+
+    Raises:
+        TypeError: if it cannot be stored.
+    """
     # msgspec leaves out the fields of a dataclass that have their default.
     value = dataclasses.asdict(_Holder(value))["value"]
-    return msgspec.to_builtins(value, enc_hook=_encode, str_keys=True)
+    return msgspec.to_builtins(_with_lists(value), enc_hook=_encode, str_keys=True)
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value with a sorted list for each set. msgspec sorts only sets whose items can be compared."""
+    if isinstance(value, set | frozenset):
+        items = [_to_builtins(item) for item in value]
+        try:
+            return sorted(items)
+        except TypeError:
+            return sorted(items, key=json.dumps)
+    if isinstance(value, dict):
+        return {key: _with_lists(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_lists(item) for item in value]
+    if isinstance(value, msgspec.Struct):
+        value = copy.copy(value)
+        for name in value.__struct_fields__:
+            msgspec.structs.force_setattr(value, name, _with_lists(getattr(value, name)))
+    return value
 
 
 def _encode(value: Any) -> str:

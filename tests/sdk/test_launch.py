@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestration import services
 from orchestration.models import Workflow
-from orchestration.sdk import definitions
+from orchestration.sdk import definitions, workflow
 from orchestration.sdk.launch import LaunchError, launch_by_name
 from orchestration.sdk.parameters import parameters_of
 
@@ -74,6 +76,26 @@ def test_launch_accepts_parameters_named_self_and_definition() -> None:
 
     given = {"self": 1, "definition": 2}
     assert launch_by_name(one_empty_stage.name, prompt="", params=given).workflow.params == given
+
+
+def test_key_of_a_workflow_whose_defaults_have_changed_returns_its_run() -> None:
+    from tests.jobs.workflows import first
+
+    def function(prompt: str, *, tags: set[str], count: int = 3) -> Any:
+        return [first]
+
+    tags = [f"tag {number}" for number in range(20)]
+    definition = workflow(name="changes")(function)
+    run = definition.start(key="k", tags=set(tags))
+    assert run.workflow.params == {"tags": sorted(tags), "count": 3}
+
+    def changed(prompt: str, *, tags: set[str], count: int = 4, colour: str = "red") -> Any:
+        return [first]
+
+    deployed = definition.with_function(changed)
+    assert deployed.start(key="k", tags=set(tags)) == run
+    with pytest.raises(services.KeyConflict, match="with count=3;"):
+        deployed.start(key="k", tags=set(tags), count=4)
 
 
 def test_launch_by_name_reads_the_signature_of_a_function_once() -> None:

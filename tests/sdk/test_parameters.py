@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 import pytest
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from orchestration.models import Workflow
 from orchestration.sdk import InvalidParameter, workflow
@@ -43,6 +44,21 @@ class Options:
     names: tuple[str, ...] = ()
 
 
+@dataclass
+class Tags:
+    tags: set[str]
+
+
+class Tagged(Struct):
+    tags: set[str]
+
+
+@dataclass(frozen=True)
+class Point:
+    x: int
+    y: int = 0
+
+
 class Own:
     """msgspec does not know this class."""
 
@@ -63,6 +79,18 @@ ACCEPTED: list[tuple[Any, Any, Any, Any]] = [
     (list[int], (1, 2), [1, 2], [1, 2]),
     (tuple[int, int], [1, 2], [1, 2], (1, 2)),
     (set[str], ["a"], ["a"], {"a"}),
+    (set[int], {10, 9, 100}, [9, 10, 100], {9, 10, 100}),
+    (list[frozenset[Colour]], [{Colour.RED, Colour.BLUE}], [["blue", "red"]], [frozenset(Colour)]),
+    (set[int | str], {"b", "a", 2}, ["a", "b", 2], {"a", "b", 2}),
+    (
+        dict[str, set[Path]],
+        {"b": {"d", "c"}, "a": set()},
+        {"b": ["c", "d"], "a": []},
+        {"b": {Path("c"), Path("d")}, "a": set()},
+    ),
+    (Tags, Tags({"b", "a"}), {"tags": ["a", "b"]}, Tags({"b", "a"})),
+    (Tagged, Tagged({"b", "a"}), {"tags": ["a", "b"]}, Tagged({"b", "a"})),
+    (set[Point], {Point(2), Point(1, 3)}, [{"x": 1, "y": 3}, {"x": 2, "y": 0}], {Point(2), Point(1, 3)}),
     (dict[str, int], {"a": 1}, {"a": 1}, {"a": 1}),
     (dict[int, str], {1: "a"}, {"1": "a"}, {1: "a"}),
     (datetime, "2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
@@ -110,9 +138,10 @@ def test_accepted_value_is_stored_as_json_and_converted_for_the_call(
     to_store = parameters.to_store({"value": given})
     assert Workflow(params=to_store).params == to_store
     read_back = as_read_back(to_store)
-    assert repr(read_back) == repr({"value": stored})
+    assert json.dumps(read_back) == json.dumps({"value": stored})
     to_call = parameters.to_call(read_back)
-    assert repr(to_call) == repr({"value": called})
+    assert to_call == {"value": called}
+    assert type(to_call["value"]) is type(called)
 
 
 def as_read_back(params: dict[str, Any]) -> dict[str, Any]:

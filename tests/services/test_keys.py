@@ -23,11 +23,12 @@ def start(
     key: str | None = "k",
     prompt: str = "p",
     params: Mapping[str, Any] = PARAMS,
+    defaults: tuple[str, ...] = (),
     name: str = "demo",
     pool: str = "pool",
 ) -> Workflow:
     plan = Plan(name=name, adapter="python", stages=(StagePlan(name="one", step=0),))
-    return services.start_run(plan, prompt=prompt, params=params, pool_id=pool, key=key)
+    return services.start_run(plan, prompt=prompt, params=params, defaults=defaults, pool_id=pool, key=key)
 
 
 @pytest.mark.parametrize("key", [None, ""])
@@ -72,6 +73,43 @@ def test_same_key_with_other_parameters_is_rejected(changed: dict[str, Any], dif
     assert message.endswith("expected the same prompt and parameters, or another key.")
     assert conflict.value.workflow_id == first.pk
     assert list(Workflow.objects.all()) == [first]
+
+
+@pytest.mark.parametrize(
+    ("params", "defaults"),
+    [
+        ({"failures": 3, "rate": 1}, ("rate",)),
+        ({"failures": 3, "rate": 2}, ("rate",)),  # The default has changed,
+        ({"failures": 3}, ()),  # or the parameter is removed,
+        ({"failures": 3, "rate": 1, "colour": "red"}, ("rate", "colour")),  # or there is another one.
+        ({"failures": 3, "rate": 1}, ()),
+        ({"failures": 3, "rate": 1}, ("failures", "rate")),
+    ],
+)
+def test_same_key_ignores_defaults_that_a_release_has_changed(
+    params: dict[str, Any], defaults: tuple[str, ...]
+) -> None:
+    first = start(params={"failures": 3, "rate": 1}, defaults=("rate",))
+    assert start(params=params, defaults=defaults) == first
+    assert first.params == {"failures": 3, "rate": 1}
+
+
+@pytest.mark.parametrize(
+    ("params", "defaults", "differences"),
+    [
+        ({"failures": 3, "rate": 2}, (), "rate=1; "),
+        ({"failures": 4, "rate": 1}, ("failures", "rate"), "failures=3; "),
+        ({"rate": 1}, ("rate",), "failures=3; "),
+        ({"failures": 3, "rate": 1, "colour": "red"}, ("rate",), "no colour; "),
+    ],
+)
+def test_same_key_compares_what_either_start_has_given(
+    params: dict[str, Any], defaults: tuple[str, ...], differences: str
+) -> None:
+    start(params={"failures": 3, "rate": 1}, defaults=("rate",))
+    with pytest.raises(services.KeyConflict) as conflict:
+        start(params=params, defaults=defaults)
+    assert f" with {differences}" in str(conflict.value)
 
 
 def test_concurrent_starts_with_one_key_start_one_run() -> None:
