@@ -5,29 +5,25 @@ The defaults are stored too. So the stages receive them, and a later default doe
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import enum
 import inspect
-import json
 import re
 import reprlib
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 
-from orchestration.services import InvalidArgument, ServiceError
-from orchestration.services.validation import json_object
+from orchestration.sdk.json_values import MISSING, as_stored, decode, is_same, to_builtins
+from orchestration.sdk.unknown_fields import find_unknown_field
+from orchestration.services import ServiceError
+from orchestration.text import text_of
 
 _RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
-
-_MISSING: Final = object()
 
 _KIND_ONLY: Final = re.compile(r"Expected `[^`]*`, got `[^`]*`")
 """An error of msgspec that adds nothing to the annotation and the value."""
@@ -53,19 +49,20 @@ class _Parameter:
 
     Attributes:
         annotation: `Any` if there is none, or it cannot be evaluated.
-        default: `_MISSING` if there is none.
-        stored_default: The default as it is read back from JSON; `_MISSING` if there is none, or it cannot be stored.
+        default: `MISSING` if there is none.
+        stored_default: The default as it is read back from JSON; `MISSING` if there is none, or it cannot be stored.
     """
 
     name: str
     annotation: Any
-    default: Any = _MISSING
-    stored_default: Any = _MISSING
+    default: Any = MISSING
+    stored_default: Any = MISSING
 
     def __str__(self) -> str:
-        if self.default is _MISSING:
+        if self.default is MISSING:
             return self.name
-        return f"{self.name}={self.default if self.stored_default is _MISSING else self.stored_default!r}"
+        default = text_of(self.default) if self.stored_default is MISSING else repr(self.stored_default)
+        return f"{self.name}={default}"
 
 
 class Parameters:
@@ -91,7 +88,7 @@ class Parameters:
             elif each.default is each.empty:
                 self._declared.append(_Parameter(name=each.name, annotation=annotation))
             else:
-                default = {"default": each.default, "stored_default": _as_stored(each.default)}
+                default = {"default": each.default, "stored_default": as_stored(each.default)}
                 self._declared.append(_Parameter(name=each.name, annotation=annotation, **default))
 
     @property
@@ -119,7 +116,7 @@ class Parameters:
         for each in self._accepted(given):
             if each.name in given:
                 stored[each.name] = self._checked(each, given[each.name], (texts or {}).get(each.name))
-            elif each.stored_default is not _MISSING:
+            elif each.stored_default is not MISSING:
                 stored[each.name] = each.stored_default
         return stored
 
@@ -133,7 +130,7 @@ class Parameters:
         for each in self._accepted(stored):
             if each.name in stored:
                 value = stored[each.name]
-                is_default = _is_same(value, each.stored_default)
+                is_default = is_same(value, each.stored_default)
                 arguments[each.name] = each.default if is_default else self._converted(each, value)
         return arguments
 
@@ -145,28 +142,43 @@ class Parameters:
 
     def _checked(self, parameter: _Parameter, value: Any, text: str | None) -> Any:
         """Return the value of a start, as it is stored."""
+        if parameter.stored_default is not MISSING and (
+            value is parameter.default or is_same(value, parameter.stored_default)
+        ):
+            # Whether or not it fits the annotation, as in `count: int = None`.
+            return parameter.stored_default
         try:
             converted = self._converted(parameter, value)
-        except InvalidParameter:
+            if unknown := find_unknown_field(value, parameter.annotation):
+                raise self._unexpected(parameter, value, unknown)
+        except InvalidParameter as error:
             if text is None:
                 raise
-            return self._checked(parameter, text, None)
+            try:
+                return self._checked(parameter, text, None)
+            except InvalidParameter:
+                raise error from None
         if parameter.annotation is Any:
             return value
         try:
-            return _to_builtins(converted)
-        except (TypeError, RecursionError):
+            return to_builtins(converted)
+        except Exception:
             return value  # The service rejects it.
 
     def _converted(self, parameter: _Parameter, value: Any) -> Any:
         try:
-            return msgspec.convert(value, parameter.annotation, dec_hook=_decode, str_keys=True)
+            return msgspec.convert(value, parameter.annotation, dec_hook=decode, str_keys=True)
         except msgspec.ValidationError as error:
-            detail = "" if _KIND_ONLY.fullmatch(str(error)) else f" ({error})"
-            expected = f"{_describe(parameter.annotation)}{detail}"
-            raise self._error(f"{parameter.name} is {reprlib.repr(value)}; expected {expected}") from None
+            raise self._unexpected(parameter, value, "" if _KIND_ONLY.fullmatch(str(error)) else str(error)) from None
         except (TypeError, NameError, NotImplementedError, RecursionError):
             return value  # msgspec does not know the annotation.
+        except Exception as error:
+            # A type's own code, such as `__post_init__`, may raise anything.
+            raise self._unexpected(parameter, value, f"{type(error).__name__}: {text_of(error)}") from error
+
+    def _unexpected(self, parameter: _Parameter, value: Any, detail: str) -> InvalidParameter:
+        expected = f"{_describe(parameter.annotation)}{f' ({detail})' if detail else ''}"
+        return self._error(f"{parameter.name} is {reprlib.repr(value)}; expected {expected}")
 
     def _error(self, reason: str) -> InvalidParameter:
         return InvalidParameter(self._workflow, reason, self.described)
@@ -186,68 +198,6 @@ def _evaluated(annotation: Any, namespace: dict[str, Any]) -> Any:
         return typing.get_type_hints(holder, namespace, include_extras=True)["it"]
     except Exception:
         return Any  # It is for type checkers only: it may be any expression, with names that do not exist at run time.
-
-
-def _as_stored(value: Any) -> Any:
-    """Return a value as it will be read back from JSON; `_MISSING` if it cannot be stored."""
-    try:
-        return json_object("params", {"value": _to_builtins(value)})["value"]
-    except (InvalidArgument, TypeError, RecursionError):
-        return _MISSING
-
-
-def _is_same(value: Any, stored: Any) -> bool:
-    """Compare a value with JSON. Unlike `==`, this distinguishes 1 from true."""
-    return type(value) is type(stored) and value == stored and repr(value) == repr(stored)
-
-
-@dataclass
-class _Holder:
-    value: Any
-
-
-def _to_builtins(value: Any) -> Any:
-    """Return a value as JSON data, the same in every process: the items of sets are sorted.
-
-    Raises:
-        TypeError: if it cannot be stored.
-    """
-    # msgspec leaves out the fields of a dataclass that have their default.
-    value = dataclasses.asdict(_Holder(value))["value"]
-    return msgspec.to_builtins(_with_lists(value), enc_hook=_encode, str_keys=True)
-
-
-def _with_lists(value: Any) -> Any:
-    """Return a value with a sorted list for each set. msgspec sorts only sets whose items can be compared."""
-    if isinstance(value, set | frozenset):
-        items = [_to_builtins(item) for item in value]
-        try:
-            return sorted(items)
-        except TypeError:
-            return sorted(items, key=json.dumps)
-    if isinstance(value, dict):
-        return {key: _with_lists(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_lists(item) for item in value]
-    if isinstance(value, msgspec.Struct):
-        value = copy.copy(value)
-        for name in value.__struct_fields__:
-            msgspec.structs.force_setattr(value, name, _with_lists(getattr(value, name)))
-    return value
-
-
-def _encode(value: Any) -> str:
-    if not isinstance(value, Path):
-        raise TypeError(f"{type(value).__name__} is not JSON")
-    return str(value)
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is not Path:
-        raise NotImplementedError
-    if not isinstance(value, str | Path):
-        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
-    return Path(value)
 
 
 def _describe(annotation: Any) -> str:
