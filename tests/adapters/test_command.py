@@ -204,6 +204,16 @@ def test_command_needs_its_program_and_its_directory_on_the_worker(
     assert caught.value.name == missing
 
 
+@pytest.mark.django_db(transaction=True)
+def test_command_without_its_program_ends_an_inline_run() -> None:
+    from orchestration import services
+    from orchestration.testing import run_inline
+    from tests.jobs.commands import one_command
+
+    with pytest.raises(services.StageNotRunnable, match=r"cannot run the stage: it needs program no-such-program\.$"):
+        run_inline(one_command, argv=["no-such-program"], options={})
+
+
 def test_script_without_its_interpreter_is_missing_on_the_worker(tools: Path) -> None:
     from orchestration.sdk import MissingRequirement
 
