@@ -39,7 +39,9 @@ def test_draining_worker_does_not_continue_with_the_next_stage(slot: services.Sl
 def test_worker_that_lost_an_attempt_is_in_error_after_it_refused_another(slot: services.Slot) -> None:
     assert services.claim_stage(start("lost").pk, 1, slot=slot) is not None
     with pytest.raises(services.StageNotRunnable):
-        services.claim_stage(start("other").pk, 1, slot=slot, find_missing=lambda stage: "shop:load")
+        services.claim_stage(
+            start("other").pk, 1, slot=slot, find_missing=lambda stage: services.Requirement("shop:load")
+        )
     worker = Worker.objects.get()
     assert (worker.status, worker.stage_id) == ("error", None)
     assert Stage.objects.get(workflow_id="lost", name="s0").lost_attempts == 1
