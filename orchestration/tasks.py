@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, NoReturn
 
@@ -16,18 +17,14 @@ from orchestration.identifiers import TASK_NAME
 from orchestration.worker import child
 from orchestration.worker.executor import run_attempt
 
+logger = logging.getLogger(__name__)
+
 _REQUEUE_PAUSE_SECONDS = 0.25
-
-_MAX_REQUEUE_PAUSE_SECONDS = 2.0
-"""The longest pause of a worker that is offered only stages whose code it lacks. Others can take them meanwhile."""
-
-_unrunnable_in_a_row = 0
 
 
 @shared_task(name=TASK_NAME, acks_late=True, reject_on_worker_lost=True, ignore_result=True)  # type: ignore[untyped-decorator]
 def run_stage(stage_id: int, attempt: int) -> Any:
     """Run an attempt of a stage if it is still due."""
-    global _unrunnable_in_a_row
     slot = child.current_slot()
     try:
         if slot.must_replace or not child.wait_for_worker(slot):
@@ -41,22 +38,19 @@ def run_stage(stage_id: int, attempt: int) -> Any:
             is_shutting_down=child.is_shutting_down,
         )
     except services.StageNotRunnable as error:
-        pause_seconds = min(_REQUEUE_PAUSE_SECONDS * 2.0 ** min(_unrunnable_in_a_row, 8), _MAX_REQUEUE_PAUSE_SECONDS)
-        _unrunnable_in_a_row += 1
-        _requeue(error, pause_seconds=pause_seconds)
+        # The message is not needed any more: the scheduler dispatches the stage again.
+        logger.debug("Refused attempt %d of stage %d: %s", attempt, stage_id, error)
     except (services.StaleWorker, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_unavailable(error):
             raise  # Celery logs it. The scheduler dispatches the stage again later.
         connection.close()
-        _requeue(error, pause_seconds=_REQUEUE_PAUSE_SECONDS)
-    else:
-        _unrunnable_in_a_row = 0
+        _requeue(error)
 
 
-def _requeue(error: Exception, *, pause_seconds: float) -> NoReturn:
+def _requeue(error: Exception) -> NoReturn:
     """Return the message to the end of the queue: another worker can run it, or this one later.
 
     The pause keeps it from circulating in a busy loop.
     """
-    time.sleep(pause_seconds)
+    time.sleep(_REQUEUE_PAUSE_SECONDS)
     raise Reject(error, requeue=True) from error

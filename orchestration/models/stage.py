@@ -74,6 +74,9 @@ class Stage(TrackedModel):
         blank=True,
         help_text="When to dispatch it again if no worker has claimed it. None for a queued stage: not dispatched yet.",
     )
+    refused_until = models.DateTimeField(
+        null=True, blank=True, help_text="When to dispatch it again after a worker has refused it."
+    )
     lease_expires_at = models.DateTimeField(
         null=True, blank=True, help_text="When the attempt is considered lost without a further heartbeat."
     )
@@ -125,6 +128,11 @@ class Stage(TrackedModel):
                 condition=Q(dispatch_due_at__isnull=False),
             ),
             models.Index(
+                name="orchestration_stage_refused",
+                fields=["refused_until"],
+                condition=Q(refused_until__isnull=False),
+            ),
+            models.Index(
                 name="orchestration_stage_lease",
                 fields=["lease_expires_at"],
                 condition=Q(lease_expires_at__isnull=False),
@@ -152,6 +160,7 @@ class Stage(TrackedModel):
         # Each due time of the scheduler belongs to one status and is cleared with it.
         self.retry_at = self.retry_at if self.status == StageStatus.PENDING else None
         self.dispatch_due_at = self.dispatch_due_at if self.status == StageStatus.QUEUED else None
+        self.refused_until = self.refused_until if self.status == StageStatus.QUEUED else None
         self.lease_expires_at = self.lease_expires_at if self.status == StageStatus.RUNNING else None
         if self.status == StageStatus.QUEUED:
             self.queued_at = at if entered else self.queued_at
@@ -160,7 +169,10 @@ class Stage(TrackedModel):
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_STAGE_STATUSES else None
 
     def derived_fields(self) -> tuple[str, ...]:
-        return ("queued_at", "started_at", "finished_at", "retry_at", "dispatch_due_at", "lease_expires_at")
+        return (
+            *("queued_at", "started_at", "finished_at"),
+            *("retry_at", "dispatch_due_at", "refused_until", "lease_expires_at"),
+        )
 
     def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
         entered = before is None or before.status != after.status

@@ -50,7 +50,12 @@ def _finish_stages(
     status = StageStatus.SKIPPED if workflow_status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
     if stages := _UNFINISHED_STAGES.rows(workflow.pk, using=using):
         workflow.stages.using(using).filter(finished_at=None).update(
-            status=status, finished_at=at, retry_at=None, dispatch_due_at=None, lease_expires_at=None
+            status=status,
+            finished_at=at,
+            retry_at=None,
+            dispatch_due_at=None,
+            refused_until=None,
+            lease_expires_at=None,
         )
     for stage in stages:
         delta.add_stage(stage.pool_id, stage.status, -1)

@@ -24,12 +24,13 @@ from orchestration.services.attempts import (
 from orchestration.services.dispatch_due import (
     continue_stalled_run,
     delay_redispatch,
+    dispatch_refused,
     missing_messages,
     queue_retry,
 )
 from orchestration.services.dispatch_window import refill_window
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import NotDrainable, Requirement, StageNotRunnable, drain_worker, hold_unclaimed
+from orchestration.services.holds import Requirement, StageNotRunnable, end_outdated_hold, hold_unclaimed
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
 from orchestration.services.pools import (
@@ -76,7 +77,9 @@ from orchestration.services.worker_lifecycle import (
 from orchestration.services.workers import (
     EngineWorker,
     WorkerInOtherPool,
+    NotDrainable,
     change_worker_status,
+    drain_worker,
     register_worker,
     remove_worker,
 )

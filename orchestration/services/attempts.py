@@ -24,7 +24,7 @@ from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import Requirement, StageNotRunnable, end_hold, find_missing_before, record_unrunnable
+from orchestration.services.holds import Requirement, StageNotRunnable, end_hold, find_missing_before, record_refusal
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
@@ -112,7 +112,7 @@ def claim_stage(
         missing = _find_release(stage, worker) or find_missing_before(worker, stage) or find_missing(stage)
         if missing is not None:
             _end_lost_work(worker, at=at)
-            record_unrunnable(worker.mark_locked(), stage, missing, at=at)
+            record_refusal(worker.mark_locked(), stage, missing, at=at)
         else:
             claim = _start_attempt(stage, worker, at=at)
             worker.status = WorkerStatus.BUSY.value
@@ -224,7 +224,7 @@ def release_attempt(
                 reason = FailureReason.NOT_RUNNABLE
                 record_failure(stage, reason=reason, error=missing.name, traceback=missing.reason, at=at)
                 if worker is not None:
-                    record_unrunnable(worker, stage, missing, at=at)
+                    record_refusal(worker, stage, missing, at=at)
                     worker.mark_locked()
         _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None)

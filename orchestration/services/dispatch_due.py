@@ -86,6 +86,20 @@ def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
         Stage.objects.filter(pk__in=list(queued.values_list("pk", flat=True))).update(dispatch_due_at=due_at)
 
 
+def dispatch_refused(stage_ids: Collection[int], *, now: datetime) -> int:
+    """Dispatch these queued stages if they were refused until this database time at most. Return how many it is.
+
+    Rows locked by another transaction are skipped, as by `delay_redispatch()`.
+    """
+    refused = Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED, refused_until__lte=now).order_by("pk")
+    with transaction.atomic():
+        stages = list(lock_if_free(refused).only("pk", "attempt", "pool_id"))
+        found = Stage.objects.filter(pk__in=[stage.pk for stage in stages])
+        found.update(refused_until=None, dispatch_due_at=dispatch_due_at())
+        dispatch_after_commit([message_for(stage) for stage in stages])
+    return len(stages)
+
+
 def missing_messages(pool_id: str, *, held: int | None) -> int | None:
     """Return how many dispatched stages of a pool lack a message in the broker, which holds `held`; None if unknown."""
     if held is None:

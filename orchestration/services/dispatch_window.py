@@ -132,6 +132,7 @@ def _undispatched(limit: int) -> CompiledSelect[Stage]:
     return CompiledSelect(
         lambda workflow_id: (
             Stage.objects.filter(workflow_id=workflow_id, status=StageStatus.QUEUED, dispatch_due_at=None)
+            .filter(refused_until=None)
             .select_for_update(no_key=True)
             # The first column is the same in all rows; with it, Postgres reads them in the order of the index.
             .order_by("dispatch_due_at", "position")

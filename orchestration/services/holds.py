@@ -1,30 +1,27 @@
-"""Hold runs that no worker can take now, and drain workers.
+"""Hold runs that no worker of their pool can take, and end the holds when one may.
 
-A held run waits in the queue like any other, and says why. The hold ends at the next claim of one of its stages, when a
-worker joins that may take it, and when the run moves to another pool or finishes. The model sends the signals of both.
+A worker that lacks what a stage needs, or has another release, refuses it. The stage stays queued. The broker gets no
+message for it for a while: messages that all workers refuse would delay the runs behind them. If no other process of
+the pool may be able to run it, the run is held.
+
+A hold ends at the next claim of one of the run's stages, when the run moves to another pool or finishes, and when a
+worker may take it: the scheduler compares the runs that are held with the workers of their pools. The model sends the
+signals of both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from orchestration import signals
-from orchestration.models import (
-    FailureReason,
-    HoldReason,
-    Stage,
-    StageStatus,
-    Worker,
-    WorkerStatus,
-    Workflow,
-    WorkflowStatus,
-)
+from orchestration.db.clock import database_now
+from orchestration.db.compiled import CompiledSelect
+from orchestration.models import FailureReason, HoldReason, Stage, StageStatus, Worker, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
@@ -32,6 +29,22 @@ from orchestration.text import truncate
 
 MAX_UNRUNNABLE: Final = 100
 """How many requirements a worker's row remembers that the worker lacks. The oldest is dropped."""
+
+FIRST_REFUSED_SECONDS: Final = 0.25
+"""How long a refused stage is not dispatched at least. Later, that is a quarter of its time in the queue."""
+
+MAX_REFUSED_SECONDS: Final = 10.0
+"""How long it is not dispatched at most if another process of the pool may be able to run it."""
+
+FIRST_HELD_SECONDS: Final = 10.0
+"""How long it is not dispatched at least if none may. A worker that joins ends this time."""
+
+MAX_HELD_SECONDS: Final = 600.0
+
+MAX_HOLD_KINDS: Final = 10_000
+"""How many combinations of a pool, a release and a requirement are compared with the workers. Holds of others last."""
+
+_HOLD_COLUMNS: Final = ("held_reason", "held_requirement", "held_needs", "held_since")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +66,6 @@ class Requirement:
         return truncate(f"{self.name} ({self.reason})" if self.reason else self.name, MAX_NEEDS_LENGTH)
 
 
-_HOLD_COLUMNS: Final = ("held_reason", "held_needs", "held_since")
-
-_HOLDS_ENDED_AT_ONCE: Final = 100
-"""Runs whose holds end in one transaction."""
-
-
 class StageNotRunnable(ServiceError):
     """A worker cannot run a stage: it lacks something that the stage needs, or has another release."""
 
@@ -71,58 +78,27 @@ class StageNotRunnable(ServiceError):
         return f"Worker {self.worker_id} cannot run the stage: it needs {self.needs}."
 
 
-class NotDrainable(ServiceError):
-    """Only an online worker of the engine can be drained."""
+class Capabilities:
+    """What the live worker processes of pools may be able to run, as far as they have found out.
 
-    def __init__(self, worker_id: str, status: str) -> None:
-        self.worker_id = worker_id
-        self.status = str(status)
-        super().__init__(worker_id, status)
-
-    def __str__(self) -> str:
-        if self.status == WorkerStatus.OFFLINE:
-            return f"Worker {self.worker_id} is offline; only an online worker can be drained."
-        return (
-            f"Worker {self.worker_id} belongs to an external orchestrator; only workers of the engine can be drained."
-        )
-
-
-def drain_worker(*, worker_id: str, at: datetime | None = None) -> list[Worker]:
-    """Drain the process of a worker: none of its workers starts another stage, and each is offline when its stage ends.
-
-    The process itself continues, and can be stopped at any time. After its restart the workers are active.
-
-    Returns:
-        All workers of the process.
-
-    Raises:
-        InvalidIdentifier, WorkerNotFound
-        NotDrainable: if the worker is offline, or is no worker of the engine.
+    Args:
+        pool_ids: The pools.
     """
-    at = validation.timestamp(at)
-    process, status = _process_of(worker_id)
-    if not process:
-        raise NotDrainable(worker_id, status)
-    drained = []
-    for each in Worker.objects.filter(process=process).order_by("pk").values_list("pk", flat=True):
-        with transaction.atomic():
-            worker = row_locks.lock_slot_worker(each, process)
-            if worker is None:
-                continue  # It has just left.
-            drained.append(worker)
-            if not worker.draining:
-                worker.draining = True
-                worker.save_locked(at=at, update_fields=["draining"])
-                signals.worker_draining.send(sender=Worker, worker=worker, at=at)
-    return drained
 
+    def __init__(self, pool_ids: Collection[str | None]) -> None:
+        self._lacking: dict[tuple[str, str, str], set[str]] = {}
+        """The requirements that a process lacks, by its pool, its release and its id."""
+        workers = _accepting_workers().filter(pool_id__in=pool_ids)
+        for pool_id, release, process, unrunnable in workers.values_list("pool_id", "release", "process", "unrunnable"):
+            self._lacking.setdefault((pool_id, release, process), set()).update(unrunnable)
 
-def _process_of(worker_id: str) -> tuple[str, str]:
-    validation.identifier("worker_id", worker_id)
-    found = Worker.objects.filter(pk=worker_id).values_list("process", "status").first()
-    if found is None:
-        raise row_locks.WorkerNotFound(worker_id)
-    return found
+    def may_run(self, pool_id: str | None, release: str, requirement: str) -> bool:
+        """Return whether a process of the pool, and of the release if any, has not found that it lacks this."""
+        return any(
+            requirement not in lacking
+            for (pool, of_release, _), lacking in self._lacking.items()
+            if pool == pool_id and release in ("", of_release)
+        )
 
 
 def find_missing_before(worker: Worker, stage: Stage) -> Requirement | None:
@@ -138,24 +114,29 @@ def find_missing_before(worker: Worker, stage: Stage) -> Requirement | None:
     return None if name is None else Requirement(name)
 
 
-def record_unrunnable(worker: Worker, stage: Stage, missing: Requirement, *, at: datetime) -> None:
-    """Record that a worker cannot run a queued stage. Hold the run if no other worker of the pool may be able to.
+def record_refusal(worker: Worker, stage: Stage, missing: Requirement, *, at: datetime) -> None:
+    """Record that a worker cannot run a queued stage. Hold the run if no other process of the pool may be able to.
 
     The caller locked the worker, the workflow and the stage.
     """
-    if missing.name not in worker.unrunnable:
+    workflow = stage.workflow
+    has_release = not workflow.release or workflow.release == worker.release
+    if has_release and missing.name not in worker.unrunnable:
         worker.unrunnable = [*worker.unrunnable, missing.name][-MAX_UNRUNNABLE:]
         worker.save_locked(at=at, update_fields=["unrunnable"])
-    workflow = stage.workflow
-    if workflow.held_reason or _may_run_elsewhere(worker, workflow, missing.name):
-        return
-    _hold(workflow, HoldReason.NO_WORKER_WITH, needs=str(missing), at=at)
+    may_run = Capabilities([worker.pool_id]).may_run(worker.pool_id, workflow.release, missing.name)
+    first, last = (FIRST_REFUSED_SECONDS, MAX_REFUSED_SECONDS) if may_run else (FIRST_HELD_SECONDS, MAX_HELD_SECONDS)
+    queued_seconds = 0.0 if stage.queued_at is None else (at - stage.queued_at).total_seconds()
+    refused_until = database_now() + timedelta(seconds=min(max(queued_seconds / 4, first), last))
+    Stage.objects.filter(pk=stage.pk).update(refused_until=refused_until, dispatch_due_at=None)
+    if not may_run and workflow.held_reason != HoldReason.NO_WORKER_WITH:
+        _hold(workflow, HoldReason.NO_WORKER_WITH, missing, at=at)
 
 
 def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime | None = None) -> int:
     """Hold runs with queued stages in a pool that has no worker. Return how many runs were not held before."""
     at = validation.timestamp(at)
-    if _workers_of(pool_id).exists():
+    if _accepting_workers().filter(pool_id=pool_id).exists():
         return 0
     held = 0
     free = Workflow.objects.filter(pk__in=workflow_ids, status=WorkflowStatus.RUNNING, held_reason="")
@@ -165,9 +146,9 @@ def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime 
             is_queued = workflow.stages.filter(pool_id=pool_id, status=StageStatus.QUEUED).exists()
             if workflow.status != WorkflowStatus.RUNNING or workflow.held_reason or not is_queued:
                 continue
-            if _workers_of(pool_id).exists():
+            if _accepting_workers().filter(pool_id=pool_id).exists():
                 break  # One has just joined, and may not find a hold that begins now.
-            _hold(workflow, HoldReason.NO_WORKER, needs="", at=at)
+            _hold(workflow, HoldReason.NO_WORKER, None, at=at)
             held += 1
     return held
 
@@ -176,44 +157,56 @@ def end_hold(workflow: Workflow, *, at: datetime) -> None:
     """End the hold, if any, of a locked workflow."""
     if workflow.held_reason:
         workflow.mark_locked()
-        workflow.held_reason = workflow.held_needs = ""
+        workflow.held_reason = workflow.held_requirement = workflow.held_needs = ""
         workflow.held_since = None
         workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
 
 
-def end_holds_of_pool(pool_id: str, *, release: str, at: datetime) -> None:
-    """End the holds of a pool that a worker of this release has joined, except those that need another release.
+def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
+    """End the hold of a run that a worker of its pool may take. Its stages are dispatched soon.
 
-    If the worker cannot run the others either, they are held again.
+    Returns:
+        False if it is not held, or if no worker may take it.
     """
-    held = Workflow.objects.filter(pool_id=pool_id).exclude(held_reason="")
-    may_run = Q(held_reason=HoldReason.NO_WORKER) | Q(release="") | Q(release=release)
-    workflow_ids = list(held.filter(may_run).order_by("pk").values_list("pk", flat=True))
-    for start in range(0, len(workflow_ids), _HOLDS_ENDED_AT_ONCE):
-        ids = workflow_ids[start : start + _HOLDS_ENDED_AT_ONCE]
-        with transaction.atomic():
-            # Their plans, parameters and results may be large.
-            rows = held.filter(pk__in=ids).only("status", "pool_id", "release", *_HOLD_COLUMNS)
-            for workflow in rows.select_for_update(no_key=True).order_by("pk"):
-                end_hold(workflow, at=at)
+    at = validation.timestamp(at)
+    with transaction.atomic():
+        workflow = row_locks.lock_workflow(workflow_id)
+        workers = Capabilities([workflow.pool_id])
+        may_run = workers.may_run(workflow.pool_id, workflow.release, workflow.held_requirement)
+        if not workflow.held_reason or not may_run:
+            return False
+        end_hold(workflow, at=at)
+        refused = workflow.stages.filter(status=StageStatus.QUEUED, refused_until__isnull=False)
+        refused.update(refused_until=database_now())
+    return True
 
 
-def _hold(workflow: Workflow, reason: HoldReason, *, needs: str, at: datetime) -> None:
+def runs_with_outdated_hold() -> QuerySet[Workflow]:
+    """Select the runs that are held although a worker of their pool may take them, oldest first."""
+    held = Workflow.objects.exclude(held_reason="")
+    outdated = Q(pk__in=())
+    if _ANY_HELD.rows():
+        kinds = list(held.order_by().values_list("pool_id", "release", "held_requirement").distinct()[:MAX_HOLD_KINDS])
+        workers = Capabilities({pool_id for pool_id, _, _ in kinds})
+        for pool_id, release, requirement in kinds:
+            if workers.may_run(pool_id, release, requirement):
+                outdated |= Q(pool_id=pool_id, release=release, held_requirement=requirement)
+    return held.filter(outdated).order_by("created_at", "pk").only("pk")
+
+
+# Compiled, because each pass of a scheduler executes it, and mostly finds nothing.
+_ANY_HELD: Final = CompiledSelect(lambda: Workflow.objects.exclude(held_reason="").only("pk")[:1])
+
+
+def _hold(workflow: Workflow, reason: HoldReason, missing: Requirement | None, *, at: datetime) -> None:
     workflow.mark_locked()
     workflow.held_reason = reason.value
-    workflow.held_needs = needs
+    workflow.held_requirement = "" if missing is None else missing.name
+    workflow.held_needs = "" if missing is None else str(missing)
     workflow.held_since = at
     workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
 
 
-def _may_run_elsewhere(worker: Worker, workflow: Workflow, needs: str) -> bool:
-    """Return whether another process of the pool has a worker that has not found itself unable to run this."""
-    others = _workers_of(worker.pool_id).exclude(process=worker.process)
-    if workflow.release:
-        others = others.filter(release=workflow.release)
-    return any(needs not in unrunnable for unrunnable in others.values_list("unrunnable", flat=True))
-
-
-def _workers_of(pool_id: str) -> QuerySet[Worker]:
-    """Return the workers that may take new stages of a pool: slots of a live process of the engine."""
-    return Worker.objects.filter(pool_id=pool_id, draining=False).exclude(process="")
+def _accepting_workers() -> QuerySet[Worker]:
+    """Return the workers that may take new stages: slots of the live processes of the engine."""
+    return Worker.objects.filter(draining=False).exclude(process="")

@@ -51,7 +51,7 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
         if workflow.plan is not None:
             # Messages in the old queue have no effect: its workers cannot claim stages of another pool.
             queued = workflow.stages.filter(status=StageStatus.QUEUED, pool_id=to_pool_id)
-            if queued.update(dispatch_due_at=None):
+            if queued.update(dispatch_due_at=None, refused_until=None):
                 mark_undispatched(workflow, True)
                 fill_window(workflow)
     return workflow

@@ -17,7 +17,6 @@ from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.attempt_failures import end_running_attempt, record_failure
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import end_holds_of_pool
 from orchestration.services.pools import PoolNotAccepting, ensure_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
@@ -64,7 +63,6 @@ def join_pool(*, name: str, process: str, pool_id: str, release: str = "", at: d
     for number in range(1, MAX_WORKER_NUMBER + 1):
         worker_id = f"{name}-{number}"
         if worker_id not in in_use and _join_as(worker_id, process, pool_id, release, at=at):
-            end_holds_of_pool(pool_id, release=release, at=at)
             return worker_id
     raise NoFreeWorkerId(name)
 

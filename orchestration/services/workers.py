@@ -1,4 +1,4 @@
-"""Register and remove workers, and record the status that they report."""
+"""Register and remove workers, record the status that they report, and drain workers of the engine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db import transaction
 
+from orchestration import signals
 from orchestration.models import Worker, WorkerStatus
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
@@ -24,6 +25,22 @@ class EngineWorker(ServiceError):
         return (
             f"Worker {self.worker_id} is run by the engine, and its process is alive; "
             "drain it with drain_worker, or stop the process."
+        )
+
+
+class NotDrainable(ServiceError):
+    """Only an online worker of the engine can be drained."""
+
+    def __init__(self, worker_id: str, status: str) -> None:
+        self.worker_id = worker_id
+        self.status = str(status)
+        super().__init__(worker_id, status)
+
+    def __str__(self) -> str:
+        if self.status == WorkerStatus.OFFLINE:
+            return f"Worker {self.worker_id} is offline; only an online worker can be drained."
+        return (
+            f"Worker {self.worker_id} belongs to an external orchestrator; only workers of the engine can be drained."
         )
 
 
@@ -110,3 +127,41 @@ def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
         worker.delete()
     worker.id = worker_id  # Django cleared the id; the returned worker is the removed one.
     return worker
+
+
+def drain_worker(*, worker_id: str, at: datetime | None = None) -> list[Worker]:
+    """Drain the process of a worker: none of its workers starts another stage, and each is offline when its stage ends.
+
+    The process itself continues, and can be stopped at any time. After its restart the workers are active.
+
+    Returns:
+        All workers of the process.
+
+    Raises:
+        InvalidIdentifier, WorkerNotFound
+        NotDrainable: if the worker is offline, or is no worker of the engine.
+    """
+    at = validation.timestamp(at)
+    process, status = _process_of(worker_id)
+    if not process:
+        raise NotDrainable(worker_id, status)
+    drained = []
+    for each in Worker.objects.filter(process=process).order_by("pk").values_list("pk", flat=True):
+        with transaction.atomic():
+            worker = row_locks.lock_slot_worker(each, process)
+            if worker is None:
+                continue  # It has just left.
+            drained.append(worker)
+            if not worker.draining:
+                worker.draining = True
+                worker.save_locked(at=at, update_fields=["draining"])
+                signals.worker_draining.send(sender=Worker, worker=worker, at=at)
+    return drained
+
+
+def _process_of(worker_id: str) -> tuple[str, str]:
+    validation.identifier("worker_id", worker_id)
+    found = Worker.objects.filter(pk=worker_id).values_list("process", "status").first()
+    if found is None:
+        raise row_locks.WorkerNotFound(worker_id)
+    return found
