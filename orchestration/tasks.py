@@ -36,6 +36,7 @@ def run_stage(stage_id: int, attempt: int) -> Any:
             process=child.worker_process_id(),
             is_stopping=child.is_stopping,
             is_shutting_down=child.is_shutting_down,
+            is_grace_over=child.is_grace_over,
         )
     except services.StageNotRunnable as error:
         # The message is not needed any more: the scheduler dispatches the stage again.

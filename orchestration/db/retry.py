@@ -42,7 +42,11 @@ def is_contended(error: BaseException) -> bool:
 
 
 def retry_while_unavailable(
-    call: Callable[[], Value], *, timeout_seconds: float | None, report: Callable[[str], None] = logger.warning
+    call: Callable[[], Value],
+    *,
+    timeout_seconds: float | None,
+    is_expired: Callable[[], bool] = lambda: False,
+    report: Callable[[str], None] = logger.warning,
 ) -> Value:
     """Return the value of `call`. While the database is unavailable, repeat it on a new connection.
 
@@ -51,10 +55,11 @@ def retry_while_unavailable(
     Args:
         call: Must be idempotent: a call that failed may have committed.
         timeout_seconds: No retry starts later than this many seconds after the first call; None means no limit.
+        is_expired: Returns whether no further retry may start.
         report: Receives a line when the database becomes unavailable, and one when it is available again.
 
     Raises:
-        OperationalError, InterfaceError: if the database is still unavailable after `timeout_seconds`.
+        OperationalError, InterfaceError: if the database is still unavailable at the end of the retries.
         django.db.Error: if the database rejects the statement.
     """
 
@@ -63,10 +68,11 @@ def retry_while_unavailable(
             error = None if state.outcome is None else state.outcome.exception()
             report(f"Database unavailable ({error!r}); retrying")
 
+    stop_at_timeout = stop_never if timeout_seconds is None else stop_before_delay(timeout_seconds)
     retrying = Retrying(
         retry=retry_if_exception(_may_retry),
         wait=wait_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS),
-        stop=stop_never if timeout_seconds is None else stop_before_delay(timeout_seconds),
+        stop=lambda state: is_expired() or stop_at_timeout(state),
         after=lambda _state: connection.close(),
         before_sleep=report_first,
         reraise=True,

@@ -46,6 +46,7 @@ def run_attempt(
     process: str,
     is_stopping: Callable[[], bool],
     is_shutting_down: Callable[[], bool],
+    is_grace_over: Callable[[], bool],
 ) -> None:
     """Claim and run an attempt, and record its outcome. For a while, continue inline with the next stages of its run.
 
@@ -58,6 +59,7 @@ def run_attempt(
         process: The id of the worker process.
         is_stopping: Returns whether no new stage may start: the worker drains or shuts down.
         is_shutting_down: Returns whether a shutdown was requested: stages that take too long are killed.
+        is_grace_over: Returns whether the time is over that they have: then an outcome that cannot be recorded is lost.
 
     Raises:
         services.StaleWorker: if the slot's worker drains or was marked offline. The message must be requeued.
@@ -77,13 +79,14 @@ def run_attempt(
             while claim is not None:
                 shared_slot.running = _running(claim.stage.pk, claim.attempt, claim.plan.timeout_seconds)
                 result = run_stage(claim, shared_slot, is_stopping=is_stopping)
+                shared_slot.lift_time_limit()
                 may_continue = not (termination.requested or shared_slot.must_replace or is_stopping())
                 continue_inline = may_continue and time.monotonic() < continue_until
                 if isinstance(result, Raised):
                     result.by_stop = _is_caused_by_stop(
                         result.error, lambda: termination.requested or is_shutting_down()
                     )
-                claim = record_outcome(claim, slot, result, continue_inline=continue_inline)
+                claim = record_outcome(claim, slot, result, continue_inline=continue_inline, is_expired=is_grace_over)
         if termination.requested:
             shared_slot.must_replace = True
     finally:
@@ -201,8 +204,26 @@ def _is_caused_by_stop(error: BaseException, stops: Callable[[], bool]) -> bool:
     return True
 
 
-def record_outcome(claim: Claim, slot: Slot, result: Any | Raised, *, continue_inline: bool) -> Claim | None:
-    """Record the outcome of an attempt, and return the claim to continue with, if any."""
+def record_outcome(
+    claim: Claim,
+    slot: Slot,
+    result: Any | Raised,
+    *,
+    continue_inline: bool,
+    is_expired: Callable[[], bool] | None = None,
+) -> Claim | None:
+    """Record the outcome of an attempt, and return the claim to continue with, if any.
+
+    While the database is unavailable, or another transaction holds one of the rows, the record is repeated. Meanwhile
+    the supervisor renews the lease, and ends this process if the attempt was ended by others.
+
+    Args:
+        claim: The attempt.
+        slot: The worker that ran it.
+        result: Its output, or what it raised.
+        continue_inline: Whether to claim a stage of the next step.
+        is_expired: Returns whether the record may be repeated no longer; None means after `lease_seconds`.
+    """
     limits = engine_limits()
     stage_id, attempt = claim.stage.pk, claim.attempt
 
@@ -238,7 +259,10 @@ def record_outcome(claim: Claim, slot: Slot, result: Any | Raised, *, continue_i
 
     # The work is done; only its outcome is not recorded yet. A late result is safe: it names its attempt, and is
     # rejected if the stage has ended or has a newer attempt.
-    outcome = retry_while_unavailable(record, timeout_seconds=limits.lease_seconds)
+    if is_expired is None:
+        outcome = retry_while_unavailable(record, timeout_seconds=limits.lease_seconds)
+    else:
+        outcome = retry_while_unavailable(record, timeout_seconds=None, is_expired=is_expired)
     if not outcome.accepted:
         logger.info(
             "Ignored the result of attempt %d of %s: the stage has ended or has a newer attempt", attempt, claim.stage

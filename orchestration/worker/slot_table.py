@@ -96,6 +96,10 @@ class SharedSlot(ctypes.Structure):
         self._worker_id = encoded
         self._worker_id_bytes = len(encoded)  # Set last: it marks the characters as valid.
 
+    def lift_time_limit(self) -> None:
+        """Exempt the attempt from its time limit: its stage has ended. Called by the child."""
+        self._timeout_ms = 0
+
     def request_cancel(self, running: RunningAttempt) -> None:
         """Ask the child to end this attempt. Called by the supervisor."""
         self._cancelled_attempt = running.attempt
