@@ -18,6 +18,9 @@ Value = TypeVar("Value")
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 _CONTENDED_STATES: Final = frozenset({"55P03", "57014", "40P01", "40001"})
 
+# Transactions that Postgres has ended together with their sessions: idle for too long, open for too long.
+_ENDED_STATES: Final = frozenset({"25P03", "25P04"})
+
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _MAX_PAUSE_SECONDS: Final = 1.0
 
@@ -28,6 +31,8 @@ def is_unavailable(error: BaseException) -> bool:
     SQLite raises `OperationalError` both for a locked database and for a faulty statement (`no such column`). Only the
     faulty statement has the code `SQLITE_ERROR` (https://www.sqlite.org/rescode.html#error).
     """
+    if _state_of(error) in _ENDED_STATES:
+        return True
     if not isinstance(error, OperationalError | InterfaceError):
         return False
     return getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
@@ -38,7 +43,11 @@ def is_contended(error: BaseException) -> bool:
 
     Only Postgres locks rows. On SQLite, a lock makes the whole database unavailable to writers.
     """
-    return getattr(error.__cause__, "sqlstate", None) in _CONTENDED_STATES
+    return _state_of(error) in _CONTENDED_STATES
+
+
+def _state_of(error: BaseException) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None)
 
 
 def retry_while_unavailable(

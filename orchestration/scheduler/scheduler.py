@@ -19,7 +19,7 @@ from django.db import connection
 
 from orchestration import services
 from orchestration.db.clock import database_now
-from orchestration.db.postgres_session import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
+from orchestration.db.postgres_session import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_idle_transactions, limit_lock_waits
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.dispatch import dispatch, message_for, queued_messages
@@ -55,6 +55,7 @@ class Scheduler:
     def __init__(self) -> None:
         limit_lock_waits(BACKGROUND_LOCK_TIMEOUT_SECONDS)
         self._limits = engine_limits()
+        limit_idle_transactions(self._limits.lease_seconds)
         self._outage = OutageLog(
             logger,
             failed="Database unavailable (%r); the scheduler keeps trying",

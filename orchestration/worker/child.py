@@ -12,7 +12,7 @@ from typing import Any
 from billiard import current_process
 from django.conf import settings
 
-from orchestration.db.postgres_session import limit_idle_transactions
+from orchestration.db.postgres_session import allow_idle_transactions, limit_idle_transactions
 from orchestration.environment import withhold
 from orchestration.limits import engine_limits
 from orchestration.processes import kill_descendants
@@ -61,7 +61,9 @@ def on_process_init(**_: Any) -> None:
     # Use a separate process group, so the processes that a stage starts can be found and killed with the child.
     os.setpgrp()
     _allow_multiprocessing()
+    # This thread's connection is the engine's. Stages have others.
     limit_idle_transactions(engine_limits().lease_seconds)
+    allow_idle_transactions()
     withhold(settings.MAHAVISHNU_SECRET_VARIABLES)
     deadline = time.monotonic() + _WAIT_SECONDS
     # If the previous child died while it ran a stage, wait until the supervisor has recorded that.

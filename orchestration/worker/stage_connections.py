@@ -19,8 +19,6 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from orchestration.db.postgres_session import unlimited_idle_transactions
-
 _opened: WeakSet[BaseDatabaseWrapper] = WeakSet()
 """Every connection that this process has opened, in any thread, while it exists."""
 
@@ -66,8 +64,7 @@ class StageConnections:
         """Give the code of the block new connections, and close them at its end."""
         self._of_engine = _exchange({})
         try:
-            with unlimited_idle_transactions():
-                yield
+            yield
         finally:
             try:
                 self._close()

@@ -31,7 +31,6 @@ LIMITS = """
 from django.db import connection
 from orchestration.db import postgres_session
 postgres_session.limit_lock_waits(seconds)
-connection.close()
 with connection.cursor() as cursor:
     if role_seconds:
         cursor.execute(f"ALTER ROLE CURRENT_USER SET lock_timeout = '{role_seconds}s'")
@@ -40,7 +39,6 @@ with connection.cursor() as cursor:
     cursor.execute("SHOW lock_timeout")
     result = cursor.fetchone()[0]
     cursor.execute("ALTER ROLE CURRENT_USER RESET lock_timeout")
-connection.close()
 postgres_session.limit_lock_waits(postgres_session.LOCK_TIMEOUT_SECONDS)
 """
 
@@ -52,6 +50,100 @@ def test_connections_limit_waits_for_locks_unless_the_role_does(
     assert server.services_driver.execute(LIMITS, seconds=seconds, role_seconds=role_seconds) == shown
 
 
+SHOW = """
+from django.core.management import call_command
+from django.db import connections
+from django.db.models.signals import post_migrate, pre_migrate
+from orchestration.db import postgres_session
+
+connections.settings["second"] = {**connections.settings["default"]}
+NAMES = "lock_timeout", "idle_in_transaction_session_timeout", "default_transaction_isolation"
+
+def limits(alias="default"):
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT " + ", ".join(f"current_setting('{name}')" for name in NAMES))
+        return cursor.fetchone()
+
+def reopened():
+    connections["default"].close()
+    return limits()
+
+def migrates(**_):
+    result.setdefault("migrate", [limits(), reopened()])
+
+result = {"second": limits("second"), "default": reopened()}
+pre_migrate.connect(migrates)
+call_command("migrate", verbosity=0)
+pre_migrate.disconnect(migrates)
+result["migrated"] = limits()
+postgres_session.limit_idle_transactions(2)
+result["own limit"] = limits()
+# What the process allows its other connections, such as those of stages, leaves this one its limit.
+postgres_session.allow_idle_transactions()
+result["kept limit"] = reopened()
+del connections["default"]
+result["allowed"] = limits()
+connections.close_all()
+"""
+
+
+def test_limits_apply_to_the_database_of_the_engine_except_while_it_is_migrated(server: MahavishnuServer) -> None:
+    committed, none = "read committed", ["0", "0", "read committed"]
+    assert server.driver().execute(SHOW) == {
+        "second": none,
+        "default": ["20s", "1min", committed],
+        "migrate": [none, none],
+        "migrated": ["20s", "1min", committed],
+        "own limit": ["20s", "2s", committed],
+        "kept limit": ["20s", "2s", committed],
+        "allowed": ["20s", "0", committed],
+    }
+
+
+FROZEN = """
+import psycopg
+from django.db import DatabaseError, connection, transaction
+from django.test import override_settings
+from orchestration.db import postgres_session
+from orchestration.db.clock import database_now
+from orchestration.db.retry import is_contended, is_unavailable
+from orchestration.limits import EngineLimits
+from orchestration.models import Pool
+from orchestration.scheduler import Scheduler
+from orchestration.worker.slot_table import SlotTable
+from orchestration.worker.supervisor.supervisor import WorkerSupervisor
+from tests.harness.waiting import wait_until
+
+def freeze():
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        session = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
+        wait_until(lambda: not admin.execute(session, [pid]).fetchall(), timeout_seconds=10, what="the limit")
+
+with override_settings(MAHAVISHNU_ENGINE=EngineLimits(lease_seconds=0.2)):
+    if process == "scheduler":
+        Scheduler()
+    else:
+        WorkerSupervisor(SlotTable(), parent_pid=1, process="frozen", name="frozen", pool_id="frozen")
+try:
+    with transaction.atomic():
+        assert list(Pool.objects.select_for_update().filter(pk=process).values_list("pk", flat=True)) == [process]
+        pid = connection.connection.info.backend_pid
+        freeze()
+        database_now()
+except DatabaseError as error:
+    result = [str(error).splitlines()[0], is_unavailable(error), is_contended(error)]
+database_now()
+connection.close()
+"""
+
+
+@pytest.mark.parametrize("process", ["scheduler", "supervisor"])
+def test_frozen_process_loses_its_locks_after_a_lease(server: MahavishnuServer, process: str) -> None:
+    server.services.create_pool(pool_id=process)
+    found = server.driver().execute(FROZEN, process=process, database_url=server.database_url)
+    assert found == ["terminating connection due to idle-in-transaction timeout", True, False]
+
+
 START = """
 from django.db import OperationalError, connection
 from orchestration import services
@@ -59,7 +151,6 @@ from orchestration.db import postgres_session
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.plan import Plan, StagePlan
 postgres_session.limit_lock_waits(0.2)
-connection.close()
 plan = Plan(name="locked", adapter="python", stages=(StagePlan(name="one", step=0),))
 try:
     services.start_run(plan, prompt="", params={}, pool_id="locked")
@@ -67,7 +158,6 @@ except OperationalError as error:
     result = [is_contended(error), is_unavailable(error), str(error).splitlines()[0]]
 finally:
     postgres_session.limit_lock_waits(postgres_session.LOCK_TIMEOUT_SECONDS)
-    connection.close()
 """
 
 

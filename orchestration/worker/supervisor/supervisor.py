@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from orchestration import services
-from orchestration.db.postgres_session import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_lock_waits
+from orchestration.db.postgres_session import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_idle_transactions, limit_lock_waits
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
@@ -52,6 +52,7 @@ class WorkerSupervisor:
         self._process = process
         self._pool_id = pool_id
         self._limits = engine_limits()
+        limit_idle_transactions(self._limits.lease_seconds)
         self._monitors = [
             SlotMonitor(table.slot(index), name=name, process=process, pool_id=pool_id) for index in range(table.size)
         ]
