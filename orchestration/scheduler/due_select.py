@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+from django.db import connection, transaction
 from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from orchestration.db.compiled import CompiledSelect
+from orchestration.db.postgres_session import lock_if_free
 from orchestration.models import Stage, Workflow, WorkflowStatus
 from orchestration.services.dispatch_due import HAS_WORK
 from orchestration.services.dispatch_window import runs_with_small_window
@@ -49,6 +52,34 @@ class DueSelect(Generic[Row]):
     def _query(self, now: datetime) -> QuerySet[Row]:
         due = self._model._default_manager.filter(**{f"{self._due_column}__lte": now})
         return due.order_by(self._due_column, "pk").only("pk", *self._columns)
+
+
+class FreeRows(Generic[Row]):
+    """Selects those due rows that no transaction holds, or held a moment ago: heartbeats are not recorded in such rows.
+
+    Args:
+        select: Selects the due rows.
+        grace_seconds: How long a heartbeat may take after the end of the transaction.
+    """
+
+    def __init__(self, select: DueSelect[Row], *, grace_seconds: float) -> None:
+        self._select = select
+        self._grace_seconds = grace_seconds
+        # When a row was last found locked, on the monotonic clock.
+        self._locked_at: dict[object, float] = {}
+
+    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Row]:
+        """Return the rows that are due at `now`, except those with these primary keys."""
+        rows = self._select.rows(now, without=without)
+        if not rows or not connection.features.has_select_for_update_skip_locked:
+            return rows
+        with transaction.atomic():
+            due = type(rows[0])._default_manager.filter(pk__in=[row.pk for row in rows])
+            free = set(lock_if_free(due).values_list("pk", flat=True))
+        at = time.monotonic()
+        self._locked_at = {pk: then for pk, then in self._locked_at.items() if at - then < self._grace_seconds}
+        self._locked_at.update((row.pk, at) for row in rows if row.pk not in free)
+        return [row for row in rows if row.pk not in self._locked_at]
 
 
 class SmallWindows:

@@ -26,7 +26,7 @@ from orchestration.dispatch import dispatch, message_for, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.log_throttle import OutageLog
 from orchestration.models import Pool, Stage, Worker, Workflow
-from orchestration.scheduler.due_select import DueSelect, RowSelect, SmallWindows, StalledRuns
+from orchestration.scheduler.due_select import DueSelect, FreeRows, RowSelect, SmallWindows, StalledRuns
 from orchestration.scheduler.failures import Failures
 from orchestration.scheduler.retention import RunPruning
 
@@ -40,6 +40,9 @@ MAX_ROWS_PER_PASS = 200
 
 STALLED_RUNS_INTERVAL_SECONDS = 10.0
 """How often a scheduler looks for runs with nothing to do."""
+
+HEARTBEATS_AFTER_LOCK = 2
+"""For so many intervals of its heartbeats, a row is not expired that another transaction has held."""
 
 MAX_LOCK_WAITS_PER_JOB = 3
 """A job ends its pass after it has waited in vain for this many locked rows."""
@@ -56,6 +59,11 @@ class Scheduler:
         limit_lock_waits(BACKGROUND_LOCK_TIMEOUT_SECONDS)
         self._limits = engine_limits()
         limit_idle_transactions(self._limits.lease_seconds)
+        grace_seconds = (
+            HEARTBEATS_AFTER_LOCK * self._limits.heartbeat_seconds + self._limits.supervisor_interval_seconds
+        )
+        self._expired_leases = FreeRows(_EXPIRED_LEASES, grace_seconds=grace_seconds)
+        self._silent_workers = FreeRows(_SILENT_WORKERS, grace_seconds=grace_seconds)
         self._outage = OutageLog(
             logger,
             failed="Database unavailable (%r); the scheduler keeps trying",
@@ -150,7 +158,7 @@ class Scheduler:
         if time.monotonic() < self._expire_from:
             return 0
         expire = partial(services.expire_lease, expired_before=now)
-        return self._attempt_each("expire_leases", _EXPIRED_LEASES, now, expire)
+        return self._attempt_each("expire_leases", self._expired_leases, now, expire)
 
     def expire_workers(self, now: datetime) -> int:
         """Mark workers without recent heartbeats offline."""
@@ -158,7 +166,7 @@ class Scheduler:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
         expire = partial(services.expire_worker, no_heartbeat_since=since)
-        return self._attempt_each("expire_workers", _SILENT_WORKERS, since, expire)
+        return self._attempt_each("expire_workers", self._silent_workers, since, expire)
 
     def continue_stalled_runs(self, now: datetime) -> int:
         """Continue the runs for which nothing is going to happen."""
