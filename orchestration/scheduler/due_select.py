@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from django.db import connection, transaction
-from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from orchestration.db.compiled import CompiledSelect
 from orchestration.db.postgres_session import lock_if_free
@@ -17,6 +17,8 @@ from orchestration.services.dispatch_due import HAS_WORK
 from orchestration.services.dispatch_window import runs_with_small_window
 
 Row = TypeVar("Row", bound=Model)
+
+EVERY: Final = Q()
 
 
 class RowSelect(Protocol):
@@ -34,10 +36,12 @@ class DueSelect(Generic[Row]):
         due_column: When a row is due, on the clock of the database. An index on it keeps the query cheap.
         columns: Further columns to read.
         max_rows: The most rows that one query returns.
+        where: Further conditions.
     """
 
-    def __init__(self, model: type[Row], due_column: str, *columns: str, max_rows: int) -> None:
+    def __init__(self, model: type[Row], due_column: str, *columns: str, max_rows: int, where: Q = EVERY) -> None:
         self._model = model
+        self._where = where
         self._due_column = due_column
         self._columns = columns
         self._max_rows = max_rows
@@ -50,7 +54,7 @@ class DueSelect(Generic[Row]):
         return self._compiled.rows(now)
 
     def _query(self, now: datetime) -> QuerySet[Row]:
-        due = self._model._default_manager.filter(**{f"{self._due_column}__lte": now})
+        due = self._model._default_manager.filter(self._where, **{f"{self._due_column}__lte": now})
         return due.order_by(self._due_column, "pk").only("pk", *self._columns)
 
 

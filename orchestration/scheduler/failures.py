@@ -26,6 +26,7 @@ _ACTIONS: Final = {
     "publish_pool_metrics": "publish the metrics of pool",
     "continue_stalled_runs": "continue workflow",
     "queue_retries": "queue the retry of stage",
+    "hold_unclaimed": "hold the workflow of stage",
     "redispatch": "redispatch the stages of pool",
     "refill_windows": "dispatch the next stages of workflow",
     "time_out_workflows": "time out workflow",

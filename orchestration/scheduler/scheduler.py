@@ -22,13 +22,14 @@ from orchestration.db.clock import database_now
 from orchestration.db.postgres_session import BACKGROUND_LOCK_TIMEOUT_SECONDS, limit_idle_transactions, limit_lock_waits
 from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
-from orchestration.dispatch import dispatch, message_for, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.log_throttle import OutageLog
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.scheduler.due_select import DueSelect, FreeRows, RowSelect, SmallWindows, StalledRuns
 from orchestration.scheduler.failures import Failures
 from orchestration.scheduler.retention import RunPruning
+from orchestration.scheduler.unclaimed import Holds, redispatch
+from orchestration.services.holds import run_to_hold
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Scheduler:
         self.jobs: list[Callable[[datetime], int]] = [
             self.record_heartbeat,
             self.queue_retries,
+            # Before the redispatch, which delays the time when a stage is due.
+            self.hold_unclaimed,
             self.redispatch,
             self.refill_windows,
             self.time_out_workflows,
@@ -135,13 +138,20 @@ class Scheduler:
         queue = partial(services.queue_retry, due_before=now)
         return self._attempt_each("queue_retries", _DUE_RETRIES, now, queue)
 
+    def hold_unclaimed(self, now: datetime) -> int:
+        """Hold the runs with unclaimed stages in pools that have no worker."""
+        holds = Holds()
+        held = self._attempt_each("hold_unclaimed", _RUNS_TO_HOLD, now, holds.hold_run)
+        holds.log()
+        return held
+
     def redispatch(self, now: datetime) -> int:
         """Redispatch unclaimed stages whose messages the broker no longer holds."""
         found: dict[str, list[Stage]] = {}
         for stage in _UNCLAIMED_STAGES.rows(now):
             found.setdefault(stage.pool_id or "", []).append(stage)
         return sum(
-            self._attempt("redispatch", pool_id, partial(_redispatch, pool_id, stages, now))
+            self._attempt("redispatch", pool_id, partial(redispatch, pool_id, stages, now))
             for pool_id, stages in found.items()
         )
 
@@ -258,6 +268,7 @@ _DUE_RETRIES: Final = DueSelect(Stage, "retry_at", max_rows=MAX_ROWS_PER_PASS)
 _UNCLAIMED_STAGES: Final = DueSelect(
     Stage, "dispatch_due_at", "attempt", "pool", "workflow", max_rows=MAX_ROWS_PER_PASS
 )
+_RUNS_TO_HOLD: Final = DueSelect(Stage, "dispatch_due_at", max_rows=MAX_ROWS_PER_PASS, where=run_to_hold())
 _LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
 _EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
 _SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
@@ -272,20 +283,6 @@ def _continue_stalled_run(workflow_id: str) -> bool:
     if continued:
         logger.warning("Workflow %s was running with nothing to do; it continues", workflow_id)
     return continued
-
-
-def _redispatch(pool_id: str, stages: list[Stage], now: datetime) -> int:
-    messages = [message_for(stage) for stage in stages]
-    stage_ids = [message.stage_id for message in messages]
-    if held := services.hold_unclaimed(pool_id, {stage.workflow_id for stage in stages}):
-        logger.warning("Pool %s has no worker; %d of its workflows wait for one", pool_id, held)
-    missing = services.missing_messages(pool_id, held=queued_messages(pool_id))
-    services.delay_redispatch(stage_ids, now=now)
-    if missing == 0:
-        return 0
-    accepted = dispatch(messages if missing is None else messages[:missing])
-    logger.info("Redispatched %d queued stages of pool %s", accepted, pool_id)
-    return accepted
 
 
 def _time_out(workflow_id: str) -> bool:

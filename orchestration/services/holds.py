@@ -17,10 +17,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from orchestration.db.clock import database_now
 from orchestration.db.compiled import CompiledSelect
+from orchestration.db.postgres_session import lock_if_free
 from orchestration.models import FailureReason, HoldReason, Stage, StageStatus, Worker, Workflow, WorkflowStatus
 from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.services import row_locks, validation
@@ -134,7 +135,10 @@ def record_refusal(worker: Worker, stage: Stage, missing: Requirement, *, at: da
 
 
 def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime | None = None) -> int:
-    """Hold runs with queued stages in a pool that has no worker. Return how many runs were not held before."""
+    """Hold runs with queued stages in a pool that has no worker. Return how many runs were not held before.
+
+    A run that another transaction has locked is left out.
+    """
     at = validation.timestamp(at)
     if _accepting_workers().filter(pool_id=pool_id).exists():
         return 0
@@ -142,7 +146,9 @@ def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime 
     free = Workflow.objects.filter(pk__in=workflow_ids, status=WorkflowStatus.RUNNING, held_reason="")
     for workflow_id in list(free.values_list("pk", flat=True)):
         with transaction.atomic():
-            workflow = row_locks.lock_workflow(workflow_id)
+            workflow = lock_if_free(Workflow.objects.filter(pk=workflow_id)).first()
+            if workflow is None:
+                continue
             is_queued = workflow.stages.filter(pool_id=pool_id, status=StageStatus.QUEUED).exists()
             if workflow.status != WorkflowStatus.RUNNING or workflow.held_reason or not is_queued:
                 continue
@@ -151,6 +157,12 @@ def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime 
             _hold(workflow, HoldReason.NO_WORKER, None, at=at)
             held += 1
     return held
+
+
+def run_to_hold() -> Q:
+    """Return the condition for stages of runs that are not held, although their pool has no worker."""
+    has_worker = Exists(_accepting_workers().filter(pool_id=OuterRef("pool_id")))
+    return Q(~has_worker, workflow__status=WorkflowStatus.RUNNING, workflow__held_reason="")
 
 
 def end_hold(workflow: Workflow, *, at: datetime) -> None:

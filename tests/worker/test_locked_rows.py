@@ -1,4 +1,4 @@
-"""Leases and workers whose rows another transaction of Postgres holds, so that no heartbeat is recorded in them."""
+"""What the scheduler does with rows that another transaction of Postgres holds."""
 
 from __future__ import annotations
 
@@ -65,3 +65,44 @@ def test_row_that_was_locked_expires_only_after_time_for_a_heartbeat(
 ) -> None:
     found = server.services_driver.execute(EXPIRY, table=table, heartbeat=heartbeat, database_url=server.database_url)
     assert found == {"locked": 0, "still locked": 0, "just free": 0, "free": lost}
+
+
+HOLDS = """
+import logging
+from datetime import timedelta
+import psycopg
+from orchestration import services
+from orchestration.db.clock import database_now
+from orchestration.models import Stage, Workflow
+from orchestration.plan import Plan, StagePlan
+from orchestration.scheduler import Scheduler
+
+logged = []
+handler = logging.Handler(logging.WARNING)
+handler.emit = lambda record: logged.append(record.getMessage())
+logging.getLogger("orchestration.scheduler").addHandler(handler)
+
+plan = Plan(name="unclaimed", adapter="python", stages=(StagePlan(name="one", step=0),))
+ids = ["wf_locked", "wf_free"]
+for id in ids:
+    services.start_run(plan, prompt="", params={}, pool_id=f"pool_of_{id}", workflow_id=id)
+scheduler = Scheduler()
+
+def held_after_a_pass():
+    Stage.objects.filter(workflow_id__in=ids).update(dispatch_due_at=database_now() - timedelta(seconds=1))
+    scheduler.run_once()
+    return sorted(Workflow.objects.filter(pk__in=ids).exclude(held_reason="").values_list("pk", flat=True))
+
+with psycopg.connect(database_url) as other:
+    other.execute("SELECT 1 FROM orchestration_workflow WHERE id = 'wf_locked' FOR UPDATE")
+    result = [held_after_a_pass()]
+result += [held_after_a_pass(), logged]
+"""
+
+
+def test_locked_run_is_held_later_and_delays_no_other(server: MahavishnuServer) -> None:
+    assert server.driver().execute(HOLDS, database_url=server.database_url) == [
+        ["wf_free"],
+        ["wf_free", "wf_locked"],
+        [f"Pool pool_of_{id} has no worker; 1 of its workflows wait for one" for id in ("wf_free", "wf_locked")],
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from orchestration.scheduler.due_select import DueSelect
 from orchestration.scheduler.failures import MAX_PAUSE_SECONDS, STUCK_SECONDS
 from orchestration.scheduler.scheduler import HEARTBEAT_SECONDS, MAX_LOCK_WAITS_PER_JOB
 from tests.harness.logs import logged_by
-from tests.worker.scheduled_runs import MonotonicClock, start_late_run, start_run_with_due_retry, status_of
+from tests.worker.scheduled_runs import MonotonicClock, start_late_run, start_run, start_run_with_due_retry, status_of
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -102,6 +103,17 @@ def always_raising(error: Exception) -> Callable[..., bool]:
         raise error
 
     return fail
+
+
+def test_run_that_cannot_be_held_is_redispatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = start_run("unclaimed")
+    due_at = database_now() - timedelta(seconds=1)
+    Stage.objects.filter(pk=stage.pk).update(dispatch_due_at=due_at)
+    monkeypatch.setattr(services, "hold_unclaimed", always_raising(IntegrityError("a constraint of the row")))
+    Scheduler().run_once()
+    stage.refresh_from_db()
+    assert stage.dispatch_due_at is not None
+    assert stage.dispatch_due_at > due_at
 
 
 def lock_timeout() -> OperationalError:
