@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from django.db import connection, transaction
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from orchestration.db.compiled import CompiledSelect
 from orchestration.db.postgres_session import lock_if_free
+from orchestration.limits import EngineLimits
 from orchestration.models import Stage, Workflow, WorkflowStatus
 from orchestration.services.dispatch_due import HAS_WORK
 from orchestration.services.dispatch_window import runs_with_small_window
@@ -21,15 +23,40 @@ Row = TypeVar("Row", bound=Model)
 EVERY: Final = Q()
 
 
-class RowSelect(Protocol):
-    """Selects the rows of one job."""
+class RowSelect(ABC, Generic[Row]):
+    """Selects the rows of one job.
 
-    def rows(self, now: datetime, *, without: Collection[object] = ()) -> Sequence[Model]:
-        """Return rows that are due at `now`, except those with these primary keys."""
+    Args:
+        order_by: The column by which the rows are sorted, oldest first.
+        max_rows: The most rows that one query returns.
+    """
+
+    def __init__(self, order_by: str, *, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self._order_by = order_by
+
+    def rows(self, now: datetime, *, without: Collection[object] = (), after: Row | None = None) -> list[Row]:
+        """Return the rows that are due at `now`, except those with these primary keys and those up to this row."""
+        if not without and after is None:
+            return self._first_rows(now)
+        rows = self._query(now).exclude(pk__in=without)
+        if after is not None:
+            at = getattr(after, self._order_by)
+            is_behind = Q(**{f"{self._order_by}__gt": at}) | Q(**{self._order_by: at}, pk__gt=after.pk)
+            # Implied by the other condition, and the one for which the database uses the index.
+            rows = rows.filter(is_behind, **{f"{self._order_by}__gte": at})
+        return list(rows[: self.max_rows])
+
+    @abstractmethod
+    def _query(self, now: datetime) -> QuerySet[Row]:
+        """Return the query, which reads the primary key and the column of the order, and sorts by both."""
+
+    def _first_rows(self, now: datetime) -> list[Row]:
+        return list(self._query(now)[: self.max_rows])
 
 
-class DueSelect(Generic[Row]):
-    """Selects rows whose time has come, oldest first. Compiled, because it runs often and mostly finds nothing.
+class DueSelect(RowSelect[Row]):
+    """Selects rows whose time has come. Compiled, because it runs often and mostly finds nothing.
 
     Args:
         model: The model.
@@ -40,41 +67,100 @@ class DueSelect(Generic[Row]):
     """
 
     def __init__(self, model: type[Row], due_column: str, *columns: str, max_rows: int, where: Q = EVERY) -> None:
+        super().__init__(due_column, max_rows=max_rows)
         self._model = model
         self._where = where
-        self._due_column = due_column
         self._columns = columns
-        self._max_rows = max_rows
         self._compiled = CompiledSelect(lambda now: self._query(now)[:max_rows], datetime)
 
-    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Row]:
-        """Return the rows that are due at `now`, except those with these primary keys."""
-        if without:
-            return list(self._query(now).exclude(pk__in=without)[: self._max_rows])
+    def _first_rows(self, now: datetime) -> list[Row]:
         return self._compiled.rows(now)
 
     def _query(self, now: datetime) -> QuerySet[Row]:
-        due = self._model._default_manager.filter(self._where, **{f"{self._due_column}__lte": now})
-        return due.order_by(self._due_column, "pk").only("pk", *self._columns)
+        due = self._model._default_manager.filter(self._where, **{f"{self._order_by}__lte": now})
+        return due.order_by(self._order_by, "pk").only("pk", self._order_by, *self._columns)
 
 
-class FreeRows(Generic[Row]):
-    """Selects those due rows that no transaction holds, or held a moment ago: heartbeats are not recorded in such rows.
+class SmallWindows(RowSelect[Workflow]):
+    """Selects wide runs of which the broker holds too few messages. They are due at any time.
 
     Args:
-        select: Selects the due rows.
-        grace_seconds: How long a heartbeat may take after the end of the transaction.
+        max_rows: The most rows that one query returns.
     """
 
-    def __init__(self, select: DueSelect[Row], *, grace_seconds: float) -> None:
+    def __init__(self, *, max_rows: int) -> None:
+        super().__init__("created_at", max_rows=max_rows)
+        self._compiled = CompiledSelect(lambda: runs_with_small_window()[:max_rows])
+
+    def _first_rows(self, now: datetime) -> list[Workflow]:
+        return self._compiled.rows()
+
+    def _query(self, now: datetime) -> QuerySet[Workflow]:
+        return runs_with_small_window()
+
+
+class StalledRuns(RowSelect[Workflow]):
+    """Selects running workflows of the engine in which nothing is queued, running or waiting for a retry.
+
+    Args:
+        max_rows: The most rows that one query returns.
+    """
+
+    def __init__(self, *, max_rows: int) -> None:
+        super().__init__("created_at", max_rows=max_rows)
+
+    def _query(self, now: datetime) -> QuerySet[Workflow]:
+        running = Workflow.objects.filter(status=WorkflowStatus.RUNNING, plan__isnull=False, created_at__lte=now)
+        has_work = Exists(Stage.objects.filter(HAS_WORK, workflow_id=OuterRef("pk"), hosted=False))
+        return running.filter(~has_work).order_by("created_at", "pk").only("pk", "created_at")
+
+
+class Sweep(Generic[Row]):
+    """Goes through all due rows, one page in each pass of a scheduler, and then begins again.
+
+    So rows that stay due, because they fail, do not keep those behind them from their turn, however many they are.
+    """
+
+    def __init__(self, select: RowSelect[Row]) -> None:
         self._select = select
-        self._grace_seconds = grace_seconds
+        # What was due when the sweep began. A sweep that included rows that become due later might never end.
+        self._due_at: datetime | None = None
+        self._after: Row | None = None
+
+    def next_page(self, due_at: datetime, *, without: Collection[object]) -> list[Row]:
+        """Return the next rows that are due, except those with these primary keys."""
+        self._due_at = self._due_at or due_at
+        rows = self._select.rows(self._due_at, without=without, after=self._after)
+        if len(rows) < self._select.max_rows:
+            self._due_at = self._after = None
+        else:
+            self._after = rows[-1]
+        return rows
+
+    def continue_after(self, row: Row, due_at: datetime) -> None:
+        """Begin the next page behind this row."""
+        self._due_at = self._due_at or due_at
+        self._after = row
+
+
+HEARTBEATS_AFTER_LOCK: Final = 2
+"""The intervals of heartbeats after which a row without a heartbeat is due that a transaction had held."""
+
+
+class LockedRows:
+    """The rows that a transaction holds, or held a moment ago: heartbeats are not recorded in such rows.
+
+    A heartbeat follows within `HEARTBEATS_AFTER_LOCK` intervals of heartbeats after the end of the transaction.
+    """
+
+    def __init__(self, limits: EngineLimits) -> None:
+        interval_seconds = limits.heartbeat_seconds + limits.supervisor_interval_seconds
+        self._grace_seconds = HEARTBEATS_AFTER_LOCK * interval_seconds
         # When a row was last found locked, on the monotonic clock.
         self._locked_at: dict[object, float] = {}
 
-    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Row]:
-        """Return the rows that are due at `now`, except those with these primary keys."""
-        rows = self._select.rows(now, without=without)
+    def exclude_from(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Return the other rows of these rows of one model."""
         if not rows or not connection.features.has_select_for_update_skip_locked:
             return rows
         with transaction.atomic():
@@ -84,39 +170,3 @@ class FreeRows(Generic[Row]):
         self._locked_at = {pk: then for pk, then in self._locked_at.items() if at - then < self._grace_seconds}
         self._locked_at.update((row.pk, at) for row in rows if row.pk not in free)
         return [row for row in rows if row.pk not in self._locked_at]
-
-
-class SmallWindows:
-    """Selects wide runs of which the broker holds too few messages.
-
-    Args:
-        max_rows: The most rows that one query returns.
-    """
-
-    def __init__(self, *, max_rows: int) -> None:
-        self._max_rows = max_rows
-        self._compiled = CompiledSelect(lambda: runs_with_small_window()[:max_rows])
-
-    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Workflow]:
-        """Return them, oldest first, except those with these primary keys. They are due at any time."""
-        if without:
-            return list(runs_with_small_window().exclude(pk__in=without)[: self._max_rows])
-        return self._compiled.rows()
-
-
-class StalledRuns:
-    """Selects running workflows of the engine in which nothing is queued, running or waiting for a retry.
-
-    Args:
-        max_rows: The most rows that one query returns.
-    """
-
-    def __init__(self, *, max_rows: int) -> None:
-        self._max_rows = max_rows
-
-    def rows(self, now: datetime, *, without: Collection[object] = ()) -> list[Workflow]:
-        """Return them in the order of their creation, except those with these primary keys."""
-        running = Workflow.objects.filter(status=WorkflowStatus.RUNNING, plan__isnull=False, created_at__lte=now)
-        has_work = Exists(Stage.objects.filter(HAS_WORK, workflow_id=OuterRef("pk"), hosted=False))
-        stalled = running.exclude(pk__in=without).filter(~has_work).order_by("created_at")
-        return list(stalled.only("pk")[: self._max_rows])

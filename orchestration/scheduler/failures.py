@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from orchestration.db.retry import is_contended
+from orchestration.log_throttle import LogThrottle
+from orchestration.text import text_of
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,7 @@ STUCK_SECONDS: Final = 10.0
 """A job in which something has failed for this long is reported as stuck."""
 
 MAX_FAILURES: Final = 1000
-"""The most failures that are remembered. More rows are tried again in each pass."""
+"""The most failures that are remembered and logged one by one. Further rows are tried again in each round."""
 
 _ACTIONS: Final = {
     "publish_pool_metrics": "publish the metrics of pool",
@@ -43,13 +45,11 @@ class _Failure:
         since: When it failed first.
         pause_seconds: How long it is set aside.
         until: When it is tried again.
-        is_contended: Whether another transaction held the row.
     """
 
     since: float
     pause_seconds: float
     until: float
-    is_contended: bool
 
 
 class Failures:
@@ -57,6 +57,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._failures: dict[tuple[str, object], _Failure] = {}
+        self._further = LogThrottle(logger, level=logging.ERROR)
 
     def add(self, job: str, pk: object, error: Exception) -> None:
         """Remember and log a failure of a row, or of the whole job if `pk` is empty."""
@@ -65,16 +66,18 @@ class Failures:
         if failure is not None:
             failure.pause_seconds = min(2 * failure.pause_seconds, MAX_PAUSE_SECONDS)
             failure.until = now + failure.pause_seconds
-            failure.is_contended = is_contended(error)
             return
         action = f"{_ACTIONS.get(job, job)} {pk}" if pk != "" else f"run the job {job}"
+        if len(self._failures) >= MAX_FAILURES:
+            reason = f"{type(error).__name__}: {text_of(error)}"
+            self._further.log("Cannot %s either (%s); %d other actions fail already", action, reason, MAX_FAILURES)
+            return
         if is_contended(error):
             logger.warning("Cannot %s yet: another transaction holds a lock (%s)", action, type(error).__name__)
         else:
             logger.error("Cannot %s; the scheduler tries again later, less and less often", action, exc_info=error)
-        if len(self._failures) < MAX_FAILURES:
-            until = now + FIRST_PAUSE_SECONDS
-            self._failures[job, pk] = _Failure(now, FIRST_PAUSE_SECONDS, until, is_contended(error))
+        until = now + FIRST_PAUSE_SECONDS
+        self._failures[job, pk] = _Failure(now, FIRST_PAUSE_SECONDS, until)
 
     def discard(self, job: str, pk: object) -> None:
         """Forget the failure of what has succeeded now."""
@@ -90,11 +93,6 @@ class Failures:
             if now - failure.until > MAX_PAUSE_SECONDS:
                 del self._failures[key]
         return [pk for (name, pk), failure in self._failures.items() if name == job and pk and failure.until > now]
-
-    def is_contended(self, job: str, pk: object) -> bool:
-        """Return whether the row failed because another transaction held it."""
-        failure = self._failures.get((job, pk))
-        return failure is not None and failure.is_contended
 
     def stuck_jobs(self) -> list[str]:
         """Return the names of the jobs in which something has failed for `STUCK_SECONDS`, sorted."""

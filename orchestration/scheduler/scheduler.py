@@ -25,7 +25,7 @@ from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
 from orchestration.log_throttle import OutageLog
 from orchestration.models import Pool, Stage, Worker, Workflow
-from orchestration.scheduler.due_select import DueSelect, FreeRows, RowSelect, SmallWindows, StalledRuns
+from orchestration.scheduler.due_select import DueSelect, LockedRows, RowSelect, SmallWindows, StalledRuns, Sweep
 from orchestration.scheduler.failures import Failures
 from orchestration.scheduler.retention import RunPruning
 from orchestration.scheduler.unclaimed import Holds, redispatch
@@ -42,9 +42,6 @@ MAX_ROWS_PER_PASS = 200
 STALLED_RUNS_INTERVAL_SECONDS = 10.0
 """How often a scheduler looks for runs with nothing to do."""
 
-HEARTBEATS_AFTER_LOCK = 2
-"""For so many intervals of its heartbeats, a row is not expired that another transaction has held."""
-
 MAX_LOCK_WAITS_PER_JOB = 3
 """A job ends its pass after it has waited in vain for this many locked rows."""
 
@@ -60,17 +57,15 @@ class Scheduler:
         limit_lock_waits(BACKGROUND_LOCK_TIMEOUT_SECONDS)
         self._limits = engine_limits()
         limit_idle_transactions(self._limits.lease_seconds)
-        grace_seconds = (
-            HEARTBEATS_AFTER_LOCK * self._limits.heartbeat_seconds + self._limits.supervisor_interval_seconds
-        )
-        self._expired_leases = FreeRows(_EXPIRED_LEASES, grace_seconds=grace_seconds)
-        self._silent_workers = FreeRows(_SILENT_WORKERS, grace_seconds=grace_seconds)
+        self._locked_stages, self._locked_workers = LockedRows(self._limits), LockedRows(self._limits)
+        self._sweeps: dict[str, Sweep[Any]] = {}
         self._outage = OutageLog(
             logger,
             failed="Database unavailable (%r); the scheduler keeps trying",
             recovered="Database available again; the scheduler continues",
         )
         self._failures = Failures()
+        self._lock_waits = 0
         self.jobs: list[Callable[[datetime], int]] = [
             self.record_heartbeat,
             self.queue_retries,
@@ -148,11 +143,13 @@ class Scheduler:
     def redispatch(self, now: datetime) -> int:
         """Redispatch unclaimed stages whose messages the broker no longer holds."""
         found: dict[str, list[Stage]] = {}
-        for stage in _UNCLAIMED_STAGES.rows(now):
+        set_aside = self._failures.set_aside("redispatch")
+        for stage in self._sweeps.setdefault("redispatch", Sweep(_UNCLAIMED_STAGES)).next_page(now, without=()):
             found.setdefault(stage.pool_id or "", []).append(stage)
         return sum(
             self._attempt("redispatch", pool_id, partial(redispatch, pool_id, stages, now))
             for pool_id, stages in found.items()
+            if pool_id not in set_aside
         )
 
     def refill_windows(self, now: datetime) -> int:
@@ -168,7 +165,7 @@ class Scheduler:
         if time.monotonic() < self._expire_from:
             return 0
         expire = partial(services.expire_lease, expired_before=now)
-        return self._attempt_each("expire_leases", self._expired_leases, now, expire)
+        return self._attempt_each("expire_leases", _EXPIRED_LEASES, now, expire, except_for=self._locked_stages)
 
     def expire_workers(self, now: datetime) -> int:
         """Mark workers without recent heartbeats offline."""
@@ -176,7 +173,7 @@ class Scheduler:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
         expire = partial(services.expire_worker, no_heartbeat_since=since)
-        return self._attempt_each("expire_workers", self._silent_workers, since, expire)
+        return self._attempt_each("expire_workers", _SILENT_WORKERS, since, expire, except_for=self._locked_workers)
 
     def continue_stalled_runs(self, now: datetime) -> int:
         """Continue the runs for which nothing is going to happen."""
@@ -189,13 +186,23 @@ class Scheduler:
         """Delete a block of the finished runs that need not be kept."""
         return self._pruning.prune_block()
 
-    def _attempt_each(self, job: str, select: RowSelect, due_at: datetime, change: Callable[[Any], int]) -> int:
-        """Call `change` with the primary key of each row that is due, and return how many rows changed."""
-        changed = lock_waits = 0
-        for row in select.rows(due_at, without=self._failures.set_aside(job)):
+    def _attempt_each(
+        self,
+        job: str,
+        select: RowSelect[Any],
+        due_at: datetime,
+        change: Callable[[Any], int],
+        *,
+        except_for: LockedRows | None = None,
+    ) -> int:
+        """Call `change` with the primary key of each row of a page that is due, and return how many rows changed."""
+        changed, lock_waits = 0, self._lock_waits
+        sweep = self._sweeps.setdefault(job, Sweep(select))
+        page = sweep.next_page(due_at, without=self._failures.set_aside(job))
+        for row in page if except_for is None else except_for.exclude_from(page):
             changed += self._attempt(job, row.pk, partial(change, row.pk))
-            lock_waits += self._failures.is_contended(job, row.pk)
-            if lock_waits >= MAX_LOCK_WAITS_PER_JOB:
+            if self._lock_waits - lock_waits >= MAX_LOCK_WAITS_PER_JOB:
+                sweep.continue_after(row, due_at)
                 break
         return changed
 
@@ -210,6 +217,7 @@ class Scheduler:
         except Exception as error:
             if is_unavailable(error) and not is_contended(error):
                 raise
+            self._lock_waits += is_contended(error)
             self._failures.add(job, pk, error)
             return 0
         finally:
@@ -272,8 +280,6 @@ _RUNS_TO_HOLD: Final = DueSelect(Stage, "dispatch_due_at", max_rows=MAX_ROWS_PER
 _LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
 _EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
 _SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
-
-
 _STALLED_RUNS: Final = StalledRuns(max_rows=MAX_ROWS_PER_PASS)
 _SMALL_WINDOWS: Final = SmallWindows(max_rows=MAX_ROWS_PER_PASS)
 

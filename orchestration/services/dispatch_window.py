@@ -97,7 +97,7 @@ def refill_window(workflow_id: str) -> int:
 def runs_with_small_window() -> QuerySet[Workflow]:
     """Select the runs whose window is to be filled, oldest first."""
     waiting = Workflow.objects.filter(has_undispatched_stages=True).annotate(dispatched=_DISPATCHED)
-    return waiting.filter(dispatched__lt=Greatest(_SLOTS, 1)).order_by("created_at", "pk").only("pk")
+    return waiting.filter(dispatched__lt=Greatest(_SLOTS, 1)).order_by("created_at", "pk").only("pk", "created_at")
 
 
 def mark_undispatched(workflow: Workflow, value: bool) -> None:

@@ -153,6 +153,8 @@ def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
     services.cancel_workflow(workflow_id="late")
 
     class Late:
+        max_rows = 2
+
         def rows(self, *_: object, **__: object) -> list[Workflow]:
             return [late]
 

@@ -12,9 +12,9 @@ from django.db import IntegrityError, OperationalError
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.models import SchedulerHeartbeat, Stage
-from orchestration.scheduler import Scheduler
+from orchestration.scheduler import Scheduler, failures
 from orchestration.scheduler import scheduler as scheduler_module
-from orchestration.scheduler.due_select import DueSelect
+from orchestration.scheduler.due_select import DueSelect, Sweep
 from orchestration.scheduler.failures import MAX_PAUSE_SECONDS, STUCK_SECONDS
 from orchestration.scheduler.scheduler import HEARTBEAT_SECONDS, MAX_LOCK_WAITS_PER_JOB
 from tests.harness.logs import logged_by
@@ -59,23 +59,50 @@ def test_failing_row_is_logged_once_and_the_other_rows_and_jobs_run(
     assert logged_by("orchestration.scheduler", caplog) == [line, line], "it failed again after it had succeeded"
 
 
-def test_rows_that_always_fail_do_not_keep_others_from_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_always_fail_do_not_keep_others_from_their_turn(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More rows fail than a pass handles, and than failures are remembered."""
     monkeypatch.setattr(scheduler_module, "_DUE_RETRIES", DueSelect(Stage, "retry_at", max_rows=2))
-    bad = [start_run_with_due_retry(f"bad_{number}").pk for number in range(3)]
+    monkeypatch.setattr(failures, "MAX_FAILURES", 3)
+    bad = [start_run_with_due_retry(f"bad_{number}").pk for number in range(6)]
     good = start_run_with_due_retry("good")
+    Stage.objects.update(retry_at=database_now() - timedelta(seconds=1))
     queue_retry = services.queue_retry
+    tried: list[int] = []
 
     def reject(stage_id: int, **arguments: object) -> bool:
+        tried.append(stage_id)
         if stage_id in bad:
             raise IntegrityError("a constraint of the row")
         return queue_retry(stage_id, **arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(services, "queue_retry", reject)
+    MonotonicClock(monkeypatch)
     scheduler = Scheduler()
-    scheduler.run_once()
-    assert Stage.objects.get(pk=good.pk).status == "pending"
-    scheduler.run_once()
+    for _ in range(4):
+        scheduler.run_once()
     assert Stage.objects.get(pk=good.pk).status == "queued"
+    assert tried == [*bad, good.pk]
+    scheduler.run_once()
+    assert tried == [*bad, good.pk, *bad[3:5]], "the first three are set aside"
+    assert [line.partition(";")[0] for line in logged_by("orchestration.scheduler", caplog)] == [
+        *(f"Cannot queue the retry of stage {pk}" for pk in bad[:3]),
+        f"Cannot queue the retry of stage {bad[3]} either (IntegrityError: a constraint of the row)",
+    ]
+
+
+def test_sweep_ends_with_what_was_due_at_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = [start_run_with_due_retry(f"due_{number}") for number in range(4)]
+    began = database_now()
+    due_at = [began + timedelta(seconds=seconds) for seconds in (-2, -1, 1, 2)]
+    for stage, retry_at in zip(stages, due_at, strict=True):
+        Stage.objects.filter(pk=stage.pk).update(retry_at=retry_at)
+    sweep = Sweep(DueSelect(Stage, "retry_at", max_rows=1))
+    times = [began, *[began + timedelta(seconds=3)] * 3]
+    pages = [[stage.pk for stage in sweep.next_page(now, without=())] for now in times]
+    first, second, *_ = (stage.pk for stage in stages)
+    assert pages == [[first], [second], [], [first]]
 
 
 def test_job_that_stays_stuck_is_part_of_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +148,21 @@ def lock_timeout() -> OperationalError:
     error = OperationalError("canceling statement due to lock timeout")
     error.__cause__ = psycopg.errors.LockNotAvailable()
     return error
+
+
+def test_locked_rows_end_a_pass_also_if_more_fail_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(MAX_LOCK_WAITS_PER_JOB + 1):
+        start_run_with_due_retry(f"locked_{number}")
+    monkeypatch.setattr(failures, "MAX_FAILURES", 1)
+    tried: list[int] = []
+
+    def wait_for_lock(stage_id: int, **_: object) -> bool:
+        tried.append(stage_id)
+        raise lock_timeout()
+
+    monkeypatch.setattr(services, "queue_retry", wait_for_lock)
+    Scheduler().run_once()
+    assert len(tried) == MAX_LOCK_WAITS_PER_JOB
 
 
 def test_locked_rows_delay_no_other_job(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
