@@ -6,9 +6,10 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 
+from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
@@ -78,10 +79,8 @@ def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
     waiting for their locks could deadlock.
     """
     dispatched = Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED, dispatch_due_at__isnull=False)
-    queued = dispatched.order_by("pk")
     with transaction.atomic():
-        if connection.features.has_select_for_update_skip_locked:
-            queued = queued.select_for_update(no_key=True, skip_locked=True)
+        queued = lock_if_free(dispatched.order_by("pk"))
         due_at = now + timedelta(seconds=engine_limits().redispatch_seconds)
         Stage.objects.filter(pk__in=list(queued.values_list("pk", flat=True))).update(dispatch_due_at=due_at)
 
