@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import Final, Self
 
 from orchestration.db.retry import is_contended
 from orchestration.log_throttle import LogThrottle
@@ -24,17 +25,33 @@ STUCK_SECONDS: Final = 10.0
 MAX_FAILURES: Final = 1000
 """The most failures that are remembered and logged one by one. Further rows are tried again in each round."""
 
-_ACTIONS: Final = {
-    "publish_pool_metrics": "publish the metrics of pool",
-    "continue_stalled_runs": "continue workflow",
-    "queue_retries": "queue the retry of stage",
-    "hold_unclaimed": "hold the workflow of stage",
-    "redispatch": "redispatch the stages of pool",
-    "refill_windows": "dispatch the next stages of workflow",
-    "time_out_workflows": "time out workflow",
-    "expire_leases": "end the expired attempt at stage",
-    "expire_workers": "mark offline the worker",
-}
+
+class Job(StrEnum):
+    """A job of a scheduler: the name of its method.
+
+    Attributes:
+        row_action: What it does to a row, for the log; empty if it handles no single rows.
+    """
+
+    row_action: str
+
+    RECORD_HEARTBEAT = "record_heartbeat"
+    QUEUE_RETRIES = "queue_retries", "queue the retry of stage"
+    HOLD_UNCLAIMED = "hold_unclaimed", "hold the workflow of stage"
+    REDISPATCH = "redispatch", "redispatch the stages of pool"
+    REFILL_WINDOWS = "refill_windows", "dispatch the next stages of workflow"
+    TIME_OUT_WORKFLOWS = "time_out_workflows", "time out workflow"
+    EXPIRE_WORKERS = "expire_workers", "mark offline the worker"
+    EXPIRE_LEASES = "expire_leases", "end the expired attempt at stage"
+    PUBLISH_POOL_METRICS = "publish_pool_metrics", "publish the metrics of pool"
+    CONTINUE_STALLED_RUNS = "continue_stalled_runs", "continue workflow"
+    PRUNE_RUNS = "prune_runs"
+
+    def __new__(cls, name: str, row_action: str = "") -> Self:
+        job = str.__new__(cls, name)
+        job._value_ = name
+        job.row_action = row_action
+        return job
 
 
 @dataclass(slots=True)
@@ -56,10 +73,10 @@ class Failures:
     """The failures of one scheduler."""
 
     def __init__(self) -> None:
-        self._failures: dict[tuple[str, object], _Failure] = {}
+        self._failures: dict[tuple[Job, object], _Failure] = {}
         self._further = LogThrottle(logger, level=logging.ERROR)
 
-    def add(self, job: str, pk: object, error: Exception) -> None:
+    def add(self, job: Job, pk: object, error: Exception) -> None:
         """Remember and log a failure of a row, or of the whole job if `pk` is empty."""
         now = time.monotonic()
         failure = self._failures.get((job, pk))
@@ -67,7 +84,7 @@ class Failures:
             failure.pause_seconds = min(2 * failure.pause_seconds, MAX_PAUSE_SECONDS)
             failure.until = now + failure.pause_seconds
             return
-        action = f"{_ACTIONS.get(job, job)} {pk}" if pk != "" else f"run the job {job}"
+        action = f"{job.row_action} {pk}" if pk != "" else f"run the job {job}"
         if len(self._failures) >= MAX_FAILURES:
             reason = f"{type(error).__name__}: {text_of(error)}"
             self._further.log("Cannot %s either (%s); %d other actions fail already", action, reason, MAX_FAILURES)
@@ -79,12 +96,12 @@ class Failures:
         until = now + FIRST_PAUSE_SECONDS
         self._failures[job, pk] = _Failure(now, FIRST_PAUSE_SECONDS, until)
 
-    def discard(self, job: str, pk: object) -> None:
+    def discard(self, job: Job, pk: object) -> None:
         """Forget the failure of what has succeeded now."""
         if self._failures:
             self._failures.pop((job, pk), None)
 
-    def set_aside(self, job: str) -> list[object]:
+    def set_aside(self, job: Job) -> list[object]:
         """Return the primary keys of the rows that this job must not try yet. Forget rows that are due no longer."""
         if not self._failures:
             return []

@@ -26,7 +26,7 @@ from orchestration.limits import engine_limits
 from orchestration.log_throttle import OutageLog
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.scheduler.due_select import DueSelect, LockedRows, RowSelect, SmallWindows, StalledRuns, Sweep
-from orchestration.scheduler.failures import Failures
+from orchestration.scheduler.failures import Failures, Job
 from orchestration.scheduler.retention import RunPruning
 from orchestration.scheduler.unclaimed import Holds, redispatch
 from orchestration.services.holds import run_to_hold
@@ -58,7 +58,8 @@ class Scheduler:
         self._limits = engine_limits()
         limit_idle_transactions(self._limits.lease_seconds)
         self._locked_stages, self._locked_workers = LockedRows(self._limits), LockedRows(self._limits)
-        self._sweeps: dict[str, Sweep[Any]] = {}
+        self._locked_stages, self._locked_workers = LockedRows(self._limits), LockedRows(self._limits)
+        self._sweeps: dict[Job, Sweep[Any]] = {}
         self._outage = OutageLog(
             logger,
             failed="Database unavailable (%r); the scheduler keeps trying",
@@ -105,7 +106,7 @@ class Scheduler:
             now = database_now()
             self._detect_suspension()
             self._detect_clock_step(now)
-            changed = sum(self._attempt(job.__name__, "", partial(job, now)) for job in self.jobs)
+            changed = sum(self._attempt(Job(job.__name__), "", partial(job, now)) for job in self.jobs)
         except DatabaseError as error:
             if not is_unavailable(error):
                 raise
@@ -126,46 +127,46 @@ class Scheduler:
     def publish_pool_metrics(self, now: datetime) -> int:
         """Publish the pool metrics that were throttled."""
         since = now - timedelta(seconds=self._limits.pool_status_interval_seconds)
-        return self._attempt_each("publish_pool_metrics", _DIRTY_POOLS, since, services.publish_pool_metrics)
+        return self._attempt_each(Job.PUBLISH_POOL_METRICS, _DIRTY_POOLS, since, services.publish_pool_metrics)
 
     def queue_retries(self, now: datetime) -> int:
         """Queue the stages whose retry is due."""
         queue = partial(services.queue_retry, due_before=now)
-        return self._attempt_each("queue_retries", _DUE_RETRIES, now, queue)
+        return self._attempt_each(Job.QUEUE_RETRIES, _DUE_RETRIES, now, queue)
 
     def hold_unclaimed(self, now: datetime) -> int:
         """Hold the runs with unclaimed stages in pools that have no worker."""
         holds = Holds()
-        held = self._attempt_each("hold_unclaimed", _RUNS_TO_HOLD, now, holds.hold_run)
+        held = self._attempt_each(Job.HOLD_UNCLAIMED, _RUNS_TO_HOLD, now, holds.hold_run)
         holds.log()
         return held
 
     def redispatch(self, now: datetime) -> int:
         """Redispatch unclaimed stages whose messages the broker no longer holds."""
         found: dict[str, list[Stage]] = {}
-        set_aside = self._failures.set_aside("redispatch")
-        for stage in self._sweeps.setdefault("redispatch", Sweep(_UNCLAIMED_STAGES)).next_page(now, without=()):
+        set_aside = self._failures.set_aside(Job.REDISPATCH)
+        for stage in self._sweeps.setdefault(Job.REDISPATCH, Sweep(_UNCLAIMED_STAGES)).next_page(now, without=()):
             found.setdefault(stage.pool_id or "", []).append(stage)
         return sum(
-            self._attempt("redispatch", pool_id, partial(redispatch, pool_id, stages, now))
+            self._attempt(Job.REDISPATCH, pool_id, partial(redispatch, pool_id, stages, now))
             for pool_id, stages in found.items()
             if pool_id not in set_aside
         )
 
     def refill_windows(self, now: datetime) -> int:
         """Dispatch the next stages of wide runs of which the broker holds fewer messages than their pool has slots."""
-        return self._attempt_each("refill_windows", _SMALL_WINDOWS, now, services.refill_window)
+        return self._attempt_each(Job.REFILL_WINDOWS, _SMALL_WINDOWS, now, services.refill_window)
 
     def time_out_workflows(self, now: datetime) -> int:
         """Time out the workflows whose deadline has passed."""
-        return self._attempt_each("time_out_workflows", _LATE_WORKFLOWS, now, _time_out)
+        return self._attempt_each(Job.TIME_OUT_WORKFLOWS, _LATE_WORKFLOWS, now, _time_out)
 
     def expire_leases(self, now: datetime) -> int:
         """End the attempts whose lease has expired."""
         if time.monotonic() < self._expire_from:
             return 0
         expire = partial(services.expire_lease, expired_before=now)
-        return self._attempt_each("expire_leases", _EXPIRED_LEASES, now, expire, except_for=self._locked_stages)
+        return self._attempt_each(Job.EXPIRE_LEASES, _EXPIRED_LEASES, now, expire, except_for=self._locked_stages)
 
     def expire_workers(self, now: datetime) -> int:
         """Mark workers without recent heartbeats offline."""
@@ -173,14 +174,14 @@ class Scheduler:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
         expire = partial(services.expire_worker, no_heartbeat_since=since)
-        return self._attempt_each("expire_workers", _SILENT_WORKERS, since, expire, except_for=self._locked_workers)
+        return self._attempt_each(Job.EXPIRE_WORKERS, _SILENT_WORKERS, since, expire, except_for=self._locked_workers)
 
     def continue_stalled_runs(self, now: datetime) -> int:
         """Continue the runs for which nothing is going to happen."""
         if time.monotonic() < self._stalled_runs_due_at:
             return 0
         self._stalled_runs_due_at = time.monotonic() + STALLED_RUNS_INTERVAL_SECONDS
-        return self._attempt_each("continue_stalled_runs", _STALLED_RUNS, now, _continue_stalled_run)
+        return self._attempt_each(Job.CONTINUE_STALLED_RUNS, _STALLED_RUNS, now, _continue_stalled_run)
 
     def prune_runs(self, now: datetime) -> int:
         """Delete a block of the finished runs that need not be kept."""
@@ -188,7 +189,7 @@ class Scheduler:
 
     def _attempt_each(
         self,
-        job: str,
+        job: Job,
         select: RowSelect[Any],
         due_at: datetime,
         change: Callable[[Any], int],
@@ -206,7 +207,7 @@ class Scheduler:
                 break
         return changed
 
-    def _attempt(self, job: str, pk: object, change: Callable[[], int]) -> int:
+    def _attempt(self, job: Job, pk: object, change: Callable[[], int]) -> int:
         """Return the result of `change` for a row, or for the whole job if `pk` is empty; 0 if it fails.
 
         Raises:

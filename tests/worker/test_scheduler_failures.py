@@ -15,7 +15,7 @@ from orchestration.models import SchedulerHeartbeat, Stage
 from orchestration.scheduler import Scheduler, failures
 from orchestration.scheduler import scheduler as scheduler_module
 from orchestration.scheduler.due_select import DueSelect, Sweep
-from orchestration.scheduler.failures import MAX_PAUSE_SECONDS, STUCK_SECONDS
+from orchestration.scheduler.failures import MAX_PAUSE_SECONDS, STUCK_SECONDS, Job
 from orchestration.scheduler.scheduler import HEARTBEAT_SECONDS, MAX_LOCK_WAITS_PER_JOB
 from tests.harness.logs import logged_by
 from tests.worker.scheduled_runs import MonotonicClock, start_late_run, start_run, start_run_with_due_retry, status_of
@@ -90,6 +90,10 @@ def test_rows_that_always_fail_do_not_keep_others_from_their_turn(
         *(f"Cannot queue the retry of stage {pk}" for pk in bad[:3]),
         f"Cannot queue the retry of stage {bad[3]} either (IntegrityError: a constraint of the row)",
     ]
+
+
+def test_each_job_of_a_scheduler_has_a_name_and_each_name_a_job() -> None:
+    assert [job.__name__ for job in Scheduler().jobs] == list(Job)
 
 
 def test_sweep_ends_with_what_was_due_at_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
