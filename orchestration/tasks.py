@@ -39,7 +39,7 @@ def run_stage(stage_id: int, attempt: int) -> Any:
             is_grace_over=child.is_grace_over,
         )
     except services.StageNotRunnable as error:
-        # The message is not needed any more: the scheduler dispatches the stage again.
+        # The message has no further use: the scheduler dispatches the stage again.
         logger.debug("Refused attempt %d of stage %d: %s", attempt, stage_id, error)
     except (services.StaleWorker, DatabaseError) as error:
         if isinstance(error, DatabaseError) and not is_unavailable(error):

@@ -4,29 +4,46 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('orchestration', '0004_not_runnable_attempts'),
+        ("orchestration", "0004_not_runnable_attempts"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='stage',
-            name='refused_until',
-            field=models.DateTimeField(blank=True, help_text='When to dispatch it again after a worker has refused it.', null=True),
+            model_name="stage",
+            name="refused_until",
+            field=models.DateTimeField(
+                blank=True, help_text="When to dispatch it again after a worker has refused it.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='workflow',
-            name='held_requirement',
-            field=models.CharField(blank=True, db_default='', editable=False, help_text='The name of what the workers lack, as they remember it.', max_length=300),
+            model_name="workflow",
+            name="held_requirement",
+            field=models.CharField(
+                blank=True,
+                db_default="",
+                editable=False,
+                help_text="The name of what the workers lack, as they remember it.",
+                max_length=300,
+            ),
         ),
         migrations.AlterField(
-            model_name='workflow',
-            name='held_needs',
-            field=models.CharField(blank=True, db_default='', editable=False, help_text='What the workers lack that could take it, and why the last one does.', max_length=300),
+            model_name="workflow",
+            name="held_needs",
+            field=models.CharField(
+                blank=True,
+                db_default="",
+                editable=False,
+                help_text="What the workers lack that could take it, and why the last one does.",
+                max_length=300,
+            ),
         ),
         migrations.AddIndex(
-            model_name='stage',
-            index=models.Index(condition=models.Q(('refused_until__isnull', False)), fields=['refused_until'], name='orchestration_stage_refused'),
+            model_name="stage",
+            index=models.Index(
+                condition=models.Q(("refused_until__isnull", False)),
+                fields=["refused_until"],
+                name="orchestration_stage_refused",
+            ),
         ),
     ]

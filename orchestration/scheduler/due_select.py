@@ -14,11 +14,15 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from orchestration.db.compiled import CompiledSelect
 from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import EngineLimits
-from orchestration.models import Stage, Workflow, WorkflowStatus
+from orchestration.models import Pool, Stage, Worker, Workflow, WorkflowStatus
 from orchestration.services.dispatch_due import HAS_WORK
 from orchestration.services.dispatch_window import runs_with_small_window
+from orchestration.services.holds import run_to_hold, runs_with_outdated_hold
 
 Row = TypeVar("Row", bound=Model)
+
+MAX_ROWS_PER_PASS: Final = 200
+"""Maximum number of rows of each kind in one pass of a scheduler, so that no kind delays the others."""
 
 EVERY: Final = Q()
 
@@ -99,6 +103,20 @@ class SmallWindows(RowSelect[Workflow]):
         return runs_with_small_window()
 
 
+class OutdatedHolds(RowSelect[Workflow]):
+    """Selects runs that are held although a worker of their pool may take them. They are due at any time.
+
+    Args:
+        max_rows: The most rows that one query returns.
+    """
+
+    def __init__(self, *, max_rows: int) -> None:
+        super().__init__("created_at", max_rows=max_rows)
+
+    def _query(self, now: datetime) -> QuerySet[Workflow]:
+        return runs_with_outdated_hold()
+
+
 class StalledRuns(RowSelect[Workflow]):
     """Selects running workflows of the engine in which nothing is queued, running or waiting for a retry.
 
@@ -170,3 +188,16 @@ class LockedRows:
         self._locked_at = {pk: then for pk, then in self._locked_at.items() if at - then < self._grace_seconds}
         self._locked_at.update((row.pk, at) for row in rows if row.pk not in free)
         return [row for row in rows if row.pk not in self._locked_at]
+
+
+DIRTY_POOLS: Final = DueSelect(Pool, "metrics_dirty_since", max_rows=MAX_ROWS_PER_PASS)
+DUE_RETRIES: Final = DueSelect(Stage, "retry_at", max_rows=MAX_ROWS_PER_PASS)
+UNCLAIMED_STAGES: Final = DueSelect(Stage, "dispatch_due_at", "attempt", "pool", "workflow", max_rows=MAX_ROWS_PER_PASS)
+REFUSED_STAGES: Final = DueSelect(Stage, "refused_until", max_rows=MAX_ROWS_PER_PASS)
+RUNS_TO_HOLD: Final = DueSelect(Stage, "dispatch_due_at", max_rows=MAX_ROWS_PER_PASS, where=run_to_hold())
+OUTDATED_HOLDS: Final = OutdatedHolds(max_rows=MAX_ROWS_PER_PASS)
+LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
+EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
+SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
+STALLED_RUNS: Final = StalledRuns(max_rows=MAX_ROWS_PER_PASS)
+SMALL_WINDOWS: Final = SmallWindows(max_rows=MAX_ROWS_PER_PASS)

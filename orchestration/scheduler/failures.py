@@ -39,6 +39,8 @@ class Job(StrEnum):
     QUEUE_RETRIES = "queue_retries", "queue the retry of stage"
     HOLD_UNCLAIMED = "hold_unclaimed", "hold the workflow of stage"
     REDISPATCH = "redispatch", "redispatch the stages of pool"
+    END_HOLDS = "end_holds", "end the hold of workflow"
+    DISPATCH_REFUSED = "dispatch_refused"
     REFILL_WINDOWS = "refill_windows", "dispatch the next stages of workflow"
     TIME_OUT_WORKFLOWS = "time_out_workflows", "time out workflow"
     EXPIRE_WORKERS = "expire_workers", "mark offline the worker"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -24,20 +24,18 @@ from orchestration.db.retry import is_contended, is_unavailable
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.limits import engine_limits
 from orchestration.log_throttle import OutageLog
-from orchestration.models import Pool, Stage, Worker, Workflow
-from orchestration.scheduler.due_select import DueSelect, LockedRows, RowSelect, SmallWindows, StalledRuns, Sweep
+from orchestration.models import Stage
+from orchestration.scheduler import due_select
+from orchestration.scheduler.due_select import MAX_ROWS_PER_PASS, LockedRows, RowSelect, Sweep
 from orchestration.scheduler.failures import Failures, Job
 from orchestration.scheduler.retention import RunPruning
+from orchestration.scheduler.runs import continue_stalled_run, time_out
 from orchestration.scheduler.unclaimed import Holds, redispatch
-from orchestration.services.holds import run_to_hold
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 0.5
 """How often a scheduler records a heartbeat."""
-
-MAX_ROWS_PER_PASS = 200
-"""Maximum number of rows of each kind in one pass, so that no kind delays the others."""
 
 STALLED_RUNS_INTERVAL_SECONDS = 10.0
 """How often a scheduler looks for runs with nothing to do."""
@@ -58,7 +56,6 @@ class Scheduler:
         self._limits = engine_limits()
         limit_idle_transactions(self._limits.lease_seconds)
         self._locked_stages, self._locked_workers = LockedRows(self._limits), LockedRows(self._limits)
-        self._locked_stages, self._locked_workers = LockedRows(self._limits), LockedRows(self._limits)
         self._sweeps: dict[Job, Sweep[Any]] = {}
         self._outage = OutageLog(
             logger,
@@ -73,6 +70,8 @@ class Scheduler:
             # Before the redispatch, which delays the time when a stage is due.
             self.hold_unclaimed,
             self.redispatch,
+            self.end_holds,
+            self.dispatch_refused,
             self.refill_windows,
             self.time_out_workflows,
             # Expire workers before leases: a worker without heartbeats is marked offline, not in error.
@@ -127,17 +126,19 @@ class Scheduler:
     def publish_pool_metrics(self, now: datetime) -> int:
         """Publish the pool metrics that were throttled."""
         since = now - timedelta(seconds=self._limits.pool_status_interval_seconds)
-        return self._attempt_each(Job.PUBLISH_POOL_METRICS, _DIRTY_POOLS, since, services.publish_pool_metrics)
+        return self._attempt_each(
+            Job.PUBLISH_POOL_METRICS, due_select.DIRTY_POOLS, since, services.publish_pool_metrics
+        )
 
     def queue_retries(self, now: datetime) -> int:
         """Queue the stages whose retry is due."""
         queue = partial(services.queue_retry, due_before=now)
-        return self._attempt_each(Job.QUEUE_RETRIES, _DUE_RETRIES, now, queue)
+        return self._attempt_each(Job.QUEUE_RETRIES, due_select.DUE_RETRIES, now, queue)
 
     def hold_unclaimed(self, now: datetime) -> int:
         """Hold the runs with unclaimed stages in pools that have no worker."""
         holds = Holds()
-        held = self._attempt_each(Job.HOLD_UNCLAIMED, _RUNS_TO_HOLD, now, holds.hold_run)
+        held = self._attempt_each(Job.HOLD_UNCLAIMED, due_select.RUNS_TO_HOLD, now, holds.hold_run)
         holds.log()
         return held
 
@@ -145,7 +146,9 @@ class Scheduler:
         """Redispatch unclaimed stages whose messages the broker no longer holds."""
         found: dict[str, list[Stage]] = {}
         set_aside = self._failures.set_aside(Job.REDISPATCH)
-        for stage in self._sweeps.setdefault(Job.REDISPATCH, Sweep(_UNCLAIMED_STAGES)).next_page(now, without=()):
+        for stage in self._sweeps.setdefault(Job.REDISPATCH, Sweep(due_select.UNCLAIMED_STAGES)).next_page(
+            now, without=()
+        ):
             found.setdefault(stage.pool_id or "", []).append(stage)
         return sum(
             self._attempt(Job.REDISPATCH, pool_id, partial(redispatch, pool_id, stages, now))
@@ -153,20 +156,33 @@ class Scheduler:
             if pool_id not in set_aside
         )
 
+    def end_holds(self, now: datetime) -> int:
+        """End the holds of runs that a worker may take."""
+        return self._attempt_each(Job.END_HOLDS, due_select.OUTDATED_HOLDS, now, services.end_outdated_hold)
+
+    def dispatch_refused(self, now: datetime) -> int:
+        """Dispatch again the stages that workers have refused."""
+        page = self._sweeps.setdefault(Job.DISPATCH_REFUSED, Sweep(due_select.REFUSED_STAGES)).next_page(
+            now, without=()
+        )
+        return services.dispatch_refused([stage.pk for stage in page], now=now) if page else 0
+
     def refill_windows(self, now: datetime) -> int:
         """Dispatch the next stages of wide runs of which the broker holds fewer messages than their pool has slots."""
-        return self._attempt_each(Job.REFILL_WINDOWS, _SMALL_WINDOWS, now, services.refill_window)
+        return self._attempt_each(Job.REFILL_WINDOWS, due_select.SMALL_WINDOWS, now, services.refill_window)
 
     def time_out_workflows(self, now: datetime) -> int:
         """Time out the workflows whose deadline has passed."""
-        return self._attempt_each(Job.TIME_OUT_WORKFLOWS, _LATE_WORKFLOWS, now, _time_out)
+        return self._attempt_each(Job.TIME_OUT_WORKFLOWS, due_select.LATE_WORKFLOWS, now, time_out)
 
     def expire_leases(self, now: datetime) -> int:
         """End the attempts whose lease has expired."""
         if time.monotonic() < self._expire_from:
             return 0
         expire = partial(services.expire_lease, expired_before=now)
-        return self._attempt_each(Job.EXPIRE_LEASES, _EXPIRED_LEASES, now, expire, except_for=self._locked_stages)
+        return self._attempt_each(
+            Job.EXPIRE_LEASES, due_select.EXPIRED_LEASES, now, expire, except_for=self._locked_stages
+        )
 
     def expire_workers(self, now: datetime) -> int:
         """Mark workers without recent heartbeats offline."""
@@ -174,14 +190,16 @@ class Scheduler:
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
         expire = partial(services.expire_worker, no_heartbeat_since=since)
-        return self._attempt_each(Job.EXPIRE_WORKERS, _SILENT_WORKERS, since, expire, except_for=self._locked_workers)
+        return self._attempt_each(
+            Job.EXPIRE_WORKERS, due_select.SILENT_WORKERS, since, expire, except_for=self._locked_workers
+        )
 
     def continue_stalled_runs(self, now: datetime) -> int:
         """Continue the runs for which nothing is going to happen."""
         if time.monotonic() < self._stalled_runs_due_at:
             return 0
         self._stalled_runs_due_at = time.monotonic() + STALLED_RUNS_INTERVAL_SECONDS
-        return self._attempt_each(Job.CONTINUE_STALLED_RUNS, _STALLED_RUNS, now, _continue_stalled_run)
+        return self._attempt_each(Job.CONTINUE_STALLED_RUNS, due_select.STALLED_RUNS, now, continue_stalled_run)
 
     def prune_runs(self, now: datetime) -> int:
         """Delete a block of the finished runs that need not be kept."""
@@ -198,7 +216,7 @@ class Scheduler:
     ) -> int:
         """Call `change` with the primary key of each row of a page that is due, and return how many rows changed."""
         changed, lock_waits = 0, self._lock_waits
-        sweep = self._sweeps.setdefault(job, Sweep(select))
+        sweep = self._sweep(job, select)
         page = sweep.next_page(due_at, without=self._failures.set_aside(job))
         for row in page if except_for is None else except_for.exclude_from(page):
             changed += self._attempt(job, row.pk, partial(change, row.pk))
@@ -206,6 +224,9 @@ class Scheduler:
                 sweep.continue_after(row, due_at)
                 break
         return changed
+
+    def _sweep(self, job: Job, select: RowSelect[Any]) -> Sweep[Any]:
+        return self._sweeps.setdefault(job, Sweep(select))
 
     def _attempt(self, job: Job, pk: object, change: Callable[[], int]) -> int:
         """Return the result of `change` for a row, or for the whole job if `pk` is empty; 0 if it fails.
@@ -270,32 +291,3 @@ class Scheduler:
             # Without this record, the last heartbeat expires soon.
             if not is_unavailable(error):
                 raise
-
-
-_DIRTY_POOLS: Final = DueSelect(Pool, "metrics_dirty_since", max_rows=MAX_ROWS_PER_PASS)
-_DUE_RETRIES: Final = DueSelect(Stage, "retry_at", max_rows=MAX_ROWS_PER_PASS)
-_UNCLAIMED_STAGES: Final = DueSelect(
-    Stage, "dispatch_due_at", "attempt", "pool", "workflow", max_rows=MAX_ROWS_PER_PASS
-)
-_RUNS_TO_HOLD: Final = DueSelect(Stage, "dispatch_due_at", max_rows=MAX_ROWS_PER_PASS, where=run_to_hold())
-_LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
-_EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
-_SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
-_STALLED_RUNS: Final = StalledRuns(max_rows=MAX_ROWS_PER_PASS)
-_SMALL_WINDOWS: Final = SmallWindows(max_rows=MAX_ROWS_PER_PASS)
-
-
-def _continue_stalled_run(workflow_id: str) -> bool:
-    continued = services.continue_stalled_run(workflow_id)
-    if continued:
-        logger.warning("Workflow %s was running with nothing to do; it continues", workflow_id)
-    return continued
-
-
-def _time_out(workflow_id: str) -> bool:
-    try:
-        services.time_out_workflow(workflow_id=workflow_id)
-    except services.ServiceError as error:  # It has just finished.
-        logger.debug("Skipped a timeout: %s", error)
-        return False
-    return True

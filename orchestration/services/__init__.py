@@ -76,8 +76,8 @@ from orchestration.services.worker_lifecycle import (
 )
 from orchestration.services.workers import (
     EngineWorker,
-    WorkerInOtherPool,
     NotDrainable,
+    WorkerInOtherPool,
     change_worker_status,
     drain_worker,
     register_worker,

@@ -10,12 +10,14 @@ from django.db import transaction
 from django.db.models import Q
 
 from orchestration.db.postgres_session import lock_if_free
+from orchestration.dispatch import dispatch_after_commit, message_for
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_stages, queue_step
 from orchestration.services.attempt_failures import fail_run, stage_failed
+from orchestration.services.dispatch_window import dispatch_due_at
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
 

@@ -203,7 +203,7 @@ def runs_with_outdated_hold() -> QuerySet[Workflow]:
         for pool_id, release, requirement in kinds:
             if workers.may_run(pool_id, release, requirement):
                 outdated |= Q(pool_id=pool_id, release=release, held_requirement=requirement)
-    return held.filter(outdated).order_by("created_at", "pk").only("pk")
+    return held.filter(outdated).order_by("created_at", "pk").only("pk", "created_at")
 
 
 # Compiled, because each pass of a scheduler executes it, and mostly finds nothing.

@@ -63,8 +63,8 @@ def run_attempt(
 
     Raises:
         services.StaleWorker: if the slot's worker drains or was marked offline. The message must be requeued.
-        services.StageNotRunnable: if this worker lacks the code of the stage, or has another release. The message must
-            be requeued, for another worker.
+        services.StageNotRunnable: if this worker lacks the code of the stage, or has another release. The message
+            has no further use.
         django.db.Error: if the database is unavailable, or rejects a statement. The message must be requeued only if
             it is unavailable.
     """

@@ -13,7 +13,7 @@ from django.db import OperationalError, connection
 
 from orchestration import services
 from orchestration.models import Worker
-from orchestration.services import holds
+from orchestration.services import workers as worker_services
 from tests.admin.conftest import admin
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def test_admin_drains_each_process_once(admin: Client, monkeypatch: pytest.Monke
 
 def test_admin_reports_a_worker_that_leaves_meanwhile(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     workers = [join("box", "p1"), join("box", "p1")]
-    find_process = holds._process_of
+    find_process = worker_services._process_of
 
     def find_and_leave(worker_id: str) -> tuple[str, str]:
         found = find_process(worker_id)
@@ -92,7 +92,7 @@ def test_admin_reports_a_worker_that_leaves_meanwhile(admin: Client, monkeypatch
             leave(worker_id, "p1")
         return found
 
-    monkeypatch.setattr(holds, "_process_of", find_and_leave)
+    monkeypatch.setattr(worker_services, "_process_of", find_and_leave)
     assert run_action(admin, *workers) == [
         "Draining: box-2.",
         "Refused: Worker box-1 is offline; only an online worker can be drained.",

@@ -1,13 +1,24 @@
-"""Released attempts, drained workers, and runs that no worker can take."""
+"""Runs that no worker can take, and stages that workers refuse."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from orchestration import services, signals
+from orchestration.db.clock import database_now
 from orchestration.models import FailedAttempt, Stage, Worker, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
-from orchestration.services.holds import MAX_UNRUNNABLE
+from orchestration.services.holds import (
+    FIRST_HELD_SECONDS,
+    FIRST_REFUSED_SECONDS,
+    MAX_HELD_SECONDS,
+    MAX_REFUSED_SECONDS,
+    MAX_UNRUNNABLE,
+    runs_with_outdated_hold,
+)
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.signal_recorder import RecordedSignal, names_and_ids
 
@@ -47,98 +58,14 @@ def refuse(slot: services.Slot, stage: Stage, code: str = "shop:load") -> None:
     assert str(refused.value) == f"Worker {slot.worker_id} cannot run the stage: it needs {code}."
 
 
-def test_released_attempts_are_neither_failed_nor_lost_however_many(recorded: list[RecordedSignal]) -> None:
-    stage, slot = start_run(), join("box")
-    for attempt in range(1, 11):
-        assert services.claim_stage(stage.pk, attempt, slot=slot) is not None
-        assert services.release_attempt(stage.pk, attempt, slot=slot, error="The worker was stopped").accepted
-    assert services.claim_stage(stage.pk, 11, slot=slot) is not None
-    assert not services.release_attempt(stage.pk, 3, slot=slot, error="An old attempt").accepted
-    assert services.complete_attempt(stage.pk, 11, slot=slot, output="done").accepted
-    stage.refresh_from_db()
-    assert (stage.status, stage.attempt, stage.lost_attempts) == ("completed", 11, 0)
-    assert set(FailedAttempt.objects.values_list("reason", flat=True)) == {"released"}
-    names = [signal.name for signal in recorded]
-    assert (names.count("stage_released"), names.count("stage_retrying"), names.count("stage_failed")) == (10, 0, 0)
-    assert_all_add_up()
+def end_holds() -> list[str]:
+    """End holds as the scheduler does, and return the runs that were held."""
+    return [run.pk for run in runs_with_outdated_hold() if services.end_outdated_hold(run.pk)]
 
 
-def test_attempt_that_lacks_a_requirement_is_released_and_holds_the_run(recorded: list[RecordedSignal]) -> None:
-    stage, slot = start_run(), join("box")
-    services.claim_stage(stage.pk, 1, slot=slot)
-    recorded.clear()
-    missing = services.Requirement("program ffmpeg")
-    assert services.release_attempt(stage.pk, 1, slot=slot, missing=missing).accepted
-    names = [signal.name for signal in recorded if signal.name in ("stage_released", "workflow_held")]
-    assert names == ["stage_released", "workflow_held"]
-    assert hold_of() == ("no_worker_with", "program ffmpeg")
-    stage.refresh_from_db()
-    assert (stage.status, stage.last_attempt, stage.lost_attempts) == ("queued", 2, 0)
-    with pytest.raises(services.StageNotRunnable):
-        services.claim_stage(stage.pk, 2, slot=slot)
-    services.leave_pool(worker_id=slot.worker_id, process="box", error="It stopped")
-    restarted = services.Slot(worker_id=services.join_pool(name="box", process="new", pool_id="pool"), process="new")
-    assert restarted.worker_id == slot.worker_id
-    assert services.claim_stage(stage.pk, 2, slot=restarted) is not None
-    assert_all_add_up()
-
-
-@pytest.mark.parametrize("reason", ["released", "lost"])
-def test_worker_that_leaves_releases_or_loses_its_attempt(reason: str) -> None:
-    stage, slot = start_run(), join("box")
-    services.claim_stage(stage.pk, 1, slot=slot)
-    services.leave_pool(worker_id=slot.worker_id, process="box", error="It stopped", reason=reason)  # type: ignore[arg-type]
-    stage.refresh_from_db()
-    assert (stage.status, stage.lost_attempts) == ("queued", int(reason == "lost"))
-    assert FailedAttempt.objects.get().reason == reason
-
-
-def test_drain_covers_the_process_and_ends_when_its_workers_join_again(recorded: list[RecordedSignal]) -> None:
-    slots = [join("box"), join("box")]
-    other = join("other")
-    recorded.clear()
-    drained = services.drain_worker(worker_id="box-2")
-    assert [worker.pk for worker in drained] == ["box-1", "box-2"]
-    assert names_and_ids(recorded) == [("worker_draining", "box-1"), ("worker_draining", "box-2")]
-    services.drain_worker(worker_id="box-1")
-    assert len(recorded) == 2, "they drain already"
-    stage = start_run()
-    for slot in slots:
-        with pytest.raises(services.StaleWorker):
-            services.claim_stage(stage.pk, 1, slot=slot)
-    beats = services.record_heartbeats(process="box", worker_ids=["box-1", "box-2"], running=[])
-    assert beats == {"box-1": True, "box-2": True}
-    assert services.claim_stage(stage.pk, 1, slot=other) is not None
-    services.leave_pool(worker_id="box-1", process="box", error="The worker was stopped")
-    assert join("box").worker_id == "box-1"
-    assert services.record_heartbeats(process="box", worker_ids=["box-1"], running=[]) == {"box-1": False}
-
-
-def test_only_online_workers_of_the_engine_can_be_drained() -> None:
-    slot = join("box")
-    services.leave_pool(worker_id=slot.worker_id, process="box", error="It stopped")
-    services.register_worker(worker_id="external", pool_id="pool")
-    for worker_id, reason in (
-        ("box-1", "Worker box-1 is offline; only an online worker can be drained."),
-        (
-            "external",
-            "Worker external belongs to an external orchestrator; only workers of the engine can be drained.",
-        ),
-        ("unknown", "Worker unknown not found."),
-    ):
-        with pytest.raises(services.ServiceError) as refused:
-            services.drain_worker(worker_id=worker_id)
-        assert str(refused.value) == reason
-
-
-def test_status_of_a_live_worker_of_the_engine_cannot_be_set() -> None:
-    slot = join("box")
-    with pytest.raises(services.EngineWorker) as refused:
-        services.change_worker_status(worker_id=slot.worker_id, status="offline")
-    assert str(refused.value) == (
-        "Worker box-1 is run by the engine, and its process is alive; drain it with drain_worker, or stop the process."
-    )
-    assert Worker.objects.get().status == "idle"
+def dispatched_again(stage: Stage, *, after: float) -> bool:
+    """Return whether the scheduler dispatches a refused stage when this many seconds have passed."""
+    return services.dispatch_refused([stage.pk], now=database_now() + timedelta(seconds=after)) == 1
 
 
 def test_run_is_held_when_no_process_has_its_code_and_a_claim_ends_the_hold(recorded: list[RecordedSignal]) -> None:
@@ -152,8 +79,10 @@ def test_run_is_held_when_no_process_has_its_code_and_a_claim_ends_the_hold(reco
     assert [name for name, _ in names_and_ids(recorded)].count("workflow_held") == 1
     stage.refresh_from_db()
     assert (stage.status, stage.attempt, FailedAttempt.objects.count()) == ("queued", 0, 0)
+    assert end_holds() == []
     new = join("new")
-    assert hold_of() == ("", ""), "the worker that has joined may have it"
+    assert end_holds() == ["wf"], "the worker that has joined may have it"
+    assert hold_of() == ("", "")
     assert services.claim_stage(stage.pk, 1, slot=new) is not None
     assert hold_of() == ("", "")
     assert_all_add_up()
@@ -219,10 +148,12 @@ def test_worker_that_joins_ends_the_holds_that_it_may_end(recorded: list[Recorde
     pinned = start_run("pinned", release="2")
     with pytest.raises(services.StageNotRunnable):
         services.claim_stage(pinned.pk, 1, slot=join("first", release="1"))
+    assert end_holds() == ["any"]
     assert (hold_of("any"), hold_of("pinned")) == (("", ""), ("no_worker_with", "release 2"))
     join("second", release="1")
-    assert hold_of("pinned") == ("no_worker_with", "release 2"), "the worker has another release"
+    assert end_holds() == [], "the worker has another release"
     join("third", release="2")
+    assert end_holds() == ["pinned"]
     assert hold_of("pinned") == ("", "")
     ended = [(name, id) for name, id in names_and_ids(recorded) if name == "workflow_hold_ended"]
     assert ended == [("workflow_hold_ended", "any"), ("workflow_hold_ended", "pinned")]
@@ -235,7 +166,7 @@ def test_worker_of_an_external_orchestrator_takes_no_run_of_the_engine() -> None
     assert services.hold_unclaimed("pool", ["wf"]) == 1
     assert hold_of() == ("no_worker", "")
     slot = join("box")
-    assert hold_of() == ("", "")
+    assert end_holds() == ["wf"]
     refuse(slot, stage)
     assert hold_of() == ("no_worker_with", "shop:load"), "the external worker is no other that may run it"
 
@@ -264,12 +195,71 @@ def test_pool_without_workers_holds_its_queued_runs_and_no_other(recorded: list[
     assert names_and_ids(recorded) == [("workflow_held", "queued")]
     assert (hold_of("queued"), hold_of("cancelled")) == (("no_worker", ""), ("", ""))
     join("box")
-    assert hold_of("queued") == ("", "")
+    assert end_holds() == ["queued"]
     assert services.hold_unclaimed("pool", ["queued"]) == 0, "the pool has a worker"
     services.drain_worker(worker_id="box-1")
     assert services.hold_unclaimed("pool", ["queued"]) == 1, "its only worker drains"
     services.cancel_workflow(workflow_id="queued")
     assert hold_of("queued") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("others", "hours", "pause_seconds"),
+    [(1, 0, FIRST_REFUSED_SECONDS), (1, 9, MAX_REFUSED_SECONDS), (0, 0, FIRST_HELD_SECONDS), (0, 9, MAX_HELD_SECONDS)],
+)
+def test_refused_stage_has_no_message_for_a_while(others: int, hours: int, pause_seconds: float) -> None:
+    slot, _ = join("box"), [join("other") for _ in range(others)]
+    stage = start_run()
+    Stage.objects.update(queued_at=timezone.now() - timedelta(hours=hours))
+    refuse(slot, stage)
+    stage.refresh_from_db()
+    assert (stage.status, stage.dispatch_due_at) == ("queued", None)
+    assert not dispatched_again(stage, after=pause_seconds / 2)
+    assert dispatched_again(stage, after=pause_seconds + 1)
+    stage.refresh_from_db()
+    assert (stage.refused_until, stage.dispatch_due_at is None) == (None, False)
+    assert not dispatched_again(stage, after=pause_seconds + 1)
+
+
+def test_held_run_is_dispatched_when_a_worker_has_joined_that_may_take_it() -> None:
+    stage = start_run()
+    refuse(join("box"), stage)
+    assert not dispatched_again(stage, after=1)
+    join("new")
+    assert end_holds() == ["wf"]
+    assert dispatched_again(stage, after=1)
+
+
+def test_move_dispatches_a_refused_stage_in_the_other_pool() -> None:
+    stage = start_run()
+    refuse(join("box"), stage)
+    services.create_pool(pool_id="other")
+    services.reassign_workflow(workflow_id="wf", to_pool_id="other")
+    stage.refresh_from_db()
+    assert (stage.refused_until, stage.dispatch_due_at is None) == (None, False)
+
+
+def test_processes_are_compared_by_all_of_their_workers() -> None:
+    stage = start_run()
+    old, new = [join("old"), join("old")], [join("new"), join("new")]
+    refuse(old[0], stage)
+    assert hold_of() == ("", ""), "the other process may have it"
+    refuse(new[1], stage)
+    assert hold_of() == ("no_worker_with", "shop:load"), "no other worker of the two processes has it"
+
+
+def test_wide_run_continues_behind_a_refused_stage() -> None:
+    plan = Plan(
+        name="held", adapter="python", stages=tuple(StagePlan(name=f"s{number}", step=0) for number in range(8))
+    )
+    slot = join("box")
+    services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf")
+    first, second = Stage.objects.order_by("position")[:2]
+    refuse(slot, first)
+    assert services.claim_stage(second.pk, 1, slot=slot) is not None
+    first.refresh_from_db()
+    assert (first.status, first.dispatch_due_at, first.refused_until is None) == ("queued", None, False)
+    assert Stage.objects.filter(status="queued", dispatch_due_at__isnull=False).exists()
 
 
 def test_worker_remembers_a_bounded_number_of_missing_definitions() -> None:

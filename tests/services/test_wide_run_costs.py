@@ -13,7 +13,7 @@ from django.utils import timezone
 from orchestration import services
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
-from orchestration.scheduler import scheduler
+from orchestration.scheduler import due_select
 from orchestration.services import advance, dispatch_window
 from orchestration.services.dispatch_window import MAX_NARROW_STAGES
 from tests.harness.query_plans import explain
@@ -27,7 +27,7 @@ SEARCHES: dict[str, tuple[Callable[[], object], str]] = {
     "the next stages": (lambda: advance._NEXT_TWO.rows("wide", 1), "orchestration_stage_unfinished"),
     "the size of the window": (lambda: dispatch_window._WINDOW.row("wide"), "orchestration_stage_window"),
     "the next messages": (lambda: dispatch_window._undispatched(3).rows("wide"), "orchestration_stage_window"),
-    "runs with a small window": (lambda: scheduler._SMALL_WINDOWS.rows(timezone.now()), "orchestration_workflow_wide"),
+    "runs with a small window": (lambda: due_select.SMALL_WINDOWS.rows(timezone.now()), "orchestration_workflow_wide"),
 }
 
 

@@ -16,7 +16,7 @@ from orchestration.dispatch import celery_app, queued_messages
 from orchestration.limits import engine_limits
 from orchestration.models import Stage
 from orchestration.scheduler import Scheduler
-from orchestration.scheduler.scheduler import MAX_ROWS_PER_PASS
+from orchestration.scheduler.due_select import MAX_ROWS_PER_PASS
 from orchestration.sdk import Context, stage, workflow
 from tests.harness.valkey import Valkey
 

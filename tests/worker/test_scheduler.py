@@ -16,7 +16,7 @@ from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.limits import EngineLimits
 from orchestration.models import Pool, SchedulerHeartbeat, Stage, Worker, Workflow
-from orchestration.scheduler import Scheduler
+from orchestration.scheduler import Scheduler, due_select
 from orchestration.scheduler import scheduler as scheduler_module
 from orchestration.scheduler.scheduler import HEARTBEAT_SECONDS
 from orchestration.services.pool_metrics import SCHEDULER_TIMEOUT_SECONDS
@@ -78,7 +78,7 @@ def test_failing_job_is_logged_once_and_the_other_jobs_run(
             raise IntegrityError("a faulty statement")
 
     start_late_run("late")
-    monkeypatch.setattr(scheduler_module, "_DUE_RETRIES", Broken())
+    monkeypatch.setattr(due_select, "DUE_RETRIES", Broken())
     scheduler = Scheduler()
     for _ in range(3):
         scheduler.run_once()
@@ -147,7 +147,7 @@ def test_database_clock_that_is_set_forward_expires_no_worker(
 def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.DEBUG, logger=scheduler_module.__name__)
+    caplog.set_level(logging.DEBUG, logger="orchestration.scheduler")
     start_late_run("late")
     late = Workflow.objects.get(pk="late")
     services.cancel_workflow(workflow_id="late")
@@ -158,7 +158,7 @@ def test_timeout_of_a_workflow_that_has_just_finished_is_skipped(
         def rows(self, *_: object, **__: object) -> list[Workflow]:
             return [late]
 
-    monkeypatch.setattr(scheduler_module, "_LATE_WORKFLOWS", Late())
+    monkeypatch.setattr(due_select, "LATE_WORKFLOWS", Late())
     assert Scheduler().time_out_workflows(timezone.now()) == 0
     assert logged_by("orchestration.scheduler", caplog) == [
         "Skipped a timeout: Workflow late has status cancelled and cannot become timeout; allowed: no other status."

@@ -12,8 +12,7 @@ from django.db import IntegrityError, OperationalError
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.models import SchedulerHeartbeat, Stage
-from orchestration.scheduler import Scheduler, failures
-from orchestration.scheduler import scheduler as scheduler_module
+from orchestration.scheduler import Scheduler, due_select, failures
 from orchestration.scheduler.due_select import DueSelect, Sweep
 from orchestration.scheduler.failures import MAX_PAUSE_SECONDS, STUCK_SECONDS, Job
 from orchestration.scheduler.scheduler import HEARTBEAT_SECONDS, MAX_LOCK_WAITS_PER_JOB
@@ -63,7 +62,7 @@ def test_rows_that_always_fail_do_not_keep_others_from_their_turn(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More rows fail than a pass handles, and than failures are remembered."""
-    monkeypatch.setattr(scheduler_module, "_DUE_RETRIES", DueSelect(Stage, "retry_at", max_rows=2))
+    monkeypatch.setattr(due_select, "DUE_RETRIES", DueSelect(Stage, "retry_at", max_rows=2))
     monkeypatch.setattr(failures, "MAX_FAILURES", 3)
     bad = [start_run_with_due_retry(f"bad_{number}").pk for number in range(6)]
     good = start_run_with_due_retry("good")
