@@ -85,7 +85,7 @@ def test_time_limit_does_not_apply_while_the_outcome_is_recorded(monkeypatch: py
         assert shared_slot.running is not None
         time_limits_ms.append(shared_slot.running.timeout_ms)
 
-    monkeypatch.setattr(executor, "find_missing", lambda stage: "")
+    monkeypatch.setattr(executor, "find_missing", lambda stage: None)
     monkeypatch.setattr(executor, "run_stage", note)
     monkeypatch.setattr(executor, "record_outcome", note)
     executor.run_attempt(
