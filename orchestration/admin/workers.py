@@ -18,7 +18,8 @@ class WorkerColumns:
 
     @admin.display(description="status", ordering="status")
     def status_label(self, worker: Worker) -> str:
-        return status_badge(worker.status) if not worker.draining else status_badge("draining")
+        drains = worker.draining and worker.status != WorkerStatus.OFFLINE
+        return status_badge("draining" if drains else worker.status)
 
     @admin.display(description="stage")
     def stage_link(self, worker: Worker) -> str:

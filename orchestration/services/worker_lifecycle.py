@@ -79,7 +79,7 @@ def record_heartbeats(
 
     Returns:
         The workers that are still registered to this process, each with whether it drains. The others were marked
-        offline and must join again.
+        offline and must join again. A worker that was marked offline while it drained must not: it counts as draining.
     """
     limits = engine_limits()
     with transaction.atomic():
@@ -97,7 +97,11 @@ def record_heartbeats(
             Stage.objects.filter(pk__in=free_stages).update(
                 lease_expires_at=now + timedelta(seconds=limits.lease_seconds)
             )
-        return dict(registered.values_list("pk", "draining"))
+        drains = dict(registered.values_list("pk", "draining"))
+        if len(drains) < len(worker_ids):
+            expired = Worker.objects.filter(pk__in=worker_ids, status=WorkerStatus.OFFLINE, draining=True)
+            drains.update((pk, True) for pk in expired.values_list("pk", flat=True))
+        return drains
 
 
 def crash_worker(
@@ -167,7 +171,7 @@ def expire_worker(worker_id: str, *, no_heartbeat_since: datetime, at: datetime 
         worker = Worker.objects.select_for_update(no_key=True).filter(pk=worker_id).first()
         if worker is None or worker.heartbeat_at is None or worker.heartbeat_at > no_heartbeat_since:
             return False
-        _take_offline(worker.mark_locked(), reason=FailureReason.LOST, error=LOST, at=at)
+        _take_offline(worker.mark_locked(), reason=FailureReason.LOST, error=LOST, at=at, draining=worker.draining)
     return True
 
 
@@ -192,10 +196,19 @@ def expire_lease(stage_id: int, *, expired_before: datetime, at: datetime | None
     return True
 
 
-def _take_offline(worker: Worker, *, reason: FailureReason, error: str, at: datetime) -> None:
+def _take_offline(worker: Worker, *, reason: FailureReason, error: str, at: datetime, draining: bool = False) -> None:
+    """End the attempt of a worker, and its registration.
+
+    Args:
+        worker: The worker, locked.
+        reason: Why the attempt ends.
+        error: The error of the attempt.
+        at: The time of the change.
+        draining: Whether its process drains and may be alive: it must drain on when it returns.
+    """
     end_running_attempt(worker, reason=reason, error=error, at=at)
     worker.process = ""
-    worker.draining = False
+    worker.draining = draining
     worker.heartbeat_at = None
     worker.status = WorkerStatus.OFFLINE.value
     worker.save_locked(at=at, update_fields=["status", "stage", "process", "draining", "heartbeat_at"])

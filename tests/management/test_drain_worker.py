@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
 from orchestration import services
+from orchestration.db.clock import database_now
 from orchestration.models import Worker
 from orchestration.services import workers as worker_services
 from tests.admin.conftest import admin
@@ -59,6 +60,22 @@ def test_wait_continues_after_an_outage_of_the_database(capsys: pytest.CaptureFi
         "Database unavailable (OperationalError('the connection is closed')); retrying",
         "Database available again",
     ]
+
+
+def test_wait_reports_a_worker_that_was_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    join("box", "p1")
+
+    def expire(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if ' AS "a" FROM "orchestration_worker"' in sql:
+            assert services.expire_worker("box-1", no_heartbeat_since=database_now())
+        return execute(sql, *rest)
+
+    with (
+        connection.execute_wrapper(expire),
+        pytest.raises(CommandError, match="box-1: marked offline without heartbeats before it had drained"),
+    ):
+        call_command("drain_worker", "box-1", "--wait")
+    assert capsys.readouterr().out.splitlines() == ["Draining: box-1"]
 
 
 def run_action(admin: Client, *worker_ids: str) -> list[str]:

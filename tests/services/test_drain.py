@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration import services
+from orchestration.db.clock import database_now
 from orchestration.models import FailedAttempt, Stage, Worker, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from tests.models.counter_audit import assert_all_add_up
@@ -122,3 +123,15 @@ def test_status_of_a_live_worker_of_the_engine_cannot_be_set() -> None:
         "Worker box-1 is run by the engine, and its process is alive; drain it with drain_worker, or stop the process."
     )
     assert Worker.objects.get().status == "idle"
+
+
+def test_process_that_expired_while_it_drained_drains_on_when_it_returns() -> None:
+    slot = join("box")
+    services.drain_worker(worker_id="box-1")
+    assert services.expire_worker("box-1", no_heartbeat_since=database_now())
+    beats = {"worker_ids": ["box-1"], "running": []}
+    assert services.record_heartbeats(process=slot.process, **beats) == {"box-1": True}  # type: ignore[arg-type]
+    assert not services.leave_pool(worker_id="box-1", process=slot.process, error="It stopped")
+    assert join("other").worker_id == "other-1"
+    assert join("box").worker_id == "box-1", "another process of this name takes its place, and does not drain"
+    assert services.record_heartbeats(process="box", **beats) == {"box-1": False}  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from orchestration import services
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
-from orchestration.models import Worker
+from orchestration.models import Worker, WorkerStatus
 
 _POLL_SECONDS: Final = 0.2
 
@@ -43,6 +43,14 @@ class Command(EscapingCommand):
             is_online = Worker.objects.filter(process=process).exists
             while retry_while_unavailable(is_online, timeout_seconds=None, report=self.write_line):
                 time.sleep(_POLL_SECONDS)
+            lost = Worker.objects.filter(
+                pk__in=[each.pk for each in drained], status=WorkerStatus.OFFLINE, draining=True
+            )
+            if lost_names := ", ".join(lost.order_by("pk").values_list("pk", flat=True)):
+                raise CommandError(
+                    f"{lost_names}: marked offline without heartbeats before it had drained. Its process may be "
+                    "suspended, and still run a stage; it continues to drain when it returns."
+                )
         self.stdout.write(f"Drained: {names}. Stop or restart the process now.")
 
     def write_line(self, line: str) -> None:
