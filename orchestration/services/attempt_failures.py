@@ -81,10 +81,14 @@ def end_running_attempt(worker: Worker, *, reason: str, error: str, at: datetime
 
 def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
     wait_seconds = 0.0 if failed.reason in _AT_ONCE else _wait_seconds(stage)
+    # The run may have moved during the attempt. Its pool may be closed by now: `queue_retry()` allows for that.
+    has_moved = stage.pool_id != stage.workflow.pool_id
+    queue_at_once = not (wait_seconds or has_moved)
+    stage.pool_id = stage.workflow.pool_id
     stage.status = StageStatus.PENDING.value
-    stage.retry_at = database_now() + timedelta(seconds=wait_seconds) if wait_seconds else None
-    stage.save_locked(at=at, update_fields=["status", "retry_at", "lost_attempts", "last_attempt"])
-    if not wait_seconds:
+    stage.retry_at = None if queue_at_once else database_now() + timedelta(seconds=wait_seconds)
+    stage.save_locked(at=at, update_fields=["status", "pool", "retry_at", "lost_attempts", "last_attempt"])
+    if queue_at_once:
         queue_stages([stage], at=at)
     is_released = failed.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)
     signal = signals.stage_released if is_released else signals.stage_retrying
