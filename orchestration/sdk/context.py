@@ -29,7 +29,10 @@ class Cancelled(Exception):
 
 
 class HandOver(Exception):
-    """Raised by `ctx.hand_over()`: the attempt ends here, and another worker continues."""
+    """Raised by `ctx.hand_over()`: the attempt ends here, and another worker continues.
+
+    Raised while the worker does not stop, it is an ordinary failure.
+    """
 
 
 class Context:

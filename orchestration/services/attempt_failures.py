@@ -19,6 +19,9 @@ WORKER_DIED: Final = "The worker process died"
 WORKER_STOPPED: Final = "The worker was stopped"
 """The error of an attempt that was released."""
 
+STAGE_TERMINATED: Final = "The process of the stage got SIGTERM, but its worker did not stop"
+"""The error of an attempt that is lost, because something ended its process alone."""
+
 _AT_ONCE: Final = frozenset({FailureReason.LOST, FailureReason.RELEASED, FailureReason.NOT_RUNNABLE})
 """The stage did not cause these: they use up none of its attempts, and the next one begins without a wait."""
 

@@ -17,7 +17,7 @@ from orchestration.limits import engine_limits
 from orchestration.sdk import Context, HandOver, MissingRequirement, StageFailed, error_for_clients, find_adapter
 from orchestration.sdk.outcome import checked_output, traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Slot
-from orchestration.services.attempt_failures import WORKER_STOPPED
+from orchestration.services.attempt_failures import STAGE_TERMINATED, WORKER_STOPPED
 from orchestration.worker.code_check import (
     UncheckedCode,
     check_code,
@@ -83,9 +83,12 @@ def run_attempt(
                 may_continue = not (termination.requested or shared_slot.must_replace or is_stopping())
                 continue_inline = may_continue and time.monotonic() < continue_until
                 if isinstance(result, Raised):
+                    may_hand_over = termination.requested or isinstance(result.error, HandOver)
                     result.by_stop = _is_caused_by_stop(
-                        result.error, lambda: termination.requested or is_shutting_down()
+                        stops=is_stopping if may_hand_over else is_shutting_down,
+                        may_be_early=termination.requested or may_be_terminated(result.error),
                     )
+                    result.by_termination = termination.requested and not result.by_stop
                 claim = record_outcome(claim, slot, result, continue_inline=continue_inline, is_expired=is_grace_over)
         if termination.requested:
             shared_slot.must_replace = True
@@ -112,11 +115,13 @@ class Raised:
 
     Attributes:
         by_stop: Whether the stop of the worker is the cause.
+        by_termination: Whether the process got SIGTERM, although the worker continues.
     """
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
         self.by_stop = False
+        self.by_termination = False
 
 
 class OpenTransaction(StageFailed):
@@ -126,6 +131,16 @@ class OpenTransaction(StageFailed):
         super().__init__(
             f"The stage left a transaction open (database {', '.join(databases)}); it is rolled back. "
             "Expected each transaction to end before the stage returns."
+        )
+
+
+class UntimelyHandOver(StageFailed):
+    """A stage raised `HandOver` in a worker that continues. To release it would repeat it without a limit."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The stage raised HandOver, but its worker does not stop. "
+            "A stage can be handed over only while `ctx.stopping()` is True."
         )
 
 
@@ -189,14 +204,12 @@ def _end_fork(claim: Claim, result: Any | Raised) -> NoReturn:
     os._exit(0 if error is None else 1)
 
 
-def _is_caused_by_stop(error: BaseException, stops: Callable[[], bool]) -> bool:
-    """Return whether the worker stops, so that its stop may have caused the error: the stage runs again elsewhere.
+def _is_caused_by_stop(*, stops: Callable[[], bool], may_be_early: bool) -> bool:
+    """Return whether the worker stops, so that its stop may have caused an error: the stage runs again elsewhere.
 
     SIGTERM may reach the processes of a stage a moment before the worker notices its own stop.
     """
-    if isinstance(error, HandOver):
-        return True
-    deadline = time.monotonic() + (_STOP_NOTICE_SECONDS if may_be_terminated(error) else 0)
+    deadline = time.monotonic() + (_STOP_NOTICE_SECONDS if may_be_early else 0)
     while not stops():
         if time.monotonic() >= deadline:
             return False
@@ -246,6 +259,11 @@ def record_outcome(
             return services.release_attempt(
                 stage_id, attempt, slot=slot, error=f"{WORKER_STOPPED}: {error_for_clients(error, limits)}"
             )
+        elif result.by_termination:
+            text = f"{STAGE_TERMINATED}: {error_for_clients(error, limits)}"
+            return services.release_attempt(stage_id, attempt, slot=slot, error=text, lost=True)
+        elif isinstance(error, HandOver):
+            error = UntimelyHandOver().with_traceback(error.__traceback__)
         elif isinstance(error, MissingRequirement):
             return services.release_attempt(stage_id, attempt, slot=slot, missing=requirement_of(error))
         return services.fail_attempt(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from collections.abc import Callable
 
 import pytest
 from django.db import OperationalError, connection
@@ -10,8 +13,9 @@ from pytest_django import Settings
 
 from orchestration import services
 from orchestration.limits import EngineLimits
-from orchestration.models import Pool, Stage
+from orchestration.models import FailedAttempt, Pool, Stage
 from orchestration.plan import Plan, StagePlan
+from orchestration.sdk import HandOver
 from orchestration.services import Claim, Slot
 from orchestration.worker import child, executor
 from orchestration.worker.slot_table import SharedSlot, SlotTable
@@ -98,3 +102,83 @@ def test_time_limit_does_not_apply_while_the_outcome_is_recorded(monkeypatch: py
         is_grace_over=lambda: False,
     )
     assert time_limits_ms == [60_000, 0]
+
+
+def run_raising(monkeypatch: pytest.MonkeyPatch, error: Exception, *, terminated: bool, stops_after: int) -> Stage:
+    """Run a stage that raises in a worker that stops at that query of its state; 0 means never."""
+    stage, slot = queued_stage()
+    shared_slot = SharedSlot()
+    shared_slot.worker_id = slot.worker_id
+    has_raised, queries = False, 0
+
+    def raise_error(*_: object, **__: object) -> executor.Raised:
+        nonlocal has_raised
+        has_raised = True
+        if terminated:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return executor.Raised(error)
+
+    def stops() -> bool:
+        nonlocal queries
+        queries += has_raised
+        return 0 < stops_after <= queries
+
+    monkeypatch.setattr(executor, "_STOP_NOTICE_SECONDS", 0.05)
+    monkeypatch.setattr(executor, "find_missing", lambda stage: None)
+    monkeypatch.setattr(executor, "run_stage", raise_error)
+    never: Callable[[], bool] = lambda: False  # noqa: E731
+    executor.run_attempt(
+        stage.pk,
+        1,
+        shared_slot=shared_slot,
+        process=slot.process,
+        is_stopping=stops,
+        is_shutting_down=stops,
+        is_grace_over=never,
+    )
+    assert shared_slot.must_replace is terminated
+    stage.refresh_from_db()
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("error", "terminated"),
+    [(HandOver(), False), (HandOver(), True), (ValueError("ended"), False), (ValueError("ended"), True)],
+    ids=lambda value: str(value) or type(value).__name__,
+)
+def test_attempt_that_a_stopping_worker_ends_is_released(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, terminated: bool
+) -> None:
+    # SIGTERM may arrive before the notice that the worker stops.
+    stage = run_raising(monkeypatch, error, terminated=terminated, stops_after=3 if terminated else 1)
+    assert (stage.status, stage.lost_attempts) == ("queued", 0)
+    assert FailedAttempt.objects.get().reason == "released"
+
+
+@pytest.mark.parametrize("error", [HandOver(), ValueError("ended")], ids=lambda error: type(error).__name__)
+def test_attempt_whose_process_alone_got_sigterm_is_lost(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    stage = run_raising(monkeypatch, error, terminated=True, stops_after=0)
+    assert (stage.status, stage.lost_attempts) == ("queued", 1)
+    failed = FailedAttempt.objects.get()
+    assert failed.reason == "lost"
+    assert failed.error.startswith("The process of the stage got SIGTERM, but its worker did not stop: ")
+
+
+def test_stage_that_hands_over_while_its_worker_continues_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = run_raising(monkeypatch, HandOver(), terminated=False, stops_after=0)
+    assert (stage.status, stage.error) == (
+        "failed",
+        "The stage raised HandOver, but its worker does not stop. "
+        "A stage can be handed over only while `ctx.stopping()` is True.",
+    )
+    assert FailedAttempt.objects.get().reason == "failed"
+
+
+def test_attempts_lost_to_sigterm_are_limited(limits: EngineLimits) -> None:
+    claim, slot = claimed_stage()
+    for attempt in range(1, limits.max_lost_attempts + 2):
+        assert services.release_attempt(claim.stage.pk, attempt, slot=slot, error="SIGTERM", lost=True).accepted
+        if attempt <= limits.max_lost_attempts:
+            assert services.claim_stage(claim.stage.pk, attempt + 1, slot=slot) is not None
+    stage = Stage.objects.get()
+    assert (stage.status, stage.lost_attempts) == ("failed", limits.max_lost_attempts + 1)
