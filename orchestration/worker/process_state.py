@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import locale
+import logging
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -28,6 +29,9 @@ _SIGNALS: Final = (
 _LIMITS: Final = tuple(
     sorted({getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")})  # Depends on the system.
 )
+
+_events: Any = asyncio.events
+"""The public functions that get and set the policy of event loops are deprecated, and make one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +52,17 @@ class ProcessState:
     limits: Mapping[int, tuple[int, int]]
     priority: int
     socket_timeout: float | None
-    path: list[str]
-    arguments: list[str]
+    path: tuple[list[str], list[str]]
+    arguments: tuple[list[str], list[str]]
     streams: tuple[Any, Any, Any]
     recursion_limit: int
     temporary_folder: str | None
     locale: str
     running_loop: asyncio.AbstractEventLoop | None
+    loop_policy: Any
+    logging_disabled: int
+    processors: frozenset[int]
+    process_group: int
 
     @classmethod
     def capture(cls) -> Self:
@@ -73,36 +81,58 @@ class ProcessState:
             limits={limit: resource.getrlimit(limit) for limit in _LIMITS},
             priority=os.getpriority(os.PRIO_PROCESS, 0),
             socket_timeout=socket.getdefaulttimeout(),
-            path=list(sys.path),
-            arguments=list(sys.argv),
+            path=(sys.path, list(sys.path)),
+            arguments=(sys.argv, list(sys.argv)),
             streams=(sys.stdin, sys.stdout, sys.stderr),
             recursion_limit=sys.getrecursionlimit(),
             temporary_folder=tempfile.tempdir,
             locale=locale.setlocale(locale.LC_ALL),
             running_loop=asyncio._get_running_loop(),
+            loop_policy=_events._event_loop_policy,
+            logging_disabled=logging.root.manager.disable,
+            processors=_processors(),
+            process_group=os.getpgrp(),
         )
 
     def restore(self) -> list[str]:
         """Restore the state in this process, and return the names of what cannot be restored."""
-        self._restore_variables()
-        self._restore_signals()
+        return [name for name, restore in _RESTORATIONS if not _succeeds(restore, self)]
+
+    def _restore_folder(self) -> bool:
+        if self.folder is not None:
+            os.chdir(self.folder)
+        return _folder() == self.folder
+
+    def _restore_locale(self) -> None:
+        locale.setlocale(locale.LC_ALL, self.locale)
+
+    def _restore_values(self) -> None:
+        """Restore what cannot fail, whatever the stage has set or deleted."""
         os.umask(self.umask)
         socket.setdefaulttimeout(self.socket_timeout)
-        sys.path[:], sys.argv[:] = self.path, self.arguments
-        sys.stdin, sys.stdout, sys.stderr = self.streams
-        sys.setrecursionlimit(self.recursion_limit)
         tempfile.tempdir = self.temporary_folder
-        locale.setlocale(locale.LC_ALL, self.locale)
+        logging.root.manager.disable = self.logging_disabled
+        sys.stdin, sys.stdout, sys.stderr = self.streams
+        (sys.path, path), (sys.argv, arguments) = self.path, self.arguments
+        sys.path[:], sys.argv[:] = path, arguments
+        _events._event_loop_policy = self.loop_policy
         asyncio._set_running_loop(self.running_loop)
-        if self.folder is not None:
-            with contextlib.suppress(OSError):
-                os.chdir(self.folder)
-        changed = {
-            "the current folder": _folder() != self.folder,
-            "a resource limit": not self._restore_limits(),
-            "the priority": os.getpriority(os.PRIO_PROCESS, 0) != self.priority,
-        }
-        return [name for name, is_changed in changed.items() if is_changed]
+
+    def _restore_recursion_limit(self) -> None:
+        sys.setrecursionlimit(self.recursion_limit)
+
+    def _restore_priority(self) -> bool:
+        return os.getpriority(os.PRIO_PROCESS, 0) == self.priority
+
+    def _restore_processors(self) -> bool:
+        if _processors() != self.processors:
+            os.sched_setaffinity(0, self.processors)
+        return _processors() == self.processors
+
+    def _restore_process_group(self) -> None:
+        """Return to the group that the supervisor kills to end the stage."""
+        if os.getpgrp() != self.process_group:
+            os.setpgid(0, self.process_group)
 
     def _restore_variables(self) -> None:
         os.environ = self.environment  # noqa: B003 (the stage may have replaced it; its variables are set below)
@@ -133,6 +163,28 @@ class ProcessState:
         return True
 
 
+_RESTORATIONS: Final[tuple[tuple[str, Callable[[ProcessState], bool | None]], ...]] = (
+    ("the environment", ProcessState._restore_variables),
+    ("the signal handlers", ProcessState._restore_signals),
+    ("the values of the interpreter", ProcessState._restore_values),
+    ("the recursion limit", ProcessState._restore_recursion_limit),
+    ("the locale", ProcessState._restore_locale),
+    ("the current folder", ProcessState._restore_folder),
+    ("a resource limit", ProcessState._restore_limits),
+    ("the priority", ProcessState._restore_priority),
+    ("the processors", ProcessState._restore_processors),
+    ("the process group", ProcessState._restore_process_group),
+)
+
+
+def _succeeds(restore: Callable[[ProcessState], bool | None], state: ProcessState) -> bool:
+    """Return whether a restoration succeeds. Its error must not cost the result of the stage, which has ended."""
+    try:
+        return restore(state) is not False
+    except Exception:
+        return False
+
+
 def _variables(environment: Any) -> dict[Any, Any]:
     """Return the encoded variables. A copy by the public API takes 13 µs, and each attempt needs two."""
     variables: dict[Any, Any] = environment._data
@@ -144,3 +196,8 @@ def _folder() -> str | None:
         return os.getcwd()
     except OSError:
         return None
+
+
+def _processors() -> frozenset[int]:
+    """Return the processors that may run this process; none where the system does not bind processes to them."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()

@@ -127,7 +127,9 @@ def has_transaction(connection: BaseDatabaseWrapper) -> bool:
             return bool(driver.in_transaction)
         except sqlite3.ProgrammingError:  # It is closed.
             return False
-    return driver.pgconn.transaction_status in _OPEN_STATUSES
+    session = getattr(driver, "pgconn", None)
+    # Drivers of other databases do not show it. There, what Django knows must do.
+    return session is not None and session.transaction_status in _OPEN_STATUSES
 
 
 def _abort(connection: BaseDatabaseWrapper) -> None:
