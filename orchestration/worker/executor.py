@@ -150,14 +150,17 @@ def run_stage(claim: Claim, shared_slot: SharedSlot, *, is_stopping: Callable[[]
     state = ProcessState.capture()
     with connections.active():
         result = call_stage(claim, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
-    unrestored = state.restore()
+        # Before the engine's connections return: they are not found while an event loop seems to run.
+        unrestored = state.restore()
     asyncio.set_event_loop(None)
     if unrestored:
         shared_slot.must_replace = True
         logger.warning("%s changed its process (%s); the process is replaced", claim.stage, ", ".join(unrestored))
-    if connections.left_open:
-        # What still holds the transaction, such as a generator in a cache, may later end it in the middle of another.
+    if connections.must_replace:
         shared_slot.must_replace = True
+        if not connections.left_open:
+            logger.warning("A thread of an earlier stage left a transaction open; the process is replaced")
+    if connections.left_open:
         logger.warning("%s left a transaction open; it is rolled back, and the process is replaced", claim.stage)
         if not isinstance(result, Raised):
             return Raised(OpenTransaction(connections.left_open))

@@ -107,7 +107,7 @@ class ProcessState:
         locale.setlocale(locale.LC_ALL, self.locale)
 
     def _restore_values(self) -> None:
-        """Restore what cannot fail, whatever the stage has set or deleted."""
+        """Restore what can be set in any case."""
         os.umask(self.umask)
         socket.setdefaulttimeout(self.socket_timeout)
         tempfile.tempdir = self.temporary_folder

@@ -7,24 +7,32 @@ those settings.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
+from asgiref.sync import SyncToAsync
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-_opened: WeakSet[BaseDatabaseWrapper] = WeakSet()
-"""Every connection that this process has opened, in any thread, while it exists."""
+logger = logging.getLogger(__name__)
+
+_opened: WeakKeyDictionary[BaseDatabaseWrapper, threading.Thread] = WeakKeyDictionary()
+"""Every connection that this process has opened, while it exists, with the thread that opened it."""
+
+_lock = threading.RLock()
+"""For `_opened`: threads of a stage may open connections while its attempt ends."""
 
 
 def _remember(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    _opened.add(connection)
+    with _lock:
+        _opened[connection] = threading.current_thread()
 
 
 connection_created.connect(_remember, dispatch_uid=__name__)
@@ -37,6 +45,8 @@ _inherited: list[Any] = []
 
 def _forget_inherited() -> None:
     """Have a forked process open separate connections: it would send its statements on those of its parent."""
+    global _lock
+    _lock = threading.RLock()
     for connection in list(_opened):
         # Kept, because the end of the object could close the parent's connection.
         _inherited.append(connection.connection)
@@ -52,22 +62,31 @@ class StageConnections:
     Attributes:
         left_open: After `active()`: the databases, by alias, in which the stage had left a transaction open. Those
             transactions are rolled back.
+        must_replace: After `active()`: whether a transaction was rolled back. What holds it, in this stage or in a
+            thread that an earlier one had left, may later end it in the middle of another.
     """
 
     def __init__(self) -> None:
         self.left_open: list[str] = []
+        self.must_replace = False
         self._thread_id = threading.get_ident()
         self._of_engine: Mapping[str, BaseDatabaseWrapper] = {}
+        self._earlier_threads: list[threading.Thread] = []
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Give the code of the block new connections, and close them at its end."""
+        self._earlier_threads = threading.enumerate()
         self._of_engine = _exchange({})
         try:
             yield
         finally:
             try:
                 self._close()
+            except Exception:
+                # The result of the stage must be recorded in any case.
+                logger.exception("Cannot close the connections of a stage; its process is replaced")
+                self.must_replace = True
             finally:
                 _exchange(self._of_engine)
 
@@ -88,17 +107,35 @@ class StageConnections:
             self._of_engine = _exchange(of_stage)
 
     def _close(self) -> None:
-        """Close this thread's connections, and those of other threads that have an open transaction."""
+        """Close all connections but the engine's, in every thread: their sessions end with the attempt."""
         of_engine = set(self._of_engine.values())
-        of_stage = set(connections.all(initialized_only=True))
-        for connection in [each for each in _opened if each not in of_engine]:
+        with _lock:
+            opened = [each for each in _opened.items() if each[0] not in of_engine]
+        for connection, thread in opened:
+            if connection.connection is None:
+                continue
             if has_transaction(connection):
-                self.left_open.append(connection.alias)
+                self.must_replace = True
+                if self._is_of_attempt(thread):
+                    self.left_open.append(connection.alias)
                 _abort(connection)
-        for connection in of_stage:
-            with suppress(Exception):  # Its server may have closed it.
-                connection.close()
+            _close_session(connection)
         self.left_open.sort()
+
+    def _is_of_attempt(self, thread: threading.Thread) -> bool:
+        """Return whether a thread works for this stage, not for an earlier one of this process."""
+        if thread.ident == self._thread_id or thread not in self._earlier_threads:
+            return True
+        return thread in SyncToAsync.single_thread_executor._threads  # It lasts, and serves each stage in turn.
+
+
+def _close_session(connection: BaseDatabaseWrapper) -> None:
+    connection.inc_thread_sharing()
+    try:
+        with suppress(Exception):  # Its server may have closed it.
+            connection.close()
+    finally:
+        connection.dec_thread_sharing()
 
 
 def _exchange(incoming: Mapping[str, BaseDatabaseWrapper]) -> Mapping[str, BaseDatabaseWrapper]:
