@@ -22,9 +22,7 @@ INTERNAL_VARIABLES = frozenset(
         "IDEMPOTENCY_KEY",
         "INTERFACE",
         "PROMPT",
-        "SLOT_TABLE",
         "STAGE_NAME",
-        "WORKER_PROCESS",
         "WORKFLOW_ID",
     )
 )

@@ -5,25 +5,22 @@ The supervisor registers the workers of the process; see `orchestration.worker.s
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 import uuid
-from pathlib import Path
 from typing import Any, NoReturn
 
 from celery import signals
 
 from orchestration.identifiers import is_identifier
-from orchestration.processes import close_memory, is_alive
+from orchestration.processes import close_memory
 from orchestration.worker import child
-from orchestration.worker.slot_table import MAX_SLOTS, SlotTable
+from orchestration.worker.slot_table import MAX_SLOTS, TABLE_DESCRIPTOR, SlotTable
 from orchestration.worker.stage_processes import StageProcesses
 
 logger = logging.getLogger(__name__)
@@ -34,8 +31,6 @@ SUPERVISOR_RESTART_SECONDS = 1.0
 MAX_SUPERVISOR_RESTART_SECONDS = 30.0
 """The longest pause before a restart. A supervisor that ran longer than this was healthy: its pause is the first."""
 
-_TABLE_PREFIX = "mahavishnu-slots-"
-
 # A worker's id is this name and a number. It must not exceed the maximum length of an id.
 _MAX_NAME_CHARACTERS = 100
 
@@ -45,17 +40,15 @@ class _WorkerProcess:
 
     def __init__(self, *, name: str, pool_id: str, size: int) -> None:
         process = uuid.uuid4().hex
-        directory = Path(tempfile.gettempdir())
-        _remove_stale_tables(directory)
-        self.table = SlotTable.create(directory / f"{_TABLE_PREFIX}{os.getpid()}-{process}")
+        self.table = SlotTable.create()
         self.table.size = size
-        os.environ[child.TABLE_VARIABLE] = str(self.table.path)
-        os.environ[child.PROCESS_VARIABLE] = process
+        child.inherit(self.table, process=process)
         self._command = [
             sys.executable,
             "-m",
             "orchestration.worker.supervisor",
             str(os.getpid()),
+            process,
             name,
             pool_id,
         ]
@@ -66,7 +59,7 @@ class _WorkerProcess:
         exits = 0
         while True:
             started = time.monotonic()
-            code = wait_for(spawn(self._command))
+            code = wait_for(spawn(self._command, table=self.table))
             if self.table.stopping_since_ns:
                 return
             exits = 1 if time.monotonic() - started > MAX_SUPERVISOR_RESTART_SECONDS else exits + 1
@@ -80,14 +73,18 @@ def restart_seconds(exits: int) -> float:
     return min(SUPERVISOR_RESTART_SECONDS * 2.0 ** min(exits - 1, 16), MAX_SUPERVISOR_RESTART_SECONDS)
 
 
-def spawn(command: list[str]) -> int:
+def spawn(command: list[str], *, table: SlotTable | None = None) -> int:
     """Start a program in a new session, without input, and return its process id. It survives this process.
+
+    It has the table, if any, as its file descriptor `TABLE_DESCRIPTOR`.
 
     `subprocess` is unsafe here: it waits for a pipe to close, and a child that this process forks at that moment
     inherits the pipe and keeps it open. Of 300 programs started during such forks, it waited forever for 5.
     """
-    no_input = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-    return os.posix_spawn(command[0], command, os.environ, file_actions=no_input, setsid=True)
+    files: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    if table is not None:
+        files.append((os.POSIX_SPAWN_DUP2, table.descriptor, TABLE_DESCRIPTOR))
+    return os.posix_spawn(command[0], command, os.environ, file_actions=files, setsid=True)
 
 
 def wait_for(pid: int) -> int:
@@ -99,15 +96,6 @@ def wait_for(pid: int) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:
         return 0
-
-
-def _remove_stale_tables(directory: Path) -> None:
-    """Remove the tables of processes that were killed together with their supervisors. Open maps stay valid."""
-    for path in directory.glob(f"{_TABLE_PREFIX}*"):
-        pid = path.name.removeprefix(_TABLE_PREFIX).partition("-")[0]
-        if pid.isdecimal() and not is_alive(int(pid)):
-            with contextlib.suppress(OSError):
-                path.unlink()
 
 
 _worker_process: _WorkerProcess | None = None

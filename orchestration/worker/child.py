@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import dataclass
 from multiprocessing.process import AuthenticationString  # type: ignore[attr-defined]
-from pathlib import Path
 from typing import Any
 
 from billiard import current_process
@@ -17,9 +16,6 @@ from orchestration.environment import withhold
 from orchestration.limits import engine_limits
 from orchestration.processes import kill_descendants
 from orchestration.worker.slot_table import SharedSlot, SlotTable
-
-TABLE_VARIABLE = "MAHAVISHNU_SLOT_TABLE"
-PROCESS_VARIABLE = "MAHAVISHNU_WORKER_PROCESS"
 
 _WAIT_SECONDS = 5.0
 _POLL_SECONDS = 0.005
@@ -47,17 +43,24 @@ class _Child:
     process: str
 
 
+_inherited: tuple[SlotTable, str] | None = None
 _child: _Child | None = None
+
+
+def inherit(table: SlotTable, *, process: str) -> None:
+    """Give the slot table and the id of this worker process to the children that it forks."""
+    global _inherited
+    _inherited = table, process
 
 
 def on_process_init(**_: Any) -> None:
     """Fill the slot. Called in each child as it starts."""
     global _child
-    if TABLE_VARIABLE not in os.environ:
+    if _inherited is None:
         return
-    table = SlotTable.open(Path(os.environ[TABLE_VARIABLE]))
+    table, process = _inherited
     slot = table.slot(current_process().index)
-    _child = _Child(table=table, slot=slot, process=os.environ[PROCESS_VARIABLE])
+    _child = _Child(table=table, slot=slot, process=process)
     # Use a separate process group, so the processes that a stage starts can be found and killed with the child.
     os.setpgrp()
     _allow_multiprocessing()

@@ -1,7 +1,8 @@
 """The table of slots that one worker process shares with its children and its supervisor: what each slot runs.
 
-It is a small file that each process maps into memory. So a read costs no system call, and the table outlives the
-processes. Each field has one writer. A child writes its attempt before it claims the attempt, and clears it at the end.
+It is a small file without a name that each process maps into memory. So a read costs no system call, the table lasts
+as long as one of the processes, and nothing can remove it. Each field has one writer. A child writes its attempt before
+it claims the attempt, and clears it at the end.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from pathlib import Path
+import tempfile
 from typing import Final, NamedTuple, Self
 
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
 
 MAX_SLOTS: Final = 512
+TABLE_DESCRIPTOR: Final = 3
+"""The file descriptor of the table in a supervisor."""
+
 _MAX_ID_BYTES: Final = MAX_IDENTIFIER_LENGTH  # Ids are ASCII.
 
 
@@ -123,7 +127,7 @@ class SlotTable(ctypes.Structure):
         has_stopped: Whether the process has stopped its children. It exits now, or replaces itself by a new worker with
             another table. Written by the process.
         draining: Whether no new stage may start, although no shutdown was requested. Written by the supervisor.
-        path: The file of the table.
+        descriptor: Of the file. Open while the table is in use.
     """
 
     _fields_ = (
@@ -138,26 +142,25 @@ class SlotTable(ctypes.Structure):
     stopping_since_ns: int
     has_stopped: bool
     draining: bool
-    path: Path
+    descriptor: int
 
     @classmethod
-    def create(cls, path: Path) -> Self:
-        """Make an empty table, in a file that only this user can read and write.
+    def create(cls) -> Self:
+        """Make an empty table.
 
         Raises:
-            OSError: if the file exists or cannot be written.
+            OSError: if no temporary file can be written.
         """
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        with os.fdopen(descriptor, "r+b") as file:
-            file.truncate(ctypes.sizeof(cls))
-        return cls.open(path)
+        descriptor, path = tempfile.mkstemp(prefix="mahavishnu-slots-")
+        os.unlink(path)
+        os.ftruncate(descriptor, ctypes.sizeof(cls))
+        return cls.open(descriptor)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Map an existing table into memory."""
-        with path.open("r+b") as file:
-            table = cls.from_buffer(mmap.mmap(file.fileno(), 0))
-        table.path = path
+    def open(cls, descriptor: int) -> Self:
+        """Map the table of another process into memory, by its open file."""
+        table = cls.from_buffer(mmap.mmap(descriptor, ctypes.sizeof(cls)))
+        table.descriptor = descriptor
         return table
 
     def slot(self, index: int) -> SharedSlot:

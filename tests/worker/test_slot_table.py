@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from orchestration.worker.slot_table import RunningAttempt, SlotTable
 PROCESS = "process"
 
 
-def test_slot_table_shows_the_same_slots_to_all_processes(tmp_path: Path) -> None:
-    table = SlotTable.create(tmp_path / "slots")
+def test_slot_table_shows_the_same_slots_to_all_processes() -> None:
+    table = SlotTable.create()
     table.size = 2
-    child, supervisor = SlotTable.open(table.path).slot(1), SlotTable.open(table.path).slot(1)
+    child, supervisor = SlotTable.open(table.descriptor).slot(1), SlotTable.open(table.descriptor).slot(1)
     assert (supervisor.pid, supervisor.running, supervisor.worker_id) == (0, None, "")
     supervisor.worker_id = "x" * 128
     supervisor.worker_id = "local-box-2"
@@ -28,13 +29,21 @@ def test_slot_table_shows_the_same_slots_to_all_processes(tmp_path: Path) -> Non
     assert supervisor.running is None
 
 
+def test_slot_table_has_no_file_that_something_could_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    table = SlotTable.create()
+    assert list(tmp_path.iterdir()) == []
+    table.size = 3
+    assert SlotTable.open(table.descriptor).size == 3
+
+
 def test_crash_includes_an_attempt_that_began_just_before_the_process_died(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Django must be set up before.
     from orchestration.worker.supervisor import slot_monitor
 
-    table = SlotTable.create(tmp_path / "slots")
+    table = SlotTable.create()
     table.size = 1
     slot = table.slot(0)
     slot.pid = 4_000_000
@@ -51,11 +60,11 @@ def test_crash_includes_an_attempt_that_began_just_before_the_process_died(
     assert monitor._crash.running == attempt
 
 
-def test_successor_of_a_recycled_process_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_successor_of_a_recycled_process_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     from orchestration.worker.supervisor import slot_monitor
 
     recycled, successor = 4_000_000, 4_000_001
-    table = SlotTable.create(tmp_path / "slots")
+    table = SlotTable.create()
     table.size = 1
     slot = table.slot(0)
     slot.pid = recycled

@@ -58,7 +58,7 @@ def test_supervisor_ignores_stop_signals_before_it_loads_other_modules(tmp_path:
         "raise SystemExit(all(signal.getsignal(each) is signal.SIG_IGN for each in numbers) and 99)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "orchestration.worker.supervisor", "1", "name", "pool"],
+        [sys.executable, "-m", "orchestration.worker.supervisor", "1", "process", "name", "pool"],
         cwd=PROJECT_DIR,
         env={**clean_environment(), "PYTHONPATH": str(tmp_path)},
         check=False,
@@ -68,13 +68,13 @@ def test_supervisor_ignores_stop_signals_before_it_loads_other_modules(tmp_path:
 
 @pytest.mark.django_db
 def test_child_that_died_with_its_parent_is_not_recorded_as_a_crash(
-    half_dead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half_dead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from orchestration.models import Worker
     from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
     child = subprocess.Popen(["sleep", "600"])
-    table = SlotTable.create(tmp_path / "slots")
+    table = SlotTable.create()
     table.size = 1
     monkeypatch.setattr(os, "getppid", lambda: half_dead)
     supervisor = WorkerSupervisor(table, parent_pid=half_dead, process=PROCESS, name="supervised", pool_id="supervised")
@@ -90,11 +90,11 @@ def test_child_that_died_with_its_parent_is_not_recorded_as_a_crash(
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkerSupervisor:
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> WorkerSupervisor:
     """Return a supervisor of this process, with two slots that this process fills."""
     from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
-    table = SlotTable.create(tmp_path / "slots")
+    table = SlotTable.create()
     table.size = 2
     for index in range(table.size):
         table.slot(index).pid = os.getpid()

@@ -1,4 +1,4 @@
-"""`python -m orchestration.worker.supervisor PARENT_PID NAME POOL`: supervise the workers of one worker process.
+"""`python -m orchestration.worker.supervisor PARENT_PID PROCESS NAME POOL`: supervise the workers of a worker process.
 
 The supervisor registers a worker for each slot and sends their heartbeats. It cancels stages, kills those that ignore
 the cancellation or exceed their time limit, and records crashes.
@@ -9,10 +9,8 @@ interpreter lock that a stage holds. Also, a process whose threads use a databas
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-from pathlib import Path
 
 
 def main() -> None:
@@ -28,15 +26,13 @@ def main() -> None:
 
     # Models can be imported only after the setup.
     from orchestration.processes import close_memory
-    from orchestration.worker import child
-    from orchestration.worker.slot_table import SlotTable
+    from orchestration.worker.slot_table import TABLE_DESCRIPTOR, SlotTable
     from orchestration.worker.supervisor.supervisor import WorkerSupervisor
 
     close_memory()
-    parent_pid, name, pool_id = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    table = SlotTable.open(Path(os.environ[child.TABLE_VARIABLE]))
-    process = os.environ[child.PROCESS_VARIABLE]
-    WorkerSupervisor(table, parent_pid=parent_pid, process=process, name=name, pool_id=pool_id).run()
+    parent_pid, process, name, pool_id = sys.argv[1:]
+    table = SlotTable.open(TABLE_DESCRIPTOR)
+    WorkerSupervisor(table, parent_pid=int(parent_pid), process=process, name=name, pool_id=pool_id).run()
 
 
 if __name__ == "__main__":

@@ -136,7 +136,6 @@ class WorkerSupervisor:
                 if time.monotonic() > deadline:
                     break  # The scheduler marks the workers offline: their heartbeats are missing.
                 time.sleep(self._limits.heartbeat_seconds)
-        self._table.path.unlink(missing_ok=True)
         run_stop_hooks()
 
     @property
