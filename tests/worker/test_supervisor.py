@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, OperationalError, connection
 
 from orchestration.processes import is_alive, kill_tree, process_tree, resume_tree, suspend_tree
-from orchestration.worker.slot_table import SlotTable
+from orchestration.worker.slot_table import RunningAttempt, SlotTable
 from tests.harness.logs import logged_by
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import clean_environment
@@ -261,3 +262,27 @@ def test_process_tree_without_access_to_other_processes_is_the_process_alone(mon
     assert [process.pid for process in process_tree(os.getpid())] == [os.getpid()]
     monkeypatch.setattr(psutil.Process, "status", deny)
     assert is_alive(os.getpid())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("limit", ["timeout", "shutdown"])
+def test_limits_of_a_stage_apply_while_the_database_is_unavailable(
+    supervisor: WorkerSupervisor, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestration.limits import engine_limits
+
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    table, slot = supervisor._table, supervisor._table.slot(0)
+    slot.pid = child.pid
+    timeout_ms = 1 if limit == "timeout" else 0
+    slot.running = RunningAttempt(stage_id=1, attempt=1, started_ns=1, timeout_ms=timeout_ms, pid=child.pid)
+    if limit == "shutdown":
+        grace_ns = int(engine_limits().shutdown_grace_seconds * 1e9)
+        table.stopping_since_ns = time.monotonic_ns() - grace_ns - 1
+
+    def fail(*_: object) -> None:
+        raise OperationalError("the connection is closed")
+
+    with connection.execute_wrapper(fail):
+        supervisor.check()
+    assert child.wait(10) == -signal.SIGKILL

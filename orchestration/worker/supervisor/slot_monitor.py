@@ -144,30 +144,31 @@ class SlotMonitor:
             name=self._name, process=self._process, pool_id=self._pool_id, release=release
         )
 
-    def drain(self, *, stopping_seconds: float) -> None:
-        """Take the worker of a stopping process offline when it has no stage; kill its stage after the grace period.
+    def kill_if_overdue(self, running: RunningAttempt, *, stopping_seconds: float) -> None:
+        """Kill the slot's process if its attempt exceeds its time limit, or the grace period of a shutdown.
 
         Args:
-            stopping_seconds: How long ago the shutdown was requested.
+            running: The attempt that the slot runs.
+            stopping_seconds: How long ago a shutdown was requested; 0 if it was not.
         """
-        self.leave_if_idle()
-        running = self.slot.running
-        if running is not None and stopping_seconds > self._limits.shutdown_grace_seconds:
+        if self._crash is not None:
+            return
+        if stopping_seconds > self._limits.shutdown_grace_seconds:
             self._kill(running, reason=FailureReason.RELEASED, error=WORKER_STOPPED)
+            return
+        overdue_ns = time.monotonic_ns() - running.started_ns - running.timeout_ms * 1_000_000
+        if running.timeout_ms and overdue_ns > 0:
+            error = timeout_error(running.timeout_ms / 1000)
+            self._kill(running, reason=FailureReason.TIMED_OUT, error=error)
 
-    def kill_if_overdue(self, running: RunningAttempt, stored: tuple[str, int] | None) -> None:
-        """Kill the slot's process if its attempt exceeds its time limit, or still runs long after it was cancelled.
+    def kill_if_ended(self, running: RunningAttempt, stored: tuple[str, int] | None) -> None:
+        """Cancel an attempt that has ended in the database, and kill the slot's process if it still runs long after.
 
         Args:
             running: The attempt that the slot runs.
             stored: The status and the current attempt of its stage; None if the stage is deleted.
         """
         if self._crash is not None:
-            return
-        overdue_ns = time.monotonic_ns() - running.started_ns - running.timeout_ms * 1_000_000
-        if running.timeout_ms and overdue_ns > 0:
-            error = timeout_error(running.timeout_ms / 1000)
-            self._kill(running, reason=FailureReason.TIMED_OUT, error=error)
             return
         grace_seconds = self._grace_seconds(running, stored)
         if grace_seconds is None:

@@ -154,10 +154,7 @@ class WorkerSupervisor:
             if self._has_parent and is_alive(self._parent_pid):
                 monitor.record_crash()
         elif not monitor.detect_crash():
-            if self._is_stopping:
-                stopping_seconds = (time.monotonic_ns() - self._table.stopping_since_ns) / 1e9
-                monitor.drain(stopping_seconds=stopping_seconds)
-            elif self._table.draining:
+            if self._is_stopping or self._table.draining:
                 monitor.leave_if_idle()
             else:
                 monitor.leave_if_vacant()
@@ -184,11 +181,16 @@ class WorkerSupervisor:
         running = [(monitor, attempt) for monitor in self._monitors if (attempt := monitor.slot.running) is not None]
         if not running:
             return
+        # Before any query: the limits also apply while the database is unavailable.
+        since_ns = self._table.stopping_since_ns
+        stopping_seconds = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
+        for monitor, attempt in running:
+            monitor.kill_if_overdue(attempt, stopping_seconds=stopping_seconds)
         ids = [attempt.stage_id for _, attempt in running]
         rows = Stage.objects.filter(pk__in=ids).values_list("pk", "status", "attempt")
         stored = {pk: (status, number) for pk, status, number in rows}
         for monitor, attempt in running:
-            monitor.kill_if_overdue(attempt, stored.get(attempt.stage_id))
+            monitor.kill_if_ended(attempt, stored.get(attempt.stage_id))
 
     def _send_heartbeats(self) -> None:
         now = time.monotonic()
