@@ -12,7 +12,7 @@ from orchestration.worker.stage_processes import MAX_CHECKS, StageProcesses
 
 
 class Hub:
-    """Calls later what it is asked to call, as often as that goes on."""
+    """Calls later what it is asked to call, as often as it is asked."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], Any]] = []
