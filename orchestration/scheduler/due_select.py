@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -85,52 +85,38 @@ class DueSelect(RowSelect[Row]):
         return due.order_by(self._order_by, "pk").only("pk", self._order_by, *self._columns)
 
 
-class SmallWindows(RowSelect[Workflow]):
-    """Selects wide runs of which the broker holds too few messages. They are due at any time.
+class RunSelect(RowSelect[Workflow]):
+    """Selects runs that are due at any time.
 
     Args:
+        select: Returns the query for a database time. It sorts by `created_at` and the primary key, and reads both.
         max_rows: The most rows that one query returns.
     """
 
-    def __init__(self, *, max_rows: int) -> None:
+    def __init__(self, select: Callable[[datetime], QuerySet[Workflow]], *, max_rows: int) -> None:
         super().__init__("created_at", max_rows=max_rows)
+        self._select = select
+
+    def _query(self, now: datetime) -> QuerySet[Workflow]:
+        return self._select(now)
+
+
+class SmallWindows(RunSelect):
+    """Selects wide runs of which the broker holds too few messages. Compiled, as `DueSelect`."""
+
+    def __init__(self, *, max_rows: int) -> None:
+        super().__init__(lambda now: runs_with_small_window(), max_rows=max_rows)
         self._compiled = CompiledSelect(lambda: runs_with_small_window()[:max_rows])
 
     def _first_rows(self, now: datetime) -> list[Workflow]:
         return self._compiled.rows()
 
-    def _query(self, now: datetime) -> QuerySet[Workflow]:
-        return runs_with_small_window()
 
-
-class OutdatedHolds(RowSelect[Workflow]):
-    """Selects runs that are held although a worker of their pool may take them. They are due at any time.
-
-    Args:
-        max_rows: The most rows that one query returns.
-    """
-
-    def __init__(self, *, max_rows: int) -> None:
-        super().__init__("created_at", max_rows=max_rows)
-
-    def _query(self, now: datetime) -> QuerySet[Workflow]:
-        return runs_with_outdated_hold()
-
-
-class StalledRuns(RowSelect[Workflow]):
-    """Selects running workflows of the engine in which nothing is queued, running or waiting for a retry.
-
-    Args:
-        max_rows: The most rows that one query returns.
-    """
-
-    def __init__(self, *, max_rows: int) -> None:
-        super().__init__("created_at", max_rows=max_rows)
-
-    def _query(self, now: datetime) -> QuerySet[Workflow]:
-        running = Workflow.objects.filter(status=WorkflowStatus.RUNNING, plan__isnull=False, created_at__lte=now)
-        has_work = Exists(Stage.objects.filter(HAS_WORK, workflow_id=OuterRef("pk"), hosted=False))
-        return running.filter(~has_work).order_by("created_at", "pk").only("pk", "created_at")
+def stalled_runs(now: datetime) -> QuerySet[Workflow]:
+    """Select running workflows of the engine in which nothing is queued, running or waiting for a retry."""
+    running = Workflow.objects.filter(status=WorkflowStatus.RUNNING, plan__isnull=False, created_at__lte=now)
+    has_work = Exists(Stage.objects.filter(HAS_WORK, workflow_id=OuterRef("pk"), hosted=False))
+    return running.filter(~has_work).order_by("created_at", "pk").only("pk", "created_at")
 
 
 class Sweep(Generic[Row]):
@@ -192,12 +178,12 @@ class LockedRows:
 
 DIRTY_POOLS: Final = DueSelect(Pool, "metrics_dirty_since", max_rows=MAX_ROWS_PER_PASS)
 DUE_RETRIES: Final = DueSelect(Stage, "retry_at", max_rows=MAX_ROWS_PER_PASS)
-UNCLAIMED_STAGES: Final = DueSelect(Stage, "dispatch_due_at", "attempt", "pool", "workflow", max_rows=MAX_ROWS_PER_PASS)
+UNCLAIMED_STAGES: Final = DueSelect(Stage, "dispatch_due_at", "attempt", "pool", max_rows=MAX_ROWS_PER_PASS)
 REFUSED_STAGES: Final = DueSelect(Stage, "refused_until", max_rows=MAX_ROWS_PER_PASS)
 RUNS_TO_HOLD: Final = DueSelect(Stage, "dispatch_due_at", max_rows=MAX_ROWS_PER_PASS, where=run_to_hold())
-OUTDATED_HOLDS: Final = OutdatedHolds(max_rows=MAX_ROWS_PER_PASS)
+OUTDATED_HOLDS: Final = RunSelect(lambda now: runs_with_outdated_hold(), max_rows=MAX_ROWS_PER_PASS)
 LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
 EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
 SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)
-STALLED_RUNS: Final = StalledRuns(max_rows=MAX_ROWS_PER_PASS)
+STALLED_RUNS: Final = RunSelect(stalled_runs, max_rows=MAX_ROWS_PER_PASS)
 SMALL_WINDOWS: Final = SmallWindows(max_rows=MAX_ROWS_PER_PASS)

@@ -146,9 +146,7 @@ class Scheduler:
         """Redispatch unclaimed stages whose messages the broker no longer holds."""
         found: dict[str, list[Stage]] = {}
         set_aside = self._failures.set_aside(Job.REDISPATCH)
-        for stage in self._sweeps.setdefault(Job.REDISPATCH, Sweep(due_select.UNCLAIMED_STAGES)).next_page(
-            now, without=()
-        ):
+        for stage in self._sweep(Job.REDISPATCH, due_select.UNCLAIMED_STAGES).next_page(now, without=()):
             found.setdefault(stage.pool_id or "", []).append(stage)
         return sum(
             self._attempt(Job.REDISPATCH, pool_id, partial(redispatch, pool_id, stages, now))
@@ -162,9 +160,7 @@ class Scheduler:
 
     def dispatch_refused(self, now: datetime) -> int:
         """Dispatch again the stages that workers have refused."""
-        page = self._sweeps.setdefault(Job.DISPATCH_REFUSED, Sweep(due_select.REFUSED_STAGES)).next_page(
-            now, without=()
-        )
+        page = self._sweep(Job.DISPATCH_REFUSED, due_select.REFUSED_STAGES).next_page(now, without=())
         return services.dispatch_refused([stage.pk for stage in page], now=now) if page else 0
 
     def refill_windows(self, now: datetime) -> int:

@@ -200,7 +200,7 @@ def release_attempt(
     *,
     slot: Slot,
     error: str = "",
-    lost: bool = False,
+    reason: FailureReason = FailureReason.RELEASED,
     missing: Requirement | None = None,
     at: datetime | None = None,
 ) -> AttemptOutcome:
@@ -210,8 +210,9 @@ def release_attempt(
         stage_id: The stage.
         attempt: The number of the attempt.
         slot: The worker that ran it.
-        error: The error, if the stop of the worker has ended the attempt.
-        lost: Whether its process was to end although the worker did not stop. A stage loses `max_lost_attempts`.
+        error: The error, unless the worker lacks something.
+        reason: Released, or lost if its process was to end although the worker did not stop. A stage may lose
+            `max_lost_attempts`.
         missing: What the stage needs and the worker lacks. The process of this worker does not claim the stage again.
         at: The time of the change; None means now.
     """
@@ -221,7 +222,7 @@ def release_attempt(
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
             if missing is None:
-                record_failure(stage, reason=FailureReason.LOST if lost else FailureReason.RELEASED, error=error, at=at)
+                record_failure(stage, reason=reason, error=error, at=at)
             else:
                 reason = FailureReason.NOT_RUNNABLE
                 record_failure(stage, reason=reason, error=missing.name, traceback=missing.reason, at=at)

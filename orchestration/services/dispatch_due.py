@@ -10,14 +10,13 @@ from django.db import transaction
 from django.db.models import Q
 
 from orchestration.db.postgres_session import lock_if_free
-from orchestration.dispatch import dispatch_after_commit, message_for
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_stages, queue_step
 from orchestration.services.attempt_failures import fail_run, stage_failed
-from orchestration.services.dispatch_window import dispatch_due_at
+from orchestration.services.dispatch_window import dispatch_queued
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
 
@@ -95,9 +94,7 @@ def dispatch_refused(stage_ids: Collection[int], *, now: datetime) -> int:
     refused = Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED, refused_until__lte=now).order_by("pk")
     with transaction.atomic():
         stages = list(lock_if_free(refused).only("pk", "attempt", "pool_id"))
-        found = Stage.objects.filter(pk__in=[stage.pk for stage in stages])
-        found.update(refused_until=None, dispatch_due_at=dispatch_due_at())
-        dispatch_after_commit([message_for(stage) for stage in stages])
+        dispatch_queued(stages)
     return len(stages)
 
 

@@ -8,6 +8,7 @@ so if slots were added, or if a window has no messages for another reason.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -79,11 +80,17 @@ def fill_window(workflow: Workflow) -> int:
     room = min(window_size(window.slots) - window.dispatched, MAX_REFILL_MESSAGES)
     found = _undispatched(room + 1).rows(workflow.pk)
     stages = found[:room]
-    Stage.objects.filter(pk__in=[stage.pk for stage in stages]).update(dispatch_due_at=dispatch_due_at())
+    dispatch_queued(stages)
     if len(found) <= room:
         mark_undispatched(workflow, False)
-    dispatch_after_commit([message_for(stage) for stage in stages])
     return len(stages)
+
+
+def dispatch_queued(stages: Sequence[Stage]) -> None:
+    """Dispatch locked queued stages, which the broker has no messages for, after the commit."""
+    found = Stage.objects.filter(pk__in=[stage.pk for stage in stages])
+    found.update(refused_until=None, dispatch_due_at=dispatch_due_at())
+    dispatch_after_commit([message_for(stage) for stage in stages])
 
 
 def refill_window(workflow_id: str) -> int:

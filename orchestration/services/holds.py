@@ -140,8 +140,6 @@ def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime 
     A run that another transaction has locked is left out.
     """
     at = validation.timestamp(at)
-    if _accepting_workers().filter(pool_id=pool_id).exists():
-        return 0
     held = 0
     free = Workflow.objects.filter(pk__in=workflow_ids, status=WorkflowStatus.RUNNING, held_reason="")
     for workflow_id in list(free.values_list("pk", flat=True)):
@@ -153,7 +151,7 @@ def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime 
             if workflow.status != WorkflowStatus.RUNNING or workflow.held_reason or not is_queued:
                 continue
             if _accepting_workers().filter(pool_id=pool_id).exists():
-                break  # One has just joined, and may not find a hold that begins now.
+                break
             _hold(workflow, HoldReason.NO_WORKER, None, at=at)
             held += 1
     return held
@@ -183,9 +181,10 @@ def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
     at = validation.timestamp(at)
     with transaction.atomic():
         workflow = row_locks.lock_workflow(workflow_id)
+        if not workflow.held_reason:
+            return False
         workers = Capabilities([workflow.pool_id])
-        may_run = workers.may_run(workflow.pool_id, workflow.release, workflow.held_requirement)
-        if not workflow.held_reason or not may_run:
+        if not workers.may_run(workflow.pool_id, workflow.release, workflow.held_requirement):
             return False
         end_hold(workflow, at=at)
         refused = workflow.stages.filter(status=StageStatus.QUEUED, refused_until__isnull=False)

@@ -109,8 +109,7 @@ def is_shutting_down() -> bool:
 
 def is_grace_over() -> bool:
     """Return whether a shutdown was requested longer ago than stages may take to finish."""
-    since_ns = _this_child().table.stopping_since_ns
-    return since_ns != 0 and (time.monotonic_ns() - since_ns) / 1e9 > engine_limits().shutdown_grace_seconds
+    return _this_child().table.stopping_seconds > engine_limits().shutdown_grace_seconds
 
 
 def wait_for_worker(slot: SharedSlot) -> bool:

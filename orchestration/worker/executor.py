@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from orchestration import services
 from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
+from orchestration.models import FailureReason
 from orchestration.sdk import Context, HandOver, MissingRequirement, StageFailed, error_for_clients, find_adapter
 from orchestration.sdk.outcome import checked_output, traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Slot
@@ -264,7 +265,7 @@ def record_outcome(
             )
         elif result.by_termination:
             text = f"{STAGE_TERMINATED}: {error_for_clients(error, limits)}"
-            return services.release_attempt(stage_id, attempt, slot=slot, error=text, lost=True)
+            return services.release_attempt(stage_id, attempt, slot=slot, error=text, reason=FailureReason.LOST)
         elif isinstance(error, HandOver):
             error = UntimelyHandOver().with_traceback(error.__traceback__)
         elif isinstance(error, MissingRequirement):

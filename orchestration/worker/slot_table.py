@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import os
 import tempfile
+import time
 from typing import Final, NamedTuple, Self
 
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
@@ -162,6 +163,12 @@ class SlotTable(ctypes.Structure):
         table = cls.from_buffer(mmap.mmap(descriptor, ctypes.sizeof(cls)))
         table.descriptor = descriptor
         return table
+
+    @property
+    def stopping_seconds(self) -> float:
+        """How long ago a shutdown was requested; 0 if it was not."""
+        since_ns = self.stopping_since_ns
+        return (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
 
     def slot(self, index: int) -> SharedSlot:
         """Return the slot of this index.

@@ -10,7 +10,7 @@ from django.utils import timezone
 from orchestration import services, signals
 from orchestration.db.clock import database_now
 from orchestration.models import FailedAttempt, Stage, Worker, Workflow
-from orchestration.plan import Plan, Retry, StagePlan
+from orchestration.plan import Plan, StagePlan
 from orchestration.services.holds import (
     FIRST_HELD_SECONDS,
     FIRST_REFUSED_SECONDS,
@@ -20,6 +20,7 @@ from orchestration.services.holds import (
     runs_with_outdated_hold,
 )
 from tests.models.counter_audit import assert_all_add_up
+from tests.services.one_stage_runs import join, start_run
 from tests.services.signal_recorder import RecordedSignal, names_and_ids
 
 pytestmark = [
@@ -27,18 +28,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("valkey"),
 ]
-
-PLAN = Plan(name="held", adapter="python", stages=(StagePlan(name="one", step=0, retries=Retry(max_attempts=1)),))
-
-
-def start_run(workflow_id: str = "wf", *, release: str = "") -> Stage:
-    run = services.start_run(PLAN, prompt="", params={}, pool_id="pool", workflow_id=workflow_id, release=release)
-    return run.stages.get()
-
-
-def join(process: str, *, release: str = "") -> services.Slot:
-    worker_id = services.join_pool(name=process, process=process, pool_id="pool", release=release)
-    return services.Slot(worker_id=worker_id, process=process)
 
 
 def hold_of(workflow_id: str = "wf") -> tuple[str, str]:

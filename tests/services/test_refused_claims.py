@@ -8,6 +8,7 @@ from orchestration import services
 from orchestration.models import Stage, Worker
 from orchestration.plan import Plan, StagePlan
 from tests.models.counter_audit import assert_all_add_up
+from tests.services.one_stage_runs import join
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -21,7 +22,7 @@ def start(workflow_id: str) -> Stage:
 
 @pytest.fixture
 def slot() -> services.Slot:
-    return services.Slot(worker_id=services.join_pool(name="box", process="box", pool_id="pool"), process="box")
+    return join("box")
 
 
 def test_draining_worker_does_not_continue_with_the_next_stage(slot: services.Slot) -> None:

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from orchestration import services
 from orchestration.limits import EngineLimits
-from orchestration.models import FailedAttempt, Pool, Stage
+from orchestration.models import FailedAttempt, FailureReason, Pool, Stage
 from orchestration.plan import Plan, StagePlan
 from orchestration.sdk import HandOver
 from orchestration.services import Claim, Slot
@@ -177,7 +177,9 @@ def test_stage_that_hands_over_while_its_worker_continues_fails(monkeypatch: pyt
 def test_attempts_lost_to_sigterm_are_limited(limits: EngineLimits) -> None:
     claim, slot = claimed_stage()
     for attempt in range(1, limits.max_lost_attempts + 2):
-        assert services.release_attempt(claim.stage.pk, attempt, slot=slot, error="SIGTERM", lost=True).accepted
+        assert services.release_attempt(
+            claim.stage.pk, attempt, slot=slot, error="SIGTERM", reason=FailureReason.LOST
+        ).accepted
         if attempt <= limits.max_lost_attempts:
             assert services.claim_stage(claim.stage.pk, attempt + 1, slot=slot) is not None
     stage = Stage.objects.get()

@@ -59,8 +59,8 @@ class Command(EscapingCommand):
         with readable_database_errors():
             if dry_run:
                 # Of the same runs, each retention prunes the oldest.
-                count = max(retention.prunable().count() for retention in retentions)
-                self.stdout.write(f"Would delete {count} finished runs")
+                prunable = max(retention.prunable().count() for retention in retentions)
+                self.stdout.write(f"Would delete {prunable} finished runs")
                 return
             pruned = 0
             sweep = PruningSweep(*retentions)

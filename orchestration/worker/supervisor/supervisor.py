@@ -182,10 +182,8 @@ class WorkerSupervisor:
         if not running:
             return
         # Before any query: the limits also apply while the database is unavailable.
-        since_ns = self._table.stopping_since_ns
-        stopping_seconds = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
         for monitor, attempt in running:
-            monitor.kill_if_overdue(attempt, stopping_seconds=stopping_seconds)
+            monitor.kill_if_overdue(attempt, stopping_seconds=self._table.stopping_seconds)
         ids = [attempt.stage_id for _, attempt in running]
         rows = Stage.objects.filter(pk__in=ids).values_list("pk", "status", "attempt")
         stored = {pk: (status, number) for pk, status, number in rows}
