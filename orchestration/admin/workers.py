@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -11,6 +13,8 @@ from orchestration.admin.display import format_time, row_link, status_badge
 from orchestration.admin.filters import PoolFilter
 from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.models import Pool, Stage, Worker, WorkerStatus
+
+_MAX_UNMET_SHOWN: Final = 100
 
 
 class WorkerColumns:
@@ -48,7 +52,7 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
         RowAction(name="drain_workers", label="Drain the process of this worker", target_status=WorkerStatus.OFFLINE),
         RowAction(name="mark_workers_offline", label="Mark this worker offline", target_status=WorkerStatus.OFFLINE),
     )
-    fields = readonly_fields = (*list_display, "draining", "release", "unrunnable", "registered", "process")
+    fields = readonly_fields = (*list_display, "draining", "release", "unmet_requirements", "registered", "process")
 
     @admin.action(description="Drain the processes of selected workers", permissions=["run_action"])
     def drain_workers(self, request: HttpRequest, rows: QuerySet[Worker]) -> HttpResponse | None:
@@ -72,6 +76,11 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
             lambda id: services.change_worker_status(worker_id=id, status=WorkerStatus.OFFLINE),
             done="Marked offline",
         )
+
+    @admin.display(description="unmet requirements")
+    def unmet_requirements(self, worker: Worker) -> str:
+        names = worker.unmet_requirements.order_by("-pk").values_list("name", flat=True)
+        return "; ".join(names[:_MAX_UNMET_SHOWN])
 
     @admin.display(description="pool", ordering="pool_id")
     def pool_link(self, worker: Worker) -> str:

@@ -18,6 +18,7 @@ from orchestration.models.statuses import (
     WorkflowStatus,
 )
 from orchestration.models.unfinished_stages import settle_stages
+from orchestration.models.unmet_requirement import UnmetRequirement
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 
@@ -34,6 +35,7 @@ __all__ = [
     "SchedulerHeartbeat",
     "Stage",
     "StageStatus",
+    "UnmetRequirement",
     "Worker",
     "WorkerStatus",
     "Workflow",

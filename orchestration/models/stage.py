@@ -77,6 +77,18 @@ class Stage(TrackedModel):
     refused_until = models.DateTimeField(
         null=True, blank=True, help_text="When to dispatch it again after a worker has refused it."
     )
+    requirements = models.TextField(
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="The names of what workers lacked that have refused it, one on each line, sorted.",
+    )
+    held = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Whether its workflow is held, because no worker process of the pool may be able to run it.",
+    )
     lease_expires_at = models.DateTimeField(
         null=True, blank=True, help_text="When the attempt is considered lost without a further heartbeat."
     )
@@ -132,6 +144,7 @@ class Stage(TrackedModel):
                 fields=["refused_until"],
                 condition=Q(refused_until__isnull=False),
             ),
+            models.Index(name="orchestration_stage_held", fields=["workflow"], condition=Q(held=True)),
             models.Index(
                 name="orchestration_stage_lease",
                 fields=["lease_expires_at"],

@@ -55,6 +55,7 @@ def _finish_stages(
             retry_at=None,
             dispatch_due_at=None,
             refused_until=None,
+            held=False,
             lease_expires_at=None,
         )
     for stage in stages:

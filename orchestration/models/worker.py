@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
-from django.db.models import ProtectedError, Q, Value
+from django.db.models import ProtectedError, Q
 from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
@@ -60,13 +60,6 @@ class Worker(TrackedModel):
     )
     release = models.CharField(
         max_length=MAX_RELEASE_LENGTH, blank=True, db_default="", editable=False, help_text="The release of its code."
-    )
-    unrunnable = models.JSONField(
-        default=list,
-        db_default=Value([], models.JSONField()),
-        blank=True,
-        editable=False,
-        help_text="What it lacked for stages that it was offered.",
     )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -100,13 +100,6 @@ class Workflow(TrackedModel):
         editable=False,
         help_text="Why no worker can take it now; empty if one can.",
     )
-    held_requirement = models.CharField(
-        max_length=MAX_NEEDS_LENGTH,
-        blank=True,
-        db_default="",
-        editable=False,
-        help_text="The name of what the workers lack, as they remember it.",
-    )
     held_needs = models.CharField(
         max_length=MAX_NEEDS_LENGTH,
         blank=True,
@@ -173,7 +166,7 @@ class Workflow(TrackedModel):
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_WORKFLOW_STATUSES else None
         self.deadline_at = None if self.status in FINISHED_WORKFLOW_STATUSES else self.deadline_at
         if self.status != WorkflowStatus.RUNNING:
-            self.held_reason = self.held_requirement = self.held_needs = ""
+            self.held_reason = self.held_needs = ""
             self.held_since = None
         if self.finished_at is not None:
             self.has_undispatched_stages = False
@@ -181,10 +174,7 @@ class Workflow(TrackedModel):
             self.error = self.error or TIMEOUT_ERROR
 
     def derived_fields(self) -> tuple[str, ...]:
-        columns = (
-            *("started_at", "finished_at", "error", "deadline_at"),
-            *("held_reason", "held_requirement", "held_needs", "held_since"),
-        )
+        columns = ("started_at", "finished_at", "error", "deadline_at", "held_reason", "held_needs", "held_since")
         # While the workflow is unfinished, an instance may be stale.
         return columns if self.finished_at is None else (*columns, "has_undispatched_stages")
 

@@ -21,6 +21,7 @@ from orchestration.services.attempts import (
     fail_attempt,
     release_attempt,
 )
+from orchestration.services.capabilities import Requirement, StageNotRunnable
 from orchestration.services.dispatch_due import (
     continue_stalled_run,
     delay_redispatch,
@@ -30,7 +31,7 @@ from orchestration.services.dispatch_due import (
 )
 from orchestration.services.dispatch_window import refill_window
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import Requirement, StageNotRunnable, end_outdated_hold, hold_unclaimed
+from orchestration.services.holds import end_outdated_hold, hold_unclaimed
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
 from orchestration.services.pools import (

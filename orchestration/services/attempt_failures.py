@@ -92,7 +92,9 @@ def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> Non
     stage.retry_at = None if queue_at_once else database_now() + timedelta(seconds=wait_seconds)
     stage.save_locked(at=at, update_fields=["status", "pool", "retry_at", "lost_attempts", "last_attempt"])
     if queue_at_once:
-        queue_stages([stage], at=at)
+        # What a worker lacks, another may lack too: the caller dispatches the stage later.
+        room = 0 if failed.reason == FailureReason.NOT_RUNNABLE else None
+        queue_stages([stage], at=at, room=room)
     is_released = failed.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)
     signal = signals.stage_released if is_released else signals.stage_retrying
     signal.send(sender=Stage, stage=stage, failed=failed, at=at)

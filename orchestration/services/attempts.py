@@ -22,9 +22,15 @@ from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
+from orchestration.services.capabilities import (
+    Requirement,
+    StageNotRunnable,
+    find_missing_before,
+    meet_requirements,
+)
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import Requirement, StageNotRunnable, end_hold, find_missing_before, record_refusal
+from orchestration.services.holds import end_hold_of, record_refusal
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
@@ -109,10 +115,10 @@ def claim_stage(
         if stage is None or not _may_claim(stage, attempt, worker):
             _end_lost_work(worker, at=at)
             return None
-        missing = _find_release(stage, worker) or find_missing_before(worker, stage) or find_missing(stage)
+        missing = _find_release(stage, worker) or find_missing_before(worker, stage, at=at) or find_missing(stage)
         if missing is not None:
             _end_lost_work(worker, at=at)
-            record_refusal(worker.mark_locked(), stage, missing, at=at)
+            record_refusal(worker, stage, missing, at=at)
         else:
             claim = _start_attempt(stage, worker, at=at)
             worker.status = WorkerStatus.BUSY.value
@@ -213,7 +219,8 @@ def release_attempt(
         error: The error, unless the worker lacks something.
         reason: Released, or lost if its process was to end although the worker did not stop. A stage may lose
             `max_lost_attempts`.
-        missing: What the stage needs and the worker lacks. The process of this worker does not claim the stage again.
+        missing: What the stage needs and the worker lacks. The process of this worker does not claim the stage again
+            for `NOT_RUNNABLE_SECONDS`.
         at: The time of the change; None means now.
     """
     at = validation.timestamp(at)
@@ -226,16 +233,17 @@ def release_attempt(
             else:
                 reason = FailureReason.NOT_RUNNABLE
                 record_failure(stage, reason=reason, error=missing.name, traceback=missing.reason, at=at)
-                if worker is not None:
+                # Not if the run has moved: the workers of the other pool are offered the stage.
+                if worker is not None and stage.status == StageStatus.QUEUED:
                     record_refusal(worker, stage, missing, at=at)
-                    worker.mark_locked()
         _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None)
 
 
 def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     """Start an attempt at a locked stage on a locked worker. The worker is not saved."""
-    end_hold(stage.workflow, at=at)
+    end_hold_of(stage, at=at)
+    meet_requirements(worker, stage)
     stage.status = StageStatus.RUNNING.value
     stage.worker = worker
     stage.attempt += 1

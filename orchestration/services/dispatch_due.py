@@ -7,16 +7,21 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import engine_limits
-from orchestration.models import Pool, PoolStatus, Stage, StageStatus, WorkflowStatus
+from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Workflow, WorkflowStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_stages, queue_step
 from orchestration.services.attempt_failures import fail_run, stage_failed
-from orchestration.services.dispatch_window import dispatch_queued
+from orchestration.services.dispatch_window import (
+    MAX_NARROW_STAGES,
+    dispatch_queued,
+    fill_window,
+    mark_undispatched,
+)
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
 
@@ -91,11 +96,31 @@ def dispatch_refused(stage_ids: Collection[int], *, now: datetime) -> int:
 
     Rows locked by another transaction are skipped, as by `delay_redispatch()`.
     """
-    refused = Stage.objects.filter(pk__in=stage_ids, status=StageStatus.QUEUED, refused_until__lte=now).order_by("pk")
+    refused = Stage.objects.filter(status=StageStatus.QUEUED, refused_until__lte=now)
+    narrow, wide = [], set()
+    runs = refused.filter(pk__in=stage_ids).values_list("pk", "workflow_id", "workflow__total_stages")
+    for stage_id, workflow_id, total_stages in runs:
+        if total_stages <= MAX_NARROW_STAGES:
+            narrow.append(stage_id)
+        else:
+            wide.add(workflow_id)
     with transaction.atomic():
-        stages = list(lock_if_free(refused).only("pk", "attempt", "pool_id"))
+        stages = list(lock_if_free(refused.filter(pk__in=narrow).order_by("pk")).only("pk", "attempt", "pool_id"))
         dispatch_queued(stages)
-    return len(stages)
+    return len(stages) + sum(_dispatch_refused_of(workflow_id, refused) for workflow_id in sorted(wide))
+
+
+def _dispatch_refused_of(workflow_id: str, refused: QuerySet[Stage]) -> int:
+    """Let the window of a wide run dispatch its refused stages, in their turn. Return how many it is."""
+    with transaction.atomic():
+        workflow = lock_if_free(Workflow.objects.filter(pk=workflow_id)).first()
+        if workflow is None:
+            return 0
+        count = refused.filter(workflow_id=workflow_id).update(refused_until=None)
+        if count:
+            mark_undispatched(workflow, True)
+            fill_window(workflow)
+    return count
 
 
 def missing_messages(pool_id: str, *, held: int | None) -> int | None:

@@ -26,7 +26,7 @@ MAX_WORKER_NUMBER = 10_000
 LOST = "The worker was lost"
 
 _JOINED_COLUMNS: Final = (
-    *("pool", "status", "process", "release", "draining", "unrunnable", "stage"),
+    *("pool", "status", "process", "release", "draining", "stage"),
     *("registered_at", "last_heartbeat_at", "heartbeat_at"),
 )
 
@@ -232,11 +232,11 @@ def _join_as(worker_id: str, process: str, pool_id: str, release: str, *, at: da
         worker.process = process
         worker.release = release
         worker.draining = False
-        worker.unrunnable = []
         worker.stage = None
         worker.registered_at = worker.last_heartbeat_at = at
         worker.heartbeat_at = database_now()
         if not is_new:
+            worker.unmet_requirements.all().delete()
             worker.save_locked(at=at, update_fields=_JOINED_COLUMNS)
             return True
         try:

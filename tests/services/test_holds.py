@@ -9,17 +9,10 @@ from django.utils import timezone
 
 from orchestration import services, signals
 from orchestration.db.clock import database_now
-from orchestration.models import FailedAttempt, Stage, Worker, Workflow
-from orchestration.plan import Plan, StagePlan
-from orchestration.services.holds import (
-    FIRST_HELD_SECONDS,
-    FIRST_REFUSED_SECONDS,
-    MAX_HELD_SECONDS,
-    MAX_REFUSED_SECONDS,
-    MAX_UNRUNNABLE,
-    runs_with_outdated_hold,
-)
+from orchestration.models import FailedAttempt, Stage, UnmetRequirement, Workflow
+from orchestration.services.holds import MAX_HELD_SECONDS, MAX_OUTDATED_KINDS
 from tests.models.counter_audit import assert_all_add_up
+from tests.services.held_runs import dispatched_again, end_holds, hold_of, refuse, start_parallel_run
 from tests.services.one_stage_runs import join, start_run
 from tests.services.signal_recorder import RecordedSignal, names_and_ids
 
@@ -28,33 +21,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("valkey"),
 ]
-
-
-def hold_of(workflow_id: str = "wf") -> tuple[str, str]:
-    workflow = Workflow.objects.get(pk=workflow_id)
-    assert bool(workflow.held_reason) == (workflow.held_since is not None)
-    return workflow.held_reason, workflow.held_needs
-
-
-def lacking(code: str) -> dict[str, object]:
-    """Return the argument of `claim_stage` for a worker that lacks this code."""
-    return {"find_missing": lambda stage: services.Requirement(code)}
-
-
-def refuse(slot: services.Slot, stage: Stage, code: str = "shop:load") -> None:
-    with pytest.raises(services.StageNotRunnable) as refused:
-        services.claim_stage(stage.pk, 1, slot=slot, **lacking(code))  # type: ignore[arg-type]
-    assert str(refused.value) == f"Worker {slot.worker_id} cannot run the stage: it needs {code}."
-
-
-def end_holds() -> list[str]:
-    """End holds as the scheduler does, and return the runs that were held."""
-    return [run.pk for run in runs_with_outdated_hold() if services.end_outdated_hold(run.pk)]
-
-
-def dispatched_again(stage: Stage, *, after: float) -> bool:
-    """Return whether the scheduler dispatches a refused stage when this many seconds have passed."""
-    return services.dispatch_refused([stage.pk], now=database_now() + timedelta(seconds=after)) == 1
 
 
 def test_run_is_held_when_no_process_has_its_code_and_a_claim_ends_the_hold(recorded: list[RecordedSignal]) -> None:
@@ -84,9 +50,8 @@ def test_run_is_held_when_its_code_is_broken_in_another_way_on_each_process() ->
             missing = services.Requirement("shop:load", f"NameError on {process.worker_id}")
             services.claim_stage(stage.pk, 1, slot=process, find_missing=lambda _, missing=missing: missing)  # type: ignore[misc]
     assert hold_of() == ("no_worker_with", "shop:load (NameError on second-1)")
-    assert {worker.pk: worker.unrunnable for worker in Worker.objects.all()} == {
-        slot.worker_id: ["shop:load"] for slot in slots
-    }
+    unmet = UnmetRequirement.objects.order_by("pk").values_list("worker", "name")
+    assert list(unmet) == [(slot.worker_id, "shop:load") for slot in slots]
 
 
 def hold_signals(recorded: list[RecordedSignal]) -> list[str]:
@@ -192,42 +157,6 @@ def test_pool_without_workers_holds_its_queued_runs_and_no_other(recorded: list[
     assert hold_of("queued") == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("others", "hours", "pause_seconds"),
-    [(1, 0, FIRST_REFUSED_SECONDS), (1, 9, MAX_REFUSED_SECONDS), (0, 0, FIRST_HELD_SECONDS), (0, 9, MAX_HELD_SECONDS)],
-)
-def test_refused_stage_has_no_message_for_a_while(others: int, hours: int, pause_seconds: float) -> None:
-    slot, _ = join("box"), [join("other") for _ in range(others)]
-    stage = start_run()
-    Stage.objects.update(queued_at=timezone.now() - timedelta(hours=hours))
-    refuse(slot, stage)
-    stage.refresh_from_db()
-    assert (stage.status, stage.dispatch_due_at) == ("queued", None)
-    assert not dispatched_again(stage, after=pause_seconds / 2)
-    assert dispatched_again(stage, after=pause_seconds + 1)
-    stage.refresh_from_db()
-    assert (stage.refused_until, stage.dispatch_due_at is None) == (None, False)
-    assert not dispatched_again(stage, after=pause_seconds + 1)
-
-
-def test_held_run_is_dispatched_when_a_worker_has_joined_that_may_take_it() -> None:
-    stage = start_run()
-    refuse(join("box"), stage)
-    assert not dispatched_again(stage, after=1)
-    join("new")
-    assert end_holds() == ["wf"]
-    assert dispatched_again(stage, after=1)
-
-
-def test_move_dispatches_a_refused_stage_in_the_other_pool() -> None:
-    stage = start_run()
-    refuse(join("box"), stage)
-    services.create_pool(pool_id="other")
-    services.reassign_workflow(workflow_id="wf", to_pool_id="other")
-    stage.refresh_from_db()
-    assert (stage.refused_until, stage.dispatch_due_at is None) == (None, False)
-
-
 def test_processes_are_compared_by_all_of_their_workers() -> None:
     stage = start_run()
     old, new = [join("old"), join("old")], [join("new"), join("new")]
@@ -237,23 +166,92 @@ def test_processes_are_compared_by_all_of_their_workers() -> None:
     assert hold_of() == ("no_worker_with", "shop:load"), "no other worker of the two processes has it"
 
 
-def test_wide_run_continues_behind_a_refused_stage() -> None:
-    plan = Plan(
-        name="held", adapter="python", stages=tuple(StagePlan(name=f"s{number}", step=0) for number in range(8))
-    )
+def test_run_is_held_when_each_process_lacks_another_requirement() -> None:
+    stage, first, second = start_run(), join("first"), join("second")
+    refuse(first, stage, "program ffmpeg")
+    assert hold_of() == ("", "")
+    refuse(second, stage, "program sox")
+    assert hold_of() == ("no_worker_with", "program sox; program ffmpeg")
+    for _ in range(2):
+        refuse(first, stage, "program ffmpeg")
+        assert end_holds() == []
+    join("third")
+    assert end_holds() == ["wf"]
+
+
+def test_holds_of_a_process_that_lacks_many_requirements_last() -> None:
     slot = join("box")
-    services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf")
-    first, second = Stage.objects.order_by("position")[:2]
-    refuse(slot, first)
-    assert services.claim_stage(second.pk, 1, slot=slot) is not None
-    first.refresh_from_db()
-    assert (first.status, first.dispatch_due_at, first.refused_until is None) == ("queued", None, False)
-    assert Stage.objects.filter(status="queued", dispatch_due_at__isnull=False).exists()
+    stages = [start_run(f"wf_{number}") for number in range(105)]
+    for number, stage in enumerate(stages):
+        refuse(slot, stage, f"program {number}")
+    assert end_holds() == []
+    assert Workflow.objects.filter(held_reason="no_worker_with").count() == len(stages)
 
 
-def test_worker_remembers_a_bounded_number_of_missing_definitions() -> None:
-    stage, slot = start_run(), join("box")
-    for number in range(MAX_UNRUNNABLE + 5):
-        refuse(slot, stage, f"shop:load_{number}")
-    unrunnable = Worker.objects.get().unrunnable
-    assert (len(unrunnable), unrunnable[-1]) == (MAX_UNRUNNABLE, f"shop:load_{MAX_UNRUNNABLE + 4}")
+def test_process_that_has_a_requirement_after_all_no_longer_lacks_it() -> None:
+    first, second = [join("first"), join("first")], join("second")
+    stage = start_run()
+    for slot in (*first, second):
+        refuse(slot, stage, "program ffmpeg")
+    assert hold_of() == ("no_worker_with", "program ffmpeg")
+    assert services.claim_stage(stage.pk, 1, slot=first[0]) is not None, "the program is installed now"
+    assert list(UnmetRequirement.objects.values_list("worker", flat=True)) == [second.worker_id]
+    other = start_run("other")
+    refuse(second, other, "program ffmpeg")
+    assert hold_of("other") == ("", "")
+
+
+def test_hold_of_one_stage_lasts_while_others_start() -> None:
+    slot = join("box")
+    held, other, third = start_parallel_run(3)
+    refuse(slot, held, "a GPU")
+    assert services.claim_stage(other.pk, 1, slot=slot) is not None
+    assert hold_of() == ("no_worker_with", "a GPU")
+    services.complete_attempt(other.pk, 1, slot=slot, output=None)
+    Stage.objects.filter(pk=held.pk).update(refused_until=database_now() + timedelta(seconds=MAX_HELD_SECONDS))
+    able = join("able")
+    assert end_holds() == ["wf"]
+    assert dispatched_again(held, after=0)
+    assert services.claim_stage(held.pk, 1, slot=able) is not None
+    assert services.claim_stage(third.pk, 1, slot=slot) is not None
+    assert_all_add_up()
+
+
+def test_skipped_stage_ends_the_hold_that_is_about_it(recorded: list[RecordedSignal]) -> None:
+    slot = join("box")
+    held, other, _ = start_parallel_run(3)
+    refuse(slot, held, "a GPU")
+    services.skip_stage(workflow_id="wf", stage_name=other.name)
+    assert hold_of() == ("no_worker_with", "a GPU")
+    services.skip_stage(workflow_id="wf", stage_name=held.name)
+    assert hold_of() == ("", "")
+    assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended"]
+
+
+def test_claim_ends_a_hold_that_is_about_no_stage() -> None:
+    slot, stage = join("box"), start_run()
+    refuse(slot, stage)
+    Stage.objects.update(held=False)
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    assert hold_of() == ("", "")
+
+
+def test_holds_of_many_kinds_end_in_several_passes() -> None:
+    count = 1_100
+    stage = start_run("wf_0")
+    running = {"status": "running", "started_at": timezone.now()}
+    runs = [Workflow(pk=f"wf_{number}", plan={}, pool_id="pool", **running) for number in range(1, count)]
+    held = {"held_reason": "no_worker_with", "held_since": timezone.now()}
+    Workflow.objects.bulk_create(runs)
+    Workflow.objects.update(**held)
+    queued = {"status": "queued", "queued_at": timezone.now(), "pool_id": "pool", "held": True}
+    Stage.objects.update(requirements="program 0", held=True)
+    Stage.objects.bulk_create(
+        Stage(workflow=run, name="one", position=0, requirements=f"program {run.pk}", **queued) for run in runs
+    )
+    assert end_holds() == []
+    refuse(join("box"), stage, "program 0")
+    ended = end_holds()
+    assert len(set(ended)) == MAX_OUTDATED_KINDS
+    assert "wf_0" not in ended
+    assert set(end_holds()).isdisjoint(ended)

@@ -56,7 +56,7 @@ COSTS: dict[str, tuple[Call, Call, list[str]]] = {
     "remove a worker": (
         worker_with,
         lambda: services.remove_worker(worker_id="worker"),
-        ["SELECT worker", "SELECT stage", "UPDATE stage", "DELETE worker", "UPDATE pool"],
+        ["SELECT worker", "SELECT stage", "DELETE unmetrequirement", "UPDATE stage", "DELETE worker", "UPDATE pool"],
     ),
     "create a workflow": (
         pool_with,

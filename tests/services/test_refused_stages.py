@@ -1,0 +1,150 @@
+"""Stages that workers refuse: their messages, and what is remembered of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from orchestration import services
+from orchestration.db.clock import database_now
+from orchestration.dispatch import queued_messages
+from orchestration.models import Stage, UnmetRequirement, Workflow
+from orchestration.services import capabilities
+from orchestration.services.capabilities import MAX_STAGE_REQUIREMENTS, NOT_RUNNABLE_SECONDS
+from orchestration.services.dispatch_window import window_size
+from orchestration.services.holds import (
+    FIRST_HELD_SECONDS,
+    FIRST_REFUSED_SECONDS,
+    MAX_HELD_SECONDS,
+    MAX_REFUSED_SECONDS,
+)
+from tests.models.counter_audit import assert_all_add_up
+from tests.services.held_runs import dispatched_again, end_holds, hold_of, refuse, start_parallel_run
+from tests.services.one_stage_runs import join, start_run
+
+pytestmark = [
+    pytest.mark.both_databases,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("valkey"),
+]
+
+
+@pytest.mark.parametrize(
+    ("others", "hours", "pause_seconds"),
+    [(1, 0, FIRST_REFUSED_SECONDS), (1, 9, MAX_REFUSED_SECONDS), (0, 0, FIRST_HELD_SECONDS), (0, 9, MAX_HELD_SECONDS)],
+)
+def test_refused_stage_has_no_message_for_a_while(others: int, hours: int, pause_seconds: float) -> None:
+    slot, _ = join("box"), [join("other") for _ in range(others)]
+    stage = start_run()
+    Stage.objects.update(queued_at=timezone.now() - timedelta(hours=hours))
+    refuse(slot, stage)
+    stage.refresh_from_db()
+    assert (stage.status, stage.dispatch_due_at) == ("queued", None)
+    assert not dispatched_again(stage, after=pause_seconds / 2)
+    assert dispatched_again(stage, after=pause_seconds + 1)
+    stage.refresh_from_db()
+    assert (stage.refused_until, stage.dispatch_due_at is None) == (None, False)
+    assert not dispatched_again(stage, after=pause_seconds + 1)
+
+
+def test_held_run_is_dispatched_when_a_worker_has_joined_that_may_take_it() -> None:
+    stage = start_run()
+    refuse(join("box"), stage)
+    assert not dispatched_again(stage, after=1)
+    join("new")
+    assert end_holds() == ["wf"]
+    assert dispatched_again(stage, after=1)
+
+
+def test_move_dispatches_a_refused_stage_in_the_other_pool() -> None:
+    stage = start_run()
+    refuse(join("box"), stage)
+    services.create_pool(pool_id="other")
+    services.reassign_workflow(workflow_id="wf", to_pool_id="other")
+    stage.refresh_from_db()
+    assert (stage.refused_until, stage.dispatch_due_at is None) == (None, False)
+
+
+def test_wide_run_continues_behind_a_refused_stage() -> None:
+    slot = join("box")
+    first, second, *_ = start_parallel_run(8)
+    refuse(slot, first)
+    assert services.claim_stage(second.pk, 1, slot=slot) is not None
+    first.refresh_from_db()
+    assert (first.status, first.dispatch_due_at, first.refused_until is None) == ("queued", None, False)
+    assert Stage.objects.filter(status="queued", dispatch_due_at__isnull=False).exists()
+
+
+def test_wide_run_dispatches_refused_stages_through_its_window() -> None:
+    slot = join("box")
+    stages = start_parallel_run(20)
+    for stage in stages:
+        refuse(slot, stage)
+    able = join("able")
+    assert end_holds() == ["wf"]
+    ids = [stage.pk for stage in stages]
+    assert services.dispatch_refused(ids[:1], now=database_now() + timedelta(seconds=1)) == len(stages)
+    dispatched = Stage.objects.filter(dispatch_due_at__isnull=False)
+    assert (dispatched.count(), Stage.objects.filter(refused_until__isnull=False).count()) == (window_size(2), 0)
+    for stage in stages:
+        assert services.claim_stage(stage.pk, 1, slot=able) is not None
+        services.complete_attempt(stage.pk, 1, slot=able, output=None)
+    assert Workflow.objects.get().status == "completed"
+    assert_all_add_up()
+
+
+def test_stage_that_a_worker_gives_back_has_no_message_until_it_is_dispatched_again() -> None:
+    slot, stage = join("box"), start_run()
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    before = queued_messages("pool")
+    services.release_attempt(stage.pk, 1, slot=slot, missing=services.Requirement("a GPU"))
+    stage.refresh_from_db()
+    assert (queued_messages("pool"), stage.dispatch_due_at) == (before, None)
+    assert services.refill_window("wf") == 0
+    join("new")
+    assert end_holds() == ["wf"]
+    assert dispatched_again(stage, after=0)
+    assert queued_messages("pool") == (before or 0) + 1
+
+
+def test_stage_that_a_worker_gives_back_after_a_move_is_queued_once_in_the_other_pool() -> None:
+    slot, stage = join("box"), start_run()
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    services.create_pool(pool_id="other")
+    services.reassign_workflow(workflow_id="wf", to_pool_id="other")
+    services.release_attempt(stage.pk, 1, slot=slot, missing=services.Requirement("a GPU"))
+    assert hold_of() == ("", "")
+    before = queued_messages("other") or 0
+    assert services.queue_retry(stage.pk, due_before=database_now())
+    assert not dispatched_again(stage, after=MAX_HELD_SECONDS)
+    assert queued_messages("other") == before + 1
+
+
+def test_process_tries_a_stage_again_some_time_after_it_found_something_missing() -> None:
+    slot, stage = join("box"), start_run()
+    at = timezone.now()
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    services.release_attempt(stage.pk, 1, slot=slot, missing=services.Requirement("a GPU"), at=at)
+    with pytest.raises(services.StageNotRunnable):
+        services.claim_stage(stage.pk, 2, slot=slot, at=at + timedelta(seconds=NOT_RUNNABLE_SECONDS - 1))
+    assert services.claim_stage(stage.pk, 2, slot=slot, at=at + timedelta(seconds=NOT_RUNNABLE_SECONDS + 1)) is not None
+    assert hold_of() == ("", "")
+
+
+def test_worker_remembers_a_bounded_number_of_unmet_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capabilities, "MAX_UNMET_REQUIREMENTS", 3)
+    slot = join("box")
+    for number in range(5):
+        refuse(slot, start_run(f"wf_{number}"), f"program {number}")
+    names = UnmetRequirement.objects.order_by("pk").values_list("name", flat=True)
+    assert list(names) == [f"program {number}" for number in (2, 3, 4)]
+
+
+def test_stage_remembers_a_bounded_number_of_requirements() -> None:
+    slot, stage = join("box"), start_run()
+    for number in range(MAX_STAGE_REQUIREMENTS + 3):
+        refuse(slot, stage, f"program {number}")
+    stage.refresh_from_db()
+    assert len(stage.requirements.splitlines()) == MAX_STAGE_REQUIREMENTS
