@@ -77,9 +77,11 @@ def run_attempt(
             claim = _claim(stage_id, attempt, slot)
             if claim is None:
                 logger.debug("Skipped attempt %d of stage %d: it is not due", attempt, stage_id)
+            # Each stage of the run leaves the process as it was, or is the last one here.
+            state = ProcessState.capture()
             while claim is not None:
                 shared_slot.running = _running(claim.stage.pk, claim.attempt, claim.plan.timeout_seconds)
-                result = run_stage(claim, shared_slot, is_stopping=is_stopping)
+                result = run_stage(claim, shared_slot, state, is_stopping=is_stopping)
                 shared_slot.lift_time_limit()
                 may_continue = not (termination.requested or shared_slot.must_replace or is_stopping())
                 continue_inline = may_continue and time.monotonic() < continue_until
@@ -145,10 +147,14 @@ class UntimelyHandOver(StageFailed):
         )
 
 
-def run_stage(claim: Claim, shared_slot: SharedSlot, *, is_stopping: Callable[[], bool]) -> Any | Raised:
-    """Run the stage on separate database connections; return its checked output, or the exception that it raised."""
+def run_stage(
+    claim: Claim, shared_slot: SharedSlot, state: ProcessState, *, is_stopping: Callable[[], bool]
+) -> Any | Raised:
+    """Run the stage on separate database connections; return its checked output, or the exception that it raised.
+
+    Restore the state of the process.
+    """
     connections = StageConnections()
-    state = ProcessState.capture()
     with connections.active():
         result = call_stage(claim, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
         # Before the engine's connections return: they are not found while an event loop seems to run.

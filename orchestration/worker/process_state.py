@@ -99,6 +99,8 @@ class ProcessState:
         return [name for name, restore in _RESTORATIONS if not _succeeds(restore, self)]
 
     def _restore_folder(self) -> bool:
+        if _folder() == self.folder:
+            return True
         if self.folder is not None:
             os.chdir(self.folder)
         return _folder() == self.folder
