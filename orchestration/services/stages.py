@@ -135,6 +135,7 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
     Raises:
         WorkflowNotFound, StageNotFound, IllegalTransition, WorkflowNotRunning
         PoolNotAccepting: if the engine cannot continue the run, because its pool is closed.
+        EngineRun: if the engine runs the stage now.
     """
     at = validation.timestamp(at)
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
@@ -149,7 +150,8 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
 def _lock_for(status: StageStatus, workflow_id: str, stage_name: str, *, may_be_run_by_engine: bool = False) -> Stage:
     """Lock a stage, check that it may take this status, and set the status in memory."""
     stage = row_locks.lock_stage(workflow_id, stage_name)
-    if stage.workflow.plan is not None and not stage.hosted and not may_be_run_by_engine:
+    is_of_engine = stage.workflow.plan is not None and not stage.hosted
+    if is_of_engine and (not may_be_run_by_engine or stage.status == StageStatus.RUNNING):
         raise EngineRun(workflow_id, stage_name)
     # Check the stage first: stages of a finished workflow are finished too, and this error is more precise.
     check_transition("stage", str(stage), current=stage.status, requested=status)

@@ -62,7 +62,7 @@ def test_skipped_stages_of_the_engine_do_not_stop_its_run() -> None:
     slot = start_run()
     services.skip_stage(workflow_id="wf", stage_name="two")
     assert statuses() == ["running", "skipped", "pending"]
-    with pytest.raises(services.IllegalTransition):
+    with pytest.raises(services.EngineRun, match="skip_stage before it starts"):
         services.skip_stage(workflow_id="wf", stage_name="one")
     services.complete_attempt(stage("one").pk, 1, slot=slot, output="of one")
     assert statuses() == ["completed", "skipped", "queued"]
