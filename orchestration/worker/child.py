@@ -69,7 +69,8 @@ def on_process_init(**_: Any) -> None:
     allow_idle_transactions()
     withhold(settings.MAHAVISHNU_SECRET_VARIABLES)
     deadline = time.monotonic() + _WAIT_SECONDS
-    # If the previous child died while it ran a stage, wait until the supervisor has recorded that.
+    # If the previous child died while it ran a stage, wait until the supervisor has recorded that. Not for longer, even
+    # if the database is unavailable: Celery kills a child that does not start. `wait_for_worker` continues the wait.
     while slot.running is not None and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     slot.must_replace = False
@@ -113,10 +114,14 @@ def is_grace_over() -> bool:
 
 
 def wait_for_worker(slot: SharedSlot) -> bool:
-    """Wait until a worker is registered for the slot. Return False after 5 s, or if the process is stopping."""
+    """Wait until the slot can run an attempt. Return False after 5 s, or if the process is stopping.
+
+    Then a worker is registered for it, and the crash of the process that filled it before is recorded. A claim before
+    that would record the attempt of that process as lost, even if it timed out.
+    """
     deadline = time.monotonic() + _WAIT_SECONDS
     while not is_stopping():
-        if slot.worker_id:
+        if slot.worker_id and slot.running is None:
             return True
         if time.monotonic() > deadline:
             return False

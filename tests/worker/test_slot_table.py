@@ -55,7 +55,7 @@ def test_crash_includes_an_attempt_that_began_just_before_the_process_died(
 
     monkeypatch.setattr(slot_monitor, "is_alive", begin_and_die)
     monitor = slot_monitor.SlotMonitor(slot, name="monitored", process=PROCESS, pool_id="monitored")
-    assert monitor.detect_crash()
+    monitor.detect_crash()
     assert monitor._crash is not None
     assert monitor._crash.running == attempt
 
@@ -74,4 +74,5 @@ def test_successor_of_a_recycled_process_is_no_crash(monkeypatch: pytest.MonkeyP
     # It has ended normally, and the next process runs an attempt before the monitor looks again.
     slot.pid = successor
     slot.running = RunningAttempt(stage_id=1, attempt=1, started_ns=1, timeout_ms=0, pid=successor)
-    assert not monitor.detect_crash()
+    monitor.detect_crash()
+    assert not monitor.has_crashed

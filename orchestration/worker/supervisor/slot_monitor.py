@@ -66,6 +66,7 @@ class SlotMonitor:
         self._vacant_since: float | None = None
         self._cancelled: tuple[RunningAttempt, float] | None = None
         self._crash: Crash | None = None
+        self._has_just_died = False
 
     @property
     def needs_worker(self) -> bool:
@@ -77,31 +78,45 @@ class SlotMonitor:
         """Whether a crash waits to be recorded."""
         return self._crash is not None
 
-    def detect_crash(self) -> bool:
-        """Return whether the slot's process has died since the last check.
+    @property
+    def has_just_died(self) -> bool:
+        """Whether the last check for a crash found it: the parent may have been killed too.
 
-        The crash is recorded at the next check, because the parent may have been killed too. The threads of a killed
-        parent end one by one. The end of the thread that started the children kills them, a moment before the parent
-        has ended.
+        The threads of a killed parent end one by one. The end of the thread that started the children kills them, a
+        moment before the parent has ended.
         """
+        return self._has_just_died
+
+    def detect_crash(self) -> None:
+        """Find out whether the slot's process has died, and kill what it has left behind."""
+        self._has_just_died = False
+        if self._crash is not None:
+            return
         # A recycled child may leave the slot to its successor between two reads, so an attempt names its process.
         running = self.slot.running
         pid = self.slot.pid if running is None else running.pid
-        if pid and not is_alive(pid):
-            # Read again: the process may have begun an attempt, or ended one, between the first read and its death.
-            running = self.slot.running
-            if pid != (self.slot.pid if running is None else running.pid):
-                return False
-            self._crash = Crash(pid=pid, running=running, reason=FailureReason.LOST, error=WORKER_DIED)
-        return self._crash is not None
+        if not pid or is_alive(pid):
+            return
+        # Before the next reads: a successor that fills the slot after them must keep its process group.
+        process_group = self.slot.process_group
+        # Read again: the process may have begun an attempt, or ended one, between the first read and its death.
+        running = self.slot.running
+        if pid != (self.slot.pid if running is None else running.pid):
+            return
+        kill_group(pid)
+        self._kill_process_group(process_group)
+        self._crash = Crash(pid=pid, running=running, reason=FailureReason.LOST, error=WORKER_DIED)
+        self._has_just_died = True
 
     def record_crash(self) -> None:
-        """Store the crash, and kill what the process has left behind."""
+        """Store the crash.
+
+        It kills nothing: this may be long after the death, when the database is available again. A successor may fill
+        the slot by then, and another process may have the id.
+        """
         crash = self._crash
         if crash is None:
             return
-        kill_group(crash.pid)
-        self.kill_process_group()
         running = crash.running
         if self.slot.worker_id:
             services.crash_worker(
@@ -200,9 +215,13 @@ class SlotMonitor:
 
     def kill_process_group(self) -> None:
         """Kill the process group that a stage started and left running when it died."""
-        if self.slot.process_group:
-            kill_tree(self.slot.process_group)
-            self.slot.process_group = 0
+        self._kill_process_group(self.slot.process_group)
+
+    def _kill_process_group(self, process_group: int) -> None:
+        if process_group:
+            kill_tree(process_group)
+            if self.slot.process_group == process_group:
+                self.slot.process_group = 0
 
     def _note_pid(self, pid: int) -> None:
         if pid not in (0, self._pid):
@@ -230,5 +249,6 @@ class SlotMonitor:
                 resume_tree(pid)  # The attempt has just ended.
                 return
             kill_tree(pid)
+            self.kill_process_group()
             logger.warning("Killed process %d, which ran stage %d: %s", pid, running.stage_id, error)
         self._crash = Crash(pid=pid, running=running, reason=reason, error=error)

@@ -83,6 +83,9 @@ class WorkerSupervisor:
         A slot that fails does not keep the others from their checks, or the workers from their heartbeats.
         """
         try:
+            # Before any query: processes are also watched while the database is unavailable.
+            for number, monitor in enumerate(self._monitors, start=1):
+                self._attempt(f"watch the process of slot {number}", monitor.detect_crash)
             self._attempt("kill overdue stages", self._kill_overdue)
             for number, monitor in enumerate(self._monitors, start=1):
                 self._attempt("record heartbeats", self._send_heartbeats)
@@ -151,16 +154,15 @@ class WorkerSupervisor:
             # Record crashes only while the parent lives: if the children died with it, their workers must go offline
             # instead. A killed parent may still exist for a while as a zombie. Its first thread has already ended: that
             # killed the children.
-            if self._has_parent and is_alive(self._parent_pid):
+            if not monitor.has_just_died and self._has_parent and is_alive(self._parent_pid):
                 monitor.record_crash()
-        elif not monitor.detect_crash():
-            if self._is_stopping or self._table.draining:
-                monitor.leave_if_idle()
-            else:
-                monitor.leave_if_vacant()
-                monitor.replace_process()
-                if monitor.needs_worker:
-                    self._join_pool(monitor)
+        elif self._is_stopping or self._table.draining:
+            monitor.leave_if_idle()
+        else:
+            monitor.leave_if_vacant()
+            monitor.replace_process()
+            if monitor.needs_worker:
+                self._join_pool(monitor)
 
     def _join_pool(self, monitor: SlotMonitor) -> None:
         """Register a worker for a slot. If its pool rejects it, try again after a heartbeat interval."""
