@@ -8,7 +8,7 @@ import math
 import os
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -38,6 +38,9 @@ class NoBroker:
 
 
 no_broker: Final = NoBroker()
+
+MAX_HAND_OVERS: Final = 100
+"""How often a stage may raise `HandOver` in one run. Then the worker no longer stops for it, and its attempt fails."""
 
 _ENDS: Final = (signals.workflow_completed, signals.workflow_failed, signals.workflow_cancelled)
 
@@ -126,6 +129,7 @@ class InlineWorker:
         self._process = uuid.uuid4().hex
         self._slots: dict[str, InlineSlot] = {}
         self._slot: InlineSlot | None = None
+        self._hand_overs: Counter[int] = Counter()
         # The clock of the run is ahead of the database's by the waits that were skipped.
         self._skipped = timedelta()
         # When stages are retried, by the clock of the run.
@@ -183,7 +187,7 @@ class InlineWorker:
         result = self._run_stage(claim, slot)
         error = result.error if isinstance(result, Raised) else None
         if isinstance(result, Raised):
-            result.by_stop = isinstance(error, HandOver)
+            result.by_stop = isinstance(error, HandOver) and self._stops_for(claim.stage)
         if error is not None and not isinstance(error, _FAILURES):
             raise error  # It is for the test: Ctrl-C, or what `pytest.fail` raises.
         self.last_error = error or self.last_error
@@ -200,6 +204,14 @@ class InlineWorker:
         stage = self._stages().get(pk=claim.stage.pk)
         if stage.retry_at is not None:
             self._retry_at[stage.pk] = stage.retry_at + self._skipped
+
+    def _stops_for(self, stage: Stage) -> bool:
+        """Return whether the worker stops, now that a stage hands over. A stage that always does must not run for ever.
+
+        A worker that continues fails such an attempt at once. Here a fake cannot stop the worker before.
+        """
+        self._hand_overs[stage.pk] += 1
+        return self._hand_overs[stage.pk] <= MAX_HAND_OVERS
 
     def _run_stage(self, claim: Claim, slot: InlineSlot) -> Any | Raised:
         deadline_at = claim.workflow.deadline_at

@@ -20,6 +20,18 @@ effects: list[Callable[[Context], Any]] = []
 """What the stage `charge` does in its attempts, in order; its last attempts do nothing."""
 
 
+def raise_in_turn(*errors: BaseException) -> None:
+    """Make the stage `charge` raise these errors in its first attempts."""
+
+    def raising(error: BaseException) -> Any:
+        def effect(ctx: Context) -> None:
+            raise error
+
+        return effect
+
+    effects[:] = map(raising, errors)
+
+
 @stage
 def reserve(ctx: Context, inputs: dict[str, Any]) -> Any:
     calls.append(f"reserve {ctx.attempt}")

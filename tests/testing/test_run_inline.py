@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from orchestration import services
 from orchestration.models import FailedAttempt, Stage, Worker, WorkerStatus, Workflow
-from orchestration.sdk import HandOver, RunFailed
+from orchestration.sdk import RunFailed
 from orchestration.services import PoolNotAccepting
 from orchestration.testing import InlineResult, RunStuck, StageTimeout, WorkerLost, run_inline
 from realtime.models import Event
@@ -29,18 +29,6 @@ def calls() -> Iterator[list[str]]:
     shop.calls.clear()
     yield shop.calls
     shop.effects.clear()
-
-
-def raise_in_turn(*errors: BaseException) -> None:
-    """Make the stage `charge` raise these errors in its first attempts."""
-
-    def raising(error: BaseException) -> Any:
-        def effect(ctx: Any) -> None:
-            raise error
-
-        return effect
-
-    shop.effects[:] = map(raising, errors)
 
 
 def event_names(result: InlineResult) -> list[str]:
@@ -127,7 +115,7 @@ def test_stage_failed_without_retry_uses_one_attempt() -> None:
 
 
 def test_retries_do_not_wait() -> None:
-    raise_in_turn(ConnectionError("down"), ConnectionError("still down"))
+    shop.raise_in_turn(ConnectionError("down"), ConnectionError("still down"))
     began = time.monotonic()
     result = run_inline(shop.order)
     assert time.monotonic() - began < 50
@@ -153,7 +141,7 @@ def test_stage_that_exceeds_its_time_limit_counts_as_timed_out() -> None:
 
 
 def test_stage_timeout_exceeds_the_time_limit_without_a_wait() -> None:
-    raise_in_turn(StageTimeout())
+    shop.raise_in_turn(StageTimeout())
     result = run_inline(shop.order)
     assert (result.status, result.stages["charge"].attempts) == ("completed", 2)
     assert result.stages["charge"].failed_attempts == ("The stage took longer than 60 s",)
@@ -171,7 +159,7 @@ def test_stage_timeout_without_a_time_limit_is_an_error(monkeypatch: pytest.Monk
 
 
 def test_worker_lost_runs_the_stage_again_without_using_up_an_attempt() -> None:
-    raise_in_turn(WorkerLost(), ConnectionError("down"), ConnectionError("down"))
+    shop.raise_in_turn(WorkerLost(), ConnectionError("down"), ConnectionError("down"))
     result = run_inline(shop.order)
     assert (result.status, result.stages["charge"].attempts) == ("completed", 4)
     assert result.stages["charge"].failed_attempts[0] == "The worker process died"
@@ -197,14 +185,14 @@ def test_output_that_is_not_json_fails_the_stage() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), pytest.fail.Exception("Not called like this")])
 def test_errors_that_are_for_the_test_end_it(error: BaseException) -> None:
-    raise_in_turn(error)
+    shop.raise_in_turn(error)
     with pytest.raises(type(error)):
         run_inline(shop.order)
     assert set(Worker.objects.values_list("status", flat=True)) == {WorkerStatus.OFFLINE}
 
 
 def test_exit_of_a_stage_fails_its_attempt() -> None:
-    raise_in_turn(SystemExit(3))
+    shop.raise_in_turn(SystemExit(3))
     assert run_inline(shop.order).stages["charge"].failed_attempts == ("SystemExit: 3",)
 
 
@@ -275,12 +263,3 @@ def test_run_of_another_release_is_not_run(settings: Settings) -> None:
     settings.MAHAVISHNU_RELEASE = "v2"
     with pytest.raises(services.StageNotRunnable, match="release v1"):
         run_inline(shop.pinned_order, key="ticket-1")
-
-
-def test_stage_that_hands_over_runs_again_without_using_up_an_attempt() -> None:
-    raise_in_turn(HandOver(), ConnectionError("down"), ConnectionError("down"))
-    result = run_inline(shop.order)
-    assert (result.status, result.stages["charge"].attempts) == ("completed", 4)
-    assert result.stages["charge"].failed_attempts[0] == "The worker was stopped: HandOver"
-    assert FailedAttempt.objects.order_by("pk")[0].reason == "released"
-    assert event_names(result).count("workflow.stage_released") == 1
