@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,6 +24,9 @@ MAX_REASON_CHARACTERS: Final = 300
 
 MAX_STAGES_PER_TRANSACTION: Final = 5000
 """On SQLite no other process writes during the transaction. A run with more stages has a separate one."""
+
+MAX_UNDELETABLE_RUNS: Final = 1000
+"""How many runs that cannot be deleted a sweep remembers. Each of its queries names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +84,17 @@ class PruningSweep:
 
     Args:
         retentions: Each prunes alone: a run is kept if all of them keep it.
+        left_out: The ids of runs that are not tried, such as those that an earlier sweep could not delete.
 
     Attributes:
         undeletable_count: How many runs could not be deleted.
         undeletable: One of them, with the reason; empty if there is none.
+        left_out: The ids of runs that are not tried, now with those that could not be deleted. None is added beyond
+            `MAX_UNDELETABLE_RUNS`.
     """
 
-    def __init__(self, *retentions: RunRetention) -> None:
+    def __init__(self, *retentions: RunRetention, left_out: Set[str] = frozenset()) -> None:
+        self.left_out = set(left_out)
         self.undeletable_count = 0
         self.undeletable = ""
         self._prunable = deque(retention.prunable() for retention in retentions)
@@ -118,6 +125,8 @@ class PruningSweep:
                 middle = len(runs) // 2
                 return self._prune(runs[:middle]) + self._prune(runs[middle:])
             self.undeletable_count += 1
+            if len(self.left_out) < MAX_UNDELETABLE_RUNS:
+                self.left_out.add(runs[0])
             self.undeletable = self.undeletable or f"{runs[0]} ({_reason(error)})"
             return 0
 
@@ -128,8 +137,8 @@ class PruningSweep:
             rows = rows.filter(Q(finished_at__gt=finished_at) | Q(pk__gt=pk), finished_at__gte=finished_at)
         runs: list[str] = []
         stages = 0
-        ordered = rows.order_by("finished_at", "pk").only("pk", "finished_at", "total_stages")
-        for workflow in ordered[:MAX_RUNS_PER_TRANSACTION]:
+        rows = rows.exclude(pk__in=self.left_out).only("pk", "finished_at", "total_stages")
+        for workflow in rows.order_by("finished_at", "pk")[:MAX_RUNS_PER_TRANSACTION]:
             stages += workflow.total_stages
             if runs and stages > MAX_STAGES_PER_TRANSACTION:
                 break

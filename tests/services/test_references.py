@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,11 @@ from django.db import connection, models
 from pytest_django import Settings
 
 from orchestration.db.clock import database_now
-from orchestration.limits import EngineLimits
+from orchestration.limits import EngineLimits, engine_limits
 from orchestration.models import FailedAttempt, Stage, Workflow
 from orchestration.scheduler import Scheduler
+from orchestration.scheduler import retention as scheduler_retention
+from orchestration.services import retention as services_retention
 from orchestration.services.retention import PruningSweep, RunRetention
 from tests.services.builders import workflow_with
 
@@ -49,8 +52,8 @@ def run_key(on_delete: Callable[..., None], **options: Any) -> models.Field[Any,
     return models.ForeignKey(Workflow, on_delete=on_delete, null=True, related_name="+", **options)
 
 
-def finish_runs(number: int = 3) -> None:
-    for each in range(number):
+def finish_runs(number: int = 3, *, first: int = 0) -> None:
+    for each in range(first, first + number):
         workflow_with("completed", workflow_id=f"wf_{each}")
 
 
@@ -126,6 +129,58 @@ def test_run_that_cannot_be_deleted_hides_no_other(settings: Settings, caplog: p
         assert scheduler._failures.stuck_jobs() == []
         with pytest.raises(CommandError, match="Cannot delete 2 finished runs, such as wf_0 "):
             call_command("prune_runs", "--keep", "1")
+
+
+@pytest.mark.parametrize(("max_undeletable", "left"), [(1000, ["wf_0", "wf_8"]), (1, ["wf_0", "wf_7", "wf_8"])])
+def test_run_that_cannot_be_deleted_delays_no_later_pruning(
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    max_undeletable: int,
+    left: list[str],
+) -> None:
+    settings.MAHAVISHNU_ENGINE = EngineLimits(max_finished_runs=1)
+    for module in (services_retention, scheduler_retention):
+        monkeypatch.setattr(module, "MAX_UNDELETABLE_RUNS", max_undeletable)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pruning = scheduler_retention.RunPruning(engine_limits())
+
+    def pass_seconds(seconds: float) -> None:
+        """Prune all that is due after this time."""
+        nonlocal now
+        now += seconds
+        for _ in range(3):
+            pruning.prune_block()
+
+    def warnings() -> list[str]:
+        return [record.message.split(" (")[0] for record in caplog.records if "finished runs" in record.message]
+
+    warning = "Cannot delete 1 finished runs, such as wf_0"
+    with model_with(run=run_key(models.RESTRICT)) as note, caplog.at_level(logging.WARNING):
+        finish_runs(8)
+        note.objects.create(run_id="wf_0")
+        pass_seconds(0)
+        assert (kept(), warnings()) == (["wf_0", "wf_7"], [warning])
+        finish_runs(1, first=8)
+        pass_seconds(scheduler_retention.PRUNING_INTERVAL_SECONDS)
+        # With more of them than it can remember, the scheduler prunes once an hour.
+        assert (kept(), warnings()) == (left, [warning])
+        pass_seconds(scheduler_retention.UNDELETABLE_INTERVAL_SECONDS)
+        assert (kept(), warnings()) == (["wf_0", "wf_8"], [warning] * 2)
+        note.objects.all().delete()
+        pass_seconds(scheduler_retention.UNDELETABLE_INTERVAL_SECONDS)
+        assert (kept(), warnings()) == (["wf_8"], [warning] * 2)
+
+
+def test_run_that_two_retentions_cannot_delete_counts_once() -> None:
+    with model_with(run=run_key(models.RESTRICT)) as note:
+        finish_runs(2)
+        note.objects.create(run_id="wf_0")
+        sweep = PruningSweep(RunRetention(max_runs=0), RunRetention(max_runs=1))
+        while sweep.prune_block() is not None:
+            pass
+        assert (kept(), sweep.undeletable_count) == (["wf_0"], 1)
 
 
 def test_receiver_that_fails_keeps_its_run_only() -> None:
