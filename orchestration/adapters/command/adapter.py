@@ -50,6 +50,9 @@ _MAX_ERROR_CHARACTERS: Final = 300
 _MAX_FOUND: Final = 1000
 """How many programs with their directories are remembered as found."""
 
+_Place = tuple[str, str | None, str | None]
+"""A program, its working directory, and the `PATH` that its command sets."""
+
 _NOT_HERE: Final = (FileNotFoundError, NotADirectoryError, PermissionError)
 """Why a program cannot be started on this worker. The interpreter that a script names may be missing, too."""
 
@@ -68,24 +71,36 @@ class CommandAdapter:
         )
 
     def __init__(self) -> None:
-        self._found: set[tuple[str, str | None]] = set()
+        self._found: set[_Place] = set()
 
     def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         """Return the program or the working directory that this worker lacks; empty if it lacks none."""
         command = Command.from_json(stage.options)
-        found = command.argv[0], command.cwd
         if not may_block:
-            return "" if found in self._found else None  # They may be on a network drive that does not answer.
+            return "" if _place_of(command) in self._found else None  # A network drive may not answer.
         missing = command.find_missing()
-        if not missing:
+        if missing:
+            self._found.discard(_place_of(command))
+        else:
             if len(self._found) >= _MAX_FOUND:
                 self._found.clear()
-            self._found.add(found)
+            self._found.add(_place_of(command))
         return missing
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
         """Run the stage's command and return its output."""
-        return CommandRun(Command.from_json(stage.options), ctx).run(inputs)
+        command = Command.from_json(stage.options)
+        try:
+            return CommandRun(command, ctx).run(inputs)
+        except MissingRequirement:
+            # It may have been found before, and removed since: the next check looks for it again.
+            self._found.discard(_place_of(command))
+            raise
+
+
+def _place_of(command: Command) -> _Place:
+    """Return what the search for a program depends on, in this process."""
+    return command.argv[0], command.cwd, command.variables.get("PATH")
 
 
 class CommandFailed(StageFailed):
