@@ -79,8 +79,9 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
 
     @admin.display(description="unmet requirements")
     def unmet_requirements(self, worker: Worker) -> str:
-        names = worker.unmet_requirements.order_by("-pk").values_list("name", flat=True)
-        return "; ".join(names[:_MAX_UNMET_SHOWN])
+        names = worker.unmet_requirements.order_by("-pk").values_list("name", flat=True)[: _MAX_UNMET_SHOWN + 1]
+        more = ["…"] if len(names) > _MAX_UNMET_SHOWN else []
+        return "; ".join([*names[:_MAX_UNMET_SHOWN], *more])
 
     @admin.display(description="pool", ordering="pool_id")
     def pool_link(self, worker: Worker) -> str:

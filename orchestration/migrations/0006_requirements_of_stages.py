@@ -3,6 +3,12 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+# Of the runs that are held, those that a worker has refused.
+_HOLD_STAGES = """
+UPDATE orchestration_stage SET held = TRUE WHERE status = 'queued' AND refused_until IS NOT NULL
+AND workflow_id IN (SELECT id FROM orchestration_workflow WHERE held_reason = 'no_worker_with')
+"""
+
 
 class Migration(migrations.Migration):
     dependencies = [
@@ -70,4 +76,5 @@ class Migration(migrations.Migration):
                 fields=("worker", "name"), name="orchestration_unmet_requirement_unique"
             ),
         ),
+        migrations.RunSQL(_HOLD_STAGES, migrations.RunSQL.noop),
     ]

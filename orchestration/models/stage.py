@@ -155,6 +155,11 @@ class Stage(TrackedModel):
     def __str__(self) -> str:
         return f"{self.workflow_id}/{self.name}"
 
+    @property
+    def requirement_names(self) -> list[str]:
+        """The names in `requirements`."""
+        return self.requirements.splitlines()
+
     @cached_property
     def stage_plan(self) -> StagePlan:
         """Return the options of a stage that the engine runs; a stage of an external orchestrator has none."""

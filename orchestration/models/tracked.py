@@ -5,9 +5,9 @@ difference is counted and sent as a signal. A service has already read the row u
 it calls `mark_locked()` and then `save_locked()`, which does the same with one query less. As everywhere in Django,
 `QuerySet.update()` and `bulk_create()` bypass `save()` and send no signals.
 
-All code takes locks in one order, so that two changes cannot deadlock: worker, workflow, stages (by primary key), pools
-(by id). Locks are `FOR NO KEY UPDATE`: these are strong enough, and other transactions can still insert rows that refer
-to the locked row.
+All code takes locks in one order, so that two changes cannot deadlock: worker, workflow, stages (by primary key), unmet
+requirements, pools (by id). Locks are `FOR NO KEY UPDATE`: these are strong enough, and other transactions can still
+insert rows that refer to the locked row.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> Non
     stage.retry_at = None if queue_at_once else database_now() + timedelta(seconds=wait_seconds)
     stage.save_locked(at=at, update_fields=["status", "pool", "retry_at", "lost_attempts", "last_attempt"])
     if queue_at_once:
-        # What a worker lacks, another may lack too: the caller dispatches the stage later.
+        # What a worker lacks, another may lack too: it is dispatched later.
         room = 0 if failed.reason == FailureReason.NOT_RUNNABLE else None
         queue_stages([stage], at=at, room=room)
     is_released = failed.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)

@@ -22,12 +22,7 @@ from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
-from orchestration.services.capabilities import (
-    Requirement,
-    StageNotRunnable,
-    find_missing_before,
-    meet_requirements,
-)
+from orchestration.services.capabilities import Requirement, StageNotRunnable, find_missing_before, meet_requirements
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_hold_of, record_refusal
@@ -164,10 +159,12 @@ def complete_attempt(
             stage.error = ""
             stage.result = {"output": output, "duration_ms": stage.duration_ms}
             stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
+            if worker is not None:
+                meet_requirements(worker, stage, has_run=True)
             step = advance(stage.workflow, at=at, finished=stage)
             if continue_inline and worker is not None and worker.stage_id == stage_id and not worker.draining:
                 mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
-                if mine is not None and find_missing(mine) is None:
+                if mine is not None and (find_missing_before(worker, mine, at=at) or find_missing(mine)) is None:
                     step.stages.remove(mine)
                     claim = _start_attempt(mine.mark_locked(), worker, at=at)
                     worker.save_locked(at=at, update_fields=["stage"])
@@ -243,7 +240,7 @@ def release_attempt(
 def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     """Start an attempt at a locked stage on a locked worker. The worker is not saved."""
     end_hold_of(stage, at=at)
-    meet_requirements(worker, stage)
+    meet_requirements(worker, stage, has_run=False)
     stage.status = StageStatus.RUNNING.value
     stage.worker = worker
     stage.attempt += 1

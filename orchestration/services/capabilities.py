@@ -15,7 +15,7 @@ from typing import Final
 from django.db.models import F, FilteredRelation, Q, QuerySet
 
 from orchestration.db.postgres_session import lock_if_free
-from orchestration.models import FailureReason, Stage, UnmetRequirement, Worker
+from orchestration.models import FailedAttempt, FailureReason, Stage, UnmetRequirement, Worker
 from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.services.errors import ServiceError
 from orchestration.text import truncate
@@ -84,9 +84,8 @@ class Capabilities:
             if name is not None:
                 unmet.add(name)
 
-    def may_run(self, pool_id: str | None, release: str, requirements: str) -> bool:
+    def may_run(self, pool_id: str | None, release: str, names: Collection[str]) -> bool:
         """Return whether a process of the pool may meet these requirements of a stage, and has the release, if any."""
-        names = requirements.splitlines()
         return any(
             unmet.isdisjoint(names)
             for (pool, of_release, _), unmet in self._unmet.items()
@@ -103,12 +102,8 @@ def find_missing_before(worker: Worker, stage: Stage, *, at: datetime) -> Requir
     """Return what the process of a worker lacked at a recent attempt at a stage; None if nothing."""
     if not stage.attempt:
         return None
-    before = stage.failed_attempts.filter(
-        reason=FailureReason.NOT_RUNNABLE,
-        worker_name__in=Worker.objects.filter(process=worker.process).values("pk"),
-        ended_at__gte=max(worker.registered_at, at - timedelta(seconds=NOT_RUNNABLE_SECONDS)),
-    )
-    name = before.values_list("error", flat=True).order_by("-attempt").first()
+    recent = _given_back(worker, stage).filter(ended_at__gte=at - timedelta(seconds=NOT_RUNNABLE_SECONDS))
+    name = recent.values_list("error", flat=True).order_by("-attempt").first()
     return None if name is None else Requirement(name)
 
 
@@ -118,15 +113,24 @@ def add_requirement(worker: Worker, stage: Stage, missing: Requirement) -> None:
     unmet = worker.unmet_requirements.order_by("-pk").values_list("pk", flat=True)
     if oldest := unmet[MAX_UNMET_REQUIREMENTS : MAX_UNMET_REQUIREMENTS + 1].first():
         worker.unmet_requirements.filter(pk__lte=oldest).delete()
-    names = {*stage.requirements.splitlines(), missing.name}
+    names = {*stage.requirement_names, missing.name}
     if len(names) <= MAX_STAGE_REQUIREMENTS:
         stage.requirements = "\n".join(sorted(names))
 
 
-def meet_requirements(worker: Worker, stage: Stage) -> None:
-    """Record that the process of a worker has what a stage needs that it starts."""
-    if stage.requirements:
-        names = stage.requirements.splitlines()
-        unmet = UnmetRequirement.objects.filter(worker__process=worker.process, name__in=names)
-        free = lock_if_free(UnmetRequirement.objects.filter(pk__in=unmet.values("pk")).order_by("pk"))
-        UnmetRequirement.objects.filter(pk__in=list(free.values_list("pk", flat=True))).delete()
+def meet_requirements(worker: Worker, stage: Stage, *, has_run: bool) -> None:
+    """Record that the process of a worker has what a stage needs that it may start, or that has run there."""
+    if not stage.requirements or not (has_run or stage.attempt == 0 or not _given_back(worker, stage).exists()):
+        return  # It found something missing while the stage ran, and may find that again.
+    unmet = UnmetRequirement.objects.filter(worker__process=worker.process, name__in=stage.requirement_names)
+    free = lock_if_free(UnmetRequirement.objects.filter(pk__in=unmet.values("pk")).order_by("pk"))
+    UnmetRequirement.objects.filter(pk__in=list(free.values_list("pk", flat=True))).delete()
+
+
+def _given_back(worker: Worker, stage: Stage) -> QuerySet[FailedAttempt]:
+    """Select the attempts at a stage in which the process of a worker found something missing."""
+    return stage.failed_attempts.filter(
+        reason=FailureReason.NOT_RUNNABLE,
+        worker_name__in=Worker.objects.filter(process=worker.process).values("pk"),
+        ended_at__gte=worker.registered_at,
+    )

@@ -9,6 +9,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from orchestration.db.clock import database_now
 from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import engine_limits
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Workflow, WorkflowStatus
@@ -22,6 +23,7 @@ from orchestration.services.dispatch_window import (
     fill_window,
     mark_undispatched,
 )
+from orchestration.services.holds import MAX_REFUSED_SECONDS
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
 
@@ -111,13 +113,19 @@ def dispatch_refused(stage_ids: Collection[int], *, now: datetime) -> int:
 
 
 def _dispatch_refused_of(workflow_id: str, refused: QuerySet[Stage]) -> int:
-    """Let the window of a wide run dispatch its refused stages, in their turn. Return how many it is."""
+    """Let the window of a wide run dispatch its refused stages, after its other stages. Return how many it is."""
+    due = refused.filter(workflow_id=workflow_id)
     with transaction.atomic():
         workflow = lock_if_free(Workflow.objects.filter(pk=workflow_id)).first()
         if workflow is None:
             return 0
-        count = refused.filter(workflow_id=workflow_id).update(refused_until=None)
-        if count:
+        if workflow.has_undispatched_stages:
+            fill_window(workflow)
+        if workflow.has_undispatched_stages:
+            # In the order of their positions, refused stages could fill the window each time.
+            due.update(refused_until=database_now() + timedelta(seconds=MAX_REFUSED_SECONDS))
+            return 0
+        if count := due.update(refused_until=None):
             mark_undispatched(workflow, True)
             fill_window(workflow)
     return count

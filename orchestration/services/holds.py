@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from django.db import transaction
@@ -55,8 +56,8 @@ def record_refusal(worker: Worker, stage: Stage, missing: Requirement, *, at: da
     workflow = stage.workflow
     if not workflow.release or workflow.release == worker.release:
         add_requirement(worker, stage, missing)
-    names = stage.requirements.splitlines()
-    may_run = Capabilities([stage.pool_id], names).may_run(stage.pool_id, workflow.release, stage.requirements)
+    names = stage.requirement_names
+    may_run = Capabilities([stage.pool_id], names).may_run(stage.pool_id, workflow.release, names)
     first, last = (FIRST_REFUSED_SECONDS, MAX_REFUSED_SECONDS) if may_run else (FIRST_HELD_SECONDS, MAX_HELD_SECONDS)
     queued_seconds = 0.0 if stage.queued_at is None else (at - stage.queued_at).total_seconds()
     stage.refused_until = database_now() + timedelta(seconds=min(max(queued_seconds / 4, first), last))
@@ -103,10 +104,9 @@ def end_hold(workflow: Workflow, *, at: datetime) -> None:
     """End the hold, if any, of a locked workflow. Its stages that are held are dispatched soon."""
     if not workflow.held_reason:
         return
-    if workflow.held_reason == HoldReason.NO_WORKER_WITH:
-        queued = workflow.stages.filter(held=True, status=StageStatus.QUEUED)
-        queued.filter(refused_until__isnull=False).update(refused_until=database_now())
-        workflow.stages.filter(held=True).update(held=False)
+    held = workflow.stages.filter(held=True)
+    held.filter(refused_until__isnull=False).update(refused_until=database_now())
+    held.update(held=False)
     workflow.mark_locked()
     workflow.held_reason = workflow.held_needs = ""
     workflow.held_since = None
@@ -114,14 +114,18 @@ def end_hold(workflow: Workflow, *, at: datetime) -> None:
 
 
 def end_hold_of(stage: Stage, *, at: datetime) -> None:
-    """End the hold of the run, if any, unless it is about other stages than this locked one, which leaves the queue."""
+    """End the hold of the run, if any, unless it is about other stages than this locked one, which starts."""
     workflow = stage.workflow
-    if not workflow.held_reason:
-        return
-    is_about_others = workflow.held_reason == HoldReason.NO_WORKER_WITH and not stage.held
-    if not is_about_others or not workflow.stages.filter(held=True).exists():
+    if workflow.held_reason == HoldReason.NO_WORKER or stage.held or not _is_about_stages(workflow):
         end_hold(workflow, at=at)
-        stage.held = False
+
+
+def leave_hold(stage: Stage, *, at: datetime) -> None:
+    """End the hold of the run, if it is only about this locked stage, which is skipped."""
+    if stage.held:
+        Stage.objects.filter(pk=stage.pk).update(held=False)
+        if not _is_about_stages(stage.workflow):
+            end_hold(stage.workflow, at=at)
 
 
 def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
@@ -135,12 +139,12 @@ def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
         workflow = row_locks.lock_workflow(workflow_id)
         if not workflow.held_reason:
             return False
-        kinds = [""]
+        kinds: list[list[str]] = [[]]
         if workflow.held_reason == HoldReason.NO_WORKER_WITH:
-            held = workflow.stages.filter(held=True, status=StageStatus.QUEUED)
-            kinds = list(held.order_by().values_list("requirements", flat=True).distinct()[:MAX_HELD_KINDS])
-        workers = Capabilities([workflow.pool_id])
-        if not any(workers.may_run(workflow.pool_id, workflow.release, kind) for kind in kinds):
+            held = workflow.stages.filter(held=True).order_by().values_list("requirements", flat=True).distinct()
+            kinds = [requirements.splitlines() for requirements in held[:MAX_HELD_KINDS]]
+        workers = Capabilities([workflow.pool_id], {name for names in kinds for name in names})
+        if not any(workers.may_run(workflow.pool_id, workflow.release, names) for names in kinds):
             return False
         end_hold(workflow, at=at)
     return True
@@ -148,14 +152,13 @@ def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
 
 def runs_with_outdated_hold() -> QuerySet[Workflow]:
     """Select the runs that are held although a worker of their pool may take them, oldest first."""
-    held = Workflow.objects.exclude(held_reason="")
-    outdated = Q(pk__in=())
-    if _ANY_HELD.rows():
-        workers = accepting_workers().filter(pool_id=OuterRef("pool_id"))
-        has_worker = Q(Exists(workers), release="") | Q(Exists(workers.filter(release=OuterRef("release"))))
-        outdated = Q(has_worker, held_reason=HoldReason.NO_WORKER)
-        outdated |= Q(pk__in=_outdated_stages().values("workflow"))
-    return held.filter(outdated).order_by("created_at", "pk").only("pk", "created_at")
+    if not _ANY_HELD.rows():
+        return Workflow.objects.none()
+    workers = accepting_workers().filter(pool_id=OuterRef("pool_id"))
+    has_worker = Q(Exists(workers), release="") | Q(Exists(workers.filter(release=OuterRef("release"))))
+    outdated = Q(has_worker, held_reason=HoldReason.NO_WORKER) | Q(pk__in=_outdated_stages().values("workflow"))
+    held = Workflow.objects.exclude(held_reason="").filter(outdated)
+    return held.order_by("created_at", "pk").only("pk", "created_at")
 
 
 # Compiled, because each pass of a scheduler executes it, and mostly finds nothing.
@@ -164,16 +167,21 @@ _ANY_HELD: Final = CompiledSelect(lambda: Workflow.objects.exclude(held_reason="
 
 def _outdated_stages() -> QuerySet[Stage]:
     """Select the stages of `MAX_OUTDATED_KINDS` that are held although a worker may take them."""
-    held = Stage.objects.filter(held=True, status=StageStatus.QUEUED).order_by()
+    held = Stage.objects.filter(held=True).order_by()
     kinds = list(held.values_list("pool_id", "workflow__release", "requirements").distinct()[:MAX_HELD_KINDS])
     workers = Capabilities({pool_id for pool_id, _, _ in kinds})
-    runnable: dict[tuple[str, str], list[str]] = {}
-    for pool_id, release, requirements in [kind for kind in kinds if workers.may_run(*kind)][:MAX_OUTDATED_KINDS]:
-        runnable.setdefault((pool_id, release), []).append(requirements)
+    runnable = (kind for kind in kinds if workers.may_run(kind[0], kind[1], kind[2].splitlines()))
+    by_release: dict[tuple[str, str], list[str]] = {}
+    for pool_id, release, requirements in islice(runnable, MAX_OUTDATED_KINDS):
+        by_release.setdefault((pool_id, release), []).append(requirements)
     outdated = Q(pk__in=())
-    for (pool_id, release), each in runnable.items():
+    for (pool_id, release), each in by_release.items():
         outdated |= Q(pool_id=pool_id, workflow__release=release, requirements__in=each)
     return held.filter(outdated)
+
+
+def _is_about_stages(workflow: Workflow) -> bool:
+    return bool(workflow.held_reason) and workflow.stages.filter(held=True).exists()
 
 
 def _hold(workflow: Workflow, reason: HoldReason, *, needs: str, at: datetime) -> None:

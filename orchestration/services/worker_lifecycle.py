@@ -224,6 +224,7 @@ def _join_as(worker_id: str, process: str, pool_id: str, release: str, *, at: da
             return False
         else:
             worker.mark_locked()
+            worker.unmet_requirements.all().delete()
         pool = row_locks.lock_pool(pool_id)
         if pool.status == PoolStatus.CLOSED:
             raise PoolNotAccepting(pool_id, pool.status, "workers")
@@ -236,7 +237,6 @@ def _join_as(worker_id: str, process: str, pool_id: str, release: str, *, at: da
         worker.registered_at = worker.last_heartbeat_at = at
         worker.heartbeat_at = database_now()
         if not is_new:
-            worker.unmet_requirements.all().delete()
             worker.save_locked(at=at, update_fields=_JOINED_COLUMNS)
             return True
         try:

@@ -217,15 +217,24 @@ def test_hold_of_one_stage_lasts_while_others_start() -> None:
     assert_all_add_up()
 
 
-def test_skipped_stage_ends_the_hold_that_is_about_it(recorded: list[RecordedSignal]) -> None:
+def test_skipped_stage_ends_the_hold_that_is_only_about_it(recorded: list[RecordedSignal]) -> None:
     slot = join("box")
-    held, other, _ = start_parallel_run(3)
-    refuse(slot, held, "a GPU")
-    services.skip_stage(workflow_id="wf", stage_name=other.name)
-    assert hold_of() == ("no_worker_with", "a GPU")
-    services.skip_stage(workflow_id="wf", stage_name=held.name)
+    first, second, other, _ = start_parallel_run(4)
+    refuse(slot, first, "a GPU")
+    refuse(slot, second, "a GPU")
+    for skipped in (other, first):
+        services.skip_stage(workflow_id="wf", stage_name=skipped.name)
+        assert hold_of() == ("no_worker_with", "a GPU")
+    services.skip_stage(workflow_id="wf", stage_name=second.name)
     assert hold_of() == ("", "")
     assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended"]
+
+
+def test_skipped_stage_does_not_end_the_hold_of_a_pool_without_workers() -> None:
+    skipped, *_ = start_parallel_run(2)
+    services.hold_unclaimed("pool", ["wf"])
+    services.skip_stage(workflow_id="wf", stage_name=skipped.name)
+    assert hold_of() == ("no_worker", "")
 
 
 def test_claim_ends_a_hold_that_is_about_no_stage() -> None:

@@ -11,6 +11,7 @@ from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.dispatch import queued_messages
 from orchestration.models import Stage, UnmetRequirement, Workflow
+from orchestration.plan import Plan, StagePlan
 from orchestration.services import capabilities
 from orchestration.services.capabilities import MAX_STAGE_REQUIREMENTS, NOT_RUNNABLE_SECONDS
 from orchestration.services.dispatch_window import window_size
@@ -148,3 +149,53 @@ def test_stage_remembers_a_bounded_number_of_requirements() -> None:
         refuse(slot, stage, f"program {number}")
     stage.refresh_from_db()
     assert len(stage.requirements.splitlines()) == MAX_STAGE_REQUIREMENTS
+
+
+def test_refused_stages_of_a_wide_run_are_dispatched_after_those_that_no_worker_has_refused() -> None:
+    slot, other = join("box"), join("other")
+    stages = start_parallel_run(16)
+    window = window_size(2)
+    for stage in stages[:window]:
+        refuse(slot, stage)
+    services.refill_window("wf")
+    for stage in stages[window : 2 * window]:
+        refuse(slot, stage)
+    refused = [stage.pk for stage in stages[: 2 * window]]
+    assert services.dispatch_refused(refused, now=database_now() + timedelta(seconds=1)) == 0
+    dispatched = Stage.objects.filter(dispatch_due_at__isnull=False).order_by("position")
+    assert list(dispatched) == stages[2 * window : 3 * window]
+    for stage in stages[2 * window :]:
+        assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+        services.complete_attempt(stage.pk, 1, slot=slot, output=None)
+    later = database_now() + timedelta(seconds=MAX_REFUSED_SECONDS + 1)
+    assert services.dispatch_refused(refused, now=later) == len(refused)
+    assert services.claim_stage(refused[0], 1, slot=other) is not None
+
+
+def test_process_that_tries_a_stage_again_does_not_end_the_holds_of_others_before_it_has_run() -> None:
+    slot, at = join("box"), timezone.now()
+    first, second = start_run("first"), start_run("second")
+    for stage in (first, second):
+        assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+        services.release_attempt(stage.pk, 1, slot=slot, missing=services.Requirement("a GPU"), at=at)
+    later = at + timedelta(seconds=NOT_RUNNABLE_SECONDS + 1)
+    assert services.claim_stage(first.pk, 2, slot=slot, at=later) is not None
+    assert end_holds() == []
+    services.complete_attempt(first.pk, 2, slot=slot, output=None)
+    assert end_holds() == ["second"]
+
+
+def test_worker_does_not_continue_with_a_stage_that_its_process_has_given_back() -> None:
+    slot = join("box")
+    plan = Plan(name="refused", adapter="python", stages=tuple(StagePlan(name=f"s{n}", step=n) for n in range(2)))
+    run = services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf")
+    first, second = run.stages.order_by("position")
+    assert services.claim_stage(first.pk, 1, slot=slot) is not None
+    outcome = services.complete_attempt(first.pk, 1, slot=slot, output=None, continue_inline=True)
+    assert outcome.next is not None
+    services.release_attempt(second.pk, 1, slot=slot, missing=services.Requirement("a GPU"))
+    services.cancel_workflow(workflow_id="wf")
+    services.retry_run(workflow_id="wf", from_stage="s0")
+    assert services.claim_stage(first.pk, 2, slot=slot) is not None
+    outcome = services.complete_attempt(first.pk, 2, slot=slot, output=None, continue_inline=True)
+    assert outcome == services.AttemptOutcome(accepted=True, next=None)
