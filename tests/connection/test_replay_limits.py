@@ -23,6 +23,9 @@ from tests.harness.waiting import eventually
 
 BURST_BYTES = 64 * KIB
 
+# Longer than any test waits: a query that waits for a lock ends only with its connection.
+PATIENT_POSTGRES = {"PGOPTIONS": "-c lock_timeout=10min"}
+
 
 def memory_bytes(server: MahavishnuServer) -> int:
     return int(psutil.Process(server.pid).memory_info().rss)
@@ -135,7 +138,9 @@ def reset(client: RawClient) -> None:
 @pytest.fixture(scope="module")
 def patient_server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server with one replay at a time, that answers no request late."""
-    return start_module_server(database="postgres", request_timeout_seconds=600, max_concurrent_replays=1)
+    return start_module_server(
+        database="postgres", environment=PATIENT_POSTGRES, request_timeout_seconds=600, max_concurrent_replays=1
+    )
 
 
 @pytest.mark.parametrize("clients", [1, 5], ids=["in a database thread", "in the queue"])
@@ -156,7 +161,11 @@ async def test_client_that_leaves_ends_its_snapshots(patient_server: MahavishnuS
 
 async def test_connection_that_the_server_closes_ends_its_snapshot(start_server: StartServer) -> None:
     server = start_server(
-        database="postgres", request_timeout_seconds=600, rate_limit_grace_seconds=0, close_timeout_seconds=600
+        database="postgres",
+        environment=PATIENT_POSTGRES,
+        request_timeout_seconds=600,
+        rate_limit_grace_seconds=0,
+        close_timeout_seconds=600,
     )
     with workflows_locked(server):
         async with open_raw(server.port) as client:
