@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
                 db_default=False,
                 default=False,
                 editable=False,
-                help_text="Whether its workflow is held, because no worker process of the pool may be able to run it.",
+                help_text="Whether no worker process of the pool may be able to run it. Then its workflow is held.",
             ),
         ),
         migrations.AddField(

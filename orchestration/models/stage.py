@@ -87,7 +87,7 @@ class Stage(TrackedModel):
         default=False,
         db_default=False,
         editable=False,
-        help_text="Whether its workflow is held, because no worker process of the pool may be able to run it.",
+        help_text="Whether no worker process of the pool may be able to run it. Then its workflow is held.",
     )
     lease_expires_at = models.DateTimeField(
         null=True, blank=True, help_text="When the attempt is considered lost without a further heartbeat."

@@ -23,7 +23,7 @@ STAGE_TERMINATED: Final = "The process of the stage got SIGTERM, but its worker 
 """The error of an attempt that is lost, because something ended its process alone."""
 
 _AT_ONCE: Final = frozenset({FailureReason.LOST, FailureReason.RELEASED, FailureReason.NOT_RUNNABLE})
-"""The stage did not cause these: they use up none of its attempts, and the next one begins without a wait."""
+"""The stage did not cause these: they use up none of its attempts, and it is queued again without a wait."""
 
 
 def timeout_error(timeout_seconds: float) -> str:

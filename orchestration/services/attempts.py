@@ -22,7 +22,13 @@ from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
-from orchestration.services.capabilities import Requirement, StageNotRunnable, find_missing_before, meet_requirements
+from orchestration.services.capabilities import (
+    Requirement,
+    StageNotRunnable,
+    find_known_missing,
+    meet_requirements,
+    was_given_back,
+)
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_hold_of, record_refusal
@@ -110,7 +116,7 @@ def claim_stage(
         if stage is None or not _may_claim(stage, attempt, worker):
             _end_lost_work(worker, at=at)
             return None
-        missing = _find_release(stage, worker) or find_missing_before(worker, stage, at=at) or find_missing(stage)
+        missing = find_known_missing(worker, stage, at=at) or find_missing(stage)
         if missing is not None:
             _end_lost_work(worker, at=at)
             record_refusal(worker, stage, missing, at=at)
@@ -160,11 +166,11 @@ def complete_attempt(
             stage.result = {"output": output, "duration_ms": stage.duration_ms}
             stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
             if worker is not None:
-                meet_requirements(worker, stage, has_run=True)
+                meet_requirements(worker, stage)
             step = advance(stage.workflow, at=at, finished=stage)
             if continue_inline and worker is not None and worker.stage_id == stage_id and not worker.draining:
                 mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
-                if mine is not None and (find_missing_before(worker, mine, at=at) or find_missing(mine)) is None:
+                if mine is not None and (find_known_missing(worker, mine, at=at) or find_missing(mine)) is None:
                     step.stages.remove(mine)
                     claim = _start_attempt(mine.mark_locked(), worker, at=at)
                     worker.save_locked(at=at, update_fields=["stage"])
@@ -215,7 +221,7 @@ def release_attempt(
         slot: The worker that ran it.
         error: The error, unless the worker lacks something.
         reason: Released, or lost if its process was to end although the worker did not stop. A stage may lose
-            `max_lost_attempts`.
+            `max_lost_attempts`. Not used with `missing`.
         missing: What the stage needs and the worker lacks. The process of this worker does not claim the stage again
             for `NOT_RUNNABLE_SECONDS`.
         at: The time of the change; None means now.
@@ -240,7 +246,8 @@ def release_attempt(
 def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     """Start an attempt at a locked stage on a locked worker. The worker is not saved."""
     end_hold_of(stage, at=at)
-    meet_requirements(worker, stage, has_run=False)
+    if not was_given_back(stage):
+        meet_requirements(worker, stage)
     stage.status = StageStatus.RUNNING.value
     stage.worker = worker
     stage.attempt += 1
@@ -253,12 +260,6 @@ def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
         fill_window(stage.workflow)
     worker.stage = stage
     return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage.stage_plan)
-
-
-def _find_release(stage: Stage, worker: Worker) -> Requirement | None:
-    """Return the release that a worker lacks to run a stage; None if it may run it."""
-    release = stage.workflow.release
-    return Requirement(f"release {release}") if release and release != worker.release else None
 
 
 def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import F, FilteredRelation, Q, QuerySet
+from django.db.models import Exists, F, FilteredRelation, OuterRef, Q, QuerySet
 
 from orchestration.db.postgres_session import lock_if_free
-from orchestration.models import FailedAttempt, FailureReason, Stage, UnmetRequirement, Worker
+from orchestration.models import FailureReason, Stage, UnmetRequirement, Worker
 from orchestration.models.workflow import MAX_NEEDS_LENGTH
 from orchestration.services.errors import ServiceError
 from orchestration.text import truncate
@@ -98,11 +98,23 @@ def accepting_workers() -> QuerySet[Worker]:
     return Worker.objects.filter(draining=False).exclude(process="")
 
 
-def find_missing_before(worker: Worker, stage: Stage, *, at: datetime) -> Requirement | None:
-    """Return what the process of a worker lacked at a recent attempt at a stage; None if nothing."""
+def find_known_missing(worker: Worker, stage: Stage, *, at: datetime) -> Requirement | None:
+    """Return the release that a stage needs, or what the process of a worker lacked at a recent attempt at the stage.
+
+    None if it may run the stage, as far as that is known.
+    """
+    release = stage.workflow.release
+    if release and release != worker.release:
+        return Requirement(f"release {release}")
     if not stage.attempt:
         return None
-    recent = _given_back(worker, stage).filter(ended_at__gte=at - timedelta(seconds=NOT_RUNNABLE_SECONDS))
+    # Its slots may have joined at different times. An earlier process may have had the same ids.
+    slots = Worker.objects.filter(pk=OuterRef("worker_name"), process=worker.process)
+    recent = stage.failed_attempts.filter(
+        Exists(slots.filter(registered_at__lte=OuterRef("ended_at"))),
+        reason=FailureReason.NOT_RUNNABLE,
+        ended_at__gte=at - timedelta(seconds=NOT_RUNNABLE_SECONDS),
+    )
     name = recent.values_list("error", flat=True).order_by("-attempt").first()
     return None if name is None else Requirement(name)
 
@@ -118,19 +130,15 @@ def add_requirement(worker: Worker, stage: Stage, missing: Requirement) -> None:
         stage.requirements = "\n".join(sorted(names))
 
 
-def meet_requirements(worker: Worker, stage: Stage, *, has_run: bool) -> None:
-    """Record that the process of a worker has what a stage needs that it may start, or that has run there."""
-    if not stage.requirements or not (has_run or stage.attempt == 0 or not _given_back(worker, stage).exists()):
-        return  # It found something missing while the stage ran, and may find that again.
+def was_given_back(stage: Stage) -> bool:
+    """Return whether a worker found something missing only while it ran the stage. Another may find that too."""
+    return stage.attempt > 0 and stage.failed_attempts.filter(reason=FailureReason.NOT_RUNNABLE).exists()
+
+
+def meet_requirements(worker: Worker, stage: Stage) -> None:
+    """Record that the process of a worker has what a stage needs."""
+    if not stage.requirements:
+        return
     unmet = UnmetRequirement.objects.filter(worker__process=worker.process, name__in=stage.requirement_names)
     free = lock_if_free(UnmetRequirement.objects.filter(pk__in=unmet.values("pk")).order_by("pk"))
     UnmetRequirement.objects.filter(pk__in=list(free.values_list("pk", flat=True))).delete()
-
-
-def _given_back(worker: Worker, stage: Stage) -> QuerySet[FailedAttempt]:
-    """Select the attempts at a stage in which the process of a worker found something missing."""
-    return stage.failed_attempts.filter(
-        reason=FailureReason.NOT_RUNNABLE,
-        worker_name__in=Worker.objects.filter(process=worker.process).values("pk"),
-        ended_at__gte=worker.registered_at,
-    )

@@ -94,7 +94,12 @@ def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
 
 
 def dispatch_refused(stage_ids: Collection[int], *, now: datetime) -> int:
-    """Dispatch these queued stages if they were refused until this database time at most. Return how many it is.
+    """Dispatch these queued stages if they were refused until this database time at most.
+
+    The stages of a wide run wait for places in its window, with all others of the run that were refused so long.
+
+    Returns:
+        How many stages are no longer refused.
 
     Rows locked by another transaction are skipped, as by `delay_redispatch()`.
     """
@@ -113,7 +118,7 @@ def dispatch_refused(stage_ids: Collection[int], *, now: datetime) -> int:
 
 
 def _dispatch_refused_of(workflow_id: str, refused: QuerySet[Stage]) -> int:
-    """Let the window of a wide run dispatch its refused stages, after its other stages. Return how many it is."""
+    """Let the window of a wide run dispatch its refused stages, after its others. Return how many are in their turn."""
     due = refused.filter(workflow_id=workflow_id)
     with transaction.atomic():
         workflow = lock_if_free(Workflow.objects.filter(pk=workflow_id)).first()

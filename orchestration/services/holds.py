@@ -43,7 +43,7 @@ MAX_HELD_KINDS: Final = 10_000
 """How many combinations of a pool, a release and requirements are compared with the workers. Holds of others last."""
 
 MAX_OUTDATED_KINDS: Final = 100
-"""Of how many of these a pass of a scheduler ends the holds. SQLite rejects a condition of more than 1,000 parts."""
+"""The holds of so many of these end in one pass of a scheduler, in a few statements."""
 
 _HOLD_COLUMNS: Final = ("held_reason", "held_needs", "held_since")
 
@@ -62,7 +62,7 @@ def record_refusal(worker: Worker, stage: Stage, missing: Requirement, *, at: da
     queued_seconds = 0.0 if stage.queued_at is None else (at - stage.queued_at).total_seconds()
     stage.refused_until = database_now() + timedelta(seconds=min(max(queued_seconds / 4, first), last))
     stage.dispatch_due_at = None
-    # If a process may run it now, its hold is ended as the others: by the scheduler.
+    # If a process may run it now, the scheduler ends its hold.
     stage.held = stage.held or not may_run
     columns = ("refused_until", "dispatch_due_at", "requirements", "held")
     Stage.objects.filter(pk=stage.pk).update(**{column: getattr(stage, column) for column in columns})
@@ -101,16 +101,13 @@ def run_to_hold() -> Q:
 
 
 def end_hold(workflow: Workflow, *, at: datetime) -> None:
-    """End the hold, if any, of a locked workflow. Its stages that are held are dispatched soon."""
+    """End the hold, if any, of a locked workflow. Its stages that are held may be dispatched now."""
     if not workflow.held_reason:
         return
     held = workflow.stages.filter(held=True)
     held.filter(refused_until__isnull=False).update(refused_until=database_now())
     held.update(held=False)
-    workflow.mark_locked()
-    workflow.held_reason = workflow.held_needs = ""
-    workflow.held_since = None
-    workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
+    _end(workflow, at=at)
 
 
 def end_hold_of(stage: Stage, *, at: datetime) -> None:
@@ -121,15 +118,22 @@ def end_hold_of(stage: Stage, *, at: datetime) -> None:
 
 
 def leave_hold(stage: Stage, *, at: datetime) -> None:
-    """End the hold of the run, if it is only about this locked stage, which is skipped."""
-    if stage.held:
-        Stage.objects.filter(pk=stage.pk).update(held=False)
-        if not _is_about_stages(stage.workflow):
-            end_hold(stage.workflow, at=at)
+    """End the hold of the run, if it is about this locked stage, which is skipped. Others may hold the run further."""
+    if not stage.held:
+        return
+    workflow = stage.workflow
+    Stage.objects.filter(pk=stage.pk).update(held=False)
+    other = workflow.stages.filter(held=True).order_by("position").first()
+    if other is not None and other.requirements == stage.requirements:
+        return
+    _end(workflow, at=at)
+    if other is not None:
+        needs = "; ".join(other.requirement_names) or f"release {workflow.release}"
+        _hold(workflow, HoldReason.NO_WORKER_WITH, needs=needs, at=at)
 
 
 def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
-    """End the hold of a run that a worker of its pool may take. Its stages are dispatched soon.
+    """End the hold of a run that a worker of its pool may take. Its stages may be dispatched now.
 
     Returns:
         False if it is not held, or if no worker may take it.
@@ -178,6 +182,13 @@ def _outdated_stages() -> QuerySet[Stage]:
     for (pool_id, release), each in by_release.items():
         outdated |= Q(pool_id=pool_id, workflow__release=release, requirements__in=each)
     return held.filter(outdated)
+
+
+def _end(workflow: Workflow, *, at: datetime) -> None:
+    workflow.mark_locked()
+    workflow.held_reason = workflow.held_needs = ""
+    workflow.held_since = None
+    workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
 
 
 def _is_about_stages(workflow: Workflow) -> bool:

@@ -206,9 +206,9 @@ class InlineWorker:
             self._retry_at[stage.pk] = stage.retry_at + self._skipped
 
     def _stops_for(self, stage: Stage) -> bool:
-        """Return whether the worker stops, now that a stage hands over. A stage that always does must not run for ever.
+        """Return whether the worker stops for a stage that hands over: `MAX_HAND_OVERS` times.
 
-        A worker that continues fails such an attempt at once. Here a fake cannot stop the worker before.
+        A real worker that does not stop fails such an attempt at once. In a test, no other event stops the worker.
         """
         self._hand_overs[stage.pk] += 1
         return self._hand_overs[stage.pk] <= MAX_HAND_OVERS

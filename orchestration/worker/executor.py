@@ -77,8 +77,9 @@ def run_attempt(
             claim = _claim(stage_id, attempt, slot)
             if claim is None:
                 logger.debug("Skipped attempt %d of stage %d: it is not due", attempt, stage_id)
-            # Each stage of the run leaves the process as it was, or is the last one here.
-            state = ProcessState.capture()
+            else:
+                # Each stage of the run leaves the process as it was, or is the last one here.
+                state = ProcessState.capture()
             while claim is not None:
                 shared_slot.running = _running(claim.stage.pk, claim.attempt, claim.plan.timeout_seconds)
                 result = run_stage(claim, shared_slot, state, is_stopping=is_stopping)

@@ -149,8 +149,11 @@ class ProcessState:
                 if handler is not None and signal.getsignal(number) != handler:
                     signal.signal(number, handler)
         delay, interval = self.alarm
-        # 0 means none: there was none, or it went off meanwhile.
-        remaining_seconds = max(delay - (time.monotonic() - self.captured_at), 0.0)
+        overdue_seconds = time.monotonic() - self.captured_at - delay
+        # 0 means none: there was none, or it went off meanwhile, once.
+        remaining_seconds = max(-overdue_seconds, 0.0)
+        if delay and interval and overdue_seconds >= 0:
+            remaining_seconds = interval - overdue_seconds % interval
         signal.setitimer(signal.ITIMER_REAL, remaining_seconds, interval)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.signal_mask)
 

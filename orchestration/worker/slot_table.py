@@ -1,8 +1,9 @@
 """The table of slots that one worker process shares with its children and its supervisor: what each slot runs.
 
 It is a small file without a name that each process maps into memory. So a read costs no system call, the table lasts
-as long as one of the processes, and nothing can remove it. Each field has one writer. A child writes its attempt before
-it claims the attempt, and clears it at the end.
+as long as one of the processes, and nothing can remove it. Each field has one writer at a time: of those that a child
+writes, the supervisor clears some after it has died. A child writes its attempt before it claims the attempt, and
+clears it at the end.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class SharedSlot(ctypes.Structure):
     """One slot of the table: a view of shared memory.
 
     Attributes:
-        pid: The child that fills the slot; 0 for none. Written by the child.
+        pid: The child that fills the slot; 0 for none. Written by the child, or cleared after it has died.
         process_group: A process group that the stage started, separate from the child's; 0 for none. Written by the
-            child.
+            child, or cleared after it has died.
         must_replace: Whether the child may run no further attempt; the supervisor then ends it. Written by the child.
     """
 

@@ -42,6 +42,6 @@ def end_holds() -> list[str]:
     return [run.pk for run in runs_with_outdated_hold() if services.end_outdated_hold(run.pk)]
 
 
-def dispatched_again(stage: Stage, *, after: float) -> bool:
-    """Return whether the scheduler dispatches a refused stage when this many seconds have passed."""
+def dispatch_again(stage: Stage, *, after: float) -> bool:
+    """Dispatch a refused stage as the scheduler does when this many seconds have passed. Return whether it was due."""
     return services.dispatch_refused([stage.pk], now=database_now() + timedelta(seconds=after)) == 1

@@ -12,7 +12,7 @@ from orchestration.db.clock import database_now
 from orchestration.models import FailedAttempt, Stage, UnmetRequirement, Workflow
 from orchestration.services.holds import MAX_HELD_SECONDS, MAX_OUTDATED_KINDS
 from tests.models.counter_audit import assert_all_add_up
-from tests.services.held_runs import dispatched_again, end_holds, hold_of, refuse, start_parallel_run
+from tests.services.held_runs import dispatch_again, end_holds, hold_of, refuse, start_parallel_run
 from tests.services.one_stage_runs import join, start_run
 from tests.services.signal_recorder import RecordedSignal, names_and_ids
 
@@ -211,7 +211,7 @@ def test_hold_of_one_stage_lasts_while_others_start() -> None:
     Stage.objects.filter(pk=held.pk).update(refused_until=database_now() + timedelta(seconds=MAX_HELD_SECONDS))
     able = join("able")
     assert end_holds() == ["wf"]
-    assert dispatched_again(held, after=0)
+    assert dispatch_again(held, after=0)
     assert services.claim_stage(held.pk, 1, slot=able) is not None
     assert services.claim_stage(third.pk, 1, slot=slot) is not None
     assert_all_add_up()
@@ -228,6 +228,16 @@ def test_skipped_stage_ends_the_hold_that_is_only_about_it(recorded: list[Record
     services.skip_stage(workflow_id="wf", stage_name=second.name)
     assert hold_of() == ("", "")
     assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended"]
+
+
+def test_hold_names_what_another_stage_needs_after_the_first_is_skipped(recorded: list[RecordedSignal]) -> None:
+    slot = join("box")
+    first, second = start_parallel_run(2)
+    refuse(slot, first, "a GPU")
+    refuse(slot, second, "program sox")
+    services.skip_stage(workflow_id="wf", stage_name=first.name)
+    assert hold_of() == ("no_worker_with", "program sox")
+    assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended", "workflow_held"]
 
 
 def test_skipped_stage_does_not_end_the_hold_of_a_pool_without_workers() -> None:

@@ -22,7 +22,7 @@ from orchestration.services.holds import (
     MAX_REFUSED_SECONDS,
 )
 from tests.models.counter_audit import assert_all_add_up
-from tests.services.held_runs import dispatched_again, end_holds, hold_of, refuse, start_parallel_run
+from tests.services.held_runs import dispatch_again, end_holds, hold_of, refuse, start_parallel_run
 from tests.services.one_stage_runs import join, start_run
 
 pytestmark = [
@@ -43,20 +43,20 @@ def test_refused_stage_has_no_message_for_a_while(others: int, hours: int, pause
     refuse(slot, stage)
     stage.refresh_from_db()
     assert (stage.status, stage.dispatch_due_at) == ("queued", None)
-    assert not dispatched_again(stage, after=pause_seconds / 2)
-    assert dispatched_again(stage, after=pause_seconds + 1)
+    assert not dispatch_again(stage, after=pause_seconds / 2)
+    assert dispatch_again(stage, after=pause_seconds + 1)
     stage.refresh_from_db()
     assert (stage.refused_until, stage.dispatch_due_at is None) == (None, False)
-    assert not dispatched_again(stage, after=pause_seconds + 1)
+    assert not dispatch_again(stage, after=pause_seconds + 1)
 
 
 def test_held_run_is_dispatched_when_a_worker_has_joined_that_may_take_it() -> None:
     stage = start_run()
     refuse(join("box"), stage)
-    assert not dispatched_again(stage, after=1)
+    assert not dispatch_again(stage, after=1)
     join("new")
     assert end_holds() == ["wf"]
-    assert dispatched_again(stage, after=1)
+    assert dispatch_again(stage, after=1)
 
 
 def test_move_dispatches_a_refused_stage_in_the_other_pool() -> None:
@@ -96,7 +96,7 @@ def test_wide_run_dispatches_refused_stages_through_its_window() -> None:
     assert_all_add_up()
 
 
-def test_stage_that_a_worker_gives_back_has_no_message_until_it_is_dispatched_again() -> None:
+def test_stage_that_a_worker_gives_back_has_no_message_until_it_is_dispatch_again() -> None:
     slot, stage = join("box"), start_run()
     assert services.claim_stage(stage.pk, 1, slot=slot) is not None
     before = queued_messages("pool")
@@ -106,7 +106,7 @@ def test_stage_that_a_worker_gives_back_has_no_message_until_it_is_dispatched_ag
     assert services.refill_window("wf") == 0
     join("new")
     assert end_holds() == ["wf"]
-    assert dispatched_again(stage, after=0)
+    assert dispatch_again(stage, after=0)
     assert queued_messages("pool") == (before or 0) + 1
 
 
@@ -119,7 +119,7 @@ def test_stage_that_a_worker_gives_back_after_a_move_is_queued_once_in_the_other
     assert hold_of() == ("", "")
     before = queued_messages("other") or 0
     assert services.queue_retry(stage.pk, due_before=database_now())
-    assert not dispatched_again(stage, after=MAX_HELD_SECONDS)
+    assert not dispatch_again(stage, after=MAX_HELD_SECONDS)
     assert queued_messages("other") == before + 1
 
 
@@ -172,17 +172,28 @@ def test_refused_stages_of_a_wide_run_are_dispatched_after_those_that_no_worker_
     assert services.claim_stage(refused[0], 1, slot=other) is not None
 
 
-def test_process_that_tries_a_stage_again_does_not_end_the_holds_of_others_before_it_has_run() -> None:
-    slot, at = join("box"), timezone.now()
+@pytest.mark.parametrize("process", ["box", "another"])
+def test_start_of_a_stage_that_was_given_back_does_not_end_the_holds_of_others(process: str) -> None:
+    slot, other, at = join("box"), join("another"), timezone.now()
     first, second = start_run("first"), start_run("second")
     for stage in (first, second):
-        assert services.claim_stage(stage.pk, 1, slot=slot) is not None
-        services.release_attempt(stage.pk, 1, slot=slot, missing=services.Requirement("a GPU"), at=at)
+        for number, each in enumerate((slot, other), start=1):
+            assert services.claim_stage(stage.pk, number, slot=each) is not None
+            services.release_attempt(stage.pk, number, slot=each, missing=services.Requirement("a GPU"), at=at)
+    tries = slot if process == "box" else other
     later = at + timedelta(seconds=NOT_RUNNABLE_SECONDS + 1)
-    assert services.claim_stage(first.pk, 2, slot=slot, at=later) is not None
+    assert services.claim_stage(first.pk, 3, slot=tries, at=later) is not None
     assert end_holds() == []
-    services.complete_attempt(first.pk, 2, slot=slot, output=None)
+    services.complete_attempt(first.pk, 3, slot=tries, output=None)
     assert end_holds() == ["second"]
+
+
+def test_slot_that_joins_later_does_not_try_what_its_process_has_given_back() -> None:
+    slot, stage = join("box"), start_run()
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    services.release_attempt(stage.pk, 1, slot=slot, missing=services.Requirement("a GPU"))
+    with pytest.raises(services.StageNotRunnable):
+        services.claim_stage(stage.pk, 2, slot=join("box"))
 
 
 def test_worker_does_not_continue_with_a_stage_that_its_process_has_given_back() -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connection
@@ -162,3 +162,32 @@ def test_clean_up_kills_the_process_of_a_slot_and_its_program(
     supervisor.clean_up()
     process.wait(10)
     program.wait(10)
+
+
+@pytest.mark.parametrize("is_stopping", [True, False], ids=["stopped", "parent killed"])
+def test_time_limit_is_recorded_if_the_worker_ends_during_the_outage(
+    supervisor: WorkerSupervisor, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch, is_stopping: bool
+) -> None:
+    from orchestration import services
+    from orchestration.models import FailedAttempt, Worker
+
+    slot, process = supervisor._table.slot(0), start_process()
+    slot.pid = process.pid
+    supervisor.check()
+    stage = claim(supervisor, process, "wf")
+    slot.running = RunningAttempt(stage.pk, 1, started_ns=1, timeout_ms=1, pid=process.pid)
+    check_during_an_outage(supervisor)
+    supervisor._table.stopping_since_ns = time.monotonic_ns() if is_stopping else 0
+    outages = iter([OperationalError("the connection is closed")])
+    leave_pool = services.leave_pool
+
+    def leave_after_an_outage(**arguments: Any) -> bool:
+        if error := next(outages, None):
+            raise error
+        return leave_pool(**arguments)
+
+    monkeypatch.setattr(services, "leave_pool", leave_after_an_outage)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    supervisor.clean_up()
+    assert FailedAttempt.objects.get().reason == "timed_out"
+    assert Worker.objects.get().status == "offline"

@@ -15,6 +15,7 @@ import pytest
 
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.stage_connections import has_transaction
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +99,19 @@ def test_driver_that_shows_no_transaction_has_none() -> None:
     assert not has_transaction(of_mysql)
     of_mysql.in_atomic_block = True
     assert has_transaction(of_mysql)
+
+
+def test_repeated_alarm_goes_off_again_after_it_went_off_between_stages() -> None:
+    went_off = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: went_off.append(True))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 600)
+        state = ProcessState.capture()
+        wait_until(lambda: bool(went_off), timeout_seconds=60, what="the alarm")
+        assert state.restore() == []
+        remaining_seconds, interval = signal.getitimer(signal.ITIMER_REAL)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert 0 < remaining_seconds <= 600
+    assert interval == 600

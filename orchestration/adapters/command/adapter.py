@@ -50,8 +50,8 @@ _MAX_ERROR_CHARACTERS: Final = 300
 _MAX_FOUND: Final = 1000
 """How many programs with their directories are remembered as found."""
 
-_Place = tuple[str, str | None, str | None]
-"""A program, its working directory, and the `PATH` that its command sets."""
+_Search = tuple[str, str | None, str | None]
+"""What the search for a program depends on: its name, its working directory, and the `PATH` that its command sets."""
 
 _NOT_HERE: Final = (FileNotFoundError, NotADirectoryError, PermissionError)
 """Why a program cannot be started on this worker. The interpreter that a script names may be missing, too."""
@@ -71,20 +71,20 @@ class CommandAdapter:
         )
 
     def __init__(self) -> None:
-        self._found: set[_Place] = set()
+        self._found: set[_Search] = set()
 
     def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         """Return the program or the working directory that this worker lacks; empty if it lacks none."""
         command = Command.from_json(stage.options)
         if not may_block:
-            return "" if _place_of(command) in self._found else None  # A network drive may not answer.
+            return "" if _search_of(command) in self._found else None  # A network drive may not answer.
         missing = command.find_missing()
         if missing:
-            self._found.discard(_place_of(command))
+            self._found.discard(_search_of(command))
         else:
             if len(self._found) >= _MAX_FOUND:
                 self._found.clear()
-            self._found.add(_place_of(command))
+            self._found.add(_search_of(command))
         return missing
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -94,12 +94,11 @@ class CommandAdapter:
             return CommandRun(command, ctx).run(inputs)
         except MissingRequirement:
             # It may have been found before, and removed since: the next check looks for it again.
-            self._found.discard(_place_of(command))
+            self._found.discard(_search_of(command))
             raise
 
 
-def _place_of(command: Command) -> _Place:
-    """Return what the search for a program depends on, in this process."""
+def _search_of(command: Command) -> _Search:
     return command.argv[0], command.cwd, command.variables.get("PATH")
 
 

@@ -48,6 +48,11 @@ class Crash:
 class SlotMonitor:
     """Watches one slot.
 
+    Attributes:
+        has_just_died: Whether the last check for a crash found one: the parent may have been killed too. The threads of
+            a killed parent end one by one. The end of the thread that started the children kills them, a moment before
+            the parent has ended.
+
     Args:
         slot: The slot.
         name: The prefix of its worker's id.
@@ -57,6 +62,7 @@ class SlotMonitor:
 
     def __init__(self, slot: SharedSlot, *, name: str, process: str, pool_id: str) -> None:
         self.slot = slot
+        self.has_just_died = False
         self._name = name
         self._process = process
         self._pool_id = pool_id
@@ -66,7 +72,6 @@ class SlotMonitor:
         self._vacant_since: float | None = None
         self._cancelled: tuple[RunningAttempt, float] | None = None
         self._crash: Crash | None = None
-        self._has_just_died = False
 
     @property
     def needs_worker(self) -> bool:
@@ -79,17 +84,13 @@ class SlotMonitor:
         return self._crash is not None
 
     @property
-    def has_just_died(self) -> bool:
-        """Whether the last check for a crash found it: the parent may have been killed too.
-
-        The threads of a killed parent end one by one. The end of the thread that started the children kills them, a
-        moment before the parent has ended.
-        """
-        return self._has_just_died
+    def has_killed(self) -> bool:
+        """Whether that crash is a kill by this monitor, so that its reason is known."""
+        return self._crash is not None and self._crash.reason != FailureReason.LOST
 
     def detect_crash(self) -> None:
         """Find out whether the slot's process has died, and kill what it has left behind."""
-        self._has_just_died = False
+        self.has_just_died = False
         if self._crash is not None:
             return
         # A recycled child may leave the slot to its successor between two reads, so an attempt names its process.
@@ -104,9 +105,9 @@ class SlotMonitor:
         if pid != (self.slot.pid if running is None else running.pid):
             return
         kill_group(pid)
-        self._kill_process_group(process_group)
+        self.kill_process_group(process_group)
         self._crash = Crash(pid=pid, running=running, reason=FailureReason.LOST, error=WORKER_DIED)
-        self._has_just_died = True
+        self.has_just_died = True
 
     def record_crash(self) -> None:
         """Store the crash.
@@ -126,10 +127,11 @@ class SlotMonitor:
                 ran=None if running is None else (running.stage_id, running.attempt),
                 reason=crash.reason,
             )
-        if running is not None and self.slot.running == running:
-            self.slot.running = None
         if self.slot.pid == crash.pid:
             self.slot.pid = 0
+        # Last: a successor that waits for this fills the slot at once.
+        if running is not None and self.slot.running == running:
+            self.slot.running = None
         self._crash, self._pid, self._cancelled = None, self.slot.pid, None
 
     def leave_if_vacant(self) -> None:
@@ -213,14 +215,16 @@ class SlotMonitor:
         if self.slot.pid:
             kill_tree(self.slot.pid)
 
-    def kill_process_group(self) -> None:
-        """Kill the process group that a stage started and left running when it died."""
-        self._kill_process_group(self.slot.process_group)
+    def kill_process_group(self, process_group: int | None = None) -> None:
+        """Kill the process group that a stage started and left running when it died.
 
-    def _kill_process_group(self, process_group: int) -> None:
-        if process_group:
-            kill_tree(process_group)
-            if self.slot.process_group == process_group:
+        Args:
+            process_group: The group, if a successor may fill the slot by now; None means that of the slot.
+        """
+        group = self.slot.process_group if process_group is None else process_group
+        if group:
+            kill_tree(group)
+            if self.slot.process_group == group:
                 self.slot.process_group = 0
 
     def _note_pid(self, pid: int) -> None:

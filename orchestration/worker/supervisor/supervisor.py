@@ -124,13 +124,15 @@ class WorkerSupervisor:
             monitor.kill_process()
             monitor.kill_process_group()
         deadline = time.monotonic() + self._limits.lease_seconds
-        reason, error = (
+        reason, text = (
             (FailureReason.RELEASED, WORKER_STOPPED) if self._is_stopping else (FailureReason.LOST, WORKER_ENDED)
         )
         while True:
             try:
                 for monitor in self._monitors:
-                    monitor.leave_pool(error=error, reason=reason)
+                    if monitor.has_killed:
+                        monitor.record_crash()
+                    monitor.leave_pool(error=text, reason=reason)
                 break
             except DatabaseError as error:
                 if not is_unavailable(error):
@@ -215,7 +217,7 @@ class WorkerSupervisor:
         After Celery's pool has lost a child, it can wait forever if the shutdown is requested just as a task ends.
         """
         now = time.monotonic()
-        if any(monitor.slot.running is not None for monitor in self._monitors):
+        if any(monitor.slot.running is not None and not monitor.has_crashed for monitor in self._monitors):
             self._idle_since = None
             return
         self._idle_since = self._idle_since or now
