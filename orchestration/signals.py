@@ -27,8 +27,8 @@ workflow_cancelled = Signal()
 # workflow: Workflow (with `held_reason` and `held_needs`), at: datetime. No worker can take it now; it stays queued.
 workflow_held = Signal()
 
-# workflow: Workflow (in the pool in which it was held), at: datetime. It is held no longer: a worker may take it now,
-# or it leaves the pool, or it is finished; then the signal of its end follows.
+# workflow: Workflow (in the pool in which it was held), at: datetime. It is held no longer: a stage that waited starts
+# or is skipped, a worker may take one, or the run leaves the pool or is finished; then the signal of its end follows.
 workflow_hold_ended = Signal()
 
 # stage: Stage (`stage.workflow` is loaded and current), at: datetime.

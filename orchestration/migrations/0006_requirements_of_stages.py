@@ -24,6 +24,13 @@ class Migration(migrations.Migration):
                     "name",
                     models.CharField(help_text="Such as `shop.workflows:load` or `program ffmpeg`.", max_length=300),
                 ),
+                (
+                    "found_at_run_time",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Whether a stage found it missing while it ran. A check before that may not.",
+                    ),
+                ),
             ],
         ),
         migrations.RemoveField(

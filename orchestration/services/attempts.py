@@ -27,7 +27,6 @@ from orchestration.services.capabilities import (
     StageNotRunnable,
     find_known_missing,
     meet_requirements,
-    was_given_back,
 )
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
@@ -166,7 +165,7 @@ def complete_attempt(
             stage.result = {"output": output, "duration_ms": stage.duration_ms}
             stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
             if worker is not None:
-                meet_requirements(worker, stage)
+                meet_requirements(worker, stage, has_run=True)
             step = advance(stage.workflow, at=at, finished=stage)
             if continue_inline and worker is not None and worker.stage_id == stage_id and not worker.draining:
                 mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
@@ -238,7 +237,7 @@ def release_attempt(
                 record_failure(stage, reason=reason, error=missing.name, traceback=missing.reason, at=at)
                 # Not if the run has moved: the workers of the other pool are offered the stage.
                 if worker is not None and stage.status == StageStatus.QUEUED:
-                    record_refusal(worker, stage, missing, at=at)
+                    record_refusal(worker, stage, missing, at_run_time=True, at=at)
         _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None)
 
@@ -246,8 +245,7 @@ def release_attempt(
 def _start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     """Start an attempt at a locked stage on a locked worker. The worker is not saved."""
     end_hold_of(stage, at=at)
-    if not was_given_back(stage):
-        meet_requirements(worker, stage)
+    meet_requirements(worker, stage, has_run=False)
     stage.status = StageStatus.RUNNING.value
     stage.worker = worker
     stage.attempt += 1

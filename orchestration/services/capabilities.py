@@ -27,7 +27,7 @@ MAX_STAGE_REQUIREMENTS: Final = 32
 """How many requirements of a stage are remembered. A stage with more may be offered to workers that lack the others."""
 
 NOT_RUNNABLE_SECONDS: Final = 600.0
-"""How long a process does not try a stage again that has found something missing while it ran."""
+"""How long a process does not try a stage again that has found something missing, unless another has completed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,10 @@ def find_known_missing(worker: Worker, stage: Stage, *, at: datetime) -> Require
         return None
     # Its slots may have joined at different times. An earlier process may have had the same ids.
     slots = Worker.objects.filter(pk=OuterRef("worker_name"), process=worker.process)
+    unmet = UnmetRequirement.objects.filter(worker__process=worker.process, name=OuterRef("error"))
     recent = stage.failed_attempts.filter(
         Exists(slots.filter(registered_at__lte=OuterRef("ended_at"))),
+        Exists(unmet),
         reason=FailureReason.NOT_RUNNABLE,
         ended_at__gte=at - timedelta(seconds=NOT_RUNNABLE_SECONDS),
     )
@@ -119,26 +121,29 @@ def find_known_missing(worker: Worker, stage: Stage, *, at: datetime) -> Require
     return None if name is None else Requirement(name)
 
 
-def add_requirement(worker: Worker, stage: Stage, missing: Requirement) -> None:
+def add_requirement(worker: Worker, stage: Stage, missing: Requirement, *, at_run_time: bool) -> None:
     """Record that a locked worker lacks what a locked stage needs. The stage is not saved."""
-    UnmetRequirement.objects.bulk_create([UnmetRequirement(worker=worker, name=missing.name)], ignore_conflicts=True)
-    unmet = worker.unmet_requirements.order_by("-pk").values_list("pk", flat=True)
-    if oldest := unmet[MAX_UNMET_REQUIREMENTS : MAX_UNMET_REQUIREMENTS + 1].first():
+    unmet = UnmetRequirement(worker=worker, name=missing.name, found_at_run_time=at_run_time)
+    if at_run_time:
+        UnmetRequirement.objects.bulk_create(
+            [unmet], update_conflicts=True, unique_fields=["worker", "name"], update_fields=["found_at_run_time"]
+        )
+    else:
+        UnmetRequirement.objects.bulk_create([unmet], ignore_conflicts=True)
+    newest = worker.unmet_requirements.order_by("-pk").values_list("pk", flat=True)
+    if oldest := newest[MAX_UNMET_REQUIREMENTS : MAX_UNMET_REQUIREMENTS + 1].first():
         worker.unmet_requirements.filter(pk__lte=oldest).delete()
     names = {*stage.requirement_names, missing.name}
     if len(names) <= MAX_STAGE_REQUIREMENTS:
         stage.requirements = "\n".join(sorted(names))
 
 
-def was_given_back(stage: Stage) -> bool:
-    """Return whether a worker found something missing only while it ran the stage. Another may find that too."""
-    return stage.attempt > 0 and stage.failed_attempts.filter(reason=FailureReason.NOT_RUNNABLE).exists()
-
-
-def meet_requirements(worker: Worker, stage: Stage) -> None:
-    """Record that the process of a worker has what a stage needs."""
+def meet_requirements(worker: Worker, stage: Stage, *, has_run: bool) -> None:
+    """Record that the process of a worker has what a stage needs that it starts, or that has run there."""
     if not stage.requirements:
         return
     unmet = UnmetRequirement.objects.filter(worker__process=worker.process, name__in=stage.requirement_names)
+    if not has_run:
+        unmet = unmet.filter(found_at_run_time=False)
     free = lock_if_free(UnmetRequirement.objects.filter(pk__in=unmet.values("pk")).order_by("pk"))
     UnmetRequirement.objects.filter(pk__in=list(free.values_list("pk", flat=True))).delete()

@@ -97,11 +97,7 @@ def dispatch_refused(stage_ids: Collection[int], *, now: datetime) -> int:
     """Dispatch these queued stages if they were refused until this database time at most.
 
     The stages of a wide run wait for places in its window, with all others of the run that were refused so long.
-
-    Returns:
-        How many stages are no longer refused.
-
-    Rows locked by another transaction are skipped, as by `delay_redispatch()`.
+    Rows locked by another transaction are skipped, as by `delay_redispatch()`. Return how many are no longer refused.
     """
     refused = Stage.objects.filter(status=StageStatus.QUEUED, refused_until__lte=now)
     narrow, wide = [], set()

@@ -4,9 +4,10 @@ A worker that lacks what a stage needs, or has another release, refuses it. The 
 message for it for a while: messages that all workers refuse would delay the runs behind them. If no process of the pool
 may be able to run it, the stage and its run are held.
 
-A hold ends when a worker starts the stage that it is about, when that stage is skipped, when the run moves to another
-pool or finishes, and when a worker may take it: the scheduler compares the stages that are held with the workers of
-their pools. Then all stages of the run that are held are dispatched. The model sends the signals of both.
+A hold ends when a worker starts a stage that is held, when one is skipped, when the run moves to another pool or
+finishes, and when a worker may take one: the scheduler compares the stages that are held with the workers of their
+pools. Then all of them may be dispatched, and those that no worker can take are held again. The model sends the signals
+of both.
 """
 
 from __future__ import annotations
@@ -48,14 +49,21 @@ MAX_OUTDATED_KINDS: Final = 100
 _HOLD_COLUMNS: Final = ("held_reason", "held_needs", "held_since")
 
 
-def record_refusal(worker: Worker, stage: Stage, missing: Requirement, *, at: datetime) -> None:
+def record_refusal(
+    worker: Worker, stage: Stage, missing: Requirement, *, at: datetime, at_run_time: bool = False
+) -> None:
     """Record that a worker cannot run a queued stage. Hold it if no process of the pool may be able to.
 
-    The caller locked the worker, the workflow and the stage.
+    Args:
+        worker: The worker, locked.
+        stage: The stage, locked with its workflow.
+        missing: What the worker lacks.
+        at: The time of the change.
+        at_run_time: Whether the stage found that while it ran.
     """
     workflow = stage.workflow
     if not workflow.release or workflow.release == worker.release:
-        add_requirement(worker, stage, missing)
+        add_requirement(worker, stage, missing, at_run_time=at_run_time)
     names = stage.requirement_names
     may_run = Capabilities([stage.pool_id], names).may_run(stage.pool_id, workflow.release, names)
     first, last = (FIRST_REFUSED_SECONDS, MAX_REFUSED_SECONDS) if may_run else (FIRST_HELD_SECONDS, MAX_HELD_SECONDS)
@@ -107,7 +115,10 @@ def end_hold(workflow: Workflow, *, at: datetime) -> None:
     held = workflow.stages.filter(held=True)
     held.filter(refused_until__isnull=False).update(refused_until=database_now())
     held.update(held=False)
-    _end(workflow, at=at)
+    workflow.mark_locked()
+    workflow.held_reason = workflow.held_needs = ""
+    workflow.held_since = None
+    workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
 
 
 def end_hold_of(stage: Stage, *, at: datetime) -> None:
@@ -115,21 +126,6 @@ def end_hold_of(stage: Stage, *, at: datetime) -> None:
     workflow = stage.workflow
     if workflow.held_reason == HoldReason.NO_WORKER or stage.held or not _is_about_stages(workflow):
         end_hold(workflow, at=at)
-
-
-def leave_hold(stage: Stage, *, at: datetime) -> None:
-    """End the hold of the run, if it is about this locked stage, which is skipped. Others may hold the run further."""
-    if not stage.held:
-        return
-    workflow = stage.workflow
-    Stage.objects.filter(pk=stage.pk).update(held=False)
-    other = workflow.stages.filter(held=True).order_by("position").first()
-    if other is not None and other.requirements == stage.requirements:
-        return
-    _end(workflow, at=at)
-    if other is not None:
-        needs = "; ".join(other.requirement_names) or f"release {workflow.release}"
-        _hold(workflow, HoldReason.NO_WORKER_WITH, needs=needs, at=at)
 
 
 def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
@@ -182,13 +178,6 @@ def _outdated_stages() -> QuerySet[Stage]:
     for (pool_id, release), each in by_release.items():
         outdated |= Q(pool_id=pool_id, workflow__release=release, requirements__in=each)
     return held.filter(outdated)
-
-
-def _end(workflow: Workflow, *, at: datetime) -> None:
-    workflow.mark_locked()
-    workflow.held_reason = workflow.held_needs = ""
-    workflow.held_since = None
-    workflow.save_locked(at=at, update_fields=_HOLD_COLUMNS)
 
 
 def _is_about_stages(workflow: Workflow) -> bool:

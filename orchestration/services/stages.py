@@ -18,7 +18,7 @@ from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.errors import ServiceError
-from orchestration.services.holds import leave_hold
+from orchestration.services.holds import end_hold
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.transitions import check_transition
 from orchestration.services.workers import WorkerInOtherPool
@@ -140,7 +140,8 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
     at = validation.timestamp(at)
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name, may_be_run_by_engine=True)
-        leave_hold(stage, at=at)
+        if stage.held:
+            end_hold(stage.workflow, at=at)
         stage.save_locked(at=at, update_fields=["status"])
         if stage.workflow.plan is not None:
             queue_step(advance(stage.workflow, at=at), at=at)

@@ -79,7 +79,7 @@ def _find_missing(stage: Stage, *, may_block: bool) -> Requirement | None:
     check = getattr(adapter, "find_missing", None)
     try:
         name = "" if check is None else check(stage.stage_plan, may_block=may_block)
-        missing = Requirement(line) if name and (line := _line(name)) else None
+        missing = Requirement(_line(name) or stage.workflow.adapter) if name else None
     except MissingRequirement as error:
         return requirement_of(error)
     except (Exception, SystemExit) as error:

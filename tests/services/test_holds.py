@@ -217,25 +217,17 @@ def test_hold_of_one_stage_lasts_while_others_start() -> None:
     assert_all_add_up()
 
 
-def test_skipped_stage_ends_the_hold_that_is_only_about_it(recorded: list[RecordedSignal]) -> None:
+def test_skipped_stage_ends_the_hold_and_others_are_held_again(recorded: list[RecordedSignal]) -> None:
     slot = join("box")
     first, second, other, _ = start_parallel_run(4)
     refuse(slot, first, "a GPU")
-    refuse(slot, second, "a GPU")
-    for skipped in (other, first):
-        services.skip_stage(workflow_id="wf", stage_name=skipped.name)
-        assert hold_of() == ("no_worker_with", "a GPU")
-    services.skip_stage(workflow_id="wf", stage_name=second.name)
-    assert hold_of() == ("", "")
-    assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended"]
-
-
-def test_hold_names_what_another_stage_needs_after_the_first_is_skipped(recorded: list[RecordedSignal]) -> None:
-    slot = join("box")
-    first, second = start_parallel_run(2)
-    refuse(slot, first, "a GPU")
     refuse(slot, second, "program sox")
+    services.skip_stage(workflow_id="wf", stage_name=other.name)
+    assert hold_of() == ("no_worker_with", "a GPU")
     services.skip_stage(workflow_id="wf", stage_name=first.name)
+    assert hold_of() == ("", "")
+    assert dispatch_again(second, after=0)
+    refuse(slot, second, "program sox")
     assert hold_of() == ("no_worker_with", "program sox")
     assert hold_signals(recorded) == ["workflow_held", "workflow_hold_ended", "workflow_held"]
 

@@ -24,6 +24,7 @@ from orchestration.services.holds import (
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.held_runs import dispatch_again, end_holds, hold_of, refuse, start_parallel_run
 from tests.services.one_stage_runs import join, start_run
+from tests.services.signal_recorder import RecordedSignal, names_and_ids
 
 pytestmark = [
     pytest.mark.both_databases,
@@ -96,7 +97,7 @@ def test_wide_run_dispatches_refused_stages_through_its_window() -> None:
     assert_all_add_up()
 
 
-def test_stage_that_a_worker_gives_back_has_no_message_until_it_is_dispatch_again() -> None:
+def test_stage_that_a_worker_gives_back_has_no_message_until_it_is_dispatched_again() -> None:
     slot, stage = join("box"), start_run()
     assert services.claim_stage(stage.pk, 1, slot=slot) is not None
     before = queued_messages("pool")
@@ -172,20 +173,37 @@ def test_refused_stages_of_a_wide_run_are_dispatched_after_those_that_no_worker_
     assert services.claim_stage(refused[0], 1, slot=other) is not None
 
 
-@pytest.mark.parametrize("process", ["box", "another"])
-def test_start_of_a_stage_that_was_given_back_does_not_end_the_holds_of_others(process: str) -> None:
+def test_stages_that_were_given_back_run_when_one_of_them_has_completed(recorded: list[RecordedSignal]) -> None:
     slot, other, at = join("box"), join("another"), timezone.now()
-    first, second = start_run("first"), start_run("second")
-    for stage in (first, second):
+    stages = [start_run(f"wf_{number}") for number in range(3)]
+    for stage in stages:
         for number, each in enumerate((slot, other), start=1):
             assert services.claim_stage(stage.pk, number, slot=each) is not None
             services.release_attempt(stage.pk, number, slot=each, missing=services.Requirement("a GPU"), at=at)
-    tries = slot if process == "box" else other
+    recorded.clear()
     later = at + timedelta(seconds=NOT_RUNNABLE_SECONDS + 1)
-    assert services.claim_stage(first.pk, 3, slot=tries, at=later) is not None
+    assert services.claim_stage(stages[0].pk, 3, slot=slot, at=later) is not None
+    assert end_holds() == [], "it may find that again"
+    services.complete_attempt(stages[0].pk, 3, slot=slot, output=None)
+    assert end_holds() == ["wf_1", "wf_2"]
+    with pytest.raises(services.StageNotRunnable):
+        services.claim_stage(stages[1].pk, 3, slot=other)
+    for stage in stages[1:]:
+        assert services.claim_stage(stage.pk, 3, slot=slot) is not None
+        services.complete_attempt(stage.pk, 3, slot=slot, output=None)
+    assert "workflow_held" not in [name for name, _ in names_and_ids(recorded)]
+
+
+def test_start_of_a_stage_that_another_process_refused_ends_no_hold_for_what_is_found_at_run_time() -> None:
+    slot, other = join("box"), join("another")
+    given_back, refused = start_run("given_back"), start_run("refused")
+    refuse(other, given_back, "program x")
+    assert services.claim_stage(given_back.pk, 1, slot=slot) is not None
+    services.release_attempt(given_back.pk, 1, slot=slot, missing=services.Requirement("program x"))
+    assert hold_of("given_back")[0] == "no_worker_with"
+    refuse(other, refused, "program x")
+    assert services.claim_stage(refused.pk, 1, slot=slot) is not None
     assert end_holds() == []
-    services.complete_attempt(first.pk, 3, slot=tries, output=None)
-    assert end_holds() == ["second"]
 
 
 def test_slot_that_joins_later_does_not_try_what_its_process_has_given_back() -> None:

@@ -191,3 +191,21 @@ def test_time_limit_is_recorded_if_the_worker_ends_during_the_outage(
     supervisor.clean_up()
     assert FailedAttempt.objects.get().reason == "timed_out"
     assert Worker.objects.get().status == "offline"
+
+
+def test_successor_of_an_idle_process_is_killed_for_its_time_limit_during_the_outage(
+    supervisor: WorkerSupervisor, start_process: StartProcess
+) -> None:
+    slot, process, successor = supervisor._table.slot(0), start_process(), start_process()
+    slot.pid = process.pid
+    supervisor.check()
+    process.kill()
+    process.wait()
+    check_during_an_outage(supervisor)
+    slot.pid = successor.pid
+    stage = claim(supervisor, successor, "wf")
+    assert supervisor._monitors[0].is_running
+    slot.running = RunningAttempt(stage.pk, 1, started_ns=1, timeout_ms=1, pid=successor.pid)
+    check_during_an_outage(supervisor)
+    successor.wait(timeout=60)
+    assert not supervisor._monitors[0].is_running

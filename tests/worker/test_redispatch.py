@@ -69,7 +69,7 @@ def test_stages_with_messages_are_not_redispatched(long_queue: str) -> None:
 
 
 @pytest.mark.parametrize("lost", [QUEUED, 10])
-def test_lost_messages_are_dispatch_again(long_queue: str, lost: int) -> None:
+def test_lost_messages_are_dispatched_again(long_queue: str, lost: int) -> None:
     scheduler, interval = Scheduler(), timedelta(seconds=engine_limits().redispatch_seconds)
     now = database_now() + interval
     while Stage.objects.filter(dispatch_due_at__lte=now).exists():

@@ -84,8 +84,14 @@ class SlotMonitor:
         return self._crash is not None
 
     @property
+    def is_running(self) -> bool:
+        """Whether the slot's process runs an attempt: not one that has crashed."""
+        running = self.slot.running
+        return running is not None and (self._crash is None or self._crash.running != running)
+
+    @property
     def has_killed(self) -> bool:
-        """Whether that crash is a kill by this monitor, so that its reason is known."""
+        """Whether that crash is a kill by this monitor. Another death may be due to the stop of the worker."""
         return self._crash is not None and self._crash.reason != FailureReason.LOST
 
     def detect_crash(self) -> None:
@@ -168,7 +174,7 @@ class SlotMonitor:
             running: The attempt that the slot runs.
             stopping_seconds: How long ago a shutdown was requested; 0 if it was not.
         """
-        if self._crash is not None:
+        if not self.is_running:
             return
         if stopping_seconds > self._limits.shutdown_grace_seconds:
             self._kill(running, reason=FailureReason.RELEASED, error=WORKER_STOPPED)
@@ -185,7 +191,7 @@ class SlotMonitor:
             running: The attempt that the slot runs.
             stored: The status and the current attempt of its stage; None if the stage is deleted.
         """
-        if self._crash is not None:
+        if not self.is_running:
             return
         grace_seconds = self._grace_seconds(running, stored)
         if grace_seconds is None:

@@ -217,7 +217,7 @@ class WorkerSupervisor:
         After Celery's pool has lost a child, it can wait forever if the shutdown is requested just as a task ends.
         """
         now = time.monotonic()
-        if any(monitor.slot.running is not None and not monitor.has_crashed for monitor in self._monitors):
+        if any(monitor.is_running for monitor in self._monitors):
             self._idle_since = None
             return
         self._idle_since = self._idle_since or now
