@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.apps import apps
 
 from tests.docs.markdown import blocks, page, table
 from tests.harness.engine import Engine
@@ -74,6 +76,12 @@ def test_roles_without_pages_neither_read_nor_create_the_secret_key(tmp_path: Pa
 def test_unknown_role_is_refused(tmp_path: Path) -> None:
     done = use_key(tmp_path, MAHAVISHNU_ROLE="workers")
     assert done.stdout.startswith("MAHAVISHNU_ROLE='workers': expected one of web, worker, scheduler, command")
+
+
+def test_grants_name_every_table_of_the_engine() -> None:
+    (grants,) = blocks(page("docs/operations.md"), language="sql", role="grants")
+    models = apps.get_app_config("orchestration").get_models()
+    assert set(re.findall(r"\borchestration_\w+", grants.text)) == {model._meta.db_table for model in models}
 
 
 @pytest.fixture(scope="module")
