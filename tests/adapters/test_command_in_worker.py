@@ -18,6 +18,12 @@ from tests.jobs.commands import one_command
 result = one_command.start(pool=pool, argv=argv, options=options).workflow_id
 """
 
+END_PAUSE = """
+from orchestration.db.clock import database_now
+from orchestration.models import Stage
+result = Stage.objects.filter(workflow_id=workflow_id, held=True).update(refused_until=database_now())
+"""
+
 
 def start(engine: Engine, pool: str, *argv: str, **options: Any) -> str:
     return str(engine.execute(START, pool=pool, argv=argv, options=options))
@@ -48,8 +54,15 @@ def test_command_whose_directory_is_missing_waits_for_it(
     folder = tmp_path / "checkout"
     workflow_id = start(engine, patient_worker.pool_id, "pwd", cwd=str(folder))
     needs = f"directory {folder}"
-    wait_until(lambda: needs in patient_worker.log_text(), timeout_seconds=60, what="the check of the worker")
+    wait_until(
+        lambda: engine.workflow(workflow_id)["stages"]["pwd"]["held"],
+        timeout_seconds=60,
+        what="the check of the worker",
+    )
+    assert needs in patient_worker.log_text()
     folder.mkdir()
+    # The next offer is due after 10 s. These are over now.
+    assert engine.execute(END_PAUSE, workflow_id=workflow_id) == 1
     wait_until(lambda: engine.workflow(workflow_id)["status"] == "completed", timeout_seconds=60, what="the attempt")
     stored = engine.workflow(workflow_id)
     assert stored["failed_attempts"] == []
