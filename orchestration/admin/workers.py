@@ -13,6 +13,7 @@ from orchestration.admin.display import format_time, row_link, status_badge
 from orchestration.admin.filters import PoolFilter
 from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.models import Pool, Stage, Worker, WorkerStatus
+from orchestration.text import ELLIPSIS
 
 _MAX_UNMET_SHOWN: Final = 100
 
@@ -80,7 +81,7 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
     @admin.display(description="unmet requirements")
     def unmet_requirements(self, worker: Worker) -> str:
         names = worker.unmet_requirements.order_by("-pk").values_list("name", flat=True)[: _MAX_UNMET_SHOWN + 1]
-        more = ["…"] if len(names) > _MAX_UNMET_SHOWN else []
+        more = [ELLIPSIS] if len(names) > _MAX_UNMET_SHOWN else []
         return "; ".join([*names[:_MAX_UNMET_SHOWN], *more])
 
     @admin.display(description="pool", ordering="pool_id")

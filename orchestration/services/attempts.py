@@ -22,12 +22,7 @@ from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt, record_failure
-from orchestration.services.capabilities import (
-    Requirement,
-    StageNotRunnable,
-    find_known_missing,
-    meet_requirements,
-)
+from orchestration.services.capabilities import Requirement, StageNotRunnable, find_known_missing, meet_requirements
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_hold_of, record_refusal

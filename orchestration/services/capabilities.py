@@ -142,8 +142,9 @@ def meet_requirements(worker: Worker, stage: Stage, *, has_run: bool) -> None:
     """Record that the process of a worker has what a stage needs that it starts, or that has run there."""
     if not stage.requirements:
         return
-    unmet = UnmetRequirement.objects.filter(worker__process=worker.process, name__in=stage.requirement_names)
+    slots = Worker.objects.filter(process=worker.process)
+    unmet = UnmetRequirement.objects.filter(worker__in=slots, name__in=stage.requirement_names).order_by("pk")
     if not has_run:
         unmet = unmet.filter(found_at_run_time=False)
-    free = lock_if_free(UnmetRequirement.objects.filter(pk__in=unmet.values("pk")).order_by("pk"))
-    UnmetRequirement.objects.filter(pk__in=list(free.values_list("pk", flat=True))).delete()
+    free = list(lock_if_free(unmet).values_list("pk", flat=True))
+    UnmetRequirement.objects.filter(pk__in=free).delete()

@@ -124,7 +124,9 @@ def end_hold(workflow: Workflow, *, at: datetime) -> None:
 def end_hold_of(stage: Stage, *, at: datetime) -> None:
     """End the hold of the run, if any, unless it is about other stages than this locked one, which starts."""
     workflow = stage.workflow
-    if workflow.held_reason == HoldReason.NO_WORKER or stage.held or not _is_about_stages(workflow):
+    if not workflow.held_reason:
+        return
+    if workflow.held_reason == HoldReason.NO_WORKER or stage.held or not workflow.stages.filter(held=True).exists():
         end_hold(workflow, at=at)
 
 
@@ -178,10 +180,6 @@ def _outdated_stages() -> QuerySet[Stage]:
     for (pool_id, release), each in by_release.items():
         outdated |= Q(pool_id=pool_id, workflow__release=release, requirements__in=each)
     return held.filter(outdated)
-
-
-def _is_about_stages(workflow: Workflow) -> bool:
-    return bool(workflow.held_reason) and workflow.stages.filter(held=True).exists()
 
 
 def _hold(workflow: Workflow, reason: HoldReason, *, needs: str, at: datetime) -> None:

@@ -16,6 +16,7 @@ from orchestration.plan import Plan, StagePlan
 from orchestration.sdk import MissingDependency, MissingRequirement
 from orchestration.worker import code_check
 from orchestration.worker.executor import Raised, _claim, record_outcome
+from tests.services.one_stage_runs import join
 
 pytestmark = [
     pytest.mark.both_databases,
@@ -66,10 +67,6 @@ def start(call: str, *, adapter: str = "python", workflow_id: str = "wf") -> Sta
     plan = Plan(name="demo", adapter=adapter, stages=(StagePlan(name="one", step=0, call=call),))
     run = services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id=workflow_id)
     return run.stages.get()
-
-
-def join(process: str) -> services.Slot:
-    return services.Slot(worker_id=services.join_pool(name=process, process=process, pool_id="pool"), process=process)
 
 
 def needs_of(stage: Stage, slot: services.Slot) -> str:

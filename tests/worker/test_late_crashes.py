@@ -79,6 +79,15 @@ def check_during_an_outage(supervisor: WorkerSupervisor) -> None:
         supervisor.check()
 
 
+def die_idle_during_an_outage(supervisor: WorkerSupervisor, process: subprocess.Popen[bytes]) -> None:
+    """Let a process fill the slot, and die while it runs nothing."""
+    supervisor._table.slot(0).pid = process.pid
+    supervisor.check()
+    process.kill()
+    process.wait()
+    check_during_an_outage(supervisor)
+
+
 @pytest.mark.parametrize("reason", ["timed_out", "lost"])
 def test_crash_that_is_recorded_late_keeps_its_reason_and_spares_the_next_process(
     supervisor: WorkerSupervisor, start_process: StartProcess, reason: str
@@ -122,12 +131,8 @@ def test_crash_of_an_idle_process_that_is_recorded_late_spares_the_next_process(
     supervisor: WorkerSupervisor, start_process: StartProcess
 ) -> None:
     slot = supervisor._table.slot(0)
-    process, successor, its_program = start_process(), start_process(), start_process()
-    slot.pid = process.pid
-    supervisor.check()
-    process.kill()
-    process.wait()
-    check_during_an_outage(supervisor)
+    successor, its_program = start_process(), start_process()
+    die_idle_during_an_outage(supervisor, start_process())
     # No attempt is to be recorded, so the next process does not wait.
     slot.pid = successor.pid
     stage = claim(supervisor, successor, "wf_next")
@@ -196,12 +201,8 @@ def test_time_limit_is_recorded_if_the_worker_ends_during_the_outage(
 def test_successor_of_an_idle_process_is_killed_for_its_time_limit_during_the_outage(
     supervisor: WorkerSupervisor, start_process: StartProcess
 ) -> None:
-    slot, process, successor = supervisor._table.slot(0), start_process(), start_process()
-    slot.pid = process.pid
-    supervisor.check()
-    process.kill()
-    process.wait()
-    check_during_an_outage(supervisor)
+    slot, successor = supervisor._table.slot(0), start_process()
+    die_idle_during_an_outage(supervisor, start_process())
     slot.pid = successor.pid
     stage = claim(supervisor, successor, "wf")
     assert supervisor._monitors[0].is_running
