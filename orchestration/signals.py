@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-# workflow: Workflow, at: datetime. Its stages are already stored.
+# workflow: Workflow (`workflow.new_stages` are its stages, or None), at: datetime. Its stages are already stored.
 workflow_created = Signal()
 
 # workflow: Workflow, at: datetime.
@@ -31,6 +31,29 @@ workflow_held = Signal()
 # or is skipped, a worker may take one, or the run leaves the pool or is finished; then the signal of its end follows.
 workflow_hold_ended = Signal()
 
+# workflow: Workflow (in its new pool), from_pool_id: str | None, at: datetime.
+workflow_moved = Signal()
+
+# workflow: Workflow (running again), from_stage: str | None, stages: Sequence[Stage] (those that run again, pending),
+# at: datetime. `workflow_started` follows.
+workflow_retried = Signal()
+
+# workflow: Workflow (its row is already deleted), at: datetime.
+workflow_removed = Signal()
+
+# workflow: Workflow, stages: Sequence[Stage] (those that are queued), at: datetime. If they are many, step: int and
+# count: int (of the stages that waited in this step) instead of stages.
+stages_queued = Signal()
+
+# stage: Stage (`stage.workflow` is loaded and current), at: datetime. Another status than those with a signal.
+stage_status_changed = Signal()
+
+# stage: Stage (`stage.workflow` counts it), at: datetime. Not sent for the first stages of a workflow.
+stage_added = Signal()
+
+# stage: Stage (its row is already deleted; `stage.workflow` no longer counts it), at: datetime. Its workflow remains.
+stage_removed = Signal()
+
 # stage: Stage (`stage.workflow` is loaded and current), at: datetime.
 stage_started = Signal()
 
@@ -41,11 +64,11 @@ stage_completed = Signal()
 stage_failed = Signal()
 
 # stage: Stage (`stage.workflow` is loaded and current), failed: FailedAttempt, at: datetime. An attempt failed and is
-# retried: at `stage.retry_at` (database clock), or at once if that is None.
+# retried: at `stage.retry_at` (database clock), or at once if that is None; then `stages_queued` follows.
 stage_retrying = Signal()
 
 # stage: Stage (`stage.workflow` is loaded and current), failed: FailedAttempt, at: datetime. The worker of the stage
-# stops as planned, and the stage is queued again.
+# stops as planned, or cannot run the stage. It is queued again, and `stages_queued` follows.
 stage_released = Signal()
 
 # stage: Stage (with its progress), at: datetime.
@@ -59,6 +82,12 @@ worker_added = Signal()
 
 # worker: Worker, at: datetime.
 worker_status_changed = Signal()
+
+# worker: Worker (in its new pool), from_pool_id: str, at: datetime.
+worker_moved = Signal()
+
+# worker: Worker (with its stage), at: datetime. It runs another stage, and its status is the same.
+worker_stage_changed = Signal()
 
 # worker: Worker, at: datetime. It starts no further stage, and is offline when its stage ends.
 worker_draining = Signal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
 from typing import Any, Final
 
@@ -48,8 +49,15 @@ class Stage(TrackedModel):
         help_text="The pool whose queue and counters include it. The workflow's pool, unless the workflow moved later.",
     )
     status = models.CharField(max_length=16, choices=StageStatus.choices, default=StageStatus.PENDING)
+    # A stage keeps the id of its worker when that is removed: read `worker_id`, the worker may not exist.
     worker = models.ForeignKey(
-        Worker, on_delete=models.SET_NULL, null=True, blank=True, related_name="stages", db_index=False
+        Worker,
+        on_delete=models.DO_NOTHING,
+        null=True,
+        blank=True,
+        related_name="stages",
+        db_index=False,
+        db_constraint=False,
     )
     attempt = models.PositiveIntegerField(default=0, help_text="How many times it was started.")
     result = models.JSONField(null=True, blank=True)
@@ -208,8 +216,14 @@ class Stage(TrackedModel):
         if entered:
             delta.add_finished_stage(after.pool_id, after.status)
         delta.write(at=at, using=using)
-        if entered and after.status in _SIGNALS:
-            _SIGNALS[after.status].send(sender=Stage, stage=self, at=at)
+        if before is None:
+            signals.stage_added.send(sender=Stage, stage=self, at=at)
+        elif not entered:
+            return
+        elif after.status == StageStatus.QUEUED:
+            signals.stages_queued.send(sender=Stage, workflow=self.workflow, stages=[self], at=at)
+        else:
+            _SIGNALS.get(after.status, signals.stage_status_changed).send(sender=Stage, stage=self, at=at)
 
     def _count_in_workflow(self, *, added: int, completed: int, at: datetime, using: str) -> None:
         if not added and not completed:
@@ -253,6 +267,7 @@ def _after_delete(instance: Stage, using: str, origin: Any, **_: Any) -> None:
     if model is Stage:  # In a cascade the workflow is deleted too: its counters no longer matter.
         completed = int(stored.status == StageStatus.COMPLETED)
         instance._count_in_workflow(added=-1, completed=-completed, at=at, using=using)
+        signals.stage_removed.send(sender=Stage, stage=copy.copy(instance), at=at)
     delta = PoolCounterDelta()
     delta.add_stage(stored.pool_id, stored.status, -1)
     delta.write(at=at, using=using)

@@ -30,13 +30,14 @@ class TrackedState(NamedTuple):
     status: str
     pool_id: str | None = None
     held_reason: str = ""
+    stage_id: int | None = None
 
 
 class TrackedModel(models.Model):
     """A model that compares the stored row with the written one, and passes both to `on_change()`."""
 
     tracked_columns: ClassVar[tuple[str, ...]] = ("status", "pool_id")
-    """The first columns of `TrackedState`: those that this model has."""
+    """The columns of `TrackedState` that this model has."""
 
     sql_updated_columns: ClassVar[frozenset[str]] = frozenset()
     """Columns that `save()` writes only if `update_fields` names them: SQL updates them, so instances may be stale."""
@@ -95,11 +96,11 @@ class TrackedModel(models.Model):
             .filter(pk=self.pk)
             .values_list(*self.tracked_columns)
         )
-        return next((TrackedState(*row) for row in rows), None)
+        return next((self._tracked(*row) for row in rows), None)
 
     def mark_locked(self) -> Self:
         """Declare that the open transaction read this row under lock. One call of `save_locked()` may rely on it."""
-        self._locked_state = TrackedState(*(getattr(self, column) for column in self.tracked_columns))
+        self._locked_state = self._tracked(*(getattr(self, column) for column in self.tracked_columns))
         return self
 
     def insert(self, *, at: datetime) -> None:
@@ -128,7 +129,7 @@ class TrackedModel(models.Model):
         self.derive_fields(before=None, at=at)
         self._meta.pk.clean(self.pk, self)
         super().save(force_insert=True, using=using)
-        after = TrackedState(*(getattr(self, column) for column in self.tracked_columns))
+        after = self._tracked(*(getattr(self, column) for column in self.tracked_columns))
         self.on_change(before=None, after=after, at=at, using=using)
 
     def _update(
@@ -148,13 +149,16 @@ class TrackedModel(models.Model):
             setattr(self, column, at)
             written.add(column)
         write(update_fields=written)
-        after = TrackedState(
+        after = self._tracked(
             *(
                 getattr(self, column) if column in written else getattr(before, column)
                 for column in self.tracked_columns
             )
         )
         self.on_change(before=before, after=after, at=at, using=using)
+
+    def _tracked(self, *values: Any) -> TrackedState:
+        return TrackedState(**dict(zip(self.tracked_columns, values, strict=True)))
 
     def _columns_to_write(self, update_fields: Iterable[str] | None) -> set[str]:
         """Return the columns, by attribute (`pool_id`), that a save with these `update_fields` writes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import ProtectedError, Q
@@ -25,6 +25,8 @@ class Worker(TrackedModel):
 
     removed_at: datetime | None = None
     """Set on an instance before `delete()`: the time of the removal; None means now."""
+
+    tracked_columns: ClassVar[tuple[str, ...]] = ("status", "pool_id", "stage_id")
 
     id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
     # Needs no separate index: `orchestration_worker_pool` starts with this column.
@@ -97,8 +99,13 @@ class Worker(TrackedModel):
         delta.write(at=at, using=using)
         if before is None:
             signals.worker_added.send(sender=Worker, worker=self, at=at)
-        elif before.status != after.status:
+            return
+        if before.pool_id != after.pool_id:
+            signals.worker_moved.send(sender=Worker, worker=self, from_pool_id=before.pool_id, at=at)
+        if before.status != after.status:
             signals.worker_status_changed.send(sender=Worker, worker=self, at=at)
+        elif before.stage_id != after.stage_id:
+            signals.worker_stage_changed.send(sender=Worker, worker=self, at=at)
 
 
 # Signals handle the deletion: `QuerySet.delete()`, as in the admin's "delete selected", does not call `Model.delete()`.
@@ -106,7 +113,7 @@ class Worker(TrackedModel):
 
 @receiver(pre_delete, sender=Worker, dispatch_uid="orchestration.worker.lock")
 def _lock_before_delete(instance: Worker, using: str, **_: Any) -> None:
-    """Lock the rows that a removal changes, in order: the worker, and the stages that refer to it."""
+    """Lock the worker, and reject the deletion while its process is alive."""
     if instance._locked_state is None:
         instance._locked_state = instance.lock_row(using)
     if instance.process and type(instance).objects.using(using).filter(pk=instance.pk).exclude(process="").exists():
@@ -115,7 +122,6 @@ def _lock_before_delete(instance: Worker, using: str, **_: Any) -> None:
             "only an offline worker can be deleted: stop the process first.",
             {instance},
         )
-    list(instance.stages.using(using).select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 
 @receiver(post_delete, sender=Worker, dispatch_uid="orchestration.worker.deleted")

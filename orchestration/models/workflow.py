@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from django.db import models
 from django.db.models import F, ProtectedError, Q
-from django.db.models.signals import pre_delete
+from django.db.models.signals import post_delete, pre_delete
 from django.dispatch import receiver
 from django.utils import timezone
 
@@ -17,6 +19,10 @@ from orchestration.models.pool import Pool
 from orchestration.models.statuses import FINISHED_WORKFLOW_STATUSES, HoldReason, WorkflowStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
 
+if TYPE_CHECKING:
+    from orchestration.models.stage import Stage
+
+MAX_WORKFLOW_NAME_LENGTH: Final = 128
 MAX_ADAPTER_LENGTH: Final = 128
 MAX_NEEDS_LENGTH: Final = 300
 MAX_KEY_LENGTH: Final = 400  # It contains the name of the definition and the key of the caller.
@@ -48,7 +54,10 @@ class Workflow(TrackedModel):
     settle_stages: ClassVar[StageSettler]
     """Set by `orchestration.models`: the implementation imports the model of stages, which imports this one."""
 
-    tracked_columns: ClassVar[tuple[str, ...]] = TrackedState._fields
+    new_stages: Sequence[Stage] | None = None
+    """Set on a new instance before it is stored: its stages, in order. The event of the creation lists them."""
+
+    tracked_columns: ClassVar[tuple[str, ...]] = ("status", "pool_id", "held_reason")
 
     sql_updated_columns: ClassVar[frozenset[str]] = frozenset(
         {"total_stages", "stages_completed", "has_undispatched_stages"}
@@ -59,6 +68,13 @@ class Workflow(TrackedModel):
         max_length=MAX_IDENTIFIER_LENGTH,
         default=new_workflow_id,
         validators=[validate_identifier],
+    )
+    name = models.CharField(
+        max_length=MAX_WORKFLOW_NAME_LENGTH,
+        blank=True,
+        # Processes of the previous release may still insert rows.
+        db_default="",
+        help_text="What runs, such as the name of the definition. May be empty.",
     )
     adapter = models.CharField(max_length=MAX_ADAPTER_LENGTH)
     prompt = models.TextField(blank=True)
@@ -87,7 +103,6 @@ class Workflow(TrackedModel):
     release = models.CharField(
         max_length=MAX_RELEASE_LENGTH,
         blank=True,
-        # Processes of the previous release may still insert rows.
         db_default="",
         editable=False,
         help_text="Only workers of this release run it. Empty: all do.",
@@ -155,6 +170,7 @@ class Workflow(TrackedModel):
             models.Index(name="orchestration_workflow_status", fields=["status", "-created_at"]),
             models.Index(name="orchestration_workflow_created", fields=["-created_at"]),
             models.Index(name="orchestration_workflow_pool", fields=["pool", "-created_at"]),
+            models.Index(name="orchestration_workflow_name", fields=["name", "-created_at"]),
         )
 
     def __str__(self) -> str:
@@ -186,6 +202,8 @@ class Workflow(TrackedModel):
             signals.workflow_created.send(sender=Workflow, workflow=self, at=at)
         else:
             type(self).settle_stages(self, before, after, at=at, using=using)
+            if before.pool_id != after.pool_id:
+                signals.workflow_moved.send(sender=Workflow, workflow=self, from_pool_id=before.pool_id, at=at)
             if before.held_reason != after.held_reason:
                 signal = signals.workflow_held if after.held_reason else signals.workflow_hold_ended
                 signal.send(sender=Workflow, workflow=self, at=at)
@@ -212,3 +230,9 @@ def _protect_unfinished(instance: Workflow, using: str, **_: Any) -> None:
             "only a finished one can be deleted: cancel it first.",
             {instance},
         )
+
+
+@receiver(post_delete, sender=Workflow, dispatch_uid="orchestration.workflow.deleted")
+def _after_delete(instance: Workflow, **_: Any) -> None:
+    # Send a copy: Django clears the id of the instance itself at the end of the deletion.
+    signals.workflow_removed.send(sender=Workflow, workflow=copy.copy(instance), at=timezone.now())

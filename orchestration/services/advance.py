@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from django.db.models import Count, QuerySet
 
+from orchestration import signals
 from orchestration.db.clock import milliseconds_between
 from orchestration.db.compiled import CompiledSelect
 from orchestration.dispatch import dispatch_after_commit, message_for
@@ -139,7 +140,8 @@ def queue_step(step: NextStep, *, at: datetime) -> None:
     waiting = _waiting_in(step.workflow.pk, step.rest_of)
     for pool_id, count in waiting.values_list("pool_id").annotate(Count("pk")):
         delta.add_stage(pool_id, StageStatus.QUEUED, count)
-    waiting.update(status=StageStatus.QUEUED, queued_at=at)
+    queued = waiting.update(status=StageStatus.QUEUED, queued_at=at)
+    signals.stages_queued.send(sender=Stage, workflow=step.workflow, step=step.rest_of, count=queued, at=at)
     mark_undispatched(step.workflow, True)
     fill_window(step.workflow)
     delta.write(at=at, using="default")
@@ -173,6 +175,7 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime, room: int | None = No
             Stage.objects.filter(pk__in=[stage.pk for stage in group]).update(**values)
     if stages[room:]:
         mark_undispatched(workflow, True)
+    signals.stages_queued.send(sender=Stage, workflow=workflow, stages=stages, at=at)
     delta.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in stages[:room]])
 
@@ -186,3 +189,9 @@ def set_queued(stages: Iterable[Stage], delta: PoolCounterDelta, *, at: datetime
         stage.queued_at = at
         stage.dispatch_due_at = due_at if number < room else None
         stage.retry_at = None
+
+
+def send_queued(workflow: Workflow, stages: Sequence[Stage], *, step: int, at: datetime) -> None:
+    """Send the signal that these stages are queued: all that wait in a step. If they are many, it names the step."""
+    which = {"stages": stages} if len(stages) <= MAX_NARROW_STAGES else {"step": step, "count": len(stages)}
+    signals.stages_queued.send(sender=Stage, workflow=workflow, **which, at=at)

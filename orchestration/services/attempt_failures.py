@@ -91,13 +91,13 @@ def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> Non
     stage.status = StageStatus.PENDING.value
     stage.retry_at = None if queue_at_once else database_now() + timedelta(seconds=wait_seconds)
     stage.save_locked(at=at, update_fields=["status", "pool", "retry_at", "lost_attempts", "last_attempt"])
+    is_released = failed.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)
+    signal = signals.stage_released if is_released else signals.stage_retrying
+    signal.send(sender=Stage, stage=stage, failed=failed, at=at)
     if queue_at_once:
         # What a worker lacks, another may lack too: it is dispatched later.
         room = 0 if failed.reason == FailureReason.NOT_RUNNABLE else None
         queue_stages([stage], at=at, room=room)
-    is_released = failed.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)
-    signal = signals.stage_released if is_released else signals.stage_retrying
-    signal.send(sender=Stage, stage=stage, failed=failed, at=at)
 
 
 def _wait_seconds(stage: Stage) -> float:

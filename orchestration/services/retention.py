@@ -10,7 +10,9 @@ from typing import Final
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
+from orchestration import signals
 from orchestration.db.clock import database_now
 from orchestration.db.postgres_session import lock_if_free
 from orchestration.db.retry import is_unavailable
@@ -158,11 +160,19 @@ def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
     with transaction.atomic():
         # Read again: a run may have been retried meanwhile.
         found = lock_if_free(prunable.filter(pk__in=runs).exclude(pk__in=in_use))
-        runs = list(found.values_list("pk", flat=True))
+        found_runs = list(found.only("pk", "name", "adapter"))
+        runs = [workflow.pk for workflow in found_runs]
         # Not through Django's collector, which would load every row and lock each run's stages one by one.
         delete_unreferenced(FailedAttempt.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(Stage.objects.filter(workflow_id__in=runs))
+        referenced: set[str] = set()
         if delete_unreferenced(Workflow.objects.filter(pk__in=runs)) < len(runs):
-            # Rows of other applications refer to the remaining ones.
-            Workflow.objects.filter(pk__in=runs).delete()
+            # Rows of other applications refer to the remaining ones. Their deletion sends the signal itself.
+            remaining = Workflow.objects.filter(pk__in=runs)
+            referenced.update(remaining.values_list("pk", flat=True))
+            remaining.delete()
+        at = timezone.now()
+        for workflow in found_runs:
+            if workflow.pk not in referenced:
+                signals.workflow_removed.send(sender=Workflow, workflow=workflow, at=at)
     return len(runs)

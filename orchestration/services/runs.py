@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
+from orchestration import signals
 from orchestration.db.clock import database_now
 from orchestration.dispatch import dispatch_after_commit, message_for
 from orchestration.identifiers import MAX_RELEASE_LENGTH
@@ -22,10 +23,10 @@ from orchestration.models import (
     WorkflowStatus,
 )
 from orchestration.models.pool_counters import PoolCounterDelta
-from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH
+from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH, MAX_WORKFLOW_NAME_LENGTH
 from orchestration.plan import Plan, StagePlan
 from orchestration.services import row_locks, validation
-from orchestration.services.advance import advance, queue_step, set_queued
+from orchestration.services.advance import advance, queue_step, send_queued, set_queued
 from orchestration.services.dispatch_window import new_window_room
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import (
@@ -40,7 +41,7 @@ from orchestration.services.transitions import IllegalTransition
 _DEFAULTS: Final = "defaults"
 """What the stored plan calls the names of parameters that the caller of the start did not give."""
 
-_READ_TO_RERUN: Final = ("pk", "name", "step", "status", "hosted", "plan", "workflow_id")
+_READ_TO_RERUN: Final = ("pk", "name", "step", "status", "hosted", "attempt", "plan", "workflow_id")
 _RESET_AT_ONCE: Final = 500
 _UNSTARTED: Final[dict[str, Any]] = {
     "status": StageStatus.PENDING,
@@ -110,6 +111,7 @@ def start_run(
     """
     at = validation.timestamp(at)
     workflow = Workflow(
+        name=validation.text("name", plan.name, max_length=MAX_WORKFLOW_NAME_LENGTH),
         adapter=validation.text("adapter", plan.adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
         prompt=validation.text("prompt", prompt),
         params=validation.json_object("params", params),
@@ -162,12 +164,15 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         if workflow.pool is not None and workflow.pool.status == PoolStatus.CLOSED:
             raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
         stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk").only(*_READ_TO_RERUN))
-        _reset_stages(_stages_to_rerun(workflow, stages, from_stage), pool_id=workflow.pool_id)
+        rerun = _stages_to_rerun(workflow, stages, from_stage)
+        _reset_stages(rerun, pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value
         workflow.error = ""
         workflow.result = None
         workflow.deadline_at = _deadline(workflow)
         workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
+        # Before the row is saved, which sends `workflow_started`.
+        signals.workflow_retried.send(sender=Workflow, workflow=workflow, from_stage=from_stage, stages=rerun, at=at)
         workflow.save_locked(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
         queue_step(advance(workflow, at=at), at=at)
     return workflow
@@ -194,11 +199,13 @@ def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
         Stage.objects.bulk_create(stages)
     except IntegrityError as error:
         raise row_locks.AlreadyExists("workflow", workflow.id) from error
+    workflow.new_stages = stages
     workflow.status = WorkflowStatus.RUNNING.value
     workflow.started_at = at
     workflow.deadline_at = _deadline(workflow)
     workflow.has_undispatched_stages = len(waiting) > room
     row_locks.insert(workflow, at=at)
+    send_queued(workflow, waiting, step=first, at=at)
     delta.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in waiting[:room]])
 
@@ -233,8 +240,10 @@ def _reset_stages(stages: list[Stage], *, pool_id: str | None) -> None:
     # Pool counters stay: a finished workflow has no queued or running stage, and totals never go down.
     groups: dict[tuple[bool, int], list[int]] = {}
     for stage in stages:
+        max_attempts = stage.stage_plan.retries.max_attempts
         stage.status = StageStatus.PENDING.value
-        groups.setdefault((stage.hosted, stage.stage_plan.retries.max_attempts), []).append(stage.pk)
+        stage.last_attempt = stage.attempt + max_attempts
+        groups.setdefault((stage.hosted, max_attempts), []).append(stage.pk)
     for (hosted, max_attempts), pks in groups.items():
         for first in range(0, len(pks), _RESET_AT_ONCE):
             Stage.objects.filter(pk__in=pks[first : first + _RESET_AT_ONCE]).update(

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from orchestration.db.clock import milliseconds_between
 from orchestration.models import Stage, Workflow, WorkflowStatus
-from orchestration.models.workflow import MAX_ADAPTER_LENGTH, TIMEOUT_ERROR
+from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_WORKFLOW_NAME_LENGTH, TIMEOUT_ERROR
 from orchestration.services import row_locks, validation
 from orchestration.services.pools import check_pool_accepts_workflows, reject_removed_pool
 from orchestration.services.transitions import check_transition
@@ -21,6 +21,7 @@ def create_workflow(
     adapter: str,
     prompt: str,
     stages: Sequence[str],
+    name: str = "",
     workflow_id: str | None = None,
     pool_id: str | None = None,
     params: Mapping[str, Any] | None = None,
@@ -35,6 +36,7 @@ def create_workflow(
     at = validation.timestamp(at)
     names = validation.stage_names("stages", stages)
     workflow = Workflow(
+        name=validation.text("name", name, max_length=MAX_WORKFLOW_NAME_LENGTH),
         adapter=validation.text("adapter", adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
         prompt=validation.text("prompt", prompt),
         params=validation.json_object("params", params),
@@ -45,15 +47,16 @@ def create_workflow(
     )
     if workflow_id is not None:
         workflow.id = validation.identifier("workflow_id", workflow_id)
+    workflow.new_stages = [
+        Stage(workflow=workflow, name=stage_name, position=position, pool_id=pool_id)
+        for position, stage_name in enumerate(names)
+    ]
     with reject_removed_pool(pool_id), transaction.atomic():
         if pool_id is not None:
             check_pool_accepts_workflows(pool_id)
         # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
         try:
-            Stage.objects.bulk_create(
-                Stage(workflow=workflow, name=name, position=position, pool_id=pool_id)
-                for position, name in enumerate(names)
-            )
+            Stage.objects.bulk_create(workflow.new_stages)
         except IntegrityError as error:
             raise row_locks.AlreadyExists("workflow", workflow.id) from error
         row_locks.insert(workflow, at=at)

@@ -41,7 +41,7 @@ class Announcement:
 
 def announce(data: EventData) -> None:
     """Announce an event if the current transaction commits."""
-    before_commit.collect(Announcement(data.name, data.timestamp, data, data.rooms()))
+    before_commit.collect(Announcement(data.event, data.timestamp, data, data.rooms()))
 
 
 def announce_as_given(

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from django.db.models import Case, Count, Max, Q, When
-from django.db.models.functions import Left
 
 from orchestration.identifiers import is_identifier
 from orchestration.models import Stage, Workflow
-from orchestration.text import truncate
 from realtime.database import consistent_read
 from realtime.eventlog.position import Position, current_position
 from realtime.protocol.payload import encode_data, size_in_bytes
+from realtime.queries.resource_state import stage_rows, stage_state
 
 MAX_EXAMINED_STAGES: Final = 2000
 """Stages that one page examines at most, if few of them have the requested status."""
-
-MAX_ERROR_CHARACTERS: Final = 4096
-"""Longer errors of stages are cut, as in a snapshot."""
 
 EXAMINED_STAGE_BYTES: Final = 16
 """What a stage counts that is examined or counted, like an event that is counted and not read."""
@@ -76,17 +72,12 @@ def _read_page(
     of_workflow = Stage.objects.filter(workflow_id=workflow_id)
     first = 0 if after is None else after + 1
     examined = of_workflow.filter(position__gte=first, position__lt=first + MAX_EXAMINED_STAGES)
-    rows = (
-        examined.filter(_has_status(statuses))
-        .order_by("position")
-        .annotate(start_of_error=Left("error", MAX_ERROR_CHARACTERS + 1))
-        .values_list("position", "name", "status", "worker_id", "attempt", "duration_ms", "start_of_error")
-    )
+    rows = stage_rows(examined.filter(_has_status(statuses)).order_by("position"))
     texts: list[str] = []
     size_bytes = 0
     last_position = first + MAX_EXAMINED_STAGES - 1
     for number, row in enumerate(rows[: limit + 1]):
-        text = encode_data(_stage(*row))
+        text = encode_data(stage_state(row))
         if number == limit or (texts and size_bytes + size_in_bytes(text) > max_bytes):
             break
         texts.append(text)
@@ -125,17 +116,3 @@ def stage_counts(workflow_id: str) -> dict[str, int]:
 def counting_cost_bytes(counts: Mapping[str, int]) -> int:
     """Return what the budget of a connection is charged for the result of `stage_counts`."""
     return EXAMINED_STAGE_BYTES * sum(counts.values())
-
-
-def _stage(
-    position: int, name: str, status: str, worker_id: str | None, attempt: int, duration_ms: int | None, error: str
-) -> dict[str, Any]:
-    return {
-        "position": position,
-        "stage_name": name,
-        "status": status,
-        "worker_id": worker_id,
-        "attempt": attempt,
-        "duration_ms": duration_ms,
-        "error": truncate(error, MAX_ERROR_CHARACTERS),
-    }

@@ -9,7 +9,8 @@ import pytest
 
 from orchestration.models import StageStatus
 from realtime.protocol.requests import MAX_LISTED_STAGES, StageStatusName
-from realtime.queries.stage_pages import MAX_ERROR_CHARACTERS, MAX_EXAMINED_STAGES
+from realtime.queries.resource_state import MAX_STAGE_ERROR_CHARACTERS
+from realtime.queries.stage_pages import MAX_EXAMINED_STAGES
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -110,11 +111,11 @@ async def test_status_selects_stages_and_a_page_may_be_empty(server_on_both: Mah
 async def test_page_is_bounded_in_bytes(server_on_both: MahavishnuServer, unique: Unique) -> None:
     workflow_id = unique("wf")
     create(server_on_both, workflow_id, 40)
-    skip(server_on_both, workflow_id, list(range(40)), error="x" * (MAX_ERROR_CHARACTERS + 1))
+    skip(server_on_both, workflow_id, list(range(40)), error="x" * (MAX_STAGE_ERROR_CHARACTERS + 1))
     async with connect(server_on_both) as client:
         found = await pages(client, workflow_id)
     assert [len(page["stages"]) for page in found] == [15, 15, 10]
-    assert {len(stage["error"]) for page in found for stage in page["stages"]} == {MAX_ERROR_CHARACTERS}
+    assert {len(stage["error"]) for page in found for stage in page["stages"]} == {MAX_STAGE_ERROR_CHARACTERS}
 
 
 async def test_lists_count_towards_the_budget_of_replays(start_server: StartServer) -> None:

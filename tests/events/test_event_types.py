@@ -37,7 +37,7 @@ def test_event_type_with_a_name_registers_itself(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(EVENT_TYPES, "pool.resized", PoolEvent)
 
     class PoolResized(PoolEvent, kw_only=True):
-        name: ClassVar[str] = "pool.resized"
+        event: ClassVar[str] = "pool.resized"
 
     assert EVENT_TYPES["pool.resized"] is PoolResized
     event = PoolResized.from_signal(pool=Pool(id="p"), at=NOON, signal=None, sender=Pool)

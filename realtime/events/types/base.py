@@ -18,7 +18,7 @@ class EventData(msgspec.Struct, kw_only=True):
     """The data of one event.
 
     Attributes:
-        name: The name of the event in messages.
+        event: The name of the event in messages.
         signal: The Django signal that causes the event.
         rooms_from: The resource types of its channels besides `global`. The field `<type>_id` contains the id of each
             resource. The first type is that of the resource the event is about.
@@ -26,7 +26,7 @@ class EventData(msgspec.Struct, kw_only=True):
         timestamp: The moment of the change.
     """
 
-    name: ClassVar[str]
+    event: ClassVar[str]
     signal: ClassVar[Signal]
     rooms_from: ClassVar[tuple[str, ...]]
     sample: ClassVar[dict[str, Any]] = {}
@@ -35,8 +35,8 @@ class EventData(msgspec.Struct, kw_only=True):
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
-        if "name" in cls.__dict__:
-            EVENT_TYPES[cls.name] = cls
+        if "event" in cls.__dict__:
+            EVENT_TYPES[cls.event] = cls
 
     @classmethod
     def from_signal(cls, *_: Any, **arguments: Any) -> Self:

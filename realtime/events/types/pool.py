@@ -56,14 +56,14 @@ class PoolEvent(EventData, kw_only=True):
 class PoolCreated(PoolEvent, kw_only=True):
     """A pool is created."""
 
-    name: ClassVar[str] = "pool.created"
+    event: ClassVar[str] = "pool.created"
     signal: ClassVar[Signal] = signals.pool_created
 
 
 class PoolStatusChanged(PoolEvent, kw_only=True):
     """A pool's metrics change."""
 
-    name: ClassVar[str] = "pool.status_changed"
+    event: ClassVar[str] = "pool.status_changed"
     signal: ClassVar[Signal] = signals.pool_metrics_changed
     sample: ClassVar[dict[str, Any]] = {
         "status": {"active_workers": 0, "idle_workers": 0, "queue_size": 0, "tasks_completed": 0}
@@ -78,26 +78,26 @@ class PoolStatusChanged(PoolEvent, kw_only=True):
 class PoolDrained(PoolEvent, kw_only=True):
     """A pool accepts no new work."""
 
-    name: ClassVar[str] = "pool.drained"
+    event: ClassVar[str] = "pool.drained"
     signal: ClassVar[Signal] = signals.pool_drained
 
 
 class PoolReopened(PoolEvent, kw_only=True):
     """A drained pool accepts new work again."""
 
-    name: ClassVar[str] = "pool.reopened"
+    event: ClassVar[str] = "pool.reopened"
     signal: ClassVar[Signal] = signals.pool_reopened
 
 
 class PoolClosed(PoolEvent, kw_only=True):
     """A pool is closed permanently."""
 
-    name: ClassVar[str] = "pool.closed"
+    event: ClassVar[str] = "pool.closed"
     signal: ClassVar[Signal] = signals.pool_closed
 
 
 class PoolRemoved(PoolEvent, kw_only=True):
     """A pool is removed."""
 
-    name: ClassVar[str] = "pool.removed"
+    event: ClassVar[str] = "pool.removed"
     signal: ClassVar[Signal] = signals.pool_removed

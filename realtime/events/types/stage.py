@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from django.dispatch import Signal
 
 from orchestration import signals
-from orchestration.models import FailedAttempt, FailureReason, Stage
+from orchestration.models import FailedAttempt, FailureReason, Stage, Workflow
 from realtime.events.types.base import EventData
 
 
@@ -24,19 +25,55 @@ class StageEvent(EventData, kw_only=True):
         return cls._build(stage, stage_name=stage.name, timestamp=at)
 
 
-class WorkflowStageStarted(StageEvent, kw_only=True):
-    """A stage begins. `worker_id` is null where the worker is unknown."""
+class WorkflowStagesQueued(EventData, kw_only=True):
+    """Stages of a workflow are queued: those in `stages` or, if they are many, all that wait in the step `step`.
 
-    name: ClassVar[str] = "workflow.stage_started"
+    Attributes:
+        workflow_id: The workflow.
+        stages: Their names; null if there are many.
+        step: The step; null if `stages` has their names.
+        count: Their number.
+    """
+
+    event: ClassVar[str] = "workflow.stages_queued"
+    rooms_from: ClassVar[tuple[str, ...]] = ("workflow",)
+    signal: ClassVar[Signal] = signals.stages_queued
+    sample: ClassVar[dict[str, Any]] = {"stages": ["test"], "step": None, "count": 1}
+    workflow_id: str
+    stages: list[str] | None
+    step: int | None
+    count: int
+
+    @classmethod
+    def from_signal(
+        cls,
+        *,
+        workflow: Workflow,
+        at: datetime,
+        stages: Sequence[Stage] | None = None,
+        step: int | None = None,
+        count: int = 0,
+        **_: Any,
+    ) -> Self:
+        names = None if stages is None else [stage.name for stage in stages]
+        number = count if names is None else len(names)
+        return cls(workflow_id=workflow.pk, stages=names, step=step, count=number, timestamp=at)
+
+
+class WorkflowStageStarted(StageEvent, kw_only=True):
+    """A stage begins. `worker_id` is null where the worker is unknown. `attempt` counts its starts."""
+
+    event: ClassVar[str] = "workflow.stage_started"
     signal: ClassVar[Signal] = signals.stage_started
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "worker_id": None}
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "worker_id": None, "attempt": 1}
     worker_id: str | None
+    attempt: int
 
 
 class WorkflowStageProgress(StageEvent, kw_only=True):
     """A running stage reports progress: `progress` is from 0 to 1, `message` may be empty."""
 
-    name: ClassVar[str] = "workflow.stage_progress"
+    event: ClassVar[str] = "workflow.stage_progress"
     signal: ClassVar[Signal] = signals.stage_progressed
     sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "progress": 0.5, "message": "A test"}
     progress: float
@@ -52,7 +89,7 @@ class WorkflowStageProgress(StageEvent, kw_only=True):
 class WorkflowStageLog(StageEvent, kw_only=True):
     """A running stage logs a message."""
 
-    name: ClassVar[str] = "workflow.stage_log"
+    event: ClassVar[str] = "workflow.stage_log"
     signal: ClassVar[Signal] = signals.stage_logged
     sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "message": "A test"}
     message: str
@@ -63,12 +100,29 @@ class WorkflowStageLog(StageEvent, kw_only=True):
 
 
 class WorkflowStageCompleted(StageEvent, kw_only=True):
-    """A stage completes. `result` is an object with `duration_ms` and the stage's own fields, such as `output`."""
+    """A stage completes.
 
-    name: ClassVar[str] = "workflow.stage_completed"
+    Attributes:
+        result: An object with `duration_ms` and the stage's own fields, such as `output`.
+        duration_ms: How long it took, in milliseconds.
+        stages_completed: How many stages of the workflow have completed.
+    """
+
+    event: ClassVar[str] = "workflow.stage_completed"
     signal: ClassVar[Signal] = signals.stage_completed
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "result": {"output": "Success", "duration_ms": 0}}
+    sample: ClassVar[dict[str, Any]] = {
+        "stage_name": "test",
+        "result": {"output": "Success", "duration_ms": 0},
+        "duration_ms": 0,
+        "stages_completed": 1,
+    }
     result: Any
+    duration_ms: int | None
+    stages_completed: int
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
+        return cls._build(stage, stage_name=stage.name, stages_completed=stage.workflow.stages_completed, timestamp=at)
 
 
 class WorkflowStageRetrying(StageEvent, kw_only=True):
@@ -77,9 +131,12 @@ class WorkflowStageRetrying(StageEvent, kw_only=True):
     Attributes:
         attempt: The number of the attempt that failed.
         reason: `failed`, `timed_out` or, if its worker was lost, `lost`.
+        error: The error of that attempt.
+        retry_at: When the next one starts; null if `workflow.stages_queued` follows.
+        last_attempt: Number of the attempt after which a failure is final.
     """
 
-    name: ClassVar[str] = "workflow.stage_retrying"
+    event: ClassVar[str] = "workflow.stage_retrying"
     signal: ClassVar[Signal] = signals.stage_retrying
     sample: ClassVar[dict[str, Any]] = {
         "stage_name": "test",
@@ -87,11 +144,13 @@ class WorkflowStageRetrying(StageEvent, kw_only=True):
         "reason": "failed",
         "error": "A test",
         "retry_at": None,
+        "last_attempt": 2,
     }
     attempt: int
     reason: str
     error: str
     retry_at: datetime | None
+    last_attempt: int
 
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
@@ -106,13 +165,23 @@ class WorkflowStageReleased(StageEvent, kw_only=True):
     Attributes:
         attempt: The number of the attempt.
         reason: `worker_stopped`, or `not_runnable` if the worker lacks something that the stage needs.
+        retry_at: When it is queued again; null if `workflow.stages_queued` follows.
+        last_attempt: Number of the attempt after which a failure is final.
     """
 
-    name: ClassVar[str] = "workflow.stage_released"
+    event: ClassVar[str] = "workflow.stage_released"
     signal: ClassVar[Signal] = signals.stage_released
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "attempt": 1, "reason": "worker_stopped"}
+    sample: ClassVar[dict[str, Any]] = {
+        "stage_name": "test",
+        "attempt": 1,
+        "reason": "worker_stopped",
+        "retry_at": None,
+        "last_attempt": 2,
+    }
     attempt: int
     reason: str
+    retry_at: datetime | None
+    last_attempt: int
 
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
@@ -123,9 +192,89 @@ class WorkflowStageReleased(StageEvent, kw_only=True):
 
 
 class WorkflowStageFailed(StageEvent, kw_only=True):
-    """A stage fails."""
+    """A stage fails.
 
-    name: ClassVar[str] = "workflow.stage_failed"
+    Attributes:
+        error: Why.
+        duration_ms: How long its last attempt took, in milliseconds.
+        last_attempt: Number of the attempt after which a failure is final.
+    """
+
+    event: ClassVar[str] = "workflow.stage_failed"
     signal: ClassVar[Signal] = signals.stage_failed
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "error": "A test"}
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "error": "A test", "duration_ms": 0, "last_attempt": 1}
     error: str
+    duration_ms: int | None
+    last_attempt: int
+
+
+class WorkflowStageStatusChanged(StageEvent, kw_only=True):
+    """The status of a stage changes to one that has no event of its own.
+
+    Attributes:
+        status: `skipped` or, by another application, `cancelled` or `pending`.
+        stages_completed: How many stages of the workflow have completed.
+    """
+
+    event: ClassVar[str] = "workflow.stage_status_changed"
+    signal: ClassVar[Signal] = signals.stage_status_changed
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "status": "skipped", "stages_completed": 0}
+    status: str
+    stages_completed: int
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
+        return cls._build(stage, stage_name=stage.name, stages_completed=stage.workflow.stages_completed, timestamp=at)
+
+
+class WorkflowStageAdded(StageEvent, kw_only=True):
+    """A stage is added to a workflow that exists.
+
+    Attributes:
+        position: Its position; 0 for the first stage.
+        step: Stages of one step run in parallel.
+        status: Its status.
+        last_attempt: Number of the attempt after which a failure is final.
+        total_stages: How many stages the workflow has now.
+        stages_completed: How many of them have completed.
+    """
+
+    event: ClassVar[str] = "workflow.stage_added"
+    signal: ClassVar[Signal] = signals.stage_added
+    sample: ClassVar[dict[str, Any]] = {
+        "stage_name": "test",
+        "position": 0,
+        "step": 0,
+        "status": "pending",
+        "last_attempt": 1,
+        "total_stages": 1,
+        "stages_completed": 0,
+    }
+    position: int
+    step: int
+    status: str
+    last_attempt: int
+    total_stages: int
+    stages_completed: int
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
+        return cls._build(stage, stage_name=stage.name, **_counts(stage.workflow), timestamp=at)
+
+
+class WorkflowStageRemoved(StageEvent, kw_only=True):
+    """A stage is removed from a workflow, which has the counts `total_stages` and `stages_completed` now."""
+
+    event: ClassVar[str] = "workflow.stage_removed"
+    signal: ClassVar[Signal] = signals.stage_removed
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "total_stages": 1, "stages_completed": 0}
+    total_stages: int
+    stages_completed: int
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
+        return cls._build(stage, stage_name=stage.name, **_counts(stage.workflow), timestamp=at)
+
+
+def _counts(workflow: Workflow) -> dict[str, int]:
+    return {"total_stages": workflow.total_stages, "stages_completed": workflow.stages_completed}
