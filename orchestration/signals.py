@@ -38,7 +38,8 @@ workflow_moved = Signal()
 # at: datetime. `workflow_started` follows.
 workflow_retried = Signal()
 
-# workflow: Workflow (its row is already deleted), at: datetime.
+# workflow: Workflow (its row is already deleted; after pruning, its prompt, params, plan and result are None), at:
+# datetime.
 workflow_removed = Signal()
 
 # workflow: Workflow, stages: Sequence[Stage] (those that are queued), at: datetime. If they are many, step: int and
@@ -48,7 +49,8 @@ stages_queued = Signal()
 # stage: Stage (`stage.workflow` is loaded and current), at: datetime. Another status than those with a signal.
 stage_status_changed = Signal()
 
-# stage: Stage (`stage.workflow` counts it), at: datetime. Not sent for the first stages of a workflow.
+# stage: Stage (`stage.workflow` counts it), at: datetime. Not sent for the first stages of a workflow. If it is not
+# pending, the signal of its status follows.
 stage_added = Signal()
 
 # stage: Stage (its row is already deleted; `stage.workflow` no longer counts it), at: datetime. Its workflow remains.

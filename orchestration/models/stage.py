@@ -218,9 +218,9 @@ class Stage(TrackedModel):
         delta.write(at=at, using=using)
         if before is None:
             signals.stage_added.send(sender=Stage, stage=self, at=at)
-        elif not entered:
+        if after.status == (StageStatus.PENDING if before is None else before.status):
             return
-        elif after.status == StageStatus.QUEUED:
+        if after.status == StageStatus.QUEUED:
             signals.stages_queued.send(sender=Stage, workflow=self.workflow, stages=[self], at=at)
         else:
             _SIGNALS.get(after.status, signals.stage_status_changed).send(sender=Stage, stage=self, at=at)

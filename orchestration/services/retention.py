@@ -155,12 +155,15 @@ def _reason(error: Exception) -> str:
     return truncate(escape_line(" ".join(text.split())), MAX_REASON_CHARACTERS)
 
 
+_LARGE_COLUMNS: Final = ("prompt", "params", "plan", "result")
+
+
 def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
     in_use = Worker.objects.filter(stage__isnull=False).values("stage__workflow_id")
     with transaction.atomic():
         # Read again: a run may have been retried meanwhile.
         found = lock_if_free(prunable.filter(pk__in=runs).exclude(pk__in=in_use))
-        found_runs = list(found.only("pk", "name", "adapter"))
+        found_runs = list(found.defer(*_LARGE_COLUMNS))
         runs = [workflow.pk for workflow in found_runs]
         # Not through Django's collector, which would load every row and lock each run's stages one by one.
         delete_unreferenced(FailedAttempt.objects.filter(stage__workflow_id__in=runs))
@@ -174,5 +177,6 @@ def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
         at = timezone.now()
         for workflow in found_runs:
             if workflow.pk not in referenced:
+                vars(workflow).update(dict.fromkeys(_LARGE_COLUMNS))
                 signals.workflow_removed.send(sender=Workflow, workflow=workflow, at=at)
     return len(runs)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models.functions import Left
+from django.db.models import TextField
+from django.db.models.functions import Cast, Left
 
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker, Workflow, WorkflowStatus
 from realtime.events.truncation import TRUNCATED
 from realtime.protocol.channels import split_channel
+from realtime.protocol.payload import raw_json
 from realtime.queries.resource_state import (
     is_cut,
     pool_state,
@@ -27,8 +29,8 @@ from realtime.queries.stage_pages import stage_counts
 MAX_SNAPSHOT_ROWS = 100
 """Maximum number of unfinished workflows, and of pools, in the snapshot of `global`. The newest come first."""
 
-_MIN_STAGE_BYTES = 256
-_MIN_WORKER_BYTES = 128
+_MIN_STAGE_BYTES = 200
+_MIN_WORKER_BYTES = 160
 """JSON text of the shortest stage and worker, at most. More of them than fit are not read."""
 
 _UNFINISHED = [status for status in WorkflowStatus.values if status not in FINISHED_WORKFLOW_STATUSES]
@@ -40,9 +42,9 @@ def read_snapshot(channel: str, *, max_bytes: int) -> dict[str, Any] | None:
     Args:
         channel: The channel.
         max_bytes: Size to which the caller truncates the JSON text. What could not be left of it then is not read: of
-            the stages those beyond `max_bytes` / 256, of a stage's error what follows 4096 characters, of a pool's
-            workers those beyond `max_bytes` / 128. With the default of 64 KiB this is at most about 1 MiB, and the
-            parameters and the result of the workflow.
+            the stages those beyond `max_bytes` / 200, of a stage's error what follows 4096 characters, of a pool's
+            workers those beyond `max_bytes` / 160. With the default of 64 KiB this is at most about 1.5 MiB, and the
+            result of the workflow. Parameters of more than `max_bytes` are left out.
     """
     resource_type, resource_id = split_channel(channel)
     return _SNAPSHOTS[resource_type](resource_id, max_bytes)
@@ -50,25 +52,28 @@ def read_snapshot(channel: str, *, max_bytes: int) -> dict[str, Any] | None:
 
 def _workflow(workflow_id: str, max_bytes: int) -> dict[str, Any] | None:
     runs = Workflow.objects.filter(pk=workflow_id).annotate(
-        start_of_prompt=Left("prompt", max_bytes + 1), start_of_error=Left("error", max_bytes + 1)
+        start_of_prompt=Left("prompt", max_bytes + 1),
+        start_of_params=Left(Cast("params", TextField()), max_bytes + 1),
+        start_of_error=Left("error", max_bytes + 1),
     )
-    contents = ("adapter", "params", "deadline_at", "result", "start_of_prompt", "start_of_error")
+    contents = ("adapter", "deadline_at", "result", "start_of_prompt", "start_of_params", "start_of_error")
     run = run_rows(runs, *contents).first()
     if run is None:
         return None
     of_run = Stage.objects.filter(workflow_id=workflow_id).order_by("position")
     stages = list(stage_rows(of_run)[: max_bytes // _MIN_STAGE_BYTES + 1])
+    has_large_params = len(run["start_of_params"]) > max_bytes
     return {
         **run_state(run),
         "adapter": run["adapter"],
         "prompt": run["start_of_prompt"],
-        "params": run["params"],
+        "params": {} if has_large_params else raw_json(run["start_of_params"]),
         "deadline_at": run["deadline_at"],
         "result": run["result"],
         "error": run["start_of_error"],
         "stage_counts": stage_counts(workflow_id),
         "stages": [stage_state(stage) for stage in stages],
-        **({TRUNCATED: True} if any(map(is_cut, stages)) else {}),
+        **({TRUNCATED: True} if has_large_params or any(map(is_cut, stages)) else {}),
     }
 
 

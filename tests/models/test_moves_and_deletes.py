@@ -18,7 +18,7 @@ def test_worker_moved_to_another_pool_is_counted_there(recorded: list[RecordedSi
     worker.pool = pool_with(pool_id="other")
     recorded.clear()
     worker.save()
-    assert names_and_ids(recorded) == [("pool_metrics_changed", "other"), METRICS]
+    assert names_and_ids(recorded) == [("worker_moved", "worker"), ("pool_metrics_changed", "other"), METRICS]
     assert stored("other")["active_workers"] == 1
     assert_all_add_up()
 
@@ -33,7 +33,7 @@ def test_workflow_moved_to_another_pool_moves_stages_that_have_not_started(recor
     workflow = Workflow.objects.get()
     workflow.pool_id = "other"
     workflow.save()
-    assert names_and_ids(recorded) == [("pool_metrics_changed", "other"), METRICS]
+    assert names_and_ids(recorded) == [("workflow_moved", "wf"), ("pool_metrics_changed", "other"), METRICS]
     pools = dict(Stage.objects.values_list("name", "pool_id"))
     assert pools == {"done": "pool", "running": "pool", "queued": "other", "pending": "other"}
     assert (stored("pool")["queue_size"], stored("other")["queue_size"]) == (0, 1)
@@ -60,7 +60,7 @@ def test_delete_of_a_worker_sends_a_signal_and_updates_the_counters(
             old.delete()
     assert names_and_ids(recorded) == [("worker_removed", "worker"), METRICS]
     assert stored("pool")["worker_count"] == 0
-    assert Stage.objects.get(name="one").worker_id is None
+    assert Stage.objects.get(name="one").worker_id == "worker"
     assert_all_add_up()
 
 

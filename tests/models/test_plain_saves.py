@@ -66,12 +66,12 @@ def test_save_of_a_finished_workflow_ends_its_stages(recorded: list[RecordedSign
 @pytest.mark.parametrize(
     ("status", "signals"),
     [
-        (StageStatus.QUEUED, [METRICS]),
+        (StageStatus.QUEUED, [("stages_queued", "wf"), METRICS]),
         (StageStatus.RUNNING, [("stage_started", "wf/one"), METRICS]),
         (StageStatus.COMPLETED, [("stage_completed", "wf/one"), METRICS]),
         (StageStatus.FAILED, [("stage_failed", "wf/one"), METRICS]),
-        (StageStatus.SKIPPED, []),
-        (StageStatus.CANCELLED, []),
+        (StageStatus.SKIPPED, [("stage_status_changed", "wf/one")]),
+        (StageStatus.CANCELLED, [("stage_status_changed", "wf/one")]),
     ],
 )
 @pytest.mark.parametrize("update_fields", [None, ["status"]])
@@ -139,7 +139,10 @@ def test_rows_created_without_a_service_send_signals_and_are_counted(recorded: l
         METRICS,
         ("workflow_created", "wf"),
         ("workflow_started", "wf"),
+        ("stage_added", "wf/one"),
+        ("stages_queued", "wf"),
         METRICS,
+        ("stage_added", "wf/two"),
         ("stage_completed", "wf/two"),
         METRICS,
     ]

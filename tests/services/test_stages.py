@@ -28,6 +28,7 @@ def test_stage_is_counted_in_its_pool_from_queue_to_completion(recorded: list[Re
     services.complete_stage(workflow_id="wf", stage_name="one", result={}, at=NOON + timedelta(seconds=3))
     assert pool_counters() == (0, 0, 1, 0)
     assert names_and_ids(recorded) == [
+        ("stages_queued", "wf"),
         ("pool_metrics_changed", "pool"),
         ("stage_started", "wf/one"),
         ("pool_metrics_changed", "pool"),
@@ -98,14 +99,14 @@ def test_duration_without_a_reported_start_counts_from_the_last_workflow_change(
     assert first.started_at is None
 
 
-def test_start_stage_stores_the_worker_until_it_is_removed() -> None:
+def test_stage_keeps_the_id_of_a_worker_that_is_removed() -> None:
     stage_with(StageStatus.QUEUED)
     worker_with()
     stage = services.start_stage(workflow_id="wf", stage_name="one", worker_id="worker")
     assert stage.worker_id == Stage.objects.get(name="one").worker_id == "worker"
     services.remove_worker(worker_id="worker")
     stage = Stage.objects.get(name="one")
-    assert (stage.worker_id, stage.status) == (None, "running")
+    assert (stage.worker_id, stage.status) == ("worker", "running")
 
 
 def test_start_stage_rejects_a_worker_of_another_pool() -> None:

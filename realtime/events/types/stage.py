@@ -228,12 +228,11 @@ class WorkflowStageStatusChanged(StageEvent, kw_only=True):
 
 
 class WorkflowStageAdded(StageEvent, kw_only=True):
-    """A stage is added to a workflow that exists.
+    """A pending stage is added to a workflow that exists.
 
     Attributes:
         position: Its position; 0 for the first stage.
         step: Stages of one step run in parallel.
-        status: Its status.
         last_attempt: Number of the attempt after which a failure is final.
         total_stages: How many stages the workflow has now.
         stages_completed: How many of them have completed.
@@ -245,14 +244,12 @@ class WorkflowStageAdded(StageEvent, kw_only=True):
         "stage_name": "test",
         "position": 0,
         "step": 0,
-        "status": "pending",
         "last_attempt": 1,
         "total_stages": 1,
         "stages_completed": 0,
     }
     position: int
     step: int
-    status: str
     last_attempt: int
     total_stages: int
     stages_completed: int
