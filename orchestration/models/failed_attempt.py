@@ -37,3 +37,8 @@ class FailedAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.attempt} at stage {self.stage_id}"
+
+    @property
+    def is_given_back(self) -> bool:
+        """Whether the stage did not fail: its worker stopped, or cannot run it."""
+        return self.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.db import models
 from django.db.models import ProtectedError, Q, QuerySet
@@ -23,6 +23,9 @@ from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 from orchestration.plan import StagePlan
 
+if TYPE_CHECKING:
+    from orchestration.models.failed_attempt import FailedAttempt
+
 MAX_STAGE_NAME_LENGTH: Final = 128
 
 _SIGNALS: Final = {
@@ -34,6 +37,9 @@ _SIGNALS: Final = {
 
 class Stage(TrackedModel):
     """One part of a workflow. It is pending, is queued for a pool, runs on a worker, and finishes."""
+
+    ended_attempt: FailedAttempt | None = None
+    """Set on an instance before it is saved as pending: the attempt after which another one follows."""
 
     # Needs no separate index: the two unique constraints below start with this column.
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="stages", db_index=False)
@@ -220,7 +226,10 @@ class Stage(TrackedModel):
             signals.stage_added.send(sender=Stage, stage=self, at=at)
         if after.status == (StageStatus.PENDING if before is None else before.status):
             return
-        if after.status == StageStatus.QUEUED:
+        if after.status == StageStatus.PENDING and self.ended_attempt is not None:
+            signal = signals.stage_released if self.ended_attempt.is_given_back else signals.stage_retrying
+            signal.send(sender=Stage, stage=self, failed=self.ended_attempt, at=at)
+        elif after.status == StageStatus.QUEUED:
             signals.stages_queued.send(sender=Stage, workflow=self.workflow, stages=[self], at=at)
         else:
             _SIGNALS.get(after.status, signals.stage_status_changed).send(sender=Stage, stage=self, at=at)
@@ -235,6 +244,9 @@ class Stage(TrackedModel):
             values={"updated_at": at},
             using=using,
         )
+        if added > 0:
+            self.workflow.refresh_from_db(using=using, fields=["total_stages", "stages_completed", "updated_at"])
+            return
         # The workflow in memory was read under lock: update it instead of reading it again.
         self.workflow.total_stages += added
         self.workflow.stages_completed += completed

@@ -6,7 +6,6 @@ import random
 from datetime import datetime, timedelta
 from typing import Final
 
-from orchestration import signals
 from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.limits import engine_limits
 from orchestration.models import FailedAttempt, FailureReason, Stage, StageStatus, Worker, WorkflowStatus
@@ -90,10 +89,8 @@ def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> Non
     stage.pool_id = stage.workflow.pool_id
     stage.status = StageStatus.PENDING.value
     stage.retry_at = None if queue_at_once else database_now() + timedelta(seconds=wait_seconds)
+    stage.ended_attempt = failed
     stage.save_locked(at=at, update_fields=["status", "pool", "retry_at", "lost_attempts", "last_attempt"])
-    is_released = failed.reason in (FailureReason.RELEASED, FailureReason.NOT_RUNNABLE)
-    signal = signals.stage_released if is_released else signals.stage_retrying
-    signal.send(sender=Stage, stage=stage, failed=failed, at=at)
     if queue_at_once:
         # What a worker lacks, another may lack too: it is dispatched later.
         room = 0 if failed.reason == FailureReason.NOT_RUNNABLE else None

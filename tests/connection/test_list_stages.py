@@ -11,6 +11,7 @@ from orchestration.models import StageStatus
 from realtime.protocol.requests import MAX_LISTED_STAGES, StageStatusName
 from realtime.queries.resource_state import MAX_STAGE_ERROR_CHARACTERS
 from realtime.queries.stage_pages import MAX_EXAMINED_STAGES
+from tests.connection.test_snapshots import PENDING_STAGE
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -64,15 +65,7 @@ async def test_pages_have_every_stage_once_and_in_order(server_on_both: Mahavish
     assert names(found) == names(small) == names(exact) == [f"stage_{number}" for number in range(250)]
     assert [page["next_after"] for page in exact] == [124, None]
     assert found[0]["stage_counts"] == {"pending": 250}
-    assert found[0]["stages"][3] == {
-        "position": 3,
-        "stage_name": "stage_3",
-        "status": "pending",
-        "worker_id": None,
-        "attempt": 0,
-        "duration_ms": None,
-        "error": "",
-    }
+    assert found[0]["stages"][3] == {**PENDING_STAGE, "position": 3, "stage_name": "stage_3"}
 
 
 async def test_page_has_the_changes_of_all_events_up_to_its_position(

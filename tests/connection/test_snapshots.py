@@ -23,6 +23,22 @@ result = [
 ]
 """
 
+PENDING_STAGE = {
+    "step": 0,
+    "status": "pending",
+    "worker_id": None,
+    "attempt": 0,
+    "last_attempt": 1,
+    "queued_at": None,
+    "started_at": None,
+    "finished_at": None,
+    "duration_ms": None,
+    "progress": None,
+    "message": "",
+    "error": "",
+    "retry_at": None,
+}
+
 DRAINING_WORKER = """
 from orchestration import services
 worker_id = services.join_pool(name=name, process=name, pool_id=pool, release="2026.11")
@@ -38,7 +54,13 @@ async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
     services.create_pool(pool_id=pool_id)
     services.register_worker(worker_id=worker_id, pool_id=pool_id)
     services.create_workflow(
-        workflow_id=workflow_id, adapter="python", prompt="Write code", stages=["one", "two"], pool_id=pool_id
+        workflow_id=workflow_id,
+        name="write",
+        adapter="python",
+        prompt="Write code",
+        stages=["one", "two"],
+        pool_id=pool_id,
+        params={"words": 3},
     )
     services.start_workflow(workflow_id=workflow_id)
     services.start_stage(workflow_id=workflow_id, stage_name="one", worker_id=worker_id)
@@ -47,6 +69,7 @@ async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
         data = await resume(client, f"workflow:{workflow_id}", snapshot=True)
         assert data["snapshot"] == {
             "workflow_id": workflow_id,
+            "name": "write",
             "status": "running",
             "stages_completed": 1,
             "total_stages": 2,
@@ -57,18 +80,30 @@ async def test_workflow_snapshot_is_its_state_at_the_position_of_the_response(
             "held": None,
             "adapter": "python",
             "prompt": "Write code",
+            "params": {"words": 3},
+            "deadline_at": None,
             "result": None,
             "error": "",
             "stage_counts": {"completed": 1, "pending": 1},
             "stages": [
                 {
+                    "position": 0,
                     "stage_name": "one",
+                    "step": 0,
                     "status": "completed",
                     "worker_id": worker_id,
+                    "attempt": 1,
+                    "last_attempt": 1,
+                    "queued_at": None,
+                    "started_at": A_TIME,
+                    "finished_at": A_TIME,
                     "duration_ms": 1500,
+                    "progress": None,
+                    "message": "",
                     "error": "",
+                    "retry_at": None,
                 },
-                {"stage_name": "two", "status": "pending", "worker_id": None, "duration_ms": None, "error": ""},
+                {**PENDING_STAGE, "position": 1, "stage_name": "two"},
             ],
         }
         assert set(data) == {"status", "channel", "seq", "epoch", "snapshot"}
@@ -83,6 +118,17 @@ async def test_pool_and_worker_snapshots_list_every_field(server_on_both: Mahavi
     async with connect(server_on_both) as client:
         pool = (await resume(client, f"pool:{pool_id}", snapshot=True))["snapshot"]
         worker = (await resume(client, f"worker:{worker_id}-1", snapshot=True))["snapshot"]
+    state = {
+        "worker_id": f"{worker_id}-1",
+        "status": "idle",
+        "pool_id": pool_id,
+        "draining": True,
+        "release": "2026.11",
+        "workflow_id": None,
+        "stage_name": None,
+        "status_changed_at": A_TIME,
+        "last_heartbeat_at": A_TIME,
+    }
     assert pool == {
         "pool_id": pool_id,
         "status": "active",
@@ -96,15 +142,9 @@ async def test_pool_and_worker_snapshots_list_every_field(server_on_both: Mahavi
             "worker_count": 1,
             "error_workers": 0,
         },
-        "workers": [{"worker_id": f"{worker_id}-1", "status": "idle", "draining": True, "release": "2026.11"}],
+        "workers": [{key: value for key, value in state.items() if key != "pool_id"}],
     }
-    assert worker == {
-        "worker_id": f"{worker_id}-1",
-        "status": "idle",
-        "pool_id": pool_id,
-        "draining": True,
-        "release": "2026.11",
-    }
+    assert worker == state
 
 
 async def test_snapshot_of_an_unknown_resource_is_null(server: MahavishnuServer, unique: Unique) -> None:

@@ -82,8 +82,16 @@ def metrics(
     }
 
 
-def of_workflow(resources: Resources, name: str, **data: Any) -> tuple[str, dict[str, Any], list[str]]:
-    return name, {"workflow_id": resources.workflow, **data}, [f"workflow:{resources.workflow}"]
+def of_workflow(resources: Resources, event: str, **data: Any) -> tuple[str, dict[str, Any], list[str]]:
+    return event, {"workflow_id": resources.workflow, **data}, [f"workflow:{resources.workflow}"]
+
+
+NEW_WORKER = {"release": "", "draining": False, "workflow_id": None, "stage_name": None}
+"""What the events of a worker have that is neither drained nor runs a stage of the engine."""
+
+
+def queued(resources: Resources, stage_name: str) -> tuple[str, dict[str, Any], list[str]]:
+    return of_workflow(resources, "workflow.stages_queued", stages=[stage_name], step=None, count=1)
 
 
 def of_pool(resources: Resources, name: str) -> tuple[str, dict[str, Any], list[str]]:
@@ -102,13 +110,23 @@ def of_worker(resources: Resources, name: str, **data: Any) -> tuple[str, dict[s
 @case("a workflow is created", "workflow.created")
 def create_workflow(resources: Resources) -> Expected:
     resources.services.create_workflow(
-        workflow_id=f"{resources.workflow}.new", adapter="llamaindex", prompt="Write é", stages=["a", "b", "c"]
+        workflow_id=f"{resources.workflow}.new",
+        name="write",
+        adapter="llamaindex",
+        prompt="Write é",
+        stages=["a", "b"],
+        params={"words": 3},
     )
     data = {
         "workflow_id": f"{resources.workflow}.new",
+        "name": "write",
         "adapter": "llamaindex",
         "prompt": "Write é",
-        "total_stages": 3,
+        "total_stages": 2,
+        "pool_id": None,
+        "params": {"words": 3},
+        "deadline_at": None,
+        "stages": [{"stage_name": name, "step": 0, "last_attempt": 1} for name in ("a", "b")],
     }
     return [("workflow.created", data, [])]
 
@@ -116,7 +134,7 @@ def create_workflow(resources: Resources) -> Expected:
 @case("a workflow starts", "workflow.started")
 def start_workflow(resources: Resources) -> Expected:
     resources.services.start_workflow(workflow_id=resources.pending)
-    data = {"workflow_id": resources.pending, "adapter": "python", "prompt": "Write code"}
+    data = {"workflow_id": resources.pending, "name": "", "adapter": "python", "prompt": "Write code"}
     return [("workflow.started", data, [f"workflow:{resources.pending}"])]
 
 
@@ -124,40 +142,43 @@ def start_workflow(resources: Resources) -> Expected:
 def complete_workflow(resources: Resources) -> Expected:
     result = {"final_output": "Code generated successfully", "total_duration_ms": 5000}
     resources.services.complete_workflow(workflow_id=resources.workflow, result=result)
-    return [of_workflow(resources, "workflow.completed", result=result)]
+    return [of_workflow(resources, "workflow.completed", name="", result=result)]
 
 
 @case("a workflow completes without a result", "workflow.completed")
 def complete_workflow_without_a_result(resources: Resources) -> Expected:
     resources.services.complete_workflow(workflow_id=resources.workflow)
-    return [of_workflow(resources, "workflow.completed", result={"total_duration_ms": between(0, 60_000)})]
+    return [of_workflow(resources, "workflow.completed", name="", result={"total_duration_ms": between(0, 60_000)})]
 
 
 @case("a workflow fails", "workflow.failed")
 def fail_workflow(resources: Resources) -> Expected:
     resources.services.fail_workflow(workflow_id=resources.workflow, error="Out of memory")
-    return [of_workflow(resources, "workflow.failed", error="Out of memory", status="failed")]
+    return [of_workflow(resources, "workflow.failed", name="", error="Out of memory", status="failed")]
 
 
 @case("a workflow times out", "workflow.failed")
 def time_out_workflow(resources: Resources) -> Expected:
     resources.services.time_out_workflow(workflow_id=resources.workflow)
-    return [of_workflow(resources, "workflow.failed", error="Execution timeout", status="timeout")]
+    return [of_workflow(resources, "workflow.failed", name="", error="Execution timeout", status="timeout")]
 
 
 @case("a workflow is cancelled", "workflow.cancelled")
 def cancel_workflow(resources: Resources) -> Expected:
     resources.services.cancel_workflow(workflow_id=resources.workflow, reason="Not needed")
-    return [of_workflow(resources, "workflow.cancelled", reason="Not needed")]
+    return [of_workflow(resources, "workflow.cancelled", name="", reason="Not needed")]
 
 
-@case("a workflow is cancelled with a queued stage", "workflow.cancelled", "pool.status_changed")
+@case(
+    "a workflow is cancelled with a queued stage", "workflow.stages_queued", "workflow.cancelled", "pool.status_changed"
+)
 def cancel_workflow_with_a_queued_stage(resources: Resources) -> Expected:
     resources.services.queue_stage(workflow_id=resources.workflow, stage_name="one")
     resources.services.cancel_workflow(workflow_id=resources.workflow)
     return [
+        queued(resources, "one"),
         pool_metrics(resources, idle=1, queue=1),
-        of_workflow(resources, "workflow.cancelled", reason=""),
+        of_workflow(resources, "workflow.cancelled", name="", reason=""),
         pool_metrics(resources, idle=1, queue=0),
     ]
 
@@ -166,7 +187,7 @@ def cancel_workflow_with_a_queued_stage(resources: Resources) -> Expected:
 def start_stage(resources: Resources) -> Expected:
     resources.services.start_stage(workflow_id=resources.workflow, stage_name="one", worker_id=resources.worker)
     return [
-        of_workflow(resources, "workflow.stage_started", stage_name="one", worker_id=resources.worker),
+        of_workflow(resources, "workflow.stage_started", stage_name="one", worker_id=resources.worker, attempt=1),
         pool_metrics(resources, idle=1, running=1),
     ]
 
@@ -175,7 +196,7 @@ def start_stage(resources: Resources) -> Expected:
 def start_stage_without_a_worker(resources: Resources) -> Expected:
     resources.services.start_stage(workflow_id=resources.workflow, stage_name="two")
     return [
-        of_workflow(resources, "workflow.stage_started", stage_name="two", worker_id=None),
+        of_workflow(resources, "workflow.stage_started", stage_name="two", worker_id=None, attempt=1),
         pool_metrics(resources, idle=1, running=1),
     ]
 
@@ -183,9 +204,10 @@ def start_stage_without_a_worker(resources: Resources) -> Expected:
 @case("a stage completes", "workflow.stage_completed", "pool.status_changed")
 def complete_stage(resources: Resources) -> Expected:
     result = {"output": "Success", "duration_ms": 1500}
+    counted = {"duration_ms": 1500, "stages_completed": 1}
     resources.services.complete_stage(workflow_id=resources.workflow, stage_name="one", result=result)
     return [
-        of_workflow(resources, "workflow.stage_completed", stage_name="one", result=result),
+        of_workflow(resources, "workflow.stage_completed", stage_name="one", result=result, **counted),
         pool_metrics(resources, idle=1, completed=1),
     ]
 
@@ -194,28 +216,36 @@ def complete_stage(resources: Resources) -> Expected:
 def fail_stage(resources: Resources) -> Expected:
     resources.services.fail_stage(workflow_id=resources.workflow, stage_name="one", error="No")
     return [
-        of_workflow(resources, "workflow.stage_failed", stage_name="one", error="No"),
+        of_workflow(
+            resources,
+            "workflow.stage_failed",
+            stage_name="one",
+            error="No",
+            duration_ms=between(0, 60_000),
+            last_attempt=1,
+        ),
         pool_metrics(resources, idle=1, failed=1),
     ]
 
 
-@case("a stage is queued", "pool.status_changed")
+@case("a stage is queued", "workflow.stages_queued", "pool.status_changed")
 def queue_stage(resources: Resources) -> Expected:
     resources.services.queue_stage(workflow_id=resources.workflow, stage_name="two")
-    return [pool_metrics(resources, idle=1, queue=1)]
+    return [queued(resources, "two"), pool_metrics(resources, idle=1, queue=1)]
 
 
-@case("a stage is skipped, without an event")
+@case("a stage is skipped", "workflow.stage_status_changed")
 def skip_stage(resources: Resources) -> Expected:
     resources.services.skip_stage(workflow_id=resources.workflow, stage_name="one")
-    return []
+    skipped = {"stage_name": "one", "status": "skipped", "stages_completed": 0}
+    return [of_workflow(resources, "workflow.stage_status_changed", **skipped)]
 
 
 @case("a worker is registered", "worker.added", "pool.status_changed")
 def register_worker(resources: Resources) -> Expected:
     worker_id = f"{resources.worker}.new"
     resources.services.register_worker(worker_id=worker_id, pool_id=resources.pool)
-    data = {"worker_id": worker_id, "status": "idle", "pool_id": resources.pool, "release": ""}
+    data = {"worker_id": worker_id, "status": "idle", "pool_id": resources.pool, **NEW_WORKER}
     return [("worker.added", data, [f"pool:{resources.pool}"]), pool_metrics(resources, idle=2, count=2)]
 
 
@@ -225,7 +255,7 @@ def change_worker_status(resources: Resources) -> Expected:
     expected = []
     for status, counted in counts.items():
         resources.services.change_worker_status(worker_id=resources.worker, status=status)
-        changed = of_worker(resources, "worker.status_changed", status=status, release="")
+        changed = of_worker(resources, "worker.status_changed", status=status, **NEW_WORKER)
         expected += [changed, pool_metrics(resources, **counted)]
     return expected
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.events import engine_event_cases  # noqa: F401 (adds its cases)
+from tests.events import engine_event_cases, run_event_cases  # noqa: F401 (they add their cases)
 from tests.events.event_cases import CASES, Change, Expected, Resources, metrics
 from tests.harness.client import Client, Message, connect
 from tests.harness.matchers import A_NUMBER, an_event
@@ -147,7 +147,7 @@ async def test_large_result_is_truncated_in_the_event_and_stored_complete(
     truncated = event["data"].pop("result")
     assert event == an_event(
         "workflow.completed",
-        {"workflow_id": resources.workflow, "timestamp": event["timestamp"], "truncated": True},
+        {"workflow_id": resources.workflow, "name": "", "timestamp": event["timestamp"], "truncated": True},
         room=f"workflow:{resources.workflow}",
     )
     assert truncated == {"total_duration_ms": A_NUMBER, "final_output": truncated["final_output"]}
