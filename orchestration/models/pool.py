@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.signals import post_delete
+from django.dispatch import receiver
 from django.utils import timezone
 
 from orchestration import signals
@@ -38,6 +41,9 @@ _SIGNALS: Final = {
 
 class Pool(TrackedModel):
     """A set of workers and the stages queued for them. Changes of its workers and stages update its counters."""
+
+    removed_at: datetime | None = None
+    """Set on an instance before `delete()`: the time of the removal; None means now."""
 
     tracked_columns: ClassVar[tuple[str, ...]] = ("status",)
     sql_updated_columns: ClassVar[frozenset[str]] = frozenset(
@@ -100,3 +106,12 @@ class Pool(TrackedModel):
         # Treat a new pool as one that was active: it is never reported as reopened, but it may start as draining.
         if after.status != (PoolStatus.ACTIVE if before is None else before.status):
             _SIGNALS[after.status].send(sender=Pool, pool=self, at=at)
+
+
+# A signal handles the deletion: `QuerySet.delete()` does not call `Model.delete()`.
+
+
+@receiver(post_delete, sender=Pool, dispatch_uid="orchestration.pool.deleted")
+def _after_delete(instance: Pool, **_: Any) -> None:
+    # Send a copy: Django clears the id of the instance itself at the end of the deletion.
+    signals.pool_removed.send(sender=Pool, pool=copy.copy(instance), at=instance.removed_at or timezone.now())

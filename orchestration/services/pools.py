@@ -11,7 +11,6 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, Q
 
-from orchestration import signals
 from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Worker, WorkerStatus, Workflow
 from orchestration.models.pool_counters import ClosedPoolHasWork
 from orchestration.services import row_locks, validation
@@ -251,13 +250,13 @@ def remove_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
         for worker in workers:
             worker.removed_at = at
             worker.delete()
+        pool.removed_at = at
         try:
             pool.delete()
         except ProtectedError:
             # A run or a worker has just been added.
             raise PoolInUse(pool_id, unfinished=1, workers=0, finished=0) from None
-        pool.id = pool_id  # Django cleared the id.
-        signals.pool_removed.send(sender=Pool, pool=pool, at=at)
+    pool.id = pool_id  # Django cleared the id; the returned pool is the removed one.
     return pool
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from tests.events.event_cases import NEW_WORKER
 from tests.harness.browser import open_page
 from tests.harness.client import connect
 from tests.harness.matchers import A_TIME, an_event
@@ -98,7 +99,7 @@ async def test_cancel_action_emits_events_and_lists_errors(
     assert received == {
         f"workflow:{id}": an_event(
             "workflow.cancelled",
-            {"workflow_id": id, "reason": "Cancelled by an operator", "timestamp": A_TIME},
+            {"workflow_id": id, "name": "", "reason": "Cancelled by an operator", "timestamp": A_TIME},
             room=f"workflow:{id}",
         )
         for id in (first, second)
@@ -124,7 +125,7 @@ async def test_worker_and_pool_actions_emit_events(server: MahavishnuServer, ses
         await client.subscribe(f"worker:{worker_id}")
         await client.subscribe("global")
         offline = session.run_action("worker", "mark_workers_offline", [worker_id])
-        data = {"worker_id": worker_id, "status": "offline", "pool_id": pool_id, "release": "", "timestamp": A_TIME}
+        data = {"worker_id": worker_id, "status": "offline", "pool_id": pool_id, **NEW_WORKER, "timestamp": A_TIME}
         assert await client.event("worker.status_changed") == an_event(
             "worker.status_changed", data, room=f"worker:{worker_id}"
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from django.db import connection
 
 from orchestration import services
-from orchestration.models import Pool, Workflow
+from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from realtime.eventlog.position import current_position
 from realtime.eventlog.reader import newest_seq_by_room
@@ -43,6 +44,7 @@ def run_example(*causes: str) -> dict[str, int]:
     _run_stages_in_pool()
     _empty_pool()
     _retry_stage_in_run()
+    _change_stages()
     for cause in causes:
         exec(cause, {"services": services, "at": _at})
     return {**newest_seq_by_room(after=0), GLOBAL: current_position().seq}
@@ -55,6 +57,7 @@ def _at(seconds: float) -> datetime:
 def _complete_workflow() -> None:
     services.create_workflow(
         workflow_id="wf_abc123",
+        name="write_code",
         adapter="llamaindex",
         prompt="Write code",
         stages=["planning", "code_generation"],
@@ -74,7 +77,12 @@ def _complete_workflow() -> None:
 
 def _fail_workflows() -> None:
     services.create_workflow(
-        workflow_id="wf_late", adapter="llamaindex", prompt="Write code", stages=["code_generation"], at=_at(-1)
+        workflow_id="wf_late",
+        name="write_code",
+        adapter="llamaindex",
+        prompt="Write code",
+        stages=["code_generation"],
+        at=_at(-1),
     )
     services.start_workflow(workflow_id="wf_late", at=_at(0))
     services.fail_stage(
@@ -82,15 +90,21 @@ def _fail_workflows() -> None:
     )
     services.time_out_workflow(workflow_id="wf_late", at=_at(8))
     services.create_workflow(
-        workflow_id="wf_unwanted", adapter="llamaindex", prompt="Write code", stages=["planning"], at=_at(0)
+        workflow_id="wf_unwanted",
+        name="write_code",
+        adapter="llamaindex",
+        prompt="Write code",
+        stages=["planning"],
+        at=_at(0),
     )
     services.cancel_workflow(workflow_id="wf_unwanted", reason="No longer needed", at=_at(20))
 
 
 def _retry_stage_in_run() -> None:
     generate = StagePlan(name="generate", step=0, retries=Retry(max_attempts=2, backoff_seconds=0))
+    review = StagePlan(name="review", step=1)
     workflow = services.start_run(
-        Plan(name="write_code", adapter="python", stages=(generate,)),
+        Plan(name="write_code", adapter="python", stages=(generate, review)),
         prompt="Write code",
         params={},
         pool_id="pool_again",
@@ -100,7 +114,7 @@ def _retry_stage_in_run() -> None:
     services.hold_unclaimed("pool_again", ["wf_again"], at=_at(60))
     worker_id = services.join_pool(name="again", process="again", pool_id="pool_again", at=_at(60))
     slot = services.Slot(worker_id=worker_id, process="again")
-    stage_id = workflow.stages.get().pk
+    stage_id = workflow.stages.get(name="generate").pk
     services.claim_stage(stage_id, 1, slot=slot, at=_at(61))
     services.report_message(stage_id, 1, message="The prompt has 312 words", at=_at(62))
     services.report_progress(stage_id, 1, progress=0.4, message="Asking the model", at=_at(63))
@@ -108,15 +122,43 @@ def _retry_stage_in_run() -> None:
     services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
     services.claim_stage(stage_id, 2, slot=slot, at=_at(64))
     services.release_attempt(stage_id, 2, slot=slot, error="The worker was stopped", at=_at(65))
-    services.drain_worker(worker_id=worker_id, at=_at(65))
-    services.drain_pool(pool_id="pool_again", at=_at(65))
+    services.claim_stage(stage_id, 3, slot=slot, at=_at(66))
+    services.complete_attempt(stage_id, 3, slot=slot, output="print(1)", continue_inline=True, at=_at(67))
+    services.drain_worker(worker_id=worker_id, at=_at(68))
+    services.drain_pool(pool_id="pool_again", at=_at(68))
     services.reopen_pool(pool_id="pool_again", at=_at(75))
-    # The example of a snapshot must not list this pool and workflow.
-    services.leave_pool(worker_id=worker_id, process="again", error="The worker was stopped", at=_at(65))
-    services.remove_worker(worker_id=worker_id, at=_at(65))
-    services.cancel_workflow(workflow_id="wf_again", at=_at(70))
-    Workflow.objects.filter(pk="wf_again").delete()
-    Pool.objects.filter(pk="pool_again").delete()
+    services.leave_pool(worker_id=worker_id, process="again", error="The worker was stopped", at=_at(69))
+    services.create_pool(pool_id="pool_spare", at=_at(70))
+    services.reassign_workflow(workflow_id="wf_again", to_pool_id="pool_spare", at=_at(71))
+    services.join_pool(name="again", process="again 2", pool_id="pool_spare", at=_at(72))
+    services.leave_pool(worker_id=worker_id, process="again 2", error="The worker was stopped", at=_at(73))
+    services.cancel_workflow(workflow_id="wf_again", at=_at(74))
+    services.retry_run(workflow_id="wf_again", at=_at(75))
+    services.cancel_workflow(workflow_id="wf_again", at=_at(76))
+    # The example of a snapshot must not list these pools and this workflow.
+    services.remove_worker(worker_id=worker_id, at=_at(77))
+    with patch("django.utils.timezone.now", lambda: _at(78)):
+        Workflow.objects.get(pk="wf_again").delete()
+    for pool_id in ("pool_again", "pool_spare"):
+        services.remove_pool(pool_id=pool_id, at=_at(79))
+
+
+def _change_stages() -> None:
+    """Skip a stage, as a service does, and add and remove one, as another application may."""
+    services.create_workflow(
+        workflow_id="wf_partial",
+        name="write_code",
+        adapter="llamaindex",
+        prompt="Write code",
+        stages=["planning", "review"],
+        at=_at(80),
+    )
+    services.start_workflow(workflow_id="wf_partial", at=_at(80))
+    services.skip_stage(workflow_id="wf_partial", stage_name="review", at=_at(81))
+    with patch("django.utils.timezone.now", lambda: _at(82)):
+        stage = Stage.objects.create(workflow_id="wf_partial", name="publishing", position=2)
+        stage.delete()
+    services.complete_workflow(workflow_id="wf_partial", at=_at(83))
 
 
 def _run_stages_in_pool() -> None:
@@ -126,6 +168,7 @@ def _run_stages_in_pool() -> None:
     stages = [f"stage_{number:02}" for number in range(1, 11)]
     services.create_workflow(
         workflow_id="wf_report",
+        name="write_report",
         adapter="llamaindex",
         prompt="Write a report",
         stages=stages,

@@ -136,7 +136,12 @@ def test_pool_metrics_of_a_deleted_pool_are_not_written() -> None:
         services.register_worker(worker_id="w", pool_id="p")
         services.remove_worker(worker_id="w")
         Pool.objects.filter(pk="p").delete()
-    assert [name for name, _ in logged_events()] == ["pool.created", "worker.added", "worker.removed"]
+    assert [name for name, _ in logged_events()] == [
+        "pool.created",
+        "worker.added",
+        "worker.removed",
+        "pool.removed",
+    ]
 
 
 def test_events_are_written_by_the_last_statements_before_the_commit() -> None:

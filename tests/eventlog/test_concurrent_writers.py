@@ -133,7 +133,7 @@ _CHANGE_AND_PAUSE = """
 import os, time
 from django.db import transaction
 from orchestration import services
-from orchestration.models import Stage
+from orchestration.models import UnmetRequirement
 with transaction.atomic():
     exec(change)
     open(paused, "w").close()
@@ -226,7 +226,7 @@ def test_deferred_constraints_are_checked_before_the_append_lock(on_postgres: Ma
     services.create_workflow(workflow_id="a", adapter="python", prompt="", stages=["only"], pool_id="p")
     assigning, removing = on_postgres.driver(), on_postgres.driver()
     # The foreign key to the worker is checked at the end of the transaction, while the worker is being removed.
-    assign_worker = "Stage.objects.update(worker_id='w'); services.start_workflow(workflow_id='a')"
+    assign_worker = "UnmetRequirement.objects.create(worker_id='w', name='x'); services.start_workflow(workflow_id='a')"
     remove_worker = "services.remove_worker(worker_id='w')"
     with (
         PausedTransaction(assigning, tmp_path, _CHANGE_AND_PAUSE, change=assign_worker) as assignment,

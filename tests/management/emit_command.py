@@ -50,7 +50,7 @@ def sample_data(name: str, ids: dict[str, str]) -> dict[str, Any]:
     """Return the data of an event that was emitted with these ids only."""
     struct = EVENT_TYPES[name]
     return {f"{kind}_id": ids[kind] for kind in struct.rooms_from} | {
-        **{key: value for key, value in struct.sample.items() if key != "pool_id"},
+        **{key: value for key, value in struct.sample.items() if key.removesuffix("_id") not in struct.rooms_from},
         "timestamp": A_TIME,
         "test": True,
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from django.core.management import CommandError, call_command
 
+from tests.events.event_cases import NEW_WORKER
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.matchers import A_TIME, an_event
@@ -24,6 +25,7 @@ async def test_given_fields_replace_the_samples_and_unknown_fields_are_kept(
 ) -> None:
     workflow_id = unique("wf")
     fields = {
+        "name": "write",
         "adapter": "llamaindex",
         "prompt": "Write “code”",
         "timestamp": "2026-02-10T20:00:00Z",
@@ -54,7 +56,7 @@ async def test_worker_event_reaches_its_pool_and_the_additional_room(server: Mah
         )
         assert done.returncode == 0, done.stderr
         ids = {"worker_id": worker_id, "pool_id": pool_id}
-        data = {**ids, "status": "error", "release": "", "timestamp": A_TIME, "test": True}
+        data = {**ids, "status": "error", **NEW_WORKER, "timestamp": A_TIME, "test": True}
         received = {message["room"]: message for message in await client.events(3)}
         await client.expect_nothing(0.2)
     assert received == {room: an_event("worker.status_changed", data, room=room) for room in rooms}

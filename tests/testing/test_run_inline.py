@@ -60,15 +60,18 @@ def test_run_inline_returns_the_events_of_the_channel_in_order() -> None:
     assert event_names(result) == [
         "workflow.created",
         "workflow.started",
+        "workflow.stages_queued",
         "workflow.stage_started",
         "workflow.stage_log",
         "workflow.stage_progress",
         "workflow.stage_completed",
+        "workflow.stages_queued",
         "workflow.stage_started",
         "workflow.stage_completed",
         "workflow.stage_started",
         "workflow.stage_log",
         "workflow.stage_completed",
+        "workflow.stages_queued",
         "workflow.stage_started",
         "workflow.stage_completed",
         "workflow.completed",
@@ -77,10 +80,11 @@ def test_run_inline_returns_the_events_of_the_channel_in_order() -> None:
     assert {**started, "timestamp": None} == {
         "timestamp": None,
         "workflow_id": "wf_order",
+        "name": "order",
         "adapter": "python",
         "prompt": "for Ada",
     }
-    progress = result.events[4].data
+    progress = result.events[5].data
     assert (progress["stage_name"], progress["progress"], progress["message"]) == ("reserve", 0.5, "half")
 
 
@@ -92,7 +96,7 @@ def test_events_are_those_of_the_log_when_the_test_commits() -> None:
     assert [(event.name, json.loads(event.data)) for event in logged] == [
         (event.name, event.data) for event in result.events
     ]
-    assert len(result.events) == 14
+    assert len(result.events) == 17
 
 
 def test_failed_run_raises_run_failed_from_the_exception_of_the_stage() -> None:

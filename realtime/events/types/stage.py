@@ -209,7 +209,7 @@ class WorkflowStageFailed(StageEvent, kw_only=True):
 
 
 class WorkflowStageStatusChanged(StageEvent, kw_only=True):
-    """The status of a stage changes to one that has no event of its own.
+    """The status of a stage changes to one that no other event is about.
 
     Attributes:
         status: `skipped` or, by another application, `cancelled` or `pending`.
