@@ -73,6 +73,7 @@ class WorkflowAdmin(RowActionsAdmin):
 
     list_display = (
         "id",
+        "name",
         "status_label",
         "stages_progress",
         "prompt_preview",
@@ -83,8 +84,8 @@ class WorkflowAdmin(RowActionsAdmin):
     )
     list_filter = ("status", PoolFilter)
     ordering = ("-created_at",)
-    search_fields = ("id__startswith", "prompt__icontains")
-    search_help_text = "The beginning of an id, or words of a prompt."
+    search_fields = ("id__startswith", "name__startswith", "prompt__icontains")
+    search_help_text = "The beginning of an id or a name, or words of a prompt."
     inlines = (StagesInline,)
     actions = ("cancel_workflows",)
     row_actions = (
@@ -96,6 +97,7 @@ class WorkflowAdmin(RowActionsAdmin):
             {
                 "fields": (
                     "id",
+                    "name",
                     "status_label",
                     "held_text",
                     "stages_progress",
@@ -111,6 +113,7 @@ class WorkflowAdmin(RowActionsAdmin):
     )
     readonly_fields = (
         "id",
+        "name",
         "status_label",
         "held_text",
         *_SUMMARY,

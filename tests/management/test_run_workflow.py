@@ -157,7 +157,7 @@ def test_ctrl_c_stops_watching_and_not_the_run(server: MahavishnuServer, unique:
         assert process.stderr is not None
         started, warning = process.stdout.readline(), process.stderr.readline()
         (run,) = stored(server, pool)
-        assert (started, warning) == (f"{run['id']} started\n", no_worker_warning(pool))
+        assert (started, warning) == (f"{run['id']} (demo_failure) started\n", no_worker_warning(pool))
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", f"Stopped watching; workflow {run['id']} is still running.\n")
         assert process.returncode == 130

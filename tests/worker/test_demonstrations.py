@@ -127,7 +127,7 @@ def test_source_report_writes_a_report_of_real_files(watch: Callable[..., Watche
     ]
     final = {"report": str(report), "files": 3, "lines": 13, "functions": 1}
     assert [*lines[:2], *lines[5:]] == [
-        "WF started",
+        "WF (source_report) started",
         "find_files completed after T s",
         "write_report completed after T s",
         f"WF completed after T s: {json.dumps(final, separators=(',', ':'))}",
@@ -157,7 +157,7 @@ def test_demo_failure_fails_with_the_error_of_its_stage(watch: Callable[..., Wat
     assert watch("demo_failure") == (
         3,
         [
-            "WF started",
+            "WF (demo_failure) started",
             "prepare completed after T s",
             f"read_missing_file failed: {error}",
             f"WF failed: The stage read_missing_file failed: {error}",
@@ -169,7 +169,7 @@ def test_demo_retry_succeeds_after_a_retry(watch: Callable[..., Watched]) -> Non
     assert watch("demo_retry", failures=1) == (
         0,
         [
-            "WF started",
+            "WF (demo_retry) started",
             "prepare completed after T s",
             "succeed_in_the_end failed, retrying: Attempt 1 fails: failures=1",
             "succeed_in_the_end completed after T s",
@@ -181,14 +181,14 @@ def test_demo_retry_succeeds_after_a_retry(watch: Callable[..., Watched]) -> Non
 def test_demo_cancel_cancels_its_run(watch: Callable[..., Watched]) -> None:
     assert watch("demo_cancel", after_seconds=0.5) == (
         4,
-        ["WF started", "prepare completed after T s", "WF cancelled: Time is up"],
+        ["WF (demo_cancel) started", "prepare completed after T s", "WF cancelled: Time is up"],
     )
 
 
 def test_demo_timeout_exceeds_its_time_limit(watch: Callable[..., Watched]) -> None:
     assert watch("demo_timeout") == (
         5,
-        ["WF started", "prepare completed after T s", "WF timed out: Execution timeout"],
+        ["WF (demo_timeout) started", "prepare completed after T s", "WF timed out: Execution timeout"],
     )
 
 
@@ -196,7 +196,7 @@ def test_demo_command_runs_programs(watch: Callable[..., Watched], tree: Path) -
     code, lines = watch("demo_command", path=tree)
     # Parallel programs end in any order, and one that fails may cancel the other.
     assert code == 3
-    assert lines[:2] == ["WF started", "which_python completed after T s"]
+    assert lines[:2] == ["WF (demo_command) started", "which_python completed after T s"]
     assert lines[-1] == (
         "WF failed: The stage compile failed: python exited with code 1: "
         "shop/broken.py: invalid syntax (broken.py, line 1)"

@@ -76,7 +76,7 @@ class Command(CommandWithEpilog):
             if not options["watch"]:
                 self.stdout.write(workflow_id)
                 return
-            status = self.watch(workflow_id, detailed=options["verbosity"] > 1)
+            status = self.watch(workflow_id, name=name, detailed=options["verbosity"] > 1)
         sys.exit(EXIT_CODES[WorkflowStatus(status)])
 
     def list_workflows(self) -> None:
@@ -101,10 +101,10 @@ class Command(CommandWithEpilog):
         except LaunchError as error:
             raise CommandError(str(error)) from error
 
-    def watch(self, workflow_id: str, *, detailed: bool) -> str:
+    def watch(self, workflow_id: str, *, name: str, detailed: bool) -> str:
         """Display the run until it has finished, and return its status."""
         try:
-            self.write_line(f"{workflow_id} started")
+            self.write_line(f"{workflow_id} ({name}) started")
             when_available = partial(retry_while_unavailable, timeout_seconds=None, report=self.write_line)
             when_available(lambda: self.warn_if_no_worker(workflow_id))
             follower = when_available(lambda: RunFollower(workflow_id))
