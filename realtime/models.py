@@ -44,6 +44,10 @@ class EventRoom(models.Model):
     event = models.ForeignKey(
         Event, on_delete=models.DO_NOTHING, related_name="rooms", db_column="seq", db_index=False, db_constraint=False
     )
+    previous_seq = models.BigIntegerField(
+        null=True,
+        help_text="No event of the room lies between this position and the event. Unknown in rows of older versions.",
+    )
 
     class Meta:
         # A covering index for "which rooms have new events after this position?".

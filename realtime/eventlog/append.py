@@ -95,19 +95,20 @@ def append_events(events: list[NewEvent]) -> list[Delivery]:
     ]
     # The lock excludes other writers, so the positions of one statement are in the order of its rows.
     seqs = sorted(_insert(Event, ("message_id", "name", "data", "timestamp"), rows, returning="seq"))
-    room_rows = [(room, seq) for seq, event in zip(seqs, events, strict=True) for room in event.rooms]
-    _insert(EventRoom, ("room", "event"), room_rows)
-    # Not before the insert: this transaction now holds the write lock in every mode.
-    if not is_continued(epoch):
-        position = continue_epoch(newest_seq=last_seqs[GLOBAL])
-        epoch, bus_key = position.epoch, position.bus_key
-    deliveries = []
+    newest_seq = last_seqs[GLOBAL]
+    records = []
     for seq, message_id, event in zip(seqs, message_ids, events, strict=True):
         record = EventRecord(seq, str(message_id), event.name, event.timestamp, event.data)
         for room in (*event.rooms, GLOBAL):
-            deliveries.append(Delivery(epoch, bus_key, room, last_seqs[room], record))
+            records.append((room, record, last_seqs[room]))
             last_seqs[room] = seq
-    return deliveries
+    room_rows = [(room, record.seq, previous) for room, record, previous in records if room != GLOBAL]
+    _insert(EventRoom, ("room", "event", "previous_seq"), room_rows)
+    # Not before the insert: this transaction now holds the write lock in every mode.
+    if not is_continued(epoch):
+        position = continue_epoch(newest_seq=newest_seq)
+        epoch, bus_key = position.epoch, position.bus_key
+    return [Delivery(epoch, bus_key, room, previous, record) for room, record, previous in records]
 
 
 def _insert(
@@ -126,8 +127,9 @@ def _insert(
     with connection.cursor() as cursor:
         for first in range(0, len(rows), _ROWS_PER_INSERT):
             part = rows[first : first + _ROWS_PER_INSERT]
+            # Texts and integers are as the database takes them.
             values = [
-                field.get_db_prep_save(value, connection)
+                value if isinstance(value, str | int) else field.get_db_prep_save(value, connection)
                 for row in part
                 for field, value in zip(fields, row, strict=True)
             ]

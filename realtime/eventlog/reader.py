@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Max, QuerySet
 
 from realtime.models import Event, EventRoom, Log
-from realtime.protocol.channels import GLOBAL
+from realtime.protocol.channels import CREATED_BY, GLOBAL, split_channel
 from realtime.protocol.messages import EventRecord
 from realtime.protocol.payload import size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
@@ -60,6 +60,32 @@ def count_events(room: str, *, after: int, through: int, limit: int) -> int:
     return _in_room(room, after, through)[:limit].count()
 
 
+def is_complete(room: str, *, after: int, trimmed_seq: int) -> bool:
+    """Return whether the log has every event of `room` above `after`, although it is pruned up to `trimmed_seq`.
+
+    It has, if the oldest one that is left follows `after` directly. If none is left, that is not known. Position 0 asks
+    for the history of a resource, which begins with the event that created it.
+    """
+    if after >= trimmed_seq:
+        return True
+    if room == GLOBAL:
+        return False
+    oldest = (
+        EventRoom.objects.filter(room=room, event__gt=after)
+        .order_by("event_id")
+        .values_list("event_id", "previous_seq", "event__name")
+        .first()
+    )
+    if oldest is None:
+        return False
+    seq, previous_seq, name = oldest
+    # A replaced log still has the rows of the one before, up to its `trimmed_seq`.
+    return seq > trimmed_seq and (
+        (previous_seq is not None and previous_seq <= after)
+        or (after == 0 and name == CREATED_BY.get(split_channel(room)[0]))
+    )
+
+
 def read_events(room: str, *, epoch: str, after: int, through: int, limit: int, max_bytes: int) -> EventBatch:
     """Read the first events of `room` above `after` up to `through`, in order and without gaps.
 
@@ -75,7 +101,7 @@ def read_events(room: str, *, epoch: str, after: int, through: int, limit: int, 
         PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
     batch = _read_batch(room, after, through, limit, max_bytes)
-    _check_complete(epoch=epoch, after=after, through=through)
+    _check_complete(room, epoch=epoch, after=after, through=through)
     return batch
 
 
@@ -96,7 +122,7 @@ def read_events_with_rooms(
         room_rows = EventRoom.objects.filter(event__gt=after, event__lte=through).values_list("event", "room")
         for seq, room in room_rows:
             rooms[seq].append(room)
-    _check_complete(epoch=epoch, after=after, through=MAX_SEQ)
+    _check_complete(GLOBAL, epoch=epoch, after=after, through=MAX_SEQ)
     return batch, rooms
 
 
@@ -179,11 +205,12 @@ def _rows_of_postgres(room: str, after: int, through: int, limit: int, max_bytes
     return rows
 
 
-def _check_complete(*, epoch: str, after: int, through: int) -> None:
+def _check_complete(room: str, *, epoch: str, after: int, through: int) -> None:
     """Check that the preceding read was complete: events that are not pruned now were not pruned during the read."""
     found = Log.objects.filter(pk=1).values_list("epoch", "trimmed_seq").first()
     found_epoch, trimmed_seq = found or ("", 0)
-    if found_epoch != epoch or after < min(trimmed_seq, through):
+    is_pruned = after < through and not is_complete(room, after=after, trimmed_seq=trimmed_seq)
+    if found_epoch != epoch or is_pruned:
         raise PositionOutOfRange(after, trimmed_seq)
 
 

@@ -9,6 +9,9 @@ import re
 
 GLOBAL = "global"
 RESOURCE_TYPES = ("workflow", "pool", "worker")
+CREATED_BY = {"workflow": "workflow.created", "pool": "pool.created", "worker": "worker.added"}
+"""By resource type: the event that begins the history of a resource, and of its channel."""
+
 MAX_ID_CHARACTERS = 128
 
 # The same as `orchestration.identifiers`, which needs Django and cannot be imported here; a test compares the two.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from realtime.database import consistent_read
 from realtime.eventlog.position import Position, current_position
-from realtime.eventlog.reader import EventBatch, count_events, read_events
+from realtime.eventlog.reader import EventBatch, count_events, is_complete, read_events
 from realtime.events.truncation import truncate_text
 from realtime.limits import Limits
 from realtime.protocol.frames import Frames, build_frames
@@ -88,7 +88,7 @@ def find_resume_point(
     """
     with consistent_read():
         position = current_position()
-        reason = None if since is None else _unrecoverable_reason(position, since, epoch)
+        reason = None if since is None else _unrecoverable_reason(channel, position, since, epoch)
         chunk: ReplayChunk | None = None
         missed = cost_bytes = 0
         if since is not None and reason is None:
@@ -165,11 +165,11 @@ def _encoded(batch: EventBatch, channel: str, *, epoch: str, after: int, through
     )
 
 
-def _unrecoverable_reason(position: Position, since: int, epoch: str | None) -> str | None:
+def _unrecoverable_reason(channel: str, position: Position, since: int, epoch: str | None) -> str | None:
     if epoch is not None and epoch != position.epoch:
         return "epoch"
     if since > position.seq:
         return "ahead"
-    if since < position.trimmed_seq:
+    if not is_complete(channel, after=since, trimmed_seq=position.trimmed_seq):
         return "trimmed"
     return None
