@@ -25,6 +25,7 @@ from realtime.models import Event, EventRoom
 from realtime.protocol.channels import (
     GLOBAL,
     RESOURCE_TYPES,
+    SUMMARY,
     InvalidChannel,
     channel_of,
     check_channel,
@@ -32,6 +33,7 @@ from realtime.protocol.channels import (
 )
 from realtime.protocol.payload import indent_json
 from realtime.protocol.requests import MAX_SEQ
+from realtime.protocol.summary import LEFT_OUT
 
 MAX_SCANNED: Final = 100_000
 """Number of newest events that a search by name or message id reads. Neither column has an index."""
@@ -84,6 +86,8 @@ class EventAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         term = search_term.strip()
+        if term == SUMMARY:
+            return queryset.exclude(name__in=LEFT_OUT).filter(seq__gt=_first_scanned_seq()), False
         return (queryset if term in ("", GLOBAL) else queryset.filter(_search_condition(term))), False
 
     @admin.display(description="timestamp")

@@ -15,7 +15,7 @@ from realtime.broadcast.room import Room
 from realtime.database import in_relay_thread
 from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import PositionOutOfRange, newest_seq_by_room, read_events, read_events_with_rooms
-from realtime.protocol.channels import GLOBAL
+from realtime.protocol.channels import GLOBAL, channels_from, source_of
 from realtime.protocol.messages import EventRecord, encode_event
 from realtime.protocol.requests import MAX_SEQ
 
@@ -77,7 +77,7 @@ class Backfill:
                 known = self.known_position
                 batch = await in_relay_thread(
                     read_events,
-                    room.channel,
+                    source_of(room.channel),
                     epoch=known.epoch,
                     after=max(room.seq, known.seq),
                     through=MAX_SEQ,
@@ -111,7 +111,7 @@ class Backfill:
             self.position = found
             self._on_out_of_range(list(self._rooms.values()), PositionOutOfRange(known.seq, found.trimmed_seq))
             return
-        newest[GLOBAL] = found.seq
+        newest |= dict.fromkeys(channels_from(GLOBAL), found.seq)
         behind = {
             channel: room
             for channel, seq in newest.items()
@@ -136,7 +136,7 @@ class Backfill:
                 max_bytes=BACKFILL_CHUNK_BYTES,
             )
             for event in batch.events:
-                for channel in (*rooms_of[event.seq], GLOBAL):
+                for channel in (*rooms_of[event.seq], *channels_from(GLOBAL)):
                     room = rooms.get(channel)
                     if room is not None and event.seq > room.seq:
                         self._deliver(room, event)
@@ -152,7 +152,7 @@ class Backfill:
                 await self.start(room)
 
     def _deliver(self, room: Room, event: EventRecord) -> None:
-        message = encode_event(event, room=room.channel)
+        message = encode_event(event, room=source_of(room.channel))
         self._coalescer.deliver(room, event.seq, event.timestamp.timestamp(), message)
 
 

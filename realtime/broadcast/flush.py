@@ -7,7 +7,9 @@ from time import time
 
 from realtime.broadcast.room import Room, Subscriber
 from realtime.limits import Limits
+from realtime.protocol.channels import SUMMARY
 from realtime.protocol.frames import Frames, build_frames
+from realtime.protocol.summary import summarize_message
 
 
 class WriteCoalescer:
@@ -35,13 +37,18 @@ class WriteCoalescer:
             room: The room; its position becomes `seq`.
             seq: Position of the event.
             timestamp: When the event happened, as Unix time in seconds.
-            message: The encoded message.
+            message: The encoded message. For `summary` it is that of `global`, and reduced here.
         """
         if room.ahead:
             room.activate_caught_up(seq)
         room.seq = seq
         if seq > self.delivered_seq:
             self.delivered_seq = seq
+        if room.channel == SUMMARY:
+            reduced = summarize_message(message)
+            if reduced is None:
+                return
+            message = reduced
         self.delivered_events += 1
         self.lag_ms = (time() - timestamp) * 1000
         if len(message) > self._large_bytes:

@@ -25,6 +25,7 @@ from realtime.eventlog.epoch import ensure_epoch, warn_if_commits_can_be_lost
 from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import PositionOutOfRange
 from realtime.limits import Limits
+from realtime.protocol.channels import channels_from, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,8 @@ class Relay:
 
     def _close(self, room: Room) -> None:
         del self.rooms[room.channel]
-        self.groups.leave(room.group)
+        if not any(channel in self.rooms for channel in channels_from(source_of(room.channel))):
+            self.groups.leave(room.group)
         if self._leaving is None or self._leaving.done():
             self._leaving = self._spawn(self.groups.leave_unwanted(), "leave groups")
 
@@ -156,8 +158,9 @@ class Relay:
     # --- Delivery ------------------------------------------------------------------------------------------------
 
     def _on_group_message(self, message: GroupMessage) -> None:
-        if (room := self.rooms.get(message.room)) is not None:
-            self._deliver_contiguous(room, message.entries)
+        for channel in channels_from(message.room):
+            if (room := self.rooms.get(channel)) is not None:
+                self._deliver_contiguous(room, message.entries)
 
     def _deliver_buffered(self, room: Room) -> None:
         self._deliver_contiguous(room, ())

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from realtime.broadcast.envelope import Entry
 from realtime.broadcast.groups import group_name
+from realtime.protocol.channels import source_of
 from realtime.protocol.frames import Frames, build_frames
 
 
@@ -25,7 +26,7 @@ class Room:
 
     Attributes:
         channel: The channel's name.
-        group: The channel-layer group that carries its events.
+        group: The channel-layer group that carries its events. `global` and `summary` share one.
         seq: Position of the room: live subscribers have received every event up to here. -1 until the room is open.
         members: All subscribers.
         live: Members that receive events as they are delivered. A dict keeps their order.
@@ -51,7 +52,7 @@ class Room:
 
     def __init__(self, channel: str, *, epoch: str) -> None:
         self.channel = channel
-        self.group = group_name(channel, epoch=epoch)
+        self.group = group_name(source_of(channel), epoch=epoch)
         self.seq = -1
         self.members: set[Subscriber] = set()
         self.live: dict[Subscriber, None] = {}

@@ -53,7 +53,7 @@ class Replay:
             chunk = await reads.chunk(channel, epoch=self._epoch, after=after, through=self._response_seq)
         else:
             chunk = await reads.later_chunk(channel, epoch=self._epoch, after=after, delivered=self._room.seq)
-        self._connection.replay_budget.charge(chunk.size_bytes)
+        self._connection.replay_budget.charge(chunk.cost_bytes)
         return chunk
 
     def _write(self, chunk: ReplayChunk) -> int:

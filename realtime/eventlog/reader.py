@@ -11,10 +11,11 @@ from django.db import connection
 from django.db.models import Max, QuerySet
 
 from realtime.models import Event, EventRoom, Log
-from realtime.protocol.channels import CREATED_BY, GLOBAL, split_channel
+from realtime.protocol.channels import CREATED_BY, GLOBAL, SUMMARY, split_channel
 from realtime.protocol.messages import EventRecord
 from realtime.protocol.payload import size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
+from realtime.protocol.summary import LEFT_OUT
 
 EVENT_OVERHEAD_BYTES = 512
 """What an event counts besides its data. The other fields of its message take less."""
@@ -68,7 +69,7 @@ def is_complete(room: str, *, after: int, trimmed_seq: int) -> bool:
     """
     if after >= trimmed_seq:
         return True
-    if room == GLOBAL:
+    if room in _ROWS:
         return False
     oldest = (
         EventRoom.objects.filter(room=room, event__gt=after)
@@ -143,15 +144,20 @@ _Rows = Iterable[tuple[Any, ...]]
 _FIELDS = "event.seq, message_id, name, timestamp, data"
 _RANGE = "{seq} > %(after)s AND {seq} <= %(through)s"
 _OF_GLOBAL = f"realtime_event AS event WHERE {_RANGE.format(seq='event.seq')}"
+_LEFT_OUT = ", ".join(f"'{name}'" for name in LEFT_OUT)
+_OF_SUMMARY = f"{_OF_GLOBAL} AND name NOT IN ({_LEFT_OUT})"
 _OF_ROOM = (
     "realtime_eventroom AS member JOIN realtime_event AS event ON event.seq = member.seq "
     f"WHERE room = %(room)s AND {_RANGE.format(seq='member.seq')}"
 )
 
+_ROWS = {GLOBAL: (_OF_GLOBAL, "event.seq"), SUMMARY: (_OF_SUMMARY, "event.seq")}
+"""The channels that the rows of `EventRoom` do not list: where they read, and their column `seq`."""
+
 
 def _rows_of_sqlite(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
     # SQLite reads a row when it is fetched, so the rows beyond the bound are not read. (Its LENGTH would read them.)
-    rows, seq = (_OF_GLOBAL, "event.seq") if room == GLOBAL else (_OF_ROOM, "member.seq")
+    rows, seq = _ROWS.get(room, (_OF_ROOM, "member.seq"))
     operations: Any = connection.ops  # Its type has no methods of one database.
     size_bytes = 0
     with connection.cursor() as cursor:
@@ -184,14 +190,14 @@ FROM (
 ) AS bounded
 ORDER BY seq
 """
-_BOUNDED_SQL_OF_GLOBAL = _BOUNDED_SQL.format(seq="event.seq", rows=_OF_GLOBAL)
+_BOUNDED_SQL_OF = {room: _BOUNDED_SQL.format(seq=seq, rows=rows) for room, (rows, seq) in _ROWS.items()}
 # Postgres does not see by itself that both columns have the same bounds.
 _BOUNDED_SQL_OF_ROOM = _BOUNDED_SQL.format(seq="member.seq", rows=f"{_OF_ROOM} AND {_RANGE.format(seq='event.seq')}")
 
 
 def _rows_of_postgres(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
     # libpq holds the whole result of a query, so the data beyond the bound is not sent. OCTET_LENGTH does not read it.
-    sql = _BOUNDED_SQL_OF_GLOBAL if room == GLOBAL else _BOUNDED_SQL_OF_ROOM
+    sql = _BOUNDED_SQL_OF.get(room, _BOUNDED_SQL_OF_ROOM)
     values: dict[str, str | int] = {
         "room": room,
         "after": after,
@@ -215,6 +221,7 @@ def _check_complete(room: str, *, epoch: str, after: int, through: int) -> None:
 
 
 def _in_room(room: str, after: int, through: int) -> QuerySet[Event] | QuerySet[EventRoom]:
-    if room == GLOBAL:
-        return Event.objects.filter(seq__gt=after, seq__lte=through).order_by("seq")
+    if room in _ROWS:
+        events = Event.objects.filter(seq__gt=after, seq__lte=through).order_by("seq")
+        return events.exclude(name__in=LEFT_OUT) if room == SUMMARY else events
     return EventRoom.objects.filter(room=room, event__gt=after, event__lte=through).order_by("event_id")

@@ -19,7 +19,7 @@ from realtime.events.receivers import announce_as_given
 from realtime.events.truncation import truncate_json
 from realtime.events.types import EVENT_TYPES
 from realtime.models import Event
-from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, split_channel
+from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, source_of, split_channel
 
 MAX_NAME_CHARACTERS = Event._meta.get_field("name").max_length or 0
 
@@ -109,7 +109,7 @@ def sample_event(
     return SampleEvent(
         name=name,
         data=fields,
-        rooms=tuple(dict.fromkeys(channel for channel in (*rooms, *extra_room) if channel != GLOBAL)),
+        rooms=tuple(dict.fromkeys(channel for channel in (*rooms, *extra_room) if source_of(channel) != GLOBAL)),
         timestamp=at,
         is_known=struct is not None,
     )

@@ -1,4 +1,4 @@
-"""The grammar of channel names, which clients use to subscribe: `workflow:abc123`, `global`.
+"""The grammar of channel names, which clients use to subscribe: `workflow:abc123`, `global`, `summary`.
 
 *Channel* is the term of the API reference. In an event message, the same name is in the field `room`.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 
 GLOBAL = "global"
+SUMMARY = "summary"
+"""The events of `global` without the large and the frequent: see `realtime.protocol.summary`."""
+
 RESOURCE_TYPES = ("workflow", "pool", "worker")
 CREATED_BY = {"workflow": "workflow.created", "pool": "pool.created", "worker": "worker.added"}
 """By resource type: the event that begins the history of a resource, and of its channel."""
@@ -17,13 +20,14 @@ MAX_ID_CHARACTERS = 128
 # The same as `orchestration.identifiers`, which needs Django and cannot be imported here; a test compares the two.
 # The hyphen is escaped for browsers: the `pattern` attribute of an HTML input requires it.
 _ID_PATTERN = rf"[A-Za-z0-9._\-]{{1,{MAX_ID_CHARACTERS}}}"
-CHANNEL_PATTERN = rf"{GLOBAL}|(?:{'|'.join(RESOURCE_TYPES)}):{_ID_PATTERN}"
+CHANNEL_PATTERN = rf"{GLOBAL}|{SUMMARY}|(?:{'|'.join(RESOURCE_TYPES)}):{_ID_PATTERN}"
 
 _EXPECTED = (
-    "'global', or 'workflow:', 'pool:' or 'worker:' followed by an id "
+    "'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
     f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -)"
 )
 _MAX_SHOWN_CHARACTERS = 200
+_FROM_GLOBAL = (GLOBAL, SUMMARY)
 _CHANNEL = re.compile(CHANNEL_PATTERN)
 
 
@@ -54,6 +58,16 @@ def check_channel(channel: str) -> str:
     if _CHANNEL.fullmatch(channel) is None:
         raise InvalidChannel(channel)
     return channel
+
+
+def source_of(channel: str) -> str:
+    """Return the channel whose messages between processes carry the events of `channel`."""
+    return GLOBAL if channel == SUMMARY else channel
+
+
+def channels_from(source: str) -> tuple[str, ...]:
+    """Return the channels that take their events from the messages of `source`."""
+    return _FROM_GLOBAL if source == GLOBAL else (source,)
 
 
 def channel_of(resource_type: str, resource_id: str) -> str:

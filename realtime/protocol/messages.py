@@ -180,6 +180,19 @@ def encode_event(event: EventRecord, *, room: str, replay: bool = False) -> byte
     )
 
 
+class _EventWithRawData(_Event, frozen=True, kw_only=True):
+    data: msgspec.Raw
+
+
+_decode_event = msgspec.json.Decoder(_EventWithRawData).decode
+
+
+def decode_event(message: bytes) -> EventRecord:
+    """Return the event that a message of `encode_event` delivers."""
+    event = _decode_event(message)
+    return EventRecord(event.seq, event.id, event.event, event.timestamp, bytes(event.data).decode())
+
+
 def encode_session_created(connection_id: str, *, epoch: str, seq: int) -> bytes:
     """Encode the first message of a connection."""
     return encode_notice("session.created", SessionCreated(connection_id=connection_id, epoch=epoch, seq=seq))

@@ -9,15 +9,21 @@ from realtime.eventlog.position import Position, current_position
 from realtime.eventlog.reader import EventBatch, count_events, is_complete, read_events
 from realtime.events.truncation import truncate_text
 from realtime.limits import Limits
+from realtime.protocol.channels import SUMMARY
 from realtime.protocol.frames import Frames, build_frames
 from realtime.protocol.messages import encode_event
 from realtime.protocol.payload import encode_data, size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
+from realtime.protocol.summary import summarize
 from realtime.queries.snapshots import read_snapshot
 from realtime.queries.stage_pages import counting_cost_bytes
 
 REPLAY_CHUNK_EVENTS = 200
 """Events read from the log at once, if they take fewer than `max_replay_chunk_bytes`."""
+
+MAX_SUMMARY_POSITIONS = 10
+"""A replay of `summary` passes over this many positions for each event of `max_replay_events`, at most. Those of the
+events that it leaves out have no index, so they are read one by one."""
 
 _COUNTED_EVENT_BYTES = 16
 """What an event counts that is counted and not read: about its share of an index."""
@@ -34,6 +40,7 @@ class ReplayChunk:
         event_count: Number of events.
         parts: Their messages.
         size_bytes: Size of their messages.
+        cost_bytes: What the budget of a connection is charged for them: their size, with what `summary` removes.
     """
 
     epoch: str
@@ -42,6 +49,7 @@ class ReplayChunk:
     event_count: int
     parts: list[Frames]
     size_bytes: int
+    cost_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +64,7 @@ class ResumePoint:
         snapshot: State of the channel at `position` as JSON text; None if the client did not request it.
         cost_bytes: What the budget of a connection is charged for: the chunk, also if it was cached or is shared, and
             the whole snapshot with the stages that were counted for it. With the reason `limit`, also the events that
-            were counted: no later chunk charges for them.
+            were counted: no later chunk charges for them. For `summary`, also the events that it leaves out.
     """
 
     position: Position
@@ -88,17 +96,19 @@ def find_resume_point(
     """
     with consistent_read():
         position = current_position()
-        reason = None if since is None else _unrecoverable_reason(channel, position, since, epoch)
+        reason = None if since is None else _unrecoverable_reason(channel, position, since, epoch, limits)
         chunk: ReplayChunk | None = None
         missed = cost_bytes = 0
         if since is not None and reason is None:
             chunk = cached
             if chunk is None or chunk.epoch != position.epoch or chunk.through > position.seq:
                 chunk = read_chunk(channel, epoch=position.epoch, after=since, through=position.seq, limits=limits)
-            missed, cost_bytes = chunk.event_count, chunk.size_bytes
+            missed, cost_bytes = chunk.event_count, chunk.cost_bytes
             if chunk.through < position.seq:
                 countable = limits.max_replay_events + 1 - missed
                 missed += count_events(channel, after=chunk.through, through=position.seq, limit=max(countable, 0))
+            if channel == SUMMARY:
+                cost_bytes += (position.seq - since - missed) * _COUNTED_EVENT_BYTES
             if missed > limits.max_replay_events:
                 cost_bytes += missed * _COUNTED_EVENT_BYTES
                 chunk, missed, reason = None, 0, "limit"
@@ -154,22 +164,35 @@ def _read(channel: str, *, epoch: str, after: int, through: int, limits: Limits)
 
 
 def _encoded(batch: EventBatch, channel: str, *, epoch: str, after: int, through: int, replay: bool) -> ReplayChunk:
-    messages = [encode_event(event, room=channel, replay=replay) for event in batch.events]
+    events, removed_bytes = batch.events, 0
+    if channel == SUMMARY:
+        # The query has left out what `summary` does not carry.
+        events = [summarized for event in events if (summarized := summarize(event)) is not None]
+        removed_bytes = sum(size_in_bytes(event.data) for event in batch.events) - sum(
+            size_in_bytes(event.data) for event in events
+        )
+    messages = [encode_event(event, room=channel, replay=replay) for event in events]
+    size_bytes = sum(map(len, messages))
     return ReplayChunk(
         epoch=epoch,
         after=after,
         through=through if batch.is_last else batch.events[-1].seq,
         event_count=len(messages),
         parts=build_frames(messages) if messages else [],
-        size_bytes=sum(map(len, messages)),
+        size_bytes=size_bytes,
+        cost_bytes=size_bytes + removed_bytes,
     )
 
 
-def _unrecoverable_reason(channel: str, position: Position, since: int, epoch: str | None) -> str | None:
+def _unrecoverable_reason(
+    channel: str, position: Position, since: int, epoch: str | None, limits: Limits
+) -> str | None:
     if epoch is not None and epoch != position.epoch:
         return "epoch"
     if since > position.seq:
         return "ahead"
     if not is_complete(channel, after=since, trimmed_seq=position.trimmed_seq):
         return "trimmed"
+    if channel == SUMMARY and position.seq - since > MAX_SUMMARY_POSITIONS * limits.max_replay_events:
+        return "limit"
     return None

@@ -105,4 +105,4 @@ def _global(_: str, __: int) -> dict[str, Any]:
     }
 
 
-_SNAPSHOTS = {"workflow": _workflow, "pool": _pool, "worker": _worker, "global": _global}
+_SNAPSHOTS = {"workflow": _workflow, "pool": _pool, "worker": _worker, "global": _global, "summary": _global}

@@ -18,6 +18,7 @@ from orchestration.admin.read_only import MAX_INLINE_ROWS
 from orchestration.models import Stage, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
 from realtime.models import Event, EventRoom
+from realtime.protocol.summary import LEFT_OUT
 
 pytestmark = pytest.mark.django_db
 
@@ -122,6 +123,7 @@ def test_lists_are_searched_and_filtered(admin: Client) -> None:
             f"{EVENTS}?name=no%00name",
             f"{WORKFLOWS}?pool=no%00pool",
             f"{EVENTS}?q=global",
+            f"{EVENTS}?q=summary",
         )
     }
     seqs = [str(first + offset) for offset in range(6)]
@@ -150,7 +152,10 @@ def test_lists_are_searched_and_filtered(admin: Client) -> None:
         [],
         [],
         seqs[::-1],
+        seqs[::-1],
     ]
+    Event.objects.create(name=LEFT_OUT[0], data="{}")
+    assert listed(admin.get(f"{EVENTS}?q=summary")) == seqs[::-1]
 
 
 def test_pages_show_stored_rows(admin: Client) -> None:

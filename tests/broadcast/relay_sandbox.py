@@ -172,9 +172,11 @@ class RelaySandbox:
         """Make the next read called `query` fail."""
         self._failing.append(query)
 
-    async def commit(self, *rooms: str, count: int = 1) -> list[Delivery]:
+    async def commit(
+        self, *rooms: str, count: int = 1, name: str = "workflow.started", data: str = "{}"
+    ) -> list[Delivery]:
         """Append events to the log, all in these rooms and in one transaction, and send none of them."""
-        return await in_database_thread(_commit, rooms, count)
+        return await in_database_thread(_commit, rooms, count, name, data)
 
     async def catch_up(self) -> None:
         """Move the relay to the end of the log, which need not begin at 1 in a test's database."""
@@ -228,10 +230,10 @@ class RelaySandbox:
         return subscriber
 
 
-def _commit(rooms: tuple[str, ...], count: int) -> list[Delivery]:
+def _commit(rooms: tuple[str, ...], count: int, name: str, data: str) -> list[Delivery]:
     now = timezone.now()
     with transaction.atomic():
-        return append_events([NewEvent(name="workflow.started", timestamp=now, data="{}", rooms=rooms)] * count)
+        return append_events([NewEvent(name=name, timestamp=now, data=data, rooms=rooms)] * count)
 
 
 def entry(delivery: Delivery) -> Entry:

@@ -213,7 +213,9 @@ async def test_time_in_the_queue_does_not_count(sandbox: RelaySandbox, monkeypat
 
 
 def chunk(after: int, size_bytes: int) -> ReplayChunk:
-    return ReplayChunk(epoch="e", after=after, through=after + 1, event_count=1, parts=[], size_bytes=size_bytes)
+    return ReplayChunk(
+        epoch="e", after=after, through=after + 1, event_count=1, parts=[], size_bytes=size_bytes, cost_bytes=size_bytes
+    )
 
 
 async def test_cache_is_bounded_in_bytes_and_drops_the_oldest_chunks() -> None:

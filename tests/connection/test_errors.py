@@ -74,8 +74,8 @@ ERRORS: dict[str, tuple[Any, dict[str, Any]]] = {
         request("subscribe", channel="session:a"),
         an_error(
             "INVALID_CHANNEL",
-            "Invalid channel name 'session:a': expected 'global', or 'workflow:', 'pool:' or 'worker:' followed by "
-            "an id (1 to 128 of the characters A-Z a-z 0-9 . _ -)",
+            "Invalid channel name 'session:a': expected 'global', 'summary', or 'workflow:', 'pool:' or 'worker:' "
+            "followed by an id (1 to 128 of the characters A-Z a-z 0-9 . _ -)",
             event="subscribe",
             correlation_id="a",
         ),

@@ -114,7 +114,7 @@ def test_every_event_is_listed_with_its_channels_and_an_example() -> None:
 
 def test_every_channel_type_is_listed() -> None:
     listed = [row["Channel"] for row in table(PROTOCOL, first="Channel")]
-    assert listed == [*(f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES), "global"]
+    assert listed == [*(f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES), "global", "summary"]
 
 
 def test_every_request_is_listed_with_its_fields() -> None:

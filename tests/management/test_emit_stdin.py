@@ -58,13 +58,15 @@ async def test_events_with_other_names_are_delivered_unchanged(server: Mahavishn
             {"event": "worker.warmed_up", "room": f"worker:{worker_id}"},
             {"event": "deploy.finished", "room": f"pool:{pool_id}", "type": "event", "id": "x", "timestamp": "y"},
             {"event": "heartbeat"},
+            {"event": "heartbeat", "room": "summary"},
         )
-        received = await client.events(7)
+        received = await client.events(8)
         await client.expect_nothing(0.2)
     expected = [
         ("workflow.paused", {"workflow_id": workflow_id, "by": "me"}, [rooms[0], "global"]),
         ("worker.warmed_up", {"worker_id": worker_id}, [rooms[1], "global"]),
         ("deploy.finished", {}, [rooms[2], "global"]),
+        ("heartbeat", {}, ["global"]),
         ("heartbeat", {}, ["global"]),
     ]
     seqs = [each["seq"] for each in acknowledged]
@@ -120,7 +122,7 @@ def test_invalid_lines_are_reported_and_the_others_sent(server: MahavishnuServer
     assert [json.loads(line)["line"] for line in done.stdout.splitlines()] == [1, len(lines)]
     *errors, total = done.stderr.splitlines()
     channels = (
-        "expected 'global', or 'workflow:', 'pool:' or 'worker:' followed by an id "
+        "expected 'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
         "(1 to 128 of the characters A-Z a-z 0-9 . _ -)"
     )
     assert errors == [

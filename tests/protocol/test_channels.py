@@ -15,6 +15,7 @@ from realtime.broadcast.groups import group_name
 from realtime.protocol.channels import (
     GLOBAL,
     MAX_ID_CHARACTERS,
+    SUMMARY,
     InvalidChannel,
     channel_of,
     check_channel,
@@ -29,6 +30,7 @@ ID_CHARACTERS = string.ascii_letters + string.digits + "._-"
 
 VALID = [
     "global",
+    "summary",
     "workflow:abc123",
     "pool:local",
     "worker:worker_001",
@@ -61,6 +63,8 @@ INVALID = [
     "workflows:a",
     "session:a",
     "global:a",
+    "summary:a",
+    "Summary",
     "global ",
     "GLOBAL",
     "workflow.a",
@@ -82,7 +86,7 @@ channel_names = st.one_of(
 @pytest.mark.parametrize("channel", VALID)
 def test_check_channel_accepts(channel: str) -> None:
     assert check_channel(channel) == channel
-    if channel != GLOBAL:
+    if channel not in (GLOBAL, SUMMARY):
         assert channel_of(*split_channel(channel)) == channel
 
 
@@ -94,8 +98,9 @@ def test_check_channel_rejects(channel: str) -> None:
     assert str(caught.value) == error_message_for(channel)
 
 
-def test_split_channel_of_the_global_channel_has_no_id() -> None:
+def test_split_channel_of_global_and_summary_has_no_id() -> None:
     assert split_channel(GLOBAL) == (GLOBAL, "")
+    assert split_channel(SUMMARY) == (SUMMARY, "")
 
 
 @given(st.one_of(st.text(max_size=8), st.text(ID_CHARACTERS, min_size=126, max_size=130)))
@@ -135,7 +140,7 @@ def test_group_name_differs_between_epochs(channel: str) -> None:
 def error_message_for(channel: str) -> str:
     shown = channel if len(channel) <= 200 else channel[:200] + "…"
     expected = (
-        "'global', or 'workflow:', 'pool:' or 'worker:' followed by an id "
+        "'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
         "(1 to 128 of the characters A-Z a-z 0-9 . _ -)"
     )
     return f"Invalid channel name {shown!r}: expected {expected}"
