@@ -27,6 +27,7 @@ from realtime.connection.registry import TooManyConnections, connection_registry
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.connection.writer import ConnectionWriter
 from realtime.database import log_failure
+from realtime.health.report import report_status
 from realtime.limits import Limits
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
 from realtime.protocol.frames import Frames
@@ -38,6 +39,7 @@ from realtime.protocol.messages import (
     new_id,
 )
 from realtime.protocol.requests import Request, Subscribe, decode
+from realtime.protocol.server_info import ClientLimits, ServerStatusData
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
 from realtime.runtime import ensure_relay, replay_reads, status_queries
@@ -129,7 +131,8 @@ class OrchestrationConsumer(AsyncConsumer):
         self.replay_budget = ReplayBudget(self.limits)
         position = self.relay.position
         assert position is not None, "a running relay has a position"
-        self._send(encode_session_created(self.id, epoch=position.epoch, seq=position.seq))
+        limits = ClientLimits.of(self.limits)
+        self._send(encode_session_created(self.id, epoch=position.epoch, seq=position.seq, limits=limits))
         return True
 
     async def _disconnect(self) -> None:
@@ -209,6 +212,9 @@ class OrchestrationConsumer(AsyncConsumer):
     def _rate_limit_exceeded(self) -> str:
         per_second, burst = self.limits.max_messages_per_second, self.limits.max_message_burst
         return f"Rate limit exceeded ({per_second:g} messages/s, burst {burst})"
+
+    async def server_status(self) -> ServerStatusData:
+        return await report_status()
 
     # --- To the client -------------------------------------------------------------------------------------------
 

@@ -21,7 +21,15 @@ from realtime.protocol.channels import InvalidChannel, check_channel
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.messages import StageListData, Subscribed, Unsubscribed
 from realtime.protocol.payload import raw_json
-from realtime.protocol.requests import GetPoolStatus, GetWorkflowStatus, ListStages, Request, Subscribe, Unsubscribe
+from realtime.protocol.requests import (
+    GetPoolStatus,
+    GetServerStatus,
+    GetWorkflowStatus,
+    ListStages,
+    Request,
+    Subscribe,
+    Unsubscribe,
+)
 from realtime.queries.resume import ResumePoint
 
 
@@ -181,6 +189,12 @@ async def _stage_page(connection: Connection, request: ListStages) -> Response:
         stage_counts=UNSET if page.stage_counts is None else page.stage_counts,
     )
     return Response(data)
+
+
+@handles(GetServerStatus)
+async def get_server_status(connection: Connection, request: GetServerStatus) -> Response:
+    """Return the status of this server process, which all requests share for a second."""
+    return Response(await connection.server_status())
 
 
 def _existing(found: T | None, resource_type: str, resource_id: str) -> T:

@@ -9,6 +9,7 @@ from realtime.broadcast.room import Subscriber
 from realtime.connection.address_quota import OpenConnections
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.limits import Limits
+from realtime.protocol.server_info import ServerStatusData
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
 
@@ -36,6 +37,9 @@ class Connection(Subscriber, Protocol):
     replay_budget: ReplayBudget
     limits: Limits
     channels: set[str]
+
+    async def server_status(self) -> ServerStatusData:
+        """Return the status of this server process."""
 
     async def caught_up(self) -> None:
         """Wait until the client has read most of its send queue."""

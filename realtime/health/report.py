@@ -1,4 +1,4 @@
-"""The health report of one server process."""
+"""The health report of one server process, for `/health` and for `get_server_status`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Any
 
 from django.conf import settings
 
+from realtime.broadcast.relay import Relay
 from realtime.connection.registry import connection_registry
-from realtime.health.checks import health_checks
+from realtime.health.checks import Results, health_checks
 from realtime.limits import Limits
+from realtime.protocol.server_info import ClientLimits, ServerStatusData
 from realtime.runtime import relay_if_running
 
 
@@ -45,13 +47,34 @@ async def report_health(*, host: str, port: int) -> dict[str, Any]:
         "scheduler": results.scheduler,
         "log_seq": results.position.seq if results.position is not None else None,
         "log_epoch": results.position.epoch if results.position is not None else None,
-        "relay_lag_ms": round(relay.coalescer.lag_ms, 1)
-        if relay is not None and results.position is not None
-        else None,
+        "relay_lag_ms": _relay_lag_ms(relay, results),
         "delivered_events": relay.coalescer.delivered_events if relay is not None else 0,
         "large_events": relay.coalescer.large_events if relay is not None else 0,
         "problems": results.problems,
     }
+
+
+async def report_status() -> ServerStatusData:
+    """Return the part of the report that concerns clients, with the version of the server and its limits."""
+    results = await health_checks().results()
+    position = results.position
+    return ServerStatusData(
+        status=_status(results.problems),
+        limits=ClientLimits.of(settings.MAHAVISHNU_LIMITS),
+        connections=len(connection_registry),
+        database=_up_or_down(is_up=position is not None),
+        redis=_up_or_down(is_up=results.is_redis_up),
+        relay=results.relay,
+        scheduler=results.scheduler,
+        relay_lag_ms=_relay_lag_ms(relay_if_running(), results),
+        problems=results.problems,
+        seq=position.seq if position is not None else None,
+        epoch=position.epoch if position is not None else None,
+    )
+
+
+def _relay_lag_ms(relay: Relay | None, results: Results) -> float | None:
+    return round(relay.coalescer.lag_ms, 1) if relay is not None and results.position is not None else None
 
 
 def _status(problems: list[str]) -> str:

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from realtime.protocol.errors import RequestError
 from realtime.protocol.payload import raw_json
+from realtime.protocol.server_info import PING_AFTER_MS, PROTOCOL_VERSION, SERVER_VERSION, ClientLimits
 
 
 def new_id() -> str:
@@ -100,6 +101,10 @@ class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
         seq: A position of that log, read before the connection opened.
         server: Name of the server.
         message: Greeting from the API reference.
+        server_version: The version of the server.
+        protocol_version: The version of the protocol.
+        ping_after_ms: How long a client receives nothing before it should send a ping.
+        limits: The limits of the server.
     """
 
     connection_id: str
@@ -107,6 +112,10 @@ class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     server: str = "mahavishnu"
     message: str = "Connected to Mahavishnu orchestration"
+    server_version: str = SERVER_VERSION
+    protocol_version: int = PROTOCOL_VERSION
+    ping_after_ms: int = PING_AFTER_MS
+    limits: ClientLimits
 
 
 class SessionDraining(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,9 +202,10 @@ def decode_event(message: bytes) -> EventRecord:
     return EventRecord(event.seq, event.id, event.event, event.timestamp, bytes(event.data).decode())
 
 
-def encode_session_created(connection_id: str, *, epoch: str, seq: int) -> bytes:
+def encode_session_created(connection_id: str, *, epoch: str, seq: int, limits: ClientLimits) -> bytes:
     """Encode the first message of a connection."""
-    return encode_notice("session.created", SessionCreated(connection_id=connection_id, epoch=epoch, seq=seq))
+    data = SessionCreated(connection_id=connection_id, epoch=epoch, seq=seq, limits=limits)
+    return encode_notice("session.created", data)
 
 
 def encode_session_draining(*, retry_after_ms: int) -> bytes:

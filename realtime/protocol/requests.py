@@ -65,8 +65,22 @@ class ListStages(Request, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED_STAGES)] = 100
 
 
+class GetServerStatus(Request, frozen=True, kw_only=True):
+    """Ask for the status of the server, its version and its limits."""
+
+    event: ClassVar[str] = "get_server_status"
+
+
 REQUESTS: dict[str, type[Request]] = {
-    request.event: request for request in (Subscribe, Unsubscribe, GetPoolStatus, GetWorkflowStatus, ListStages)
+    request.event: request
+    for request in (
+        Subscribe,
+        Unsubscribe,
+        GetPoolStatus,
+        GetWorkflowStatus,
+        ListStages,
+        GetServerStatus,
+    )
 }
 
 

@@ -33,6 +33,7 @@ from realtime.limits import Limits
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_event
 from realtime.protocol.requests import Subscribe, Unsubscribe
+from realtime.protocol.server_info import ServerStatusData
 from realtime.queries import replay_reads, status
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
@@ -76,6 +77,9 @@ class Subscriber:
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
         raise AssertionError("the server is not draining")
+
+    async def server_status(self) -> ServerStatusData:
+        raise AssertionError("no request asks for it")
 
     async def caught_up(self) -> None:
         return

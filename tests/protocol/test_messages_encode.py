@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from realtime.limits import Limits
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.messages import (
     EventRecord,
@@ -22,6 +23,7 @@ from realtime.protocol.messages import (
     encode_session_draining,
 )
 from realtime.protocol.payload import decode_object, decode_value, encode_data, indent_json
+from realtime.protocol.server_info import ClientLimits
 from tests.harness.matchers import A_TIME, A_UUID, a_pong, a_response, an_error, an_event
 
 TIMESTAMP = datetime(2026, 2, 10, 20, 0, 0, tzinfo=UTC)
@@ -47,8 +49,9 @@ def test_encode_event_marks_a_replay() -> None:
     )
 
 
-def test_encode_session_created_adds_the_log_position_to_the_reference() -> None:
-    assert json.loads(encode_session_created("c", epoch="e", seq=3)) == {
+def test_encode_session_created_adds_the_log_position_and_the_limits_to_the_reference() -> None:
+    limits = ClientLimits.of(Limits(max_subscriptions=7))
+    assert json.loads(encode_session_created("c", epoch="e", seq=3, limits=limits)) == {
         "id": A_UUID,
         "type": "event",
         "event": "session.created",
@@ -58,6 +61,17 @@ def test_encode_session_created_adds_the_log_position_to_the_reference() -> None
             "seq": 3,
             "server": "mahavishnu",
             "message": "Connected to Mahavishnu orchestration",
+            "server_version": "1.0.0",
+            "protocol_version": 1,
+            "ping_after_ms": 10_000,
+            "limits": {
+                "max_message_bytes": 65536,
+                "max_subscriptions": 7,
+                "max_messages_per_second": 100.0,
+                "max_message_burst": 150,
+                "max_replay_events": 10_000,
+                "max_event_data_bytes": 65536,
+            },
         },
         "timestamp": A_TIME,
     }

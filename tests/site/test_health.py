@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -26,6 +26,11 @@ from tests.harness.waiting import eventually, wait_until
 
 WITHIN_SECONDS = 60
 RELAY_POLL_SECONDS = Limits().relay_poll_seconds
+
+IN_BOTH = ("status", "connections", "database", "redis", "relay", "scheduler", "problems")
+"""What both `/health` and `get_server_status` report, under the same name."""
+
+ABOUT_SERVER = ("server_version", "protocol_version", "ping_after_ms", "limits")
 
 RELAY_FAILED = "The relay cannot read the event log"
 RELAY_RECOVERED = "The relay reads the event log again"
@@ -56,6 +61,7 @@ async def test_health_reports_every_part(server: MahavishnuServer) -> None:
         await other.event()
         await eventually(lambda: bool(read_health(server)[1]["log_seq"] == seq), what="a check after the event")
         status, report = read_health(server)
+        asked = await client.request("get_server_status")
     lag_ms = report.pop("relay_lag_ms")
     assert (status, report) == (
         200,
@@ -78,6 +84,13 @@ async def test_health_reports_every_part(server: MahavishnuServer) -> None:
             "problems": [],
         },
     )
+    assert asked["data"] == {
+        **{name: report[name] for name in IN_BOTH},
+        **{name: client.welcome["data"][name] for name in ABOUT_SERVER},
+        "relay_lag_ms": lag_ms,
+        "seq": seq,
+        "epoch": report["log_epoch"],
+    }
     assert report["log_epoch"] == AN_EPOCH
     assert 0 < lag_ms < WITHIN_SECONDS * 1000
     wait_until(lambda: read_health(server)[1]["connections"] == 0, timeout_seconds=WITHIN_SECONDS, what="the end")
@@ -127,6 +140,7 @@ def check_database_outage(server: MahavishnuServer) -> None:
         try:
             admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
             report = wait_for_health(server, 503)
+            status = asyncio.run(ask_for_status(server))
             wait_until(
                 lambda: count_log_lines(server, RELAY_FAILED) > 0,
                 timeout_seconds=WITHIN_SECONDS,
@@ -146,6 +160,8 @@ def check_database_outage(server: MahavishnuServer) -> None:
         "relay_lag_ms": None,
         "problems": ["database: unavailable (OperationalError)"],
     }
+    assert {name: status[name] for name in IN_BOTH} == {**{name: report[name] for name in IN_BOTH}, "connections": 2}
+    assert (status["relay_lag_ms"], status["seq"], status["epoch"]) == (None, None, None)
     assert wait_for_health(server, 200) == before
     wait_until(
         lambda: count_log_lines(server, RELAY_RECOVERED) > 0,
@@ -155,6 +171,12 @@ def check_database_outage(server: MahavishnuServer) -> None:
     assert (count_log_lines(server, RELAY_FAILED), count_log_lines(server, RELAY_RECOVERED)) == (1, 1), (
         "each line is logged once"
     )
+
+
+async def ask_for_status(server: MahavishnuServer) -> dict[str, Any]:
+    async with connect(server) as client:
+        answer: dict[str, Any] = (await client.request("get_server_status"))["data"]
+    return answer
 
 
 def count_log_lines(server: MahavishnuServer, line: str) -> int:
