@@ -32,7 +32,7 @@ class _ServerProcess:
         self.relay: Relay | None = None
         self.pruning: asyncio.Task[None] | None = None
         self.checkpointing: asyncio.Task[None] | None = None
-        self.status_queries = StatusQueries()
+        self.status_queries = StatusQueries(settings.MAHAVISHNU_LIMITS)
         self.replay_reads = ReplayReads(settings.MAHAVISHNU_LIMITS)
 
 

@@ -23,7 +23,8 @@ from orchestration.sdk.unknown_fields import find_unknown_field
 from orchestration.services import ServiceError
 from orchestration.text import text_of
 
-_RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
+RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
+"""What a start accepts besides the parameters of the function, which cannot have these names."""
 
 _KIND_ONLY: Final = re.compile(r"Expected `[^`]*`, got `[^`]*`")
 """An error of msgspec that adds nothing to the annotation and the value."""
@@ -44,7 +45,7 @@ class InvalidParameter(ServiceError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Parameter:
+class Parameter:
     """One parameter of a function.
 
     Attributes:
@@ -71,30 +72,40 @@ class Parameters:
     Args:
         workflow: The name of the workflow, for errors.
         function: Its function.
+
+    Attributes:
+        declared: The parameters that the function names, in order.
+        accepts_others: Whether the function accepts other names too, by `**params`.
+        type_of_others: The annotation of those.
+        not_named: The names that `**params` does not accept, because they are of positional parameters.
     """
 
     def __init__(self, workflow: str, function: Callable[..., Any]) -> None:
         self._workflow = workflow
         self._signature = inspect.signature(function)
-        self._declared: list[_Parameter] = []
-        self._type_of_others: Any = Any
+        self.declared: list[Parameter] = []
+        self.accepts_others = False
+        self.type_of_others: Any = Any
         namespace = getattr(inspect.unwrap(function), "__globals__", {})
-        for each in list(self._signature.parameters.values())[1:]:
+        prompt, *others = self._signature.parameters.values() or (None,)
+        self.not_named = (prompt.name,) if prompt is not None and prompt.kind is prompt.POSITIONAL_OR_KEYWORD else ()
+        for each in others:
             annotation = _evaluated(each.annotation, namespace)
             if each.kind is each.VAR_KEYWORD:
-                self._type_of_others = annotation
+                self.accepts_others = True
+                self.type_of_others = annotation
             elif each.kind not in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD):
                 continue
             elif each.default is each.empty:
-                self._declared.append(_Parameter(name=each.name, annotation=annotation))
+                self.declared.append(Parameter(name=each.name, annotation=annotation))
             else:
                 default = {"default": each.default, "stored_default": as_stored(each.default)}
-                self._declared.append(_Parameter(name=each.name, annotation=annotation, **default))
+                self.declared.append(Parameter(name=each.name, annotation=annotation, **default))
 
     @property
     def described(self) -> tuple[str, ...]:
         """Each declared parameter, as `failures=2` or only by its name. Its default is shown as it is stored."""
-        return tuple(map(str, self._declared))
+        return tuple(map(str, self.declared))
 
     def to_store(self, given: Mapping[str, Any], *, texts: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Check the parameters of a start. Return them with the defaults, as JSON if their types are known.
@@ -106,7 +117,7 @@ class Parameters:
         Raises:
             InvalidParameter
         """
-        if reserved := sorted(_RESERVED & given.keys()):
+        if reserved := sorted(RESERVED & given.keys()):
             raise self._error(f"{reserved[0]!r} is not a parameter")
         try:
             self._signature.bind("", **given)
@@ -134,13 +145,21 @@ class Parameters:
                 arguments[each.name] = each.default if is_default else self._converted(each, value)
         return arguments
 
-    def _accepted(self, names: Iterable[str]) -> Iterator[_Parameter]:
-        """Yield the declared parameters, and those of these names that `**params` accepts."""
-        yield from self._declared
-        others = set(names).difference(each.name for each in self._declared)
-        yield from (_Parameter(name=name, annotation=self._type_of_others) for name in others)
+    def accepts(self, parameter: Parameter, value: Any) -> bool:
+        """Check a value against the annotation of a parameter."""
+        try:
+            self._converted(parameter, value)
+        except InvalidParameter:
+            return False
+        return not find_unknown_field(value, parameter.annotation)
 
-    def _checked(self, parameter: _Parameter, value: Any, text: str | None) -> Any:
+    def _accepted(self, names: Iterable[str]) -> Iterator[Parameter]:
+        """Yield the declared parameters, and those of these names that `**params` accepts."""
+        yield from self.declared
+        others = set(names).difference(each.name for each in self.declared)
+        yield from (Parameter(name=name, annotation=self.type_of_others) for name in others)
+
+    def _checked(self, parameter: Parameter, value: Any, text: str | None) -> Any:
         """Return the value of a start, as it is stored."""
         if parameter.stored_default is not MISSING and (
             value is parameter.default or is_same(value, parameter.stored_default)
@@ -165,7 +184,7 @@ class Parameters:
         except Exception:
             return value  # The service rejects it.
 
-    def _converted(self, parameter: _Parameter, value: Any) -> Any:
+    def _converted(self, parameter: Parameter, value: Any) -> Any:
         try:
             return msgspec.convert(value, parameter.annotation, dec_hook=decode, str_keys=True)
         except msgspec.ValidationError as error:
@@ -176,7 +195,7 @@ class Parameters:
             # A type's own code, such as `__post_init__`, may raise anything.
             raise self._unexpected(parameter, value, f"{type(error).__name__}: {text_of(error)}") from error
 
-    def _unexpected(self, parameter: _Parameter, value: Any, detail: str) -> InvalidParameter:
+    def _unexpected(self, parameter: Parameter, value: Any, detail: str) -> InvalidParameter:
         expected = f"{_describe(parameter.annotation)}{f' ({detail})' if detail else ''}"
         return self._error(f"{parameter.name} is {reprlib.repr(value)}; expected {expected}")
 

@@ -19,12 +19,13 @@ from realtime.connection.registry import Connection
 from realtime.connection.replay import Replay
 from realtime.protocol.channels import InvalidChannel, check_channel
 from realtime.protocol.errors import ErrorCode, RequestError
-from realtime.protocol.messages import StageListData, Subscribed, Unsubscribed
+from realtime.protocol.messages import DefinitionListData, StageListData, Subscribed, Unsubscribed
 from realtime.protocol.payload import raw_json
 from realtime.protocol.requests import (
     GetPoolStatus,
     GetServerStatus,
     GetWorkflowStatus,
+    ListDefinitions,
     ListStages,
     Request,
     Subscribe,
@@ -188,6 +189,16 @@ async def _stage_page(connection: Connection, request: ListStages) -> Response:
         next_after=page.next_after,
         stage_counts=UNSET if page.stage_counts is None else page.stage_counts,
     )
+    return Response(data)
+
+
+@handles(ListDefinitions)
+async def list_definitions(connection: Connection, request: ListDefinitions) -> Response:
+    """Return the workflows that can be started."""
+    connection.replay_budget.check()
+    found = await connection.statuses.definitions()
+    connection.replay_budget.charge(found.size_bytes)
+    data = DefinitionListData(definitions=raw_json(found.definitions), truncated=found.is_truncated or UNSET)
     return Response(data)
 
 

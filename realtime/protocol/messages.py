@@ -92,6 +92,18 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True):
     stage_counts: dict[str, int] | UnsetType = UNSET
 
 
+class DefinitionListData(msgspec.Struct, frozen=True, kw_only=True):
+    """The response to `list_definitions`.
+
+    Attributes:
+        definitions: The workflows that can be started, sorted by name.
+        truncated: Set if some of them were left out, because of their size.
+    """
+
+    definitions: Any
+    truncated: bool | UnsetType = UNSET
+
+
 class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The data of `session.created`, the first message of a connection.
 

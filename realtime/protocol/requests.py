@@ -65,6 +65,12 @@ class ListStages(Request, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED_STAGES)] = 100
 
 
+class ListDefinitions(Request, frozen=True, kw_only=True):
+    """Ask for the workflows that can be started."""
+
+    event: ClassVar[str] = "list_definitions"
+
+
 class GetServerStatus(Request, frozen=True, kw_only=True):
     """Ask for the status of the server, its version and its limits."""
 
@@ -79,6 +85,7 @@ REQUESTS: dict[str, type[Request]] = {
         GetPoolStatus,
         GetWorkflowStatus,
         ListStages,
+        ListDefinitions,
         GetServerStatus,
     )
 }

@@ -1,17 +1,20 @@
-"""Read the state for status requests. Concurrent requests share one query."""
+"""Read what status requests ask for. Concurrent requests share one query."""
 
 from __future__ import annotations
 
 from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, Workflow
 from realtime.database import DataLoader, in_database_thread
+from realtime.limits import Limits
 from realtime.protocol.messages import PoolStatusData, WorkflowStatusData
+from realtime.queries.definitions import DefinitionList, DefinitionQueries
 
 
 class StatusQueries:
     """The loaders of one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._definitions = DefinitionQueries(max_bytes=limits.replay_chunk_bytes)
         self._pools = DataLoader(_read_pools, run=in_database_thread)
         self._workflows = DataLoader(_read_workflows, run=in_database_thread)
 
@@ -22,6 +25,10 @@ class StatusQueries:
     async def workflow(self, workflow_id: str) -> WorkflowStatusData | None:
         """Return the status of a workflow; None if it does not exist."""
         return await self._workflows.get(workflow_id) if is_identifier(workflow_id) else None
+
+    async def definitions(self) -> DefinitionList:
+        """Return the defined workflows."""
+        return await self._definitions.listed()
 
 
 def _read_pools(pool_ids: list[str]) -> dict[str, PoolStatusData]:

@@ -55,7 +55,7 @@ class Subscriber:
         self.id = "subscriber"
         self.relay = of
         self.limits = limits or Limits()
-        self.statuses = StatusQueries()
+        self.statuses = StatusQueries(self.limits)
         self.replay_reads = replay_queue or ReplayReads(self.limits)
         self.replay_budget = ReplayBudget(self.limits)
         self.channels: set[str] = set()

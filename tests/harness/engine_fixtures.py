@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,28 @@ def patient_worker(session_patient_worker: CeleryWorker, engine: Engine) -> Iter
     """Return an idle worker like `shared_worker` that gives a cancelled stage 30 s to end, on a busy machine too."""
     yield session_patient_worker
     engine.finish_runs(session_patient_worker.pool_id)
+
+
+WritePackages = Callable[..., Path]
+
+
+@pytest.fixture
+def write_packages(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WritePackages]:
+    """Provide a function that writes packages, each given as the text of its `workflows.py`, and names them."""
+    # Imported here, because it requires Django's settings.
+    from orchestration.sdk import registry
+
+    monkeypatch.setattr(registry, "_definitions", dict(registry.definitions()))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(**packages: str) -> Path:
+        for package, text in packages.items():
+            folder = tmp_path / package
+            folder.mkdir()
+            (folder / "workflows.py").write_text(text)
+        settings.MAHAVISHNU_APPS = list(packages)
+        return tmp_path
+
+    yield write
+    for name in [name for name in sys.modules if name.partition(".")[0] in settings.MAHAVISHNU_APPS]:
+        del sys.modules[name]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +11,9 @@ from django.core.management import call_command
 
 from orchestration.checks import WORKFLOWS_TAG
 from orchestration.models import Workflow
-from orchestration.sdk import UnknownWorkflow, broken_modules, definitions, find_definition, registry
+from orchestration.sdk import UnknownWorkflow, broken_modules, definitions, find_definition
 from orchestration.sdk.launch import LaunchError, launch_by_name
+from tests.harness.engine_fixtures import WritePackages
 
 DEFINE = """
 from orchestration.sdk import stage, workflow
@@ -28,28 +26,6 @@ def only(ctx, inputs):
 def {name}(prompt):
     return [only]
 """
-
-WritePackages = Callable[..., Path]
-
-
-@pytest.fixture
-def write_packages(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WritePackages]:
-    """Provide a function that writes packages, each given as the text of its `workflows.py`, and names them."""
-    monkeypatch.setattr(registry, "_definitions", dict(registry.definitions()))
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def write(**packages: str) -> Path:
-        for package, text in packages.items():
-            folder = tmp_path / package
-            folder.mkdir()
-            (folder / "workflows.py").write_text(text)
-        settings.MAHAVISHNU_APPS = list(packages)
-        return tmp_path
-
-    yield write
-    for name in [name for name in sys.modules if name.partition(".")[0] in settings.MAHAVISHNU_APPS]:
-        del sys.modules[name]
-
 
 BROKEN = [
     ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
