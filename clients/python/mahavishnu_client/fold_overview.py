@@ -1,0 +1,161 @@
+"""What each event changes in the overview: the unfinished runs and the pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from mahavishnu_client import messages as m
+from mahavishnu_client.state import Hold, Overview, PoolMetrics, PoolRow, RunRow
+
+MAX_ROWS: Final = 100
+"""The server lists up to so many runs, and so many pools."""
+
+
+def _created(overview: Overview, data: m.WorkflowCreated) -> Overview:
+    row = RunRow(
+        workflow_id=data.workflow_id,
+        name=data.name,
+        status="pending",
+        stages_completed=0,
+        total_stages=data.total_stages,
+        pool_id=data.pool_id,
+        created_at=data.timestamp,
+        started_at=None,
+        finished_at=None,
+        held=None,
+    )
+    return _insert(overview, row)
+
+
+def _retried(overview: Overview, data: m.WorkflowRetried) -> Overview:
+    row = RunRow(
+        workflow_id=data.workflow_id,
+        name=data.name,
+        status="running",
+        stages_completed=data.stages_completed,
+        total_stages=data.total_stages,
+        pool_id=data.pool_id,
+        created_at=data.created_at,
+        started_at=data.started_at,
+        finished_at=None,
+        held=None,
+    )
+    return _insert(overview, row)
+
+
+def _insert(overview: Overview, row: RunRow) -> Overview:
+    """Insert a run in its place. Mostly that is the first: transactions nearly commit in the order of their times."""
+    rows = [other for other in overview.workflows if other.workflow_id != row.workflow_id]
+    index = 0
+    while index < len(rows) and rows[index].created_at > row.created_at:
+        index += 1
+    if overview.truncated and index == len(rows):
+        return overview  # There are others before it that are not listed.
+    rows.insert(index, row)
+    truncated = overview.truncated or len(rows) > MAX_ROWS
+    return replace(overview, workflows=tuple(rows[:MAX_ROWS]), truncated=truncated)
+
+
+def _started(row: RunRow, data: m.WorkflowStarted) -> RunRow:
+    return replace(row, status="running", started_at=row.started_at or data.timestamp)
+
+
+def _completed_stages(row: RunRow, data: m.WorkflowStageCompleted | m.WorkflowStageStatusChanged) -> RunRow:
+    return replace(row, stages_completed=data.stages_completed)
+
+
+def _counted_stages(row: RunRow, data: m.WorkflowStageAdded | m.WorkflowStageRemoved) -> RunRow:
+    return replace(row, stages_completed=data.stages_completed, total_stages=data.total_stages)
+
+
+def _held(row: RunRow, data: m.WorkflowHeld) -> RunRow:
+    return replace(row, held=Hold(reason=data.reason, needs=data.needs, since=data.timestamp))
+
+
+def _hold_ended(row: RunRow, data: m.WorkflowHoldEnded) -> RunRow:
+    return replace(row, held=None)
+
+
+def _moved(row: RunRow, data: m.WorkflowMoved) -> RunRow:
+    return replace(row, pool_id=data.pool_id)
+
+
+def _metrics_changed(row: PoolRow, data: m.PoolStatusChanged) -> PoolRow:
+    return replace(row, metrics=data.status)
+
+
+def _drained(row: PoolRow, data: m.PoolDrained) -> PoolRow:
+    return replace(row, status="draining")
+
+
+def _reopened(row: PoolRow, data: m.PoolReopened) -> PoolRow:
+    return replace(row, status="active")
+
+
+def _closed(row: PoolRow, data: m.PoolClosed) -> PoolRow:
+    return replace(row, status="closed")
+
+
+_RUN_CHANGES: Final[Mapping[type[Any], Callable[[Any, Any], RunRow]]] = {
+    m.WorkflowStarted: _started,
+    m.WorkflowStageCompleted: _completed_stages,
+    m.WorkflowStageStatusChanged: _completed_stages,
+    m.WorkflowStageAdded: _counted_stages,
+    m.WorkflowStageRemoved: _counted_stages,
+    m.WorkflowHeld: _held,
+    m.WorkflowHoldEnded: _hold_ended,
+    m.WorkflowMoved: _moved,
+}
+_POOL_CHANGES: Final[Mapping[type[Any], Callable[[Any, Any], PoolRow]]] = {
+    m.PoolStatusChanged: _metrics_changed,
+    m.PoolDrained: _drained,
+    m.PoolReopened: _reopened,
+    m.PoolClosed: _closed,
+}
+
+
+def _change_run(overview: Overview, data: m.WorkflowEvent) -> Overview:
+    rows = overview.workflows
+    for index, row in enumerate(rows):
+        if row.workflow_id == data.workflow_id:
+            after = _RUN_CHANGES[type(data)](row, data)
+            return replace(overview, workflows=(*rows[:index], after, *rows[index + 1 :]))
+    return overview
+
+
+def _remove_run(overview: Overview, data: m.WorkflowEvent) -> Overview:
+    rows = tuple(row for row in overview.workflows if row.workflow_id != data.workflow_id)
+    return overview if len(rows) == len(overview.workflows) else replace(overview, workflows=rows)
+
+
+def _change_pool(overview: Overview, data: m.PoolEvent) -> Overview:
+    rows = overview.pools
+    for index, row in enumerate(rows):
+        if row.pool_id == data.pool_id:
+            after = _POOL_CHANGES[type(data)](row, data)
+            return replace(overview, pools=(*rows[:index], after, *rows[index + 1 :]))
+    return overview
+
+
+def _add_pool(overview: Overview, data: m.PoolCreated) -> Overview:
+    rows = (PoolRow(pool_id=data.pool_id, status="active", metrics=PoolMetrics()), *overview.pools)
+    return replace(overview, pools=rows[:MAX_ROWS], truncated=overview.truncated or len(rows) > MAX_ROWS)
+
+
+def _remove_pool(overview: Overview, data: m.PoolRemoved) -> Overview:
+    rows = tuple(row for row in overview.pools if row.pool_id != data.pool_id)
+    return overview if len(rows) == len(overview.pools) else replace(overview, pools=rows)
+
+
+OVERVIEW_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Overview]]] = {
+    m.WorkflowCreated: _created,
+    m.WorkflowRetried: _retried,
+    **dict.fromkeys((m.WorkflowCompleted, m.WorkflowFailed, m.WorkflowCancelled, m.WorkflowRemoved), _remove_run),
+    **dict.fromkeys(_RUN_CHANGES, _change_run),
+    m.PoolCreated: _add_pool,
+    m.PoolRemoved: _remove_pool,
+    **dict.fromkeys(_POOL_CHANGES, _change_pool),
+}

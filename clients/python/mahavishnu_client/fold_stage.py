@@ -1,0 +1,178 @@
+"""What each event of a stage changes in the state of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from mahavishnu_client import messages as m
+from mahavishnu_client.state import Run, StageState
+
+FINISHED_STAGE_STATUSES: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
+
+
+def _stages_queued(run: Run, data: m.WorkflowStagesQueued) -> Run:
+    names = None if data.stages is None else frozenset(data.stages)
+    stages = list(run.stages)
+    counts = run.stage_counts
+    unlisted = data.count
+    for index, stage in enumerate(stages):
+        if names is None:
+            is_queued = stage.step == data.step and stage.status == "pending" and stage.retry_at is None
+        else:
+            is_queued = stage.stage_name in names
+        if is_queued:
+            stages[index] = replace(stage, status="queued", queued_at=data.timestamp, retry_at=None)
+            counts = _count(counts, stage.status, "queued")
+            unlisted -= 1
+    if run.truncated and unlisted > 0:
+        counts = _count(counts, "pending", "queued", unlisted)
+    return replace(run, stages=tuple(stages), stage_counts=counts)
+
+
+def _stage_started(run: Run, data: m.WorkflowStageStarted) -> Run:
+    return _change_stage(
+        run,
+        data.stage_name,
+        "running",
+        ("queued", "pending"),
+        worker_id=data.worker_id,
+        attempt=data.attempt,
+        started_at=data.timestamp,
+        finished_at=None,
+        progress=None,
+        message="",
+        retry_at=None,
+    )
+
+
+def _stage_completed(run: Run, data: m.WorkflowStageCompleted) -> Run:
+    changes = {"error": "", "duration_ms": data.duration_ms, "finished_at": data.timestamp, "retry_at": None}
+    run = replace(run, stages_completed=data.stages_completed)
+    return _change_stage(run, data.stage_name, "completed", ("running", "queued", "pending"), **changes)
+
+
+def _stage_failed(run: Run, data: m.WorkflowStageFailed) -> Run:
+    return _change_stage(
+        run,
+        data.stage_name,
+        "failed",
+        ("running", "queued", "pending"),
+        error=data.error,
+        duration_ms=data.duration_ms,
+        last_attempt=data.last_attempt,
+        finished_at=data.timestamp,
+        retry_at=None,
+    )
+
+
+def _stage_waits_again(run: Run, data: m.WorkflowStageRetrying | m.WorkflowStageReleased) -> Run:
+    changes = {"retry_at": data.retry_at, "last_attempt": data.last_attempt}
+    return _change_stage(run, data.stage_name, "pending", ("running",), **changes)
+
+
+def _stage_progress(run: Run, data: m.WorkflowStageProgress) -> Run:
+    return _change_stage(run, data.stage_name, None, (), progress=data.progress, message=data.message)
+
+
+def _stage_log(run: Run, data: m.WorkflowStageLog) -> Run:
+    return run
+
+
+def _stage_status_changed(run: Run, data: m.WorkflowStageStatusChanged) -> Run:
+    finished_at = data.timestamp if data.status in FINISHED_STAGE_STATUSES else None
+    run = replace(run, stages_completed=data.stages_completed)
+    before = ("pending", "queued", "running")
+    return _change_stage(run, data.stage_name, data.status, before, finished_at=finished_at, retry_at=None)
+
+
+def _stage_added(run: Run, data: m.WorkflowStageAdded) -> Run:
+    at = data.timestamp
+    added = StageState(
+        position=data.position,
+        stage_name=data.stage_name,
+        step=data.step,
+        status=data.status,
+        last_attempt=data.last_attempt,
+        queued_at=at if data.status == "queued" else None,
+        started_at=at if data.status == "running" else None,
+        finished_at=at if data.status in FINISHED_STAGE_STATUSES else None,
+    )
+    before = sum(stage.position < data.position for stage in run.stages)
+    stages = run.stages
+    if not run.truncated or before < len(stages):
+        stages = (*stages[:before], added, *stages[before:])
+    return replace(
+        run,
+        stages=stages,
+        stage_counts=_count(run.stage_counts, None, data.status),
+        total_stages=data.total_stages,
+        stages_completed=data.stages_completed,
+    )
+
+
+def _stage_removed(run: Run, data: m.WorkflowStageRemoved) -> Run:
+    removed = next((stage for stage in run.stages if stage.stage_name == data.stage_name), None)
+    status: str | None
+    if removed is not None:
+        status = removed.status
+    else:
+        status = "completed" if data.stages_completed < run.stages_completed else _first(run.stage_counts, ("pending",))
+    return replace(
+        run,
+        stages=tuple(stage for stage in run.stages if stage is not removed),
+        stage_counts=_count(run.stage_counts, status, None),
+        total_stages=data.total_stages,
+        stages_completed=data.stages_completed,
+    )
+
+
+def _change_stage(run: Run, name: str, status: str | None, before: Iterable[str], **changes: Any) -> Run:
+    """Change a stage, and its status unless that is None. One that is not listed had the first counted of `before`."""
+    index = next((index for index, stage in enumerate(run.stages) if stage.stage_name == name), None)
+    if index is None:
+        if status is None or not run.truncated:
+            return run
+        return replace(run, stage_counts=_count(run.stage_counts, _first(run.stage_counts, before), status))
+    stage = run.stages[index]
+    stages = list(run.stages)
+    if status is None or status == stage.status:
+        stages[index] = replace(stage, **changes)
+        return replace(run, stages=tuple(stages))
+    stages[index] = replace(stage, status=status, **changes)
+    return replace(run, stages=tuple(stages), stage_counts=_count(run.stage_counts, stage.status, status))
+
+
+def _count(counts: Mapping[str, int], before: str | None, after: str | None, amount: int = 1) -> dict[str, int]:
+    """Return the counts after stages have left the status `before`, and entered `after`."""
+    counts = dict(counts)
+    if before is not None:
+        left = counts.get(before, 0) - amount
+        if left > 0:
+            counts[before] = left
+        else:
+            counts.pop(before, None)
+    if after is not None:
+        counts[after] = counts.get(after, 0) + amount
+    return counts
+
+
+def _first(counts: Mapping[str, int], statuses: Iterable[str]) -> str | None:
+    return next((status for status in statuses if status in counts), None)
+
+
+STAGE_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Run]]] = {
+    m.WorkflowStagesQueued: _stages_queued,
+    m.WorkflowStageStarted: _stage_started,
+    m.WorkflowStageCompleted: _stage_completed,
+    m.WorkflowStageFailed: _stage_failed,
+    m.WorkflowStageRetrying: _stage_waits_again,
+    m.WorkflowStageReleased: _stage_waits_again,
+    m.WorkflowStageProgress: _stage_progress,
+    m.WorkflowStageLog: _stage_log,
+    m.WorkflowStageStatusChanged: _stage_status_changed,
+    m.WorkflowStageAdded: _stage_added,
+    m.WorkflowStageRemoved: _stage_removed,
+}
