@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -50,13 +51,17 @@ def _insert(overview: Overview, row: RunRow) -> Overview:
     """Insert a run in its place. Mostly that is the first: transactions nearly commit in the order of their times."""
     rows = [other for other in overview.workflows if other.workflow_id != row.workflow_id]
     index = 0
-    while index < len(rows) and rows[index].created_at > row.created_at:
+    while index < len(rows) and _order(rows[index]) > _order(row):
         index += 1
     if overview.truncated and index == len(rows):
         return overview  # There are others before it that are not listed.
     rows.insert(index, row)
     truncated = overview.truncated or len(rows) > MAX_ROWS
     return replace(overview, workflows=tuple(rows[:MAX_ROWS]), truncated=truncated)
+
+
+def _order(row: RunRow) -> tuple[datetime, str]:
+    return row.created_at, row.workflow_id
 
 
 def _started(row: RunRow, data: m.WorkflowStarted) -> RunRow:

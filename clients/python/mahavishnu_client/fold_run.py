@@ -37,6 +37,7 @@ def _created(run: Run | None, data: m.WorkflowCreated) -> Run:
         error="",
         stage_counts={"pending": data.total_stages} if data.total_stages else {},
         stages=stages,
+        truncated=len(stages) < data.total_stages,
     )
 
 
@@ -106,7 +107,8 @@ def _retried(run: Run, data: m.WorkflowRetried) -> Run:
         for stage in run.stages
     )
     # A stage is either one of those, or completed.
-    counts = {"completed": data.stages_completed, "pending": data.total_stages - data.stages_completed}
+    pending = data.total_stages - data.stages_completed
+    counts = {"completed": data.stages_completed, "pending": pending}
     return replace(
         run,
         status="running",
@@ -117,6 +119,7 @@ def _retried(run: Run, data: m.WorkflowRetried) -> Run:
         stages_completed=data.stages_completed,
         stage_counts={status: count for status, count in counts.items() if count},
         stages=stages,
+        truncated=run.truncated or len(last_attempts) < pending,
     )
 
 
