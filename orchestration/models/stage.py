@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from django.db import models
 from django.db.models import ProtectedError, Q, QuerySet
@@ -23,9 +23,6 @@ from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 from orchestration.plan import StagePlan
 
-if TYPE_CHECKING:
-    from orchestration.models.failed_attempt import FailedAttempt
-
 MAX_STAGE_NAME_LENGTH: Final = 128
 
 _SIGNALS: Final = {
@@ -35,10 +32,18 @@ _SIGNALS: Final = {
 }
 
 
+class EndedAttempt(Protocol):
+    """A failed attempt, after which another one may follow. Its model imports this one."""
+
+    @property
+    def is_given_back(self) -> bool:
+        """Whether the stage did not fail."""
+
+
 class Stage(TrackedModel):
     """One part of a workflow. It is pending, is queued for a pool, runs on a worker, and finishes."""
 
-    ended_attempt: FailedAttempt | None = None
+    ended_attempt: EndedAttempt | None = None
     """Set on an instance before it is saved as pending: the attempt after which another one follows."""
 
     # Needs no separate index: the two unique constraints below start with this column.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from django.db import models
 from django.db.models import F, ProtectedError, Q
@@ -18,9 +18,6 @@ from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, MAX_RELEASE_LENGTH,
 from orchestration.models.pool import Pool
 from orchestration.models.statuses import FINISHED_WORKFLOW_STATUSES, HoldReason, WorkflowStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
-
-if TYPE_CHECKING:
-    from orchestration.models.stage import Stage
 
 MAX_WORKFLOW_NAME_LENGTH: Final = 128
 MAX_ADAPTER_LENGTH: Final = 128
@@ -54,7 +51,7 @@ class Workflow(TrackedModel):
     settle_stages: ClassVar[StageSettler]
     """Set by `orchestration.models`: the implementation imports the model of stages, which imports this one."""
 
-    new_stages: Sequence[Stage] | None = None
+    new_stages: Sequence[Any] | None = None
     """Set on a new instance before it is stored: its stages, in order. The event of the creation lists them."""
 
     tracked_columns: ClassVar[tuple[str, ...]] = ("status", "pool_id", "held_reason")

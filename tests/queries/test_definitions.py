@@ -140,7 +140,7 @@ async def test_client_receives_the_list(server: MahavishnuServer) -> None:
 
 
 async def test_list_counts_towards_the_budget_of_its_connection() -> None:
-    limits = Limits(max_replay_burst_bytes=1)
+    limits = Limits(max_replay_burst_bytes=1, max_replay_bytes_per_second=1)
     connection: Any = SimpleNamespace(statuses=StatusQueries(limits), replay_budget=ReplayBudget(limits))
     assert isinstance(await handlers.handle(connection, ListDefinitions()), handlers.Response)
     with pytest.raises(RequestError) as caught:
