@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
@@ -21,22 +21,41 @@ CANCEL_REASONS: Final = ("No longer needed", "Started by mistake", "Superseded b
 class Scenario:
     """The definition of a simulated workflow."""
 
+    name: str
     adapter: str
     prompt: str
     stages: tuple[str, ...]
 
 
 _SCENARIOS: Final = (
-    Scenario(adapter="llamaindex", prompt="Answer questions about {}", stages=("load", "index", "retrieve", "answer")),
     Scenario(
-        adapter="llamaindex", prompt="Write a parser for {}", stages=("plan", "code_generation", "run_tests", "review")
+        name="answer_questions",
+        adapter="llamaindex",
+        prompt="Answer questions about {}",
+        stages=("load", "index", "retrieve", "answer"),
     ),
     Scenario(
-        adapter="python", prompt="Clean and load {}", stages=("extract", "validate", "transform", "load", "report")
+        name="write_parser",
+        adapter="llamaindex",
+        prompt="Write a parser for {}",
+        stages=("plan", "code_generation", "run_tests", "review"),
     ),
-    Scenario(adapter="python", prompt="Train a classifier on {}", stages=("sample", "train", "evaluate")),
-    Scenario(adapter="command", prompt="Archive last month's {}", stages=("collect", "compress", "upload")),
-    Scenario(adapter="command", prompt="Summarise {}", stages=("read", "summarise")),
+    Scenario(
+        name="clean_and_load",
+        adapter="python",
+        prompt="Clean and load {}",
+        stages=("extract", "validate", "transform", "load", "report"),
+    ),
+    Scenario(
+        name="train_classifier",
+        adapter="python",
+        prompt="Train a classifier on {}",
+        stages=("sample", "train", "evaluate"),
+    ),
+    Scenario(
+        name="archive", adapter="command", prompt="Archive last month's {}", stages=("collect", "compress", "upload")
+    ),
+    Scenario(name="summarise", adapter="command", prompt="Summarise {}", stages=("read", "summarise")),
 )
 
 
@@ -44,7 +63,7 @@ def choose_scenario(random: Random) -> Scenario:
     """Return a random scenario with a random subject in its prompt."""
     scenario = random.choice(_SCENARIOS)
     prompt = scenario.prompt.format(random.choice(_SUBJECTS))
-    return Scenario(adapter=scenario.adapter, prompt=prompt, stages=scenario.stages)
+    return replace(scenario, prompt=prompt)
 
 
 def stage_result(random: Random) -> dict[str, Any]:

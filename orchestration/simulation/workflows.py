@@ -41,6 +41,7 @@ class SimulatedWorkflow:
         last_stage = random.choice(scenario.stages) if outcome != WorkflowStatus.COMPLETED else None
         services.create_workflow(
             workflow_id=self.id,
+            name=scenario.name,
             adapter=scenario.adapter,
             prompt=scenario.prompt,
             stages=scenario.stages,
