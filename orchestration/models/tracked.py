@@ -12,7 +12,7 @@ insert rows that refer to the locked row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
@@ -79,6 +79,10 @@ class TrackedModel(models.Model):
     def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
         """Set the columns that depend on the status, such as `finished_at`."""
 
+    def must_derive(self, before: TrackedState, written: Collection[str]) -> bool:
+        """Return whether a save that writes these columns may change what `derive_fields()` sets."""
+        return "status" in written
+
     def derived_fields(self) -> Iterable[str]:
         """Return the columns that `derive_fields()` sets."""
         return ()
@@ -142,7 +146,7 @@ class TrackedModel(models.Model):
         write: Callable[..., None],
     ) -> None:
         written = self._columns_to_write(update_fields)
-        if "status" in written:
+        if self.must_derive(before, written):
             self.derive_fields(before=before, at=at)
             written.update(self.derived_fields())
         for column in self.always_derived_fields():
@@ -155,7 +159,11 @@ class TrackedModel(models.Model):
                 for column in self.tracked_columns
             )
         )
-        self.on_change(before=before, after=after, at=at, using=using)
+        row = self
+        if after != self._tracked(*(getattr(self, column) for column in self.tracked_columns)):
+            # The instance is stale, or has values that this save does not write: signals carry the stored ones.
+            row = type(self)._base_manager.using(using).get(pk=self.pk)
+        row.on_change(before=before, after=after, at=at, using=using)
 
     def _tracked(self, *values: Any) -> TrackedState:
         return TrackedState(**dict(zip(self.tracked_columns, values, strict=True)))

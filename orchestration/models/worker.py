@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -85,8 +86,11 @@ class Worker(TrackedModel):
         return self.id
 
     def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
-        if before is None or before.status != self.status:
-            self.status_changed_at = at
+        self.status_changed_at = at
+
+    def must_derive(self, before: TrackedState, written: Collection[str]) -> bool:
+        has_new_status = "status" in written and before.status != self.status
+        return has_new_status or ("pool_id" in written and before.pool_id != self.pool_id)
 
     def derived_fields(self) -> tuple[str, ...]:
         return ("status_changed_at",)
@@ -102,7 +106,8 @@ class Worker(TrackedModel):
             return
         if before.pool_id != after.pool_id:
             signals.worker_moved.send(sender=Worker, worker=self, from_pool_id=before.pool_id, at=at)
-        if before.status != after.status:
+        if (before.status, before.pool_id) != (after.status, after.pool_id):
+            # Also if it only moves: the subscribers of its new pool do not know it yet.
             signals.worker_status_changed.send(sender=Worker, worker=self, at=at)
         elif before.stage_id != after.stage_id:
             signals.worker_stage_changed.send(sender=Worker, worker=self, at=at)

@@ -174,6 +174,8 @@ class Workflow(TrackedModel):
         return self.id
 
     def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
+        if before is None:
+            self.created_at = at
         if self.status in _STARTED:
             self.started_at = self.started_at or at
         self.finished_at = (self.finished_at or at) if self.status in FINISHED_WORKFLOW_STATUSES else None

@@ -71,9 +71,15 @@ def _unfinished_from(workflow_id: str, from_step: int) -> QuerySet[Stage]:
     return Stage.objects.filter(workflow_id=workflow_id, finished_at=None, hosted=False, step__gte=from_step)
 
 
+def _pending_in(workflow_id: str, step: int) -> QuerySet[Stage]:
+    """Select the stages of a step that neither run nor wait for a retry, hosted ones too."""
+    unfinished = Stage.objects.filter(workflow_id=workflow_id, finished_at=None)
+    return unfinished.filter(step=step, status=StageStatus.PENDING, retry_at=None)
+
+
 def _waiting_in(workflow_id: str, step: int) -> QuerySet[Stage]:
     """Select the waiting stages of a step."""
-    return _unfinished_from(workflow_id, step).filter(step=step, status=StageStatus.PENDING, retry_at=None)
+    return _pending_in(workflow_id, step).filter(hosted=False)
 
 
 def _locked_in_order(stages: QuerySet[Stage], limit: int) -> QuerySet[Stage]:
@@ -137,11 +143,16 @@ def queue_step(step: NextStep, *, at: datetime) -> None:
         queue_stages(step.stages, at=at, room=len(step.stages))
         return
     delta = PoolCounterDelta()
-    waiting = _waiting_in(step.workflow.pk, step.rest_of)
-    for pool_id, count in waiting.values_list("pool_id").annotate(Count("pk")):
-        delta.add_stage(pool_id, StageStatus.QUEUED, count)
+    pending = _pending_in(step.workflow.pk, step.rest_of)
+    counts = list(pending.values_list("hosted", "pool_id").annotate(Count("pk")))
+    for hosted, pool_id, count in counts:
+        if not hosted:
+            delta.add_stage(pool_id, StageStatus.QUEUED, count)
+    waiting = pending.filter(hosted=False)
+    has_hosted = any(hosted for hosted, _, _ in counts)
+    named = list(waiting.order_by("position").only("name", "hosted")) if has_hosted else None
     queued = waiting.update(status=StageStatus.QUEUED, queued_at=at)
-    signals.stages_queued.send(sender=Stage, workflow=step.workflow, step=step.rest_of, count=queued, at=at)
+    _send_queued(step.workflow, named, step=step.rest_of, count=queued, at=at)
     mark_undispatched(step.workflow, True)
     fill_window(step.workflow)
     delta.write(at=at, using="default")
@@ -191,7 +202,17 @@ def set_queued(stages: Iterable[Stage], delta: PoolCounterDelta, *, at: datetime
         stage.retry_at = None
 
 
-def send_queued(workflow: Workflow, stages: Sequence[Stage], *, step: int, at: datetime) -> None:
-    """Send the signal that these stages are queued: all that wait in a step. If they are many, it names the step."""
-    which = {"stages": stages} if len(stages) <= MAX_NARROW_STAGES else {"step": step, "count": len(stages)}
+def send_first_queued(workflow: Workflow, stages: Sequence[Stage], *, step: int, at: datetime) -> None:
+    """Send the signal that the waiting stages of the first step of a new run are queued."""
+    is_wide = len(stages) > MAX_NARROW_STAGES
+    has_hosted = any(stage.hosted and stage.step == step for stage in workflow.new_stages or ())
+    _send_queued(workflow, None if is_wide and not has_hosted else stages, step=step, count=len(stages), at=at)
+
+
+def _send_queued(workflow: Workflow, named: Sequence[Stage] | None, *, step: int, count: int, at: datetime) -> None:
+    """Send the signal that stages are queued: these or, without names, all that wait in a step.
+
+    A hosted stage is pending too, and is not queued. So the stages of a step that has one are named.
+    """
+    which: dict[str, Any] = {"step": step, "count": count} if named is None else {"stages": named}
     signals.stages_queued.send(sender=Stage, workflow=workflow, **which, at=at)

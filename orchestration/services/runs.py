@@ -26,7 +26,7 @@ from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH, MAX_WORKFLOW_NAME_LENGTH
 from orchestration.plan import Plan, StagePlan
 from orchestration.services import row_locks, validation
-from orchestration.services.advance import advance, queue_step, send_queued, set_queued
+from orchestration.services.advance import advance, queue_step, send_first_queued, set_queued
 from orchestration.services.dispatch_window import new_window_room
 from orchestration.services.errors import ServiceError
 from orchestration.services.pools import (
@@ -205,7 +205,7 @@ def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
     workflow.deadline_at = _deadline(workflow)
     workflow.has_undispatched_stages = len(waiting) > room
     row_locks.insert(workflow, at=at)
-    send_queued(workflow, waiting, step=first, at=at)
+    send_first_queued(workflow, waiting, step=first, at=at)
     delta.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in waiting[:room]])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestration import services
+from orchestration import services, signals
 from orchestration.models import Stage, StageStatus, Worker, WorkerStatus, Workflow
 from tests.models.counter_audit import assert_all_add_up, counted, gauges, stored
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
@@ -18,8 +18,25 @@ def test_worker_moved_to_another_pool_is_counted_there(recorded: list[RecordedSi
     worker.pool = pool_with(pool_id="other")
     recorded.clear()
     worker.save()
-    assert names_and_ids(recorded) == [("worker_moved", "worker"), ("pool_metrics_changed", "other"), METRICS]
+    moved, changed, *metrics = names_and_ids(recorded)
+    # The subscribers of the other pool learn its status from the second signal, with the time of the move.
+    assert (moved, changed) == (("worker_moved", "worker"), ("worker_status_changed", "worker"))
+    assert metrics == [("pool_metrics_changed", "other"), METRICS]
     assert stored("other")["active_workers"] == 1
+    assert Worker.objects.get().status_changed_at == recorded[1].at
+    assert_all_add_up()
+
+
+def test_save_of_a_status_alone_sends_the_stored_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = []
+    monkeypatch.setattr(signals.worker_status_changed, "receivers", [])
+    signals.worker_status_changed.connect(lambda worker, **_: pools.append(worker.pool_id), weak=False)
+    worker = worker_with("busy")
+    pools.clear()
+    worker.pool = pool_with(pool_id="other")
+    worker.status = WorkerStatus.IDLE
+    worker.save(update_fields=["status"])
+    assert (pools, worker.pool_id, Worker.objects.get().pool_id) == (["pool"], "other", "pool")
     assert_all_add_up()
 
 

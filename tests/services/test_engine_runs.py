@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 
-from orchestration import services
+from orchestration import services, signals
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import Scheduler
+from orchestration.services.dispatch_window import MAX_NARROW_STAGES
 from tests.models.counter_audit import assert_all_add_up
 
 pytestmark = [
@@ -113,3 +115,21 @@ def test_scheduler_leaves_runs_with_work_alone() -> None:
     assert not services.continue_stalled_run("external")
     assert not services.continue_stalled_run("wf")
     assert statuses() == ["running", "pending", "pending"]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_signal_names_the_queued_stages_of_a_wide_step_that_has_a_hosted_one(
+    before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued: list[Any] = []
+    monkeypatch.setattr(signals.stages_queued, "receivers", [])
+    signals.stages_queued.connect(lambda **arguments: queued.append(arguments), weak=False)
+    wide = [StagePlan(name=f"part_{number}", step=before) for number in range(MAX_NARROW_STAGES + 1)]
+    first = [StagePlan(name="first", step=number) for number in range(before)]
+    hosted = StagePlan(name="hosted", step=before, hosted=True)
+    plan = Plan(name="wide", adapter="python", stages=(*first, *wide, hosted))
+    services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf")
+    if before:
+        services.skip_stage(workflow_id="wf", stage_name="first")
+    assert [each.name for each in queued[-1]["stages"]] == [each.name for each in wide]
+    assert (stage("part_0").status, stage("hosted").status) == ("queued", "pending")
