@@ -79,7 +79,7 @@ def fold(channel: str, state: S | None, event: FoldableEvent) -> S | None:
 
     Args:
         channel: The channel that delivered the event.
-        state: The state before; None if the run, the worker or the pool did not exist.
+        state: The state before; None if the run, the worker or the pool did not exist, or if it is not known.
         event: The event.
     """
     kind, _, resource_id = channel.partition(":")
@@ -89,7 +89,7 @@ def fold(channel: str, state: S | None, event: FoldableEvent) -> S | None:
     change = folds.get(data_type)
     if change is None:
         return _mark_undecoded(folds, state, event)
-    if data.test or (state is None and data_type not in _CREATING):
+    if data.test or (state is None and not (resource_id and data_type in _CREATING)):
         return state
     if resource_id and getattr(data, f"{kind}_id") != resource_id and not _leaves(data, kind, resource_id):
         return state

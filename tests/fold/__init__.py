@@ -1,0 +1,1 @@
+"""The fold of the Python client, and the proof of its rule."""
