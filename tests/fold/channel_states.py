@@ -17,7 +17,9 @@ from orchestration import models
 from realtime.eventlog.position import current_position
 from realtime.eventlog.reader import read_events_with_rooms
 from realtime.events.truncation import truncate_json
+from realtime.protocol.channels import GLOBAL, SUMMARY
 from realtime.protocol.messages import encode_event
+from realtime.protocol.summary import summarize
 from realtime.queries.snapshots import read_snapshot
 
 MAX_EVENTS = 10_000
@@ -73,7 +75,7 @@ class ChannelStates:
         self.truncated = 0
         self._record = record
         self._position = current_position()
-        for channel in ("global",):
+        for channel in (GLOBAL, SUMMARY):
             text = self._snapshot_text(channel)
             self.states[channel] = decode_state(channel, text)
             if record is not None:
@@ -144,8 +146,10 @@ class ChannelStates:
         )
         events: dict[str, list[bytes]] = {}
         for event in batch.events:
-            for room in (*rooms[event.seq], "global"):
+            for room in (*rooms[event.seq], GLOBAL):
                 events.setdefault(room, []).append(encode_event(event, room=room))
+            if (summarized := summarize(event)) is not None:
+                events.setdefault(SUMMARY, []).append(encode_event(summarized, room=SUMMARY))
         return events
 
 

@@ -72,6 +72,11 @@ def test_event_of_which_only_the_result_of_a_stage_is_truncated_does_not_mark_th
     assert (folded.truncated, folded.stages_completed) == (False, 1)
 
 
+def test_truncated_event_does_not_mark_an_overview_which_has_no_long_values() -> None:
+    completed = event("workflow.completed", name="", result="x…", truncated=True)
+    assert fold("summary", STATES["summary"], completed) == overview(pools=(pool_row(),))
+
+
 @pytest.mark.parametrize("channel", STATES)
 def test_event_of_another_version_of_the_server_marks_the_state(channel: str) -> None:
     name = RELEVANT[channel].name

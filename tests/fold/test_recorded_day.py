@@ -21,4 +21,4 @@ def test_recorded_day_is_folded_to_its_snapshots(tmp_path: Path) -> None:
     for channel, snapshot, folded in fold_day(path):
         assert folded == snapshot
         compared[channel.partition(":")[0]] += 1
-    assert min(compared[kind] for kind in ("workflow", "pool", "worker", "global")) > 5
+    assert min(compared[kind] for kind in ("workflow", "pool", "worker", "global", "summary")) > 5

@@ -68,6 +68,6 @@ def test_snapshot_folded_with_every_later_event_equals_the_next_snapshot(example
         ),
     )
     # Fewer would make the test too weak.
-    assert min(DayMachine.compared[kind] for kind in ("workflow", "pool", "worker", "global")) > examples
+    assert min(DayMachine.compared[kind] for kind in ("workflow", "pool", "worker", "global", "summary")) > examples
     if examples == MANY_EXAMPLES:
         assert sorted(DayMachine.done) == sorted(OPERATIONS)

@@ -50,7 +50,8 @@ _FOLDS: Final[Mapping[str, Mapping[type[Any], Callable[[Any, Any], State | None]
     "summary": OVERVIEW_FOLDS,
 }
 _CREATING: Final = frozenset({messages.WorkflowCreated, messages.PoolCreated, messages.WorkerAdded})
-# What their folds use is never cut: only the results and the messages of stages are.
+# The state of a run has long values that an event may have cut. What the folds of these events use is never cut: only
+# the results and the messages of stages are.
 _COMPLETE_WHEN_CUT: Final = frozenset({messages.WorkflowStageCompleted, messages.WorkflowStageLog})
 
 
@@ -75,7 +76,8 @@ def fold(channel: str, state: S | None, event: FoldableEvent) -> S | None:
     """Return the state of a channel after an event.
 
     An event that is unknown, that is about another run, worker or pool, or that `emit_test_event` has sent, changes
-    nothing. If one is truncated, or its data could not be decoded, the new state is `truncated`: read it again.
+    nothing. If its data could not be decoded, or what a run has of it is truncated, the new state is `truncated`: read
+    it again.
 
     Args:
         channel: The channel that delivered the event.
@@ -94,7 +96,7 @@ def fold(channel: str, state: S | None, event: FoldableEvent) -> S | None:
     if resource_id and getattr(data, f"{kind}_id") != resource_id and not _leaves(data, kind, resource_id):
         return state
     after: Any = change(state, data)
-    if data.truncated and after is not state and after is not None and data_type not in _COMPLETE_WHEN_CUT:
+    if data.truncated and kind == "workflow" and after is not None and data_type not in _COMPLETE_WHEN_CUT:
         return replace(after, truncated=True)  # type: ignore[no-any-return]
     return after  # type: ignore[no-any-return]
 
