@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestration.models.failed_attempt import FailedAttempt
 from orchestration.models.installation import Installation
 from orchestration.models.pool import POOL_COUNTERS, Pool
+from orchestration.models.pool_sample import PoolSample
 from orchestration.models.scheduler_heartbeat import SchedulerHeartbeat
 from orchestration.models.stage import Stage
 from orchestration.models.statuses import (
@@ -31,6 +32,7 @@ __all__ = [
     "HoldReason",
     "Installation",
     "Pool",
+    "PoolSample",
     "PoolStatus",
     "SchedulerHeartbeat",
     "Stage",

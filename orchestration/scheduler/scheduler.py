@@ -28,6 +28,7 @@ from orchestration.models import Stage
 from orchestration.scheduler import due_select
 from orchestration.scheduler.due_select import MAX_ROWS_PER_PASS, LockedRows, RowSelect, Sweep
 from orchestration.scheduler.failures import Failures, Job
+from orchestration.scheduler.pool_sampler import PoolSampler
 from orchestration.scheduler.retention import RunPruning
 from orchestration.scheduler.runs import continue_stalled_run, time_out
 from orchestration.scheduler.unclaimed import Holds, redispatch
@@ -80,6 +81,7 @@ class Scheduler:
             self.publish_pool_metrics,
             self.continue_stalled_runs,
             self.prune_runs,
+            PoolSampler().sample_pools,
         ]
         self._heartbeat_at = 0.0
         self._stalled_runs_due_at = 0.0

@@ -34,6 +34,7 @@ from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_outdated_hold, hold_unclaimed
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
+from orchestration.services.pool_samples import prune_pool_samples, sample_pools
 from orchestration.services.pools import (
     PoolInUse,
     PoolNotAccepting,
