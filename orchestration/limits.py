@@ -88,6 +88,9 @@ class EngineLimits:
     max_finished_runs: int = counted(
         1_000_000, minimum=1, maximum=10**10, help="Finished workflows that are kept, the newest ones."
     )
+    max_offline_worker_age_seconds: float = bounded(
+        7 * 86400.0, minimum=1.0, maximum=3650 * 86400.0, help="How long a worker is kept after it went offline."
+    )
     pool_status_interval_seconds: float = bounded(
         0.1,
         minimum=0.0,

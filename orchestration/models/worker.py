@@ -77,6 +77,12 @@ class Worker(TrackedModel):
         )
         indexes = (
             models.Index(name="orchestration_worker_pool", fields=["pool", "status"]),
+            # For the removal of those that have been offline for long.
+            models.Index(
+                name="orchestration_worker_offline",
+                fields=["status_changed_at"],
+                condition=Q(status=WorkerStatus.OFFLINE),
+            ),
             models.Index(
                 name="orchestration_worker_heartbeat", fields=["heartbeat_at"], condition=Q(heartbeat_at__isnull=False)
             ),

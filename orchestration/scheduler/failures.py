@@ -48,6 +48,7 @@ class Job(StrEnum):
     PUBLISH_POOL_METRICS = "publish_pool_metrics", "publish the metrics of pool"
     CONTINUE_STALLED_RUNS = "continue_stalled_runs", "continue workflow"
     PRUNE_RUNS = "prune_runs"
+    PRUNE_WORKERS = "prune_workers"
     SAMPLE_POOLS = "sample_pools"
 
     def __new__(cls, name: str, row_action: str = "") -> Self:

@@ -29,7 +29,7 @@ from orchestration.scheduler import due_select
 from orchestration.scheduler.due_select import MAX_ROWS_PER_PASS, LockedRows, RowSelect, Sweep
 from orchestration.scheduler.failures import Failures, Job
 from orchestration.scheduler.pool_sampler import PoolSampler
-from orchestration.scheduler.retention import RunPruning
+from orchestration.scheduler.retention import run_pruning, worker_pruning
 from orchestration.scheduler.runs import continue_stalled_run, time_out
 from orchestration.scheduler.unclaimed import Holds, redispatch
 
@@ -81,11 +81,12 @@ class Scheduler:
             self.publish_pool_metrics,
             self.continue_stalled_runs,
             self.prune_runs,
+            self.prune_workers,
             PoolSampler().sample_pools,
         ]
         self._heartbeat_at = 0.0
         self._stalled_runs_due_at = 0.0
-        self._pruning = RunPruning(self._limits)
+        self._run_pruning, self._worker_pruning = run_pruning(self._limits), worker_pruning(self._limits)
         # The database clock in the last pass, and the monotonic clock at that moment.
         self._clocks: tuple[datetime, float] | None = None
         # When the last action ended.
@@ -201,7 +202,11 @@ class Scheduler:
 
     def prune_runs(self, now: datetime) -> int:
         """Delete a block of the finished runs that need not be kept."""
-        return self._pruning.prune_block()
+        return self._run_pruning.prune_block()
+
+    def prune_workers(self, now: datetime) -> int:
+        """Remove a block of the workers that have been offline for long."""
+        return self._worker_pruning.prune_block()
 
     def _attempt_each(
         self,

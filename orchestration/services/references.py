@@ -1,4 +1,4 @@
-"""Rows of other applications that refer to runs, to their stages, or to failed attempts."""
+"""Rows of other applications that refer to runs, to their stages, or to failed attempts, and what they prevent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, Final
 from django.db.models import PROTECT, Exists, Model, OuterRef, QuerySet
 
 from orchestration.models import FailedAttempt, Stage, Worker, Workflow
+from orchestration.text import escape_line, text_of, truncate
+
+MAX_REASON_CHARACTERS: Final = 300
 
 _PATHS_TO_RUN: Final[tuple[tuple[type[Model], str], ...]] = (
     (Workflow, ""),
@@ -29,6 +32,13 @@ def delete_unreferenced(rows: QuerySet[Any]) -> int:
     for relation in _relations(rows.model):
         rows = rows.exclude(_exists(relation))
     return rows._raw_delete("default")
+
+
+def deletion_error(error: Exception) -> str:
+    """Return why a row could not be deleted, on one line."""
+    # The other argument of a `ProtectedError` has all rows in its text.
+    text = text_of(error.args[0] if error.args else error)
+    return truncate(escape_line(" ".join(text.split())), MAX_REASON_CHARACTERS)
 
 
 def _relations(model: type[Model]) -> list[Any]:

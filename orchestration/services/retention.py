@@ -18,11 +18,9 @@ from orchestration.db.postgres_session import lock_if_free
 from orchestration.db.retry import is_unavailable
 from orchestration.limits import EngineLimits
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, FailedAttempt, Stage, Worker, Workflow
-from orchestration.services.references import delete_unreferenced, exclude_protected
-from orchestration.text import escape_line, text_of, truncate
+from orchestration.services.references import delete_unreferenced, deletion_error, exclude_protected
 
 MAX_RUNS_PER_TRANSACTION: Final = 100
-MAX_REASON_CHARACTERS: Final = 300
 
 MAX_STAGES_PER_TRANSACTION: Final = 5000
 """On SQLite no other process writes during the transaction. A run with more stages has a separate one."""
@@ -129,7 +127,7 @@ class PruningSweep:
             self.undeletable_count += 1
             if len(self.left_out) < MAX_UNDELETABLE_RUNS:
                 self.left_out.add(runs[0])
-            self.undeletable = self.undeletable or f"{runs[0]} ({_reason(error)})"
+            self.undeletable = self.undeletable or f"{runs[0]} ({deletion_error(error)})"
             return 0
 
     def _next_block(self, rows: QuerySet[Workflow]) -> list[str]:
@@ -147,12 +145,6 @@ class PruningSweep:
             runs.append(workflow.pk)
             self._last = workflow.finished_at, workflow.pk
         return runs
-
-
-def _reason(error: Exception) -> str:
-    # The other argument of a `ProtectedError` has all rows in its text.
-    text = text_of(error.args[0] if error.args else error)
-    return truncate(escape_line(" ".join(text.split())), MAX_REASON_CHARACTERS)
 
 
 _LARGE_COLUMNS: Final = ("prompt", "params", "plan", "result")

@@ -112,7 +112,7 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
 
 
 def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
-    """Delete a worker. The stages that it ran keep all their data except its id.
+    """Delete a worker. The stages that it ran keep its id.
 
     Raises:
         WorkerNotFound

@@ -144,7 +144,7 @@ def test_run_that_cannot_be_deleted_delays_no_later_pruning(
         monkeypatch.setattr(module, "MAX_UNDELETABLE_RUNS", max_undeletable)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    pruning = scheduler_retention.RunPruning(engine_limits())
+    pruning = scheduler_retention.run_pruning(engine_limits())
 
     def pass_seconds(seconds: float) -> None:
         """Prune all that is due after this time."""

@@ -216,6 +216,7 @@ def test_documented_role_is_enough_for_the_documented_commands(
         "create_pool": (f"{pool}-created",),
         "remove_pool": (f"{pool}-created",),
         "prune_runs": ("--older-than", "1d"),
+        "prune_workers": ("--older-than", "1d"),
         "drain_worker": (drained,),
         "emit_test_event": ("workflow.started", "--id", "wf_1"),
         "prune_log": ("--max-events", "1"),
