@@ -19,9 +19,10 @@ from realtime.connection.registry import Connection
 from realtime.connection.replay import Replay
 from realtime.protocol.channels import InvalidChannel, check_channel
 from realtime.protocol.errors import ErrorCode, RequestError
-from realtime.protocol.messages import DefinitionListData, StageListData, Subscribed, Unsubscribed
+from realtime.protocol.messages import DefinitionListData, PoolHistoryData, StageListData, Subscribed, Unsubscribed
 from realtime.protocol.payload import raw_json
 from realtime.protocol.requests import (
+    GetPoolHistory,
     GetPoolStatus,
     GetServerStatus,
     GetWorkflowStatus,
@@ -31,6 +32,7 @@ from realtime.protocol.requests import (
     Subscribe,
     Unsubscribe,
 )
+from realtime.queries.pool_history import PoolHistoryQuery, step_seconds_for
 from realtime.queries.resume import ResumePoint
 
 
@@ -188,6 +190,28 @@ async def _stage_page(connection: Connection, request: ListStages) -> Response:
         stages=raw_json(page.stages),
         next_after=page.next_after,
         stage_counts=UNSET if page.stage_counts is None else page.stage_counts,
+    )
+    return Response(data)
+
+
+@handles(GetPoolHistory)
+async def get_pool_history(connection: Connection, request: GetPoolHistory) -> Queued:
+    """Return the samples of a pool, when it is its turn."""
+    connection.replay_budget.check()
+    return Queued(partial(_pool_history, connection, request))
+
+
+async def _pool_history(connection: Connection, request: GetPoolHistory) -> Response:
+    step_seconds = step_seconds_for(request.minutes, request.step_seconds)
+    query = PoolHistoryQuery(pool_id=request.pool_id, minutes=request.minutes, step_seconds=step_seconds)
+    found = _existing(await connection.replay_reads.page(query), "pool", request.pool_id)
+    connection.replay_budget.charge(found.cost_bytes)
+    data = PoolHistoryData(
+        pool_id=request.pool_id,
+        step_seconds=step_seconds,
+        samples=raw_json(found.samples),
+        seq=found.position.seq,
+        epoch=found.position.epoch,
     )
     return Response(data)
 

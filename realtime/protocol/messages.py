@@ -92,6 +92,24 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True):
     stage_counts: dict[str, int] | UnsetType = UNSET
 
 
+class PoolHistoryData(msgspec.Struct, frozen=True, kw_only=True):
+    """The response to `get_pool_history`.
+
+    Attributes:
+        pool_id: The pool.
+        step_seconds: The shortest time between two samples.
+        samples: The samples, oldest first.
+        seq: Position of the event log at which they were read.
+        epoch: The log that `seq` belongs to.
+    """
+
+    pool_id: str
+    step_seconds: int
+    samples: Any
+    seq: int
+    epoch: str
+
+
 class DefinitionListData(msgspec.Struct, frozen=True, kw_only=True):
     """The response to `list_definitions`.
 

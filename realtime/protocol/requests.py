@@ -65,6 +65,22 @@ class ListStages(Request, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED_STAGES)] = 100
 
 
+MAX_HISTORY_MINUTES = 24 * 60
+"""How far back one `get_pool_history` may reach: samples are kept for a day."""
+
+MAX_HISTORY_SAMPLES = 1440
+"""Samples in one response to `get_pool_history`."""
+
+
+class GetPoolHistory(Request, frozen=True, kw_only=True):
+    """Ask for the metrics of one pool in the last `minutes`, with a sample every `step_seconds` or more."""
+
+    event: ClassVar[str] = "get_pool_history"
+    pool_id: str
+    minutes: Annotated[int, msgspec.Meta(ge=1, le=MAX_HISTORY_MINUTES)] = 60
+    step_seconds: Annotated[int, msgspec.Meta(ge=10, le=MAX_HISTORY_MINUTES * 60)] | None = None
+
+
 class ListDefinitions(Request, frozen=True, kw_only=True):
     """Ask for the workflows that can be started."""
 
@@ -85,6 +101,7 @@ REQUESTS: dict[str, type[Request]] = {
         GetPoolStatus,
         GetWorkflowStatus,
         ListStages,
+        GetPoolHistory,
         ListDefinitions,
         GetServerStatus,
     )

@@ -15,6 +15,7 @@ from django.db import connection
 from realtime.database import in_database_thread
 from realtime.limits import Limits
 from realtime.queries.chunk_cache import ChunkCache
+from realtime.queries.pages import PageQuery
 from realtime.queries.replay_turns import ReplayTurns
 from realtime.queries.resume import ReplayChunk, ResumePoint, find_resume_point, read_chunk, read_later_chunk
 from realtime.queries.stage_pages import StagePage, read_stage_page
@@ -157,6 +158,19 @@ class ReplayReads:
 
         # Like the later reads of a replay, the pages behind the first one leave half of the time to others.
         return await self._share(("stages", workflow_id, wanted, after, limit), read, is_first=after is None)
+
+    async def page(self, query: PageQuery[T]) -> T:
+        """Return what a query reads, read after this call.
+
+        Raises:
+            RequestTimeout: if this read, or one before it, takes longer than `request_timeout_seconds`.
+            django.db.Error: if the database is unavailable.
+        """
+
+        async def read() -> T:
+            return await in_database_thread(query.read, self._limits)
+
+        return await self._share(query, read, is_first=query.is_first)
 
     async def _share(
         self, key: Hashable, read: Callable[[], Awaitable[T]], *, during_read: bool = False, is_first: bool = False

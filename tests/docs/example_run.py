@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -10,6 +11,7 @@ from django.db import connection
 
 from orchestration import services
 from orchestration.models import Stage, Workflow
+from orchestration.models.pool_sample import SAMPLE_INTERVAL_SECONDS
 from orchestration.plan import Plan, Retry, StagePlan
 from realtime.eventlog.position import current_position
 from realtime.eventlog.reader import newest_seq_by_room
@@ -180,6 +182,7 @@ def _run_stages_in_pool() -> None:
     services.start_stage(workflow_id="wf_report", stage_name=stages[0], worker_id="worker_001", at=_at(1))
     for number in range(3):
         services.complete_stage(workflow_id="wf_report", stage_name=stages[number], at=_at(2 + number))
+    services.sample_pools(int(time.time()) // SAMPLE_INTERVAL_SECONDS * SAMPLE_INTERVAL_SECONDS)
 
 
 def _empty_pool() -> None:

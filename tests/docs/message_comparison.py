@@ -32,6 +32,10 @@ def comparable(message: dict[str, Any], *, exact_seq: bool) -> dict[str, Any]:
     if "definitions" in data:
         # The documents show one of them.
         data["definitions"] = [each for each in data["definitions"] if each["name"] == SHOWN_DEFINITION]
+    if "samples" in data:
+        data["samples"] = [dict(each) for each in data["samples"]]
+        for sample in data["samples"]:
+            _replace(sample, "at", _UTC_TIME, "a time")
     for key in ("connections", "relay_lag_ms"):
         if type(data.get(key)) in (int, float):
             data[key] = "a number"
