@@ -2,7 +2,7 @@
 
 *Call ms* is the time of one `create_workflow`, `start_workflow`, two `complete_stage` and `complete_workflow`, divided
 by five. *p50 ms* and *p99 ms* measure the time from commit to client. *Resume ms* is the time of a subscription with 50
-missed events.
+missed events. *History ms* is the time of a `get_pool_history` of a day, with 1440 samples. Each pool has 8,640.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from benchmarks.contestants import Ours, ours
 from benchmarks.report import Report
 from benchmarks.subscribers import Subscribers
 
-STEPS = ((0, 0), (1_000, 10_000), (10_000, 100_000), (100_000, 1_000_000))
-"""Workflows stored, events in the log."""
+STEPS = ((0, 0, 1), (1_000, 10_000, 10), (10_000, 100_000, 50), (100_000, 1_000_000, 100))
+"""Workflows stored, events in the log, pools with samples of a day."""
 
 _WORKFLOWS_PER_CALL = 10_000
 _EVENTS_PER_CALL = 100_000
@@ -54,6 +54,20 @@ for n in range(runs):
     services.complete_workflow(workflow_id=id, result={})
 result = (time.perf_counter() - began) * 1000 / runs / 5
 """
+_SAMPLE = """
+import time
+from datetime import timedelta
+from django.db import transaction
+from django.utils import timezone
+from orchestration import services
+from orchestration.models import Pool
+yesterday = timezone.now() - timedelta(days=1)
+Pool.objects.bulk_create([Pool(id=f"sampled_{n}", created_at=yesterday) for n in range(pools)], ignore_conflicts=True)
+now = int(time.time()) // 10 * 10
+with transaction.atomic():
+    for at in range(now - 3600 * (hour + 1), now - 3600 * hour, 10):
+        services.sample_pools(at)
+"""
 _MISS = """
 from orchestration import services
 from realtime.eventlog.position import current_position
@@ -62,6 +76,10 @@ for n in range(26):  # An even number: the worker is idle before and after.
     if n == 0:
         result = current_position().seq
 """
+_HISTORY = (
+    '{"type":"request","event":"get_pool_history",'
+    '"data":{"pool_id":"sampled_0","minutes":1440,"step_seconds":60},"id":"1"}'
+)
 _RUNS = 50
 
 
@@ -70,7 +88,7 @@ def run(report: Report, *, rounds: int) -> None:
     with ours(MAHAVISHNU_MAX_LOG_EVENTS="10000000") as server:
         prepare(server)
         stored_workflows = stored_events = 0
-        for workflows, events in STEPS:
+        for workflows, events, pools in STEPS:
             while (stored_workflows, stored_events) != (workflows, events):
                 # Fill in parts: a call to the driver process has a timeout.
                 to_workflows = min(stored_workflows + _WORKFLOWS_PER_CALL, workflows)
@@ -83,24 +101,32 @@ def run(report: Report, *, rounds: int) -> None:
                     stored_events=stored_events,
                 )
                 stored_workflows, stored_events = to_workflows, to_events
+            for hour in range(24):
+                server.driver.execute(_SAMPLE, pools=pools, hour=hour)
             report.add(
                 workflows=workflows,
                 events=events,
+                pools=pools,
                 call_ms=[server.driver.execute(_CALLS, runs=_RUNS) for _ in range(rounds)],
                 **{
                     key: [measure(server, calls=100, pause=0.02)["figures"][key] for _ in range(rounds)]
                     for key in ("p50_ms", "p99_ms")
                 },
                 resume_ms=[_resume_ms(server) for _ in range(rounds)],
+                history_ms=[_answer_ms(server, _HISTORY, replies=2) for _ in range(rounds)],
             )
 
 
 def _resume_ms(server: Ours) -> float:
     since = server.driver.execute(_MISS)
     subscribe = f'{{"type":"request","event":"subscribe","data":{{"channel":"pool:pool_1","since":{since}}},"id":"1"}}'
+    return _answer_ms(server, subscribe, replies=2 + 50)
+
+
+def _answer_ms(server: Ours, request: str, *, replies: int) -> float:
     subscribers = Subscribers()
     try:
-        found = subscribers.connect(server.port, 1, send=[subscribe], replies=2 + 50)
+        found = subscribers.connect(server.port, 1, send=[request], replies=replies)
         return float(found["answered_seconds"]) * 1000
     finally:
         subscribers.close()
