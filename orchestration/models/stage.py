@@ -263,7 +263,12 @@ class Stage(TrackedModel):
 
 @receiver(pre_delete, sender=Stage, dispatch_uid="orchestration.stage.lock")
 def _lock_before_delete(instance: Stage, using: str, **_: Any) -> None:
-    """Lock the stage, and reject the deletion if the engine still needs it: its run would stop there."""
+    """Lock the stage, and reject the deletion if the engine still needs it: its run would stop there.
+
+    A worker may still run it, after the end of its workflow. Then the worker runs no stage that is known.
+    """
+    workers = Worker.objects.using(using).select_for_update(no_key=True).filter(stage_id=instance.pk)
+    running = list(workers.order_by("pk"))
     instance._locked_state = instance.lock_row(using)
     workflow = instance.workflow
     if instance._locked_state is not None and workflow.plan is not None and workflow.finished_at is None:
@@ -272,6 +277,10 @@ def _lock_before_delete(instance: Stage, using: str, **_: Any) -> None:
             "only stages of a finished workflow can be deleted: cancel it first.",
             {instance},
         )
+    for worker in running:
+        worker.mark_locked()
+        worker.stage = None
+        worker.save_locked(at=timezone.now(), update_fields=["stage"])
 
 
 @receiver(post_delete, sender=Stage, dispatch_uid="orchestration.stage.deleted")

@@ -25,10 +25,11 @@ def save_workflow_pool(day: Day) -> None:
 def insert_workflow(day: Day) -> None:
     if Workflow.objects.count() >= MAX_RUNS:
         raise NotPossible
-    Workflow(pk=day.new_id("saved"), adapter="other", status=day.choose(WorkflowStatus.values)).save()
+    pool = day.choose((None, *Pool.objects.exclude(status="closed").order_by("pk")))
+    Workflow(pk=day.new_id("saved"), adapter="other", pool=pool, status=day.choose(WorkflowStatus.values)).save()
 
 
-@operation()
+@operation(3)
 def delete_workflow(day: Day) -> None:
     day.pick(Workflow.objects.exclude(finished_at=None) | Workflow.objects.filter(plan__isnull=True)).delete()
 
@@ -45,7 +46,15 @@ def insert_stage(day: Day) -> None:
 def save_stage_status(day: Day) -> None:
     stage = day.pick(Stage.objects.filter(workflow__plan__isnull=True, finished_at=None))
     stage.status = day.choose(sorted({*STAGE_TRANSITIONS[stage.status], StageStatus.CANCELLED, StageStatus.PENDING}))
-    stage.save(update_fields=["status"])
+    fields = ["status"]
+    if stage.status == StageStatus.RUNNING:
+        stage.worker = day.choose((None, *Worker.objects.order_by("pk")))
+        stage.attempt += 1
+        fields += ["worker", "attempt"]
+    elif stage.status == StageStatus.FAILED:
+        stage.error, stage.duration_ms = "It broke", 7
+        fields += ["error", "duration_ms"]
+    stage.save(update_fields=day.choose((fields, None)))
 
 
 @operation()
@@ -77,3 +86,13 @@ def save_pool(day: Day) -> None:
     pool = day.pick(Pool.objects.filter(queue_size=0, tasks_running=0))
     pool.status = day.choose(PoolStatus.values)
     pool.save(update_fields=["status"])
+
+
+@operation()
+def insert_pool(day: Day) -> None:
+    Pool(pk=day.choose(("pool1", "pool2", "pool3")), status=day.choose(PoolStatus.values)).save(force_insert=True)
+
+
+@operation()
+def delete_pool(day: Day) -> None:
+    day.pick(Pool.objects.all()).delete()

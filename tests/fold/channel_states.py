@@ -179,9 +179,9 @@ def without_heartbeats(snapshot: State | None, folded: State | None) -> State | 
     if isinstance(snapshot, Worker) and isinstance(folded, Worker):
         return replace(snapshot, last_heartbeat_at=folded.last_heartbeat_at)
     if isinstance(snapshot, Pool) and isinstance(folded, Pool):
-        heard = {worker.worker_id: worker.last_heartbeat_at for worker in folded.workers}
+        beaten_at = {worker.worker_id: worker.last_heartbeat_at for worker in folded.workers}
         workers = (
-            replace(worker, last_heartbeat_at=heard.get(worker.worker_id, worker.last_heartbeat_at))
+            replace(worker, last_heartbeat_at=beaten_at.get(worker.worker_id, worker.last_heartbeat_at))
             for worker in snapshot.workers
         )
         return replace(snapshot, workers=tuple(workers))

@@ -102,8 +102,10 @@ class Day:
 
         Args:
             name: The operation.
-            is_part: Whether it is part of a transaction of the caller, which goes on if it is refused.
+            is_part: Whether it is part of a transaction of the caller, which continues if it is refused.
         """
+        if is_part:
+            self.now += timedelta(milliseconds=1)
         try:
             with transaction.atomic() if is_part else nullcontext():
                 OPERATIONS[name](self)

@@ -152,9 +152,9 @@ def skip_stage(day: Day) -> None:
     services.skip_stage(workflow_id=stage.workflow_id, stage_name=stage.name)
 
 
-@operation(3)
+@operation(4)
 def end_workflow(day: Day) -> None:
-    """End any unfinished workflow, whoever runs it."""
+    """End any unfinished workflow, of the engine or not."""
     workflow = day.pick(Workflow.objects.filter(finished_at=None))
     match day.choose(("cancel", "time out", "fail", "complete")):
         case "cancel":

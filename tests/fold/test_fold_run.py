@@ -203,6 +203,6 @@ def test_added_stage_is_at_its_position(status: str, times: dict[str, Any]) -> N
     assert fold("workflow:wf", run(stage(0), stage(2)), change) == run(stage(0), added, stage(2))
 
 
-def test_removed_stage_is_gone() -> None:
+def test_removed_stage_is_not_listed() -> None:
     change = event("workflow.stage_removed", stage_name="s0", total_stages=1, stages_completed=0)
     assert fold("workflow:wf", run(stage(0, "completed"), stage(1)), change) == run(stage(1))

@@ -8,6 +8,7 @@ from orchestration import services, signals
 from orchestration.models import Stage, StageStatus, Worker, WorkerStatus, Workflow
 from tests.models.counter_audit import assert_all_add_up, counted, gauges, stored
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
+from tests.services.one_stage_runs import join, start_run
 from tests.services.signal_recorder import METRICS, RecordedSignal, names_and_ids
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -96,6 +97,21 @@ def test_delete_of_a_stage_updates_the_counters(status: str) -> None:
     stage_with(status).delete()
     workflow = Workflow.objects.get()
     assert (workflow.total_stages, workflow.stages_completed) == (2, 0)
+    assert_all_add_up()
+
+
+@pytest.mark.usefixtures("valkey")
+@pytest.mark.parametrize("model", [Stage, Workflow])
+def test_delete_of_a_stage_that_a_worker_still_runs_sends_a_signal(
+    model: type[Stage | Workflow], recorded: list[RecordedSignal]
+) -> None:
+    stage, slot = start_run(), join("box")
+    services.claim_stage(stage.pk, 1, slot=slot)
+    services.cancel_workflow(workflow_id="wf")
+    recorded.clear()
+    model._default_manager.all().delete()
+    assert names_and_ids(recorded)[0] == ("worker_stage_changed", "box-1")
+    assert Worker.objects.get().stage is None
     assert_all_add_up()
 
 

@@ -134,7 +134,7 @@ class Worker(_State, frozen=True, kw_only=True):
         workflow_id: The run of the stage that it runs now.
         stage_name: The stage that it runs now.
         status_changed_at: When its status last changed.
-        last_heartbeat_at: When it was last heard, as of the snapshot. Heartbeats cause no events.
+        last_heartbeat_at: Its last heartbeat, as of the snapshot. Heartbeats cause no events.
         truncated: Whether an event about it was not complete: read the state again.
     """
 
