@@ -97,6 +97,10 @@ class Pool(TrackedModel):
     def __str__(self) -> str:
         return self.id
 
+    def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
+        if before is None:
+            self.created_at = at
+
     def always_derived_fields(self) -> tuple[str, ...]:
         return ("updated_at",)
 
