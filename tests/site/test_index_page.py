@@ -13,6 +13,14 @@ from tests.harness.server import MahavishnuServer
 
 Unique = Callable[[str], str]
 
+CHANGE_STAGE = """
+from datetime import datetime, timezone
+from django.db import transaction
+from realtime.events.receivers import announce_as_given
+with transaction.atomic():
+    announce_as_given("worker.stage_changed", data=data, rooms=(room,), timestamp=datetime.now(timezone.utc))
+"""
+
 
 async def rows(page: Page) -> list[list[str]]:
     """Return event, about and data of each row, newest first."""
@@ -48,10 +56,16 @@ async def test_index_page_shows_live_events_of_a_channel(
             pool_id,
             '{ "status": { "active_workers": 0, "idle_workers": 1',
         )
+        state = '"release": "", "draining": false, "workflow_id": null, "stage_name": null'
         assert others == [
-            ["worker.added", worker_id, '{ "status": "idle", "release": "" }'],
+            ["worker.added", worker_id, f'{{ "status": "idle", "pool_id": "{pool_id}", {state} }}'],
             ["pool.created", pool_id, "{}"],
         ]
+        stage = {"workflow_id": "wf_1", "stage_name": "one"}
+        server.services_driver.execute(CHANGE_STAGE, data={"worker_id": worker_id, **stage}, room=f"pool:{pool_id}")
+        await expect(page.locator("#events tr")).to_have_count(4)
+        newest = ["worker.stage_changed", worker_id, '{ "workflow_id": "wf_1", "stage_name": "one" }']
+        assert (await rows(page))[0] == newest
         await page.get_by_role("button", name="Pause").click()
         server.services.drain_pool(pool_id=pool_id)
         await choose(page, f"worker:{worker_id}")

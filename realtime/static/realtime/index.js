@@ -44,14 +44,16 @@ function addPendingRows() {
 }
 
 function rowOf(message) {
-  const { workflow_id, worker_id, pool_id, timestamp, test, ...rest } = message.data;
+  // What the event is about: "worker.added" is about the worker, although it may also have the id of a workflow.
+  const id = `${message.event.split(".")[0]}_id`;
+  const { [id]: about, timestamp, test, ...rest } = message.data;
   const row = document.createElement("tr");
   row.classList.toggle("test", test === true);
   const cells = {
     seq: message.seq,
     time: new Date(message.timestamp).toLocaleTimeString(),
     event: message.event,
-    about: workflow_id ?? worker_id ?? pool_id ?? "",
+    about: about ?? "",
     // One line, with spaces where it may wrap, and without half of a surrogate pair at its end.
     data: JSON.stringify(rest, null, 1)
       .replace(/\n */g, " ")
