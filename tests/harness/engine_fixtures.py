@@ -24,6 +24,8 @@ FAST_POLLING = {
     # A busy machine delays a process by seconds: no lease and no worker may expire because of that.
     "MAHAVISHNU_LEASE_SECONDS": "60",
     "MAHAVISHNU_WORKER_TIMEOUT_SECONDS": "60",
+    # Nor may it decide whether the next stage of a run is queued, which is an event, or continued inline.
+    "MAHAVISHNU_INLINE_CONTINUATION_SECONDS": "60",
     "MAHAVISHNU_PROGRESS_INTERVAL_SECONDS": "30",
 }
 LEASE_SECONDS = 6.0

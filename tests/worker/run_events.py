@@ -8,6 +8,23 @@ from tests.harness.client import Client, Message
 
 END_EVENTS = ("workflow.completed", "workflow.failed", "workflow.cancelled")
 
+RUN_AGAIN = [
+    "workflow.created",
+    "workflow.started",
+    "workflow.stages_queued first",
+    "workflow.stage_started first",
+    "workflow.stage_completed first",
+    "workflow.stage_started gate",
+    "workflow.stage_retrying gate 1 lost",
+    "workflow.stages_queued gate",
+    "workflow.stage_started gate",
+    "workflow.stage_completed gate",
+    "workflow.stage_started third",
+    "workflow.stage_completed third",
+    "workflow.completed",
+]
+"""The outline of a run of `gated` whose first attempt at the stage `gate` is lost."""
+
 
 async def events_until(client: Client, *names: str, within_seconds: float = 60) -> list[Message]:
     """Return every event up to the first with one of these names, which is included."""
@@ -23,7 +40,7 @@ async def events_until_end(client: Client) -> list[Message]:
 
 
 def outline(events: list[Message]) -> list[str]:
-    """Return the name of each event, with its stage, or with its worker and the worker's status.
+    """Return the name of each event, with its stages, or with its worker and the worker's status.
 
     Holds are left out: whether a run is held depends on how long its next worker takes to start.
     """
@@ -32,6 +49,8 @@ def outline(events: list[Message]) -> list[str]:
 
 
 def _outline(name: str, data: dict[str, Any]) -> str:
+    if name == "workflow.stages_queued":
+        return " ".join((name, *data["stages"]))
     if name == "workflow.stage_retrying":
         return f"{name} {data['stage_name']} {data['attempt']} {data['reason']}"
     if name == "workflow.stage_released":
@@ -39,6 +58,11 @@ def _outline(name: str, data: dict[str, Any]) -> str:
     if "worker_id" in data and "status" in data:
         return f"{name} {data['worker_id']} {data['status']}"
     return f"{name} {data['stage_name']}" if "stage_name" in data else name
+
+
+def is_of_workflow(event: Message) -> bool:
+    """Return whether an event is about a workflow. Events of a worker have a `workflow_id` too."""
+    return str(event["event"]).startswith("workflow.")
 
 
 def untimed(message: Message) -> tuple[str, dict[str, Any]]:

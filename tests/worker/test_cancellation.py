@@ -15,15 +15,15 @@ from tests.harness.engine import CeleryWorker, Engine
 from tests.harness.engine_fixtures import Files
 from tests.harness.services import ServiceCallError
 from tests.harness.waiting import eventually
-from tests.worker.run_events import events_until, events_until_end, outline, untimed
+from tests.worker.run_events import events_until, events_until_end, is_of_workflow, outline, untimed
 
 WITHIN_A_SECOND = 1.0
 
 CANCEL = "from orchestration.sdk import Run\nRun(workflow_id).cancel(reason='No longer needed')"
 
 
-def cancelled(workflow_id: str) -> tuple[str, dict[str, str]]:
-    return "workflow.cancelled", {"workflow_id": workflow_id, "reason": "No longer needed"}
+def cancelled(workflow_id: str, name: str) -> tuple[str, dict[str, str]]:
+    return "workflow.cancelled", {"workflow_id": workflow_id, "name": name, "reason": "No longer needed"}
 
 
 async def test_cancelled_queued_stage_never_runs(
@@ -37,7 +37,7 @@ async def test_cancelled_queued_stage_never_runs(
         await client.subscribe("workflow:wf_queued")
         engine.start("gated", pool=shared_pool, workflow_id="wf_queued", **files.params)
         engine.execute(CANCEL, workflow_id="wf_queued")
-        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_queued")
+        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_queued", "gated")
         busy.open_gate()
         marker = engine.start("three_empty_stages", pool=shared_pool)
         await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the run after it")
@@ -64,7 +64,7 @@ async def test_running_stage_sees_its_cancellation_within_a_second(
             engine.execute(CANCEL, workflow_id=workflow_id)
             await eventually(lambda: len(files.journal()) % 2 == 0, what="the stage ends")
             durations.append(time.monotonic() - began)
-            assert untimed((await events_until_end(client))[-1]) == cancelled(workflow_id)
+            assert untimed((await events_until_end(client))[-1]) == cancelled(workflow_id, "cancellable")
         await eventually(lambda: engine.workers(patient_worker.pool_id) == ["idle"], what="the worker is free")
         await client.expect_nothing(0.2)
     assert min(durations) < WITHIN_A_SECOND
@@ -83,7 +83,7 @@ async def test_running_stage_that_ignores_its_cancellation_is_killed_and_its_wor
         await eventually(lambda: len(files.journal()) == 1, what="the stage begins")
         engine.execute(CANCEL, workflow_id="wf_uncancellable")
         child.wait(timeout=60)
-        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_uncancellable")
+        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_uncancellable", "uncancellable")
         marker = engine.start("three_empty_stages", pool=pool)
         await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the run after it")
         await client.expect_nothing(0.2)
@@ -132,7 +132,7 @@ async def test_stage_waiting_for_its_retry_can_be_cancelled(engine: Engine, shar
         engine.start("waiting_to_retry", pool=shared_pool, workflow_id="wf_waiting", succeeds_at=3)
         await events_until(client, "workflow.stage_retrying")
         engine.execute(CANCEL, workflow_id="wf_waiting")
-        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_waiting")
+        assert untimed((await events_until_end(client))[-1]) == cancelled("wf_waiting", "waiting_to_retry")
         await client.expect_nothing(0.2)
     assert engine.workflow("wf_waiting")["stages"]["waits"]["retry_at"] is None
     engine.assert_counters_match(shared_pool)
@@ -146,9 +146,13 @@ async def test_overdue_stage_is_killed_with_all_its_descendants(engine: Engine, 
         events = await events_until_end(client)
         statuses = [event["data"]["status"] for event in await worker_client.events(4)]
     error = "The stage took longer than 4 s"
-    assert outline(events)[2:] == [
+    assert outline(events) == [
+        "workflow.created",
+        "workflow.started",
+        "workflow.stages_queued forks",
         "workflow.stage_started forks",
         "workflow.stage_retrying forks 1 timed_out",
+        "workflow.stages_queued forks",
         "workflow.stage_started forks",
         "workflow.stage_failed forks",
         "workflow.failed",
@@ -180,6 +184,7 @@ for first in range(0, count, batch_size):
 A_RUN = [
     "workflow.created",
     "workflow.started",
+    "workflow.stages_queued first",
     "workflow.stage_started first",
     "workflow.stage_completed first",
     "workflow.completed",
@@ -205,7 +210,7 @@ async def test_concurrent_runs_complete_once_with_at_most_ten_pool_events_a_seco
                 event = await client.event(within_seconds=RUNS_WITHIN_SECONDS)
                 if event["data"].get("pool_id") == pool and event["event"] == "pool.status_changed":
                     pool_events.append(event)
-                if "workflow_id" in event["data"]:
+                if is_of_workflow(event):
                     run_events[event["data"]["workflow_id"]].append(event)
         took_seconds = time.monotonic() - began
         started = await starting

@@ -20,7 +20,7 @@ from tests.harness.postgres import Postgres
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer, migrate
 from tests.harness.waiting import eventually, wait_until
-from tests.worker.run_events import events_until, outline, untimed
+from tests.worker.run_events import events_until, is_of_workflow, outline, untimed
 
 POOL = "restarts"
 WITHIN_SECONDS = 30
@@ -32,6 +32,7 @@ METRICS = "from tests.models import counter_audit\nresult = counter_audit.counte
 A_RUN = [
     "workflow.created",
     "workflow.started",
+    "workflow.stages_queued first",
     "workflow.stage_started first",
     "workflow.stage_completed first",
     "workflow.stage_started report",
@@ -127,7 +128,7 @@ class Restarts:
         return [part.log_text().lower().count(text) for part in (self.scheduler, self.worker)]
 
     def events_of(self, workflow_id: str) -> list[Message]:
-        return [event for event in self.events if event["data"].get("workflow_id") == workflow_id]
+        return [event for event in self.events if is_of_workflow(event) and event["data"]["workflow_id"] == workflow_id]
 
 
 async def test_runs_survive_database_restarts_without_lost_or_duplicate_events(
@@ -186,7 +187,7 @@ def test_run_workflow_watch_resumes_after_a_database_restart(
     lines = shown.read_text().splitlines()
     assert re.fullmatch(r"Database unavailable \((Operational|Interface)Error\(.*\)\); retrying", lines.pop(1))
     assert lines == [
-        f"{workflow_id} started",
+        f"{workflow_id} (demo_failure) started",
         "Database available again",
         f"{workflow_id} cancelled: Seen enough",
     ]

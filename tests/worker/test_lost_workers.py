@@ -18,7 +18,7 @@ from tests.harness.processes import has_ended
 from tests.harness.server import MahavishnuServer
 from tests.harness.valkey import frozen
 from tests.harness.waiting import eventually
-from tests.worker.run_events import events_until, events_until_end, outline
+from tests.worker.run_events import RUN_AGAIN, events_until, events_until_end, outline
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +50,6 @@ def kill_worker(worker: CeleryWorker) -> None:
 def kill_child(worker: CeleryWorker) -> None:
     (child,) = worker.children()
     child.kill()
-
-
-RUN_AGAIN = [
-    "workflow.created",
-    "workflow.started",
-    "workflow.stage_started first",
-    "workflow.stage_completed first",
-    "workflow.stage_started gate",
-    "workflow.stage_retrying gate 1 lost",
-    "workflow.stage_started gate",
-    "workflow.stage_completed gate",
-    "workflow.stage_started third",
-    "workflow.stage_completed third",
-    "workflow.completed",
-]
 
 
 async def test_stage_runs_again_when_its_worker_is_killed(
@@ -110,9 +95,14 @@ async def test_worker_whose_process_died_is_in_error_until_its_next_claim(
         await events_until(client, "workflow.stage_retrying")
         files.open_gate()
         events = await events_until_end(client)
-        statuses = [event["data"]["status"] for event in await worker_client.events(3)]
-    assert outline(events)[-5:] == RUN_AGAIN[-5:]
-    assert statuses == ["error", "busy", "idle"]
+        worker_events = await worker_client.events(4)
+    assert outline(events) == RUN_AGAIN[-6:]
+    assert outline(worker_events) == [
+        f"worker.status_changed {pool}-test-1 error",
+        f"worker.status_changed {pool}-test-1 busy",
+        "worker.stage_changed third",
+        f"worker.status_changed {pool}-test-1 idle",
+    ]
     log = shared_worker.log_text().removeprefix(log_before)
     assert ("WorkerLostError" in log, "Traceback" in log) == (True, False), log
     assert files.journal()[1:] == ["begins 2 wf_child/gate", "ends 2"]
@@ -138,7 +128,7 @@ async def test_result_of_a_worker_frozen_beyond_its_lease_is_rejected(
         events = await events_until_end(client)
         await eventually(lambda: engine.workers(pool) == ["idle", "idle"], what="the frozen worker is idle again")
         await client.expect_nothing(0.5)
-    assert outline(events) == RUN_AGAIN[-6:] or outline(events) == RUN_AGAIN[-5:]
+    assert outline(events) == RUN_AGAIN[-6:]
     assert engine.workflow("wf_zombie")["stages"]["gate"]["result"]["output"] == 2
     engine.assert_counters_match(pool)
 
@@ -182,7 +172,7 @@ async def test_duplicate_messages_run_a_stage_once(engine: Engine, pool: str, fi
         assert engine.execute(SEND_AGAIN, workflow_id="wf_duplicates", attempt=1) == 5
         marker = engine.start("three_empty_stages", pool=pool)
         await eventually(lambda: engine.workflow(marker)["status"] == "completed", what="the last run ends")
-    assert outline(events) == [*RUN_AGAIN[:5], *RUN_AGAIN[-4:]]
+    assert outline(events) == [*RUN_AGAIN[:6], *RUN_AGAIN[-4:]]
     assert [(event["seq"], event["id"]) for event in events] == committed(engine.server, "workflow:wf_duplicates")
     assert files.journal() == ["begins 1 wf_duplicates/gate", "ends 1"]
     engine.assert_counters_match(pool)

@@ -34,6 +34,8 @@ ENVIRONMENT: Final = {
     "MAHAVISHNU_BROKER_TIMEOUT_SECONDS": "1",
     # Faults lose more attempts of one stage than a stage may lose by itself.
     "MAHAVISHNU_MAX_LOST_ATTEMPTS": "1000",
+    # The default: stages are both continued inline and queued.
+    "MAHAVISHNU_INLINE_CONTINUATION_SECONDS": "1",
 }
 
 OUTCOMES: Final = {

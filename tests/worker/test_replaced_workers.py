@@ -69,11 +69,15 @@ async def test_long_stage_hands_over_at_each_stop_and_continues_at_its_checkpoin
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_hand_over")
         engine.start("counting", pool=pool, workflow_id="wf_hand_over", **params)
-        for _ in range(2):
+        for number in (1, 2):
             await events_until(client, "workflow.stage_started")
             assert await asyncio.to_thread(worker.terminate) == 0
-            (released,) = await client.events(1)
+            released, queued = await client.events(2)
             assert untimed(released)[1]["reason"] == "worker_stopped"
+            assert outline([released, queued]) == [
+                f"workflow.stage_released checkpoint {number}",
+                "workflow.stages_queued checkpoint",
+            ]
             worker = engine.worker(pool_id=pool, **PATIENT)
         events = await events_until_end(client)
     assert outline(events) == [
@@ -214,6 +218,7 @@ async def test_stage_whose_code_is_broken_waits_for_a_worker_that_can_import_it(
         events = await events_until(client, "workflow.held")
         assert untimed(events[-1])[1] == {
             "workflow_id": "wf_late_code",
+            "name": "late",
             "reason": "no_worker_with",
             "pool_id": pool,
             "needs": needs,
@@ -246,13 +251,15 @@ async def test_run_in_a_pool_without_workers_is_held_until_one_joins(engine: Eng
         events = await events_until(client, "workflow.held")
         assert untimed(events[-1])[1] == {
             "workflow_id": "wf_alone",
+            "name": "one_empty_stage",
             "reason": "no_worker",
             "pool_id": pool,
             "needs": "",
         }
         engine.worker(pool_id=pool)
         events = await events_until_end(client)
-    assert untimed(events[0]) == ("workflow.hold_ended", {"workflow_id": "wf_alone", "pool_id": pool})
+    about = {"workflow_id": "wf_alone", "name": "one_empty_stage"}
+    assert untimed(events[0]) == ("workflow.hold_ended", {**about, "pool_id": pool})
     assert outline(events)[0] == "workflow.stage_started first"
     assert await held(engine, "wf_alone") is None
 

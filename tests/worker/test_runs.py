@@ -7,6 +7,7 @@ import pytest
 from tests.harness.client import connect
 from tests.harness.engine import FIND, Engine
 from tests.harness.engine_fixtures import Files
+from tests.harness.matchers import A_NUMBER
 from tests.harness.waiting import eventually
 from tests.worker.run_events import events_until, events_until_end, outline, untimed
 
@@ -21,31 +22,46 @@ async def test_run_sends_all_its_events_from_start_to_end(engine: Engine, shared
     inputs = {"prompt": "me", "far": True}
 
     def started(name: str) -> tuple[str, dict[str, object]]:
-        return "workflow.stage_started", {**about, "stage_name": name, "worker_id": worker_id}
+        return "workflow.stage_started", {**about, "stage_name": name, "worker_id": worker_id, "attempt": 1}
 
-    def completed(name: str, output: object) -> tuple[str, dict[str, object]]:
-        return "workflow.stage_completed", {**about, "stage_name": name, "result": {"output": output}}
+    def completed(name: str, output: object, stages_completed: int) -> tuple[str, dict[str, object]]:
+        data = {**about, "stage_name": name, "result": {"output": output}, "stages_completed": stages_completed}
+        return "workflow.stage_completed", data
+
+    def queued(name: str) -> tuple[str, dict[str, object]]:
+        return "workflow.stages_queued", {**about, "stages": [name], "step": None, "count": 1}
 
     def progress(value: float, message: str) -> tuple[str, dict[str, object]]:
         data = {**about, "stage_name": "review", "progress": value, "message": message}
         return "workflow.stage_progress", data
 
+    named = {**about, "name": "look_around"}
+    stages = [
+        {"stage_name": name, "step": step, "last_attempt": 1}
+        for name, step in (("plan", 0), ("left", 1), ("right", 1), ("review", 2))
+    ]
+    created = {"total_stages": 4, "pool_id": shared_pool, "params": {"far": True}, "deadline_at": None}
     assert [untimed(event) for event in events] == [
-        ("workflow.created", {**about, "adapter": "python", "prompt": "me", "total_stages": 4}),
-        ("workflow.started", {**about, "adapter": "python", "prompt": "me"}),
+        ("workflow.created", {**named, "adapter": "python", "prompt": "me", **created, "stages": stages}),
+        ("workflow.started", {**named, "adapter": "python", "prompt": "me"}),
+        queued("plan"),
         started("plan"),
-        completed("plan", {"inputs": inputs, "attempt": 1}),
+        completed("plan", {"inputs": inputs, "attempt": 1}, 1),
+        # The worker continues with one of them at once, and the other is queued.
         started("left"),
+        queued("right"),
         ("workflow.stage_log", {**about, "stage_name": "left", "message": "Looking left of me"}),
-        completed("left", "left"),
+        completed("left", "left", 2),
         started("right"),
-        completed("right", "right"),
+        completed("right", "right", 3),
         started("review"),
         progress(0.5, "Half way"),
         progress(1, "Sent at the end"),
-        completed("review", ["left", "right"]),
-        ("workflow.completed", {**about, "result": {"final_output": ["left", "right"]}}),
+        completed("review", ["left", "right"], 4),
+        ("workflow.completed", {**named, "result": {"final_output": ["left", "right"]}}),
     ]
+    ends = [event["data"] for event in events if event["event"] == "workflow.stage_completed"]
+    assert [end["duration_ms"] for end in ends] == [end["result"]["duration_ms"] for end in ends]
     engine.assert_counters_match(shared_pool)
 
 
@@ -73,10 +89,12 @@ async def test_misbehaving_stage_fails_its_run_with_a_readable_error(
         engine.start("failing", pool=shared_pool, prompt=prompt, workflow_id=workflow_id)
         events = await events_until_end(client)
     about = {"workflow_id": workflow_id}
+    run_error = f"The stage misbehaving failed: {error}"
     assert [untimed(event) for event in events[-2:]] == [
-        ("workflow.stage_failed", {**about, "stage_name": "misbehaving", "error": error}),
-        ("workflow.failed", {**about, "error": f"The stage misbehaving failed: {error}", "status": "failed"}),
+        ("workflow.stage_failed", {**about, "stage_name": "misbehaving", "error": error, "last_attempt": 1}),
+        ("workflow.failed", {**about, "name": "failing", "error": run_error, "status": "failed"}),
     ]
+    assert events[-2]["data"]["duration_ms"] == A_NUMBER
     assert engine.workflow(workflow_id)["failed_attempts"] == [["misbehaving", 1, "failed", error]]
     engine.assert_counters_match(shared_pool)
 
@@ -100,12 +118,20 @@ async def test_stage_is_retried_up_to_its_maximum_attempts(engine: Engine, share
         third_time = await events_until_end(client)
         engine.start("retried", pool=shared_pool, workflow_id="wf_never", succeeds_at=4)
         never = await events_until_end(client)
-    begins = ["workflow.created", "workflow.started", "workflow.stage_started first", "workflow.stage_completed first"]
+    begins = [
+        "workflow.created",
+        "workflow.started",
+        "workflow.stages_queued first",
+        "workflow.stage_started first",
+        "workflow.stage_completed first",
+    ]
     tries = [
         "workflow.stage_started flaky",
         "workflow.stage_retrying flaky 1 failed",
+        "workflow.stages_queued flaky",
         "workflow.stage_started flaky",
         "workflow.stage_retrying flaky 2 failed",
+        "workflow.stages_queued flaky",
         "workflow.stage_started flaky",
     ]
     assert outline(third_time) == [*begins, *tries, "workflow.stage_completed flaky", "workflow.completed"]
@@ -128,15 +154,13 @@ async def test_finished_run_can_be_retried_from_a_stage(engine: Engine, pool: st
         await events_until_end(client)
         engine.execute(RETRY, workflow_id="wf_again", options={})
         again = await events_until_end(client)
-        assert outline(again) == [
-            "workflow.started",
-            "workflow.stage_started flaky",
-            "workflow.stage_completed flaky",
-            "workflow.completed",
-        ]
+        begins = ["workflow.retried", "workflow.started"]
+        ends = ["workflow.stage_started flaky", "workflow.stage_completed flaky", "workflow.completed"]
+        assert outline(again) == [*begins, "workflow.stages_queued flaky", *ends]
         engine.execute(RETRY, workflow_id="wf_again", options={"from_stage": "first"})
         whole = await events_until_end(client)
-    assert outline(whole)[1:4:2] == ["workflow.stage_started first", "workflow.stage_started flaky"]
+    first = ["workflow.stages_queued first", "workflow.stage_started first", "workflow.stage_completed first"]
+    assert outline(whole) == [*begins, *first, *ends]
     assert untimed(whole[-1])[1]["result"] == {"final_output": 5}
     stored = engine.workflow("wf_again")
     assert {name: (each["status"], each["attempt"]) for name, each in stored["stages"].items()} == {
@@ -177,7 +201,7 @@ async def test_overdue_run_times_out(engine: Engine, shared_pool: str, files: Fi
         await client.subscribe("workflow:wf_late")
         engine.start("overdue", pool=shared_pool, workflow_id="wf_late", **files.params)
         events = await events_until(client, "workflow.failed")
-    data = {"workflow_id": "wf_late", "error": "Execution timeout", "status": "timeout"}
+    data = {"workflow_id": "wf_late", "name": "overdue", "error": "Execution timeout", "status": "timeout"}
     assert untimed(events[-1]) == ("workflow.failed", data)
     await eventually(lambda: engine.workers(shared_pool) == ["idle"], what="the worker is free again")
     engine.assert_counters_match(shared_pool)
