@@ -1,0 +1,81 @@
+"""Subscribe to channels and unsubscribe from them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
+
+from realtime.broadcast.room import Room
+from realtime.connection.handlers.handler_table import Queued, Response, Result, handles
+from realtime.connection.registry import Connection
+from realtime.connection.replay import Replay
+from realtime.protocol.channels import check_channel
+from realtime.protocol.errors import ErrorCode, RequestError
+from realtime.protocol.messages import Subscribed, Unsubscribed
+from realtime.protocol.payload import raw_json
+from realtime.protocol.requests import Subscribe, Unsubscribe
+from realtime.queries.resume import ResumePoint
+
+
+@handles(Subscribe)
+async def subscribe(connection: Connection, request: Subscribe) -> Result:
+    """Subscribe to a channel, from a position or with a snapshot if requested."""
+    channel = check_channel(request.channel)
+    is_new = channel not in connection.channels
+    if is_new and len(connection.channels) >= connection.limits.max_subscriptions:
+        raise RequestError(
+            ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+            f"Subscription limit reached ({len(connection.channels)} channels); "
+            "unsubscribe from one first or open another connection",
+        )
+    is_plain = request.since is None and not request.snapshot
+    if not is_plain:
+        connection.replay_budget.check()
+    room = await connection.relay.join(channel, connection)
+    connection.channels.add(channel)
+    if is_plain:
+
+        async def activate() -> None:
+            if is_new:
+                room.activate(connection, after=room.seq)
+
+        return Response(Subscribed(channel=channel), activate)
+
+    room.pause(connection)
+    return Queued(partial(_resume, connection, request, room))
+
+
+async def _resume(connection: Connection, request: Subscribe, room: Room) -> Response:
+    try:
+        start = await connection.replay_reads.resume_point(
+            room.channel, since=request.since, epoch=request.epoch, with_snapshot=request.snapshot
+        )
+    except BaseException:
+        connection.relay.leave(room.channel, connection)
+        connection.channels.discard(room.channel)
+        raise
+    connection.replay_budget.charge(start.cost_bytes)
+    return Response(_subscribed_data(room.channel, request, start), Replay(connection, room, start).run)
+
+
+def _subscribed_data(channel: str, request: Subscribe, start: ResumePoint) -> Subscribed:
+    data = Subscribed(channel=channel, seq=start.position.seq, epoch=start.position.epoch)
+    fields: dict[str, Any] = {}
+    if request.since is not None:
+        fields |= {"recovered": start.reason is None, "missed": start.missed}
+    if start.reason is not None:
+        fields["reason"] = start.reason
+    if start.snapshot is not None:
+        fields["snapshot"] = raw_json(start.snapshot)
+    return replace(data, **fields)
+
+
+@handles(Unsubscribe)
+async def unsubscribe(connection: Connection, request: Unsubscribe) -> Response:
+    """Unsubscribe from a channel."""
+    channel = check_channel(request.channel)
+    connection.relay.leave(channel, connection)
+    connection.channels.discard(channel)
+    return Response(Unsubscribed(channel=channel))
