@@ -29,6 +29,7 @@ from realtime.connection.writer import ConnectionWriter
 from realtime.database import log_failure
 from realtime.health.report import report_status
 from realtime.limits import Limits
+from realtime.protocol.decoder import decode
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import (
@@ -38,7 +39,7 @@ from realtime.protocol.messages import (
     encode_session_draining,
     new_id,
 )
-from realtime.protocol.requests import Request, Subscribe, decode
+from realtime.protocol.requests import Request, Subscribe
 from realtime.protocol.server_info import ClientLimits, ServerStatusData
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries

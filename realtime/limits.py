@@ -82,7 +82,8 @@ class Limits:
         256 * KIB,
         minimum=KIB,
         maximum=64 * MIB,
-        help="Bytes of missed events read at once; one event may be larger. A client that reads nothing holds these.",
+        help="Bytes of missed events or of a list read at once; one may be larger. "
+        "A client that reads nothing holds these.",
     )
     max_replay_burst_bytes: int = counted(
         4 * MIB,

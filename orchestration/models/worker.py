@@ -30,7 +30,7 @@ class Worker(TrackedModel):
     tracked_columns: ClassVar[tuple[str, ...]] = ("status", "pool_id", "stage_id")
 
     id = models.CharField(primary_key=True, max_length=MAX_IDENTIFIER_LENGTH, validators=[validate_identifier])
-    # Needs no separate index: `orchestration_worker_pool` starts with this column.
+    # Needs no separate index: `orchestration_worker_listed` starts with this column.
     pool = models.ForeignKey(Pool, on_delete=models.PROTECT, related_name="workers", db_index=False)
     status = models.CharField(max_length=16, choices=WorkerStatus.choices, default=WorkerStatus.IDLE)
     # The next three columns are for workers of the engine: slots of a process that a worker supervisor monitors.
@@ -76,7 +76,8 @@ class Worker(TrackedModel):
             ),
         )
         indexes = (
-            models.Index(name="orchestration_worker_pool", fields=["pool", "status"]),
+            # In the order in which the workers of a pool are listed. Without the status, a change of it is cheaper.
+            models.Index(name="orchestration_worker_listed", fields=["pool", "id"]),
             # For the removal of those that have been offline for long.
             models.Index(
                 name="orchestration_worker_offline",

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from realtime.connection.handlers import Queued, handle
 from realtime.connection.registry import Connection
 from realtime.database import log_failure
+from realtime.protocol.decoder import Incoming
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_error, encode_response
-from realtime.protocol.requests import GetPoolHistory, Incoming, ListStages, Request, Subscribe, Unsubscribe
+from realtime.protocol.requests import QueuedRequest, Request, Subscribe, Unsubscribe
 from realtime.queries.replay_reads import RequestTimeout
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class RequestDispatcher:
         """Answer one request, with an error message if it fails."""
         try:
             async with self._subscription_order:
-                if isinstance(request, Subscribe | Unsubscribe | ListStages | GetPoolHistory):
+                if isinstance(request, Subscribe | Unsubscribe | QueuedRequest):
                     await self._handle(incoming, request)
                     return
             await self._handle(incoming, request)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -69,7 +69,7 @@ def is_complete(room: str, *, after: int, trimmed_seq: int) -> bool:
     """
     if after >= trimmed_seq:
         return True
-    if room in _ROWS:
+    if room in _WITHOUT_ROWS:
         return False
     oldest = (
         EventRoom.objects.filter(room=room, event__gt=after)
@@ -101,7 +101,7 @@ def read_events(room: str, *, epoch: str, after: int, through: int, limit: int, 
     Raises:
         PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
-    batch = _read_batch(room, after, through, limit, max_bytes)
+    batch = _read_range(room, after, through, limit, max_bytes)
     _check_complete(room, epoch=epoch, after=after, through=through)
     return batch
 
@@ -116,7 +116,7 @@ def read_events_with_rooms(
     Raises:
         PositionOutOfRange: if some of them may be pruned, or the epoch of the log is no longer `epoch`.
     """
-    batch = _read_batch(GLOBAL, after, MAX_SEQ, limit, max_bytes)
+    batch = _read_range(GLOBAL, after, MAX_SEQ, limit, max_bytes)
     rooms: dict[int, list[str]] = {event.seq: [] for event in batch.events}
     if batch.events:
         through = batch.events[-1].seq
@@ -127,14 +127,49 @@ def read_events_with_rooms(
     return batch, rooms
 
 
-def _read_batch(room: str, after: int, through: int, limit: int, max_bytes: int) -> EventBatch:
+def read_listed(seqs: Sequence[int], *, newest_first: bool, max_bytes: int) -> list[EventRecord]:
+    """Read the events at these positions, from the newest or from the oldest one on.
+
+    Args:
+        seqs: Positions of events that are not pruned.
+        newest_first: Whether to begin with the newest one.
+        max_bytes: As for `read_events`: the events beyond it are left out.
+    """
+    if not seqs:
+        return []
+    order = f"seq {'DESC' if newest_first else 'ASC'}"
+    rows = f"realtime_event AS event WHERE seq IN ({', '.join(map(str, seqs))})"
+    return _read_batch(_Source(rows, order, rows), {"limit": len(seqs), "max_bytes": max_bytes}).events
+
+
+def _read_range(room: str, after: int, through: int, limit: int, max_bytes: int) -> EventBatch:
+    values = {"after": after, "through": through, "limit": limit, "max_bytes": max_bytes}
+    source = _WITHOUT_ROWS.get(room)
+    return _read_batch(_OF_ROOM, {**values, "room": room}) if source is None else _read_batch(source, values)
+
+
+def _read_batch(source: _Source, values: dict[str, Any]) -> EventBatch:
     read_rows = _rows_of_postgres if connection.vendor == "postgresql" else _rows_of_sqlite
     events: list[EventRecord] = []
-    for size_bytes, seq, message_id, *rest in read_rows(room, after, through, limit, max_bytes):
-        if events and size_bytes > max_bytes:
+    for size_bytes, seq, message_id, *rest in read_rows(source, values):
+        if events and size_bytes > values["max_bytes"]:
             return EventBatch(events, is_last=False)
         events.append(EventRecord(seq, str(message_id), *rest))
-    return EventBatch(events, is_last=len(events) < limit)
+    return EventBatch(events, is_last=len(events) < values["limit"])
+
+
+class _Source(NamedTuple):
+    """Where a read finds its rows.
+
+    Attributes:
+        rows: SQL of the tables and the condition: what follows `FROM`.
+        order: The order of the rows, which an index has.
+        rows_of_postgres: As `rows`, for Postgres.
+    """
+
+    rows: str
+    order: str
+    rows_of_postgres: str
 
 
 _Rows = Iterable[tuple[Any, ...]]
@@ -143,28 +178,28 @@ _Rows = Iterable[tuple[Any, ...]]
 # Django would need more time to write this SQL than the database to run it.
 _FIELDS = "event.seq, message_id, name, timestamp, data"
 _RANGE = "{seq} > %(after)s AND {seq} <= %(through)s"
-_OF_GLOBAL = f"realtime_event AS event WHERE {_RANGE.format(seq='event.seq')}"
-_LEFT_OUT = ", ".join(f"'{name}'" for name in LEFT_OUT)
-_OF_SUMMARY = f"{_OF_GLOBAL} AND name NOT IN ({_LEFT_OUT})"
-_OF_ROOM = (
+_GLOBAL_ROWS = f"realtime_event AS event WHERE {_RANGE.format(seq='event.seq')}"
+_ROOM_ROWS = (
     "realtime_eventroom AS member JOIN realtime_event AS event ON event.seq = member.seq "
     f"WHERE room = %(room)s AND {_RANGE.format(seq='member.seq')}"
 )
+_LEFT_OUT = ", ".join(f"'{name}'" for name in LEFT_OUT)
+_SUMMARY_ROWS = f"{_GLOBAL_ROWS} AND name NOT IN ({_LEFT_OUT})"
+_WITHOUT_ROWS = {
+    GLOBAL: _Source(_GLOBAL_ROWS, "event.seq", _GLOBAL_ROWS),
+    SUMMARY: _Source(_SUMMARY_ROWS, "event.seq", _SUMMARY_ROWS),
+}
+"""Where to read the channels that the rows of `EventRoom` do not list."""
+# Postgres does not see by itself that both columns have the same bounds.
+_OF_ROOM = _Source(_ROOM_ROWS, "member.seq", f"{_ROOM_ROWS} AND {_RANGE.format(seq='event.seq')}")
 
-_ROWS = {GLOBAL: (_OF_GLOBAL, "event.seq"), SUMMARY: (_OF_SUMMARY, "event.seq")}
-"""The channels that the rows of `EventRoom` do not list: where they read, and their column `seq`."""
 
-
-def _rows_of_sqlite(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
+def _rows_of_sqlite(source: _Source, values: dict[str, Any]) -> _Rows:
     # SQLite reads a row when it is fetched, so the rows beyond the bound are not read. (Its LENGTH would read them.)
-    rows, seq = _ROWS.get(room, (_OF_ROOM, "member.seq"))
     operations: Any = connection.ops  # Its type has no methods of one database.
     size_bytes = 0
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {_FIELDS} FROM {rows} ORDER BY {seq} LIMIT %(limit)s",
-            {"room": room, "after": after, "through": through, "limit": limit},
-        )
+        cursor.execute(f"SELECT {_FIELDS} FROM {source.rows} ORDER BY {source.order} LIMIT %(limit)s", values)
         for found, message_id, name, timestamp, data in cursor:
             size_bytes += size_in_bytes(data) + EVENT_OVERHEAD_BYTES
             yield (
@@ -183,30 +218,19 @@ SELECT total_bytes, seq, message_id, name, timestamp,
     CASE WHEN total_bytes <= %(max_bytes)s OR total_bytes = size_bytes THEN data END
 FROM (
     SELECT {_FIELDS}, {_SIZE} AS size_bytes,
-        SUM({_SIZE}) OVER (ORDER BY {{seq}} ROWS UNBOUNDED PRECEDING) AS total_bytes
+        SUM({_SIZE}) OVER (ORDER BY {{order}} ROWS UNBOUNDED PRECEDING) AS total_bytes
     FROM {{rows}}
-    ORDER BY {{seq}}
+    ORDER BY {{order}}
     LIMIT %(limit)s
 ) AS bounded
-ORDER BY seq
+ORDER BY total_bytes
 """
-_BOUNDED_SQL_OF = {room: _BOUNDED_SQL.format(seq=seq, rows=rows) for room, (rows, seq) in _ROWS.items()}
-# Postgres does not see by itself that both columns have the same bounds.
-_BOUNDED_SQL_OF_ROOM = _BOUNDED_SQL.format(seq="member.seq", rows=f"{_OF_ROOM} AND {_RANGE.format(seq='event.seq')}")
 
 
-def _rows_of_postgres(room: str, after: int, through: int, limit: int, max_bytes: int) -> _Rows:
+def _rows_of_postgres(source: _Source, values: dict[str, Any]) -> _Rows:
     # libpq holds the whole result of a query, so the data beyond the bound is not sent. OCTET_LENGTH does not read it.
-    sql = _BOUNDED_SQL_OF.get(room, _BOUNDED_SQL_OF_ROOM)
-    values: dict[str, str | int] = {
-        "room": room,
-        "after": after,
-        "through": through,
-        "limit": limit,
-        "max_bytes": max_bytes,
-    }
     with connection.cursor() as cursor:
-        cursor.execute(sql, values)
+        cursor.execute(_BOUNDED_SQL.format(rows=source.rows_of_postgres, order=source.order), values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
 
@@ -221,7 +245,7 @@ def _check_complete(room: str, *, epoch: str, after: int, through: int) -> None:
 
 
 def _in_room(room: str, after: int, through: int) -> QuerySet[Event] | QuerySet[EventRoom]:
-    if room in _ROWS:
+    if room in _WITHOUT_ROWS:
         events = Event.objects.filter(seq__gt=after, seq__lte=through).order_by("seq")
         return events.exclude(name__in=LEFT_OUT) if room == SUMMARY else events
     return EventRoom.objects.filter(room=room, event__gt=after, event__lte=through).order_by("event_id")

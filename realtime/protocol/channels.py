@@ -19,8 +19,8 @@ MAX_ID_CHARACTERS = 128
 
 # The same as `orchestration.identifiers`, which needs Django and cannot be imported here; a test compares the two.
 # The hyphen is escaped for browsers: the `pattern` attribute of an HTML input requires it.
-_ID_PATTERN = rf"[A-Za-z0-9._\-]{{1,{MAX_ID_CHARACTERS}}}"
-CHANNEL_PATTERN = rf"{GLOBAL}|{SUMMARY}|(?:{'|'.join(RESOURCE_TYPES)}):{_ID_PATTERN}"
+ID_PATTERN = rf"[A-Za-z0-9._\-]{{1,{MAX_ID_CHARACTERS}}}"
+CHANNEL_PATTERN = rf"{GLOBAL}|{SUMMARY}|(?:{'|'.join(RESOURCE_TYPES)}):{ID_PATTERN}"
 
 _EXPECTED = (
     "'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "

@@ -72,56 +72,6 @@ class WorkflowStatusData(msgspec.Struct, frozen=True, kw_only=True):
     total_stages: int
 
 
-class StageListData(msgspec.Struct, frozen=True, kw_only=True):
-    """The response to `list_stages`.
-
-    Attributes:
-        workflow_id: The workflow.
-        seq: Position of the event log at which the page was read.
-        epoch: The log that `seq` belongs to.
-        stages: The stages of the page, in order.
-        next_after: The value of `after` for the next page; null after the last one.
-        stage_counts: How many stages have each status that occurs. Set in the first page.
-    """
-
-    workflow_id: str
-    seq: int
-    epoch: str
-    stages: Any
-    next_after: int | None
-    stage_counts: dict[str, int] | UnsetType = UNSET
-
-
-class PoolHistoryData(msgspec.Struct, frozen=True, kw_only=True):
-    """The response to `get_pool_history`.
-
-    Attributes:
-        pool_id: The pool.
-        step_seconds: The shortest time between two samples.
-        samples: The samples, oldest first.
-        seq: Position of the event log at which they were read.
-        epoch: The log that `seq` belongs to.
-    """
-
-    pool_id: str
-    step_seconds: int
-    samples: Any
-    seq: int
-    epoch: str
-
-
-class DefinitionListData(msgspec.Struct, frozen=True, kw_only=True):
-    """The response to `list_definitions`.
-
-    Attributes:
-        definitions: The workflows that can be started, sorted by name.
-        truncated: Set if some of them were left out, because of their size.
-    """
-
-    definitions: Any
-    truncated: bool | UnsetType = UNSET
-
-
 class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
     """The data of `session.created`, the first message of a connection.
 

@@ -1,12 +1,11 @@
-"""Messages from the client to the server, and their decoder."""
+"""The requests of clients: their names, and the fields of their data."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
-
-from realtime.protocol.errors import ErrorCode, RequestError
 
 MAX_SEQ = 2**63 - 1
 """Largest position of an event log: a signed 64-bit integer in both databases."""
@@ -49,20 +48,104 @@ class GetWorkflowStatus(Request, frozen=True, kw_only=True):
     workflow_id: str
 
 
+class QueuedRequest(Request, frozen=True, kw_only=True):
+    """A request whose read may be large. It waits in the queue of the replays, and a connection has one there."""
+
+
 StageStatusName = Literal["pending", "queued", "running", "completed", "failed", "skipped", "cancelled"]
+WorkflowStatusName = Literal["pending", "running", "completed", "failed", "cancelled", "timeout"]
+PoolStatusName = Literal["active", "draining", "closed"]
+WorkerStatusName = Literal["idle", "busy", "error", "offline"]
 
-MAX_LISTED_STAGES = 200
-"""Stages that one `list_stages` may ask for."""
+MAX_LISTED_ROWS = 200
+"""Stages, workflows, pools or workers that one request may ask for."""
+
+MAX_LISTED_EVENTS = 500
+"""Events that one `list_events` may ask for."""
+
+MAX_SEARCH_CHARACTERS = 200
+"""Characters of the text that `list_workflows` searches."""
+
+MAX_EVENT_NAMES = 64
+"""Names of events that one `list_events` may select."""
+
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED_ROWS)]
+_Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+_Cursor = Annotated[str, msgspec.Meta(max_length=512)]
+_Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
-class ListStages(Request, frozen=True, kw_only=True):
+class GetWorkflow(QueuedRequest, frozen=True, kw_only=True):
+    """Ask for the state of one workflow, as in a snapshot of its channel."""
+
+    event: ClassVar[str] = "get_workflow"
+    workflow_id: str
+
+
+class ListStages(QueuedRequest, frozen=True, kw_only=True):
     """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any."""
 
     event: ClassVar[str] = "list_stages"
     workflow_id: str
     status: StageStatusName | Annotated[list[StageStatusName], msgspec.Meta(min_length=1, max_length=7)] | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED_STAGES)] = 100
+    limit: _Limit = 100
+
+
+class ListWorkflows(QueuedRequest, frozen=True, kw_only=True):
+    """Ask for the workflows that pass all filters, the newest first, and for their number by status.
+
+    `from` and `to` limit the time of their creation: from the first one on, and before the second one.
+    """
+
+    event: ClassVar[str] = "list_workflows"
+    status: (
+        WorkflowStatusName | Annotated[list[WorkflowStatusName], msgspec.Meta(min_length=1, max_length=6)] | None
+    ) = None
+    name: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    pool_id: str | None = None
+    q: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SEARCH_CHARACTERS)] | None = None
+    created_from: _Time | None = msgspec.field(default=None, name="from")
+    created_before: _Time | None = msgspec.field(default=None, name="to")
+    cursor: _Cursor | None = None
+    limit: _Limit = 100
+    counts: bool = False
+
+
+class ListPools(QueuedRequest, frozen=True, kw_only=True):
+    """Ask for the pools, in the order of their ids."""
+
+    event: ClassVar[str] = "list_pools"
+    status: PoolStatusName | Annotated[list[PoolStatusName], msgspec.Meta(min_length=1, max_length=3)] | None = None
+    cursor: _Cursor | None = None
+    limit: _Limit = 100
+
+
+class ListWorkers(QueuedRequest, frozen=True, kw_only=True):
+    """Ask for the workers of one pool or of all, in the order of their ids."""
+
+    event: ClassVar[str] = "list_workers"
+    pool_id: str | None = None
+    status: WorkerStatusName | Annotated[list[WorkerStatusName], msgspec.Meta(min_length=1, max_length=4)] | None = None
+    cursor: _Cursor | None = None
+    limit: _Limit = 100
+
+
+class ListEvents(QueuedRequest, frozen=True, kw_only=True):
+    """Ask for events of one channel: the newest, the newest below `before`, or the oldest above `after`."""
+
+    event: ClassVar[str] = "list_events"
+    channel: str
+    before: _Seq | None = None
+    after: _Seq | None = None
+    names: (
+        Annotated[
+            list[Annotated[str, msgspec.Meta(min_length=1, max_length=64)]],
+            msgspec.Meta(min_length=1, max_length=MAX_EVENT_NAMES),
+        ]
+        | None
+    ) = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED_EVENTS)] = 100
 
 
 MAX_HISTORY_MINUTES = 24 * 60
@@ -72,7 +155,7 @@ MAX_HISTORY_SAMPLES = 1440
 """Samples in one response to `get_pool_history`."""
 
 
-class GetPoolHistory(Request, frozen=True, kw_only=True):
+class GetPoolHistory(QueuedRequest, frozen=True, kw_only=True):
     """Ask for the metrics of one pool in the last `minutes`, with a sample every `step_seconds` or more."""
 
     event: ClassVar[str] = "get_pool_history"
@@ -96,133 +179,8 @@ class GetServerStatus(Request, frozen=True, kw_only=True):
 REQUESTS: dict[str, type[Request]] = {
     request.event: request
     for request in (
-        Subscribe,
-        Unsubscribe,
-        GetPoolStatus,
-        GetWorkflowStatus,
-        ListStages,
-        GetPoolHistory,
-        ListDefinitions,
-        GetServerStatus,
+        *(Subscribe, Unsubscribe, GetPoolStatus, GetWorkflowStatus, GetWorkflow),
+        *(ListStages, ListWorkflows, ListPools, ListWorkers, ListEvents),
+        *(GetPoolHistory, ListDefinitions, GetServerStatus),
     )
 }
-
-
-class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoded message from a client.
-
-    Attributes:
-        request: The request; None for a ping.
-        event: Name of the request, or `ping`.
-        correlation_id: The `id` of the message, or its `correlation_id` if it has no `id`; None if it has neither.
-    """
-
-    request: Request | None
-    event: str
-    correlation_id: str | None
-
-
-class _Envelope(msgspec.Struct):
-    type: str
-    event: str | None = None
-    data: msgspec.Raw = msgspec.Raw(b"")
-    id: str | None = None
-    correlation_id: str | None = None
-
-
-class _RoomAlias(msgspec.Struct):
-    """The data of the alias: `mcp_common.websocket.WebSocketClient` sends the event `subscribe` with a `room`."""
-
-    room: str
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_alias = msgspec.json.Decoder(_RoomAlias).decode
-_decode_requests = {name: msgspec.json.Decoder(request).decode for name, request in REQUESTS.items()}
-_ALIASES: dict[str, type[Subscribe | Unsubscribe]] = {"subscribe": Subscribe, "unsubscribe": Unsubscribe}
-_UNDECODABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-
-
-def decode(text: str) -> Incoming:
-    """Decode one text frame.
-
-    Raises:
-        RequestError: with `UNKNOWN_REQUEST` if no request has that name, and with `INVALID_MESSAGE` if the message
-            is malformed in any other way. The error has the `correlation_id` of the message if it can be read.
-    """
-    try:
-        envelope = _decode_envelope(text)
-    except _UNDECODABLE as error:
-        _raise_invalid_envelope(text, error)
-    correlation_id = envelope.id if envelope.id is not None else envelope.correlation_id
-    event = envelope.event
-    if envelope.type == "ping":
-        return Incoming(request=None, event="ping", correlation_id=correlation_id)
-    if envelope.type == "request":
-        if event is None:
-            raise _invalid("Missing field `event`: expected a string", None, correlation_id)
-        if (decode_data := _decode_requests.get(event)) is None:
-            raise RequestError(
-                ErrorCode.UNKNOWN_REQUEST,
-                f"Unknown request {_quoted(event)}: expected one of {', '.join(REQUESTS)}",
-                event=event,
-                correlation_id=correlation_id,
-            )
-        request = _decoded_data(decode_data, envelope.data, event, correlation_id)
-        return Incoming(request=request, event=event, correlation_id=correlation_id)
-    if envelope.type == "event" and event in _ALIASES:
-        room = _decoded_data(_decode_alias, envelope.data, event, correlation_id).room
-        return Incoming(request=_ALIASES[event](channel=room), event=event, correlation_id=correlation_id)
-    if envelope.type == "event":
-        raise _invalid("Clients cannot publish events: expected type 'request' or 'ping'", event, correlation_id)
-    raise _invalid(
-        f"Unknown message type {_quoted(envelope.type)}: expected 'request' or 'ping'", event, correlation_id
-    )
-
-
-def _decoded_data(decode_data: Any, data: msgspec.Raw, event: str, correlation_id: str | None) -> Any:
-    if not bytes(data):
-        raise _invalid("Missing field `data`: expected an object", event, correlation_id)
-    try:
-        return decode_data(data)
-    except _UNDECODABLE as error:
-        raise _invalid(_reason_with_field(error, "data"), event, correlation_id) from None
-
-
-def _raise_invalid_envelope(text: str, error: Exception) -> NoReturn:
-    """Raise the `RequestError` for a message whose envelope cannot be decoded, with its `id` if that can be read."""
-    try:
-        fields = msgspec.json.decode(text)
-    except _UNDECODABLE as malformed:
-        raise _invalid(f"The message is not valid JSON: {_reason(malformed)}", None, None) from None
-    if not isinstance(fields, dict):
-        raise _invalid(f"Expected a JSON object, got {_json_type(fields)}", None, None) from None
-    event, *ids = (fields.get(key) for key in ("event", "id", "correlation_id"))
-    correlation_id = next((value for value in ids if isinstance(value, str)), None)
-    raise _invalid(_reason_with_field(error, ""), event if isinstance(event, str) else None, correlation_id) from None
-
-
-def _invalid(message: str, event: str | None, correlation_id: str | None) -> RequestError:
-    return RequestError(ErrorCode.INVALID_MESSAGE, message, event=event, correlation_id=correlation_id)
-
-
-def _reason_with_field(error: Exception, parent: str) -> str:
-    """Return msgspec's reason, with its path (`$.since`) replaced by the field of the message (`data.since`)."""
-    reason, separator, path = _reason(error).partition(" - at `$")
-    field = f"{parent}{path.rstrip('`')}".lstrip(".") if separator else parent
-    return f"{reason} in `{field}`" if field else reason
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return str(error).removeprefix("JSON is malformed: ")
-
-
-def _quoted(text: str) -> str:
-    return repr(text if len(text) <= 100 else text[:100] + "…")
-
-
-def _json_type(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
-    return names.get(type(value), "null")

@@ -7,7 +7,7 @@ the queue holds one read of each connection, and connections take turns, however
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, TypeVar, cast
 
 from django.db import connection
@@ -18,7 +18,6 @@ from realtime.queries.chunk_cache import ChunkCache
 from realtime.queries.pages import PageQuery
 from realtime.queries.replay_turns import ReplayTurns
 from realtime.queries.resume import ReplayChunk, ResumePoint, find_resume_point, read_chunk, read_later_chunk
-from realtime.queries.stage_pages import StagePage, read_stage_page
 
 T = TypeVar("T")
 
@@ -133,31 +132,6 @@ class ReplayReads:
             )
 
         return await self._share((channel, epoch, after, "later"), read)
-
-    async def stage_page(
-        self, workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int
-    ) -> StagePage | None:
-        """Return stages of a workflow behind a position, read after this call; None if it does not exist.
-
-        Raises:
-            RequestTimeout: if this read, or one before it, takes longer than `request_timeout_seconds`.
-            django.db.Error: if the database is unavailable.
-        """
-        # In one order, so that requests for the same ones share a read.
-        wanted = tuple(sorted(set(statuses)))
-
-        async def read() -> StagePage | None:
-            return await in_database_thread(
-                read_stage_page,
-                workflow_id,
-                statuses=wanted,
-                after=after,
-                limit=limit,
-                max_bytes=self._limits.max_event_data_bytes,
-            )
-
-        # Like the later reads of a replay, the pages behind the first one leave half of the time to others.
-        return await self._share(("stages", workflow_id, wanted, after, limit), read, is_first=after is None)
 
     async def page(self, query: PageQuery[T]) -> T:
         """Return what a query reads, read after this call.

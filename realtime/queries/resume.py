@@ -15,6 +15,7 @@ from realtime.protocol.messages import encode_event
 from realtime.protocol.payload import encode_data, size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
 from realtime.protocol.summary import summarize
+from realtime.queries.pages import EXAMINED_ROW_BYTES
 from realtime.queries.snapshots import read_snapshot
 from realtime.queries.stage_pages import counting_cost_bytes
 
@@ -24,9 +25,6 @@ REPLAY_CHUNK_EVENTS = 200
 MAX_SUMMARY_POSITIONS = 10
 """A replay of `summary` passes over this many positions for each event of `max_replay_events`, at most. Those of the
 events that it leaves out have no index, so they are read one by one."""
-
-_COUNTED_EVENT_BYTES = 16
-"""What an event counts that is counted and not read: about its share of an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +106,9 @@ def find_resume_point(
                 countable = limits.max_replay_events + 1 - missed
                 missed += count_events(channel, after=chunk.through, through=position.seq, limit=max(countable, 0))
             if channel == SUMMARY:
-                cost_bytes += (position.seq - since - missed) * _COUNTED_EVENT_BYTES
+                cost_bytes += (position.seq - since - missed) * EXAMINED_ROW_BYTES
             if missed > limits.max_replay_events:
-                cost_bytes += missed * _COUNTED_EVENT_BYTES
+                cost_bytes += missed * EXAMINED_ROW_BYTES
                 chunk, missed, reason = None, 0, "limit"
         snapshot = None
         if with_snapshot:

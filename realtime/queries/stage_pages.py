@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from django.db.models import Case, Count, Max, Q, When
 
@@ -12,14 +11,10 @@ from orchestration.identifiers import is_identifier
 from orchestration.models import Stage, Workflow
 from realtime.database import consistent_read
 from realtime.eventlog.position import Position, current_position
+from realtime.limits import Limits
 from realtime.protocol.payload import encode_data, size_in_bytes
+from realtime.queries.pages import EXAMINED_ROW_BYTES, MAX_EXAMINED_ROWS
 from realtime.queries.resource_state import stage_rows, stage_state
-
-MAX_EXAMINED_STAGES: Final = 2000
-"""Stages that one page examines at most, if few of them have the requested status."""
-
-EXAMINED_STAGE_BYTES: Final = 16
-"""What a stage counts that is examined or counted, like an event that is counted and not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +37,37 @@ class StagePage:
     cost_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageQuery:
+    """A page of the stages of a workflow that have one of the statuses, or any, behind the position `after`."""
+
+    workflow_id: str
+    statuses: tuple[str, ...]
+    after: int | None
+    limit: int
+
+    @property
+    def is_first(self) -> bool:
+        return self.after is None
+
+    def read(self, limits: Limits) -> StagePage | None:
+        """Return the page; None if the workflow does not exist."""
+        return read_stage_page(
+            self.workflow_id,
+            statuses=self.statuses,
+            after=self.after,
+            limit=self.limit,
+            max_bytes=limits.max_event_data_bytes,
+        )
+
+
 def read_stage_page(
     workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int, max_bytes: int
 ) -> StagePage | None:
     """Return the stages behind a position, in one consistent read; None if the workflow does not exist.
 
     A page has at most `limit` stages and about `max_bytes` bytes, but at least one stage if one is found among the next
-    `MAX_EXAMINED_STAGES`. So a page may be empty, and not be the last.
+    `MAX_EXAMINED_ROWS`. So a page may be empty, and not be the last.
 
     Args:
         workflow_id: The workflow.
@@ -71,11 +90,11 @@ def _read_page(
 ) -> StagePage:
     of_workflow = Stage.objects.filter(workflow_id=workflow_id)
     first = 0 if after is None else after + 1
-    examined = of_workflow.filter(position__gte=first, position__lt=first + MAX_EXAMINED_STAGES)
+    examined = of_workflow.filter(position__gte=first, position__lt=first + MAX_EXAMINED_ROWS)
     rows = stage_rows(examined.filter(_has_status(statuses)).order_by("position"))
     texts: list[str] = []
     size_bytes = 0
-    last_position = first + MAX_EXAMINED_STAGES - 1
+    last_position = first + MAX_EXAMINED_ROWS - 1
     for number, row in enumerate(rows[: limit + 1]):
         text = encode_data(stage_state(row))
         if number == limit or (texts and size_bytes + size_in_bytes(text) > max_bytes):
@@ -84,7 +103,7 @@ def _read_page(
         size_bytes += size_in_bytes(text)
         last_position = row[0]
     else:
-        last_position = first + MAX_EXAMINED_STAGES - 1
+        last_position = first + MAX_EXAMINED_ROWS - 1
     newest = of_workflow.aggregate(position=Max("position"))["position"]
     has_more = newest is not None and newest > last_position
     counts = None if after is not None else stage_counts(workflow_id)
@@ -94,7 +113,7 @@ def _read_page(
         stages=f"[{','.join(texts)}]",
         next_after=last_position if has_more else None,
         stage_counts=counts,
-        cost_bytes=size_bytes + EXAMINED_STAGE_BYTES * examined_count + counting_cost_bytes(counts or {}),
+        cost_bytes=size_bytes + EXAMINED_ROW_BYTES * examined_count + counting_cost_bytes(counts or {}),
     )
 
 
@@ -115,4 +134,4 @@ def stage_counts(workflow_id: str) -> dict[str, int]:
 
 def counting_cost_bytes(counts: Mapping[str, int]) -> int:
     """Return what the budget of a connection is charged for the result of `stage_counts`."""
-    return EXAMINED_STAGE_BYTES * sum(counts.values())
+    return EXAMINED_ROW_BYTES * sum(counts.values())

@@ -13,7 +13,8 @@ from realtime.connection.dispatcher import RequestDispatcher
 from realtime.database import in_database_thread
 from realtime.eventlog.epoch import renew_epoch
 from realtime.limits import Limits
-from realtime.protocol.requests import Incoming, Subscribe
+from realtime.protocol.decoder import Incoming
+from realtime.protocol.requests import Subscribe
 from realtime.queries import replay_reads, resume
 from realtime.queries.chunk_cache import ChunkCache
 from realtime.queries.replay_reads import ReplayReads, RequestTimeout

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from orchestration.models import StageStatus
-from realtime.protocol.requests import MAX_LISTED_STAGES, StageStatusName
+from realtime.protocol.requests import MAX_LISTED_ROWS, StageStatusName
+from realtime.queries.pages import MAX_EXAMINED_ROWS
 from realtime.queries.resource_state import MAX_STAGE_ERROR_CHARACTERS
-from realtime.queries.stage_pages import MAX_EXAMINED_STAGES
 from tests.connection.test_snapshots import PENDING_STAGE
 from tests.harness.client import Client, connect
 from tests.harness.fixtures import StartServer
@@ -85,8 +85,8 @@ async def test_page_has_the_changes_of_all_events_up_to_its_position(
 
 async def test_status_selects_stages_and_a_page_may_be_empty(server_on_both: MahavishnuServer, unique: Unique) -> None:
     workflow_id = unique("wf")
-    create(server_on_both, workflow_id, 2 * MAX_EXAMINED_STAGES + 10)
-    wanted = [5, 2 * MAX_EXAMINED_STAGES + 1]
+    create(server_on_both, workflow_id, 2 * MAX_EXAMINED_ROWS + 10)
+    wanted = [5, 2 * MAX_EXAMINED_ROWS + 1]
     skip(server_on_both, workflow_id, wanted)
     async with connect(server_on_both) as client:
         found = await pages(client, workflow_id, status="skipped")
@@ -94,11 +94,11 @@ async def test_status_selects_stages_and_a_page_may_be_empty(server_on_both: Mah
         assert names(await pages(client, workflow_id, status=["failed"])) == []
     assert names(found) == [f"stage_{position}" for position in wanted]
     assert [(len(page["stages"]), page["next_after"]) for page in found] == [
-        (1, MAX_EXAMINED_STAGES - 1),
-        (0, 2 * MAX_EXAMINED_STAGES - 1),
+        (1, MAX_EXAMINED_ROWS - 1),
+        (0, 2 * MAX_EXAMINED_ROWS - 1),
         (1, None),
     ]
-    assert found[0]["stage_counts"] == {"pending": 2 * MAX_EXAMINED_STAGES + 8, "skipped": 2}
+    assert found[0]["stage_counts"] == {"pending": 2 * MAX_EXAMINED_ROWS + 8, "skipped": 2}
 
 
 async def test_page_is_bounded_in_bytes(server_on_both: MahavishnuServer, unique: Unique) -> None:
@@ -136,7 +136,7 @@ async def test_stages_of_an_unknown_workflow_are_not_found(server: MahavishnuSer
         {"after": -1},
         {"after": "5"},
         {"limit": 0},
-        {"limit": MAX_LISTED_STAGES + 1},
+        {"limit": MAX_LISTED_ROWS + 1},
     ],
     ids=str,
 )

@@ -26,6 +26,10 @@ def comparable(message: dict[str, Any], *, exact_seq: bool) -> dict[str, Any]:
     _replace(data, "connection_id", _UUID, "a UUID")
     if "room" not in message:
         _replace(result, "timestamp", _UTC_TIME, "a time")
+    if isinstance(data.get("events"), list):
+        data["events"] = [dict(event) for event in data["events"]]
+        for event in data["events"]:
+            _replace(event, "id", _UUID, "a UUID")
     for fields in (data,) if exact_seq else (data, result):
         if type(fields.get("seq")) is int:
             fields["seq"] = "a position"

@@ -12,10 +12,20 @@ from realtime.events.types import EVENT_TYPES
 from realtime.limits import Limits
 from realtime.protocol.channels import RESOURCE_TYPES
 from realtime.protocol.errors import CloseCode
-from realtime.protocol.requests import MAX_LISTED_STAGES, REQUESTS
+from realtime.protocol.requests import (
+    MAX_EVENT_NAMES,
+    MAX_LISTED_EVENTS,
+    MAX_LISTED_ROWS,
+    MAX_SEARCH_CHARACTERS,
+    REQUESTS,
+)
+from realtime.queries.event_pages import MAX_EXAMINED_EVENTS
+from realtime.queries.pages import EXAMINED_ROW_BYTES, MAX_EXAMINED_ROWS
 from realtime.queries.replay_reads import TURNS_BY_DATABASE
 from realtime.queries.snapshots import MAX_SNAPSHOT_ROWS
-from realtime.queries.stage_pages import EXAMINED_STAGE_BYTES, MAX_EXAMINED_STAGES
+from realtime.queries.workflow_counts import MAX_COUNTED_WORKFLOWS
+from realtime.queries.workflow_filters import MAX_SEARCHED_CHARACTERS
+from realtime.queries.workflow_pages import MAX_ERROR_CHARACTERS, MAX_PROMPT_CHARACTERS
 from tests.docs.example_run import call_in
 from tests.docs.markdown import Block, blocks, headings, page, table
 from tests.docs.message_comparison import comparable
@@ -122,7 +132,7 @@ def test_every_request_is_listed_with_its_fields() -> None:
     assert list(listed) == list(REQUESTS)
     for name, data in listed.items():
         fields = data.replace("optional ", "").replace(";", ",")
-        assert list(filter(None, fields.split(", "))) == list(REQUESTS[name].__struct_fields__)
+        assert list(filter(None, fields.split(", "))) == list(REQUESTS[name].__struct_encode_fields__)
     assert set(REQUESTS) <= set(headings(PROTOCOL))
 
 
@@ -155,8 +165,13 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Replays, snapshots and lists read at the same time": "{sqlite} on SQLite, {postgresql} on Postgres".format(
             **TURNS_BY_DATABASE
         ),
-        "Stages in one page of list_stages": f"{MAX_LISTED_STAGES}, in {limits.max_event_data_bytes // KIB} KiB",
-        "Stages that one page of list_stages examines": f"{MAX_EXAMINED_STAGES}",
+        "Stages in one page of list_stages": f"{MAX_LISTED_ROWS}, in {limits.max_event_data_bytes // KIB} KiB",
+        "Stages that one page of list_stages examines": f"{MAX_EXAMINED_ROWS}",
+        "Workflows, pools or workers in one page": f"{MAX_LISTED_ROWS}, in {limits.replay_chunk_bytes // KIB} KiB",
+        "Workflows, pools or workers that one page examines": f"{MAX_EXAMINED_ROWS}",
+        "Workflows counted by list_workflows": f"{MAX_COUNTED_WORKFLOWS:,} of each status",
+        "Events in one page of list_events": f"{MAX_LISTED_EVENTS}, in {limits.replay_chunk_bytes // KIB} KiB",
+        "Events that one page of list_events examines": f"{MAX_EXAMINED_EVENTS}",
         "Unsent bytes for one connection": f"{limits.max_send_queue_bytes // MIB} MiB",
         "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
         "Time in which a client reads nothing": f"{limits.send_stall_seconds:g} s",
@@ -168,5 +183,18 @@ def test_every_limit_is_listed_with_its_default() -> None:
 
 def test_price_and_bound_of_examined_stages_are_stated() -> None:
     text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
-    assert f"{EXAMINED_STAGE_BYTES} bytes for each stage that is examined or counted" in text
-    assert f"examines at most {MAX_EXAMINED_STAGES:,} stages" in text
+    assert f"{EXAMINED_ROW_BYTES} bytes for each stage that is examined or counted" in text
+    assert f"examines at most {MAX_EXAMINED_ROWS:,} stages" in text
+
+
+def test_bounds_of_lists_are_stated() -> None:
+    text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
+    assert f"in its first {MAX_SEARCHED_CHARACTERS:,} characters" in text
+    assert f"At most {MAX_SEARCH_CHARACTERS} characters" in text
+    assert f"its `prompt` ({MAX_PROMPT_CHARACTERS} characters) and its `error` ({MAX_ERROR_CHARACTERS:,}" in text
+    assert f"examines at most {MAX_EXAMINED_ROWS:,} workflows" in text
+    assert f"{EXAMINED_ROW_BYTES} for each workflow that is examined or counted" in text
+    counted = f"only the newest {MAX_COUNTED_WORKFLOWS:,} workflows of that name or pool"
+    assert f"{counted} are counted, and with `q` only the newest {MAX_EXAMINED_ROWS:,}" in text
+    assert f"one of these names, at most {MAX_EVENT_NAMES}" in text
+    assert f"examines at most {MAX_EXAMINED_EVENTS:,} events" in text

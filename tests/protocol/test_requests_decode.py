@@ -7,16 +7,8 @@ from typing import Any
 
 import pytest
 
-from realtime.protocol.requests import (
-    MAX_SEQ,
-    GetPoolStatus,
-    GetWorkflowStatus,
-    Incoming,
-    Request,
-    Subscribe,
-    Unsubscribe,
-    decode,
-)
+from realtime.protocol.decoder import Incoming, decode
+from realtime.protocol.requests import MAX_SEQ, GetPoolStatus, GetWorkflowStatus, Request, Subscribe, Unsubscribe
 
 
 def request_text(event: str, data: Any, **fields: Any) -> str:

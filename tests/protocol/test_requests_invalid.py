@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from realtime.protocol.decoder import decode
 from realtime.protocol.errors import ErrorCode, RequestError
-from realtime.protocol.requests import MAX_SEQ, REQUESTS, decode
+from realtime.protocol.requests import MAX_SEQ, REQUESTS
 from tests.protocol.test_requests_decode import request_text
 
 

@@ -16,8 +16,8 @@ from orchestration.bounds import KIB, MIB
 from orchestration.models import Stage, Worker, Workflow
 from orchestration.services import create_pool, create_workflow
 from realtime.limits import Limits
+from realtime.queries.pages import EXAMINED_ROW_BYTES
 from realtime.queries.resume import ResumePoint, find_resume_point
-from realtime.queries.stage_pages import EXAMINED_STAGE_BYTES
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -58,7 +58,7 @@ def test_snapshot_reads_no_plan_large_parameter_or_result_of_a_stage(channel: st
     assert ('"params":{}' in found.snapshot, "truncated" in found.snapshot) == (channel != "global",) * 2
     # The budget is charged for the counts too.
     counted = 20 if channel == "workflow:large" else 0
-    assert found.cost_bytes == len(found.snapshot) + counted * EXAMINED_STAGE_BYTES
+    assert found.cost_bytes == len(found.snapshot) + counted * EXAMINED_ROW_BYTES
 
 
 def test_snapshot_of_a_wide_run_counts_the_stages_that_it_leaves_out() -> None:

@@ -15,7 +15,8 @@ from orchestration import services
 from orchestration.models import Stage, StageStatus, Workflow
 from realtime.eventlog.position import Position, current_position
 from realtime.queries import stage_pages
-from realtime.queries.stage_pages import EXAMINED_STAGE_BYTES, MAX_EXAMINED_STAGES, StagePage, read_stage_page
+from realtime.queries.pages import EXAMINED_ROW_BYTES, MAX_EXAMINED_ROWS
+from realtime.queries.stage_pages import StagePage, read_stage_page
 from tests.harness.query_plans import explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -66,13 +67,13 @@ def test_budget_is_charged_for_stages_that_are_examined_or_counted() -> None:
     first, second = read("wide", limit=1), read("wide", after=0, limit=1)
     # The first page has the counts.
     assert first.stage_counts == {"pending": STAGES}
-    assert first.cost_bytes == len(first.stages) - 2 + EXAMINED_STAGE_BYTES * (1 + STAGES)
-    assert second.cost_bytes == len(second.stages) - 2 + EXAMINED_STAGE_BYTES
+    assert first.cost_bytes == len(first.stages) - 2 + EXAMINED_ROW_BYTES * (1 + STAGES)
+    assert second.cost_bytes == len(second.stages) - 2 + EXAMINED_ROW_BYTES
     empty = read("wide", statuses=["failed"], after=0)
-    assert (empty.stages, empty.next_after) == ("[]", MAX_EXAMINED_STAGES)
-    assert empty.cost_bytes == EXAMINED_STAGE_BYTES * MAX_EXAMINED_STAGES
+    assert (empty.stages, empty.next_after) == ("[]", MAX_EXAMINED_ROWS)
+    assert empty.cost_bytes == EXAMINED_ROW_BYTES * MAX_EXAMINED_ROWS
     last = read("wide", statuses=["failed"], after=STAGES - 11)
-    assert (last.next_after, last.cost_bytes) == (None, EXAMINED_STAGE_BYTES * 10)
+    assert (last.next_after, last.cost_bytes) == (None, EXAMINED_ROW_BYTES * 10)
 
 
 def test_page_is_the_state_at_its_position(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from realtime.connection.registry import Connection
 from realtime.protocol.channels import InvalidChannel
+from realtime.protocol.cursors import InvalidCursor
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.requests import Request
 
@@ -71,6 +72,8 @@ async def handle(connection: Connection, request: Request) -> Result:
         return await _HANDLERS[type(request)](connection, request)
     except InvalidChannel as error:
         raise RequestError(ErrorCode.INVALID_CHANNEL, str(error)) from None
+    except InvalidCursor as error:
+        raise RequestError(ErrorCode.INVALID_MESSAGE, str(error)) from None
 
 
 def existing(found: T | None, resource_type: str, resource_id: str) -> T:

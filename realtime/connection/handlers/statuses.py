@@ -6,7 +6,7 @@ from msgspec import UNSET
 
 from realtime.connection.handlers.handler_table import Response, existing, handles
 from realtime.connection.registry import Connection
-from realtime.protocol.messages import DefinitionListData
+from realtime.protocol.list_messages import DefinitionListData
 from realtime.protocol.payload import raw_json
 from realtime.protocol.requests import GetPoolStatus, GetServerStatus, GetWorkflowStatus, ListDefinitions
 

@@ -13,7 +13,7 @@ from orchestration import signals
 from orchestration.models import Stage, Workflow
 from realtime.events.types.base import EventData
 
-MAX_LISTED_STAGES: Final = 1000
+MAX_LISTED_ROWS: Final = 1000
 """Stages that one event lists. The data of more would exceed the limit of an event."""
 
 _NEW_STAGE_COLUMNS: Final = ("name", "step", "last_attempt")
@@ -34,10 +34,10 @@ class NewStage(msgspec.Struct, kw_only=True):
 
     @classmethod
     def list_of(cls, stages: Sequence[Stage]) -> list[Self]:
-        """Return the first `MAX_LISTED_STAGES` of these stages."""
+        """Return the first `MAX_LISTED_ROWS` of these stages."""
         return [
             cls(stage_name=stage.name, step=stage.step, last_attempt=stage.last_attempt)
-            for stage in stages[:MAX_LISTED_STAGES]
+            for stage in stages[:MAX_LISTED_ROWS]
         ]
 
 
@@ -64,7 +64,7 @@ class WorkflowCreated(WorkflowEvent, kw_only=True):
         pool_id: The pool that runs it, if any.
         params: Its parameters.
         deadline_at: When it times out, if it has a limit.
-        stages: Its stages in order, the first `MAX_LISTED_STAGES`.
+        stages: Its stages in order, the first `MAX_LISTED_ROWS`.
     """
 
     event: ClassVar[str] = "workflow.created"
@@ -91,7 +91,7 @@ class WorkflowCreated(WorkflowEvent, kw_only=True):
     def from_signal(cls, *, workflow: Workflow, at: datetime, **_: Any) -> Self:
         stages = workflow.new_stages
         if stages is None:  # Stored by another application.
-            stages = list(workflow.stages.order_by("position").only(*_NEW_STAGE_COLUMNS)[:MAX_LISTED_STAGES])
+            stages = list(workflow.stages.order_by("position").only(*_NEW_STAGE_COLUMNS)[:MAX_LISTED_ROWS])
         return cls._build(workflow, workflow_id=workflow.pk, stages=NewStage.list_of(stages), timestamp=at)
 
 
@@ -124,7 +124,7 @@ class WorkflowRetried(WorkflowEvent, kw_only=True):
 
     Attributes:
         from_stage: The stage from which it runs again; null if only uncompleted stages do.
-        stages: The stages that run again, the first `MAX_LISTED_STAGES`.
+        stages: The stages that run again, the first `MAX_LISTED_ROWS`.
         adapter, prompt, pool_id, total_stages: As in `workflow.created`.
         stages_completed: How many of its stages stay completed.
         created_at, started_at: Its times, which stay.
