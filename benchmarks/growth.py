@@ -2,7 +2,10 @@
 
 *Call ms* is the time of one `create_workflow`, `start_workflow`, two `complete_stage` and `complete_workflow`, divided
 by five. *p50 ms* and *p99 ms* measure the time from commit to client. *Resume ms* is the time of a subscription with 50
-missed events. *History ms* is the time of a `get_pool_history` of a day, with 1440 samples. Each pool has 8,640.
+missed events. *History ms* is the time of a `get_pool_history` of a day, with 1440 samples. Each pool has 8,640. The
+other columns are the times of one request: `list_workflows` with a status that one in a hundred workflows has, with a
+name that one in a thousand has, with a text that none has, and with all counts; `list_events` of `global` with a name
+that no event has.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ _WORKFLOWS_PER_CALL = 10_000
 _EVENTS_PER_CALL = 100_000
 
 _FILL = """
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from django.db import transaction
 from orchestration.models import Stage, Workflow
 from realtime.models import Event, EventRoom
@@ -28,8 +31,10 @@ for first in range(stored_workflows, workflows, 5000):
     ids = [f"old_{n}" for n in range(first, min(first + 5000, workflows))]
     with transaction.atomic():
         Workflow.objects.bulk_create(
-            Workflow(id=id, adapter="python", prompt="x", status="completed", total_stages=1, stages_completed=1,
-                     result={}, started_at=now, finished_at=now) for id in ids)
+            Workflow(id=id, name="rare" if n % 1000 == 7 else "report", adapter="python", prompt="x",
+                     status="failed" if n % 100 == 7 else "completed", total_stages=1, stages_completed=1,
+                     result={}, created_at=now + timedelta(milliseconds=n), started_at=now, finished_at=now)
+            for n, id in enumerate(ids, first))
         Stage.objects.bulk_create(
             Stage(workflow_id=id, name="a", position=0, status="completed", result={}, started_at=now, finished_at=now)
             for id in ids)
@@ -76,11 +81,16 @@ for n in range(26):  # An even number: the worker is idle before and after.
     if n == 0:
         result = current_position().seq
 """
-_HISTORY = (
-    '{"type":"request","event":"get_pool_history",'
-    '"data":{"pool_id":"sampled_0","minutes":1440,"step_seconds":60},"id":"1"}'
-)
 _RUNS = 50
+
+_REQUESTS = {
+    "history_ms": ("get_pool_history", '{"pool_id":"sampled_0","minutes":1440,"step_seconds":60}'),
+    "status_ms": ("list_workflows", '{"status":"failed"}'),
+    "name_ms": ("list_workflows", '{"name":"rare"}'),
+    "text_ms": ("list_workflows", '{"q":"nowhere"}'),
+    "counts_ms": ("list_workflows", '{"limit":1,"counts":true}'),
+    "events_ms": ("list_events", '{"channel":"global","names":["nothing"]}'),
+}
 
 
 def run(report: Report, *, rounds: int) -> None:
@@ -113,20 +123,23 @@ def run(report: Report, *, rounds: int) -> None:
                     for key in ("p50_ms", "p99_ms")
                 },
                 resume_ms=[_resume_ms(server) for _ in range(rounds)],
-                history_ms=[_answer_ms(server, _HISTORY, replies=2) for _ in range(rounds)],
+                **{
+                    key: [_request_ms(server, event, data) for _ in range(rounds)]
+                    for key, (event, data) in _REQUESTS.items()
+                },
             )
 
 
 def _resume_ms(server: Ours) -> float:
     since = server.driver.execute(_MISS)
-    subscribe = f'{{"type":"request","event":"subscribe","data":{{"channel":"pool:pool_1","since":{since}}},"id":"1"}}'
-    return _answer_ms(server, subscribe, replies=2 + 50)
+    return _request_ms(server, "subscribe", f'{{"channel":"pool:pool_1","since":{since}}}', replies=1 + 50)
 
 
-def _answer_ms(server: Ours, request: str, *, replies: int) -> float:
+def _request_ms(server: Ours, event: str, data: str, *, replies: int = 1) -> float:
+    request = f'{{"type":"request","event":"{event}","data":{data},"id":"1"}}'
     subscribers = Subscribers()
     try:
-        found = subscribers.connect(server.port, 1, send=[request], replies=replies)
+        found = subscribers.connect(server.port, 1, send=[request], replies=1 + replies)
         return float(found["answered_seconds"]) * 1000
     finally:
         subscribers.close()
