@@ -63,6 +63,9 @@ MAX_LISTED_ROWS = 200
 MAX_LISTED_EVENTS = 500
 """Events that one `list_events` may ask for."""
 
+MAX_NAME_CHARACTERS = 128
+"""Characters of the longest name of a workflow."""
+
 MAX_SEARCH_CHARACTERS = 200
 """Characters of the text that `list_workflows` searches."""
 
@@ -102,7 +105,7 @@ class ListWorkflows(QueuedRequest, frozen=True, kw_only=True):
     status: (
         WorkflowStatusName | Annotated[list[WorkflowStatusName], msgspec.Meta(min_length=1, max_length=6)] | None
     ) = None
-    name: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    name: Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARACTERS)] | None = None
     pool_id: str | None = None
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SEARCH_CHARACTERS)] | None = None
     created_from: _Time | None = msgspec.field(default=None, name="from")

@@ -72,7 +72,7 @@ class EventQuery:
         newest_first = self.after is None
         with consistent_read():
             position = current_position()
-            found = self._search(newest_first=newest_first)
+            found = self._search(trimmed_seq=position.trimmed_seq)
             seqs = [seq for (seq,) in found.keys]
             events = read_listed(seqs, newest_first=newest_first, max_bytes=limits.replay_chunk_bytes)
         next_seq = None if found.resume_after is None else found.resume_after[0]
@@ -90,18 +90,18 @@ class EventQuery:
             cost_bytes=max(size_in_bytes(text), read_bytes) + EXAMINED_ROW_BYTES * found.examined,
         )
 
-    def _search(self, *, newest_first: bool) -> Found:
+    def _search(self, *, trimmed_seq: int) -> Found:
         conditions = [Condition("room = %s", (self.channel,))] if self._has_rows else []
         if self.before is not None:
             conditions.append(Condition("seq < %s", (self.before,)))
-        if self.after is not None:
-            conditions.append(Condition("seq > %s", (self.after,)))
+        # A log that was replaced may still have events of the one before, up to `trimmed_seq`.
+        conditions.append(Condition("seq > %s", (max(self.after or 0, trimmed_seq),)))
         condition = all_of(conditions)
         matches = self._has_name()
         return search(
             [Window(f"{_ROOMS if self._has_rows else _EVENTS} WHERE {condition.sql}", condition.values)],
             columns=("seq",),
-            order=f"seq {'DESC' if newest_first else 'ASC'}",
+            order=f"seq {'DESC' if self.after is None else 'ASC'}",
             matches=matches,
             size=MAX_EXAMINED_EVENTS if matches.values else self.limit + 1,
             limit=self.limit,

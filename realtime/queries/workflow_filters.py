@@ -16,7 +16,7 @@ from realtime.queries.pages import MAX_EXAMINED_ROWS
 TABLE: Final = "orchestration_workflow"
 NEWEST_FIRST: Final = "created_at DESC, id DESC"
 
-MAX_SEARCHED_CHARACTERS: Final = 4096
+MAX_SEARCHED_CHARACTERS: Final = 1000
 """A search compares the beginning of each prompt and error: a longer one would cost too much."""
 
 CREATED: Final = ""

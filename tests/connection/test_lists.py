@@ -8,10 +8,11 @@ from typing import Any, get_args
 
 import pytest
 
-from orchestration.models import PoolStatus, WorkerStatus, WorkflowStatus
+from orchestration.models import PoolStatus, WorkerStatus, Workflow, WorkflowStatus
 from realtime.protocol.requests import (
     MAX_EVENT_NAMES,
     MAX_LISTED_EVENTS,
+    MAX_NAME_CHARACTERS,
     MAX_SEARCH_CHARACTERS,
     PoolStatusName,
     WorkerStatusName,
@@ -173,3 +174,7 @@ async def test_invalid_fields_are_rejected(server: MahavishnuServer) -> None:
 )
 def test_protocol_names_every_status(names: Any, statuses: Any) -> None:
     assert list(get_args(names)) == statuses.values
+
+
+def test_protocol_allows_every_name_of_a_workflow() -> None:
+    assert Workflow._meta.get_field("name").max_length == MAX_NAME_CHARACTERS

@@ -15,6 +15,7 @@ from orchestration.bounds import KIB
 from realtime.eventlog.append import NewEvent, append_events
 from realtime.eventlog.position import current_position
 from realtime.limits import Limits
+from realtime.models import Log
 from realtime.queries import event_pages
 from realtime.queries.event_pages import EventPage, EventQuery
 from realtime.queries.pages import EXAMINED_ROW_BYTES
@@ -126,6 +127,13 @@ def test_page_is_bounded_in_bytes_and_has_at_least_one_event() -> None:
     assert (seqs(one), one.next_seq) == (positions[-1:], positions[-1])
 
 
+def test_events_of_a_replaced_log_are_not_listed() -> None:
+    positions = append(5)
+    Log.objects.update(trimmed_seq=positions[2])
+    assert seqs(read()) == seqs(read(after=0)) == positions[3:]
+    assert read(before=positions[3]).next_seq is None
+
+
 def test_summary_has_the_reduced_events_of_global() -> None:
     (first,) = append(1, name="workflow.created", data=json.dumps({"prompt": "p" * 300, "params": {"x": "y" * 5000}}))
     append(2 * WINDOW)
@@ -145,7 +153,7 @@ def test_summary_has_the_reduced_events_of_global() -> None:
 SCANS = {
     "sqlite": {
         "global": "SEARCH realtime_event USING INTEGER PRIMARY KEY",
-        "pool:p": "sqlite_autoindex_realtime_eventroom_1 (room=? AND seq<?)",
+        "pool:p": "sqlite_autoindex_realtime_eventroom_1 (room=? AND seq>? AND seq<?)",
     },
     "postgresql": {"global": "realtime_event_pkey", "pool:p": "realtime_eventroom_pkey"},
 }
