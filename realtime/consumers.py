@@ -33,6 +33,7 @@ from realtime.protocol.decoder import decode
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import (
+    SessionPosition,
     encode_error,
     encode_pong,
     encode_session_created,
@@ -140,6 +141,8 @@ class OrchestrationConsumer(AsyncConsumer):
         connection_registry.unregister(self)
         for channel in self.channels:
             self.relay.leave(channel, self)
+        if self.channels:
+            self.relay.position_notices.remove(self)
         self.channels.clear()
         await self._dispatcher.stop()
         await self._writer.stop()
@@ -175,7 +178,7 @@ class OrchestrationConsumer(AsyncConsumer):
                 self._end(CloseCode.TOO_BIG, error.code)
             return
         if incoming.request is None:
-            self._send(encode_pong(incoming.correlation_id))
+            self._send(encode_pong(incoming.correlation_id, position=self._position()))
             return
         self._writer.charge(_further_cost(incoming.request))
         self._dispatcher.dispatch(incoming, incoming.request)
@@ -224,6 +227,13 @@ class OrchestrationConsumer(AsyncConsumer):
 
     def _send(self, message: bytes) -> None:
         self._writer.write(Frames([message]))
+
+    def _position(self) -> SessionPosition | None:
+        """Return a position up to which the client was sent every event of its channels; None if there is none now."""
+        if not self.channels or self._dispatcher.is_subscribing:
+            return None
+        position = self.relay.position_notices.settled_position()
+        return SessionPosition(seq=position.seq, epoch=position.epoch)
 
     async def caught_up(self) -> None:
         await self._writer.drained(below_bytes=self.limits.max_send_queue_bytes // _CAUGHT_UP_PART)

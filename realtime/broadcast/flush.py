@@ -55,11 +55,12 @@ class WriteCoalescer:
             self.large_events += 1
         if not room.outgoing:
             if not self._dirty:
-                asyncio.get_running_loop().call_soon(self._flush)
+                asyncio.get_running_loop().call_soon(self.flush)
             self._dirty.append(room)
         room.outgoing.append(message)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write all events that are delivered and not written yet."""
         dirty, self._dirty = self._dirty, []
         _flush_together(dirty)
 

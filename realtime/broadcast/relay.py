@@ -19,6 +19,7 @@ from realtime.broadcast.backfill import Backfill
 from realtime.broadcast.envelope import Entry, GroupMessage
 from realtime.broadcast.flush import WriteCoalescer
 from realtime.broadcast.groups import GroupSubscriptions
+from realtime.broadcast.position_notices import PositionNotices
 from realtime.broadcast.room import Room, Subscriber
 from realtime.database import DataLoader, in_relay_thread
 from realtime.eventlog.epoch import ensure_epoch, warn_if_commits_can_be_lost
@@ -44,6 +45,7 @@ class Relay:
         coalescer: Writes delivered events to the subscribers.
         groups: The groups of the rooms.
         backfill: Fills gaps from the log; compares the rooms with it.
+        position_notices: Sends the position to connections after such comparisons.
         polled_at: When the rooms were last compared with the log, on the loop's clock.
     """
 
@@ -62,12 +64,14 @@ class Relay:
             on_out_of_range=self._reset_subscriptions,
             spawn=self._spawn,
         )
+        self.position_notices = PositionNotices(self.coalescer, lambda: self.backfill.known_position)
         self.polled_at = 0.0
         self._limits = limits
         # Rooms that open together share one query, which starts after the last room has requested it.
         self._positions: DataLoader[None, Position] = DataLoader(_read_positions, run=in_relay_thread)
         self._tasks: list[asyncio.Task[None]] = []
         self._joining: asyncio.Task[None] | None = None
+        self._sending_positions: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
@@ -209,6 +213,8 @@ class Relay:
                     logger.warning("The relay reads the event log again")
                 failing = None
                 self.polled_at = asyncio.get_running_loop().time()
+                if self._sending_positions is None or self._sending_positions.done():
+                    self._sending_positions = self._spawn(self.position_notices.send_due(), "send positions")
             if self._joining is None or self._joining.done():
                 # In a task: a hanging channel layer must not delay the next comparison.
                 self._joining = self._spawn(self.groups.retry_failed(), "retry joining and leaving groups")

@@ -26,11 +26,12 @@ logger = logging.getLogger(__name__)
 class RequestDispatcher:
     """The requests of one connection that are in flight."""
 
-    __slots__ = ("_connection", "_subscription_order", "_tasks")
+    __slots__ = ("_connection", "_subscribing", "_subscription_order", "_tasks")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._tasks: set[asyncio.Task[None]] = set()
+        self._subscribing = 0
         # Subscribe and unsubscribe requests take effect in the order they arrived, and before later queries are
         # answered. So a client that subscribes and then queries without waiting misses no later event. Lists are read
         # one after the other too: the queue of the replays holds one read of each connection.
@@ -41,11 +42,26 @@ class RequestDispatcher:
         """Whether `max_requests_in_flight` is reached."""
         return len(self._tasks) >= self._connection.limits.max_requests_in_flight
 
+    @property
+    def is_subscribing(self) -> bool:
+        """Whether a `subscribe` is in flight. Otherwise all subscriptions of the connection are live."""
+        return self._subscribing > 0
+
     def dispatch(self, incoming: Incoming, request: Request) -> None:
         """Start handling one more request."""
         task = asyncio.create_task(self._respond(incoming, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if isinstance(request, Subscribe):
+            self._subscribing += 1
+            self._connection.relay.position_notices.remove(self._connection)
+            task.add_done_callback(self._on_subscribed)
+
+    def _on_subscribed(self, _: asyncio.Task[None]) -> None:
+        self._subscribing -= 1
+        connection = self._connection
+        if not self.is_subscribing and len(connection.channels) > 1:
+            connection.relay.position_notices.add(connection)
 
     async def wait_for_any(self) -> None:
         """Wait until any request is answered."""

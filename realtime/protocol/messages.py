@@ -98,6 +98,18 @@ class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
     limits: ClientLimits
 
 
+class SessionPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of `session.position`, and of a pong: every event of the connection's channels up to it was sent before.
+
+    Attributes:
+        seq: Position of the event log.
+        epoch: The log that `seq` belongs to.
+    """
+
+    seq: int
+    epoch: str
+
+
 class SessionDraining(msgspec.Struct, frozen=True, kw_only=True):
     """The data of `session.draining`, the last message before a stopping server closes a connection.
 
@@ -188,6 +200,11 @@ def encode_session_created(connection_id: str, *, epoch: str, seq: int, limits: 
     return encode_notice("session.created", data)
 
 
+def encode_session_position(*, seq: int, epoch: str) -> bytes:
+    """Encode the position up to which a connection has received the events of its channels."""
+    return encode_notice("session.position", SessionPosition(seq=seq, epoch=epoch))
+
+
 def encode_session_draining(*, retry_after_ms: int) -> bytes:
     """Encode the last message that a stopping server sends."""
     return encode_notice("session.draining", SessionDraining(retry_after_ms=retry_after_ms))
@@ -212,14 +229,14 @@ def encode_response(event: str, data: object, correlation_id: str | None) -> byt
     )
 
 
-def encode_pong(correlation_id: str | None) -> bytes:
-    """Encode the answer to a ping."""
+def encode_pong(correlation_id: str | None, *, position: SessionPosition | None = None) -> bytes:
+    """Encode the answer to a ping, with the position if it is known."""
     return _encode(
         _Message(
             id=new_id(),
             type="pong",
             event="pong",
-            data={},
+            data={} if position is None else position,
             timestamp=_utc_now(),
             correlation_id=_optional(correlation_id),
         )

@@ -27,6 +27,8 @@ T = TypeVar("T")
 RESPONSE_TIMEOUT_SECONDS = 40.0
 ARRIVAL_TIMEOUT_SECONDS = 40.0
 
+PING_SECONDS = 0.05
+
 # The kernel of a stalled client buffers little, so the server soon has bytes that it cannot send.
 RECEIVE_BUFFER_BYTES = 16 * 1024
 
@@ -38,6 +40,10 @@ class SubscribeResponse:
     since: int | None
     epoch: str | None
     data: dict[str, Any]
+
+    @property
+    def is_recovered(self) -> bool:
+        return bool(self.data.get("recovered", False))
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,9 @@ class Subscription:
     """One room of one client, over all its connections.
 
     Attributes:
-        position: The seq of the last event received in this room.
+        position: Everything up to this seq was received in this room, or was reported as pruned.
         active: Whether the client is to be subscribed.
+        is_live_here: Whether the last subscription of this connection was answered.
         history: Everything received, in order.
     """
 
@@ -61,6 +68,7 @@ class Subscription:
     position: int | None = None
     epoch: str | None = None
     active: bool = True
+    is_live_here: bool = False
     history: list[SubscribeResponse | ReceivedEvent] = field(default_factory=list)
 
 
@@ -82,9 +90,19 @@ class ClientLoop:
 
 
 class ModelClient:
-    """A client as the protocol describes it: it keeps one position and one epoch for each room."""
+    """A client as the protocol describes it: it keeps one position and one epoch for each room.
 
-    def __init__(self, server: MahavishnuServer) -> None:
+    Attributes:
+        resume_from: The position and the epoch from which a client that keeps one number resumes all its rooms. It
+            still drops the events that a room has received before. None for a client with a position for each room.
+        moves: How often the server moved that number.
+    """
+
+    def __init__(self, server: MahavishnuServer, *, keeps_one_number: bool = False) -> None:
+        self.keeps_one_number = keeps_one_number
+        self.resume_from: tuple[int, str] | None = None
+        self.moves = 0
+        self._pinger: asyncio.Task[None] | None = None
         self._server = server
         self._connection: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -115,7 +133,11 @@ class ModelClient:
             self._server.ws_url, sock=client_socket, compression=None, max_size=None, max_queue=None, ping_interval=None
         )
         self.stalled = False
+        for subscription in self.subscriptions.values():
+            subscription.is_live_here = False
         self._reader = asyncio.create_task(self._read(self._connection))
+        if self.keeps_one_number:
+            self._pinger = asyncio.create_task(self._ping(self._connection))
         for subscription in list(self.subscriptions.values()):
             if subscription.active and self.is_connected:
                 await self._subscribe(subscription)
@@ -129,9 +151,14 @@ class ModelClient:
         # Until the response, events of the room may still arrive.
         if await self._request("unsubscribe", {"channel": room}) is not None:
             self.subscriptions[room].active = False
+            if self.keeps_one_number:
+                # The number moves on without this room: a later subscription begins anew.
+                self.subscriptions[room].position = None
 
     async def drop(self) -> None:
         """Abort the connection, as a lost network does."""
+        if self._pinger is not None:
+            self._pinger.cancel()
         if self._connection is not None:
             self._connection.transport.abort()
             await self._closed()
@@ -161,10 +188,22 @@ class ModelClient:
                 except TimeoutError:
                     continue
 
+    async def _ping(self, connection: ClientConnection) -> None:
+        """Send pings for the positions in their pongs, until the connection closes."""
+        try:
+            while True:
+                await asyncio.sleep(PING_SECONDS)
+                await connection.send('{"type":"ping"}')
+        except ConnectionClosed:
+            return
+
     async def _subscribe(self, subscription: Subscription) -> None:
         data: dict[str, Any] = {"channel": subscription.room}
+        subscription.is_live_here = False
         if subscription.position is None:
             data["snapshot"] = True
+        elif self.resume_from is not None:
+            data |= {"since": self.resume_from[0], "epoch": self.resume_from[1]}
         else:
             data |= {"since": subscription.position, "epoch": subscription.epoch}
         await self._request("subscribe", data, subscription)
@@ -216,12 +255,32 @@ class ModelClient:
             subscription = self.subscriptions[message["room"]]
             event = ReceivedEvent(message["seq"], message["data"]["number"], message.get("replay", False))
             subscription.history.append(event)
-            subscription.position = event.seq
+            subscription.position = max(event.seq, subscription.position or 0)
+        elif message["type"] == "pong" or message["event"] == "session.position":
+            self._on_position(message["data"])
+        elif message["event"] == "session.created":
+            self._welcome = message["data"]
         self._progress.set()
 
-    @staticmethod
-    def _on_subscribed(subscription: Subscription, since: int | None, epoch: str | None, data: dict[str, Any]) -> None:
+    def _on_subscribed(
+        self, subscription: Subscription, since: int | None, epoch: str | None, data: dict[str, Any]
+    ) -> None:
         subscription.history.append(SubscribeResponse(since, epoch, data))
         subscription.epoch = data["epoch"]
+        subscription.is_live_here = True
         if not data.get("recovered", False):
             subscription.position = data["seq"]
+        if self.keeps_one_number and self._is_live and data["epoch"] == self._welcome["epoch"]:
+            known = self.resume_from
+            if known is None or known[1] != data["epoch"]:
+                # The first number, and the first of another log, is from before all answers of this connection.
+                self.resume_from = (self._welcome["seq"], self._welcome["epoch"])
+
+    def _on_position(self, data: dict[str, Any]) -> None:
+        if data and self.keeps_one_number and self._is_live:
+            self.moves += 1
+            self.resume_from = (data["seq"], data["epoch"])
+
+    @property
+    def _is_live(self) -> bool:
+        return all(each.is_live_here for each in self.subscriptions.values() if each.active)

@@ -33,7 +33,7 @@ WRITERS = 2
 KIB = 1024
 
 some_client = st.integers(0, CLIENTS - 1)
-some_room = st.sampled_from(["global", "a", "b"])
+some_room = st.sampled_from(["global", "summary", "a", "b"])
 some_rooms = st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True)
 some_padding = st.sampled_from([0, 0, 0, 0, 2 * KIB, 30 * KIB])
 some_transaction = st.tuples(st.lists(some_rooms, min_size=1, max_size=4), some_padding, st.sampled_from([False, True]))
@@ -67,7 +67,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.steps.append(step)
 
     def room(self, name: str) -> str:
-        return name if name == "global" else self.prefix + name
+        return name if name in ("global", "summary") else self.prefix + name
 
     def start_writing(self, writing: Any) -> None:
         writer, transactions, times = writing
@@ -81,7 +81,8 @@ class DeliveryMachine(RuleBasedStateMachine):
     @initialize(rooms=st.lists(st.lists(some_room, min_size=1, unique=True), min_size=CLIENTS, max_size=CLIENTS))
     def connect_clients(self, rooms: list[list[str]]) -> None:
         for number, of_client in enumerate(rooms):
-            client = ModelClient(self.server)
+            # The last one resumes all its rooms from one number.
+            client = ModelClient(self.server, keeps_one_number=number == CLIENTS - 1)
             self.clients.append(client)
             self.loop.run(client.connect())
             for name in of_client:
@@ -178,15 +179,16 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.loop.run(client.resume_reading())
             if not client.is_connected:
                 self.loop.run(client.connect())
-        self.writers.start(0, [([[self.room("a"), self.room("b")]], 0, False)])
+        self.writers.start(0, [([[self.room("a"), self.room("b")]] * 2, 0, False)])
         self.writers.finish()
-        last = self.writers.committed[-1].seq if self.writers.committed else 0
         try:
             for client in self.clients:
                 for subscription in client.subscriptions.values():
                     if subscription.active:
-                        self.loop.run(client.reaches(subscription.room, last))
-                        check_history(subscription, self.writers)
+                        self.loop.run(
+                            client.reaches(subscription.room, self.writers.in_room(subscription.room)[-1].seq)
+                        )
+                        check_history(subscription, self.writers, keeps_one_number=client.keeps_one_number)
         except BaseException as error:
             closed = [client.closed_with for client in self.clients]
             error.add_note("\n".join([*self.steps, f"closed with {closed}"]))
@@ -194,6 +196,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         finally:
             for client in self.clients:
                 self.kinds.update(kind_of(entry) for one in client.subscriptions.values() for entry in one.history)
+                self.kinds.update(["moved"] if client.moves else [])
             for client in self.clients:
                 self.loop.run(client.drop())
 
@@ -235,4 +238,4 @@ def test_no_event_is_lost_doubled_or_reordered_in_any_sequence_of_steps(examples
         ),
     )
     # Fewer kinds would make the test too weak.
-    assert DeliveryMachine.kinds >= {"subscribed", "live", "replayed", "recovered"}
+    assert DeliveryMachine.kinds >= {"subscribed", "live", "replayed", "recovered", "moved"}

@@ -80,7 +80,7 @@ async def test_documented_command_serves_and_drains(server: MahavishnuServer, pr
     _, report = await asyncio.to_thread(read_health, server)
     assert set(report) == documented
 
-    (notice,) = blocks(PROTOCOL, role="notice")
+    (notice, *_) = [block for block in blocks(PROTOCOL, role="notice") if block.section == "session.draining"]
     async with connect(server) as client:
         assert (await client.subscribe("global"))["data"]["status"] == "subscribed"
         process.terminate()

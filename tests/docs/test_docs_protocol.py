@@ -36,6 +36,7 @@ from tests.harness.server import MahavishnuServer
 PROTOCOL = page("docs/protocol.md")
 EXCHANGES = [block for block in blocks(PROTOCOL, language="json") if block.role in ("send", "receive")]
 EVENTS = blocks(PROTOCOL, language="json", role="event")
+NOTICES = blocks(PROTOCOL, language="json", role="notice")
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,22 @@ def test_documented_event_matches_the_server(
         if (message["event"], message["room"]) == (documented["event"], documented["room"])
     ]
     assert documented in alike, f"{block.where}: received {json.dumps(alike, indent=2)}"
+
+
+async def test_documented_position_matches_the_server(
+    example_events: tuple[MahavishnuServer, list[Message]],
+) -> None:
+    (documented,) = [block for block in NOTICES if block.section == "session.position"]
+    async with connect(example_events[0]) as client:
+        await client.subscribe("workflow:wf_abc123")
+        await client.subscribe("workflow:wf_report")
+        while not client.positions:
+            await client.send({"type": "ping", "id": "any"})
+            pong = await client.next()
+            await asyncio.sleep(0.05)
+        assert_same(documented, client.positions[0])
+        # Pongs have the same data.
+        assert pong["data"] == client.positions[0]["data"]
 
 
 def test_every_json_example_has_a_tested_role() -> None:

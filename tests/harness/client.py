@@ -37,11 +37,13 @@ class Client:
     Attributes:
         connection: The connection of the `websockets` library.
         welcome: The first message, `session.created`.
+        positions: Every `session.position` that was read. They come at any time, so no other method returns them.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.welcome: Message = {}
+        self.positions: list[Message] = []
         self._unread: deque[Message] = deque()
         self._numbers = itertools.count(1)
 
@@ -133,10 +135,12 @@ class Client:
         return messages
 
     async def _receive(self) -> Message:
-        text = await self.connection.recv()
-        message: Message = json.loads(text)
-        self._unread.append(message)
-        return message
+        while True:
+            message: Message = json.loads(await self.connection.recv())
+            if message["event"] != "session.position":
+                self._unread.append(message)
+                return message
+            self.positions.append(message)
 
     async def _first(self, matches: Callable[[Message], bool], *, within_seconds: float, what: str) -> Message:
         for message in self._unread:

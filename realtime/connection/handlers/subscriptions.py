@@ -78,4 +78,6 @@ async def unsubscribe(connection: Connection, request: Unsubscribe) -> Response:
     channel = check_channel(request.channel)
     connection.relay.leave(channel, connection)
     connection.channels.discard(channel)
+    if len(connection.channels) < 2:
+        connection.relay.position_notices.remove(connection)
     return Response(Unsubscribed(channel=channel))
