@@ -148,6 +148,8 @@ class Record:
 
     def _append(self, message: Message) -> None:
         assert message["type"] == "event", message
+        if message["event"] == "session.position":
+            return
         happened = datetime.fromisoformat(message["timestamp"]).timestamp()
         self.events.append((message, time.time() - happened))
         self._arrived.set()

@@ -40,6 +40,7 @@ def _is_whole_number(value: Any) -> bool:
 A_UUID = _Matcher("a UUID", _is_uuid)
 A_TIME = _Matcher("a time in UTC", _is_utc_time)
 A_NUMBER = _Matcher("a whole number", _is_whole_number)
+A_POSITION_OR_NONE = _Matcher("a position, or {}", lambda value: value.keys() in ({"seq", "epoch"}, set()))
 AN_EPOCH = _Matcher("an epoch", lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{32}", value))
 
 
@@ -55,10 +56,10 @@ def a_response(event: str, data: Any, correlation_id: str | None = None) -> dict
     )
 
 
-def a_pong(correlation_id: str | None = None) -> dict[str, Any]:
-    """Return the whole answer to a ping."""
+def a_pong(correlation_id: str | None = None, *, data: Any = None) -> dict[str, Any]:
+    """Return the whole answer to a ping, without a position unless it is given."""
     return _with_correlation_id(
-        {"id": A_UUID, "type": "pong", "event": "pong", "data": {}, "timestamp": A_TIME}, correlation_id
+        {"id": A_UUID, "type": "pong", "event": "pong", "data": data or {}, "timestamp": A_TIME}, correlation_id
     )
 
 
