@@ -32,16 +32,10 @@ from realtime.limits import Limits
 from realtime.protocol.decoder import decode
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
 from realtime.protocol.frames import Frames
-from realtime.protocol.messages import (
-    SessionPosition,
-    encode_error,
-    encode_pong,
-    encode_session_created,
-    encode_session_draining,
-    new_id,
-)
+from realtime.protocol.messages import encode_error, encode_pong, new_id
 from realtime.protocol.requests import Request, Subscribe
 from realtime.protocol.server_info import ClientLimits, ServerStatusData
+from realtime.protocol.session import SessionPosition, encode_session_created, encode_session_draining
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
 from realtime.runtime import ensure_relay, replay_reads, status_queries

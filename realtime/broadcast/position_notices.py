@@ -15,7 +15,7 @@ from realtime.broadcast.flush import WriteCoalescer
 from realtime.broadcast.room import Subscriber
 from realtime.eventlog.position import Position
 from realtime.protocol.frames import Frames
-from realtime.protocol.messages import encode_session_position
+from realtime.protocol.session import encode_session_position
 
 INTERVAL_SECONDS: Final = 1.0
 """Time from the end of one round of notices to the next round: a connection receives at most one in this time."""

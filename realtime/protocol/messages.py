@@ -11,7 +11,6 @@ from msgspec import UNSET, UnsetType
 
 from realtime.protocol.errors import RequestError
 from realtime.protocol.payload import raw_json
-from realtime.protocol.server_info import PING_AFTER_MS, PROTOCOL_VERSION, SERVER_VERSION, ClientLimits
 
 
 def new_id() -> str:
@@ -70,56 +69,6 @@ class WorkflowStatusData(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     stages_completed: int
     total_stages: int
-
-
-class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of `session.created`, the first message of a connection.
-
-    Attributes:
-        connection_id: UUID of the connection.
-        epoch: The event log that this server delivers from.
-        seq: A position of that log, read before the connection opened.
-        server: Name of the server.
-        message: Greeting from the API reference.
-        server_version: The version of the server.
-        protocol_version: The version of the protocol.
-        ping_after_ms: How long a client receives nothing before it should send a ping.
-        limits: The limits of the server.
-    """
-
-    connection_id: str
-    epoch: str
-    seq: int
-    server: str = "mahavishnu"
-    message: str = "Connected to Mahavishnu orchestration"
-    server_version: str = SERVER_VERSION
-    protocol_version: int = PROTOCOL_VERSION
-    ping_after_ms: int = PING_AFTER_MS
-    limits: ClientLimits
-
-
-class SessionPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of `session.position`, and of a pong: every event of the connection's channels up to it was sent before.
-
-    Attributes:
-        seq: Position of the event log.
-        epoch: The log that `seq` belongs to.
-    """
-
-    seq: int
-    epoch: str
-
-
-class SessionDraining(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of `session.draining`, the last message before a stopping server closes a connection.
-
-    Attributes:
-        retry_after_ms: How long to wait before reconnecting. Each client gets a different delay.
-        message: What the client should do.
-    """
-
-    retry_after_ms: int
-    message: str = "This server is stopping: reconnect and subscribe with `since`"
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,22 +143,6 @@ def decode_event(message: bytes) -> EventRecord:
     return EventRecord(event.seq, event.id, event.event, event.timestamp, bytes(event.data).decode())
 
 
-def encode_session_created(connection_id: str, *, epoch: str, seq: int, limits: ClientLimits) -> bytes:
-    """Encode the first message of a connection."""
-    data = SessionCreated(connection_id=connection_id, epoch=epoch, seq=seq, limits=limits)
-    return encode_notice("session.created", data)
-
-
-def encode_session_position(*, seq: int, epoch: str) -> bytes:
-    """Encode the position up to which a connection has received the events of its channels."""
-    return encode_notice("session.position", SessionPosition(seq=seq, epoch=epoch))
-
-
-def encode_session_draining(*, retry_after_ms: int) -> bytes:
-    """Encode the last message that a stopping server sends."""
-    return encode_notice("session.draining", SessionDraining(retry_after_ms=retry_after_ms))
-
-
 def encode_notice(event: str, data: object) -> bytes:
     """Encode an event about this connection only. It is not in the event log and has no `seq`."""
     return _encode(_Message(id=new_id(), type="event", event=event, data=data, timestamp=_utc_now()))
@@ -229,7 +162,7 @@ def encode_response(event: str, data: object, correlation_id: str | None) -> byt
     )
 
 
-def encode_pong(correlation_id: str | None, *, position: SessionPosition | None = None) -> bytes:
+def encode_pong(correlation_id: str | None, *, position: msgspec.Struct | None = None) -> bytes:
     """Encode the answer to a ping, with the position if it is known."""
     return _encode(
         _Message(

@@ -19,11 +19,15 @@ from realtime.protocol.messages import (
     encode_notice,
     encode_pong,
     encode_response,
-    encode_session_created,
-    encode_session_draining,
 )
 from realtime.protocol.payload import decode_object, decode_value, encode_data, indent_json
 from realtime.protocol.server_info import ClientLimits
+from realtime.protocol.session import (
+    SessionPosition,
+    encode_session_created,
+    encode_session_draining,
+    encode_session_position,
+)
 from tests.harness.matchers import A_TIME, A_UUID, a_pong, a_response, an_error, an_event
 
 TIMESTAMP = datetime(2026, 2, 10, 20, 0, 0, tzinfo=UTC)
@@ -88,6 +92,18 @@ def test_encode_session_draining_says_when_to_reconnect() -> None:
         },
         "timestamp": A_TIME,
     }
+
+
+def test_encode_session_position_and_pong_have_the_same_data() -> None:
+    position = SessionPosition(seq=2**53, epoch="e")
+    assert json.loads(encode_session_position(seq=2**53, epoch="e")) == {
+        "id": A_UUID,
+        "type": "event",
+        "event": "session.position",
+        "data": {"seq": 2**53, "epoch": "e"},
+        "timestamp": A_TIME,
+    }
+    assert json.loads(encode_pong("a", position=position)) == a_pong("a", data={"seq": 2**53, "epoch": "e"})
 
 
 def test_encode_notice_has_no_room_and_no_seq() -> None:
