@@ -10,7 +10,8 @@ import pytest
 from realtime.broadcast import position_notices
 from realtime.broadcast.envelope import GroupMessage
 from realtime.connection.dispatcher import RequestDispatcher
-from realtime.protocol.requests import Incoming, Subscribe, Unsubscribe
+from realtime.protocol.decoder import Incoming
+from realtime.protocol.requests import Subscribe, Unsubscribe
 from realtime.protocol.session import encode_session_position
 from tests.broadcast.relay_sandbox import OTHER, ROOM, RelaySandbox, Subscriber, entry, seqs_of
 
