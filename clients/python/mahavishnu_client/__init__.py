@@ -1,1 +1,45 @@
-"""The client of Mahavishnu."""
+"""The client of Mahavishnu: events, requests, and states that stay true over every reconnect."""
+
+from __future__ import annotations
+
+from mahavishnu_client.client import Client, connect
+from mahavishnu_client.connection import ConnectionState
+from mahavishnu_client.errors import (
+    ClientClosed,
+    ClientError,
+    ConnectionLost,
+    NotFound,
+    ProtocolError,
+    RequestFailed,
+    RequestTimeout,
+)
+from mahavishnu_client.events import Event, HistoryLost, Position, UnknownEvent
+from mahavishnu_client.options import Options
+from mahavishnu_client.streams import EventStream, StateStream
+from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
+
+__version__ = "1.0.0"
+
+__all__ = [
+    "Client",
+    "ClientClosed",
+    "ClientError",
+    "ConnectionLost",
+    "ConnectionState",
+    "Event",
+    "EventStream",
+    "HistoryLost",
+    "LiveOverview",
+    "LivePool",
+    "LiveRun",
+    "LiveWorker",
+    "NotFound",
+    "Options",
+    "Position",
+    "ProtocolError",
+    "RequestFailed",
+    "RequestTimeout",
+    "StateStream",
+    "UnknownEvent",
+    "connect",
+]

@@ -1,0 +1,293 @@
+"""The client: events, requests and states over one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from mahavishnu_client.connection import Connection, ConnectionState
+from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost, RequestTimeout
+from mahavishnu_client.events import Event, HistoryLost, Position
+from mahavishnu_client.options import Options
+from mahavishnu_client.sinks import EventQueue, StateCell
+from mahavishnu_client.state import State
+from mahavishnu_client.streams import EventStream, StateSource, StateStream
+from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveView, LiveWorker
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Event | HistoryLost], Awaitable[None] | None]
+V = TypeVar("V", bound=LiveView)
+
+
+def connect(
+    url: str,
+    *,
+    resume_from: Position | str | None = None,
+    on_state: Callable[[ConnectionState], None] | None = None,
+    options: Options | None = None,
+    **connect_options: Any,
+) -> Client:
+    """Return a client of a server, for `async with`. It connects in the background, and stays connected.
+
+    Args:
+        url: The WebSocket URL, such as `ws://127.0.0.1:8690`.
+        resume_from: A stored `client.position`: where `client.events` starts.
+        on_state: Called with each new `client.state`, in the event loop. It must return at once.
+        options: Times and bounds.
+        connect_options: Further arguments for `websockets.connect`, such as `additional_headers` and `ssl`.
+    """
+    position = Position.parse(resume_from) if isinstance(resume_from, str) else resume_from
+    return Client(url, position, on_state, options or Options(), connect_options)
+
+
+class Client:
+    """A client of one server. Use `connect` to make one."""
+
+    def __init__(
+        self,
+        url: str,
+        resume_from: Position | None,
+        on_state: Callable[[ConnectionState], None] | None,
+        options: Options,
+        connect_options: dict[str, Any],
+    ) -> None:
+        self._url = url
+        self._resume_from = resume_from
+        self._on_state = on_state
+        self._options = options
+        self._connect_options = connect_options
+        self._connection: Connection | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._sources: dict[str, StateSource] = {}
+        self._handlers: dict[str, asyncio.Task[None]] = {}
+
+    # --- Opening and closing -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._connection = Connection(self._url, self._options, self._connect_options)
+        if self._on_state is not None:
+            self._connection.on_state = self._on_state
+        self._running = asyncio.create_task(self._connection.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection. Iterators end, and unanswered requests fail with `ClientClosed`."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        tasks = [running, *self._handlers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._open.session.close(ClientClosed("The client was closed"))
+
+    @property
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise ClientClosed("The client is not open: use `async with connect(…) as client`")
+        return self._connection
+
+    # --- The connection ----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ConnectionState:
+        """The state of the connection: connecting, live, stale, offline or draining."""
+        return self._open.state
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why the last connection ended, or the last attempt failed; None at first."""
+        return self._open.last_error
+
+    async def wait_live(self) -> None:
+        """Return as soon as every event is delivered as it happens."""
+        while self._open.state is not ConnectionState.LIVE:
+            await self._open.changes.wait()
+
+    def probe(self) -> None:
+        """Find out at once whether the connection works, for example after the network changed."""
+        self._open.probe()
+
+    @property
+    def position(self) -> Position | None:
+        """The position up to which every event of `client.events` was handled; None before the first connection.
+
+        An event counts as handled when its iterator is asked for the next one. Store the position after that, and
+        give it back as `resume_from` of the same channels.
+        """
+        return self._open.session.position or self._resume_from
+
+    # --- Events ------------------------------------------------------------------------------------------------
+
+    def events(self, channel: str, *, resume_from: Position | str | None = None) -> EventStream:
+        """Return an iterator of the events of a channel: all from now on, or all after `resume_from`.
+
+        Without a position, a few events from just before this call may be among them, with `replayed`.
+
+        Args:
+            channel: `global`, `summary`, or `workflow:`, `pool:` or `worker:` and an id.
+            resume_from: A stored `client.position`. Without it, that of `connect`.
+        """
+        session = self._open.session
+        given = Position.parse(resume_from) if isinstance(resume_from, str) else resume_from
+        start = given or self._resume_from or session.head
+        # The queue refers to nothing of its iterator, so that an abandoned iterator is closed.
+        queue = EventQueue(
+            self._options,
+            seq=None if start is None else start.seq,
+            epoch="" if start is None else start.epoch,
+            on_full=lambda _: session.unsubscribe_unused(subscription),
+            on_room=lambda _: session.subscribe(subscription),
+        )
+        subscription = session.attach(channel, queue)
+        return EventStream(channel, queue, partial(session.detach, channel, queue))
+
+    async def subscribe_to_channel(self, channel: str, handler: Handler | None = None) -> EventStream:
+        """Subscribe to a channel, and return its iterator once the server has confirmed.
+
+        Args:
+            channel: The channel.
+            handler: Called with each item, one after the other and never at the same time, in a task of its own. It
+                may be a coroutine function, and may use the client. An exception is logged, and the next item follows.
+
+        Raises:
+            RequestFailed: if the server rejects the channel.
+        """
+        stream = self.events(channel)
+        await stream.wait_open()
+        if handler is not None:
+            await self.unsubscribe_from_channel(channel)
+            self._handlers[channel] = asyncio.create_task(_handle_all(stream, handler))
+        return stream
+
+    async def unsubscribe_from_channel(self, channel: str) -> None:
+        """End the handler of a channel."""
+        task = self._handlers.pop(channel, None)
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    # --- States ------------------------------------------------------------------------------------------------
+
+    def follow(self, workflow_id: str) -> StateStream[LiveRun]:
+        """Return an iterator of a run: its state each time it changes, or becomes old or live again."""
+        return self._states(f"workflow:{workflow_id}")
+
+    def pool(self, pool_id: str) -> StateStream[LivePool]:
+        """Return an iterator of a pool with its workers."""
+        return self._states(f"pool:{pool_id}")
+
+    def worker(self, worker_id: str) -> StateStream[LiveWorker]:
+        """Return an iterator of a worker."""
+        return self._states(f"worker:{worker_id}")
+
+    def overview(self) -> StateStream[LiveOverview]:
+        """Return an iterator of the unfinished runs and the pools, without their stages and workers."""
+        return self._states("summary")
+
+    def pools(self) -> StateStream[LiveOverview]:
+        """Return the same iterator as `overview`, for changes of the pools only."""
+        return self._states("summary", select=lambda state: state.pools)  # type: ignore[union-attr]
+
+    def _states(self, channel: str, select: Callable[[State], object] = lambda state: state) -> StateStream[V]:
+        source = self._sources.get(channel)
+        if source is None:
+            cell = StateCell(channel, on_truncated=self._reread)
+            subscription = self._open.session.attach(channel, cell)
+            source = self._sources[channel] = StateSource(cell, subscription, self._open)
+        source.cell.user_count += 1
+        return StateStream(source, select, partial(self._release, channel, source))
+
+    def _release(self, channel: str, source: StateSource) -> None:
+        source.cell.user_count -= 1
+        if not source.cell.user_count:
+            if self._sources.get(channel) is source:
+                del self._sources[channel]
+            self._open.session.detach(channel, source.cell)
+
+    def _reread(self, cell: StateCell) -> None:
+        """Read a state again that is incomplete: at once, and then at most every few seconds."""
+        loop = asyncio.get_running_loop()
+        if cell.needs_snapshot or cell.reread_at > loop.time():
+            return
+        pause_seconds = self._options.reread_after_seconds if cell.is_truncated_snapshot else 0.0
+        cell.reread_at = loop.time() + pause_seconds
+
+        def reread() -> None:
+            source = self._sources.get(cell.channel)
+            if source is not None and source.cell is cell:
+                cell.needs_snapshot = True
+                self._open.session.subscribe(source.subscription)
+
+        loop.call_later(pause_seconds, reread)
+
+    # --- Requests ----------------------------------------------------------------------------------------------
+
+    async def request(self, name: str, data: dict[str, Any], *, timeout_seconds: float | None = None) -> Any:
+        """Send any request, and return the data of its response as it is in JSON.
+
+        A request that the server limits is sent again after the time that it gives.
+
+        Raises:
+            RequestFailed: if the server answers with an error.
+            ConnectionLost: if the connection ends first. `maybe_done` tells whether the request was sent.
+            RequestTimeout: if there is no answer in time.
+        """
+        return msgspec.json.decode(await self._request(name, data, timeout_seconds=timeout_seconds))
+
+    async def _request(self, name: str, data: dict[str, Any], *, timeout_seconds: float | None = None) -> msgspec.Raw:
+        session = self._open.session
+        loop = asyncio.get_running_loop()
+        seconds = self._options.request_timeout_seconds if timeout_seconds is None else timeout_seconds
+        deadline = loop.time() + seconds
+        while True:
+            answer: asyncio.Future[msgspec.Raw] = loop.create_future()
+            request_id = session.requests.add(
+                name, data, partial(_set_answer, answer), is_connected=session.welcome is not None
+            )
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await answer
+            except TimeoutError:
+                if session.requests.forget(request_id):
+                    raise RequestTimeout(f"No answer to {name} within {seconds:g} s") from None
+                raise ConnectionLost(f"No connection for {name} within {seconds:g} s", maybe_done=False) from None
+            except ClientError as error:
+                retry_after_ms = getattr(error, "retry_after_ms", None)
+                if retry_after_ms is None or loop.time() + retry_after_ms / 1000 >= deadline:
+                    raise
+                await asyncio.sleep(retry_after_ms / 1000)
+            finally:
+                session.requests.forget(request_id)
+
+
+def _set_answer(answer: asyncio.Future[msgspec.Raw], data: msgspec.Raw | None, error: ClientError | None) -> None:
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    elif data is not None:
+        answer.set_result(data)
+
+
+async def _handle_all(stream: EventStream, handler: Handler) -> None:
+    async with stream:
+        async for item in stream:
+            try:
+                result = handler(item)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("The handler of %s failed; it continues with the next event", stream.channel)

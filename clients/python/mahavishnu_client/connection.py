@@ -1,0 +1,266 @@
+"""The asyncio part: keeps one WebSocket open, passes its messages to the session, and notices when it is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from mahavishnu_client.backoff import Backoff
+from mahavishnu_client.errors import ProtocolError
+from mahavishnu_client.options import Options
+from mahavishnu_client.pace import Pace
+from mahavishnu_client.protocol import PING_AFTER_SECONDS, SessionLimits
+from mahavishnu_client.session import Session
+from mahavishnu_client.sinks import Waiters
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+"""How often to look at the clocks. A shorter silence than this is looked at more often."""
+
+_CLOSE_TIMEOUT_SECONDS = 1.0
+_FRAMES_READ_AHEAD = 256
+_INVALID_MESSAGE = 1007
+
+
+class ConnectionState(StrEnum):
+    """The state of a client.
+
+    Attributes:
+        CONNECTING: There was no connection yet, or the events that were missed are on their way.
+        LIVE: Every event is delivered as it happens.
+        STALE: The server does not answer. What is known may be old.
+        OFFLINE: There is no connection.
+        DRAINING: The server restarts, and has given the client a time to return.
+    """
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    STALE = "stale"
+    OFFLINE = "offline"
+    DRAINING = "draining"
+
+
+class Connection:
+    """Connects again and again, until it is stopped.
+
+    Args:
+        url: The WebSocket URL of the server.
+        options: Times and bounds.
+        connect_options: Further arguments for `websockets.connect`, such as `additional_headers` and `ssl`.
+
+    Attributes:
+        session: What outlives each WebSocket.
+        state: The state of the client.
+        changes: Wakes those who wait for another state.
+        last_error: Why the last connection or attempt ended; None at first.
+    """
+
+    def __init__(self, url: str, options: Options, connect_options: dict[str, Any]) -> None:
+        self.state = ConnectionState.CONNECTING
+        self.changes = Waiters()
+        self.last_error: Exception | None = None
+        self.on_state: Callable[[ConnectionState], None] = lambda state: None
+        self._url = url
+        self._options = options
+        self._connect_options = connect_options
+        self._loop = asyncio.get_running_loop()
+        self.session = Session(later=self._loop.call_later, on_outgoing=self._on_outgoing)
+        self.session.on_live = lambda: self._set_state(ConnectionState.LIVE)
+        self.session.on_draining = lambda: self._set_state(ConnectionState.DRAINING)
+        self._backoff = Backoff(options)
+        self._outgoing = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._websocket: ClientConnection | None = None
+        self._heard_at = self._loop.time()
+        self._ping_sent_at: float | None = None
+        self._pong_within_seconds = options.pong_within_seconds
+        self._ticked_at = self._loop.time()
+        self._wall_offset = options.wall_clock() - self._ticked_at
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- For the client ----------------------------------------------------------------------------------------
+
+    @property
+    def heard_at(self) -> float:
+        """When the last message came, in seconds of the machine's clock."""
+        return self._options.wall_clock() - (self._loop.time() - self._heard_at)
+
+    async def run(self) -> None:
+        """Connect, and connect again after each end. Never returns."""
+        self._tick()
+        pause_seconds = 0.0
+        try:
+            while True:
+                await self._pause(pause_seconds)
+                pause_seconds = await self._connect_once()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def probe(self) -> None:
+        """Find out at once whether the connection works. If there is none, connect at once."""
+        self._wake.set()
+        if self.session.welcome is not None and self._websocket is not None:
+            self._ping(within_seconds=self._options.probe_within_seconds)
+
+    # --- One connection ----------------------------------------------------------------------------------------
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake.clear()
+        if seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _connect_once(self) -> float:
+        """Open a connection and serve it to its end. Return the pause before the next one."""
+        options = self._options
+        began_at = self._loop.time()
+        code: int | None = None
+        try:
+            self._websocket = websocket = await connect(
+                self._url,
+                **{
+                    "compression": None,
+                    "open_timeout": options.open_timeout_seconds,
+                    "close_timeout": _CLOSE_TIMEOUT_SECONDS,
+                    "ping_interval": None,
+                    "max_size": options.max_message_bytes,
+                    "max_queue": _FRAMES_READ_AHEAD,
+                    **self._connect_options,
+                },
+            )
+            began_at = self._loop.time()
+            await self._serve(websocket)
+        except ConnectionClosed as error:
+            self.last_error = error
+            code = error.rcvd.code if error.rcvd is not None else 1006
+        except ProtocolError as error:
+            self.last_error, code = error, _INVALID_MESSAGE
+            logger.warning("Reconnecting to %s: %s", self._url, error)
+        except (OSError, WebSocketException, TimeoutError) as error:
+            self.last_error = error
+            if isinstance(error, InvalidStatus):
+                self.session.retry_after_ms = _retry_after_ms(error.response.headers.get("Retry-After"))
+        finally:
+            self._websocket = None
+            self._ping_sent_at = None
+            retry_after_ms = self.session.retry_after_ms
+            self.session.on_disconnected(self.heard_at)
+        if code is not None and self._loop.time() - began_at >= options.stable_after_seconds:
+            self._backoff.reset()
+        if not (self.state is ConnectionState.STALE and code is not None) and not (
+            self.state is ConnectionState.DRAINING and retry_after_ms is not None
+        ):
+            self._set_state(ConnectionState.OFFLINE)
+        self.session.retry_after_ms = None
+        return self._backoff.pause_seconds(close_code=code, retry_after_ms=retry_after_ms)
+
+    async def _serve(self, websocket: ClientConnection) -> None:
+        session = self.session
+        session.on_connected()
+        self._hear()
+        writer = asyncio.create_task(self._write(websocket))
+        try:
+            receive, recv, now = session.receive, websocket.recv, self._loop.time
+            while True:
+                data = await recv(decode=False)
+                self._heard_at = now()
+                receive(data)
+        finally:
+            writer.cancel()
+            websocket.transport.abort()
+
+    async def _write(self, websocket: ClientConnection) -> None:
+        """Send what the session has to send, at the pace that the server allows."""
+        pace: Pace | None = None
+        try:
+            while True:
+                await self._outgoing.wait()
+                self._outgoing.clear()
+                if pace is None:
+                    limits = self.session.welcome.limits if self.session.welcome else SessionLimits()
+                    pace = Pace(limits, now=self._loop.time())
+                while self.session.requests.has_outgoing:
+                    if pause_seconds := pace.pause_seconds(now=self._loop.time()):
+                        await asyncio.sleep(pause_seconds)
+                    if (text := self.session.requests.take_message()) is not None:
+                        await websocket.send(text, text=True)
+        except ConnectionClosed:
+            pass  # The reading part has the reason.
+
+    def _on_outgoing(self) -> None:
+        self._outgoing.set()
+
+    # --- Liveness ----------------------------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        self._heard_at = self._loop.time()
+
+    def _tick(self) -> None:
+        """Ping after silence, end a connection that does not answer, and notice that the machine has slept."""
+        now = self._loop.time()
+        due = self._due_seconds()
+        is_late = now - self._ticked_at > 2 * due + _TICK_SECONDS
+        self._ticked_at = now
+        wall_offset = self._options.wall_clock() - now
+        has_jumped = abs(wall_offset - self._wall_offset) > self._options.clock_jump_seconds
+        self._wall_offset = wall_offset
+        if has_jumped:
+            self.probe()
+        elif self.session.welcome is not None or self._websocket is not None:
+            self._check(now, is_late=is_late)
+        self._timer = self._loop.call_later(self._due_seconds(), self._tick)
+
+    def _check(self, now: float, *, is_late: bool) -> None:
+        if self._ping_sent_at is not None and self._heard_at >= self._ping_sent_at:
+            self._ping_sent_at = None
+        if self._ping_sent_at is None:
+            if now - self._heard_at >= self._ping_after_seconds:
+                self._ping(within_seconds=self._options.pong_within_seconds)
+        elif now - self._ping_sent_at >= self._pong_within_seconds:
+            if is_late:
+                # This program was busy or suspended: what it has not read yet may contain the answer.
+                self._ping_sent_at = now
+            elif self._websocket is not None:
+                self._set_state(ConnectionState.STALE)
+                self._websocket.transport.abort()
+
+    def _ping(self, *, within_seconds: float) -> None:
+        self._ping_sent_at = self._loop.time()
+        self._pong_within_seconds = within_seconds
+        if self.session.welcome is not None:
+            self.session.requests.send_ping()
+
+    @property
+    def _ping_after_seconds(self) -> float:
+        if self._options.ping_after_seconds is not None:
+            return self._options.ping_after_seconds
+        welcome = self.session.welcome
+        return welcome.ping_after_ms / 1000 if welcome is not None else PING_AFTER_SECONDS
+
+    def _due_seconds(self) -> float:
+        """Return the pause before the next look at the clocks."""
+        shortest = min(self._ping_after_seconds, self._options.pong_within_seconds, self._options.probe_within_seconds)
+        return min(_TICK_SECONDS, max(shortest / 8, 0.01))
+
+    def _set_state(self, state: ConnectionState) -> None:
+        if state is not self.state:
+            self.state = state
+            self.on_state(state)
+            self.changes.wake()
+            self.session.wake()
+
+
+def _retry_after_ms(text: str | None) -> int | None:
+    """Return the time of a `Retry-After` header in seconds; None for a date, or if there is none."""
+    return int(text) * 1000 if text is not None and text.isascii() and text.isdigit() else None

@@ -1,0 +1,311 @@
+"""What a client keeps over all its connections, and what each message means for it. No I/O, and no clock.
+
+The asyncio part (`mahavishnu_client.connection`) passes every message to `Session.receive`, sends what `take_message`
+returns, and reports the beginning and the end of each connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from mahavishnu_client import protocol
+from mahavishnu_client.errors import ClientError, ProtocolError, RequestFailed, failure
+from mahavishnu_client.events import Event, Message, Position, decode
+from mahavishnu_client.request_table import RequestTable
+from mahavishnu_client.sinks import EventQueue, Sink
+from mahavishnu_client.subscription import Subscription
+
+FIRST_RETRY_SECONDS = 0.5
+MAX_RETRY_SECONDS = 10.0
+"""Pauses before a `subscribe` is repeated, if the server gives no time: doubled from the first to the longest."""
+
+Later = Callable[[float, Callable[[], None]], object]
+
+
+class Session:
+    """Channels, positions and requests of one client.
+
+    Args:
+        later: Calls a function after some seconds.
+        on_outgoing: Called when there is something to send.
+
+    Attributes:
+        requests: The requests that are not answered, and what is to be sent.
+        welcome: The welcome of this connection; None while there is none.
+        is_live: Whether every channel that was subscribed at the welcome is settled.
+        retry_after_ms: The time to wait before the next connection, if the server gave one.
+        error_code: The code of the last error about the connection as a whole; may be empty.
+        on_live: Called when the session becomes live.
+        on_draining: Called when the server announces its end.
+    """
+
+    def __init__(self, *, later: Later, on_outgoing: Callable[[], None]) -> None:
+        self.requests = RequestTable(on_outgoing)
+        self.welcome: protocol.Welcome | None = None
+        self.is_live = False
+        self.retry_after_ms: int | None = None
+        self.error_code = ""
+        self.on_live: Callable[[], None] = lambda: None
+        self.on_draining: Callable[[], None] = lambda: None
+        self._later = later
+        self._subscriptions: dict[str, Subscription] = {}
+        self._unsettled: set[str] = set()
+        self._subscribes: dict[str, Subscription] = {}
+        self._delivered = Position(0, "")
+        self._connection_number = 0
+        self._is_resending = False
+
+    # --- The connection ----------------------------------------------------------------------------------------
+
+    def on_connected(self) -> None:
+        """Begin a connection. Nothing is sent before the welcome."""
+        self._connection_number += 1
+        self.retry_after_ms = None
+        self.error_code = ""
+
+    def on_disconnected(self, as_of: float) -> None:
+        """End the connection: fail the requests that were sent, and keep the others for the next one.
+
+        Args:
+            as_of: When the last message came, in seconds of the machine's clock.
+        """
+        self.welcome = None
+        self.is_live = False
+        self._connection_number += 1
+        self._subscribes.clear()
+        for subscription in self._subscriptions.values():
+            subscription.request_id = None
+            for sink in subscription.sinks:
+                sink.suspend(as_of)
+        self.requests.on_disconnected()
+
+    def wake(self) -> None:
+        """Wake everything that waits for events and states, to look at the state of the connection."""
+        for subscription in self._subscriptions.values():
+            subscription.wake()
+
+    def close(self, error: ClientError) -> None:
+        """End every iterator and request."""
+        for subscription in self._subscriptions.values():
+            for sink in subscription.sinks:
+                sink.fail(error)
+        self._subscriptions.clear()
+        self.requests.close(error)
+
+    # --- Channels ----------------------------------------------------------------------------------------------
+
+    @property
+    def head(self) -> Position | None:
+        """The newest position of the log that is known; None before the first connection."""
+        seqs = [sink.seq for item in self._subscriptions.values() for sink in item.sinks if sink.seq is not None]
+        return Position(max([self._delivered.seq, *seqs]), self._delivered.epoch) if self._delivered.epoch else None
+
+    @property
+    def position(self) -> Position | None:
+        """The position up to which the callers have handled every event of all channels; None before the first."""
+        found = [
+            sink.handled
+            for subscription in self._subscriptions.values()
+            for sink in subscription.sinks
+            if isinstance(sink, EventQueue)
+        ]
+        known = [position for position in found if position is not None]
+        if not known:
+            return self.head
+        # A gap that the caller has not seen yet: from here on everything is behind it.
+        older = [position for position in known if position.epoch != self._delivered.epoch]
+        return min(older or known, key=lambda position: position.seq)
+
+    def attach(self, channel: str, sink: Sink) -> Subscription:
+        """Deliver the events of a channel to `sink`, from its position on."""
+        subscription = self._subscriptions.get(channel)
+        if subscription is None:
+            subscription = self._subscriptions[channel] = Subscription(channel)
+        subscription.sinks.append(sink)
+        self.subscribe(subscription)
+        return subscription
+
+    def detach(self, channel: str, sink: Sink) -> None:
+        """End the delivery to `sink`, and the subscription if it was the last one."""
+        subscription = self._subscriptions.get(channel)
+        if subscription is None or sink not in subscription.sinks:
+            return
+        subscription.sinks.remove(sink)
+        if not subscription.sinks:
+            del self._subscriptions[channel]
+            self._settle(subscription)
+        self.unsubscribe_unused(subscription)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Send a `subscribe` if sinks of the channel need one and none is on its way."""
+        if self.welcome is None or subscription.request_id is not None:
+            return
+        for sink in subscription.sinks:
+            if sink.seq is None and not sink.needs_snapshot:
+                sink.start(self.welcome.seq, self.welcome.epoch)
+        request_id = self.requests.new_id("subscribe")
+        if (data := subscription.next_request(self.welcome.epoch, request_id)) is not None:
+            self._subscribes[request_id] = subscription
+            self.requests.send("subscribe", data, request_id=request_id)
+
+    def unsubscribe_unused(self, subscription: Subscription) -> None:
+        """End the subscription if no sink takes its events: all of them are full, or there is none."""
+        if subscription.is_subscribed and all(sink.is_full for sink in subscription.sinks):
+            subscription.is_subscribed = False
+            if self.welcome is not None:
+                request_id = self.requests.new_id("unsubscribe")
+                self.requests.send("unsubscribe", {"channel": subscription.channel}, request_id=request_id)
+
+    # --- Messages of the server --------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Handle one message.
+
+        Raises:
+            ProtocolError: if it is none of this protocol.
+        """
+        message = decode(data)
+        if isinstance(message, Event):
+            subscription = self._subscriptions.get(message.room)
+            if subscription is not None:
+                size_bytes = len(data)
+                for sink in subscription.sinks:
+                    sink.push(message, size_bytes)
+                if message.replayed and subscription.missed:
+                    subscription.missed -= 1
+                    if not subscription.missed:
+                        self._settle(subscription)
+            return
+        try:
+            self._receive_other(message)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"The server sent an invalid {message.event!r}: {error}") from None
+
+    def _receive_other(self, message: Message) -> None:
+        if message.type == "response":
+            if (subscription := self._subscribes.pop(message.correlation_id or "", None)) is not None:
+                self._on_subscribed(subscription, message)
+            else:
+                self.requests.answer(message.correlation_id or "", message.data, None)
+        elif message.type == "error":
+            self._on_error(message)
+        elif message.type == "pong" or message.event == "session.position":
+            self._on_position(protocol.decode_position(message.data))
+        elif message.event == "session.created":
+            self._on_welcome(protocol.decode_welcome(message.data))
+        elif message.event == "session.draining":
+            self.retry_after_ms = protocol.decode_draining(message.data).retry_after_ms
+            self.on_draining()
+
+    def _on_welcome(self, welcome: protocol.Welcome) -> None:
+        self.welcome = welcome
+        self._delivered = Position(max(welcome.seq, self._delivered_seq(welcome.epoch)), welcome.epoch)
+        self._unsettled = {name for name, item in self._subscriptions.items() if not all(s.is_full for s in item.sinks)}
+        for subscription in list(self._subscriptions.values()):
+            subscription.on_connected(welcome.seq, welcome.epoch)
+            self.subscribe(subscription)
+        self.requests.send_pending()
+        self._check_live()
+
+    def _delivered_seq(self, epoch: str) -> int:
+        return self._delivered.seq if self._delivered.epoch == epoch else 0
+
+    def _on_subscribed(self, subscription: Subscription, message: Message) -> None:
+        if subscription.request_id != message.correlation_id or not subscription.sinks:
+            return
+        answer = protocol.decode_subscribe_answer(message.data)
+        subscription.on_answer(answer)
+        self.subscribe(subscription)
+        if subscription.is_settled:
+            self._settle(subscription)
+
+    def _settle(self, subscription: Subscription) -> None:
+        """Nothing but live events of this channel is to come."""
+        self._unsettled.discard(subscription.channel)
+        subscription.wake()
+        self._check_live()
+
+    def _check_live(self) -> None:
+        if not self.is_live and self.welcome is not None and not self._unsettled:
+            self.is_live = True
+            self.on_live()
+
+    def _on_position(self, position: protocol.DeliveredPosition) -> None:
+        if position.seq is None or self.welcome is None or position.epoch != self.welcome.epoch:
+            return
+        self._delivered = Position(max(position.seq, self._delivered.seq), position.epoch)
+        for subscription in self._subscriptions.values():
+            if subscription.is_settled:
+                for sink in subscription.sinks:
+                    if sink.is_open:
+                        sink.move_to(position.seq)
+
+    def _on_error(self, message: Message) -> None:
+        error = failure(
+            message.error_code,
+            message.error_message,
+            retryable=message.retryable,
+            retry_after_ms=message.retry_after_ms,
+        )
+        request_id = message.correlation_id or ""
+        if (subscription := self._subscribes.pop(request_id, None)) is not None:
+            if subscription.request_id == request_id:
+                self._on_subscribe_failed(subscription, error)
+        elif not self.requests.answer(request_id, None, error) and not request_id:
+            self._on_connection_error(error)
+
+    def _on_subscribe_failed(self, subscription: Subscription, error: RequestFailed) -> None:
+        subscription.request_id = None
+        if not error.retryable:
+            self._subscriptions.pop(subscription.channel, None)
+            for sink in subscription.sinks:
+                sink.fail(error)
+            self._settle(subscription)
+            return
+        if error.code != "RATE_LIMIT_EXCEEDED":
+            # The server has ended the subscription, even one that was live.
+            for sink in subscription.sinks:
+                sink.is_open = False
+        seconds = min(FIRST_RETRY_SECONDS * 2**subscription.retries, MAX_RETRY_SECONDS)
+        subscription.retries += 1
+        if error.retry_after_ms is not None:
+            seconds = error.retry_after_ms / 1000
+        self._retry(subscription, seconds)
+
+    def _retry(self, subscription: Subscription, seconds: float) -> None:
+        number = self._connection_number
+
+        def retry() -> None:
+            if number == self._connection_number and self._subscriptions.get(subscription.channel) is subscription:
+                self.subscribe(subscription)
+
+        self._later(seconds, retry)
+
+    def _on_connection_error(self, error: RequestFailed) -> None:
+        """Handle an error that answers no request: the connection ends, or a message was discarded unread."""
+        self.error_code = error.code
+        if error.retry_after_ms is not None:
+            self.retry_after_ms = error.retry_after_ms
+        if error.code != "RATE_LIMIT_EXCEEDED" or self._is_resending:
+            return
+        # It is not known which message: after the time, all that are not answered are sent again. That is harmless.
+        self._is_resending = True
+        number = self._connection_number
+
+        def resend() -> None:
+            self._is_resending = False
+            self.retry_after_ms = None
+            if number == self._connection_number and self.welcome is not None:
+                self._resend()
+
+        self._later((error.retry_after_ms or FIRST_RETRY_SECONDS * 1000) / 1000, resend)
+
+    def _resend(self) -> None:
+        self._subscribes.clear()
+        for subscription in self._subscriptions.values():
+            if subscription.request_id is not None:
+                subscription.request_id = None
+                self.subscribe(subscription)
+        self.requests.send_pending()

@@ -1,0 +1,242 @@
+"""What receives the events of a channel: the queue of an iterator, or the state of a resource."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from mahavishnu_client.errors import ClientError
+from mahavishnu_client.events import Event, HistoryLost, Position
+from mahavishnu_client.fold import decode_state, fold
+from mahavishnu_client.options import Options
+from mahavishnu_client.state import State
+
+
+class Waiters:
+    """Tasks that wait for the next change. Each change wakes all of them once."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
+        try:
+            await future
+        finally:
+            if not future.done() or future.cancelled():
+                self._futures = [other for other in self._futures if other is not future]
+
+    def wake(self) -> None:
+        if self._futures:
+            futures, self._futures = self._futures, []
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
+
+
+class Sink:
+    """A receiver of one channel. Its `Subscription` opens it once the server has answered where events start.
+
+    Attributes:
+        seq: The position up to which it has received everything; None if it starts with the connection.
+        epoch: The log of `seq`.
+        is_open: Whether the next event of the channel follows on what it has received.
+        is_full: Whether it takes no more events until its caller has handled some.
+        needs_snapshot: Whether it starts with a snapshot.
+        error: Why it ended, if it did.
+    """
+
+    __slots__ = ("epoch", "error", "is_full", "is_open", "needs_snapshot", "seq", "waiters")
+
+    def __init__(self, *, seq: int | None, epoch: str) -> None:
+        self.seq = seq
+        self.epoch = epoch
+        self.is_open = False
+        self.is_full = False
+        self.needs_snapshot = False
+        self.error: ClientError | None = None
+        self.waiters = Waiters()
+
+    def push(self, event: Event, size_bytes: int) -> None:
+        """Take the next event of the channel, unless it has it."""
+        raise NotImplementedError
+
+    def load(self, snapshot: msgspec.Raw, *, seq: int, epoch: str) -> None:
+        """Start from a snapshot."""
+        raise NotImplementedError
+
+    def lose(self, channel: str, reason: str, *, seq: int, epoch: str) -> None:
+        """Go on at a position after a gap."""
+        raise NotImplementedError
+
+    def start(self, seq: int, epoch: str) -> None:
+        """Start at a position: that of the first connection."""
+        self.seq, self.epoch = seq, epoch
+
+    def suspend(self, as_of: float) -> None:
+        """Wait for the next connection. This one has ended at the time `as_of`."""
+        self.is_open = False
+
+    def fail(self, error: ClientError) -> None:
+        """End: no more events follow."""
+        self.error = error
+        self.is_open = False
+        self.waiters.wake()
+
+    def move_to(self, seq: int) -> None:
+        """Everything up to `seq` was received."""
+        if self.seq is None or seq > self.seq:
+            self.seq = seq
+
+
+class EventQueue(Sink):
+    """The events that wait for one caller. At a bound it is full: the log of the server keeps the others.
+
+    Args:
+        on_full: Called when it becomes full.
+        on_room: Called when half of it was taken since.
+    """
+
+    __slots__ = ("_bytes", "_handled", "_in_hand", "_items", "_on_full", "_on_room", "_options")
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        seq: int | None,
+        epoch: str,
+        on_full: Callable[[EventQueue], None],
+        on_room: Callable[[EventQueue], None],
+    ) -> None:
+        super().__init__(seq=seq, epoch=epoch)
+        self._options = options
+        self._on_full = on_full
+        self._on_room = on_room
+        self._items: deque[tuple[Event | HistoryLost, int]] = deque()
+        self._bytes = 0
+        self._handled = Position(seq or 0, epoch)
+        self._in_hand: Position | None = None
+
+    def push(self, event: Event, size_bytes: int) -> None:
+        if not self.is_open or event.seq <= self.seq:  # type: ignore[operator]
+            return
+        options = self._options
+        if len(self._items) >= options.max_queued_events or (
+            self._items and self._bytes + size_bytes > options.max_queued_bytes
+        ):
+            self.is_open = False
+            self.is_full = True
+            self._on_full(self)
+            return
+        self.seq = event.seq
+        self._items.append((event, size_bytes))
+        self._bytes += size_bytes
+        self.waiters.wake()
+
+    def lose(self, channel: str, reason: str, *, seq: int, epoch: str) -> None:
+        self._items.append((HistoryLost(channel=channel, reason=reason, seq=seq, epoch=epoch), 0))
+        self.seq, self.epoch = seq, epoch
+        self.waiters.wake()
+
+    def start(self, seq: int, epoch: str) -> None:
+        super().start(seq, epoch)
+        self._handled = Position(seq, epoch)
+
+    @property
+    def handled(self) -> Position | None:
+        """The position up to which the caller has handled everything: an event counts when the next one is taken."""
+        if self._items or self._in_hand is not None:
+            return self._handled
+        return None if self.seq is None else Position(self.seq, self.epoch)
+
+    def finish_item(self) -> None:
+        """Count the last item as handled by the caller."""
+        if self._in_hand is not None:
+            self._handled, self._in_hand = self._in_hand, None
+
+    def take(self) -> Event | HistoryLost | None:
+        """Return the next item; None if there is none."""
+        if not self._items:
+            return None
+        item, size_bytes = self._items.popleft()
+        self._bytes -= size_bytes
+        self._in_hand = Position(item.seq, item.epoch if isinstance(item, HistoryLost) else self._handled.epoch)
+        if self.is_full and len(self._items) <= self._options.max_queued_events // 2 and not self._over_half_bytes():
+            self.is_full = False
+            self._on_room(self)
+        return item
+
+    def _over_half_bytes(self) -> bool:
+        return self._bytes > self._options.max_queued_bytes // 2
+
+
+class StateCell(Sink):
+    """The state of one channel, folded as events arrive. Only the newest state is kept.
+
+    Attributes:
+        state: The state; None if the resource does not exist.
+        is_loaded: Whether there was a snapshot.
+        as_of: When the connection ended; 0 before the first end.
+        user_count: Iterators that use it.
+        is_truncated_snapshot: Whether the last snapshot was truncated already, so that reading again helps little.
+        reread_at: Before this time of the event loop it is not read again.
+    """
+
+    __slots__ = (
+        "_on_truncated",
+        "as_of",
+        "channel",
+        "is_loaded",
+        "is_truncated_snapshot",
+        "reread_at",
+        "state",
+        "user_count",
+    )
+
+    def __init__(self, channel: str, *, on_truncated: Callable[[StateCell], None]) -> None:
+        super().__init__(seq=None, epoch="")
+        self.channel = channel
+        self.needs_snapshot = True
+        self.state: State | None = None
+        self.is_loaded = False
+        self.is_truncated_snapshot = False
+        self.as_of = 0.0
+        self.reread_at = 0.0
+        self.user_count = 0
+        self._on_truncated = on_truncated
+
+    def push(self, event: Event, size_bytes: int) -> None:
+        if not self.is_open or event.seq <= self.seq:  # type: ignore[operator]
+            return
+        self.seq = event.seq
+        before = self.state
+        after = fold(self.channel, before, event)
+        if after is before:
+            return
+        self.state = after
+        if after is not None and after.truncated:
+            self._on_truncated(self)
+        self.waiters.wake()
+
+    def load(self, snapshot: msgspec.Raw, *, seq: int, epoch: str) -> None:
+        self.state = decode_state(self.channel, snapshot)
+        self.needs_snapshot = False
+        self.is_loaded = True
+        self.is_truncated_snapshot = self.state is not None and self.state.truncated
+        self.seq, self.epoch = seq, epoch
+        self.waiters.wake()
+
+    def lose(self, channel: str, reason: str, *, seq: int, epoch: str) -> None:
+        self.needs_snapshot = True
+
+    def suspend(self, as_of: float) -> None:
+        if self.is_open:
+            self.as_of = as_of
+        super().suspend(as_of)
+        self.waiters.wake()

@@ -1,0 +1,152 @@
+"""One connection of the fake server: what it answers."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, broadcast
+
+from mahavishnu_client.testing.log import FakeLog, LoggedEvent
+from mahavishnu_client.testing.script import Script
+
+_CHANNELS = ("workflow:", "pool:", "worker:")
+
+
+class FakeConnection:
+    """A client of the fake server.
+
+    Args:
+        websocket: Its WebSocket.
+        log: The events and states.
+        script: What the test wants to happen.
+    """
+
+    def __init__(self, websocket: ServerConnection, log: FakeLog, script: Script) -> None:
+        self.websocket = websocket
+        self._log = log
+        self._script = script
+        self._channels: set[str] = set()
+
+    def send(self, **fields: Any) -> None:
+        """Send one message, without waiting for the client."""
+        if not self._script.is_frozen:
+            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            broadcast([self.websocket], json.dumps({"id": str(uuid.uuid4()), "data": {}, "timestamp": now, **fields}))
+
+    def deliver(self, event: LoggedEvent) -> None:
+        """Send an event in each of its channels that the client is subscribed to."""
+        for room in event.rooms:
+            if room in self._channels:
+                self.send(**event.message(room))
+
+    async def serve(self) -> None:
+        """Answer the client until it leaves."""
+        if (refusal := self._script.next_refusal()) is not None:
+            self.send(type="error", event="error", error_message="Refused by the test", **refusal.error_fields)
+            await self.websocket.close(refusal.close_code, refusal.error_fields["error_code"])
+            return
+        self.send(type="event", event="session.created", data=self._welcome())
+        async for text in self.websocket:
+            message = json.loads(text)
+            if (error := self._script.next_discard()) is not None:
+                self.send(type="error", event="error", error_message="Discarded by the test", **error)
+            elif message["type"] == "ping":
+                data = {"seq": self._log.seq, "epoch": self._log.epoch} if self._channels else {}
+                self.send(type="pong", event="pong", data=data, correlation_id=message.get("id"))
+            else:
+                self._answer(message)
+
+    def _welcome(self) -> dict[str, Any]:
+        return {
+            "connection_id": str(uuid.uuid4()),
+            "epoch": self._log.epoch,
+            "seq": self._log.seq,
+            "server": "mahavishnu",
+            "message": "Connected to a fake server",
+            "server_version": "1.0.0",
+            "protocol_version": 1,
+            "ping_after_ms": 10_000,
+            "limits": self._script.limits,
+        }
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        name, data, request_id = message["event"], message.get("data", {}), message.get("id")
+        self._script.on_request(name, data)
+
+        def respond(response: dict[str, Any]) -> None:
+            self.send(type="response", event=name, data=response, correlation_id=request_id)
+
+        def fail(**error: Any) -> None:
+            self.send(type="error", event=name, correlation_id=request_id, **error)
+
+        if self._script.is_holding_answers:
+            return
+        if name == "subscribe":
+            self._subscribe(data, respond, fail)
+        elif name == "unsubscribe":
+            self._channels.discard(data["channel"])
+            respond({"channel": data["channel"], "status": "unsubscribed"})
+        elif (answer := self._script.answer_to(name, data)) is not None or (
+            answer := self._stored_answer(name, data)
+        ) is not None:
+            respond(answer)
+        else:
+            fail(error_code="NOT_FOUND", error_message="The test has set no such state", retryable=False)
+
+    def _subscribe(
+        self, data: dict[str, Any], respond: Callable[[dict[str, Any]], None], fail: Callable[..., None]
+    ) -> None:
+        channel, since, log = data["channel"], data.get("since"), self._log
+        if channel not in ("global", "summary") and not channel.startswith(_CHANNELS):
+            fail(error_code="INVALID_CHANNEL", error_message=f"Invalid channel name {channel!r}", retryable=False)
+            return
+        if (error := self._script.next_subscribe_error()) is not None:
+            if error["error_code"] != "RATE_LIMIT_EXCEEDED":
+                self._channels.discard(channel)
+            fail(error_message="Rejected by the test", **error)
+            return
+        answer: dict[str, Any] = {"channel": channel, "status": "subscribed"}
+        missed: list[LoggedEvent] = []
+        if since is not None or data.get("snapshot"):
+            answer |= {"seq": log.seq, "epoch": log.epoch}
+        if since is not None:
+            missed = log.missed(channel, since=since)
+            reason = self._unrecoverable_reason(since, data.get("epoch"), len(missed))
+            missed = [] if reason else missed
+            answer |= {"recovered": reason is None, "missed": len(missed), **({"reason": reason} if reason else {})}
+        if data.get("snapshot"):
+            answer["snapshot"] = log.snapshot(channel)
+        self._channels.add(channel)
+        respond(answer)
+        for event in missed:
+            self.send(**event.message(channel, replay=True))
+
+    def _unrecoverable_reason(self, since: int, epoch: str | None, missed_count: int) -> str | None:
+        log = self._log
+        if epoch is not None and epoch != log.epoch:
+            return "epoch"
+        if since > log.seq:
+            return "ahead"
+        if since < log.trimmed_seq:
+            return "trimmed"
+        return "limit" if missed_count > self._script.max_replay_events else None
+
+    def _stored_answer(self, name: str, data: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer of a request about one resource, from its state."""
+        kinds = {"get_workflow": "workflow", "get_workflow_status": "workflow", "get_pool_status": "pool"}
+        if name not in kinds:
+            return None
+        snapshot = self._log.snapshot(f"{kinds[name]}:{data[f'{kinds[name]}_id']}")
+        if snapshot is None:
+            return None
+        if name == "get_workflow":
+            position = {"seq": self._log.seq, "epoch": self._log.epoch}
+            return {"workflow_id": data["workflow_id"], **position, "workflow": snapshot}
+        if name == "get_pool_status":
+            workers = [worker["worker_id"] for worker in snapshot["workers"]]
+            return {"pool_id": snapshot["pool_id"], "status": snapshot["status"], "workers": workers}
+        return {key: snapshot[key] for key in ("workflow_id", "status", "stages_completed", "total_stages")}

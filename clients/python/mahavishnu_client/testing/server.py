@@ -1,0 +1,248 @@
+"""A fake server for tests: a real WebSocket on a free port, with states and events that the test makes up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Self, TypeVar
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from mahavishnu_client.testing.connection import FakeConnection
+from mahavishnu_client.testing.log import FakeLog
+from mahavishnu_client.testing.script import Answer, Refusal, Script
+
+HOST = "127.0.0.1"
+TIMEOUT_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+class FakeServer:
+    """A server in a thread of its own. Every method may be called in any thread, and returns when it is done.
+
+    `with FakeServer() as server:` starts it. It answers `subscribe` with snapshots and replays, as the real one does,
+    `get_workflow`, `get_workflow_status` and `get_pool_status` from its states, and other requests as `respond` says.
+    """
+
+    def __init__(self) -> None:
+        self._log = FakeLog()
+        self._script = Script()
+        self._connections: list[FakeConnection] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fake-server", daemon=True)
+        self._server: Server | None = None
+        self._requested = threading.Condition()
+        self._script.on_request = self._on_request
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(TIMEOUT_SECONDS)
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        """The URL for `connect`."""
+        return f"ws://{HOST}:{self.port}"
+
+    @property
+    def requests(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every request so far: its name and its data."""
+        return list(self._script.requests)
+
+    # --- States, events and answers ----------------------------------------------------------------------------
+
+    def create_workflow(self, workflow_id: str, *, stages: list[str], **fields: Any) -> int:
+        """Create a run of these stages, and send `workflow.created`. Return its position.
+
+        Args:
+            workflow_id: Its id.
+            stages: Its stages, one step each.
+            fields: Other fields of the event, such as `name` and `pool_id`.
+        """
+        plan = [{"stage_name": name, "step": step, "last_attempt": 1} for step, name in enumerate(stages)]
+        default: dict[str, Any] = {
+            "adapter": "python",
+            "prompt": "",
+            "name": "",
+            "pool_id": None,
+            "params": {},
+            "deadline_at": None,
+        }
+        data = {"workflow_id": workflow_id, **default, **fields, "total_stages": len(stages), "stages": plan}
+        return self.emit("workflow.created", data)
+
+    def set_state(self, channel: str, snapshot: dict[str, Any]) -> None:
+        """Set the state of a channel, with the fields of its snapshot. No event is sent."""
+        self._do(lambda: self._log.set_state(channel, snapshot))
+
+    def emit(self, name: str, data: dict[str, Any], *, channels: tuple[str, ...] = ()) -> int:
+        """Send an event to its channels, fold it into their states, and return its position.
+
+        Args:
+            name: Its name.
+            data: Its data; `timestamp` may be left out.
+            channels: Its channels besides `global`; else those of the ids in its data.
+        """
+
+        def emit() -> int:
+            event = self._log.append(name, data, channels=channels)
+            for connection in self._connections:
+                connection.deliver(event)
+            return event.seq
+
+        return self._do(emit)
+
+    def respond(self, name: str, answer: Answer) -> None:
+        """Answer each request of this name with these data, or with what a function of its data returns."""
+        self._do(lambda: self._script.answers.update({name: answer}))
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message to every client, as it is."""
+
+        def send() -> None:
+            for connection in self._connections:
+                connection.send(**message)
+
+        self._do(send)
+
+    def wait_request(self, name: str, *, count: int = 1, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        """Return when that many requests of this name have come.
+
+        Raises:
+            TimeoutError: if they have not in time.
+        """
+        with self._requested:
+            if not self._requested.wait_for(
+                lambda: sum(name == requested for requested, _ in self._script.requests) >= count, timeout_seconds
+            ):
+                raise TimeoutError(f"No {name} within {timeout_seconds:g} s")
+
+    # --- Faults ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen, on the same port as before."""
+
+        async def start() -> None:
+            self._server = await serve(self._serve, HOST, self.port, ping_interval=None, max_size=None)
+            self.port = next(iter(self._server.sockets)).getsockname()[1]
+
+        self._run(start())
+
+    def stop(self) -> None:
+        """End every connection, and refuse new ones."""
+
+        async def stop() -> None:
+            self._abort()
+            if self._server is not None:
+                self._server.close()
+                await self._server.wait_closed()
+                self._server = None
+
+        self._run(stop())
+
+    def drop(self) -> None:
+        """End every connection, as a network does that fails."""
+        self._do(self._abort)
+
+    def close(self, code: int, error_code: str, **error: Any) -> None:
+        """Send an error to every client, and close its connection."""
+        message = {"type": "error", "event": "error", "error_code": error_code, "error_message": "Closed by the test"}
+
+        async def close() -> None:
+            for connection in list(self._connections):
+                connection.send(**message, **error)
+                await connection.websocket.close(code, error_code)
+
+        self._run(close())
+
+    def drain(self, *, retry_after_ms: int) -> None:
+        """Announce a restart, and close every connection."""
+
+        async def drain() -> None:
+            for connection in list(self._connections):
+                data = {"retry_after_ms": retry_after_ms, "message": "This server is stopping"}
+                connection.send(type="event", event="session.draining", data=data)
+                await connection.websocket.close(1012, "DRAINING")
+
+        self._run(drain())
+
+    def freeze(self) -> None:
+        """Send nothing any longer: no answer, no event and no pong."""
+        self._do(lambda: setattr(self._script, "is_frozen", True))
+
+    def thaw(self) -> None:
+        """Answer again. What was not sent meanwhile is not sent later."""
+        self._do(lambda: setattr(self._script, "is_frozen", False))
+
+    def hold_answers(self) -> None:
+        """Answer no request any longer. Pings are answered."""
+        self._do(lambda: setattr(self._script, "is_holding_answers", True))
+
+    def trim(self) -> None:
+        """Prune every event of the log."""
+        self._do(self._log.trim)
+
+    def renew_epoch(self) -> None:
+        """Replace the log by an empty one, as after a backup was restored."""
+        self._do(self._log.renew_epoch)
+
+    def limit_replays(self, max_replay_events: int) -> None:
+        """Set how many missed events one `since` may replay."""
+        self._do(lambda: setattr(self._script, "max_replay_events", max_replay_events))
+
+    def limit_messages(self, *, per_second: float, burst: int) -> None:
+        """Set the message limits that the welcome announces."""
+        limits = {"max_messages_per_second": per_second, "max_message_burst": burst}
+        self._do(lambda: self._script.limits.update(limits))
+
+    def refuse_connections(self, *, times: int, code: int, error_code: str, **error: Any) -> None:
+        """Close the next connections without a welcome."""
+        fields = {"error_code": error_code, "retryable": True, **error}
+        self._do(lambda: self._script.refusals.extend([Refusal(code, fields)] * times))
+
+    def fail_subscribes(self, *, times: int, error_code: str, **error: Any) -> None:
+        """Answer the next `subscribe` requests with an error."""
+        fields = {"error_code": error_code, "retryable": True, **error}
+        self._do(lambda: self._script.subscribe_errors.extend([fields] * times))
+
+    def discard_messages(self, *, times: int, **error: Any) -> None:
+        """Discard the next messages unread, as the rate limit does."""
+        fields = {"error_code": "RATE_LIMIT_EXCEEDED", "retryable": True, **error}
+        self._do(lambda: self._script.discards.extend([fields] * times))
+
+    # --- In the thread of the server ---------------------------------------------------------------------------
+
+    async def _serve(self, websocket: ServerConnection) -> None:
+        connection = FakeConnection(websocket, self._log, self._script)
+        self._connections.append(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.remove(connection)
+
+    def _abort(self) -> None:
+        for connection in self._connections:
+            connection.websocket.transport.abort()
+
+    def _on_request(self, name: str, data: dict[str, Any]) -> None:
+        with self._requested:
+            self._script.requests.append((name, data))
+            self._requested.notify_all()
+
+    def _do(self, function: Callable[[], T]) -> T:
+        async def do() -> T:
+            return function()
+
+        return self._run(do())
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(TIMEOUT_SECONDS)
