@@ -7,7 +7,7 @@
 #   make serve PYTHON=/opt/python3.12    the interpreter for .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test chaos lint format bench mutants lock clean
+.PHONY: help serve test chaos lint format clients bench mutants lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -29,6 +29,7 @@ help:
 	@echo 'make chaos   run the slow proofs: many runs, long outages, many random steps'
 	@echo 'make lint    check style, types, import contracts, settings and migrations'
 	@echo 'make format  format the code'
+	@echo 'make clients write the typed messages of the clients from the structs of the server'
 	@echo 'make bench   measure speed and memory, also of alternatives (ARGS: names, --rounds N)'
 	@echo 'make mutants put faults into a copy of the code, and check that a test fails for each'
 	@echo 'make lock    pin the newest versions that the requirements allow, with hashes'
@@ -56,12 +57,16 @@ lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	cd clients/python && ../../$(BIN)/lint-imports
 	$(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
 format: $(DEVELOPMENT)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+clients: $(DEVELOPMENT)
+	DJANGO_SETTINGS_MODULE=mahavishnu_site.settings $(BIN)/python clients/generate.py
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -29,8 +29,13 @@ async def test_client_delivers_the_events_of_a_channel(server: MahavishnuServer,
             ("pool.created", pool_id),
             ("pool.drained", pool_id),
         ]
-        assert (await client.request("get_pool_status", {"pool_id": pool_id}))["status"] == "draining"
+        assert (await client.get_pool_status(pool_id)).status == "draining"
+        assert await client.request("get_pool_status", {"pool_id": pool_id}) == {
+            "pool_id": pool_id,
+            "status": "draining",
+            "workers": [],
+        }
         with pytest.raises(NotFound):
-            await client.request("get_pool_status", {"pool_id": "nowhere"})
+            await client.get_pool_status("nowhere")
         with pytest.raises(RequestFailed, match="INVALID_CHANNEL"):
             await client.subscribe_to_channel("planet:mars")

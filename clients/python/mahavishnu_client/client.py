@@ -13,9 +13,10 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from mahavishnu_client.connection import Connection, ConnectionState
-from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost, RequestTimeout
+from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost, ProtocolError, RequestTimeout
 from mahavishnu_client.events import Event, HistoryLost, Position
 from mahavishnu_client.options import Options
+from mahavishnu_client.requests import Requests
 from mahavishnu_client.sinks import EventQueue, StateCell
 from mahavishnu_client.state import State
 from mahavishnu_client.streams import EventStream, StateSource, StateStream
@@ -24,6 +25,7 @@ from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveView, L
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Event | HistoryLost], Awaitable[None] | None]
+T = TypeVar("T")
 V = TypeVar("V", bound=LiveView)
 
 
@@ -48,7 +50,7 @@ def connect(
     return Client(url, position, on_state, options or Options(), connect_options)
 
 
-class Client:
+class Client(Requests):
     """A client of one server. Use `connect` to make one."""
 
     def __init__(
@@ -246,6 +248,13 @@ class Client:
             RequestTimeout: if there is no answer in time.
         """
         return msgspec.json.decode(await self._request(name, data, timeout_seconds=timeout_seconds))
+
+    async def _call(self, name: str, data: dict[str, Any], response: type[T], timeout_seconds: float | None) -> T:
+        raw = await self._request(name, data, timeout_seconds=timeout_seconds)
+        try:
+            return msgspec.json.decode(raw, type=response)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"The server sent an invalid response to {name}: {error}") from None
 
     async def _request(self, name: str, data: dict[str, Any], *, timeout_seconds: float | None = None) -> msgspec.Raw:
         session = self._open.session

@@ -89,16 +89,13 @@ def _stage_status_changed(run: Run, data: m.WorkflowStageStatusChanged) -> Run:
 
 
 def _stage_added(run: Run, data: m.WorkflowStageAdded) -> Run:
-    at = data.timestamp
+    # An event of its own follows if its status is another one.
     added = StageState(
         position=data.position,
         stage_name=data.stage_name,
         step=data.step,
-        status=data.status,
+        status="pending",
         last_attempt=data.last_attempt,
-        queued_at=at if data.status == "queued" else None,
-        started_at=at if data.status == "running" else None,
-        finished_at=at if data.status in FINISHED_STAGE_STATUSES else None,
     )
     before = sum(stage.position < data.position for stage in run.stages)
     stages = run.stages
@@ -107,7 +104,7 @@ def _stage_added(run: Run, data: m.WorkflowStageAdded) -> Run:
     return replace(
         run,
         stages=stages,
-        stage_counts=_count(run.stage_counts, None, data.status),
+        stage_counts=_count(run.stage_counts, None, added.status),
         total_stages=data.total_stages,
         stages_completed=data.stages_completed,
     )

@@ -1,4 +1,4 @@
-"""The data of the events that change a state. Provisional: to be generated from the structs of the server."""
+"""The data of every event. Written by `make clients` from the structs of the server."""
 
 from __future__ import annotations
 
@@ -24,251 +24,18 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     truncated: bool = False
 
 
-class WorkflowEvent(EventData, frozen=True, kw_only=True):
-    """An event of one workflow."""
+class NewStage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A pending stage.
 
-    workflow_id: str
-
-
-class StageEvent(WorkflowEvent, frozen=True, kw_only=True):
-    """An event of one stage."""
-
-    stage_name: str
-
-
-class CreatedStage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A stage of a new workflow."""
+    Attributes:
+        stage_name: Its name.
+        step: Stages of one step run in parallel.
+        last_attempt: Number of the attempt after which a failure is final.
+    """
 
     stage_name: str
     step: int
     last_attempt: int
-
-
-class RetriedStage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A stage that a retried run runs again."""
-
-    stage_name: str
-    last_attempt: int
-
-
-class WorkflowCreated(WorkflowEvent, frozen=True, kw_only=True):
-    """A workflow is created."""
-
-    name: str
-    adapter: str
-    prompt: str = ""
-    total_stages: int
-    pool_id: str | None
-    deadline_at: datetime | None
-    # A channel `summary` has neither.
-    params: dict[str, Any] = {}
-    stages: tuple[CreatedStage, ...] = ()
-
-
-class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True):
-    """A workflow starts."""
-
-    name: str
-    adapter: str
-    prompt: str
-
-
-class WorkflowStagesQueued(WorkflowEvent, frozen=True, kw_only=True):
-    """Stages are queued: those named, or all pending ones of a step."""
-
-    stages: tuple[str, ...] | None = None
-    step: int | None
-    count: int
-
-
-class WorkflowStageStarted(StageEvent, frozen=True, kw_only=True):
-    """A stage starts."""
-
-    worker_id: str | None
-    attempt: int
-
-
-class WorkflowStageCompleted(StageEvent, frozen=True, kw_only=True):
-    """A stage completes."""
-
-    result: Any = None
-    duration_ms: int | None
-    stages_completed: int
-
-
-class WorkflowStageFailed(StageEvent, frozen=True, kw_only=True):
-    """A stage fails."""
-
-    error: str
-    duration_ms: int | None
-    last_attempt: int
-
-
-class WorkflowStageRetrying(StageEvent, frozen=True, kw_only=True):
-    """An attempt failed and another one follows."""
-
-    attempt: int
-    reason: str
-    error: str
-    retry_at: datetime | None
-    last_attempt: int
-
-
-class WorkflowStageReleased(StageEvent, frozen=True, kw_only=True):
-    """An attempt was given back."""
-
-    attempt: int
-    reason: str
-    retry_at: datetime | None
-    last_attempt: int
-
-
-class WorkflowStageProgress(StageEvent, frozen=True, kw_only=True):
-    """A running stage reports progress."""
-
-    progress: float
-    message: str
-
-
-class WorkflowStageLog(StageEvent, frozen=True, kw_only=True):
-    """A running stage logs a message."""
-
-    message: str
-
-
-class WorkflowStageStatusChanged(StageEvent, frozen=True, kw_only=True):
-    """A stage is skipped, or another application set its status."""
-
-    status: str
-    stages_completed: int
-
-
-class WorkflowStageAdded(StageEvent, frozen=True, kw_only=True):
-    """A stage is added."""
-
-    position: int
-    step: int
-    status: str
-    last_attempt: int
-    total_stages: int
-    stages_completed: int
-
-
-class WorkflowStageRemoved(StageEvent, frozen=True, kw_only=True):
-    """A stage is removed."""
-
-    total_stages: int
-    stages_completed: int
-
-
-class WorkflowHeld(WorkflowEvent, frozen=True, kw_only=True):
-    """No worker can take a run now."""
-
-    name: str
-    reason: str
-    pool_id: str | None
-    needs: str
-
-
-class WorkflowHoldEnded(WorkflowEvent, frozen=True, kw_only=True):
-    """A run is no longer held."""
-
-    name: str
-    pool_id: str | None
-
-
-class WorkflowMoved(WorkflowEvent, frozen=True, kw_only=True):
-    """A workflow moves to another pool."""
-
-    name: str
-    pool_id: str | None
-    from_pool_id: str | None
-
-
-class WorkflowCompleted(WorkflowEvent, frozen=True, kw_only=True):
-    """A workflow completes."""
-
-    name: str
-    result: Any = None
-
-
-class WorkflowFailed(WorkflowEvent, frozen=True, kw_only=True):
-    """A workflow fails or times out."""
-
-    name: str
-    error: str
-    status: str
-
-
-class WorkflowCancelled(WorkflowEvent, frozen=True, kw_only=True):
-    """A workflow is cancelled."""
-
-    name: str
-    reason: str
-
-
-class WorkflowRetried(WorkflowEvent, frozen=True, kw_only=True):
-    """A finished run runs again."""
-
-    name: str
-    adapter: str
-    prompt: str
-    from_stage: str | None
-    stages: tuple[RetriedStage, ...] = ()
-    stages_completed: int
-    total_stages: int
-    pool_id: str | None
-    created_at: datetime
-    started_at: datetime | None
-    deadline_at: datetime | None
-
-
-class WorkflowRemoved(WorkflowEvent, frozen=True, kw_only=True):
-    """A finished run is deleted."""
-
-    name: str
-
-
-class WorkerEvent(EventData, frozen=True, kw_only=True):
-    """An event of one worker."""
-
-    worker_id: str
-    pool_id: str
-
-
-class WorkerStatusChanged(WorkerEvent, frozen=True, kw_only=True):
-    """A worker's status changes."""
-
-    status: str
-    release: str
-    draining: bool
-    workflow_id: str | None
-    stage_name: str | None
-
-
-class WorkerAdded(WorkerStatusChanged, frozen=True, kw_only=True):
-    """A worker is registered."""
-
-
-class WorkerStageChanged(WorkerEvent, frozen=True, kw_only=True):
-    """A busy worker continues with another stage."""
-
-    workflow_id: str | None
-    stage_name: str | None
-
-
-class WorkerDraining(WorkerEvent, frozen=True, kw_only=True):
-    """A worker starts no further stage."""
-
-
-class WorkerRemoved(WorkerEvent, frozen=True, kw_only=True):
-    """A worker is removed."""
-
-
-class WorkerMoved(WorkerEvent, frozen=True, kw_only=True):
-    """A worker moves to another pool."""
-
-    from_pool_id: str
 
 
 class PoolEvent(EventData, frozen=True, kw_only=True):
@@ -288,53 +55,358 @@ class PoolStatusChanged(PoolEvent, frozen=True, kw_only=True):
 
 
 class PoolDrained(PoolEvent, frozen=True, kw_only=True):
-    """A pool accepts no new workflows."""
+    """A pool accepts no new work."""
 
 
 class PoolReopened(PoolEvent, frozen=True, kw_only=True):
-    """A drained pool accepts new workflows again."""
+    """A drained pool accepts new work again."""
 
 
 class PoolClosed(PoolEvent, frozen=True, kw_only=True):
-    """A pool is closed."""
+    """A pool is closed permanently."""
 
 
 class PoolRemoved(PoolEvent, frozen=True, kw_only=True):
-    """A pool is deleted."""
+    """A pool is removed."""
+
+
+class WorkflowStagesQueued(EventData, frozen=True, kw_only=True):
+    """Stages of a workflow are queued: those in `stages` or, if they are many, all that wait in the step `step`.
+
+    Attributes:
+        workflow_id: The workflow.
+        stages: Their names; null if there are many.
+        step: The step; null if `stages` has their names.
+        count: Their number.
+    """
+
+    workflow_id: str
+    stages: tuple[str, ...] | None = None
+    step: int | None
+    count: int
+
+
+class StageEvent(EventData, frozen=True, kw_only=True):
+    """An event of one stage of a workflow."""
+
+    workflow_id: str
+    stage_name: str
+
+
+class WorkflowStageStarted(StageEvent, frozen=True, kw_only=True):
+    """A stage begins. `worker_id` is null where the worker is unknown. `attempt` counts its starts."""
+
+    worker_id: str | None
+    attempt: int
+
+
+class WorkflowStageProgress(StageEvent, frozen=True, kw_only=True):
+    """A running stage reports progress: `progress` is from 0 to 1, `message` may be empty."""
+
+    progress: float
+    message: str
+
+
+class WorkflowStageLog(StageEvent, frozen=True, kw_only=True):
+    """A running stage logs a message."""
+
+    message: str
+
+
+class WorkflowStageCompleted(StageEvent, frozen=True, kw_only=True):
+    """A stage completes.
+
+    Attributes:
+        result: An object with `duration_ms` and the stage's own fields, such as `output`.
+        duration_ms: How long it took, in milliseconds.
+        stages_completed: How many stages of the workflow have completed.
+    """
+
+    result: Any = None
+    duration_ms: int | None
+    stages_completed: int
+
+
+class WorkflowStageRetrying(StageEvent, frozen=True, kw_only=True):
+    """An attempt at a stage fails and another one follows: at `retry_at`, or at once if that is null.
+
+    Attributes:
+        attempt: The number of the attempt that failed.
+        reason: `failed`, `timed_out` or, if its worker was lost, `lost`.
+        error: The error of that attempt.
+        retry_at: When the next one starts; null if `workflow.stages_queued` follows.
+        last_attempt: Number of the attempt after which a failure is final.
+    """
+
+    attempt: int
+    reason: str
+    error: str
+    retry_at: datetime | None
+    last_attempt: int
+
+
+class WorkflowStageReleased(StageEvent, frozen=True, kw_only=True):
+    """An attempt at a stage is given back, and the stage waits for another worker. The attempt has not failed.
+
+    Attributes:
+        attempt: The number of the attempt.
+        reason: `worker_stopped`, or `not_runnable` if the worker lacks something that the stage needs.
+        retry_at: When it is queued again; null if `workflow.stages_queued` follows.
+        last_attempt: Number of the attempt after which a failure is final.
+    """
+
+    attempt: int
+    reason: str
+    retry_at: datetime | None
+    last_attempt: int
+
+
+class WorkflowStageFailed(StageEvent, frozen=True, kw_only=True):
+    """A stage fails.
+
+    Attributes:
+        error: Why.
+        duration_ms: How long its last attempt took, in milliseconds.
+        last_attempt: Number of the attempt after which a failure is final.
+    """
+
+    error: str
+    duration_ms: int | None
+    last_attempt: int
+
+
+class WorkflowStageStatusChanged(StageEvent, frozen=True, kw_only=True):
+    """The status of a stage changes to one that no other event is about.
+
+    Attributes:
+        status: `skipped` or, by another application, `cancelled` or `pending`.
+        stages_completed: How many stages of the workflow have completed.
+    """
+
+    status: str
+    stages_completed: int
+
+
+class WorkflowStageAdded(StageEvent, frozen=True, kw_only=True):
+    """A pending stage is added to a workflow that exists.
+
+    Attributes:
+        position: Its position; 0 for the first stage.
+        step: Stages of one step run in parallel.
+        last_attempt: Number of the attempt after which a failure is final.
+        total_stages: How many stages the workflow has now.
+        stages_completed: How many of them have completed.
+    """
+
+    position: int
+    step: int
+    last_attempt: int
+    total_stages: int
+    stages_completed: int
+
+
+class WorkflowStageRemoved(StageEvent, frozen=True, kw_only=True):
+    """A stage is removed from a workflow, which has the counts `total_stages` and `stages_completed` now."""
+
+    total_stages: int
+    stages_completed: int
+
+
+class WorkerEvent(EventData, frozen=True, kw_only=True):
+    """An event of one worker."""
+
+    worker_id: str
+    pool_id: str
+
+
+class WorkerStatusChanged(WorkerEvent, frozen=True, kw_only=True):
+    """A worker's status changes to `idle`, `busy`, `error` or `offline`.
+
+    Attributes:
+        status: The new status.
+        pool_id: Its pool.
+        release: The release of its code, which may be another one after it was offline. May be empty.
+        draining: Whether it starts no further stage.
+        workflow_id: The workflow of the stage that it runs; null if it runs none, or if that is unknown.
+        stage_name: The stage that it runs.
+    """
+
+    status: str
+    release: str
+    draining: bool
+    workflow_id: str | None
+    stage_name: str | None
+
+
+class WorkerAdded(WorkerStatusChanged, frozen=True, kw_only=True):
+    """A worker is registered. `status` is its initial status."""
+
+
+class WorkerStageChanged(WorkerEvent, frozen=True, kw_only=True):
+    """A worker runs another stage, and its status is the same: it continued with the next stage at once."""
+
+    workflow_id: str | None
+    stage_name: str | None
+
+
+class WorkerMoved(WorkerEvent, frozen=True, kw_only=True):
+    """A worker joins the pool `pool_id` after it was offline in the pool `from_pool_id`."""
+
+    from_pool_id: str
+
+
+class WorkerDraining(WorkerEvent, frozen=True, kw_only=True):
+    """A worker starts no further stage. It is offline when its stage ends."""
+
+
+class WorkerRemoved(WorkerEvent, frozen=True, kw_only=True):
+    """A worker is removed."""
+
+
+class WorkflowEvent(EventData, frozen=True, kw_only=True):
+    """An event of one workflow. `name` is what it runs, such as the name of the definition; it may be empty."""
+
+    workflow_id: str
+    name: str
+
+
+class WorkflowCreated(WorkflowEvent, frozen=True, kw_only=True):
+    """A workflow is stored and waits to start.
+
+    Attributes:
+        adapter: The adapter that runs it.
+        prompt: What it is for.
+        total_stages: Number of its stages.
+        pool_id: The pool that runs it, if any.
+        params: Its parameters.
+        deadline_at: When it times out, if it has a limit.
+        stages: Its stages in order, the first `MAX_LISTED_STAGES`.
+    """
+
+    adapter: str
+    prompt: str
+    total_stages: int
+    pool_id: str | None
+    params: dict[str, Any] = {}
+    deadline_at: datetime | None
+    stages: tuple[NewStage, ...] = ()
+
+
+class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True):
+    """A workflow's execution begins."""
+
+    adapter: str
+    prompt: str
+
+
+class WorkflowMoved(WorkflowEvent, frozen=True, kw_only=True):
+    """A workflow moves from the pool `from_pool_id` to the pool `pool_id`. Either may be null."""
+
+    pool_id: str | None
+    from_pool_id: str | None
+
+
+class WorkflowRetried(WorkflowEvent, frozen=True, kw_only=True):
+    """A finished workflow runs again: the named stages are pending. `workflow.started` follows.
+
+    Attributes:
+        from_stage: The stage from which it runs again; null if only uncompleted stages do.
+        stages: The stages that run again, the first `MAX_LISTED_STAGES`.
+        adapter, prompt, pool_id, total_stages: As in `workflow.created`.
+        stages_completed: How many of its stages stay completed.
+        created_at, started_at: Its times, which stay.
+        deadline_at: When it times out now, if it has a limit.
+    """
+
+    from_stage: str | None
+    stages: tuple[NewStage, ...] = ()
+    adapter: str
+    prompt: str
+    pool_id: str | None
+    total_stages: int
+    stages_completed: int
+    created_at: datetime
+    started_at: datetime | None
+    deadline_at: datetime | None
+
+
+class WorkflowRemoved(WorkflowEvent, frozen=True, kw_only=True):
+    """A workflow is removed, with its stages."""
+
+
+class WorkflowHeld(WorkflowEvent, frozen=True, kw_only=True):
+    """No worker of its pool can take a run now. It stays queued until `workflow.hold_ended`.
+
+    Attributes:
+        reason: `no_worker` if its pool has no worker, `no_worker_with` if none of them has what the run needs.
+        pool_id: The pool.
+        needs: What the workers lack: the code of a stage, such as `shop.workflows:load`, or a release. Empty for
+            `no_worker`.
+    """
+
+    reason: str
+    pool_id: str
+    needs: str
+
+
+class WorkflowHoldEnded(WorkflowEvent, frozen=True, kw_only=True):
+    """A run is no longer held: a worker may take it now, or it has left the pool `pool_id`, or it is finished."""
+
+    pool_id: str
+
+
+class WorkflowCompleted(WorkflowEvent, frozen=True, kw_only=True):
+    """A workflow completes successfully. `result` is an object with `total_duration_ms` and often `final_output`."""
+
+    result: Any = None
+
+
+class WorkflowFailed(WorkflowEvent, frozen=True, kw_only=True):
+    """A workflow fails or times out. `status`, an addition to the API reference, is `failed` or `timeout`."""
+
+    error: str
+    status: str
+
+
+class WorkflowCancelled(WorkflowEvent, frozen=True, kw_only=True):
+    """A workflow is cancelled. `reason` may be empty."""
+
+    reason: str
 
 
 EVENT_TYPES: Final[dict[str, type[EventData]]] = {
-    "workflow.created": WorkflowCreated,
-    "workflow.started": WorkflowStarted,
-    "workflow.stages_queued": WorkflowStagesQueued,
-    "workflow.stage_started": WorkflowStageStarted,
-    "workflow.stage_completed": WorkflowStageCompleted,
-    "workflow.stage_failed": WorkflowStageFailed,
-    "workflow.stage_retrying": WorkflowStageRetrying,
-    "workflow.stage_released": WorkflowStageReleased,
-    "workflow.stage_progress": WorkflowStageProgress,
-    "workflow.stage_log": WorkflowStageLog,
-    "workflow.stage_status_changed": WorkflowStageStatusChanged,
-    "workflow.stage_added": WorkflowStageAdded,
-    "workflow.stage_removed": WorkflowStageRemoved,
-    "workflow.held": WorkflowHeld,
-    "workflow.hold_ended": WorkflowHoldEnded,
-    "workflow.moved": WorkflowMoved,
-    "workflow.completed": WorkflowCompleted,
-    "workflow.failed": WorkflowFailed,
-    "workflow.cancelled": WorkflowCancelled,
-    "workflow.retried": WorkflowRetried,
-    "workflow.removed": WorkflowRemoved,
-    "worker.added": WorkerAdded,
-    "worker.status_changed": WorkerStatusChanged,
-    "worker.stage_changed": WorkerStageChanged,
-    "worker.draining": WorkerDraining,
-    "worker.removed": WorkerRemoved,
-    "worker.moved": WorkerMoved,
     "pool.created": PoolCreated,
     "pool.status_changed": PoolStatusChanged,
     "pool.drained": PoolDrained,
     "pool.reopened": PoolReopened,
     "pool.closed": PoolClosed,
     "pool.removed": PoolRemoved,
+    "workflow.stages_queued": WorkflowStagesQueued,
+    "workflow.stage_started": WorkflowStageStarted,
+    "workflow.stage_progress": WorkflowStageProgress,
+    "workflow.stage_log": WorkflowStageLog,
+    "workflow.stage_completed": WorkflowStageCompleted,
+    "workflow.stage_retrying": WorkflowStageRetrying,
+    "workflow.stage_released": WorkflowStageReleased,
+    "workflow.stage_failed": WorkflowStageFailed,
+    "workflow.stage_status_changed": WorkflowStageStatusChanged,
+    "workflow.stage_added": WorkflowStageAdded,
+    "workflow.stage_removed": WorkflowStageRemoved,
+    "worker.status_changed": WorkerStatusChanged,
+    "worker.added": WorkerAdded,
+    "worker.stage_changed": WorkerStageChanged,
+    "worker.moved": WorkerMoved,
+    "worker.draining": WorkerDraining,
+    "worker.removed": WorkerRemoved,
+    "workflow.created": WorkflowCreated,
+    "workflow.started": WorkflowStarted,
+    "workflow.moved": WorkflowMoved,
+    "workflow.retried": WorkflowRetried,
+    "workflow.removed": WorkflowRemoved,
+    "workflow.held": WorkflowHeld,
+    "workflow.hold_ended": WorkflowHoldEnded,
+    "workflow.completed": WorkflowCompleted,
+    "workflow.failed": WorkflowFailed,
+    "workflow.cancelled": WorkflowCancelled,
 }
+"""The data of each event, by its name."""

@@ -93,8 +93,7 @@ class EventStream(_Stream):
             await queue.waiters.wait()
 
     def take_ready(self, count: int) -> list[Item]:
-        """Return up to `count` items that have arrived. They count as handled when the next ones are taken."""
-        self._queue.finish_item()
+        """Return up to `count` further items that have arrived. With the last one, they count as handled together."""
         items: list[Item] = []
         while len(items) < count and (item := self._queue.take()) is not None:
             items.append(item)

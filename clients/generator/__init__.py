@@ -1,0 +1,1 @@
+"""What `clients/generate.py` writes."""

@@ -1,0 +1,46 @@
+"""The requests as methods. Written by `make clients` from the structs of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from mahavishnu_client import responses
+
+T = TypeVar("T")
+
+
+class Requests:
+    """Every request of the protocol but `subscribe` and `unsubscribe`.
+
+    Each raises `RequestFailed` if the server answers with an error, such as `NotFound`; `ConnectionLost` if the
+    connection ends first; and `RequestTimeout` if there is no answer within `timeout_seconds`.
+    """
+
+    async def _call(self, name: str, data: dict[str, Any], response: type[T], timeout_seconds: float | None) -> T:
+        raise NotImplementedError
+
+    async def get_pool_status(self, pool_id: str, *, timeout_seconds: float | None = None) -> responses.PoolStatusData:
+        """Ask for the status and the workers of one pool."""
+        data: dict[str, Any] = {"pool_id": pool_id}
+        return await self._call("get_pool_status", data, responses.PoolStatusData, timeout_seconds)
+
+    async def get_workflow_status(
+        self, workflow_id: str, *, timeout_seconds: float | None = None
+    ) -> responses.WorkflowStatusData:
+        """Ask for the status and the progress of one workflow."""
+        data: dict[str, Any] = {"workflow_id": workflow_id}
+        return await self._call("get_workflow_status", data, responses.WorkflowStatusData, timeout_seconds)
+
+    async def list_stages(
+        self,
+        workflow_id: str,
+        *,
+        status: str | Sequence[str] | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> responses.StageListData:
+        """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any."""
+        data: dict[str, Any] = {"workflow_id": workflow_id, "status": status, "after": after, "limit": limit}
+        return await self._call("list_stages", data, responses.StageListData, timeout_seconds)
