@@ -37,7 +37,7 @@ class _Pair:
 
 
 class TcpProxy:
-    """A proxy in a thread of its own, whose methods may be called in any thread.
+    """A proxy in its own thread, whose methods may be called in any thread.
 
     Args:
         target_port: The port of the server.
@@ -76,7 +76,7 @@ class TcpProxy:
         return count
 
     def freeze(self) -> None:
-        """Pass nothing on any more, and end nothing: the connections that exist are half-open from now on."""
+        """Pass nothing on, and end nothing: the connections that exist are half-open from now on."""
 
         async def freeze() -> None:
             for pair in self._pairs:

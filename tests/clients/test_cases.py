@@ -9,7 +9,8 @@ import pytest
 
 from mahavishnu_client.testing import FakeServer
 from tests.clients import drivers
-from tests.clients.case_runner import CASES, CaseRun, FakeBackend, RealBackend
+from tests.clients.case_backends import FakeBackend, RealBackend
+from tests.clients.case_runner import CASES, CaseRun
 from tests.clients.drivers import Driver
 from tests.clients.tcp_proxy import TcpProxy
 from tests.harness.fixtures import StartServer

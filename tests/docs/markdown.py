@@ -47,7 +47,9 @@ class Block:
 
 def pages() -> list[Path]:
     """Return every document of the project."""
-    return sorted([*PROJECT_DIR.glob("*.md"), *PROJECT_DIR.glob("docs/*.md")])
+    return sorted(
+        path for pattern in ("*.md", "docs/*.md", "clients/*/README.md") for path in PROJECT_DIR.glob(pattern)
+    )
 
 
 def page(name: str) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from tests.docs.markdown import PROJECT_DIR
 
 PACKAGES = ("mahavishnu_site", "realtime", "orchestration", "demonstrations")
-FOLDERS = (*PACKAGES, "benchmarks", "tests", "deploy", ".ci")
+FOLDERS = (*PACKAGES, "clients", "benchmarks", "tests", "deploy", ".ci")
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".html", ".js", ".css", ".txt", ".json", ".service", ".yaml"}
 TEXT_NAMES = {"Makefile", "Procfile", "Dockerfile"}
 
@@ -21,6 +21,9 @@ PRINTED_REFERENCE = PROJECT_DIR / "tests" / "reference"
 """The examples of the API reference, as printed."""
 
 MAX_MODULE_LINES = 300
+GENERATED = "Written by `make clients`"
+"""In the first line of a module that is generated, which may be longer."""
+
 ACTIVITY_MODULES: set[str] = set()
 """Product modules that are named after an activity ("…ing") for a reason; there is none so far."""
 
@@ -91,7 +94,8 @@ def test_find_banned_matches_whole_words(text: str, hits: list[tuple[int, str]])
 
 
 def test_modules_have_at_most_300_lines() -> None:
-    lines = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules()}
+    texts = {relative(path): path.read_text(encoding="utf-8") for path in modules()}
+    lines = {name: len(text.splitlines()) for name, text in texts.items() if GENERATED not in text.split("\n", 1)[0]}
     assert {name: count for name, count in lines.items() if count > MAX_MODULE_LINES} == {}
 
 

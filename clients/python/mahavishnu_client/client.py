@@ -10,13 +10,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Self, TypeVar
 
-import msgspec
-
 from mahavishnu_client.connection import Connection, ConnectionState
-from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost, ProtocolError, RequestTimeout
+from mahavishnu_client.errors import ClientClosed
 from mahavishnu_client.events import Event, HistoryLost, Position
 from mahavishnu_client.options import Options
-from mahavishnu_client.requests import Requests
+from mahavishnu_client.request_sender import RequestSender
+from mahavishnu_client.session import Session
 from mahavishnu_client.sinks import EventQueue, StateCell
 from mahavishnu_client.state import State
 from mahavishnu_client.streams import EventStream, StateSource, StateStream
@@ -50,7 +49,7 @@ def connect(
     return Client(url, position, on_state, options or Options(), connect_options)
 
 
-class Client(Requests):
+class Client(RequestSender):
     """A client of one server. Use `connect` to make one."""
 
     def __init__(
@@ -62,7 +61,7 @@ class Client(Requests):
         connect_options: dict[str, Any],
     ) -> None:
         self._url = url
-        self._resume_from = resume_from
+        self._resume_from = self._position = resume_from
         self._on_state = on_state
         self._options = options
         self._connect_options = connect_options
@@ -88,17 +87,26 @@ class Client(Requests):
         running, self._running = self._running, None
         if running is None:
             return
+        session = self._open.session
+        self._position = session.position
+        session.close(ClientClosed("The client was closed"))
         tasks = [running, *self._handlers.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._open.session.close(ClientClosed("The client was closed"))
 
     @property
     def _open(self) -> Connection:
         if self._connection is None:
             raise ClientClosed("The client is not open: use `async with connect(…) as client`")
         return self._connection
+
+    @property
+    def _session(self) -> Session:
+        connection = self._open
+        if self._running is None:
+            raise ClientClosed("The client is closed")
+        return connection.session
 
     # --- The connection ----------------------------------------------------------------------------------------
 
@@ -128,7 +136,9 @@ class Client(Requests):
         An event counts as handled when its iterator is asked for the next one. Store the position after that, and
         give it back as `resume_from` of the same channels.
         """
-        return self._open.session.position or self._resume_from
+        if self._connection is not None and self._running is not None:
+            self._position = self._connection.session.position or self._position
+        return self._position
 
     # --- Events ------------------------------------------------------------------------------------------------
 
@@ -141,7 +151,7 @@ class Client(Requests):
             channel: `global`, `summary`, or `workflow:`, `pool:` or `worker:` and an id.
             resume_from: A stored `client.position`. Without it, that of `connect`.
         """
-        session = self._open.session
+        session = self._session
         given = Position.parse(resume_from) if isinstance(resume_from, str) else resume_from
         start = given or self._resume_from or session.head
         # The queue refers to nothing of its iterator, so that an abandoned iterator is closed.
@@ -160,7 +170,7 @@ class Client(Requests):
 
         Args:
             channel: The channel.
-            handler: Called with each item, one after the other and never at the same time, in a task of its own. It
+            handler: Called with each item, one after the other and never at the same time, in a separate task. It
                 may be a coroutine function, and may use the client. An exception is logged, and the next item follows.
 
         Raises:
@@ -207,7 +217,7 @@ class Client(Requests):
         source = self._sources.get(channel)
         if source is None:
             cell = StateCell(channel, on_truncated=self._reread)
-            subscription = self._open.session.attach(channel, cell)
+            subscription = self._session.attach(channel, cell)
             source = self._sources[channel] = StateSource(cell, subscription, self._open)
         source.cell.user_count += 1
         return StateStream(source, select, partial(self._release, channel, source))
@@ -234,61 +244,6 @@ class Client(Requests):
                 self._open.session.subscribe(source.subscription)
 
         loop.call_later(pause_seconds, reread)
-
-    # --- Requests ----------------------------------------------------------------------------------------------
-
-    async def request(self, name: str, data: dict[str, Any], *, timeout_seconds: float | None = None) -> Any:
-        """Send any request, and return the data of its response as it is in JSON.
-
-        A request that the server limits is sent again after the time that it gives.
-
-        Raises:
-            RequestFailed: if the server answers with an error.
-            ConnectionLost: if the connection ends first. `maybe_done` tells whether the request was sent.
-            RequestTimeout: if there is no answer in time.
-        """
-        return msgspec.json.decode(await self._request(name, data, timeout_seconds=timeout_seconds))
-
-    async def _call(self, name: str, data: dict[str, Any], response: type[T], timeout_seconds: float | None) -> T:
-        raw = await self._request(name, data, timeout_seconds=timeout_seconds)
-        try:
-            return msgspec.json.decode(raw, type=response)
-        except msgspec.DecodeError as error:
-            raise ProtocolError(f"The server sent an invalid response to {name}: {error}") from None
-
-    async def _request(self, name: str, data: dict[str, Any], *, timeout_seconds: float | None = None) -> msgspec.Raw:
-        session = self._open.session
-        loop = asyncio.get_running_loop()
-        seconds = self._options.request_timeout_seconds if timeout_seconds is None else timeout_seconds
-        deadline = loop.time() + seconds
-        while True:
-            answer: asyncio.Future[msgspec.Raw] = loop.create_future()
-            request_id = session.requests.add(
-                name, data, partial(_set_answer, answer), is_connected=session.welcome is not None
-            )
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await answer
-            except TimeoutError:
-                if session.requests.forget(request_id):
-                    raise RequestTimeout(f"No answer to {name} within {seconds:g} s") from None
-                raise ConnectionLost(f"No connection for {name} within {seconds:g} s", maybe_done=False) from None
-            except ClientError as error:
-                retry_after_ms = getattr(error, "retry_after_ms", None)
-                if retry_after_ms is None or loop.time() + retry_after_ms / 1000 >= deadline:
-                    raise
-                await asyncio.sleep(retry_after_ms / 1000)
-            finally:
-                session.requests.forget(request_id)
-
-
-def _set_answer(answer: asyncio.Future[msgspec.Raw], data: msgspec.Raw | None, error: ClientError | None) -> None:
-    if answer.done():
-        return
-    if error is not None:
-        answer.set_exception(error)
-    elif data is not None:
-        answer.set_result(data)
 
 
 async def _handle_all(stream: EventStream, handler: Handler) -> None:

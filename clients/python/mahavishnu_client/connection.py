@@ -78,7 +78,7 @@ class Connection:
         self._outgoing = asyncio.Event()
         self._wake = asyncio.Event()
         self._websocket: ClientConnection | None = None
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self._ping_sent_at: float | None = None
         self._pong_within_seconds = options.pong_within_seconds
         self._ticked_at = self._loop.time()
@@ -88,9 +88,9 @@ class Connection:
     # --- For the client ----------------------------------------------------------------------------------------
 
     @property
-    def heard_at(self) -> float:
+    def received_at(self) -> float:
         """When the last message came, in seconds of the machine's clock."""
-        return self._options.wall_clock() - (self._loop.time() - self._heard_at)
+        return self._options.wall_clock() - (self._loop.time() - self._received_at)
 
     async def run(self) -> None:
         """Connect, and connect again after each end. Never returns."""
@@ -155,7 +155,7 @@ class Connection:
             self._websocket = None
             self._ping_sent_at = None
             retry_after_ms = self.session.retry_after_ms
-            self.session.on_disconnected(self.heard_at)
+            self.session.on_disconnected(self.received_at)
         if code is not None and self._loop.time() - began_at >= options.stable_after_seconds:
             self._backoff.reset()
         if not (self.state is ConnectionState.STALE and code is not None) and not (
@@ -168,13 +168,13 @@ class Connection:
     async def _serve(self, websocket: ClientConnection) -> None:
         session = self.session
         session.on_connected()
-        self._hear()
+        self._note_message()
         writer = asyncio.create_task(self._write(websocket))
         try:
             receive, recv, now = session.receive, websocket.recv, self._loop.time
             while True:
                 data = await recv(decode=False)
-                self._heard_at = now()
+                self._received_at = now()
                 receive(data)
         finally:
             writer.cancel()
@@ -203,8 +203,8 @@ class Connection:
 
     # --- Liveness ----------------------------------------------------------------------------------------------
 
-    def _hear(self) -> None:
-        self._heard_at = self._loop.time()
+    def _note_message(self) -> None:
+        self._received_at = self._loop.time()
 
     def _tick(self) -> None:
         """Ping after silence, end a connection that does not answer, and notice that the machine has slept."""
@@ -222,10 +222,10 @@ class Connection:
         self._timer = self._loop.call_later(self._due_seconds(), self._tick)
 
     def _check(self, now: float, *, is_late: bool) -> None:
-        if self._ping_sent_at is not None and self._heard_at >= self._ping_sent_at:
+        if self._ping_sent_at is not None and self._received_at >= self._ping_sent_at:
             self._ping_sent_at = None
         if self._ping_sent_at is None:
-            if now - self._heard_at >= self._ping_after_seconds:
+            if now - self._received_at >= self._ping_after_seconds:
                 self._ping(within_seconds=self._options.pong_within_seconds)
         elif now - self._ping_sent_at >= self._pong_within_seconds:
             if is_late:

@@ -89,7 +89,7 @@ def _stage_status_changed(run: Run, data: m.WorkflowStageStatusChanged) -> Run:
 
 
 def _stage_added(run: Run, data: m.WorkflowStageAdded) -> Run:
-    # An event of its own follows if its status is another one.
+    # A second event follows if its status is another one.
     added = StageState(
         position=data.position,
         stage_name=data.stage_name,

@@ -9,7 +9,7 @@ import msgspec
 PING_AFTER_SECONDS = 10.0
 MESSAGES_PER_SECOND = 100.0
 MESSAGE_BURST = 150
-"""What a server allows that does not tell its limits."""
+"""What a server allows whose welcome has no limits."""
 
 
 class SessionLimits(msgspec.Struct, frozen=True):

@@ -6,15 +6,16 @@ returns, and reports the beginning and the end of each connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from mahavishnu_client import protocol
 from mahavishnu_client.errors import ClientError, ProtocolError, RequestFailed, failure
 from mahavishnu_client.events import Event, Message, Position, decode
+from mahavishnu_client.positions import handled, newest
 from mahavishnu_client.request_table import RequestTable
-from mahavishnu_client.sinks import EventQueue, Sink
+from mahavishnu_client.sinks import Sink
 from mahavishnu_client.subscription import Subscription
 
 FIRST_RETRY_SECONDS = 0.5
@@ -99,24 +100,15 @@ class Session:
     @property
     def head(self) -> Position | None:
         """The newest position of the log that is known; None before the first connection."""
-        seqs = [sink.seq for item in self._subscriptions.values() for sink in item.sinks if sink.seq is not None]
-        return Position(max([self._delivered.seq, *seqs]), self._delivered.epoch) if self._delivered.epoch else None
+        return newest(self._sinks(), self._delivered)
 
     @property
     def position(self) -> Position | None:
         """The position up to which the callers have handled every event of all channels; None before the first."""
-        found = [
-            sink.handled
-            for subscription in self._subscriptions.values()
-            for sink in subscription.sinks
-            if isinstance(sink, EventQueue)
-        ]
-        known = [position for position in found if position is not None]
-        if not known:
-            return self.head
-        # A gap that the caller has not seen yet: from here on everything is behind it.
-        older = [position for position in known if position.epoch != self._delivered.epoch]
-        return min(older or known, key=lambda position: position.seq)
+        return handled(self._sinks(), self._delivered) or self.head
+
+    def _sinks(self) -> Iterator[Sink]:
+        return (sink for subscription in self._subscriptions.values() for sink in subscription.sinks)
 
     def attach(self, channel: str, sink: Sink) -> Subscription:
         """Deliver the events of a channel to `sink`, from its position on."""
@@ -201,16 +193,14 @@ class Session:
 
     def _on_welcome(self, welcome: protocol.Welcome) -> None:
         self.welcome = welcome
-        self._delivered = Position(max(welcome.seq, self._delivered_seq(welcome.epoch)), welcome.epoch)
+        known = self._delivered.seq if self._delivered.epoch == welcome.epoch else 0
+        self._delivered = Position(max(welcome.seq, known), welcome.epoch)
         self._unsettled = {name for name, item in self._subscriptions.items() if not all(s.is_full for s in item.sinks)}
         for subscription in list(self._subscriptions.values()):
             subscription.on_connected(welcome.seq, welcome.epoch)
             self.subscribe(subscription)
         self.requests.send_pending()
         self._check_live()
-
-    def _delivered_seq(self, epoch: str) -> int:
-        return self._delivered.seq if self._delivered.epoch == epoch else 0
 
     def _on_subscribed(self, subscription: Subscription, message: Message) -> None:
         if subscription.request_id != message.correlation_id or not subscription.sinks:
@@ -222,7 +212,6 @@ class Session:
             self._settle(subscription)
 
     def _settle(self, subscription: Subscription) -> None:
-        """Nothing but live events of this channel is to come."""
         self._unsettled.discard(subscription.channel)
         subscription.wake()
         self._check_live()

@@ -72,7 +72,7 @@ class Sink:
         raise NotImplementedError
 
     def lose(self, channel: str, reason: str, *, seq: int, epoch: str) -> None:
-        """Go on at a position after a gap."""
+        """Continue at a position after a gap."""
         raise NotImplementedError
 
     def start(self, seq: int, epoch: str) -> None:

@@ -160,7 +160,7 @@ class StateStream(_Stream, Generic[T]):
 
 
 class StateSource:
-    """A state, and what tells whether it is live.
+    """A state, and whether it is live.
 
     Args:
         cell: The state.
@@ -183,7 +183,7 @@ class StateSource:
     @property
     def as_of(self) -> datetime:
         """When the state was last known to be that of the server."""
-        seconds = self._connection.heard_at if self._is_current or not self.cell.as_of else self.cell.as_of
+        seconds = self._connection.received_at if self._is_current or not self.cell.as_of else self.cell.as_of
         return datetime.fromtimestamp(seconds, UTC)
 
     @property

@@ -12,7 +12,7 @@ from mahavishnu_client.sinks import Sink
 
 
 class Subscription:
-    """A channel and its sinks. Each sink has a position of its own, and skips what it has.
+    """A channel and its sinks. Each sink has its own position, and skips what it has.
 
     A `subscribe` serves the sinks of one log that are behind, from the oldest of their positions on. Sinks that an
     answer leaves without a start need another round: those that were added later, are of another log, or whose

@@ -15,11 +15,38 @@ from typing import Any, Generic, Self, TypeVar
 
 from mahavishnu_client import client as async_client
 from mahavishnu_client.connection import ConnectionState
-from mahavishnu_client.events import Position
+from mahavishnu_client.errors import (
+    ClientClosed,
+    ClientError,
+    ConnectionLost,
+    NotFound,
+    RequestFailed,
+    RequestTimeout,
+)
+from mahavishnu_client.events import Event, HistoryLost, Position, UnknownEvent
 from mahavishnu_client.options import Options
 from mahavishnu_client.streams import EventStream, Item, StateStream
 from mahavishnu_client.sync_requests import SyncRequests
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
+
+__all__ = [
+    "Client",
+    "ClientClosed",
+    "ClientError",
+    "ConnectionLost",
+    "ConnectionState",
+    "Event",
+    "HistoryLost",
+    "NotFound",
+    "Options",
+    "Position",
+    "RequestFailed",
+    "RequestTimeout",
+    "SyncEvents",
+    "SyncStates",
+    "UnknownEvent",
+    "connect",
+]
 
 _ITEMS_AT_ONCE = 256
 """Events that are passed from thread to thread together, at most."""
@@ -71,7 +98,7 @@ class Client(SyncRequests):
     @property
     def position(self) -> Position | None:
         """The position up to which every event of `events` was handled; None before the first connection."""
-        return self._do(lambda: self._client.position)
+        return self._client.position if self._loop.is_closed() else self._do(lambda: self._client.position)
 
     def wait_live(self, timeout_seconds: float | None = None) -> None:
         """Return as soon as every event is delivered as it happens.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from mahavishnu_client.testing.connection import FakeConnection
 from mahavishnu_client.testing.log import FakeLog
@@ -20,7 +22,7 @@ T = TypeVar("T")
 
 
 class FakeServer:
-    """A server in a thread of its own. Every method may be called in any thread, and returns when it is done.
+    """A server in its own thread. Every method may be called in any thread, and returns when it is done.
 
     `with FakeServer() as server:` starts it. It answers `subscribe` with snapshots and replays, as the real one does,
     `get_workflow`, `get_workflow_status` and `get_pool_status` from its states, and other requests as `respond` says.
@@ -225,7 +227,8 @@ class FakeServer:
         connection = FakeConnection(websocket, self._log, self._script)
         self._connections.append(connection)
         try:
-            await connection.serve()
+            with contextlib.suppress(ConnectionClosed):
+                await connection.serve()
         finally:
             self._connections.remove(connection)
 
