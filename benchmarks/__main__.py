@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import (
     attacks,
+    clients,
     commit_to_client,
     connections,
     engine,
@@ -32,6 +33,7 @@ BENCHMARKS = {
         processes,
         stalled_reader,
         engine,
+        clients,
         attacks,
     )
 }

@@ -7,8 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from mahavishnu_client import Event, NotFound, RequestFailed, connect
+from mahavishnu_client import Event, HistoryLost, NotFound, RequestFailed, connect
+from mahavishnu_client.testing import FakeServer
 from tests.harness.server import MahavishnuServer
+
+pytest_plugins = ["mahavishnu_client.testing.plugin"]
 
 WITHIN_SECONDS = 30
 
@@ -39,3 +42,72 @@ async def test_client_delivers_the_events_of_a_channel(server: MahavishnuServer,
             await client.get_pool_status("nowhere")
         with pytest.raises(RequestFailed, match="INVALID_CHANNEL"):
             await client.subscribe_to_channel("planet:mars")
+
+
+async def test_iterator_that_ends_before_its_answer_unsubscribes(fake_server: FakeServer) -> None:
+    async with asyncio.timeout(WITHIN_SECONDS), connect(fake_server.url, proxy=None) as client:
+        await client.wait_live()
+        client.events("pool:a").close()
+        await asyncio.to_thread(fake_server.wait_request, "unsubscribe")
+        again = await client.subscribe_to_channel("pool:a")
+        fake_server.emit("pool.drained", {"pool_id": "a"})
+        assert (await anext(again)).seq == 1
+
+
+async def test_abandoned_iterators_unsubscribe(fake_server: FakeServer) -> None:
+    fake_server.create_workflow("wf_1", stages=["load"])
+    async with asyncio.timeout(WITHIN_SECONDS), connect(fake_server.url, proxy=None) as client:
+        async for _ in client.follow("wf_1"):
+            break
+        await asyncio.to_thread(fake_server.wait_request, "unsubscribe")
+
+
+async def test_handlers_run_in_order_and_may_use_the_client(fake_server: FakeServer) -> None:
+    fake_server.create_workflow("wf_1", stages=["load"])
+    handled: list[tuple[int, str]] = []
+    is_done = asyncio.Event()
+
+    async def handle(item: Event | HistoryLost) -> None:
+        handled.append((item.seq, (await client.get_workflow_status("wf_1")).status))
+        if len(handled) == 2:
+            raise ValueError("a handler that fails")
+        if len(handled) == 3:
+            is_done.set()
+
+    async with asyncio.timeout(WITHIN_SECONDS), connect(fake_server.url, proxy=None) as client:
+        await client.subscribe_to_channel("pool:a", handle)
+        for _ in range(3):
+            fake_server.emit("pool.drained", {"pool_id": "a"})
+        await is_done.wait()
+        await client.unsubscribe_from_channel("pool:a")
+        assert handled == [(seq, "pending") for seq in (2, 3, 4)]
+
+
+async def test_history_is_shared_with_an_iterator_that_starts_earlier(fake_server: FakeServer) -> None:
+    async with asyncio.timeout(WITHIN_SECONDS), connect(fake_server.url, proxy=None) as client:
+        live = await client.subscribe_to_channel("pool:a")
+        start = client.position
+        for _ in range(3):
+            fake_server.emit("pool.drained", {"pool_id": "a"})
+        assert [(await anext(live)).seq for _ in range(3)] == [1, 2, 3]
+        earlier = client.events("pool:a", resume_from=start)
+        assert [(await anext(earlier)).seq for _ in range(3)] == [1, 2, 3]
+        fake_server.trim()
+        stale = client.events("pool:a", resume_from=start)
+        lost = await anext(stale)
+        assert isinstance(lost, HistoryLost)
+        assert lost.reason == "trimmed"
+        fake_server.emit("pool.closed", {"pool_id": "a"})
+        assert [(await anext(stream)).seq for stream in (live, earlier, stale)] == [4, 4, 4]
+
+
+async def test_requests_keep_to_the_rate_of_the_server(fake_server: FakeServer) -> None:
+    fake_server.limit_messages(per_second=1000, burst=10)
+    fake_server.create_workflow("wf_1", stages=["load"])
+    async with asyncio.timeout(WITHIN_SECONDS), connect(fake_server.url, proxy=None) as client:
+        await client.wait_live()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await asyncio.gather(*(client.get_workflow_status("wf_1") for _ in range(108)))
+        # A burst of 8, and 100 more at 800 a second.
+        assert loop.time() - began >= 0.12

@@ -15,7 +15,8 @@ from mahavishnu_client.errors import (
 )
 from mahavishnu_client.events import Event, HistoryLost, Position, UnknownEvent
 from mahavishnu_client.options import Options
-from mahavishnu_client.streams import EventStream, StateStream
+from mahavishnu_client.state_table import StateStream
+from mahavishnu_client.streams import EventStream
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
 
 __version__ = "1.0.0"

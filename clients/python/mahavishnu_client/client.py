@@ -7,7 +7,6 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Self, TypeVar
 
 from mahavishnu_client.connection import Connection, ConnectionState
@@ -16,9 +15,9 @@ from mahavishnu_client.events import Event, HistoryLost, Position
 from mahavishnu_client.options import Options
 from mahavishnu_client.request_sender import RequestSender
 from mahavishnu_client.session import Session
-from mahavishnu_client.sinks import EventQueue, StateCell
-from mahavishnu_client.state import State
-from mahavishnu_client.streams import EventStream, StateSource, StateStream
+from mahavishnu_client.sinks import EventQueue
+from mahavishnu_client.state_table import StateStream, StateTable
+from mahavishnu_client.streams import EventStream
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveView, LiveWorker
 
 logger = logging.getLogger(__name__)
@@ -67,13 +66,14 @@ class Client(RequestSender):
         self._connect_options = connect_options
         self._connection: Connection | None = None
         self._running: asyncio.Task[None] | None = None
-        self._sources: dict[str, StateSource] = {}
+        self._table: StateTable | None = None
         self._handlers: dict[str, asyncio.Task[None]] = {}
 
     # --- Opening and closing -----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._connection = Connection(self._url, self._options, self._connect_options)
+        self._table = StateTable(self._connection, self._options)
         if self._on_state is not None:
             self._connection.on_state = self._on_state
         self._running = asyncio.create_task(self._connection.run())
@@ -163,7 +163,7 @@ class Client(RequestSender):
             on_room=lambda _: session.subscribe(subscription),
         )
         subscription = session.attach(channel, queue)
-        return EventStream(channel, queue, partial(session.detach, channel, queue))
+        return EventStream(channel, queue, session.detach)
 
     async def subscribe_to_channel(self, channel: str, handler: Handler | None = None) -> EventStream:
         """Subscribe to a channel, and return its iterator once the server has confirmed.
@@ -195,55 +195,29 @@ class Client(RequestSender):
 
     def follow(self, workflow_id: str) -> StateStream[LiveRun]:
         """Return an iterator of a run: its state each time it changes, or becomes old or live again."""
-        return self._states(f"workflow:{workflow_id}")
+        return self._state_table.open(f"workflow:{workflow_id}")
 
     def pool(self, pool_id: str) -> StateStream[LivePool]:
         """Return an iterator of a pool with its workers."""
-        return self._states(f"pool:{pool_id}")
+        return self._state_table.open(f"pool:{pool_id}")
 
     def worker(self, worker_id: str) -> StateStream[LiveWorker]:
         """Return an iterator of a worker."""
-        return self._states(f"worker:{worker_id}")
+        return self._state_table.open(f"worker:{worker_id}")
 
     def overview(self) -> StateStream[LiveOverview]:
         """Return an iterator of the unfinished runs and the pools, without their stages and workers."""
-        return self._states("summary")
+        return self._state_table.open("summary")
 
     def pools(self) -> StateStream[LiveOverview]:
         """Return the same iterator as `overview`, for changes of the pools only."""
-        return self._states("summary", select=lambda state: state.pools)  # type: ignore[union-attr]
+        return self._state_table.open("summary", select=lambda state: state.pools)  # type: ignore[union-attr]
 
-    def _states(self, channel: str, select: Callable[[State], object] = lambda state: state) -> StateStream[V]:
-        source = self._sources.get(channel)
-        if source is None:
-            cell = StateCell(channel, on_truncated=self._reread)
-            subscription = self._session.attach(channel, cell)
-            source = self._sources[channel] = StateSource(cell, subscription, self._open)
-        source.cell.user_count += 1
-        return StateStream(source, select, partial(self._release, channel, source))
-
-    def _release(self, channel: str, source: StateSource) -> None:
-        source.cell.user_count -= 1
-        if not source.cell.user_count:
-            if self._sources.get(channel) is source:
-                del self._sources[channel]
-            self._open.session.detach(channel, source.cell)
-
-    def _reread(self, cell: StateCell) -> None:
-        """Read a state again that is incomplete: at once, and then at most every few seconds."""
-        loop = asyncio.get_running_loop()
-        if cell.needs_snapshot or cell.reread_at > loop.time():
-            return
-        pause_seconds = self._options.reread_after_seconds if cell.is_truncated_snapshot else 0.0
-        cell.reread_at = loop.time() + pause_seconds
-
-        def reread() -> None:
-            source = self._sources.get(cell.channel)
-            if source is not None and source.cell is cell:
-                cell.needs_snapshot = True
-                self._open.session.subscribe(source.subscription)
-
-        loop.call_later(pause_seconds, reread)
+    @property
+    def _state_table(self) -> StateTable:
+        if self._table is None or self._running is None:
+            raise ClientClosed("The client is not open: use `async with connect(…) as client`")
+        return self._table
 
 
 async def _handle_all(stream: EventStream, handler: Handler) -> None:

@@ -127,21 +127,22 @@ def _event_class(name: str, data: type[EventData]) -> type[Event]:
 EVENT_CLASSES = {name: _event_class(name, data) for name, data in EVENT_TYPES.items()}
 """The class of each known event. One call decodes a message into it, with its data."""
 
-_decode_event = msgspec.json.Decoder(Union[tuple(EVENT_CLASSES.values())]).decode  # noqa: UP007
+UNDECODABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Union[tuple(EVENT_CLASSES.values())])  # noqa: UP007
+decode_event = _decoder.decode
+"""Decode a message that delivers a known event, in one call. For any other message it raises one of `UNDECODABLE`."""
+
 _decode_message = msgspec.json.Decoder(Message).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def decode(data: bytes) -> Event | Message:
-    """Decode one message of the server: an event of a channel, or any other message.
+def decode_other(data: bytes) -> UnknownEvent | Message:
+    """Decode any other message.
 
     Raises:
-        ProtocolError: if it is neither.
+        ProtocolError: if it is not a message of the server.
     """
-    try:
-        return _decode_event(data)  # type: ignore[no-any-return]
-    except (msgspec.DecodeError, UnicodeError):
-        pass
     try:
         message = _decode_message(data)
         if message.type != "event" or message.seq is None or message.room is None or message.timestamp is None:
@@ -155,15 +156,17 @@ def decode(data: bytes) -> Event | Message:
             id=message.id,
             replayed=message.replay,
         )
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ProtocolError(f"The server sent an invalid message: {error}") from None
 
 
-def make_event(
-    name: str, data: EventData | dict[str, Any], *, seq: int, timestamp: datetime, room: str, id: str = ""
-) -> Event:
-    """Return an event, for tests."""
-    if name in EVENT_CLASSES and isinstance(data, EventData):
-        return EVENT_CLASSES[name](seq=seq, data=data, timestamp=timestamp, room=room, id=id)
-    assert isinstance(data, dict)
-    return UnknownEvent(name=name, seq=seq, data=data, timestamp=timestamp, room=room, id=id)
+def decode(data: bytes) -> Event | Message:
+    """Decode any message of the server.
+
+    Raises:
+        ProtocolError: if it is none.
+    """
+    try:
+        return decode_event(data)
+    except UNDECODABLE:
+        return decode_other(data)

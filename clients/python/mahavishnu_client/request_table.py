@@ -61,8 +61,9 @@ class RequestTable:
         """Return an id that no other message of this client has."""
         return f"{name}_{next(self._numbers)}"
 
-    def send(self, name: str, data: dict[str, Any], *, request_id: str) -> None:
+    def send(self, name: str, data: dict[str, Any], *, request_id: str | None = None) -> None:
         """Send a request whose answer is not awaited here."""
+        request_id = self.new_id(name) if request_id is None else request_id
         self._outgoing.append((request_id, encode_request(name, data, request_id)))
         self._on_outgoing()
 

@@ -7,20 +7,20 @@ returns, and reports the beginning and the end of each connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 
 from mahavishnu_client import protocol
 from mahavishnu_client.errors import ClientError, ProtocolError, RequestFailed, failure
-from mahavishnu_client.events import Event, Message, Position, decode
+from mahavishnu_client.events import UNDECODABLE, Message, Position, decode_event, decode_other
 from mahavishnu_client.positions import handled, newest
 from mahavishnu_client.request_table import RequestTable
 from mahavishnu_client.sinks import Sink
 from mahavishnu_client.subscription import Subscription
 
-FIRST_RETRY_SECONDS = 0.5
-MAX_RETRY_SECONDS = 10.0
-"""Pauses before a `subscribe` is repeated, if the server gives no time: doubled from the first to the longest."""
+RESEND_AFTER_MS = 500
+"""Pause after a message was discarded, if the server gives no time."""
 
 Later = Callable[[float, Callable[[], None]], object]
 
@@ -37,7 +37,6 @@ class Session:
         welcome: The welcome of this connection; None while there is none.
         is_live: Whether every channel that was subscribed at the welcome is settled.
         retry_after_ms: The time to wait before the next connection, if the server gave one.
-        error_code: The code of the last error about the connection as a whole; may be empty.
         on_live: Called when the session becomes live.
         on_draining: Called when the server announces its end.
     """
@@ -47,7 +46,6 @@ class Session:
         self.welcome: protocol.Welcome | None = None
         self.is_live = False
         self.retry_after_ms: int | None = None
-        self.error_code = ""
         self.on_live: Callable[[], None] = lambda: None
         self.on_draining: Callable[[], None] = lambda: None
         self._later = later
@@ -64,7 +62,7 @@ class Session:
         """Begin a connection. Nothing is sent before the welcome."""
         self._connection_number += 1
         self.retry_after_ms = None
-        self.error_code = ""
+        self._is_resending = False
 
     def on_disconnected(self, as_of: float) -> None:
         """End the connection: fail the requests that were sent, and keep the others for the next one.
@@ -77,9 +75,7 @@ class Session:
         self._connection_number += 1
         self._subscribes.clear()
         for subscription in self._subscriptions.values():
-            subscription.request_id = None
-            for sink in subscription.sinks:
-                sink.suspend(as_of)
+            subscription.on_disconnected(as_of)
         self.requests.on_disconnected()
 
     def wake(self) -> None:
@@ -127,7 +123,6 @@ class Session:
         subscription.sinks.remove(sink)
         if not subscription.sinks:
             del self._subscriptions[channel]
-            self._settle(subscription)
         self.unsubscribe_unused(subscription)
 
     def subscribe(self, subscription: Subscription) -> None:
@@ -142,13 +137,23 @@ class Session:
             self._subscribes[request_id] = subscription
             self.requests.send("subscribe", data, request_id=request_id)
 
+    def resubscribe(self, channel: str) -> None:
+        """Send a `subscribe` if sinks of this channel need one."""
+        if (subscription := self._subscriptions.get(channel)) is not None:
+            self.subscribe(subscription)
+
+    def missed_count(self, channel: str) -> int:
+        """Return how many missed events of a channel are still to come."""
+        subscription = self._subscriptions.get(channel)
+        return 0 if subscription is None else subscription.missed
+
     def unsubscribe_unused(self, subscription: Subscription) -> None:
         """End the subscription if no sink takes its events: all of them are full, or there is none."""
         if subscription.is_subscribed and all(sink.is_full for sink in subscription.sinks):
             subscription.is_subscribed = False
-            if self.welcome is not None:
-                request_id = self.requests.new_id("unsubscribe")
-                self.requests.send("unsubscribe", {"channel": subscription.channel}, request_id=request_id)
+            subscription.missed = 0
+            self.requests.send("unsubscribe", {"channel": subscription.channel})
+            self._settle(subscription)
 
     # --- Messages of the server --------------------------------------------------------------------------------
 
@@ -158,22 +163,27 @@ class Session:
         Raises:
             ProtocolError: if it is none of this protocol.
         """
-        message = decode(data)
-        if isinstance(message, Event):
-            subscription = self._subscriptions.get(message.room)
-            if subscription is not None:
-                size_bytes = len(data)
-                for sink in subscription.sinks:
-                    sink.push(message, size_bytes)
-                if message.replayed and subscription.missed:
-                    subscription.missed -= 1
-                    if not subscription.missed:
-                        self._settle(subscription)
-            return
+        # Nearly every message is an event of a known name, and this is the only code that runs for it.
         try:
-            self._receive_other(message)
-        except msgspec.DecodeError as error:
-            raise ProtocolError(f"The server sent an invalid {message.event!r}: {error}") from None
+            event = decode_event(data)
+        except UNDECODABLE:
+            message = decode_other(data)
+            if isinstance(message, Message):
+                try:
+                    self._receive_other(message)
+                except msgspec.DecodeError as error:
+                    raise ProtocolError(f"The server sent an invalid {message.event!r}: {error}") from None
+                return
+            event = message
+        subscription = self._subscriptions.get(event.room)
+        if subscription is not None:
+            size_bytes = len(data)
+            for sink in subscription.sinks:
+                sink.push(event, size_bytes)
+            if event.replayed and subscription.missed:
+                subscription.missed -= 1
+                if not subscription.missed:
+                    self._settle(subscription)
 
     def _receive_other(self, message: Message) -> None:
         if message.type == "response":
@@ -203,10 +213,13 @@ class Session:
         self._check_live()
 
     def _on_subscribed(self, subscription: Subscription, message: Message) -> None:
-        if subscription.request_id != message.correlation_id or not subscription.sinks:
+        if subscription.request_id != message.correlation_id:
             return
         answer = protocol.decode_subscribe_answer(message.data)
         subscription.on_answer(answer)
+        if subscription.sinks or subscription.channel not in self._subscriptions:
+            # The last sink may have left before this answer.
+            self.unsubscribe_unused(subscription)
         self.subscribe(subscription)
         if subscription.is_settled:
             self._settle(subscription)
@@ -246,52 +259,31 @@ class Session:
             self._on_connection_error(error)
 
     def _on_subscribe_failed(self, subscription: Subscription, error: RequestFailed) -> None:
-        subscription.request_id = None
-        if not error.retryable:
-            self._subscriptions.pop(subscription.channel, None)
-            for sink in subscription.sinks:
-                sink.fail(error)
-            self._settle(subscription)
+        pause_seconds = subscription.on_failure(error)
+        if pause_seconds is not None:
+            self._soon(pause_seconds, partial(self.resubscribe, subscription.channel))
             return
-        if error.code != "RATE_LIMIT_EXCEEDED":
-            # The server has ended the subscription, even one that was live.
-            for sink in subscription.sinks:
-                sink.is_open = False
-        seconds = min(FIRST_RETRY_SECONDS * 2**subscription.retries, MAX_RETRY_SECONDS)
-        subscription.retries += 1
-        if error.retry_after_ms is not None:
-            seconds = error.retry_after_ms / 1000
-        self._retry(subscription, seconds)
+        self._subscriptions.pop(subscription.channel, None)
+        self._settle(subscription)
 
-    def _retry(self, subscription: Subscription, seconds: float) -> None:
+    def _soon(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something later, if this connection lasts."""
         number = self._connection_number
-
-        def retry() -> None:
-            if number == self._connection_number and self._subscriptions.get(subscription.channel) is subscription:
-                self.subscribe(subscription)
-
-        self._later(seconds, retry)
+        self._later(seconds, lambda: action() if number == self._connection_number else None)
 
     def _on_connection_error(self, error: RequestFailed) -> None:
         """Handle an error that answers no request: the connection ends, or a message was discarded unread."""
-        self.error_code = error.code
         if error.retry_after_ms is not None:
             self.retry_after_ms = error.retry_after_ms
         if error.code != "RATE_LIMIT_EXCEEDED" or self._is_resending:
             return
         # It is not known which message: after the time, all that are not answered are sent again. That is harmless.
         self._is_resending = True
-        number = self._connection_number
-
-        def resend() -> None:
-            self._is_resending = False
-            self.retry_after_ms = None
-            if number == self._connection_number and self.welcome is not None:
-                self._resend()
-
-        self._later((error.retry_after_ms or FIRST_RETRY_SECONDS * 1000) / 1000, resend)
+        self._soon((error.retry_after_ms or RESEND_AFTER_MS) / 1000, self._resend)
 
     def _resend(self) -> None:
+        self._is_resending = False
+        self.retry_after_ms = None
         self._subscribes.clear()
         for subscription in self._subscriptions.values():
             if subscription.request_id is not None:

@@ -21,20 +21,24 @@ class Waiters:
     __slots__ = ("_futures",)
 
     def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] = []
+        self._futures: list[asyncio.Future[None]] | None = None
 
     async def wait(self) -> None:
+        """Return after the next change."""
         future = asyncio.get_running_loop().create_future()
+        if self._futures is None:
+            self._futures = []
         self._futures.append(future)
         try:
             await future
-        finally:
-            if not future.done() or future.cancelled():
-                self._futures = [other for other in self._futures if other is not future]
+        except asyncio.CancelledError:
+            self._futures = [other for other in self._futures or () if other is not future] or None
+            raise
 
     def wake(self) -> None:
-        if self._futures:
-            futures, self._futures = self._futures, []
+        """End every wait that has begun."""
+        if self._futures is not None:
+            futures, self._futures = self._futures, None
             for future in futures:
                 if not future.done():
                     future.set_result(None)
@@ -103,7 +107,19 @@ class EventQueue(Sink):
         on_room: Called when half of it was taken since.
     """
 
-    __slots__ = ("_bytes", "_handled", "_in_hand", "_items", "_on_full", "_on_room", "_options")
+    __slots__ = (
+        "_bytes",
+        "_handled_epoch",
+        "_handled_seq",
+        "_in_hand",
+        "_items",
+        "_max_bytes",
+        "_max_events",
+        "_on_full",
+        "_on_room",
+        "_sizes",
+        "_taken_epoch",
+    )
 
     def __init__(
         self,
@@ -115,65 +131,73 @@ class EventQueue(Sink):
         on_room: Callable[[EventQueue], None],
     ) -> None:
         super().__init__(seq=seq, epoch=epoch)
-        self._options = options
+        self._max_events, self._max_bytes = options.max_queued_events, options.max_queued_bytes
         self._on_full = on_full
         self._on_room = on_room
-        self._items: deque[tuple[Event | HistoryLost, int]] = deque()
+        self._items: deque[Event | HistoryLost] = deque()
+        self._sizes: deque[int] = deque()
         self._bytes = 0
-        self._handled = Position(seq or 0, epoch)
-        self._in_hand: Position | None = None
+        self._handled_seq, self._handled_epoch, self._taken_epoch = seq or 0, epoch, epoch
+        self._in_hand: Event | HistoryLost | None = None
 
     def push(self, event: Event, size_bytes: int) -> None:
         if not self.is_open or event.seq <= self.seq:  # type: ignore[operator]
             return
-        options = self._options
-        if len(self._items) >= options.max_queued_events or (
-            self._items and self._bytes + size_bytes > options.max_queued_bytes
-        ):
+        items, total_bytes = self._items, self._bytes + size_bytes
+        # One event may be larger than the bound.
+        if len(items) >= self._max_events or (total_bytes > self._max_bytes and items):
             self.is_open = False
             self.is_full = True
             self._on_full(self)
             return
         self.seq = event.seq
-        self._items.append((event, size_bytes))
-        self._bytes += size_bytes
+        items.append(event)
+        self._sizes.append(size_bytes)
+        self._bytes = total_bytes
         self.waiters.wake()
 
     def lose(self, channel: str, reason: str, *, seq: int, epoch: str) -> None:
-        self._items.append((HistoryLost(channel=channel, reason=reason, seq=seq, epoch=epoch), 0))
+        self._items.append(HistoryLost(channel=channel, reason=reason, seq=seq, epoch=epoch))
+        self._sizes.append(0)
         self.seq, self.epoch = seq, epoch
         self.waiters.wake()
 
     def start(self, seq: int, epoch: str) -> None:
         super().start(seq, epoch)
-        self._handled = Position(seq, epoch)
+        self._handled_seq, self._handled_epoch, self._taken_epoch = seq, epoch, epoch
 
     @property
     def handled(self) -> Position | None:
         """The position up to which the caller has handled everything: an event counts when the next one is taken."""
         if self._items or self._in_hand is not None:
-            return self._handled
+            return Position(self._handled_seq, self._handled_epoch)
         return None if self.seq is None else Position(self.seq, self.epoch)
 
-    def finish_item(self) -> None:
-        """Count the last item as handled by the caller."""
-        if self._in_hand is not None:
-            self._handled, self._in_hand = self._in_hand, None
-
     def take(self) -> Event | HistoryLost | None:
-        """Return the next item; None if there is none."""
+        """Return the next item, and count the one before as handled; None if there is none."""
+        in_hand = self._in_hand
+        if in_hand is not None:
+            self._in_hand = None
+            self._handled_seq, self._handled_epoch = in_hand.seq, self._taken_epoch
         if not self._items:
             return None
-        item, size_bytes = self._items.popleft()
-        self._bytes -= size_bytes
-        self._in_hand = Position(item.seq, item.epoch if isinstance(item, HistoryLost) else self._handled.epoch)
-        if self.is_full and len(self._items) <= self._options.max_queued_events // 2 and not self._over_half_bytes():
+        item = self._in_hand = self._items.popleft()
+        self._bytes -= self._sizes.popleft()
+        if isinstance(item, HistoryLost):
+            self._taken_epoch = item.epoch
+        if self.is_full and len(self._items) <= self._max_events // 2 and self._bytes <= self._max_bytes // 2:
             self.is_full = False
             self._on_room(self)
         return item
 
-    def _over_half_bytes(self) -> bool:
-        return self._bytes > self._options.max_queued_bytes // 2
+    def take_more(self, count: int) -> list[Event | HistoryLost]:
+        """Return up to `count` further items, which count as handled together with the one before."""
+        handled_seq, handled_epoch = self._handled_seq, self._handled_epoch
+        items: list[Event | HistoryLost] = []
+        while self._items and len(items) < count and (item := self.take()) is not None:
+            items.append(item)
+        self._handled_seq, self._handled_epoch = handled_seq, handled_epoch
+        return items
 
 
 class StateCell(Sink):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UnsetType
 
-from mahavishnu_client.errors import ProtocolError
+from mahavishnu_client.errors import ProtocolError, RequestFailed
 from mahavishnu_client.protocol import SubscribeAnswer
 from mahavishnu_client.sinks import Sink
+
+FIRST_RETRY_SECONDS = 0.5
+MAX_RETRY_SECONDS = 10.0
+"""Pauses before a `subscribe` is repeated, if the server gives no time: doubled from the first to the longest."""
+
+_Served = tuple[Sequence[Sink], int | None, str]
+_NOTHING: _Served = ((), None, "")
+"""What the `subscribe` on its way serves: sinks, and the position and log that it resumes."""
 
 
 class Subscription:
@@ -36,7 +45,7 @@ class Subscription:
         self.is_subscribed = False
         self.missed = 0
         self.retries = 0
-        self._served: tuple[list[Sink], int | None, str] = ([], None, "")
+        self._served: _Served = _NOTHING
 
     @property
     def is_settled(self) -> bool:
@@ -47,13 +56,17 @@ class Subscription:
         """Return the sinks that need an answer."""
         return [sink for sink in self.sinks if (not sink.is_open and not sink.is_full) or sink.needs_snapshot]
 
-    def on_connected(self, seq: int, epoch: str) -> None:
-        """Start anew on a connection. Sinks without a position start at that of the welcome."""
+    def on_disconnected(self, as_of: float) -> None:
+        """Wait for the next connection. This one has ended at the time `as_of`."""
         self.request_id = None
         self.is_subscribed = False
         self.missed = 0
         for sink in self.sinks:
-            sink.is_open = False
+            sink.suspend(as_of)
+
+    def on_connected(self, seq: int, epoch: str) -> None:
+        """Begin a connection. Sinks without a position start at that of the welcome."""
+        for sink in self.sinks:
             if sink.seq is None and not sink.needs_snapshot:
                 sink.start(seq, epoch)
 
@@ -81,6 +94,7 @@ class Subscription:
     def on_answer(self, answer: SubscribeAnswer) -> None:
         """Open the sinks that the answer serves."""
         served, since, epoch = self._served
+        self._served = _NOTHING
         self.request_id = None
         self.is_subscribed = True
         self.retries = 0
@@ -103,6 +117,21 @@ class Subscription:
                 sink.is_open = not sink.needs_snapshot
             else:
                 sink.is_open = False
+
+    def on_failure(self, error: RequestFailed) -> float | None:
+        """Return after how many seconds the `subscribe` may be repeated; None if it may not, and the sinks end."""
+        self.request_id = None
+        if not error.retryable:
+            for sink in self.sinks:
+                sink.fail(error)
+            return None
+        if error.code != "RATE_LIMIT_EXCEEDED":
+            # The server has ended the subscription, even one that was live.
+            for sink in self.sinks:
+                sink.is_open = False
+        pause_seconds = min(FIRST_RETRY_SECONDS * 2 ** min(self.retries, 10), MAX_RETRY_SECONDS)
+        self.retries += 1
+        return pause_seconds if error.retry_after_ms is None else error.retry_after_ms / 1000
 
     def wake(self) -> None:
         """Wake those who wait for events or states of the channel."""

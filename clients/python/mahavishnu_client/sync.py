@@ -25,7 +25,8 @@ from mahavishnu_client.errors import (
 )
 from mahavishnu_client.events import Event, HistoryLost, Position, UnknownEvent
 from mahavishnu_client.options import Options
-from mahavishnu_client.streams import EventStream, Item, StateStream
+from mahavishnu_client.state_table import StateStream
+from mahavishnu_client.streams import EventStream, Item
 from mahavishnu_client.sync_requests import SyncRequests
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
 
@@ -227,5 +228,5 @@ class SyncEvents(_SyncIterator[Item]):
 
     async def _next(self) -> Item:
         item = await super()._next()
-        self._ready.extend(self._stream.take_ready(_ITEMS_AT_ONCE - 1))
+        self._ready.extend(self._stream.take_more(_ITEMS_AT_ONCE - 1))
         return item
