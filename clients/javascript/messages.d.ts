@@ -279,6 +279,16 @@ export interface WorkflowCancelled extends WorkflowEvent {
   reason: string;
 }
 
+/** The limits that a client needs to know; `realtime.limits.Limits` describes them. */
+export interface ClientLimits {
+  max_message_bytes: number;
+  max_subscriptions: number;
+  max_messages_per_second: number;
+  max_message_burst: number;
+  max_replay_events: number;
+  max_event_data_bytes: number;
+}
+
 /** The response to `get_pool_status`. `workers` are the ids of all workers of the pool. */
 export interface PoolStatusData {
   pool_id: string;
@@ -302,6 +312,39 @@ export interface StageListData {
   stages: StageState[];
   next_after: number | null;
   stage_counts?: Record<string, number>;
+}
+
+/** The response to `get_pool_history`. */
+export interface PoolHistoryData {
+  pool_id: string;
+  step_seconds: number;
+  samples: unknown;
+  seq: number;
+  epoch: string;
+}
+
+/** The response to `list_definitions`. */
+export interface DefinitionListData {
+  definitions: unknown;
+  truncated?: boolean;
+}
+
+/** The response to `get_server_status`: what `/health` reports, for clients. */
+export interface ServerStatusData {
+  status: string;
+  server_version?: string;
+  protocol_version?: number;
+  ping_after_ms?: number;
+  limits: ClientLimits;
+  connections: number;
+  database: string;
+  redis: string;
+  relay: string;
+  scheduler: string | null;
+  relay_lag_ms: number | null;
+  problems: string[];
+  seq: number | null;
+  epoch: string | null;
 }
 
 /** The data of each event, by its name. */
@@ -346,4 +389,7 @@ export interface RequestTypes {
   get_pool_status: { data: { pool_id: string }; response: PoolStatusData };
   get_workflow_status: { data: { workflow_id: string }; response: WorkflowStatusData };
   list_stages: { data: { workflow_id: string; status?: "pending" | "queued" | "running" | "completed" | "failed" | "skipped" | "cancelled" | ("pending" | "queued" | "running" | "completed" | "failed" | "skipped" | "cancelled")[] | null; after?: number | null; limit?: number }; response: StageListData };
+  get_pool_history: { data: { pool_id: string; minutes?: number; step_seconds?: number | null }; response: PoolHistoryData };
+  list_definitions: { data: Record<string, never>; response: DefinitionListData };
+  get_server_status: { data: Record<string, never>; response: ServerStatusData };
 }

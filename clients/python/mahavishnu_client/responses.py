@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -31,6 +32,17 @@ class ListedPool(PoolRow, frozen=True, kw_only=True):
     """
 
     created_at: datetime
+
+
+class ClientLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The limits that a client needs to know; `realtime.limits.Limits` describes them."""
+
+    max_message_bytes: int
+    max_subscriptions: int
+    max_messages_per_second: float
+    max_message_burst: int
+    max_replay_events: int
+    max_event_data_bytes: int
 
 
 class PoolStatusData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -68,3 +80,69 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stages: tuple[StageState, ...]
     next_after: int | None
     stage_counts: dict[str, int] = {}
+
+
+class PoolHistoryData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `get_pool_history`.
+
+    Attributes:
+        pool_id: The pool.
+        step_seconds: The shortest time between two samples.
+        samples: The samples, oldest first.
+        seq: Position of the event log at which they were read.
+        epoch: The log that `seq` belongs to.
+    """
+
+    pool_id: str
+    step_seconds: int
+    samples: Any
+    seq: int
+    epoch: str
+
+
+class DefinitionListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `list_definitions`.
+
+    Attributes:
+        definitions: The workflows that can be started, sorted by name.
+        truncated: Set if some of them were left out, because of their size.
+    """
+
+    definitions: Any
+    truncated: bool | None = None
+
+
+class ServerStatusData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `get_server_status`: what `/health` reports, for clients.
+
+    Attributes:
+        status: `healthy`, `unhealthy` or `draining`.
+        server_version: The version of the server.
+        protocol_version: The version of the protocol.
+        ping_after_ms: How long a client receives nothing before it should send a ping.
+        limits: The limits of the server.
+        connections: Open WebSocket connections of this process.
+        database: `up` or `down`.
+        redis: `up` or `down`.
+        relay: `up` or `down`.
+        scheduler: `up`, `down` or `off`; null while the database is down.
+        relay_lag_ms: Time from the last event to its delivery; null while the database is down.
+        problems: A sentence for each part that is down or cannot be written.
+        seq: Position of the event log; null while the database is down.
+        epoch: The log that `seq` belongs to; null while the database is down.
+    """
+
+    status: str
+    server_version: str | None = None
+    protocol_version: int | None = None
+    ping_after_ms: int | None = None
+    limits: ClientLimits
+    connections: int
+    database: str
+    redis: str
+    relay: str
+    scheduler: str | None
+    relay_lag_ms: float | None
+    problems: tuple[str, ...]
+    seq: int | None
+    epoch: str | None

@@ -44,3 +44,25 @@ class SyncRequests:
         """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any."""
         data: dict[str, Any] = {"workflow_id": workflow_id, "status": status, "after": after, "limit": limit}
         return self._call("list_stages", data, responses.StageListData, timeout_seconds)
+
+    def get_pool_history(
+        self,
+        pool_id: str,
+        *,
+        minutes: int | None = None,
+        step_seconds: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> responses.PoolHistoryData:
+        """Ask for the metrics of one pool in the last `minutes`, with a sample every `step_seconds` or more."""
+        data: dict[str, Any] = {"pool_id": pool_id, "minutes": minutes, "step_seconds": step_seconds}
+        return self._call("get_pool_history", data, responses.PoolHistoryData, timeout_seconds)
+
+    def list_definitions(self, *, timeout_seconds: float | None = None) -> responses.DefinitionListData:
+        """Ask for the workflows that can be started."""
+        data: dict[str, Any] = {}
+        return self._call("list_definitions", data, responses.DefinitionListData, timeout_seconds)
+
+    def get_server_status(self, *, timeout_seconds: float | None = None) -> responses.ServerStatusData:
+        """Ask for the status of the server, its version and its limits."""
+        data: dict[str, Any] = {}
+        return self._call("get_server_status", data, responses.ServerStatusData, timeout_seconds)
