@@ -12,7 +12,7 @@ from collections import Counter
 from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
@@ -63,6 +63,8 @@ def test_snapshot_folded_with_every_later_event_equals_the_next_snapshot(example
             stateful_step_count=steps,
             # The few examples of a quick run are the same in each.
             derandomize=examples == EXAMPLES,
+            # Shrinking takes minutes. The steps are in the note of the error.
+            phases=[Phase.generate] if examples == EXAMPLES else [Phase.generate, Phase.shrink],
             database=None,
             suppress_health_check=list(HealthCheck),
         ),
