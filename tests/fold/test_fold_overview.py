@@ -12,7 +12,7 @@ from mahavishnu_client.state import Hold, Overview, PoolMetrics, PoolRow
 from tests.fold.states import HOLD, NOW, ClientEvent, at, event, overview, pool_row, row
 
 OTHER = row("other", created=-5)
-NEW = {"name": "report", "adapter": "python", "total_stages": 2, "pool_id": "p", "deadline_at": None}
+NEW = {"name": "report", "adapter": "python", "prompt": "", "total_stages": 2, "pool_id": "p", "deadline_at": None}
 RETRIED = event(
     "workflow.retried",
     name="report",
