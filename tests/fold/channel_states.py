@@ -50,14 +50,13 @@ class RuleBroken(AssertionError):
 
 
 def decode_event(message: bytes | msgspec.Raw) -> ClientEvent:
-    """Decode the message of an event. Its data stays a dict if it is unknown, or not as this version expects."""
+    """Decode the message of an event.
+
+    Raises:
+        msgspec.ValidationError: if its data lacks a field. A client would read the state again.
+    """
     decoded = msgspec.json.decode(message, type=Message)
-    data_type: Any = messages.EVENT_TYPES.get(decoded.event, dict)
-    try:
-        data = msgspec.json.decode(decoded.data, type=data_type)
-    except msgspec.ValidationError:
-        data = msgspec.json.decode(decoded.data)
-    return ClientEvent(decoded.event, data)
+    return ClientEvent(decoded.event, msgspec.json.decode(decoded.data, type=messages.EVENT_TYPES[decoded.event]))
 
 
 class ChannelStates:

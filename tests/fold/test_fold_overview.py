@@ -27,7 +27,7 @@ RETRIED = event(
     deadline_at=None,
 )
 CREATED = row(created=60, status="pending")
-ADDED = {"stage_name": "s", "position": 2, "step": 0, "status": "pending", "last_attempt": 1}
+ADDED = {"stage_name": "s", "position": 2, "step": 0, "last_attempt": 1}
 COUNTS: dict[str, Any] = {"total_stages": 3, "stages_completed": 1}
 
 

@@ -59,7 +59,6 @@ def test_unlisted_stages_are_added_and_removed() -> None:
         stage_name="new",
         position=2000,
         step=0,
-        status="pending",
         last_attempt=1,
         total_stages=1001,
         stages_completed=1,
