@@ -16,7 +16,8 @@
 /** @typedef {import("./mahavishnu.js").Event} Event */
 /** @typedef {import("./mahavishnu.js").Position} Position */
 /** @typedef {import("./mahavishnu.js").State} State */
-/** @typedef {{item: Event | HistoryLost, seq: number, epoch: string | null, bytes: number, consumer: Consumer}} Entry */
+/** @typedef {{seq: number, epoch: string | null}} LogPosition */
+/** @typedef {{item: Event | HistoryLost, bytes: number, consumer: Consumer} & LogPosition} Entry */
 /** @typedef {{text: string, sent: boolean, timer: any,
  *   resolve: (data: any) => void, reject: (error: Error) => void}} PendingRequest */
 
@@ -286,7 +287,7 @@ class Consumer {
     this.queue = queue;
     /** @type {number | null} */ this.seq = start?.seq ?? null;
     /** @type {string | null} */ this.epoch = start?.epoch ?? null;
-    /** @type {{seq: number, epoch: string | null} | null} */ this.handled = start && { seq: start.seq, epoch: this.epoch };
+    /** @type {LogPosition | null} */ this.handled = start && { seq: start.seq, epoch: start.epoch };
     queue.consumer = this;
   }
 
@@ -603,8 +604,8 @@ class Channel {
     if (starts.length > 0) {
       // The readers of another log need another round.
       const { epoch } = starts.find((reader) => reader.epoch !== this.client._epoch) ?? starts[0];
-      const seqs = starts.filter((reader) => reader.epoch === epoch).map((reader) => /** @type {number} */ (reader.seq));
-      Object.assign(data, { since: Math.min(...seqs), epoch });
+      const served = starts.filter((reader) => reader.epoch === epoch);
+      Object.assign(data, { since: Math.min(...served.map((reader) => /** @type {number} */ (reader.seq))), epoch });
     } else if (!needsSnapshot) {
       // No log has this name: nothing is replayed, and the answer has the position from which the channel is live.
       Object.assign(data, { since: 0, epoch: "" });
@@ -632,6 +633,7 @@ class Channel {
     this.seq = data.seq;
     this.epoch = data.epoch;
     this.remaining = this.missed = isRecovered && since !== null ? data.missed : 0;
+    let isNew = false;
     if (this.listeners.size > 0) {
       if ("snapshot" in data) {
         this.#isSnapshotWanted = false;
@@ -640,8 +642,7 @@ class Channel {
         this.stateSeq = data.seq;
         this.stateEpoch = data.epoch;
         this.isStateSynced = true;
-        this.#isStateCurrent = true;
-        this.#changed();
+        isNew = true;
       } else if (isRecovered && since !== null && this.stateSeq !== null && this.stateEpoch === epoch) {
         this.isStateSynced = true;
       } else {
@@ -650,7 +651,7 @@ class Channel {
       }
     }
     this.startRound();
-    this.onLiveness();
+    this.onLiveness(isNew);
   }
 
   /** @param {any} message The error that answers `subscribe`. */
@@ -701,10 +702,10 @@ class Channel {
     this.client._sendUnsubscribe(this);
   }
 
-  /** Notify the listeners if the state has become live, or is no longer. */
-  onLiveness() {
+  /** Notify the listeners if the state is new, has become live, or is no longer. */
+  onLiveness(isNew = false) {
     if (this.isStateSynced && this.remaining === 0) this.#isStateCurrent = true;
-    if (this.#isLive !== this.#wasLive) {
+    if (isNew || this.#isLive !== this.#wasLive) {
       this.#wasLive = this.#isLive;
       this.#changed();
     }
@@ -716,8 +717,8 @@ class Channel {
     this.client._forget(this);
     const failed = [...this.listeners.values()];
     this.listeners.clear();
-    const isClosing = error instanceof ClientClosed;
-    for (const onError of failed) this.client._call(onError ?? (isClosing ? null : this.client._options.onError), error);
+    const report = error instanceof ClientClosed ? null : this.client._options.onError;
+    for (const onError of failed) this.client._call(onError ?? report, error);
     for (const consumer of [...this.consumers]) consumer.queue.end(error);
     this.client._checkLive();
   }
@@ -807,7 +808,7 @@ export class Client {
   /** @type {Map<string, PendingRequest>} */ #requests = new Map();
   /** @type {StoredPosition | null} */ #resumeFrom;
   /** @type {Set<string>} */ #resumed = new Set();
-  /** @type {Map<string, {seq: number, epoch: string | null}>} */ #keptPositions = new Map();
+  /** @type {Map<string, LogPosition>} */ #keptPositions = new Map();
   /** The latest position of the log that is known. */
   #headSeq = 0;
   #headEpoch = "";
@@ -858,7 +859,14 @@ export class Client {
   constructor(url, options = {}) {
     this.url = url.replace(/^http/, "ws");
     /** @type {ClientOptions} */
-    this._options = { onError: reportError, WebSocket: globalThis.WebSocket, resumeFrom: null, wallClock: Date.now, ...DEFAULTS, ...options };
+    this._options = {
+      onError: reportError,
+      WebSocket: globalThis.WebSocket,
+      resumeFrom: null,
+      wallClock: Date.now,
+      ...DEFAULTS,
+      ...options,
+    };
     if (typeof this._options.WebSocket !== "function") {
       throw new TypeError("This runtime has no WebSocket: use Node.js 22 or newer, or pass the option WebSocket");
     }
@@ -912,7 +920,7 @@ export class Client {
    * @returns {StoredPosition | null}
    */
   get position() {
-    /** @type {[string, {seq: number, epoch: string | null}][]} */
+    /** @type {[string, LogPosition][]} */
     const found = [];
     for (const { name, consumers } of this.#channels.values()) {
       for (const { position } of consumers) if (position) found.push([name, position]);
@@ -1693,8 +1701,8 @@ function onPageEvents(probe) {
 
 // --- The fold -------------------------------------------------------------------------------------------------------
 //
-// A snapshot, folded with every later event of its channel, equals the next snapshot. The functions below are pure: they
-// return new frozen objects, which share their unchanged parts with the ones before.
+// A snapshot, folded with every later event of its channel, equals the next snapshot. The functions below are pure:
+// they return new frozen objects, which share their unchanged parts with the ones before.
 
 /** @typedef {Record<string, any>} Data */
 /** @typedef {(state: any, data: Data) => any} Change */
@@ -1952,7 +1960,9 @@ const RUN_FOLDS = {
     ended(run, timestamp, "cancelled", { status: "cancelled", error: reason }),
   "workflow.retried": (run, data) => {
     const { deadline_at, stages_completed, total_stages } = data;
-    const lastAttempts = new Map(data.stages.map((/** @type {Data} */ stage) => [stage.stage_name, stage.last_attempt]));
+    /** @type {Data[]} */
+    const retried = data.stages;
+    const lastAttempts = new Map(retried.map(({ stage_name, last_attempt }) => [stage_name, last_attempt]));
     const stages = run.stages.map((/** @type {any} */ stage) => {
       if (!lastAttempts.has(stage.stage_name)) return stage;
       return withChanges(stage, {
@@ -2097,7 +2107,7 @@ const POOL_WORKER_FOLDS = {
 };
 
 /**
- * Return the fold of a worker's event for a pool. A worker that was not in the pool joins it with its first whole state.
+ * Return the fold of a worker's event for a pool. A worker that was not in it joins it with its first whole state.
  * @param {string} name
  * @returns {Change}
  */
