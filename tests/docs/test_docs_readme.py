@@ -27,9 +27,9 @@ LINE_TIMEOUT_SECONDS = 60
 NextLine = Callable[[], Awaitable[str]]
 
 
-def example(language: str, server: MahavishnuServer) -> str:
+def example(language: str, server: MahavishnuServer, *, role: str = "run") -> str:
     """Return the runnable example in this language, with the address of the server."""
-    (block,) = blocks(README, language=language, role="run")
+    (block,) = blocks(README, language=language, role=role)
     assert block.text.count("ws://127.0.0.1:8690") == 1
     return block.text.replace("ws://127.0.0.1:8690", server.ws_url)
 
@@ -61,12 +61,14 @@ async def python_example(server: MahavishnuServer, directory: Path) -> AsyncIter
 
 
 @asynccontextmanager
-async def javascript_example(server: MahavishnuServer, browser: Browser) -> AsyncIterator[NextLine]:
+async def javascript_example(
+    server: MahavishnuServer, browser: Browser, *, role: str = "run"
+) -> AsyncIterator[NextLine]:
     lines: asyncio.Queue[str] = asyncio.Queue()
     # The README says to paste it into this page.
     async with open_page(browser, f"{server.http_url}/", allowed_errors=LOST_SERVER) as tab:
         tab.on("console", lambda message: lines.put_nowait(message.text) if message.type == "log" else None)
-        await run_in_console(tab, example("javascript", server))
+        await run_in_console(tab, example("javascript", server, role=role))
         yield lambda: asyncio.wait_for(lines.get(), LINE_TIMEOUT_SECONDS)
 
 
@@ -88,6 +90,16 @@ async def test_readme_javascript_client_prints_every_event_once_across_a_server_
 ) -> None:
     # The page itself has a connection too.
     await expect_every_event_once(server, javascript_example(server, browser), connections=2, unique=unique)
+
+
+@pytest.mark.browser
+async def test_readme_javascript_client_shows_the_states_of_a_run(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services.create_workflow(workflow_id="wf_1", adapter="python", prompt="", stages=["one"])
+    async with javascript_example(server, browser, role="state") as next_line:
+        assert await next_line() == "pending 0 of 1 stages live"
+        await asyncio.to_thread(server.services.start_workflow, workflow_id="wf_1")
+        assert await next_line() == "running 0 of 1 stages live"
 
 
 async def expect_every_event_once(
