@@ -1715,7 +1715,10 @@ const FINISHED_STAGE_STATUSES = new Set(["completed", "failed", "skipped", "canc
 /** What a state has before the first event of its resource. */
 const CREATING_EVENTS = new Set(["workflow.created", "pool.created", "worker.added"]);
 
-/** What the folds of these use is never cut: only the results and the messages of stages are. */
+/**
+ * The state of a run has long values that an event may have cut. What the folds of these events use is never cut: only
+ * the results and the messages of stages are.
+ */
 const COMPLETE_WHEN_CUT = new Set(["workflow.stage_completed", "workflow.stage_log"]);
 
 const NO_METRICS = Object.freeze({
@@ -1743,11 +1746,11 @@ export function decodeState(channel, snapshot) {
 
 /**
  * Return the state of a channel after an event: `state` itself if the event changes nothing. An event that is unknown,
- * that is about another resource, or that `emit_test_event` has sent, changes nothing. If one is truncated, the new
- * state is `truncated`: read it again.
+ * that is about another resource, or that `emit_test_event` has sent, changes nothing. If what a run has of it is
+ * truncated, the new state is `truncated`: read it again.
  *
  * @param {string} channel
- * @param {any} state The state before; null if the resource does not exist.
+ * @param {any} state The state before; null if the resource does not exist, or if the state is not known.
  * @param {{name: string, data: Data}} event
  * @returns {any}
  */
@@ -1756,13 +1759,14 @@ export function fold(channel, state, event) {
   const colon = channel.indexOf(":");
   const kind = colon < 0 ? channel : channel.slice(0, colon);
   const change = FOLDS[kind]?.get(name);
-  if (!change || data.test === true || (state === null && !CREATING_EVENTS.has(name))) return state;
+  if (!change || data.test === true) return state;
+  if (state === null && (colon < 0 || !CREATING_EVENTS.has(name))) return state;
   if (colon >= 0) {
     const id = channel.slice(colon + 1);
     if (data[`${kind}_id`] !== id && !(name === "worker.moved" && data.from_pool_id === id)) return state;
   }
   const after = change(state, data);
-  if (data.truncated !== true || after === state || after === null || COMPLETE_WHEN_CUT.has(name)) return after;
+  if (data.truncated !== true || kind !== "workflow" || after === null || COMPLETE_WHEN_CUT.has(name)) return after;
   return withChanges(after, { truncated: true });
 }
 
