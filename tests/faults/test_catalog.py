@@ -13,7 +13,8 @@ FAULTS = load_faults()
 def test_fault_applies_to_its_module_and_names_an_existing_test(fault: Fault) -> None:
     text = (PROJECT_DIR / fault.module).read_text(encoding="utf-8")
     assert fault.apply(text) != text
-    compile(fault.apply(text), fault.module, "exec")
+    if fault.module.endswith(".py"):
+        compile(fault.apply(text), fault.module, "exec")
     file, name = fault.caught_by.split("::")
     assert f"def {name}(" in (PROJECT_DIR / file).read_text(encoding="utf-8")
 

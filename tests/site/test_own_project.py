@@ -142,6 +142,11 @@ def served(project: OwnProject) -> Iterator[Serve]:
         serve.close()
 
 
+def test_wheel_has_the_javascript_client(commands: Path) -> None:
+    (installed,) = commands.parent.glob("lib/*/site-packages/realtime/static/realtime/clients/*/mahavishnu.js")
+    assert installed.read_bytes() == (PROJECT_DIR / "clients" / "javascript" / "mahavishnu.js").read_bytes()
+
+
 def test_wheel_serves_workflows_only_from_their_folder(folder: Path, commands: Path) -> None:
     project = OwnProject("Workflows only", folder=folder, commands=commands)
     project.write_files("Workflows only")
