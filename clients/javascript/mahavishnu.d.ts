@@ -1,15 +1,19 @@
 /** The types of `mahavishnu.js`. Times in states and events are ISO 8601 strings in UTC. */
 
+import type { EventTypes, RequestTypes } from "./messages.js";
+
+export type { EventTypes, RequestTypes } from "./messages.js";
+
 /** The version of this module. */
 export const VERSION: string;
 
 // --- Events ---------------------------------------------------------------------------------------------------------
 
-/** One event of a channel. */
-export interface Event {
+/** One event of a channel. `Event<"workflow.completed">` has the data of that event, `Event` that of any. */
+export interface Event<Name extends string = string> {
   readonly seq: number;
-  readonly name: string;
-  readonly data: Readonly<Record<string, any>>;
+  readonly name: Name;
+  readonly data: Readonly<Name extends keyof EventTypes ? EventTypes[Name] : Record<string, any>>;
   readonly timestamp: string;
   /** The channel that delivered it. */
   readonly room: string;
@@ -294,48 +298,13 @@ export interface RequestOptions {
   timeoutMs?: number;
 }
 
-export interface ListWorkflowsOptions {
-  status?: RunStatus | readonly RunStatus[];
-  name?: string;
-  pool_id?: string;
-  q?: string;
-  from?: string;
-  to?: string;
-  cursor?: string;
-  limit?: number;
-  counts?: boolean;
-}
+/** The data of the answer to a request. */
+export type Answer<Name extends string> = Name extends keyof RequestTypes ? RequestTypes[Name]["response"] : any;
 
-export interface ListPoolsOptions {
-  status?: PoolStatus | readonly PoolStatus[];
-  cursor?: string;
-  limit?: number;
-}
-
-export interface ListWorkersOptions {
-  pool_id?: string;
-  status?: WorkerStatus | readonly WorkerStatus[];
-  cursor?: string;
-  limit?: number;
-}
-
-export interface ListEventsOptions {
-  before?: number;
-  after?: number;
-  names?: readonly string[];
-  limit?: number;
-}
-
-export interface ListStagesOptions {
-  status?: StageStatus | readonly StageStatus[];
-  after?: number;
-  limit?: number;
-}
-
-export interface PoolHistoryOptions {
-  minutes?: number;
-  step_seconds?: number;
-}
+/** The fields of a request besides those that are arguments. */
+export type Fields<Name extends string, Arguments extends string = never> = Name extends keyof RequestTypes
+  ? Omit<RequestTypes[Name]["data"], Arguments>
+  : Record<string, unknown>;
 
 /** Connect to a server. The client connects in the background, and again whenever the connection ends. */
 export function connect(url: string, options?: Partial<ClientOptions>): Client;
@@ -375,18 +344,25 @@ export class Client implements AsyncDisposable {
   unsubscribeFromChannel(channel: string): Promise<void>;
 
   /** Send any request, and return the data of its answer. */
-  request(name: string, data?: object, options?: RequestOptions): Promise<any>;
-  getWorkflowStatus(workflowId: string): Promise<any>;
-  getWorkflow(workflowId: string): Promise<any>;
-  getPoolStatus(poolId: string): Promise<any>;
-  getPoolHistory(poolId: string, options?: PoolHistoryOptions): Promise<any>;
-  getServerStatus(): Promise<any>;
-  listDefinitions(): Promise<any>;
-  listEvents(channel: string, options?: ListEventsOptions): Promise<any>;
-  listPools(options?: ListPoolsOptions): Promise<any>;
-  listStages(workflowId: string, options?: ListStagesOptions): Promise<any>;
-  listWorkers(options?: ListWorkersOptions): Promise<any>;
-  listWorkflows(options?: ListWorkflowsOptions): Promise<any>;
+  request<Name extends string>(
+    name: Name,
+    data?: Name extends keyof RequestTypes ? RequestTypes[Name]["data"] : object,
+    options?: RequestOptions,
+  ): Promise<Answer<Name>>;
+  getWorkflowStatus(workflowId: string): Promise<Answer<"get_workflow_status">>;
+  getWorkflow(workflowId: string): Promise<Answer<"get_workflow">>;
+  getPoolStatus(poolId: string): Promise<Answer<"get_pool_status">>;
+  getPoolHistory(
+    poolId: string,
+    options?: Fields<"get_pool_history", "pool_id">,
+  ): Promise<Answer<"get_pool_history">>;
+  getServerStatus(): Promise<Answer<"get_server_status">>;
+  listDefinitions(): Promise<Answer<"list_definitions">>;
+  listEvents(channel: string, options?: Fields<"list_events", "channel">): Promise<Answer<"list_events">>;
+  listPools(options?: Fields<"list_pools">): Promise<Answer<"list_pools">>;
+  listStages(workflowId: string, options?: Fields<"list_stages", "workflow_id">): Promise<Answer<"list_stages">>;
+  listWorkers(options?: Fields<"list_workers">): Promise<Answer<"list_workers">>;
+  listWorkflows(options?: Fields<"list_workflows">): Promise<Answer<"list_workflows">>;
 
   /** Iterate over the states of a run: the latest one after each change. It ends when the run is removed. */
   follow(workflowId: string): StateStream<Run>;

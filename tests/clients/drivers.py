@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.harness.browser import NODE
 from tests.harness.programs import PROJECT_DIR
 
 PYTHON = (sys.executable, "-m", "tests.clients.python_driver")
+JAVASCRIPT = (NODE, "tests/javascript/driver.mjs")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tests.clients.tcp_proxy import TcpProxy
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
-COMMANDS = {"python": drivers.PYTHON}
+COMMANDS = {"python": drivers.PYTHON, "javascript": drivers.JAVASCRIPT}
 
 
 def cases(server: str, *, is_slow: bool = False) -> list[str]:

@@ -33,6 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "README.md",
         "mahavishnu.d.ts",
         "mahavishnu.js",
+        "messages.d.ts",
         "package.json",
     ]
     npm("install", directory / packed["filename"], directory=directory)

@@ -8,14 +8,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from mahavishnu_client import state
+from realtime.protocol.requests import REQUESTS
 from tests.harness.browser import NODE
 from tests.javascript.node_client import MODULE
 from tests.javascript.readme import CLIENT_DIR
 
 TYPES = (CLIENT_DIR / "mahavishnu.d.ts").read_text(encoding="utf-8")
-TYPES_ONLY = re.sub(r"/\*\*.*?\*/\n?", "", TYPES, flags=re.DOTALL)
+TYPES_ONLY = re.sub(r"^ */\*\*.*?\*/\n", "", TYPES, flags=re.DOTALL | re.MULTILINE)
 MEMBERS = Path(__file__).with_name("members.mjs")
 
 OF_ERRORS = {"name", "message", "stack", "cause"}
@@ -46,9 +49,9 @@ def typed_members(name: str) -> set[str]:
     on_several = rf"^export (?:class|interface) {name}\b(.*?)^}}"
     declaration = on_one_line or re.search(on_several, TYPES_ONLY, flags=re.MULTILINE | re.DOTALL)
     assert declaration, name
-    members = set(re.findall(r"^ +(?:readonly )?(\w+)\??[(<:]", declaration[1], flags=re.MULTILINE))
+    members = set(re.findall(r"^  (?:readonly )?(\w+)\??[(<:]", declaration[1], flags=re.MULTILINE))
     inherited = re.match(r" extends (\w+)", declaration[1])
-    if inherited and f"export class {inherited[1]} " in TYPES_ONLY:
+    if inherited and re.search(rf"^export (?:class|interface) {inherited[1]} ", TYPES_ONLY, flags=re.MULTILINE):
         members |= typed_members(inherited[1])
     return members - {"constructor"}
 
@@ -67,3 +70,28 @@ def test_types_have_the_default_numbers_of_the_options(module: dict[str, Any]) -
     documented = re.findall(r": ([\d,]+)( Mi)?\. \*/\n  (\w+): number", TYPES)
     numbers = {name: int(number.replace(",", "")) * (2**20 if mebi else 1) for number, mebi, name in documented}
     assert numbers == module["numbers"]
+
+
+def test_every_request_is_a_method(module: dict[str, Any]) -> None:
+    others = REQUESTS.keys() - {"subscribe", "unsubscribe"}
+    assert {re.sub(r"_(\w)", lambda match: match[1].upper(), name) for name in others} <= set(
+        module["members"]["Client"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "struct"),
+    [
+        ("Hold", state.Hold),
+        ("Stage", state.StageState),
+        ("RunRow", state.RunRow),
+        ("Run", state.Run),
+        ("Worker", state.Worker),
+        ("PoolMetrics", state.PoolMetrics),
+        ("PoolRow", state.PoolRow),
+        ("Pool", state.Pool),
+        ("Overview", state.Overview),
+    ],
+)
+def test_states_have_the_fields_of_the_python_client(name: str, struct: type[msgspec.Struct]) -> None:
+    assert typed_members(name) == set(struct.__struct_fields__)
