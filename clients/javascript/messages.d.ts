@@ -304,6 +304,14 @@ export interface WorkflowStatusData {
   total_stages: number;
 }
 
+/** The response to `get_workflow`. `workflow` is what a snapshot of its channel has. */
+export interface WorkflowData {
+  workflow_id: string;
+  seq: number;
+  epoch: string;
+  workflow: Run;
+}
+
 /** The response to `list_stages`. */
 export interface StageListData {
   workflow_id: string;
@@ -312,6 +320,41 @@ export interface StageListData {
   stages: StageState[];
   next_after: number | null;
   stage_counts?: Record<string, number>;
+}
+
+/** The response to `list_workflows`. */
+export interface WorkflowListData {
+  seq: number;
+  epoch: string;
+  workflows: ListedRun[];
+  next_cursor: string | null;
+  counts?: Record<string, number>;
+}
+
+/** The response to `list_pools`. Its fields are like those of `list_workflows`. */
+export interface PoolListData {
+  seq: number;
+  epoch: string;
+  pools: ListedPool[];
+  next_cursor: string | null;
+}
+
+/** The response to `list_workers`. Its fields are like those of `list_workflows`. */
+export interface WorkerListData {
+  seq: number;
+  epoch: string;
+  workers: Worker[];
+  next_cursor: string | null;
+}
+
+/** The response to `list_events`. */
+export interface EventListData {
+  channel: string;
+  seq: number;
+  epoch: string;
+  events: unknown;
+  has_more: boolean;
+  next_seq: number | null;
 }
 
 /** The response to `get_pool_history`. */
@@ -388,7 +431,12 @@ export interface EventTypes {
 export interface RequestTypes {
   get_pool_status: { data: { pool_id: string }; response: PoolStatusData };
   get_workflow_status: { data: { workflow_id: string }; response: WorkflowStatusData };
+  get_workflow: { data: { workflow_id: string }; response: WorkflowData };
   list_stages: { data: { workflow_id: string; status?: "pending" | "queued" | "running" | "completed" | "failed" | "skipped" | "cancelled" | ("pending" | "queued" | "running" | "completed" | "failed" | "skipped" | "cancelled")[] | null; after?: number | null; limit?: number }; response: StageListData };
+  list_workflows: { data: { status?: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout" | ("pending" | "running" | "completed" | "failed" | "cancelled" | "timeout")[] | null; name?: string | null; pool_id?: string | null; q?: string | null; from?: string | null; to?: string | null; cursor?: string | null; limit?: number; counts?: boolean }; response: WorkflowListData };
+  list_pools: { data: { status?: "active" | "draining" | "closed" | ("active" | "draining" | "closed")[] | null; cursor?: string | null; limit?: number }; response: PoolListData };
+  list_workers: { data: { pool_id?: string | null; status?: "idle" | "busy" | "error" | "offline" | ("idle" | "busy" | "error" | "offline")[] | null; cursor?: string | null; limit?: number }; response: WorkerListData };
+  list_events: { data: { channel: string; before?: number | null; after?: number | null; names?: string[] | null; limit?: number }; response: EventListData };
   get_pool_history: { data: { pool_id: string; minutes?: number; step_seconds?: number | null }; response: PoolHistoryData };
   list_definitions: { data: Record<string, never>; response: DefinitionListData };
   get_server_status: { data: Record<string, never>; response: ServerStatusData };

@@ -280,7 +280,7 @@ class WorkflowCreated(WorkflowEvent, frozen=True, kw_only=True):
         pool_id: The pool that runs it, if any.
         params: Its parameters.
         deadline_at: When it times out, if it has a limit.
-        stages: Its stages in order, the first `MAX_LISTED_STAGES`.
+        stages: Its stages in order, the first `MAX_LISTED_ROWS`.
     """
 
     adapter: str
@@ -311,7 +311,7 @@ class WorkflowRetried(WorkflowEvent, frozen=True, kw_only=True):
 
     Attributes:
         from_stage: The stage from which it runs again; null if only uncompleted stages do.
-        stages: The stages that run again, the first `MAX_LISTED_STAGES`.
+        stages: The stages that run again, the first `MAX_LISTED_ROWS`.
         adapter, prompt, pool_id, total_stages: As in `workflow.created`.
         stages_completed: How many of its stages stay completed.
         created_at, started_at: Its times, which stay.

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mahavishnu_client.state import PoolRow, RunRow, StageState
+from mahavishnu_client.state import PoolRow, Run, RunRow, StageState, Worker
 
 
 class ListedRun(RunRow, frozen=True, kw_only=True):
@@ -62,6 +62,15 @@ class WorkflowStatusData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     total_stages: int
 
 
+class WorkflowData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `get_workflow`. `workflow` is what a snapshot of its channel has."""
+
+    workflow_id: str
+    seq: int
+    epoch: str
+    workflow: Run
+
+
 class StageListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The response to `list_stages`.
 
@@ -80,6 +89,62 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stages: tuple[StageState, ...]
     next_after: int | None
     stage_counts: dict[str, int] = {}
+
+
+class WorkflowListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `list_workflows`.
+
+    Attributes:
+        seq: Position of the event log at which the page was read.
+        epoch: The log that `seq` belongs to.
+        workflows: The workflows of the page, the newest first.
+        next_cursor: The value of `cursor` for the next page; null after the last one.
+        counts: How many workflows have each status that occurs, for the other filters. Set if requested.
+    """
+
+    seq: int
+    epoch: str
+    workflows: tuple[ListedRun, ...]
+    next_cursor: str | None
+    counts: dict[str, int] = {}
+
+
+class PoolListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `list_pools`. Its fields are like those of `list_workflows`."""
+
+    seq: int
+    epoch: str
+    pools: tuple[ListedPool, ...]
+    next_cursor: str | None
+
+
+class WorkerListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `list_workers`. Its fields are like those of `list_workflows`."""
+
+    seq: int
+    epoch: str
+    workers: tuple[Worker, ...]
+    next_cursor: str | None
+
+
+class EventListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `list_events`.
+
+    Attributes:
+        channel: The channel.
+        seq: Position of the event log at which the page was read.
+        epoch: The log that all positions belong to.
+        events: The events of the page, in the order of their positions.
+        has_more: Whether there are further events in the direction of the request.
+        next_seq: The value of `before`, or of `after` if the request has it, for the next page; null after the last.
+    """
+
+    channel: str
+    seq: int
+    epoch: str
+    events: Any
+    has_more: bool
+    next_seq: int | None
 
 
 class PoolHistoryData(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 from mahavishnu_client import responses
@@ -32,6 +33,11 @@ class SyncRequests:
         data: dict[str, Any] = {"workflow_id": workflow_id}
         return self._call("get_workflow_status", data, responses.WorkflowStatusData, timeout_seconds)
 
+    def get_workflow(self, workflow_id: str, *, timeout_seconds: float | None = None) -> responses.WorkflowData:
+        """Ask for the state of one workflow, as in a snapshot of its channel."""
+        data: dict[str, Any] = {"workflow_id": workflow_id}
+        return self._call("get_workflow", data, responses.WorkflowData, timeout_seconds)
+
     def list_stages(
         self,
         workflow_id: str,
@@ -44,6 +50,76 @@ class SyncRequests:
         """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any."""
         data: dict[str, Any] = {"workflow_id": workflow_id, "status": status, "after": after, "limit": limit}
         return self._call("list_stages", data, responses.StageListData, timeout_seconds)
+
+    def list_workflows(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        name: str | None = None,
+        pool_id: str | None = None,
+        q: str | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+        counts: bool | None = None,
+        timeout_seconds: float | None = None,
+    ) -> responses.WorkflowListData:
+        """Ask for the workflows that pass all filters, the newest first, and for their number by status.
+
+        `from` and `to` limit the time of their creation: from the first one on, and before the second one.
+        """
+        data: dict[str, Any] = {
+            "status": status,
+            "name": name,
+            "pool_id": pool_id,
+            "q": q,
+            "from": created_from,
+            "to": created_before,
+            "cursor": cursor,
+            "limit": limit,
+            "counts": counts,
+        }
+        return self._call("list_workflows", data, responses.WorkflowListData, timeout_seconds)
+
+    def list_pools(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> responses.PoolListData:
+        """Ask for the pools, in the order of their ids."""
+        data: dict[str, Any] = {"status": status, "cursor": cursor, "limit": limit}
+        return self._call("list_pools", data, responses.PoolListData, timeout_seconds)
+
+    def list_workers(
+        self,
+        *,
+        pool_id: str | None = None,
+        status: str | Sequence[str] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> responses.WorkerListData:
+        """Ask for the workers of one pool or of all, in the order of their ids."""
+        data: dict[str, Any] = {"pool_id": pool_id, "status": status, "cursor": cursor, "limit": limit}
+        return self._call("list_workers", data, responses.WorkerListData, timeout_seconds)
+
+    def list_events(
+        self,
+        channel: str,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        names: Sequence[str] | None = None,
+        limit: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> responses.EventListData:
+        """Ask for events of one channel: the newest, the newest below `before`, or the oldest above `after`."""
+        data: dict[str, Any] = {"channel": channel, "before": before, "after": after, "names": names, "limit": limit}
+        return self._call("list_events", data, responses.EventListData, timeout_seconds)
 
     def get_pool_history(
         self,
