@@ -1,10 +1,12 @@
 """Snapshots: the state of a channel's resource, for clients that subscribe with `snapshot: true`.
 
-A snapshot, changed as the later events of its channel say, equals the next snapshot.
+A snapshot, changed as the later events of its channel say, equals the next snapshot. So ids are sorted here too, by
+code points: a database may sort them as a language does.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from django.db.models import TextField
@@ -85,7 +87,7 @@ def _pool(pool_id: str, max_bytes: int) -> dict[str, Any] | None:
     states = [worker_state(worker) for worker in workers[: max_bytes // _MIN_WORKER_BYTES + 1]]
     for state in states:
         del state["pool_id"]
-    return {**pool_state(pool), "workers": states}
+    return {**pool_state(pool), "workers": sorted(states, key=itemgetter("worker_id"))}
 
 
 def _worker(worker_id: str, _: int) -> dict[str, Any] | None:
@@ -97,7 +99,9 @@ def _global(_: str, __: int) -> dict[str, Any]:
     # The index on the status keeps this fast with any number of finished workflows.
     unfinished = Workflow.objects.filter(status__in=_UNFINISHED).order_by("-created_at", "-pk")
     runs = list(run_rows(unfinished)[: MAX_SNAPSHOT_ROWS + 1])
+    runs.sort(key=itemgetter("created_at", "pk"), reverse=True)
     pools = list(Pool.objects.order_by("-created_at", "-pk")[: MAX_SNAPSHOT_ROWS + 1])
+    pools.sort(key=attrgetter("created_at", "pk"), reverse=True)
     return {
         "workflows": [run_state(run) for run in runs[:MAX_SNAPSHOT_ROWS]],
         "pools": [pool_state(pool) for pool in pools[:MAX_SNAPSHOT_ROWS]],
