@@ -60,6 +60,7 @@ def lines(process: subprocess.Popen[str], count: int) -> list[str]:
 def test_first_example_of_the_readme_is_about_the_state_and_has_six_lines() -> None:
     first = blocks(README, language="python")[0]
     assert (first.role, len(first.text.splitlines())) == ("state", 6)
+    assert blocks(page("README.md"), language="python")[0].text == first.text
 
 
 @pytest.mark.timeout(WITHIN_SECONDS)
