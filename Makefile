@@ -29,7 +29,7 @@ help:
 	@echo 'make chaos   run the slow proofs: many runs, long outages, many random steps'
 	@echo 'make lint    check style, types, import contracts, settings and migrations'
 	@echo 'make format  format the code'
-	@echo 'make clients write the typed messages of the clients from the structs of the server'
+	@echo 'make clients write the typed messages of the clients, and copy the JavaScript client to where it is served'
 	@echo 'make bench   measure speed and memory, also of alternatives (ARGS: names, --rounds N)'
 	@echo 'make mutants put faults into a copy of the code, and check that a test fails for each'
 	@echo 'make lock    pin the newest versions that the requirements allow, with hashes'
@@ -67,6 +67,7 @@ format: $(DEVELOPMENT)
 
 clients: $(DEVELOPMENT)
 	DJANGO_SETTINGS_MODULE=mahavishnu_site.settings $(BIN)/python clients/generate.py
+	cp clients/javascript/mahavishnu.js realtime/static/realtime/clients/*/
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1758,7 +1758,7 @@ export function fold(channel, state, event) {
   const { name, data } = event;
   const colon = channel.indexOf(":");
   const kind = colon < 0 ? channel : channel.slice(0, colon);
-  const change = FOLDS[kind]?.get(name);
+  const change = FOLDS.get(kind)?.get(name);
   if (!change || data.test === true) return state;
   if (state === null && (colon < 0 || !CREATING_EVENTS.has(name))) return state;
   if (colon >= 0) {
@@ -2232,11 +2232,11 @@ const OVERVIEW_FOLDS = {
   ...Object.fromEntries(Object.entries(POOL_CHANGES).map(([name, change]) => [name, ofPoolRow(change)])),
 };
 
-/** What to do with each event, by type of channel. @type {Record<string, ReadonlyMap<string, Change>>} */
-const FOLDS = {
-  workflow: new Map(Object.entries(RUN_FOLDS)),
-  pool: new Map(Object.entries(POOL_FOLDS)),
-  worker: new Map(Object.entries(WORKER_FOLDS)),
-  global: new Map(Object.entries(OVERVIEW_FOLDS)),
-  summary: new Map(Object.entries(OVERVIEW_FOLDS)),
-};
+/** What to do with each event, by type of channel. @type {ReadonlyMap<string, ReadonlyMap<string, Change>>} */
+const FOLDS = new Map([
+  ["workflow", new Map(Object.entries(RUN_FOLDS))],
+  ["pool", new Map(Object.entries(POOL_FOLDS))],
+  ["worker", new Map(Object.entries(WORKER_FOLDS))],
+  ["global", new Map(Object.entries(OVERVIEW_FOLDS))],
+  ["summary", new Map(Object.entries(OVERVIEW_FOLDS))],
+]);
