@@ -2044,19 +2044,13 @@ const RUN_FOLDS = {
     return withStage(run, stage_name, ["pending", "queued", "running"], changes, { stages_completed });
   },
   "workflow.stage_added": (run, data) => {
-    const { position, status, total_stages, stages_completed, timestamp } = data;
-    const stage_counts = counted(run.stage_counts, undefined, status);
+    const { position, total_stages, stages_completed } = data;
+    const stage_counts = counted(run.stage_counts, undefined, "pending");
     let { stages } = run;
     const before = stages.filter((/** @type {any} */ stage) => stage.position < position).length;
-    // A truncated list has the first stages only.
+    // A truncated list has the first stages only. A second event follows if the status of the stage is another one.
     if (run.truncated !== true || before < stages.length) {
-      const added = newStage(position, data, {
-        status,
-        queued_at: status === "queued" ? timestamp : null,
-        started_at: status === "running" ? timestamp : null,
-        finished_at: isFinished(status) ? timestamp : null,
-      });
-      stages = inserted(stages, before, added);
+      stages = inserted(stages, before, newStage(position, data, {}));
     }
     return withChanges(run, { stages, stage_counts, total_stages, stages_completed });
   },

@@ -15,7 +15,7 @@ from tests.fold.all_operations import MODULES
 from tests.fold.channel_states import decode_event, is_truncated, without_heartbeats
 from tests.fold.day import Day
 
-SEED: Final = 7
+SEED: Final = 12
 LEFT_OUT: Final = ("heartbeat_of_the_scheduler", "restart_of_the_client")
 
 
