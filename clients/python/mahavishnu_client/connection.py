@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from enum import StrEnum
+from time import monotonic
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -78,10 +79,10 @@ class Connection:
         self._outgoing = asyncio.Event()
         self._wake = asyncio.Event()
         self._websocket: ClientConnection | None = None
-        self._received_at = self._loop.time()
+        self._received_at = monotonic()
         self._ping_sent_at: float | None = None
         self._pong_within_seconds = options.pong_within_seconds
-        self._ticked_at = self._loop.time()
+        self._ticked_at = monotonic()
         self._wall_offset = options.wall_clock() - self._ticked_at
         self._timer: asyncio.TimerHandle | None = None
 
@@ -90,7 +91,7 @@ class Connection:
     @property
     def received_at(self) -> float:
         """When the last message came, in seconds of the machine's clock."""
-        return self._options.wall_clock() - (self._loop.time() - self._received_at)
+        return self._options.wall_clock() - (monotonic() - self._received_at)
 
     async def run(self) -> None:
         """Connect, and connect again after each end. Never returns."""
@@ -124,7 +125,7 @@ class Connection:
     async def _connect_once(self) -> float:
         """Open a connection and serve it to its end. Return the pause before the next one."""
         options = self._options
-        began_at = self._loop.time()
+        began_at = monotonic()
         code: int | None = None
         try:
             self._websocket = websocket = await connect(
@@ -139,7 +140,7 @@ class Connection:
                     **self._connect_options,
                 },
             )
-            began_at = self._loop.time()
+            began_at = monotonic()
             await self._serve(websocket)
         except ConnectionClosed as error:
             self.last_error = error
@@ -156,7 +157,7 @@ class Connection:
             self._ping_sent_at = None
             retry_after_ms = self.session.retry_after_ms
             self.session.on_disconnected(self.received_at)
-        if code is not None and self._loop.time() - began_at >= options.stable_after_seconds:
+        if code is not None and monotonic() - began_at >= options.stable_after_seconds:
             self._backoff.reset()
         if not (self.state is ConnectionState.STALE and code is not None) and not (
             self.state is ConnectionState.DRAINING and retry_after_ms is not None
@@ -171,7 +172,7 @@ class Connection:
         self._note_message()
         writer = asyncio.create_task(self._write(websocket))
         try:
-            receive, recv, now = session.receive, websocket.recv, self._loop.time
+            receive, recv, now = session.receive, websocket.recv, monotonic
             while True:
                 data = await recv(decode=False)
                 self._received_at = now()
@@ -189,9 +190,9 @@ class Connection:
                 self._outgoing.clear()
                 if pace is None:
                     limits = self.session.welcome.limits if self.session.welcome else SessionLimits()
-                    pace = Pace(limits, now=self._loop.time())
+                    pace = Pace(limits, now=monotonic())
                 while self.session.requests.has_outgoing:
-                    if pause_seconds := pace.pause_seconds(now=self._loop.time()):
+                    if pause_seconds := pace.pause_seconds(now=monotonic()):
                         await asyncio.sleep(pause_seconds)
                     if (text := self.session.requests.take_message()) is not None:
                         await websocket.send(text, text=True)
@@ -204,11 +205,11 @@ class Connection:
     # --- Liveness ----------------------------------------------------------------------------------------------
 
     def _note_message(self) -> None:
-        self._received_at = self._loop.time()
+        self._received_at = monotonic()
 
     def _tick(self) -> None:
         """Ping after silence, end a connection that does not answer, and notice that the machine has slept."""
-        now = self._loop.time()
+        now = monotonic()
         due = self._due_seconds()
         is_late = now - self._ticked_at > 2 * due + _TICK_SECONDS
         self._ticked_at = now
@@ -236,7 +237,7 @@ class Connection:
                 self._websocket.transport.abort()
 
     def _ping(self, *, within_seconds: float) -> None:
-        self._ping_sent_at = self._loop.time()
+        self._ping_sent_at = monotonic()
         self._pong_within_seconds = within_seconds
         if self.session.welcome is not None:
             self.session.requests.send_ping()

@@ -16,29 +16,33 @@ from mahavishnu_client.state import State
 
 
 class Waiters:
-    """Tasks that wait for the next change. Each change wakes all of them once."""
+    """Tasks that wait for the next change. Each change wakes all of them once.
 
-    __slots__ = ("_futures",)
+    Attributes:
+        futures: What they wait for; None if no task waits.
+    """
+
+    __slots__ = ("futures",)
 
     def __init__(self) -> None:
-        self._futures: list[asyncio.Future[None]] | None = None
+        self.futures: list[asyncio.Future[None]] | None = None
 
     async def wait(self) -> None:
         """Return after the next change."""
         future = asyncio.get_running_loop().create_future()
-        if self._futures is None:
-            self._futures = []
-        self._futures.append(future)
+        if self.futures is None:
+            self.futures = []
+        self.futures.append(future)
         try:
             await future
         except asyncio.CancelledError:
-            self._futures = [other for other in self._futures or () if other is not future] or None
+            self.futures = [other for other in self.futures or () if other is not future] or None
             raise
 
     def wake(self) -> None:
         """End every wait that has begun."""
-        if self._futures is not None:
-            futures, self._futures = self._futures, None
+        if self.futures is not None:
+            futures, self.futures = self.futures, None
             for future in futures:
                 if not future.done():
                     future.set_result(None)
@@ -154,7 +158,8 @@ class EventQueue(Sink):
         items.append(event)
         self._sizes.append(size_bytes)
         self._bytes = total_bytes
-        self.waiters.wake()
+        if self.waiters.futures is not None:
+            self.waiters.wake()
 
     def lose(self, channel: str, reason: str, *, seq: int, epoch: str) -> None:
         self._items.append(HistoryLost(channel=channel, reason=reason, seq=seq, epoch=epoch))
