@@ -27,10 +27,11 @@ ROWS = {
     ("list_workflows", "workflows"): "ListedRun",
     ("list_pools", "pools"): "ListedPool",
     ("list_workers", "workers"): "Worker",
+    ("list_events", "events"): "ListedEvent",
 }
 """What is in the fields that the server passes on as JSON: the structs of the clients' states."""
 
-_LIST_FIELDS = ("stages", "workflows", "pools", "workers")
+_LIST_FIELDS = ("stages", "workflows", "pools", "workers", "events")
 
 
 @dataclass(frozen=True)

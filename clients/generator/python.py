@@ -97,6 +97,24 @@ class ListedPool(PoolRow, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class ListedEvent({_STRUCT}):
+    """An event in the response to `list_events`.
+
+    Attributes:
+        id: A UUID, the same in each channel.
+        event: Its name.
+        data: Its data as received.
+        timestamp: When the change happened.
+        seq: Its position in the event log.
+    """
+
+    id: str
+    event: str
+    data: dict[str, Any]
+    timestamp: datetime
+    seq: int
+
+
 {classes}'''
 
 

@@ -58,7 +58,9 @@ export interface Overview { workflows: RunRow[]; pools: PoolRow[]; truncated?: b
 
 export interface ListedRun extends RunRow { adapter: string; prompt: string; error: string }
 
-export interface ListedPool extends PoolRow { created_at: string }"""
+export interface ListedPool extends PoolRow { created_at: string }
+
+export interface ListedEvent { id: string; event: string; data: EventData; timestamp: string; seq: number }"""
 
 
 def messages_file(events: list[Type], responses: list[Type], requests: list[Type]) -> str:

@@ -39,6 +39,8 @@ export interface ListedRun extends RunRow { adapter: string; prompt: string; err
 
 export interface ListedPool extends PoolRow { created_at: string }
 
+export interface ListedEvent { id: string; event: string; data: EventData; timestamp: string; seq: number }
+
 /** The data of every event has these. */
 export interface EventData {
   timestamp: string;
@@ -352,7 +354,7 @@ export interface EventListData {
   channel: string;
   seq: number;
   epoch: string;
-  events: unknown;
+  events: ListedEvent[];
   has_more: boolean;
   next_seq: number | null;
 }

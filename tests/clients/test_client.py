@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from mahavishnu_client import Event, HistoryLost, NotFound, RequestFailed, connect
+from mahavishnu_client import Event, HistoryLost, NotFound, Options, RequestFailed, connect
 from mahavishnu_client.testing import FakeServer
 from tests.harness.server import MahavishnuServer
+from tests.harness.waiting import eventually
 
 pytest_plugins = ["mahavishnu_client.testing.plugin"]
 
@@ -111,3 +112,61 @@ async def test_requests_keep_to_the_rate_of_the_server(fake_server: FakeServer) 
         await asyncio.gather(*(client.get_workflow_status("wf_1") for _ in range(108)))
         # A burst of 8, and 100 more at 800 a second.
         assert loop.time() - began >= 0.12
+
+
+async def test_frozen_server_is_stale_until_the_client_has_connected_again(fake_server: FakeServer) -> None:
+    states: asyncio.Queue[str] = asyncio.Queue()
+    quick = Options(ping_after_seconds=0.1, pong_within_seconds=0.1, max_retry_seconds=0.1)
+    async with (
+        asyncio.timeout(WITHIN_SECONDS),
+        connect(fake_server.url, proxy=None, on_state=states.put_nowait, options=quick) as client,
+    ):
+        await client.wait_live()
+        assert await states.get() == "live"
+        fake_server.freeze()
+        assert await states.get() == "stale"
+        fake_server.thaw()
+        await client.wait_live()
+
+
+async def test_every_request_of_a_real_server_has_a_typed_response(
+    server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    pool_id, worker_id, workflow_id = unique("pool"), unique("worker"), unique("wf")
+    await change(server, "create_pool", pool_id=pool_id)
+    await change(server, "register_worker", worker_id=worker_id, pool_id=pool_id)
+    new: dict[str, object] = {"adapter": "python", "prompt": "Write", "stages": ["load"], "pool_id": pool_id}
+    await change(server, "create_workflow", workflow_id=workflow_id, **new)
+    async with asyncio.timeout(WITHIN_SECONDS), connect(server.ws_url, proxy=None) as client:
+        listed = await client.list_workflows(pool_id=pool_id, counts=True)
+        assert [(run.workflow_id, run.prompt) for run in listed.workflows] == [(workflow_id, "Write")]
+        assert listed.counts == {"pending": 1}
+        assert (await client.get_workflow(workflow_id)).workflow.stages == (
+            await client.list_stages(workflow_id)
+        ).stages
+        assert [worker.pool_id for worker in (await client.list_workers(pool_id=pool_id)).workers] == [pool_id]
+        assert pool_id in {pool.pool_id for pool in (await client.list_pools(status="active", limit=200)).pools}
+        page = await client.list_events(f"workflow:{workflow_id}", names=["workflow.created"])
+        assert [event.event for event in page.events] == ["workflow.created"]
+        assert (await client.get_server_status()).protocol_version == 1
+        assert (await client.get_pool_history(pool_id)).step_seconds >= 10
+        assert (await client.list_definitions()).definitions is not None
+
+
+async def test_one_position_is_kept_for_all_channels_of_a_real_server(
+    server: MahavishnuServer, unique: Callable[[str], str]
+) -> None:
+    quiet_id, busy_id = unique("pool"), unique("pool")
+    async with asyncio.timeout(WITHIN_SECONDS), connect(server.ws_url, proxy=None) as client:
+        quiet = await client.subscribe_to_channel(f"pool:{quiet_id}")
+        overview = client.overview()
+        busy = await client.subscribe_to_channel(f"pool:{busy_id}")
+        await change(server, "create_pool", pool_id=busy_id)
+        created = await anext(busy)
+        while busy_id not in {pool.pool_id for pool in (await anext(overview)).pools}:
+            pass
+        waiting = asyncio.create_task(anext(busy))
+        # The server reports the position of all channels within a second: the quiet one has no event.
+        await eventually(lambda: client.position is not None and client.position.seq >= created.seq)
+        waiting.cancel()
+        quiet.close()

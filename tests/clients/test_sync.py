@@ -20,7 +20,7 @@ from mahavishnu_client.testing import FakeServer
 
 pytest_plugins = ["mahavishnu_client.testing.plugin"]
 
-QUICK = Options(first_retry_seconds=0.01, max_retry_seconds=0.05)
+QUICK = Options(first_retry_seconds=0.01, max_retry_seconds=0.05, request_timeout_seconds=10)
 
 
 def test_events_are_delivered_once_and_in_order(fake_server: FakeServer) -> None:

@@ -34,6 +34,24 @@ class ListedPool(PoolRow, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class ListedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An event in the response to `list_events`.
+
+    Attributes:
+        id: A UUID, the same in each channel.
+        event: Its name.
+        data: Its data as received.
+        timestamp: When the change happened.
+        seq: Its position in the event log.
+    """
+
+    id: str
+    event: str
+    data: dict[str, Any]
+    timestamp: datetime
+    seq: int
+
+
 class ClientLimits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The limits that a client needs to know; `realtime.limits.Limits` describes them."""
 
@@ -142,7 +160,7 @@ class EventListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     channel: str
     seq: int
     epoch: str
-    events: Any
+    events: tuple[ListedEvent, ...]
     has_more: bool
     next_seq: int | None
 
