@@ -17,6 +17,7 @@ BIN := .venv/bin
 RUNTIME := .venv/.runtime-$(shell cat requirements.lock | cksum | tr -dc 0-9)
 DEVELOPMENT := .venv/.development-$(shell cat requirements-dev.lock | cksum | tr -dc 0-9)
 CHROMIUM_FOUND := .venv/.chromium
+TYPESCRIPT := .venv/.typescript-$(shell cat tests/javascript/typescript/package-lock.json 2>/dev/null | cksum | tr -dc 0-9)
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
@@ -52,12 +53,13 @@ test: $(DEVELOPMENT) $(CHROMIUM_FOUND)
 chaos: $(DEVELOPMENT) $(CHROMIUM_FOUND)
 	$(PYTEST) -n $(CORES) -m chaos --timeout 1800 $(ARGS)
 
-lint: $(DEVELOPMENT)
+lint: $(DEVELOPMENT) $(TYPESCRIPT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd clients/python && ../../$(BIN)/lint-imports
+	$(BIN)/python -m tests.javascript.typescript_check
 	$(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
@@ -106,6 +108,11 @@ $(DEVELOPMENT): | $(BIN)/pip
 	@rm -f .venv/.runtime-* .venv/.development-*
 	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@ $(RUNTIME)
+
+$(TYPESCRIPT): | $(DEVELOPMENT)
+	@rm -f .venv/.typescript-*
+	@$(BIN)/python -m tests.javascript.typescript_check install
+	@touch $@
 
 # Without a browser the other tests run, and the next run tries again.
 $(CHROMIUM_FOUND): | $(DEVELOPMENT)

@@ -8,13 +8,13 @@ from pathlib import Path
 from tests.harness.browser import NODE
 
 # The script `bin/npm` of the wheel is a copy and does not find its library.
-_NPM = Path(NODE).parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+NPM = Path(NODE).parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
 def npm(*arguments: str | Path, directory: Path) -> str:
     """Run npm in a folder, with an empty cache and no registry, and return its output."""
     done = subprocess.run(
-        [NODE, _NPM, *map(str, arguments), "--offline", "--no-audit", "--no-fund", f"--cache={directory / 'cache'}"],
+        [NODE, NPM, *map(str, arguments), "--offline", "--no-audit", "--no-fund", f"--cache={directory / 'cache'}"],
         cwd=directory,
         # No settings of the machine or its user.
         env={"PATH": str(Path(NODE).parent), "HOME": str(directory)},
