@@ -1,19 +1,5 @@
-from django.apps.registry import Apps
 from django.db import migrations, models
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.models import deletion
-
-_NAMES = {
-    "postgresql": "UPDATE orchestration_workflow SET name = LEFT(plan->>'name', 128) WHERE plan->>'name' IS NOT NULL",
-    "sqlite": (
-        "UPDATE orchestration_workflow SET name = SUBSTR(JSON_EXTRACT(plan, '$.name'), 1, 128) "
-        "WHERE JSON_EXTRACT(plan, '$.name') IS NOT NULL"
-    ),
-}
-
-
-def copy_names(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    schema_editor.execute(_NAMES[schema_editor.connection.vendor])
 
 
 class Migration(migrations.Migration):
@@ -30,7 +16,6 @@ class Migration(migrations.Migration):
                 max_length=128,
             ),
         ),
-        migrations.RunPython(copy_names, migrations.RunPython.noop),
         migrations.AddIndex(
             model_name="workflow",
             index=models.Index(fields=["name", "-created_at"], name="orchestration_workflow_name"),
