@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
@@ -11,11 +12,13 @@ from asgiref.sync import sync_to_async
 from django.utils.asyncio import async_unsafe
 
 from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
+from orchestration.models.workflow import MAX_WORKFLOW_NAME_LENGTH
 from orchestration.plan import InvalidDefinition, check_seconds
 from orchestration.sdk.launch import launch
 from orchestration.sdk.parameters import parameters_of
 from orchestration.sdk.registry import register
 from orchestration.sdk.run import Run
+from orchestration.text import storable
 
 DEFAULT_POOL: Final = "local"
 DEFAULT_ADAPTER: Final = "python"
@@ -116,6 +119,9 @@ def workflow(
         raise InvalidDefinition(f"pool={pool!r}: expected {IDENTIFIER_EXPECTED}")
     if timeout_seconds is not None:
         check_seconds("timeout_seconds", timeout_seconds)
+    if name is not None and (len(name) > MAX_WORKFLOW_NAME_LENGTH or storable(name) != name):
+        expected = f"text of at most {MAX_WORKFLOW_NAME_LENGTH} characters, without NUL or half a surrogate pair"
+        raise InvalidDefinition(f"name={reprlib.repr(name)}: expected {expected}")
     if pin not in PINS:
         raise InvalidDefinition(f"pin={pin!r}: expected one of {', '.join(PINS)}")
 

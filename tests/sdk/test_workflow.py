@@ -20,6 +20,7 @@ from orchestration.sdk import (
     parallel,
     plan_stages,
     stage,
+    workflow,
 )
 from orchestration.services import WorkflowNotFound
 
@@ -137,6 +138,11 @@ INVALID: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a nested function": (local_stage, "is defined inside a function, where no worker can find it"),
     "nothing side by side": (lambda: parallel(), r"parallel\(\) has no stages"),
+    "a name that cannot be stored": (
+        lambda: workflow(name="half a pair: \ud800"),
+        "^name='half a pair: .*': expected text of at most 128 characters, without NUL or half a surrogate pair$",
+    ),
+    "a name that is too long": (lambda: workflow(name="n" * 129), "^name='n+[.]{3}n+': expected text of at most 128"),
     "a name twice": (
         lambda: Plan(name="w", adapter="python", stages=plan_stages([one, one])),
         "several stages named one",
