@@ -10,6 +10,7 @@ from typing import Any, Final
 from orchestration.log_throttle import LogThrottle
 from orchestration.sdk import Definition, definitions
 from orchestration.sdk.parameter_schema import first_paragraph, parameters_schema
+from orchestration.text import storable
 from realtime.database import in_database_thread
 from realtime.protocol.payload import encode_data, size_in_bytes
 
@@ -85,7 +86,7 @@ def read_definitions(*, max_bytes: int) -> DefinitionList:
 def _described(definition: Definition) -> str:
     fields: dict[str, Any] = {
         "name": definition.name,
-        "description": first_paragraph(definition.function),
+        "description": storable(first_paragraph(definition.function)),
         "adapter": definition.adapter,
     }
     try:

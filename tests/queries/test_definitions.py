@@ -61,6 +61,7 @@ class Colour(Enum):
 
 @workflow(name="zz_hostile")
 def hostile(prompt, *, colour: Colour):
+    "Half a pair: \\ud800."
     return []
 """
 
@@ -91,6 +92,7 @@ def test_workflow_whose_parameters_cannot_be_described_accepts_any(
     with caplog.at_level(logging.WARNING):
         found = listed()
     assert found["zz_hostile"]["parameters"] == {}
+    assert found["zz_hostile"]["description"] == "Half a pair: ?."
     assert is_valid(found["zz_hostile"]["parameters"], {"any": 1})
     assert "Cannot describe the parameters of workflow zz_hostile" in caplog.text
 
