@@ -15,7 +15,7 @@ from realtime.eventlog.position import Position, current_position
 from realtime.limits import Limits
 from realtime.protocol.cursors import TimedCursor, encode_timed_cursor
 from realtime.queries.examined_windows import Found, search
-from realtime.queries.pages import EXAMINED_ROW_BYTES, BoundedArray
+from realtime.queries.pages import EXAMINED_ROW_BYTES, SEARCHED_ROW_BYTES, BoundedArray
 from realtime.queries.resource_state import run_rows, run_state
 from realtime.queries.workflow_counts import count_by_status
 from realtime.queries.workflow_filters import NEWEST_FIRST, WorkflowFilters, widest_range, window_size
@@ -69,13 +69,14 @@ class WorkflowQuery:
             states = _states([row[0] for row in found.keys])
             counts, counted = count_by_status(self.filters) if self.with_counts else (None, 0)
         array = BoundedArray(states, max_bytes=limits.replay_chunk_bytes)
+        row_bytes = EXAMINED_ROW_BYTES if self.filters.text is None else SEARCHED_ROW_BYTES
         resume_after = found.keys[array.length - 1] if array.length < len(states) else found.resume_after
         return WorkflowPage(
             position=position,
             workflows=array.text,
             next_cursor=None if resume_after is None else _cursor(*resume_after),
             counts=counts,
-            cost_bytes=array.size_bytes + EXAMINED_ROW_BYTES * (found.examined + counted),
+            cost_bytes=array.size_bytes + row_bytes * (found.examined + counted),
         )
 
     def _search(self) -> Found:

@@ -18,7 +18,7 @@ from realtime.eventlog.position import current_position
 from realtime.limits import Limits
 from realtime.protocol.cursors import decode_timed_cursor
 from realtime.queries import workflow_counts, workflow_filters
-from realtime.queries.pages import EXAMINED_ROW_BYTES
+from realtime.queries.pages import EXAMINED_ROW_BYTES, SEARCHED_ROW_BYTES
 from realtime.queries.workflow_filters import WorkflowFilters
 from realtime.queries.workflow_pages import WorkflowPage, WorkflowQuery
 from tests.harness.query_plans import explain
@@ -147,8 +147,9 @@ def test_filters_combine_and_a_page_may_be_empty(filters: dict[str, Any], limit:
     ]
     found = list(islice(pages(limit=limit, **filters), 100))
     assert ids(*found) == wanted[::-1]
+    row_bytes = SEARCHED_ROW_BYTES if "text" in filters else EXAMINED_ROW_BYTES
     for page in found:
-        examined = EXAMINED_ROW_BYTES * max(WINDOW, 3 * (limit + 1))
+        examined = row_bytes * max(WINDOW, 3 * (limit + 1))
         assert page.cost_bytes <= len(page.workflows) + examined
 
 
@@ -186,6 +187,13 @@ def test_text_is_searched_in_any_case_and_literally(text: str, found: list[int])
         run(4, prompt="Use 100% \\ of it"),
     )
     assert ids(read(text=text)) == found
+
+
+def test_budget_is_charged_for_texts_that_are_searched() -> None:
+    store(*(run(n) for n in range(2 * WINDOW)))
+    page = read(text="none has this", counts=True)
+    assert (page.workflows, page.counts) == ("[]", {})
+    assert page.cost_bytes == SEARCHED_ROW_BYTES * 2 * WINDOW
 
 
 def test_counts_are_by_status_for_the_other_filters() -> None:
