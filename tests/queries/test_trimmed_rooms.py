@@ -137,6 +137,16 @@ def test_history_of_a_resource_outlives_the_pruning_of_older_events() -> None:
     assert resume_from("workflow:a", created).reason == "trimmed"
 
 
+def test_history_does_not_begin_with_a_test_event() -> None:
+    model = Model()
+    model.append(("workflow.created", ("workflow:a",)), ("test.event", ("workflow:a",)))
+    model.prune(keep=0)
+    test_event = NewEvent(name="workflow.created", timestamp=AT, data='{"test": true}', rooms=("workflow:a",))
+    with transaction.atomic():
+        append_events([test_event])
+    assert resume_from("workflow:a", 0).reason == "trimmed"
+
+
 def test_quiet_room_resumes_from_a_position_that_is_pruned() -> None:
     model = Model()
     (seen,) = model.append(("test.event", ("pool:p",)))
