@@ -18,7 +18,24 @@ from mahavishnu_client.testing.script import Answer, Refusal, Script
 HOST = "127.0.0.1"
 TIMEOUT_SECONDS = 10.0
 
+_END_INTERVAL_SECONDS = 0.05
+
 T = TypeVar("T")
+
+
+def _connection_type(accepted: set[ServerConnection]) -> type[ServerConnection]:
+    """Return a type whose connections are in `accepted`: also during the handshake, which may never end."""
+
+    class Connection(ServerConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            accepted.add(self)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            accepted.discard(self)
+            super().connection_lost(exc)
+
+    return Connection
 
 
 class FakeServer:
@@ -32,6 +49,7 @@ class FakeServer:
         self._log = FakeLog()
         self._script = Script()
         self._connections: list[FakeConnection] = []
+        self._accepted: set[ServerConnection] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-server", daemon=True)
         self._server: Server | None = None
@@ -46,6 +64,7 @@ class FakeServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(TIMEOUT_SECONDS)
         self._loop.close()
@@ -134,7 +153,9 @@ class FakeServer:
         """Listen, on the same port as before."""
 
         async def start() -> None:
-            self._server = await serve(self._serve, HOST, self.port, ping_interval=None, max_size=None)
+            options: dict[str, Any] = {"ping_interval": None, "max_size": None}
+            connections = _connection_type(self._accepted)
+            self._server = await serve(self._serve, HOST, self.port, create_connection=connections, **options)
             self.port = next(iter(self._server.sockets)).getsockname()[1]
 
         self._run(start())
@@ -233,8 +254,15 @@ class FakeServer:
             self._connections.remove(connection)
 
     def _abort(self) -> None:
-        for connection in self._connections:
-            connection.websocket.transport.abort()
+        for connection in self._accepted:
+            connection.transport.abort()
+
+    async def _end(self) -> None:
+        """Wait for what still runs here. A client may have connected while the server stopped."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                self._abort()
+                await asyncio.wait(tasks, timeout=_END_INTERVAL_SECONDS)
 
     def _on_request(self, name: str, data: dict[str, Any]) -> None:
         with self._requested:
