@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -17,6 +20,7 @@ from mahavishnu_client.sync import (
     connect,
 )
 from mahavishnu_client.testing import FakeServer
+from tests.harness.waiting import wait_until
 
 pytest_plugins = ["mahavishnu_client.testing.plugin"]
 
@@ -144,3 +148,66 @@ def test_connection_that_is_lost_fails_the_request_in_flight(fake_server: FakeSe
             client.get_pool_status("a")
         assert error.value.maybe_done
         dropping.join()
+
+
+def test_position_lies_at_the_last_event_that_was_handled(fake_server: FakeServer) -> None:
+    with connect(fake_server.url, options=QUICK) as client:
+        events = client.events("pool:a")
+        fake_server.wait_request("subscribe")
+        client.wait_live(10)
+        for _ in range(5):
+            fake_server.emit("pool.drained", {"pool_id": "a"})
+        # They have arrived: an iterator takes all of them at once.
+        fake_server.respond("list_pools", {"pools": [], "next_cursor": None, "seq": 5, "epoch": "e"})
+        client.list_pools()
+        assert [next(events).seq for _ in range(3)] == [1, 2, 3]
+        assert client.position is not None
+        assert client.position.seq == 2
+
+
+def test_client_that_is_not_open_fails_calls(fake_server: FakeServer) -> None:
+    client = connect(fake_server.url)
+    with pytest.raises(ClientClosed, match="is not open: use `with connect"):
+        client.get_pool_status("a")
+    client.close()
+    with connect(fake_server.url, options=QUICK) as client:
+        runs = client.follow("wf_1")
+    runs.close()
+    assert list(runs) == []
+    assert client.state == "closed"
+    with pytest.raises(ClientClosed, match="was closed"):
+        client.get_pool_status("a")
+
+
+def test_child_of_a_fork_does_not_hang(fake_server: FakeServer) -> None:
+    with connect(fake_server.url, options=QUICK) as client:
+        client.wait_live(10)
+        with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else nullcontext():
+            pid = os.fork()
+        if not pid:  # pragma: no cover
+            try:
+                client.probe()
+            except ClientClosed:
+                client.close()
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
+def test_close_ends_calls_of_other_threads(fake_server: FakeServer) -> None:
+    fake_server.stop()
+    client = connect(fake_server.url, options=QUICK).__enter__()
+    ended: list[object] = []
+
+    def wait() -> None:
+        try:
+            client.wait_live()
+        except ClientClosed as error:
+            ended.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    wait_until(lambda: client.state == "offline", timeout_seconds=10)
+    client.close()
+    thread.join(10)
+    assert ended == ["The client was closed"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar
 
+from websockets.exceptions import InvalidURI
+from websockets.uri import parse_uri
+
 from mahavishnu_client.connection import Connection, ConnectionState
-from mahavishnu_client.errors import ClientClosed
+from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost
 from mahavishnu_client.events import Event, HistoryLost, Position
 from mahavishnu_client.options import Options
 from mahavishnu_client.request_sender import RequestSender
@@ -38,12 +40,21 @@ def connect(
     """Return a client of a server, for `async with`. It connects in the background, and stays connected.
 
     Args:
-        url: The WebSocket URL, such as `ws://127.0.0.1:8690`.
-        resume_from: A stored `client.position`: where `client.events` starts.
+        url: The WebSocket URL, such as `ws://127.0.0.1:8690`; `http` and `https` are replaced by `ws` and `wss`.
+        resume_from: A stored `client.position`: where the first `client.events` of each channel starts.
         on_state: Called with each new `client.state`, in the event loop. It must return at once.
         options: Times and bounds.
         connect_options: Further arguments for `websockets.connect`, such as `additional_headers` and `ssl`.
+
+    Raises:
+        ValueError: if the URL or the position is invalid.
     """
+    if url.startswith("http"):
+        url = url.replace("http", "ws", 1)
+    try:
+        parse_uri(url)
+    except InvalidURI as error:
+        raise ValueError(f"Invalid URL {url!r}: expected ws:// or wss:// and a host") from error
     position = Position.parse(resume_from) if isinstance(resume_from, str) else resume_from
     return Client(url, position, on_state, options or Options(), connect_options)
 
@@ -67,7 +78,8 @@ class Client(RequestSender):
         self._connection: Connection | None = None
         self._running: asyncio.Task[None] | None = None
         self._table: StateTable | None = None
-        self._handlers: dict[str, asyncio.Task[None]] = {}
+        self._resumed: set[str] = set()
+        self._handlers: dict[str, tuple[EventStream, asyncio.Task[None]]] = {}
 
     # --- Opening and closing -----------------------------------------------------------------------------------
 
@@ -87,13 +99,11 @@ class Client(RequestSender):
         running, self._running = self._running, None
         if running is None:
             return
-        session = self._open.session
-        self._position = session.position
-        session.close(ClientClosed("The client was closed"))
-        tasks = [running, *self._handlers.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._open.end(ClientClosed("The client was closed"))
+        running.cancel()
+        for stream, task in self._handlers.values():
+            await _end_handler(stream, task)
+        await asyncio.wait([running])
 
     @property
     def _open(self) -> Connection:
@@ -104,15 +114,15 @@ class Client(RequestSender):
     @property
     def _session(self) -> Session:
         connection = self._open
-        if self._running is None:
-            raise ClientClosed("The client is closed")
+        if connection.error is not None:
+            raise connection.error
         return connection.session
 
     # --- The connection ----------------------------------------------------------------------------------------
 
     @property
     def state(self) -> ConnectionState:
-        """The state of the connection: connecting, live, stale, offline or draining."""
+        """The state of the connection: connecting, live, stale, offline, draining or closed."""
         return self._open.state
 
     @property
@@ -121,9 +131,16 @@ class Client(RequestSender):
         return self._open.last_error
 
     async def wait_live(self) -> None:
-        """Return as soon as every event is delivered as it happens."""
-        while self._open.state is not ConnectionState.LIVE:
-            await self._open.changes.wait()
+        """Return as soon as every event is delivered as it happens.
+
+        Raises:
+            ClientClosed: if the client is closed.
+        """
+        connection = self._open
+        while connection.state is not ConnectionState.LIVE:
+            if connection.error is not None:
+                raise connection.error
+            await connection.changes.wait()
 
     def probe(self) -> None:
         """Find out at once whether the connection works, for example after the network changed."""
@@ -136,7 +153,7 @@ class Client(RequestSender):
         An event counts as handled when its iterator is asked for the next one. Store the position after that, and
         give it back as `resume_from` of the same channels.
         """
-        if self._connection is not None and self._running is not None:
+        if self._connection is not None:
             self._position = self._connection.session.position or self._position
         return self._position
 
@@ -149,11 +166,13 @@ class Client(RequestSender):
 
         Args:
             channel: `global`, `summary`, or `workflow:`, `pool:` or `worker:` and an id.
-            resume_from: A stored `client.position`. Without it, that of `connect`.
+            resume_from: A stored `client.position`. Without it, that of `connect` for the first iterator of a channel.
         """
         session = self._session
         given = Position.parse(resume_from) if isinstance(resume_from, str) else resume_from
-        start = given or self._resume_from or session.head
+        stored = None if channel in self._resumed else self._resume_from
+        self._resumed.add(channel)
+        start = given or stored or self._open.recent_head
         # The queue refers to nothing of its iterator, so that an abandoned iterator is closed.
         queue = EventQueue(
             self._options,
@@ -175,21 +194,25 @@ class Client(RequestSender):
 
         Raises:
             RequestFailed: if the server rejects the channel.
+            ConnectionLost: if it does not confirm within `Options.request_timeout_seconds`.
         """
         stream = self.events(channel)
-        await stream.wait_open()
+        try:
+            async with asyncio.timeout(self._options.request_timeout_seconds):
+                await stream.wait_open()
+        except TimeoutError:
+            stream.close()
+            is_sent = self._session.welcome is not None
+            raise ConnectionLost("No answer to subscribe in time", maybe_done=is_sent) from None
         if handler is not None:
             await self.unsubscribe_from_channel(channel)
-            self._handlers[channel] = asyncio.create_task(_handle_all(stream, handler))
+            self._handlers[channel] = stream, asyncio.create_task(_handle_all(stream, handler))
         return stream
 
     async def unsubscribe_from_channel(self, channel: str) -> None:
-        """End the handler of a channel."""
-        task = self._handlers.pop(channel, None)
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        """End the handler of a channel. It is cancelled if it runs, unless it has called this itself."""
+        if (handler := self._handlers.pop(channel, None)) is not None:
+            await _end_handler(*handler)
 
     # --- States ------------------------------------------------------------------------------------------------
 
@@ -215,17 +238,28 @@ class Client(RequestSender):
 
     @property
     def _state_table(self) -> StateTable:
-        if self._table is None or self._running is None:
-            raise ClientClosed("The client is not open: use `async with connect(…) as client`")
+        if self._open.error is not None:
+            raise self._open.error
+        assert self._table is not None  # It is made together with the connection.
         return self._table
+
+
+async def _end_handler(stream: EventStream, task: asyncio.Task[None]) -> None:
+    stream.close()
+    if task is not asyncio.current_task():
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def _handle_all(stream: EventStream, handler: Handler) -> None:
     async with stream:
-        async for item in stream:
-            try:
-                result = handler(item)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:
-                logger.exception("The handler of %s failed; it continues with the next event", stream.channel)
+        try:
+            async for item in stream:
+                try:
+                    result = handler(item)
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception:
+                    logger.exception("The handler of %s failed; it continues with the next event", stream.channel)
+        except ClientError:
+            logger.exception("The subscription of %s ended; its handler receives no more events", stream.channel)

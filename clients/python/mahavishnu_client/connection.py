@@ -13,7 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from mahavishnu_client.backoff import Backoff
-from mahavishnu_client.errors import ProtocolError
+from mahavishnu_client.errors import ClientError, ProtocolError
+from mahavishnu_client.events import Position
 from mahavishnu_client.options import Options
 from mahavishnu_client.pace import Pace
 from mahavishnu_client.protocol import PING_AFTER_SECONDS, SessionLimits
@@ -27,6 +28,9 @@ _TICK_SECONDS = 1.0
 
 _CLOSE_TIMEOUT_SECONDS = 1.0
 _FRAMES_READ_AHEAD = 256
+_HEAD_VALID_SECONDS = 30.0
+"""A position older than this is no start for events "from now on": too many would be replayed."""
+
 _INVALID_MESSAGE = 1007
 
 
@@ -39,6 +43,7 @@ class ConnectionState(StrEnum):
         STALE: The server does not answer. What is known may be old.
         OFFLINE: There is no connection.
         DRAINING: The server restarts, and has given the client a time to return.
+        CLOSED: The client was closed, or has failed.
     """
 
     CONNECTING = "connecting"
@@ -46,6 +51,7 @@ class ConnectionState(StrEnum):
     STALE = "stale"
     OFFLINE = "offline"
     DRAINING = "draining"
+    CLOSED = "closed"
 
 
 class Connection:
@@ -61,12 +67,14 @@ class Connection:
         state: The state of the client.
         changes: Wakes those who wait for another state.
         last_error: Why the last connection or attempt ended; None at first.
+        error: Why no connection follows; None while the client is open.
     """
 
     def __init__(self, url: str, options: Options, connect_options: dict[str, Any]) -> None:
         self.state = ConnectionState.CONNECTING
         self.changes = Waiters()
         self.last_error: Exception | None = None
+        self.error: ClientError | None = None
         self.on_state: Callable[[ConnectionState], None] = lambda state: None
         self._url = url
         self._options = options
@@ -93,17 +101,35 @@ class Connection:
         """When the last message came, in seconds of the machine's clock."""
         return self._options.wall_clock() - (monotonic() - self._received_at)
 
+    @property
+    def recent_head(self) -> Position | None:
+        """The newest position of the log that is known, unless too much may have happened since."""
+        is_recent = monotonic() - self._received_at <= _HEAD_VALID_SECONDS
+        return self.session.head if is_recent else None
+
     async def run(self) -> None:
-        """Connect, and connect again after each end. Never returns."""
+        """Connect, and connect again after each end, until it is cancelled."""
         self._tick()
         pause_seconds = 0.0
         try:
             while True:
                 await self._pause(pause_seconds)
                 pause_seconds = await self._connect_once()
+        except Exception as error:
+            # Not of the network: an argument for `websockets.connect` that is wrong, or a defect.
+            logger.exception("The client of %s failed; it ends", self._url)
+            self.last_error = error
+            self.end(ClientError(f"The client failed: {error!r}"))
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+
+    def end(self, error: ClientError) -> None:
+        """End every iterator, request and wait with an error. No connection follows."""
+        if self.error is None:
+            self.error = error
+            self.session.close(error)
+            self._set_state(ConnectionState.CLOSED)
 
     def probe(self) -> None:
         """Find out at once whether the connection works. If there is none, connect at once."""
@@ -237,7 +263,11 @@ class Connection:
                 self._websocket.transport.abort()
 
     def _ping(self, *, within_seconds: float) -> None:
-        self._ping_sent_at = monotonic()
+        now, sent_at = monotonic(), self._ping_sent_at
+        is_waiting = sent_at is not None and self._received_at < sent_at
+        if is_waiting and sent_at + self._pong_within_seconds <= now + within_seconds:  # type: ignore[operator]
+            return  # An answer is due earlier. Otherwise frequent probes would put it off for ever.
+        self._ping_sent_at = now
         self._pong_within_seconds = within_seconds
         if self.session.welcome is not None:
             self.session.requests.send_ping()
@@ -257,7 +287,10 @@ class Connection:
     def _set_state(self, state: ConnectionState) -> None:
         if state is not self.state:
             self.state = state
-            self.on_state(state)
+            try:
+                self.on_state(state)
+            except Exception:
+                logger.exception("on_state failed; the client continues")
             self.changes.wake()
             self.session.wake()
 

@@ -53,6 +53,7 @@ class Session:
         self._unsettled: set[str] = set()
         self._subscribes: dict[str, Subscription] = {}
         self._delivered = Position(0, "")
+        self._last_position: Position | None = None
         self._connection_number = 0
         self._is_resending = False
 
@@ -84,7 +85,8 @@ class Session:
             subscription.wake()
 
     def close(self, error: ClientError) -> None:
-        """End every iterator and request."""
+        """End every iterator and request. The position stays."""
+        self._last_position = self.position
         for subscription in self._subscriptions.values():
             for sink in subscription.sinks:
                 sink.fail(error)
@@ -101,7 +103,7 @@ class Session:
     @property
     def position(self) -> Position | None:
         """The position up to which the callers have handled every event of all channels; None before the first."""
-        return handled(self._sinks(), self._delivered) or self.head
+        return self._last_position or handled(self._sinks(), self._delivered) or self.head
 
     def _sinks(self) -> Iterator[Sink]:
         return (sink for subscription in self._subscriptions.values() for sink in subscription.sinks)

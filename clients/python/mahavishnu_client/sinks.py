@@ -196,13 +196,19 @@ class EventQueue(Sink):
         return item
 
     def take_more(self, count: int) -> list[Event | HistoryLost]:
-        """Return up to `count` further items, which count as handled together with the one before."""
+        """Return up to `count` further items, which count as handled with `mark_handled` or the next `take`."""
         handled_seq, handled_epoch = self._handled_seq, self._handled_epoch
         items: list[Event | HistoryLost] = []
         while self._items and len(items) < count and (item := self.take()) is not None:
             items.append(item)
         self._handled_seq, self._handled_epoch = handled_seq, handled_epoch
         return items
+
+    def mark_handled(self, item: Event | HistoryLost) -> None:
+        """Count an item of `take_more` as handled, with those before it."""
+        if isinstance(item, HistoryLost):
+            self._handled_epoch = item.epoch
+        self._handled_seq = item.seq
 
 
 class StateCell(Sink):

@@ -134,11 +134,7 @@ class Worker(_State, frozen=True, kw_only=True):
         workflow_id: The run of the stage that it runs now.
         stage_name: The stage that it runs now.
         status_changed_at: When its status last changed.
-    <<<<<<< HEAD
-        last_heartbeat_at: Its last heartbeat, as of the snapshot. Heartbeats cause no events.
-    =======
         last_heartbeat_at: When its last heartbeat was stored, as of the snapshot. Heartbeats cause no events.
-    >>>>>>> 2b6d55b (Add the README of the Python client, its synchronous face, and the test of its wheel)
         truncated: Whether an event about it was not complete: read the state again.
     """
 

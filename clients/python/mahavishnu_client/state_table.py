@@ -43,7 +43,7 @@ class StateTable:
             select: Returns the part of the state whose changes matter.
         """
         cell = self._cells.get(channel)
-        if cell is None:
+        if cell is None or cell.error is not None:
             cell = self._cells[channel] = StateCell(channel, on_truncated=self._on_truncated)
             self._connection.session.attach(channel, cell)
         cell.user_count += 1

@@ -74,13 +74,13 @@ class EventStream(Stream):
 
     async def __anext__(self) -> Item:
         queue = self._queue
-        while (item := queue.take()) is None:
+        while not self._is_closed:
+            if (item := queue.take()) is not None:
+                return item
             if queue.error is not None:
                 raise ended(queue.error)
-            if self._is_closed:
-                raise StopAsyncIteration
             await queue.waiters.wait()
-        return item
+        raise StopAsyncIteration
 
     async def wait_open(self) -> None:
         """Return once the server has confirmed the subscription.
@@ -95,8 +95,12 @@ class EventStream(Stream):
             await queue.waiters.wait()
 
     def take_more(self, count: int) -> list[Item]:
-        """Return up to `count` further items that have arrived. They count as handled together with the last one."""
+        """Return up to `count` further items that have arrived. `mark_handled` counts each as handled."""
         return self._queue.take_more(count)
+
+    def mark_handled(self, item: Item) -> None:
+        """Count an item as handled, with all before it. The items of `take_more` need this."""
+        self._queue.mark_handled(item)
 
     def _release(self) -> None:
         self._detach(self.channel, self._queue)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -53,6 +54,7 @@ _ITEMS_AT_ONCE = 256
 """Events that are passed from thread to thread together, at most."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 V = TypeVar("V", LiveRun, LivePool, LiveWorker, LiveOverview)
 
 
@@ -72,10 +74,16 @@ class Client(SyncRequests):
 
     def __init__(self, client: async_client.Client) -> None:
         self._client = client
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="mahavishnu-client", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
+        if self._is_closed:
+            raise ClientClosed("The client was closed: call `connect` again")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="mahavishnu-client", daemon=True)
         self._thread.start()
         self._run(self._client.__aenter__())
         return self
@@ -85,27 +93,39 @@ class Client(SyncRequests):
 
     def close(self) -> None:
         """Close the connection. Iterators end, and unanswered requests fail with `ClientClosed`."""
-        if not self._loop.is_closed():
-            self._run(self._client.close())
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+        # A child of a fork has the loop without its thread.
+        if not was_closed and self._loop is not None and self._thread is not None and self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
 
+    async def _end(self) -> None:
+        await self._client.close()
+        # Calls of other threads that still wait, such as for the time to send a request again.
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
     @property
     def state(self) -> ConnectionState:
-        """The state of the connection: connecting, live, stale, offline or draining."""
+        """The state of the connection: connecting, live, stale, offline, draining or closed."""
         return self._client.state
 
     @property
     def position(self) -> Position | None:
         """The position up to which every event of `events` was handled; None before the first connection."""
-        return self._client.position if self._loop.is_closed() else self._do(lambda: self._client.position)
+        return self._client.position if self._is_closed else self._do(lambda: self._client.position)
 
     def wait_live(self, timeout_seconds: float | None = None) -> None:
         """Return as soon as every event is delivered as it happens.
 
         Raises:
             TimeoutError: if that takes longer than `timeout_seconds`.
+            ClientClosed: if the client is closed.
         """
 
         async def wait() -> None:
@@ -156,10 +176,18 @@ class Client(SyncRequests):
         return self._run(do())
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            thread, loop = self._thread, self._loop
+            if self._is_closed or loop is None or thread is None or not thread.is_alive():
+                coroutine.close()
+                reason = "was closed" if self._is_closed else "is not open: use `with connect(…) as client`"
+                raise ClientClosed(f"The client {reason}")
+            future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result()
-        except (KeyboardInterrupt, concurrent.futures.CancelledError):
+        except concurrent.futures.CancelledError:
+            raise ClientClosed("The client was closed") from None
+        except KeyboardInterrupt:
             future.cancel()
             raise
 
@@ -185,14 +213,18 @@ class _SyncIterator(Generic[T]):
         return self
 
     def __next__(self) -> T:
+        return self._wait(self._next())
+
+    def _wait(self, coroutine: Coroutine[Any, Any, R]) -> R:
         try:
-            return self._client._run(self._next())
-        except _Ended:
+            return self._client._run(coroutine)
+        except (_Ended, ClientClosed):
             raise StopIteration from None
 
     def close(self) -> None:
         """End the subscription, and the iteration."""
-        self._client._do(self._stream.close)
+        with contextlib.suppress(ClientClosed):
+            self._client._do(self._stream.close)
 
     async def _next(self) -> T:
         try:
@@ -209,24 +241,28 @@ class SyncStates(_SyncIterator[V]):
 
 
 class SyncEvents(_SyncIterator[Item]):
-    """The events of one channel, in order: see `mahavishnu_client.EventStream`.
-
-    Events that have arrived together count as handled together: `Client.position` lies below all of them until the
-    first one after them is taken.
-    """
+    """The events of one channel, in order: see `mahavishnu_client.EventStream`."""
 
     _stream: EventStream
 
     def __init__(self, client: Client, stream: EventStream) -> None:
         super().__init__(client, stream)
         self._ready: deque[Item] = deque()
+        self._in_hand: Item | None = None
 
     def __next__(self) -> Item:
-        if not self._ready:
-            return super().__next__()
-        return self._ready.popleft()
+        if self._in_hand is not None:
+            self._stream.mark_handled(self._in_hand)
+            self._in_hand = None
+        while True:
+            try:
+                item = self._in_hand = self._ready.popleft()
+            except IndexError:
+                self._wait(self._read())
+            else:
+                return item
 
-    async def _next(self) -> Item:
-        item = await super()._next()
+    async def _read(self) -> None:
+        # An interrupted call loses nothing: what was taken from the stream is kept here.
+        self._ready.append(await self._next())
         self._ready.extend(self._stream.take_more(_ITEMS_AT_ONCE - 1))
-        return item
