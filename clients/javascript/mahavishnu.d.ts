@@ -243,6 +243,9 @@ export class RequestTimeout extends ClientError {
   readonly maybeDone: true;
 }
 
+/** The server sent what is not a message of this protocol. The client reports it to `onError`, and reconnects. */
+export class ProtocolError extends ClientError {}
+
 /** The client was closed. */
 export class ClientClosed extends ClientError {
   constructor();

@@ -3,7 +3,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ClientClosed, ConnectionLost, connect, HistoryLost, RequestFailed } from "../../clients/javascript/mahavishnu.js";
+import {
+  ClientClosed,
+  ConnectionLost,
+  connect,
+  HistoryLost,
+  ProtocolError,
+  RequestFailed,
+} from "../../clients/javascript/mahavishnu.js";
 
 const EPOCH = "epoch_1";
 const TIMESTAMP = "2026-02-10T20:00:00Z";
@@ -368,4 +375,157 @@ test("no connection in time is an error of requests and subscriptions", async ()
   await assert.rejects(client.getPoolStatus("p"), (error) => error instanceof ConnectionLost && !error.maybeDone);
   await assert.rejects(client.subscribeToChannel("pool:p"), ConnectionLost);
   await client.close();
+});
+
+const pool = (fields) => ({ pool_id: "p", status: "active", metrics: {}, workers: [], ...fields });
+const isLiveStatus = ({ status, isLive }) => [status, isLive];
+
+test("a state shows what its channel missed while another reader joined", async () => {
+  const { server, client } = await connected();
+  server.snapshots.set("pool:p", pool());
+  const seen = [];
+  client.pool("p").on((state) => seen.push(isLiveStatus(state)));
+  await client.waitLive();
+  // Logged between the request and its answer: it comes as a replay only.
+  const answer = server.answer.bind(server);
+  server.answer = (socket, message) => {
+    if (message.event === "subscribe") {
+      server.answer = answer;
+      server.log.push({ type: "event", event: "pool.drained", data: { pool_id: "p" }, room: "pool:p", seq: 1 });
+    }
+    answer(socket, message);
+  };
+  const events = client.events("pool:p", { resumeFrom: { seq: 0, epoch: EPOCH } });
+  assert.deepEqual(seqs(await take(events, 1)), [1]);
+  assert.deepEqual(seen.at(-1), ["draining", true]);
+  await client.close();
+});
+
+test("a live state stays up to date while a request of another reader is limited", async () => {
+  const { server, client } = await connected();
+  server.snapshots.set("pool:p", pool());
+  const store = client.pool("p");
+  store.subscribe(() => {});
+  const events = client.events("pool:p");
+  await client.waitLive();
+  const error = { type: "error", event: "subscribe", error_code: "RATE_LIMIT_EXCEEDED", error_message: "", retryable: true };
+  const answer = server.answer.bind(server);
+  server.answer = (socket, { id }) => server.write({ ...error, retry_after_ms: 50, correlation_id: id }, socket);
+  const joined = client.events("pool:p", { resumeFrom: { seq: 0, epoch: EPOCH } });
+  await turn();
+  server.answer = answer;
+  server.emit("pool:p", "pool.drained", { pool_id: "p" });
+  assert.deepEqual(isLiveStatus(store.getSnapshot()), ["draining", true]);
+  assert.deepEqual(seqs(await take(events, 1)), [1]);
+  assert.deepEqual(seqs(await take(joined, 1)), [1]);
+  await client.close();
+});
+
+test("a state is not live while the server has ended its subscription", async () => {
+  const { server, client } = await connected();
+  server.snapshots.set("pool:p", pool());
+  const store = client.pool("p");
+  store.subscribe(() => {});
+  await client.waitLive();
+  const error = { type: "error", event: "subscribe", error_code: "SERVER_ERROR", error_message: "", retryable: true };
+  server.answer = (socket, { id }) => {
+    socket.channels.clear();
+    server.write({ ...error, correlation_id: id }, socket);
+  };
+  client.events("pool:p", { resumeFrom: { seq: 0, epoch: EPOCH } });
+  await until(() => !store.getSnapshot().isLive);
+  await client.close();
+});
+
+test("a state without listeners is not shown later as live", async () => {
+  const { server, client } = await connected();
+  server.snapshots.set("pool:p", pool());
+  const events = client.events("pool:p");
+  const store = client.pool("p");
+  const stop = store.subscribe(() => {});
+  await client.waitLive();
+  stop();
+  await turn();
+  client.events("pool:p", { resumeFrom: { seq: 0, epoch: EPOCH } });
+  server.snapshots.set("pool:p", pool({ status: "draining" }));
+  server.emit("pool:p", "pool.drained", { pool_id: "p" });
+  assert.deepEqual(seqs(await take(events, 1)), [1]);
+  assert.equal(store.getSnapshot(), undefined);
+  const seen = [];
+  store.on((state) => seen.push(isLiveStatus(state)));
+  await until(() => seen.length > 0);
+  assert.deepEqual(seen, [["draining", true]]);
+  await client.close();
+});
+
+test("a reader that joins during a request receives everything after its position", async () => {
+  const { server, client } = await connected();
+  for (let number = 0; number < 3; number += 1) server.emit("pool:p");
+  // As many requests as the server works on, and more: the next one of the channel has to wait.
+  const answer = server.answer.bind(server);
+  const held = [];
+  server.answer = (socket, message) => {
+    if (message.data?.channel === "pool:p") answer(socket, message);
+    else held.push(() => answer(socket, message));
+  };
+  const join = (channel, seq) => client.events(channel, { resumeFrom: { seq, epoch: EPOCH } });
+  for (let number = 0; number < 15; number += 1) join(`pool:${number}`, 3);
+  const first = join("pool:p", 2);
+  for (let number = 15; number < 20; number += 1) join(`pool:${number}`, 3);
+  const second = join("pool:p", 0);
+  assert.deepEqual(seqs(await take(first, 1)), [3]);
+  server.answer = answer;
+  for (const release of held) release();
+  assert.deepEqual(seqs(await take(second, 3)), [1, 2, 3]);
+  await client.close();
+});
+
+for (const text of ["null", "{", "[]", '{"type":"event","room":"pool:p","seq":"1","data":{}}', '{"type":"event","event":"session.created"}']) {
+  test(`the connection is replaced after the message ${text}`, async () => {
+    const errors = [];
+    const { server, client } = await connected({ onError: (error) => errors.push(error) });
+    const events = client.events("pool:p");
+    await client.waitLive();
+    server.socket.onmessage({ data: text });
+    server.log.push({ type: "event", event: "pool.drained", data: {}, room: "pool:p", seq: 1 });
+    assert.deepEqual(seqs(await take(events, 1)), [1]);
+    assert.equal(server.sockets.length, 2);
+    assert.equal(errors.length, 1);
+    assert.ok(errors[0] instanceof ProtocolError && client.lastError === errors[0]);
+    await client.close();
+  });
+}
+
+test("a position that is none is an error", () => {
+  const { WebSocket } = new Server();
+  for (const resumeFrom of [{}, "5@epoch", { seq: "5", epoch: EPOCH }, { seq: 5, epoch: "" }]) {
+    assert.throws(() => connect("ws://server", { WebSocket, resumeFrom }), /Invalid position/);
+  }
+});
+
+test("an invalid URL is an error, and leaves no timer", () => {
+  const count = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  const before = count();
+  assert.throws(() => connect("nonsense://server"), { name: "SyntaxError" });
+  assert.equal(count(), before);
+});
+
+test("a closed client calls no handler, and ends requests that wait to be sent again", async () => {
+  const { server, client } = await connected();
+  const handled = [];
+  client.on("pool:p", async ({ seq }) => {
+    handled.push(seq);
+    await client.close();
+  });
+  await client.waitLive();
+  const error = { type: "error", event: "list_pools", error_code: "RATE_LIMIT_EXCEEDED", error_message: "", retryable: true };
+  const request = client.listPools();
+  await until(() => server.received.at(-1).event === "list_pools");
+  server.write({ ...error, retry_after_ms: 20_000, correlation_id: server.received.at(-1).id });
+  await turn();
+  server.emit("pool:p");
+  server.emit("pool:p");
+  await assert.rejects(request, ClientClosed);
+  await turn();
+  assert.deepEqual(handled, [1]);
 });

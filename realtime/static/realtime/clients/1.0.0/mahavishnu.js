@@ -70,6 +70,9 @@ export class RequestTimeout extends ClientError {
   maybeDone = true;
 }
 
+/** The server sent what is not a message of this protocol. The client reports it to `onError`, and reconnects. */
+export class ProtocolError extends ClientError {}
+
 /** The client was closed. */
 export class ClientClosed extends ClientError {
   constructor() {
@@ -128,6 +131,9 @@ const USED_SHARE_OF_LIMIT = 0.8;
 /** Close codes after which the first attempt follows at once. After others, the server needs a pause. */
 const AT_ONCE_CODES = new Set([1000, 1001, 1005, 1006, 1009]);
 
+/** The close code that stands for a message that cannot be read. */
+const INVALID_MESSAGE = 1007;
+
 /** The longest time between two looks at the clocks. */
 const MAX_TICK_MS = 1_000;
 
@@ -144,6 +150,17 @@ const HEAD_VALID_MS = 30_000;
 const MAX_KEPT_POSITIONS = 1_000;
 
 const monotonicMs = () => performance.now();
+
+/** @param {unknown} value */
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** @param {any} position @returns {StoredPosition | null} */
+function checkedPosition(position) {
+  if (position === null || position === undefined) return null;
+  const { seq, epoch } = position;
+  if (Number.isInteger(seq) && seq >= 0 && typeof epoch === "string" && epoch !== "") return position;
+  throw new TypeError(`Invalid position ${JSON.stringify(position)}: expected a client.position`);
+}
 
 // --- Queues of events -----------------------------------------------------------------------------------------------
 
@@ -483,8 +500,8 @@ class StateStream {
 /**
  * One channel of the client: its readers, and its state if a store has listeners.
  *
- * Every `subscribe` request is a round: it brings all readers to the same position. From the request to its answer they
- * accept nothing, because the server delivers what lies between as a replay, or says that it is lost.
+ * Every `subscribe` request is a round: it brings all readers to the same position. From the request to its answer the
+ * server delivers nothing, so readers that are up to date keep what they have, and skip it in the replay that follows.
  */
 class Channel {
   /** @type {Set<Consumer>} */ consumers = new Set();
@@ -570,6 +587,13 @@ class Channel {
     this.requestRound();
   }
 
+  /** The last listener has left: the state is not kept up to date any further. */
+  dropState() {
+    this.state = this.#view = undefined;
+    this.stateSeq = this.stateEpoch = null;
+    this.isStateSynced = this.#isStateCurrent = this.#isViewOld = this.#wasLive = this.#isSnapshotWanted = false;
+  }
+
   /** The connection ended. */
   onLost() {
     this.round = null;
@@ -597,7 +621,6 @@ class Channel {
     }
     if (!this.client._mayStartRound(this)) return;
     this.#isRoundWanted = false;
-    this.#unsync();
     const starts = readers.filter((reader) => reader.seq !== null);
     /** @type {{channel: string, since?: number, epoch?: string, snapshot?: boolean}} */
     const data = { channel: this.name };
@@ -625,10 +648,16 @@ class Channel {
     for (const consumer of this.consumers) {
       if (consumer.isLagging) continue;
       if (consumer.seq === null) consumer.begin(data.seq, data.epoch);
-      else if (since === null || consumer.epoch !== epoch) this.#isRoundWanted = true;
-      else if (isRecovered) consumer.isSynced = true;
+      else if (since === null || consumer.epoch !== epoch || consumer.seq < since) {
+        // It joined after the request.
+        consumer.isSynced = false;
+        this.#isRoundWanted = true;
+      } else if (isRecovered) consumer.isSynced = true;
       else if (consumer.seq === since || data.epoch !== epoch) consumer.lose(data.reason, data.seq, data.epoch);
-      else this.#isRoundWanted = true;
+      else {
+        consumer.isSynced = false;
+        this.#isRoundWanted = true;
+      }
     }
     this.seq = data.seq;
     this.epoch = data.epoch;
@@ -646,9 +675,10 @@ class Channel {
       } else if (isRecovered && since !== null && this.stateSeq !== null && this.stateEpoch === epoch) {
         this.isStateSynced = true;
       } else {
-        this.#isStateCurrent = false;
+        this.isStateSynced = this.#isStateCurrent = false;
         this.#isSnapshotWanted = this.#isRoundWanted = true;
       }
+      if (this.remaining > 0) this.#isStateCurrent = false;
     }
     this.startRound();
     this.onLiveness(isNew);
@@ -661,8 +691,13 @@ class Channel {
       this.fail(failureOf(message));
       return;
     }
-    // After SERVER_ERROR the channel is no longer subscribed to. The next request takes care of both cases.
     this.#isRoundWanted = true;
+    if (message.error_code !== "RATE_LIMIT_EXCEEDED") {
+      // The server has ended the subscription, even one that was live.
+      this.#isStateCurrent = false;
+      this.#unsync();
+      this.onLiveness();
+    }
     const { firstRetryMs, maxRetryMs } = this.client._options;
     const delayMs = message.retry_after_ms ?? Math.min(firstRetryMs * 2 ** this.#failures++, maxRetryMs);
     this.#retryTimer = setTimeout(() => {
@@ -806,6 +841,7 @@ export class Client {
   /** @type {Map<string, Channel>} */ #rounds = new Map();
   /** @type {Set<Channel>} */ #waitingRounds = new Set();
   /** @type {Map<string, PendingRequest>} */ #requests = new Map();
+  /** Requests that wait to be sent again. @type {Set<() => void>} */ #pauses = new Set();
   /** @type {StoredPosition | null} */ #resumeFrom;
   /** @type {Set<string>} */ #resumed = new Set();
   /** @type {Map<string, LogPosition>} */ #keptPositions = new Map();
@@ -870,12 +906,13 @@ export class Client {
     if (typeof this._options.WebSocket !== "function") {
       throw new TypeError("This runtime has no WebSocket: use Node.js 22 or newer, or pass the option WebSocket");
     }
-    this.#resumeFrom = this._options.resumeFrom;
+    this.#resumeFrom = checkedPosition(this._options.resumeFrom);
     /** The data of the last `session.created`. @type {any} */
     this.server = null;
+    // An invalid URL ends here, before there is anything to stop.
+    this.#connect();
     this.#stopPageEvents = onPageEvents(() => this.probe());
     this.#scheduleTick();
-    this.#connect();
   }
 
   // --- State of the connection ---
@@ -975,6 +1012,7 @@ export class Client {
     this.#retryAt = null;
     const socket = this.#detach();
     for (const id of [...this.#requests.keys()]) this.#takeRequest(id)?.reject(new ClientClosed());
+    for (const end of [...this.#pauses]) end();
     for (const channel of [...this.#channels.values()]) channel.fail(new ClientClosed());
     for (const waiter of this.#liveWaiters.splice(0)) waiter.reject(new ClientClosed());
     this.#setState("closed");
@@ -995,7 +1033,7 @@ export class Client {
    */
   events(channel, { resumeFrom = null } = {}) {
     if (this.#isClosed) throw new ClientClosed();
-    const stored = resumeFrom ?? (this.#resumed.has(channel) ? null : this.#resumeFrom);
+    const stored = checkedPosition(resumeFrom) ?? (this.#resumed.has(channel) ? null : this.#resumeFrom);
     if (this.#resumeFrom) this.#resumed.add(channel);
     this.#keptPositions.delete(channel);
     const queue = new EventStream(this._options, () => this.#removeConsumer(consumer));
@@ -1049,6 +1087,7 @@ export class Client {
   async #handle(stream, handler) {
     try {
       for await (const item of stream) {
+        if (this.#isClosed) return;
         try {
           await handler(item);
         } catch (error) {
@@ -1102,9 +1141,24 @@ export class Client {
       } catch (error) {
         const pauseMs = error instanceof RequestFailed ? error.retryAfterMs : null;
         if (pauseMs === null || monotonicMs() + pauseMs >= deadline) throw error;
-        await new Promise((resolve) => setTimeout(resolve, pauseMs));
+        await this.#pause(pauseMs);
       }
     }
+  }
+
+  /** Wait, or fail at once if the client is closed. @param {number} pauseMs @returns {Promise<void>} */
+  #pause(pauseMs) {
+    if (this.#isClosed) return Promise.reject(new ClientClosed());
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.#pauses.delete(end);
+        if (this.#isClosed) reject(new ClientClosed());
+        else resolve();
+      };
+      const timer = setTimeout(end, pauseMs);
+      this.#pauses.add(end);
+    });
   }
 
   /** @param {string} name @param {object} data @param {number} timeoutMs @returns {Promise<any>} */
@@ -1254,7 +1308,16 @@ export class Client {
     try {
       callback?.(...values);
     } catch (error) {
-      this._options.onError(/** @type {Error} */ (error));
+      this._report(/** @type {Error} */ (error));
+    }
+  }
+
+  /** @param {Error} error */
+  _report(error) {
+    try {
+      this._options.onError(error);
+    } catch (another) {
+      reportError(another);
     }
   }
 
@@ -1352,6 +1415,7 @@ export class Client {
   /** Unsubscribe from a channel without readers; not from one that is read again at once. @param {Channel} channel */
   #releaseSoon(channel) {
     queueMicrotask(() => {
+      if (channel.listeners.size === 0) channel.dropState();
       if (channel.isUsed || this.#channels.get(channel.name) !== channel) return;
       this._forget(channel);
       this._sendUnsubscribe(channel);
@@ -1376,11 +1440,11 @@ export class Client {
     this.#connectTimer = setTimeout(() => this.#drop(), this._options.openTimeoutMs);
   }
 
-  /** Give up the socket without waiting for the server. */
-  #drop() {
+  /** Give up the socket without waiting for the server. @param {number} [code] */
+  #drop(code = 1006) {
     const socket = this.#detach();
     socket?.close();
-    this.#lost(1006);
+    this.#lost(code);
   }
 
   #detach() {
@@ -1435,15 +1499,22 @@ export class Client {
     this.#answerDueAt = null;
     // Only the last message says when to connect again.
     this.#slotMs = null;
-    /** @type {any} */ let message;
     try {
-      message = JSON.parse(/** @type {string} */ (text));
+      this.#onMessage(JSON.parse(/** @type {string} */ (text)), /** @type {string} */ (text).length);
     } catch (error) {
-      this._call(this._options.onError, /** @type {Error} */ (error));
-      return;
+      // An event may be lost: it comes again over the next connection.
+      this.#lastError = new ProtocolError(`The server sent an invalid message: ${error}`);
+      this._report(this.#lastError);
+      this.#drop(INVALID_MESSAGE);
     }
+  }
+
+  /** @param {any} message @param {number} length */
+  #onMessage(message, length) {
+    if (typeof message?.type !== "string") throw new TypeError("it has no type");
     if (message.seq !== undefined && message.room !== undefined) {
-      this.#onEvent(message, /** @type {string} */ (text).length);
+      if (!Number.isInteger(message.seq) || !isObject(message.data)) throw new TypeError("it is no event");
+      this.#onEvent(message, length);
     } else if (message.type === "response") {
       this.#onAnswer(message);
     } else if (message.type === "error") {
@@ -1456,7 +1527,7 @@ export class Client {
     } else if (message.event === "session.position") {
       this.#onPosition(message.data);
     } else if (message.event === "session.draining") {
-      this.#slotMs = message.data.retry_after_ms ?? null;
+      this.#slotMs = message.data?.retry_after_ms ?? null;
       this.#setState("draining");
     }
   }
@@ -1557,7 +1628,7 @@ export class Client {
   }
 
   /** @param {{seq?: number, epoch?: string}} data */
-  #onPosition({ seq, epoch }) {
+  #onPosition({ seq, epoch } = {}) {
     if (seq === undefined || epoch === undefined) return;
     this.#onHead(seq, epoch);
     for (const channel of this.#channels.values()) channel.onPosition(seq, epoch);
@@ -1565,6 +1636,7 @@ export class Client {
 
   /** @param {number} seq @param {string} epoch */
   #onHead(seq, epoch) {
+    if (!Number.isInteger(seq) || typeof epoch !== "string") throw new TypeError("it has no position");
     if (epoch !== this.#headEpoch) this.#headSeq = 0;
     this.#headEpoch = epoch;
     this.#headSeq = Math.max(this.#headSeq, seq);
