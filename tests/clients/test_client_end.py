@@ -53,7 +53,7 @@ async def test_error_in_on_state_does_not_end_the_client(fake_server: FakeServer
     ):
         await client.wait_live()
         fake_server.drop()
-        assert [await states.get() for _ in range(3)] == ["live", "offline", "live"]
+        assert [await states.get() for _ in range(4)] == ["live", "offline", "connecting", "live"]
     assert await states.get() == "closed"
 
 

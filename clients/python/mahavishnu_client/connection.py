@@ -80,11 +80,12 @@ class Connection:
         self._options = options
         self._connect_options = connect_options
         self._loop = asyncio.get_running_loop()
-        self.session = Session(later=self._loop.call_later, on_outgoing=self._on_outgoing)
+        self._outgoing = asyncio.Event()
+        self.session = Session(later=self._loop.call_later, on_outgoing=self._outgoing.set)
+        self.session.on_welcome = lambda: self._set_state(ConnectionState.CONNECTING)
         self.session.on_live = lambda: self._set_state(ConnectionState.LIVE)
         self.session.on_draining = lambda: self._set_state(ConnectionState.DRAINING)
         self._backoff = Backoff(options)
-        self._outgoing = asyncio.Event()
         self._wake = asyncio.Event()
         self._websocket: ClientConnection | None = None
         self._received_at = monotonic()
@@ -224,9 +225,6 @@ class Connection:
                         await websocket.send(text, text=True)
         except ConnectionClosed:
             pass  # The reading part has the reason.
-
-    def _on_outgoing(self) -> None:
-        self._outgoing.set()
 
     # --- Liveness ----------------------------------------------------------------------------------------------
 

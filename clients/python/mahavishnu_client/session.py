@@ -37,6 +37,7 @@ class Session:
         welcome: The welcome of this connection; None while there is none.
         is_live: Whether every channel that was subscribed at the welcome is settled.
         retry_after_ms: The time to wait before the next connection, if the server gave one.
+        on_welcome: Called at the welcome, before anything is sent.
         on_live: Called when the session becomes live.
         on_draining: Called when the server announces its end.
     """
@@ -46,6 +47,7 @@ class Session:
         self.welcome: protocol.Welcome | None = None
         self.is_live = False
         self.retry_after_ms: int | None = None
+        self.on_welcome: Callable[[], None] = lambda: None
         self.on_live: Callable[[], None] = lambda: None
         self.on_draining: Callable[[], None] = lambda: None
         self._later = later
@@ -205,6 +207,7 @@ class Session:
 
     def _on_welcome(self, welcome: protocol.Welcome) -> None:
         self.welcome = welcome
+        self.on_welcome()
         known = self._delivered.seq if self._delivered.epoch == welcome.epoch else 0
         self._delivered = Position(max(welcome.seq, known), welcome.epoch)
         self._unsettled = {name for name, item in self._subscriptions.items() if not all(s.is_full for s in item.sinks)}
