@@ -170,3 +170,29 @@ async def test_one_position_is_kept_for_all_channels_of_a_real_server(
         await eventually(lambda: client.position is not None and client.position.seq >= created.seq)
         waiting.cancel()
         quiet.close()
+
+
+async def test_state_is_not_live_while_the_server_has_ended_its_subscription(fake_server: FakeServer) -> None:
+    fake_server.create_workflow("wf_1", stages=["load"])
+    async with asyncio.timeout(WITHIN_SECONDS), connect(fake_server.url, proxy=None) as client:
+        runs = client.follow("wf_1")
+        assert (await anext(runs)).is_live
+        position = client.position
+        fake_server.fail_subscribes(times=1, error_code="SERVER_ERROR", retry_after_ms=500)
+        change = asyncio.create_task(anext(runs))
+        await asyncio.sleep(0)
+        client.events("workflow:wf_1", resume_from=position)
+        assert not (await change).is_live
+        assert (await anext(runs)).is_live
+
+
+async def test_fake_server_rejects_what_a_real_one_does(fake_server: FakeServer) -> None:
+    async with asyncio.timeout(WITHIN_SECONDS), connect(fake_server.url, proxy=None) as client:
+        with pytest.raises(RequestFailed, match="INVALID_CHANNEL"):
+            await anext(client.follow("not an id"))
+        streams = [await client.subscribe_to_channel(f"pool:{number}") for number in range(128)]
+        with pytest.raises(RequestFailed, match="TOO_MANY_SUBSCRIPTIONS"):
+            await client.subscribe_to_channel("pool:128")
+        streams[0].close()
+        await asyncio.to_thread(fake_server.wait_request, "unsubscribe")
+        await client.subscribe_to_channel("pool:128")

@@ -266,6 +266,7 @@ class Session:
     def _on_subscribe_failed(self, subscription: Subscription, error: RequestFailed) -> None:
         pause_seconds = subscription.on_failure(error)
         if pause_seconds is not None:
+            subscription.wake()
             self._soon(pause_seconds, partial(self.resubscribe, subscription.channel))
             return
         self._subscriptions.pop(subscription.channel, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,7 +14,8 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from mahavishnu_client.testing.log import FakeLog, LoggedEvent
 from mahavishnu_client.testing.script import Script
 
-_CHANNELS = ("workflow:", "pool:", "worker:")
+_is_channel = re.compile(r"global|summary|(workflow|pool|worker):[A-Za-z0-9._-]{1,128}").fullmatch
+_MAX_SUBSCRIPTIONS = 128
 
 
 class FakeConnection:
@@ -101,8 +103,12 @@ class FakeConnection:
         self, data: dict[str, Any], respond: Callable[[dict[str, Any]], None], fail: Callable[..., None]
     ) -> None:
         channel, since, log = data["channel"], data.get("since"), self._log
-        if channel not in ("global", "summary") and not channel.startswith(_CHANNELS):
+        if not _is_channel(channel):
             fail(error_code="INVALID_CHANNEL", error_message=f"Invalid channel name {channel!r}", retryable=False)
+            return
+        if channel not in self._channels and len(self._channels) >= _MAX_SUBSCRIPTIONS:
+            message = f"This connection has {_MAX_SUBSCRIPTIONS} subscriptions, the most allowed"
+            fail(error_code="TOO_MANY_SUBSCRIPTIONS", error_message=message, retryable=False)
             return
         if (error := self._script.next_subscribe_error()) is not None:
             if error["error_code"] != "RATE_LIMIT_EXCEEDED":
