@@ -15,7 +15,9 @@ TERMS = [row["Term"] for row in table(page("docs/glossary.md"), first="Term")]
 @pytest.fixture(scope="module")
 def source() -> str:
     """Return all code of the project, with identifiers in CamelCase split into words."""
-    paths = (path for package in PACKAGES for path in sorted((PROJECT_DIR / package).rglob("*.py")))
+    paths = (
+        path for package in (*PACKAGES, "clients/python") for path in sorted((PROJECT_DIR / package).rglob("*.py"))
+    )
     text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
 
