@@ -203,8 +203,10 @@ def test_replay_continues_past_the_pruning_of_other_rooms_and_stops_at_that_of_i
 
 def test_check_of_a_trimmed_room_takes_one_index_lookup() -> None:
     model = Model()
-    model.append(*[("test.event", ("workflow:a", "pool:p"))] * 300)
-    model.prune(keep=100)
+    model.append(*(("test.event", ("pool:p" if number % 20 else "workflow:a",)) for number in range(600)))
+    model.prune(keep=400)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
     with CaptureQueriesContext(connection) as queries:
         resume_from("workflow:a", 1)
     (lookup,) = [query["sql"] for query in queries if "previous_seq" in query["sql"]]
