@@ -123,7 +123,8 @@ def run_raising(monkeypatch: pytest.MonkeyPatch, error: Exception, *, terminated
         queries += has_raised
         return 0 < stops_after <= queries
 
-    monkeypatch.setattr(executor, "_STOP_NOTICE_SECONDS", 0.05)
+    # A worker that stops does so at a query, however late that comes; one that never does is waited for.
+    monkeypatch.setattr(executor, "_STOP_NOTICE_SECONDS", 30.0 if stops_after else 0.05)
     monkeypatch.setattr(executor, "find_missing", lambda stage: None)
     monkeypatch.setattr(executor, "run_stage", raise_error)
     never: Callable[[], bool] = lambda: False  # noqa: E731
