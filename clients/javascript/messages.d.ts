@@ -93,7 +93,7 @@ export interface WorkflowStagesQueued extends EventData {
   count: number;
 }
 
-/** An event of one stage of a workflow. */
+/** An event of one stage of a workflow. The counts that it has are those of the workflow. */
 export interface StageEvent extends EventData {
   workflow_id: string;
   stage_name: string;

@@ -87,7 +87,7 @@ class WorkflowStagesQueued(EventData, frozen=True, kw_only=True):
 
 
 class StageEvent(EventData, frozen=True, kw_only=True):
-    """An event of one stage of a workflow."""
+    """An event of one stage of a workflow. The counts that it has are those of the workflow."""
 
     workflow_id: str
     stage_name: str

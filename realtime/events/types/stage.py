@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from django.dispatch import Signal
 
@@ -12,9 +12,11 @@ from orchestration import signals
 from orchestration.models import FailedAttempt, FailureReason, Stage, Workflow
 from realtime.events.types.base import EventData
 
+_WORKFLOW_COUNTS: Final = ("total_stages", "stages_completed")
+
 
 class StageEvent(EventData, kw_only=True):
-    """An event of one stage of a workflow."""
+    """An event of one stage of a workflow. The counts that it has are those of the workflow."""
 
     rooms_from: ClassVar[tuple[str, ...]] = ("workflow",)
     workflow_id: str
@@ -22,7 +24,8 @@ class StageEvent(EventData, kw_only=True):
 
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
-        return cls._build(stage, stage_name=stage.name, timestamp=at)
+        counts = {name: getattr(stage.workflow, name) for name in _WORKFLOW_COUNTS if name in cls.__struct_fields__}
+        return cls._build(stage, stage_name=stage.name, **counts, timestamp=at)
 
 
 class WorkflowStagesQueued(EventData, kw_only=True):
@@ -119,10 +122,6 @@ class WorkflowStageCompleted(StageEvent, kw_only=True):
     result: Any
     duration_ms: int | None
     stages_completed: int
-
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
-        return cls._build(stage, stage_name=stage.name, stages_completed=stage.workflow.stages_completed, timestamp=at)
 
 
 class WorkflowStageRetrying(StageEvent, kw_only=True):
@@ -222,10 +221,6 @@ class WorkflowStageStatusChanged(StageEvent, kw_only=True):
     status: str
     stages_completed: int
 
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
-        return cls._build(stage, stage_name=stage.name, stages_completed=stage.workflow.stages_completed, timestamp=at)
-
 
 class WorkflowStageAdded(StageEvent, kw_only=True):
     """A pending stage is added to a workflow that exists.
@@ -254,10 +249,6 @@ class WorkflowStageAdded(StageEvent, kw_only=True):
     total_stages: int
     stages_completed: int
 
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
-        return cls._build(stage, stage_name=stage.name, **_counts(stage.workflow), timestamp=at)
-
 
 class WorkflowStageRemoved(StageEvent, kw_only=True):
     """A stage is removed from a workflow, which has the counts `total_stages` and `stages_completed` now."""
@@ -267,11 +258,3 @@ class WorkflowStageRemoved(StageEvent, kw_only=True):
     sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "total_stages": 1, "stages_completed": 0}
     total_stages: int
     stages_completed: int
-
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
-        return cls._build(stage, stage_name=stage.name, **_counts(stage.workflow), timestamp=at)
-
-
-def _counts(workflow: Workflow) -> dict[str, int]:
-    return {"total_stages": workflow.total_stages, "stages_completed": workflow.stages_completed}

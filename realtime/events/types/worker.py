@@ -21,7 +21,8 @@ class WorkerEvent(EventData, kw_only=True):
 
     @classmethod
     def from_signal(cls, *, worker: Worker, at: datetime, **_: Any) -> Self:
-        return cls._build(worker, worker_id=worker.pk, timestamp=at)
+        stage = _stage_of(worker) if "stage_name" in cls.__struct_fields__ else {}
+        return cls._build(worker, worker_id=worker.pk, **stage, timestamp=at)
 
 
 class WorkerStatusChanged(WorkerEvent, kw_only=True):
@@ -53,10 +54,6 @@ class WorkerStatusChanged(WorkerEvent, kw_only=True):
     workflow_id: str | None
     stage_name: str | None
 
-    @classmethod
-    def from_signal(cls, *, worker: Worker, at: datetime, **_: Any) -> Self:
-        return cls._build(worker, worker_id=worker.pk, **_stage_of(worker), timestamp=at)
-
 
 class WorkerAdded(WorkerStatusChanged, kw_only=True):
     """A worker is registered. `status` is its initial status."""
@@ -74,10 +71,6 @@ class WorkerStageChanged(WorkerEvent, kw_only=True):
     pool_id: str
     workflow_id: str | None
     stage_name: str | None
-
-    @classmethod
-    def from_signal(cls, *, worker: Worker, at: datetime, **_: Any) -> Self:
-        return cls._build(worker, worker_id=worker.pk, **_stage_of(worker), timestamp=at)
 
 
 class WorkerMoved(WorkerEvent, kw_only=True):
