@@ -9,7 +9,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from mahavishnu_client import messages as m
-from mahavishnu_client.state import Hold, Overview, PoolMetrics, PoolRow, RunRow
+from mahavishnu_client.fold_rows import POOL_ROW_FOLDS, RUN_ROW_FOLDS
+from mahavishnu_client.state import Overview, PoolMetrics, PoolRow, RunRow
 
 MAX_ROWS: Final = 100
 """The server lists up to so many runs, and so many pools."""
@@ -64,10 +65,6 @@ def _order(row: RunRow) -> tuple[datetime, str]:
     return row.created_at, row.workflow_id
 
 
-def _started(row: RunRow, data: m.WorkflowStarted) -> RunRow:
-    return replace(row, status="running", started_at=row.started_at or data.timestamp)
-
-
 def _completed_stages(row: RunRow, data: m.WorkflowStageCompleted | m.WorkflowStageStatusChanged) -> RunRow:
     return replace(row, stages_completed=data.stages_completed)
 
@@ -76,49 +73,12 @@ def _counted_stages(row: RunRow, data: m.WorkflowStageAdded | m.WorkflowStageRem
     return replace(row, stages_completed=data.stages_completed, total_stages=data.total_stages)
 
 
-def _held(row: RunRow, data: m.WorkflowHeld) -> RunRow:
-    return replace(row, held=Hold(reason=data.reason, needs=data.needs, since=data.timestamp))
-
-
-def _hold_ended(row: RunRow, data: m.WorkflowHoldEnded) -> RunRow:
-    return replace(row, held=None)
-
-
-def _moved(row: RunRow, data: m.WorkflowMoved) -> RunRow:
-    return replace(row, pool_id=data.pool_id)
-
-
-def _metrics_changed(row: PoolRow, data: m.PoolStatusChanged) -> PoolRow:
-    return replace(row, metrics=data.status)
-
-
-def _drained(row: PoolRow, data: m.PoolDrained) -> PoolRow:
-    return replace(row, status="draining")
-
-
-def _reopened(row: PoolRow, data: m.PoolReopened) -> PoolRow:
-    return replace(row, status="active")
-
-
-def _closed(row: PoolRow, data: m.PoolClosed) -> PoolRow:
-    return replace(row, status="closed")
-
-
 _RUN_CHANGES: Final[Mapping[type[Any], Callable[[Any, Any], RunRow]]] = {
-    m.WorkflowStarted: _started,
     m.WorkflowStageCompleted: _completed_stages,
     m.WorkflowStageStatusChanged: _completed_stages,
     m.WorkflowStageAdded: _counted_stages,
     m.WorkflowStageRemoved: _counted_stages,
-    m.WorkflowHeld: _held,
-    m.WorkflowHoldEnded: _hold_ended,
-    m.WorkflowMoved: _moved,
-}
-_POOL_CHANGES: Final[Mapping[type[Any], Callable[[Any, Any], PoolRow]]] = {
-    m.PoolStatusChanged: _metrics_changed,
-    m.PoolDrained: _drained,
-    m.PoolReopened: _reopened,
-    m.PoolClosed: _closed,
+    **RUN_ROW_FOLDS,
 }
 
 
@@ -140,7 +100,7 @@ def _change_pool(overview: Overview, data: m.PoolEvent) -> Overview:
     rows = overview.pools
     for index, row in enumerate(rows):
         if row.pool_id == data.pool_id:
-            after = _POOL_CHANGES[type(data)](row, data)
+            after = POOL_ROW_FOLDS[type(data)](row, data)
             return replace(overview, pools=(*rows[:index], after, *rows[index + 1 :]))
     return overview
 
@@ -162,5 +122,5 @@ OVERVIEW_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Overview]]] = {
     **dict.fromkeys(_RUN_CHANGES, _change_run),
     m.PoolCreated: _add_pool,
     m.PoolRemoved: _remove_pool,
-    **dict.fromkeys(_POOL_CHANGES, _change_pool),
+    **dict.fromkeys(POOL_ROW_FOLDS, _change_pool),
 }

@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from mahavishnu_client import messages as m
+from mahavishnu_client.fold_rows import POOL_ROW_FOLDS
 from mahavishnu_client.state import Pool, PoolMetrics, Worker
 
 _by_id = attrgetter("worker_id")
@@ -90,32 +91,13 @@ def _created(pool: Pool | None, data: m.PoolCreated) -> Pool:
     return Pool(pool_id=data.pool_id, status="active", metrics=PoolMetrics(), workers=())
 
 
-def _metrics_changed(pool: Pool, data: m.PoolStatusChanged) -> Pool:
-    return replace(pool, metrics=data.status)
-
-
-def _drained(pool: Pool, data: m.PoolDrained) -> Pool:
-    return replace(pool, status="draining")
-
-
-def _reopened(pool: Pool, data: m.PoolReopened) -> Pool:
-    return replace(pool, status="active")
-
-
-def _closed(pool: Pool, data: m.PoolClosed) -> Pool:
-    return replace(pool, status="closed")
-
-
 def _pool_removed(pool: Pool, data: m.PoolRemoved) -> None:
     return None
 
 
 POOL_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Pool | None]]] = {
     m.PoolCreated: _created,
-    m.PoolStatusChanged: _metrics_changed,
-    m.PoolDrained: _drained,
-    m.PoolReopened: _reopened,
-    m.PoolClosed: _closed,
     m.PoolRemoved: _pool_removed,
+    **POOL_ROW_FOLDS,
     **dict.fromkeys(WORKER_FOLDS, _fold_worker),
 }

@@ -9,8 +9,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from mahavishnu_client import messages as m
+from mahavishnu_client.fold_rows import RUN_ROW_FOLDS
 from mahavishnu_client.fold_stage import FINISHED_STAGE_STATUSES, STAGE_FOLDS
-from mahavishnu_client.state import Hold, Run, StageState
+from mahavishnu_client.state import Run, StageState
 
 
 def _created(run: Run | None, data: m.WorkflowCreated) -> Run:
@@ -39,22 +40,6 @@ def _created(run: Run | None, data: m.WorkflowCreated) -> Run:
         stages=stages,
         truncated=len(stages) < data.total_stages,
     )
-
-
-def _started(run: Run, data: m.WorkflowStarted) -> Run:
-    return replace(run, status="running", started_at=run.started_at or data.timestamp)
-
-
-def _held(run: Run, data: m.WorkflowHeld) -> Run:
-    return replace(run, held=Hold(reason=data.reason, needs=data.needs, since=data.timestamp))
-
-
-def _hold_ended(run: Run, data: m.WorkflowHoldEnded) -> Run:
-    return replace(run, held=None)
-
-
-def _moved(run: Run, data: m.WorkflowMoved) -> Run:
-    return replace(run, pool_id=data.pool_id)
 
 
 def _completed(run: Run, data: m.WorkflowCompleted) -> Run:
@@ -129,14 +114,11 @@ def _removed(run: Run, data: m.WorkflowRemoved) -> None:
 
 RUN_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Run | None]]] = {
     m.WorkflowCreated: _created,
-    m.WorkflowStarted: _started,
-    m.WorkflowHeld: _held,
-    m.WorkflowHoldEnded: _hold_ended,
-    m.WorkflowMoved: _moved,
     m.WorkflowCompleted: _completed,
     m.WorkflowFailed: _failed,
     m.WorkflowCancelled: _cancelled,
     m.WorkflowRetried: _retried,
     m.WorkflowRemoved: _removed,
+    **RUN_ROW_FOLDS,
     **STAGE_FOLDS,
 }
