@@ -6,8 +6,8 @@ Loading the settings fails if variables are invalid, with one error that names a
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 
+from mahavishnu_site.axes_settings import *  # noqa: F403
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
@@ -256,20 +256,6 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
-
-# Failed logins as one user from one address, within this time. `mahavishnu_site/logins.py` has the rest.
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_FAILURE_LIMIT = 5
-AXES_COOLOFF_TIME = timedelta(minutes=15)
-# A refused login neither prolongs that time nor writes.
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_RESET_ON_SUCCESS = True
-AXES_HANDLER = "mahavishnu_site.logins.LoginAttempts"
-AXES_CLIENT_IP_CALLABLE = "mahavishnu_site.logins.login_address"
-AXES_LOCKOUT_CALLABLE = "mahavishnu_site.logins.refuse"
-# Failures are deleted when they are too old to count. Successful logins would be kept for ever.
-AXES_DISABLE_ACCESS_LOG = True
-AXES_ENABLE_ADMIN = AXES_VERBOSE = False
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}Validator"}
