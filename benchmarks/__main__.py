@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import (
     attacks,
+    auth,
     clients,
     commit_to_client,
     connections,
@@ -37,6 +38,7 @@ BENCHMARKS = {
         engine,
         clients,
         attacks,
+        auth,
     )
 }
 
