@@ -19,7 +19,7 @@ from realtime.models import Log
 from realtime.queries import event_pages
 from realtime.queries.event_pages import EventPage, EventQuery
 from realtime.queries.pages import EXAMINED_ROW_BYTES
-from tests.harness.query_plans import explain
+from tests.harness.query_plans import collect_statistics, explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -163,8 +163,7 @@ SCANS = {
 def test_page_reads_a_range_of_an_index(channel: str) -> None:
     append(900, rooms=("pool:other",))
     positions = append(100, rooms=("pool:p",))
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    collect_statistics()
     with CaptureQueriesContext(connection) as captured:
         read(channel, names=("workflow.failed",), before=positions[90])
     (search,) = (query["sql"] for query in captured if "examined" in query["sql"])

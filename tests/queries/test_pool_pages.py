@@ -18,7 +18,7 @@ from realtime.queries import pool_pages
 from realtime.queries.pages import EXAMINED_ROW_BYTES, Page
 from realtime.queries.pool_pages import PoolQuery, WorkerQuery
 from realtime.queries.snapshots import read_snapshot
-from tests.harness.query_plans import explain
+from tests.harness.query_plans import collect_statistics, explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -110,8 +110,7 @@ RANGE = {
 
 def test_workers_of_a_pool_are_a_range_of_an_index() -> None:
     store_workers(60)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    collect_statistics()
     with CaptureQueriesContext(connection) as captured:
         workers(pool_id="a", statuses=("idle",), after="w10")
     examined, *_ = (query["sql"] for query in captured if '"orchestration_worker"' in query["sql"])

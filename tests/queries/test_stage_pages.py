@@ -17,7 +17,7 @@ from realtime.eventlog.position import Position, current_position
 from realtime.queries import stage_pages
 from realtime.queries.pages import EXAMINED_ROW_BYTES, MAX_EXAMINED_ROWS
 from realtime.queries.stage_pages import StagePage, read_stage_page
-from tests.harness.query_plans import explain
+from tests.harness.query_plans import collect_statistics, explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -49,8 +49,7 @@ def test_page_examines_a_range_of_positions_at_the_start_and_at_the_end(statuses
     store("wide", STAGES)
     # No stage has failed by the statistics, and then many of another run: an index that begins with the pool and the
     # status would examine all of them.
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    collect_statistics()
     store("failures", 1000, status=StageStatus.FAILED)
     for after in (0, STAGES // 2, STAGES - 101):
         with CaptureQueriesContext(connection) as captured:

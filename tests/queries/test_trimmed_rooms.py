@@ -23,7 +23,7 @@ from realtime.models import EventRoom
 from realtime.protocol.channels import CREATED_BY, RESOURCE_TYPES
 from realtime.queries import resume
 from realtime.queries.resume import ResumePoint, find_resume_point, read_chunk
-from tests.harness.query_plans import explain
+from tests.harness.query_plans import collect_statistics, explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -205,8 +205,7 @@ def test_check_of_a_trimmed_room_takes_one_index_lookup() -> None:
     model = Model()
     model.append(*(("test.event", ("pool:p" if number % 20 else "workflow:a",)) for number in range(600)))
     model.prune(keep=400)
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    collect_statistics()
     with CaptureQueriesContext(connection) as queries:
         resume_from("workflow:a", 1)
     (lookup,) = [query["sql"] for query in queries if "previous_seq" in query["sql"]]

@@ -21,7 +21,7 @@ from realtime.queries import workflow_counts, workflow_filters
 from realtime.queries.pages import EXAMINED_ROW_BYTES, SEARCHED_ROW_BYTES
 from realtime.queries.workflow_filters import WorkflowFilters
 from realtime.queries.workflow_pages import WorkflowPage, WorkflowQuery
-from tests.harness.query_plans import explain
+from tests.harness.query_plans import collect_statistics, explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -237,8 +237,7 @@ READ = {"sqlite": "orchestration_workflow USING INDEX", "postgresql": '"Relation
 )
 def test_page_reads_a_range_of_an_index(filters: dict[str, Any], column: str) -> None:
     store_mixed()
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
+    collect_statistics()
     after = read(limit=1).next_cursor
     with CaptureQueriesContext(connection) as captured:
         read(after=after, **filters)

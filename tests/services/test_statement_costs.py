@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 
 from orchestration import services
 from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow
+from tests.harness.query_plans import collect_statistics
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -171,7 +172,7 @@ def test_service_executes_the_expected_statements(prepare: Call, change: Call, e
 def test_every_service_executes_the_same_statements_without_full_scans_on_large_tables() -> None:
     with rolled_back(), connection.cursor() as cursor:
         store_many_rows()
-        cursor.execute("ANALYZE")
+        collect_statistics()
         for name, (prepare, change, expected) in COSTS.items():
             with rolled_back():
                 prepare()

@@ -16,7 +16,7 @@ from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import due_select
 from orchestration.services import advance, dispatch_window
 from orchestration.services.dispatch_window import MAX_NARROW_STAGES
-from tests.harness.query_plans import explain
+from tests.harness.query_plans import collect_statistics, explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
@@ -73,7 +73,7 @@ def test_stage_takes_the_same_statements_in_a_run_of_any_width() -> None:
 @pytest.fixture
 def late_run() -> Iterator[None]:
     """Store a wide run of which most has run, beside many other runs; roll all back."""
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic():
         start_wide_run(WIDTH)
         at = Workflow.objects.get().created_at
         Stage.objects.filter(position__lt=WIDTH - WIDTH // 10).update(
@@ -88,7 +88,7 @@ def late_run() -> Iterator[None]:
             for name in names
             for step in range(4)
         )
-        cursor.execute("ANALYZE")
+        collect_statistics()
         yield
         transaction.set_rollback(True)
 
