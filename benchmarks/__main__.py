@@ -7,7 +7,6 @@ from pathlib import Path
 
 from benchmarks import (
     attacks,
-    auth,
     clients,
     commit_to_client,
     connections,
@@ -38,7 +37,6 @@ BENCHMARKS = {
         engine,
         clients,
         attacks,
-        auth,
     )
 }
 

@@ -139,6 +139,11 @@ MAHAVISHNU_TRUSTED_PROXIES: tuple[Network, ...] = environment.listed(
     "MAHAVISHNU_TRUSTED_PROXIES", default=LOOPBACK_NETWORKS, parse_one=parse_network
 )
 
+# Whether clients need a token or a login, and whether a server that others can reach may do without.
+
+MAHAVISHNU_REQUIRE_AUTH = environment.flag("MAHAVISHNU_REQUIRE_AUTH", default=False)
+MAHAVISHNU_OPEN_TO_EVERYONE = environment.flag("MAHAVISHNU_OPEN_TO_EVERYONE", default=False)
+
 # Whether another machine may reach this server. Set by what the variables above name, not by what daphne listens on.
 
 MAHAVISHNU_EXPOSED = is_exposed([MAHAVISHNU_HOST, *ALLOWED_HOSTS, *map(host_of_origin, MAHAVISHNU_ALLOWED_ORIGINS)])

@@ -19,6 +19,9 @@ class ErrorCode(StrEnum):
     TOO_MANY_SUBSCRIPTIONS = "TOO_MANY_SUBSCRIPTIONS"
     SLOW_CONSUMER = "SLOW_CONSUMER"
     EVENTS_TRIMMED = "EVENTS_TRIMMED"
+    AUTH_REQUIRED = "AUTH_REQUIRED"
+    AUTH_FAILED = "AUTH_FAILED"
+    FORBIDDEN = "FORBIDDEN"
 
     @property
     def retryable(self) -> bool:
