@@ -16,9 +16,11 @@ from channels.consumer import AsyncConsumer
 from django.conf import settings
 
 from orchestration.log_throttle import LogThrottle
+from realtime.auth.identity import Identity
 from realtime.broadcast.relay import Relay
 from realtime.connection.address_quota import quota_owner
 from realtime.connection.asgi_transport import AsgiTransport, Send
+from realtime.connection.authentication import identity_without_credentials
 from realtime.connection.client_address import client_address_of, peer_address
 from realtime.connection.dispatcher import RequestDispatcher
 from realtime.connection.origin import is_handshake_allowed
@@ -65,6 +67,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 class OrchestrationConsumer(AsyncConsumer):
     """Serves one WebSocket; implements `realtime.connection.registry.Connection`."""
 
+    identity: Identity
     relay: Relay
     statuses: StatusQueries
     replay_reads: ReplayReads
@@ -81,7 +84,9 @@ class OrchestrationConsumer(AsyncConsumer):
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         self._peer = peer_address(scope.get("client"))
-        self._quota_owner = quota_owner(client_address_of(scope))
+        address = client_address_of(scope)
+        self._quota_owner = quota_owner(address)
+        self.identity = identity_without_credentials(address)
         if not is_handshake_allowed(scope):
             await send({"type": "websocket.close"})
             return
@@ -234,6 +239,9 @@ class OrchestrationConsumer(AsyncConsumer):
 
     def on_server_error(self) -> None:
         self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error")
+
+    def on_revoked(self) -> None:
+        self._close(CloseCode.POLICY, ErrorCode.AUTH_FAILED, "The token is invalid or expired")
 
     def on_log_reset(self) -> None:
         self._close(

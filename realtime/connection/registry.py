@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
+from realtime.auth.identity import Identity
 from realtime.broadcast.relay import Relay
 from realtime.broadcast.room import Subscriber
 from realtime.connection.address_quota import OpenConnections
@@ -28,6 +30,7 @@ class Connection(Subscriber, Protocol):
         replay_budget: The bytes that these reads may take.
         limits: The bounds of the connection.
         channels: The channels it is subscribed to.
+        identity: Who its client is now. A new token replaces it.
     """
 
     id: str
@@ -37,6 +40,7 @@ class Connection(Subscriber, Protocol):
     replay_budget: ReplayBudget
     limits: Limits
     channels: set[str]
+    identity: Identity
 
     async def server_status(self) -> ServerStatusData:
         """Return the status of this server process."""
@@ -46,6 +50,9 @@ class Connection(Subscriber, Protocol):
 
     def on_server_error(self) -> None:
         """Close the connection with SERVER_ERROR: a fault of the server broke a subscription."""
+
+    def on_revoked(self) -> None:
+        """Close the connection with AUTH_FAILED: its identity was revoked, or its login has ended."""
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
         """Send `session.draining` with the delay before a reconnect, then close the connection."""
@@ -78,6 +85,10 @@ class ConnectionRegistry:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Connection]:
+        """Iterate over the connections that are open now; they may be closed meanwhile."""
+        return iter(list(self._open))
 
     def register(self, connection: Connection, *, address: str | None) -> None:
         """Add `connection`, unless a limit is reached.

@@ -20,6 +20,7 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 from django.utils import timezone
 
+from realtime.auth.identity import ON_THIS_MACHINE
 from realtime.broadcast import backfill, relay
 from realtime.broadcast.envelope import Entry, GroupMessage, seal
 from realtime.broadcast.groups import group_name
@@ -59,6 +60,7 @@ class Subscriber:
         self.replay_reads = replay_queue or ReplayReads(self.limits)
         self.replay_budget = ReplayBudget(self.limits)
         self.channels: set[str] = set()
+        self.identity = ON_THIS_MACHINE
         self.messages: list[dict[str, Any]] = []
         self.writes = 0
         self.was_reset = False
@@ -74,6 +76,9 @@ class Subscriber:
 
     def on_server_error(self) -> None:
         raise AssertionError("the server closed the connection")
+
+    def on_revoked(self) -> None:
+        raise AssertionError("no identity was revoked")
 
     def on_server_draining(self, *, retry_after_ms: int) -> None:
         raise AssertionError("the server is not draining")
