@@ -13,6 +13,7 @@ from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.dotted_names import parse_named_path, parse_package
 from mahavishnu_site.env import Environment
+from mahavishnu_site.jwt_settings import SECRET_VARIABLES, read_jwt_settings
 from mahavishnu_site.local_time import local_time_zone
 from mahavishnu_site.log_settings import logging_settings
 from mahavishnu_site.var_dir import (
@@ -143,6 +144,10 @@ MAHAVISHNU_TRUSTED_PROXIES: tuple[Network, ...] = environment.listed(
 
 MAHAVISHNU_REQUIRE_AUTH = environment.flag("MAHAVISHNU_REQUIRE_AUTH", default=False)
 MAHAVISHNU_OPEN_TO_EVERYONE = environment.flag("MAHAVISHNU_OPEN_TO_EVERYONE", default=False)
+_jwt = read_jwt_settings(environment, role=MAHAVISHNU_ROLE, must_have_key=MAHAVISHNU_REQUIRE_AUTH)
+MAHAVISHNU_JWT_SECRET, MAHAVISHNU_JWT_SECRET_PREVIOUS = _jwt.secret, _jwt.secret_previous
+MAHAVISHNU_JWT_JWKS, MAHAVISHNU_MAX_TOKEN_SECONDS = _jwt.jwks, _jwt.max_token_seconds
+MAHAVISHNU_JWT_AUDIENCE, MAHAVISHNU_JWT_ISSUER = _jwt.audience, _jwt.issuer
 
 # Whether another machine may reach this server. Set by what the variables above name, not by what daphne listens on.
 
@@ -208,7 +213,10 @@ MAHAVISHNU_UNREAD_VARIABLES = environment.unread(prefix="MAHAVISHNU_")
 environment.raise_errors()
 
 # What a stage must not inherit from its worker, because it may contain a password.
-MAHAVISHNU_SECRET_VARIABLES = ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "PGPASSWORD")
+MAHAVISHNU_SECRET_VARIABLES = (
+    *("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "PGPASSWORD"),
+    *SECRET_VARIABLES,
+)
 
 if MAHAVISHNU_ROLE != WEB_ROLE:
     os.environ.pop("SECRET_KEY", None)

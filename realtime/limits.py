@@ -145,6 +145,21 @@ class Limits:
     open_timeout_seconds: float = bounded(
         10.0, minimum=0.1, maximum=600.0, help="Time allowed to send one complete HTTP request."
     )
+    auth_timeout_seconds: float = bounded(
+        10.0, minimum=0.1, maximum=600.0, help="Time allowed for the first message of a client, which has its token."
+    )
+    max_unauthenticated: int = counted(
+        100, minimum=1, maximum=1_000_000, help="WebSockets of one process that have yet to send their token."
+    )
+    max_unauthenticated_per_address: int = counted(
+        10, minimum=1, maximum=1_000_000, help="WebSockets of one address that have yet to send their token."
+    )
+    max_auth_failures_per_minute: int = counted(
+        10,
+        minimum=0,
+        maximum=1_000_000,
+        help="Refused tokens of one address, after which it waits 60 s; 0: it never waits.",
+    )
     max_http_connections: int = counted(
         2000, minimum=1, maximum=1_000_000, help="Open HTTP connections of one process; WebSockets do not count."
     )

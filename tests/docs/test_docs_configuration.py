@@ -45,10 +45,11 @@ def limit_fields() -> dict[str, Field]:
 
 
 def environment_calls() -> list[ast.Call]:
-    tree = ast.parse((PROJECT_DIR / "mahavishnu_site" / "settings.py").read_text(encoding="utf-8"))
+    modules = (PROJECT_DIR / "mahavishnu_site" / name for name in ("settings.py", "jwt_settings.py"))
     return [
         node
-        for node in ast.walk(tree)
+        for module in modules
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and node.args
         and isinstance(node.func, ast.Attribute)

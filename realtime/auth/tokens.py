@@ -1,0 +1,180 @@
+"""Verify the tokens of clients. What is wrong with one is for the log: clients read the same sentence for all of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, Final
+
+from jwt.exceptions import InvalidAlgorithmError, PyJWTError
+from jwt.utils import base64url_decode
+
+from realtime.auth.identity import Identity
+from realtime.auth.keys import Keys, configured_keys
+from realtime.auth.revocation import revoked
+from realtime.protocol.token_claims import InvalidClaims, TokenClaims, decode_claims, decode_token_header
+
+ONE_SENTENCE: Final = "The token is invalid or expired"
+"""What a client reads, whatever is wrong."""
+
+MAX_TOKEN_BYTES: Final = 8 * 1024
+LEEWAY_SECONDS: Final = 30
+"""How far the clocks of an issuer and of this server may differ."""
+
+_MAX_THREADS = 2
+"""Threads that verify asymmetric signatures: the rest of the machine is for those who were let in."""
+
+_SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_REFUSED_HEADERS: Final = ("crit", "jwk", "jku", "x5u", "b64")
+"""Keys that a token brings along, and extensions that change what is signed."""
+
+
+class InvalidToken(Exception):
+    """Raised for a token that is not accepted. Its text is the same for every reason.
+
+    Attributes:
+        reason: What is wrong, for the log only. It contains nothing of the token.
+        user_id: Whose token it is, if its signature is valid.
+        token_id: Its id, if its signature is valid.
+    """
+
+    def __init__(self, reason: str, *, user_id: str = "", token_id: str | None = None) -> None:
+        super().__init__(ONE_SENTENCE)
+        self.reason = reason
+        self.user_id = user_id
+        self.token_id = token_id
+
+
+class UnknownKey(InvalidToken):
+    """Raised for a token that names a key that is not, or not yet, in the set."""
+
+
+def verify(token: str, *, keys: Keys, now: float) -> Identity:
+    """Return whose token this is. It has no side effects, and does not know of revocations.
+
+    Args:
+        token: A JSON Web Token.
+        keys: What may have signed it.
+        now: The time, in seconds since the epoch.
+
+    Raises:
+        InvalidToken: if it is not valid now.
+    """
+    claims = _claims(_payload(token, keys))
+    reason = _invalid_claim(claims, keys=keys, now=now)
+    if reason is not None:
+        raise InvalidToken(reason, user_id=claims.user_id, token_id=claims.jti)
+    return Identity(
+        user_id=claims.user_id,
+        permissions=claims.permissions,
+        token_id=claims.jti,
+        issued_at=claims.iat,
+        expires_at=claims.exp,
+    )
+
+
+async def verify_token(token: str) -> Identity:
+    """Return whose token this is, by the keys of the settings. Asymmetric signatures are verified in a thread.
+
+    Raises:
+        InvalidToken: if it is not valid now, was revoked, or no keys are configured.
+    """
+    keys = configured_keys()
+    if keys is None or keys.refresh is None:
+        return verify_token_in_thread(token)
+    return await asyncio.get_running_loop().run_in_executor(_threads(), verify_token_in_thread, token)
+
+
+def verify_token_in_thread(token: str) -> Identity:
+    """Return whose token this is, by the keys of the settings. It may block for a fetch of the JWKS.
+
+    Raises:
+        InvalidToken: if it is not valid now, was revoked, or no keys are configured.
+    """
+    keys = configured_keys()
+    if keys is None:
+        raise InvalidToken("no keys are configured")
+    try:
+        identity = verify(token, keys=keys, now=time.time())
+    except UnknownKey:
+        if keys.refresh is None:
+            raise
+        keys.refresh()
+        identity = verify(token, keys=configured_keys() or keys, now=time.time())
+    if revoked(identity):
+        raise InvalidToken("revoked", user_id=identity.user_id, token_id=identity.token_id)
+    return identity
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="tokens")
+
+
+def _payload(token: str, keys: Keys) -> bytes:
+    header = _header(token)
+    key_id = header.get("kid")
+    if key_id is not None and not isinstance(key_id, str):
+        raise InvalidToken("`kid` is not a text")
+    candidates = keys.candidates(key_id)
+    if not candidates:
+        raise UnknownKey("signed with an unknown key")
+    reason = ""
+    for key in candidates:
+        try:
+            return key.payload(token, header)
+        except InvalidAlgorithmError:
+            reason = "the algorithm is not that of the key"
+        except (PyJWTError, ValueError, TypeError):
+            reason = "the signature is not valid"
+    raise InvalidToken(reason)
+
+
+def _header(token: str) -> dict[str, Any]:
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidToken(f"longer than {MAX_TOKEN_BYTES} bytes")
+    match = _SHAPE.fullmatch(token)
+    if match is None:
+        raise InvalidToken("not three parts in base64url")
+    try:
+        header = decode_token_header(base64url_decode(match[1]))
+    except InvalidClaims as error:
+        raise InvalidToken(str(error)) from None
+    except ValueError:
+        raise InvalidToken("not three parts in base64url") from None
+    for name in _REFUSED_HEADERS:
+        if name in header:
+            raise InvalidToken(f"`{name}` in its header")
+    return header
+
+
+def _claims(payload: bytes) -> TokenClaims:
+    try:
+        return decode_claims(payload)
+    except InvalidClaims as error:
+        raise InvalidToken(str(error)) from None
+
+
+def _invalid_claim(claims: TokenClaims, *, keys: Keys, now: float) -> str | None:
+    """Return what is wrong with claims whose signature is valid."""
+    if now >= claims.exp + LEEWAY_SECONDS:
+        return "expired"
+    if claims.nbf is not None and now < claims.nbf - LEEWAY_SECONDS:
+        return "not valid yet (`nbf`)"
+    if claims.iat is not None and now < claims.iat - LEEWAY_SECONDS:
+        return "issued in the future (`iat`)"
+    if claims.iat is not None and not 0 <= claims.iat <= claims.exp:
+        return "`iat` is not before `exp`"
+    lifetime = claims.exp - claims.iat if claims.iat is not None else claims.exp - now - LEEWAY_SECONDS
+    if lifetime > keys.max_token_seconds:
+        return f"valid for longer than {keys.max_token_seconds} s"
+    if keys.audience and keys.audience not in claims.audiences:
+        return "for another audience (`aud`)"
+    if claims.audiences and not keys.audience:
+        return "for an audience (`aud`), but none is configured"
+    if keys.issuer and claims.iss != keys.issuer:
+        return "from another issuer (`iss`)"
+    return None
