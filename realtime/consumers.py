@@ -15,18 +15,21 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 
-from orchestration.log_throttle import LogThrottle
 from realtime.auth.identity import Identity
 from realtime.broadcast.relay import Relay
 from realtime.connection.address_quota import quota_owner
 from realtime.connection.asgi_transport import AsgiTransport, Send
-from realtime.connection.authentication import identity_without_credentials
+from realtime.connection.authentication import Authentication, Disconnected
 from realtime.connection.client_address import client_address_of, peer_address
+from realtime.connection.credentials import credentials_of
 from realtime.connection.dispatcher import RequestDispatcher
+from realtime.connection.message_text import text_of
 from realtime.connection.origin import is_handshake_allowed
 from realtime.connection.rate_limit import RateLimit, Verdict
+from realtime.connection.refusals import refusal_of, refuse
 from realtime.connection.registry import TooManyConnections, connection_registry
 from realtime.connection.replay_budget import ReplayBudget
+from realtime.connection.request_cost import further_cost
 from realtime.connection.writer import ConnectionWriter
 from realtime.database import log_failure
 from realtime.health.report import report_status
@@ -35,7 +38,7 @@ from realtime.protocol.decoder import decode
 from realtime.protocol.errors import CloseCode, ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_error, encode_pong, new_id
-from realtime.protocol.requests import Request, Subscribe
+from realtime.protocol.requests import TokenRequest
 from realtime.protocol.server_info import ClientLimits, ServerStatusData
 from realtime.protocol.session import SessionPosition, encode_session_created, encode_session_draining
 from realtime.queries.replay_reads import ReplayReads
@@ -43,20 +46,9 @@ from realtime.queries.status import StatusQueries
 from realtime.runtime import ensure_relay, replay_reads, status_queries
 
 logger = logging.getLogger(__name__)
-_quota_reached = LogThrottle(logger)
 
 _REJECTION_PAUSE_SECONDS = 0.25
 """How long reading pauses after a message was rejected by the rate limit."""
-
-_FURTHER_COST_OF_REQUEST = 1
-"""What a request costs more than a ping, in pings. It has a task, and often a part of a query that many share: 210 us
-of processor time, on a machine where a ping took 110 us."""
-
-_FURTHER_COST_OF_JOINING = 2
-"""The same for a plain `subscribe`: it often joins a group in Redis, and leaves it at the end of the connection."""
-
-_FURTHER_COST_OF_READING = 4
-"""The same for a `subscribe` that reads the log or a snapshot: it has its own queries in a thread."""
 
 _CAUGHT_UP_PART = 16
 """A replay continues when less than `max_send_queue_bytes` divided by this is queued."""
@@ -86,10 +78,14 @@ class OrchestrationConsumer(AsyncConsumer):
         self._peer = peer_address(scope.get("client"))
         address = client_address_of(scope)
         self._quota_owner = quota_owner(address)
-        self.identity = identity_without_credentials(address)
         if not is_handshake_allowed(scope):
             await send({"type": "websocket.close"})
             return
+        if (refusal := refusal_of(scope, address)) is not None:
+            await refuse(scope, send, refusal)
+            return
+        credentials = credentials_of(scope)
+        self._authentication = Authentication(self, credentials, address)
         self._dispatcher = RequestDispatcher(self)
         self._writer = ConnectionWriter(
             self.limits,
@@ -97,31 +93,43 @@ class OrchestrationConsumer(AsyncConsumer):
             on_slow=self._close_slow,
             on_disconnected=self._dispatcher.cancel,
         )
-        await send({"type": "websocket.accept", "writer": self._writer})
+        subprotocol = credentials.subprotocol
+        await send({"type": "websocket.accept", "writer": self._writer, "subprotocol": subprotocol})
+        del scope, credentials
         try:
-            if await self._open():
+            if await self._admit(receive) and await self._open():
                 await self._serve(receive)
             else:
                 await _wait_for_disconnect(receive)
+        except Disconnected:
+            pass
         finally:
             await self._disconnect()
 
     # --- Opening and disconnecting -------------------------------------------------------------------------------
 
-    async def _open(self) -> bool:
-        """Register the connection and send `session.created`; close it and return False if that is not possible."""
+    async def _admit(self, receive: Receive) -> bool:
+        """Authenticate and register the connection; close it and return False if that is not possible."""
+        authentication = self._authentication
         try:
+            if not authentication.needs_first_message:
+                connection_registry.register(self, address=self._quota_owner)
+                if await authentication.by_handshake():
+                    return True
+                connection_registry.unregister(self)
+            connection_registry.register_unauthenticated(self, address=authentication.address)
+            await authentication.by_first_message(receive, self._writer)
             connection_registry.register(self, address=self._quota_owner)
         except TooManyConnections as error:
-            if error.address is not None:
-                _quota_reached.log(
-                    "Closing %s: %s has %d connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)",
-                    self,
-                    error.address,
-                    error.limit,
-                )
             self._close(CloseCode.TRY_LATER, ErrorCode.TOO_MANY_CONNECTIONS, str(error))
-            return False
+        except RequestError as error:
+            self.close_unauthenticated(error)
+        else:
+            return True
+        return False
+
+    async def _open(self) -> bool:
+        """Send `session.created`; close the connection and return False if that is not possible."""
         try:
             self.relay, self.statuses, self.replay_reads = await ensure_relay(), status_queries(), replay_reads()
         except Exception as error:
@@ -133,7 +141,17 @@ class OrchestrationConsumer(AsyncConsumer):
         position = self.relay.position
         assert position is not None, "a running relay has a position"
         limits = ClientLimits.of(self.limits)
-        self._send(encode_session_created(self.id, epoch=position.epoch, seq=position.seq, limits=limits))
+        self._send(
+            encode_session_created(
+                self.id,
+                epoch=position.epoch,
+                seq=position.seq,
+                limits=limits,
+                user_id=self.identity.user_id,
+                expires_at=self.identity.expires_at,
+            )
+        )
+        self.watch_expiry()
         return True
 
     async def _disconnect(self) -> None:
@@ -143,6 +161,7 @@ class OrchestrationConsumer(AsyncConsumer):
         if self.channels:
             self.relay.position_notices.remove(self)
         self.channels.clear()
+        self._authentication.stop()
         await self._dispatcher.stop()
         await self._writer.stop()
 
@@ -157,20 +176,15 @@ class OrchestrationConsumer(AsyncConsumer):
             if verdict is Verdict.ALLOWED:
                 await self._receive(message)
             elif verdict is Verdict.REJECTED:
-                self._reject(rate.retry_after_ms)
+                self._reject(rate.error(verdict))
             else:
-                self._close(
-                    CloseCode.POLICY,
-                    ErrorCode.RATE_LIMIT_EXCEEDED,
-                    f"{self._rate_limit_exceeded()} for more than {self.limits.rate_limit_grace_seconds:g} s",
-                    retry_after_ms=rate.retry_after_ms,
-                )
+                self._close_with(CloseCode.POLICY, rate.error(verdict))
                 await _wait_for_disconnect(receive)
                 return
 
     async def _receive(self, message: Mapping[str, Any]) -> None:
         try:
-            incoming = decode(self._text_of(message))
+            incoming = decode(text_of(message, max_bytes=self.limits.max_message_bytes))
         except RequestError as error:
             self._send(encode_error(error))
             if error.code is ErrorCode.MESSAGE_TOO_BIG:
@@ -179,42 +193,20 @@ class OrchestrationConsumer(AsyncConsumer):
         if incoming.request is None:
             self._send(encode_pong(incoming.correlation_id, position=self._position()))
             return
-        self._writer.charge(_further_cost(incoming.request))
+        self._writer.charge(further_cost(incoming.request))
+        if isinstance(incoming.request, TokenRequest):
+            await self._dispatcher.finish(incoming, incoming.request)
+            return
         self._dispatcher.dispatch(incoming, incoming.request)
         if self._dispatcher.is_full:
             # During this wait, the server stops reading when its receive queue is full. Before, pings are answered.
             await self._dispatcher.wait_for_any()
 
-    def _text_of(self, message: Mapping[str, Any]) -> str:
-        text: str | None = message.get("text")
-        if text is None:
-            raise RequestError(ErrorCode.INVALID_MESSAGE, "Binary messages are not supported; send JSON as text")
-        # Under daphne, `realtime.daphne_server.inbound` enforces the same limit earlier.
-        size_bytes = len(text) if text.isascii() else len(text.encode())
-        if size_bytes > self.limits.max_message_bytes:
-            raise RequestError(
-                ErrorCode.MESSAGE_TOO_BIG,
-                f"Message of {size_bytes} bytes exceeds the limit of {self.limits.max_message_bytes} bytes",
-            )
-        return text
-
-    def _reject(self, retry_after_ms: int) -> None:
+    def _reject(self, error: RequestError) -> None:
         """Reject a message that exceeds the rate limit, and pause reading."""
-        self._send(
-            encode_error(
-                RequestError(
-                    ErrorCode.RATE_LIMIT_EXCEEDED,
-                    f"{self._rate_limit_exceeded()}; message discarded",
-                    retry_after_ms=retry_after_ms,
-                )
-            )
-        )
+        self._send(encode_error(error))
         self._writer.pause_reading()
         asyncio.get_running_loop().call_later(_REJECTION_PAUSE_SECONDS, self._writer.resume_reading)
-
-    def _rate_limit_exceeded(self) -> str:
-        per_second, burst = self.limits.max_messages_per_second, self.limits.max_message_burst
-        return f"Rate limit exceeded ({per_second:g} messages/s, burst {burst})"
 
     async def server_status(self) -> ServerStatusData:
         return await report_status()
@@ -240,8 +232,30 @@ class OrchestrationConsumer(AsyncConsumer):
     def on_server_error(self) -> None:
         self._close(CloseCode.SERVER_ERROR, ErrorCode.SERVER_ERROR, "Internal server error")
 
+    # --- Credentials ---------------------------------------------------------------------------------------------
+
+    async def authenticate(self, token: str) -> Identity:
+        return await self._authentication.authenticate(token)
+
+    async def refresh(self, token: str) -> Identity:
+        return await self._authentication.refresh(token)
+
+    def watch_expiry(self) -> None:
+        self._authentication.watch_expiry()
+
+    def close_unauthenticated(self, error: RequestError) -> None:
+        """Close with an error. What is queued is dropped: it is for somebody who may not be this client any more."""
+        code = CloseCode.TOO_BIG if error.code is ErrorCode.MESSAGE_TOO_BIG else CloseCode.POLICY
+        self._writer.close(code, error.code, final_message=Frames([encode_error(error)]), discards_queued=True)
+        self._dispatcher.cancel()
+
+    def on_expired(self) -> None:
+        self.close_unauthenticated(self._authentication.ended("expired"))
+
     def on_revoked(self) -> None:
-        self._close(CloseCode.POLICY, ErrorCode.AUTH_FAILED, "The token is invalid or expired")
+        self.close_unauthenticated(self._authentication.ended("revoked"))
+
+    # --- The end -------------------------------------------------------------------------------------------------
 
     def on_log_reset(self) -> None:
         self._close(
@@ -262,28 +276,16 @@ class OrchestrationConsumer(AsyncConsumer):
             f"Client reads too slowly ({reason}); reconnect and subscribe with `since`",
         )
 
-    def _close(
-        self,
-        close_code: int,
-        error_code: ErrorCode,
-        error_message: str,
-        *,
-        retry_after_ms: int | None = None,
-    ) -> None:
-        error = RequestError(error_code, error_message, retry_after_ms=retry_after_ms)
-        self._end(close_code, error_code, Frames([encode_error(error)]))
+    def _close(self, close_code: int, error_code: ErrorCode, error_message: str) -> None:
+        self._close_with(close_code, RequestError(error_code, error_message))
+
+    def _close_with(self, close_code: int, error: RequestError) -> None:
+        self._end(close_code, error.code, Frames([encode_error(error)]))
 
     def _end(self, close_code: int, reason: str, final_message: Frames | None = None) -> None:
         """Close the connection, and cancel its requests: their answers would no longer be sent."""
         self._writer.close(close_code, reason, final_message=final_message)
         self._dispatcher.cancel()
-
-
-def _further_cost(request: Request) -> int:
-    if isinstance(request, Subscribe):
-        is_plain = request.since is None and not request.snapshot
-        return _FURTHER_COST_OF_JOINING if is_plain else _FURTHER_COST_OF_READING
-    return _FURTHER_COST_OF_REQUEST
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:

@@ -31,6 +31,9 @@ ROWS = {
 }
 """What is in the fields that the server passes on as JSON: the structs of the clients' states."""
 
+OWN_REQUESTS = ("subscribe", "unsubscribe", "auth", "refresh_token")
+"""The requests that a client sends on its own. They are no methods."""
+
 _LIST_FIELDS = ("stages", "workflows", "pools", "workers", "events")
 
 
@@ -99,7 +102,7 @@ def response_types() -> list[Type]:
                 found[match[1]] = cls
     missing = REQUESTS.keys() - found.keys()
     assert not missing, f"No struct of realtime.protocol has a docstring that begins 'The response to `{missing}`'"
-    responses = {name: found[name] for name in REQUESTS if name not in ("subscribe", "unsubscribe")}
+    responses = {name: found[name] for name in REQUESTS if name not in OWN_REQUESTS}
     parts = [
         Type(part.__name__, "", _doc(part), [_field(part, name) for name in part.__struct_fields__])
         for part in _parts(responses.values())
@@ -115,7 +118,7 @@ def request_types() -> list[Type]:
     return [
         Type(cls.__name__, "", _doc(cls), [_field(cls, n) for n in cls.__struct_fields__], name)
         for name, cls in REQUESTS.items()
-        if name not in ("subscribe", "unsubscribe")
+        if name not in OWN_REQUESTS
     ]
 
 

@@ -17,7 +17,7 @@ from realtime.protocol.decoder import Incoming
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_error, encode_response
-from realtime.protocol.requests import QueuedRequest, Request, Subscribe, Unsubscribe
+from realtime.protocol.requests import QueuedRequest, Request, Subscribe, TokenRequest, Unsubscribe
 from realtime.queries.replay_reads import RequestTimeout
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,13 @@ class RequestDispatcher:
     def is_subscribing(self) -> bool:
         """Whether a `subscribe` is in flight. Otherwise all subscriptions of the connection are live."""
         return self._subscribing > 0
+
+    async def finish(self, incoming: Incoming, request: TokenRequest) -> None:
+        """Handle a request that decides about those after it, and wait for it."""
+        task = asyncio.create_task(self._respond(incoming, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.wait([task])
 
     def dispatch(self, incoming: Incoming, request: Request) -> None:
         """Start handling one more request."""
@@ -81,6 +88,10 @@ class RequestDispatcher:
     async def _respond(self, incoming: Incoming, request: Request) -> None:
         """Answer one request, with an error message if it fails."""
         try:
+            if isinstance(request, TokenRequest):
+                # It must not wait for a replay that the client reads slowly: its token might expire meanwhile.
+                await self._handle(incoming, request)
+                return
             async with self._subscription_order:
                 if isinstance(request, Subscribe | Unsubscribe | QueuedRequest):
                     await self._handle(incoming, request)
@@ -89,7 +100,10 @@ class RequestDispatcher:
         except RequestError as error:
             error.event = incoming.event
             error.correlation_id = incoming.correlation_id
-            self._connection.write(Frames([encode_error(error)]))
+            if error.code is ErrorCode.AUTH_FAILED:
+                self._connection.close_unauthenticated(error)
+            else:
+                self._connection.write(Frames([encode_error(error)]))
         except Exception as error:
             if isinstance(error, RequestTimeout):
                 logger.warning("Request %s %s on %s; answered SERVER_ERROR", incoming.event, error, self._connection)

@@ -61,6 +61,23 @@ def is_handshake_allowed(scope: Mapping[str, Any]) -> bool:
     return True
 
 
+def is_own_page(scope: Mapping[str, Any]) -> bool:
+    """Return whether a handshake comes from a page of this server, or of an origin in MAHAVISHNU_ALLOWED_ORIGINS.
+
+    Only then does a login count. Other pages of this machine may connect to an open server, but not in the name of its
+    users. What is no page sends no origin.
+    """
+    origin = _header(scope["headers"], b"origin")
+    return origin is not None and is_allowed_origin(
+        origin,
+        own=_own_origin(scope),
+        pages_port=settings.MAHAVISHNU_PAGES_PORT,
+        allowed=tuple(settings.MAHAVISHNU_ALLOWED_ORIGINS),
+        own_hosts=settings.ALLOWED_HOSTS,
+        allow_loopback=False,
+    )
+
+
 def _own_origin(scope: Mapping[str, Any]) -> Origin | None:
     """Return the origin of pages of this server, by the scheme and the `Host` of the handshake."""
     scheme = "https" if scope.get("scheme") in ("wss", "https") else "http"

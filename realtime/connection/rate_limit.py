@@ -6,6 +6,7 @@ from enum import Enum, auto
 from math import ceil, inf
 
 from realtime.limits import Limits
+from realtime.protocol.errors import ErrorCode, RequestError
 
 
 class TokenBucket:
@@ -72,7 +73,7 @@ class RateLimit:
 
     def __init__(self, limits: Limits, *, now: float) -> None:
         self._bucket = TokenBucket(limits.max_messages_per_second, limits.max_message_burst, now)
-        self._grace_seconds = limits.rate_limit_grace_seconds
+        self._limits = limits
         self._exceeded_since: float | None = None
         self._rejected_at = now
 
@@ -83,9 +84,22 @@ class RateLimit:
         if self._exceeded_since is None or now - self._rejected_at > self._RECOVERY_SECONDS:
             self._exceeded_since = now
         self._rejected_at = now
-        return Verdict.CLOSED if now - self._exceeded_since > self._grace_seconds else Verdict.REJECTED
+        is_closed = now - self._exceeded_since > self._limits.rate_limit_grace_seconds
+        return Verdict.CLOSED if is_closed else Verdict.REJECTED
 
     @property
     def retry_after_ms(self) -> int:
         """Milliseconds until the next message would be allowed; at least 1."""
         return self._bucket.retry_after_ms
+
+    def error(self, verdict: Verdict) -> RequestError:
+        """Return the error for a message that was rejected, or for the end of the connection."""
+        limits = self._limits
+        exceeded = (
+            f"Rate limit exceeded ({limits.max_messages_per_second:g} messages/s, burst {limits.max_message_burst})"
+        )
+        if verdict is Verdict.CLOSED:
+            message = f"{exceeded} for more than {limits.rate_limit_grace_seconds:g} s"
+        else:
+            message = f"{exceeded}; message discarded"
+        return RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, message, retry_after_ms=self.retry_after_ms)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Protocol
 
+from orchestration.log_throttle import LogThrottle
 from realtime.auth.identity import Identity
 from realtime.broadcast.relay import Relay
 from realtime.broadcast.room import Subscriber
 from realtime.connection.address_quota import OpenConnections
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.limits import Limits
+from realtime.protocol.errors import RequestError
 from realtime.protocol.server_info import ServerStatusData
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
@@ -51,6 +54,29 @@ class Connection(Subscriber, Protocol):
     def on_server_error(self) -> None:
         """Close the connection with SERVER_ERROR: a fault of the server broke a subscription."""
 
+    async def authenticate(self, token: str) -> Identity:
+        """Take the identity of a token, once, if the connection was open without one.
+
+        Raises:
+            RequestError: with `AUTH_FAILED` or `INVALID_MESSAGE`.
+        """
+
+    async def refresh(self, token: str) -> Identity:
+        """Take the identity of a newer token of the same user.
+
+        Raises:
+            RequestError: with `AUTH_FAILED` or `INVALID_MESSAGE`.
+        """
+
+    def watch_expiry(self) -> None:
+        """Announce and enforce the expiry of the identity from now on: the client was answered."""
+
+    def close_unauthenticated(self, error: RequestError) -> None:
+        """Send an error about credentials, then close the connection."""
+
+    def on_expired(self) -> None:
+        """Close the connection with AUTH_FAILED: its credentials have expired."""
+
     def on_revoked(self) -> None:
         """Close the connection with AUTH_FAILED: its identity was revoked, or its login has ended."""
 
@@ -58,17 +84,34 @@ class Connection(Subscriber, Protocol):
         """Send `session.draining` with the delay before a reconnect, then close the connection."""
 
 
+_WITHOUT_TOKEN = " for connections that have yet to present a token"
+
+
+logger = logging.getLogger(__name__)
+_quota_reached = LogThrottle(logger)
+
+
 class TooManyConnections(Exception):
     """Raised when a connection exceeds a limit. The message is for the client."""
 
-    def __init__(self, *, limit: int, address: str | None = None) -> None:
-        super().__init__(limit, address)
+    def __init__(self, *, limit: int, address: str | None = None, kind: str = "") -> None:
+        super().__init__(limit, address, kind)
         self.limit = limit
         self.address = address
+        self.kind = kind
 
     def __str__(self) -> str:
         of_address = " of one address" if self.address is not None else ""
-        return f"Connection limit{of_address} reached ({self.limit}); try again later"
+        return f"Connection limit{of_address}{self.kind} reached ({self.limit}); try again later"
+
+
+def _quota_error(connection: Connection, *, limit: int, address: str | None, kind: str = "") -> TooManyConnections:
+    """Log that an address has reached its limit, and return the error."""
+    name = "UNAUTHENTICATED" if kind else "CONNECTIONS"
+    _quota_reached.log(
+        "Closing %s: %s has %d connections (MAHAVISHNU_MAX_%s_PER_ADDRESS)", connection, address, limit, name
+    )
+    return TooManyConnections(limit=limit, address=address, kind=kind)
 
 
 class ConnectionRegistry:
@@ -82,6 +125,8 @@ class ConnectionRegistry:
         self.is_draining = False
         self._open: dict[Connection, str | None] = {}
         self._by_address = OpenConnections()
+        self._unauthenticated: dict[Connection, str | None] = {}
+        self._unauthenticated_by_address = OpenConnections()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -100,23 +145,45 @@ class ConnectionRegistry:
         Raises:
             TooManyConnections: if this process, or the address, has as many connections as allowed.
         """
+        self._remove_unauthenticated(connection)
         limits = connection.limits
         if len(self._open) >= limits.max_connections:
             raise TooManyConnections(limit=limits.max_connections)
         if self._by_address.add(address) > limits.max_connections_per_address:
             self._by_address.remove(address)
-            raise TooManyConnections(limit=limits.max_connections_per_address, address=address)
+            raise _quota_error(connection, limit=limits.max_connections_per_address, address=address)
         self._open[connection] = address
+
+    def register_unauthenticated(self, connection: Connection, *, address: str | None) -> None:
+        """Add a connection that has yet to present a token. It is counted apart, until `register` or `unregister`.
+
+        Raises:
+            TooManyConnections: if this process, or the address, has as many of these as allowed.
+        """
+        limits = connection.limits
+        if len(self._unauthenticated) >= limits.max_unauthenticated:
+            raise TooManyConnections(limit=limits.max_unauthenticated, kind=_WITHOUT_TOKEN)
+        if self._unauthenticated_by_address.add(address) > limits.max_unauthenticated_per_address:
+            self._unauthenticated_by_address.remove(address)
+            raise _quota_error(
+                connection, limit=limits.max_unauthenticated_per_address, address=address, kind=_WITHOUT_TOKEN
+            )
+        self._unauthenticated[connection] = address
+
+    def _remove_unauthenticated(self, connection: Connection) -> None:
+        if connection in self._unauthenticated:
+            self._unauthenticated_by_address.remove(self._unauthenticated.pop(connection))
 
     def unregister(self, connection: Connection) -> None:
         """Remove `connection`, if it was added."""
+        self._remove_unauthenticated(connection)
         if connection in self._open:
             self._by_address.remove(self._open.pop(connection))
 
     def drain(self, *, window_seconds: float) -> None:
         """Close every connection, and spread the reconnects of their clients over `window_seconds`."""
         self.is_draining = True
-        closing = list(self._open)
+        closing = [*self._open, *self._unauthenticated]
         interval_ms = min(window_seconds * 1000 / max(len(closing), 1), _RECONNECT_INTERVAL_MS)
         for number, connection in enumerate(closing, start=1):
             connection.on_server_draining(retry_after_ms=round(number * interval_ms))

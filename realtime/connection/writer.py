@@ -111,10 +111,21 @@ class ConnectionWriter:
         if self._transport is not None:
             self._transport.charge(cost)
 
-    def close(self, code: int, reason: str, *, final_message: Frames | None = None) -> None:
-        """Send `final_message` and a close frame, after what is queued. Later calls have no effect."""
+    def close(
+        self, code: int, reason: str, *, final_message: Frames | None = None, discards_queued: bool = False
+    ) -> None:
+        """Send `final_message` and a close frame, after what is queued. Later calls have no effect.
+
+        Args:
+            code: The code of the close frame.
+            reason: Its reason.
+            final_message: The last message, if any.
+            discards_queued: Whether to drop what is queued, and has not begun to be sent.
+        """
         if not self._is_closing:
             self._is_closing = True
+            if discards_queued:
+                self.transport.discard_queued()
             if final_message is not None:
                 self.transport.write(final_message)
             self.transport.close(code, reason)

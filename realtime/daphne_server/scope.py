@@ -1,4 +1,4 @@
-"""The scope of a WebSocket: daphne omits its scheme, without which an origin cannot be compared."""
+"""The scope of a WebSocket: daphne omits its scheme, without which an origin cannot be compared, and its extensions."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def create_application_with_scheme(create_application: CreateApplication) -> Cre
     def create(server: Any, protocol: Any, scope: dict[str, Any]) -> Any:
         if scope["type"] == "websocket":
             scope["scheme"] = websocket_scheme(protocol)
+            # `MahavishnuProtocol` answers a handshake with any status.
+            scope["extensions"] = {"websocket.http.response": {}}
         return create_application(server, protocol, scope)
 
     return create

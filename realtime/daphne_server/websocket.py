@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory
@@ -60,6 +61,8 @@ class MahavishnuProtocol(InboundProtocol):
         if self.CONFIG_ATTRS:
             self.copy_options(self.factory)
         self._closing_timer: asyncio.TimerHandle | None = None
+        self._denial_headers: list[tuple[str, str]] = []
+        self._denial_body = b""
         super().connectionMade()
 
     # --- Messages from the application -----------------------------------------------------------------------------
@@ -74,6 +77,12 @@ class MahavishnuProtocol(InboundProtocol):
             if writer is not None and self.use_daphne_transport and self.state == self.STATE_OPEN:
                 self.writer_transport = DaphneTransport(self, writer, direct_frames=self.direct_frames)
                 writer.attach(self.writer_transport)
+        elif message["type"] == "websocket.http.response.start":
+            self._denial_headers = [(name.decode(), value.decode()) for name, value in message.get("headers", ())]
+            self._denial_status = HTTPStatus(message["status"])
+        elif message["type"] == "websocket.http.response.body":
+            self._denial_body = message.get("body", b"")
+            self._deny(self._denial_status.value, self._denial_status.phrase)
         elif message["type"] == "websocket.close" and self.state != self.STATE_CONNECTING:
             # Daphne omits the reason, and autobahn's `sendClose` rejects the registered close codes.
             reason = close_reason(message.get("reason") or "")
@@ -84,6 +93,15 @@ class MahavishnuProtocol(InboundProtocol):
     def _deny(self, status: int, reason: str) -> None:
         self.handshake_deferred.errback(ConnectionDeny(code=status, reason=reason))
         del self.handshake_deferred
+
+    def failHandshake(self, reason: str, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+        # Autobahn quotes the subprotocol that a client offers twice. It may be a token.
+        super().failHandshake("Invalid handshake" if "protocol" in reason else reason, *args, **kwargs)
+
+    def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:  # noqa: N802, N803
+        super().sendHttpErrorResponse(code, reason, responseHeaders or self._denial_headers)
+        if self._denial_body:
+            self.sendData(self._denial_body)
 
     def handle_exception(self, exception: BaseException) -> None:
         if self.state == self.STATE_OPEN:

@@ -173,6 +173,27 @@ class ListDefinitions(Request, frozen=True, kw_only=True):
     event: ClassVar[str] = "list_definitions"
 
 
+class TokenRequest(Request, frozen=True, kw_only=True):
+    """A request with a token. No text shows the token."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(token=...)"
+
+
+class Auth(TokenRequest, frozen=True, kw_only=True):
+    """Present a token: as the first message where one is required, or once on an open server."""
+
+    event: ClassVar[str] = "auth"
+
+
+class RefreshToken(TokenRequest, frozen=True, kw_only=True):
+    """Replace the token of this connection by a newer one of the same user."""
+
+    event: ClassVar[str] = "refresh_token"
+
+
 class GetServerStatus(Request, frozen=True, kw_only=True):
     """Ask for the status of the server, its version and its limits."""
 
@@ -184,6 +205,6 @@ REQUESTS: dict[str, type[Request]] = {
     for request in (
         *(Subscribe, Unsubscribe, GetPoolStatus, GetWorkflowStatus, GetWorkflow),
         *(ListStages, ListWorkflows, ListPools, ListWorkers, ListEvents),
-        *(GetPoolHistory, ListDefinitions, GetServerStatus),
+        *(GetPoolHistory, ListDefinitions, GetServerStatus, Auth, RefreshToken),
     )
 }

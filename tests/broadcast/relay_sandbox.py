@@ -20,7 +20,7 @@ from channels.layers import get_channel_layer
 from django.db import transaction
 from django.utils import timezone
 
-from realtime.auth.identity import ON_THIS_MACHINE
+from realtime.auth.identity import ON_THIS_MACHINE, Identity
 from realtime.broadcast import backfill, relay
 from realtime.broadcast.envelope import Entry, GroupMessage, seal
 from realtime.broadcast.groups import group_name
@@ -31,6 +31,7 @@ from realtime.database import in_database_thread, in_relay_thread
 from realtime.eventlog.append import Delivery, NewEvent, append_events
 from realtime.eventlog.retention import Retention, prune_events
 from realtime.limits import Limits
+from realtime.protocol.errors import RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_event
 from realtime.protocol.requests import Subscribe, Unsubscribe
@@ -76,6 +77,21 @@ class Subscriber:
 
     def on_server_error(self) -> None:
         raise AssertionError("the server closed the connection")
+
+    async def authenticate(self, token: str) -> Identity:
+        raise AssertionError("no request has a token")
+
+    async def refresh(self, token: str) -> Identity:
+        raise AssertionError("no request has a token")
+
+    def watch_expiry(self) -> None:
+        raise AssertionError("no identity expires")
+
+    def close_unauthenticated(self, error: RequestError) -> None:
+        raise AssertionError("no token was refused")
+
+    def on_expired(self) -> None:
+        raise AssertionError("no identity expires")
 
     def on_revoked(self) -> None:
         raise AssertionError("no identity was revoked")

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from generator.files import render
+from generator.model import OWN_REQUESTS
 from mahavishnu_client import messages, requests
 from mahavishnu_client.sync_requests import SyncRequests
 from realtime.events.types import EVENT_TYPES
@@ -31,7 +32,7 @@ def test_event_of_the_client_has_the_fields_of_the_server(name: str) -> None:
 
 @pytest.mark.parametrize("methods", [requests.Requests, SyncRequests])
 def test_every_request_is_a_method(methods: type) -> None:
-    assert REQUESTS.keys() - vars(methods).keys() == {"subscribe", "unsubscribe"}
+    assert REQUESTS.keys() - vars(methods).keys() == set(OWN_REQUESTS)
 
 
 @pytest.mark.parametrize("name", EVENT_TYPES)

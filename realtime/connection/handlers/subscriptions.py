@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from realtime.broadcast.room import Room
+from realtime.connection.authentication import may_read_channel
 from realtime.connection.handlers.handler_table import Queued, Response, Result, handles
 from realtime.connection.registry import Connection
 from realtime.connection.replay import Replay
@@ -35,6 +36,7 @@ async def subscribe(connection: Connection, request: Subscribe) -> Result:
         connection.replay_budget.check()
     room = await connection.relay.join(channel, connection)
     connection.channels.add(channel)
+    _check_still_allowed(connection, channel)
     if is_plain:
 
         async def activate() -> None:
@@ -53,9 +55,9 @@ async def _resume(connection: Connection, request: Subscribe, room: Room) -> Res
             room.channel, since=request.since, epoch=request.epoch, with_snapshot=request.snapshot
         )
     except BaseException:
-        connection.relay.leave(room.channel, connection)
-        connection.channels.discard(room.channel)
+        leave(connection, room.channel)
         raise
+    _check_still_allowed(connection, room.channel)
     connection.replay_budget.charge(start.cost_bytes)
     return Response(_subscribed_data(room.channel, request, start), Replay(connection, room, start).run)
 
@@ -76,8 +78,24 @@ def _subscribed_data(channel: str, request: Subscribe, start: ResumePoint) -> Su
 async def unsubscribe(connection: Connection, request: Unsubscribe) -> Response:
     """Unsubscribe from a channel."""
     channel = check_channel(request.channel)
+    leave(connection, channel)
+    return Response(Unsubscribed(channel=channel))
+
+
+def leave(connection: Connection, channel: str) -> None:
+    """End the subscription to a channel, if there is one."""
     connection.relay.leave(channel, connection)
     connection.channels.discard(channel)
     if len(connection.channels) < 2:
         connection.relay.position_notices.remove(connection)
-    return Response(Unsubscribed(channel=channel))
+
+
+def _check_still_allowed(connection: Connection, channel: str) -> None:
+    """Check that the permission for a subscription was not lost while it waited: a token may have been refreshed.
+
+    Raises:
+        RequestError: with `FORBIDDEN`, after the channel was left.
+    """
+    if not may_read_channel(connection.identity, channel):
+        leave(connection, channel)
+        raise RequestError(ErrorCode.FORBIDDEN, f"No permission to read {channel}")

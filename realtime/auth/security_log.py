@@ -1,0 +1,31 @@
+"""The log of who came in, and who was refused: its own logger, with the user, the address and the connection.
+
+No line contains a token. What strangers can repeat is counted, and logged once in `MAHAVISHNU_LOG_REPEAT_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from orchestration.log_throttle import LogThrottle
+
+logger: Final = logging.getLogger("realtime.security")
+
+_throttles: dict[str, LogThrottle] = {}
+
+
+def log_security_event(event: str, detail: str, *, user_id: str, token_id: str | None = None, source: str) -> None:
+    """Log one event, such as `auth.failed`.
+
+    Args:
+        event: What happened.
+        detail: How or why, in words of ours.
+        user_id: Whose credentials these are, if that is proven.
+        token_id: Which token, if that is proven.
+        source: Where they came from: the connection and its address.
+    """
+    throttle = _throttles.get(event)
+    if throttle is None:
+        throttle = _throttles[event] = LogThrottle(logger, level=logging.INFO)
+    throttle.log("%s (%s) by user %r, token %r, on %s", event, detail, user_id, token_id, source)
