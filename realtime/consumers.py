@@ -244,7 +244,7 @@ class OrchestrationConsumer(AsyncConsumer):
         self._authentication.watch_expiry()
 
     def close_unauthenticated(self, error: RequestError) -> None:
-        """Close with an error. What is queued is dropped: it is for somebody who may not be this client any more."""
+        """Close with an error. What is queued is dropped: the client may no longer read it."""
         code = CloseCode.TOO_BIG if error.code is ErrorCode.MESSAGE_TOO_BIG else CloseCode.POLICY
         self._writer.close(code, error.code, final_message=Frames([encode_error(error)]), discards_queued=True)
         self._dispatcher.cancel()

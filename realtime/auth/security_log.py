@@ -20,7 +20,7 @@ def log_security_event(event: str, detail: str, *, user_id: str, token_id: str |
 
     Args:
         event: What happened.
-        detail: How or why, in words of ours.
+        detail: How or why, in our own words.
         user_id: Whose credentials these are, if that is proven.
         token_id: Which token, if that is proven.
         source: Where they came from: the connection and its address.

@@ -26,7 +26,7 @@ GRANT_OF_PERMISSION: Final = {
 
 
 def identity_of_session(session_key: str) -> Identity | None:
-    """Return who a session belongs to; None if it has ended, or its user may not log in any more."""
+    """Return who a session belongs to; None if it has ended, or its user may no longer log in."""
     store: Any = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     request = HttpRequest()
     request.session = store

@@ -1,6 +1,6 @@
 """Who the client of a connection is: by its handshake, its first message, or a newer token later.
 
-Whatever is wrong with credentials, the client reads one sentence; the reason is for the log (`realtime.security`).
+For every fault of credentials the client reads the same sentence; the reason is in the log (`realtime.security`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from realtime.protocol.messages import encode_response
 from realtime.protocol.requests import Auth
 from realtime.protocol.session import Authenticated, encode_session_expiring, time_of
 
-NOBODY: Final = Identity(user_id="", permissions=())
+UNAUTHENTICATED: Final = Identity(user_id="", permissions=())
 """A client whose credentials are required and not checked yet."""
 
 MAX_FIRST_MESSAGE_BYTES: Final = 16 * 1024
@@ -81,7 +81,9 @@ class Authentication:
         self.address = address.owner
         self._has_authenticated = False
         self._timer: ExpiryTimer | None = None
-        connection.identity = NOBODY if settings.MAHAVISHNU_REQUIRE_AUTH else identity_without_credentials(address)
+        connection.identity = (
+            UNAUTHENTICATED if settings.MAHAVISHNU_REQUIRE_AUTH else identity_without_credentials(address)
+        )
 
     @property
     def needs_first_message(self) -> bool:
@@ -232,7 +234,7 @@ class Authentication:
         self._connection.write(Frames([encode_session_expiring(expires_at=expires_at, now=time.time())]))
 
     def ended(self, reason: str) -> RequestError:
-        """Log that the credentials of the connection have ended, and return the error that says so."""
+        """Log that the credentials of the connection have ended, and return the error for the client."""
         self._log("auth.ended", reason, self._connection.identity)
         return RequestError(ErrorCode.AUTH_FAILED, ONE_SENTENCE)
 

@@ -14,7 +14,7 @@ from django.http import parse_cookie
 from realtime.connection.origin import is_own_page
 
 SUBPROTOCOL: Final = "mahavishnu.v1"
-"""The subprotocol of this protocol. A client may offer it, alone or beside its token; nobody has to."""
+"""The subprotocol of this protocol. A client may offer it, alone or beside its token, or none."""
 
 _TOKEN_PREFIX: Final = "bearer."
 """What the subprotocol begins with that is a token. Pages set no headers of a WebSocket, but they can offer this."""

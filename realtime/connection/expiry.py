@@ -18,7 +18,7 @@ _MIN_LOOK_SECONDS: Final = 0.01
 
 MIN_NOTICE_SECONDS: Final = 10.0
 NOTICE_PART: Final = 0.1
-"""The announcement comes 10 seconds or a tenth of the lifetime before the end, whichever is longer, ..."""
+"""The announcement comes 10 seconds or a tenth of the lifetime before the end, the longer of both, ..."""
 
 MAX_NOTICE_PART: Final = 0.5
 """... and at most half of the lifetime before it."""

@@ -107,10 +107,10 @@ class TooManyConnections(Exception):
 
 def _quota_error(connection: Connection, *, limit: int, address: str | None, kind: str = "") -> TooManyConnections:
     """Log that an address has reached its limit, and return the error."""
-    name = "UNAUTHENTICATED" if kind else "CONNECTIONS"
-    _quota_reached.log(
-        "Closing %s: %s has %d connections (MAHAVISHNU_MAX_%s_PER_ADDRESS)", connection, address, limit, name
-    )
+    line = "Closing %s: %s has %d connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)"
+    if kind:
+        line = "Closing %s: %s has %d connections without a token (MAHAVISHNU_MAX_UNAUTHENTICATED_PER_ADDRESS)"
+    _quota_reached.log(line, connection, address, limit)
     return TooManyConnections(limit=limit, address=address, kind=kind)
 
 

@@ -138,15 +138,16 @@ async def test_another_first_message_is_answered_auth_required(
         await expect_refused(client, "AUTH_REQUIRED")
 
 
-async def test_silent_client_is_told_to_authenticate_after_the_timeout(closed_server: MahavishnuServer) -> None:
+async def test_silent_client_is_closed_after_the_timeout(closed_server: MahavishnuServer) -> None:
     async with opened(closed_server) as client:
-        await client.expect_nothing(0.7)
         await expect_refused(client, "AUTH_REQUIRED")
 
 
 async def test_first_message_is_limited(closed_server: MahavishnuServer) -> None:
     async with opened(closed_server) as client:
-        await client.send({"type": "request", "event": "auth", "data": {"token": token("admin")}, "padding": "x" * 16384})
+        await client.send(
+            {"type": "request", "event": "auth", "data": {"token": token("admin")}, "padding": "x" * 16384}
+        )
         assert (await client.next())["error_code"] == "MESSAGE_TOO_BIG"
         assert await client.wait_closed() == (1009, "MESSAGE_TOO_BIG")
 
@@ -185,7 +186,7 @@ async def test_waiting_connections_of_one_address_are_limited(closed_server: Mah
 
 
 async def test_no_token_is_in_the_log(closed_server: MahavishnuServer) -> None:
-    secret = token("admin", user_id="nobody-logs-this", jti="logged-id")
+    secret = token("admin", user_id="unlogged", jti="logged-id")
     for way in WAYS.values():
         async with way(closed_server, secret) as client:
             assert (await client.next())["type"] != "error"

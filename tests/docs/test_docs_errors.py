@@ -18,6 +18,7 @@ from tests.harness.client import Client, Message, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
+from tests.harness.tokens import REQUIRES_AUTH, token
 from tests.harness.waiting import eventually
 
 ROWS = {row["error_code"]: row for row in table(page("docs/protocol.md"), first="error_code")}
@@ -35,6 +36,11 @@ Trigger = Callable[[MahavishnuServer], AbstractAsyncContextManager[ClientAndErro
 @pytest.fixture(scope="module")
 def strict_server(start_module_server: StartServer) -> MahavishnuServer:
     return start_module_server(max_connections=MAX_CONNECTIONS, max_subscriptions=1)
+
+
+@pytest.fixture(scope="module")
+def closed_server(start_module_server: StartServer) -> MahavishnuServer:
+    return start_module_server(environment=REQUIRES_AUTH, auth_timeout_seconds=0.5)
 
 
 async def first_error(client: Client) -> Message:
@@ -113,6 +119,27 @@ async def subscribed_while_log_is_reset(server: MahavishnuServer) -> AsyncIterat
         yield client, await first_error(client)
 
 
+@asynccontextmanager
+async def silence(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
+    async with connect(server) as client:
+        yield client, client.welcome
+
+
+def presenting(credentials: str, *messages: str) -> Trigger:
+    """Return a trigger whose client has this token, and sends these messages."""
+
+    @asynccontextmanager
+    async def trigger(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
+        async with connect(server, additional_headers={"Authorization": f"Bearer {credentials}"}) as client:
+            for message in messages:
+                await client.send_raw(message)
+            yield client, await first_error(client) if messages else client.welcome
+
+    return trigger
+
+
+NEED_A_TOKEN = (ErrorCode.AUTH_REQUIRED, ErrorCode.AUTH_FAILED, ErrorCode.FORBIDDEN)
+
 TRIGGERS: dict[ErrorCode, Trigger] = {
     ErrorCode.UNKNOWN_REQUEST: sending(request("make_coffee")),
     ErrorCode.INVALID_CHANNEL: sending(request("subscribe", channel="planet:mars")),
@@ -127,6 +154,9 @@ TRIGGERS: dict[ErrorCode, Trigger] = {
     ),
     ErrorCode.SLOW_CONSUMER: slow_consumer,
     ErrorCode.EVENTS_TRIMMED: subscribed_while_log_is_reset,
+    ErrorCode.AUTH_REQUIRED: silence,
+    ErrorCode.AUTH_FAILED: presenting("open-sesame"),
+    ErrorCode.FORBIDDEN: presenting(token("pool:read"), request("subscribe", channel="global")),
 }
 
 
@@ -135,9 +165,10 @@ def test_error_table_lists_every_code() -> None:
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-async def test_error_matches_its_row(strict_server: MahavishnuServer, code: ErrorCode) -> None:
+async def test_error_matches_its_row(request: pytest.FixtureRequest, code: ErrorCode) -> None:
     row = ROWS[code]
-    async with TRIGGERS[code](strict_server) as (client, error):
+    server = request.getfixturevalue("closed_server" if code in NEED_A_TOKEN else "strict_server")
+    async with TRIGGERS[code](server) as (client, error):
         assert error["error_code"] == code
         assert error["retryable"] == {"yes": True, "no": False}[row["retryable"]]
         if row["Connection"] == "stays open":

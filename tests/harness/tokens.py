@@ -11,7 +11,7 @@ SECRET = "a0Kf93hXz7QmLr51TgWbYdEuVc82NpSj"
 """The secret of the servers of tests."""
 
 REQUIRES_AUTH = {"MAHAVISHNU_REQUIRE_AUTH": "1", "MAHAVISHNU_JWT_SECRET": SECRET}
-"""The environment of a server that lets nobody in without a token."""
+"""The environment of a server that requires a token."""
 
 
 def token(*permissions: str, user_id: str = "ada", seconds: float = 600, secret: str = SECRET, **claims: Any) -> str:
