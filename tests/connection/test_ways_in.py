@@ -21,17 +21,6 @@ from tests.harness.tokens import REQUIRES_AUTH, token
 SENTENCE = "The token is invalid or expired"
 
 
-@pytest.fixture(scope="module")
-def closed_server(start_module_server: StartServer) -> MahavishnuServer:
-    """Provide a server that requires tokens, and lets an address fail as often as it wants."""
-    return start_module_server(
-        environment=REQUIRES_AUTH,
-        max_auth_failures_per_minute=0,
-        auth_timeout_seconds=1,
-        max_unauthenticated_per_address=3,
-    )
-
-
 @asynccontextmanager
 async def opened(server: MahavishnuServer, **options: Any) -> AsyncIterator[Client]:
     """Open a connection, and read nothing."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
 from websockets.asyncio.client import connect
 
 from realtime.connection.authentication import MAX_FIRST_MESSAGE_BYTES
@@ -14,16 +13,10 @@ from realtime.limits import Limits
 from tests.docs.markdown import Block, blocks, page
 from tests.docs.message_comparison import comparable
 from tests.harness.client import Client, Message
-from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
-from tests.harness.tokens import REQUIRES_AUTH, token
+from tests.harness.tokens import token
 
 PROTOCOL = page("docs/protocol.md")
-
-
-@pytest.fixture
-def closed_server(start_server: StartServer) -> MahavishnuServer:
-    return start_server(environment=REQUIRES_AUTH)
 
 
 def documented(section: str) -> list[Block]:

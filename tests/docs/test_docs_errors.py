@@ -18,7 +18,7 @@ from tests.harness.client import Client, Message, connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
-from tests.harness.tokens import REQUIRES_AUTH, token
+from tests.harness.tokens import token
 from tests.harness.waiting import eventually
 
 ROWS = {row["error_code"]: row for row in table(page("docs/protocol.md"), first="error_code")}
@@ -36,11 +36,6 @@ Trigger = Callable[[MahavishnuServer], AbstractAsyncContextManager[ClientAndErro
 @pytest.fixture(scope="module")
 def strict_server(start_module_server: StartServer) -> MahavishnuServer:
     return start_module_server(max_connections=MAX_CONNECTIONS, max_subscriptions=1)
-
-
-@pytest.fixture(scope="module")
-def closed_server(start_module_server: StartServer) -> MahavishnuServer:
-    return start_module_server(environment=REQUIRES_AUTH, auth_timeout_seconds=0.5)
 
 
 async def first_error(client: Client) -> Message:

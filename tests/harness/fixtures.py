@@ -13,6 +13,7 @@ import pytest
 from tests.harness.postgres import Postgres
 from tests.harness.run import LONG_REDIS_TIMEOUTS, run_directory, run_postgres
 from tests.harness.server import MahavishnuServer, copy_sqlite, migrate
+from tests.harness.tokens import REQUIRES_AUTH
 from tests.harness.valkey import Valkey
 
 
@@ -197,6 +198,17 @@ def start_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFac
 def server(start_shared_server: StartServer) -> MahavishnuServer:
     """Start one server for all tests, with default limits, on SQLite. Use ids that no other test uses: see `unique`."""
     return start_shared_server()
+
+
+@pytest.fixture(scope="session")
+def closed_server(start_shared_server: StartServer) -> MahavishnuServer:
+    """Start one server for all tests that requires tokens. An address may fail as often as it wants."""
+    return start_shared_server(
+        environment=REQUIRES_AUTH,
+        auth_timeout_seconds=1,
+        max_unauthenticated_per_address=3,
+        max_auth_failures_per_minute=0,
+    )
 
 
 @pytest.fixture(scope="session")
