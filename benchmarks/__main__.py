@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import (
     attacks,
+    authenticated_connects,
     clients,
     commit_to_client,
     connections,
@@ -29,6 +30,7 @@ BENCHMARKS = {
         commit_to_client,
         requests,
         connections,
+        authenticated_connects,
         resume,
         growth,
         javascript_fold,

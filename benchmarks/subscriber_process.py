@@ -98,11 +98,13 @@ class _Clients:
         self.poll = select.epoll()
         self.connections: dict[int, _Connection] = {}
 
-    def connect(self, port: int, count: int, path: str, send: list[str], replies: int) -> dict[str, Any]:
+    def connect(
+        self, port: int, count: int, path: str, send: list[str], replies: int, headers: str = ""
+    ) -> dict[str, Any]:
         key = base64.b64encode(os.urandom(16)).decode()
         handshake = (
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
         ).encode()
         began = time.monotonic()
         numbers: dict[int, int] = {}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 _EXIT_SECONDS = 10
@@ -26,14 +27,22 @@ class Subscribers:
         )
 
     def connect(
-        self, port: int, count: int, *, path: str = "/", send: Sequence[str] = (), replies: int = 0
+        self,
+        port: int,
+        count: int,
+        *,
+        path: str = "/",
+        send: Sequence[str] = (),
+        replies: int = 0,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, Any]:
         """Open `count` connections at once, send all of `send` on each, and read `replies` messages on each.
 
         In the messages to send, `{n}` becomes the connection's number and `{n+8}` that number plus 8. Return
         `opened_seconds`, until all handshakes were complete, and `answered_seconds`, until all replies had arrived.
         """
-        self._send(op="connect", port=port, count=count, path=path, send=list(send), replies=replies)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._send(op="connect", port=port, count=count, path=path, send=list(send), replies=replies, headers=lines)
         return self._result()
 
     def collect(self, messages: int, *, within_seconds: float = 120) -> None:
