@@ -31,6 +31,7 @@ from mahavishnu_site.misdirected import reject_websocket  # noqa: E402
 from mahavishnu_site.page_turns import PageTurns  # noqa: E402
 from mahavishnu_site.path_prefix import PathPrefix, refuse_other_root_path  # noqa: E402
 from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
+from realtime.auth.keys import require_usable_keys  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 from realtime.daphne_server import install  # noqa: E402
 
@@ -56,6 +57,7 @@ class StaticFiles(ASGIStaticFilesHandler):
 
 
 refuse_other_root_path(sys.argv[1:], settings.MAHAVISHNU_PATH_PREFIX)
+require_usable_keys()
 
 # `urls.py` has no pages in a process that serves WebSockets only.
 pages: Any = django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application)

@@ -21,8 +21,11 @@ MIN_DIFFERENT_CHARACTERS = 10
 WRITABLE_BY_OTHERS = 0o022
 OPEN_TO_OTHERS = 0o077
 
-# What this project writes there: databases with their logs and their epoch, the key, and logs with the old ones.
-OWN_FILES = re.compile(r"(mahavishnu|test)\.sqlite3.*|secret_key|\.secret_key\..+|.+\.log(\.[0-9]+)?", re.DOTALL)
+# What this project writes there: databases with their logs and their epoch, the key, public keys of the issuer of
+# tokens, and logs with the old ones.
+OWN_FILES = re.compile(
+    r"(mahavishnu|test)\.sqlite3.*|secret_key|\.secret_key\..+|\.?jwks-.+\.json.*|.+\.log(\.[0-9]+)?", re.DOTALL
+)
 
 # `sun_path` has 108 bytes on Linux and 104 on macOS, including the terminating zero (unix(7)).
 MAX_SOCKET_PATH_BYTES = 103

@@ -86,7 +86,7 @@ class Identity:
         user_id: The name that it goes by in logs and in events that it reports; empty without credentials.
         permissions: What it may do, as in the claim `permissions` of a token.
         token_id: The claim `jti` of its token, if any.
-        issued_at: When its token was issued, in seconds since the epoch, if the token says so.
+        issued_at: When its token was issued, in seconds since the epoch, if the token has it.
         expires_at: When its token expires, in seconds since the epoch; None if it has no token.
         session_key: The Django session it came with, if any.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Final
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from realtime.auth.jwks import JwksSource
+from realtime.auth.jwks_download import UnavailableJwks
 from realtime.auth.verification_key import UnusableKey, VerificationKey, key_of_secret
 
 DEFAULT_MAX_TOKEN_SECONDS: Final = 24 * 3600
@@ -39,16 +42,11 @@ class Keys:
 
         Secrets have no ids, so each of them is tried. A token without a `kid` is for the only key of a set.
         """
-        if self.refresh is None and any(key.key_id is None for key in self.keys):
+        if any(not key.is_asymmetric for key in self.keys):
             return self.keys
         if key_id is None:
             return self.keys if len(self.keys) == 1 else ()
         return tuple(key for key in self.keys if key.key_id == key_id)
-
-    @property
-    def are_asymmetric(self) -> bool:
-        """Whether verifying takes so long that the event loop must not do it."""
-        return any(key.is_asymmetric for key in self.keys)
 
 
 def keys_of_secrets(*secrets: str, audience: str = "", issuer: str = "", max_token_seconds: int) -> Keys:
@@ -70,14 +68,15 @@ class _Configured:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.configuration: _Configuration | None = None
-        self.current: Callable[[], Keys | None] = lambda: None
+        self.keys: Keys | None = None
+        self.source: JwksSource | None = None
 
 
 _configured = _Configured()
 
 
 def configured_keys() -> Keys | None:
-    """Return the keys of the settings; None without any.
+    """Return the keys of the settings; None without any. The first call may block, for a download of a JWKS.
 
     Raises:
         ImproperlyConfigured: at the first call, if they are unusable.
@@ -90,21 +89,51 @@ def configured_keys() -> Keys | None:
         settings.MAHAVISHNU_JWT_ISSUER,
         settings.MAHAVISHNU_MAX_TOKEN_SECONDS,
     )
-    if _configured.configuration == configuration:
-        return _configured.current()
-    with _configured.lock:
-        if _configured.configuration != configuration:
-            _configured.current = _read(configuration)
-            _configured.configuration = configuration
-        return _configured.current()
+    if _configured.configuration != configuration:
+        with _configured.lock:
+            if _configured.configuration != configuration:
+                _configure(configuration)
+    return _configured.keys
 
 
-def _read(configuration: _Configuration) -> Callable[[], Keys | None]:
-    secret, previous, _jwks, audience, issuer, max_token_seconds = configuration
-    if not secret:
-        return lambda: None
+def require_usable_keys() -> None:
+    """Exit if the keys of the settings are unusable. A server process calls it before it listens."""
     try:
-        keys = keys_of_secrets(secret, previous, audience=audience, issuer=issuer, max_token_seconds=max_token_seconds)
-    except UnusableKey as error:
-        raise ImproperlyConfigured(f"MAHAVISHNU_JWT_SECRET: expected a long, random text ({error})") from None
-    return lambda: keys
+        configured_keys()
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
+
+
+def _configure(configuration: _Configuration) -> None:
+    secret, previous, jwks, audience, issuer, max_token_seconds = configuration
+    if _configured.source is not None:
+        _configured.source.close()
+    _configured.configuration = _configured.source = _configured.keys = None
+    if jwks and (secret or previous):
+        raise ImproperlyConfigured("MAHAVISHNU_JWT_JWKS: expected no value while MAHAVISHNU_JWT_SECRET is set")
+    if secret:
+        try:
+            _configured.keys = keys_of_secrets(
+                secret, previous, audience=audience, issuer=issuer, max_token_seconds=max_token_seconds
+            )
+        except UnusableKey as error:
+            raise ImproperlyConfigured(f"MAHAVISHNU_JWT_SECRET: expected a long, random text ({error})") from None
+    elif jwks:
+
+        def use(keys: tuple[VerificationKey, ...]) -> None:
+            if _configured.source is source:
+                _configured.keys = Keys(
+                    keys=keys,
+                    audience=audience,
+                    issuer=issuer,
+                    max_token_seconds=max_token_seconds,
+                    refresh=source.refresh,
+                )
+
+        source = JwksSource(jwks, cache_dir=getattr(settings, "MAHAVISHNU_VAR_DIR", None), on_change=use)
+        _configured.source = source
+        try:
+            source.start()
+        except UnavailableJwks as error:
+            raise ImproperlyConfigured(f"MAHAVISHNU_JWT_JWKS: {error}") from None
+    _configured.configuration = configuration

@@ -14,7 +14,7 @@ MIN_DIFFERENT_BYTES: Final = 16
 _KEY_SHAPE = re.compile(
     r"-----BEGIN|---- BEGIN|PuTTY-User-Key-File|(ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]+ |[{\[]"
 )
-"""PEM, SSH and JSON keys begin like this. As a secret, a public one would let everybody sign tokens."""
+"""PEM, SSH and JSON keys begin like this. As a secret, a public one would let anyone sign tokens."""
 
 # Examples of documentations and tutorials, and defaults of programs, in lower case. Longer ones that begin or end with
 # one of these are refused too: people make them long enough by adding to them.

@@ -18,7 +18,7 @@ from realtime.auth.revocation import revoked
 from realtime.protocol.token_claims import InvalidClaims, TokenClaims, decode_claims, decode_token_header
 
 ONE_SENTENCE: Final = "The token is invalid or expired"
-"""What a client reads, whatever is wrong."""
+"""What a client reads, regardless of what is wrong."""
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
 LEEWAY_SECONDS: Final = 30
@@ -84,34 +84,49 @@ async def verify_token(token: str) -> Identity:
     """
     keys = configured_keys()
     if keys is None or keys.refresh is None:
-        return verify_token_in_thread(token)
-    return await asyncio.get_running_loop().run_in_executor(_threads(), verify_token_in_thread, token)
+        return _verify_now(token, keys)
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.run_in_executor(_verifying_threads(), _verify_now, token, keys)
+    except UnknownKey:
+        # Not in those threads: tokens with known keys do not wait for the issuer.
+        await loop.run_in_executor(_refreshing_thread(), keys.refresh)
+    return await loop.run_in_executor(_verifying_threads(), _verify_now, token, configured_keys())
 
 
 def verify_token_in_thread(token: str) -> Identity:
-    """Return whose token this is, by the keys of the settings. It may block for a fetch of the JWKS.
+    """Return whose token this is, by the keys of the settings. It may block while a JWKS is read.
 
     Raises:
         InvalidToken: if it is not valid now, was revoked, or no keys are configured.
     """
     keys = configured_keys()
-    if keys is None:
-        raise InvalidToken("no keys are configured")
     try:
-        identity = verify(token, keys=keys, now=time.time())
+        return _verify_now(token, keys)
     except UnknownKey:
-        if keys.refresh is None:
+        if keys is None or keys.refresh is None:
             raise
         keys.refresh()
-        identity = verify(token, keys=configured_keys() or keys, now=time.time())
+    return _verify_now(token, configured_keys())
+
+
+def _verify_now(token: str, keys: Keys | None) -> Identity:
+    if keys is None:
+        raise InvalidToken("no keys are configured")
+    identity = verify(token, keys=keys, now=time.time())
     if revoked(identity):
         raise InvalidToken("revoked", user_id=identity.user_id, token_id=identity.token_id)
     return identity
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _verifying_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="tokens")
+
+
+@cache
+def _refreshing_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="jwks-refresh")
 
 
 def _payload(token: str, keys: Keys) -> bytes:

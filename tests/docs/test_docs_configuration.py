@@ -39,7 +39,9 @@ def setting_variables() -> set[str]:
 def limit_fields() -> dict[str, Field]:
     """Return the fields of the classes that `settings.py` fills from the environment, by variable, in order."""
     classes = [
-        getattr(settings_module, call.args[0].id) for call in environment_calls() if isinstance(call.args[0], ast.Name)
+        getattr(settings_module, call.args[0].id)
+        for call in environment_calls()
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "fields" and isinstance(call.args[0], ast.Name)
     ]
     return {f"{PREFIX}{field.name.upper()}": field for limits in classes for field in dataclasses.fields(limits)}
 
