@@ -231,6 +231,16 @@ export class RequestFailed extends ClientError {
 /** No workflow, pool or worker has the id of the request. */
 export class NotFound extends RequestFailed {}
 
+/** The client has no permission for the request or the channel, or has it no longer. */
+export class Forbidden extends RequestFailed {}
+
+/** The server requires a token, or does not accept the one of this client. The client has ended. */
+export class AuthenticationError extends ClientError {
+  constructor(message: object);
+  /** `AUTH_REQUIRED` or `AUTH_FAILED`. */
+  readonly code: string;
+}
+
 /** The connection ended before a request was answered, or there was none in time. */
 export class ConnectionLost extends ClientError {
   constructor(message: string, maybeDone: boolean);
@@ -255,7 +265,15 @@ export class ClientClosed extends ClientError {
 
 export type ConnectionState = "connecting" | "live" | "stale" | "offline" | "draining" | "closed";
 
+/** A token, or a function that returns one. */
+export type Token = string | (() => string | Promise<string>);
+
 export interface ClientOptions {
+  /**
+   * The token that identifies this client. A function is called before each attempt to connect, and when the token will
+   * expire.
+   */
+  token: Token | null;
   /** Where the first subscription of each channel by `events` starts: a stored `client.position`. */
   resumeFrom: StoredPosition | null;
   /** Called with the errors of handlers and listeners. The default reports them to the console. */

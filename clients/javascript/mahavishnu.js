@@ -5,7 +5,7 @@
  * A client keeps one WebSocket, reconnects it, and resumes every channel without losing or repeating an event. It has
  * three levels: events (`client.events`), requests (`client.getWorkflowStatus`), and state (`client.follow`).
  *
- * Sections: errors, options, queues of events, state for user interfaces, subscriptions, the client, the fold.
+ * Sections: errors, options, tokens, queues of events, state for user interfaces, subscriptions, the client, the fold.
  *
  * @module mahavishnu-client
  */
@@ -52,6 +52,19 @@ export class RequestFailed extends ClientError {
 /** No workflow, pool or worker has the id of the request. */
 export class NotFound extends RequestFailed {}
 
+/** The client has no permission for the request or the channel, or has it no longer. */
+export class Forbidden extends RequestFailed {}
+
+/** The server requires a token, or does not accept the one of this client. The client has ended. */
+export class AuthenticationError extends ClientError {
+  /** @param {any} message The error message of the server. */
+  constructor(message) {
+    super(`${message.error_code}: ${message.error_message}`);
+    /** `AUTH_REQUIRED` or `AUTH_FAILED`. @type {string} */
+    this.code = message.error_code;
+  }
+}
+
 /** The connection ended before a request was answered, or there was none in time. */
 export class ConnectionLost extends ClientError {
   /**
@@ -80,9 +93,16 @@ export class ClientClosed extends ClientError {
   }
 }
 
+const AUTHENTICATION_CODES = new Set(["AUTH_REQUIRED", "AUTH_FAILED"]);
+
+/** @type {Map<string, typeof RequestFailed>} */
+const FAILURES = new Map([
+  ["NOT_FOUND", NotFound],
+  ["FORBIDDEN", Forbidden],
+]);
+
 /** @param {any} message An error message of the server. */
-const failureOf = (message) =>
-  message.error_code === "NOT_FOUND" ? new NotFound(message) : new RequestFailed(message);
+const failureOf = (message) => new (FAILURES.get(message.error_code) ?? RequestFailed)(message);
 
 /** A gap: events of the channel that can no longer be delivered. What follows is complete again. */
 export class HistoryLost {
@@ -160,6 +180,74 @@ function checkedPosition(position) {
   const { seq, epoch } = position;
   if (Number.isInteger(seq) && seq >= 0 && typeof epoch === "string" && epoch !== "") return position;
   throw new TypeError(`Invalid position ${JSON.stringify(position)}: expected a client.position`);
+}
+
+// --- Tokens ---------------------------------------------------------------------------------------------------------
+
+/** The subprotocols that a client with a token offers: a WebSocket of a browser sends no header. */
+const SUBPROTOCOL = "mahavishnu.v1";
+const TOKEN_PREFIX = "bearer.";
+
+const INVALID_TOKEN = "Invalid token: expected letters, digits and . _ ~ + - only";
+const TOKEN = /^[A-Za-z0-9._~+-]+$/;
+const URL_WITH_TOKEN = /[?&;#](access_)?token=/i;
+
+/** @param {string} url */
+function checkUrlHasNoToken(url) {
+  if (!URL_WITH_TOKEN.test(url)) return;
+  throw new TypeError("A URL must not contain a token, because URLs are logged: use the option `token`");
+}
+
+/** The token that the user has given, as a text or as a function. No message of an error contains a token. */
+class TokenSource {
+  /** @type {string | (() => string | Promise<string>) | null} */ #given;
+
+  /** @param {any} given */
+  constructor(given) {
+    if (given !== null && given !== undefined && typeof given !== "string" && typeof given !== "function") {
+      throw new TypeError("Invalid token: expected a text, or a function that returns one");
+    }
+    this.#given = typeof given === "string" ? given.trim() : (given ?? null);
+    if (typeof this.#given === "string" && !TOKEN.test(this.#given)) throw new TypeError(INVALID_TOKEN);
+  }
+
+  get isFunction() {
+    return typeof this.#given === "function";
+  }
+
+  /** The token, if it is a text. */
+  get text() {
+    return typeof this.#given === "string" ? this.#given : null;
+  }
+
+  /**
+   * Return a new token.
+   * @param {number} timeoutMs
+   * @returns {Promise<string>}
+   * @throws {ClientError} if the function fails, takes longer, or returns no token. Its error is the `cause`.
+   */
+  async fetch(timeoutMs) {
+    /** @type {any} */ let timer;
+    const timeout = new ClientError(`No token within ${Math.round(timeoutMs)} ms`);
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(timeout), timeoutMs);
+    });
+    /** @type {unknown} */ let token;
+    try {
+      token = await Promise.race([/** @type {() => unknown} */ (this.#given)(), late]);
+    } catch (error) {
+      if (error === timeout) throw error;
+      // Without the message of the error: this may be logged, and that may contain anything.
+      const name = error instanceof Error ? error.name : typeof error;
+      throw Object.assign(new ClientError(`The token function failed: ${name}`), { cause: error });
+    } finally {
+      clearTimeout(timer);
+    }
+    if (typeof token !== "string") throw new ClientError(`The token function returned no text but ${typeof token}`);
+    // It may be a line of a file.
+    if (TOKEN.test(token.trim())) return token.trim();
+    throw new ClientError(INVALID_TOKEN);
+  }
 }
 
 // --- Queues of events -----------------------------------------------------------------------------------------------
@@ -684,6 +772,12 @@ class Channel {
     this.onLiveness(isNew);
   }
 
+  /** The server has ended the subscription. @param {string} [reason] */
+  onUnsubscribed(reason) {
+    const text = `The server has ended the subscription of ${this.name}${reason ? `: ${reason}` : ""}`;
+    this.fail(new Forbidden({ error_code: "FORBIDDEN", error_message: text }));
+  }
+
   /** @param {any} message The error that answers `subscribe`. */
   onRefused(message) {
     this.round = null;
@@ -857,6 +951,14 @@ export class Client {
   /** @type {any} */ #socket = null;
   /** @type {ConnectionState} */ #state = "connecting";
   #isClosed = false;
+  /** Why it is closed. @type {ClientError} */ #error = new ClientClosed();
+  /** @type {TokenSource} */ #token;
+  /** When the server last accepted a token. @type {number | null} */ #acceptedAt = null;
+  /** How often it has refused one since. */
+  #refusals = 0;
+  #hasNewTry = false;
+  /** The socket over which a new token is sent. @type {any} */ #refreshed = null;
+  #attempt = 0;
   #isWelcome = false;
   #isFresh = false;
   #attempts = 0;
@@ -893,15 +995,19 @@ export class Client {
    * @param {Partial<ClientOptions>} [options]
    */
   constructor(url, options = {}) {
+    checkUrlHasNoToken(url);
     this.url = url.replace(/^http/, "ws");
-    /** @type {ClientOptions} */
+    // The token is in no property, so that no inspection shows it.
+    const { token, ...others } = options;
+    this.#token = new TokenSource(token);
+    /** @type {Omit<ClientOptions, "token">} */
     this._options = {
       onError: reportError,
       WebSocket: globalThis.WebSocket,
       resumeFrom: null,
       wallClock: Date.now,
       ...DEFAULTS,
-      ...options,
+      ...others,
     };
     if (typeof this._options.WebSocket !== "function") {
       throw new TypeError("This runtime has no WebSocket: use Node.js 22 or newer, or pass the option WebSocket");
@@ -910,6 +1016,7 @@ export class Client {
     /** The data of the last `session.created`. @type {any} */
     this.server = null;
     // An invalid URL ends here, before there is anything to stop.
+    if (this.#token.isFunction) checkUrl(this.url);
     this.#connect();
     this.#stopPageEvents = onPageEvents(() => this.probe());
     this.#scheduleTick();
@@ -989,7 +1096,7 @@ export class Client {
 
   /** Wait until the client is connected and every channel has caught up. @returns {Promise<void>} */
   waitLive() {
-    if (this.#isClosed) return Promise.reject(new ClientClosed());
+    if (this.#isClosed) return Promise.reject(this.#error);
     if (this.#isAllSettled()) return Promise.resolve();
     return new Promise((resolve, reject) => this.#liveWaiters.push({ resolve, reject }));
   }
@@ -1004,17 +1111,23 @@ export class Client {
 
   /** Close the connection. Iterations end, and unanswered requests fail. @returns {Promise<void>} */
   async close() {
+    this.#end(new ClientClosed());
+  }
+
+  /** @param {ClientError} error Why. */
+  #end(error) {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#error = error;
     this.#isFresh = false;
     this.#stopPageEvents();
     for (const timer of [this.#retryTimer, this.#connectTimer, this.#tickTimer, this.#sendTimer]) clearTimeout(timer);
     this.#retryAt = null;
     const socket = this.#detach();
-    for (const id of [...this.#requests.keys()]) this.#takeRequest(id)?.reject(new ClientClosed());
+    for (const id of [...this.#requests.keys()]) this.#takeRequest(id)?.reject(error);
     for (const end of [...this.#pauses]) end();
-    for (const channel of [...this.#channels.values()]) channel.fail(new ClientClosed());
-    for (const waiter of this.#liveWaiters.splice(0)) waiter.reject(new ClientClosed());
+    for (const channel of [...this.#channels.values()]) channel.fail(error);
+    for (const waiter of this.#liveWaiters.splice(0)) waiter.reject(error);
     this.#setState("closed");
     if (socket && socket.readyState < 2) socket.close(1000);
   }
@@ -1032,7 +1145,7 @@ export class Client {
    * @returns {EventStream}
    */
   events(channel, { resumeFrom = null } = {}) {
-    if (this.#isClosed) throw new ClientClosed();
+    if (this.#isClosed) throw this.#error;
     const stored = checkedPosition(resumeFrom) ?? (this.#resumed.has(channel) ? null : this.#resumeFrom);
     if (this.#resumeFrom) this.#resumed.add(channel);
     this.#keptPositions.delete(channel);
@@ -1148,12 +1261,12 @@ export class Client {
 
   /** Wait, or fail at once if the client is closed. @param {number} pauseMs @returns {Promise<void>} */
   #pause(pauseMs) {
-    if (this.#isClosed) return Promise.reject(new ClientClosed());
+    if (this.#isClosed) return Promise.reject(this.#error);
     return new Promise((resolve, reject) => {
       const end = () => {
         clearTimeout(timer);
         this.#pauses.delete(end);
-        if (this.#isClosed) reject(new ClientClosed());
+        if (this.#isClosed) reject(this.#error);
         else resolve();
       };
       const timer = setTimeout(end, pauseMs);
@@ -1161,9 +1274,15 @@ export class Client {
     });
   }
 
-  /** @param {string} name @param {object} data @param {number} timeoutMs @returns {Promise<any>} */
-  #requestOnce(name, data, timeoutMs) {
-    if (this.#isClosed) return Promise.reject(new ClientClosed());
+  /**
+   * @param {string} name
+   * @param {object} data
+   * @param {number} timeoutMs
+   * @param {boolean} [isForThisConnection] Whether it is not sent over the next one.
+   * @returns {Promise<any>}
+   */
+  #requestOnce(name, data, timeoutMs, isForThisConnection = false) {
+    if (this.#isClosed) return Promise.reject(this.#error);
     const { maxPendingRequests } = this._options;
     if (this.#requests.size >= maxPendingRequests) {
       return Promise.reject(new ClientError(`${maxPendingRequests} requests are not answered yet: wait for one first`));
@@ -1177,7 +1296,7 @@ export class Client {
         else reject(new ConnectionLost(`No connection for ${name} ${within}`, false));
       }, timeoutMs);
       const text = JSON.stringify({ type: "request", event: name, data, id });
-      const request = { text, sent: false, timer, resolve, reject };
+      const request = { text, sent: isForThisConnection, timer, resolve, reject };
       this.#requests.set(id, request);
       if (this.#isWelcome) this.#send(text, request);
     });
@@ -1328,7 +1447,7 @@ export class Client {
 
   /** @param {string} name @param {() => void} listener @param {((error: Error) => void) | undefined} onError */
   _listen(name, listener, onError) {
-    if (this.#isClosed) throw new ClientClosed();
+    if (this.#isClosed) throw this.#error;
     const channel = this.#channel(name);
     // The same function may listen twice.
     const own = () => listener();
@@ -1431,13 +1550,40 @@ export class Client {
     this.#retryAt = null;
     this.#isSlot = false;
     this.#slotMs = null;
-    const socket = new this._options.WebSocket(this.url);
+    const attempt = ++this.#attempt;
+    if (!this.#token.isFunction) {
+      this.#open(this.#token.text);
+      return;
+    }
+    const isCurrent = () => attempt === this.#attempt && !this.#isClosed;
+    this.#token
+      .fetch(this._options.requestTimeoutMs)
+      .then((token) => isCurrent() && this.#open(token))
+      .catch((error) => {
+        if (!isCurrent()) return;
+        this.#lastError = error;
+        this._report(error);
+        this.#lost(1006);
+      });
+  }
+
+  /** @param {string | null} token */
+  #open(token) {
+    const { WebSocket, openTimeoutMs, pingAfterMs, pongWithinMs } = this._options;
+    const socket =
+      token === null ? new WebSocket(this.url) : new WebSocket(this.url, [SUBPROTOCOL, TOKEN_PREFIX + token]);
     this.#socket = socket;
+    socket.onopen = () => {
+      // A server that waits for a token sends its error before this.
+      clearTimeout(this.#connectTimer);
+      const withinMs = (pingAfterMs ?? DEFAULT_PING_AFTER_MS) + pongWithinMs;
+      this.#connectTimer = setTimeout(() => this.#drop(), withinMs);
+    };
     socket.onmessage = (/** @type {any} */ { data }) => this.#receive(data);
     socket.onclose = (/** @type {any} */ { code }) => this.#lost(code);
     // A close follows each error.
     socket.onerror = () => {};
-    this.#connectTimer = setTimeout(() => this.#drop(), this._options.openTimeoutMs);
+    this.#connectTimer = setTimeout(() => this.#drop(), openTimeoutMs);
   }
 
   /** Give up the socket without waiting for the server. @param {number} [code] */
@@ -1450,7 +1596,7 @@ export class Client {
   #detach() {
     const socket = this.#socket;
     this.#socket = null;
-    if (socket) socket.onmessage = socket.onclose = socket.onerror = null;
+    if (socket) socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
     return socket;
   }
 
@@ -1479,6 +1625,11 @@ export class Client {
   /** @param {number} code The close code of the connection before. */
   #scheduleConnect(code) {
     const { firstRetryMs, maxRetryMs } = this._options;
+    if (this.#hasNewTry) {
+      this.#hasNewTry = false;
+      this.#connect();
+      return;
+    }
     const attempt = this.#attempts++;
     /** @param {number} doublings */
     const longestMs = (doublings) => Math.min(firstRetryMs * 2 ** doublings, maxRetryMs);
@@ -1529,6 +1680,10 @@ export class Client {
     } else if (message.event === "session.draining") {
       this.#slotMs = message.data?.retry_after_ms ?? null;
       this.#setState("draining");
+    } else if (message.event === "session.expiring") {
+      void this.#refresh();
+    } else if (message.event === "session.unsubscribed") {
+      this.#channels.get(message.data.channel)?.onUnsubscribed(message.data.reason);
     }
   }
 
@@ -1553,6 +1708,10 @@ export class Client {
 
   /** @param {any} message */
   #onError(message) {
+    if (AUTHENTICATION_CODES.has(message.error_code)) {
+      this.#onTokenRefused(new AuthenticationError(message));
+      return;
+    }
     const id = message.correlation_id;
     const channel = this.#takeRound(id);
     if (channel) {
@@ -1565,6 +1724,41 @@ export class Client {
     this.#lastError = failureOf(message);
     if (message.retry_after_ms !== undefined) this.#slotMs = message.retry_after_ms;
     if (message.error_code === "RATE_LIMIT_EXCEEDED") this.#onThrottled(message);
+  }
+
+  /** Try once more with a new token, if the user gave a function; else end. @param {AuthenticationError} error */
+  #onTokenRefused(error) {
+    this.#lastError = error;
+    const { stableAfterMs } = this._options;
+    if (this.#acceptedAt !== null && monotonicMs() - this.#acceptedAt >= stableAfterMs) this.#refusals = 0;
+    this.#acceptedAt = null;
+    this.#refusals += 1;
+    this.#hasNewTry = this.#token.isFunction && this.#refusals === 1;
+    if (this.#hasNewTry) this.#drop(1008);
+    else this.#end(error);
+  }
+
+  /** Send a new token over this connection, if the user gave a function. */
+  async #refresh() {
+    const socket = this.#socket;
+    if (!this.#token.isFunction || this.#refreshed === socket) return;
+    this.#refreshed = socket;
+    const { firstRetryMs, maxRetryMs, requestTimeoutMs } = this._options;
+    const isCurrent = () => this.#socket === socket && !this.#isClosed;
+    for (let failures = 0; isCurrent(); failures += 1) {
+      try {
+        const token = await this.#token.fetch(requestTimeoutMs);
+        if (isCurrent()) await this.#requestOnce("refresh_token", { token }, requestTimeoutMs, true);
+        break;
+      } catch (error) {
+        if (!isCurrent()) break;
+        this._report(/** @type {Error} */ (error));
+        if (error instanceof RequestFailed && !error.retryable) break;
+        const retryAfterMs = error instanceof RequestFailed ? error.retryAfterMs : null;
+        await this.#pause(retryAfterMs ?? Math.min(firstRetryMs * 2 ** failures, maxRetryMs)).catch(() => {});
+      }
+    }
+    if (this.#refreshed === socket) this.#refreshed = null;
   }
 
   /**
@@ -1612,7 +1806,7 @@ export class Client {
     clearTimeout(this.#connectTimer);
     this.server = Object.freeze(data);
     this.#isWelcome = this.#isFresh = true;
-    this.#openedAt = monotonicMs();
+    this.#openedAt = this.#acceptedAt = monotonicMs();
     this.#slotMs = null;
     this.#onHead(data.seq, data.epoch);
     this.#pingAfterMs = this._options.pingAfterMs ?? data.ping_after_ms ?? DEFAULT_PING_AFTER_MS;
@@ -1741,6 +1935,12 @@ if (Symbol.asyncDispose) {
       return this.close();
     },
   });
+}
+
+/** Check a URL before there is a WebSocket that does it. @param {string} url */
+function checkUrl(url) {
+  const { protocol } = new URL(url, globalThis.location?.href);
+  if (protocol !== "ws:" && protocol !== "wss:") throw new TypeError("Invalid URL: expected ws:// or wss://");
 }
 
 /** @param {unknown} error */

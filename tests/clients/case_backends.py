@@ -31,6 +31,25 @@ class Backend:
         """Cause one event in this channel and in `global`."""
         raise NotImplementedError
 
+    def accept(self, token: str, permissions: list[str], *, seconds: float) -> None:
+        """Accept a token, which the case names so, for some time."""
+        raise NotImplementedError
+
+    def token(self, name: str) -> str:
+        """Return the text of a token."""
+        return name
+
+    def expire(self, token: str) -> None:
+        """Accept a token no longer."""
+        raise NotImplementedError
+
+    def announce_expiry(self) -> None:
+        """Announce the end of the tokens, if the server does not by itself."""
+
+    def wait_refresh(self, count: int) -> None:
+        """Return when that many clients have a new token."""
+        raise NotImplementedError
+
 
 class RealBackend(Backend):
     """A daphne with a database."""
@@ -89,6 +108,18 @@ class FakeBackend(Backend):
         self.server = server
         self.url, self.port = server.url, server.port
 
+    def accept(self, token: str, permissions: list[str], *, seconds: float) -> None:
+        self.server.accept(token, permissions=permissions)
+
+    def expire(self, token: str) -> None:
+        self.server.expire(token)
+
+    def announce_expiry(self) -> None:
+        self.server.announce_expiry()
+
+    def wait_refresh(self, count: int) -> None:
+        self.server.wait_request("refresh_token", count=count)
+
     def emit(self, channel: str) -> None:
         kind, _, resource_id = channel.partition(":")
         if kind == "pool":
@@ -103,6 +134,8 @@ class FakeBackend(Backend):
             server.create_workflow(arguments.removeprefix("workflow:"), stages=STAGES)
         elif action == "wait_held":
             server.wait_request("get_pool_status", count=arguments)
+        elif action == "wait_request":
+            server.wait_request(arguments)
         elif action == "max_replay_events":
             server.limit_replays(arguments)
         elif action == "send":

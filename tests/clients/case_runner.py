@@ -33,13 +33,16 @@ _case_numbers = itertools.count(1)
 def _names_of(value: Any, suffix: str) -> Any:
     """Return a value of the table with ids that no other case uses: `pool:a` is `pool:a_7`."""
     if isinstance(value, dict):
-        ids = ("workflow_id", "pool_id", "follow", "channel", "events", "snapshot")
+        ids = ("workflow_id", "pool_id", "follow", "channel", "events", "snapshot", "accept", "expire", "token")
         return {
             key: f"{item}{suffix}"
             if key in ids and isinstance(item, str) and item != "global"
             else _names_of(item, suffix)
             for key, item in value.items()
         }
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        # Tokens and permissions, but not the types of resources.
+        return [item if item in ("admin", "global:read") else f"{item}{suffix}" for item in value]
     if isinstance(value, list):
         return [_names_of(item, suffix) for item in value]
     return value
@@ -108,6 +111,17 @@ class CaseRun:
             self._backend.run(step["run"], f"wf{self._suffix}")
         elif "server" in step:
             self._backend.do(step["server"])
+        elif "accept" in step:
+            self._backend.accept(step["accept"], step["permissions"], seconds=step.get("seconds", 600))
+        elif "expire" in step:
+            self._backend.expire(step["expire"])
+        elif "announce_expiry" in step:
+            self._backend.announce_expiry()
+        elif "wait_refresh" in step:
+            self._backend.wait_refresh(len(self._drivers))
+        elif "unseen" in step:
+            for driver in self._drivers:
+                assert not driver.unread(step["unseen"]), driver.unread(step["unseen"])
         elif "fake" in step:
             ((action, arguments),) = step["fake"].items()
             if action == "state":
@@ -149,7 +163,13 @@ class CaseRun:
         if "connect" in step:
             options = {**TABLE["options"], **self._case.get("options", {})}
             resume_from = self._stored.get(driver.name) if step["connect"].get("resume") else None
-            self._command(driver, "connect", do="connect", url=self._url, options=options, resume_from=resume_from)
+            given: dict[str, Any] = {}
+            if "token" in step["connect"]:
+                given["token"] = self._backend.token(step["connect"]["token"])
+            if "tokens" in step["connect"]:
+                given["tokens"] = [self._backend.token(name) for name in step["connect"]["tokens"]]
+            given |= {"url": self._url, "options": options, "resume_from": resume_from}
+            self._command(driver, "connect", do="connect", **given)
         elif "events" in step:
             self._channels[step["as"]] = step["events"]
             driver.send(do="events", channel=step["events"], **{"as": name})

@@ -56,10 +56,23 @@ class Driver:
             if done is not None:
                 write(**done)
 
-    async def connect(self, url: str, options: dict[str, Any], resume_from: dict[str, Any] | None) -> dict[str, str]:
+    async def connect(
+        self,
+        url: str,
+        options: dict[str, Any],
+        resume_from: dict[str, Any] | None,
+        token: str | None = None,
+        tokens: list[str] | None = None,
+    ) -> dict[str, str]:
         position = None if resume_from is None else msgspec.convert(resume_from, Position)
+
+        async def next_token() -> str:
+            # Each once, and then the last one.
+            return tokens.pop(0) if len(tokens) > 1 else tokens[0]  # type: ignore[arg-type, union-attr, index]
+
         self._client = connect(
             url,
+            token=next_token if tokens else token,
             resume_from=position,
             options=options_of(options, self._clock),
             on_state=lambda state: write(client=state),
@@ -128,11 +141,14 @@ class Driver:
             self._write_error(of, error)
 
     async def _write_states(self, of: str, stream: AsyncIterator[Any]) -> None:
-        async for view in stream:
-            await self._may_take[of].wait()
-            state = msgspec.to_builtins(view)
-            del state["as_of"]
-            write(of=of, is_live=state.pop("is_live"), state=state)
+        try:
+            async for view in stream:
+                await self._may_take[of].wait()
+                state = msgspec.to_builtins(view)
+                del state["as_of"]
+                write(of=of, is_live=state.pop("is_live"), state=state)
+        except ClientError as error:
+            self._write_error(of, error)
 
     async def _write_answer(self, of: str, name: str, data: dict[str, Any], timeout_ms: float | None) -> None:
         seconds = None if timeout_ms is None else timeout_ms / 1000

@@ -57,7 +57,7 @@ def test_clients_pass_the_slow_case_with_a_real_server(
 
 
 @pytest.mark.parametrize("client", COMMANDS)
-@pytest.mark.parametrize("name", cases("fake"))
+@pytest.mark.parametrize("name", cases("fake") + cases("token"))
 def test_client_passes_the_case_with_the_fake_server(name: str, client: str, clients: list[Driver]) -> None:
     (driver,) = (driver for driver in clients if driver.name == client)
     with FakeServer() as server:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mahavishnu_client.testing import FakeServer
 from tests.docs.markdown import blocks, page
 from tests.harness.fixtures import StartServer
 from tests.harness.health import read_health
@@ -34,10 +35,10 @@ def example(role: str) -> str:
 
 
 @contextmanager
-def running(role: str, server: MahavishnuServer, directory: Path) -> Iterator[subprocess.Popen[str]]:
+def running(role: str, url: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
     text = example(role)
     assert text.count(ADDRESS) == 1
-    (directory / "example.py").write_text(text.replace(ADDRESS, server.ws_url), encoding="utf-8")
+    (directory / "example.py").write_text(text.replace(ADDRESS, url), encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-u", "example.py"],
         cwd=directory,
@@ -67,7 +68,7 @@ def test_first_example_of_the_readme_is_about_the_state_and_has_six_lines() -> N
 def test_readme_examples_print_states_events_and_answers(server: MahavishnuServer, tmp_path: Path) -> None:
     services = server.services
     services.create_workflow(workflow_id="wf_1", adapter="python", prompt="", stages=["load", "report"])
-    with running("state", server, tmp_path) as process:
+    with running("state", server.ws_url, tmp_path) as process:
         assert lines(process, 1) == ["pending 0 of 2 stages live"]
         services.start_workflow(workflow_id="wf_1")
         assert lines(process, 1) == ["running 0 of 2 stages live"]
@@ -79,10 +80,10 @@ def test_readme_examples_print_states_events_and_answers(server: MahavishnuServe
         server.start()
         while (line := lines(process, 1)[0]) != "running 1 of 2 stages live":
             assert line.startswith("running "), line
-    with running("requests", server, tmp_path) as process:
+    with running("requests", server.ws_url, tmp_path) as process:
         assert lines(process, 2) == ["running", "NOT_FOUND: Workflow 'wf_2' not found"]
         assert process.wait(WITHIN_SECONDS) == 0
-    with running("events", server, tmp_path) as process:
+    with running("events", server.ws_url, tmp_path) as process:
         wait_until(
             lambda: read_health(server)[1]["rooms"] > 0,
             timeout_seconds=WITHIN_SECONDS,
@@ -94,9 +95,23 @@ def test_readme_examples_print_states_events_and_answers(server: MahavishnuServe
             assert line
 
 
-def test_readme_test_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("role", ["test", "test_tokens"])
+def test_readme_test_passes(role: str) -> None:
     namespace: dict[str, object] = {}
-    exec(example("test"), namespace)
-    test = namespace["test_program_sees_the_start_of_a_run"]
+    exec(example(role), namespace)
+    (test,) = (value for name, value in namespace.items() if name.startswith("test_"))
     assert callable(test)
     test()
+
+
+@pytest.mark.timeout(WITHIN_SECONDS)
+def test_readme_example_of_tokens_ends_when_the_token_expires(tmp_path: Path) -> None:
+    (tmp_path / "token.txt").write_text("secret\n", encoding="utf-8")
+    with FakeServer(require_token="secret") as fake_server:
+        fake_server.create_workflow("wf_1", stages=["load"])
+        with running("tokens", fake_server.url, tmp_path) as process:
+            assert lines(process, 1) == ["pending"]
+            fake_server.expire("secret")
+            # The state is no longer live while the client tries another token.
+            assert lines(process, 2) == ["pending", "AUTH_FAILED: The token is invalid or expired"]
+            assert process.wait(WITHIN_SECONDS) == 0

@@ -54,11 +54,14 @@ function stateLine({ asOf, isLive, ...state }) {
 }
 
 const COMMANDS = {
-  connect({ url, options = {}, resume_from: resumeFrom }) {
+  connect({ url, options = {}, resume_from: resumeFrom, token = null, tokens = [] }) {
     const named = Object.entries(options).map(([name, value]) => [OPTIONS[name] ?? name, value]);
     const wallClock = () => Date.now() + clockAheadMs;
-    client = connect(url, { ...Object.fromEntries(named), resumeFrom, wallClock });
-    client.onState((state) => state !== "closed" && write({ client: state }));
+    // A function returns each token once, and then the last one.
+    const nextToken = () => (tokens.length > 1 ? tokens.shift() : tokens[0]);
+    const given = tokens.length > 0 ? nextToken : token;
+    client = connect(url, { ...Object.fromEntries(named), token: given, resumeFrom, wallClock });
+    client.onState((state) => write({ client: state }));
     write({ done: "connect" });
   },
   events({ as, channel, resume_from: resumeFrom }) {

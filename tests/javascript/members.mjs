@@ -27,6 +27,8 @@ const objects = {
   HistoryLost: new module.HistoryLost("global", "limit", 1, "epoch"),
   RequestFailed: new module.RequestFailed(message),
   NotFound: new module.NotFound(message),
+  Forbidden: new module.Forbidden(message),
+  AuthenticationError: new module.AuthenticationError(message),
   ConnectionLost: new module.ConnectionLost("", true),
   RequestTimeout: new module.RequestTimeout(""),
   ClientClosed: new module.ClientClosed(),

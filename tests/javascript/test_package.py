@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mahavishnu_client.testing import FakeServer
 from tests.docs.markdown import PROJECT_DIR
 from tests.harness.browser import NODE
 from tests.harness.health import read_health
@@ -90,6 +91,20 @@ def test_printed_events_example_shows_each_event(
         )
         server.services.create_pool(pool_id=pool_id)
         assert " pool.created " in example.stdout.readline()
+
+
+def test_printed_tokens_example_ends_when_the_token_expires(installed: Path) -> None:
+    (installed / "token.txt").write_text("secret\n", encoding="utf-8")
+    with FakeServer(require_token="secret") as server:
+        server.create_workflow("wf_1", stages=["one"])
+        with running("tokens", installed=installed, replaced={"ws://127.0.0.1:8690": server.url}) as example:
+            assert example.stdout is not None
+            assert example.stdout.readline() == "pending\n"
+            server.expire("secret")
+            output, _ = example.communicate(timeout=WITHIN_SECONDS)
+    # The state is no longer live while the client tries another token.
+    assert output == "pending\ntrue AUTH_FAILED: The token is invalid or expired\n"
+    assert example.returncode == 0
 
 
 def test_printed_requests_example_answers_and_ends(

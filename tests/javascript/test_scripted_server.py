@@ -10,7 +10,7 @@ import pytest
 from tests.harness.browser import NODE
 from tests.harness.programs import PROJECT_DIR
 
-TESTS = Path(__file__).with_name("client.test.mjs")
+TESTS = sorted(Path(__file__).parent.glob("*.test.mjs"))
 TIMEOUT_MS = 10_000
 FOLDERS = ("benchmarks", "clients", "realtime", "tests")
 SCRIPTS = [path for folder in FOLDERS for path in sorted((PROJECT_DIR / folder).rglob("*js")) if path.is_file()]
@@ -19,7 +19,7 @@ SCRIPTS = [path for folder in FOLDERS for path in sorted((PROJECT_DIR / folder).
 def test_client_with_a_scripted_server() -> None:
     # A test that fails leaves a client that connects again and again.
     options = ("--test-reporter=tap", f"--test-timeout={TIMEOUT_MS}", "--test-force-exit")
-    command = [NODE, "--test", *options, str(TESTS)]
+    command = [NODE, "--test", *options, *map(str, TESTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
 

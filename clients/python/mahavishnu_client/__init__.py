@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from mahavishnu_client.client import Client, connect
-from mahavishnu_client.connection import ConnectionState
+from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import (
+    AuthenticationError,
     ClientClosed,
     ClientError,
     ConnectionLost,
+    Forbidden,
     NotFound,
     ProtocolError,
     RequestFailed,
@@ -22,6 +24,7 @@ from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
 __version__ = "1.0.0"
 
 __all__ = [
+    "AuthenticationError",
     "Client",
     "ClientClosed",
     "ClientError",
@@ -29,6 +32,7 @@ __all__ = [
     "ConnectionState",
     "Event",
     "EventStream",
+    "Forbidden",
     "HistoryLost",
     "LiveOverview",
     "LivePool",

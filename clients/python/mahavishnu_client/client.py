@@ -11,15 +11,18 @@ from typing import Any, Self, TypeVar
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from mahavishnu_client.connection import Connection, ConnectionState
+from mahavishnu_client.connection import Connection
+from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost
 from mahavishnu_client.events import Event, HistoryLost, Position
+from mahavishnu_client.handshake import has_credentials
 from mahavishnu_client.options import Options
 from mahavishnu_client.request_sender import RequestSender
 from mahavishnu_client.session import Session
 from mahavishnu_client.sinks import EventQueue
 from mahavishnu_client.state_table import StateStream, StateTable
 from mahavishnu_client.streams import EventStream
+from mahavishnu_client.tokens import Token, TokenSource, check_url_has_no_token
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveView, LiveWorker
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,7 @@ V = TypeVar("V", bound=LiveView)
 def connect(
     url: str,
     *,
+    token: Token | None = None,
     resume_from: Position | str | None = None,
     on_state: Callable[[ConnectionState], None] | None = None,
     options: Options | None = None,
@@ -41,22 +45,28 @@ def connect(
 
     Args:
         url: The WebSocket URL, such as `ws://127.0.0.1:8690`; `http` and `https` are replaced by `ws` and `wss`.
+        token: The token that identifies this client, or a function that returns it. The function is called before
+            each attempt to connect, and when the token will expire; it may be a coroutine function.
         resume_from: A stored `client.position`: where the first `client.events` of each channel starts.
         on_state: Called with each new `client.state`, in the event loop. It must return at once.
         options: Times and bounds.
         connect_options: Further arguments for `websockets.connect`, such as `additional_headers` and `ssl`.
 
     Raises:
-        ValueError: if the URL or the position is invalid.
+        ValueError: if the URL, the token or the position is invalid, or the URL has a token.
     """
+    check_url_has_no_token(url)
     if url.startswith("http"):
         url = url.replace("http", "ws", 1)
     try:
         parse_uri(url)
     except InvalidURI as error:
         raise ValueError(f"Invalid URL {url!r}: expected ws:// or wss:// and a host") from error
+    source = TokenSource(token)
+    if source.is_given and has_credentials(url, connect_options):
+        raise ValueError("Give a token, or a user or a header `Authorization`, but not both")
     position = Position.parse(resume_from) if isinstance(resume_from, str) else resume_from
-    return Client(url, position, on_state, options or Options(), connect_options)
+    return Client(url, source, position, on_state, options or Options(), connect_options)
 
 
 class Client(RequestSender):
@@ -65,12 +75,14 @@ class Client(RequestSender):
     def __init__(
         self,
         url: str,
+        token: TokenSource,
         resume_from: Position | None,
         on_state: Callable[[ConnectionState], None] | None,
         options: Options,
         connect_options: dict[str, Any],
     ) -> None:
         self._url = url
+        self._token = token
         self._resume_from = self._position = resume_from
         self._on_state = on_state
         self._options = options
@@ -84,7 +96,7 @@ class Client(RequestSender):
     # --- Opening and closing -----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._connection = Connection(self._url, self._options, self._connect_options)
+        self._connection = Connection(self._url, self._options, self._connect_options, self._token)
         self._table = StateTable(self._connection, self._options)
         if self._on_state is not None:
             self._connection.on_state = self._on_state
@@ -135,6 +147,7 @@ class Client(RequestSender):
 
         Raises:
             ClientClosed: if the client is closed.
+            AuthenticationError: if the server does not accept its token.
         """
         connection = self._open
         while connection.state is not ConnectionState.LIVE:

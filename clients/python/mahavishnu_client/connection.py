@@ -5,53 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from enum import StrEnum
 from time import monotonic
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from mahavishnu_client.authentication import Authentication
 from mahavishnu_client.backoff import Backoff
-from mahavishnu_client.errors import ClientError, ProtocolError
+from mahavishnu_client.callbacks import Callbacks
+from mahavishnu_client.connection_state import ConnectionState
+from mahavishnu_client.errors import AuthenticationError, ClientError, ProtocolError
 from mahavishnu_client.events import Position
+from mahavishnu_client.handshake import open_websocket, retry_after_ms, shown
 from mahavishnu_client.options import Options
 from mahavishnu_client.pace import Pace
 from mahavishnu_client.protocol import PING_AFTER_SECONDS, SessionLimits
 from mahavishnu_client.session import Session
 from mahavishnu_client.sinks import Waiters
+from mahavishnu_client.tokens import TokenSource
 
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 """How often to look at the clocks. A shorter silence than this is looked at more often."""
 
-_CLOSE_TIMEOUT_SECONDS = 1.0
-_FRAMES_READ_AHEAD = 256
 _HEAD_VALID_SECONDS = 30.0
 """A position older than this is no start for events "from now on": too many would be replayed."""
 
 _INVALID_MESSAGE = 1007
-
-
-class ConnectionState(StrEnum):
-    """The state of a client.
-
-    Attributes:
-        CONNECTING: There was no connection yet, or the events that were missed are on their way.
-        LIVE: Every event is delivered as it happens.
-        STALE: The server does not answer. What is known may be old.
-        OFFLINE: There is no connection.
-        DRAINING: The server restarts, and has given the client a time to return.
-        CLOSED: The client was closed, or has failed.
-    """
-
-    CONNECTING = "connecting"
-    LIVE = "live"
-    STALE = "stale"
-    OFFLINE = "offline"
-    DRAINING = "draining"
-    CLOSED = "closed"
 
 
 class Connection:
@@ -61,6 +43,7 @@ class Connection:
         url: The WebSocket URL of the server.
         options: Times and bounds.
         connect_options: Further arguments for `websockets.connect`, such as `additional_headers` and `ssl`.
+        token: The token, or none.
 
     Attributes:
         session: What outlives each WebSocket.
@@ -70,7 +53,7 @@ class Connection:
         error: Why no connection follows; None while the client is open.
     """
 
-    def __init__(self, url: str, options: Options, connect_options: dict[str, Any]) -> None:
+    def __init__(self, url: str, options: Options, connect_options: dict[str, Any], token: TokenSource) -> None:
         self.state = ConnectionState.CONNECTING
         self.changes = Waiters()
         self.last_error: Exception | None = None
@@ -81,10 +64,16 @@ class Connection:
         self._connect_options = connect_options
         self._loop = asyncio.get_running_loop()
         self._outgoing = asyncio.Event()
-        self.session = Session(later=self._loop.call_later, on_outgoing=self._outgoing.set)
-        self.session.on_welcome = lambda: self._set_state(ConnectionState.CONNECTING)
-        self.session.on_live = lambda: self._set_state(ConnectionState.LIVE)
-        self.session.on_draining = lambda: self._set_state(ConnectionState.DRAINING)
+        self._authentication = Authentication(token, options)
+        callbacks = Callbacks(
+            later=self._loop.call_later,
+            on_outgoing=self._outgoing.set,
+            on_welcome=self._on_welcome,
+            on_live=lambda: self._set_state(ConnectionState.LIVE),
+            on_draining=lambda: self._set_state(ConnectionState.DRAINING),
+            on_expiring=lambda: self._authentication.on_expiring(self.session.requests),
+        )
+        self.session = Session(callbacks)
         self._backoff = Backoff(options)
         self._wake = asyncio.Event()
         self._websocket: ClientConnection | None = None
@@ -109,16 +98,16 @@ class Connection:
         return self.session.head if is_recent else None
 
     async def run(self) -> None:
-        """Connect, and connect again after each end, until it is cancelled."""
+        """Connect, and connect again after each end, until it is cancelled or the server refuses the token."""
         self._tick()
         pause_seconds = 0.0
         try:
-            while True:
+            while self.error is None:
                 await self._pause(pause_seconds)
                 pause_seconds = await self._connect_once()
         except Exception as error:
             # Not of the network: an argument for `websockets.connect` that is wrong, or a defect.
-            logger.exception("The client of %s failed; it ends", self._url)
+            logger.exception("The client of %s failed; it ends", shown(self._url))
             self.last_error = error
             self.end(ClientError(f"The client failed: {error!r}"))
         finally:
@@ -154,44 +143,48 @@ class Connection:
         options = self._options
         began_at = monotonic()
         code: int | None = None
+        has_new_try = False
         try:
-            self._websocket = websocket = await connect(
-                self._url,
-                **{
-                    "compression": None,
-                    "open_timeout": options.open_timeout_seconds,
-                    "close_timeout": _CLOSE_TIMEOUT_SECONDS,
-                    "ping_interval": None,
-                    "max_size": options.max_message_bytes,
-                    "max_queue": _FRAMES_READ_AHEAD,
-                    **self._connect_options,
-                },
-            )
+            token = await self._authentication.token()
+            self._websocket = websocket = await open_websocket(self._url, options, self._connect_options, token)
             began_at = monotonic()
             await self._serve(websocket)
         except ConnectionClosed as error:
             self.last_error = error
             code = error.rcvd.code if error.rcvd is not None else 1006
-        except ProtocolError as error:
-            self.last_error, code = error, _INVALID_MESSAGE
-            logger.warning("Reconnecting to %s: %s", self._url, error)
+        except AuthenticationError as error:
+            self.last_error = error
+            has_new_try = self._authentication.on_refused()
+            if not has_new_try:
+                self.end(error)
+        except ClientError as error:
+            self.last_error = error
+            if isinstance(error, ProtocolError):
+                code = _INVALID_MESSAGE
+            logger.warning("Reconnecting to %s: %s", shown(self._url), error)
         except (OSError, WebSocketException, TimeoutError) as error:
             self.last_error = error
-            if isinstance(error, InvalidStatus):
-                self.session.retry_after_ms = _retry_after_ms(error.response.headers.get("Retry-After"))
+            self.session.retry_after_ms = retry_after_ms(error)
         finally:
             self._websocket = None
             self._ping_sent_at = None
-            retry_after_ms = self.session.retry_after_ms
+            slot_ms = self.session.retry_after_ms
+            self._authentication.on_disconnected()
             self.session.on_disconnected(self.received_at)
+        if self.error is not None:
+            return 0.0
         if code is not None and monotonic() - began_at >= options.stable_after_seconds:
             self._backoff.reset()
         if not (self.state is ConnectionState.STALE and code is not None) and not (
-            self.state is ConnectionState.DRAINING and retry_after_ms is not None
+            self.state is ConnectionState.DRAINING and slot_ms is not None
         ):
             self._set_state(ConnectionState.OFFLINE)
         self.session.retry_after_ms = None
-        return self._backoff.pause_seconds(close_code=code, retry_after_ms=retry_after_ms)
+        return 0.0 if has_new_try else self._backoff.pause_seconds(close_code=code, retry_after_ms=slot_ms)
+
+    def _on_welcome(self) -> None:
+        self._authentication.on_accepted()
+        self._set_state(ConnectionState.CONNECTING)
 
     async def _serve(self, websocket: ClientConnection) -> None:
         session = self.session
@@ -291,8 +284,3 @@ class Connection:
                 logger.exception("on_state failed; the client continues")
             self.changes.wake()
             self.session.wake()
-
-
-def _retry_after_ms(text: str | None) -> int | None:
-    """Return the time of a `Retry-After` header in seconds; None for a date, or if there is none."""
-    return int(text) * 1000 if text is not None and text.isascii() and text.isdigit() else None

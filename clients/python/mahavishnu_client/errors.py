@@ -29,6 +29,23 @@ class NotFound(RequestFailed):
     """No workflow, pool or worker has the id of the request."""
 
 
+class Forbidden(RequestFailed):
+    """The client has no permission for the request or the channel, or has it no longer."""
+
+
+class AuthenticationError(ClientError):
+    """The server requires a token, or does not accept the one of this client. The client has ended.
+
+    Attributes:
+        code: `AUTH_REQUIRED` or `AUTH_FAILED`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
 class ConnectionLost(ClientError):
     """The connection ended before a request was answered, or there was none in time.
 
@@ -55,7 +72,14 @@ class ProtocolError(ClientError):
     """The server sent what is not a message of this protocol. The client reconnects."""
 
 
-def failure(code: str, message: str, *, retryable: bool, retry_after_ms: int | None) -> RequestFailed:
+_AUTHENTICATION_CODES = frozenset({"AUTH_REQUIRED", "AUTH_FAILED"})
+_KINDS: dict[str, type[RequestFailed]] = {"NOT_FOUND": NotFound, "FORBIDDEN": Forbidden}
+
+
+def failure(
+    code: str, message: str, *, retryable: bool, retry_after_ms: int | None
+) -> RequestFailed | AuthenticationError:
     """Return the exception for an error message."""
-    kind = NotFound if code == "NOT_FOUND" else RequestFailed
-    return kind(code, message, retryable=retryable, retry_after_ms=retry_after_ms)
+    if code in _AUTHENTICATION_CODES:
+        return AuthenticationError(code, message)
+    return _KINDS.get(code, RequestFailed)(code, message, retryable=retryable, retry_after_ms=retry_after_ms)

@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+from mahavishnu_client.errors import AuthenticationError, Forbidden, RequestFailed, failure
+from mahavishnu_client.events import Message
+
 PING_AFTER_SECONDS = 10.0
 MESSAGES_PER_SECOND = 100.0
 MESSAGE_BURST = 150
@@ -36,6 +39,19 @@ class Draining(msgspec.Struct, frozen=True):
     retry_after_ms: int
 
 
+class Unsubscribed(msgspec.Struct, frozen=True):
+    """The data of `session.unsubscribed`."""
+
+    channel: str
+    reason: str = ""
+
+    @property
+    def error(self) -> Forbidden:
+        """The exception for those who read the channel."""
+        reason = f": {self.reason}" if self.reason else ""
+        return Forbidden("FORBIDDEN", f"The server has ended the subscription of {self.channel}{reason}")
+
+
 class DeliveredPosition(msgspec.Struct, frozen=True):
     """The data of `session.position` and of a pong: everything up to `seq` was delivered before it."""
 
@@ -56,10 +72,20 @@ class SubscribeAnswer(msgspec.Struct, frozen=True):
 
 decode_welcome = msgspec.json.Decoder(Welcome).decode
 decode_draining = msgspec.json.Decoder(Draining).decode
+decode_unsubscribed = msgspec.json.Decoder(Unsubscribed).decode
 decode_position = msgspec.json.Decoder(DeliveredPosition).decode
 decode_subscribe_answer = msgspec.json.Decoder(SubscribeAnswer).decode
-
 _encode = msgspec.json.Encoder().encode
+
+
+def error_of(message: Message) -> RequestFailed | AuthenticationError:
+    """Return the exception for an error message."""
+    return failure(
+        message.error_code,
+        message.error_message,
+        retryable=message.retryable,
+        retry_after_ms=message.retry_after_ms,
+    )
 
 
 def encode_request(name: str, data: dict[str, Any], request_id: str) -> bytes:

@@ -10,6 +10,7 @@ import msgspec
 
 from mahavishnu_client.errors import ClientError, ConnectionLost, ProtocolError, RequestTimeout
 from mahavishnu_client.options import Options
+from mahavishnu_client.request_table import set_answer
 from mahavishnu_client.requests import Requests
 from mahavishnu_client.session import Session
 
@@ -45,14 +46,14 @@ class RequestSender(Requests):
             raise ProtocolError(f"The server sent an invalid response to {name}: {error}") from None
 
     async def _request(self, name: str, data: dict[str, Any], *, timeout_seconds: float | None = None) -> msgspec.Raw:
-        session = self._session
         loop = asyncio.get_running_loop()
         seconds = self._options.request_timeout_seconds if timeout_seconds is None else timeout_seconds
         deadline = loop.time() + seconds
         while True:
+            session = self._session
             answer: asyncio.Future[msgspec.Raw] = loop.create_future()
             request_id = session.requests.add(
-                name, data, partial(_set_answer, answer), is_connected=session.welcome is not None
+                name, data, partial(set_answer, answer), is_connected=session.welcome is not None
             )
             try:
                 async with asyncio.timeout_at(deadline):
@@ -68,12 +69,3 @@ class RequestSender(Requests):
                 await asyncio.sleep(retry_after_ms / 1000)
             finally:
                 session.requests.forget(request_id)
-
-
-def _set_answer(answer: asyncio.Future[msgspec.Raw], data: msgspec.Raw | None, error: ClientError | None) -> None:
-    if answer.done():
-        return
-    if error is not None:
-        answer.set_exception(error)
-    elif data is not None:
-        answer.set_result(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,16 @@ from mahavishnu_client.errors import ClientError, ConnectionLost
 from mahavishnu_client.protocol import encode_ping, encode_request
 
 Answered = Callable[[msgspec.Raw | None, ClientError | None], None]
+
+
+def set_answer(answer: asyncio.Future[msgspec.Raw], data: msgspec.Raw | None, error: ClientError | None) -> None:
+    """Pass the answer to a request on to who waits for it."""
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    elif data is not None:
+        answer.set_result(data)
 
 
 class _PendingRequest:

@@ -12,7 +12,8 @@ from functools import partial
 import msgspec
 
 from mahavishnu_client import protocol
-from mahavishnu_client.errors import ClientError, ProtocolError, RequestFailed, failure
+from mahavishnu_client.callbacks import Callbacks
+from mahavishnu_client.errors import AuthenticationError, ClientError, ProtocolError, RequestFailed
 from mahavishnu_client.events import UNDECODABLE, Message, Position, decode_event, decode_other
 from mahavishnu_client.positions import handled, newest
 from mahavishnu_client.request_table import RequestTable
@@ -22,35 +23,26 @@ from mahavishnu_client.subscription import Subscription
 RESEND_AFTER_MS = 500
 """Pause after a message was discarded, if the server gives no time."""
 
-Later = Callable[[float, Callable[[], None]], object]
-
 
 class Session:
     """Channels, positions and requests of one client.
 
     Args:
-        later: Calls a function after some seconds.
-        on_outgoing: Called when there is something to send.
+        callbacks: What it calls.
 
     Attributes:
         requests: The requests that are not answered, and what is to be sent.
         welcome: The welcome of this connection; None while there is none.
         is_live: Whether every channel that was subscribed at the welcome is settled.
         retry_after_ms: The time to wait before the next connection, if the server gave one.
-        on_welcome: Called at the welcome, before anything is sent.
-        on_live: Called when the session becomes live.
-        on_draining: Called when the server announces its end.
     """
 
-    def __init__(self, *, later: Later, on_outgoing: Callable[[], None]) -> None:
-        self.requests = RequestTable(on_outgoing)
+    def __init__(self, callbacks: Callbacks) -> None:
+        self.requests = RequestTable(callbacks.on_outgoing)
         self.welcome: protocol.Welcome | None = None
         self.is_live = False
         self.retry_after_ms: int | None = None
-        self.on_welcome: Callable[[], None] = lambda: None
-        self.on_live: Callable[[], None] = lambda: None
-        self.on_draining: Callable[[], None] = lambda: None
-        self._later = later
+        self._callbacks = callbacks
         self._subscriptions: dict[str, Subscription] = {}
         self._unsettled: set[str] = set()
         self._subscribes: dict[str, Subscription] = {}
@@ -90,8 +82,7 @@ class Session:
         """End every iterator and request. The position stays."""
         self._last_position = self.position
         for subscription in self._subscriptions.values():
-            for sink in subscription.sinks:
-                sink.fail(error)
+            subscription.fail(error)
         self._subscriptions.clear()
         self.requests.close(error)
 
@@ -166,6 +157,7 @@ class Session:
 
         Raises:
             ProtocolError: if it is none of this protocol.
+            AuthenticationError: if the server does not accept the token.
         """
         # Nearly every message is an event of a known name, and this is the only code that runs for it.
         try:
@@ -203,11 +195,15 @@ class Session:
             self._on_welcome(protocol.decode_welcome(message.data))
         elif message.event == "session.draining":
             self.retry_after_ms = protocol.decode_draining(message.data).retry_after_ms
-            self.on_draining()
+            self._callbacks.on_draining()
+        elif message.event == "session.expiring":
+            self._callbacks.on_expiring()
+        elif message.event == "session.unsubscribed":
+            self._on_unsubscribed(protocol.decode_unsubscribed(message.data))
 
     def _on_welcome(self, welcome: protocol.Welcome) -> None:
         self.welcome = welcome
-        self.on_welcome()
+        self._callbacks.on_welcome()
         known = self._delivered.seq if self._delivered.epoch == welcome.epoch else 0
         self._delivered = Position(max(welcome.seq, known), welcome.epoch)
         self._unsettled = {name for name, item in self._subscriptions.items() if not all(s.is_full for s in item.sinks)}
@@ -229,6 +225,14 @@ class Session:
         if subscription.is_settled:
             self._settle(subscription)
 
+    def _on_unsubscribed(self, ended: protocol.Unsubscribed) -> None:
+        subscription = self._subscriptions.pop(ended.channel, None)
+        if subscription is not None:
+            # No answer to a `subscribe` on its way belongs to it any longer, nor to one that follows.
+            self._subscribes.pop(subscription.request_id or "", None)
+            subscription.fail(ended.error)
+            self._settle(subscription)
+
     def _settle(self, subscription: Subscription) -> None:
         self._unsettled.discard(subscription.channel)
         subscription.wake()
@@ -237,25 +241,19 @@ class Session:
     def _check_live(self) -> None:
         if not self.is_live and self.welcome is not None and not self._unsettled:
             self.is_live = True
-            self.on_live()
+            self._callbacks.on_live()
 
     def _on_position(self, position: protocol.DeliveredPosition) -> None:
         if position.seq is None or self.welcome is None or position.epoch != self.welcome.epoch:
             return
         self._delivered = Position(max(position.seq, self._delivered.seq), position.epoch)
         for subscription in self._subscriptions.values():
-            if subscription.is_settled:
-                for sink in subscription.sinks:
-                    if sink.is_open:
-                        sink.move_to(position.seq)
+            subscription.move_to(position.seq)
 
     def _on_error(self, message: Message) -> None:
-        error = failure(
-            message.error_code,
-            message.error_message,
-            retryable=message.retryable,
-            retry_after_ms=message.retry_after_ms,
-        )
+        error = protocol.error_of(message)
+        if isinstance(error, AuthenticationError):
+            raise error
         request_id = message.correlation_id or ""
         if (subscription := self._subscribes.pop(request_id, None)) is not None:
             if subscription.request_id == request_id:
@@ -275,7 +273,7 @@ class Session:
     def _soon(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something later, if this connection lasts."""
         number = self._connection_number
-        self._later(seconds, lambda: action() if number == self._connection_number else None)
+        self._callbacks.later(seconds, lambda: action() if number == self._connection_number else None)
 
     def _on_connection_error(self, error: RequestFailed) -> None:
         """Handle an error that answers no request: the connection ends, or a message was discarded unread."""

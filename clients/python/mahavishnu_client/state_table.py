@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Generic, Self, TypeVar
 
-from mahavishnu_client.connection import Connection, ConnectionState
+from mahavishnu_client.connection import Connection
+from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.options import Options
 from mahavishnu_client.sinks import StateCell
 from mahavishnu_client.state import State

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
-from mahavishnu_client.errors import ProtocolError, RequestFailed
+from mahavishnu_client.errors import ClientError, ProtocolError, RequestFailed
 from mahavishnu_client.protocol import SubscribeAnswer
 from mahavishnu_client.sinks import Sink
 
@@ -122,8 +122,7 @@ class Subscription:
         """Return after how many seconds the `subscribe` may be repeated; None if it may not, and the sinks end."""
         self.request_id = None
         if not error.retryable:
-            for sink in self.sinks:
-                sink.fail(error)
+            self.fail(error)
             return None
         if error.code != "RATE_LIMIT_EXCEEDED":
             # The server has ended the subscription, even one that was live.
@@ -132,6 +131,18 @@ class Subscription:
         pause_seconds = min(FIRST_RETRY_SECONDS * 2 ** min(self.retries, 10), MAX_RETRY_SECONDS)
         self.retries += 1
         return pause_seconds if error.retry_after_ms is None else error.retry_after_ms / 1000
+
+    def move_to(self, seq: int) -> None:
+        """Everything of the channel up to `seq` was received."""
+        if self.is_settled:
+            for sink in self.sinks:
+                if sink.is_open:
+                    sink.move_to(seq)
+
+    def fail(self, error: ClientError) -> None:
+        """End every sink with an error."""
+        for sink in self.sinks:
+            sink.fail(error)
 
     def wake(self) -> None:
         """Wake those who wait for events or states of the channel."""

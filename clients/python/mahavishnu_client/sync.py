@@ -15,11 +15,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar
 
 from mahavishnu_client import client as async_client
-from mahavishnu_client.connection import ConnectionState
+from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import (
+    AuthenticationError,
     ClientClosed,
     ClientError,
     ConnectionLost,
+    Forbidden,
     NotFound,
     RequestFailed,
     RequestTimeout,
@@ -29,15 +31,18 @@ from mahavishnu_client.options import Options
 from mahavishnu_client.state_table import StateStream
 from mahavishnu_client.streams import EventStream, Item
 from mahavishnu_client.sync_requests import SyncRequests
+from mahavishnu_client.tokens import Token
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
 
 __all__ = [
+    "AuthenticationError",
     "Client",
     "ClientClosed",
     "ClientError",
     "ConnectionLost",
     "ConnectionState",
     "Event",
+    "Forbidden",
     "HistoryLost",
     "NotFound",
     "Options",
@@ -61,12 +66,13 @@ V = TypeVar("V", LiveRun, LivePool, LiveWorker, LiveOverview)
 def connect(
     url: str,
     *,
+    token: Token | None = None,
     resume_from: Position | str | None = None,
     options: Options | None = None,
     **connect_options: Any,
 ) -> Client:
     """Return a client of a server, for `with`. See `mahavishnu_client.connect`."""
-    return Client(async_client.connect(url, resume_from=resume_from, options=options, **connect_options))
+    return Client(async_client.connect(url, token=token, resume_from=resume_from, options=options, **connect_options))
 
 
 class Client(SyncRequests):
@@ -126,6 +132,7 @@ class Client(SyncRequests):
         Raises:
             TimeoutError: if that takes longer than `timeout_seconds`.
             ClientClosed: if the client is closed.
+            AuthenticationError: if the server does not accept its token.
         """
 
         async def wait() -> None:

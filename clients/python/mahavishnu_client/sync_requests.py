@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class SyncRequests:
-    """Every request of the protocol but `subscribe` and `unsubscribe`.
+    """Every request of the protocol but those that the client sends by itself.
 
     Each raises `RequestFailed` if the server answers with an error, such as `NotFound`; `ConnectionLost` if the
     connection ends first; and `RequestTimeout` if there is no answer within `timeout_seconds`.

@@ -19,6 +19,10 @@ const ids: string[] = workflows.map((workflow) => workflow.workflow_id);
 const cursor: string | null = next_cursor;
 console.log(ids, cursor);
 
+connect("ws://127.0.0.1:8690", { token: async () => "token" });
+connect("ws://127.0.0.1:8690", { token: "token" });
+// @ts-expect-error: a number is no token.
+connect("ws://127.0.0.1:8690", { token: () => 5 });
 // @ts-expect-error: a number is no channel.
 client.events(5);
 // @ts-expect-error: no such request.

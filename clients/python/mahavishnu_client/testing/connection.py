@@ -11,6 +11,7 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast
 
+from mahavishnu_client.testing.access import Access, token_of
 from mahavishnu_client.testing.log import FakeLog, LoggedEvent
 from mahavishnu_client.testing.script import Script
 
@@ -25,10 +26,16 @@ class FakeConnection:
         websocket: Its WebSocket.
         log: The events and states.
         script: What the test wants to happen.
+        access: Who may connect, and read what.
+
+    Attributes:
+        token: The token of the client; None if it has none.
     """
 
-    def __init__(self, websocket: ServerConnection, log: FakeLog, script: Script) -> None:
+    def __init__(self, websocket: ServerConnection, log: FakeLog, script: Script, access: Access) -> None:
         self.websocket = websocket
+        self.token = token_of(websocket)
+        self._access = access
         self._log = log
         self._script = script
         self._channels: set[str] = set()
@@ -51,6 +58,9 @@ class FakeConnection:
             self.send(type="error", event="error", error_message="Refused by the test", **refusal.error_fields)
             await self.websocket.close(refusal.close_code, refusal.error_fields["error_code"])
             return
+        if (error := self._access.refusal(self.token)) is not None:
+            await self.refuse(error)
+            return
         self.send(type="event", event="session.created", data=self._welcome())
         async for text in self.websocket:
             message = json.loads(text)
@@ -61,6 +71,22 @@ class FakeConnection:
                 self.send(type="pong", event="pong", data=data, correlation_id=message.get("id"))
             else:
                 self._answer(message)
+                if (error := self._access.refusal(self.token)) is not None:
+                    await self.refuse(error)
+                    return
+
+    async def refuse(self, error: dict[str, Any]) -> None:
+        """Send an error about the token, and close the connection."""
+        self.send(type="error", event="error", **error)
+        await self.websocket.close(1008, error["error_code"])
+
+    def end_forbidden(self) -> None:
+        """End the subscriptions that the client has no permission for any longer."""
+        for channel in sorted(self._channels):
+            if not self._access.may_read(self.token, channel):
+                self._channels.discard(channel)
+                data = {"channel": channel, "reason": "forbidden"}
+                self.send(type="event", event="session.unsubscribed", data=data)
 
     def _welcome(self) -> dict[str, Any]:
         return {
@@ -87,7 +113,13 @@ class FakeConnection:
 
         if self._script.is_holding_answers:
             return
-        if name == "subscribe":
+        if name == "refresh_token":
+            self._refresh(data, respond)
+            return
+        is_known = name != "subscribe" or _is_channel(data["channel"])
+        if is_known and (resource := self._access.forbids(self.token, name, data)) is not None:
+            fail(error_code="FORBIDDEN", error_message=f"No permission to read {resource}", retryable=False)
+        elif name == "subscribe":
             self._subscribe(data, respond, fail)
         elif name == "unsubscribe":
             self._channels.discard(data["channel"])
@@ -98,6 +130,13 @@ class FakeConnection:
             respond(answer)
         else:
             fail(error_code="NOT_FOUND", error_message="The test has set no such state", retryable=False)
+
+    def _refresh(self, data: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+        self.token = data["token"]
+        # Otherwise the connection ends after this.
+        if self._access.refusal(self.token) is None:
+            respond(self._access.answer(data["token"]))
+            self.end_forbidden()
 
     def _subscribe(
         self, data: dict[str, Any], respond: Callable[[dict[str, Any]], None], fail: Callable[..., None]

@@ -29,6 +29,7 @@ class Script:
         is_holding_answers: Whether requests are not answered.
         requests: Every request so far: its name and its data.
         answers: The answer of each request that has one.
+        handshakes: The status and the `Retry-After` of the next handshakes.
     """
 
     limits: dict[str, Any] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Script:
     is_holding_answers: bool = False
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answers: dict[str, Answer] = field(default_factory=dict)
+    handshakes: deque[tuple[int, int | None]] = field(default_factory=deque)
     refusals: deque[Refusal] = field(default_factory=deque)
     discards: deque[dict[str, Any]] = field(default_factory=deque)
     subscribe_errors: deque[dict[str, Any]] = field(default_factory=deque)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
+from mahavishnu_client.testing.access import Access, select_subprotocol
 from mahavishnu_client.testing.connection import FakeConnection
 from mahavishnu_client.testing.log import FakeLog
-from mahavishnu_client.testing.script import Answer, Refusal, Script
+from mahavishnu_client.testing.script import Script
+from mahavishnu_client.testing.scripted_server import ScriptedServer
 
 HOST = "127.0.0.1"
 TIMEOUT_SECONDS = 10.0
@@ -38,14 +43,19 @@ def _connection_type(accepted: set[ServerConnection]) -> type[ServerConnection]:
     return Connection
 
 
-class FakeServer:
+class FakeServer(ScriptedServer):
     """A server in its own thread. Every method may be called in any thread, and returns when it is done.
 
     `with FakeServer() as server:` starts it. It answers `subscribe` with snapshots and replays, as the real one does,
     `get_workflow`, `get_workflow_status` and `get_pool_status` from its states, and other requests as `respond` says.
+
+    Args:
+        require_token: Accept this token, which may read everything, and no client without one.
+        tokens: Accept these tokens, with the permissions of each, such as `pool:read:reports`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, require_token: str | None = None, tokens: Mapping[str, Iterable[str]] | None = None) -> None:
+        self._access = Access.of(require_token, tokens)
         self._log = FakeLog()
         self._script = Script()
         self._connections: list[FakeConnection] = []
@@ -122,10 +132,6 @@ class FakeServer:
 
         return self._do(emit)
 
-    def respond(self, name: str, answer: Answer) -> None:
-        """Answer each request of this name with these data, or with what a function of its data returns."""
-        self._do(lambda: self._script.answers.update({name: answer}))
-
     def send(self, message: dict[str, Any]) -> None:
         """Send a message to every client, as it is."""
 
@@ -147,15 +153,56 @@ class FakeServer:
             ):
                 raise TimeoutError(f"No {name} within {timeout_seconds:g} s")
 
+    # --- Tokens ------------------------------------------------------------------------------------------------
+
+    def accept(self, token: str, *, permissions: Iterable[str] = ("admin",)) -> None:
+        """Accept a token from now on, with these permissions, and no client without one."""
+        self._do(lambda: self._access.accept(token, permissions))
+
+    def announce_expiry(self, *, expires_in_ms: int = 10_000) -> None:
+        """Send `session.expiring` to every client."""
+        expires_at = time.time() + expires_in_ms / 1000
+        data = {"expires_in_ms": expires_in_ms, "expires_at": expires_at}
+        self.send({"type": "event", "event": "session.expiring", "data": data})
+
+    def expire(self, token: str) -> None:
+        """Accept a token no longer, and end the connections with it: it has expired, or was revoked."""
+
+        async def expire() -> None:
+            if self._access.tokens is not None:
+                self._access.tokens.pop(token, None)
+            for connection in list(self._connections):
+                if connection.token == token and (error := self._access.refusal(token)) is not None:
+                    await connection.refuse(error)
+
+        self._run(expire())
+
+    def forbid(self, channel: str) -> None:
+        """Refuse a channel to every client, and end the subscriptions of it."""
+
+        def forbid() -> None:
+            self._access.forbidden.add(channel)
+            for connection in self._connections:
+                connection.end_forbidden()
+
+        self._do(forbid)
+
     # --- Faults ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Listen, on the same port as before."""
 
         async def start() -> None:
-            options: dict[str, Any] = {"ping_interval": None, "max_size": None}
-            connections = _connection_type(self._accepted)
-            self._server = await serve(self._serve, HOST, self.port, create_connection=connections, **options)
+            self._server = await serve(
+                self._serve,
+                HOST,
+                self.port,
+                create_connection=_connection_type(self._accepted),
+                process_request=self._next_handshake,
+                select_subprotocol=select_subprotocol,
+                ping_interval=None,
+                max_size=None,
+            )
             self.port = next(iter(self._server.sockets)).getsockname()[1]
 
         self._run(start())
@@ -198,18 +245,6 @@ class FakeServer:
 
         self._run(drain())
 
-    def freeze(self) -> None:
-        """Send nothing any longer: no answer, no event and no pong."""
-        self._do(lambda: setattr(self._script, "is_frozen", True))
-
-    def thaw(self) -> None:
-        """Answer again. What was not sent meanwhile is not sent later."""
-        self._do(lambda: setattr(self._script, "is_frozen", False))
-
-    def hold_answers(self) -> None:
-        """Answer no request any longer. Pings are answered."""
-        self._do(lambda: setattr(self._script, "is_holding_answers", True))
-
     def trim(self) -> None:
         """Prune every event of the log."""
         self._do(self._log.trim)
@@ -218,34 +253,19 @@ class FakeServer:
         """Replace the log by an empty one, as after a backup was restored."""
         self._do(self._log.renew_epoch)
 
-    def limit_replays(self, max_replay_events: int) -> None:
-        """Set how many missed events one `since` may replay."""
-        self._do(lambda: setattr(self._script, "max_replay_events", max_replay_events))
-
-    def limit_messages(self, *, per_second: float, burst: int) -> None:
-        """Set the message limits that the welcome announces."""
-        limits = {"max_messages_per_second": per_second, "max_message_burst": burst}
-        self._do(lambda: self._script.limits.update(limits))
-
-    def refuse_connections(self, *, times: int, code: int, error_code: str, **error: Any) -> None:
-        """Close the next connections without a welcome."""
-        fields = {"error_code": error_code, "retryable": True, **error}
-        self._do(lambda: self._script.refusals.extend([Refusal(code, fields)] * times))
-
-    def fail_subscribes(self, *, times: int, error_code: str, **error: Any) -> None:
-        """Answer the next `subscribe` requests with an error."""
-        fields = {"error_code": error_code, "retryable": True, **error}
-        self._do(lambda: self._script.subscribe_errors.extend([fields] * times))
-
-    def discard_messages(self, *, times: int, **error: Any) -> None:
-        """Discard the next messages unread, as the rate limit does."""
-        fields = {"error_code": "RATE_LIMIT_EXCEEDED", "retryable": True, **error}
-        self._do(lambda: self._script.discards.extend([fields] * times))
-
     # --- In the thread of the server ---------------------------------------------------------------------------
 
+    def _next_handshake(self, websocket: ServerConnection, _: Request) -> Response | None:
+        if not self._script.handshakes:
+            return None
+        status, retry_after_seconds = self._script.handshakes.popleft()
+        response = websocket.respond(HTTPStatus(status), "Refused by the test\n")
+        if retry_after_seconds is not None:
+            response.headers["Retry-After"] = str(retry_after_seconds)
+        return response
+
     async def _serve(self, websocket: ServerConnection) -> None:
-        connection = FakeConnection(websocket, self._log, self._script)
+        connection = FakeConnection(websocket, self._log, self._script, self._access)
         self._connections.append(connection)
         try:
             with contextlib.suppress(ConnectionClosed):
