@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from generator.model import OWN_REQUESTS
 from mahavishnu_client import state
 from realtime.protocol.requests import REQUESTS
 from tests.harness.browser import NODE
@@ -35,8 +36,6 @@ INTERNAL = {
 
 # What no property has, so that no inspection shows it.
 HIDDEN = {"ClientOptions": {"token"}}
-
-SENT_BY_THE_CLIENT = {"subscribe", "unsubscribe", "auth", "refresh_token"}
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_types_have_the_default_numbers_of_the_options(module: dict[str, Any]) -
 
 
 def test_every_request_is_a_method(module: dict[str, Any]) -> None:
-    others = REQUESTS.keys() - SENT_BY_THE_CLIENT
+    others = REQUESTS.keys() - set(OWN_REQUESTS)
     assert {re.sub(r"_(\w)", lambda match: match[1].upper(), name) for name in others} <= set(
         module["members"]["Client"]
     )

@@ -104,7 +104,7 @@ const client = (server, options) =>
   connect("ws://server", { WebSocket: server.WebSocket, firstRetryMs: 1, maxRetryMs: 5, ...options });
 
 test("the token is a subprotocol, and nothing else shows it", async () => {
-  for (const token of [SECRET, async () => `${SECRET}\n`]) {
+  for (const token of [SECRET, tokens(`${SECRET}\n`, `${SECRET}2`)]) {
     const server = new Server(SECRET);
     const one = client(server, { token });
     await one.waitLive();
@@ -202,13 +202,14 @@ test("a client that is closed meanwhile does not connect", async () => {
 
 test("a new token is sent over the same connection, once, and not over the next one", async () => {
   const server = new Server("one", "two", "three");
-  const token = tokens("one", new Error("no"), "two", "three");
+  // The second answer is no new token.
+  const token = tokens("one", "one", new Error("no"), "two", "three");
   const one = client(server, { token, onError: () => {} });
   await one.waitLive();
   server.expiring();
   server.expiring();
   await until(() => server.refreshes().length === 1);
-  assert.deepEqual([server.refreshes(), server.sockets.length, token.calls], [["two"], 1, 3]);
+  assert.deepEqual([server.refreshes(), server.sockets.length, token.calls], [["two"], 1, 4]);
   await until(() => one.state === "live");
 
   server.isSilent = true;

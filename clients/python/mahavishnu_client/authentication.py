@@ -17,6 +17,9 @@ from mahavishnu_client.tokens import TokenSource
 
 logger = logging.getLogger(__name__)
 
+_PAUSE = 1008
+"""A close code after which no attempt follows at once."""
+
 
 class Authentication:
     """The token of one client, over all its connections.
@@ -32,6 +35,7 @@ class Authentication:
         self._accepted_at: float | None = None
         self._refusals = 0
         self._refreshing: asyncio.Task[None] | None = None
+        self._last_sent: int | None = None  # The hash of a token.
 
     async def token(self) -> str | None:
         """Return the token of the next connection; None if the client has none.
@@ -39,6 +43,11 @@ class Authentication:
         Raises:
             ClientError: if the function of the user returns none.
         """
+        token = await self._fetch()
+        self._last_sent = hash(token)
+        return token
+
+    async def _fetch(self) -> str | None:
         return await self._source.fetch(timeout_seconds=self._options.request_timeout_seconds)
 
     def on_accepted(self) -> None:
@@ -69,20 +78,23 @@ class Authentication:
     async def _refresh(self, requests: RequestTable) -> None:
         backoff = Backoff(self._options)
         while True:
+            retry_after_ms: int | None = None
             try:
-                await self._send(requests)
+                token = await self._fetch()
+                # Otherwise there is no new one yet.
+                if hash(token) != self._last_sent:
+                    await self._send(requests, token)
+                    self._last_sent = hash(token)
+                    break
             except ClientError as error:
                 logger.warning("The token was not refreshed: %s", error)
                 if isinstance(error, RequestFailed) and not error.retryable:
                     break
                 retry_after_ms = getattr(error, "retry_after_ms", None)
-                await asyncio.sleep(backoff.pause_seconds(retry_after_ms=retry_after_ms))
-            else:
-                break
+            await asyncio.sleep(backoff.pause_seconds(close_code=_PAUSE, retry_after_ms=retry_after_ms))
         self._refreshing = None
 
-    async def _send(self, requests: RequestTable) -> None:
-        token = await self.token()
+    async def _send(self, requests: RequestTable, token: str | None) -> None:
         answer: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
         data = {"token": token}
         request_id = requests.add("refresh_token", data, partial(set_answer, answer), is_connected=True)

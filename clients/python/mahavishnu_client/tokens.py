@@ -14,7 +14,10 @@ Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
 """A token, or a function without arguments that returns one. The function may be a coroutine function."""
 
 _is_token = re.compile(r"[A-Za-z0-9._~+-]+").fullmatch
-_has_token = re.compile(r"[?&;#](access_)?token=", re.IGNORECASE).search
+_has_token = re.compile(
+    r"[?&;#](((access_?|auth_?|id_|bearer_)?token|bearer|jwt|auth|authorization)=|[^&;#]*=(bearer(%20|\+))?eyJ[\w-]+\.[\w-]+\.)",
+    re.IGNORECASE,
+).search
 _ALLOWED = "expected letters, digits and . _ ~ + - only"
 
 

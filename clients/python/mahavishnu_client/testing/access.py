@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -92,7 +92,12 @@ class Access:
     def answer(self, token: str) -> dict[str, Any]:
         """Return the answer to `refresh_token`."""
         permissions = list((self.tokens or {})[token])
-        return {"user_id": "tester", "permissions": permissions, "expires_at": time.time() + LIFETIME_SECONDS}
+        return {"user_id": "tester", "permissions": permissions, "expires_at": time_in(LIFETIME_SECONDS)}
+
+
+def time_in(seconds: float) -> str:
+    """Return a time in the future, as a message has it."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
 
 
 def _grants(permission: str, kind: str, resource_id: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
@@ -14,7 +13,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from mahavishnu_client.testing.access import Access, select_subprotocol
+from mahavishnu_client.testing.access import Access, select_subprotocol, time_in
 from mahavishnu_client.testing.connection import FakeConnection
 from mahavishnu_client.testing.log import FakeLog
 from mahavishnu_client.testing.script import Script
@@ -161,8 +160,7 @@ class FakeServer(ScriptedServer):
 
     def announce_expiry(self, *, expires_in_ms: int = 10_000) -> None:
         """Send `session.expiring` to every client."""
-        expires_at = time.time() + expires_in_ms / 1000
-        data = {"expires_in_ms": expires_in_ms, "expires_at": expires_at}
+        data = {"expires_in_ms": expires_in_ms, "expires_at": time_in(expires_in_ms / 1000)}
         self.send({"type": "event", "event": "session.expiring", "data": data})
 
     def expire(self, token: str) -> None:

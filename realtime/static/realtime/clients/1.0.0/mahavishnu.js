@@ -190,7 +190,8 @@ const TOKEN_PREFIX = "bearer.";
 
 const INVALID_TOKEN = "Invalid token: expected letters, digits and . _ ~ + - only";
 const TOKEN = /^[A-Za-z0-9._~+-]+$/;
-const URL_WITH_TOKEN = /[?&;#](access_)?token=/i;
+const URL_WITH_TOKEN =
+  /[?&;#](((access_?|auth_?|id_|bearer_)?token|bearer|jwt|auth|authorization)=|[^&;#]*=(bearer(%20|\+))?eyJ[\w-]+\.[\w-]+\.)/i;
 
 /** @param {string} url */
 function checkUrlHasNoToken(url) {
@@ -959,6 +960,7 @@ export class Client {
   #hasNewTry = false;
   /** The socket over which a new token is sent. @type {any} */ #refreshed = null;
   #attempt = 0;
+  /** The last token that was sent. @type {string | null} */ #lastToken = null;
   #isWelcome = false;
   #isFresh = false;
   #attempts = 0;
@@ -1573,6 +1575,7 @@ export class Client {
     const socket =
       token === null ? new WebSocket(this.url) : new WebSocket(this.url, [SUBPROTOCOL, TOKEN_PREFIX + token]);
     this.#socket = socket;
+    this.#lastToken = token;
     socket.onopen = () => {
       // A server that waits for a token sends its error before this.
       clearTimeout(this.#connectTimer);
@@ -1746,17 +1749,22 @@ export class Client {
     const { firstRetryMs, maxRetryMs, requestTimeoutMs } = this._options;
     const isCurrent = () => this.#socket === socket && !this.#isClosed;
     for (let failures = 0; isCurrent(); failures += 1) {
+      /** @type {number | null} */ let retryAfterMs = null;
       try {
         const token = await this.#token.fetch(requestTimeoutMs);
-        if (isCurrent()) await this.#requestOnce("refresh_token", { token }, requestTimeoutMs, true);
-        break;
+        // Otherwise there is no new one yet.
+        if (isCurrent() && token !== this.#lastToken) {
+          await this.#requestOnce("refresh_token", { token }, requestTimeoutMs, true);
+          this.#lastToken = token;
+          break;
+        }
       } catch (error) {
         if (!isCurrent()) break;
         this._report(/** @type {Error} */ (error));
         if (error instanceof RequestFailed && !error.retryable) break;
-        const retryAfterMs = error instanceof RequestFailed ? error.retryAfterMs : null;
-        await this.#pause(retryAfterMs ?? Math.min(firstRetryMs * 2 ** failures, maxRetryMs)).catch(() => {});
+        if (error instanceof RequestFailed) retryAfterMs = error.retryAfterMs;
       }
+      await this.#pause(retryAfterMs ?? Math.min(firstRetryMs * 2 ** failures, maxRetryMs)).catch(() => {});
     }
     if (this.#refreshed === socket) this.#refreshed = null;
   }
