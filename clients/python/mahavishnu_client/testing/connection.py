@@ -72,7 +72,7 @@ class FakeConnection:
             else:
                 self._answer(message)
                 if (error := self._access.refusal(self.token)) is not None:
-                    await self.refuse(error)
+                    await self.websocket.close(1008, error["error_code"])
                     return
 
     async def refuse(self, error: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ class FakeConnection:
         if self._script.is_holding_answers:
             return
         if name == "refresh_token":
-            self._refresh(data, respond)
+            self._refresh(data, respond, fail)
             return
         is_known = name != "subscribe" or _is_channel(data["channel"])
         if is_known and (resource := self._access.forbids(self.token, name, data)) is not None:
@@ -131,12 +131,15 @@ class FakeConnection:
         else:
             fail(error_code="NOT_FOUND", error_message="The test has set no such state", retryable=False)
 
-    def _refresh(self, data: dict[str, Any], respond: Callable[[dict[str, Any]], None]) -> None:
+    def _refresh(
+        self, data: dict[str, Any], respond: Callable[[dict[str, Any]], None], fail: Callable[..., None]
+    ) -> None:
         self.token = data["token"]
-        # Otherwise the connection ends after this.
-        if self._access.refusal(self.token) is None:
-            respond(self._access.answer(data["token"]))
-            self.end_forbidden()
+        if (error := self._access.refusal(self.token)) is not None:
+            fail(**error)
+            return
+        respond(self._access.answer(data["token"]))
+        self.end_forbidden()
 
     def _subscribe(
         self, data: dict[str, Any], respond: Callable[[dict[str, Any]], None], fail: Callable[..., None]
