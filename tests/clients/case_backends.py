@@ -60,6 +60,11 @@ class RealBackend(Backend):
         self._drained: set[str] = set()
         self._completed = itertools.count()
 
+    @property
+    def connect_options(self) -> dict[str, Any]:
+        """Arguments for the connections of the test."""
+        return {}
+
     def prepare(self, channels: Iterable[str]) -> None:
         self.server.ensure_running()
         for channel in sorted(channels):
@@ -70,7 +75,7 @@ class RealBackend(Backend):
             "from realtime.models import Event\nresult = Event.objects.count()"
         )
         # Otherwise a client may start before the events of the pools.
-        asyncio.run(wait_for_relay(self.server, newest))
+        asyncio.run(wait_for_relay(self.server, newest, **self.connect_options))
 
     def emit(self, channel: str) -> None:
         pool_id = channel.removeprefix("pool:")

@@ -13,6 +13,7 @@ from tests.clients.case_backends import FakeBackend, RealBackend
 from tests.clients.case_runner import CASES, CaseRun
 from tests.clients.drivers import Driver
 from tests.clients.tcp_proxy import TcpProxy
+from tests.clients.token_backend import ENVIRONMENT, TokenBackend
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
@@ -36,6 +37,11 @@ def real_server(start_module_server: StartServer) -> MahavishnuServer:
     return start_module_server(reconnect_window_seconds=0.2)
 
 
+@pytest.fixture(scope="module")
+def token_server(start_module_server: StartServer) -> MahavishnuServer:
+    return start_module_server(environment=ENVIRONMENT)
+
+
 def run_real(name: str, server: MahavishnuServer, clients: list[Driver]) -> None:
     with TcpProxy(server.port) if CASES[name].get("proxy") else nullcontext() as proxy:
         CaseRun(CASES[name], drivers=clients, backend=RealBackend(server), proxy=proxy).run()
@@ -54,6 +60,13 @@ def test_clients_pass_the_slow_case_with_a_real_server(
     name: str, real_server: MahavishnuServer, clients: list[Driver]
 ) -> None:
     run_real(name, real_server, clients)
+
+
+@pytest.mark.parametrize("name", cases("token"))
+def test_clients_pass_the_case_with_a_real_server_that_requires_tokens(
+    name: str, token_server: MahavishnuServer, clients: list[Driver]
+) -> None:
+    CaseRun(CASES[name], drivers=clients, backend=TokenBackend(token_server)).run()
 
 
 @pytest.mark.parametrize("client", COMMANDS)

@@ -177,14 +177,15 @@ async def connect(server: HasWebSocketUrl | str, *, path: str = "", **options: A
         yield client
 
 
-async def wait_for_relay(server: HasWebSocketUrl, seq: int) -> None:
+async def wait_for_relay(server: HasWebSocketUrl, seq: int, **options: Any) -> None:
     """Wait until the server's relay has compared its rooms with the log up to `seq`.
 
     Until then new connections start at an older position, and pruning that event would close its subscribers.
+    `options` go to `websockets.connect`.
     """
     async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
         position = -1
         while position < seq:
-            async with connect(server) as client:
+            async with connect(server, **options) as client:
                 position = client.welcome["data"]["seq"]
             await asyncio.sleep(0.05)
