@@ -13,6 +13,9 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 
 SECRET: Final = secrets.token_urlsafe(48)
+SOON_SECONDS: Final = 10
+"""A token expires by itself in less than this, or it is revoked."""
+
 ENVIRONMENT: Final = {"MAHAVISHNU_REQUIRE_AUTH": "1", "MAHAVISHNU_JWT_SECRET": SECRET}
 
 
@@ -42,7 +45,10 @@ class TokenBackend(RealBackend):
         return jwt.encode(self._claims[name], SECRET, algorithm="HS256")
 
     def expire(self, token: str) -> None:
-        token_id = self._claims[token]["jti"]
+        token_id, expires_at = self._claims[token]["jti"], self._claims[token]["exp"]
+        if expires_at - time.time() < SOON_SECONDS:
+            wait_until(lambda: time.time() > expires_at + 1, timeout_seconds=SOON_SECONDS + 1, what="the expiry")
+            return
         self.server.services_driver.execute(
             f"from realtime.auth.revocation import revoke_token_id\nresult = revoke_token_id({token_id!r})"
         )
