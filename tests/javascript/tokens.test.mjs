@@ -229,8 +229,16 @@ test("a subscription that the server ends is an error of its readers only", asyn
   const ended = one.events("pool:a").next();
   const state = one.pool("a")[Symbol.asyncIterator]().next();
   const other = one.events("pool:b").next();
+  const store = one.pool("a");
+  let changes = 0;
+  store.subscribe(() => {
+    changes += 1;
+  }, () => {});
   await one.waitLive();
+  assert.deepEqual([store.getSnapshot(), changes], [null, 1]);
   server.write({ type: "event", event: "session.unsubscribed", data: { channel: "pool:a", reason: "forbidden" } });
+  // A page that shows the state must not show it as live.
+  assert.deepEqual([store.getSnapshot(), changes], [undefined, 2]);
   server.write({ type: "event", event: "session.unsubscribed", data: { channel: "pool:c", reason: "forbidden" } });
   for (const end of [ended, state]) {
     await assert.rejects(end, (error) => error instanceof Forbidden && error.code === "FORBIDDEN" && !error.retryable);

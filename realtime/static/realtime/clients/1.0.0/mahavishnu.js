@@ -845,10 +845,14 @@ class Channel {
   /** End all readers with an error. @param {Error} error */
   fail(error) {
     this.client._forget(this);
-    const failed = [...this.listeners.values()];
+    const failed = [...this.listeners];
     this.listeners.clear();
     const report = error instanceof ClientClosed ? null : this.client._options.onError;
-    for (const onError of failed) this.client._call(onError ?? report, error);
+    for (const [listener, onError] of failed) {
+      // The state is not known any longer: what a page shows is not live.
+      this.client._call(listener);
+      this.client._call(onError ?? report, error);
+    }
     for (const consumer of [...this.consumers]) consumer.queue.end(error);
     this.client._checkLive();
   }
