@@ -50,7 +50,8 @@ class FakeServer(ScriptedServer):
 
     Args:
         require_token: Accept this token, which may read everything, and no client without one.
-        tokens: Accept these tokens, with the permissions of each, such as `pool:read:reports`.
+        tokens: Accept these tokens, with the permissions of each, such as `pool:read:reports`. Without both, a client
+            needs no token, and one that has a token is refused.
     """
 
     def __init__(self, *, require_token: str | None = None, tokens: Mapping[str, Iterable[str]] | None = None) -> None:
