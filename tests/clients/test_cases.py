@@ -13,9 +13,10 @@ from tests.clients.case_backends import FakeBackend, RealBackend
 from tests.clients.case_runner import CASES, CaseRun
 from tests.clients.drivers import Driver
 from tests.clients.tcp_proxy import TcpProxy
-from tests.clients.token_backend import ENVIRONMENT, TokenBackend
+from tests.clients.token_backend import TokenBackend
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
+from tests.harness.tokens import REQUIRES_AUTH
 
 COMMANDS = {"python": drivers.PYTHON, "javascript": drivers.JAVASCRIPT}
 
@@ -39,7 +40,7 @@ def real_server(start_module_server: StartServer) -> MahavishnuServer:
 
 @pytest.fixture(scope="module")
 def token_server(start_module_server: StartServer) -> MahavishnuServer:
-    return start_module_server(environment=ENVIRONMENT)
+    return start_module_server(environment=REQUIRES_AUTH, auth_timeout_seconds=1, max_auth_failures_per_minute=0)
 
 
 def run_real(name: str, server: MahavishnuServer, clients: list[Driver]) -> None:
