@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import sys
 from typing import Any
@@ -26,18 +25,24 @@ from django.core.exceptions import SuspiciousFileOperation  # noqa: E402
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse  # noqa: E402
 from django.http.response import HttpResponseBase  # noqa: E402
 
-from mahavishnu_site.checks import OPEN_TO_EVERYONE  # noqa: E402
 from mahavishnu_site.misdirected import reject_websocket  # noqa: E402
 from mahavishnu_site.page_turns import PageTurns  # noqa: E402
 from mahavishnu_site.path_prefix import PathPrefix, refuse_other_root_path  # noqa: E402
 from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
+from mahavishnu_site.tls_settings import require_tls_if_unset  # noqa: E402
 from realtime.auth.keys import require_usable_keys  # noqa: E402
+from realtime.connection.local_only import local_only  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 from realtime.daphne_server import install  # noqa: E402
 
-install.install()
-if settings.MAHAVISHNU_EXPOSED:
-    logging.getLogger(__name__).warning("%s; restrict access in the proxy or the network", OPEN_TO_EVERYONE)
+
+def require_tls() -> None:
+    """Serve pages over TLS only; the middleware that redirects them is built anew."""
+    if require_tls_if_unset():
+        django_application.load_middleware(is_async=True)
+
+
+install.install(on_exposed=require_tls)
 
 
 class StaticFiles(ASGIStaticFilesHandler):
@@ -71,6 +76,7 @@ if settings.MAHAVISHNU_PATH_PREFIX:
     application = PathPrefix(
         application, settings.MAHAVISHNU_PATH_PREFIX, is_stripped=settings.MAHAVISHNU_PROXY_STRIPS_PREFIX
     )
+application = local_only(application)
 
 # Imported modules are never freed. Exclude them from garbage collection: when many clients connect at once, scanning
 # them would delay the events of all clients. "No garbage" in docs/architecture.md has figures.

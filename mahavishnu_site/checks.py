@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 from mahavishnu_site.var_dir import is_readable_by_others
-
-OPEN_TO_EVERYONE = (
-    "Open to everyone: MAHAVISHNU_HOST, ALLOWED_HOSTS or MAHAVISHNU_ALLOWED_ORIGINS names more than this machine, and "
-    "the WebSocket has no login"
-)
+from realtime.exposure import SETTINGS_REASON, is_local_only, is_open_to_everyone, refusal
 
 # Variables that parts of the project set for the processes that they start.
 INTERNAL_VARIABLES = frozenset(
@@ -37,16 +33,15 @@ def install() -> None:
 
 
 def check_access_control(**_: Any) -> list[CheckMessage]:
-    """Warn about a server that other machines can reach."""
-    if not settings.MAHAVISHNU_EXPOSED:
+    """Reject a server that others can reach, or that is open to everyone, without credentials."""
+    if is_open_to_everyone():
+        reason = "This server is open to everyone (MAHAVISHNU_OPEN_TO_EVERYONE): clients need no token and no login."
+    elif settings.MAHAVISHNU_EXPOSED and is_local_only():
+        reason = refusal(SETTINGS_REASON)
+    else:
         return []
-    return [
-        Warning(
-            f"{OPEN_TO_EVERYONE}.",
-            hint="Restrict access in the proxy or the network; see docs/operations.md, access control.",
-            id="mahavishnu.W001",
-        )
-    ]
+    hint = "Set MAHAVISHNU_REQUIRE_AUTH=1; see docs/operations.md, access control."
+    return [Error(reason, hint=hint, id="mahavishnu.E001")]
 
 
 def check_var_dir(**_: Any) -> list[CheckMessage]:

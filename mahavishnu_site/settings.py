@@ -12,10 +12,11 @@ from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.dotted_names import parse_named_path, parse_package
-from mahavishnu_site.env import Environment
+from mahavishnu_site.env import Environment, parse_path
 from mahavishnu_site.jwt_settings import SECRET_VARIABLES, read_jwt_settings
 from mahavishnu_site.local_time import local_time_zone
 from mahavishnu_site.log_settings import logging_settings
+from mahavishnu_site.tls_settings import refuse_half_a_certificate, tls_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
     base_dir,
@@ -41,9 +42,6 @@ from realtime.limits import LOOPBACK_NETWORKS, Limits, Network
 from realtime.web_origin import host_of_origin
 
 BASE_DIR = base_dir()
-
-# How long browsers that have opened a page over TLS refuse to use this host without it.
-HSTS_SECONDS = 365 * 24 * 3600
 
 environment = Environment(os.environ, secrets=("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL"))
 
@@ -149,17 +147,24 @@ MAHAVISHNU_JWT_SECRET, MAHAVISHNU_JWT_SECRET_PREVIOUS = _jwt.secret, _jwt.secret
 MAHAVISHNU_JWT_JWKS, MAHAVISHNU_MAX_TOKEN_SECONDS = _jwt.jwks, _jwt.max_token_seconds
 MAHAVISHNU_JWT_AUDIENCE, MAHAVISHNU_JWT_ISSUER = _jwt.audience, _jwt.issuer
 
-# Whether another machine may reach this server. Set by what the variables above name, not by what daphne listens on.
+# Whether another machine may reach this server, by what the variables above name. A server process sets it, too, if
+# its sockets or daphne's options expose it.
 
 MAHAVISHNU_EXPOSED = is_exposed([MAHAVISHNU_HOST, *ALLOWED_HOSTS, *map(host_of_origin, MAHAVISHNU_ALLOWED_ORIGINS)])
 
-# Whether pages are served over TLS only. `/health` is not redirected: a monitor on this machine asks daphne directly.
+# Whether pages are served over TLS only. By default, an exposed server does so.
 
 MAHAVISHNU_REQUIRE_TLS = environment.flag("MAHAVISHNU_REQUIRE_TLS", default=MAHAVISHNU_EXPOSED)
-SECURE_SSL_REDIRECT = MAHAVISHNU_REQUIRE_TLS
+MAHAVISHNU_TLS_FOLLOWS_EXPOSURE = not environment.is_set("MAHAVISHNU_REQUIRE_TLS")
+globals().update(tls_settings(required=MAHAVISHNU_REQUIRE_TLS, port=MAHAVISHNU_PORT, prefix=MAHAVISHNU_PATH_PREFIX))
+# A monitor on this machine asks daphne directly.
 SECURE_REDIRECT_EXEMPT = [r"(^|/)health$"]
-SECURE_HSTS_SECONDS = HSTS_SECONDS if MAHAVISHNU_REQUIRE_TLS else 0
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = MAHAVISHNU_REQUIRE_TLS
+
+# The certificate and its key, with which daphne itself serves TLS.
+
+MAHAVISHNU_TLS_CERTIFICATE = environment.read("MAHAVISHNU_TLS_CERTIFICATE", default=None, parse=parse_path)
+MAHAVISHNU_TLS_KEY = environment.read("MAHAVISHNU_TLS_KEY", default=None, parse=parse_path)
+refuse_half_a_certificate(environment, MAHAVISHNU_TLS_CERTIFICATE, MAHAVISHNU_TLS_KEY)
 
 # Limits.
 
@@ -282,12 +287,6 @@ FORCE_SCRIPT_NAME = MAHAVISHNU_PATH_PREFIX or None
 STATIC_URL = f"{MAHAVISHNU_PATH_PREFIX}/static/"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# Cookies ignore ports: with the same name, a login to one server would end the session of another on the same host.
-# Browsers accept a cookie with this prefix only over TLS, for this host alone and for all its paths (RFC 6265bis).
-# Below a path prefix, cookies are for that path alone, so they cannot have this prefix.
-_cookie_prefix = ("__Secure-" if MAHAVISHNU_PATH_PREFIX else "__Host-") if MAHAVISHNU_REQUIRE_TLS else ""
-SESSION_COOKIE_NAME = f"{_cookie_prefix}mahavishnu_session_{MAHAVISHNU_PORT}"
-CSRF_COOKIE_NAME = f"{_cookie_prefix}mahavishnu_csrf_{MAHAVISHNU_PORT}"
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = MAHAVISHNU_PATH_PREFIX or "/"
 
 # HSTS for subdomains (W005) and its preload list (W021) concern other servers of the domain: a proxy can add them.

@@ -18,6 +18,7 @@ from django.utils.log import configure_logging
 from mahavishnu_site.serve.listener import CannotListenError, open_listener
 from mahavishnu_site.serve.process_manager import ProcessManager
 from mahavishnu_site.serve.replica import Program
+from realtime.exposure import refuse_to_be_open
 
 KILL_MARGIN_SECONDS = 2.0
 """With `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` added, how long a process may run after SIGTERM before it is killed."""
@@ -29,6 +30,7 @@ def main() -> None:
     command = sys.argv[1:]
     if not command:
         sys.exit("No command: expected one such as daphne --fd 0 mahavishnu_site.asgi:application")
+    refuse_to_be_open()
     try:
         listener = open_listener(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_PORT)
     except CannotListenError as error:

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from realtime.connection.rate_limit import TokenBucket
 from realtime.daphne_server.accept_limits import LimitedPort, answers_of_process
-from realtime.daphne_server.shutdown import listening_ports
+from realtime.daphne_server.shutdown import http_factory, listening_ports
 
 DELAY_PER_CONNECTION_SECONDS = 0.00005
 MAX_DELAY_SECONDS = 0.05
@@ -53,20 +53,12 @@ def _correct_address_family(port: Any) -> None:
     port.socket, port.fileno, port.addressFamily = actual, actual.fileno, actual.family
 
 
-def _http_factory(port: Any) -> Any:
-    """Return daphne's factory, without the factories that a TLS endpoint wraps around it."""
-    factory = port.factory
-    while hasattr(factory, "wrappedFactory"):
-        factory = factory.wrappedFactory
-    return factory
-
-
 class _BalancedPort(LimitedPort):
     """Delays the accepts of one of Twisted's listening ports."""
 
     def __init__(self, port: Any, answers: TokenBucket, *, max_connections: int) -> None:
         super().__init__(port, answers)
-        self._server = _http_factory(port).server
+        self._server = http_factory(port).server
         self._max_connections = max_connections
 
     def _on_readable(self) -> None:

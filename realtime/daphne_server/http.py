@@ -21,6 +21,7 @@ from zope.interface import implementer
 from orchestration.log_throttle import LogThrottle
 from realtime.connection.address_quota import OpenConnections, connect_rates, quota_owner
 from realtime.connection.client_address import client_address, is_trusted_proxy
+from realtime.exposure import is_forwarding_header, is_local_only
 from realtime.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,6 @@ _MAX_LENGTH_DIGITS = 18
 
 _SERVER_HEADER = b"daphne-root-path"
 """Only a proxy may set this header, and daphne takes it from clients: it moves the paths that a proxy guards."""
-
-_FORWARDING_HEADERS = (b"x-forwarded-", b"forwarded")
-"""Only a trusted proxy may set headers that begin so. Daphne, with `--proxy-headers`, takes them from every client."""
 
 _FORWARDED_FOR = b"x-forwarded-for"
 
@@ -141,7 +139,8 @@ class BoundedHTTPChannel(http.HTTPChannel):
         name = name.lower()
         if name == _SERVER_HEADER or (name.startswith(_ASCII_HEADERS) and not value.isascii()):
             return True
-        if not self._trusts_peer and name.startswith(_FORWARDING_HEADERS):
+        # A server without credentials refuses the request instead: see `realtime.connection.local_only`.
+        if not self._trusts_peer and is_forwarding_header(name) and not is_local_only():
             return True
         if name == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
             self._reject(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)

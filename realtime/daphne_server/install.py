@@ -1,6 +1,7 @@
 """Install our protocol classes into daphne. Any other ASGI server runs the same application without them.
 
-This happens when `mahavishnu_site.asgi` is imported, so the plain `daphne` command uses them too. Daphne's classes are
+This happens when `mahavishnu_site.asgi` is imported, so the plain `daphne` command uses them too. A server that others
+can reach, and that asks for no credentials, is refused here. Daphne's classes are
 public. Our classes use private parts of Twisted and autobahn, so the presence of these parts is checked first.
 `tests/daphne_server/test_install.py` names the versions this was tested with.
 """
@@ -10,18 +11,46 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 
+from realtime.daphne_server.listening_sockets import addresses_of_process
+from realtime.exposure import (
+    exit_with,
+    is_local_only,
+    is_open_to_everyone,
+    note_exposure,
+    refusal,
+    refuse_to_be_open,
+)
 from realtime.limits import LISTEN_BACKLOG
 
 logger = logging.getLogger(__name__)
 
 
-def install() -> None:
-    """Make daphne use our protocol classes. No-op under another server."""
+def _do_nothing() -> None:
+    pass
+
+
+def install(on_exposed: Callable[[], None] = _do_nothing) -> None:
+    """Make daphne use our protocol classes; under another server, only look at what exposes it.
+
+    Exits if others can reach this server, and clients need no credentials.
+
+    Args:
+        on_exposed: Called when sockets or daphne's options expose the server, and its settings do not.
+    """
+    refuse_to_be_open()
+    if is_open_to_everyone():
+        logger.warning("Open to everyone: clients need no token and no login (MAHAVISHNU_OPEN_TO_EVERYONE)")
     if "daphne.server" not in sys.modules:
+        if addresses := addresses_of_process(sys.argv[1:]):
+            if is_local_only():
+                exit_with(refusal(f"it listens on {' and '.join(addresses)}"))
+            note_exposure(on_exposed)
         return
     from daphne.http_protocol import HTTPFactory
     from daphne.server import Server
@@ -29,6 +58,7 @@ def install() -> None:
     from twisted.internet import reactor
 
     from realtime.daphne_server.accept_balancer import limit_accepts
+    from realtime.daphne_server.exposure import see_listening_ports
     from realtime.daphne_server.http import BoundedHTTPProtocol
     from realtime.daphne_server.open_files import ensure_enough_files
     from realtime.daphne_server.scope import create_application_with_scheme
@@ -58,6 +88,7 @@ def install() -> None:
     skip_highlighting()
     _log_twisted_failures()
     running: Any = reactor
+    running.callWhenRunning(partial(see_listening_ports, on_exposed))
     running.callWhenRunning(shutdown.install)
     running.callWhenRunning(_raise_backlog)
     running.callWhenRunning(limit_accepts)

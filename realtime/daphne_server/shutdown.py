@@ -116,6 +116,14 @@ def listening_ports() -> list[Any]:
     return [reader for reader in reactor.getReaders() if IListeningPort.providedBy(reader)]
 
 
+def http_factory(port: Any) -> Any:
+    """Return daphne's factory, without the factories that TLS and limits wrap around it."""
+    factory = port.factory
+    while hasattr(factory, "wrappedFactory"):
+        factory = factory.wrappedFactory
+    return factory
+
+
 def _exit_after(timeout_seconds: float) -> None:
     time.sleep(timeout_seconds)
     logger.error("Graceful shutdown timed out; exiting now")

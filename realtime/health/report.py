@@ -8,6 +8,7 @@ from django.conf import settings
 
 from realtime.broadcast.relay import Relay
 from realtime.connection.registry import connection_registry
+from realtime.exposure import OPEN_PROBLEM, is_open_to_everyone
 from realtime.health.checks import Results, health_checks
 from realtime.limits import Limits
 from realtime.protocol.server_info import ClientLimits, ServerStatusData
@@ -21,7 +22,8 @@ async def report_health(*, host: str, port: int) -> dict[str, Any]:
     those of this moment.
 
     `status` is `healthy`, `unhealthy`, or `draining` while the process stops and accepts no new connections. `problems`
-    has one line for each part that is down or cannot be written. The first seven fields are those of the API
+    has one line for each part that is down or cannot be written, and one if the server is open to everyone, which
+    leaves it healthy. The first seven fields are those of the API
     reference's health check. Counters are reported even if parts are down. `log_seq` and `log_epoch` are null while the
     database is down. `relay_lag_ms` is the time from the last event to its delivery.
 
@@ -50,7 +52,7 @@ async def report_health(*, host: str, port: int) -> dict[str, Any]:
         "relay_lag_ms": _relay_lag_ms(relay, results),
         "delivered_events": relay.coalescer.delivered_events if relay is not None else 0,
         "large_events": relay.coalescer.large_events if relay is not None else 0,
-        "problems": results.problems,
+        "problems": _problems(results),
     }
 
 
@@ -67,7 +69,7 @@ async def report_status() -> ServerStatusData:
         relay=results.relay,
         scheduler=results.scheduler,
         relay_lag_ms=_relay_lag_ms(relay_if_running(), results),
-        problems=results.problems,
+        problems=_problems(results),
         seq=position.seq if position is not None else None,
         epoch=position.epoch if position is not None else None,
     )
@@ -81,6 +83,10 @@ def _status(problems: list[str]) -> str:
     if connection_registry.is_draining:
         return "draining"
     return "unhealthy" if problems else "healthy"
+
+
+def _problems(results: Results) -> list[str]:
+    return [*results.problems, OPEN_PROBLEM] if is_open_to_everyone() else results.problems
 
 
 def _up_or_down(*, is_up: bool) -> str:

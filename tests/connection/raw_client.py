@@ -25,6 +25,20 @@ SMALL_BUFFER_BYTES = 32 * 1024
 """A receive buffer that is soon full."""
 
 
+def upgrade(connection: socket.socket, headers: dict[str, str], *, path: str = "/") -> int:
+    """Request a WebSocket on an open connection and return the status code of the answer."""
+    lines = [
+        f"GET {path} HTTP/1.1",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    return int(connection.makefile("rb").readline().split()[1])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Received:
     """One received frame.

@@ -25,7 +25,7 @@ from tests.harness.server import MahavishnuServer
 MAX_OF_ADDRESS = 2
 TIMEOUT_SECONDS = 40
 
-TRUSTED_PROXIES = "127.0.0.0/24"
+BEHIND_PROXIES = {"MAHAVISHNU_TRUSTED_PROXIES": "127.0.0.0/24", "MAHAVISHNU_OPEN_TO_EVERYONE": "1"}
 
 numbers = itertools.count(10)
 
@@ -39,9 +39,7 @@ TOO_MANY = an_error(
 @pytest.fixture(scope="module")
 def server(start_module_server: StartServer) -> MahavishnuServer:
     """Start a server behind proxies, that counts clients on this machine too."""
-    return start_module_server(
-        max_connections_per_address=MAX_OF_ADDRESS, environment={"MAHAVISHNU_TRUSTED_PROXIES": TRUSTED_PROXIES}
-    )
+    return start_module_server(max_connections_per_address=MAX_OF_ADDRESS, environment=BEHIND_PROXIES)
 
 
 def a_proxy() -> str:
@@ -156,7 +154,7 @@ async def test_address_cannot_connect_faster_than_its_rate(start_server: StartSe
         max_connections_per_address=100,
         max_connect_burst=3,
         max_connects_per_second=0.1,
-        environment={"MAHAVISHNU_TRUSTED_PROXIES": TRUSTED_PROXIES},
+        environment=BEHIND_PROXIES,
     )
     async with AsyncExitStack() as stack:
         crowd, proxy, peer = Crowd(server, stack), a_proxy(), an_untrusted_peer()
@@ -187,7 +185,7 @@ async def test_rejected_connections_take_no_places_of_others(start_server: Start
         max_connects_per_second=0.1,
         open_timeout_seconds=600,
         close_timeout_seconds=600,
-        environment={"MAHAVISHNU_TRUSTED_PROXIES": TRUSTED_PROXIES},
+        environment=BEHIND_PROXIES,
     )
     peer = an_untrusted_peer()
     held = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from realtime.connection.client_address import peer_address
+from tests.connection.raw_client import upgrade
 from tests.daphne_server.endpoints import run_command, write_certificate
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST, free_port
@@ -147,6 +148,7 @@ def exposed_server(start_module_server: StartServer) -> MahavishnuServer:
             "MAHAVISHNU_ALLOWED_ORIGINS": LISTED,
             "ALLOWED_HOSTS": HOSTS,
             "MAHAVISHNU_PAGES_PORT": str(PAGES_PORT),
+            "MAHAVISHNU_OPEN_TO_EVERYONE": "1",
         }
     )
 
@@ -162,22 +164,13 @@ def handshake(server: MahavishnuServer, *, origin: str | None, host: str, path: 
         return upgrade(connection, headers, path=path)
 
 
-def upgrade(connection: socket.socket, headers: dict[str, str], *, path: str = "/") -> int:
-    """Request a WebSocket on an open connection and return the status code of the answer."""
-    lines = [
-        f"GET {path} HTTP/1.1",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
-    return int(connection.makefile("rb").readline().split()[1])
-
-
 def statuses(server: MahavishnuServer, cases: Cases) -> dict[str, int]:
     return {name: handshake(server, origin=origin, host=host) for name, (origin, host) in cases.items()}
+
+
+def on_this_machine(cases: Cases) -> Cases:
+    """Return the cases with a loopback host."""
+    return {name: (origin, host) for name, (origin, host) in cases.items() if host.startswith((OWN, "localhost"))}
 
 
 def assert_all_rejected(server: MahavishnuServer, cases: Cases) -> None:
@@ -191,8 +184,14 @@ def assert_all_rejected(server: MahavishnuServer, cases: Cases) -> None:
 
 
 def test_loopback_server_accepts_every_page_of_this_machine(server: MahavishnuServer) -> None:
-    cases = ABSENT | OWN_ORIGINS | LOOPBACK
+    cases = on_this_machine(ABSENT | OWN_ORIGINS | LOOPBACK)
     assert statuses(server, cases) == dict.fromkeys(cases, 101)
+
+
+def test_loopback_server_answers_421_to_other_hosts(server: MahavishnuServer) -> None:
+    every = ABSENT | NEVER_ALLOWED | LISTED_ORIGINS
+    cases = {name: case for name, case in every.items() if name not in on_this_machine(every)}
+    assert statuses(server, cases) == dict.fromkeys(cases, 421)
 
 
 def test_exposed_server_accepts_its_own_and_listed_origins(exposed_server: MahavishnuServer) -> None:
@@ -201,7 +200,7 @@ def test_exposed_server_accepts_its_own_and_listed_origins(exposed_server: Mahav
 
 
 def test_loopback_server_rejects_other_origins_with_403_and_a_log_line(server: MahavishnuServer) -> None:
-    assert_all_rejected(server, NEVER_ALLOWED | LISTED_ORIGINS)
+    assert_all_rejected(server, on_this_machine(NEVER_ALLOWED | LISTED_ORIGINS))
 
 
 def test_exposed_server_rejects_other_origins_with_403_and_a_log_line(exposed_server: MahavishnuServer) -> None:
@@ -247,7 +246,7 @@ def test_own_origin_has_the_scheme_of_the_client_over_tls_and_behind_a_proxy(
     arguments = ("--verbosity", "0", "--proxy-headers", *endpoints, "mahavishnu_site.asgi:application")
     trust = ssl.create_default_context(cafile=str(certificate))
     proxy = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
-    hosts = {"ALLOWED_HOSTS": "127.0.0.1,mahavishnu.example"}
+    hosts = {"ALLOWED_HOSTS": "127.0.0.1,mahavishnu.example", "MAHAVISHNU_OPEN_TO_EVERYONE": "1"}
 
     def over_tls(scheme: str) -> int:
         with (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -72,3 +74,19 @@ def write_certificate(directory: Path) -> Path:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.write_bytes(private + signed.public_bytes(Encoding.PEM))
     return path
+
+
+def status_and_headers(server: MahavishnuServer, path: str, **headers: str) -> tuple[int, Any]:
+    """Request a page, follow no redirect, and return the status and the headers of the answer."""
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    request = urllib.request.Request(f"{server.http_url}{path}", headers=headers)
+    try:
+        with urllib.request.build_opener(NoRedirect).open(request) as answer:
+            return answer.status, answer.headers
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code, error.headers

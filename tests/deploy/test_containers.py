@@ -136,14 +136,24 @@ def test_compose_trusts_the_proxy_of_its_machine() -> None:
         assert SERVICES[name]["environment"]["ALLOWED_HOSTS"] == "${ALLOWED_HOSTS:-}"
 
 
-def test_git_ignores_the_password_of_compose() -> None:
-    assert "/deploy/.env" in (PROJECT_DIR / ".gitignore").read_text(encoding="utf-8").splitlines()
+def test_git_ignores_the_secrets_of_compose() -> None:
+    ignored = (PROJECT_DIR / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/deploy/.env", "/deploy/jwt_secret"} <= set(ignored)
 
 
 def test_compose_has_no_password() -> None:
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     assert text.count("POSTGRES_PASSWORD:?") == 2
-    assert "secret" not in text.lower()
+    assert COMPOSE["secrets"] == {"jwt_secret": {"file": "./jwt_secret"}}
+
+
+@pytest.mark.parametrize("name", OUR_PARTS)
+def test_only_servers_have_the_key_of_tokens(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    has_key = name in ("web", "pages")
+    assert environment.get("MAHAVISHNU_REQUIRE_AUTH") == ("1" if has_key else None)
+    assert environment.get("MAHAVISHNU_JWT_SECRET_FILE") == ("/run/secrets/jwt_secret" if has_key else None)
+    assert SERVICES[name].get("secrets") == (["jwt_secret"] if has_key else None)
 
 
 def test_documented_docker_commands_name_files_and_services() -> None:

@@ -7,14 +7,17 @@ import contextlib
 import re
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+import jwt
 import pytest
 
 from orchestration.processes import process_tree
+from realtime.exposure import CONFIGURATION_ERROR_EXIT_CODE
 from tests.deploy.sandbox import can_sandbox, sandboxed
 from tests.deploy.unit_files import UNITS, Unit, unit
 from tests.docs.markdown import blocks, page
@@ -90,6 +93,9 @@ def test_unit_is_hardened_and_limited(path: Path) -> None:
     files = re.findall(r"^EnvironmentFile=(.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert files == [VARIABLES, *([WORKER_VARIABLES] if runs_workflows else [])]
     assert set(LIMITS) <= set(settings)
+    is_server = not runs_workflows
+    assert settings.get("RestartPreventExitStatus") == (str(CONFIGURATION_ERROR_EXIT_CODE) if is_server else None)
+    assert Unit(path).environment().get("MAHAVISHNU_REQUIRE_AUTH") == ("1" if is_server else None)
     assert Unit(path, "x").settings("Unit")["StartLimitIntervalSec"] == "0"
 
 
@@ -149,6 +155,8 @@ if (version := re.match(r"systemd (\d+)", analyze("--version"))) and int(version
 
 # --- The commands, with the paths of this checkout ------------------------------------------------------------------
 
+KEY = "a key that is only in this file, and long enough to be one"
+
 Start = Callable[[Unit], "subprocess.Popen[bytes]"]
 
 
@@ -167,8 +175,10 @@ def start(server: MahavishnuServer) -> Iterator[Start]:
         temporary = server.var_dir / "tmp"
         temporary.mkdir(exist_ok=True)
         secret = server.var_dir / "credential"
-        secret.write_text("a key that is only in this file, and long enough to be one")
-        variables = {name: value.replace("%d/secret_key", str(secret)) for name, value in part.environment().items()}
+        secret.write_text(KEY)
+        variables = {
+            name: str(secret) if value.startswith("%d/") else value for name, value in part.environment().items()
+        }
         command = part.command()
         with (server.var_dir / f"{part.path.stem}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -194,7 +204,9 @@ def log_of(server: MahavishnuServer, part: Unit) -> str:
 
 
 def status_of(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    # As from the proxy: otherwise, pages are redirected to TLS.
+    request = urllib.request.Request(url, headers={"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
         return int(answer.status)
 
 
@@ -220,7 +232,9 @@ async def test_units_serve_websockets_and_pages(server: MahavishnuServer, start:
     web_process, pages_process = start(web), start(pages)
     wait_for_health(server, web, web_process, port=server.port)
     wait_for_health(server, pages, pages_process, port=pages_port)
-    async with connect(server) as client:
+    claims = {"user_id": "reader", "permissions": ["global:read"], "exp": int(time.time()) + LIMIT_SECONDS}
+    token = jwt.encode(claims, KEY, algorithm="HS256")
+    async with connect(server, additional_headers={"Authorization": f"Bearer {token}"}) as client:
         await client.subscribe("global")
     assert await asyncio.to_thread(status_of, f"http://127.0.0.1:{pages_port}/admin/login/") == HTTPStatus.OK
     # The key came from the credential, so none was generated.

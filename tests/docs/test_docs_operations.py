@@ -47,7 +47,7 @@ def process(request: pytest.FixtureRequest, server: MahavishnuServer) -> Iterato
             f"{variables} exec {program}{arguments}",
             shell=True,
             cwd=PROJECT_DIR,
-            env=server.environment,
+            env={**server.environment, "MAHAVISHNU_OPEN_TO_EVERYONE": "1"},
             stdout=log,
             stderr=log,
         )

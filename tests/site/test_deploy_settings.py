@@ -104,14 +104,25 @@ def test_deploy_check_of_the_defaults_lists_only_what_tls_brings(tmp_path: Path)
     assert check_deploy(tmp_path) == ["security.W004", "security.W008", "security.W012", "security.W016"]
 
 
-def test_deploy_check_of_an_exposed_server_lists_only_the_missing_login(tmp_path: Path) -> None:
-    assert check_deploy(tmp_path, **EXPOSED) == ["mahavishnu.W001"]
+def test_deploy_check_of_an_exposed_server_that_requires_credentials_is_clean(tmp_path: Path) -> None:
+    done = run_check(tmp_path, "--deploy", MAHAVISHNU_REQUIRE_AUTH="1", **EXPOSED)
+    assert done.returncode == 0
+    assert done.stdout + done.stderr == "System check identified no issues (2 silenced).\n"
+
+
+@pytest.mark.parametrize(
+    "variables", [EXPOSED, {"MAHAVISHNU_OPEN_TO_EVERYONE": "1"}, EXPOSED | {"MAHAVISHNU_OPEN_TO_EVERYONE": "1"}]
+)
+def test_deploy_check_fails_without_credentials(variables: dict[str, str], tmp_path: Path) -> None:
+    done = run_check(tmp_path, "--deploy", **variables)
+    assert done.returncode == 1
+    assert "(mahavishnu.E001)" in done.stderr
 
 
 def test_deploy_check_warns_about_debug_and_a_var_dir_that_others_can_list(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     found = check_deploy(tmp_path, DEBUG="1", **EXPOSED)
-    assert found == ["mahavishnu.W001", "mahavishnu.W002", "security.W018"]
+    assert found == ["mahavishnu.E001", "mahavishnu.W002", "security.W018"]
 
 
 def test_login_page_over_tls_sets_a_host_cookie_and_hsts(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ COUNTS_HASHES = {"DJANGO_SETTINGS_MODULE": "tests.site.hash_counter"}
 
 @pytest.fixture(scope="module")
 def server(start_module_server: StartServer) -> MahavishnuServer:
-    return start_module_server(environment=COUNTS_HASHES)
+    return start_module_server(environment={**COUNTS_HASHES, "MAHAVISHNU_OPEN_TO_EVERYONE": "1"})
 
 
 @pytest.fixture(scope="module")

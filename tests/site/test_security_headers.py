@@ -76,7 +76,9 @@ def test_response_has_security_headers(server: MahavishnuServer, path: str, host
 
 
 def test_exposed_server_redirects_pages_to_https_but_not_health(start_server: StartServer) -> None:
-    server = start_server(environment={"ALLOWED_HOSTS": "127.0.0.1,mahavishnu.example"})
+    server = start_server(
+        environment={"ALLOWED_HOSTS": "127.0.0.1,mahavishnu.example", "MAHAVISHNU_OPEN_TO_EVERYONE": "1"}
+    )
     moved = request(server, "/admin/login/?next=/", host="mahavishnu.example")
     assert (moved.status, moved.headers["Location"]) == (301, "https://mahavishnu.example/admin/login/?next=/")
     assert moved.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY

@@ -25,6 +25,7 @@ from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
 from orchestration.checks import WORKFLOWS_TAG
 from orchestration.management.output import EscapingCommand
 from orchestration.sdk.workflow import DEFAULT_POOL
+from realtime.exposure import SETTINGS_REASON, is_local_only, refusal
 from realtime.management.arguments import whole_number
 
 STOP_MARGIN_SECONDS = 4.0
@@ -60,6 +61,8 @@ class Command(EscapingCommand):
     def handle(self, *args: Any, processes: int, skip_checks: bool, **options: Any) -> None:
         host, port = settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_PORT
         pages_port = settings.MAHAVISHNU_PAGES_PORT
+        if settings.MAHAVISHNU_EXPOSED and is_local_only():
+            raise CommandError(refusal(SETTINGS_REASON))
         refuse_unusable_address(host, port)
         if pages_port:
             refuse_unusable_address(host, pages_port, variable="MAHAVISHNU_PAGES_PORT")
