@@ -18,7 +18,8 @@ from django.utils.log import configure_logging
 from mahavishnu_site.serve.listener import CannotListenError, open_listener
 from mahavishnu_site.serve.process_manager import ProcessManager
 from mahavishnu_site.serve.replica import Program
-from realtime.exposure import refuse_to_be_open
+from realtime.daphne_server.tls import certificate_problem
+from realtime.exposure import exit_with, refuse_to_be_open
 
 KILL_MARGIN_SECONDS = 2.0
 """With `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` added, how long a process may run after SIGTERM before it is killed."""
@@ -31,6 +32,8 @@ def main() -> None:
     if not command:
         sys.exit("No command: expected one such as daphne --fd 0 mahavishnu_site.asgi:application")
     refuse_to_be_open()
+    if problem := certificate_problem():
+        exit_with(problem)
     try:
         listener = open_listener(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_PORT)
     except CannotListenError as error:
@@ -40,11 +43,15 @@ def main() -> None:
         name="web",
         command=command,
         replicas=settings.MAHAVISHNU_PROCESSES,
+        restarts_on_signal=True,
         stdin=listener.fileno(),
     )
     stop_timeout_seconds = settings.MAHAVISHNU_LIMITS.drain_timeout_seconds + KILL_MARGIN_SECONDS
     # A second SIGTERM ends a draining daphne at once.
-    sys.exit(ProcessManager([web], stop_timeout_seconds=stop_timeout_seconds, repeats_sigterm=True).run())
+    manager = ProcessManager(
+        [web], stop_timeout_seconds=stop_timeout_seconds, restart_problem=certificate_problem, repeats_sigterm=True
+    )
+    sys.exit(manager.run())
 
 
 if __name__ == "__main__":

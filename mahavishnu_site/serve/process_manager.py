@@ -11,11 +11,12 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mahavishnu_site.serve.prefixed_output import PrefixedOutput
 from mahavishnu_site.serve.replica import Program, Replica
+from mahavishnu_site.serve.rolling_restart import RESTART_SIGNAL, RollingRestart
 from orchestration.processes import signal_pipe
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class ProcessManager:
         environment: The variables of all processes; by default those of this process.
         directory: The working directory of all processes; by default that of this process.
         output: Gets the output of all processes; by default they write to the files of this process.
+        restart_problem: Returns why the programs could not start again, if `RESTART_SIGNAL` arrives; None if they can.
         repeats_sigterm: Whether a second stop signal sends SIGTERM a second time. Otherwise it is ignored.
     """
 
@@ -45,13 +47,16 @@ class ProcessManager:
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
         output: PrefixedOutput | None = None,
+        restart_problem: Callable[[], str | None] = lambda: None,
         repeats_sigterm: bool = False,
     ) -> None:
         self._replicas = [Replica(each, number) for each in programs for number in range(1, each.replicas + 1)]
+        self._rolling = RollingRestart(self._replicas, stop_timeout_seconds=stop_timeout_seconds)
         self._stop_timeout_seconds = stop_timeout_seconds
         self._environment = environment
         self._directory = directory
         self._output = output
+        self._restart_problem = restart_problem
         self._repeats_sigterm = repeats_sigterm
         self._kill_at: float | None = None
         self._exit_code = 0
@@ -61,12 +66,12 @@ class ProcessManager:
 
         A program has failed when all its replicas have. No process outlives this call, except one that has started its
         own session. If the call raises, it first stops the programs, as after a signal. If SIGHUP is ignored (`nohup`),
-        it stays ignored.
+        it stays ignored. `RESTART_SIGNAL` restarts processes one after another.
 
         Returns:
             0 after a stop signal, else the last exit code of the program that failed, or 1.
         """
-        with signal_pipe((*STOP_SIGNALS, signal.SIGCHLD)) as pipe:
+        with signal_pipe((*STOP_SIGNALS, RESTART_SIGNAL, signal.SIGCHLD)) as pipe:
             try:
                 self._run_until_stopped(pipe)
             except BaseException:
@@ -87,6 +92,8 @@ class ProcessManager:
             for number in self._wait(pipe, wait_seconds):
                 if number in STOP_SIGNALS:
                     self._on_stop_signal(signal.Signals(number))
+                elif number == RESTART_SIGNAL and self._kill_at is None:
+                    self._on_restart_signal()
             self._reap(time.monotonic())
 
     def _running(self) -> list[Replica]:
@@ -117,6 +124,10 @@ class ProcessManager:
         if self._kill_at is not None:
             logger.info("%s", exited)
             return
+        if self._rolling.is_restarting(replica):
+            logger.info("%s; starting it again", exited)
+            replica.restart_at_once(now=now)
+            return
         delay_seconds = replica.schedule_restart(now=now, by_itself=code >= 0)
         failures = [each.failure(now=now) for each in self._replicas if each.program is replica.program]
         if all(failures):
@@ -128,6 +139,8 @@ class ProcessManager:
     def _start_due(self, now: float) -> float:
         """Start the processes that are due, and return the seconds until the next one is."""
         waits = [_IDLE_SECONDS]
+        if (wait_seconds := self._rolling.advance(now)) is not None:
+            waits.append(wait_seconds)
         for replica in self._replicas:
             if replica.process is not None:
                 waits.append(self._leftovers_due(replica, now))
@@ -161,6 +174,13 @@ class ProcessManager:
             logger.info("%s received again; repeating SIGTERM", number.name)
             for replica in self._running():
                 replica.terminated = False
+
+    def _on_restart_signal(self) -> None:
+        if problem := self._restart_problem():
+            logger.error("%s received; restarting no process: %s", RESTART_SIGNAL.name, problem)
+        else:
+            logger.info("%s received; restarting processes one after another", RESTART_SIGNAL.name)
+            self._rolling.request()
 
     def _begin_stop(self, now: float, *, exit_code: int) -> None:
         if self._kill_at is None:

@@ -31,6 +31,8 @@ class Program:
         restart_policy: When a process that ended is restarted.
         stops_last: Whether the program is stopped after all others have ended, because they use it.
         environment: Additional variables of its processes.
+        restarts_on_signal: Whether a rolling restart includes its processes.
+        forwards_restart: Whether its process is a parent of processes that restart, and gets the signal.
         stdin: The file descriptor of its standard input, such as a listening socket that replicas share.
     """
 
@@ -40,6 +42,8 @@ class Program:
     restart_policy: RestartPolicy = DEFAULT_POLICY
     stops_last: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    restarts_on_signal: bool = False
+    forwards_restart: bool = False
     stdin: int = subprocess.DEVNULL
 
 
@@ -136,6 +140,21 @@ class Replica:
         delay_seconds = self.history.record_exit(ran_seconds=now - self.started_at, by_itself=by_itself, now=now)
         self.exited_at, self.restart_at = now, now + delay_seconds
         return delay_seconds
+
+    def restart_at_once(self, *, now: float) -> None:
+        """Start again after an exit that was requested; it counts for no `RestartPolicy`."""
+        self.history.record_requested_restart()
+        self.exited_at = self.restart_at = now
+
+    def seconds_until_steady(self, *, now: float) -> float:
+        """Return after how many seconds, from now, the current process has started correctly; 0 if it has.
+
+        A process that does not run is looked at again after the time that it would need.
+        """
+        steady_seconds = self.program.restart_policy.steady_seconds
+        if self.process is None or self.exit_code is not None:
+            return steady_seconds
+        return max(self.started_at + steady_seconds - now, 0.0)
 
     def failure(self, *, now: float) -> str | None:
         """Return why this replica is not worth a restart, for a log line; None if it is."""

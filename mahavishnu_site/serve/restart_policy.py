@@ -56,6 +56,10 @@ class RestartHistory:
             return 0.0
         return min(policy.min_delay_seconds * 2.0 ** min(self._early_exits - 1, 32), policy.max_delay_seconds)
 
+    def record_requested_restart(self) -> None:
+        """Count the next start as a later one: the first one was correct."""
+        self._has_restarted = True
+
     def failure(self, *, now: float, running_seconds: float | None) -> str | None:
         """Return why the process is not worth a restart, for a log line after its end; None if it is.
 

@@ -63,10 +63,12 @@ def install(on_exposed: Callable[[], None] = _do_nothing) -> None:
     from realtime.daphne_server.open_files import ensure_enough_files
     from realtime.daphne_server.scope import create_application_with_scheme
     from realtime.daphne_server.shutdown import GracefulShutdown
+    from realtime.daphne_server.tls import secure_ports, server_context
     from realtime.daphne_server.transport import missing_features
     from realtime.daphne_server.websocket import MahavishnuProtocol
 
     ensure_enough_files(settings.MAHAVISHNU_LIMITS)
+    tls_context = server_context()
     missing = missing_features()
     if missing:
         logger.error("Using daphne's slower send path: %s not found", ", ".join(missing))
@@ -89,6 +91,8 @@ def install(on_exposed: Callable[[], None] = _do_nothing) -> None:
     _log_twisted_failures()
     running: Any = reactor
     running.callWhenRunning(partial(see_listening_ports, on_exposed))
+    if tls_context is not None:
+        running.callWhenRunning(partial(secure_ports, tls_context))
     running.callWhenRunning(shutdown.install)
     running.callWhenRunning(_raise_backlog)
     running.callWhenRunning(limit_accepts)

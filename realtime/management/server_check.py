@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from http.client import HTTPConnection, HTTPException
+import ssl
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from django.conf import settings
 
@@ -29,7 +30,8 @@ def server_problem() -> str | None:
     """
     host = _LOOPBACK_FOR.get(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_HOST)
     port = settings.MAHAVISHNU_PORT
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{_health_path()}"
+    scheme = "https" if settings.MAHAVISHNU_TLS_CERTIFICATE else "http"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{_health_path()}"
     hint = "Check MAHAVISHNU_HOST and MAHAVISHNU_PORT."
     try:
         response = _get_health(host, port)
@@ -58,6 +60,11 @@ def delayed_delivery_warning() -> str | None:
 
 def _get_health(host: str, port: int) -> str:
     connection = HTTPConnection(host, port, timeout=HEALTH_TIMEOUT_SECONDS)
+    if settings.MAHAVISHNU_TLS_CERTIFICATE:
+        # Nothing secret is sent, and the certificate is for another name than the address that the server listens on.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = HTTPSConnection(host, port, timeout=HEALTH_TIMEOUT_SECONDS, context=context)
     try:
         connection.request("GET", _health_path(), headers={"Host": _allowed_host(host, port)})
         return connection.getresponse().read(_MAX_RESPONSE_BYTES).decode(errors="replace")

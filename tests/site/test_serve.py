@@ -245,7 +245,7 @@ def test_serve_announces_an_address_that_can_be_opened(
 def test_serve_announces_that_pages_need_tls(settings: Settings, requires_tls: bool) -> None:
     settings.MAHAVISHNU_REQUIRE_TLS = requires_tls
     line = (
-        "Pages are redirected to https: put a TLS proxy in front, "
+        "Pages are redirected to https: set MAHAVISHNU_TLS_CERTIFICATE, put a TLS proxy in front, "
         "or set MAHAVISHNU_REQUIRE_TLS=false on a network that you trust.\n"
     )
     assert (line in announcement("0.0.0.0", 8690, processes=1, has_staff=True)) is requires_tls

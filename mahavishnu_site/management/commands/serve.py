@@ -25,6 +25,7 @@ from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
 from orchestration.checks import WORKFLOWS_TAG
 from orchestration.management.output import EscapingCommand
 from orchestration.sdk.workflow import DEFAULT_POOL
+from realtime.daphne_server.tls import certificate_problem
 from realtime.exposure import SETTINGS_REASON, is_local_only, refusal
 from realtime.management.arguments import whole_number
 
@@ -63,6 +64,8 @@ class Command(EscapingCommand):
         pages_port = settings.MAHAVISHNU_PAGES_PORT
         if settings.MAHAVISHNU_EXPOSED and is_local_only():
             raise CommandError(refusal(SETTINGS_REASON))
+        if problem := certificate_problem():
+            raise CommandError(problem)
         refuse_unusable_address(host, port)
         if pages_port:
             refuse_unusable_address(host, pages_port, variable="MAHAVISHNU_PAGES_PORT")
@@ -84,6 +87,7 @@ class Command(EscapingCommand):
             environment=environment,
             directory=settings.BASE_DIR,
             output=output,
+            restart_problem=certificate_problem,
         )
         sys.exit(manager.run())
 
@@ -105,17 +109,18 @@ def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> st
     name = announced_host(host)
     prefix = "" if settings.MAHAVISHNU_PROXY_STRIPS_PREFIX else settings.MAHAVISHNU_PATH_PREFIX
     address = f"{name}:{port}{prefix}"
+    s = "s" if settings.MAHAVISHNU_TLS_CERTIFICATE else ""
     stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
     lines = [
-        f"Mahavishnu serves ws://{address}" + (f" with {processes} processes" if processes > 1 else ""),
-        f"  health  http://{address}/health",
-        f"  admin   http://{name}:{settings.MAHAVISHNU_PAGES_PORT or port}{prefix}/admin/",
+        f"Mahavishnu serves ws{s}://{address}" + (f" with {processes} processes" if processes > 1 else ""),
+        f"  health  http{s}://{address}/health",
+        f"  admin   http{s}://{name}:{settings.MAHAVISHNU_PAGES_PORT or port}{prefix}/admin/",
         f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
         f"  data    {settings.MAHAVISHNU_VAR_DIR}",
     ]
-    if settings.MAHAVISHNU_REQUIRE_TLS:
+    if settings.MAHAVISHNU_REQUIRE_TLS and not settings.MAHAVISHNU_TLS_CERTIFICATE:
         lines.append(
-            "Pages are redirected to https: put a TLS proxy in front, "
+            "Pages are redirected to https: set MAHAVISHNU_TLS_CERTIFICATE, put a TLS proxy in front, "
             "or set MAHAVISHNU_REQUIRE_TLS=false on a network that you trust."
         )
     if not has_staff:
@@ -141,7 +146,14 @@ def programs_of(*, processes: int, embeds_valkey: bool, separates_pages: bool = 
     variables = {web: {"MAHAVISHNU_SERVES": "websocket"}, PAGES: PAGES_VARIABLES} if separates_pages else {}
     commands = procfile.commands()
     return [
-        Program(name=name, command=commands[name], stops_last=name == VALKEY, environment=variables.get(name, {}))
+        Program(
+            name=name,
+            command=commands[name],
+            stops_last=name == VALKEY,
+            restarts_on_signal=name in ("web", PAGES),
+            forwards_restart=name == "web_processes",
+            environment=variables.get(name, {}),
+        )
         for name in names
     ]
 
