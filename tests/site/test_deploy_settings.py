@@ -12,6 +12,7 @@ import pytest
 from tests.harness.interpreter import run_python
 from tests.site.check_command import run_check
 
+JWT_SECRET = "a secret of this test, with more than 32 bytes"
 EXPOSED = {"ALLOWED_HOSTS": "127.0.0.1,mahavishnu.example"}
 
 PRINT_SETTINGS = """
@@ -105,7 +106,7 @@ def test_deploy_check_of_the_defaults_lists_only_what_tls_brings(tmp_path: Path)
 
 
 def test_deploy_check_of_an_exposed_server_that_requires_credentials_is_clean(tmp_path: Path) -> None:
-    done = run_check(tmp_path, "--deploy", MAHAVISHNU_REQUIRE_AUTH="1", **EXPOSED)
+    done = run_check(tmp_path, "--deploy", MAHAVISHNU_REQUIRE_AUTH="1", MAHAVISHNU_JWT_SECRET=JWT_SECRET, **EXPOSED)
     assert done.returncode == 0
     assert done.stdout + done.stderr == "System check identified no issues (2 silenced).\n"
 
