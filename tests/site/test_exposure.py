@@ -132,7 +132,7 @@ def start_and_fail(server: MahavishnuServer, *command: str, **variables: str) ->
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=30,
         check=False,
     )
 
