@@ -18,6 +18,7 @@ from orchestration.db.stop_hooks import call_at_stop
 from realtime.broadcast.publisher import publisher
 from realtime.eventlog.append import NewEvent, append_events
 from realtime.eventlog.epoch import record_clean_stop
+from realtime.events.recorder import Recorded, RecordedEvent, current_record
 from realtime.events.truncation import truncate_json
 from realtime.events.types import EVENT_TYPES, EventData
 from realtime.protocol.channels import GLOBAL
@@ -30,6 +31,7 @@ class Announcement:
     Attributes:
         rooms: The channels it belongs to besides `global`.
         on_written: Called inside the transaction with the event's `seq`, as soon as the log has assigned it.
+        recorded: Where to record it after the commit, if the caller asked for that.
     """
 
     name: str
@@ -37,11 +39,15 @@ class Announcement:
     data: EventData | Mapping[str, Any]
     rooms: tuple[str, ...]
     on_written: Callable[[int], None] | None = None
+    recorded: Recorded | None = None
 
 
 def announce(data: EventData) -> None:
     """Announce an event if the current transaction commits."""
-    before_commit.collect(Announcement(data.event, data.timestamp, data, data.rooms()))
+    recorded = current_record()
+    if recorded is not None and recorded.reported_by:
+        data.reported_by = recorded.reported_by
+    before_commit.collect(Announcement(data.event, data.timestamp, data, data.rooms(), recorded=recorded))
 
 
 def announce_as_given(
@@ -53,7 +59,10 @@ def announce_as_given(
     on_written: Callable[[int], None] | None = None,
 ) -> None:
     """Announce an event without a change of state, as `emit_test_event` does."""
-    before_commit.collect(Announcement(name, timestamp, data, rooms, on_written))
+    recorded = current_record()
+    if recorded is not None and recorded.reported_by:
+        data = {**data, "reported_by": recorded.reported_by}
+    before_commit.collect(Announcement(name, timestamp, data, rooms, on_written, recorded))
 
 
 def append_collected(announcements: list[Announcement]) -> Callable[[], None]:
@@ -78,12 +87,17 @@ def append_collected(announcements: list[Announcement]) -> Callable[[], None]:
     )
     # Every event is in `global`, once.
     seqs = (delivery.event.seq for delivery in deliveries if delivery.room == GLOBAL)
+    recorded: list[tuple[Recorded, RecordedEvent]] = []
     for item, seq in zip(announcements, seqs, strict=True):
         if item.on_written is not None:
             item.on_written(seq)
+        if item.recorded is not None:
+            recorded.append((item.recorded, RecordedEvent(item.name, seq)))
 
     # Not a `partial`: Django's log line about a failed hook needs a `__qualname__`.
     def publish_after_commit() -> None:
+        for record, event in recorded:
+            record.events.append(event)
         publisher().publish(deliveries)
 
     return publish_after_commit

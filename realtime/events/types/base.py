@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -24,6 +25,7 @@ class EventData(msgspec.Struct, kw_only=True):
             resource. The first type is that of the resource the event is about.
         sample: The values that `emit_test_event` uses for missing fields.
         timestamp: The moment of the change.
+        reported_by: Who reported the change to this server; unset if the server made it itself.
     """
 
     event: ClassVar[str]
@@ -32,6 +34,7 @@ class EventData(msgspec.Struct, kw_only=True):
     sample: ClassVar[dict[str, Any]] = {}
 
     timestamp: datetime
+    reported_by: str | msgspec.UnsetType = msgspec.UNSET
 
     def __init_subclass__(cls, **config: Any) -> None:
         super().__init_subclass__(**config)
@@ -46,9 +49,15 @@ class EventData(msgspec.Struct, kw_only=True):
     @classmethod
     def _build(cls, resource: object, **values: Any) -> Self:
         """Build an event of these values; copy the other fields from the attributes of `resource`."""
-        copied = {field: getattr(resource, field) for field in cls.__struct_fields__ if field not in values}
+        copied = {field: getattr(resource, field) for field in _own_fields(cls) if field not in values}
         return cls(**copied, **values)
 
     def rooms(self) -> tuple[str, ...]:
         """Return the channels this event belongs to besides `global`."""
         return tuple(channel_of(kind, getattr(self, f"{kind}_id")) for kind in self.rooms_from)
+
+
+@cache
+def _own_fields(event_type: type[EventData]) -> tuple[str, ...]:
+    """Return the fields of an event without `reported_by`, which is that of the event and not of its resource."""
+    return tuple(field for field in event_type.__struct_fields__ if field != "reported_by")

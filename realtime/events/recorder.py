@@ -1,0 +1,59 @@
+"""Record the events of one's own changes: their positions in the log, and who reported them.
+
+A program that changes something over the HTTP API gets the `seq` of its event, so it knows when it has seen its own act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class RecordedEvent(NamedTuple):
+    """An event that is in the log."""
+
+    name: str
+    seq: int
+
+
+@dataclass(slots=True)
+class Recorded:
+    """The events of the changes of one block.
+
+    Attributes:
+        reported_by: Who reported these changes; empty if this server made them itself.
+        events: The events of the transactions that have committed, in order.
+    """
+
+    reported_by: str = ""
+    events: list[RecordedEvent] = field(default_factory=list)
+
+    @property
+    def last_seq(self) -> int | None:
+        """The position of the last event; None if nothing changed."""
+        return self.events[-1].seq if self.events else None
+
+
+_current: ContextVar[Recorded | None] = ContextVar("recorded_events", default=None)
+
+
+@contextmanager
+def record_events(reported_by: str = "") -> Iterator[Recorded]:
+    """Record the events that this block announces in this thread, and add `reported_by` to their data if not empty.
+
+    The transactions of the block must be committed inside of it: a call of a service is one transaction.
+    """
+    recorded = Recorded(reported_by)
+    token = _current.set(recorded)
+    try:
+        yield recorded
+    finally:
+        _current.reset(token)
+
+
+def current_record() -> Recorded | None:
+    """Return the record of the current block, if any."""
+    return _current.get()
