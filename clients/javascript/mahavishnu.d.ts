@@ -104,6 +104,8 @@ export interface RunRow {
   readonly started_at: string | null;
   readonly finished_at: string | null;
   readonly held: Hold | null;
+  /** Who reported it to the server; absent if it is of the server. */
+  readonly reported_by?: string;
 }
 
 /** A run with its stages: the state of `workflow:{id}`. */
@@ -131,6 +133,8 @@ export interface PoolWorker {
   readonly stage_name: string | null;
   readonly status_changed_at: string;
   readonly last_heartbeat_at: string;
+  /** Who reported it to the server; absent if it is of the server. */
+  readonly reported_by?: string;
 }
 
 /** The state of `worker:{id}`. */
@@ -155,6 +159,8 @@ export interface PoolRow {
   readonly pool_id: string;
   readonly status: PoolStatus;
   readonly metrics: PoolMetrics;
+  /** Who reported it to the server; absent if it is of the server. */
+  readonly reported_by?: string;
 }
 
 /** The state of `pool:{id}`. */

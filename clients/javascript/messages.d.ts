@@ -12,6 +12,7 @@ export interface StageState {
 export interface RunRow {
   workflow_id: string; name: string; status: string; stages_completed: number; total_stages: number;
   pool_id: string | null; created_at: string; started_at: string | null; finished_at: string | null; held: Hold | null;
+  reported_by?: string;
 }
 
 export interface Run extends RunRow {
@@ -22,6 +23,7 @@ export interface Run extends RunRow {
 export interface Worker {
   worker_id: string; status: string; pool_id: string; draining: boolean; release: string; workflow_id: string | null;
   stage_name: string | null; status_changed_at: string; last_heartbeat_at: string; truncated?: boolean;
+  reported_by?: string;
 }
 
 export interface PoolMetrics {
@@ -29,7 +31,7 @@ export interface PoolMetrics {
   tasks_running: number; worker_count: number; error_workers: number;
 }
 
-export interface PoolRow { pool_id: string; status: string; metrics: PoolMetrics }
+export interface PoolRow { pool_id: string; status: string; metrics: PoolMetrics; reported_by?: string }
 
 export interface Pool extends PoolRow { workers: Worker[]; truncated?: boolean }
 
@@ -46,6 +48,7 @@ export interface EventData {
   timestamp: string;
   test?: boolean;
   truncated?: boolean;
+  reported_by?: string;
 }
 
 /** A pending stage. */

@@ -183,10 +183,14 @@ def add_to_row(
     values: Mapping[str, Any],
     using: str,
     expressions: Expressions = (),
+    unless: str = "",
 ) -> None:
-    """Add amounts to counters of one row, and set other columns to values or to expressions of the row."""
+    """Add amounts to counters of one row, and set other columns to values or to expressions of the row.
+
+    Nothing changes if the column `unless` is true.
+    """
     connection = connections[using]
-    sql, fields = _addition_statement(model, tuple(amounts), tuple(values), expressions, using)
+    sql, fields = _addition_statement(model, tuple(amounts), tuple(values), expressions, unless, using)
     set_to = [field.get_db_prep_save(value, connection) for field, value in zip(fields, values.values(), strict=True)]
     with connection.cursor() as cursor:
         cursor.execute(sql, [*amounts.values(), *set_to, pk])
@@ -194,7 +198,12 @@ def add_to_row(
 
 @lru_cache(maxsize=_MAX_STATEMENTS)
 def _addition_statement(
-    model: type[models.Model], counters: tuple[str, ...], columns: tuple[str, ...], expressions: Expressions, using: str
+    model: type[models.Model],
+    counters: tuple[str, ...],
+    columns: tuple[str, ...],
+    expressions: Expressions,
+    unless: str,
+    using: str,
 ) -> tuple[str, list[models.Field[Any, Any]]]:
     query: Any = model._base_manager.using(using).query
     compiler: Any = query.get_compiler(using)
@@ -207,5 +216,6 @@ def _addition_statement(
         if params:
             raise ValueError(f"{expression!r}: expected an expression without parameters")
         assigned.append(f"{quote(name)} = {sql}")
-    key = quote(model._meta.pk.column)
-    return f"UPDATE {quote(model._meta.db_table)} SET {', '.join(assigned)} WHERE {key} = %s", fields
+    condition = f" AND NOT {quote(unless)}" if unless else ""
+    where = f"{quote(model._meta.pk.column)} = %s{condition}"
+    return f"UPDATE {quote(model._meta.db_table)} SET {', '.join(assigned)} WHERE {where}", fields

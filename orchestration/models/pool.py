@@ -16,6 +16,7 @@ from orchestration import signals
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, validate_identifier
 from orchestration.models.statuses import PoolStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
+from orchestration.reporter import MAX_REPORTER_LENGTH, current_reporter
 
 # Every counter of a pool, in the order in which clients receive them. Each is an integer column of `Pool`.
 # Every other list of counters derives from this tuple.
@@ -62,12 +63,26 @@ class Pool(TrackedModel):
         default=0, help_text="Stages completed since the pool was created."
     )
     tasks_failed = models.PositiveBigIntegerField(default=0, help_text="Stages failed since the pool was created.")
+    metrics_reported = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Whether the counters are as an orchestrator elsewhere reported them, and are not counted here.",
+    )
     # On the database clock; see `orchestration.services.pool_metrics`.
     metrics_published_at = models.DateTimeField(
         null=True, editable=False, help_text="When the metrics were last published."
     )
     metrics_dirty_since = models.DateTimeField(
         null=True, editable=False, help_text="Since when the metrics may differ from the last published ones."
+    )
+    reported_by = models.CharField(
+        max_length=MAX_REPORTER_LENGTH,
+        blank=True,
+        default=current_reporter,
+        db_default="",
+        editable=False,
+        help_text="Who reported it to this installation. Empty: it is this installation's own.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)

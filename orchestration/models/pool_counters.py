@@ -93,7 +93,15 @@ _DIRTY_SINCE: Final = (("metrics_dirty_since", Coalesce("metrics_dirty_since", N
 
 def _move(pool_id: str, amounts: dict[str, int], *, at: datetime, using: str) -> None:
     try:
-        add_to_row(Pool, pool_id, amounts=amounts, values={"updated_at": at}, expressions=_DIRTY_SINCE, using=using)
+        add_to_row(
+            Pool,
+            pool_id,
+            amounts=amounts,
+            values={"updated_at": at},
+            expressions=_DIRTY_SINCE,
+            unless="metrics_reported",
+            using=using,
+        )
     except IntegrityError as error:
         if CLOSED_POOL_HAS_NO_WORK not in str(error):
             raise

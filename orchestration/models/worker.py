@@ -19,6 +19,7 @@ from orchestration.models.pool import Pool
 from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.statuses import WorkerStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
+from orchestration.reporter import MAX_REPORTER_LENGTH, current_reporter
 
 
 class Worker(TrackedModel):
@@ -63,6 +64,14 @@ class Worker(TrackedModel):
     )
     release = models.CharField(
         max_length=MAX_RELEASE_LENGTH, blank=True, db_default="", editable=False, help_text="The release of its code."
+    )
+    reported_by = models.CharField(
+        max_length=MAX_REPORTER_LENGTH,
+        blank=True,
+        default=current_reporter,
+        db_default="",
+        editable=False,
+        help_text="Who reported it to this installation. Empty: it is this installation's own.",
     )
     registered_at = models.DateTimeField(default=timezone.now, editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)

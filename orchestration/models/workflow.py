@@ -18,6 +18,7 @@ from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, MAX_RELEASE_LENGTH,
 from orchestration.models.pool import Pool
 from orchestration.models.statuses import FINISHED_WORKFLOW_STATUSES, HoldReason, WorkflowStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
+from orchestration.reporter import MAX_REPORTER_LENGTH, current_reporter
 
 MAX_WORKFLOW_NAME_LENGTH: Final = 128
 MAX_ADAPTER_LENGTH: Final = 128
@@ -125,6 +126,14 @@ class Workflow(TrackedModel):
         db_default=False,
         editable=False,
         help_text="Whether it has queued stages that are not dispatched yet.",
+    )
+    reported_by = models.CharField(
+        max_length=MAX_REPORTER_LENGTH,
+        blank=True,
+        default=current_reporter,
+        db_default="",
+        editable=False,
+        help_text="Who reported it to this installation. Empty: it is this installation's own.",
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True, editable=False)

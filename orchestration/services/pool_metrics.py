@@ -57,6 +57,8 @@ def _pools_to_publish(pool_ids: Collection[str]) -> list[Pool]:
     unthrottled: list[Pool] = []
     pool: Any  # It has annotations.
     for pool in filter(None, map(_POOL_AND_SCHEDULER.row, sorted(pool_ids))):
+        if pool.metrics_reported:
+            continue
         if pool.scheduler_heartbeat_at is None or pool.now - pool.scheduler_heartbeat_at > scheduler_timeout:
             unthrottled.append(pool)
         elif pool.metrics_published_at is None or not timedelta() <= pool.now - pool.metrics_published_at < interval:

@@ -248,7 +248,8 @@ def _join_as(worker_id: str, process: str, pool_id: str, release: str, *, at: da
 
 
 def _ids_in_use(name: str) -> set[str]:
-    workers = Worker.objects.filter(pk__startswith=f"{name}-").exclude(status=WorkerStatus.OFFLINE)
+    # A worker that was reported from outside keeps its id, also while it is offline.
+    workers = Worker.objects.filter(pk__startswith=f"{name}-").exclude(status=WorkerStatus.OFFLINE, reported_by="")
     return set(workers.values_list("pk", flat=True))
 
 

@@ -12,9 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from msgspec import UNSET
 
 from orchestration.db import before_commit
 from orchestration.db.stop_hooks import call_at_stop
+from orchestration.reporter import current_reporter
 from realtime.broadcast.publisher import publisher
 from realtime.eventlog.append import NewEvent, append_events
 from realtime.eventlog.epoch import record_clean_stop
@@ -44,10 +46,9 @@ class Announcement:
 
 def announce(data: EventData) -> None:
     """Announce an event if the current transaction commits."""
-    recorded = current_record()
-    if recorded is not None and recorded.reported_by:
-        data.reported_by = recorded.reported_by
-    before_commit.collect(Announcement(data.event, data.timestamp, data, data.rooms(), recorded=recorded))
+    if data.reported_by is UNSET and (reporter := current_reporter()):
+        data.reported_by = reporter
+    before_commit.collect(Announcement(data.event, data.timestamp, data, data.rooms(), recorded=current_record()))
 
 
 def announce_as_given(
@@ -59,10 +60,9 @@ def announce_as_given(
     on_written: Callable[[int], None] | None = None,
 ) -> None:
     """Announce an event without a change of state, as `emit_test_event` does."""
-    recorded = current_record()
-    if recorded is not None and recorded.reported_by:
-        data = {**data, "reported_by": recorded.reported_by}
-    before_commit.collect(Announcement(name, timestamp, data, rooms, on_written, recorded))
+    if reporter := current_reporter():
+        data = {**data, "reported_by": reporter}
+    before_commit.collect(Announcement(name, timestamp, data, rooms, on_written, current_record()))
 
 
 def append_collected(announcements: list[Announcement]) -> Callable[[], None]:

@@ -1,6 +1,6 @@
 """Record the events of one's own changes: their positions in the log, and who reported them.
 
-A program that changes something over the HTTP API gets the `seq` of its event, so it knows when it has seen its own act.
+A program that changes something over the HTTP API gets the `seq` of its event, and so knows when it has seen its act.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from orchestration.reporter import reporting_as
 
 
 class RecordedEvent(NamedTuple):
@@ -24,11 +26,9 @@ class Recorded:
     """The events of the changes of one block.
 
     Attributes:
-        reported_by: Who reported these changes; empty if this server made them itself.
         events: The events of the transactions that have committed, in order.
     """
 
-    reported_by: str = ""
     events: list[RecordedEvent] = field(default_factory=list)
 
     @property
@@ -42,14 +42,17 @@ _current: ContextVar[Recorded | None] = ContextVar("recorded_events", default=No
 
 @contextmanager
 def record_events(reported_by: str = "") -> Iterator[Recorded]:
-    """Record the events that this block announces in this thread, and add `reported_by` to their data if not empty.
+    """Record the events that this block announces in this thread.
+
+    If `reported_by` is not empty, it is added to their data, and the rows that the block makes have it too.
 
     The transactions of the block must be committed inside of it: a call of a service is one transaction.
     """
-    recorded = Recorded(reported_by)
+    recorded = Recorded()
     token = _current.set(recorded)
     try:
-        yield recorded
+        with reporting_as(reported_by):
+            yield recorded
     finally:
         _current.reset(token)
 

@@ -25,7 +25,7 @@ RUN_FIELDS: Final = (
 """The state of a run without its contents."""
 
 _HELD_COLUMNS: Final = ("held_reason", "held_needs", "held_since")
-RUN_COLUMNS: Final = ("pk", *RUN_FIELDS[1:-1], *_HELD_COLUMNS)
+RUN_COLUMNS: Final = ("pk", *RUN_FIELDS[1:-1], *_HELD_COLUMNS, "reported_by")
 
 _STAGE_FIELDS: Final = (
     *("position", "stage_name", "step", "status", "worker_id", "attempt", "last_attempt"),
@@ -44,7 +44,7 @@ _WORKER_FIELDS: Final = (
 )
 _WORKER_COLUMNS: Final = (
     *("pk", "status", "pool_id", "draining", "release"),
-    *("stage_workflow_id", "stage__name", "status_changed_at", "last_heartbeat_at"),
+    *("stage_workflow_id", "stage__name", "status_changed_at", "last_heartbeat_at", "reported_by"),
 )
 
 
@@ -52,7 +52,7 @@ def run_state(row: dict[str, Any]) -> dict[str, Any]:
     """Return the state of a run, without its contents, from a row with `RUN_COLUMNS`."""
     held = {"reason": row["held_reason"], "needs": row["held_needs"], "since": row["held_since"]}
     state = {field: row["pk" if field == "workflow_id" else field] for field in RUN_FIELDS[:-1]}
-    return {**state, "held": held if held["reason"] else None}
+    return {**state, "held": held if held["reason"] else None, **_reported_by(row["reported_by"])}
 
 
 def run_rows(runs: QuerySet[Workflow], *columns: str) -> QuerySet[Workflow, dict[str, Any]]:
@@ -85,9 +85,20 @@ def worker_rows(workers: QuerySet[Worker]) -> QuerySet[Worker, tuple[Any, ...]]:
 
 def worker_state(row: tuple[Any, ...]) -> dict[str, Any]:
     """Return the state of a worker."""
-    return dict(zip(_WORKER_FIELDS, row, strict=True))
+    *fields, reported_by = row
+    return {**dict(zip(_WORKER_FIELDS, fields, strict=True)), **_reported_by(reported_by)}
 
 
 def pool_state(pool: Pool) -> dict[str, Any]:
     """Return the state of a pool without its workers."""
-    return {"pool_id": pool.pk, "status": pool.status, "metrics": PoolMetrics.of(pool)}
+    return {
+        "pool_id": pool.pk,
+        "status": pool.status,
+        "metrics": PoolMetrics.of(pool),
+        **_reported_by(pool.reported_by),
+    }
+
+
+def _reported_by(reporter: str) -> dict[str, str]:
+    """Return the field of a resource that was reported from outside; that of an own one is absent."""
+    return {"reported_by": reporter} if reporter else {}

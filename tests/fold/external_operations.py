@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestration import services
 from orchestration.models import Stage, Worker, Workflow
+from orchestration.reporter import reporting_as
 from tests.fold.day import MAX_RUNS, Day, NotPossible, operation
 
 
@@ -15,15 +16,16 @@ def create_workflow(day: Day) -> None:
         raise NotPossible
     workflow_id = day.new_id("external")
     day.log(workflow_id)
-    services.create_workflow(
-        workflow_id=workflow_id,
-        name=day.choose(("", "nightly")),
-        adapter="other",
-        prompt=day.choose(("", "Write code", "p" * 300)),
-        params=day.choose((None, {"a": [1, {"b": None}], "text": "ü"})),
-        stages=[f"s{number}" for number in range(day.choose((1, 3)))],
-        pool_id=day.choose((None, "pool1", "pool2")),
-    )
+    with reporting_as(day.choose(("", "airflow"))):
+        services.create_workflow(
+            workflow_id=workflow_id,
+            name=day.choose(("", "nightly")),
+            adapter="other",
+            prompt=day.choose(("", "Write code", "p" * 300)),
+            params=day.choose((None, {"a": [1, {"b": None}], "text": "ü"})),
+            stages=[f"s{number}" for number in range(day.choose((1, 3)))],
+            pool_id=day.choose((None, "pool1", "pool2")),
+        )
 
 
 @operation(4)

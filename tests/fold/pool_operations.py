@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from orchestration import services
 from orchestration.models import Pool
+from orchestration.reporter import reporting_as
 from tests.fold.day import Day, operation
 
 
 @operation(3)
 def create_pool(day: Day) -> None:
-    services.create_pool(pool_id=day.choose(("pool1", "pool2", "pool3")))
+    with reporting_as(day.choose(("", "airflow"))):
+        services.create_pool(pool_id=day.choose(("pool1", "pool2", "pool3")))
 
 
 @operation()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestration import services
 from orchestration.models import FailureReason, Worker, WorkerStatus
+from orchestration.reporter import reporting_as
 from tests.fold.day import Day, operation
 
 POOLS = ("pool1", "pool2", "pool3")
@@ -55,7 +56,8 @@ def record_heartbeats(day: Day) -> None:
 
 @operation(3)
 def register_worker(day: Day) -> None:
-    services.register_worker(worker_id=day.choose(("w1", "w2")), pool_id=day.choose(POOLS))
+    with reporting_as(day.choose(("", "airflow"))):
+        services.register_worker(worker_id=day.choose(("w1", "w2")), pool_id=day.choose(POOLS))
 
 
 @operation(2)

@@ -28,6 +28,7 @@ def _created(overview: Overview, data: m.WorkflowCreated) -> Overview:
         started_at=None,
         finished_at=None,
         held=None,
+        reported_by=data.reported_by,
     )
     return _insert(overview, row)
 
@@ -106,7 +107,8 @@ def _change_pool(overview: Overview, data: m.PoolEvent) -> Overview:
 
 
 def _add_pool(overview: Overview, data: m.PoolCreated) -> Overview:
-    rows = (PoolRow(pool_id=data.pool_id, status="active", metrics=PoolMetrics()), *overview.pools)
+    row = PoolRow(pool_id=data.pool_id, status="active", metrics=PoolMetrics(), reported_by=data.reported_by)
+    rows = (row, *overview.pools)
     return replace(overview, pools=rows[:MAX_ROWS], truncated=overview.truncated or len(rows) > MAX_ROWS)
 
 

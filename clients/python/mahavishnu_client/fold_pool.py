@@ -27,6 +27,7 @@ def _added(worker: Worker | None, data: m.WorkerStatusChanged) -> Worker:
         stage_name=data.stage_name,
         status_changed_at=data.timestamp,
         last_heartbeat_at=data.timestamp,
+        reported_by=data.reported_by,
     )
 
 
@@ -88,7 +89,7 @@ def _fold_worker(pool: Pool, data: m.WorkerEvent) -> Pool:
 
 
 def _created(pool: Pool | None, data: m.PoolCreated) -> Pool:
-    return Pool(pool_id=data.pool_id, status="active", metrics=PoolMetrics(), workers=())
+    return Pool(pool_id=data.pool_id, status="active", metrics=PoolMetrics(), workers=(), reported_by=data.reported_by)
 
 
 def _pool_removed(pool: Pool, data: m.PoolRemoved) -> None:

@@ -30,6 +30,7 @@ def _created(run: Run | None, data: m.WorkflowCreated) -> Run:
         started_at=None,
         finished_at=None,
         held=None,
+        reported_by=data.reported_by,
         adapter=data.adapter,
         prompt=data.prompt,
         params=data.params,

@@ -17,11 +17,13 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         timestamp: The moment of the change.
         test: Whether it was sent to try out a client, and nothing has changed.
         truncated: Whether long values were cut.
+        reported_by: Who reported the change to the server; empty if the server made it itself.
     """
 
     timestamp: datetime
     test: bool = False
     truncated: bool = False
+    reported_by: str = ""
 
 
 class NewStage(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -82,6 +82,7 @@ class RunRow(_State, frozen=True, kw_only=True):
         started_at: When it started.
         finished_at: When it finished.
         held: Why no worker can take it now; None if one can.
+        reported_by: Who reported it to the server; empty if it is the server's own.
     """
 
     workflow_id: str
@@ -94,6 +95,7 @@ class RunRow(_State, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     held: Hold | None
+    reported_by: str = ""
 
 
 class Run(RunRow, frozen=True, kw_only=True):
@@ -135,6 +137,7 @@ class Worker(_State, frozen=True, kw_only=True):
         stage_name: The stage that it runs now.
         status_changed_at: When its status last changed.
         last_heartbeat_at: When its last heartbeat was stored, as of the snapshot. Heartbeats cause no events.
+        reported_by: Who reported it to the server; empty if it is the server's own.
         truncated: Whether an event about it was not complete: read the state again.
     """
 
@@ -147,6 +150,7 @@ class Worker(_State, frozen=True, kw_only=True):
     stage_name: str | None
     status_changed_at: datetime
     last_heartbeat_at: datetime
+    reported_by: str = ""
     truncated: bool = False
 
 
@@ -181,11 +185,13 @@ class PoolRow(_State, frozen=True, kw_only=True):
         pool_id: Its id.
         status: active, draining or closed.
         metrics: Its counters.
+        reported_by: Who reported it to the server; empty if it is the server's own.
     """
 
     pool_id: str
     status: str
     metrics: PoolMetrics
+    reported_by: str = ""
 
 
 class Pool(PoolRow, frozen=True, kw_only=True):

@@ -52,6 +52,13 @@ class EventData(msgspec.Struct, kw_only=True):
         copied = {field: getattr(resource, field) for field in _own_fields(cls) if field not in values}
         return cls(**copied, **values)
 
+    @classmethod
+    def _build_new(cls, resource: object, **values: Any) -> Self:
+        """Build the event of a new resource, which has been reported by whom its row says."""
+        built = cls._build(resource, **values)
+        built.reported_by = getattr(resource, "reported_by", "") or msgspec.UNSET
+        return built
+
     def rooms(self) -> tuple[str, ...]:
         """Return the channels this event belongs to besides `global`."""
         return tuple(channel_of(kind, getattr(self, f"{kind}_id")) for kind in self.rooms_from)

@@ -59,6 +59,10 @@ class PoolCreated(PoolEvent, kw_only=True):
     event: ClassVar[str] = "pool.created"
     signal: ClassVar[Signal] = signals.pool_created
 
+    @classmethod
+    def from_signal(cls, *, pool: Pool, at: datetime, **_: Any) -> Self:
+        return cls._build_new(pool, pool_id=pool.pk, timestamp=at)
+
 
 class PoolStatusChanged(PoolEvent, kw_only=True):
     """A pool's metrics change."""

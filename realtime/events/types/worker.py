@@ -61,6 +61,10 @@ class WorkerAdded(WorkerStatusChanged, kw_only=True):
     event: ClassVar[str] = "worker.added"
     signal: ClassVar[Signal] = signals.worker_added
 
+    @classmethod
+    def from_signal(cls, *, worker: Worker, at: datetime, **_: Any) -> Self:
+        return cls._build_new(worker, worker_id=worker.pk, **_stage_of(worker), timestamp=at)
+
 
 class WorkerStageChanged(WorkerEvent, kw_only=True):
     """A worker runs another stage, and its status is the same: it continued with the next stage at once."""

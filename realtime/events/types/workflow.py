@@ -92,7 +92,7 @@ class WorkflowCreated(WorkflowEvent, kw_only=True):
         stages = workflow.new_stages
         if stages is None:  # Stored by another application.
             stages = list(workflow.stages.order_by("position").only(*_NEW_STAGE_COLUMNS)[:MAX_LISTED_ROWS])
-        return cls._build(workflow, workflow_id=workflow.pk, stages=NewStage.list_of(stages), timestamp=at)
+        return cls._build_new(workflow, workflow_id=workflow.pk, stages=NewStage.list_of(stages), timestamp=at)
 
 
 class WorkflowStarted(WorkflowEvent, kw_only=True):

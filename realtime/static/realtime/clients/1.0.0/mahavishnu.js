@@ -2190,8 +2190,11 @@ function ended(run, finished_at, stageStatus, changes) {
   return withChanges(run, { ...changes, finished_at, deadline_at: null, held: null, stages, stage_counts });
 }
 
+/** The field of a new state that was reported to the server; that of the server's own is absent. @param {Data} data */
+const reporter = ({ reported_by }) => (reported_by ? { reported_by } : {});
+
 /** @param {Data} data @param {Data} changes */
-const newRow = ({ workflow_id, name, total_stages, pool_id, timestamp }, changes) => ({
+const newRow = ({ workflow_id, name, total_stages, pool_id, timestamp, reported_by }, changes) => ({
   workflow_id,
   name,
   status: "pending",
@@ -2202,6 +2205,7 @@ const newRow = ({ workflow_id, name, total_stages, pool_id, timestamp }, changes
   started_at: null,
   finished_at: null,
   held: null,
+  ...reporter({ reported_by }),
   ...changes,
 });
 
@@ -2365,7 +2369,7 @@ const workerFields = ({ worker_id, status, draining, release, workflow_id, stage
 });
 
 /** @param {Data} data */
-const newWorker = (data) => ({ ...workerFields(data), last_heartbeat_at: data.timestamp });
+const newWorker = (data) => ({ ...workerFields(data), last_heartbeat_at: data.timestamp, ...reporter(data) });
 
 /** @type {Record<string, Change>} */
 const WORKER_FOLDS = {
@@ -2410,8 +2414,8 @@ const ofPoolWorker = (name) => (pool, data) => {
   return withChanges(pool, { workers: inserted(workers, index, Object.freeze(newWorker(data))) });
 };
 
-/** @param {string} pool_id */
-const newPoolRow = (pool_id) => ({ pool_id, status: "active", metrics: NO_METRICS });
+/** @param {Data} data */
+const newPoolRow = (data) => ({ pool_id: data.pool_id, status: "active", metrics: NO_METRICS, ...reporter(data) });
 
 /** @type {Record<string, Change>} */
 const POOL_CHANGES = {
@@ -2423,7 +2427,7 @@ const POOL_CHANGES = {
 
 /** @type {Record<string, Change>} */
 const POOL_FOLDS = {
-  "pool.created": (_, { pool_id }) => Object.freeze({ ...newPoolRow(pool_id), workers: Object.freeze([]) }),
+  "pool.created": (_, data) => Object.freeze({ ...newPoolRow(data), workers: Object.freeze([]) }),
   "pool.removed": () => null,
   ...POOL_CHANGES,
   ...Object.fromEntries(Object.keys(POOL_WORKER_FOLDS).map((name) => [name, ofPoolWorker(name)])),
@@ -2504,8 +2508,8 @@ const OVERVIEW_FOLDS = {
   "workflow.failed": ofRunRow(null),
   "workflow.cancelled": ofRunRow(null),
   "workflow.removed": ofRunRow(null),
-  "pool.created": (overview, { pool_id }) =>
-    withRows(overview, "pools", inserted(overview.pools, 0, Object.freeze(newPoolRow(pool_id)))),
+  "pool.created": (overview, data) =>
+    withRows(overview, "pools", inserted(overview.pools, 0, Object.freeze(newPoolRow(data)))),
   "pool.removed": ofPoolRow(null),
   ...Object.fromEntries(Object.entries(POOL_CHANGES).map(([name, change]) => [name, ofPoolRow(change)])),
 };
