@@ -146,7 +146,7 @@ def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -
     columns = frozenset(update_fields)
     if not columns:
         return
-    sql, fields = _update_statement(model, columns, using)
+    sql, fields = update_statement(model, columns, using)
     values = [field.pre_save(row, add=False) for field in fields]
     has_receivers = pre_save.has_listeners(model) or post_save.has_listeners(model)
     if has_receivers or any(hasattr(value, "resolve_expression") for value in values):
@@ -162,9 +162,10 @@ def update_row(row: models.Model, *, update_fields: Iterable[str], using: str) -
 
 
 @lru_cache(maxsize=_MAX_STATEMENTS)
-def _update_statement(
+def update_statement(
     model: type[models.Model], columns: frozenset[str], using: str
 ) -> tuple[str, list[models.Field[Any, Any]]]:
+    """Return the statement that writes columns of one row, and their fields in its order; the key is last."""
     quote: Any = connections[using].ops.quote_name
     fields = [field for field in model._meta.concrete_fields if field.attname in columns]
     assigned = ", ".join(f"{quote(field.column)} = %s" for field in fields)

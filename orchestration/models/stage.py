@@ -19,6 +19,7 @@ from orchestration.models.pool import Pool
 from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.statuses import FINISHED_STAGE_STATUSES, StageStatus
 from orchestration.models.tracked import TrackedModel, TrackedState
+from orchestration.models.unit_of_work import current_unit
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 from orchestration.plan import StagePlan
@@ -242,14 +243,12 @@ class Stage(TrackedModel):
     def _count_in_workflow(self, *, added: int, completed: int, at: datetime, using: str) -> None:
         if not added and not completed:
             return
-        add_to_row(
-            Workflow,
-            self.workflow_id,
-            amounts={"total_stages": added, "stages_completed": completed},
-            values={"updated_at": at},
-            using=using,
-        )
-        if added > 0:
+        if (unit := current_unit()) is not None:
+            unit.update(self.workflow, ("total_stages", "stages_completed", "updated_at"))
+        else:
+            amounts = {"total_stages": added, "stages_completed": completed}
+            add_to_row(Workflow, self.workflow_id, amounts=amounts, values={"updated_at": at}, using=using)
+        if added > 0 and unit is None:
             self.workflow.refresh_from_db(using=using, fields=["total_stages", "stages_completed", "updated_at"])
             return
         # The workflow in memory was read under lock: update it instead of reading it again.

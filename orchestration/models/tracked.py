@@ -22,6 +22,7 @@ from django.db.models.base import ModelBase
 from django.utils import timezone
 
 from orchestration.db.compiled import update_row
+from orchestration.models.unit_of_work import current_unit
 
 
 class TrackedState(NamedTuple):
@@ -126,13 +127,17 @@ class TrackedModel(models.Model):
             raise RuntimeError(f"{self!r} is not marked as locked; call mark_locked() first, or use save().")
         stored, self._locked_state = self._locked_state, None
         using = self._state.db or "default"
-        write = partial(update_row, self, using=using)
+        unit = current_unit()
+        write = partial(update_row, self, using=using) if unit is None else partial(unit.update, self)
         self._update(stored, at=at, using=using, update_fields=update_fields, write=write)
 
     def _insert(self, *, at: datetime, using: str) -> None:
         self.derive_fields(before=None, at=at)
         self._meta.pk.clean(self.pk, self)
-        super().save(force_insert=True, using=using)
+        if (unit := current_unit()) is None:
+            super().save(force_insert=True, using=using)
+        else:
+            unit.insert(self)
         after = self._tracked(*(getattr(self, column) for column in self.tracked_columns))
         self.on_change(before=None, after=after, at=at, using=using)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db.models import QuerySet
 
@@ -16,6 +16,7 @@ from orchestration.models.statuses import (
     WorkflowStatus,
 )
 from orchestration.models.tracked import TrackedState
+from orchestration.models.unit_of_work import current_unit
 from orchestration.models.workflow import Workflow
 
 # Compiled, because it runs at the end of every workflow and mostly finds nothing.
@@ -28,6 +29,11 @@ _UNFINISHED_STAGES: Final[CompiledSelect[Stage]] = CompiledSelect(
     ),
     str,
 )
+
+_ENDED: Final = {
+    **dict.fromkeys(("retry_at", "dispatch_due_at", "refused_until", "lease_expires_at")),
+    "held": False,
+}
 
 
 def settle_stages(workflow: Workflow, before: TrackedState, after: TrackedState, *, at: datetime, using: str) -> None:
@@ -48,16 +54,16 @@ def _finish_stages(
     workflow: Workflow, workflow_status: str, delta: PoolCounterDelta, *, at: datetime, using: str
 ) -> None:
     status = StageStatus.SKIPPED if workflow_status == WorkflowStatus.COMPLETED else StageStatus.CANCELLED
+    changes: dict[str, Any] = {**_ENDED, "status": status.value, "finished_at": at}
+    if (unit := current_unit()) is not None:
+        for stage in unit.unfinished_stages(workflow.pk):
+            delta.add_stage(stage.pool_id, stage.status, -1)
+            for column, value in changes.items():
+                setattr(stage, column, value)
+            unit.update(stage, changes)
+        return
     if stages := _UNFINISHED_STAGES.rows(workflow.pk, using=using):
-        workflow.stages.using(using).filter(finished_at=None).update(
-            status=status,
-            finished_at=at,
-            retry_at=None,
-            dispatch_due_at=None,
-            refused_until=None,
-            held=False,
-            lease_expires_at=None,
-        )
+        workflow.stages.using(using).filter(finished_at=None).update(**changes)
     for stage in stages:
         delta.add_stage(stage.pool_id, stage.status, -1)
 

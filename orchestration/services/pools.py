@@ -119,17 +119,26 @@ def check_pool_accepts_workflows(pool_id: str) -> None:
     Raises:
         InvalidIdentifier, PoolNotFound, PoolNotAccepting
     """
-    if (status := check_pool_exists(pool_id)) != PoolStatus.ACTIVE:
+    check_accepts_workflows(pool_id, check_pool_exists(pool_id))
+
+
+def check_accepts_workflows(pool_id: str, status: str) -> None:
+    """Check that a pool with this status accepts new workflows.
+
+    Raises:
+        PoolNotAccepting
+    """
+    if status != PoolStatus.ACTIVE:
         raise PoolNotAccepting(pool_id, status, NEW_WORKFLOWS)
 
 
-def check_pool_accepts_workers(pool_id: str) -> None:
-    """Check that a pool accepts workers: that it is not closed.
+def check_accepts_workers(pool_id: str, status: str) -> None:
+    """Check that a pool with this status accepts workers: that it is not closed.
 
     Raises:
-        InvalidIdentifier, PoolNotFound, PoolNotAccepting
+        PoolNotAccepting
     """
-    if (status := check_pool_exists(pool_id)) == PoolStatus.CLOSED:
+    if status == PoolStatus.CLOSED:
         raise PoolNotAccepting(pool_id, status, "workers")
 
 
@@ -264,12 +273,17 @@ def _change_status(pool_id: str, status: PoolStatus, *, at: datetime | None) -> 
     at = validation.timestamp(at)
     with transaction.atomic():
         pool = row_locks.lock_pool(pool_id)
-        check_transition("pool", pool_id, current=pool.status, requested=status)
-        if status == PoolStatus.CLOSED:
-            _check_empty(pool)
-        pool.status = status.value
-        pool.save_locked(at=at, update_fields=["status"])
+        change_locked_pool(pool, status, at=at)
     return pool
+
+
+def change_locked_pool(pool: Pool, status: PoolStatus, *, at: datetime) -> None:
+    """Change the status of a locked pool. To close it, its stored rows and counters must be complete."""
+    check_transition("pool", pool.pk, current=pool.status, requested=status)
+    if status == PoolStatus.CLOSED:
+        _check_empty(pool)
+    pool.status = status.value
+    pool.save_locked(at=at, update_fields=["status"])
 
 
 def _check_empty(pool: Pool) -> None:

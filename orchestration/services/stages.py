@@ -5,8 +5,7 @@ Of a workflow that the engine runs, only a stage that waits may be skipped, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -61,10 +60,17 @@ def queue_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None
     """
     at = validation.timestamp(at)
     with transaction.atomic():
-        stage = _lock_for(StageStatus.QUEUED, workflow_id, stage_name)
-        with _check_stage_pool(stage):
-            stage.save_locked(at=at, update_fields=["status"])
+        stage = row_locks.lock_stage(workflow_id, stage_name)
+        with reject_closed_pool("stages"):
+            queue_locked_stage(stage, at=at)
     return stage
+
+
+def queue_locked_stage(stage: Stage, *, at: datetime) -> None:
+    """Queue a stage that is locked with its workflow, as `queue_stage` does."""
+    check_stage(stage, StageStatus.QUEUED)
+    stage.status = StageStatus.QUEUED.value
+    stage.save_locked(at=at, update_fields=["status"])
 
 
 def start_stage(
@@ -82,14 +88,19 @@ def start_stage(
     at = validation.timestamp(at)
     with transaction.atomic():
         worker = row_locks.lock_worker(worker_id) if worker_id is not None else None
-        stage = _lock_for(StageStatus.RUNNING, workflow_id, stage_name)
-        if worker is not None:
-            _check_worker(worker, stage)
-        stage.worker = worker
-        stage.attempt += 1
-        with _check_stage_pool(stage):
-            stage.save_locked(at=at, update_fields=["status", "worker", "attempt"])
+        stage = row_locks.lock_stage(workflow_id, stage_name)
+        with reject_closed_pool("stages"):
+            start_locked_stage(stage, worker, at=at)
     return stage
+
+
+def start_locked_stage(stage: Stage, worker: Worker | None, *, at: datetime) -> None:
+    """Start a stage that is locked with its workflow and worker, as `start_stage` does."""
+    check_stage(stage, StageStatus.RUNNING, worker=worker)
+    stage.status = StageStatus.RUNNING.value
+    stage.worker = worker
+    stage.attempt += 1
+    stage.save_locked(at=at, update_fields=["status", "worker", "attempt"])
 
 
 def complete_stage(
@@ -106,11 +117,18 @@ def complete_stage(
     at = validation.timestamp(at)
     given = validation.json_object("result", result)
     with transaction.atomic():
-        stage = _lock_for(StageStatus.COMPLETED, workflow_id, stage_name)
-        stage.result = {"duration_ms": _duration_ms(stage, at)} | given
-        stage.duration_ms = _stored_duration_ms(stage.result["duration_ms"], otherwise=_duration_ms(stage, at))
-        stage.save_locked(at=at, update_fields=["status", "result", "duration_ms"])
+        stage = row_locks.lock_stage(workflow_id, stage_name)
+        complete_locked_stage(stage, given, at=at)
     return stage
+
+
+def complete_locked_stage(stage: Stage, result: dict[str, Any], *, at: datetime) -> None:
+    """Complete a stage that is locked with its workflow, as `complete_stage` does. The result is valid."""
+    check_stage(stage, StageStatus.COMPLETED)
+    stage.status = StageStatus.COMPLETED.value
+    stage.result = {"duration_ms": _duration_ms(stage, at)} | result
+    stage.duration_ms = _stored_duration_ms(stage.result["duration_ms"], otherwise=_duration_ms(stage, at))
+    stage.save_locked(at=at, update_fields=["status", "result", "duration_ms"])
 
 
 def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | None = None) -> Stage:
@@ -122,11 +140,18 @@ def fail_stage(*, workflow_id: str, stage_name: str, error: str, at: datetime | 
     at = validation.timestamp(at)
     error = validation.text("error", error)
     with transaction.atomic():
-        stage = _lock_for(StageStatus.FAILED, workflow_id, stage_name)
-        stage.error = error
-        stage.duration_ms = _duration_ms(stage, at)
-        stage.save_locked(at=at, update_fields=["status", "error", "duration_ms"])
+        stage = row_locks.lock_stage(workflow_id, stage_name)
+        fail_locked_stage(stage, error, at=at)
     return stage
+
+
+def fail_locked_stage(stage: Stage, error: str, *, at: datetime) -> None:
+    """Fail a stage that is locked with its workflow, as `fail_stage` does. The error is valid."""
+    check_stage(stage, StageStatus.FAILED)
+    stage.status = StageStatus.FAILED.value
+    stage.error = error
+    stage.duration_ms = _duration_ms(stage, at)
+    stage.save_locked(at=at, update_fields=["status", "error", "duration_ms"])
 
 
 def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None) -> Stage:
@@ -139,44 +164,45 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
     """
     at = validation.timestamp(at)
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
-        stage = _lock_for(StageStatus.SKIPPED, workflow_id, stage_name, may_be_run_by_engine=True)
+        stage = row_locks.lock_stage(workflow_id, stage_name)
+        check_stage(stage, StageStatus.SKIPPED, may_be_run_by_engine=True)
         if stage.held:
             end_hold(stage.workflow, at=at)
-        stage.save_locked(at=at, update_fields=["status"])
+        skip_locked_stage(stage, at=at)
         if stage.workflow.plan is not None:
             queue_step(advance(stage.workflow, at=at), at=at)
     return stage
 
 
-def _lock_for(status: StageStatus, workflow_id: str, stage_name: str, *, may_be_run_by_engine: bool = False) -> Stage:
-    """Lock a stage, check that it may take this status, and set the status in memory."""
-    stage = row_locks.lock_stage(workflow_id, stage_name)
+def skip_locked_stage(stage: Stage, *, at: datetime) -> None:
+    """Skip a stage that is locked with its workflow. A run of the engine does not continue by that."""
+    check_stage(stage, StageStatus.SKIPPED, may_be_run_by_engine=True)
+    stage.status = StageStatus.SKIPPED.value
+    stage.save_locked(at=at, update_fields=["status"])
+
+
+def check_stage(
+    stage: Stage, status: StageStatus, *, worker: Worker | None = None, may_be_run_by_engine: bool = False
+) -> None:
+    """Check that a stage, locked or not yet stored, may take this status on this worker.
+
+    Raises:
+        IllegalTransition, WorkflowNotRunning, PoolNotAccepting, WorkerInOtherPool, EngineRun
+    """
     is_of_engine = stage.workflow.plan is not None and not stage.hosted
     if is_of_engine and (not may_be_run_by_engine or stage.status == StageStatus.RUNNING):
-        raise EngineRun(workflow_id, stage_name)
+        raise EngineRun(stage.workflow_id, stage.name)
     # Check the stage first: stages of a finished workflow are finished too, and this error is more precise.
     check_transition("stage", str(stage), current=stage.status, requested=status)
     if stage.workflow.status != WorkflowStatus.RUNNING:
-        raise WorkflowNotRunning(workflow_id, stage.workflow.status)
-    stage.status = status.value
-    return stage
-
-
-@contextmanager
-def _check_stage_pool(stage: Stage) -> Iterator[None]:
-    """Reject work for a closed pool. If a concurrent transaction closes the pool, the database rejects the work."""
-    if stage.pool is None:
-        yield
+        raise WorkflowNotRunning(stage.workflow_id, stage.workflow.status)
+    if status not in (StageStatus.QUEUED, StageStatus.RUNNING) or stage.pool is None:
         return
+    if worker is not None and worker.pool_id != stage.pool_id:
+        raise WorkerInOtherPool(worker.id, worker.pool_id, stage.pool.id)
+    # If a concurrent transaction closes the pool, the database rejects the work.
     if stage.pool.status == PoolStatus.CLOSED:
         raise PoolNotAccepting(stage.pool.id, stage.pool.status, "stages")
-    with reject_closed_pool("stages"):
-        yield
-
-
-def _check_worker(worker: Worker, stage: Stage) -> None:
-    if stage.pool_id is not None and worker.pool_id != stage.pool_id:
-        raise WorkerInOtherPool(worker.id, worker.pool_id, stage.pool_id)
 
 
 def _duration_ms(stage: Stage, at: datetime) -> int:

@@ -86,6 +86,17 @@ def text(argument: str, value: str, *, max_length: int | None = None, may_be_emp
     return value
 
 
+def integer(argument: str, value: object, *, largest: int) -> int:
+    """Return an integer from 0 to `largest`.
+
+    Raises:
+        InvalidArgument: if it is not one.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= largest:
+        raise InvalidArgument(argument, value, f"an integer from 0 to {largest}")
+    return value
+
+
 def json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the object as it will be read back from JSON: tuples as lists, keys as strings; {} for None.
 

@@ -10,7 +10,7 @@ from orchestration import signals
 from orchestration.models import Worker, WorkerStatus
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
-from orchestration.services.pools import check_pool_accepts_workers, reject_removed_pool
+from orchestration.services.pools import check_accepts_workers, check_pool_exists, reject_removed_pool
 from orchestration.services.transitions import check_transition
 
 
@@ -73,19 +73,33 @@ def register_worker(*, worker_id: str, pool_id: str, at: datetime | None = None)
             worker = row_locks.lock_worker(worker_id)
         except row_locks.WorkerNotFound:
             worker = Worker(id=worker_id, pool_id=pool_id)
-        if worker.process:
-            raise EngineWorker(worker_id)
-        check_pool_accepts_workers(pool_id)
-        if worker.pool_id != pool_id:
-            raise WorkerInOtherPool(worker_id, worker.pool_id, pool_id)
-        worker.status = WorkerStatus.IDLE.value
-        worker.registered_at = worker.last_heartbeat_at = at
-        if worker._state.adding:
-            # Insert before the pool is locked: an insert waits for a transaction that holds a row with the same id.
-            row_locks.insert(worker, at=at)
-        else:
-            worker.save_locked(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])
+        check_is_external(worker)
+        register_locked_worker(worker, pool_id, pool_status=check_pool_exists(pool_id), at=at)
     return worker
+
+
+def register_locked_worker(worker: Worker, pool_id: str, *, pool_status: str, at: datetime) -> None:
+    """Add a new worker to a pool, or register a locked one there again, as `register_worker` does."""
+    check_accepts_workers(pool_id, pool_status)
+    if worker.pool_id != pool_id:
+        raise WorkerInOtherPool(worker.pk, worker.pool_id, pool_id)
+    worker.status = WorkerStatus.IDLE.value
+    worker.registered_at = worker.last_heartbeat_at = at
+    if worker._state.adding and worker._locked_state is None:
+        # Insert before the pool is locked: an insert waits for a transaction that holds a row with the same id.
+        row_locks.insert(worker, at=at)
+    else:
+        worker.save_locked(at=at, update_fields=["status", "registered_at", "last_heartbeat_at"])
+
+
+def check_is_external(worker: Worker) -> None:
+    """Check that no process of the engine reports the status of the worker.
+
+    Raises:
+        EngineWorker
+    """
+    if worker.process:
+        raise EngineWorker(worker.pk)
 
 
 def change_worker_status(*, worker_id: str, status: str, at: datetime | None = None) -> Worker:
@@ -97,18 +111,31 @@ def change_worker_status(*, worker_id: str, status: str, at: datetime | None = N
         EngineWorker: if its process reports its status itself.
     """
     at = validation.timestamp(at)
-    if status not in WorkerStatus.values:
-        raise validation.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
+    check_worker_status(status)
     with transaction.atomic():
         worker = row_locks.lock_worker(worker_id)
-        if worker.process:
-            raise EngineWorker(worker_id)
-        check_transition("worker", worker_id, current=worker.status, requested=status)
-        worker.status = str(status)
-        if status != WorkerStatus.OFFLINE:
-            worker.last_heartbeat_at = at
-        worker.save_locked(at=at, update_fields=["status", "last_heartbeat_at"])
+        check_is_external(worker)
+        change_locked_worker(worker, status, at=at)
     return worker
+
+
+def check_worker_status(status: str) -> None:
+    """Check that a worker may have this status.
+
+    Raises:
+        InvalidArgument
+    """
+    if status not in WorkerStatus.values:
+        raise validation.InvalidArgument("status", status, f"one of {', '.join(WorkerStatus.values)}")
+
+
+def change_locked_worker(worker: Worker, status: str, *, at: datetime) -> None:
+    """Record the new status of a locked worker, as `change_worker_status` does."""
+    check_transition("worker", worker.pk, current=worker.status, requested=status)
+    worker.status = str(status)
+    if status != WorkerStatus.OFFLINE:
+        worker.last_heartbeat_at = at
+    worker.save_locked(at=at, update_fields=["status", "last_heartbeat_at"])
 
 
 def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
@@ -121,8 +148,7 @@ def remove_worker(*, worker_id: str, at: datetime | None = None) -> Worker:
     at = validation.timestamp(at)
     with transaction.atomic():
         worker = row_locks.lock_worker(worker_id)
-        if worker.process:
-            raise EngineWorker(worker_id)
+        check_is_external(worker)
         worker.removed_at = at
         worker.delete()
     worker.id = worker_id  # Django cleared the id; the returned worker is the removed one.

@@ -34,14 +34,51 @@ def create_workflow(
         PoolNotAccepting: if the pool is draining or closed.
     """
     at = validation.timestamp(at)
-    names = validation.stage_names("stages", stages)
+    workflow = new_workflow(
+        adapter=adapter,
+        prompt=prompt,
+        stages=validation.stage_names("stages", stages),
+        name=name,
+        workflow_id=workflow_id,
+        pool_id=pool_id,
+        params=params,
+        at=at,
+    )
+    with reject_removed_pool(pool_id), transaction.atomic():
+        if pool_id is not None:
+            check_pool_accepts_workflows(pool_id)
+        # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
+        try:
+            Stage.objects.bulk_create(workflow.new_stages or ())
+        except IntegrityError as error:
+            raise row_locks.AlreadyExists("workflow", workflow.id) from error
+        row_locks.insert(workflow, at=at)
+    return workflow
+
+
+def new_workflow(
+    *,
+    adapter: str,
+    prompt: str,
+    stages: Sequence[str],
+    name: str,
+    workflow_id: str | None,
+    pool_id: str | None,
+    params: Mapping[str, Any] | None,
+    at: datetime,
+) -> Workflow:
+    """Return a pending workflow with its stages in `new_stages`, which are not stored. Their names are valid.
+
+    Raises:
+        InvalidIdentifier, InvalidArgument
+    """
     workflow = Workflow(
         name=validation.text("name", name, max_length=MAX_WORKFLOW_NAME_LENGTH),
         adapter=validation.text("adapter", adapter, max_length=MAX_ADAPTER_LENGTH, may_be_empty=False),
         prompt=validation.text("prompt", prompt),
         params=validation.json_object("params", params),
         pool_id=pool_id,
-        total_stages=len(names),
+        total_stages=len(stages),
         created_at=at,
         updated_at=at,
     )
@@ -49,17 +86,8 @@ def create_workflow(
         workflow.id = validation.identifier("workflow_id", workflow_id)
     workflow.new_stages = [
         Stage(workflow=workflow, name=stage_name, position=position, pool_id=pool_id)
-        for position, stage_name in enumerate(names)
+        for position, stage_name in enumerate(stages)
     ]
-    with reject_removed_pool(pool_id), transaction.atomic():
-        if pool_id is not None:
-            check_pool_accepts_workflows(pool_id)
-        # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
-        try:
-            Stage.objects.bulk_create(workflow.new_stages)
-        except IntegrityError as error:
-            raise row_locks.AlreadyExists("workflow", workflow.id) from error
-        row_locks.insert(workflow, at=at)
     return workflow
 
 
@@ -123,10 +151,21 @@ def _change(
     at = validation.timestamp(at)
     with transaction.atomic():
         workflow = row_locks.lock_workflow(workflow_id)
-        check_transition("workflow", workflow_id, current=workflow.status, requested=status)
-        workflow.status = status.value
-        workflow.error = error
-        if result is not None and workflow.started_at is not None:
-            workflow.result = {"total_duration_ms": milliseconds_between(workflow.started_at, at)} | result
-        workflow.save_locked(at=at, update_fields=["status", "error", "result"])
+        change_locked_workflow(workflow, status, at=at, error=error, result=result)
     return workflow
+
+
+def change_locked_workflow(
+    workflow: Workflow, status: WorkflowStatus, *, at: datetime, error: str = "", result: dict[str, Any] | None = None
+) -> None:
+    """Change the status of a locked workflow.
+
+    Raises:
+        IllegalTransition
+    """
+    check_transition("workflow", workflow.pk, current=workflow.status, requested=status)
+    workflow.status = status.value
+    workflow.error = error
+    if result is not None and workflow.started_at is not None:
+        workflow.result = {"total_duration_ms": milliseconds_between(workflow.started_at, at)} | result
+    workflow.save_locked(at=at, update_fields=["status", "error", "result"])

@@ -1,0 +1,177 @@
+"""Tests of `orchestration.services.reports`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, Phase, given, settings
+
+from orchestration import services
+from orchestration.db import before_commit
+from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Worker, Workflow, WorkflowStatus
+from orchestration.reporter import reporting_as
+from orchestration.services.report_types import (
+    CreationNotAllowed,
+    EngineOwned,
+    PoolMetricsReport,
+    PoolReport,
+    Report,
+    ReportedStage,
+    RunReport,
+    StageReport,
+    WorkerReport,
+)
+from orchestration.services.reports import ReportRefused, apply_reports
+from tests.harness.database import delete_rows
+from tests.services.reported import announced, apply_with_services, at, report_lists, stored_state
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+
+
+def run(status: str, seconds: int = 0, workflow_id: str = "wf", **fields: Any) -> RunReport:
+    fields.setdefault("adapter", "airflow")
+    return RunReport(at=at(seconds), workflow_id=workflow_id, status=WorkflowStatus(status), **fields)
+
+
+def stage(status: str, seconds: int = 0, name: str = "a", workflow_id: str = "wf", **fields: Any) -> StageReport:
+    return StageReport(at=at(seconds), workflow_id=workflow_id, stage_name=name, status=StageStatus(status), **fields)
+
+
+def refused(*reports: Report, **options: Any) -> list[Any]:
+    with reporting_as("airflow"):
+        return apply_reports(list(reports), all_or_nothing=False, **options)
+
+
+def compare_with_services(reports: list[Report]) -> None:
+    with reporting_as("airflow"):
+        delete_rows()
+        with before_commit.recorded() as items:
+            expected = [apply_with_services(report) for report in reports]
+        expected_state, expected_events = stored_state(), announced(items())
+        delete_rows()
+        with before_commit.recorded() as items:
+            outcomes = apply_reports(reports, all_or_nothing=False)
+        assert [(type(each), str(each)) for each in outcomes] == [(type(each), str(each)) for each in expected]
+        assert announced(items()) == expected_events
+        assert stored_state() == expected_state
+
+
+@pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.chaos)])
+def test_reports_in_one_transaction_equal_calls_of_the_services(examples: int) -> None:
+    @settings(
+        max_examples=examples,
+        derandomize=examples == 30,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(report_lists())
+    def compare(reports: list[Report]) -> None:
+        compare_with_services(reports)
+
+    compare()
+
+
+def test_reports_create_what_is_not_known() -> None:
+    with reporting_as("airflow"):
+        apply_reports(
+            [
+                run("running", pool_id="p", stages=(ReportedStage(name="a", step=1, last_attempt=3),)),
+                stage("running", 1),
+                stage("completed", 2, name="unlisted", result={"output": "Success"}),
+                WorkerReport(at=at(3), worker_id="w", status="busy", pool_id="q"),
+            ]
+        )
+    workflow = Workflow.objects.get()
+    assert (workflow.status, workflow.total_stages, workflow.stages_completed) == ("running", 2, 1)
+    assert list(Stage.objects.order_by("position").values_list("name", "step", "last_attempt", "status")) == [
+        ("a", 1, 3, "running"),
+        ("unlisted", 0, 1, "completed"),
+    ]
+    assert set(Pool.objects.values_list("pk", "tasks_running", "active_workers")) == {("p", 1, 0), ("q", 0, 1)}
+    for model in (Workflow, Pool, Worker):
+        assert set(model.objects.values_list("reported_by", flat=True)) == {"airflow"}
+
+
+def test_reports_refuse_what_belongs_to_this_installation() -> None:
+    workflow = services.create_workflow(workflow_id="ours", adapter="python", prompt="", stages=["a"])
+    Workflow.objects.update(plan={"stages": []})
+    services.join_pool(name="box", process="x", pool_id="p")
+    outcomes = refused(
+        run("running", workflow_id="ours"),
+        stage("completed", workflow_id="ours"),
+        WorkerReport(at=at(0), worker_id="box-1", status="busy", pool_id="p"),
+        PoolReport(at=at(0), pool_id="p", status=PoolStatus.DRAINING),
+        PoolMetricsReport(at=at(0), pool_id="p", counters={"queue_size": 3}),
+    )
+    assert [type(outcome) for outcome in outcomes] == [
+        *(EngineOwned, EngineOwned),
+        *(services.EngineWorker, EngineOwned, EngineOwned),
+    ]
+    workflow.refresh_from_db()
+    assert (workflow.status, Pool.objects.get().metrics_reported) == ("pending", False)
+
+
+def test_reports_that_are_refused_change_nothing_with_all_or_nothing() -> None:
+    with before_commit.recorded() as items, pytest.raises(ReportRefused) as error:
+        apply_reports([run("running"), stage("completed", name="")])
+    assert (error.value.index, type(error.value.error)) == (1, services.InvalidArgument)
+    assert (Workflow.objects.count(), announced(items())) == (0, [])
+
+
+def test_reports_without_the_permission_create_no_pool_and_no_worker() -> None:
+    with reporting_as("airflow"):
+        apply_reports([PoolReport(at=at(0), pool_id="known", status=PoolStatus.ACTIVE, is_new=True)])
+    outcomes = refused(
+        PoolReport(at=at(0), pool_id="new", status=PoolStatus.ACTIVE, is_new=True),
+        WorkerReport(at=at(0), worker_id="w", status="idle", pool_id="known"),
+        run("running", pool_id="new"),
+        run("running", pool_id="known", workflow_id="other"),
+        may_create=lambda pool_id: False,
+    )
+    assert [type(outcome) for outcome in outcomes] == [*[CreationNotAllowed] * 3, bool]
+    assert (Pool.objects.count(), Worker.objects.count(), Workflow.objects.count()) == (1, 0, 1)
+
+
+def test_reported_metrics_are_stored_and_no_longer_counted() -> None:
+    counters = {"active_workers": 5, "idle_workers": 2, "queue_size": 10, "tasks_completed": 150}
+    with reporting_as("airflow"):
+        apply_reports([PoolMetricsReport(at=at(0), pool_id="p", counters=counters)])
+        with before_commit.recorded() as items:
+            outcomes = apply_reports(
+                [
+                    PoolMetricsReport(at=at(1), pool_id="p", counters=counters),
+                    run("running", pool_id="p", stages=(ReportedStage(name="a"),)),
+                    stage("queued"),
+                    WorkerReport(at=at(3), worker_id="w", status="busy", pool_id="p"),
+                ]
+            )
+    assert outcomes == [False, True, True, True]
+    stored = Pool.objects.values(*counters, "worker_count", "tasks_running", "metrics_dirty_since").get()
+    assert stored == {**counters, "worker_count": 7, "tasks_running": 0, "metrics_dirty_since": None}
+    assert [item for item in items() if getattr(item, "name", "") == "pool.status_changed"] == []
+
+
+def test_reports_take_as_many_statements_for_many_as_for_few() -> None:
+    def statements(count: int) -> int:
+        reports = [
+            report
+            for number in range(count)
+            for report in (
+                run("running", workflow_id=f"{count}-{number}", pool_id="p", stages=(ReportedStage(name="a"),)),
+                stage("running", workflow_id=f"{count}-{number}"),
+            )
+        ]
+        ends = [stage("completed", workflow_id=f"{count}-{number}") for number in range(count)]
+        with reporting_as("airflow"), CaptureQueriesContext(connection) as queries:
+            apply_reports(reports)
+            apply_reports(ends)
+        return len(queries)
+
+    statements(1)
+    # On SQLite, the driver executes one statement for each row that is updated; Django captures it once.
+    assert statements(50) == statements(2)
