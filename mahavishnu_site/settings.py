@@ -245,6 +245,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "mahavishnu_site.security_headers.security_headers_middleware",
     "mahavishnu_site.escaped_pages.escape_pages",
+    "realtime.api.middleware.api_middleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

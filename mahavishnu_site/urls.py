@@ -13,4 +13,7 @@ urlpatterns: list[URLPattern | URLResolver] = [path("health", views.health, name
 if settings.MAHAVISHNU_SERVES == "websocket":
     urlpatterns += [re_path("", misdirected_page)]
 else:
-    urlpatterns += [path("", views.index, name="index"), path("admin/", admin.site.urls)]
+    # Not imported in a process without pages: it takes time and memory.
+    from realtime.api.api import api
+
+    urlpatterns += [path("", views.index, name="index"), path("admin/", admin.site.urls), path("api/", api.urls)]

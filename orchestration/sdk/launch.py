@@ -78,6 +78,7 @@ def launch_by_name(
     params: Mapping[str, Any],
     pool: str | None = None,
     key: str | None = None,
+    workflow_id: str | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> Run:
     """Start the workflow of this name; `launch` describes the other arguments.
@@ -88,7 +89,7 @@ def launch_by_name(
     try:
         definition = find_definition(name)
         guarded = definition.with_function(_with_launch_errors(definition.name, definition.function))
-        return launch(guarded, prompt=prompt, params=params, key=key, pool=pool, texts=texts)
+        return launch(guarded, prompt=prompt, params=params, key=key, pool=pool, workflow_id=workflow_id, texts=texts)
     except (UnknownWorkflow, UnknownAdapter, InvalidDefinition, MissingDependency, ServiceError) as error:
         raise LaunchError(str(error)) from error
 

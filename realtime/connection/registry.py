@@ -22,15 +22,26 @@ _RECONNECT_INTERVAL_MS = 10
 """Time between the reconnects of two clients. It is shorter if the reconnect window is too short for all clients."""
 
 
-class Connection(Subscriber, Protocol):
+class Reader(Protocol):
+    """A client that reads: a connection, or the client of one request to the HTTP API.
+
+    Attributes:
+        statuses: The queries that answer status requests.
+        replay_reads: The queue of the reads for replays, snapshots and lists.
+        replay_budget: The bytes that these reads may take.
+    """
+
+    statuses: StatusQueries
+    replay_reads: ReplayReads
+    replay_budget: ReplayBudget
+
+
+class Connection(Reader, Subscriber, Protocol):
     """One open connection, as used by the registry and the request handlers.
 
     Attributes:
         id: The `connection_id` of the `session.created` event.
         relay: The relay that delivers events to it.
-        statuses: The queries that answer status requests.
-        replay_reads: The queue of the reads for replays, snapshots and lists.
-        replay_budget: The bytes that these reads may take.
         limits: The bounds of the connection.
         channels: The channels it is subscribed to.
         identity: Who its client is now. A new token replaces it.
@@ -38,9 +49,6 @@ class Connection(Subscriber, Protocol):
 
     id: str
     relay: Relay
-    statuses: StatusQueries
-    replay_reads: ReplayReads
-    replay_budget: ReplayBudget
     limits: Limits
     channels: set[str]
     identity: Identity

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from realtime.connection.registry import Connection
+from realtime.connection.registry import Connection, Reader
 from realtime.protocol.channels import InvalidChannel
 from realtime.protocol.cursors import InvalidCursor
 from realtime.protocol.errors import ErrorCode, RequestError
@@ -43,19 +43,20 @@ class Queued:
 
 Result = Response | Queued
 
+C = TypeVar("C", bound=Reader)
 R = TypeVar("R", bound=Request)
 T = TypeVar("T")
-_HANDLERS: dict[type[Request], Callable[[Connection, Any], Awaitable[Result]]] = {}
+_HANDLERS: dict[type[Request], Callable[[Any, Any], Awaitable[Result]]] = {}
 
 
 def handles(
     request: type[R],
-) -> Callable[[Callable[[Connection, R], Awaitable[Result]]], Callable[[Connection, R], Awaitable[Result]]]:
+) -> Callable[[Callable[[C, R], Awaitable[Result]]], Callable[[C, R], Awaitable[Result]]]:
     """Register the decorated function as the handler of `request`."""
 
     def register(
-        function: Callable[[Connection, R], Awaitable[Result]],
-    ) -> Callable[[Connection, R], Awaitable[Result]]:
+        function: Callable[[C, R], Awaitable[Result]],
+    ) -> Callable[[C, R], Awaitable[Result]]:
         _HANDLERS[request] = function
         return function
 

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from orchestration.text import storable
 from realtime.connection.handlers.handler_table import Queued, Response, existing, handles
-from realtime.connection.registry import Connection
+from realtime.connection.registry import Reader
 from realtime.protocol.channels import check_channel
 from realtime.protocol.cursors import decode_id_cursor, decode_timed_cursor
 from realtime.protocol.errors import ErrorCode, RequestError
@@ -53,7 +53,7 @@ class _HasCost(Protocol):
 P = TypeVar("P", bound="_HasCost | None")
 
 
-def _queued(connection: Connection, query: PageQuery[P], response: Callable[[P], object]) -> Queued:
+def _queued(connection: Reader, query: PageQuery[P], response: Callable[[P], object]) -> Queued:
     """Return what reads a page when it is its turn, and charges the budget of the connection for it."""
     connection.replay_budget.check()
 
@@ -67,7 +67,7 @@ def _queued(connection: Connection, query: PageQuery[P], response: Callable[[P],
 
 
 @handles(GetWorkflow)
-async def get_workflow(connection: Connection, request: GetWorkflow) -> Queued:
+async def get_workflow(connection: Reader, request: GetWorkflow) -> Queued:
     """Return the state of a workflow, as in a snapshot."""
 
     def response(found: ResumePoint | None) -> WorkflowData:
@@ -83,7 +83,7 @@ async def get_workflow(connection: Connection, request: GetWorkflow) -> Queued:
 
 
 @handles(ListStages)
-async def list_stages(connection: Connection, request: ListStages) -> Queued:
+async def list_stages(connection: Reader, request: ListStages) -> Queued:
     """Return a page of the stages of a workflow."""
 
     def response(found: StagePage | None) -> StageListData:
@@ -107,7 +107,7 @@ async def list_stages(connection: Connection, request: ListStages) -> Queued:
 
 
 @handles(ListWorkflows)
-async def list_workflows(connection: Connection, request: ListWorkflows) -> Queued:
+async def list_workflows(connection: Reader, request: ListWorkflows) -> Queued:
     """Return a page of the workflows that pass the filters."""
 
     def response(page: WorkflowPage) -> WorkflowListData:
@@ -134,7 +134,7 @@ async def list_workflows(connection: Connection, request: ListWorkflows) -> Queu
 
 
 @handles(ListPools)
-async def list_pools(connection: Connection, request: ListPools) -> Queued:
+async def list_pools(connection: Reader, request: ListPools) -> Queued:
     """Return a page of the pools."""
 
     def response(page: Page) -> PoolListData:
@@ -148,7 +148,7 @@ async def list_pools(connection: Connection, request: ListPools) -> Queued:
 
 
 @handles(ListWorkers)
-async def list_workers(connection: Connection, request: ListWorkers) -> Queued:
+async def list_workers(connection: Reader, request: ListWorkers) -> Queued:
     """Return a page of the workers of a pool, or of all pools."""
 
     def response(page: Page) -> WorkerListData:
@@ -166,7 +166,7 @@ async def list_workers(connection: Connection, request: ListWorkers) -> Queued:
 
 
 @handles(ListEvents)
-async def list_events(connection: Connection, request: ListEvents) -> Queued:
+async def list_events(connection: Reader, request: ListEvents) -> Queued:
     """Return a page of the events of a channel."""
 
     def response(page: EventPage) -> EventListData:
@@ -193,7 +193,7 @@ async def list_events(connection: Connection, request: ListEvents) -> Queued:
 
 
 @handles(GetPoolHistory)
-async def get_pool_history(connection: Connection, request: GetPoolHistory) -> Queued:
+async def get_pool_history(connection: Reader, request: GetPoolHistory) -> Queued:
     """Return the samples of a pool."""
 
     def response(found: PoolHistory | None) -> PoolHistoryData:

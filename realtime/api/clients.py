@@ -1,0 +1,104 @@
+"""Who sends a request to the API, and what it may take: requests a second, and bytes of reads.
+
+These limits are those of one WebSocket connection. A client of the API has no connection, so they apply to its user or,
+if it has none, to its address.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.http import HttpRequest
+
+from realtime.api.problems import Problem, ProblemCode
+from realtime.auth.identity import Identity
+from realtime.auth.policy import Action, ResourceType, may
+from realtime.auth.security_log import log_security_event
+from realtime.connection.client_address import ClientAddress, client_address
+from realtime.connection.rate_limit import TokenBucket
+from realtime.connection.replay_budget import ReplayBudget
+from realtime.limits import Limits
+
+MAX_TRACKED_CLIENTS = 10_000
+"""Clients whose limits are counted. Above it, the one without a request for longest is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What one client may still take."""
+
+    rate: TokenBucket
+    budget: ReplayBudget
+
+
+class ClientQuotas:
+    """The quotas of the clients of one process."""
+
+    def __init__(self) -> None:
+        self._quotas: OrderedDict[tuple[str, str], Quotas] = OrderedDict()
+
+    def of(self, identity: Identity, address: ClientAddress) -> Quotas:
+        """Return the quotas of a user or, without one, of an address."""
+        key = ("user", identity.user_id) if identity.user_id else ("address", address.owner or "")
+        quotas = self._quotas.get(key)
+        if quotas is None:
+            limits: Limits = settings.MAHAVISHNU_LIMITS
+            rate = TokenBucket(limits.max_messages_per_second, limits.max_message_burst, time.monotonic())
+            quotas = self._quotas[key] = Quotas(rate, ReplayBudget(limits))
+            if len(self._quotas) > MAX_TRACKED_CLIENTS:
+                self._quotas.popitem(last=False)
+        self._quotas.move_to_end(key)
+        return quotas
+
+
+client_quotas = ClientQuotas()
+
+
+def address_of(request: HttpRequest) -> ClientAddress:
+    """Return the address of the client of a request."""
+    forwarded_for = request.META.get("HTTP_X_FORWARDED_FOR")
+    return client_address(request.META.get("REMOTE_ADDR"), [] if forwarded_for is None else [forwarded_for])
+
+
+def identity_of(request: HttpRequest) -> Identity:
+    """Return who sends a request, once `Bearer` has checked it."""
+    identity: Identity = request.auth  # type: ignore[attr-defined]
+    return identity
+
+
+def quotas_of(request: HttpRequest) -> Quotas:
+    """Return the quotas of the client of a request."""
+    return client_quotas.of(identity_of(request), address_of(request))
+
+
+def admit(
+    request: HttpRequest, action: Action, resource_type: ResourceType, resource_id: str | None = None
+) -> Identity:
+    """Check that the client may do something, and not too often. Return who it is.
+
+    Nothing has been read before. So the refusal is the same, and as quick, for what exists and what does not.
+
+    Raises:
+        Problem: with `FORBIDDEN`, else with `RATE_LIMIT_EXCEEDED`.
+    """
+    identity = identity_of(request)
+    rate = quotas_of(request).rate
+    is_within_rate = rate.take(time.monotonic())
+    if not may(identity, action, resource_type, resource_id):
+        resource = resource_type if resource_id is None else f"{resource_type}:{resource_id[:128]}"
+        source = f"the API from {address_of(request).owner or 'a Unix socket'}"
+        log_security_event(
+            "forbidden", f"{action} {resource}", user_id=identity.user_id, token_id=identity.token_id, source=source
+        )
+        raise Problem(ProblemCode.FORBIDDEN, f"No permission to {action} {resource}")
+    if not is_within_rate:
+        limits: Limits = settings.MAHAVISHNU_LIMITS
+        raise Problem(
+            ProblemCode.RATE_LIMIT_EXCEEDED,
+            f"Rate limit exceeded ({limits.max_messages_per_second:.15g} requests/s, burst {limits.max_message_burst})",
+            retry_after_seconds=rate.seconds_until(1),
+        )
+    return identity

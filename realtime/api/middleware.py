@@ -1,0 +1,114 @@
+"""Middleware for the paths of the API: what it refuses before it looks at credentials, and problems for error pages.
+
+Nothing that a page of another site can send through a visitor's browser changes anything: such a request has a foreign
+`Origin`, or a body that is not declared as JSON. The API reads no cookies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
+
+from realtime.api.problems import CONTENT_TYPE, Problem, ProblemCode, problem_for_response
+from realtime.connection.origin import is_allowed_origin
+from realtime.web_origin import origin_of_server
+
+PATH: Final = "/api/"
+JSON: Final = "application/json"
+
+_SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_QUERY_NAMES: Final = re.compile(r"(access|auth|id|bearer)?_?(token|jwt|bearer|authorization)", re.IGNORECASE)
+
+GetResponse = Callable[[HttpRequest], Any]
+
+
+@sync_and_async_middleware
+def api_middleware(get_response: GetResponse) -> GetResponse:
+    """Refuse what the API never takes, and answer errors below its path with problems."""
+    if iscoroutinefunction(get_response):
+
+        async def respond_async(request: HttpRequest) -> HttpResponseBase:
+            if not _is_api(request):
+                response: HttpResponseBase = await get_response(request)
+                return response
+            refusal = _refusal(request)
+            return _finished(request, await get_response(request) if refusal is None else refusal.response())
+
+        return respond_async
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        if not _is_api(request):
+            response: HttpResponseBase = get_response(request)
+            return response
+        refusal = _refusal(request)
+        return _finished(request, get_response(request) if refusal is None else refusal.response())
+
+    return respond
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path_info.startswith(PATH) and settings.MAHAVISHNU_SERVES != "websocket"
+
+
+def _finished(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    is_problem = response.headers.get("Content-Type") == CONTENT_TYPE
+    if isinstance(response, HttpResponse) and response.status_code >= 400 and not is_problem:
+        response = problem_for_response(request, response)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _refusal(request: HttpRequest) -> Problem | None:
+    for name in request.GET:
+        if _QUERY_NAMES.fullmatch(name):
+            return Problem(
+                ProblemCode.TOKEN_IN_QUERY,
+                f"The query has {name!r}, and URLs end up in logs; send the token in the header "
+                "`Authorization: Bearer TOKEN`",
+            )
+    if request.method in _SAFE_METHODS:
+        return None
+    return _origin_refusal(request) or _body_refusal(request)
+
+
+def _origin_refusal(request: HttpRequest) -> Problem | None:
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return None
+    try:
+        host = request.get_host()
+    except DisallowedHost:
+        return None  # Django refuses the request.
+    own = origin_of_server(request.scheme or "http", host)
+    if is_allowed_origin(
+        origin, own=own, pages_port=0, allowed=(), own_hosts=settings.ALLOWED_HOSTS, allow_loopback=False
+    ):
+        return None
+    return Problem(
+        ProblemCode.FOREIGN_ORIGIN,
+        f"The header `Origin` is not that of this server ({own}); programs send none",
+    )
+
+
+def _body_refusal(request: HttpRequest) -> Problem | None:
+    encoding = request.headers.get("Content-Encoding")
+    if encoding is not None:
+        return Problem(
+            ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+            f"The header `Content-Encoding` is {encoding[:100]!r}; send the body without an encoding",
+        )
+    content_type = request.headers.get("Content-Type", "")
+    if content_type.lower() == JSON or (not content_type and not request.headers.get("Content-Length", "").strip("0")):
+        return None
+    return Problem(
+        ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+        f"The header `Content-Type` is {content_type[:100]!r}; expected exactly {JSON!r}",
+    )

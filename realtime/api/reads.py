@@ -1,0 +1,278 @@
+"""What clients read over the API. The handlers of the WebSocket's requests answer: both have the same fields."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from django.http import HttpRequest, HttpResponse
+from ninja import Query, Router, Schema
+from pydantic import AwareDatetime, Field
+
+from orchestration.identifiers import is_identifier
+from realtime import runtime
+from realtime.api import schemas
+from realtime.api.clients import admit, quotas_of
+from realtime.api.problems import Problem, ProblemCode
+from realtime.auth.policy import ResourceType
+from realtime.connection.handlers import lists, statuses
+from realtime.connection.handlers.handler_table import Queued, Response, Result, existing
+from realtime.connection.registry import Reader
+from realtime.connection.replay_budget import ReplayBudget
+from realtime.protocol import requests
+from realtime.protocol.channels import CHANNEL_PATTERN, GLOBAL, SUMMARY, channel_of, check_channel, split_channel
+from realtime.protocol.payload import encode_data, raw_json
+from realtime.protocol.requests import MAX_EVENT_NAMES, MAX_LISTED_EVENTS, MAX_LISTED_ROWS, MAX_SEQ, Request
+from realtime.queries.replay_reads import ReplayReads
+from realtime.queries.status import StatusQueries
+
+router = Router(tags=["Reads"])
+
+R = TypeVar("R", bound=Request)
+
+Limit = Annotated[int, Field(ge=1, le=MAX_LISTED_ROWS, description="The most rows of a page.")]
+PageCursor = Annotated[str | None, Field(max_length=512, description="`next_cursor` of the page before.")]
+
+
+class _ApiReader:
+    """The client of one request, as the handlers of the WebSocket see a connection."""
+
+    def __init__(self, budget: ReplayBudget) -> None:
+        self.statuses: StatusQueries = runtime.status_queries()
+        self.replay_reads: ReplayReads = runtime.replay_reads()
+        self.replay_budget = budget
+
+
+class Filters(Schema):
+    """The parameters of a query."""
+
+    def values(self) -> dict[str, Any]:
+        """Return those that the client has given, by their names in the query."""
+        return {
+            name: value for name, value in self.model_dump(by_alias=True, exclude_unset=True).items() if value != []
+        }
+
+
+async def _answer(
+    request: HttpRequest, handler: Callable[[Reader, R], Awaitable[Result]], kind: type[R], values: dict[str, Any]
+) -> HttpResponse:
+    """Return what a handler of the WebSocket answers."""
+    result = await handler(_ApiReader(quotas_of(request).budget), msgspec.convert(values, kind))
+    response = await result.response() if isinstance(result, Queued) else result
+    return _json(response)
+
+
+def _json(response: Response) -> HttpResponse:
+    return HttpResponse(encode_data(response.data), content_type="application/json")
+
+
+def _known(request: HttpRequest, filters: type[Schema]) -> None:
+    """Check the names in the query. A misspelled filter would list everything."""
+    names = [field.alias or name for name, field in filters.model_fields.items()]
+    unknown = [name for name in request.GET if name not in names]
+    if unknown:
+        expected = f"expected one of {', '.join(names)}" if names else "expected no parameters"
+        raise Problem(
+            ProblemCode.INVALID_PARAMETERS,
+            f"query: unknown parameter {unknown[0][:64]!r}; {expected}",
+            errors=[{"path": f"query.{name[:64]}", "detail": f"unknown; {expected}"} for name in unknown[:20]],
+        )
+
+
+async def _state(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> HttpResponse:
+    """Return the snapshot of a resource's channel."""
+    _known(request, Filters)
+    admit(request, "read", resource_type, resource_id)
+    budget = quotas_of(request).budget
+    budget.check()
+    found = None
+    if is_identifier(resource_id):
+        channel = channel_of(resource_type, resource_id)
+        found = await runtime.replay_reads().resume_point(channel, since=None, epoch=None, with_snapshot=True)
+        budget.charge(found.cost_bytes)
+    snapshot = None if found is None or found.snapshot == "null" else found
+    state = existing(snapshot, resource_type, resource_id)
+    return _json(
+        Response(
+            {
+                f"{resource_type}_id": resource_id,
+                "seq": state.position.seq,
+                "epoch": state.position.epoch,
+                resource_type: raw_json(state.snapshot or ""),
+            }
+        )
+    )
+
+
+class WorkflowFilters(Filters):
+    """Which workflows."""
+
+    status: list[requests.WorkflowStatusName] = Field(default=[], max_length=6, description="One of these.")
+    name: Annotated[str | None, Field(max_length=requests.MAX_NAME_CHARACTERS)] = Field(
+        default=None, description="The name of the definition."
+    )
+    pool_id: str | None = None
+    q: Annotated[str | None, Field(min_length=1, max_length=requests.MAX_SEARCH_CHARACTERS)] = Field(
+        default=None, description="The beginning of the id, or a part of the prompt or the error."
+    )
+    created_from: AwareDatetime | None = Field(default=None, alias="from", description="Not created before.")
+    created_before: AwareDatetime | None = Field(default=None, alias="to", description="Created before.")
+    cursor: PageCursor = None
+    limit: Limit = 100
+    counts: bool = Field(default=False, description="Whether to count them by status.")
+
+
+@router.get("workflows", response=schemas.WorkflowList, operation_id="list_workflows", summary="List workflows")
+async def list_workflows(request: HttpRequest, filters: Query[WorkflowFilters]) -> HttpResponse:
+    """Return a page of the workflows that pass all filters, the newest first. Permission: `workflow:read`."""
+    _known(request, WorkflowFilters)
+    admit(request, "read", "workflow")
+    return await _answer(request, lists.list_workflows, requests.ListWorkflows, filters.values())
+
+
+@router.get(
+    "workflows/{workflow_id}", response=schemas.WorkflowDetail, operation_id="get_workflow", summary="Get a workflow"
+)
+async def get_workflow(request: HttpRequest, workflow_id: str) -> HttpResponse:
+    """Return the state of a workflow with its stages. Permission: `workflow:read:ID`."""
+    return await _state(request, "workflow", workflow_id)
+
+
+class StageFilters(Filters):
+    """Which stages."""
+
+    status: list[requests.StageStatusName] = Field(default=[], max_length=7, description="One of these.")
+    after: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = Field(
+        default=None, description="`next_after` of the page before."
+    )
+    limit: Limit = 100
+
+
+@router.get(
+    "workflows/{workflow_id}/stages",
+    response=schemas.StageList,
+    operation_id="list_stages",
+    summary="List the stages of a workflow",
+)
+async def list_stages(request: HttpRequest, workflow_id: str, filters: Query[StageFilters]) -> HttpResponse:
+    """Return a page of the stages, in order. Permission: `workflow:read:ID`."""
+    _known(request, StageFilters)
+    admit(request, "read", "workflow", workflow_id)
+    values = {**filters.values(), "workflow_id": workflow_id}
+    return await _answer(request, lists.list_stages, requests.ListStages, values)
+
+
+class PoolFilters(Filters):
+    """Which pools."""
+
+    status: list[requests.PoolStatusName] = Field(default=[], max_length=3, description="One of these.")
+    cursor: PageCursor = None
+    limit: Limit = 100
+
+
+@router.get("pools", response=schemas.PoolList, operation_id="list_pools", summary="List pools")
+async def list_pools(request: HttpRequest, filters: Query[PoolFilters]) -> HttpResponse:
+    """Return a page of the pools, in the order of their ids. Permission: `pool:read`."""
+    _known(request, PoolFilters)
+    admit(request, "read", "pool")
+    return await _answer(request, lists.list_pools, requests.ListPools, filters.values())
+
+
+@router.get("pools/{pool_id}", response=schemas.PoolDetail, operation_id="get_pool", summary="Get a pool")
+async def get_pool(request: HttpRequest, pool_id: str) -> HttpResponse:
+    """Return the state of a pool with its workers. Permission: `pool:read:ID`."""
+    return await _state(request, "pool", pool_id)
+
+
+class HistoryFilters(Filters):
+    """Which samples."""
+
+    minutes: int = Field(default=60, ge=1, le=requests.MAX_HISTORY_MINUTES, description="How long ago it begins.")
+    step_seconds: Annotated[int | None, Field(ge=10, le=requests.MAX_HISTORY_MINUTES * 60)] = Field(
+        default=None, description="The shortest time between two samples; by default, what a chart needs."
+    )
+
+
+@router.get(
+    "pools/{pool_id}/history",
+    response=schemas.PoolHistory,
+    operation_id="get_pool_history",
+    summary="Get the history of a pool",
+)
+async def get_pool_history(request: HttpRequest, pool_id: str, filters: Query[HistoryFilters]) -> HttpResponse:
+    """Return samples of the counters of a pool, the oldest first. Permission: `pool:read:ID`."""
+    _known(request, HistoryFilters)
+    admit(request, "read", "pool", pool_id)
+    values = {**filters.values(), "pool_id": pool_id}
+    return await _answer(request, lists.get_pool_history, requests.GetPoolHistory, values)
+
+
+class WorkerFilters(Filters):
+    """Which workers."""
+
+    pool_id: str | None = None
+    status: list[requests.WorkerStatusName] = Field(default=[], max_length=4, description="One of these.")
+    cursor: PageCursor = None
+    limit: Limit = 100
+
+
+@router.get("workers", response=schemas.WorkerList, operation_id="list_workers", summary="List workers")
+async def list_workers(request: HttpRequest, filters: Query[WorkerFilters]) -> HttpResponse:
+    """Return a page of the workers, in the order of their ids. Permission: `pool:read:ID`, or `worker:read` for all."""
+    _known(request, WorkerFilters)
+    if filters.pool_id is None:
+        admit(request, "read", "worker")
+    else:
+        admit(request, "read", "pool", filters.pool_id)
+    return await _answer(request, lists.list_workers, requests.ListWorkers, filters.values())
+
+
+@router.get("workers/{worker_id}", response=schemas.WorkerDetail, operation_id="get_worker", summary="Get a worker")
+async def get_worker(request: HttpRequest, worker_id: str) -> HttpResponse:
+    """Return the state of a worker. Permission: `worker:read:ID`."""
+    return await _state(request, "worker", worker_id)
+
+
+class EventFilters(Filters):
+    """Which events."""
+
+    channel: str = Field(
+        description="`global`, `summary`, or `workflow:`, `pool:` or `worker:` and an id.",
+        json_schema_extra={"pattern": f"^(?:{CHANNEL_PATTERN})$"},
+    )
+    before: Annotated[int | None, Field(ge=0, le=MAX_SEQ)] = Field(default=None, description="Only below it.")
+    after: Annotated[int | None, Field(ge=0, le=MAX_SEQ)] = Field(default=None, description="Only above it.")
+    names: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default=[], max_length=MAX_EVENT_NAMES, description="One of these names."
+    )
+    limit: int = Field(default=100, ge=1, le=MAX_LISTED_EVENTS, description="The most events of a page.")
+
+
+@router.get("events", response=schemas.EventList, operation_id="list_events", summary="List the events of a channel")
+async def list_events(request: HttpRequest, filters: Query[EventFilters]) -> HttpResponse:
+    """Return the newest events of a channel, the newest below `before`, or the oldest above `after`.
+
+    Permission: that to read what the channel is of; `global:read` for `global` and `summary`.
+    """
+    _known(request, EventFilters)
+    if filters.before is not None and filters.after is not None:
+        raise Problem(ProblemCode.INVALID_PARAMETERS, "Expected at most one of `before` and `after`")
+    channel = check_channel(filters.channel)
+    if channel in (GLOBAL, SUMMARY):
+        admit(request, "read", "global")
+    else:
+        resource_type, resource_id = split_channel(channel)
+        admit(request, "read", _RESOURCE_TYPES[resource_type], resource_id)
+    return await _answer(request, lists.list_events, requests.ListEvents, filters.values())
+
+
+_RESOURCE_TYPES: dict[str, ResourceType] = {"workflow": "workflow", "pool": "pool", "worker": "worker"}
+
+
+@router.get("definitions", response=schemas.DefinitionList, operation_id="list_definitions", summary="List definitions")
+async def list_definitions(request: HttpRequest) -> HttpResponse:
+    """Return the workflows that can be started, with the schemas of their parameters. Permission: `workflow:read`."""
+    _known(request, Filters)
+    admit(request, "read", "workflow")
+    return await _answer(request, statuses.list_definitions, requests.ListDefinitions, {})

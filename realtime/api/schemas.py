@@ -1,0 +1,321 @@
+"""The bodies of requests and responses, for the OpenAPI document. The rows are those of the WebSocket's lists."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from ninja import Schema
+from pydantic import ConfigDict, Field
+
+from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
+from realtime.api.problems import ProblemCode
+from realtime.protocol.channels import ID_PATTERN
+from realtime.protocol.requests import (
+    MAX_NAME_CHARACTERS,
+    PoolStatusName,
+    StageStatusName,
+    WorkerStatusName,
+    WorkflowStatusName,
+)
+
+Seq = Annotated[int, Field(description="Position of the event log.")]
+Epoch = Annotated[str, Field(description="The log that `seq` belongs to.")]
+Cursor = Annotated[str | None, Field(description="The value of `cursor` for the next page; null after the last one.")]
+Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=MAX_IDENTIFIER_LENGTH)]
+
+
+class InvalidPart(Schema):
+    """A part of a request that is wrong."""
+
+    path: str = Field(description="Where it is, such as `query.limit` or `body.params`.")
+    detail: str
+
+
+class ProblemBody(Schema):
+    """Why a request was refused, or failed (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong with this request, and what is allowed.")
+    code: ProblemCode
+    errors: list[InvalidPart] = Field(default=[], description="Each part of the request that is wrong.")
+
+
+class Held(Schema):
+    """Why a running workflow does not advance."""
+
+    reason: str
+    needs: list[str]
+    since: datetime
+
+
+class WorkflowRow(Schema):
+    """A workflow in a list: texts are cut."""
+
+    workflow_id: str
+    name: str
+    status: WorkflowStatusName
+    stages_completed: int
+    total_stages: int
+    pool_id: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    held: Held | None
+    adapter: str
+    prompt: str
+    error: str
+
+
+class Stage(Schema):
+    """A stage of a workflow."""
+
+    position: int
+    stage_name: str
+    step: int
+    status: StageStatusName
+    worker_id: str | None
+    attempt: int
+    last_attempt: int | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_ms: int | None
+    progress: float | None
+    message: str
+    error: str
+    retry_at: datetime | None
+
+
+class Metrics(Schema):
+    """The counters of a pool."""
+
+    active_workers: int
+    idle_workers: int
+    queue_size: int
+    tasks_completed: int
+    tasks_failed: int
+    tasks_running: int
+    worker_count: int
+    error_workers: int
+
+
+class Sample(Metrics):
+    """The counters of a pool at one time."""
+
+    at: datetime
+
+
+class PoolRow(Schema):
+    """A pool in a list."""
+
+    pool_id: str
+    status: PoolStatusName
+    metrics: Metrics
+    created_at: datetime
+
+
+class WorkerOfPool(Schema):
+    """A worker of a pool."""
+
+    worker_id: str
+    status: WorkerStatusName
+    draining: bool
+    release: str
+    workflow_id: str | None
+    stage_name: str | None
+    status_changed_at: datetime
+    last_heartbeat_at: datetime
+
+
+class WorkerRow(WorkerOfPool):
+    """A worker."""
+
+    pool_id: str
+
+
+class Event(Schema):
+    """An event of the log."""
+
+    id: str
+    event: str
+    data: dict[str, Any]
+    timestamp: datetime
+    seq: int
+
+
+class Definition(Schema):
+    """A workflow that can be started."""
+
+    name: str
+    description: str
+    adapter: str
+    parameters: dict[str, Any] = Field(description="JSON Schema of the parameters.")
+
+
+class WorkflowState(Schema):
+    """The state of a workflow, as in a snapshot of its channel. Truncated if it is large."""
+
+    model_config = ConfigDict(extra="allow")
+
+    workflow_id: str
+    status: WorkflowStatusName
+
+
+class PoolState(Schema):
+    """The state of a pool with its workers, as in a snapshot of its channel. Truncated if it is large."""
+
+    model_config = ConfigDict(extra="allow")
+
+    pool_id: str
+    status: PoolStatusName
+
+
+class Position(Schema):
+    """Where the event log was when something was read."""
+
+    seq: Seq
+    epoch: Epoch
+
+
+class WorkflowList(Position):
+    """A page of workflows, the newest first."""
+
+    workflows: list[WorkflowRow]
+    next_cursor: Cursor
+    counts: dict[str, int] = Field(default={}, description="How many have each status, if requested.")
+
+
+class WorkflowDetail(Position):
+    """A workflow."""
+
+    workflow_id: str
+    workflow: WorkflowState
+
+
+class StageList(Position):
+    """A page of the stages of a workflow, in order."""
+
+    workflow_id: str
+    stages: list[Stage]
+    next_after: int | None = Field(description="The value of `after` for the next page; null after the last one.")
+    stage_counts: dict[str, int] = Field(default={}, description="How many have each status; in the first page.")
+
+
+class PoolList(Position):
+    """A page of pools, in the order of their ids."""
+
+    pools: list[PoolRow]
+    next_cursor: Cursor
+
+
+class PoolDetail(Position):
+    """A pool."""
+
+    pool_id: str
+    pool: PoolState
+
+
+class PoolHistory(Position):
+    """The samples of a pool, the oldest first."""
+
+    pool_id: str
+    step_seconds: int
+    samples: list[Sample]
+
+
+class WorkerList(Position):
+    """A page of workers, in the order of their ids."""
+
+    workers: list[WorkerRow]
+    next_cursor: Cursor
+
+
+class WorkerDetail(Position):
+    """A worker."""
+
+    worker_id: str
+    worker: WorkerRow
+
+
+class EventList(Position):
+    """A page of the events of a channel, in the order of their positions."""
+
+    channel: str
+    events: list[Event]
+    has_more: bool
+    next_seq: int | None = Field(description="The value of `before`, or of `after`, for the next page.")
+
+
+class DefinitionList(Schema):
+    """The workflows that can be started, sorted by name."""
+
+    definitions: list[Definition]
+    truncated: bool = Field(default=False, description="Whether some were left out, because of their size.")
+
+
+class _Body(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+
+class StartBody(_Body):
+    """What to start."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"name": "nightly", "prompt": "Check the reports", "params": {}}},
+    )
+
+    name: str = Field(min_length=1, max_length=MAX_NAME_CHARACTERS, description="Its name in `definitions`.")
+    prompt: str = ""
+    params: dict[str, Any] = Field(default={}, description="Its parameters, as `definitions` describes them.")
+    pool_id: Id | None = Field(default=None, description="The pool that runs it; that of the definition by default.")
+    workflow_id: Id | None = Field(default=None, description="Its id; generated by default.")
+
+
+class CancelBody(_Body):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "Started by mistake"}})
+
+    reason: str = Field(default="", description="Becomes the error of the workflow.")
+
+
+class RetryBody(_Body):
+    """From where."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"from_stage": "summarize"}})
+
+    from_stage: str | None = Field(
+        default=None, description="Repeat this stage and all later steps; without it, what has not completed."
+    )
+
+
+class Change(Position):
+    """What an operation changed. `seq` is the position of its event or, if nothing changed, of the log."""
+
+    changed: bool
+
+
+class WorkflowChange(Change):
+    """What an operation changed of a workflow."""
+
+    workflow_id: str
+    status: WorkflowStatusName
+
+
+class PoolChange(Change):
+    """What an operation changed of a pool."""
+
+    pool_id: str
+    status: PoolStatusName
+
+
+class WorkerChange(Change):
+    """What an operation changed of the workers of a process."""
+
+    worker_id: str
+    status: WorkerStatusName
+    workers: list[str] = Field(description="All workers of the process, which drain with it.")
