@@ -31,6 +31,7 @@ from orchestration.services.dispatch_due import (
 )
 from orchestration.services.dispatch_window import refill_window
 from orchestration.services.errors import ServiceError
+from orchestration.services.external_stages import add_message, add_stage, requeue_stage
 from orchestration.services.holds import end_outdated_hold, hold_unclaimed
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows

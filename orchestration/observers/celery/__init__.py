@@ -1,0 +1,1 @@
+"""Follow a Celery application by the events of its workers."""

@@ -1,0 +1,60 @@
+"""What the observer reports: changes of state, in the shapes of this server's own events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+REPORTED_BY: Final = "celery"
+"""Who reports observed workflows, workers and pools, and the adapter of these workflows."""
+
+MAX_FUTURE: Final = timedelta(seconds=1)
+"""How far the clock of a worker may be ahead. Beyond that, the time at which its event arrives is used."""
+
+MAX_PAST: Final = timedelta(days=7)
+"""How far a timestamp may be in the past: a worker keeps its events while it has no broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One change of state: the name of an event, its data without the timestamp, and its time."""
+
+    event: str
+    data: Mapping[str, Any]
+    at: datetime
+
+
+class ReportSink(Protocol):
+    """Stores reports."""
+
+    def __call__(self, reports: Sequence[Report], /) -> int:
+        """Store reports in order, and return how many were rejected. A repeated report changes nothing."""
+
+
+@dataclass(slots=True)
+class ReportLog:
+    """The reports of the events since the last call of `take`."""
+
+    reports: list[Report] = field(default_factory=list)
+
+    def add(self, event: str, at: datetime, **data: Any) -> None:
+        """Add one report."""
+        self.reports.append(Report(event, data, at))
+
+    def take(self) -> list[Report]:
+        """Return and remove all reports."""
+        taken, self.reports = self.reports, []
+        return taken
+
+
+def event_time(timestamp: float | None, *, now: datetime) -> datetime:
+    """Return the time of an event: that of its sender, if it is plausible, else `now`."""
+    if timestamp is None:
+        return now
+    try:
+        sent_at = datetime.fromtimestamp(timestamp, tz=now.tzinfo)
+    except (ValueError, OverflowError, OSError):
+        return now
+    return sent_at if now - MAX_PAST <= sent_at <= now + MAX_FUTURE else now

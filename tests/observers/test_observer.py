@@ -1,0 +1,281 @@
+"""Tests of the state of an observed application, with recorded events."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orchestration.observers.celery import observer as observer_module
+from orchestration.observers.celery.events import Kind, TaskEvent, WorkerReply, read_event
+from orchestration.observers.celery.identity import Identity, stage_name
+from orchestration.observers.celery.observer import CONFIRM_SECONDS, Observer, StoredTask
+
+START = datetime(2026, 11, 28, 4, tzinfo=UTC)
+BOX = "celery@box"
+OTHER = "celery@other"
+SETTLE_SECONDS = 5.0
+
+
+class Feed:
+    """An observer, and a clock that moves by a second with each event."""
+
+    def __init__(self, **options: Any) -> None:
+        self.observer = Observer(Identity("shop"), settle_seconds=SETTLE_SECONDS, **options)
+        self.seconds = 0.0
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.seconds)
+
+    def send(self, type_: str, hostname: str = BOX, **fields: Any) -> None:
+        self.seconds += 1
+        event = read_event({"type": type_, "hostname": hostname, "timestamp": self.now.timestamp(), **fields})
+        self.observer.apply(event, now=self.now, clock=self.seconds)
+
+    def serve(self, hostname: str = BOX, *queues: str) -> None:
+        reply = WorkerReply(hostname, queues=queues or ("orders",))
+        self.observer.apply_reply(reply, now=self.now, clock=self.seconds)
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.observer.tick(now=self.now, clock=self.seconds)
+
+    def run(self, uuid: str, hostname: str = BOX, **fields: Any) -> None:
+        self.send("task-received", hostname, uuid=uuid, name="shop.add", **fields)
+        self.send("task-started", hostname, uuid=uuid)
+
+    def reports(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(report.event, dict(report.data)) for report in self.observer.take_reports()]
+
+    def names(self, start: str = "workflow.") -> list[str]:
+        return [event.removeprefix(start) for event, _ in self.reports() if event.startswith(start)]
+
+
+@pytest.fixture
+def feed() -> Feed:
+    feed = Feed()
+    feed.send("worker-online", freq=2, pid=7)
+    feed.serve()
+    feed.reports()
+    return feed
+
+
+def test_worker_joins_the_pool_of_its_queue() -> None:
+    feed = Feed()
+    feed.send("worker-online", freq=2)
+    assert feed.reports() == []
+    feed.serve(BOX, "orders", "mail")
+    assert feed.reports() == [
+        ("pool.created", {"pool_id": "shop-orders"}),
+        ("pool.created", {"pool_id": "shop-mail"}),
+        ("worker.added", {"worker_id": "shop-celery_box", "pool_id": "shop-orders"}),
+    ]
+
+
+def test_worker_that_names_no_queue_joins_the_pool_of_unknown_queues() -> None:
+    feed = Feed()
+    feed.send("worker-online", freq=2)
+    feed.wait(6)
+    assert ("worker.added", {"worker_id": "shop-celery_box", "pool_id": "shop-_unknown"}) in feed.reports()
+
+
+def test_task_tree_is_one_workflow(feed: Feed) -> None:
+    feed.run("a", root_id="a")
+    feed.send("task-succeeded", uuid="a", result="3", runtime=0.25)
+    feed.run("b", root_id="a", parent_id="a")
+    feed.send("task-succeeded", uuid="b", result="3", runtime=0.5)
+    feed.wait(SETTLE_SECONDS)
+    first, second = stage_name("shop.add", "a"), stage_name("shop.add", "b")
+    pool = {"pool_id": "shop-orders"}
+    workflow: dict[str, Any] = {"name": "shop.add", "adapter": "celery", "prompt": ""}
+    reports = [report for report in feed.reports() if report[0].startswith("workflow.")]
+    expected: list[tuple[str, dict[str, Any]]] = [
+        ("workflow.started", {**workflow, "stage_name": first, **pool}),
+        ("workflow.stages_queued", {"stages": [first]}),
+        ("workflow.stage_started", {"stage_name": first, "worker_id": "shop-celery_box"}),
+        ("workflow.stage_completed", {"stage_name": first, "result": {"duration_ms": 250}}),
+        ("workflow.stage_added", {"stage_name": second, **pool}),
+        ("workflow.stages_queued", {"stages": [second]}),
+        ("workflow.stage_started", {"stage_name": second, "worker_id": "shop-celery_box"}),
+        ("workflow.stage_completed", {"stage_name": second, "result": {"duration_ms": 500}}),
+        ("workflow.completed", {"result": {}}),
+    ]
+    assert reports == [(event, {"workflow_id": "shop-a", **data}) for event, data in expected]
+    assert feed.observer.size == (0, 0)
+
+
+def test_task_after_the_end_is_the_next_part(feed: Feed) -> None:
+    feed.run("a", root_id="a")
+    feed.send("task-succeeded", uuid="a")
+    feed.wait(SETTLE_SECONDS)
+    feed.reports()
+    feed.run("b", root_id="a")
+    assert {data["workflow_id"] for event, data in feed.reports() if event.startswith("workflow.")} == {"shop-a.2"}
+
+
+def test_task_of_a_workflow_that_has_ended_in_the_database_is_the_next_part() -> None:
+    feed = Feed(is_finished=lambda workflow_id: workflow_id in ("shop-a", "shop-a.2"))
+    feed.run("b", root_id="a")
+    assert {data["workflow_id"] for event, data in feed.reports() if event.startswith("workflow.")} == {"shop-a.3"}
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ({"type_": "task-failed", "exception": "ValueError('x')"}, ["stage_failed", "failed"]),
+        ({"type_": "task-revoked", "terminated": True}, ["stage_failed", "cancelled"]),
+        ({"type_": "task-rejected", "requeue": False}, ["stage_failed", "failed"]),
+        ({"type_": "task-rejected", "requeue": True}, ["stage_retrying"]),
+        ({"type_": "task-cancelled"}, ["stage_retrying"]),
+        ({"type_": "task-retried", "exception": "x"}, ["stage_retrying"]),
+    ],
+    ids=lambda value: str(value),
+)
+def test_each_end_of_a_running_task(feed: Feed, end: dict[str, Any], expected: list[str]) -> None:
+    feed.run("a")
+    feed.reports()
+    feed.send(**end, uuid="a")
+    feed.wait(SETTLE_SECONDS)
+    assert feed.names() == expected
+
+
+def test_task_that_is_revoked_before_it_runs_is_skipped(feed: Feed) -> None:
+    feed.send("task-received", uuid="a", name="shop.add")
+    feed.reports()
+    feed.send("task-revoked", uuid="a", expired=True)
+    assert feed.names() == ["stage_status_changed"]
+
+
+def test_retry_is_reported_once_in_any_order(feed: Feed) -> None:
+    feed.run("a", retries=0)
+    feed.reports()
+    feed.send("task-retried", uuid="a", exception="Again")
+    feed.run("a", retries=1)
+    # The next retry reaches another worker, whose events overtake that of the first one.
+    feed.run("a", OTHER, retries=2)
+    feed.send("task-retried", uuid="a", exception="Again")
+    feed.send("task-succeeded", OTHER, uuid="a")
+    assert feed.names() == [*["stage_retrying", "stage_started"] * 2, "stage_completed"]
+
+
+def test_late_and_repeated_events_change_nothing(feed: Feed) -> None:
+    feed.run("a", root_id="a")
+    feed.run("b", root_id="a")
+    feed.send("task-succeeded", uuid="a")
+    feed.reports()
+    for type_ in ("task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried"):
+        feed.send(type_, uuid="a", name="shop.add", root_id="a")
+    assert feed.names() == []
+
+
+def test_task_of_a_lost_worker_stays_running(feed: Feed) -> None:
+    feed.run("a")
+    feed.reports()
+    feed.wait(9)
+    assert feed.reports() == []
+    feed.wait(9)
+    log, offline = feed.reports()
+    assert log[0] == "workflow.stage_log"
+    assert log[1]["message"] == "Worker lost. Celery does not report what became of the task"
+    assert offline == (
+        "worker.status_changed",
+        {"worker_id": "shop-celery_box", "status": "offline", "pool_id": "shop-orders"},
+    )
+    feed.wait(3600)
+    assert feed.reports() == []
+    # Its message is delivered to another worker after all.
+    feed.run("a", OTHER)
+    feed.send("task-succeeded", OTHER, uuid="a")
+    feed.wait(SETTLE_SECONDS)
+    assert feed.names() == ["stage_retrying", "stage_started", "stage_completed", "completed"]
+
+
+def test_tasks_of_a_worker_that_restarts_at_once_are_lost_too(feed: Feed) -> None:
+    feed.run("a")
+    feed.reports()
+    feed.send("worker-online", freq=2, pid=8)
+    assert [event for event, _ in feed.reports()] == ["workflow.stage_log", "worker.status_changed"]
+
+
+def test_gap_is_reported_and_tasks_that_no_worker_names_afterwards_may_be_lost(feed: Feed) -> None:
+    feed.run("a")
+    feed.run("b")
+    feed.reports()
+    feed.observer.note_gap(12.0, now=feed.now, clock=feed.seconds)
+    messages = [data["message"] for _, data in feed.reports()]
+    assert messages == ["The observer was without the broker for 12.0 s: events of this time are missing"] * 2
+    active = (TaskEvent(Kind.STARTED, "b", BOX, name="shop.add"),)
+    feed.observer.apply_reply(WorkerReply(BOX, active=active), now=feed.now, clock=feed.seconds)
+    for _ in range(int(CONFIRM_SECONDS) + 1):
+        feed.send("worker-heartbeat", freq=2, pid=7)
+        feed.wait(0)
+    (lost,) = feed.reports()
+    assert lost[1]["stage_name"] == stage_name("shop.add", "a")
+
+
+def test_restarted_observer_continues_with_stored_tasks() -> None:
+    feed = Feed()
+    done, running = stage_name("shop.add", "a"), stage_name("shop.add", "b")
+    stored = [StoredTask("shop-a.2", done, "failed", error="x"), StoredTask("shop-a.2", running, "running")]
+    feed.observer.restore(stored, now=feed.now, clock=0)
+    feed.send("task-succeeded", uuid="b")
+    feed.wait(SETTLE_SECONDS)
+    (completed, failed) = feed.reports()
+    assert completed[1]["stage_name"] == running
+    assert failed == (
+        "workflow.failed",
+        {"workflow_id": "shop-a.2", "error": f"1 of 2 tasks failed; the first: {done}: x"},
+    )
+
+
+def test_arguments_and_results_are_hidden_unless_asked_for() -> None:
+    for shows in (False, True):
+        feed = Feed(shows_arguments=shows)
+        feed.send("task-received", uuid="a", name="shop.add", args="('secret',)", kwargs="{}")
+        feed.send("task-started", uuid="a", args="('secret',)", kwargs="{}")
+        feed.send("task-succeeded", uuid="a", result="'secret'")
+        assert ("secret" in str(feed.reports())) == shows
+
+
+def test_times_of_a_skewed_clock_are_replaced_and_time_moves_forward(feed: Feed) -> None:
+    feed.run("a")
+    feed.observer.take_reports()
+    for timestamp in (1e300, -1e300, 0, feed.now.timestamp() + 3600, feed.now.timestamp() - 60):
+        feed.send("task-retried", uuid="a", timestamp=timestamp)
+        feed.send("task-started", uuid="a")
+    times = [report.at for report in feed.observer.take_reports() if report.event.startswith("workflow.")]
+    assert times == sorted(times)
+    assert all(abs((at - feed.now).total_seconds()) < 60 for at in times)
+
+
+def test_memory_is_bounded(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer_module, "MAX_TREES", 3)
+    monkeypatch.setattr(observer_module, "MAX_TASKS", 6)
+    monkeypatch.setattr(observer_module, "MAX_TASKS_PER_TREE", 4)
+    for number in range(20):
+        feed.run(f"t{number}")
+    assert feed.observer.size == (3, 3)
+    assert feed.observer.counts.forgotten == 17
+    for number in range(20):
+        feed.run(f"b{number}", root_id="big")
+    assert feed.observer.size[1] <= 6
+    assert feed.observer.counts.dropped > 0
+
+
+def test_event_about_an_unknown_task_is_counted_only(feed: Feed) -> None:
+    feed.send("task-succeeded", uuid="x")
+    feed.observer.apply(None, now=feed.now, clock=feed.seconds)
+    counts = feed.observer.counts
+    assert (counts.unknown, counts.invalid, feed.reports()) == (1, 1, [])
+
+
+def test_every_order_of_events_is_survived(feed: Feed) -> None:
+    types = [kind.value for kind in Kind]
+    for first, second in itertools.product(types, types):
+        for type_ in (first, second, first):
+            feed.send(type_, uuid="a", name="shop.add", freq=1)
+        feed.wait(30)
+    assert feed.observer.size == (0, 0) or feed.reports()
