@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import (
     attacks,
+    auth,
     authenticated_connects,
     clients,
     commit_to_client,
@@ -39,6 +40,7 @@ BENCHMARKS = {
         engine,
         clients,
         attacks,
+        auth,
     )
 }
 
