@@ -1,4 +1,4 @@
-"""The values of `MAHAVISHNU_APPS` and `MAHAVISHNU_ADAPTERS`: dotted names of what exists. Nothing is imported."""
+"""The values of variables with dotted names, such as `MAHAVISHNU_APPS`: what they name exists. Nothing is imported."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mahavishnu_site.env import UnexpectedValueError
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 PACKAGES_EXPECTED = "dotted names of Python packages separated by commas, such as shop,warehouse.jobs"
+FUNCTION_EXPECTED = "the dotted path of a function, such as shop.permissions.may"
 NAMED_PATHS_EXPECTED = "names and classes separated by commas, such as crew=shop.adapters.CrewAdapter"
 
 
@@ -39,6 +40,16 @@ def parse_named_path(value: str) -> tuple[str, str]:
     if not module_exists(module):
         raise UnexpectedValueError(f"{NAMED_PATHS_EXPECTED}; {module} was not found")
     return name, path
+
+
+def parse_function(value: str) -> str:
+    """Return the dotted path of a function. The module must exist; the app imports it when Django is ready."""
+    module, _, _ = value.rpartition(".")
+    if not module or not DOTTED_NAME.fullmatch(value):
+        raise UnexpectedValueError(FUNCTION_EXPECTED)
+    if not module_exists(module):
+        raise UnexpectedValueError(f"{FUNCTION_EXPECTED}; {module} was not found")
+    return value
 
 
 def module_exists(name: str) -> bool:

@@ -11,7 +11,7 @@ from mahavishnu_site.axes_settings import *  # noqa: F403
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
 from mahavishnu_site.databases import parse_database_url, sqlite_database
-from mahavishnu_site.dotted_names import parse_named_path, parse_package
+from mahavishnu_site.dotted_names import parse_function, parse_named_path, parse_package
 from mahavishnu_site.env import Environment, parse_path
 from mahavishnu_site.jwt_settings import SECRET_VARIABLES, read_jwt_settings
 from mahavishnu_site.local_time import local_time_zone
@@ -142,6 +142,7 @@ MAHAVISHNU_TRUSTED_PROXIES: tuple[Network, ...] = environment.listed(
 
 MAHAVISHNU_REQUIRE_AUTH = environment.flag("MAHAVISHNU_REQUIRE_AUTH", default=False)
 MAHAVISHNU_OPEN_TO_EVERYONE = environment.flag("MAHAVISHNU_OPEN_TO_EVERYONE", default=False)
+MAHAVISHNU_POLICY = environment.read("MAHAVISHNU_POLICY", default="", parse=parse_function)
 _jwt = read_jwt_settings(environment, role=MAHAVISHNU_ROLE, must_have_key=MAHAVISHNU_REQUIRE_AUTH)
 MAHAVISHNU_JWT_SECRET, MAHAVISHNU_JWT_SECRET_PREVIOUS = _jwt.secret, _jwt.secret_previous
 MAHAVISHNU_JWT_JWKS, MAHAVISHNU_MAX_TOKEN_SECONDS = _jwt.jwks, _jwt.max_token_seconds

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from orchestration.apps import set_default_settings
+from realtime.auth.policy import load_policy
 from realtime.exposure import is_exposed
 from realtime.limits import LOOPBACK_NETWORKS, Limits
 from realtime.web_origin import InvalidOrigin, host_of_origin, parse_origin
@@ -31,6 +32,7 @@ DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
     "MAHAVISHNU_REDIS_URLS": (),
     "MAHAVISHNU_REQUIRE_AUTH": False,
     "MAHAVISHNU_OPEN_TO_EVERYONE": False,
+    "MAHAVISHNU_POLICY": "",
     "MAHAVISHNU_JWT_SECRET": "",
     "MAHAVISHNU_JWT_SECRET_PREVIOUS": "",
     "MAHAVISHNU_JWT_JWKS": "",
@@ -66,6 +68,8 @@ class RealtimeConfig(AppConfig):
         set_default_settings(DEFAULT_SETTINGS)
         settings.MAHAVISHNU_ALLOWED_ORIGINS = tuple(map(_normalize_origin, settings.MAHAVISHNU_ALLOWED_ORIGINS))
         set_default_settings({"MAHAVISHNU_EXPOSED": _is_exposed()})
+        if settings.MAHAVISHNU_POLICY:
+            load_policy(settings.MAHAVISHNU_POLICY)
         from realtime.events import receivers
 
         receivers.connect()

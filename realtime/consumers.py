@@ -257,6 +257,10 @@ class OrchestrationConsumer(AsyncConsumer):
 
     # --- The end -------------------------------------------------------------------------------------------------
 
+    def on_too_many_forbidden(self) -> None:
+        limit = self.limits.max_forbidden_per_minute
+        self._close(CloseCode.POLICY, ErrorCode.FORBIDDEN, f"{limit} requests without permission in a minute")
+
     def on_log_reset(self) -> None:
         self._close(
             CloseCode.RESTARTING,

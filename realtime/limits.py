@@ -56,6 +56,12 @@ class Limits:
     max_message_burst: int = counted(
         150, minimum=1, maximum=1_000_000, help="Messages that a client may send at once, before the average applies."
     )
+    max_forbidden_per_minute: int = counted(
+        100,
+        minimum=1,
+        maximum=1_000_000,
+        help="Requests answered with `FORBIDDEN` in a minute, after which a connection is closed.",
+    )
     rate_limit_grace_seconds: float = bounded(
         5.0, minimum=0.0, maximum=3600.0, help="How long a connection may exceed its rate limit before it is closed."
     )

@@ -13,7 +13,6 @@ from typing import Any, Final
 from django.conf import settings
 
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
-from realtime.auth.policy import may
 from realtime.auth.security_log import log_security_event
 from realtime.auth.sessions import identity_of_session
 from realtime.auth.tokens import ONE_SENTENCE, InvalidToken, verify_token
@@ -25,7 +24,6 @@ from realtime.connection.message_text import text_of
 from realtime.connection.registry import Connection
 from realtime.connection.writer import ConnectionWriter
 from realtime.database import in_database_thread
-from realtime.protocol.channels import SUMMARY, split_channel
 from realtime.protocol.decoder import Incoming, decode
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
@@ -51,14 +49,6 @@ class Disconnected(Exception):
 def identity_without_credentials(address: ClientAddress) -> Identity:
     """Return who a client without credentials is, on a server that requires none."""
     return ON_THIS_MACHINE if address.is_direct_loopback else EVERYONE
-
-
-def may_read_channel(identity: Identity, channel: str) -> bool:
-    """Return whether an identity may receive the events of a channel."""
-    if channel == SUMMARY:
-        return may(identity, "read", "global")
-    resource_type, resource_id = split_channel(channel)
-    return may(identity, "read", resource_type, resource_id or None)  # type: ignore[arg-type]
 
 
 class Authentication:

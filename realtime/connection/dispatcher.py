@@ -10,7 +10,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from realtime.auth.security_log import log_security_event
 from realtime.connection.handlers import Queued, handle
+from realtime.connection.rate_limit import ForbiddenRequests
 from realtime.connection.registry import Connection
 from realtime.database import log_failure
 from realtime.protocol.decoder import Incoming
@@ -26,12 +28,13 @@ logger = logging.getLogger(__name__)
 class RequestDispatcher:
     """The requests of one connection that are in flight."""
 
-    __slots__ = ("_connection", "_subscribing", "_subscription_order", "_tasks")
+    __slots__ = ("_connection", "_forbidden", "_subscribing", "_subscription_order", "_tasks")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribing = 0
+        self._forbidden = ForbiddenRequests(connection.limits.max_forbidden_per_minute)
         # Subscribe and unsubscribe requests take effect in the order they arrived, and before later queries are
         # answered. So a client that subscribes and then queries without waiting misses no later event. Lists are read
         # one after the other too: the queue of the replays holds one read of each connection.
@@ -104,6 +107,8 @@ class RequestDispatcher:
                 self._connection.close_unauthenticated(error)
             else:
                 self._connection.write(Frames([encode_error(error)]))
+            if error.code is ErrorCode.FORBIDDEN:
+                self._on_forbidden(error)
         except Exception as error:
             if isinstance(error, RequestTimeout):
                 logger.warning("Request %s %s on %s; answered SERVER_ERROR", incoming.event, error, self._connection)
@@ -119,6 +124,19 @@ class RequestDispatcher:
                 correlation_id=incoming.correlation_id,
             )
             self._connection.write(Frames([encode_error(server_error)]))
+
+    def _on_forbidden(self, error: RequestError) -> None:
+        connection = self._connection
+        identity = connection.identity
+        log_security_event(
+            "forbidden",
+            repr(error.message),
+            user_id=identity.user_id,
+            token_id=identity.token_id,
+            source=str(connection),
+        )
+        if self._forbidden.add(now=asyncio.get_running_loop().time()):
+            connection.on_too_many_forbidden()
 
     async def _handle(self, incoming: Incoming, request: Request) -> None:
         seconds = self._connection.limits.request_timeout_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
 from math import ceil, inf
 
@@ -103,3 +104,24 @@ class RateLimit:
         else:
             message = f"{exceeded}; message discarded"
         return RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, message, retry_after_ms=self.retry_after_ms)
+
+
+class ForbiddenRequests:
+    """The refused requests of one connection in the last minute: many of them are guesses.
+
+    Args:
+        limit: How many end the connection.
+    """
+
+    __slots__ = ("_limit", "_times")
+
+    _WINDOW_SECONDS = 60.0
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._times: deque[float] = deque(maxlen=limit)
+
+    def add(self, *, now: float) -> bool:
+        """Count one, and return whether the limit is reached. `now` is in seconds, on a monotonic clock."""
+        self._times.append(now)
+        return len(self._times) == self._limit and now - self._times[0] < self._WINDOW_SECONDS

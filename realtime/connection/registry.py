@@ -88,6 +88,9 @@ class Connection(Reader, Subscriber, Protocol):
     def on_revoked(self) -> None:
         """Close the connection with AUTH_FAILED: its identity was revoked, or its login has ended."""
 
+    def on_too_many_forbidden(self) -> None:
+        """Close the connection with FORBIDDEN: its client guesses what it may read."""
+
     def on_server_draining(self, *, retry_after_ms: int) -> None:
         """Send `session.draining` with the delay before a reconnect, then close the connection."""
 

@@ -96,6 +96,9 @@ class Subscriber:
     def on_revoked(self) -> None:
         raise AssertionError("no identity was revoked")
 
+    def on_too_many_forbidden(self) -> None:
+        raise AssertionError("nothing is forbidden")
+
     def on_server_draining(self, *, retry_after_ms: int) -> None:
         raise AssertionError("the server is not draining")
 

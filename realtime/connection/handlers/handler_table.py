@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from realtime.connection.handlers.permissions import require_permission
 from realtime.connection.registry import Connection, Reader
 from realtime.protocol.channels import InvalidChannel
 from realtime.protocol.cursors import InvalidCursor
@@ -66,10 +67,13 @@ def handles(
 async def handle(connection: Connection, request: Request) -> Result:
     """Run the handler of `request` and return its response, or what waits for it.
 
+    The order is: the grammar of channels, the permission, limits, existence. Nothing is read before the permission.
+
     Raises:
         RequestError: if the request is invalid or cannot be fulfilled.
     """
     try:
+        require_permission(connection.identity, request)
         return await _HANDLERS[type(request)](connection, request)
     except InvalidChannel as error:
         raise RequestError(ErrorCode.INVALID_CHANNEL, str(error)) from None

@@ -8,8 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from realtime.broadcast.room import Room
-from realtime.connection.authentication import may_read_channel
 from realtime.connection.handlers.handler_table import Queued, Response, Result, handles
+from realtime.connection.handlers.permissions import permission_of_channel
 from realtime.connection.registry import Connection
 from realtime.connection.replay import Replay
 from realtime.protocol.channels import check_channel
@@ -96,6 +96,8 @@ def _check_still_allowed(connection: Connection, channel: str) -> None:
     Raises:
         RequestError: with `FORBIDDEN`, after the channel was left.
     """
-    if not may_read_channel(connection.identity, channel):
+    try:
+        permission_of_channel(channel).require(connection.identity)
+    except RequestError:
         leave(connection, channel)
-        raise RequestError(ErrorCode.FORBIDDEN, f"No permission to read {channel}")
+        raise

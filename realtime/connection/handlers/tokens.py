@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from realtime.auth.identity import Identity
-from realtime.connection.authentication import authenticated, may_read_channel
+from realtime.connection.authentication import authenticated
 from realtime.connection.handlers.handler_table import Response, handles
+from realtime.connection.handlers.permissions import forbidden_channels
 from realtime.connection.handlers.subscriptions import leave
 from realtime.connection.registry import Connection
 from realtime.protocol.frames import Frames
@@ -32,8 +33,7 @@ def _response(connection: Connection, identity: Identity) -> Response:
 
 async def _apply(connection: Connection) -> None:
     """Leave the channels that the identity may not read, and watch its expiry."""
-    for channel in sorted(connection.channels):
-        if not may_read_channel(connection.identity, channel):
-            leave(connection, channel)
-            connection.write(Frames([encode_session_unsubscribed(channel)]))
+    for channel in forbidden_channels(connection.identity, connection.channels):
+        leave(connection, channel)
+        connection.write(Frames([encode_session_unsubscribed(channel)]))
     connection.watch_expiry()
