@@ -17,6 +17,7 @@ from benchmarks import (
     growth,
     javascript_fold,
     processes,
+    reporting,
     requests,
     resume,
     stalled_reader,
@@ -41,6 +42,7 @@ BENCHMARKS = {
         clients,
         attacks,
         auth,
+        reporting,
     )
 }
 

@@ -31,6 +31,9 @@ MAX_CONCURRENT_OTHER_PAGES: Final = 1
 """These make no queries. 50 clients that request them without pause delay the median event by 4 ms; with two at a time
 by 5 to 8 ms, and without a bound by 50 ms."""
 
+MAX_CONCURRENT_API_REQUESTS: Final = 4
+"""Their queries and changes run in the threads of `realtime.database`, which are few themselves."""
+
 MAX_WAITING_REQUESTS: Final = 64
 """Requests that wait for one kind of turn. Each holds its body: `max_body_bytes` at most."""
 
@@ -57,10 +60,11 @@ class PageTurns:
     def __init__(self, application: Application, *, prefix: str) -> None:
         self._application = application
         self._health_path, self._login_path = f"{prefix}/health", f"{prefix}/admin/login/"
-        self._admin_path = f"{prefix}/admin/"
+        self._admin_path, self._api_path = f"{prefix}/admin/", f"{prefix}/api/"
         # Also because a guess is only counted after its hash: those that arrive together are counted one by one.
         self._logins = _Turns(1)
         self._admin_pages, self._other_pages = _Turns(MAX_CONCURRENT_ADMIN_PAGES), _Turns(MAX_CONCURRENT_OTHER_PAGES)
+        self._api_requests = _Turns(MAX_CONCURRENT_API_REQUESTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == self._health_path:
@@ -82,6 +86,8 @@ class PageTurns:
         # Django takes a method in lower case for the same.
         if scope["method"].upper() == "POST" and scope["path"] == self._login_path:
             return self._logins
+        if scope["path"].startswith(self._api_path):
+            return self._api_requests
         return self._admin_pages if scope["path"].startswith(self._admin_path) else self._other_pages
 
 

@@ -59,6 +59,26 @@ async def in_maintenance_thread(query: Callable[P, R], *args: P.args, **kwargs: 
     return await _run(_own_thread("maintenance"), query, *args, **kwargs)
 
 
+@cache
+def _report_threads() -> ThreadPoolExecutor:
+    # Commits wait for each other in any case: on SQLite for the write lock, on Postgres for the lock of the log.
+    return ThreadPoolExecutor(2, thread_name_prefix="database-reports")
+
+
+async def in_report_thread(change: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call `change` once, in a thread for changes that clients request.
+
+    It is not repeated if it fails, because it may have committed. So a closed connection is detected before.
+    """
+
+    def call() -> R:
+        if connection.vendor == "postgresql" and connection.connection is not None and not connection.is_usable():
+            connection.close()
+        return change(*args, **kwargs)
+
+    return await asyncio.get_running_loop().run_in_executor(_report_threads(), call)
+
+
 async def _run(threads: ThreadPoolExecutor, query: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     return await asyncio.get_running_loop().run_in_executor(threads, partial(_call, partial(query, *args, **kwargs)))
 

@@ -88,6 +88,27 @@ class Log(models.Model):
         return self.epoch
 
 
+class StoredAnswer(models.Model):
+    """The answer to a request with an Idempotency-Key, committed with the changes of the request."""
+
+    user_id = models.CharField(max_length=255, help_text="Whose key it is; empty for a client without credentials.")
+    path = models.CharField(max_length=512)
+    key = models.CharField(max_length=64)
+    body_hash = models.CharField(max_length=64, help_text="SHA-256 of the request, to detect another one.")
+    status = models.PositiveSmallIntegerField(help_text="The HTTP status of the answer.")
+    body = models.TextField(help_text="The answer.")
+    created_at = models.DateTimeField(help_text="When it was stored (database clock).")
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(name="realtime_stored_answer_unique", fields=["user_id", "path", "key"]),
+        )
+        indexes = (models.Index(name="realtime_stored_answer_age", fields=["created_at"]),)
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.path}"
+
+
 class WriteProbe(models.Model):
     """A single row that the health check writes, because only a commit proves that changes can be stored."""
 

@@ -36,7 +36,10 @@ class Phase(IntEnum):
     """Sends one summary of all changes. It may collect items for `LOG`."""
 
     LOG = 2
-    """Writes the last statements of the transaction."""
+    """Writes the events of the transaction, under the lock of the log."""
+
+    ANSWER = 3
+    """Writes the last statement of the transaction: what its caller is answered, which names its events."""
 
 
 Write = Callable[[list[Any]], Callable[[], None] | None]

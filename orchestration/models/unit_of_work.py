@@ -36,10 +36,11 @@ class UnitOfWork:
 
     def insert(self, row: Any) -> None:
         """Insert a row at the end, with the values that it has then."""
-        for name, default in _database_defaults(type(row)):
+        model: Any = type(row)
+        for name, default in _database_defaults(model):
             if isinstance(getattr(row, name), DatabaseDefault):
                 setattr(row, name, default)
-        self._new.setdefault(type(row), []).append(row)
+        self._new.setdefault(model, []).append(row)
 
     def update(self, row: Any, update_fields: Iterable[str]) -> None:
         """Write columns of a row at the end, with the values that they have then."""
@@ -67,7 +68,7 @@ class UnitOfWork:
 
 
 @cache
-def _database_defaults(model: type[Any]) -> tuple[tuple[str, Any], ...]:
+def _database_defaults(model: Any) -> tuple[tuple[str, Any], ...]:
     """Return the columns whose values the database would set, and these values."""
     fields = (field for field in model._meta.concrete_fields if field.has_db_default())
     return tuple((field.attname, field.db_default) for field in fields)

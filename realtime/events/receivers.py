@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from msgspec import UNSET
+from msgspec.structs import asdict
 
 from orchestration.db import before_commit
 from orchestration.db.stop_hooks import call_at_stop
@@ -48,7 +49,12 @@ def announce(data: EventData) -> None:
     """Announce an event if the current transaction commits."""
     if data.reported_by is UNSET and (reporter := current_reporter()):
         data.reported_by = reporter
-    before_commit.collect(Announcement(data.event, data.timestamp, data, data.rooms(), recorded=current_record()))
+    content: EventData | dict[str, Any] = data
+    if (recorded := current_record()) is not None:
+        recorded.announced += 1
+        if recorded.extra and recorded.extra_event == data.event:
+            content = {**recorded.extra, **{key: value for key, value in asdict(data).items() if value is not UNSET}}
+    before_commit.collect(Announcement(data.event, data.timestamp, content, data.rooms(), recorded=recorded))
 
 
 def announce_as_given(
@@ -62,7 +68,9 @@ def announce_as_given(
     """Announce an event without a change of state, as `emit_test_event` does."""
     if reporter := current_reporter():
         data = {**data, "reported_by": reporter}
-    before_commit.collect(Announcement(name, timestamp, data, rooms, on_written, current_record()))
+    if (recorded := current_record()) is not None:
+        recorded.announced += 1
+    before_commit.collect(Announcement(name, timestamp, data, rooms, on_written, recorded))
 
 
 def append_collected(announcements: list[Announcement]) -> Callable[[], None]:
@@ -92,7 +100,9 @@ def append_collected(announcements: list[Announcement]) -> Callable[[], None]:
         if item.on_written is not None:
             item.on_written(seq)
         if item.recorded is not None:
-            recorded.append((item.recorded, RecordedEvent(item.name, seq)))
+            item.recorded.written.append(RecordedEvent(item.name, seq))
+            item.recorded.epoch = deliveries[0].epoch
+            recorded.append((item.recorded, item.recorded.written[-1]))
 
     # Not a `partial`: Django's log line about a failed hook needs a `__qualname__`.
     def publish_after_commit() -> None:

@@ -5,11 +5,11 @@ A program that changes something over the HTTP API gets the `seq` of its event, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestration.reporter import reporting_as
 
@@ -26,10 +26,19 @@ class Recorded:
     """The events of the changes of one block.
 
     Attributes:
+        written: The events that are in the log if the current transaction commits, in order.
+        epoch: The epoch of the log, once it has one of these events.
+        announced: How many events were announced.
+        extra_event, extra: Fields that events of this name get besides their own.
         events: The events of the transactions that have committed, in order.
     """
 
     events: list[RecordedEvent] = field(default_factory=list)
+    written: list[RecordedEvent] = field(default_factory=list)
+    epoch: str = ""
+    announced: int = 0
+    extra_event: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def last_seq(self) -> int | None:

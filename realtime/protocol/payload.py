@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, Final
 
 import msgspec
 
@@ -47,6 +48,45 @@ def decode_value(text: str) -> Any:
         return msgspec.json.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def decode_strictly(text: str, *, max_depth: int) -> Any:
+    """Decode any JSON value. Unlike the other functions here, reject an object that has a key twice.
+
+    Raises:
+        ValueError: if `text` is not JSON, has a key twice, or is nested deeper than `max_depth`.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_reject_constant)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {max_depth}") from None
+    if _is_deeper(value, max_depth):
+        raise ValueError(f"nested deeper than {max_depth}")
+    return value
+
+
+_NESTED: Final = frozenset({dict, list})
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {twice[:64]!r} twice")
+    return found
+
+
+def _reject_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth == 0 or any(_is_deeper(each, depth - 1) for each in value.values() if type(each) in _NESTED)
+    if isinstance(value, list):
+        return depth == 0 or any(_is_deeper(each, depth - 1) for each in value if type(each) in _NESTED)
+    return False
 
 
 def indent_json(text: str) -> str:

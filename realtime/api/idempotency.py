@@ -1,0 +1,187 @@
+"""Answer a request with an `Idempotency-Key` once: the answer is committed together with the changes of the request.
+
+A client whose connection ends before it has the answer does not know whether its changes are stored. It sends the same
+request with the same key again, and gets the stored answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from django.db import Error, IntegrityError, connection, transaction
+
+from orchestration.db import before_commit
+from orchestration.db.clock import database_now
+from orchestration.db.retry import is_contended
+from realtime.api.problems import Problem, ProblemCode
+from realtime.eventlog.position import current_position
+from realtime.events.recorder import Recorded, record_events
+from realtime.models import StoredAnswer
+
+KEPT_HOURS: Final = 24
+"""How long a stored answer is repeated."""
+
+MAX_ATTEMPTS: Final = 3
+"""How often changes are tried that another transaction got in the way of: it inserted the same rows, or waited too."""
+
+_KEY: Final = re.compile(r"[!-~]{1,64}")
+_PRUNE_INTERVAL_SECONDS: Final = 60.0
+_MAX_PRUNED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request is answered: an HTTP status and JSON text.
+
+    Attributes:
+        is_replayed: Whether it was stored by an earlier request with the same key.
+    """
+
+    status: int
+    body: str
+    is_replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """The key of a request, which belongs to a user and a path, and the hash of everything else."""
+
+    user_id: str
+    path: str
+    key: str
+    body_hash: str
+
+
+@dataclass(slots=True)
+class _PendingAnswer:
+    """An answer that the current transaction stores at its end, when its events have their numbers."""
+
+    key: RequestKey | None
+    recorded: Recorded
+    make: Callable[[Recorded], Answer]
+    answer: Answer | None = None
+
+
+_running: set[tuple[str, str, str]] = set()
+_running_lock = threading.Lock()
+_next_pruning = 0.0
+
+
+def request_key(key: str | None, *, user_id: str, path: str, body: bytes) -> RequestKey | None:
+    """Return the key of a request; None without the header `Idempotency-Key`.
+
+    Raises:
+        Problem: if the header is not 1 to 64 visible ASCII characters.
+    """
+    if key is None:
+        return None
+    if _KEY.fullmatch(key) is None:
+        expected = "expected 1 to 64 visible ASCII characters"
+        raise Problem(
+            ProblemCode.INVALID_PARAMETERS,
+            f"Idempotency-Key: {expected}",
+            errors=[{"path": "header.Idempotency-Key", "detail": expected}],
+        )
+    return RequestKey(user_id, path, key, hashlib.sha256(body).hexdigest())
+
+
+def answer_once(
+    key: RequestKey | None, act: Callable[[Recorded], Callable[[Recorded], Answer]], *, reported_by: str = ""
+) -> Answer:
+    """Make changes in one transaction, and return the answer.
+
+    If a request with the same key was answered, return that answer and change nothing.
+
+    Args:
+        key: The key of the request, if it has one.
+        act: Makes the changes, and returns the function that makes the answer. That is called at the end of the
+            transaction, when the events in `written` have their numbers. It may be called again in a new transaction.
+        reported_by: Who reports the changes.
+
+    Raises:
+        Problem: if the key belongs to another request, or to one that is still running.
+    """
+    if key is None:
+        return _answered(None, act, reported_by)
+    name = (key.user_id, key.path, key.key)
+    with _running_lock:
+        if name in _running:
+            raise Problem(ProblemCode.KEY_IN_USE, "Send the same request again later", retry_after_seconds=1)
+        _running.add(name)
+    try:
+        return _answered(key, act, reported_by)
+    finally:
+        _running.discard(name)
+
+
+def _answered(
+    key: RequestKey | None, act: Callable[[Recorded], Callable[[Recorded], Answer]], reported_by: str
+) -> Answer:
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            return _attempt(key, act, reported_by)
+        except Error as error:
+            is_in_the_way = isinstance(error, IntegrityError) or is_contended(error)
+            if not is_in_the_way or attempt == MAX_ATTEMPTS or connection.in_atomic_block:
+                raise
+    raise AssertionError
+
+
+def _attempt(
+    key: RequestKey | None, act: Callable[[Recorded], Callable[[Recorded], Answer]], reported_by: str
+) -> Answer:
+    with record_events(reported_by) as recorded:
+        with transaction.atomic():
+            if key is not None and (stored := _stored_answer(key)) is not None:
+                return stored
+            pending = _PendingAnswer(key, recorded, act(recorded))
+            before_commit.collect(pending)
+        assert pending.answer is not None
+        return pending.answer
+
+
+def _stored_answer(key: RequestKey) -> Answer | None:
+    rows = StoredAnswer.objects.filter(user_id=key.user_id, path=key.path, key=key.key)
+    row = rows.values_list("body_hash", "status", "body").first()
+    if row is None:
+        return None
+    body_hash, status, body = row
+    if body_hash != key.body_hash:
+        raise Problem(ProblemCode.KEY_REUSED, "Send another key with another request")
+    return Answer(status, body, is_replayed=True)
+
+
+def _store(pending_answers: list[_PendingAnswer]) -> None:
+    for pending in pending_answers:
+        recorded = pending.recorded
+        if not recorded.epoch:
+            recorded.epoch = current_position().epoch
+        answer = pending.answer = pending.make(recorded)
+        if (key := pending.key) is None:
+            continue
+        now = database_now()
+        fields: dict[str, Any] = {"user_id": key.user_id, "path": key.path, "key": key.key}
+        fields |= {"body_hash": key.body_hash, "status": answer.status, "body": answer.body, "created_at": now}
+        StoredAnswer.objects.bulk_create([StoredAnswer(**fields)])
+        _prune(older_than=now - timedelta(hours=KEPT_HOURS))
+
+
+def _prune(*, older_than: Any) -> None:
+    """Delete answers that are too old, once a minute and process."""
+    global _next_pruning
+    if time.monotonic() < _next_pruning:
+        return
+    _next_pruning = time.monotonic() + _PRUNE_INTERVAL_SECONDS
+    old = StoredAnswer.objects.filter(created_at__lt=older_than).order_by("created_at")
+    StoredAnswer.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_MAX_PRUNED])).delete()
+
+
+# After the events, whose numbers the answer has.
+before_commit.install(_PendingAnswer, _store, phase=before_commit.Phase.ANSWER)

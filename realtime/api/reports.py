@@ -1,0 +1,187 @@
+"""Report events over HTTP: an orchestrator elsewhere says what happened, and subscribers here see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from ninja import Router
+
+from orchestration import services
+from orchestration.reporter import MAX_REPORTER_LENGTH
+from orchestration.services.report_types import CreationNotAllowed, EngineOwned
+from orchestration.services.reports import Outcome, ReportRefused, apply_reports
+from realtime.api.clients import identity_of
+from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
+from realtime.api.problems import Problem, ProblemCode
+from realtime.api.report_body import MAX_EVENTS, InvalidEvent, decode_items, read_event
+from realtime.api.report_shapes import REPORTABLE, ReadReport, read_report
+from realtime.auth.identity import Identity
+from realtime.auth.policy import may
+from realtime.database import in_report_thread
+from realtime.events.recorder import Recorded
+from realtime.protocol.payload import encode_data
+
+router = Router(tags=["Reports"])
+
+WITHOUT_NAME: Final = "local"
+"""Who reports if the client has no credentials."""
+
+_EVENT: Final = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "maxLength": 64, "description": f"{', '.join(REPORTABLE)}, or a name of your own"},
+        "data": {"type": "object"},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "room": {"type": "string", "description": "A further channel of an event with a name of your own"},
+    },
+}
+_EVENTS: Final = {"type": "array", "items": _EVENT, "minItems": 1, "maxItems": MAX_EVENTS}
+_BODY: Final = {
+    "oneOf": [_EVENT, _EVENTS, {"type": "object", "required": ["events"], "properties": {"events": _EVENTS}}]
+}
+
+
+@router.post(
+    "events",
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}},
+        "parameters": [
+            {"in": "header", "name": "Idempotency-Key", "schema": {"type": "string", "pattern": "^[!-~]{1,64}$"}}
+        ],
+    },
+    summary="Report events",
+)
+async def report_events(request: HttpRequest, atomic: bool = True) -> HttpResponse:
+    """Store events in their order, in one transaction, and change the runs, stages, workers and pools they are about.
+
+    With `atomic=false`, an event that is refused is left out, and its result has the `error`.
+    """
+    identity = identity_of(request)
+    key = request_key(
+        request.headers.get("Idempotency-Key"),
+        user_id=identity.user_id,
+        path=request.get_full_path()[:512],
+        body=request.body,
+    )
+    answer = await in_report_thread(store_events, request.body, identity, key, atomic=atomic)
+    headers = {"Idempotency-Replayed": "true"} if answer.is_replayed else {}
+    return HttpResponse(answer.body, status=answer.status, content_type="application/json", headers=headers)
+
+
+def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, atomic: bool) -> Answer:
+    """Store the events of a body, and return the answer.
+
+    Raises:
+        Problem
+    """
+    items = decode_items(body)
+    now = timezone.now()
+    read: list[ReadReport | Problem] = []
+    names: list[str] = []
+    for index, item in enumerate(items):
+        try:
+            event = read_event(item, now=now)
+            names.append(event.name)
+            report = read_report(event)
+            _check_permission(identity, report)
+            read.append(report)
+        except (InvalidEvent, Problem) as error:
+            problem = _problem(error, index)
+            if atomic:
+                raise problem from None
+            names[index:] = [str(item.get("event"))[:64] if isinstance(item, dict) else ""]
+            read.append(problem)
+    reporter = (identity.user_id or WITHOUT_NAME)[:MAX_REPORTER_LENGTH]
+    return answer_once(key, partial(_apply, read, names, identity, atomic=atomic), reported_by=reporter)
+
+
+def _check_permission(identity: Identity, report: ReadReport) -> None:
+    for resource_id in report.about or (None,):
+        if not may(identity, "write", "event", resource_id):
+            resource = "event" if resource_id is None else f"event:{resource_id[:128]}"
+            raise Problem(ProblemCode.FORBIDDEN, f"No permission to write {resource}")
+
+
+def _apply(
+    read: list[ReadReport | Problem], names: list[str], identity: Identity, recorded: Recorded, *, atomic: bool
+) -> Callable[[Recorded], Answer]:
+    reports = [each for each in read if isinstance(each, ReadReport)]
+    indexes = [index for index, each in enumerate(read) if isinstance(each, ReadReport)]
+    last_events: list[int | None] = [None] * len(reports)
+
+    def around(number: int, apply: Callable[[], bool]) -> bool:
+        recorded.extra_event, recorded.extra = reports[number].extra_event, reports[number].extra
+        before = recorded.announced
+        changed = apply()
+        if recorded.announced > before:
+            last_events[number] = recorded.announced - 1
+        return changed
+
+    try:
+        outcomes = apply_reports(
+            [each.report for each in reports],
+            all_or_nothing=atomic,
+            may_create=lambda pool_id: may(identity, "write", "pool", pool_id),
+            around=around,
+        )
+    except ReportRefused as refused:
+        raise _problem(refused.error, indexes[refused.index]) from None
+
+    def answer(written: Recorded) -> Answer:
+        results: list[Any] = [{"error": _error_of(each)} if isinstance(each, Problem) else None for each in read]
+        for number, index in enumerate(indexes):
+            last = last_events[number]
+            seq = None if last is None else written.written[last].seq
+            results[index] = _result(outcomes[number], seq, index)
+        for name, result in zip(names, results, strict=True):
+            result["event"] = name
+        return Answer(200, encode_data({"results": results, "epoch": written.epoch}))
+
+    return answer
+
+
+def _result(outcome: Outcome, seq: int | None, index: int) -> dict[str, Any]:
+    if isinstance(outcome, bool):
+        return {"seq": seq, "changed": outcome}
+    return {"error": _error_of(_problem(outcome, index))}
+
+
+def _error_of(problem: Problem) -> dict[str, Any]:
+    return {"code": problem.code, "status": problem.status, "detail": problem.detail, **problem.fields}
+
+
+def _problem(error: Exception, index: int) -> Problem:
+    """Return why an event is refused, with its place in the request."""
+    path = f"events[{index}]"
+    if isinstance(error, Problem):
+        return Problem(error.code, error.detail, errors=[{"path": path, "detail": error.detail}], fields=error.fields)
+    if isinstance(error, InvalidEvent):
+        place = f"{path}.{error.path}".rstrip(".")
+        return Problem(
+            ProblemCode.INVALID_PARAMETERS,
+            f"{place}: {error.expected}",
+            errors=[{"path": place, "detail": error.expected}],
+        )
+    code = next((code for kinds, code in _CODES if isinstance(error, kinds)), ProblemCode.CONFLICT)
+    detail = str(error)
+    if isinstance(error, services.InvalidArgument):
+        # `str()` shows the value, which may be long.
+        detail = f"{error.argument}: expected {error.expected}"
+    fields = {}
+    if isinstance(error, services.IllegalTransition):
+        fields = {"current": error.current, "requested": error.requested}
+    return Problem(code, f"{path}: {detail}", errors=[{"path": path, "detail": detail}], fields=fields)
+
+
+_CODES: Final[tuple[tuple[tuple[type[Exception], ...], ProblemCode], ...]] = (
+    ((services.InvalidArgument,), ProblemCode.INVALID_PARAMETERS),
+    ((services.NotFound,), ProblemCode.NOT_FOUND),
+    ((CreationNotAllowed,), ProblemCode.FORBIDDEN),
+    ((EngineOwned, services.EngineRun, services.EngineWorker), ProblemCode.ENGINE_OWNED),
+    ((services.IllegalTransition, services.WorkflowNotRunning), ProblemCode.INVALID_TRANSITION),
+)
