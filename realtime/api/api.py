@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import NinjaAPI, Router
 from ninja.parser import Parser
 
-from realtime.api import errors, operations, reads
+from realtime.api import errors, operations, reads, reports
 from realtime.api.auth import Bearer
 from realtime.api.problems import Problem, ProblemCode
 from realtime.protocol.payload import decode_value
@@ -56,4 +56,4 @@ api = NinjaAPI(
     parser=JsonParser(),
 )
 errors.add_handlers(api)
-api.add_router("v1/", _merged(reads.router, operations.router))
+api.add_router("v1/", _merged(reads.router, operations.router, reports.router))
