@@ -45,7 +45,10 @@ def read_jwt_settings(environment: Environment, *, role: str, must_have_key: boo
         _forget_secrets(environment)
     jwks = environment.read("MAHAVISHNU_JWT_JWKS", default="", parse=parse_jwks_place)
     if environment.is_set("MAHAVISHNU_JWT_JWKS") and any(map(environment.is_set, SECRET_VARIABLES)):
-        environment.add_error("MAHAVISHNU_JWT_JWKS", value=jwks, expected="no value while MAHAVISHNU_JWT_SECRET is set")
+        # The query of a URL may contain a password.
+        environment.add_error(
+            "MAHAVISHNU_JWT_JWKS", value=jwks.partition("?")[0], expected="no value while MAHAVISHNU_JWT_SECRET is set"
+        )
     elif previous and not secret:
         environment.add_error(
             "MAHAVISHNU_JWT_SECRET_PREVIOUS", value="***", expected="no value while MAHAVISHNU_JWT_SECRET is not set"

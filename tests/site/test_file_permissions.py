@@ -21,6 +21,8 @@ OWN_NAMES = (
     "test.sqlite3",
     "secret_key",
     ".secret_key.1234.ab12",
+    "jwks-0123456789abcdef.json",
+    ".jwks-0123456789abcdef.json.1234.5678",
     "websocket.log",
     "websocket.log.1",
     "valkey.log",
