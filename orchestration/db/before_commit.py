@@ -56,6 +56,8 @@ class _Writer:
 # By database alias, in the order in which they run.
 _writers: dict[str, list[_Writer]] = {}
 
+_item_types: dict[str, tuple[type[Any], ...]] = {}
+
 _recordings: list[list[Any]] = []
 
 
@@ -81,14 +83,18 @@ def collect(item: Any, *, using: str | None = None) -> None:
         LookupError: if no writer of this type is installed on the database. The item would be lost silently.
     """
     alias = using or DEFAULT_DB_ALIAS
-    if not any(isinstance(item, writer.item_type) for writer in _writers.get(alias, ())):
+    if not isinstance(item, _item_types.get(alias, ())):
         raise LookupError(
             f"No writer of {type(item).__name__} is installed on the database {alias!r}; "
             f"installed on: {', '.join(sorted(_writers)) or 'none'}. The models of orchestration and realtime must "
             f"be in {DEFAULT_DB_ALIAS!r}."
         )
+    connection = connections[alias]
+    if connection.in_atomic_block:
+        connection.on_commit(_Collected(item))
+        return
     with transaction.atomic(using, savepoint=False):
-        transaction.on_commit(_Collected(item), using)
+        connection.on_commit(_Collected(item))
 
 
 @contextmanager
@@ -116,6 +122,7 @@ def install(item_type: type[Any], write: Write, *, phase: Phase, using: str = DE
     """
     others = [writer for writer in _writers.get(using, ()) if writer.item_type is not item_type]
     _writers[using] = sorted([*others, _Writer(phase, item_type, write)], key=lambda writer: writer.phase)
+    _item_types[using] = tuple(writer.item_type for writer in _writers[using])
 
     def connected(connection: BaseDatabaseWrapper, **_: Any) -> None:
         if connection.alias == using:

@@ -7,6 +7,8 @@ times as long.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from django.db import connections, models
@@ -15,7 +17,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from orchestration.db.compiled import update_statement
 
 _TEXT = "text"
-_PLAIN: frozenset[type] = frozenset({int, str})
 
 
 _MAX_PARAMETERS = 30_000
@@ -38,17 +39,34 @@ def insert_rows(rows: Sequence[models.Model], *, using: str) -> None:
     end = f" RETURNING {quote(key.column)}" if is_generated else ""
     placeholders = f"({', '.join(['%s'] * len(fields))})"
     size = _MAX_PARAMETERS // len(fields)
-    with connection.cursor() as cursor:
-        for first in range(0, len(rows), size):
-            part = rows[first : first + size]
-            values = [value for row in part for value in _prepared(row, fields, connection)]
-            cursor.execute(f"INSERT INTO {into} VALUES {', '.join([placeholders] * len(part))}{end}", values)
-            if is_generated:
-                for row, pk in zip(part, sorted(pk for (pk,) in cursor.fetchall()), strict=True):
-                    row.pk = pk
+    if connection.vendor == "sqlite":
+        _insert_on_sqlite(rows, f"INSERT INTO {into} VALUES {placeholders}", fields, is_generated, connection)
+    else:
+        with connection.cursor() as cursor:
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
+                values = [value for row in part for value in _prepared(row, fields, connection)]
+                cursor.execute(f"INSERT INTO {into} VALUES {', '.join([placeholders] * len(part))}{end}", values)
+                if is_generated:
+                    for row, pk in zip(part, sorted(pk for (pk,) in cursor.fetchall()), strict=True):
+                        row.pk = pk
     for row in rows:
         row._state.adding = False
         row._state.db = using
+
+
+def _insert_on_sqlite(
+    rows: Sequence[models.Model], sql: str, fields: Sequence[Any], is_generated: bool, connection: BaseDatabaseWrapper
+) -> None:
+    """Execute one prepared statement for each row: there, that is faster than one for all of them."""
+    with connection.cursor() as cursor:
+        cursor.executemany(sql, [_prepared(row, fields, connection) for row in rows])
+        if is_generated:
+            # The transaction excludes other writers, so the keys are consecutive.
+            cursor.execute("SELECT last_insert_rowid()")
+            (last,) = cursor.fetchone()
+            for row, pk in zip(rows, range(last - len(rows) + 1, last + 1), strict=True):
+                row.pk = pk
 
 
 def update_rows(rows: Sequence[models.Model], *, update_fields: frozenset[str], using: str) -> None:
@@ -56,7 +74,6 @@ def update_rows(rows: Sequence[models.Model], *, update_fields: frozenset[str], 
     model = type(rows[0])
     connection = connections[using]
     if connection.vendor == "sqlite":
-        # A prepared statement that is executed for each row is faster there than one for all of them.
         sql, fields = update_statement(model, update_fields, using)
         with connection.cursor() as cursor:
             cursor.executemany(sql, [[*_prepared(row, fields, connection), row.pk] for row in rows])
@@ -88,11 +105,22 @@ def _cast(field: Any, connection: BaseDatabaseWrapper) -> str:
 
 
 def _prepared(row: models.Model, fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[Any]:
-    # Texts, integers and nulls are as the database takes them; a text of a JSON column is not one.
-    return [
-        value
-        if (value := getattr(row, field.attname)) is None
-        or (type(value) in _PLAIN and type(field) is not models.JSONField)
-        else field.get_db_prep_save(value, connection)
-        for field in fields
-    ]
+    values = []
+    is_sqlite = connection.vendor == "sqlite"
+    for field in fields:
+        value = getattr(row, field.attname)
+        kind = type(value)
+        # Integers and nulls are as the database takes them, and texts except of JSON columns.
+        if value is not None and kind is not int and (kind is not str or type(field) is models.JSONField):
+            if kind is datetime and is_sqlite:
+                value = _time_on_sqlite(value)
+            else:
+                value = field.get_db_prep_save(value, connection)
+        values.append(value)
+    return values
+
+
+@lru_cache(maxsize=1000)
+def _time_on_sqlite(value: datetime) -> str:
+    """Return the time as Django stores it there. Many columns of many rows have the same one."""
+    return str(value.astimezone(UTC).replace(tzinfo=None))

@@ -1,0 +1,252 @@
+"""Tests of `POST /api/v1/events`, in process."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from orchestration import services
+from orchestration.models import Pool, Stage, Worker, Workflow
+from realtime.api import idempotency
+from realtime.api.idempotency import request_key
+from realtime.api.problems import Problem
+from realtime.api.reports import store_events
+from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
+from realtime.models import Event, EventRoom, StoredAnswer
+from tests.harness.programs import PROJECT_DIR
+
+pytestmark = [
+    pytest.mark.both_databases,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("valkey"),
+]
+
+REFERENCE = json.loads((PROJECT_DIR / "tests/reference/messages.json").read_text(encoding="utf-8"))
+AIRFLOW = Identity(user_id="airflow", permissions=("event:write", "pool:write"))
+
+
+def report(*items: Any, identity: Identity = AIRFLOW, atomic: bool = True, key: str | None = None) -> Any:
+    body = json.dumps(items[0] if len(items) == 1 else list(items)).encode()
+    return report_body(body, identity=identity, atomic=atomic, key=key)
+
+
+def report_body(body: bytes, *, identity: Identity = AIRFLOW, atomic: bool = True, key: str | None = None) -> Any:
+    with_key = request_key(key, user_id=identity.user_id, path="/api/v1/events", body=body)
+    return json.loads(store_events(body, identity, with_key, atomic=atomic).body)
+
+
+def event(name: str, **data: Any) -> dict[str, Any]:
+    return {"event": name, "data": data}
+
+
+def refusal(*items: Any, identity: Identity = AIRFLOW) -> Problem:
+    with pytest.raises(Problem) as error:
+        report(*items, identity=identity)
+    return error.value
+
+
+STARTED = event("workflow.started", workflow_id="wf", adapter="llamaindex", prompt="Write code")
+
+
+def last_event() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(Event.objects.latest("seq").data)
+    return data
+
+
+def reference_events() -> list[Any]:
+    return [pytest.param(each, id=each["event"]) for each in REFERENCE["events"]]
+
+
+@pytest.mark.parametrize("message", reference_events())
+def test_report_takes_each_event_of_the_reference_as_it_is(message: dict[str, Any]) -> None:
+    name, data = message["event"], message["data"]
+    if name.startswith("workflow.") and name != "workflow.started":
+        report(event("workflow.started", workflow_id=data["workflow_id"], adapter="llamaindex", prompt="Write code"))
+    answer = report(message)
+    (result,) = answer["results"]
+    stored = Event.objects.get(seq=result["seq"])
+    assert (result["event"], result["changed"], stored.name) == (name, True, name)
+    sent = json.loads(stored.data)
+    # It is long ago.
+    assert sent["reported_at"] == data["timestamp"]
+    assert timezone.now() - stored.timestamp < timedelta(minutes=1)
+    assert sent["reported_by"] == "airflow"
+    for key in data.keys() - {"timestamp", "status"}:
+        assert sent[key] == data[key]
+    if name == "pool.status_changed":
+        assert sent["status"].items() >= data["status"].items()
+    else:
+        assert sent.get("status") == (data.get("status") or ("failed" if name == "workflow.failed" else None))
+    assert message["room"] in EventRoom.objects.filter(event=stored).values_list("room", flat=True)
+
+
+def test_report_is_answered_with_the_seq_of_each_event_in_order() -> None:
+    names = ["workflow.started", "workflow.stage_started", "workflow.stage_completed", "deploy.finished"]
+    answer = report(
+        STARTED,
+        event("workflow.stage_started", workflow_id="wf", stage_name="a"),
+        event("workflow.stage_completed", workflow_id="wf", stage_name="a", result={"output": "Success"}),
+        {"event": "deploy.finished", "data": {"version": 3}, "room": "workflow:wf"},
+        event("workflow.started", workflow_id="wf"),
+    )
+    *results, repeated = answer["results"]
+    assert [result["event"] for result in results] == names
+    stored = dict(Event.objects.values_list("seq", "name"))
+    assert [stored[result["seq"]] for result in results] == names
+    assert repeated == {"event": "workflow.started", "seq": None, "changed": False}
+    notice = json.loads(Event.objects.get(name="deploy.finished").data)
+    assert (notice["version"], notice["reported_by"], "test" in notice) == (3, "airflow", False)
+
+
+def test_report_keeps_further_fields_in_the_event() -> None:
+    report({**STARTED, "data": {**STARTED["data"], "dag": {"run": 7}, "test": True, "reported_by": "someone"}})
+    data = last_event()
+    assert (data["dag"], data["reported_by"], "test" in data) == ({"run": 7}, "airflow", False)
+
+
+@pytest.mark.parametrize(("seconds", "is_kept"), [(-6 * 86400, True), (-8 * 86400, False), (50, True), (90, False)])
+def test_report_keeps_a_timestamp_near_the_clock_of_the_server(seconds: int, is_kept: bool) -> None:
+    stamp = timezone.now() + timedelta(seconds=seconds)
+    report({**STARTED, "timestamp": stamp.isoformat()})
+    stored = Event.objects.get(name="workflow.started")
+    assert (stored.timestamp == stamp) == is_kept
+    assert last_event().get("reported_at") == (None if is_kept else stamp.isoformat())
+
+
+@pytest.mark.parametrize(
+    ("item", "code", "path"),
+    [
+        (event("workflow.completed", workflow_id="none"), "NOT_FOUND", "events[1]"),
+        (event("workflow.stage_started", workflow_id="wf", stage_name="a", worker_id="none"), "NOT_FOUND", "events[1]"),
+        (event("workflow.completed", workflow_id="wf", result=[1]), "INVALID_PARAMETERS", "events[1].data.result"),
+        (event("workflow.held", workflow_id="wf"), "INVALID_PARAMETERS", "events[1].event"),
+        (event("session.created"), "INVALID_PARAMETERS", "events[1].event"),
+        (event("no name"), "INVALID_PARAMETERS", "events[1].event"),
+        ({"event": "workflow.started", "data": 3}, "INVALID_PARAMETERS", "events[1].data"),
+        ({**STARTED, "timestamp": "2026-02-10T20:00:00"}, "INVALID_PARAMETERS", "events[1].timestamp"),
+        (event("worker.status_changed", worker_id="w", status="gone", pool_id="p"), "INVALID_PARAMETERS", "events[1]"),
+        (event("workflow.started", workflow_id="a b"), "INVALID_PARAMETERS", "events[1]"),
+        ({"event": "deploy.finished", "room": "nowhere:x"}, "INVALID_PARAMETERS", "events[1].room"),
+        (7, "INVALID_PARAMETERS", "events[1]"),
+    ],
+)
+def test_report_names_the_event_that_is_refused_and_stores_none(item: Any, code: str, path: str) -> None:
+    problem = refusal(STARTED, item)
+    assert (problem.code, [each["path"] for each in problem.errors]) == (code, [path])
+    assert (Event.objects.count(), Workflow.objects.count()) == (0, 0)
+
+
+def test_report_item_by_item_leaves_out_what_is_refused() -> None:
+    answer = report(
+        STARTED,
+        event("workflow.stage_completed", workflow_id="wf", stage_name="a"),
+        event("workflow.stage_started", workflow_id="wf", stage_name="a"),
+        7,
+        event("workflow.completed", workflow_id="wf"),
+        atomic=False,
+    )
+    errors = [result.get("error", {}).get("code") for result in answer["results"]]
+    assert errors == [None, None, "INVALID_TRANSITION", "INVALID_PARAMETERS", None]
+    refused = answer["results"][2]["error"]
+    assert (refused["status"], refused["current"], refused["requested"]) == (409, "completed", "running")
+    assert (Workflow.objects.get().status, Stage.objects.get().status) == ("completed", "completed")
+
+
+def test_report_of_a_run_of_the_engine_is_refused() -> None:
+    services.create_workflow(workflow_id="wf", adapter="python", prompt="", stages=["a"])
+    Workflow.objects.update(plan={"stages": []})
+    problem = refusal(STARTED)
+    assert (problem.code, problem.status) == ("ENGINE_OWNED", 409)
+
+
+def test_report_needs_the_permission_for_each_resource() -> None:
+    team = Identity(user_id="team", permissions=("event:write:team-*",))
+    report(event("workflow.started", workflow_id="team-1", adapter="a"), identity=team)
+    others = [
+        event("workflow.started", workflow_id="other", adapter="a"),
+        event("worker.status_changed", worker_id="team-w", status="idle", pool_id="p"),
+        event("pool.created", pool_id="team-p"),
+        event("deploy.finished"),
+        {"event": "deploy.finished", "room": "workflow:other"},
+        event("workflow.note", workflow_id="other"),
+    ]
+    for other in others:
+        assert refusal(other, identity=team).code == "FORBIDDEN"
+        assert refusal(other, identity=EVERYONE).code == "FORBIDDEN"
+    assert (Pool.objects.count(), Worker.objects.count(), Event.objects.count()) == (0, 0, 2)
+    report({"event": "deploy.finished", "room": "workflow:team-1"}, identity=team)
+    report(event("deploy.finished"), identity=ON_THIS_MACHINE)
+    assert last_event()["reported_by"] == "local"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"{",
+        b'{"event": "a", "event": "b", "data": {}}',
+        b'{"event": "a", "data": {"x": NaN}}',
+        b"[" * 100_000,
+        b'{"event": "a", "data": {"x": ' + b"[" * 32 + b"]" * 32 + b"}}",
+    ],
+)
+def test_report_refuses_json_that_is_not_strict(body: bytes) -> None:
+    with pytest.raises(Problem) as error:
+        report_body(body)
+    assert error.value.code == "INVALID_JSON"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"7", b'{"events": {}}', json.dumps([STARTED] * 1001).encode()])
+def test_report_refuses_another_number_of_events(body: bytes) -> None:
+    with pytest.raises(Problem) as error:
+        report_body(body)
+    assert error.value.code == "INVALID_PARAMETERS"
+
+
+def test_request_with_the_same_key_is_answered_again_and_stored_once() -> None:
+    first = report(STARTED, key="k1")
+    assert report(STARTED, key="k1") == first
+    assert Event.objects.filter(name="workflow.started").count() == 1
+    with pytest.raises(Problem) as error:
+        report(event("pool.created", pool_id="p"), key="k1")
+    assert (error.value.code, error.value.status) == ("KEY_REUSED", 422)
+    other = Identity(user_id="other", permissions=AIRFLOW.permissions)
+    assert report(STARTED, key="k1", identity=other)["results"][0]["changed"] is False
+
+
+def test_request_with_a_key_that_is_refused_can_be_repeated() -> None:
+    with pytest.raises(Problem):
+        report(STARTED, event("workflow.completed", workflow_id="none"), key="k1")
+    assert StoredAnswer.objects.count() == 0
+    assert report(STARTED, key="k1")["results"][0]["changed"] is True
+
+
+def test_request_with_the_key_of_a_running_one_is_refused() -> None:
+    idempotency._running.add(("airflow", "/api/v1/events", "k1"))
+    try:
+        with pytest.raises(Problem) as error:
+            report(STARTED, key="k1")
+    finally:
+        idempotency._running.clear()
+    assert (error.value.code, error.value.status) == ("KEY_IN_USE", 409)
+
+
+@pytest.mark.parametrize("key", ["", "a b", "ä", "k" * 65])
+def test_idempotency_key_has_visible_ascii_characters(key: str) -> None:
+    with pytest.raises(Problem) as error:
+        report(STARTED, key=key)
+    assert error.value.code == "INVALID_PARAMETERS"
+
+
+def test_stored_answers_are_deleted_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    report(STARTED, key="old")
+    report(event("deploy.finished"), key="new")
+    StoredAnswer.objects.filter(key="old").update(created_at=timezone.now() - timedelta(hours=25))
+    monkeypatch.setattr(idempotency, "_next_pruning", 0.0)
+    report(event("deploy.finished"), key="newest")
+    assert set(StoredAnswer.objects.values_list("key", flat=True)) == {"new", "newest"}
