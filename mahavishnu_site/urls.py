@@ -14,6 +14,13 @@ if settings.MAHAVISHNU_SERVES == "websocket":
     urlpatterns += [re_path("", misdirected_page)]
 else:
     # Not imported in a process without pages: it takes time and memory.
+    from realtime.api import pages
     from realtime.api.api import api
 
-    urlpatterns += [path("", views.index, name="index"), path("admin/", admin.site.urls), path("api/", api.urls)]
+    urlpatterns += [
+        path("", views.index, name="index"),
+        path("admin/", admin.site.urls),
+        path("api/openapi.json", pages.openapi_json, name="api-openapi"),
+        path("api/docs", pages.docs, name="api-docs"),
+        path("api/", api.urls),
+    ]
