@@ -13,11 +13,14 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from orchestration import services
+from orchestration.identifiers import is_identifier
 from orchestration.models import Workflow
 from orchestration.sdk.launch import launch_by_name
 from realtime.api import schemas
 from realtime.api.clients import address_of, admit
+from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
+from realtime.auth.policy import ResourceType
 from realtime.auth.security_log import log_security_event
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded, record_events
@@ -26,6 +29,14 @@ from realtime.protocol.payload import encode_data
 router = Router(tags=["Operations"])
 
 Answer = dict[str, Any]
+
+
+def _admit(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> Identity:
+    """Check that the client may operate a resource whose id is in the path."""
+    identity = admit(request, "operate", resource_type, resource_id)
+    if not is_identifier(resource_id):
+        raise Problem(ProblemCode.NOT_FOUND, f"{resource_type.capitalize()} {resource_id[:128]!r} not found")
+    return identity
 
 
 async def _operate(
@@ -109,7 +120,7 @@ async def cancel_workflow(
     request: HttpRequest, workflow_id: str, body: schemas.CancelBody | None = None
 ) -> HttpResponse:
     """Cancel a workflow, with its unfinished stages. Permission: `operate:ID`."""
-    identity = admit(request, "operate", "workflow", workflow_id)
+    identity = _admit(request, "workflow", workflow_id)
 
     def act() -> Answer:
         reason = "" if body is None else body.reason
@@ -126,11 +137,14 @@ async def cancel_workflow(
 )
 async def retry_workflow(request: HttpRequest, workflow_id: str, body: schemas.RetryBody | None = None) -> HttpResponse:
     """Run the uncompleted stages of a finished workflow again. Permission: `operate:ID`."""
-    identity = admit(request, "operate", "workflow", workflow_id)
+    identity = _admit(request, "workflow", workflow_id)
 
     def act() -> Answer:
         from_stage = None if body is None else body.from_stage
-        return _workflow(services.retry_run(workflow_id=workflow_id, from_stage=from_stage))
+        try:
+            return _workflow(services.retry_run(workflow_id=workflow_id, from_stage=from_stage))
+        except services.InvalidArgument as error:
+            raise Problem(ProblemCode.CONFLICT, f"Workflow {workflow_id} is not run by the engine") from error
 
     return await _operate(request, identity, act, what=f"retry workflow:{workflow_id}", about="workflow.")
 
@@ -152,7 +166,7 @@ async def reopen_pool(request: HttpRequest, pool_id: str) -> HttpResponse:
 
 
 async def _change_pool(request: HttpRequest, pool_id: str, verb: str, service: Callable[..., Any]) -> HttpResponse:
-    identity = admit(request, "operate", "pool", pool_id)
+    identity = _admit(request, "pool", pool_id)
 
     def act() -> Answer:
         pool = service(pool_id=pool_id)
@@ -169,7 +183,7 @@ async def _change_pool(request: HttpRequest, pool_id: str, verb: str, service: C
 )
 async def drain_worker(request: HttpRequest, worker_id: str) -> HttpResponse:
     """Let no worker of the process start another stage. Permission: `operate:ID`."""
-    identity = admit(request, "operate", "worker", worker_id)
+    identity = _admit(request, "worker", worker_id)
 
     def act() -> Answer:
         drained = services.drain_worker(worker_id=worker_id)

@@ -1,0 +1,109 @@
+"""Operations and reads of the API, beside a client of the WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.api.http_calls import Answered, call
+from tests.harness.client import connect
+from tests.harness.server import MahavishnuServer
+
+Unique = Callable[[str], str]
+
+
+async def called(server: MahavishnuServer, *arguments: Any, **keywords: Any) -> Answered:
+    return await asyncio.to_thread(call, server, *arguments, **keywords)
+
+
+async def test_operation_is_answered_with_the_seq_of_its_event(server: MahavishnuServer, unique: Unique) -> None:
+    pool_id, workflow_id = unique("pool"), unique("wf")
+    server.services.create_pool(pool_id=pool_id)
+    async with connect(server) as client:
+        await client.subscribe("global")
+        for method, path, body, event in (
+            ("POST", "workflows", {"name": "demo_retry", "pool_id": pool_id, "workflow_id": workflow_id}, "workflow."),
+            ("POST", f"workflows/{workflow_id}/cancel", {"reason": "r"}, "workflow.cancelled"),
+            ("POST", f"workflows/{workflow_id}/retry", None, "workflow."),
+            ("POST", f"pools/{pool_id}/drain", None, "pool."),
+            ("POST", f"pools/{pool_id}/reopen", {}, "pool.reopened"),
+        ):
+            answer = await called(server, method, path, body)
+            assert answer.status in (200, 201), answer.text
+            assert answer.body["changed"]
+            received = await client.event()
+            while received["seq"] < answer.body["seq"]:
+                received = await client.event()
+            assert received["seq"] == answer.body["seq"]
+            assert received["event"].startswith(event)
+            assert {received["data"].get("workflow_id"), received["data"].get("pool_id")} & {workflow_id, pool_id}
+            if event in ("workflow.cancelled", "pool.reopened"):
+                again = await called(server, method, path, body)
+                assert (again.status, again.body["changed"]) == (200, False)
+                assert again.body["seq"] >= answer.body["seq"]
+
+
+def test_change_that_the_state_does_not_allow_is_a_conflict(server: MahavishnuServer, unique: Unique) -> None:
+    pool_id, workflow_id = unique("pool"), unique("wf")
+    start = {"name": "demo_retry", "pool_id": pool_id, "workflow_id": workflow_id}
+    assert call(server, "POST", "workflows", start).status == 201
+    assert call(server, "POST", "workflows", start).code == "CONFLICT"
+    assert call(server, "POST", f"workflows/{workflow_id}/retry").code == "INVALID_TRANSITION"
+    assert call(server, "POST", f"pools/{pool_id}/drain").status == 200
+    assert call(server, "POST", "workflows", {"name": "demo_retry", "pool_id": pool_id}).code == "CONFLICT"
+
+
+@pytest.mark.parametrize("kind", ["workflows", "pools", "workers", "stages", "events"])
+async def test_pages_together_are_the_list_of_the_websocket(
+    server: MahavishnuServer, unique: Unique, kind: str
+) -> None:
+    pool_id = unique("pool")
+    server.services.create_pool(pool_id=pool_id)
+    for number in range(5):
+        server.services.register_worker(worker_id=f"{pool_id}.{number}", pool_id=pool_id)
+        server.services.create_workflow(
+            workflow_id=f"{pool_id}.{number}", adapter="x", prompt="p", stages=list("abcde"), pool_id=pool_id
+        )
+    channel = f"pool:{pool_id}"
+    path, request, data, cursor = {
+        "workflows": (f"workflows?pool_id={pool_id}", "list_workflows", {"pool_id": pool_id}, "next_cursor"),
+        "pools": ("pools?status=active", "list_pools", {"status": "active", "limit": 200}, "next_cursor"),
+        "workers": (f"workers?pool_id={pool_id}", "list_workers", {"pool_id": pool_id}, "next_cursor"),
+        "stages": (f"workflows/{pool_id}.0/stages?", "list_stages", {"workflow_id": f"{pool_id}.0"}, "next_after"),
+        "events": (
+            f"events?channel=pool:{pool_id}",
+            "list_events",
+            {"channel": f"pool:{pool_id}", "after": 0},
+            "next_seq",
+        ),
+    }[kind]
+    async with connect(server) as client:
+        whole = (await client.request(request, **data))["data"]
+    parameter = "cursor" if cursor == "next_cursor" else "after"
+    rows: list[Any] = []
+    url = f"{path}&limit=2{'&after=0' if kind == 'events' else ''}"
+    while True:
+        page = await called(server, "GET", url)
+        assert page.status == 200, page.text
+        rows += page.body[kind]
+        assert page.body["epoch"] == whole["epoch"]
+        if page.body[cursor] is None:
+            break
+        url = f"{path}&limit=2&{parameter}={page.body[cursor]}"
+    assert rows == whole[kind]
+    assert len(rows) >= (1 if kind == "pools" else 5)
+
+
+async def test_states_are_the_snapshots_of_the_websocket(server: MahavishnuServer, unique: Unique) -> None:
+    pool_id = unique("pool")
+    server.services.create_pool(pool_id=pool_id)
+    server.services.register_worker(worker_id=pool_id, pool_id=pool_id)
+    server.services.create_workflow(workflow_id=pool_id, adapter="x", prompt="p", stages=["a"], pool_id=pool_id)
+    async with connect(server) as client:
+        for kind in ("workflow", "pool", "worker"):
+            snapshot = (await client.request("subscribe", channel=f"{kind}:{pool_id}", snapshot=True))["data"]
+            answer = await called(server, "GET", f"{kind}s/{pool_id}")
+            assert answer.body[kind] == snapshot["snapshot"]

@@ -1,0 +1,157 @@
+"""Every path of the API with no token, a bad one, too small a one, a sufficient one, and for what does not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from realtime.api.api import api
+from realtime.api.openapi import openapi_document
+from tests.api.http_calls import call
+from tests.harness.server import MahavishnuServer
+from tests.harness.tokens import token
+
+Unique = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A path of the API.
+
+    Attributes:
+        path: With `{workflow}`, `{pool}` and `{worker}` for ids that exist.
+        grant: The least permission.
+        forbidden: What a refusal names.
+        missing: The same path for what does not exist; None if the path needs nothing.
+        body: What is sent.
+        allowed: The statuses of the answer with the permission.
+    """
+
+    method: str
+    path: str
+    grant: str
+    forbidden: str
+    missing: str | None = None
+    body: object = None
+    allowed: tuple[int, ...] = (200,)
+
+
+ROWS = (
+    Row("GET", "workflows", "workflow:read", "read workflow"),
+    Row("GET", "workflows/{workflow}", "workflow:read:{workflow}", "read workflow:{workflow}", "workflows/no"),
+    Row(
+        "GET",
+        "workflows/{workflow}/stages",
+        "workflow:read:{workflow}",
+        "read workflow:{workflow}",
+        "workflows/no/stages",
+    ),
+    Row("GET", "pools", "pool:read", "read pool"),
+    Row("GET", "pools/{pool}", "pool:read:{pool}", "read pool:{pool}", "pools/no"),
+    Row("GET", "pools/{pool}/history", "pool:read:{pool}", "read pool:{pool}", "pools/no/history"),
+    Row("GET", "workers", "worker:read", "read worker"),
+    Row("GET", "workers/{worker}", "worker:read:{worker}", "read worker:{worker}", "workers/no"),
+    Row("GET", "events?channel=global", "global:read", "read global"),
+    Row("GET", "definitions", "workflow:read", "read workflow"),
+    Row(
+        "POST",
+        "workflows",
+        "operate:demo_retry",
+        "operate definition:demo_retry",
+        body={"name": "demo_retry"},
+        allowed=(201,),
+    ),
+    Row(
+        "POST",
+        "workflows/{workflow}/cancel",
+        "operate:{workflow}",
+        "operate workflow:{workflow}",
+        "workflows/no/cancel",
+    ),
+    Row(
+        "POST",
+        "workflows/{workflow}/retry",
+        "operate:{workflow}",
+        "operate workflow:{workflow}",
+        "workflows/no/retry",
+        allowed=(409,),
+    ),
+    Row("POST", "pools/{pool}/drain", "operate:{pool}", "operate pool:{pool}", "pools/no/drain"),
+    Row("POST", "pools/{pool}/reopen", "operate:{pool}", "operate pool:{pool}", "pools/no/reopen"),
+    Row(
+        "POST",
+        "workers/{worker}/drain",
+        "operate:{worker}",
+        "operate worker:{worker}",
+        "workers/no/drain",
+        allowed=(409,),
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def ids(closed_server: MahavishnuServer) -> dict[str, str]:
+    services = closed_server.services
+    services.create_pool(pool_id="api-pool")
+    services.register_worker(worker_id="api-worker", pool_id="api-pool")
+    services.create_workflow(workflow_id="api-run", adapter="x", prompt="p", stages=["a"], pool_id="api-pool")
+    return {"workflow": "api-run", "pool": "api-pool", "worker": "api-worker"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
+def test_path_checks_tokens_then_permissions_then_what_exists(
+    closed_server: MahavishnuServer, ids: dict[str, str], row: Row
+) -> None:
+    path = row.path.format(**ids)
+
+    def answered(path: str, given: str | None) -> tuple[int, str | None]:
+        answer = call(closed_server, row.method, path, row.body, token=given)
+        if answer.status == 401:
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+        return answer.status, answer.code
+
+    assert answered(path, None) == (401, "AUTH_REQUIRED")
+    assert answered(path, "bad") == (401, "AUTH_FAILED")
+    assert answered(path, token("admin", secret="b" * 16 + "0123456789abcdef")) == (401, "AUTH_FAILED")
+    small = token("event:write", "operate:other", "metrics:read", user_id="small")
+    refused = call(closed_server, row.method, path, row.body, token=small)
+    assert (refused.status, refused.code) == (403, "FORBIDDEN")
+    assert refused.body["detail"] == f"No permission to {row.forbidden.format(**ids)}"
+    sufficient = token(row.grant.format(**ids), user_id="sufficient")
+    assert answered(path, sufficient)[0] in row.allowed
+    if row.missing is not None:
+        missing = call(closed_server, row.method, row.missing, row.body, token=small)
+        existing_id, missing_id = path.split("/")[1], row.missing.split("/")[1]
+        assert missing.text == refused.text.replace(existing_id, missing_id)
+        assert answered(row.missing, token("admin", user_id="admin")) == (404, "NOT_FOUND")
+
+
+def test_table_has_every_path_of_the_api() -> None:
+    names = {"workflow": "{workflow_id}", "pool": "{pool_id}", "worker": "{worker_id}"}
+    tested = {(row.method, "/api/v1/" + row.path.format(**names).partition("?")[0]) for row in ROWS}
+    paths = openapi_document(api, "/api/")["paths"]
+    described = {(method.upper(), path) for path, item in paths.items() for method in item}
+    assert described - {("POST", "/api/v1/events")} == tested
+
+
+def test_workers_of_a_pool_and_channels_need_permission_for_these(
+    closed_server: MahavishnuServer, ids: dict[str, str]
+) -> None:
+    of_pool = token(f"pool:read:{ids['pool']}", user_id="of-pool")
+    for path, status in {
+        f"workers?pool_id={ids['pool']}": 200,
+        "workers?pool_id=other": 403,
+        "workers": 403,
+        f"events?channel=pool:{ids['pool']}": 200,
+        f"events?channel=workflow:{ids['workflow']}": 403,
+        "events?channel=summary": 403,
+    }.items():
+        assert call(closed_server, "GET", path, token=of_pool).status == status, path
+
+
+def test_cookies_and_sessions_are_no_credentials(closed_server: MahavishnuServer) -> None:
+    answer = call(closed_server, "GET", "workflows", headers={"Cookie": "sessionid=x; token=y"})
+    assert answer.code == "AUTH_REQUIRED"
+    assert "Set-Cookie" not in answer.headers
