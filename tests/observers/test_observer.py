@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from orchestration.observers.celery import observer as observer_module
+from orchestration.observers.celery.bounds import CONFIRM_SECONDS
 from orchestration.observers.celery.events import Kind, TaskEvent, WorkerReply, read_event
 from orchestration.observers.celery.identity import Identity, stage_name
-from orchestration.observers.celery.observer import CONFIRM_SECONDS, Observer, StoredTask
+from orchestration.observers.celery.observer import Observer
+from orchestration.observers.celery.reports import StoredTask
 
 START = datetime(2026, 11, 28, 4, tzinfo=UTC)
 BOX = "celery@box"
@@ -214,6 +216,17 @@ def test_gap_is_reported_and_tasks_that_no_worker_names_afterwards_may_be_lost(f
         feed.wait(0)
     (lost,) = feed.reports()
     assert lost[1]["stage_name"] == stage_name("shop.add", "a")
+
+
+def test_running_task_of_an_unknown_tree_is_a_workflow_unless_an_event_names_the_tree() -> None:
+    feed = Feed()
+    active = tuple(TaskEvent(Kind.STARTED, uuid, BOX, name="shop.add") for uuid in ("a", "b", "c"))
+    feed.observer.apply_reply(WorkerReply(BOX, active=active), now=feed.now, clock=feed.seconds)
+    feed.send("task-received", uuid="b", name="shop.add", root_id="root")
+    feed.send("task-succeeded", uuid="c")
+    feed.wait(3)
+    started = [data["workflow_id"] for event, data in feed.reports() if event == "workflow.started"]
+    assert started == ["shop-root", "shop-a"]
 
 
 def test_restarted_observer_continues_with_stored_tasks() -> None:

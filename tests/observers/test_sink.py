@@ -9,7 +9,7 @@ import pytest
 from orchestration import services
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.observers.celery.identity import Identity
-from orchestration.observers.celery.observer import StoredTask
+from orchestration.observers.celery.reports import StoredTask
 from orchestration.observers.celery.sink import ServiceSink
 from orchestration.observers.celery.stored import is_finished, unfinished_tasks
 from tests.observers.test_observer import BOX, OTHER, SETTLE_SECONDS, Feed

@@ -9,45 +9,24 @@ from datetime import datetime
 from typing import Final
 
 from orchestration.models.workflow import MAX_WORKFLOW_NAME_LENGTH
+from orchestration.observers.celery.bounds import (
+    CONFIRM_SECONDS,
+    MAX_ENDED_TREES,
+    MAX_NOTES,
+    MAX_PARTS,
+    MAX_TASKS,
+    MAX_TASKS_PER_TREE,
+    MAX_TREES,
+    MAX_UNPLACED,
+    PLACE_SECONDS,
+)
 from orchestration.observers.celery.events import Event, Kind, TaskEvent, WorkerEvent, WorkerReply
 from orchestration.observers.celery.identity import SHORT_ID_CHARACTERS, Identity, line, short_id, stage_name
-from orchestration.observers.celery.reports import REPORTED_BY, Report, ReportLog, event_time
+from orchestration.observers.celery.reports import REPORTED_BY, Report, ReportLog, StoredTask, event_time
 from orchestration.observers.celery.tasks import Task, TaskReporter, TaskState, Tree
 from orchestration.observers.celery.workers import Worker, Workers
 
-MAX_TREES: Final = 10_000
-"""Unfinished task trees in memory. With one more, that without an event for the longest time is forgotten."""
-
-MAX_TASKS: Final = 50_000
-"""Tasks of all these trees, about 500 bytes each."""
-
-MAX_TASKS_PER_TREE: Final = 5_000
-"""Tasks of one tree that are shown."""
-
-MAX_ENDED_TREES: Final = 10_000
-"""Ended trees whose number of parts is kept, so that what comes later is the next part."""
-
-MAX_PARTS: Final = 1000
-"""Parts of one tree. What comes after the last one is not shown."""
-
-CONFIRM_SECONDS: Final = 10.0
-"""How long after a gap the workers may take to name what they run."""
-
 _OUTCOME_UNKNOWN: Final = "Celery does not report what became of the task"
-
-MAX_NOTES: Final = 1000
-"""Tasks to which a message about a gap is added."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTask:
-    """A stage of an unfinished workflow that an earlier observer reported: what a restart continues with."""
-
-    workflow_id: str
-    stage: str
-    status: str
-    retries: int = 0
-    error: str = ""
 
 
 @dataclass(slots=True)
@@ -89,6 +68,8 @@ class Observer:
         self._parts: OrderedDict[str, int] = OrderedDict()
         # Tasks that ran before a gap, and of which nothing has arrived since.
         self._unconfirmed: set[str] = set()
+        # Tasks that run, as their workers answer, and whose tree is not known yet.
+        self._unplaced: dict[str, tuple[TaskEvent, float]] = {}
         self._unconfirmed_since = 0.0
         self.workers = Workers(identity, self._log)
         self.counts = Counts()
@@ -133,7 +114,11 @@ class Observer:
             self.workers.set_queues(worker, reply.queues, now)
             self.workers.refresh(worker, now)
         for task in reply.active or ():
-            self._apply_to_task(task, event_time(task.timestamp, now=now), clock)
+            key = short_id(task.uuid)
+            if key in self._tree_of:
+                self._apply_to_task(task, event_time(task.timestamp, now=now), clock)
+            elif len(self._unplaced) < MAX_UNPLACED:
+                self._unplaced[key] = (task, clock)
 
     def note_gap(self, seconds: float, *, now: datetime, clock: float) -> None:
         """Report to the running tasks that events may be missing. Those that no worker names afterwards may be lost."""
@@ -156,6 +141,9 @@ class Observer:
             for tree, task in self._known(self._unconfirmed):
                 self._tasks.lose(tree, task, f"No worker has named it since a gap. {_OUTCOME_UNKNOWN}", now)
             self._unconfirmed.clear()
+
+        for event, since in [each for each in self._unplaced.values() if clock - each[1] > PLACE_SECONDS]:
+            self._apply_to_task(event, event_time(event.timestamp, now=now), since)
 
     def _apply_to_worker(self, event: WorkerEvent, at: datetime, clock: float) -> None:
         if event.kind is Kind.OFFLINE:
@@ -197,12 +185,14 @@ class Observer:
         # The sender of `task-sent` is a client, which is no worker.
         worker = None if event.kind is Kind.SENT else self.workers.see(event.hostname, clock=clock)
         key = short_id(event.uuid)
+        self._unconfirmed.discard(key)
+        if event.kind is not Kind.STARTED or event.name is not None:
+            self._unplaced.pop(key, None)
         tree = self._tree_of.get(key) or self._tree_for(event, at, clock)
         if tree is None:
             self.counts.unknown += 1
             return
         tree.touched = clock
-        self._unconfirmed.discard(key)
         self._trees.move_to_end(tree.workflow_id)
         task = tree.tasks.get(key) or self._new_task(tree, key, event, at, worker)
         if task is None:

@@ -26,6 +26,17 @@ class Report:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """A stage of an unfinished workflow that an earlier observer reported: what a restart continues with."""
+
+    workflow_id: str
+    stage: str
+    status: str
+    retries: int = 0
+    error: str = ""
+
+
 class ReportSink(Protocol):
     """Stores reports."""
 

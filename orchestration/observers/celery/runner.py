@@ -12,9 +12,9 @@ from django.utils import timezone
 from orchestration.db.stop_hooks import run_stop_hooks
 from orchestration.log_throttle import OutageLog
 from orchestration.observers.celery.events import WorkerReply
-from orchestration.observers.celery.observer import Observer, StoredTask
+from orchestration.observers.celery.observer import Observer
 from orchestration.observers.celery.receiver import Receiver
-from orchestration.observers.celery.reports import ReportSink
+from orchestration.observers.celery.reports import ReportSink, StoredTask
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ ASK_SECONDS: Final = 10.0
 """How often workers are asked for a heartbeat and, if that is allowed, to send the events of tasks."""
 
 ASK_QUEUES_SECONDS: Final = 1.0
-"""How often workers are asked for their queues, while a new one has not named them."""
+"""How often workers are asked for their queues and running tasks, while a new one has not answered."""
 
 PROGRESS_SECONDS: Final = 10.0
 
@@ -63,7 +63,7 @@ class Runner:
             recovered="Observed broker available again; events of %.1f s may be missing",
         )
         self._rejected = 0
-        self._asked = self._asked_queues = self._shown = float("-inf")
+        self._asked = self._queues_asked = self._shown = float("-inf")
         self._received_at: float | None = None
 
     def restore(self, tasks: Sequence[StoredTask]) -> None:
@@ -105,10 +105,9 @@ class Runner:
         )
 
     def _begin(self) -> None:
-        self._ask_queues()
-        self._receiver.send_command("active", replies=True)
+        self._ask()
         self._receiver.send_command("heartbeat")
-        self._asked = self._asked_queues = time.monotonic()
+        self._asked = self._queues_asked = time.monotonic()
         if self._received_at is None:
             logger.info("Observing Celery on %s", self._receiver.address)
         else:
@@ -131,14 +130,15 @@ class Runner:
             self._asked = self._received_at
             self._enable_events()
             self._receiver.send_command("heartbeat")
-        is_due = self._received_at - self._asked_queues >= ASK_QUEUES_SECONDS
+        is_due = self._received_at - self._queues_asked >= ASK_QUEUES_SECONDS
         if is_due and self._observer.workers.needs_queues(clock=self._received_at):
-            self._asked_queues = self._received_at
-            self._ask_queues()
+            self._queues_asked = self._received_at
+            self._ask()
 
-    def _ask_queues(self) -> None:
-        # First: a worker that answers has received both.
+    def _ask(self) -> None:
+        # In this order: a worker that has answered sends the events of all that its answer lacks.
         self._enable_events()
+        self._receiver.send_command("active", replies=True)
         self._receiver.send_command("active_queues", replies=True)
 
     def _enable_events(self) -> None:

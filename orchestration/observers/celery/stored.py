@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from orchestration.models import Stage, Workflow
+from orchestration.observers.celery.bounds import MAX_TASKS, MAX_TREES
 from orchestration.observers.celery.identity import Identity
-from orchestration.observers.celery.observer import MAX_TASKS, MAX_TREES, StoredTask
-from orchestration.observers.celery.reports import REPORTED_BY
+from orchestration.observers.celery.reports import REPORTED_BY, StoredTask
 
 _TREES_PER_QUERY: Final = 500
 _COLUMNS: Final = ("workflow_id", "name", "status", "attempt", "error")
