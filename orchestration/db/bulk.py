@@ -81,7 +81,7 @@ def update_rows(rows: Sequence[models.Model], *, update_fields: frozenset[str], 
     fields = [field for field in model._meta.concrete_fields if field.attname in update_fields]
     every: list[Any] = [*fields, model._meta.pk]
     quote: Any = connection.ops.quote_name
-    # Each value is cast: a column that is null in all rows has no type of its own.
+    # Each value is cast: a column that is null in all rows has no type by itself.
     assigned = ", ".join(f"{quote(field.column)} = {_cast(field, connection)}" for field in fields)
     names = ", ".join(quote(field.column) for field in every)
     table = quote(model._meta.db_table)

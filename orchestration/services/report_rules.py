@@ -194,6 +194,7 @@ class Rules:
         if worker.status == report.status:
             return False
         if report.is_registration and worker.status == WorkerStatus.OFFLINE:
+            worker.mark_locked()
             self._register(worker, report)
             return True
         worker.mark_locked()
@@ -215,8 +216,6 @@ class Rules:
 
     def _register(self, worker: Worker, report: WorkerReport) -> None:
         pool_status = self._rows.pools[worker.pool_id].status
-        if not worker._state.adding:
-            worker.mark_locked()
         workers.register_locked_worker(worker, worker.pool_id, pool_status=pool_status, at=report.at)
         if report.status != WorkerStatus.IDLE:
             worker.mark_locked()

@@ -175,3 +175,12 @@ def test_reports_take_as_many_statements_for_many_as_for_few() -> None:
     statements(1)
     # On SQLite, the driver executes one statement for each row that is updated; Django captures it once.
     assert statements(50) == statements(2)
+
+
+def test_reported_worker_may_leave_and_come_back_in_one_transaction() -> None:
+    def worker(status: str, seconds: int, *, is_registration: bool = False) -> WorkerReport:
+        return WorkerReport(at=at(seconds), worker_id="w", status=status, pool_id="p", is_registration=is_registration)
+
+    reports: list[Report] = [worker("offline", 0), worker("busy", 1, is_registration=True), worker("idle", 2)]
+    compare_with_services(reports)
+    assert list(Worker.objects.values_list("pk", "status")) == [("w", "idle")]

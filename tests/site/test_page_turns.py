@@ -10,6 +10,7 @@ import pytest
 from mahavishnu_site import page_turns
 from mahavishnu_site.page_turns import (
     MAX_CONCURRENT_ADMIN_PAGES,
+    MAX_CONCURRENT_API_REQUESTS,
     MAX_CONCURRENT_OTHER_PAGES,
     MAX_WAITING_REQUESTS,
     PageTurns,
@@ -87,6 +88,7 @@ async def settled() -> None:
         ("/prefix/admin", MAX_CONCURRENT_ADMIN_PAGES),
         ("/prefix", MAX_CONCURRENT_OTHER_PAGES),
         ("/prefix/static", MAX_CONCURRENT_OTHER_PAGES),
+        ("/prefix/api/v1", MAX_CONCURRENT_API_REQUESTS),
     ],
 )
 async def test_pages_wait_in_order(folder: str, turns: int) -> None:
