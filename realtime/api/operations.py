@@ -1,12 +1,14 @@
 """What clients change over the API: they start, cancel and retry workflows, and drain pools and workers.
 
-Each operation runs in the thread of its request, and is answered with the position of its event.
+Each operation is answered with the position of its event. With an `Idempotency-Key`, it happens once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
@@ -15,20 +17,24 @@ from ninja import Router
 from orchestration import services
 from orchestration.identifiers import is_identifier
 from orchestration.models import Workflow
-from orchestration.sdk.launch import launch_by_name
+from orchestration.sdk.launch import LaunchError, launch_by_name
 from realtime.api import schemas
 from realtime.api.clients import address_of, admit
+from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
 from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
 from realtime.auth.policy import ResourceType
 from realtime.auth.security_log import log_security_event
+from realtime.database import in_report_thread
 from realtime.eventlog.position import current_position
-from realtime.events.recorder import Recorded, record_events
+from realtime.events.recorder import Recorded, RecordedEvent, record_events
 from realtime.protocol.payload import encode_data
 
 router = Router(tags=["Operations"])
 
-Answer = dict[str, Any]
+Result = dict[str, Any]
+
+WORKFLOW_CREATED: Final = "workflow.created"
 
 
 def _admit(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> Identity:
@@ -40,54 +46,55 @@ def _admit(request: HttpRequest, resource_type: ResourceType, resource_id: str) 
 
 
 async def _operate(
-    request: HttpRequest,
-    identity: Identity,
-    act: Callable[[], Answer],
-    *,
-    what: str,
-    about: str,
-    status: int = 200,
+    request: HttpRequest, identity: Identity, act: Callable[[], Result], *, what: str, about: str
 ) -> HttpResponse:
-    """Run an operation in a thread, and return its answer with `changed`, `seq` and `epoch`.
+    """Run an operation once for its `Idempotency-Key`, in one transaction with its answer.
 
     Args:
         request: The request.
         identity: Who sends it.
-        act: Calls a service, and returns the rest of the answer.
+        act: Calls a service, and returns the answer without `changed`, `seq` and `epoch`.
         what: The operation, for the log.
         about: The prefix of the names of its events, such as `workflow.`.
-        status: The status of the response.
     """
-    answer = await sync_to_async(_recorded)(act, about)
-    if answer["changed"]:
-        source = f"the API from {address_of(request).owner or 'a Unix socket'}"
-        log_security_event("operated", what, user_id=identity.user_id, token_id=identity.token_id, source=source)
-    return HttpResponse(encode_data(answer), status=status, content_type="application/json")
+    key = request_key(_key(request), user_id=identity.user_id, path=request.get_full_path()[:512], body=request.body)
+    answer = await in_report_thread(answer_once, key, partial(_changes, act, about))
+    if not answer.is_replayed:
+        _log(request, identity, what)
+    return _response(answer)
 
 
-def _recorded(act: Callable[[], Answer], about: str) -> Answer:
-    with record_events() as recorded:
-        try:
-            answer = act()
-        except services.IllegalTransition as error:
-            if error.current != error.requested or error.rule:
-                raise
-            # It has the requested status already.
-            answer = {f"{error.kind}_id": error.id, "status": error.current}
+def _key(request: HttpRequest) -> str | None:
+    return request.headers.get("Idempotency-Key")
+
+
+def _response(answer: Answer) -> HttpResponse:
+    headers = {"Idempotency-Replayed": "true"} if answer.is_replayed else {}
+    return HttpResponse(answer.body, status=answer.status, content_type="application/json", headers=headers)
+
+
+def _log(request: HttpRequest, identity: Identity, what: str) -> None:
+    source = f"the API from {address_of(request).owner or 'a Unix socket'}"
+    log_security_event("operated", what, user_id=identity.user_id, token_id=identity.token_id, source=source)
+
+
+def _changes(act: Callable[[], Result], about: str, recorded: Recorded) -> Callable[[Recorded], Answer]:
+    try:
+        result = act()
+    except services.IllegalTransition as error:
+        if error.current != error.requested or error.rule:
+            raise
+        # It has the requested status already.
+        result = {f"{error.kind}_id": error.id, "status": error.current}
+    return lambda written: Answer(200, _encoded(result, written.written, about))
+
+
+def _encoded(result: Result, events: Sequence[RecordedEvent], about: str) -> str:
+    """Return the text of an answer, with the position of the last event of the operation's own resource."""
     position = current_position()
-    seq = _own_seq(recorded, about)
-    return {
-        **answer,
-        "changed": seq is not None,
-        "seq": position.seq if seq is None else seq,
-        "epoch": position.epoch,
-    }
-
-
-def _own_seq(recorded: Recorded, about: str) -> int | None:
-    """Return the position of the last event of the operation's own resource; None if nothing changed."""
-    own = [event.seq for event in recorded.events if event.name.startswith(about)]
-    return own[-1] if own else None
+    own = [event.seq for event in events if event.name.startswith(about)]
+    seq = own[-1] if own else position.seq
+    return encode_data({**result, "changed": bool(own), "seq": seq, "epoch": position.epoch})
 
 
 @router.post(
@@ -97,17 +104,50 @@ def _own_seq(recorded: Recorded, about: str) -> int | None:
     summary="Start a workflow",
 )
 async def start_workflow(request: HttpRequest, body: schemas.StartBody) -> HttpResponse:
-    """Start a workflow by the name of its definition. Permission: `operate:NAME`."""
+    """Start a workflow by the name of its definition. Permission: `operate:NAME`.
+
+    An `Idempotency-Key` becomes the key of the run: it is good for as long as the run is kept.
+    """
     identity = admit(request, "operate", "definition", body.name)
+    key = request_key(_key(request), user_id=identity.user_id, path="", body=b"")
+    # Not with a stored answer: the function of the workflow must not run in a transaction.
+    answer = await sync_to_async(_start)(body, None if key is None else _key_of_run(key))
+    if not answer.is_replayed:
+        _log(request, identity, f"start {body.name}")
+    return _response(answer)
 
-    def act() -> Answer:
-        run = launch_by_name(
-            body.name, prompt=body.prompt, params=body.params, pool=body.pool_id, workflow_id=body.workflow_id
-        )
-        status = Workflow.objects.values_list("status", flat=True).get(pk=run.workflow_id)
-        return {"workflow_id": run.workflow_id, "status": status}
 
-    return await _operate(request, identity, act, what=f"start {body.name}", about="workflow.", status=201)
+def _key_of_run(key: RequestKey) -> str:
+    user = hashlib.blake2b(key.user_id.encode(), digest_size=6).hexdigest()
+    return f"api:{user}:{key.key}"
+
+
+def _start(body: schemas.StartBody, key: str | None) -> Answer:
+    with record_events() as recorded:
+        try:
+            run = launch_by_name(
+                body.name,
+                prompt=body.prompt,
+                params=body.params,
+                key=key,
+                pool=body.pool_id,
+                workflow_id=body.workflow_id,
+            )
+        except LaunchError as error:
+            if isinstance(error.__cause__, services.KeyConflict):
+                raise _reused_key(error.__cause__.workflow_id) from error
+            raise
+    status = Workflow.objects.values_list("status", flat=True).get(pk=run.workflow_id)
+    if body.workflow_id not in (None, run.workflow_id):
+        raise _reused_key(run.workflow_id)
+    result = {"workflow_id": run.workflow_id, "status": status}
+    has_started = any(event.name == WORKFLOW_CREATED for event in recorded.events)
+    return Answer(201, _encoded(result, recorded.events, "workflow."), is_replayed=not has_started)
+
+
+def _reused_key(workflow_id: str) -> Problem:
+    detail = f"Workflow {workflow_id} was started with this key, and with another body"
+    return Problem(ProblemCode.KEY_REUSED, detail, fields={"workflow_id": workflow_id})
 
 
 @router.post(
@@ -122,7 +162,7 @@ async def cancel_workflow(
     """Cancel a workflow, with its unfinished stages. Permission: `operate:ID`."""
     identity = _admit(request, "workflow", workflow_id)
 
-    def act() -> Answer:
+    def act() -> Result:
         reason = "" if body is None else body.reason
         return _workflow(services.cancel_workflow(workflow_id=workflow_id, reason=reason))
 
@@ -139,7 +179,7 @@ async def retry_workflow(request: HttpRequest, workflow_id: str, body: schemas.R
     """Run the uncompleted stages of a finished workflow again. Permission: `operate:ID`."""
     identity = _admit(request, "workflow", workflow_id)
 
-    def act() -> Answer:
+    def act() -> Result:
         from_stage = None if body is None else body.from_stage
         try:
             return _workflow(services.retry_run(workflow_id=workflow_id, from_stage=from_stage))
@@ -149,7 +189,7 @@ async def retry_workflow(request: HttpRequest, workflow_id: str, body: schemas.R
     return await _operate(request, identity, act, what=f"retry workflow:{workflow_id}", about="workflow.")
 
 
-def _workflow(workflow: Workflow) -> Answer:
+def _workflow(workflow: Workflow) -> Result:
     return {"workflow_id": workflow.pk, "status": workflow.status}
 
 
@@ -168,7 +208,7 @@ async def reopen_pool(request: HttpRequest, pool_id: str) -> HttpResponse:
 async def _change_pool(request: HttpRequest, pool_id: str, verb: str, service: Callable[..., Any]) -> HttpResponse:
     identity = _admit(request, "pool", pool_id)
 
-    def act() -> Answer:
+    def act() -> Result:
         pool = service(pool_id=pool_id)
         return {"pool_id": pool.pk, "status": pool.status}
 
@@ -185,7 +225,7 @@ async def drain_worker(request: HttpRequest, worker_id: str) -> HttpResponse:
     """Let no worker of the process start another stage. Permission: `operate:ID`."""
     identity = _admit(request, "worker", worker_id)
 
-    def act() -> Answer:
+    def act() -> Result:
         drained = services.drain_worker(worker_id=worker_id)
         status = next((worker.status for worker in drained if worker.pk == worker_id), "offline")
         return {"worker_id": worker_id, "status": status, "workers": [worker.pk for worker in drained]}

@@ -68,18 +68,14 @@ async def test_pages_together_are_the_list_of_the_websocket(
             workflow_id=f"{pool_id}.{number}", adapter="x", prompt="p", stages=list("abcde"), pool_id=pool_id
         )
     channel = f"pool:{pool_id}"
-    path, request, data, cursor = {
+    lists: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "workflows": (f"workflows?pool_id={pool_id}", "list_workflows", {"pool_id": pool_id}, "next_cursor"),
         "pools": ("pools?status=active", "list_pools", {"status": "active", "limit": 200}, "next_cursor"),
         "workers": (f"workers?pool_id={pool_id}", "list_workers", {"pool_id": pool_id}, "next_cursor"),
         "stages": (f"workflows/{pool_id}.0/stages?", "list_stages", {"workflow_id": f"{pool_id}.0"}, "next_after"),
-        "events": (
-            f"events?channel=pool:{pool_id}",
-            "list_events",
-            {"channel": f"pool:{pool_id}", "after": 0},
-            "next_seq",
-        ),
-    }[kind]
+        "events": (f"events?channel={channel}", "list_events", {"channel": channel, "after": 0}, "next_seq"),
+    }
+    path, request, data, cursor = lists[kind]
     async with connect(server) as client:
         whole = (await client.request(request, **data))["data"]
     parameter = "cursor" if cursor == "next_cursor" else "after"
@@ -107,3 +103,29 @@ async def test_states_are_the_snapshots_of_the_websocket(server: MahavishnuServe
             snapshot = (await client.request("subscribe", channel=f"{kind}:{pool_id}", snapshot=True))["data"]
             answer = await called(server, "GET", f"{kind}s/{pool_id}")
             assert answer.body[kind] == snapshot["snapshot"]
+
+
+@pytest.mark.parametrize("verb", ["start", "cancel", "drain"])
+def test_operation_with_a_key_happens_once(server: MahavishnuServer, unique: Unique, verb: str) -> None:
+    pool_id, workflow_id = unique("pool"), unique("wf")
+    server.services.create_pool(pool_id=pool_id)
+    server.services.create_workflow(workflow_id=workflow_id, adapter="x", prompt="p", stages=["a"], pool_id=pool_id)
+    path, body, other = {
+        "start": ("workflows", {"name": "demo_retry", "pool_id": pool_id}, {"name": "demo_retry", "prompt": "other"}),
+        "cancel": (f"workflows/{workflow_id}/cancel", {"reason": "a"}, {"reason": "b"}),
+        "drain": (f"pools/{pool_id}/drain", None, {}),
+    }[verb]
+    headers = {"Idempotency-Key": unique("key")}
+    first = call(server, "POST", path, body, headers=headers)
+    again = call(server, "POST", path, body, headers=headers)
+    assert first.body["changed"]
+    assert again.status == first.status
+    assert (first.headers["Idempotency-Replayed"], again.headers["Idempotency-Replayed"]) == (None, "true")
+    if verb == "start":
+        assert again.body["workflow_id"] == first.body["workflow_id"]
+    else:
+        assert again.text == first.text
+        assert call(server, "POST", path, body, headers={"Idempotency-Key": unique("key")}).body["changed"] is False
+    assert call(server, "POST", path, other, headers=headers).code == "KEY_REUSED"
+    for key in ("", "a b", "k" * 65):
+        assert call(server, "POST", path, body, headers={"Idempotency-Key": key}).code == "INVALID_PARAMETERS"
