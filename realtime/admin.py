@@ -1,14 +1,16 @@
-"""The event log in the admin, newest event first. The cost of a page does not grow with the log."""
+"""The event log in the admin, newest event first, at a cost that does not grow with the log; and the revoked tokens."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminSplitDateTime
 from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Left
 from django.http import HttpRequest
@@ -20,8 +22,9 @@ from orchestration.admin.paginator import MAX_LISTED
 from orchestration.admin.read_only import ReadOnlyAdmin
 from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, Worker, Workflow
+from realtime.auth.revocation import InvalidRevocation, check_revocation, revoke_token_id, revoke_user
 from realtime.events.types import EVENT_TYPES
-from realtime.models import Event, EventRoom
+from realtime.models import Event, EventRoom, Revocation
 from realtime.protocol.channels import (
     GLOBAL,
     RESOURCE_TYPES,
@@ -34,6 +37,11 @@ from realtime.protocol.channels import (
 from realtime.protocol.payload import indent_json
 from realtime.protocol.requests import MAX_SEQ
 from realtime.protocol.summary import LEFT_OUT
+
+if TYPE_CHECKING:
+    _RevocationForm = forms.ModelForm[Model]
+else:
+    _RevocationForm = forms.ModelForm
 
 MAX_SCANNED: Final = 100_000
 """Number of newest events that a search by name or message id reads. Neither column has an index."""
@@ -145,3 +153,45 @@ def _channel_link(channel: str) -> str:
     """Return a link to the resource of a channel. If it has been deleted, the admin reports that."""
     kind, id = split_channel(channel)
     return row_link(_MODELS[kind], id, channel) if kind in _MODELS else channel
+
+
+class RevocationForm(_RevocationForm):
+    """A new revocation."""
+
+    issued_before = forms.SplitDateTimeField(
+        required=False, widget=AdminSplitDateTime, help_text="Of a user, revoke tokens issued before; empty: until now."
+    )
+
+    class Meta:
+        model = Revocation
+        fields = ("user_id", "token_id", "issued_before")
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = self.cleaned_data
+        user_id, token_id = data.get("user_id", ""), data.get("token_id", "")
+        if bool(user_id) == bool(token_id):
+            raise forms.ValidationError("Expected either a user or a token id.")
+        if token_id and data.get("issued_before"):
+            raise forms.ValidationError("A token is revoked by its id alone.")
+        try:
+            check_revocation(user_id=user_id, token_id=token_id, issued_before=data.get("issued_before"))
+        except InvalidRevocation as error:
+            raise forms.ValidationError(str(error)) from None
+        return data
+
+
+@admin.register(Revocation)
+class RevocationAdmin(ReadOnlyAdmin):
+    """The revoked tokens. Users with the permission may add some; none can be taken back."""
+
+    form = RevocationForm
+    list_display = ("__str__", "issued_before", "expires_at")
+    search_fields = ("user_id", "token_id")
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.has_perm("realtime.add_revocation")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        data = form.cleaned_data
+        row = revoke_token_id(obj.token_id) if obj.token_id else revoke_user(obj.user_id, data["issued_before"])
+        obj.pk = row.pk

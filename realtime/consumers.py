@@ -245,7 +245,8 @@ class OrchestrationConsumer(AsyncConsumer):
 
     def close_unauthenticated(self, error: RequestError) -> None:
         """Close with an error. What is queued is dropped: the client may no longer read it."""
-        code = CloseCode.TOO_BIG if error.code is ErrorCode.MESSAGE_TOO_BIG else CloseCode.POLICY
+        codes = {ErrorCode.MESSAGE_TOO_BIG: CloseCode.TOO_BIG, ErrorCode.SERVER_ERROR: CloseCode.SERVER_ERROR}
+        code = codes.get(error.code, CloseCode.POLICY)
         self._writer.close(code, error.code, final_message=Frames([encode_error(error)]), discards_queued=True)
         self._dispatcher.cancel()
 

@@ -1,8 +1,8 @@
 """Database reads for the event loop, in bounded pools of threads. Each thread has one database connection.
 
 Django's `sync_to_async` uses a single thread per process, so one slow query would delay the answers to all clients.
-Slow queries of clients may occupy all threads for requests. The relay, the health check, and the maintenance of the log
-therefore have a thread each.
+Slow queries of clients may occupy all threads for requests. The relay, the health check, the maintenance of the log,
+and the revocations therefore have a thread each.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ async def in_report_thread(change: Callable[P, R], *args: P.args, **kwargs: P.kw
         return change(*args, **kwargs)
 
     return await asyncio.get_running_loop().run_in_executor(_report_threads(), call)
+
+
+async def in_revocation_thread(query: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call `query` as `in_database_thread` does, in the thread that reads what ends the access of clients."""
+    return await _run(_own_thread("revocation"), query, *args, **kwargs)
 
 
 async def _run(threads: ThreadPoolExecutor, query: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

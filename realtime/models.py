@@ -109,6 +109,33 @@ class StoredAnswer(models.Model):
         return f"{self.key} of {self.path}"
 
 
+class Revocation(models.Model):
+    """Tokens that are valid no longer: those of a user issued before a time, or one by its id.
+
+    A row is never changed. It is deleted once no token can be that old.
+    """
+
+    user_id = models.CharField(max_length=128, blank=True, help_text="Revoke tokens of this user.")
+    token_id = models.CharField(max_length=128, blank=True, help_text="Revoke the token with this id (jti).")
+    issued_before = models.DateTimeField(help_text="Of a user, revoke only the tokens issued before this time.")
+    expires_at = models.DateTimeField(help_text="From then on, the tokens have expired by themselves.")
+
+    class Meta:
+        ordering = ("-pk",)
+        indexes = (
+            models.Index(fields=["user_id"], name="revoked_user"),
+            models.Index(fields=["token_id"], name="revoked_token"),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(user_id="") ^ models.Q(token_id=""), name="revoked_user_or_token"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"token {self.token_id}" if self.token_id else f"tokens of {self.user_id}"
+
+
 class WriteProbe(models.Model):
     """A single row that the health check writes, because only a commit proves that changes can be stored."""
 

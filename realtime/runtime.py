@@ -1,4 +1,4 @@
-"""The background parts of one server process: the relay, log pruning, and SQLite's WAL checkpoints.
+"""The background parts of one server process: the relay, log pruning, SQLite's WAL checkpoints, and checks of access.
 
 They start with the first connection or health request, because not every ASGI server signals the start of an
 application (daphne does not).
@@ -12,7 +12,9 @@ import time
 
 from django.conf import settings
 
+from realtime.auth.revocation import prune_revocations, read_revocations
 from realtime.broadcast.relay import Relay
+from realtime.connection.access_checks import check_access_periodically
 from realtime.database import in_maintenance_thread
 from realtime.event_loop import PerLoop
 from realtime.eventlog.retention import LogPruner, Retention
@@ -32,6 +34,7 @@ class _ServerProcess:
         self.relay: Relay | None = None
         self.pruning: asyncio.Task[None] | None = None
         self.checkpointing: asyncio.Task[None] | None = None
+        self.access_checks: asyncio.Task[None] | None = None
         self.status_queries = StatusQueries(settings.MAHAVISHNU_LIMITS)
         self.replay_reads = ReplayReads(settings.MAHAVISHNU_LIMITS)
 
@@ -54,7 +57,7 @@ def replay_reads() -> ReplayReads:
 
 
 async def ensure_relay() -> Relay:
-    """Return the relay of this process. Start it, log pruning and WAL checkpoints if necessary.
+    """Return the relay of this process. Start it and the other background parts if necessary.
 
     Raises:
         django.db.Error: if the relay must be started and the database is unavailable.
@@ -67,7 +70,9 @@ async def ensure_relay() -> Relay:
             limits: Limits = settings.MAHAVISHNU_LIMITS
             relay = Relay(limits)
             await relay.start()
+            await read_revocations()
             process.relay = relay
+            process.access_checks = asyncio.create_task(check_access_periodically())
             process.pruning = asyncio.create_task(_prune_periodically(limits))
             process.checkpointing = asyncio.create_task(checkpoint_periodically())
     return process.relay
@@ -91,3 +96,7 @@ async def _prune_periodically(limits: Limits) -> None:
         else:
             if pruned:
                 logger.info("Pruned %d events from the event log", pruned)
+        try:
+            await in_maintenance_thread(prune_revocations)
+        except Exception as error:
+            logger.warning("Pruning expired revocations failed (%r); the next run retries", error)

@@ -14,7 +14,7 @@ from jwt.utils import base64url_decode
 
 from realtime.auth.identity import Identity
 from realtime.auth.keys import Keys, configured_keys
-from realtime.auth.revocation import revoked
+from realtime.auth.revocation import ensure_revocations, revoked, revoked_in_table
 from realtime.protocol.token_claims import InvalidClaims, TokenClaims, decode_claims, decode_token_header
 
 ONE_SENTENCE: Final = "The token is invalid or expired"
@@ -81,7 +81,16 @@ async def verify_token(token: str) -> Identity:
 
     Raises:
         InvalidToken: if it is not valid now, was revoked, or no keys are configured.
+        django.db.Error: if it is not known whether it was revoked.
     """
+    await ensure_revocations()
+    identity = await _verified(token)
+    if revoked(identity):
+        raise _revocation_of(identity)
+    return identity
+
+
+async def _verified(token: str) -> Identity:
     keys = configured_keys()
     if keys is None or keys.refresh is None:
         return _verify_now(token, keys)
@@ -99,7 +108,15 @@ def verify_token_in_thread(token: str) -> Identity:
 
     Raises:
         InvalidToken: if it is not valid now, was revoked, or no keys are configured.
+        django.db.Error: if it is not known whether it was revoked.
     """
+    identity = _verified_in_thread(token)
+    if revoked_in_table(identity):
+        raise _revocation_of(identity)
+    return identity
+
+
+def _verified_in_thread(token: str) -> Identity:
     keys = configured_keys()
     try:
         return _verify_now(token, keys)
@@ -113,10 +130,11 @@ def verify_token_in_thread(token: str) -> Identity:
 def _verify_now(token: str, keys: Keys | None) -> Identity:
     if keys is None:
         raise InvalidToken("no keys are configured")
-    identity = verify(token, keys=keys, now=time.time())
-    if revoked(identity):
-        raise InvalidToken("revoked", user_id=identity.user_id, token_id=identity.token_id)
-    return identity
+    return verify(token, keys=keys, now=time.time())
+
+
+def _revocation_of(identity: Identity) -> InvalidToken:
+    return InvalidToken("revoked", user_id=identity.user_id, token_id=identity.token_id)
 
 
 @cache

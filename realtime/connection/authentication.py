@@ -6,11 +6,13 @@ For every fault of credentials the client reads the same sentence; the reason is
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.conf import settings
+from django.db import Error
 
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
 from realtime.auth.security_log import log_security_event
@@ -23,13 +25,15 @@ from realtime.connection.expiry import ExpiryTimer
 from realtime.connection.message_text import text_of
 from realtime.connection.registry import Connection
 from realtime.connection.writer import ConnectionWriter
-from realtime.database import in_database_thread
+from realtime.database import in_database_thread, log_failure
 from realtime.protocol.decoder import Incoming, decode
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_response
 from realtime.protocol.requests import Auth
 from realtime.protocol.session import Authenticated, encode_session_expiring, time_of
+
+logger = logging.getLogger(__name__)
 
 UNAUTHENTICATED: Final = Identity(user_id="", permissions=())
 """A client whose credentials are required and not checked yet."""
@@ -39,6 +43,7 @@ MAX_FIRST_MESSAGE_BYTES: Final = 16 * 1024
 
 _ANOTHER_MESSAGE = "the first message is no valid request, or another one than `auth`"
 
+T = TypeVar("T")
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
@@ -94,7 +99,7 @@ class Authentication:
         required: bool = settings.MAHAVISHNU_REQUIRE_AUTH
         session = None
         if required and session_key is not None:
-            session = await in_database_thread(identity_of_session, session_key)
+            session = await self._checked(in_database_thread(identity_of_session, session_key))
         if len(tokens) + (session is not None) > 1:
             raise self._failure("two different credentials")
         if tokens:
@@ -190,9 +195,21 @@ class Authentication:
 
     async def _verified(self, token: str) -> Identity:
         try:
-            return await verify_token(token)
+            return await self._checked(verify_token(token))
         except InvalidToken as error:
             raise self._failure(error.reason, error) from None
+
+    async def _checked(self, identity: Awaitable[T]) -> T:
+        """Wait for a check of credentials that reads the database.
+
+        Raises:
+            RequestError: with `SERVER_ERROR` if it cannot be read. No client is admitted unchecked.
+        """
+        try:
+            return await identity
+        except Error as error:
+            log_failure(logger, f"Closing {self._connection}: its credentials could not be checked", error)
+            raise RequestError(ErrorCode.SERVER_ERROR, "Internal server error") from None
 
     def _take(self, identity: Identity) -> None:
         """Make this the identity of the connection. A token within the leeway of clocks may have expired here."""

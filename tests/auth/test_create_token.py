@@ -13,6 +13,8 @@ from realtime.auth.identity import Identity
 from realtime.auth.tokens import verify_token_in_thread
 from tests.auth.token_signing import AUDIENCE, ISSUER, PREVIOUS_SECRET, SECRET
 
+pytestmark = pytest.mark.django_db
+
 
 def create(*arguments: str) -> str:
     output = io.StringIO()

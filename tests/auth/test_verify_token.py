@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from realtime.auth import tokens
 from realtime.auth.keys import configured_keys, require_usable_keys
+from realtime.auth.revocation import revoke_token_id
 from realtime.auth.tokens import InvalidToken, verify_token, verify_token_in_thread
 from tests.auth.issuer import Issuer, answer_with, running_issuer
 from tests.auth.token_signing import (
@@ -27,6 +29,8 @@ from tests.auth.token_signing import (
     jwk_of,
     secret_token,
 )
+
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -57,12 +61,13 @@ async def test_both_secrets_are_accepted_until_the_previous_one_is_removed() -> 
 
 
 @override_settings(MAHAVISHNU_JWT_SECRET=SECRET)
-async def test_revoked_token_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "revoked", lambda identity: identity.token_id == "lost")
+async def test_revoked_token_is_refused() -> None:
+    await sync_to_async(revoke_token_id)("lost")
     assert (await verify_token(secret_token(jti="kept"))).token_id == "kept"
-    with pytest.raises(InvalidToken) as raised:
-        await verify_token(secret_token(jti="lost"))
-    assert (raised.value.reason, raised.value.user_id, raised.value.token_id) == ("revoked", "ada", "lost")
+    for verified in (verify_token, sync_to_async(verify_token_in_thread)):
+        with pytest.raises(InvalidToken) as raised:
+            await verified(secret_token(jti="lost"))
+        assert (raised.value.reason, raised.value.user_id, raised.value.token_id) == ("revoked", "ada", "lost")
 
 
 async def test_asymmetric_signatures_are_verified_outside_the_loop(

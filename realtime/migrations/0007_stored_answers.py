@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("realtime", "0005_event_room_previous_seq"),
+        ("realtime", "0006_revocation"),
     ]
 
     operations = [
