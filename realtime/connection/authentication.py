@@ -17,7 +17,7 @@ from django.db import Error
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
 from realtime.auth.security_log import log_security_event
 from realtime.auth.sessions import identity_of_session
-from realtime.auth.tokens import ONE_SENTENCE, InvalidToken, verify_token
+from realtime.auth.tokens import LEEWAY_SECONDS, ONE_SENTENCE, InvalidToken, verify_token
 from realtime.connection.auth_failures import auth_failures
 from realtime.connection.client_address import ClientAddress
 from realtime.connection.credentials import Credentials
@@ -212,19 +212,23 @@ class Authentication:
             raise RequestError(ErrorCode.SERVER_ERROR, "Internal server error") from None
 
     def _take(self, identity: Identity) -> None:
-        """Make this the identity of the connection. A token within the leeway of clocks may have expired here."""
-        now, expires_at = time.time(), identity.expires_at
-        if expires_at is not None and expires_at <= now:
-            raise self._failure("expired", identity)
+        """Make this the identity of the connection.
+
+        It ends when it expires. A token that was verified within the leeway of clocks has expired by the clock of this
+        server, and ends with the leeway.
+        """
+        now, ends_at = time.time(), identity.expires_at
+        if ends_at is not None and ends_at <= now:
+            ends_at += LEEWAY_SECONDS
         if self._timer is not None:
             self._timer.stop()
             self._timer = None
         self._connection.identity = identity
         self._has_authenticated = True
         self._log("auth.ok", "a token" if identity.session_key is None else "a login", identity)
-        if expires_at is not None:
+        if ends_at is not None:
             self._timer = ExpiryTimer(
-                expires_at=expires_at,
+                expires_at=ends_at,
                 begun_at=now if identity.issued_at is None else identity.issued_at,
                 on_expiring=self._announce_expiry,
                 on_expired=self._connection.on_expired,
@@ -236,9 +240,9 @@ class Authentication:
             self._timer.start()
 
     def _announce_expiry(self) -> None:
-        expires_at = self._connection.identity.expires_at
-        assert expires_at is not None, "the timer has a time"
-        self._connection.write(Frames([encode_session_expiring(expires_at=expires_at, now=time.time())]))
+        assert self._timer is not None, "it calls this"
+        notice = encode_session_expiring(expires_at=self._timer.expires_at, now=time.time())
+        self._connection.write(Frames([notice]))
 
     def ended(self, reason: str) -> RequestError:
         """Log that the credentials of the connection have ended, and return the error for the client."""

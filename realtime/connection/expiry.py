@@ -40,7 +40,7 @@ class ExpiryTimer:
         on_expired: Called once, at the end.
     """
 
-    __slots__ = ("_expires_at", "_is_announced", "_notice_at", "_on_expired", "_on_expiring", "_timer")
+    __slots__ = ("_is_announced", "_notice_at", "_on_expired", "_on_expiring", "_timer", "expires_at")
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ExpiryTimer:
         on_expiring: Callable[[], None],
         on_expired: Callable[[], None],
     ) -> None:
-        self._expires_at = expires_at
+        self.expires_at = expires_at
         self._notice_at = expires_at - notice_seconds(max(expires_at - begun_at, 0.0))
         self._on_expiring = on_expiring
         self._on_expired = on_expired
@@ -60,14 +60,14 @@ class ExpiryTimer:
     def start(self) -> None:
         """Look at the clock now, and from then on."""
         now = time.time()
-        if now >= self._expires_at:
+        if now >= self.expires_at:
             self._timer = None
             self._on_expired()
             return
         if now >= self._notice_at and not self._is_announced:
             self._is_announced = True
             self._on_expiring()
-        next_at = self._expires_at if self._is_announced else self._notice_at
+        next_at = self.expires_at if self._is_announced else self._notice_at
         delay = min(max(next_at - now, _MIN_LOOK_SECONDS), MAX_LOOK_SECONDS)
         self._timer = asyncio.get_running_loop().call_later(delay, self.start)
 

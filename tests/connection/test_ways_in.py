@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from websockets.asyncio.client import connect as websocket_connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
+from tests.auth.token_cases import JWKS_CASES, SECRET_CASES, TokenCase
+from tests.auth.token_signing import jwks_variables
 from tests.harness.client import Client, Message
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -84,28 +87,44 @@ async def test_token_lets_in_by_every_way(closed_server: MahavishnuServer, way: 
         assert (await client.subscribe("workflow:a"))["data"]["status"] == "subscribed"
 
 
-BAD_TOKENS = {
-    "empty": "",
-    "no token": "open-sesame",
-    "expired": token("admin", seconds=-31),
-    "within the leeway": token("admin", seconds=-5),
-    "another secret": token("admin", secret="b1Kf93hXz7QmLr51TgWbYdEuVc82NpSk"),
-    "no expiry": token("admin", exp=None),
-    "no user": token("admin", user_id=""),
-    "too long": token("admin", padding="x" * 9000),
-    "not signed": "eyJhbGciOiJub25lIn0.eyJ1c2VyX2lkIjoiYWRhIiwiZXhwIjo0MTAyNDQ0ODAwfQ.",
-}
-
-
-@pytest.mark.parametrize("bad", BAD_TOKENS)
-async def test_bad_token_is_refused_with_one_sentence_by_every_way(
-    closed_server: MahavishnuServer, way: Way, bad: str
+@pytest.mark.parametrize("case", SECRET_CASES, ids=repr)
+async def test_token_is_accepted_or_refused_with_one_sentence_by_every_way(
+    closed_server: MahavishnuServer, way: Way, case: TokenCase
 ) -> None:
-    async with way(closed_server, BAD_TOKENS[bad]) as client:
-        error = await expect_refused(client)
-        assert (error["event"], error.get("correlation_id")) == (
-            ("auth", "auth_1") if way is by_message else ("error", None)
-        )
+    value = case.token()
+    if way is not by_message and not case.fits_header:
+        pytest.xfail("a header cannot contain it")
+    await expect(case, closed_server, way, value)
+
+
+async def expect(case: TokenCase, server: MahavishnuServer, way: Way, value: str) -> None:
+    """Check that a token lets in, or is refused with the one sentence."""
+    async with way(server, value) as client:
+        if case.accepted:
+            assert (await client.event("session.created"))["data"]["user_id"] == case.user_id
+        else:
+            error = await expect_refused(client)
+            assert (error["event"], error.get("correlation_id")) == (
+                ("auth", "auth_1") if way is by_message else ("error", None)
+            )
+
+
+async def test_tokens_of_an_issuer_are_accepted_or_refused_by_every_way(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    environment = {"MAHAVISHNU_REQUIRE_AUTH": "1", **jwks_variables(tmp_path)}
+    server = start_server(environment=environment, max_auth_failures_per_minute=0)
+    for case in JWKS_CASES:
+        value = case.token()
+        for way in WAYS.values() if case.fits_header else (by_message,):
+            await expect(case, server, way, value)
+
+
+async def test_token_within_the_leeway_of_clocks_lets_in(closed_server: MahavishnuServer, way: Way) -> None:
+    async with way(closed_server, token("admin", seconds=-5, iat=...)) as client:
+        welcome = await client.event("session.created")
+        assert welcome["data"]["expires_at"] < welcome["timestamp"]
+        assert (await client.subscribe("global"))["data"]["status"] == "subscribed"
 
 
 @pytest.mark.parametrize(
