@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 import pytest
@@ -68,18 +67,3 @@ async def test_step_of_the_wall_clock_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 def test_wall_clock_is_looked_at_every_thirty_seconds() -> None:
     assert expiry.MAX_LOOK_SECONDS <= 30
-
-
-async def test_stopped_timer_calls_nothing() -> None:
-    calls: list[str] = []
-    now = time.time()
-    timer = ExpiryTimer(
-        expires_at=now + 0.02,
-        begun_at=now,
-        on_expiring=lambda: calls.append("expiring"),
-        on_expired=lambda: calls.append("expired"),
-    )
-    timer.start()
-    timer.stop()
-    await asyncio.sleep(0.05)
-    assert calls == []
