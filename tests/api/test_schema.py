@@ -41,8 +41,8 @@ def run(server: MahavishnuServer, *, max_examples: int, seed: int) -> int:
     """Send about so many requests to each operation; return how many were answered."""
     schema = schemathesis.openapi.from_url(f"{server.http_url}/api/openapi.json")
     answered = 0
-    for found in schema.get_all_operations():
-        operation: Any = found.ok()
+    operations: Any = schema.get_all_operations()
+    for operation in (found.ok() for found in operations):
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
@@ -66,7 +66,7 @@ def run(server: MahavishnuServer, *, max_examples: int, seed: int) -> int:
 
 
 def test_answers_are_those_of_the_document(fuzzed: MahavishnuServer) -> None:
-    assert run(fuzzed, max_examples=6, seed=1) > 60
+    assert run(fuzzed, max_examples=4, seed=1) > 40
     assert "Traceback" not in fuzzed.log_text()
 
 

@@ -1,0 +1,85 @@
+"""The command lines and programs of `docs/http-api.md`, run as printed against a real server."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from realtime.api.api import api
+from realtime.api.openapi import openapi_document
+from realtime.api.problems import PROBLEM_TYPES
+from tests.api.http_calls import call
+from tests.docs.markdown import blocks, page, table
+from tests.harness.server import MahavishnuServer
+from tests.harness.tokens import token
+
+HTTP_API = page("docs/http-api.md")
+ADDRESS = "http://127.0.0.1:8690"
+TIMEOUT_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def documented(closed_server: MahavishnuServer) -> MahavishnuServer:
+    """Store what the page talks about, on a server that requires tokens."""
+    closed_server.services.create_pool(pool_id="default")
+    closed_server.services.join_pool(name="host", process="documented", pool_id="default")
+    start = {"name": "demo_retry", "workflow_id": "nightly-1", "pool_id": "default"}
+    assert call(closed_server, "POST", "workflows", start, token=token("admin")).status == 201
+    return closed_server
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "TOKEN": token("admin", user_id="documented")}
+
+
+def command_lines() -> list[list[str]]:
+    found = blocks(HTTP_API, language="sh", role="curl")
+    return [shlex.split(line) for block in found for line in block.text.splitlines()]
+
+
+def test_page_has_a_command_line_and_a_row_for_every_operation() -> None:
+    ids = {"nightly-1": "{workflow_id}", "default": "{pool_id}", "host-1": "{worker_id}"}
+    shown = set()
+    for line in command_lines():
+        path = line[-1].removeprefix(ADDRESS).partition("?")[0]
+        parts = [ids.get(part, part) for part in path.split("/")]
+        shown.add(("POST" if "-d" in line or "-X" in line else "GET", "/".join(parts)))
+    paths = openapi_document(api, "/api/")["paths"]
+    described = {(method.upper(), path) for path, item in paths.items() for method in item}
+    assert shown == described
+
+
+def test_command_lines_are_answered(documented: MahavishnuServer) -> None:
+    for line in command_lines():
+        arguments = [part.replace(ADDRESS, documented.http_url) for part in line]
+        arguments = [part.replace("$TOKEN", token("admin", user_id="documented")) for part in arguments]
+        command = [arguments[0], "--silent", "--show-error", "--fail-with-body", *arguments[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        assert (done.returncode, done.stdout[:1]) == (0, "{"), (line, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(("language", "program"), [("python", [sys.executable]), ("javascript", ["node"])])
+def test_example_starts_a_workflow(
+    documented: MahavishnuServer, tmp_path: Path, language: str, program: list[str]
+) -> None:
+    (block,) = blocks(HTTP_API, language=language, role="api")
+    file = tmp_path / ("example.py" if language == "python" else "example.mjs")
+    file.write_text(block.text.replace(ADDRESS, documented.http_url), encoding="utf-8")
+    done = subprocess.run(
+        [*program, str(file)], env=environment(), capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    workflow_id, seq, status = done.stdout.split()
+    assert workflow_id.startswith("wf_")
+    assert int(seq) > 0
+    assert status == "running"
+
+
+def test_page_lists_every_problem() -> None:
+    rows = {row["Code"].strip("`"): int(row["Status"]) for row in table(HTTP_API, first="Code")}
+    assert rows == {str(code): kind.status for code, kind in PROBLEM_TYPES.items()}
