@@ -11,14 +11,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models.expressions import DatabaseDefault
 
 from orchestration.db.bulk import insert_rows, update_rows
-
-if TYPE_CHECKING:
-    from orchestration.models.stage import Stage
 
 
 class UnitOfWork:
@@ -28,7 +25,7 @@ class UnitOfWork:
         stages: The stages in memory, by workflow and name. Of a workflow that finishes, these are all unfinished ones.
     """
 
-    def __init__(self, stages: dict[str, dict[str, Stage]]) -> None:
+    def __init__(self, stages: dict[str, dict[str, Any]]) -> None:
         self._stages = stages
         self._new: dict[type[Any], list[Any]] = {}
         self._changed: dict[type[Any], dict[Any, Any]] = {}
@@ -50,7 +47,7 @@ class UnitOfWork:
         self._changed.setdefault(model, {})[row.pk] = row
         self._columns.setdefault(model, set()).update(update_fields)
 
-    def unfinished_stages(self, workflow_id: str) -> list[Stage]:
+    def unfinished_stages(self, workflow_id: str) -> list[Any]:
         """Return the unfinished stages of a workflow in memory."""
         return [stage for stage in self._stages.get(workflow_id, {}).values() if stage.finished_at is None]
 
@@ -90,7 +87,7 @@ def current_unit() -> UnitOfWork | None:
 
 
 @contextmanager
-def unit_of_work(stages: dict[str, dict[str, Stage]], *, using: str = "default") -> Iterator[UnitOfWork]:
+def unit_of_work(stages: dict[str, dict[str, Any]], *, using: str = "default") -> Iterator[UnitOfWork]:
     """Collect the writes of tracked models in the block, and execute them at its end. Needs an open transaction."""
     unit = UnitOfWork(stages)
     token = _current.set(unit)

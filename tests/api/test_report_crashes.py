@@ -73,7 +73,7 @@ def test_request_is_stored_once_if_the_server_is_killed_between_commit_and_answe
     server = start_server(database=database)
     events = numbered(*range(20))
     with send_and_read_no_answer(server, events, "k1"):
-        wait_until(lambda: stored(server), timeout_seconds=20, what="the commit")
+        wait_until(lambda: bool(stored(server)), timeout_seconds=20, what="the commit")
         server.kill()
     server.start()
     status, headers, answer = post(server, events, **{"Idempotency-Key": "k1"})

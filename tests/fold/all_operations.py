@@ -8,13 +8,21 @@ from typing import Final
 from django.db import transaction
 
 from orchestration import services
-from tests.fold import application_operations, external_operations, pool_operations, run_operations, worker_operations
+from tests.fold import (
+    application_operations,
+    external_operations,
+    pool_operations,
+    report_operations,
+    run_operations,
+    worker_operations,
+)
 from tests.fold.day import WEIGHTED, Day, operation
 
 MODULES: Final = (
     application_operations,
     external_operations,
     pool_operations,
+    report_operations,
     run_operations,
     worker_operations,
 )
