@@ -18,7 +18,7 @@ from orchestration import services
 from orchestration.identifiers import is_identifier
 from orchestration.models import Workflow
 from orchestration.sdk.launch import LaunchError, launch_by_name
-from realtime.api import schemas
+from realtime.api import operation_bodies as bodies
 from realtime.api.clients import address_of, admit
 from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
 from realtime.api.problems import Problem, ProblemCode
@@ -99,11 +99,11 @@ def _encoded(result: Result, events: Sequence[RecordedEvent], about: str) -> str
 
 @router.post(
     "workflows",
-    response={201: schemas.WorkflowChange},
+    response={201: bodies.WorkflowChange},
     operation_id="start_workflow",
     summary="Start a workflow",
 )
-async def start_workflow(request: HttpRequest, body: schemas.StartBody) -> HttpResponse:
+async def start_workflow(request: HttpRequest, body: bodies.StartBody) -> HttpResponse:
     """Start a workflow by the name of its definition. Permission: `operate:NAME`.
 
     An `Idempotency-Key` becomes the key of the run: it is good for as long as the run is kept.
@@ -122,7 +122,7 @@ def _key_of_run(key: RequestKey) -> str:
     return f"api:{user}:{key.key}"
 
 
-def _start(body: schemas.StartBody, key: str | None) -> Answer:
+def _start(body: bodies.StartBody, key: str | None) -> Answer:
     with record_events() as recorded:
         try:
             run = launch_by_name(
@@ -152,12 +152,12 @@ def _reused_key(workflow_id: str) -> Problem:
 
 @router.post(
     "workflows/{workflow_id}/cancel",
-    response=schemas.WorkflowChange,
+    response=bodies.WorkflowChange,
     operation_id="cancel_workflow",
     summary="Cancel a workflow",
 )
 async def cancel_workflow(
-    request: HttpRequest, workflow_id: str, body: schemas.CancelBody | None = None
+    request: HttpRequest, workflow_id: str, body: bodies.CancelBody | None = None
 ) -> HttpResponse:
     """Cancel a workflow, with its unfinished stages. Permission: `operate:ID`."""
     identity = _admit(request, "workflow", workflow_id)
@@ -171,11 +171,11 @@ async def cancel_workflow(
 
 @router.post(
     "workflows/{workflow_id}/retry",
-    response=schemas.WorkflowChange,
+    response=bodies.WorkflowChange,
     operation_id="retry_workflow",
     summary="Retry a workflow",
 )
-async def retry_workflow(request: HttpRequest, workflow_id: str, body: schemas.RetryBody | None = None) -> HttpResponse:
+async def retry_workflow(request: HttpRequest, workflow_id: str, body: bodies.RetryBody | None = None) -> HttpResponse:
     """Run the uncompleted stages of a finished workflow again. Permission: `operate:ID`."""
     identity = _admit(request, "workflow", workflow_id)
 
@@ -193,13 +193,13 @@ def _workflow(workflow: Workflow) -> Result:
     return {"workflow_id": workflow.pk, "status": workflow.status}
 
 
-@router.post("pools/{pool_id}/drain", response=schemas.PoolChange, operation_id="drain_pool", summary="Drain a pool")
+@router.post("pools/{pool_id}/drain", response=bodies.PoolChange, operation_id="drain_pool", summary="Drain a pool")
 async def drain_pool(request: HttpRequest, pool_id: str) -> HttpResponse:
     """Let a pool finish its workflows and accept no new ones. Permission: `operate:ID`."""
     return await _change_pool(request, pool_id, "drain", services.drain_pool)
 
 
-@router.post("pools/{pool_id}/reopen", response=schemas.PoolChange, operation_id="reopen_pool", summary="Reopen a pool")
+@router.post("pools/{pool_id}/reopen", response=bodies.PoolChange, operation_id="reopen_pool", summary="Reopen a pool")
 async def reopen_pool(request: HttpRequest, pool_id: str) -> HttpResponse:
     """Let a draining pool accept new workflows again. Permission: `operate:ID`."""
     return await _change_pool(request, pool_id, "reopen", services.reopen_pool)
@@ -217,7 +217,7 @@ async def _change_pool(request: HttpRequest, pool_id: str, verb: str, service: C
 
 @router.post(
     "workers/{worker_id}/drain",
-    response=schemas.WorkerChange,
+    response=bodies.WorkerChange,
     operation_id="drain_worker",
     summary="Drain the process of a worker",
 )

@@ -10,8 +10,9 @@ import pytest
 from realtime.api.api import api
 from realtime.api.openapi import openapi_document
 from tests.api.http_calls import call
+from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
-from tests.harness.tokens import token
+from tests.harness.tokens import REQUIRES_AUTH, token
 
 Unique = Callable[[str], str]
 
@@ -155,3 +156,11 @@ def test_cookies_and_sessions_are_no_credentials(closed_server: MahavishnuServer
     answer = call(closed_server, "GET", "workflows", headers={"Cookie": "sessionid=x; token=y"})
     assert answer.code == "AUTH_REQUIRED"
     assert "Set-Cookie" not in answer.headers
+
+
+def test_address_with_many_refused_tokens_waits(start_server: StartServer) -> None:
+    server = start_server(environment=REQUIRES_AUTH, max_auth_failures_per_minute=3)
+    assert [call(server, "GET", "pools", token="bad").status for _ in range(3)] == [401, 401, 401]
+    waits = call(server, "GET", "pools", token=token("admin"))
+    assert (waits.status, waits.code) == (429, "RATE_LIMIT_EXCEEDED")
+    assert 1 <= int(waits.headers["Retry-After"]) <= 60

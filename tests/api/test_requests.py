@@ -1,4 +1,4 @@
-"""What the API refuses for every client, and the problem it answers."""
+"""What the API refuses from every client, and the problems that it answers with."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_client_from_elsewhere_may_read_and_changes_nothing(server: MahavishnuSe
         assert call(server, "POST", "pools/no/drain", headers=headers).status in (403, 421)
 
 
-def test_client_that_asks_too_often_or_for_too_much_gets_a_time_to_retry(start_server: StartServer) -> None:
+def test_client_that_asks_too_often_or_for_too_much_is_answered_with_a_pause(start_server: StartServer) -> None:
     server = start_server(
         max_messages_per_second=0.5, max_message_burst=4, max_replay_burst_bytes=1, max_replay_bytes_per_second=1
     )
