@@ -14,9 +14,14 @@ from django.conf import settings
 
 from realtime.auth.revocation import prune_revocations, read_revocations
 from realtime.broadcast.relay import Relay
+<<<<<<< HEAD
 from realtime.connection.access_checks import check_access_periodically
 from realtime.database import in_maintenance_thread
+=======
+from realtime.database import in_database_thread, in_maintenance_thread
+>>>>>>> f484cf8 (Create the log of a new database before the API reads it)
 from realtime.event_loop import PerLoop
+from realtime.eventlog.position import current_position
 from realtime.eventlog.retention import LogPruner, Retention
 from realtime.eventlog.wal_checkpoint import checkpoint_periodically
 from realtime.limits import Limits
@@ -37,6 +42,7 @@ class _ServerProcess:
         self.access_checks: asyncio.Task[None] | None = None
         self.status_queries = StatusQueries(settings.MAHAVISHNU_LIMITS)
         self.replay_reads = ReplayReads(settings.MAHAVISHNU_LIMITS)
+        self.has_log = False
 
 
 _processes: PerLoop[_ServerProcess] = PerLoop()
@@ -54,6 +60,18 @@ def status_queries() -> StatusQueries:
 def replay_reads() -> ReplayReads:
     """Return the queue of the replays, snapshots and lists of this process."""
     return _current_process().replay_reads
+
+
+async def ensure_log() -> None:
+    """Create the log of a new database, which reads cannot do. A process with a relay has done so.
+
+    Raises:
+        django.db.Error: if the database is unavailable.
+    """
+    process = _current_process()
+    if process.relay is None and not process.has_log:
+        await in_database_thread(current_position)
+        process.has_log = True
 
 
 async def ensure_relay() -> Relay:

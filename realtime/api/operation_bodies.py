@@ -8,7 +8,7 @@ from ninja import Schema
 from pydantic import ConfigDict, Field
 
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
-from realtime.api.schemas import Position
+from realtime.api.schemas import Epoch, Position
 from realtime.protocol.channels import ID_PATTERN
 from realtime.protocol.requests import MAX_NAME_CHARACTERS, PoolStatusName, WorkerStatusName, WorkflowStatusName
 
@@ -78,3 +78,10 @@ class WorkerChange(Change):
     worker_id: str
     status: WorkerStatusName
     workers: list[str] = Field(description="All workers of the process, which drain with it.")
+
+
+class Reported(Schema):
+    """What became of the events of a report, in their order."""
+
+    results: list[dict[str, Any]] = Field(description="Each with its `event`, and with `seq` or an `error`.")
+    epoch: Epoch

@@ -58,6 +58,7 @@ async def _answer(
     request: HttpRequest, handler: Callable[[Reader, R], Awaitable[Result]], kind: type[R], values: dict[str, Any]
 ) -> HttpResponse:
     """Return what a handler of the WebSocket answers."""
+    await runtime.ensure_log()
     result = await handler(_ApiReader(quotas_of(request).budget), msgspec.convert(values, kind))
     response = await result.response() if isinstance(result, Queued) else result
     return _json(response)
@@ -88,6 +89,7 @@ async def _state(request: HttpRequest, resource_type: ResourceType, resource_id:
     budget.check()
     found = None
     if is_identifier(resource_id):
+        await runtime.ensure_log()
         channel = channel_of(resource_type, resource_id)
         found = await runtime.replay_reads().resume_point(channel, since=None, epoch=None, with_snapshot=True)
         budget.charge(found.cost_bytes)

@@ -16,6 +16,7 @@ from orchestration.services.report_types import CreationNotAllowed, EngineOwned
 from orchestration.services.reports import Outcome, ReportRefused, apply_reports
 from realtime.api.clients import identity_of
 from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
+from realtime.api.operation_bodies import Reported
 from realtime.api.problems import Problem, ProblemCode
 from realtime.api.report_body import MAX_EVENTS, InvalidEvent, decode_items, read_event
 from realtime.api.report_shapes import REPORTABLE, ReadReport, read_report
@@ -54,12 +55,15 @@ _BODY: Final = {
             {"in": "header", "name": "Idempotency-Key", "schema": {"type": "string", "pattern": "^[!-~]{1,64}$"}}
         ],
     },
+    response=Reported,
+    operation_id="report_events",
     summary="Report events",
 )
 async def report_events(request: HttpRequest, atomic: bool = True) -> HttpResponse:
     """Store events in their order, in one transaction, and change the runs, stages, workers and pools they are about.
 
-    With `atomic=false`, an event that is refused is left out, and its result has the `error`.
+    With `atomic=false`, an event that is refused is left out, and its result has the `error`. Permission:
+    `event:write:ID`.
     """
     identity = identity_of(request)
     key = request_key(
