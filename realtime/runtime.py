@@ -14,12 +14,8 @@ from django.conf import settings
 
 from realtime.auth.revocation import prune_revocations, read_revocations
 from realtime.broadcast.relay import Relay
-<<<<<<< HEAD
 from realtime.connection.access_checks import check_access_periodically
-from realtime.database import in_maintenance_thread
-=======
 from realtime.database import in_database_thread, in_maintenance_thread
->>>>>>> f484cf8 (Create the log of a new database before the API reads it)
 from realtime.event_loop import PerLoop
 from realtime.eventlog.position import current_position
 from realtime.eventlog.retention import LogPruner, Retention
