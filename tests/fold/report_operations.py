@@ -50,9 +50,8 @@ def _report(day: Day, workflow_id: str) -> Report:
         status = day.choose([status for status in StageStatus if status not in ("pending", "cancelled")])
         return StageReport(**of_run, stage_name=day.choose(("s0", "s1", "s2")), status=status, error="It broke")
     if kind == "worker":
-        status = day.choose(("idle", "busy", "error", "offline"))
-        return WorkerReport(at=at, worker_id=day.choose(("r1", "r2")), status=status, pool_id="reported")
+        of_worker = day.choose(("idle", "busy", "error", "offline"))
+        return WorkerReport(at=at, worker_id=day.choose(("r1", "r2")), status=of_worker, pool_id="reported")
     pools = list(Pool.objects.exclude(reported_by="").order_by("pk").values_list("pk", flat=True))
-    return PoolMetricsReport(
-        at=at, pool_id=day.choose([*pools, "measured"]), counters={"queue_size": day.choose((0, 7))}
-    )
+    counters = {"queue_size": day.choose((0, 7))}
+    return PoolMetricsReport(at=at, pool_id=day.choose([*pools, "measured"]), counters=counters)

@@ -53,14 +53,17 @@ def compare_with_services(reports: list[Report]) -> None:
         expected_state, expected_events = stored_state(), announced(items())
         delete_rows()
         with before_commit.recorded() as items:
-            outcomes = apply_reports(reports, all_or_nothing=False)
+            # Rows of the first part are stored, those of the second are new.
+            half = len(reports) // 2
+            outcomes = apply_reports(reports[:half], all_or_nothing=False)
+            outcomes += apply_reports(reports[half:], all_or_nothing=False)
         assert [(type(each), str(each)) for each in outcomes] == [(type(each), str(each)) for each in expected]
         assert announced(items()) == expected_events
         assert stored_state() == expected_state
 
 
 @pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.chaos)])
-def test_reports_in_one_transaction_equal_calls_of_the_services(examples: int) -> None:
+def test_reports_in_few_transactions_equal_calls_of_the_services(examples: int) -> None:
     @settings(
         max_examples=examples,
         derandomize=examples == 30,
@@ -184,3 +187,12 @@ def test_reported_worker_may_leave_and_come_back_in_one_transaction() -> None:
     reports: list[Report] = [worker("offline", 0), worker("busy", 1, is_registration=True), worker("idle", 2)]
     compare_with_services(reports)
     assert list(Worker.objects.values_list("pk", "status")) == [("w", "idle")]
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "timeout"])
+def test_reported_end_of_a_run_ends_its_stages(end: str) -> None:
+    stages = tuple(ReportedStage(name=name) for name in "abc")
+    reports: list[Report] = [run("pending", pool_id="p1", stages=stages), run("running", 1), stage("queued", 2)]
+    reports += [stage("running", 3), stage("completed", 4, name="b"), run(end, 5, error="It broke")]
+    compare_with_services(reports)
+    assert Stage.objects.filter(finished_at=None).count() == 0
