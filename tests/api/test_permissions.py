@@ -13,6 +13,7 @@ from tests.api.http_calls import call
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH, token
+from tests.harness.waiting import wait_until
 
 Unique = Callable[[str], str]
 
@@ -164,3 +165,12 @@ def test_address_with_many_refused_tokens_waits(start_server: StartServer) -> No
     waits = call(server, "GET", "pools", token=token("admin"))
     assert (waits.status, waits.code) == (429, "RATE_LIMIT_EXCEEDED")
     assert 1 <= int(waits.headers["Retry-After"]) <= 60
+
+
+def test_revoked_token_is_refused_by_a_process_of_pages(start_server: StartServer) -> None:
+    server = start_server(environment=REQUIRES_AUTH | {"MAHAVISHNU_SERVES": "pages"})
+    revoked, other = token("admin", jti="a1"), token("admin", jti="a2")
+    assert call(server, "GET", "pools", token=revoked).status == 200
+    assert server.manage("revoke_token", "--token-id", "a1").returncode == 0
+    wait_until(lambda: call(server, "GET", "pools", token=revoked).code == "AUTH_FAILED", timeout_seconds=5)
+    assert call(server, "GET", "pools", token=other).status == 200
