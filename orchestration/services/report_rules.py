@@ -6,8 +6,10 @@ All checks come before the first change: a report that is refused changes nothin
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from django.utils import timezone
 
 from orchestration import signals
 from orchestration.models import (
@@ -45,17 +47,13 @@ _WITH_ERROR: Final = (WorkflowStatus.FAILED, WorkflowStatus.TIMEOUT, WorkflowSta
 
 
 class Rules:
-    """Applies reports.
-
-    Args:
-        rows: The locked rows.
-        may_create: Whether the reporter may create a pool of this id, or workers in it.
-    """
+    """Applies reports to locked rows. `may_create`: whether the reporter may create a pool, or workers in it."""
 
     def __init__(self, rows: Rows, may_create: Callable[[str], bool]) -> None:
         self._rows = rows
         self._may_create = may_create
         self.stages = rows.stages
+        self._last_created = datetime.min.replace(tzinfo=UTC)
 
     def apply(self, report: Report) -> bool:
         """Apply a report. Return False if the state is as reported already.
@@ -253,6 +251,8 @@ class Rules:
     def _create_pool(self, pool_id: str, *, at: datetime) -> Pool:
         if not self._may_create(pool_id):
             raise CreationNotAllowed(pool_id)
+        # The overview lists pools as they were stored, so a reported time, which may be long ago, cannot order them.
+        at = self._last_created = max(timezone.now(), self._last_created + timedelta(microseconds=1))
         pool = Pool(id=pool_id, created_at=at, updated_at=at)
         self._rows.pools[pool_id] = pool
         pool.insert(at=at)

@@ -207,7 +207,7 @@ def stored_state() -> str:
         hidden = {"id"} if model is Stage else set()
         hidden |= {"metrics_published_at", "metrics_dirty_since"}
         if model is Pool:
-            hidden.add("updated_at")
+            hidden |= {"updated_at", "created_at"}
         rows = [{name: value for name, value in row.items() if name not in hidden} for row in model.objects.values()]
         tables[model.__name__] = sorted(rows, key=lambda row: json.dumps(row, default=str, sort_keys=True))
     return json.dumps(tables, default=str, sort_keys=True, indent=1)
@@ -216,6 +216,9 @@ def stored_state() -> str:
 def announced(items: Sequence[Any]) -> list[tuple[str, Any]]:
     """Return the events of changes, without those of pool counters: these depend on the transactions."""
     events = [item for item in items if isinstance(item, Announcement)]
-    return [
-        (event.name, decode_object(encode_data(event.data))) for event in events if event.name != "pool.status_changed"
-    ]
+    return [(event.name, _data(event)) for event in events if event.name != "pool.status_changed"]
+
+
+def _data(event: Announcement) -> dict[str, Any]:
+    # A pool is new when it is stored.
+    return decode_object(encode_data(event.data)) | ({"timestamp": ""} if event.name == "pool.created" else {})
