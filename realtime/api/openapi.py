@@ -8,6 +8,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
 from ninja import NinjaAPI
 from pydantic import TypeAdapter
 
@@ -74,6 +76,12 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
             parameter["example"] = _EXAMPLE_IDS[parameter["name"]]
 
 
+def with_code(text: str) -> SafeString:
+    """Return the HTML of a text with code spans in backquotes."""
+    parts = enumerate(map(escape, text.split("`")))
+    return mark_safe("".join(f"<code>{part}</code>" if number % 2 else part for number, part in parts))
+
+
 @dataclass(frozen=True, slots=True)
 class ShownOperation:
     """An operation as the page shows it.
@@ -118,14 +126,19 @@ def _shown(
         method=method.upper(),
         path=path,
         summary=operation["summary"],
-        description=description.strip(),
-        permission=permission.strip().removesuffix("."),
+        description=with_code(description.strip()),
+        permission=with_code(permission.strip().removesuffix(".")),
         parameters=[
-            {"name": each["name"], "in": each["in"], "type": _type(each["schema"]), "text": each.get("description", "")}
+            {
+                "name": each["name"],
+                "in": each["in"],
+                "type": _type(each["schema"]),
+                "text": with_code(each.get("description", "")),
+            }
             for each in operation["parameters"]
         ],
         fields=[
-            {"name": name, "in": "body", "type": _type(field), "text": field.get("description", "")}
+            {"name": name, "in": "body", "type": _type(field), "text": with_code(field.get("description", ""))}
             for name, field in schema.get("properties", {}).items()
         ],
         curl=curl_line(base_url, path, method, operation, schema),

@@ -10,7 +10,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from realtime.api.api import api
-from realtime.api.openapi import openapi_document, shown_operations
+from realtime.api.openapi import openapi_document, shown_operations, with_code
 from realtime.api.problems import PROBLEM_TYPES
 from realtime.protocol.payload import encode_data
 
@@ -33,5 +33,6 @@ async def docs(request: HttpRequest) -> HttpResponse:
     document = openapi_document(api, _root())
     base_url = request.build_absolute_uri("/").removesuffix("/")
     problems = [(code, kind.status, kind.title) for code, kind in PROBLEM_TYPES.items()]
-    context = {"info": document["info"], "groups": shown_operations(document, base_url), "problems": problems}
+    description = with_code(document["info"]["description"])
+    context = {"description": description, "groups": shown_operations(document, base_url), "problems": problems}
     return await sync_to_async(render, thread_sensitive=False)(request, "realtime/api_docs.html", context)

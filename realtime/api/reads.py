@@ -114,7 +114,7 @@ class WorkflowFilters(Filters):
     name: Annotated[str | None, Field(max_length=requests.MAX_NAME_CHARACTERS)] = Field(
         default=None, description="The name of the definition."
     )
-    pool_id: str | None = None
+    pool_id: str | None = Field(default=None, description="The pool.")
     q: Annotated[str | None, Field(min_length=1, max_length=requests.MAX_SEARCH_CHARACTERS)] = Field(
         default=None, description="The beginning of the id, or a part of the prompt or the error."
     )
@@ -213,7 +213,7 @@ async def get_pool_history(request: HttpRequest, pool_id: str, filters: Query[Hi
 class WorkerFilters(Filters):
     """Which workers."""
 
-    pool_id: str | None = None
+    pool_id: str | None = Field(default=None, description="The pool.")
     status: list[requests.WorkerStatusName] = Field(default=[], max_length=4, description="One of these.")
     cursor: PageCursor = None
     limit: Limit = 100
