@@ -129,21 +129,20 @@ def _shown(
         description=with_code(description.strip()),
         permission=with_code(permission.strip().removesuffix(".")),
         parameters=[
-            {
-                "name": each["name"],
-                "in": each["in"],
-                "type": _type(each["schema"]),
-                "text": with_code(each.get("description", "")),
-            }
+            _shown_parameter(each["name"], each["in"], each["schema"], each.get("description", ""))
             for each in operation["parameters"]
         ],
         fields=[
-            {"name": name, "in": "body", "type": _type(field), "text": with_code(field.get("description", ""))}
+            _shown_parameter(name, "body", field, field.get("description", ""))
             for name, field in schema.get("properties", {}).items()
         ],
         curl=curl_line(base_url, path, method, operation, schema),
         responses=[(status, response["description"]) for status, response in operation["responses"].items()],
     )
+
+
+def _shown_parameter(name: str, place: str, schema: Mapping[str, Any], text: str) -> dict[str, str]:
+    return {"name": name, "in": place, "type": _type(schema), "text": with_code(text)}
 
 
 def curl_line(base_url: str, path: str, method: str, operation: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
