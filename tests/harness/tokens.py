@@ -13,5 +13,11 @@ REQUIRES_AUTH = {"MAHAVISHNU_REQUIRE_AUTH": "1", **SECRET_VARIABLES}
 
 def token(*permissions: str, user_id: str = "ada", seconds: float = 600, **claims: Any) -> str:
     """Return a token that is valid for about so many seconds, with further or other claims; None removes one."""
-    given = {"permissions": list(permissions), "user_id": user_id, "exp": int(time.time() + seconds), **claims}
-    return secret_token(**{name: ... if value is None else value for name, value in given.items()})
+    given: dict[str, Any] = {
+        "permissions": list(permissions),
+        "user_id": user_id,
+        "exp": int(time.time() + seconds),
+        **claims,
+    }
+    changed: dict[str, Any] = {name: ... if value is None else value for name, value in given.items()}
+    return secret_token(**changed)
