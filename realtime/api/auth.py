@@ -11,10 +11,11 @@ from ninja.security import HttpBearer
 
 from realtime.api.clients import address_of
 from realtime.api.problems import Problem, ProblemCode
-from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
+from realtime.auth.identity import EVERYONE, Identity
 from realtime.auth.security_log import log_security_event
 from realtime.auth.tokens import ONE_SENTENCE, InvalidToken, verify_token
 from realtime.connection.auth_failures import auth_failures
+from realtime.connection.authentication import identity_without_credentials
 from realtime.connection.client_address import ClientAddress
 from realtime.limits import Limits
 
@@ -73,4 +74,4 @@ def _without_credentials(request: HttpRequest, address: ClientAddress) -> Identi
         raise Problem(ProblemCode.AUTH_REQUIRED, "Send a token in the header `Authorization: Bearer TOKEN`")
     # A proxy on this machine that is not in MAHAVISHNU_TRUSTED_PROXIES forwards for others too.
     is_forwarded = "X-Forwarded-For" in request.headers or "Forwarded" in request.headers
-    return ON_THIS_MACHINE if address.is_direct_loopback and not is_forwarded else EVERYONE
+    return EVERYONE if is_forwarded else identity_without_credentials(address)

@@ -69,6 +69,11 @@ def identity_of(request: HttpRequest) -> Identity:
     return identity
 
 
+def log_source(request: HttpRequest) -> str:
+    """Return where a request is from, for the log."""
+    return f"the API from {address_of(request).owner or 'a Unix socket'}"
+
+
 def quotas_of(request: HttpRequest) -> Quotas:
     """Return the quotas of the client of a request."""
     return client_quotas.of(identity_of(request), address_of(request))
@@ -85,20 +90,41 @@ def admit(
         Problem: with `FORBIDDEN`, else with `RATE_LIMIT_EXCEEDED`.
     """
     identity = identity_of(request)
+    try:
+        check_permission(identity, action, resource_type, resource_id, source=log_source(request))
+    except Problem:
+        quotas_of(request).rate.take(time.monotonic())
+        raise
+    check_rate(request)
+    return identity
+
+
+def check_permission(
+    identity: Identity, action: Action, resource_type: ResourceType, resource_id: str | None, *, source: str
+) -> None:
+    """Check that a client may do something; log a refusal.
+
+    Raises:
+        Problem: with `FORBIDDEN`.
+    """
+    if may(identity, action, resource_type, resource_id):
+        return
+    what = f"{action} {resource_type if resource_id is None else f'{resource_type}:{resource_id[:128]}'}"
+    log_security_event("forbidden", what, user_id=identity.user_id, token_id=identity.token_id, source=source)
+    raise Problem(ProblemCode.FORBIDDEN, f"No permission to {what}")
+
+
+def check_rate(request: HttpRequest) -> None:
+    """Take one request from what the client may send.
+
+    Raises:
+        Problem: with `RATE_LIMIT_EXCEEDED`.
+    """
     rate = quotas_of(request).rate
-    is_within_rate = rate.take(time.monotonic())
-    if not may(identity, action, resource_type, resource_id):
-        resource = resource_type if resource_id is None else f"{resource_type}:{resource_id[:128]}"
-        source = f"the API from {address_of(request).owner or 'a Unix socket'}"
-        log_security_event(
-            "forbidden", f"{action} {resource}", user_id=identity.user_id, token_id=identity.token_id, source=source
-        )
-        raise Problem(ProblemCode.FORBIDDEN, f"No permission to {action} {resource}")
-    if not is_within_rate:
+    if not rate.take(time.monotonic()):
         limits: Limits = settings.MAHAVISHNU_LIMITS
         raise Problem(
             ProblemCode.RATE_LIMIT_EXCEEDED,
             f"Rate limit exceeded ({limits.max_messages_per_second:.15g} requests/s, burst {limits.max_message_burst})",
             retry_after_seconds=rate.seconds_until(1),
         )
-    return identity

@@ -19,7 +19,7 @@ from orchestration.identifiers import is_identifier
 from orchestration.models import Workflow
 from orchestration.sdk.launch import LaunchError, launch_by_name
 from realtime.api import operation_bodies as bodies
-from realtime.api.clients import address_of, admit
+from realtime.api.clients import admit, log_source
 from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
 from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
@@ -74,8 +74,9 @@ def _response(answer: Answer) -> HttpResponse:
 
 
 def _log(request: HttpRequest, identity: Identity, what: str) -> None:
-    source = f"the API from {address_of(request).owner or 'a Unix socket'}"
-    log_security_event("operated", what, user_id=identity.user_id, token_id=identity.token_id, source=source)
+    log_security_event(
+        "operated", what, user_id=identity.user_id, token_id=identity.token_id, source=log_source(request)
+    )
 
 
 def _changes(act: Callable[[], Result], about: str, recorded: Recorded) -> Callable[[Recorded], Answer]:

@@ -14,7 +14,7 @@ from orchestration import services
 from orchestration.reporter import MAX_REPORTER_LENGTH
 from orchestration.services.report_types import CreationNotAllowed, EngineOwned
 from orchestration.services.reports import Outcome, ReportRefused, apply_reports
-from realtime.api.clients import identity_of
+from realtime.api.clients import check_permission, check_rate, identity_of, log_source
 from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
 from realtime.api.operation_bodies import Reported
 from realtime.api.problems import Problem, ProblemCode
@@ -23,6 +23,7 @@ from realtime.api.report_shapes import REPORTABLE, ReadReport, read_report
 from realtime.auth.identity import Identity
 from realtime.auth.policy import may
 from realtime.database import in_report_thread
+from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded
 from realtime.protocol.payload import encode_data
 
@@ -66,19 +67,22 @@ async def report_events(request: HttpRequest, atomic: bool = True) -> HttpRespon
     `event:write:ID`.
     """
     identity = identity_of(request)
+    check_rate(request)
     key = request_key(
         request.headers.get("Idempotency-Key"),
         user_id=identity.user_id,
         path=request.get_full_path()[:512],
         body=request.body,
     )
-    answer = await in_report_thread(store_events, request.body, identity, key, atomic=atomic)
+    answer = await in_report_thread(
+        store_events, request.body, identity, key, source=log_source(request), atomic=atomic
+    )
     headers = {"Idempotency-Replayed": "true"} if answer.is_replayed else {}
     return HttpResponse(answer.body, status=answer.status, content_type="application/json", headers=headers)
 
 
-def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, atomic: bool) -> Answer:
-    """Store the events of a body, and return the answer.
+def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, source: str, atomic: bool) -> Answer:
+    """Store the events of a body, and return the answer. `source` is where the request is from, for the log.
 
     Raises:
         Problem
@@ -92,7 +96,7 @@ def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, ato
             event = read_event(item, now=now)
             names.append(event.name)
             report = read_report(event)
-            _check_permission(identity, report)
+            _check_permission(identity, report, source)
             read.append(report)
         except (InvalidEvent, Problem) as error:
             problem = _problem(error, index)
@@ -104,11 +108,9 @@ def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, ato
     return answer_once(key, partial(_apply, read, names, identity, atomic=atomic), reported_by=reporter)
 
 
-def _check_permission(identity: Identity, report: ReadReport) -> None:
+def _check_permission(identity: Identity, report: ReadReport, source: str) -> None:
     for resource_id in report.about or (None,):
-        if not may(identity, "write", "event", resource_id):
-            resource = "event" if resource_id is None else f"event:{resource_id[:128]}"
-            raise Problem(ProblemCode.FORBIDDEN, f"No permission to write {resource}")
+        check_permission(identity, "write", "event", resource_id, source=source)
 
 
 def _apply(
@@ -138,10 +140,11 @@ def _apply(
 
     def answer(written: Recorded) -> Answer:
         results: list[Any] = [{"error": _error_of(each)} if isinstance(each, Problem) else None for each in read]
+        # A report without an event has been seen once everything before the answer has.
+        position = written.written[-1].seq if written.written else current_position().seq
         for number, index in enumerate(indexes):
             last = last_events[number]
-            seq = None if last is None else written.written[last].seq
-            results[index] = _result(outcomes[number], seq, index)
+            results[index] = _result(outcomes[number], position if last is None else written.written[last].seq, index)
         for name, result in zip(names, results, strict=True):
             result["event"] = name
         return Answer(200, encode_data({"results": results, "epoch": written.epoch}))
@@ -149,7 +152,7 @@ def _apply(
     return answer
 
 
-def _result(outcome: Outcome, seq: int | None, index: int) -> dict[str, Any]:
+def _result(outcome: Outcome, seq: int, index: int) -> dict[str, Any]:
     if isinstance(outcome, bool):
         return {"seq": seq, "changed": outcome}
     return {"error": _error_of(_problem(outcome, index))}

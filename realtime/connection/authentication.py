@@ -52,8 +52,11 @@ class Disconnected(Exception):
 
 
 def identity_without_credentials(address: ClientAddress) -> Identity:
-    """Return who a client without credentials is, on a server that requires none."""
-    return ON_THIS_MACHINE if address.is_direct_loopback else EVERYONE
+    """Return who a client without credentials is, on a server that requires none.
+
+    Once others can reach the server, no client counts as one of this machine: a proxy here may forward for others.
+    """
+    return ON_THIS_MACHINE if address.is_direct_loopback and not settings.MAHAVISHNU_EXPOSED else EVERYONE
 
 
 class Authentication:
