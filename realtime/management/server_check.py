@@ -39,7 +39,9 @@ def server_problem() -> str | None:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return f"No server is running at {address} ({reason}). {hint}"
     try:
-        epoch = decode_object(response)["log_epoch"]
+        health = decode_object(response)
+        # An exposed server that requires credentials reports no more than its status.
+        epoch = health["log_epoch"] if health.keys() != {"status"} else None
     except (ValueError, KeyError):
         return f"The service at {address} is not Mahavishnu. {hint}"
     # The epoch is null while the server's database is unavailable; the server catches up afterwards.

@@ -126,21 +126,22 @@ async def test_every_query_needs_the_permission_of_its_resource(permissions: tup
 async def test_refusal_is_the_same_for_what_exists_and_reads_nothing() -> None:
     await sync_to_async(services.create_pool)(pool_id="there")
     async with connected(identity("pool:read:other")) as client:
-        parts = client.consumer.relay, client.consumer.replay_reads, client.consumer.statuses
+        parts = client.consumer.replay_reads, client.consumer.statuses
         # All that reads: a request that asks one of them is answered with SERVER_ERROR.
-        client.consumer.relay = client.consumer.replay_reads = client.consumer.statuses = None  # type: ignore[assignment]
-        for event, field, format in (
+        client.consumer.replay_reads = client.consumer.statuses = None  # type: ignore[assignment]
+        for event, field, format, *options in (
             ("get_pool_status", "pool_id", "{}"),
             ("get_pool_history", "pool_id", "{}"),
             ("list_workers", "pool_id", "{}"),
             ("list_events", "channel", "pool:{}"),
-            ("unsubscribe", "channel", "pool:{}"),
+            ("subscribe", "channel", "pool:{}", "since"),
         ):
-            answers = [await client.request(event, **{field: format.format(id)}) for id in ("there", "gone")]
+            further = dict.fromkeys(options, 0)
+            answers = [await client.request(event, **{field: format.format(id)}, **further) for id in ("there", "gone")]
             there, gone = ({**answer, "timestamp": "", "correlation_id": "", "id": ""} for answer in answers)
             assert (there["error_code"], there["error_message"]) == ("FORBIDDEN", "No permission to read pool:there")
             assert {**there, "error_message": "No permission to read pool:gone"} == gone
-        client.consumer.relay, client.consumer.replay_reads, client.consumer.statuses = parts
+        client.consumer.replay_reads, client.consumer.statuses = parts
 
 
 async def test_grammar_is_checked_before_the_permission() -> None:
