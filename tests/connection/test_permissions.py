@@ -155,7 +155,8 @@ async def test_permission_is_checked_before_limits(settings: Settings) -> None:
     settings.MAHAVISHNU_LIMITS = Limits(max_subscriptions=1)
     async with connected(identity("workflow:read:a")) as client:
         assert await client.error_code("subscribe", channel="workflow:a") is None
-        assert await client.error_code("subscribe", channel="workflow:b") == "FORBIDDEN"
+        for options in WAYS["subscribe"], WAYS["subscribe since"], WAYS["subscribe snapshot"]:
+            assert await client.error_code("subscribe", channel="workflow:b", **options) == "FORBIDDEN"
 
 
 async def test_many_refusals_close_the_connection(settings: Settings) -> None:
