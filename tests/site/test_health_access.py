@@ -15,7 +15,8 @@ from pytest_django import Settings
 
 from realtime import views
 from realtime.auth.revocation import revoke_token_id
-from tests.harness.tokens import SECRET, token
+from tests.auth.token_signing import OTHER_SECRET, SECRET
+from tests.harness.tokens import token
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,7 +57,7 @@ BEARERS = {
     "admin in lower case": (f"bearer {token('admin')}", True),
     "other permissions": (f"Bearer {token('global:read', 'workflow:read')}", False),
     "expired": (f"Bearer {token('admin', seconds=-600)}", False),
-    "another secret": (f"Bearer {token('admin', secret=SECRET[::-1])}", False),
+    "another secret": (f"Bearer {token('admin', secret=OTHER_SECRET)}", False),
     "another scheme": ("Basic YTpi", False),
 }
 
