@@ -19,7 +19,7 @@ STAFF = "a login with `is_staff`"
 
 PAGES = {
     "health": "public: the status alone; its details need read metrics",
-    "": "public while no credentials are required, because the page has no data of its own; else a login",
+    "": "public while no credentials are required, because the page itself has no data; else a login",
     "admin/": STAFF,
     "admin/login/": "public, because one logs in there; throttled",
     "admin/logout/": "public, because it ends nothing but the own session",
