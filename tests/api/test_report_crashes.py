@@ -117,7 +117,7 @@ def test_reports_of_many_writers_keep_their_orders(
             while (answer := post(server, events, **{"Idempotency-Key": f"{writer}-{batch}"}))[0] == 503:
                 time.sleep(float(answer[1]["Retry-After"]))
             assert answer[0] == 200, answer
-            seqs += [result["seq"] for result in answer[2]["results"] if result["seq"] is not None]
+            seqs += [result["seq"] for result in answer[2]["results"] if result["changed"]]
         return seqs
 
     with ThreadPoolExecutor(writers) as threads:
