@@ -15,6 +15,7 @@ from realtime.auth.identity import Identity
 from realtime.consumers import OrchestrationConsumer
 
 TIMEOUT_SECONDS = 30
+CANCEL_AGAIN_SECONDS = 1.0
 
 
 class InProcessClient:
@@ -95,7 +96,9 @@ async def server_parts() -> AsyncIterator[None]:
     finally:
         # A fixture ends in another task than it began in.
         started = asyncio.all_tasks() - before - {asyncio.current_task()}
-        for task in started:
-            task.cancel()
-        await asyncio.gather(*started, return_exceptions=True)
+        while running := [task for task in started if not task.done()]:
+            # Not once: a task takes a cancellation for its timeout, and continues, if that expires at the same moment.
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
         await get_channel_layer().flush()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from realtime.auth.identity import EVERYONE
 from realtime.connection import handlers
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.database import in_database_thread
@@ -143,7 +144,9 @@ async def test_client_receives_the_list(server: MahavishnuServer) -> None:
 
 async def test_list_counts_towards_the_budget_of_its_connection() -> None:
     limits = Limits(max_replay_burst_bytes=1, max_replay_bytes_per_second=1)
-    connection: Any = SimpleNamespace(statuses=StatusQueries(limits), replay_budget=ReplayBudget(limits))
+    connection: Any = SimpleNamespace(
+        identity=EVERYONE, statuses=StatusQueries(limits), replay_budget=ReplayBudget(limits)
+    )
     assert isinstance(await handlers.handle(connection, ListDefinitions()), handlers.Response)
     with pytest.raises(RequestError) as caught:
         await handlers.handle(connection, ListDefinitions())
