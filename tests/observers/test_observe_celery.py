@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group
+from celery.result import GroupResult
 from kombu import Connection, Exchange, Producer
 
 from orchestration.processes import process_tree
@@ -39,10 +40,18 @@ class Shop:
         self.environment = {**os.environ, "SHOP_BROKER": self.url, "SHOP_BACKEND": self.url}
         self.app = Celery("client", broker=self.url, backend=self.url, set_as_current=False)
         self.app.conf.update(task_default_queue="orders", task_routes={"shop.notify": {"queue": "mail"}})
+        # Results are polled. Celery's subscriptions to them are not safe across threads, and outlive the broker.
+        backend: Any = self.app.backend
+        backend.on_task_call = lambda *_: None
         self._programs: list[Program] = []
 
     def task(self, name: str, *arguments: Any, **options: Any) -> Any:
         return self.app.signature(f"shop.{name}", args=arguments, kwargs=options)
+
+    def result(self, of: Any) -> Any:
+        """Wait for the result of a task, a chain, a group or a chord."""
+        wait_until(of.ready, timeout_seconds=TIMEOUT_SECONDS, what="a result")
+        return [part.result for part in of.results] if isinstance(of, GroupResult) else of.result
 
     def worker(self, name: str, queue: str) -> Program:
         options = ("--queues", queue, "--hostname", f"{name}@box", "--concurrency", "1", "--loglevel", "INFO")
@@ -162,7 +171,7 @@ async def test_application_appears_live_and_is_not_changed(
         pair = group(add(1, 1), add(2, 2)).apply_async()
         summed = chord([add(1, 1), add(2, 2, fail_first=1)], total()).apply_async()
         failing = add(1, 1, error="kaputt").apply_async()
-        results = [await asyncio.to_thread(each.get, timeout=TIMEOUT_SECONDS) for each in (chained, pair, summed)]
+        results = [await asyncio.to_thread(shop.result, each) for each in (chained, pair, summed)]
         assert results == [6, [2, 4], 6]
         root = f"{prefix}-{chained.parent.parent.id}"
         failed_id = f"{prefix}-{failing.id}"
