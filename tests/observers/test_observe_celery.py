@@ -7,22 +7,22 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery, chain, chord, group
-from celery.result import GroupResult
+from celery import Celery
 from kombu import Connection, Exchange, Producer
 
 from orchestration.processes import process_tree
 from tests.harness.client import Client, Message, connect
 from tests.harness.processes import kill_at_once
-from tests.harness.programs import Program
+from tests.harness.programs import PROJECT_DIR, Program
 from tests.harness.server import MahavishnuServer
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
@@ -38,20 +38,21 @@ class Shop:
         self.folder = folder
         self.url = f"redis+socket://{valkey.socket_path}"
         self.environment = {**os.environ, "SHOP_BROKER": self.url, "SHOP_BACKEND": self.url}
-        self.app = Celery("client", broker=self.url, backend=self.url, set_as_current=False)
+        self.app = Celery("client", broker=self.url, set_as_current=False)
         self.app.conf.update(task_default_queue="orders", task_routes={"shop.notify": {"queue": "mail"}})
-        # Results are polled. Celery's subscriptions to them are not safe across threads, and outlive the broker.
-        backend: Any = self.app.backend
-        backend.on_task_call = lambda *_: None
         self._programs: list[Program] = []
 
     def task(self, name: str, *arguments: Any, **options: Any) -> Any:
         return self.app.signature(f"shop.{name}", args=arguments, kwargs=options)
 
-    def result(self, of: Any) -> Any:
-        """Wait for the result of a task, a chain, a group or a chord."""
-        wait_until(of.ready, timeout_seconds=TIMEOUT_SECONDS, what="a result")
-        return [part.result for part in of.results] if isinstance(of, GroupResult) else of.result
+    def run_client(self) -> dict[str, Any]:
+        """Run the client of the application; return the ids and results that it prints."""
+        command = (sys.executable, "-m", "tests.observers.shop_client")
+        output = subprocess.run(
+            command, env=self.environment, cwd=PROJECT_DIR, stdout=subprocess.PIPE, timeout=TIMEOUT_SECONDS, check=True
+        ).stdout
+        printed: dict[str, Any] = json.loads(output)
+        return printed
 
     def worker(self, name: str, queue: str) -> Program:
         options = ("--queues", queue, "--hostname", f"{name}@box", "--concurrency", "1", "--loglevel", "INFO")
@@ -165,16 +166,10 @@ async def test_application_appears_live_and_is_not_changed(
         assert {message["data"]["reported_by"] for message in joined} == {"celery"}
 
         await asyncio.to_thread(publish_hostile, shop.url)
-        add, total, notify = (partial(shop.task, name) for name in ("add", "total", "notify"))
         # What runs, and what comes out: as without an observer.
-        chained = chain(add(1, 2), add(3), notify()).apply_async()
-        pair = group(add(1, 1), add(2, 2)).apply_async()
-        summed = chord([add(1, 1), add(2, 2, fail_first=1)], total()).apply_async()
-        failing = add(1, 1, error="kaputt").apply_async()
-        results = [await asyncio.to_thread(shop.result, each) for each in (chained, pair, summed)]
-        assert results == [6, [2, 4], 6]
-        root = f"{prefix}-{chained.parent.parent.id}"
-        failed_id = f"{prefix}-{failing.id}"
+        started = await asyncio.to_thread(shop.run_client)
+        assert started["results"] == [6, [2, 4], 6]
+        root, failed_id = f"{prefix}-{started['chain']}", f"{prefix}-{started['failing']}"
         seen = await events_until(
             client,
             prefix,
@@ -194,7 +189,7 @@ async def test_application_appears_live_and_is_not_changed(
         assert seqs == sorted(set(seqs))
 
         # A killed worker: it goes offline, and what became of its task is not guessed.
-        held = notify(7, wait_for=str(tmp_path / "never")).apply_async()
+        held = shop.task("notify", 7, wait_for=str(tmp_path / "never")).apply_async()
         await events_until(client, prefix, {"event": "workflow.stage_started", "workflow_id": f"{prefix}-{held.id}"})
         kill_at_once(process_tree(mail.pid))
         offline = {"event": "worker.status_changed", "worker_id": f"{prefix}-b_box", "status": "offline"}
