@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -83,10 +83,13 @@ class Driver:
 
     async def events(self, channel: str, resume_from: dict[str, Any] | None = None, **names: str) -> None:
         position = None if resume_from is None else msgspec.convert(resume_from, Position)
-        self._start(names["as"], self._write_items(names["as"], self.client.events(channel, resume_from=position)))
+        self._start(
+            names["as"],
+            self._write_items(names["as"], lambda: self.client.events(channel, resume_from=position)),
+        )
 
     async def follow(self, workflow_id: str, **names: str) -> None:
-        self._start(names["as"], self._write_states(names["as"], self.client.follow(workflow_id)))
+        self._start(names["as"], self._write_states(names["as"], lambda: self.client.follow(workflow_id)))
 
     async def request(self, name: str, data: dict[str, Any], timeout_ms: float | None = None, **names: str) -> None:
         self._start(names["as"], self._write_answer(names["as"], name, data, timeout_ms))
@@ -128,9 +131,10 @@ class Driver:
         self._may_take[name].set()
         self._tasks[name] = asyncio.create_task(work)
 
-    async def _write_items(self, of: str, stream: AsyncIterator[Event | HistoryLost]) -> None:
+    async def _write_items(self, of: str, stream: Callable[[], AsyncIterator[Event | HistoryLost]]) -> None:
         try:
-            async for item in stream:
+            # Called here: on a client that has ended, it raises.
+            async for item in stream():
                 await self._may_take[of].wait()
                 if isinstance(item, HistoryLost):
                     write(of=of, history_lost=item.reason, channel=item.channel, seq=item.seq)
@@ -140,9 +144,9 @@ class Driver:
         except ClientError as error:
             self._write_error(of, error)
 
-    async def _write_states(self, of: str, stream: AsyncIterator[Any]) -> None:
+    async def _write_states(self, of: str, stream: Callable[[], AsyncIterator[Any]]) -> None:
         try:
-            async for view in stream:
+            async for view in stream():
                 await self._may_take[of].wait()
                 state = msgspec.to_builtins(view)
                 del state["as_of"]

@@ -31,10 +31,12 @@ function failure(of, error) {
   write({ of, error: error.name, message: error.message, code: error.code, maybe_done: error.maybeDone });
 }
 
-async function read(of, iteration, lineOf) {
-  const reader = { iteration, resumed: Promise.resolve(), resume: () => {} };
-  readers.set(of, reader);
+async function read(of, start, lineOf) {
   try {
+    // Called here: on a client that has ended, it throws.
+    const iteration = start();
+    const reader = { iteration, resumed: Promise.resolve(), resume: () => {} };
+    readers.set(of, reader);
     for await (const item of iteration) {
       write({ of, ...lineOf(item) });
       await reader.resumed;
@@ -65,16 +67,16 @@ const COMMANDS = {
     write({ done: "connect" });
   },
   events({ as, channel, resume_from: resumeFrom }) {
-    read(as, client.events(channel, { resumeFrom }), eventLine);
+    read(as, () => client.events(channel, { resumeFrom }), eventLine);
   },
   follow({ as, workflow_id: workflowId }) {
-    read(as, client.follow(workflowId), stateLine);
+    read(as, () => client.follow(workflowId), stateLine);
   },
   pool({ as, pool_id: poolId }) {
-    read(as, client.pool(poolId)[Symbol.asyncIterator](), stateLine);
+    read(as, () => client.pool(poolId)[Symbol.asyncIterator](), stateLine);
   },
   overview({ as }) {
-    read(as, client.overview()[Symbol.asyncIterator](), stateLine);
+    read(as, () => client.overview()[Symbol.asyncIterator](), stateLine);
   },
   async request({ as: of, name, data, timeout_ms: timeoutMs }) {
     try {
