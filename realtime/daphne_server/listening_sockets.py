@@ -27,20 +27,22 @@ def addresses_of_process(arguments: Sequence[str]) -> list[str]:
 
 
 def addresses_beyond_loopback(number: int) -> Iterator[str]:
-    """Yield the address of this file if it is a TCP socket that listens beyond loopback."""
+    """Yield the address of this file if it is a TCP socket that listens beyond loopback. The file is left as it is."""
     try:
-        # A copy: the object closes its file, and detects the family of the socket.
-        with socket.socket(fileno=os.dup(number)) as listening:
-            if (
-                listening.family in (socket.AF_INET, socket.AF_INET6)
-                and listening.type == socket.SOCK_STREAM
-                and listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            ):
-                host, port = listening.getsockname()[:2]
-                if not is_loopback(host):
-                    yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        listening = socket.socket(fileno=number)  # It detects the family of the socket.
     except OSError:
         return  # It is no socket.
+    try:
+        if (
+            listening.family in (socket.AF_INET, socket.AF_INET6)
+            and listening.type == socket.SOCK_STREAM
+            and listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        ):
+            host, port = listening.getsockname()[:2]
+            if not is_loopback(host):
+                yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    finally:
+        listening.detach()  # The file stays open: it belongs to the server.
 
 
 def _open_files() -> list[int]:

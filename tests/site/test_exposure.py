@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +202,23 @@ def test_only_tcp_sockets_beyond_loopback_expose(tmp_path: Path) -> None:
         found = [list(addresses_beyond_loopback(each.fileno())) for each in (everywhere, loopback, unix_socket, silent)]
         assert found == [[f"0.0.0.0:{port}"], [], [], []]
         assert f"0.0.0.0:{port}" in addresses_of_process([])
+
+
+def test_look_at_open_files_leaves_them_as_they_are() -> None:
+    with socket.create_server((HOST, 0)) as listening, tempfile.TemporaryFile() as file:
+        addresses_of_process([])
+        assert descriptors_of_same_file(listening.fileno()) == [listening.fileno()]
+        assert descriptors_of_same_file(file.fileno()) == [file.fileno()]
+
+
+def descriptors_of_same_file(number: int) -> list[int]:
+    """Return the open files of this process that are the same as this one."""
+    found = []
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # The folder was open while it was listed.
+            if os.path.sameopenfile(int(name), number):
+                found.append(int(name))
+    return found
 
 
 @pytest.mark.parametrize(
