@@ -101,7 +101,7 @@ async def test_cursors_continue_each_list(server_on_both: MahavishnuServer, uniq
     "text",
     # None occurs in the runs of other tests on this server. As a pattern, "%_%_" would match almost all of them.
     [
-        "\x00",
+        "\x00nowhere",
         "nowhere\x00",
         "😀 nowhere",
         "%_%_",
