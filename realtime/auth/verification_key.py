@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from jwt.algorithms import Algorithm
 from jwt.api_jwk import PyJWK
 from jwt.api_jws import PyJWS
 from jwt.exceptions import PyJWTError
@@ -18,7 +19,7 @@ MAX_RSA_BITS: Final = 8192
 
 MAX_KEY_ID_LENGTH: Final = 200
 
-_JWS: Final = PyJWS(["HS256", "RS256", "PS256", "ES256", "EdDSA"], {"enforce_minimum_key_length": True})
+_JWS: Final = PyJWS(["HS256"])
 
 _ALGORITHMS: Final[dict[tuple[str | None, str | None], tuple[str, ...]]] = {
     ("RSA", None): ("RS256", "PS256"),
@@ -43,25 +44,22 @@ class VerificationKey:
 
     key_id: str | None
     algorithm: str
-    _key: PyJWK = field(repr=False, compare=False)
+    _jwk: PyJWK = field(repr=False, compare=False)
+    _verifier: Algorithm = field(repr=False, compare=False)
+    _prepared_key: Any = field(repr=False, compare=False)
 
     @property
     def is_asymmetric(self) -> bool:
         """Whether verifying takes so long that the event loop must not do it."""
         return self.algorithm != "HS256"
 
-    def payload(self, token: str, header: dict[str, Any]) -> bytes:
-        """Return the payload of a token whose signature is that of this key.
-
-        Raises:
-            jwt.PyJWTError: if it is not, or the header names another algorithm.
-        """
-        payload: bytes = _JWS.decode_complete(token, self._key, algorithms=[self.algorithm])["payload"]
-        return payload
+    def is_signature(self, signature: bytes, signing_input: bytes) -> bool:
+        """Return whether a signature of this text is that of this key, by the algorithm of this key."""
+        return self._verifier.verify(signing_input, self._prepared_key, signature)
 
     def sign(self, payload: bytes) -> str:
         """Return a token with this payload. Only a secret can sign."""
-        return _JWS.encode(payload, self._key, algorithm=self.algorithm)
+        return _JWS.encode(payload, self._jwk, algorithm=self.algorithm)
 
 
 def key_of_secret(secret: str) -> VerificationKey:
@@ -73,7 +71,7 @@ def key_of_secret(secret: str) -> VerificationKey:
     if weakness := secret_weakness(secret):
         raise UnusableKey(weakness)
     encoded = base64url_encode(secret.strip().encode("utf-8", "surrogateescape")).decode()
-    return VerificationKey(None, "HS256", PyJWK({"kty": "oct", "k": encoded}, "HS256"))
+    return _prepared(None, "HS256", PyJWK({"kty": "oct", "k": encoded}, "HS256"))
 
 
 def key_of_jwk(jwk: object) -> VerificationKey:
@@ -103,7 +101,23 @@ def key_of_jwk(jwk: object) -> VerificationKey:
     bits = getattr(key.key, "key_size", 0)
     if jwk["kty"] == "RSA" and not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
         raise UnusableKey(f"{bits} bits: RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS}")
-    return VerificationKey(key_id, algorithm, key)
+    return _prepared(key_id, algorithm, key)
+
+
+def _prepared(key_id: str | None, algorithm: str, jwk: PyJWK) -> VerificationKey:
+    """Check and prepare a key once: PyJWT does it again for each token, which takes as long as an HMAC of it.
+
+    Raises:
+        UnusableKey: if it belongs to another algorithm, or is too short for this one.
+    """
+    verifier = jwk.Algorithm
+    try:
+        prepared_key = verifier.prepare_key(jwk.key)
+    except (PyJWTError, ValueError, TypeError):
+        raise UnusableKey(f"not for {algorithm}") from None
+    if verifier.check_key_length(prepared_key):
+        raise UnusableKey(f"too short for {algorithm}")
+    return VerificationKey(key_id, algorithm, jwk, verifier, prepared_key)
 
 
 def _text(jwk: dict[str, object], name: str) -> str | None:

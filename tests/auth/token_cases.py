@@ -261,6 +261,7 @@ JWKS_CASES = [
     ),
     _bad("PS256 with the key for RS256", lambda: issued_token("rs", algorithm="PS256")),
     _bad("RS256 with the key for PS256", lambda: issued_token("ps", algorithm="RS256")),
+    _bad("another algorithm than the key's, which signed it", lambda: issued_token("es", header={"alg": "EdDSA"})),
     _bad("RS512 with the key for RS256", lambda: issued_token("rs", algorithm="RS512")),
     _bad(
         "alg none", lambda: issued_token("es").replace(issued_token("es").partition(".")[0], segment(b'{"alg":"none"}'))
