@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Any
 
 from django.http import HttpRequest
 from ninja import NinjaAPI, Router
@@ -11,9 +10,7 @@ from ninja.parser import Parser
 
 from realtime.api import errors, operations, reads, reports
 from realtime.api.auth import Bearer
-from realtime.api.problems import Problem, ProblemCode
-from realtime.api.report_body import MAX_DEPTH
-from realtime.protocol.payload import decode_strictly, encode_data
+from realtime.api.json_body import decode_body
 from realtime.protocol.server_info import SERVER_VERSION
 
 DESCRIPTION = (
@@ -23,21 +20,11 @@ DESCRIPTION = (
 )
 
 
-_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
-
-
 class JsonParser(Parser):
-    """Decodes bodies. No key may occur twice: two readers of such a body could see different values."""
+    """Decodes bodies for django-ninja."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        try:
-            text = request.body.decode()
-            value = decode_strictly(text, max_depth=MAX_DEPTH)
-            if _SURROGATE.search(text) is not None:
-                encode_data(value)  # Fails if one is alone, which neither a database nor an answer can have.
-        except (ValueError, OverflowError) as error:
-            raise Problem(ProblemCode.INVALID_JSON, f"The body is not valid JSON: {str(error)[:200]}") from None
-        return value
+        return decode_body(request.body)
 
 
 def _merged(*routers: Router) -> Router:

@@ -1,4 +1,4 @@
-"""Decode the body of a request that reports events: strict JSON, with bounds."""
+"""Read the body of a request that reports events, with bounds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from realtime.api.json_body import decode_body
 from realtime.api.problems import Problem, ProblemCode
-from realtime.protocol.payload import decode_strictly
 
 MAX_EVENTS: Final = 1000
 """Events in one request."""
-
-MAX_DEPTH: Final = 32
-"""How deep objects and arrays of a body may be nested."""
 
 OLDEST: Final = timedelta(days=7)
 NEWEST: Final = timedelta(seconds=60)
@@ -65,11 +62,7 @@ def decode_items(body: bytes) -> list[Any]:
     Raises:
         Problem
     """
-    try:
-        decoded = decode_strictly(body.decode(), max_depth=MAX_DEPTH)
-    except ValueError as error:
-        raise Problem(ProblemCode.INVALID_JSON, f"The body is not acceptable JSON: {str(error)[:200]}") from None
-    items = decoded
+    items = decoded = decode_body(body)
     if isinstance(decoded, dict):
         items = decoded["events"] if "events" in decoded and "event" not in decoded else [decoded]
     if not isinstance(items, list) or not items:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 import msgspec
@@ -51,10 +52,11 @@ def decode_value(text: str) -> Any:
 
 
 def decode_strictly(text: str, *, max_depth: int) -> Any:
-    """Decode any JSON value. Unlike the other functions here, reject an object that has a key twice.
+    """Decode any JSON value. Unlike the other functions here, reject what two readers could read differently.
 
     Raises:
-        ValueError: if `text` is not JSON, has a key twice, or is nested deeper than `max_depth`.
+        ValueError: if `text` is not JSON, has a key twice or half a surrogate pair, or is nested deeper than
+            `max_depth`.
     """
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_reject_constant)
@@ -62,10 +64,21 @@ def decode_strictly(text: str, *, max_depth: int) -> Any:
         raise ValueError(f"nested deeper than {max_depth}") from None
     if _is_deeper(value, max_depth):
         raise ValueError(f"nested deeper than {max_depth}")
+    if _SURROGATE.search(text) is not None and _has_half_surrogate(value):
+        raise ValueError("a text has half a surrogate pair")
     return value
 
 
 _NESTED: Final = frozenset({dict, list})
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def _has_half_surrogate(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -192,12 +192,15 @@ def test_report_needs_the_permission_for_each_resource() -> None:
         b'{"event": "a", "event": "b", "data": {}}',
         b'{"event": "a", "data": {"x": NaN}}',
         b"[" * 100_000,
+        rb'{"event": "\ud800", "data": {}}',
+        rb'{"event": "a", "data": {"\udfff": 1}}',
         b'{"event": "a", "data": {"x": ' + b"[" * 32 + b"]" * 32 + b"}}",
     ],
 )
-def test_report_refuses_json_that_is_not_strict(body: bytes) -> None:
+@pytest.mark.parametrize("atomic", [True, False])
+def test_report_refuses_json_that_is_not_strict(body: bytes, atomic: bool) -> None:
     with pytest.raises(Problem) as error:
-        report_body(body)
+        report_body(body, atomic=atomic)
     assert error.value.code == "INVALID_JSON"
 
 

@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 
-from realtime.api.report_body import MAX_DEPTH, MAX_EVENTS
+from realtime.api.json_body import MAX_DEPTH
+from realtime.api.report_body import MAX_EVENTS
 from realtime.api.report_shapes import REPORTABLE
 from tests.docs.markdown import blocks, code_spans, page, table
 from tests.harness.browser import NODE
