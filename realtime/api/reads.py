@@ -18,10 +18,11 @@ from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.policy import ResourceType
 from realtime.connection.handlers import lists, statuses
 from realtime.connection.handlers.handler_table import Queued, Response, Result, existing
+from realtime.connection.handlers.permissions import permission_of_channel
 from realtime.connection.registry import Reader
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.protocol import requests
-from realtime.protocol.channels import CHANNEL_PATTERN, GLOBAL, SUMMARY, channel_of, check_channel, split_channel
+from realtime.protocol.channels import CHANNEL_PATTERN, channel_of
 from realtime.protocol.payload import encode_data, raw_json
 from realtime.protocol.requests import MAX_EVENT_NAMES, MAX_LISTED_EVENTS, MAX_LISTED_ROWS, MAX_SEQ, Request
 from realtime.queries.replay_reads import ReplayReads
@@ -260,16 +261,9 @@ async def list_events(request: HttpRequest, filters: Query[EventFilters]) -> Htt
     _known(request, EventFilters)
     if filters.before is not None and filters.after is not None:
         raise Problem(ProblemCode.INVALID_PARAMETERS, "Expected at most one of `before` and `after`")
-    channel = check_channel(filters.channel)
-    if channel in (GLOBAL, SUMMARY):
-        admit(request, "read", "global")
-    else:
-        resource_type, resource_id = split_channel(channel)
-        admit(request, "read", _RESOURCE_TYPES[resource_type], resource_id)
+    permission = permission_of_channel(filters.channel)
+    admit(request, permission.action, permission.resource_type, permission.resource_id)
     return await _answer(request, lists.list_events, requests.ListEvents, filters.values())
-
-
-_RESOURCE_TYPES: dict[str, ResourceType] = {"workflow": "workflow", "pool": "pool", "worker": "worker"}
 
 
 @router.get("definitions", response=schemas.DefinitionList, operation_id="list_definitions", summary="List definitions")
