@@ -9,7 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from ninja.security import HttpBearer
 
-from realtime.api.clients import address_of
+from realtime.api.clients import address_of, log_source
 from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import EVERYONE, Identity
 from realtime.auth.security_log import log_security_event
@@ -54,7 +54,7 @@ class Bearer(HttpBearer):
                 error.reason,
                 user_id=error.user_id,
                 token_id=error.token_id,
-                source=f"the API from {address.owner or 'a Unix socket'}",
+                source=log_source(request),
             )
             raise Problem(ProblemCode.AUTH_FAILED, ONE_SENTENCE) from None
 

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 
 from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
-from realtime.auth.policy import Action, ResourceType, may
+from realtime.auth.policy import Action, ResourceType, may, no_permission
 from realtime.auth.security_log import log_security_event
 from realtime.connection.client_address import ClientAddress, client_address
 from realtime.connection.rate_limit import TokenBucket
@@ -109,9 +109,9 @@ def check_permission(
     """
     if may(identity, action, resource_type, resource_id):
         return
-    what = f"{action} {resource_type if resource_id is None else f'{resource_type}:{resource_id[:128]}'}"
-    log_security_event("forbidden", what, user_id=identity.user_id, token_id=identity.token_id, source=source)
-    raise Problem(ProblemCode.FORBIDDEN, f"No permission to {what}")
+    refusal = no_permission(action, resource_type, resource_id)
+    log_security_event("forbidden", refusal, user_id=identity.user_id, token_id=identity.token_id, source=source)
+    raise Problem(ProblemCode.FORBIDDEN, refusal)
 
 
 def check_rate(request: HttpRequest) -> None:

@@ -41,7 +41,7 @@ class Row:
 
 
 ROWS = (
-    Row("GET", "workflows", "workflow:read", "read workflow"),
+    Row("GET", "workflows", "workflow:read", "read all workflows"),
     Row("GET", "workflows/{workflow}", "workflow:read:{workflow}", "read workflow:{workflow}", "workflows/no"),
     Row(
         "GET",
@@ -50,13 +50,13 @@ ROWS = (
         "read workflow:{workflow}",
         "workflows/no/stages",
     ),
-    Row("GET", "pools", "pool:read", "read pool"),
+    Row("GET", "pools", "pool:read", "read all pools"),
     Row("GET", "pools/{pool}", "pool:read:{pool}", "read pool:{pool}", "pools/no"),
     Row("GET", "pools/{pool}/history", "pool:read:{pool}", "read pool:{pool}", "pools/no/history"),
-    Row("GET", "workers", "worker:read", "read worker"),
+    Row("GET", "workers", "worker:read", "read all workers"),
     Row("GET", "workers/{worker}", "worker:read:{worker}", "read worker:{worker}", "workers/no"),
     Row("GET", "events?channel=global", "global:read", "read global"),
-    Row("GET", "definitions", "workflow:read", "read workflow"),
+    Row("GET", "definitions", "workflow:read", "read all workflows"),
     Row(
         "POST",
         "workflows",
