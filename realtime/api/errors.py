@@ -16,6 +16,7 @@ from orchestration.db.retry import is_unavailable
 from orchestration.sdk.launch import LaunchError
 from orchestration.sdk.parameters import InvalidParameter
 from orchestration.sdk.registry import UnknownWorkflow
+from orchestration.services.report_types import CreationNotAllowed, EngineOwned
 from realtime.api.problems import Problem, ProblemCode
 from realtime.database import log_failure
 from realtime.protocol.channels import InvalidChannel
@@ -29,7 +30,7 @@ RETRY_AFTER_SECONDS: Final = 2
 """When a client may try again, if the database is unavailable or slow."""
 
 _NOT_FOUND: Final = (services.NotFound, services.UnknownPool)
-_ENGINE_OWNED: Final = (services.EngineRun, services.EngineWorker)
+_ENGINE_OWNED: Final = (services.EngineRun, services.EngineWorker, EngineOwned)
 
 
 def problem_for(error: Exception) -> Problem | None:
@@ -61,7 +62,12 @@ def _problem_for_service(error: services.ServiceError | UnknownWorkflow) -> Prob
         return Problem(ProblemCode.NOT_FOUND, detail)
     if isinstance(error, _ENGINE_OWNED):
         return Problem(ProblemCode.ENGINE_OWNED, detail)
-    if isinstance(error, services.IllegalTransition | services.WorkflowNotRunning):
+    if isinstance(error, CreationNotAllowed):
+        return Problem(ProblemCode.FORBIDDEN, detail)
+    if isinstance(error, services.IllegalTransition):
+        fields = {"current": error.current, "requested": error.requested}
+        return Problem(ProblemCode.INVALID_TRANSITION, detail, fields=fields)
+    if isinstance(error, services.WorkflowNotRunning):
         return Problem(ProblemCode.INVALID_TRANSITION, detail)
     if isinstance(error, services.InvalidArgument):
         # `str()` shows the value, which may be of another client's making or long.
@@ -78,10 +84,10 @@ def _problem_for_service(error: services.ServiceError | UnknownWorkflow) -> Prob
             errors=[{"path": "body.params", "detail": error.reason}],
             fields={"parameters": error.parameters},
         )
-    fields = {}
     if isinstance(error, services.KeyConflict):
-        fields = {"workflow_id": error.workflow_id, "differences": error.differences}
-    return Problem(ProblemCode.CONFLICT, detail, fields=fields)
+        differences = {"workflow_id": error.workflow_id, "differences": error.differences}
+        return Problem(ProblemCode.CONFLICT, detail, fields=differences)
+    return Problem(ProblemCode.CONFLICT, detail)
 
 
 def _problem_for_request(error: RequestError) -> Problem:

@@ -10,11 +10,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Router
 
-from orchestration import services
 from orchestration.reporter import MAX_REPORTER_LENGTH
-from orchestration.services.report_types import CreationNotAllowed, EngineOwned
 from orchestration.services.reports import Outcome, ReportRefused, apply_reports
 from realtime.api.clients import check_permission, check_rate, identity_of, log_source
+from realtime.api.errors import problem_for
 from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
 from realtime.api.operation_bodies import Reported
 from realtime.api.problems import Problem, ProblemCode
@@ -165,30 +164,18 @@ def _error_of(problem: Problem) -> dict[str, Any]:
 def _problem(error: Exception, index: int) -> Problem:
     """Return why an event is refused, with its place in the request."""
     path = f"events[{index}]"
-    if isinstance(error, Problem):
-        return Problem(error.code, error.detail, errors=[{"path": path, "detail": error.detail}], fields=error.fields)
     if isinstance(error, InvalidEvent):
-        place = f"{path}.{error.path}".rstrip(".")
+        path = f"{path}.{error.path}".rstrip(".")
         return Problem(
             ProblemCode.INVALID_PARAMETERS,
-            f"{place}: {error.expected}",
-            errors=[{"path": place, "detail": error.expected}],
+            f"{path}: {error.expected}",
+            errors=[{"path": path, "detail": error.expected}],
         )
-    code = next((code for kinds, code in _CODES if isinstance(error, kinds)), ProblemCode.CONFLICT)
-    detail = str(error)
-    if isinstance(error, services.InvalidArgument):
-        # `str()` shows the value, which may be long.
-        detail = f"{error.argument}: expected {error.expected}"
-    fields = {}
-    if isinstance(error, services.IllegalTransition):
-        fields = {"current": error.current, "requested": error.requested}
-    return Problem(code, f"{path}: {detail}", errors=[{"path": path, "detail": detail}], fields=fields)
-
-
-_CODES: Final[tuple[tuple[tuple[type[Exception], ...], ProblemCode], ...]] = (
-    ((services.InvalidArgument,), ProblemCode.INVALID_PARAMETERS),
-    ((services.NotFound,), ProblemCode.NOT_FOUND),
-    ((CreationNotAllowed,), ProblemCode.FORBIDDEN),
-    ((EngineOwned, services.EngineRun, services.EngineWorker), ProblemCode.ENGINE_OWNED),
-    ((services.IllegalTransition, services.WorkflowNotRunning), ProblemCode.INVALID_TRANSITION),
-)
+    problem = problem_for(error)
+    assert problem is not None, "every error of a service has one"
+    return Problem(
+        problem.code,
+        f"{path}: {problem.detail}",
+        errors=[{"path": path, "detail": problem.detail}],
+        fields=problem.fields,
+    )
