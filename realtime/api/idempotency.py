@@ -16,14 +16,19 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.db import Error, IntegrityError, connection, transaction
+from django.http import HttpRequest, HttpResponse
 
 from orchestration.db import before_commit
 from orchestration.db.clock import database_now
 from orchestration.db.retry import is_contended
 from realtime.api.problems import Problem, ProblemCode
+from realtime.auth.identity import Identity
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded, record_events
 from realtime.models import StoredAnswer
+
+KEY_PATTERN: Final = "[!-~]{1,64}"
+"""1 to 64 visible ASCII characters."""
 
 KEPT_HOURS: Final = 24
 """How long a stored answer is repeated."""
@@ -31,7 +36,6 @@ KEPT_HOURS: Final = 24
 MAX_ATTEMPTS: Final = 3
 """How often changes are tried that another transaction got in the way of: it inserted the same rows, or waited too."""
 
-_KEY: Final = re.compile(r"[!-~]{1,64}")
 _PRUNE_INTERVAL_SECONDS: Final = 60.0
 _MAX_PRUNED: Final = 10_000
 
@@ -48,10 +52,15 @@ class Answer:
     body: str
     is_replayed: bool = False
 
+    def response(self) -> HttpResponse:
+        """Return the response."""
+        headers = {"Idempotency-Replayed": "true"} if self.is_replayed else {}
+        return HttpResponse(self.body, status=self.status, content_type="application/json", headers=headers)
+
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """The key of a request, which belongs to a user and a path, and the hash of everything else."""
+    """The key of a request, which belongs to a user and a path, and the hash of its query and its body."""
 
     user_id: str
     path: str
@@ -74,22 +83,33 @@ _running_lock = threading.Lock()
 _next_pruning = 0.0
 
 
-def request_key(key: str | None, *, user_id: str, path: str, body: bytes) -> RequestKey | None:
+def key_of_request(request: HttpRequest, identity: Identity) -> RequestKey | None:
     """Return the key of a request; None without the header `Idempotency-Key`.
 
     Raises:
         Problem: if the header is not 1 to 64 visible ASCII characters.
     """
+    return request_key(
+        request.headers.get("Idempotency-Key"),
+        user_id=identity.user_id,
+        # Without a query and a path prefix, which may have any length.
+        path=request.path_info,
+        content=request.META.get("QUERY_STRING", "").encode() + b"\n" + request.body,
+    )
+
+
+def request_key(key: str | None, *, user_id: str, path: str, content: bytes) -> RequestKey | None:
+    """Return the key of a request with this header and content."""
     if key is None:
         return None
-    if _KEY.fullmatch(key) is None:
+    if re.fullmatch(KEY_PATTERN, key) is None:
         expected = "expected 1 to 64 visible ASCII characters"
         raise Problem(
             ProblemCode.INVALID_PARAMETERS,
             f"Idempotency-Key: {expected}",
             errors=[{"path": "header.Idempotency-Key", "detail": expected}],
         )
-    return RequestKey(user_id, path, key, hashlib.sha256(body).hexdigest())
+    return RequestKey(user_id, path, key, hashlib.sha256(content).hexdigest())
 
 
 def answer_once(

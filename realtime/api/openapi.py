@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString, mark_safe
 from ninja import NinjaAPI
 from pydantic import TypeAdapter
 
+from realtime.api.idempotency import KEY_PATTERN
 from realtime.api.problems import CONTENT_TYPE, PROBLEM_TYPES
 from realtime.api.schemas import ProblemBody
 from realtime.protocol.payload import decode_object, encode_data
@@ -28,7 +29,7 @@ _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "required": False,
     "description": "The same key with the same body is answered again, and changes nothing.",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,64}$", "maxLength": 64},
+    "schema": {"type": "string", "pattern": f"^{KEY_PATTERN}$", "maxLength": 64},
 }
 
 
@@ -63,7 +64,7 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
     # A server without MAHAVISHNU_REQUIRE_AUTH needs no token.
     operation["security"] = [*operation.get("security", []), {}]
     parameters = operation.setdefault("parameters", [])
-    if method == "post" and all(each["name"] != _IDEMPOTENCY_KEY["name"] for each in parameters):
+    if method == "post":
         parameters.append(_IDEMPOTENCY_KEY)
     for parameter in parameters:
         # The text of a URL cannot be null.

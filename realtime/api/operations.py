@@ -20,7 +20,7 @@ from orchestration.models import Workflow
 from orchestration.sdk.launch import LaunchError, launch_by_name
 from realtime.api import operation_bodies as bodies
 from realtime.api.clients import admit, log_source
-from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
+from realtime.api.idempotency import Answer, RequestKey, answer_once, key_of_request
 from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
 from realtime.auth.policy import ResourceType
@@ -57,20 +57,11 @@ async def _operate(
         what: The operation, for the log.
         about: The prefix of the names of its events, such as `workflow.`.
     """
-    key = request_key(_key(request), user_id=identity.user_id, path=request.get_full_path()[:512], body=request.body)
+    key = key_of_request(request, identity)
     answer = await in_report_thread(answer_once, key, partial(_changes, act, about))
     if not answer.is_replayed:
         _log(request, identity, what)
-    return _response(answer)
-
-
-def _key(request: HttpRequest) -> str | None:
-    return request.headers.get("Idempotency-Key")
-
-
-def _response(answer: Answer) -> HttpResponse:
-    headers = {"Idempotency-Replayed": "true"} if answer.is_replayed else {}
-    return HttpResponse(answer.body, status=answer.status, content_type="application/json", headers=headers)
+    return answer.response()
 
 
 def _log(request: HttpRequest, identity: Identity, what: str) -> None:
@@ -110,12 +101,12 @@ async def start_workflow(request: HttpRequest, body: bodies.StartBody) -> HttpRe
     An `Idempotency-Key` becomes the key of the run: it is good for as long as the run is kept.
     """
     identity = admit(request, "operate", "definition", body.name)
-    key = request_key(_key(request), user_id=identity.user_id, path="", body=b"")
+    key = key_of_request(request, identity)
     # Not with a stored answer: the function of the workflow must not run in a transaction.
     answer = await sync_to_async(_start)(body, None if key is None else _key_of_run(key))
     if not answer.is_replayed:
         _log(request, identity, f"start {body.name}")
-    return _response(answer)
+    return answer.response()
 
 
 def _key_of_run(key: RequestKey) -> str:

@@ -14,7 +14,7 @@ from orchestration.reporter import MAX_REPORTER_LENGTH
 from orchestration.services.reports import Outcome, ReportRefused, apply_reports
 from realtime.api.clients import check_permission, check_rate, identity_of, log_source
 from realtime.api.errors import problem_for
-from realtime.api.idempotency import Answer, RequestKey, answer_once, request_key
+from realtime.api.idempotency import Answer, RequestKey, answer_once, key_of_request
 from realtime.api.operation_bodies import Reported
 from realtime.api.problems import Problem, ProblemCode
 from realtime.api.report_body import MAX_EVENTS, InvalidEvent, decode_items, read_event
@@ -49,12 +49,7 @@ _BODY: Final = {
 
 @router.post(
     "events",
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}},
-        "parameters": [
-            {"in": "header", "name": "Idempotency-Key", "schema": {"type": "string", "pattern": "^[!-~]{1,64}$"}}
-        ],
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _BODY}}}},
     response=Reported,
     operation_id="report_events",
     summary="Report events",
@@ -67,17 +62,11 @@ async def report_events(request: HttpRequest, atomic: bool = True) -> HttpRespon
     """
     identity = identity_of(request)
     check_rate(request)
-    key = request_key(
-        request.headers.get("Idempotency-Key"),
-        user_id=identity.user_id,
-        path=request.get_full_path()[:512],
-        body=request.body,
-    )
+    key = key_of_request(request, identity)
     answer = await in_report_thread(
         store_events, request.body, identity, key, source=log_source(request), atomic=atomic
     )
-    headers = {"Idempotency-Replayed": "true"} if answer.is_replayed else {}
-    return HttpResponse(answer.body, status=answer.status, content_type="application/json", headers=headers)
+    return answer.response()
 
 
 def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, source: str, atomic: bool) -> Answer:

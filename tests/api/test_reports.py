@@ -35,7 +35,7 @@ def report(*items: Any, identity: Identity = AIRFLOW, atomic: bool = True, key: 
 
 
 def report_body(body: bytes, *, identity: Identity = AIRFLOW, atomic: bool = True, key: str | None = None) -> Any:
-    with_key = request_key(key, user_id=identity.user_id, path="/api/v1/events", body=body)
+    with_key = request_key(key, user_id=identity.user_id, path="/api/v1/events", content=body)
     return json.loads(store_events(body, identity, with_key, source="a test", atomic=atomic).body)
 
 
