@@ -11,7 +11,7 @@ from ninja.security import HttpBearer
 
 from realtime.api.clients import address_of, log_source
 from realtime.api.problems import Problem, ProblemCode
-from realtime.auth.identity import EVERYONE, Identity
+from realtime.auth.identity import Identity
 from realtime.auth.security_log import log_security_event
 from realtime.auth.tokens import ONE_SENTENCE, InvalidToken, verify_token
 from realtime.connection.auth_failures import auth_failures
@@ -35,7 +35,7 @@ class Bearer(HttpBearer):
         address = address_of(request)
         header = request.headers.get("Authorization")
         if header is None:
-            return _without_credentials(request, address)
+            return _without_credentials(address)
         owner = address.owner
         wait_seconds = auth_failures.wait_seconds(owner, now=time.monotonic())
         if wait_seconds:
@@ -69,9 +69,7 @@ async def _verified(header: str) -> Identity:
     return await verify_token(token.strip())
 
 
-def _without_credentials(request: HttpRequest, address: ClientAddress) -> Identity:
+def _without_credentials(address: ClientAddress) -> Identity:
     if settings.MAHAVISHNU_REQUIRE_AUTH:
         raise Problem(ProblemCode.AUTH_REQUIRED, "Send a token in the header `Authorization: Bearer TOKEN`")
-    # A proxy on this machine that is not in MAHAVISHNU_TRUSTED_PROXIES forwards for others too.
-    is_forwarded = "X-Forwarded-For" in request.headers or "Forwarded" in request.headers
-    return EVERYONE if is_forwarded else identity_without_credentials(address)
+    return identity_without_credentials(address)

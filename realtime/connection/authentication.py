@@ -26,6 +26,7 @@ from realtime.connection.message_text import text_of
 from realtime.connection.registry import Connection
 from realtime.connection.writer import ConnectionWriter
 from realtime.database import in_database_thread, log_failure
+from realtime.exposure import is_local_only
 from realtime.protocol.decoder import Incoming, decode
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.frames import Frames
@@ -54,9 +55,11 @@ class Disconnected(Exception):
 def identity_without_credentials(address: ClientAddress) -> Identity:
     """Return who a client without credentials is, on a server that requires none.
 
-    Once others can reach the server, no client counts as one of this machine: a proxy here may forward for others.
+    Once others can reach the server, no client counts as one of this machine: a proxy here may forward for others, and
+    one that is not trusted hides that. While only this machine reaches it, `local_only` refuses what is forwarded.
     """
-    return ON_THIS_MACHINE if address.is_direct_loopback and not settings.MAHAVISHNU_EXPOSED else EVERYONE
+    is_on_this_machine = is_local_only() and not settings.MAHAVISHNU_EXPOSED and address.is_direct_loopback
+    return ON_THIS_MACHINE if is_on_this_machine else EVERYONE
 
 
 class Authentication:
