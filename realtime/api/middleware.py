@@ -6,7 +6,6 @@ Nothing that a page of another site can send through a visitor's browser changes
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import Any, Final
@@ -18,6 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 from realtime.api.problems import CONTENT_TYPE, Problem, ProblemCode, problem_for_response
+from realtime.connection.credentials import has_token_in_query
 from realtime.connection.origin import is_allowed_origin
 from realtime.web_origin import origin_of_server
 
@@ -25,7 +25,6 @@ PATH: Final = "/api/"
 JSON: Final = "application/json"
 
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-_QUERY_NAMES: Final = re.compile(r"(access|auth|id|bearer)?_?(token|jwt|bearer|authorization)", re.IGNORECASE)
 
 GetResponse = Callable[[HttpRequest], Any]
 
@@ -67,13 +66,11 @@ def _finished(request: HttpRequest, response: HttpResponseBase) -> HttpResponseB
 
 
 def _refusal(request: HttpRequest) -> Problem | None:
-    for name in request.GET:
-        if _QUERY_NAMES.fullmatch(name):
-            return Problem(
-                ProblemCode.TOKEN_IN_QUERY,
-                f"The query has {name!r}, and URLs end up in logs; send the token in the header "
-                "`Authorization: Bearer TOKEN`",
-            )
+    if has_token_in_query(request.META.get("QUERY_STRING", "")):
+        return Problem(
+            ProblemCode.TOKEN_IN_QUERY,
+            "A token must not be in a URL, which ends up in logs: send it in the header `Authorization: Bearer TOKEN`",
+        )
     if request.method in _SAFE_METHODS:
         return None
     return _origin_refusal(request) or _body_refusal(request)

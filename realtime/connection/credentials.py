@@ -51,14 +51,11 @@ def credentials_of(scope: Mapping[str, Any]) -> Credentials:
     )
 
 
-def has_token_in_query(scope: Mapping[str, Any]) -> bool:
-    """Return whether the URL of a handshake has a token. URLs end up in logs and histories."""
-    query: bytes = scope.get("query_string") or b""
-    if not query:
-        return False
+def has_token_in_query(query: str) -> bool:
+    """Return whether the query of a URL has a token. URLs end up in logs and histories."""
     return any(
         name.lower() in _QUERY_NAMES or _TOKEN_SHAPE.fullmatch(value) is not None
-        for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+        for name, value in parse_qsl(query, keep_blank_values=True)
     )
 
 

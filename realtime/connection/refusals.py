@@ -44,7 +44,7 @@ class Refusal:
 
 def refusal_of(scope: Mapping[str, Any], address: ClientAddress) -> Refusal | None:
     """Return why a handshake is refused before its credentials are looked at; None if it is not."""
-    if has_token_in_query(scope):
+    if has_token_in_query((scope.get("query_string") or b"").decode("latin-1")):
         reason, refusal = "a token in the URL", Refusal(HTTPStatus.BAD_REQUEST, _IN_QUERY)
     elif wait_seconds := auth_failures.wait_seconds(address.owner, now=asyncio.get_running_loop().time()):
         reason = "too many refused tokens (MAHAVISHNU_MAX_AUTH_FAILURES_PER_MINUTE)"
