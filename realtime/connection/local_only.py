@@ -12,23 +12,19 @@ from typing import Any, Final
 
 from orchestration.log_throttle import LogThrottle
 from realtime.connection.client_address import peer_address
+from realtime.connection.refusals import Refusal, Send, refuse
 from realtime.exposure import is_local_only, unannounced_proxy
 
 logger = logging.getLogger(__name__)
 _refused = LogThrottle(logger)
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 Application = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
 
-_TEXT: Final = (
-    b"This server needs no token or login, so it serves only its own machine. Behind a proxy, set "
-    b"MAHAVISHNU_REQUIRE_AUTH=1, or MAHAVISHNU_OPEN_TO_EVERYONE=1 to serve everyone.\n"
-)
-_HEADERS: Final = (
-    (b"content-type", b"text/plain; charset=utf-8"),
-    (b"content-length", str(len(_TEXT)).encode()),
-    (b"x-content-type-options", b"nosniff"),
+_REFUSAL: Final = Refusal(
+    HTTPStatus.MISDIRECTED_REQUEST,
+    "This server needs no token or login, so it serves only its own machine. Behind a proxy, set "
+    "MAHAVISHNU_REQUIRE_AUTH=1, or MAHAVISHNU_OPEN_TO_EVERYONE=1 to serve everyone.\n",
 )
 
 
@@ -51,19 +47,8 @@ def local_only(application: Application) -> Application:
             peer_address(scope.get("client")),
             sign,
         )
-        await _refuse(scope, receive, send)
+        if scope["type"] == "websocket":
+            await receive()  # websocket.connect
+        await refuse(scope, send, _REFUSAL)
 
     return serve_this_machine
-
-
-async def _refuse(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-    kind = "http" if scope["type"] == "http" else "websocket.http"
-    if kind == "websocket.http":
-        await receive()  # websocket.connect
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close"})
-            return
-    start = {"type": f"{kind}.response.start", "status": HTTPStatus.MISDIRECTED_REQUEST.value, "headers": _HEADERS}
-    await send(start)
-    body = b"" if scope.get("method") == "HEAD" else _TEXT
-    await send({"type": f"{kind}.response.body", "body": body})

@@ -1,4 +1,4 @@
-"""Handshakes that are answered with a status and a sentence, and not with a WebSocket."""
+"""Requests that are answered with a status and a sentence: handshakes without a WebSocket, and pages without Django."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The answer to a handshake.
+    """The answer to a request.
 
     Attributes:
         status: Its status.
@@ -56,17 +56,21 @@ def refusal_of(scope: Mapping[str, Any], address: ClientAddress) -> Refusal | No
 
 
 async def refuse(scope: Mapping[str, Any], send: Send, refusal: Refusal) -> None:
-    """Answer a handshake. A server without the extension for this answers 403."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
+    """Answer a handshake, or the request of a page. A server that can give handshakes no status answers 403."""
+    is_page = scope["type"] == "http"
+    if not is_page and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close"})
         return
     body = refusal.sentence.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
+        (b"x-content-type-options", b"nosniff"),
     ]
+    if not is_page:
+        headers.append((b"connection", b"close"))
     if refusal.retry_after_seconds is not None:
         headers.append((b"retry-after", str(refusal.retry_after_seconds).encode()))
-    await send({"type": "websocket.http.response.start", "status": refusal.status.value, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
+    kind = "http" if is_page else "websocket.http"
+    await send({"type": f"{kind}.response.start", "status": refusal.status.value, "headers": headers})
+    await send({"type": f"{kind}.response.body", "body": b"" if scope.get("method") == "HEAD" else body})

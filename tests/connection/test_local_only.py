@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -70,11 +71,11 @@ def test_unannounced_proxy_is_found_by_its_requests(request_scope: dict[str, Any
 
 
 async def test_server_without_statuses_for_handshakes_closes_them(settings: Any) -> None:
-    sent: list[dict[str, Any]] = []
+    sent: list[Mapping[str, Any]] = []
 
     async def receive() -> None: ...
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Mapping[str, Any]) -> None:
         sent.append(message)
 
     async def application(*_: object) -> None:
