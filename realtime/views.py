@@ -15,8 +15,9 @@ from django.views.decorators.http import require_safe
 
 from realtime.auth.identity import Identity
 from realtime.auth.policy import may
-from realtime.auth.tokens import InvalidToken, verify_token
+from realtime.auth.tokens import InvalidToken
 from realtime.connection.authentication import UNAUTHENTICATED, identity_without_credentials
+from realtime.connection.bearer import TooManyFailures, identity_of_bearer, is_bearer
 from realtime.connection.client_address import ClientAddress, client_address_of
 from realtime.connection.origin import websocket_host
 from realtime.health.report import report_health
@@ -43,11 +44,11 @@ async def health(request: HttpRequest) -> JsonResponse:
 async def _identity_of(request: HttpRequest) -> Identity:
     """Return whose token a request has. One that is invalid counts as none: a monitor must learn the status."""
     address = client_address_of(request.scope) if isinstance(request, ASGIRequest) else ClientAddress(None)
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
+    header = request.headers.get("Authorization", "")
+    if is_bearer(header):
         try:
-            return await verify_token(token.strip())
-        except (InvalidToken, Error):
+            return await identity_of_bearer(header, address, source=f"/health from {address.owner or 'a Unix socket'}")
+        except (TooManyFailures, InvalidToken, Error):
             return UNAUTHENTICATED
     is_on_this_machine = address.is_direct_loopback and not settings.MAHAVISHNU_EXPOSED
     if settings.MAHAVISHNU_REQUIRE_AUTH and not is_on_this_machine:

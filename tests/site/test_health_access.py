@@ -15,6 +15,9 @@ from pytest_django import Settings
 
 from realtime import views
 from realtime.auth.revocation import revoke_token_id
+from realtime.connection import bearer
+from realtime.connection.auth_failures import AuthFailures
+from realtime.limits import Limits
 from tests.auth.token_signing import OTHER_SECRET, SECRET
 from tests.harness.tokens import token
 
@@ -33,6 +36,7 @@ def report(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[dict
         return report
 
     monkeypatch.setattr(views, "report_health", report_health)
+    monkeypatch.setattr(bearer, "auth_failures", AuthFailures())
     settings.MAHAVISHNU_REQUIRE_AUTH = True
     settings.MAHAVISHNU_JWT_SECRET = SECRET
     yield report
@@ -92,6 +96,16 @@ async def test_revoked_token_reads_no_details() -> None:
     assert await body(ELSEWHERE, authorization=authorization) == REPORT
     await sync_to_async(revoke_token_id)("lost")
     assert await body(ELSEWHERE, authorization=authorization) == {"status": "healthy"}
+
+
+async def test_address_with_many_refused_tokens_reads_no_details(settings: Settings) -> None:
+    settings.MAHAVISHNU_LIMITS = Limits(max_auth_failures_per_minute=2)
+    authorization = f"Bearer {token('metrics:read')}"
+    for _ in range(2):
+        assert await body(ELSEWHERE, authorization=authorization) == REPORT
+        assert await body(ELSEWHERE, authorization="Bearer guess") == {"status": "healthy"}
+    assert await body(ELSEWHERE, authorization=authorization) == {"status": "healthy"}
+    assert await body("192.0.2.8", authorization=authorization) == REPORT
 
 
 async def test_open_server_reports_all_to_everyone(settings: Settings) -> None:
