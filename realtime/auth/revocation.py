@@ -1,7 +1,7 @@
 """Revoked tokens: those of a user that were issued before a time, and single ones by their id.
 
 The table is the truth. A server process has it in memory and reads it again every second, whether the bus works or
-not; a connection with a revoked token ends within two seconds. Who may wait for the database reads the table directly.
+not; a connection with a revoked token ends within two seconds. A process without connections asks the table directly.
 """
 
 from __future__ import annotations
@@ -124,14 +124,13 @@ async def read_revocations() -> None:
     await in_revocation_thread(_table.read)
 
 
-async def ensure_revocations() -> None:
-    """Read the table, unless this process reads it every second.
+async def is_revoked(identity: Identity) -> bool:
+    """Return whether the token of an identity was revoked: by the table, unless this process reads it every second.
 
     Raises:
         django.db.Error: if the database is unavailable.
     """
-    if not _table.is_polled:
-        await read_revocations()
+    return revoked(identity) if _table.is_polled else await in_revocation_thread(revoked_in_table, identity)
 
 
 def set_polled(is_polled: bool) -> None:

@@ -13,7 +13,7 @@ from jwt.utils import base64url_decode, base64url_encode
 
 from realtime.auth.identity import Identity
 from realtime.auth.keys import Keys, configured_keys
-from realtime.auth.revocation import ensure_revocations, revoked, revoked_in_table
+from realtime.auth.revocation import is_revoked
 from realtime.protocol.token_claims import InvalidClaims, TokenClaims, decode_claims, decode_token_header
 
 ONE_SENTENCE: Final = "The token is invalid or expired"
@@ -83,10 +83,9 @@ async def verify_token(token: str) -> Identity:
         InvalidToken: if it is not valid now, was revoked, or no keys are configured.
         django.db.Error: if it is not known whether it was revoked.
     """
-    await ensure_revocations()
     identity = await _verified(token)
-    if revoked(identity):
-        raise _revocation_of(identity)
+    if await is_revoked(identity):
+        raise InvalidToken("revoked", user_id=identity.user_id, token_id=identity.token_id)
     return identity
 
 
@@ -103,38 +102,10 @@ async def _verified(token: str) -> Identity:
     return await loop.run_in_executor(_verifying_threads(), _verify_now, token, configured_keys())
 
 
-def verify_token_in_thread(token: str) -> Identity:
-    """Return whose token this is, by the keys of the settings. It may block while a JWKS is read.
-
-    Raises:
-        InvalidToken: if it is not valid now, was revoked, or no keys are configured.
-        django.db.Error: if it is not known whether it was revoked.
-    """
-    identity = _verified_in_thread(token)
-    if revoked_in_table(identity):
-        raise _revocation_of(identity)
-    return identity
-
-
-def _verified_in_thread(token: str) -> Identity:
-    keys = configured_keys()
-    try:
-        return _verify_now(token, keys)
-    except UnknownKey:
-        if keys is None or keys.refresh is None:
-            raise
-        keys.refresh()
-    return _verify_now(token, configured_keys())
-
-
 def _verify_now(token: str, keys: Keys | None) -> Identity:
     if keys is None:
         raise InvalidToken("no keys are configured")
     return verify(token, keys=keys, now=time.time())
-
-
-def _revocation_of(identity: Identity) -> InvalidToken:
-    return InvalidToken("revoked", user_id=identity.user_id, token_id=identity.token_id)
 
 
 @cache

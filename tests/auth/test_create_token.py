@@ -6,11 +6,12 @@ import io
 import time
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from realtime.auth.identity import Identity
-from realtime.auth.tokens import verify_token_in_thread
+from realtime.auth.tokens import verify_token
 from tests.auth.token_signing import AUDIENCE, ISSUER, PREVIOUS_SECRET, SECRET
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +26,7 @@ def create(*arguments: str) -> str:
 def read(output: str) -> Identity:
     token, end = output[:-1], output[-1]
     assert end == "\n"
-    return verify_token_in_thread(token)
+    return async_to_sync(verify_token)(token)
 
 
 @override_settings(MAHAVISHNU_JWT_SECRET=SECRET, MAHAVISHNU_JWT_SECRET_PREVIOUS=PREVIOUS_SECRET)

@@ -1,4 +1,4 @@
-"""`verify_token` and `verify_token_in_thread`: the keys of the settings."""
+"""`verify_token`: the keys of the settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.test import override_settings
 from realtime.auth import tokens
 from realtime.auth.keys import configured_keys, require_usable_keys
 from realtime.auth.revocation import revoke_token_id
-from realtime.auth.tokens import InvalidToken, verify_token, verify_token_in_thread
+from realtime.auth.tokens import InvalidToken, verify_token
 from tests.auth.issuer import Issuer, answer_with, running_issuer
 from tests.auth.token_signing import (
     AUDIENCE,
@@ -44,9 +44,9 @@ def issuer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Issuer]:
     configured_keys()  # Ends the reads.
 
 
-def test_token_without_configured_keys_is_refused() -> None:
+async def test_token_without_configured_keys_is_refused() -> None:
     with pytest.raises(InvalidToken) as raised:
-        verify_token_in_thread(secret_token())
+        await verify_token(secret_token())
     assert raised.value.reason == "no keys are configured"
 
 
@@ -64,10 +64,9 @@ async def test_both_secrets_are_accepted_until_the_previous_one_is_removed() -> 
 async def test_revoked_token_is_refused() -> None:
     await sync_to_async(revoke_token_id)("lost")
     assert (await verify_token(secret_token(jti="kept"))).token_id == "kept"
-    for verified in (verify_token, sync_to_async(verify_token_in_thread)):
-        with pytest.raises(InvalidToken) as raised:
-            await verified(secret_token(jti="lost"))
-        assert (raised.value.reason, raised.value.user_id, raised.value.token_id) == ("revoked", "ada", "lost")
+    with pytest.raises(InvalidToken) as raised:
+        await verify_token(secret_token(jti="lost"))
+    assert (raised.value.reason, raised.value.user_id, raised.value.token_id) == ("revoked", "ada", "lost")
 
 
 async def test_asymmetric_signatures_are_verified_outside_the_loop(
@@ -94,7 +93,7 @@ async def test_new_key_of_the_issuer_is_read_when_a_token_names_it(issuer: Issue
     assert {identity.user_id for identity in results} == {"ada"}
     for token in (issued_token("es"), issued_token("rs")):
         with pytest.raises(InvalidToken):
-            verify_token_in_thread(token)
+            await verify_token(token)
     assert len(issuer.requests) == 2
 
 
