@@ -52,20 +52,21 @@ class RequestDispatcher:
 
     async def finish(self, incoming: Incoming, request: TokenRequest) -> None:
         """Handle a request that decides about those after it, and wait for it."""
-        task = asyncio.create_task(self._respond(incoming, request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.wait([task])
+        await asyncio.wait([self._start(incoming, request)])
 
     def dispatch(self, incoming: Incoming, request: Request) -> None:
         """Start handling one more request."""
-        task = asyncio.create_task(self._respond(incoming, request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._start(incoming, request)
         if isinstance(request, Subscribe):
             self._subscribing += 1
             self._connection.relay.position_notices.remove(self._connection)
             task.add_done_callback(self._on_subscribed)
+
+    def _start(self, incoming: Incoming, request: Request) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._respond(incoming, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _on_subscribed(self, _: asyncio.Task[None]) -> None:
         self._subscribing -= 1
