@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -227,4 +226,4 @@ async def test_failures_of_one_address_make_it_wait(start_server: StartServer) -
             pass
     assert refused.value.response.status_code == 429
     assert 0 < int(refused.value.response.headers["Retry-After"]) <= 60
-    assert json.dumps(server.log_text()).count("Refused a handshake") == 1
+    assert server.log_text().count("Refused a handshake") == 1

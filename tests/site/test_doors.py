@@ -110,7 +110,7 @@ DOORS = sorted(urls(get_resolver().url_patterns))
 ROWS = {
     **PAGES,
     **{f"admin/{model}/{page}": DJANGO for model in MODELS for page in OF_MODEL},
-    **(API if any(door.startswith("api/") for door in DOORS) else {}),
+    **API,
 }
 
 
