@@ -40,11 +40,6 @@ class Recorded:
     extra_event: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def last_seq(self) -> int | None:
-        """The position of the last event; None if nothing changed."""
-        return self.events[-1].seq if self.events else None
-
 
 _current: ContextVar[Recorded | None] = ContextVar("recorded_events", default=None)
 
