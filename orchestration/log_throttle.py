@@ -1,7 +1,7 @@
 """Log lines that would repeat: those that strangers can cause, and those of an outage.
 
-Of the first kind, one is logged in an interval, with the number of those left out. An outage has one line when it
-begins and one when it ends.
+Of the first kind, one or a few are logged in an interval, with the number of those left out. An outage has one line
+when it begins and one when it ends.
 """
 
 from __future__ import annotations
@@ -27,25 +27,30 @@ class LogThrottle:
     Args:
         logger: Where the lines go.
         level: Their level.
+        max_lines: How many are logged in `MAHAVISHNU_LOG_REPEAT_SECONDS`.
     """
 
-    def __init__(self, logger: logging.Logger, *, level: int = logging.WARNING) -> None:
+    def __init__(self, logger: logging.Logger, *, level: int = logging.WARNING, max_lines: int = 1) -> None:
         self._logger = logger
         self._level = level
+        self._max_lines = max_lines
         self._lock = Lock()
-        self._logged_at: float | None = None
+        self._interval_began_at: float | None = None
+        self._lines = 0
         self._omitted = 0
 
     def log(self, message: str, *args: object) -> None:
-        """Log a line, unless one was logged within the last `MAHAVISHNU_LOG_REPEAT_SECONDS`. With 0, log each."""
+        """Log a line, unless `max_lines` were logged since the interval began. If the interval is 0, log each."""
         interval_seconds: float = settings.MAHAVISHNU_LOG_REPEAT_SECONDS
         now = time.monotonic()
         with self._lock:
-            if self._logged_at is not None and now - self._logged_at < interval_seconds:
+            if self._interval_began_at is None or now - self._interval_began_at >= interval_seconds:
+                self._interval_began_at, self._lines = now, 0
+            if self._lines >= self._max_lines:
                 self._omitted += 1
                 return
+            self._lines += 1
             omitted, self._omitted = self._omitted, 0
-            self._logged_at = now
         if omitted:
             message, args = f"{message}%s", (*args, omitted_lines(omitted))
         self._logger.log(self._level, message, *args, extra=PASSED)

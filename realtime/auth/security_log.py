@@ -1,6 +1,7 @@
 """The log of who came in, and who was refused: its own logger, with the user, the address and the connection.
 
-No line contains a token. What strangers can repeat is counted, and logged once in `MAHAVISHNU_LOG_REPEAT_SECONDS`.
+No line contains a token. Strangers can repeat each event, so it is logged ten times in `MAHAVISHNU_LOG_REPEAT_SECONDS`,
+and the others are counted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import Final
 from orchestration.log_throttle import LogThrottle
 
 logger: Final = logging.getLogger("realtime.security")
+
+MAX_LINES: Final = 10
+"""Lines of one event in `MAHAVISHNU_LOG_REPEAT_SECONDS`."""
 
 _throttles: dict[str, LogThrottle] = {}
 
@@ -27,5 +31,5 @@ def log_security_event(event: str, detail: str, *, user_id: str, token_id: str |
     """
     throttle = _throttles.get(event)
     if throttle is None:
-        throttle = _throttles[event] = LogThrottle(logger, level=logging.INFO)
+        throttle = _throttles[event] = LogThrottle(logger, level=logging.INFO, max_lines=MAX_LINES)
     throttle.log("%s (%s) by user %r, token %r, on %s", event, detail, user_id, token_id, source)

@@ -185,6 +185,18 @@ def test_throttled_line_is_counted_once_and_dropped_once(name: str) -> None:
         ]
 
 
+def test_throttle_logs_a_bounded_number_of_lines_in_an_interval() -> None:
+    logger = logging.Logger("realtime.security")
+    logger.addHandler(handler := Lines(ClientRecordFilter(interval_seconds=3600)))
+    throttle = LogThrottle(logger, max_lines=2)
+    with override_settings(MAHAVISHNU_LOG_REPEAT_SECONDS=3600):
+        for number in range(4):
+            throttle.log("Number %d", number)
+    with override_settings(MAHAVISHNU_LOG_REPEAT_SECONDS=0):
+        throttle.log("Number %d", 4)
+    assert handler.lines == ["Number 0", "Number 1", "Number 4 (2 such lines were left out since the last one)"]
+
+
 def test_client_filter_cuts_a_throttled_line() -> None:
     logger = logging.Logger("realtime.consumers")
     logger.addHandler(handler := Lines(ClientRecordFilter()))
