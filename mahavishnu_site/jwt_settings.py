@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from mahavishnu_site.env import Environment, UnexpectedValueError
 from realtime.auth.secret_strength import secret_weakness
+from realtime.protocol.token_claims import DEFAULT_MAX_TOKEN_SECONDS
 
 SECRET_VARIABLES: Final = ("MAHAVISHNU_JWT_SECRET", "MAHAVISHNU_JWT_SECRET_PREVIOUS")
 
-DEFAULT_MAX_TOKEN_SECONDS = 24 * 3600
 MAX_TOKEN_SECONDS = 366 * 24 * 3600
 MAX_CLAIM_LENGTH = 512
 

@@ -13,6 +13,7 @@ from orchestration.apps import set_default_settings
 from realtime.auth.policy import load_policy
 from realtime.exposure import is_exposed
 from realtime.limits import LOOPBACK_NETWORKS, Limits
+from realtime.protocol.token_claims import DEFAULT_MAX_TOKEN_SECONDS
 from realtime.web_origin import InvalidOrigin, host_of_origin, parse_origin
 
 # The host and the port are where the commands expect the running server.
@@ -38,7 +39,7 @@ DEFAULT_SETTINGS: Final[Mapping[str, Any]] = {
     "MAHAVISHNU_JWT_JWKS": "",
     "MAHAVISHNU_JWT_AUDIENCE": "",
     "MAHAVISHNU_JWT_ISSUER": "",
-    "MAHAVISHNU_MAX_TOKEN_SECONDS": 24 * 3600,
+    "MAHAVISHNU_MAX_TOKEN_SECONDS": DEFAULT_MAX_TOKEN_SECONDS,
     "MAHAVISHNU_TLS_CERTIFICATE": None,
     "MAHAVISHNU_TLS_KEY": None,
 }

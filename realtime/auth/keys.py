@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -14,8 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from realtime.auth.jwks import JwksSource
 from realtime.auth.jwks_download import UnavailableJwks
 from realtime.auth.verification_key import UnusableKey, VerificationKey, key_of_secret
-
-DEFAULT_MAX_TOKEN_SECONDS: Final = 24 * 3600
+from realtime.protocol.token_claims import DEFAULT_MAX_TOKEN_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,10 @@ from realtime.auth.identity import Identity
 from realtime.auth.security_log import logger as security_log
 from realtime.database import in_revocation_thread
 from realtime.models import Revocation
-from realtime.protocol.token_claims import MAX_TOKEN_ID_LENGTH, MAX_USER_ID_LENGTH
+from realtime.protocol.token_claims import LEEWAY_SECONDS, MAX_TOKEN_ID_LENGTH, MAX_USER_ID_LENGTH
 
-CLOCK_DIFFERENCE: Final = timedelta(seconds=60)
-"""How far the clocks of an issuer and of this server may differ: twice the leeway of a token, as it has two ends."""
-
+CLOCK_DIFFERENCE: Final = timedelta(seconds=2 * LEEWAY_SECONDS)
+"""How much longer than its lifetime a token may be valid: it has the leeway at its beginning and at its end."""
 
 _COLUMNS: Final = ("user_id", "token_id", "issued_before")
 

@@ -14,15 +14,18 @@ from jwt.utils import base64url_decode, base64url_encode
 from realtime.auth.identity import Identity
 from realtime.auth.keys import Keys, configured_keys
 from realtime.auth.revocation import is_revoked
-from realtime.protocol.token_claims import InvalidClaims, TokenClaims, decode_claims, decode_token_header
+from realtime.protocol.token_claims import (
+    LEEWAY_SECONDS,
+    InvalidClaims,
+    TokenClaims,
+    decode_claims,
+    decode_token_header,
+)
 
 ONE_SENTENCE: Final = "The token is invalid or expired"
 """What a client reads, regardless of what is wrong."""
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
-LEEWAY_SECONDS: Final = 30
-"""How far the clocks of an issuer and of this server may differ."""
-
 _MAX_THREADS = 2
 """Threads that verify asymmetric signatures: the rest of the machine is for those who were let in."""
 

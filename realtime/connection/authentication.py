@@ -17,7 +17,7 @@ from django.db import Error
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
 from realtime.auth.security_log import log_security_event
 from realtime.auth.sessions import identity_of_session
-from realtime.auth.tokens import LEEWAY_SECONDS, ONE_SENTENCE, InvalidToken, verify_token
+from realtime.auth.tokens import ONE_SENTENCE, InvalidToken, verify_token
 from realtime.connection.auth_failures import auth_failures
 from realtime.connection.client_address import ClientAddress
 from realtime.connection.credentials import Credentials
@@ -33,6 +33,7 @@ from realtime.protocol.frames import Frames
 from realtime.protocol.messages import encode_response
 from realtime.protocol.requests import Auth
 from realtime.protocol.session import Authenticated, encode_session_expiring, time_of
+from realtime.protocol.token_claims import LEEWAY_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,12 @@ MAX_TOKEN_ID_LENGTH: Final = 128
 MAX_PERMISSIONS: Final = 100
 MAX_PERMISSION_LENGTH: Final = 200
 
+LEEWAY_SECONDS: Final = 30
+"""How far the clocks of an issuer and of this server may differ."""
+
+DEFAULT_MAX_TOKEN_SECONDS: Final = 24 * 3600
+"""The longest lifetime of a token, without another setting."""
+
 _Permission = Annotated[str, msgspec.Meta(max_length=MAX_PERMISSION_LENGTH)]
 
 

@@ -9,7 +9,8 @@ import pytest
 from realtime.auth.identity import Identity
 from realtime.auth.jwks import parse_jwks
 from realtime.auth.keys import Keys, keys_of_secrets
-from realtime.auth.tokens import LEEWAY_SECONDS, ONE_SENTENCE, InvalidToken, UnknownKey, verify
+from realtime.auth.tokens import ONE_SENTENCE, InvalidToken, UnknownKey, verify
+from realtime.protocol.token_claims import LEEWAY_SECONDS
 from tests.auth.token_cases import JWKS_CASES, SECRET_CASES, TokenCase
 from tests.auth.token_signing import (
     AUDIENCE,
