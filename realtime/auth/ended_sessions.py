@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from realtime.auth.identity import ADMIN_GRANT, Identity
+from realtime.auth.sessions import session_store_class
 from realtime.database import MAX_KEYS_PER_QUERY
 
 
@@ -41,7 +40,7 @@ class SessionCheck:
         for identity in identities:
             if identity.session_key is not None:
                 by_key.setdefault(identity.session_key, []).append(identity)
-        store: Any = import_module(settings.SESSION_ENGINE).SessionStore
+        store = session_store_class()
         if not by_key or not hasattr(store, "get_model_class"):
             self._logins.clear()
             return set()

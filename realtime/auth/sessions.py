@@ -25,9 +25,14 @@ GRANT_OF_PERMISSION: Final = {
 """What a permission of a Django user grants here."""
 
 
+def session_store_class() -> Any:
+    """Return the class of Django's sessions in the settings."""
+    return import_module(settings.SESSION_ENGINE).SessionStore
+
+
 def identity_of_session(session_key: str) -> Identity | None:
     """Return who a session belongs to; None if it has ended, or its user may no longer log in."""
-    store: Any = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    store = session_store_class()(session_key)
     request = HttpRequest()
     request.session = store
     user: Any = get_user(request)
