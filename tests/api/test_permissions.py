@@ -93,7 +93,7 @@ ROWS = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ids(closed_server: MahavishnuServer) -> dict[str, str]:
     services = closed_server.services
     services.create_pool(pool_id="api-pool")

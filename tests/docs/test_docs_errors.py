@@ -120,12 +120,12 @@ async def silence(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
         yield client, client.welcome
 
 
-def presenting(credentials: str, *messages: str) -> Trigger:
-    """Return a trigger whose client has this token, and sends these messages."""
+def presenting(credentials: Callable[[], str], *messages: str) -> Trigger:
+    """Return a trigger whose client has a token that is made now, and sends these messages."""
 
     @asynccontextmanager
     async def trigger(server: MahavishnuServer) -> AsyncIterator[ClientAndError]:
-        async with connect(server, additional_headers={"Authorization": f"Bearer {credentials}"}) as client:
+        async with connect(server, additional_headers={"Authorization": f"Bearer {credentials()}"}) as client:
             for message in messages:
                 await client.send_raw(message)
             yield client, await first_error(client) if messages else client.welcome
@@ -150,8 +150,8 @@ TRIGGERS: dict[ErrorCode, Trigger] = {
     ErrorCode.SLOW_CONSUMER: slow_consumer,
     ErrorCode.EVENTS_TRIMMED: subscribed_while_log_is_reset,
     ErrorCode.AUTH_REQUIRED: silence,
-    ErrorCode.AUTH_FAILED: presenting("open-sesame"),
-    ErrorCode.FORBIDDEN: presenting(token("pool:read"), request("subscribe", channel="global")),
+    ErrorCode.AUTH_FAILED: presenting(lambda: "open-sesame"),
+    ErrorCode.FORBIDDEN: presenting(lambda: token("pool:read"), request("subscribe", channel="global")),
 }
 
 

@@ -23,7 +23,7 @@ ADDRESS = "http://127.0.0.1:8690"
 TIMEOUT_SECONDS = 60
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def documented(closed_server: MahavishnuServer) -> MahavishnuServer:
     """Store what the page talks about, on a server that requires tokens."""
     closed_server.services.create_pool(pool_id="default")
