@@ -38,6 +38,7 @@ from orchestration.services.report_types import (
     StageReport,
     WorkerRemoval,
     WorkerReport,
+    is_reported_again,
 )
 
 MAX_INTEGER: Final = 2**31 - 1
@@ -47,7 +48,7 @@ _WITH_ERROR: Final = (WorkflowStatus.FAILED, WorkflowStatus.TIMEOUT, WorkflowSta
 
 
 class Rules:
-    """Applies reports to locked rows. `may_create`: whether the reporter may create a pool, or workers in it."""
+    """Applies reports to locked rows. `may_create`: whether the reporter may create a pool, or change what is in it."""
 
     def __init__(self, rows: Rows, may_create: Callable[[str], bool]) -> None:
         self._rows = rows
@@ -93,7 +94,7 @@ class Rules:
         if report.status == WorkflowStatus.COMPLETED:
             result = validation.json_object("result", report.result)
         error = validation.text("error", report.error) if report.status in _WITH_ERROR else ""
-        if run.status == report.status and _is_same(run.result, result, run.error, error):
+        if run.status == report.status and is_reported_again(run.result, result, run.error, error):
             return False
         run.mark_locked()
         workflows.change_locked_workflow(run, report.status, at=report.at, error=error, result=result)
@@ -155,7 +156,7 @@ class Rules:
         elif (
             stage.status == report.status
             and (worker is None or stage.worker_id == worker.pk)
-            and _is_same(stage.result, result, stage.error, error)
+            and is_reported_again(stage.result, result, stage.error, error)
         ):
             return False
         stage.mark_locked()
@@ -177,6 +178,7 @@ class Rules:
         worker = self._rows.workers.get(validation.identifier("worker_id", report.worker_id))
         if worker is None:
             raise row_locks.WorkerNotFound(report.worker_id)
+        workers.check_is_external(worker)
         return worker
 
     def _worker(self, report: WorkerReport) -> bool:
@@ -203,8 +205,7 @@ class Rules:
         if report.pool_id is None:
             raise row_locks.WorkerNotFound(report.worker_id)
         pool_id = validation.identifier("pool_id", report.pool_id)
-        if not self._may_create(pool_id):
-            raise CreationNotAllowed(pool_id)
+        self._check_may_create(pool_id)
         if pool_id in self._rows.pools:
             check_accepts_workers(pool_id, self._rows.pools[pool_id].status)
         self._ensure_pool(pool_id, at=report.at)
@@ -246,11 +247,18 @@ class Rules:
 
     def _ensure_pool(self, pool_id: str, *, at: datetime) -> Pool:
         pool = self._rows.pools.get(validation.identifier("pool_id", pool_id))
-        return self._create_pool(pool_id, at=at) if pool is None else pool
+        if pool is None:
+            return self._create_pool(pool_id, at=at)
+        if not pool.reported_by:
+            self._check_may_create(pool_id)
+        return pool
 
-    def _create_pool(self, pool_id: str, *, at: datetime) -> Pool:
+    def _check_may_create(self, pool_id: str) -> None:
         if not self._may_create(pool_id):
             raise CreationNotAllowed(pool_id)
+
+    def _create_pool(self, pool_id: str, *, at: datetime) -> Pool:
+        self._check_may_create(pool_id)
         # The overview lists pools as they were stored, so a reported time, which may be long ago, cannot order them.
         at = self._last_created = max(timezone.now(), self._last_created + timedelta(microseconds=1))
         pool = Pool(id=pool_id, created_at=at, updated_at=at)
@@ -285,13 +293,6 @@ class Rules:
         unit.update(pool, (*POOL_COUNTERS, "metrics_reported", "metrics_dirty_since", "updated_at"))
         signals.pool_metrics_changed.send(sender=Pool, pool=pool, at=report.at)
         return True
-
-
-def _is_same(stored: Any, result: dict[str, Any] | None, stored_error: str, error: str) -> bool:
-    """Return whether a finished run or stage has what is reported again, beside the duration that is added."""
-    if result is not None:
-        return isinstance(stored, dict) and all(key in stored and stored[key] == value for key, value in result.items())
-    return stored_error == error
 
 
 def _check_is_reported(pool: Pool) -> None:

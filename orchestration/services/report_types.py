@@ -125,6 +125,13 @@ class Notice:
 Report = RunReport | StageReport | WorkerReport | WorkerRemoval | PoolReport | PoolMetricsReport | Notice
 
 
+def is_reported_again(stored: Any, result: dict[str, Any] | None, stored_error: str, error: str) -> bool:
+    """Return whether a finished run or stage has what is reported again, beside the duration that is added."""
+    if result is not None:
+        return isinstance(stored, dict) and all(key in stored and stored[key] == value for key, value in result.items())
+    return stored_error == error
+
+
 class EngineOwned(ServiceError):
     """A run, worker or pool of this installation cannot be changed by reports."""
 

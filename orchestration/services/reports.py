@@ -55,7 +55,8 @@ def apply_reports(
     Args:
         reports: The reports.
         all_or_nothing: Whether one that is refused ends the transaction. Otherwise only that one is left out.
-        may_create: Whether the reporter may create the pool of an id, and workers in it.
+        may_create: Whether the reporter may create the pool of an id, and workers in it. Only then may it put runs
+            into that pool if it belongs to this installation: they change its counters.
         around: Called with the index of each report, and with the function that applies it.
 
     Raises:

@@ -163,6 +163,26 @@ def test_report_of_a_run_of_the_engine_is_refused() -> None:
     assert (problem.code, problem.status) == ("ENGINE_OWNED", 409)
 
 
+def test_report_needs_a_permission_to_put_a_run_into_a_pool_of_this_installation() -> None:
+    services.create_pool(pool_id="ours")
+    team = Identity(user_id="team", permissions=("event:write:team-*",))
+    started = event("workflow.started", workflow_id="team-1", adapter="a", pool_id="ours")
+    absent = event("workflow.started", workflow_id="team-1", adapter="a", pool_id="none")
+    details = [refusal(each, identity=team).detail for each in (started, absent)]
+    assert details == [f"events[0]: No permission to write pool:{pool_id}" for pool_id in ("ours", "none")]
+    assert report(started)["results"][0]["changed"] is True
+    report(event("pool.created", pool_id="reported"))
+    report({**started, "data": {**started["data"], "workflow_id": "team-2", "pool_id": "reported"}}, identity=team)
+
+
+def test_report_names_no_worker_of_the_engine() -> None:
+    services.create_pool(pool_id="ours")
+    services.register_worker(worker_id="engine-1", pool_id="ours")
+    Worker.objects.update(process="engine")
+    running = event("workflow.stage_started", workflow_id="wf", stage_name="a", worker_id="engine-1")
+    assert refusal(STARTED, running).code == "ENGINE_OWNED"
+
+
 def test_report_needs_the_permission_for_each_resource() -> None:
     team = Identity(user_id="team", permissions=("event:write:team-*",))
     report(event("workflow.started", workflow_id="team-1", adapter="a"), identity=team)
