@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from django.conf import settings
+
 from orchestration.models import PoolStatus, StageStatus, WorkflowStatus
 from orchestration.services import report_types as r
 from orchestration.services import validation
 from orchestration.services.errors import ServiceError
 from realtime.api.report_body import InvalidEvent, ReportedEvent
 from realtime.events.receivers import announce_as_given
+from realtime.events.truncation import truncate_json
 from realtime.events.types import EVENT_TYPES
+from realtime.limits import Limits
 from realtime.protocol.channels import GLOBAL, InvalidChannel, channel_of, check_channel, source_of, split_channel
 
 Data = Mapping[str, Any]
@@ -69,9 +73,16 @@ def _extra(event: ReportedEvent, fields: dict[str, Any]) -> dict[str, Any]:
     if not fields:
         return fields
     try:
-        return validation.json_object("data", fields)
+        checked = validation.json_object("data", fields)
     except ServiceError as error:
         raise InvalidEvent("data", str(error)) from None
+    limits: Limits = settings.MAHAVISHNU_LIMITS
+    try:
+        # At most half, as the event may have fields of the server too. It is truncated when it is stored.
+        truncate_json(checked, max_bytes=limits.max_event_data_bytes // 2)
+    except ValueError:
+        raise InvalidEvent("data", "expected fewer fields with shorter names: not even their beginnings fit") from None
+    return checked
 
 
 def _notice(event: ReportedEvent) -> ReadReport:

@@ -131,8 +131,15 @@ def test_report_keeps_a_timestamp_near_the_clock_of_the_server(seconds: int, is_
         (event("worker.status_changed", worker_id="w", status="gone", pool_id="p"), "INVALID_PARAMETERS", "events[1]"),
         (event("workflow.started", workflow_id="a b"), "INVALID_PARAMETERS", "events[1]"),
         ({"event": "deploy.finished", "room": "nowhere:x"}, "INVALID_PARAMETERS", "events[1].room"),
+        (
+            event("deploy.finished", **{f"field_{number}": 1 for number in range(5000)}),
+            "INVALID_PARAMETERS",
+            "events[1].data",
+        ),
+        (event("workflow.completed", workflow_id="wf", **{"x" * 70_000: 1}), "INVALID_PARAMETERS", "events[1].data"),
         (7, "INVALID_PARAMETERS", "events[1]"),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_report_names_the_event_that_is_refused_and_stores_none(item: Any, code: str, path: str) -> None:
     problem = refusal(STARTED, item)
