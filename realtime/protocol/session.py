@@ -42,7 +42,7 @@ class SessionCreated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authenticated(msgspec.Struct, frozen=True, kw_only=True):
-    """The response to `auth` and to `refresh_token`.
+    """The response to `auth`.
 
     Attributes:
         user_id: Who the client is.
@@ -53,6 +53,10 @@ class Authenticated(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     permissions: tuple[str, ...]
     expires_at: datetime | UnsetType = UNSET
+
+
+class TokenRefreshed(Authenticated, frozen=True, kw_only=True):
+    """The response to `refresh_token`. The clients' typed messages are generated from it."""
 
 
 class SessionExpiring(msgspec.Struct, frozen=True, kw_only=True):
