@@ -206,12 +206,20 @@ def test_procfile_commands_run_this_interpreter(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "executable", "/opt/a folder/python3")
     for command in commands().values():
         words = shlex.split(command)
-        # `env` sets a variable for this program alone.
+        # `env` changes variables for this program alone.
         if words[1] == "env":
-            del words[1]
-            assert words.pop(1).startswith("MAHAVISHNU_ROLE=")
+            del words[1 : words.index("/opt/a folder/python3")]
         assert words[:3] == ["exec", "/opt/a folder/python3", "-m"]
         assert "python" not in words
+
+
+@pytest.mark.parametrize("name", ["worker", "scheduler"])
+def test_procfile_withholds_keys_from_processes_that_need_none(name: str) -> None:
+    secrets = {"SECRET_KEY": "a", "MAHAVISHNU_JWT_SECRET": "b", "MAHAVISHNU_JWT_SECRET_PREVIOUS": "c"}
+    words = shlex.split(commands()[name])
+    env = words[1 : words.index(sys.executable)]
+    done = subprocess.run(env, env={"PATH": os.defpath, **secrets}, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {f"PATH={os.defpath}", f"MAHAVISHNU_ROLE={name}"}
 
 
 def test_procfile_sets_the_listen_backlog() -> None:
