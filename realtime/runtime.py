@@ -23,6 +23,7 @@ from realtime.eventlog.wal_checkpoint import checkpoint_periodically
 from realtime.limits import Limits
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
+from realtime.stored_answers import prune_stored_answers
 
 logger = logging.getLogger(__name__)
 
@@ -112,5 +113,7 @@ async def _prune_periodically(limits: Limits) -> None:
                 logger.info("Pruned %d events from the event log", pruned)
         try:
             await in_maintenance_thread(prune_revocations)
+            while await in_maintenance_thread(prune_stored_answers):
+                pass
         except Exception as error:
-            logger.warning("Pruning expired revocations failed (%r); the next run retries", error)
+            logger.warning("Pruning revocations and stored answers failed (%r); the next run retries", error)

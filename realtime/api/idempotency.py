@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from django.db import Error, IntegrityError, connection, transaction
@@ -26,18 +24,13 @@ from realtime.auth.identity import Identity
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded, record_events
 from realtime.models import StoredAnswer
+from realtime.stored_answers import oldest_repeated
 
 KEY_PATTERN: Final = "[!-~]{1,64}"
 """1 to 64 visible ASCII characters."""
 
-KEPT_HOURS: Final = 24
-"""How long a stored answer is repeated."""
-
 MAX_ATTEMPTS: Final = 3
 """How often changes are tried that another transaction got in the way of: it inserted the same rows, or waited too."""
-
-_PRUNE_INTERVAL_SECONDS: Final = 60.0
-_MAX_PRUNED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +73,6 @@ class _PendingAnswer:
 
 _running: set[tuple[str, str, str]] = set()
 _running_lock = threading.Lock()
-_next_pruning = 0.0
 
 
 def key_of_request(request: HttpRequest, identity: Identity) -> RequestKey | None:
@@ -169,10 +161,13 @@ def _attempt(
 
 def _stored_answer(key: RequestKey) -> Answer | None:
     rows = StoredAnswer.objects.filter(user_id=key.user_id, path=key.path, key=key.key)
-    row = rows.values_list("body_hash", "status", "body").first()
+    row = rows.values_list("body_hash", "status", "body", "created_at").first()
     if row is None:
         return None
-    body_hash, status, body = row
+    body_hash, status, body, created_at = row
+    if created_at < oldest_repeated():
+        rows.delete()
+        return None
     if body_hash != key.body_hash:
         raise Problem(ProblemCode.KEY_REUSED, "Send another key with another request")
     return Answer(status, body, is_replayed=True)
@@ -186,21 +181,14 @@ def _store(pending_answers: list[_PendingAnswer]) -> None:
         answer = pending.answer = pending.make(recorded)
         if (key := pending.key) is None:
             continue
-        now = database_now()
         fields: dict[str, Any] = {"user_id": key.user_id, "path": key.path, "key": key.key}
-        fields |= {"body_hash": key.body_hash, "status": answer.status, "body": answer.body, "created_at": now}
+        fields |= {
+            "body_hash": key.body_hash,
+            "status": answer.status,
+            "body": answer.body,
+            "created_at": database_now(),
+        }
         StoredAnswer.objects.bulk_create([StoredAnswer(**fields)])
-        _prune(older_than=now - timedelta(hours=KEPT_HOURS))
-
-
-def _prune(*, older_than: Any) -> None:
-    """Delete answers that are too old, once a minute and process."""
-    global _next_pruning
-    if time.monotonic() < _next_pruning:
-        return
-    _next_pruning = time.monotonic() + _PRUNE_INTERVAL_SECONDS
-    old = StoredAnswer.objects.filter(created_at__lt=older_than).order_by("created_at")
-    StoredAnswer.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:_MAX_PRUNED])).delete()
 
 
 # After the events, whose numbers the answer has.

@@ -17,6 +17,7 @@ from realtime.api.problems import Problem
 from realtime.api.reports import store_events
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
 from realtime.models import Event, EventRoom, StoredAnswer
+from realtime.stored_answers import oldest_repeated, prune_stored_answers
 from tests.harness.programs import PROJECT_DIR
 
 pytestmark = [
@@ -273,10 +274,12 @@ def test_idempotency_key_has_visible_ascii_characters(key: str) -> None:
     assert error.value.code == "INVALID_PARAMETERS"
 
 
-def test_stored_answers_are_deleted_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    report(STARTED, key="old")
-    report(event("deploy.finished"), key="new")
-    StoredAnswer.objects.filter(key="old").update(created_at=timezone.now() - timedelta(hours=25))
-    monkeypatch.setattr(idempotency, "_next_pruning", 0.0)
-    report(event("deploy.finished"), key="newest")
-    assert set(StoredAnswer.objects.values_list("key", flat=True)) == {"new", "newest"}
+def test_answer_is_repeated_for_a_day() -> None:
+    report(STARTED, key="k1")
+    StoredAnswer.objects.update(created_at=oldest_repeated() + timedelta(minutes=1))
+    assert prune_stored_answers() == 0
+    assert report(STARTED, key="k1")["results"][0]["changed"] is True
+    StoredAnswer.objects.update(created_at=oldest_repeated() - timedelta(minutes=1))
+    assert report(STARTED, key="k1")["results"][0]["changed"] is False
+    StoredAnswer.objects.update(created_at=oldest_repeated() - timedelta(minutes=1))
+    assert (prune_stored_answers(), prune_stored_answers()) == (1, 0)
