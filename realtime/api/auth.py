@@ -13,7 +13,7 @@ from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
 from realtime.auth.tokens import ONE_SENTENCE, InvalidToken
 from realtime.connection.authentication import identity_without_credentials
-from realtime.connection.bearer import TooManyFailures, identity_of_bearer
+from realtime.connection.bearer import TooManyFailures, identity_of_bearer, is_bearer
 
 
 class Bearer(HttpBearer):
@@ -27,8 +27,9 @@ class Bearer(HttpBearer):
             Problem: with `AUTH_REQUIRED`, `AUTH_FAILED` or `RATE_LIMIT_EXCEEDED`.
         """
         address = address_of(request)
-        header = request.headers.get("Authorization")
-        if header is None:
+        header = request.headers.get("Authorization", "")
+        # A proxy may have passed on another scheme, which is its own matter.
+        if not is_bearer(header):
             if settings.MAHAVISHNU_REQUIRE_AUTH:
                 raise Problem(ProblemCode.AUTH_REQUIRED, "Send a token in the header `Authorization: Bearer TOKEN`")
             return identity_without_credentials(address)

@@ -18,7 +18,7 @@ from realtime.auth.identity import Identity
 from realtime.auth.policy import Action, ResourceType, may, no_permission
 from realtime.auth.security_log import log_security_event
 from realtime.connection.client_address import ClientAddress, client_address
-from realtime.connection.rate_limit import TokenBucket
+from realtime.connection.rate_limit import ForbiddenRequests, TokenBucket
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.limits import Limits
 
@@ -32,6 +32,7 @@ class Quotas:
 
     rate: TokenBucket
     budget: ReplayBudget
+    forbidden: ForbiddenRequests
 
 
 class ClientQuotas:
@@ -47,7 +48,8 @@ class ClientQuotas:
         if quotas is None:
             limits: Limits = settings.MAHAVISHNU_LIMITS
             rate = TokenBucket(limits.max_messages_per_second, limits.max_message_burst, time.monotonic())
-            quotas = self._quotas[key] = Quotas(rate, ReplayBudget(limits))
+            forbidden = ForbiddenRequests(limits.max_forbidden_per_minute)
+            quotas = self._quotas[key] = Quotas(rate, ReplayBudget(limits), forbidden)
             if len(self._quotas) > MAX_TRACKED_CLIENTS:
                 self._quotas.popitem(last=False)
         self._quotas.move_to_end(key)
@@ -87,13 +89,22 @@ def admit(
     Nothing has been read before. So the refusal is the same, and as quick, for what exists and what does not.
 
     Raises:
-        Problem: with `FORBIDDEN`, else with `RATE_LIMIT_EXCEEDED`.
+        Problem: with `FORBIDDEN` or `RATE_LIMIT_EXCEEDED`.
     """
-    identity = identity_of(request)
+    identity, now = identity_of(request), time.monotonic()
+    quotas = quotas_of(request)
+    if wait_seconds := quotas.forbidden.wait_seconds(now=now):
+        limits: Limits = settings.MAHAVISHNU_LIMITS
+        raise Problem(
+            ProblemCode.RATE_LIMIT_EXCEEDED,
+            f"Too many forbidden requests ({limits.max_forbidden_per_minute} in a minute)",
+            retry_after_seconds=wait_seconds,
+        )
     try:
         check_permission(identity, action, resource_type, resource_id, source=log_source(request))
     except Problem:
-        quotas_of(request).rate.take(time.monotonic())
+        quotas.forbidden.add(now=now)
+        quotas.rate.take(now)
         raise
     check_rate(request)
     return identity

@@ -95,6 +95,10 @@ def _origin_refusal(request: HttpRequest) -> Problem | None:
     )
 
 
+def _has_body(request: HttpRequest) -> bool:
+    return "Transfer-Encoding" in request.headers or request.headers.get("Content-Length", "").strip("0") != ""
+
+
 def _body_refusal(request: HttpRequest) -> Problem | None:
     encoding = request.headers.get("Content-Encoding")
     if encoding is not None:
@@ -103,7 +107,7 @@ def _body_refusal(request: HttpRequest) -> Problem | None:
             f"The header `Content-Encoding` is {encoding[:100]!r}; send the body without an encoding",
         )
     content_type = request.headers.get("Content-Type", "")
-    if content_type.lower() == JSON or (not content_type and not request.headers.get("Content-Length", "").strip("0")):
+    if content_type.lower() == JSON or not (content_type or _has_body(request)):
         return None
     return Problem(
         ProblemCode.UNSUPPORTED_MEDIA_TYPE,

@@ -16,14 +16,14 @@ from ninja import Router
 
 from orchestration import services
 from orchestration.identifiers import is_identifier
-from orchestration.models import Workflow
+from orchestration.models import Pool, Workflow
 from orchestration.sdk.launch import LaunchError, launch_by_name
 from realtime.api import operation_bodies as bodies
 from realtime.api.clients import admit, log_source
 from realtime.api.idempotency import Answer, RequestKey, answer_once, key_of_request
 from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
-from realtime.auth.policy import ResourceType
+from realtime.auth.policy import ResourceType, may, no_permission
 from realtime.auth.security_log import log_security_event
 from realtime.database import in_report_thread
 from realtime.eventlog.position import current_position
@@ -96,14 +96,15 @@ def _encoded(result: Result, events: Sequence[RecordedEvent], about: str) -> str
     summary="Start a workflow",
 )
 async def start_workflow(request: HttpRequest, body: bodies.StartBody) -> HttpResponse:
-    """Start a workflow by the name of its definition. Permission: `operate:NAME`.
+    """Start a workflow by the name of its definition. Permission: `operate:NAME`, and `pool:write:ID` for a new pool.
 
     An `Idempotency-Key` becomes the key of the run: it is good for as long as the run is kept.
     """
     identity = admit(request, "operate", "definition", body.name)
     key = key_of_request(request, identity)
     # Not with a stored answer: the function of the workflow must not run in a transaction.
-    answer = await sync_to_async(_start)(body, None if key is None else _key_of_run(key))
+    key_of_run = None if key is None else _key_of_run(key)
+    answer = await sync_to_async(_start)(body, key_of_run, partial(_check_pool, identity))
     if not answer.is_replayed:
         _log(request, identity, f"start {body.name}")
     return answer.response()
@@ -114,7 +115,19 @@ def _key_of_run(key: RequestKey) -> str:
     return f"api:{user}:{key.key}"
 
 
-def _start(body: bodies.StartBody, key: str | None) -> Answer:
+def _check_pool(identity: Identity, pool_id: str) -> None:
+    """Check that a run may start in this pool: it is created if it does not exist.
+
+    Raises:
+        Problem: with `FORBIDDEN`.
+    """
+    if not may(identity, "write", "pool", pool_id) and not Pool.objects.filter(pk=pool_id).exists():
+        raise Problem(ProblemCode.FORBIDDEN, no_permission("write", "pool", pool_id))
+
+
+def _start(body: bodies.StartBody, key: str | None, check_pool: Callable[[str], None]) -> Answer:
+    if body.pool_id is not None:
+        check_pool(body.pool_id)
     with record_events() as recorded:
         try:
             run = launch_by_name(

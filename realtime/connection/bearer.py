@@ -38,21 +38,19 @@ async def identity_of_bearer(header: str, address: ClientAddress, *, source: str
     """Return whose token a header `Authorization` presents. Count and log one that is refused.
 
     Args:
-        header: The header.
+        header: The header, with the scheme `Bearer`.
         address: Where its client is.
         source: The same, and what was requested, for the log.
 
     Raises:
         TooManyFailures: if the address has to wait.
-        InvalidToken: if the token is not valid now, was revoked, or there is none.
+        InvalidToken: if the token is not valid now, was revoked, or is missing.
         django.db.Error: if it is not known whether it was revoked.
     """
     wait_seconds = auth_failures.wait_seconds(address.owner, now=time.monotonic())
     if wait_seconds:
         raise TooManyFailures(wait_seconds)
     try:
-        if not is_bearer(header):
-            raise InvalidToken("another scheme than Bearer")
         return await verify_token(header.partition(" ")[2].strip())
     except InvalidToken as error:
         limits: Limits = settings.MAHAVISHNU_LIMITS

@@ -107,10 +107,10 @@ class RateLimit:
 
 
 class ForbiddenRequests:
-    """The refused requests of one connection in the last minute: many of them are guesses.
+    """The refused requests of one connection, or one client of the HTTP API, in the last minute: many are guesses.
 
     Args:
-        limit: How many end the connection.
+        limit: How many end the connection, or let the client wait.
     """
 
     __slots__ = ("_limit", "_times")
@@ -124,4 +124,10 @@ class ForbiddenRequests:
     def add(self, *, now: float) -> bool:
         """Count one, and return whether the limit is reached. `now` is in seconds, on a monotonic clock."""
         self._times.append(now)
-        return len(self._times) == self._limit and now - self._times[0] < self._WINDOW_SECONDS
+        return self.wait_seconds(now=now) > 0
+
+    def wait_seconds(self, *, now: float) -> float:
+        """Return how long the limit is reached for."""
+        if len(self._times) < self._limit:
+            return 0.0
+        return max(0.0, self._times[0] + self._WINDOW_SECONDS - now)

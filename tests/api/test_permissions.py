@@ -167,6 +167,33 @@ def test_address_with_many_refused_tokens_waits(start_server: StartServer) -> No
     assert 1 <= int(waits.headers["Retry-After"]) <= 60
 
 
+def test_client_with_many_forbidden_requests_waits(start_server: StartServer) -> None:
+    server = start_server(environment=REQUIRES_AUTH, max_forbidden_per_minute=3)
+    guesses = [call(server, "GET", f"pools/p{number}", token=token("pool:read:p")) for number in range(4)]
+    assert [each.code for each in guesses] == ["FORBIDDEN"] * 3 + ["RATE_LIMIT_EXCEEDED"]
+    assert 1 <= int(guesses[-1].headers["Retry-After"]) <= 60
+    assert call(server, "GET", "pools/p", token=token("pool:read:p")).code == "RATE_LIMIT_EXCEEDED"
+    assert call(server, "GET", "pools/p", token=token("pool:read:p", user_id="other")).code == "NOT_FOUND"
+
+
+def test_other_scheme_is_no_credential(closed_server: MahavishnuServer) -> None:
+    answer = call(closed_server, "GET", "pools", headers={"Authorization": "Basic YTpi"})
+    assert answer.code == "AUTH_REQUIRED"
+
+
+def test_start_in_a_new_pool_needs_the_permission_to_create_it(
+    closed_server: MahavishnuServer, ids: dict[str, str]
+) -> None:
+    def start(pool_id: str, *permissions: str) -> str | None:
+        body = {"name": "demo_retry", "pool_id": pool_id}
+        return call(closed_server, "POST", "workflows", body, token=token("operate:demo_retry", *permissions)).code
+
+    assert start("api-new") == "FORBIDDEN"
+    assert start(ids["pool"]) is None
+    assert start("api-new", "pool:write:api-*") is None
+    assert start("api-new") is None
+
+
 def test_revoked_token_is_refused_by_a_process_of_pages(start_server: StartServer) -> None:
     server = start_server(environment=REQUIRES_AUTH | {"MAHAVISHNU_SERVES": "pages"})
     revoked, other = token("admin", jti="a1"), token("admin", jti="a2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http.client import HTTPConnection
+
 import pytest
 
 from tests.api.http_calls import call
@@ -33,6 +35,15 @@ def test_body_and_origin_are_checked_before_a_change(
     assert (answer.status, answer.code) == (status, code)
 
 
+def test_chunked_body_needs_a_type(server: MahavishnuServer) -> None:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=20)
+    try:
+        connection.request("POST", "/api/v1/workflows/no/cancel", body=iter([b"{}"]), encode_chunked=True)
+        assert connection.getresponse().status == 415
+    finally:
+        connection.close()
+
+
 def test_own_origin_may_change(server: MahavishnuServer) -> None:
     answer = call(server, "POST", "workflows/no/cancel", {}, headers={"Origin": server.http_url})
     assert answer.code == "NOT_FOUND"
@@ -49,6 +60,7 @@ def test_own_origin_may_change(server: MahavishnuServer) -> None:
         (b'{"name": "demo_retry", "name": "x"}', "INVALID_JSON", None),
         (b'{"name": "demo_retry", "params": ' + b'{"a":' * 40 + b"1" + b"}" * 41, "INVALID_JSON", None),
         (b"[" * 20_000, "INVALID_JSON", None),
+        (b"[" + b"{}," * 20_000 + b"{}]", "INVALID_JSON", None),
         (b"[]", "INVALID_PARAMETERS", "body"),
         (b"{}", "INVALID_PARAMETERS", "body.name"),
         (b'{"name": 1}', "INVALID_PARAMETERS", "body.name"),
@@ -86,6 +98,7 @@ def test_body_that_is_refused_says_where_and_what_is_expected(
         ("events?channel=global&before=1&after=1", "INVALID_PARAMETERS"),
         ("events?channel=a:b", "INVALID_CHANNEL"),
         ("events", "INVALID_PARAMETERS"),
+        ("workflows?" + "&".join(["status=failed"] * 1001), "INVALID_REQUEST"),
         ("workflows?token=x", "TOKEN_IN_QUERY"),
         ("workflows?ACCESS_TOKEN=x", "TOKEN_IN_QUERY"),
         ("workflows?q=eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjF9.c2ln", "TOKEN_IN_QUERY"),
