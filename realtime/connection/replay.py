@@ -42,10 +42,13 @@ class Replay:
             if is_live:
                 return
             try:
-                after = self._write(await self._next_chunk(after))
+                chunk = await self._next_chunk(after)
             except PositionOutOfRange:
                 connection.on_log_reset()
                 return
+            if room.channel not in connection.channels:
+                return  # It was left meanwhile: another token does not permit it.
+            after = self._write(chunk)
 
     async def _next_chunk(self, after: int) -> ReplayChunk:
         reads, channel = self._connection.replay_reads, self._room.channel

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.db import transaction
+from django.utils import timezone
 from pytest_django import Settings
 
 from orchestration import services
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
 from realtime.connection.handlers.permissions import PERMISSIONS, check_rows, forbidden_channels
+from realtime.connection.handlers.subscriptions import leave
+from realtime.events.receivers import announce_as_given
 from realtime.limits import Limits
+from realtime.protocol.frames import Frames
 from realtime.protocol.requests import REQUESTS, Request
-from tests.connection.in_process import connected, server_parts
+from realtime.protocol.session import encode_session_unsubscribed
+from realtime.queries.replay_reads import ReplayReads
+from realtime.queries.resume import ReplayChunk
+from tests.connection.in_process import TIMEOUT_SECONDS, connected, server_parts
 from tests.harness.valkey import Valkey
 
 CHANNELS = (
@@ -28,6 +37,7 @@ CHANNELS = (
     "worker:w-2",
 )
 GLOBAL = ("global", "summary")
+LARGE_EVENTS = 20
 WORKFLOWS = ("workflow:etl-1", "workflow:etl-2")
 WORKERS = ("worker:w-1", "worker:w-2")
 VALID = tuple(channel for channel in CHANNELS if "[" not in channel)
@@ -176,6 +186,37 @@ async def test_smaller_permissions_count_from_the_next_request_on() -> None:
         assert await client.error_code("subscribe", channel="workflow:a", since=0) == "FORBIDDEN"
         assert await client.error_code("list_events", channel="workflow:a") == "FORBIDDEN"
         assert await client.error_code("subscribe", channel="workflow:b") is None
+
+
+async def test_smaller_token_ends_a_replay_whose_next_chunk_is_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chunk arrives when the client has been answered that it left the channel."""
+    await sync_to_async(announce_large)("workflow:a", LARGE_EVENTS)
+    has_left = asyncio.Event()
+    read = ReplayReads.chunk
+
+    async def read_and_leave(self: ReplayReads, channel: str, **position: Any) -> ReplayChunk:
+        chunk = await read(self, channel, **position)
+        leave(client.consumer, channel)
+        client.consumer.write(Frames([encode_session_unsubscribed(channel)]))
+        has_left.set()
+        return chunk
+
+    monkeypatch.setattr(ReplayReads, "chunk", read_and_leave)
+    async with connected(ON_THIS_MACHINE) as client:
+        await client.request("subscribe", channel="workflow:a", since=0)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await has_left.wait()
+        await client.request("get_workflow_status", workflow_id="none")
+    names = [message["event"] for message in client.events]
+    assert names[-1] == "session.unsubscribed"
+    assert 1 < len(names) < LARGE_EVENTS
+
+
+def announce_large(room: str, count: int) -> None:
+    """Announce so many events of 60 KB, which take several chunks of a replay."""
+    with transaction.atomic():
+        for _ in range(count):
+            announce_as_given("workflow.test", data={"x": "x" * 60_000}, rooms=(room,), timestamp=timezone.now())
 
 
 def test_forbidden_channels_are_those_that_may_not_be_read() -> None:
