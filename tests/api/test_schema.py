@@ -66,7 +66,7 @@ def run(server: MahavishnuServer, *, max_examples: int, seed: int) -> int:
 
 
 def test_answers_are_those_of_the_document(fuzzed: MahavishnuServer) -> None:
-    assert run(fuzzed, max_examples=4, seed=1) > 40
+    assert run(fuzzed, max_examples=2, seed=1) > 20
     assert "Traceback" not in fuzzed.log_text()
 
 

@@ -22,7 +22,7 @@ from tests.broadcast.model_writers import Writers, check_history
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
-EXAMPLES = 8
+EXAMPLES = 5
 MANY_EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "100"))
 STEPS = int(os.environ.get("MODEL_STEPS", "30"))
 DATABASE = os.environ.get("MODEL_DATABASE", "sqlite")

@@ -44,7 +44,9 @@ def read(workflow_id: str, *, statuses: Collection[str] = (), after: int | None 
     return page
 
 
-@pytest.mark.parametrize("statuses", [(), ("failed",), ("failed", "pending")], ids=str)
+@pytest.mark.parametrize(
+    "statuses", [pytest.param((), marks=pytest.mark.chaos), ("failed",), ("failed", "pending")], ids=str
+)
 def test_page_examines_a_range_of_positions_at_the_start_and_at_the_end(statuses: tuple[str, ...]) -> None:
     store("wide", STAGES)
     # No stage has failed by the statistics, and then many of another run: an index that begins with the pool and the

@@ -62,11 +62,11 @@ def compare_with_services(reports: list[Report]) -> None:
         assert stored_state() == expected_state
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("examples", [10, pytest.param(1000, marks=pytest.mark.chaos)])
 def test_reports_in_few_transactions_equal_calls_of_the_services(examples: int) -> None:
     @settings(
         max_examples=examples,
-        derandomize=examples == 30,
+        derandomize=examples == 10,
         database=None,
         deadline=None,
         phases=[Phase.generate, Phase.shrink],

@@ -147,6 +147,7 @@ def test_wheel_has_the_javascript_client(commands: Path) -> None:
     assert installed.read_bytes() == (PROJECT_DIR / "clients" / "javascript" / "mahavishnu.js").read_bytes()
 
 
+@pytest.mark.chaos
 def test_wheel_serves_workflows_only_from_their_folder(folder: Path, commands: Path) -> None:
     project = OwnProject("Workflows only", folder=folder, commands=commands)
     project.write_files("Workflows only")
@@ -176,6 +177,7 @@ def test_wheel_runs_a_workflow_with_its_own_models_and_its_test(folder: Path, co
     assert "1 passed" in tested.run("python", "-m", "pytest")
 
 
+@pytest.mark.chaos
 def test_wheel_runs_in_an_existing_django_project(folder: Path, commands: Path, valkey: Valkey) -> None:
     section, port = "In an existing Django project", str(free_port())
     replaced = {"redis://127.0.0.1:6379/0": valkey.url, "--port 8000": f"--port {port}"}

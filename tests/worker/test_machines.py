@@ -27,6 +27,7 @@ def on_postgres(start_server: StartServer) -> Iterator[Engine]:
     yield from engine_of(start_server(database="postgres", environment={**JOBS, **SHORT_LEASE}))
 
 
+@pytest.mark.chaos
 async def test_clocks_that_differ_by_a_minute_expire_no_lease(on_postgres: Engine, files: Files) -> None:
     engine = on_postgres
     others = [

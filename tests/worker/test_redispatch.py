@@ -68,7 +68,7 @@ def test_stages_with_messages_are_not_redispatched(long_queue: str) -> None:
     assert len(queries) == 1, "nothing is due: one query and no write"
 
 
-@pytest.mark.parametrize("lost", [QUEUED, 10])
+@pytest.mark.parametrize("lost", [pytest.param(QUEUED, marks=pytest.mark.chaos), 10])
 def test_lost_messages_are_dispatched_again(long_queue: str, lost: int) -> None:
     scheduler, interval = Scheduler(), timedelta(seconds=engine_limits().redispatch_seconds)
     now = database_now() + interval
