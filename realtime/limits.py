@@ -60,7 +60,8 @@ class Limits:
         100,
         minimum=1,
         maximum=1_000_000,
-        help="Requests answered with `FORBIDDEN` in a minute, after which a connection is closed.",
+        help="Requests answered with `FORBIDDEN` in a minute, after which a connection is closed; a client of the HTTP "
+        "API waits.",
     )
     rate_limit_grace_seconds: float = bounded(
         5.0, minimum=0.0, maximum=3600.0, help="How long a connection may exceed its rate limit before it is closed."
