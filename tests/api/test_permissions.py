@@ -181,15 +181,15 @@ def test_other_scheme_is_no_credential(closed_server: MahavishnuServer) -> None:
     assert answer.code == "AUTH_REQUIRED"
 
 
-def test_start_in_a_new_pool_needs_the_permission_to_create_it(
-    closed_server: MahavishnuServer, ids: dict[str, str]
-) -> None:
+def test_start_in_a_new_pool_needs_the_permission_to_create_it(closed_server: MahavishnuServer) -> None:
+    closed_server.services.create_pool(pool_id="api-existing")
+
     def start(pool_id: str, *permissions: str) -> str | None:
         body = {"name": "demo_retry", "pool_id": pool_id}
         return call(closed_server, "POST", "workflows", body, token=token("operate:demo_retry", *permissions)).code
 
     assert start("api-new") == "FORBIDDEN"
-    assert start(ids["pool"]) is None
+    assert start("api-existing") is None
     assert start("api-new", "pool:write:api-*") is None
     assert start("api-new") is None
 

@@ -191,7 +191,7 @@ A_RUN = [
 ]
 
 
-@pytest.mark.parametrize("runs", [50, pytest.param(1000, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("runs", [100, pytest.param(1000, marks=pytest.mark.chaos)])
 async def test_concurrent_runs_complete_once_with_at_most_ten_pool_events_a_second(
     engine: Engine, pool: str, runs: int
 ) -> None:
