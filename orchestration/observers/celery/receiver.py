@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
+from kombu.message import Message
 
 from orchestration.log_throttle import LogThrottle
 from orchestration.observers.celery.events import Event, WorkerReply, decode, read_events, read_reply
@@ -38,6 +39,18 @@ QUEUE_EXPIRES_SECONDS: Final = 60.0
 _FANOUT_DRIVERS: Final = frozenset({"redis", "gcpubsub"})
 
 _unreadable = LogThrottle(logger)
+
+
+class _UncompressedMessage(Message):
+    """A message that is never decompressed.
+
+    A small one could fill the memory. Celery compresses neither events nor replies.
+    """
+
+    def __init__(self, body: object = None, *, headers: object = None, **fields: Any) -> None:
+        if isinstance(headers, dict) and headers.get("compression"):
+            body, headers = None, {}
+        super().__init__(body, headers=headers, **fields)
 
 
 class Receiver:
@@ -86,7 +99,9 @@ class Receiver:
                 self._url, connect_timeout=CONNECT_TIMEOUT_SECONDS, transport_options=self._options
             )
             self._connection.connect()
-            self._subscribe(self._connection.channel())
+            channel = self._connection.channel()
+            channel.Message = type("Message", (channel.Message, _UncompressedMessage), {})
+            self._subscribe(channel)
             # On Redis, the subscription is sent with the first read.
             self._drain(0.01)
         except Exception as error:
