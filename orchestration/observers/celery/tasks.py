@@ -92,6 +92,9 @@ class TaskReporter:
                 self._fail(tree, task, _error(event.exception, "Failed"), at)
             case Kind.RETRIED if task.early_retries:
                 task.early_retries -= 1
+                # The retry was reported without its error, which only this event has.
+                if error := _error(event.exception, ""):
+                    self.note(tree, task, f"Retried after {error}", at)
             case Kind.RETRIED:
                 task.retries += 1
                 self._requeue(tree, task, _error(event.exception, "Retried"), at)
