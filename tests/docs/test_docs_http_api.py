@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,18 @@ def test_example_starts_a_workflow(
     assert workflow_id.startswith("wf_")
     assert int(seq) > 0
     assert status == "running"
+
+
+def test_page_links_to_reporting() -> None:
+    assert "](reporting.md)" in HTTP_API.read_text(encoding="utf-8")
+
+
+def test_body_that_is_too_big_has_only_a_status(documented: MahavishnuServer) -> None:
+    with socket.create_connection(("127.0.0.1", documented.port), TIMEOUT_SECONDS) as connection:
+        connection.sendall(b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert body == b""
 
 
 def test_page_lists_every_problem() -> None:
