@@ -23,6 +23,13 @@ def documented(section: str) -> list[Block]:
     return [block for block in blocks(PROTOCOL, language="json") if block.section == section]
 
 
+def test_writing_a_client_has_a_step_on_tokens() -> None:
+    section = PROTOCOL.read_text(encoding="utf-8").partition("## Writing a client")[2]
+    step = section.partition("\n1. ")[2].partition("\n2. ")[0]
+    for word in ("(#authentication)", "`auth`", "`session.expiring`", "`refresh_token`", "`AUTH_FAILED`"):
+        assert word in step
+
+
 def assert_same(block: Block, received: Message) -> None:
     def without_times(message: Message) -> Message:
         result = comparable(message, exact_seq=True)
