@@ -157,6 +157,9 @@ class TaskReporter:
             else:
                 self._requeue(tree, task, "Delivered again: its worker was lost, or held it for too long", at, "lost")
         task.retries = max(task.retries, retries)
+        # The event of the start has no arguments.
+        if self.shows_arguments and event.args is not None:
+            self.note(tree, task, line(f"args={event.args} kwargs={event.kwargs}", 1000), at)
 
     def _start(self, tree: Tree, task: Task, event: TaskEvent, at: datetime, worker_id: str | None) -> None:
         if task.state is TaskState.RUNNING:
@@ -167,8 +170,6 @@ class TaskReporter:
             self._requeue(tree, task, "Started by another worker", at, "lost")
         task.state, task.worker, task.is_lost = TaskState.RUNNING, event.hostname, False
         self._report("workflow.stage_started", tree, at, stage_name=task.stage, worker_id=worker_id)
-        if self.shows_arguments and event.args is not None:
-            self.note(tree, task, line(f"args={event.args} kwargs={event.kwargs}", 1000), at)
 
     def _succeed(self, tree: Tree, task: Task, event: TaskEvent, at: datetime) -> None:
         result: dict[str, object] = {}
