@@ -26,9 +26,6 @@ ONE_SENTENCE: Final = "The token is invalid or expired"
 """What a client reads, regardless of what is wrong."""
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
-_MAX_THREADS = 2
-"""Threads that verify asymmetric signatures: the rest of the machine is for those who were let in."""
-
 _SHAPE = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _MALFORMED: Final = "not three parts in base64url"
 _REFUSED_HEADERS: Final = ("crit", "jwk", "jku", "x5u", "b64")
@@ -80,7 +77,10 @@ def verify(token: str, *, keys: Keys, now: float) -> Identity:
 
 
 async def verify_token(token: str) -> Identity:
-    """Return whose token this is, by the keys of the settings. Asymmetric signatures are verified in a thread.
+    """Return whose token this is, by the keys of the settings.
+
+    Signatures are verified on the event loop: a thread for them costs more than the signature, and both less than the
+    handshake (`docs/architecture.md`).
 
     Raises:
         InvalidToken: if it is not valid now, was revoked, or no keys are configured.
@@ -94,26 +94,19 @@ async def verify_token(token: str) -> Identity:
 
 async def _verified(token: str) -> Identity:
     keys = configured_keys()
-    if keys is None or keys.refresh is None:
-        return _verify_now(token, keys)
-    loop = asyncio.get_running_loop()
     try:
-        return await loop.run_in_executor(_verifying_threads(), _verify_now, token, keys)
+        return _verify_now(token, keys)
     except UnknownKey:
-        # Not in those threads: tokens with known keys do not wait for the issuer.
-        await loop.run_in_executor(_refreshing_thread(), keys.refresh)
-    return await loop.run_in_executor(_verifying_threads(), _verify_now, token, configured_keys())
+        if keys is None or keys.refresh is None:
+            raise
+        await asyncio.get_running_loop().run_in_executor(_refreshing_thread(), keys.refresh)
+    return _verify_now(token, configured_keys())
 
 
 def _verify_now(token: str, keys: Keys | None) -> Identity:
     if keys is None:
         raise InvalidToken("no keys are configured")
     return verify(token, keys=keys, now=time.time())
-
-
-@cache
-def _verifying_threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="tokens")
 
 
 @cache

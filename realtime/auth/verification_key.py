@@ -50,7 +50,7 @@ class VerificationKey:
 
     @property
     def is_asymmetric(self) -> bool:
-        """Whether verifying takes so long that the event loop must not do it."""
+        """Whether it is a public key: it verifies, and cannot sign."""
         return self.algorithm != "HS256"
 
     def is_signature(self, signature: bytes, signing_input: bytes) -> bool:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from realtime.auth import tokens
 from realtime.auth.keys import configured_keys, require_usable_keys
 from realtime.auth.revocation import revoke_token_id
 from realtime.auth.tokens import InvalidToken, verify_token
@@ -67,21 +64,6 @@ async def test_revoked_token_is_refused() -> None:
     with pytest.raises(InvalidToken) as raised:
         await verify_token(secret_token(jti="lost"))
     assert (raised.value.reason, raised.value.user_id, raised.value.token_id) == ("revoked", "ada", "lost")
-
-
-async def test_asymmetric_signatures_are_verified_outside_the_loop(
-    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads = []
-
-    def verify(*args: Any, **kwargs: Any) -> Any:
-        threads.append(threading.current_thread())
-        return original(*args, **kwargs)
-
-    original = tokens.verify
-    monkeypatch.setattr(tokens, "verify", verify)
-    assert (await verify_token(issued_token("es"))).user_id == "ada"
-    assert threading.main_thread() not in threads
 
 
 async def test_new_key_of_the_issuer_is_read_when_a_token_names_it(issuer: Issuer) -> None:
