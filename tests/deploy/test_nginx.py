@@ -24,6 +24,7 @@ from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST, free_port
 from tests.harness.programs import PROJECT_DIR
+from tests.harness.tokens import REQUIRES_AUTH, token
 from tests.harness.waiting import eventually
 
 CONFIGURATION = (PROJECT_DIR / "deploy" / "nginx.conf").read_text(encoding="utf-8")
@@ -176,7 +177,7 @@ if shutil.which("nginx"):
     @pytest.mark.chaos
     async def test_nginx_serves_websockets_and_guards_pages(start_server: StartServer, tmp_path: Path) -> None:
         server = start_server(started=False)
-        variables = {"ALLOWED_HOSTS": f"{HOST},{NAME}", "MAHAVISHNU_OPEN_TO_EVERYONE": "1"}
+        variables = {"ALLOWED_HOSTS": f"{HOST},{NAME}", **REQUIRES_AUTH}
         daphne = ("daphne", "--verbosity", "0", "--proxy-headers", "--bind", HOST, "--port", str(server.port))
         with run_command(server, *daphne, APPLICATION, port=server.port, **variables):
             async with nginx(tmp_path, websocket_port=server.port, administrators="192.0.2.0/24") as proxy:
@@ -200,12 +201,13 @@ if shutil.which("nginx"):
 
 
 async def check_websocket(proxy: Proxy) -> None:
+    value = token("global:read", user_id="secret-in-protocol")
     async with connect(
-        f"wss://{NAME}:{proxy.tls}/?token=secret-in-query",
+        f"wss://{NAME}:{proxy.tls}/?page=secret-in-query",
         ssl=proxy.context,
         host=HOST,
         origin=f"https://{NAME}:{proxy.tls}",
-        subprotocols=["mahavishnu.v1", "bearer.secret-in-protocol"],
+        subprotocols=["mahavishnu.v1", f"bearer.{value}"],
     ) as client:
         await client.subscribe("global")
 
@@ -264,6 +266,7 @@ async def check_access_log(proxy: Proxy) -> None:
     await eventually(lambda: '"GET /api/v1/pools" 200 ' in log.read_text(), within_seconds=LIMIT_SECONDS)
     assert '"GET / " 101' not in log.read_text()
     assert "secret" not in log.read_text()
+    assert "bearer." not in log.read_text()
 
 
 async def check_limits(proxy: Proxy) -> None:

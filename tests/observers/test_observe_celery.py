@@ -29,6 +29,8 @@ from tests.harness.waiting import wait_until
 
 TIMEOUT_SECONDS = 60
 
+SHOWN_CHARACTERS = 3000
+
 
 class Shop:
     """The observed application: a broker, workers, and a client of them."""
@@ -85,6 +87,9 @@ def shop(start_valkey: Any, tmp_path: Path) -> Iterator[Shop]:
     shop = Shop(start_valkey(), tmp_path)
     yield shop
     shop.close()
+    for path in sorted(tmp_path.glob("*.log")):
+        # Shown if the test has failed.
+        print(f"--- {path.name}", shop.log(path.stem)[-SHOWN_CHARACTERS:], sep="\n")
 
 
 def id_of(message: Message) -> str:
