@@ -130,6 +130,22 @@ def test_path_checks_tokens_then_permissions_then_what_exists(
         assert answered(row.missing, token("admin", user_id="admin")) == (404, "NOT_FOUND")
 
 
+@pytest.mark.parametrize("atomic", ["true", "false"])
+def test_reports_need_a_token_and_a_permission_for_each_resource(closed_server: MahavishnuServer, atomic: str) -> None:
+    def code(given: str | None) -> str | None:
+        body = {"event": "workflow.started", "data": {"workflow_id": "api-reported", "adapter": "x", "prompt": "p"}}
+        answer = call(closed_server, "POST", f"events?atomic={atomic}", body, token=given)
+        if answer.status != 200:
+            return answer.code
+        (result,) = answer.body["results"]
+        return str(result["error"]["code"]) if "error" in result else None
+
+    assert code(None) == "AUTH_REQUIRED"
+    assert code("bad") == "AUTH_FAILED"
+    assert code(token("event:write:other", "workflow:read", "operate", user_id="small")) == "FORBIDDEN"
+    assert code(token("event:write:api-*", user_id="sufficient")) is None
+
+
 def test_table_has_every_path_of_the_api() -> None:
     names = {"workflow": "{workflow_id}", "pool": "{pool_id}", "worker": "{worker_id}"}
     tested = {(row.method, "/api/v1/" + row.path.format(**names).partition("?")[0]) for row in ROWS}
