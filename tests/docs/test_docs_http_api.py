@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import socket
@@ -16,6 +17,8 @@ from realtime.api.openapi import openapi_document
 from realtime.api.problems import PROBLEM_TYPES
 from tests.api.http_calls import call
 from tests.docs.markdown import blocks, page, table
+from tests.harness.browser import NODE
+from tests.harness.curl import HTTP_ERROR_EXIT_CODE, curl, stand_in
 from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import token
 
@@ -55,16 +58,31 @@ def test_page_has_a_command_line_and_a_row_for_every_operation() -> None:
     assert shown == described
 
 
-def test_command_lines_are_answered(documented: MahavishnuServer) -> None:
+def test_command_lines_are_answered(documented: MahavishnuServer, tmp_path: Path) -> None:
+    program = curl(tmp_path)
     for line in command_lines():
-        arguments = [part.replace(ADDRESS, documented.http_url) for part in line]
-        arguments = [part.replace("$TOKEN", token("admin", user_id="documented")) for part in arguments]
-        command = [arguments[0], "--silent", "--show-error", "--fail-with-body", *arguments[1:]]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        done = run_line(line, program, documented)
         assert (done.returncode, done.stdout[:1]) == (0, "{"), (line, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize(("language", "program"), [("python", [sys.executable]), ("javascript", ["node"])])
+def test_stand_in_answers_command_lines_like_curl(documented: MahavishnuServer, tmp_path: Path) -> None:
+    (pool,) = (line for line in command_lines() if line[-1].endswith("/pools/default"))
+    (drain,) = (line for line in command_lines() if line[-1].endswith("/workers/host-1/drain"))
+    program = str(stand_in(tmp_path))
+    assert json.loads(run_line(pool, program, documented).stdout)["pool"]["pool_id"] == "default"
+    assert json.loads(run_line(drain, program, documented).stdout)["worker_id"] == "host-1"
+    refused = run_line([*pool[:-1], f"{ADDRESS}/api/v1/pools/none"], program, documented)
+    assert (refused.returncode, json.loads(refused.stdout)["code"]) == (HTTP_ERROR_EXIT_CODE, "NOT_FOUND")
+
+
+def run_line(line: list[str], program: str, server: MahavishnuServer) -> subprocess.CompletedProcess[str]:
+    arguments = [part.replace(ADDRESS, server.http_url) for part in line[1:]]
+    arguments = [part.replace("$TOKEN", token("admin", user_id="documented")) for part in arguments]
+    command = [program, "--silent", "--show-error", "--fail-with-body", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+
+
+@pytest.mark.parametrize(("language", "program"), [("python", [sys.executable]), ("javascript", [NODE])])
 def test_example_starts_a_workflow(
     documented: MahavishnuServer, tmp_path: Path, language: str, program: list[str]
 ) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from realtime.api.json_body import MAX_DEPTH
 from realtime.api.report_body import MAX_EVENTS
 from realtime.api.report_shapes import REPORTABLE
 from tests.docs.markdown import blocks, code_spans, page, table
 from tests.harness.browser import NODE
+from tests.harness.curl import curl
 from tests.harness.server import MahavishnuServer
 
 PAGE = page("docs/reporting.md")
@@ -21,13 +24,19 @@ PROGRAMS = {
 }
 
 
-def test_documented_reports_run(server: MahavishnuServer) -> None:
+def test_documented_reports_run(server: MahavishnuServer, tmp_path: Path) -> None:
     outputs = []
+    environment = {**os.environ, "PATH": f"{Path(curl(tmp_path)).parent}{os.pathsep}{os.environ['PATH']}"}
     for block in blocks(PAGE, role="example"):
         assert block.language == "sh" or len(block.text.splitlines()) <= 10, block.where
         source = block.text.replace("127.0.0.1:8690", f"127.0.0.1:{server.port}")
         done = subprocess.run(
-            [*PROGRAMS[block.language], source], capture_output=True, text=True, timeout=60, check=False
+            [*PROGRAMS[block.language], source],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
