@@ -17,8 +17,9 @@ from realtime.auth.identity import Identity
 from realtime.auth.policy import may
 from realtime.auth.tokens import InvalidToken
 from realtime.connection.authentication import UNAUTHENTICATED, identity_without_credentials
-from realtime.connection.bearer import TooManyFailures, identity_of_bearer, is_bearer
+from realtime.connection.bearer import TooManyFailures, identity_of_bearer
 from realtime.connection.client_address import ClientAddress, client_address_of
+from realtime.connection.credentials import bearer_token
 from realtime.connection.origin import websocket_host
 from realtime.health.report import report_health
 from realtime.protocol.channels import CHANNEL_PATTERN
@@ -44,10 +45,10 @@ async def health(request: HttpRequest) -> JsonResponse:
 async def _identity_of(request: HttpRequest) -> Identity:
     """Return whose token a request has. One that is invalid counts as none: a monitor must learn the status."""
     address = client_address_of(request.scope) if isinstance(request, ASGIRequest) else ClientAddress(None)
-    header = request.headers.get("Authorization", "")
-    if is_bearer(header):
+    token = bearer_token(request.headers.get("Authorization", ""))
+    if token is not None:
         try:
-            return await identity_of_bearer(header, address, source=f"/health from {address.owner or 'a Unix socket'}")
+            return await identity_of_bearer(token, address, source=f"/health from {address.owner or 'a Unix socket'}")
         except (TooManyFailures, InvalidToken, Error):
             return UNAUTHENTICATED
     is_on_this_machine = address.is_direct_loopback and not settings.MAHAVISHNU_EXPOSED

@@ -13,7 +13,8 @@ from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
 from realtime.auth.tokens import ONE_SENTENCE, InvalidToken
 from realtime.connection.authentication import identity_without_credentials
-from realtime.connection.bearer import TooManyFailures, identity_of_bearer, is_bearer
+from realtime.connection.bearer import TooManyFailures, identity_of_bearer
+from realtime.connection.credentials import bearer_token
 
 
 class Bearer(HttpBearer):
@@ -27,14 +28,13 @@ class Bearer(HttpBearer):
             Problem: with `AUTH_REQUIRED`, `AUTH_FAILED` or `RATE_LIMIT_EXCEEDED`.
         """
         address = address_of(request)
-        header = request.headers.get("Authorization", "")
-        # A proxy may have passed on another scheme, which is its own matter.
-        if not is_bearer(header):
+        token = bearer_token(request.headers.get("Authorization", ""))
+        if token is None:
             if settings.MAHAVISHNU_REQUIRE_AUTH:
                 raise Problem(ProblemCode.AUTH_REQUIRED, "Send a token in the header `Authorization: Bearer TOKEN`")
             return identity_without_credentials(address)
         try:
-            return await identity_of_bearer(header, address, source=log_source(request))
+            return await identity_of_bearer(token, address, source=log_source(request))
         except TooManyFailures as error:
             raise Problem(ProblemCode.RATE_LIMIT_EXCEEDED, str(error), retry_after_seconds=error.wait_seconds) from None
         except InvalidToken:

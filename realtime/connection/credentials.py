@@ -51,6 +51,12 @@ def credentials_of(scope: Mapping[str, Any]) -> Credentials:
     )
 
 
+def bearer_token(header: str) -> str | None:
+    """Return the token in a header `Authorization`; None for another scheme, which is the matter of a proxy."""
+    scheme, _, token = header.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 def has_token_in_query(query: str) -> bool:
     """Return whether the query of a URL has a token. URLs end up in logs and histories."""
     return any(
@@ -64,11 +70,8 @@ def _headers(scope: Mapping[str, Any], wanted: bytes) -> Iterator[str]:
 
 
 def _header_tokens(scope: Mapping[str, Any]) -> Iterator[str]:
-    for value in _headers(scope, b"authorization"):
-        scheme, _, token = value.strip().partition(" ")
-        # A proxy may have passed on another scheme, which is its own matter.
-        if scheme.lower() == "bearer":
-            yield token.strip()
+    tokens = map(bearer_token, _headers(scope, b"authorization"))
+    return (token for token in tokens if token is not None)
 
 
 def _offered_tokens(offered: list[str]) -> Iterator[str]:
