@@ -45,8 +45,9 @@ async def test_rooms_that_open_together_share_position_reads(sandbox: RelaySandb
     sandbox.reads.clear()
     members = {f"workflow:{number}": Subscriber(sandbox.relay) for number in range(200)}
     channels = list(members)
-    with sandbox.paused("_read_positions", after_reading=True):
+    with sandbox.paused("_read_positions", after_reading=True) as pause:
         joining = [asyncio.create_task(member.subscribe(channel)) for channel, member in members.items()]
+        await pause.reached()
         groups = [group_name(channel, epoch=sandbox.epoch) for channel in channels]
         await sandbox.until(lambda: sandbox.relay.groups._joined.issuperset(groups))
         # One read is held. A request after its start must not get its result.
