@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -12,7 +10,7 @@ from pytest_django import Settings
 
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
 from realtime.auth.policy import Action, ResourceType, is_granted, load_policy, may, no_permission
-from tests.harness.programs import PROJECT_DIR
+from tests.harness.programs import run_to_end
 from tests.harness.server import clean_environment
 
 ALICE = Identity(user_id="alice", permissions=("workflow:read:etl-*",))
@@ -79,14 +77,7 @@ def test_policy_that_cannot_be_called_is_refused(name: str) -> None:
     ],
 )
 def test_process_with_an_unusable_policy_does_not_start(path: str, problem: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "manage.py", "check"],
-        cwd=PROJECT_DIR,
-        env={**clean_environment(), "MAHAVISHNU_POLICY": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ended = run_to_end("manage.py", "check", environment={**clean_environment(), "MAHAVISHNU_POLICY": path})
     assert ended.returncode != 0
     assert problem in ended.stderr
 

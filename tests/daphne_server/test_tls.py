@@ -27,7 +27,7 @@ from realtime.exposure import CONFIGURATION_ERROR_EXIT_CODE
 from tests.daphne_server.endpoints import run_command
 from tests.harness.client import connect
 from tests.harness.ports import HOST, free_port
-from tests.harness.programs import PROJECT_DIR
+from tests.harness.programs import PROJECT_DIR, run_to_end
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 
@@ -156,14 +156,7 @@ def test_unusable_certificate_is_named(files: CertificateFiles, tmp_path: Path, 
 def test_server_with_an_unusable_certificate_exits_with_one_sentence(
     server: MahavishnuServer, files: CertificateFiles
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "daphne", "--port", str(free_port()), APPLICATION],
-        cwd=PROJECT_DIR,
-        env={**server.environment, **variables(files), "MAHAVISHNU_TLS_KEY": str(files.certificate)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environment = {**server.environment, **variables(files), "MAHAVISHNU_TLS_KEY": str(files.certificate)}
+    done = run_to_end("-m", "daphne", "--port", str(free_port()), APPLICATION, environment=environment)
     assert done.returncode == CONFIGURATION_ERROR_EXIT_CODE
     assert "expected a certificate and its private key" in done.stderr.splitlines()[-1]

@@ -39,7 +39,7 @@ class EngineProcess:
         self.server = server
         self._log_path = server.var_dir / f"{name}.log"
         self._process = Program(
-            *command, environment={**server.environment, **(environment or {})}, log_path=self._log_path
+            "-m", *command, environment={**server.environment, **(environment or {})}, log_path=self._log_path
         )
 
     @property

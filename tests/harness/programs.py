@@ -1,6 +1,6 @@
 """Programs of the project, each in a process that is forked from one with all imported packages.
 
-A program runs as with `python -m`, but it does not import other packages, which takes 0.7 s of CPU. The project itself
+A program runs as with `python`, but it does not import other packages, which takes 0.7 s of CPU. The project itself
 is imported after the fork, because its settings depend on the variables of the program. Two differences remain: the
 programs of one test process have the same hash seed, and `multiprocessing` ends the process without finalizing the
 interpreter. With the variable `PYTHONPATH`, a program starts a new interpreter.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -17,6 +18,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,19 +26,41 @@ from typing import Any
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
-# None of them imports Twisted's reactor: it opens files, which the forked processes would share.
+RUN_TIMEOUT_SECONDS = 120
+
+# None of them imports Twisted's reactor, which opens files that the forked processes would share, or reads a setting.
+# `ninja` does, so what it imports is here.
 PRELOADED_MODULES = [
     "autobahn.twisted.websocket",
     "celery.bin.celery",
+    "channels.db",
+    "channels.layers",
     "channels.routing",
     "channels_redis.pubsub",
     "daphne.ws_protocol",
+    "dj_database_url",
     "django.contrib.admin.sites",
+    "django.contrib.auth.management",
+    "django.contrib.auth.tokens",
+    "django.contrib.sessions.middleware",
+    "django.contrib.staticfiles.checks",
     "django.contrib.staticfiles.handlers",
     "django.core.asgi",
+    "django.db.backends.sqlite3.base",
+    "django.db.migrations",
+    "django.forms.models",
+    "django.middleware.common",
+    "django.middleware.security",
+    "django.test",
+    "jwt",
     "kombu.transport.redis",
     "msgspec",
     "psycopg",
+    "pydantic.dataclasses",
+    "pydantic.json_schema",
+    "pydantic.root_model",
+    "pydantic.type_adapter",
+    "statistics",
     "tenacity",
     "twisted.internet.asyncioreactor",
     "twisted.internet.endpoints",
@@ -95,41 +119,85 @@ class ForkedProcess:
 
 
 class Program(ForkedProcess):
-    """`python -m MODULE ARGUMENT …` in a new session.
+    """`python ARGUMENT …` in a new session.
 
     Args:
+        arguments: Those of the interpreter: `-m MODULE`, `-c CODE` or the path of a file, and those of the program.
         environment: All variables of the process.
         log_path: The file to which standard output and standard error are appended.
+        error_path: The file to which standard error is appended, if it is another one.
+        input_path: The file that standard input reads; by default it is empty.
     """
 
-    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str], log_path: Path) -> None:
-        super().__init__(run_module, module, arguments, dict(environment), str(log_path), log_path=log_path)
+    def __init__(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str],
+        log_path: Path,
+        error_path: Path | None = None,
+        input_path: Path | None = None,
+    ) -> None:
+        files = (str(log_path), str(error_path or log_path), str(input_path or os.devnull))
+        super().__init__(run_interpreter, arguments, dict(environment), files, log_path=log_path)
 
 
-def run_module(module: str, arguments: Sequence[str], environment: Mapping[str, str], log_path: str) -> None:
-    """Run a module as a program, in a forked process."""
-    enter(environment, log_path)
+def run_to_end(
+    *arguments: str, environment: Mapping[str, str], input: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program and wait for its end, as `subprocess.run` does.
+
+    Raises:
+        subprocess.TimeoutExpired: after `RUN_TIMEOUT_SECONDS`. The program was killed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors, source = (Path(folder) / name for name in ("output", "errors", "input"))
+        source.write_text(input or "", encoding="utf-8")
+        files = {"log_path": output, "error_path": errors, "input_path": source}
+        program = Program(*arguments, environment=environment, **files)
+        try:
+            code = program.wait(timeout=RUN_TIMEOUT_SECONDS)
+        finally:
+            program.kill()
+        return subprocess.CompletedProcess(["python", *arguments], code, output.read_text(), errors.read_text())
+
+
+def run_interpreter(arguments: Sequence[str], environment: Mapping[str, str], files: tuple[str, str, str]) -> None:
+    """Do in a forked process what the interpreter does with these arguments."""
+    log_path, error_path, input_path = files
+    enter(environment, log_path, error_path=error_path, input_path=input_path)
     if "PYTHONPATH" in environment:
         # Only the start of an interpreter reads this variable and runs `sitecustomize`.
-        os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)
-    sys.argv = [module, *arguments]
+        os.execve(sys.executable, [sys.executable, *arguments], environment)
     sys.path[0] = str(PROJECT_DIR)
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        match arguments:
+            case ["-m", module, *others]:
+                sys.argv = [module, *others]
+                runpy.run_module(module, run_name="__main__", alter_sys=True)
+            case ["-c", code, *others]:
+                sys.argv = ["-c", *others]
+                exec(code, {"__name__": "__main__"})
+            case [path, *others]:
+                sys.argv = [path, *others]
+                runpy.run_path(path, run_name="__main__")
     finally:
         leave()
 
 
-def enter(environment: Mapping[str, str], log_path: str) -> None:
-    """Give a forked process its own session, variables and output file."""
+def enter(
+    environment: Mapping[str, str], log_path: str, *, error_path: str | None = None, input_path: str = os.devnull
+) -> None:
+    """Give a forked process its own session, variables and files."""
     os.setsid()
     os.chdir(PROJECT_DIR)
     os.environ.clear()
     os.environ.update(environment)
-    with open(os.devnull, "rb") as nothing, open(log_path, "ab") as log:
-        os.dup2(nothing.fileno(), 0)
+    with open(input_path, "rb") as source, open(log_path, "ab") as log, open(error_path or log_path, "ab") as errors:
+        os.dup2(source.fileno(), 0)
         os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+        os.dup2(errors.fileno(), 2)
+    # `multiprocessing` has replaced it by a file of its choice.
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
     stdout: Any = sys.stdout
     stdout.reconfigure(line_buffering=True)
 

@@ -19,14 +19,13 @@ from typing import ClassVar
 
 from mahavishnu_site.serve import procfile
 from tests.harness.ports import HOST, free_port
-from tests.harness.programs import PROJECT_DIR, Program
+from tests.harness.programs import Program, run_to_end
 from tests.harness.services import Driver, Services
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 20
-COMMAND_TIMEOUT_SECONDS = 120
 
 # The only variables that a server inherits from the shell that runs the tests: others would make two runs differ.
 INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_CONFIG")
@@ -142,8 +141,7 @@ class MahavishnuServer:
         assert self._process is None, "this server is already running"
         words = [Template(word).substitute(self.environment) for word in shlex.split(procfile.commands()[self._part])]
         assert words[:3] == ["exec", sys.executable, "-m"]
-        module, *arguments = words[3:]
-        self._process = Program(module, *arguments, environment=self.environment, log_path=self._log_path)
+        self._process = Program(*words[2:], environment=self.environment, log_path=self._log_path)
         if self not in self.running:
             self.running.append(self)
         try:
@@ -187,17 +185,7 @@ class MahavishnuServer:
 
     def manage(self, *arguments: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a management command in the server's environment; return its output and exit code."""
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=PROJECT_DIR,
-            env=self.environment,
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_TIMEOUT_SECONDS,
-            check=False,
-        )
+        return run_to_end("manage.py", *arguments, environment=self.environment, input=input)
 
     def log_text(self) -> str:
         """Return all output of the server, including that before restarts."""

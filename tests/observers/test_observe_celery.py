@@ -71,7 +71,7 @@ class Shop:
         return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def _start(self, *command: str, name: str) -> Program:
-        program = Program(*command, environment=self.environment, log_path=self.folder / f"{name}.log")
+        program = Program("-m", *command, environment=self.environment, log_path=self.folder / f"{name}.log")
         self._programs.append(program)
         return program
 

@@ -24,7 +24,7 @@ from tests.daphne_server.endpoints import run_command, status_and_headers
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
-from tests.harness.programs import PROJECT_DIR
+from tests.harness.programs import run_to_end
 from tests.harness.server import MahavishnuServer
 from tests.site.check_command import run_check
 
@@ -128,16 +128,7 @@ def server(start_server: StartServer) -> MahavishnuServer:
 
 def start_and_fail(server: MahavishnuServer, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command that has to exit by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=PROJECT_DIR,
-        env={**server.environment, **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return run_to_end("-m", *command, environment={**server.environment, **variables})
 
 
 @pytest.mark.parametrize(

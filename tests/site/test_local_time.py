@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mahavishnu_site.local_time import local_time_zone
-from tests.harness.programs import PROJECT_DIR
+from tests.harness.programs import run_to_end
 from tests.harness.server import clean_environment
 
 ZONES = Path("/usr/share/zoneinfo")
@@ -45,7 +43,5 @@ def test_processes_keep_the_zone_of_the_worker(tmp_path: Path) -> None:
     code = "import os, time, django; django.setup(); print(os.environ['TZ'], time.strftime('%z', time.localtime(0)))"
     variables = {"MAHAVISHNU_VAR_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings"}
     environment = {**clean_environment(), **variables, "TZ": "America/New_York"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT_DIR, env=environment, capture_output=True, text=True, check=True
-    )
+    done = run_to_end("-c", code, environment=environment)
     assert done.stdout.split() == ["America/New_York", "-0500"]

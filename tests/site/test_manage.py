@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness.programs import PROJECT_DIR
+from tests.harness.programs import PROJECT_DIR, run_to_end
 from tests.harness.server import clean_environment
 
 INTERRUPTED = """\
@@ -19,14 +18,7 @@ time.sleep(60)
 
 
 def run_manage(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", command],
-        cwd=PROJECT_DIR,
-        env={**clean_environment(), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_to_end("manage.py", command, environment={**clean_environment(), **variables})
 
 
 def test_ctrl_c_during_startup_exits_without_a_traceback(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +18,7 @@ from tests.harness.browser import open_page
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
-from tests.harness.programs import PROJECT_DIR
+from tests.harness.programs import run_to_end
 from tests.harness.server import MahavishnuServer
 from tests.harness.stripping_proxy import stripping_proxy
 
@@ -166,14 +164,7 @@ def test_root_path_of_daphne_may_repeat_the_prefix(arguments: list[str]) -> None
 
 
 def test_daphne_with_another_root_path_does_not_start(kept: MahavishnuServer) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "daphne", "--root-path", "/other", "-p", "0", "mahavishnu_site.asgi:application"],
-        cwd=PROJECT_DIR,
-        env=kept.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    daphne = ("-m", "daphne", "--root-path", "/other", "-p", "0", "mahavishnu_site.asgi:application")
+    done = run_to_end(*daphne, environment=kept.environment)
     assert done.returncode == 1
     assert "--root-path /other: set MAHAVISHNU_PATH_PREFIX=/other instead" in done.stderr

@@ -6,11 +6,11 @@ import signal
 import subprocess
 from pathlib import Path
 
+import django
 import pytest
 
-from tests.harness.programs import PRELOADED_MODULES, Program
+from tests.harness.programs import PRELOADED_MODULES, Program, run_to_end
 from tests.harness.server import MahavishnuServer, clean_environment
-from tests.site import run_code
 
 TIMEOUT_SECONDS = 60
 
@@ -39,10 +39,18 @@ def test_program_writes_lines_at_once_and_runs_exit_handlers(tmp_path: Path) -> 
     assert log.read_text() == "first\nlast\n"
 
 
+def test_run_to_end_returns_each_output_and_passes_the_input() -> None:
+    code = "import sys; print(sys.argv, input()); sys.exit('wrong')"
+    done = run_to_end("-c", code, "argument", environment=clean_environment(), input="line\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "['-c', 'argument'] line\n", "wrong\n")
+    done = run_to_end("manage.py", "--version", environment=clean_environment())
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{django.__version__}\n", "")
+
+
 def test_program_with_a_python_path_starts_a_new_interpreter(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nprint('celery' in sys.modules)\n")
     environment = {**clean_environment(), "PYTHONPATH": str(tmp_path)}
-    started = Program(run_code.__name__, "raise SystemExit(7)", environment=environment, log_path=tmp_path / "log")
+    started = Program("-c", "raise SystemExit(7)", environment=environment, log_path=tmp_path / "log")
     assert started.wait(timeout=TIMEOUT_SECONDS) == 7
     assert (tmp_path / "log").read_text() == "False\n"
 
@@ -59,4 +67,5 @@ def test_program_is_signaled_until_it_has_ended(tmp_path: Path) -> None:
 
 
 def program(directory: Path, code: str) -> Program:
-    return Program(run_code.__name__, code, environment=clean_environment(), log_path=directory / "log")
+    imports = "import atexit, os, signal, time"
+    return Program("-c", f"{imports}; {code}", environment=clean_environment(), log_path=directory / "log")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import FAST_POLLING, JOBS
 from tests.harness.fixtures import StartServer
 from tests.harness.interpreter import run_python
-from tests.harness.programs import PROJECT_DIR
+from tests.harness.programs import run_to_end
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 
@@ -226,21 +225,14 @@ def test_documented_role_is_enough_for_the_documented_commands(
         "migrate": (),
     }
     assert documented.keys() == {*commands, "createsuperuser"}
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_COMMANDS, json.dumps(commands)],
-        cwd=PROJECT_DIR,
-        env={
-            **postgres_engine.server.environment,
-            **worker_variables,
-            "MAHAVISHNU_ROLE": "command",
-            # So that there are events to prune.
-            "MAHAVISHNU_MIN_LOG_AGE_SECONDS": "0",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {
+        **postgres_engine.server.environment,
+        **worker_variables,
+        "MAHAVISHNU_ROLE": "command",
+        # So that there are events to prune.
+        "MAHAVISHNU_MIN_LOG_AGE_SECONDS": "0",
+    }
+    done = run_to_end("-c", RUN_COMMANDS, json.dumps(commands), environment=environment)
     results = json.loads(done.stdout)
     succeeds = {name: documented[name] == ROLE for name in commands}
     assert {name: result == "" for name, result in results.items()} == succeeds, results

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import psutil
@@ -15,8 +13,8 @@ from tests.harness.client import connect
 from tests.harness.engine import Engine, EngineProcess, engine_of
 from tests.harness.engine_fixtures import JOBS, LEASE_SECONDS, SHORT_LEASE, Files
 from tests.harness.fixtures import StartServer
-from tests.harness.programs import PROJECT_DIR
-from tests.harness.server import COMMAND_TIMEOUT_SECONDS, MahavishnuServer
+from tests.harness.programs import run_to_end
+from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import eventually
 from tests.worker import scheduler_with_wrong_clock
 from tests.worker.run_events import RUN_AGAIN, events_until_end, outline
@@ -82,16 +80,7 @@ def test_workers_with_unsupported_options_exit_with_the_reason(engine_server: Ma
         ("-Q", "one", "-P", "solo"): "Unsupported pool implementation: use `--pool prefork`, so that hung stages can "
         "be killed.",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", START_EACH, json.dumps(list(reasons))],
-        cwd=PROJECT_DIR,
-        env=engine_server.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_TIMEOUT_SECONDS,
-        check=False,
-    )
+    done = run_to_end("-c", START_EACH, json.dumps(list(reasons)), environment=engine_server.environment)
     *outputs, rest = done.stderr.split("exit code 1\n")
     assert rest == ""
     for (options, reason), output in zip(reasons.items(), outputs, strict=True):
