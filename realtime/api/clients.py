@@ -81,48 +81,80 @@ def quotas_of(request: HttpRequest) -> Quotas:
     return client_quotas.of(identity_of(request), address_of(request))
 
 
-def admit(
-    request: HttpRequest, action: Action, resource_type: ResourceType, resource_id: str | None = None
-) -> Identity:
-    """Check that the client may do something, and not too often. Return who it is.
+@dataclass(slots=True)
+class Permissions:
+    """What the client of one request may do. Each refusal is logged, and the request counts once as forbidden.
 
-    Nothing has been read before. So the refusal is the same, and as quick, for what exists and what does not.
+    Attributes:
+        identity: Who the client is.
+        source: Where it is, for the log.
+        forbidden: The forbidden requests of the client.
+    """
+
+    identity: Identity
+    source: str
+    forbidden: ForbiddenRequests
+    _is_counted: bool = False
+
+    def allow(self, action: Action, resource_type: ResourceType, resource_id: str | None = None) -> bool:
+        """Return whether the client may do something; log and count a refusal."""
+        identity = self.identity
+        if may(identity, action, resource_type, resource_id):
+            return True
+        refusal = no_permission(action, resource_type, resource_id)
+        log_security_event(
+            "forbidden", refusal, user_id=identity.user_id, token_id=identity.token_id, source=self.source
+        )
+        if not self._is_counted:
+            self._is_counted = True
+            self.forbidden.add(now=time.monotonic())
+        return False
+
+    def check(self, action: Action, resource_type: ResourceType, resource_id: str | None = None) -> None:
+        """Check that the client may do something; log and count a refusal.
+
+        Raises:
+            Problem: with `FORBIDDEN`.
+        """
+        if not self.allow(action, resource_type, resource_id):
+            raise Problem(ProblemCode.FORBIDDEN, no_permission(action, resource_type, resource_id))
+
+
+def permissions_of(request: HttpRequest) -> Permissions:
+    """Return what the client of a request may do.
 
     Raises:
-        Problem: with `FORBIDDEN` or `RATE_LIMIT_EXCEEDED`.
+        Problem: with `RATE_LIMIT_EXCEEDED`, after too many forbidden requests.
     """
-    identity, now = identity_of(request), time.monotonic()
-    quotas = quotas_of(request)
-    if wait_seconds := quotas.forbidden.wait_seconds(now=now):
+    forbidden = quotas_of(request).forbidden
+    if wait_seconds := forbidden.wait_seconds(now=time.monotonic()):
         limits: Limits = settings.MAHAVISHNU_LIMITS
         raise Problem(
             ProblemCode.RATE_LIMIT_EXCEEDED,
             f"Too many forbidden requests ({limits.max_forbidden_per_minute} in a minute)",
             retry_after_seconds=wait_seconds,
         )
-    try:
-        check_permission(identity, action, resource_type, resource_id, source=log_source(request))
-    except Problem:
-        quotas.forbidden.add(now=now)
-        quotas.rate.take(now)
-        raise
-    check_rate(request)
-    return identity
+    return Permissions(identity_of(request), log_source(request), forbidden)
 
 
-def check_permission(
-    identity: Identity, action: Action, resource_type: ResourceType, resource_id: str | None, *, source: str
-) -> None:
-    """Check that a client may do something; log a refusal.
+def admit(
+    request: HttpRequest, action: Action, resource_type: ResourceType, resource_id: str | None = None
+) -> Permissions:
+    """Check that the client may do something, and not too often. Return what else it may do.
+
+    Nothing has been read before. So the refusal is the same, and as quick, for what exists and what does not.
 
     Raises:
-        Problem: with `FORBIDDEN`.
+        Problem: with `FORBIDDEN` or `RATE_LIMIT_EXCEEDED`.
     """
-    if may(identity, action, resource_type, resource_id):
-        return
-    refusal = no_permission(action, resource_type, resource_id)
-    log_security_event("forbidden", refusal, user_id=identity.user_id, token_id=identity.token_id, source=source)
-    raise Problem(ProblemCode.FORBIDDEN, refusal)
+    permissions = permissions_of(request)
+    try:
+        permissions.check(action, resource_type, resource_id)
+    except Problem:
+        quotas_of(request).rate.take(time.monotonic())
+        raise
+    check_rate(request)
+    return permissions
 
 
 def check_rate(request: HttpRequest) -> None:

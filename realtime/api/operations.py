@@ -19,11 +19,11 @@ from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, Workflow
 from orchestration.sdk.launch import LaunchError, launch_by_name
 from realtime.api import operation_bodies as bodies
-from realtime.api.clients import admit, log_source
+from realtime.api.clients import Permissions, admit, log_source
 from realtime.api.idempotency import Answer, RequestKey, answer_once, key_of_request
 from realtime.api.problems import Problem, ProblemCode
 from realtime.auth.identity import Identity
-from realtime.auth.policy import ResourceType, may, no_permission
+from realtime.auth.policy import ResourceType
 from realtime.auth.security_log import log_security_event
 from realtime.database import in_report_thread
 from realtime.eventlog.position import current_position
@@ -39,7 +39,7 @@ WORKFLOW_CREATED: Final = "workflow.created"
 
 def _admit(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> Identity:
     """Check that the client may operate a resource whose id is in the path."""
-    identity = admit(request, "operate", resource_type, resource_id)
+    identity = admit(request, "operate", resource_type, resource_id).identity
     if not is_identifier(resource_id):
         raise Problem(ProblemCode.NOT_FOUND, f"{resource_type.capitalize()} {resource_id[:128]!r} not found")
     return identity
@@ -100,11 +100,12 @@ async def start_workflow(request: HttpRequest, body: bodies.StartBody) -> HttpRe
 
     An `Idempotency-Key` becomes the key of the run: it is good for as long as the run is kept.
     """
-    identity = admit(request, "operate", "definition", body.name)
+    permissions = admit(request, "operate", "definition", body.name)
+    identity = permissions.identity
     key = key_of_request(request, identity)
     # Not with a stored answer: the function of the workflow must not run in a transaction.
     key_of_run = None if key is None else _key_of_run(key)
-    answer = await sync_to_async(_start)(body, key_of_run, partial(_check_pool, identity))
+    answer = await sync_to_async(_start)(body, key_of_run, partial(_check_pool, permissions))
     if not answer.is_replayed:
         _log(request, identity, f"start {body.name}")
     return answer.response()
@@ -115,14 +116,14 @@ def _key_of_run(key: RequestKey) -> str:
     return f"api:{user}:{key.key}"
 
 
-def _check_pool(identity: Identity, pool_id: str) -> None:
+def _check_pool(permissions: Permissions, pool_id: str) -> None:
     """Check that a run may start in this pool: it is created if it does not exist.
 
     Raises:
         Problem: with `FORBIDDEN`.
     """
-    if not may(identity, "write", "pool", pool_id) and not Pool.objects.filter(pk=pool_id).exists():
-        raise Problem(ProblemCode.FORBIDDEN, no_permission("write", "pool", pool_id))
+    if not Pool.objects.filter(pk=pool_id).exists():
+        permissions.check("write", "pool", pool_id)
 
 
 def _start(body: bodies.StartBody, key: str | None, check_pool: Callable[[str], None]) -> Answer:

@@ -12,15 +12,13 @@ from ninja import Router
 
 from orchestration.reporter import MAX_REPORTER_LENGTH
 from orchestration.services.reports import Outcome, ReportRefused, apply_reports
-from realtime.api.clients import check_permission, check_rate, identity_of, log_source
+from realtime.api.clients import Permissions, check_rate, permissions_of
 from realtime.api.errors import problem_for
 from realtime.api.idempotency import Answer, RequestKey, answer_once, key_of_request
 from realtime.api.operation_bodies import Reported
 from realtime.api.problems import Problem, ProblemCode
 from realtime.api.report_body import MAX_EVENTS, InvalidEvent, decode_items, read_event
 from realtime.api.report_shapes import REPORTABLE, ReadReport, read_report
-from realtime.auth.identity import Identity
-from realtime.auth.policy import may
 from realtime.database import in_report_thread
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded
@@ -60,17 +58,15 @@ async def report_events(request: HttpRequest, atomic: bool = True) -> HttpRespon
     With `atomic=false`, an event that is refused is left out, and its result has the `error`. Permission:
     `event:write:ID`.
     """
-    identity = identity_of(request)
+    permissions = permissions_of(request)
     check_rate(request)
-    key = key_of_request(request, identity)
-    answer = await in_report_thread(
-        store_events, request.body, identity, key, source=log_source(request), atomic=atomic
-    )
+    key = key_of_request(request, permissions.identity)
+    answer = await in_report_thread(store_events, request.body, permissions, key, atomic=atomic)
     return answer.response()
 
 
-def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, source: str, atomic: bool) -> Answer:
-    """Store the events of a body, and return the answer. `source` is where the request is from, for the log.
+def store_events(body: bytes, permissions: Permissions, key: RequestKey | None, *, atomic: bool) -> Answer:
+    """Store the events of a body, and return the answer.
 
     Raises:
         Problem
@@ -84,7 +80,7 @@ def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, sou
             event = read_event(item, now=now)
             names.append(event.name)
             report = read_report(event)
-            _check_permission(identity, report, source)
+            _check_permission(permissions, report)
             read.append(report)
         except (InvalidEvent, Problem) as error:
             problem = _problem(error, index)
@@ -92,17 +88,17 @@ def store_events(body: bytes, identity: Identity, key: RequestKey | None, *, sou
                 raise problem from None
             names[index:] = [str(item.get("event"))[:64] if isinstance(item, dict) else ""]
             read.append(problem)
-    reporter = (identity.user_id or WITHOUT_NAME)[:MAX_REPORTER_LENGTH]
-    return answer_once(key, partial(_apply, read, names, identity, atomic=atomic), reported_by=reporter)
+    reporter = (permissions.identity.user_id or WITHOUT_NAME)[:MAX_REPORTER_LENGTH]
+    return answer_once(key, partial(_apply, read, names, permissions, atomic=atomic), reported_by=reporter)
 
 
-def _check_permission(identity: Identity, report: ReadReport, source: str) -> None:
+def _check_permission(permissions: Permissions, report: ReadReport) -> None:
     for resource_id in report.about or (None,):
-        check_permission(identity, "write", "event", resource_id, source=source)
+        permissions.check("write", "event", resource_id)
 
 
 def _apply(
-    read: list[ReadReport | Problem], names: list[str], identity: Identity, recorded: Recorded, *, atomic: bool
+    read: list[ReadReport | Problem], names: list[str], permissions: Permissions, recorded: Recorded, *, atomic: bool
 ) -> Callable[[Recorded], Answer]:
     reports = [each for each in read if isinstance(each, ReadReport)]
     indexes = [index for index, each in enumerate(read) if isinstance(each, ReadReport)]
@@ -120,7 +116,7 @@ def _apply(
         outcomes = apply_reports(
             [each.report for each in reports],
             all_or_nothing=atomic,
-            may_create=lambda pool_id: may(identity, "write", "pool", pool_id),
+            may_create=partial(permissions.allow, "write", "pool"),
             around=around,
         )
     except ReportRefused as refused:

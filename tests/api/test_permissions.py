@@ -192,6 +192,25 @@ def test_client_with_many_forbidden_requests_waits(start_server: StartServer) ->
     assert call(server, "GET", "pools/p", token=token("pool:read:p", user_id="other")).code == "NOT_FOUND"
 
 
+def test_refusals_by_what_a_body_names_are_logged_and_counted(start_server: StartServer) -> None:
+    server = start_server(environment=REQUIRES_AUTH, max_forbidden_per_minute=4)
+    small = token("operate:demo_retry", "event:write:mine")
+    foreign = [{"event": "workflow.started", "data": {"workflow_id": f"w{number}"}} for number in range(9)]
+    new_pool = {"event": "worker.added", "data": {"worker_id": "mine", "pool_id": "p"}}
+    answers = [
+        call(server, "POST", "workflows", {"name": "demo_retry", "pool_id": "p"}, token=small),
+        call(server, "POST", "events", foreign, token=small),
+        call(server, "POST", "events?atomic=false", foreign, token=small),
+        call(server, "POST", "events", new_pool, token=small),
+        call(server, "POST", "events", new_pool, token=small),
+    ]
+    assert [each.code for each in answers] == ["FORBIDDEN", "FORBIDDEN", None, "FORBIDDEN", "RATE_LIMIT_EXCEEDED"]
+    assert {result["error"]["code"] for result in answers[2].body["results"]} == {"FORBIDDEN"}
+    log = server.log_text()
+    for refusal in ("write pool:p", "write event:w0"):
+        assert f"forbidden (No permission to {refusal}) by user 'ada', token None, on the API from 127.0.0.1" in log
+
+
 def test_other_scheme_is_no_credential(closed_server: MahavishnuServer) -> None:
     answer = call(closed_server, "GET", "pools", headers={"Authorization": "Basic YTpi"})
     assert answer.code == "AUTH_REQUIRED"

@@ -12,10 +12,12 @@ from django.utils import timezone
 from orchestration import services
 from orchestration.models import Pool, Stage, Worker, Workflow
 from realtime.api import idempotency
+from realtime.api.clients import Permissions
 from realtime.api.idempotency import request_key
 from realtime.api.problems import Problem
 from realtime.api.reports import store_events
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
+from realtime.connection.rate_limit import ForbiddenRequests
 from realtime.models import Event, EventRoom, StoredAnswer
 from realtime.stored_answers import oldest_repeated, prune_stored_answers
 from tests.harness.programs import PROJECT_DIR
@@ -37,7 +39,8 @@ def report(*items: Any, identity: Identity = AIRFLOW, atomic: bool = True, key: 
 
 def report_body(body: bytes, *, identity: Identity = AIRFLOW, atomic: bool = True, key: str | None = None) -> Any:
     with_key = request_key(key, user_id=identity.user_id, path="/api/v1/events", content=body)
-    return json.loads(store_events(body, identity, with_key, source="a test", atomic=atomic).body)
+    permissions = Permissions(identity, "a test", ForbiddenRequests(100))
+    return json.loads(store_events(body, permissions, with_key, atomic=atomic).body)
 
 
 def event(name: str, **data: Any) -> dict[str, Any]:
