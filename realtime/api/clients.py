@@ -18,7 +18,8 @@ from realtime.auth.identity import Identity
 from realtime.auth.policy import Action, ResourceType, may, no_permission
 from realtime.auth.security_log import log_security_event
 from realtime.connection.client_address import ClientAddress, client_address
-from realtime.connection.rate_limit import ForbiddenRequests, TokenBucket
+from realtime.connection.rate_limit import TokenBucket
+from realtime.connection.refusal_counter import RefusalCounter
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.limits import Limits
 
@@ -32,7 +33,7 @@ class Quotas:
 
     rate: TokenBucket
     budget: ReplayBudget
-    forbidden: ForbiddenRequests
+    forbidden: RefusalCounter
 
 
 class ClientQuotas:
@@ -48,7 +49,7 @@ class ClientQuotas:
         if quotas is None:
             limits: Limits = settings.MAHAVISHNU_LIMITS
             rate = TokenBucket(limits.max_messages_per_second, limits.max_message_burst, time.monotonic())
-            forbidden = ForbiddenRequests(limits.max_forbidden_per_minute)
+            forbidden = RefusalCounter(limits.max_forbidden_per_minute)
             quotas = self._quotas[key] = Quotas(rate, ReplayBudget(limits), forbidden)
             if len(self._quotas) > MAX_TRACKED_CLIENTS:
                 self._quotas.popitem(last=False)
@@ -93,7 +94,7 @@ class Permissions:
 
     identity: Identity
     source: str
-    forbidden: ForbiddenRequests
+    forbidden: RefusalCounter
     _is_counted: bool = False
 
     def allow(self, action: Action, resource_type: ResourceType, resource_id: str | None = None) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from realtime.auth.security_log import log_security_event
 from realtime.connection.handlers import Queued, handle
-from realtime.connection.rate_limit import ForbiddenRequests
+from realtime.connection.refusal_counter import RefusalCounter
 from realtime.connection.registry import Connection
 from realtime.database import log_failure
 from realtime.protocol.decoder import Incoming
@@ -34,7 +34,7 @@ class RequestDispatcher:
         self._connection = connection
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscribing = 0
-        self._forbidden = ForbiddenRequests(connection.limits.max_forbidden_per_minute)
+        self._forbidden = RefusalCounter(connection.limits.max_forbidden_per_minute)
         # Subscribe and unsubscribe requests take effect in the order they arrived, and before later queries are
         # answered. So a client that subscribes and then queries without waiting misses no later event. Lists are read
         # one after the other too: the queue of the replays holds one read of each connection.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum, auto
 from math import ceil, inf
 
@@ -104,30 +103,3 @@ class RateLimit:
         else:
             message = f"{exceeded}; message discarded"
         return RequestError(ErrorCode.RATE_LIMIT_EXCEEDED, message, retry_after_ms=self.retry_after_ms)
-
-
-class ForbiddenRequests:
-    """The refused requests of one connection, or one client of the HTTP API, in the last minute: many are guesses.
-
-    Args:
-        limit: How many end the connection, or let the client wait.
-    """
-
-    __slots__ = ("_limit", "_times")
-
-    _WINDOW_SECONDS = 60.0
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._times: deque[float] = deque(maxlen=limit)
-
-    def add(self, *, now: float) -> bool:
-        """Count one, and return whether the limit is reached. `now` is in seconds, on a monotonic clock."""
-        self._times.append(now)
-        return self.wait_seconds(now=now) > 0
-
-    def wait_seconds(self, *, now: float) -> float:
-        """Return how long the limit is reached for."""
-        if len(self._times) < self._limit:
-            return 0.0
-        return max(0.0, self._times[0] + self._WINDOW_SECONDS - now)

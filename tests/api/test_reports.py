@@ -17,7 +17,7 @@ from realtime.api.idempotency import request_key
 from realtime.api.problems import Problem
 from realtime.api.reports import store_events
 from realtime.auth.identity import EVERYONE, ON_THIS_MACHINE, Identity
-from realtime.connection.rate_limit import ForbiddenRequests
+from realtime.connection.refusal_counter import RefusalCounter
 from realtime.models import Event, EventRoom, StoredAnswer
 from realtime.stored_answers import oldest_repeated, prune_stored_answers
 from tests.harness.programs import PROJECT_DIR
@@ -39,7 +39,7 @@ def report(*items: Any, identity: Identity = AIRFLOW, atomic: bool = True, key: 
 
 def report_body(body: bytes, *, identity: Identity = AIRFLOW, atomic: bool = True, key: str | None = None) -> Any:
     with_key = request_key(key, user_id=identity.user_id, path="/api/v1/events", content=body)
-    permissions = Permissions(identity, "a test", ForbiddenRequests(100))
+    permissions = Permissions(identity, "a test", RefusalCounter(100))
     return json.loads(store_events(body, permissions, with_key, atomic=atomic).body)
 
 
