@@ -9,12 +9,13 @@ from django.http import HttpRequest
 from ninja.security import HttpBearer
 
 from realtime.api.clients import address_of, log_source
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.auth.identity import Identity
 from realtime.auth.tokens import ONE_SENTENCE, InvalidToken
 from realtime.connection.authentication import identity_without_credentials
 from realtime.connection.bearer import TooManyFailures, identity_of_bearer
 from realtime.connection.credentials import bearer_token
+from realtime.protocol.problems import ProblemCode
 
 
 class Bearer(HttpBearer):

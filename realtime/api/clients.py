@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.http import HttpRequest
 
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.auth.identity import Identity
 from realtime.auth.policy import Action, ResourceType, may, no_permission
 from realtime.auth.security_log import log_security_event
@@ -22,6 +22,7 @@ from realtime.connection.rate_limit import TokenBucket
 from realtime.connection.refusal_counter import RefusalCounter
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.limits import Limits
+from realtime.protocol.problems import ProblemCode
 
 MAX_TRACKED_CLIENTS = 10_000
 """Clients whose limits are counted. Above it, the one without a request for longest is forgotten."""

@@ -17,11 +17,12 @@ from orchestration.sdk.launch import LaunchError
 from orchestration.sdk.parameters import InvalidParameter
 from orchestration.sdk.registry import UnknownWorkflow
 from orchestration.services.report_types import CreationNotAllowed, EngineOwned
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.database import log_failure
 from realtime.protocol.channels import InvalidChannel
 from realtime.protocol.cursors import InvalidCursor
 from realtime.protocol.errors import ErrorCode, RequestError
+from realtime.protocol.problems import ProblemCode
 from realtime.queries.replay_reads import RequestTimeout
 
 logger = logging.getLogger(__name__)

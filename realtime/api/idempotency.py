@@ -19,11 +19,12 @@ from django.http import HttpRequest, HttpResponse
 from orchestration.db import before_commit
 from orchestration.db.clock import database_now
 from orchestration.db.retry import is_contended
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.auth.identity import Identity
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded, record_events
 from realtime.models import StoredAnswer
+from realtime.protocol.problems import ProblemCode
 from realtime.stored_answers import oldest_repeated
 
 KEY_PATTERN: Final = "[!-~]{1,64}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.protocol.payload import decode_strictly
+from realtime.protocol.problems import ProblemCode
 
 MAX_DEPTH: Final = 32
 """How deep objects and arrays of a body may be nested."""

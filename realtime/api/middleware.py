@@ -16,9 +16,10 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
-from realtime.api.problems import CONTENT_TYPE, Problem, ProblemCode, problem_for_response
+from realtime.api.problems import Problem, problem_for_response
 from realtime.connection.credentials import has_token_in_query
 from realtime.connection.origin import is_allowed_origin
+from realtime.protocol.problems import CONTENT_TYPE, ProblemCode
 from realtime.web_origin import origin_of_server
 
 PATH: Final = "/api/"

@@ -14,9 +14,9 @@ from ninja import NinjaAPI
 from pydantic import TypeAdapter
 
 from realtime.api.idempotency import KEY_PATTERN
-from realtime.api.problems import CONTENT_TYPE, PROBLEM_TYPES
 from realtime.api.schemas import ProblemBody
 from realtime.protocol.payload import decode_object, encode_data
+from realtime.protocol.problems import CONTENT_TYPE, PROBLEM_TYPES
 
 _SCHEMA: Final = "#/components/schemas/{model}"
 _PROBLEM: Final = {"$ref": _SCHEMA.format(model="ProblemBody")}

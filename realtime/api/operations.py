@@ -21,7 +21,7 @@ from orchestration.sdk.launch import LaunchError, launch_by_name
 from realtime.api import operation_bodies as bodies
 from realtime.api.clients import Permissions, admit, log_source
 from realtime.api.idempotency import Answer, RequestKey, answer_once, key_of_request
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.auth.identity import Identity
 from realtime.auth.policy import ResourceType
 from realtime.auth.security_log import log_security_event
@@ -29,6 +29,7 @@ from realtime.database import in_report_thread
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded, RecordedEvent, record_events
 from realtime.protocol.payload import encode_data
+from realtime.protocol.problems import ProblemCode
 
 router = Router(tags=["Operations"])
 

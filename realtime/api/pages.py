@@ -11,8 +11,8 @@ from django.views.decorators.http import require_safe
 
 from realtime.api.api import api
 from realtime.api.openapi import openapi_document, shown_operations, with_code
-from realtime.api.problems import PROBLEM_TYPES
 from realtime.protocol.payload import encode_data
+from realtime.protocol.problems import PROBLEM_TYPES
 
 
 def _root() -> str:

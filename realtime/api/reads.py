@@ -14,7 +14,7 @@ from orchestration.identifiers import is_identifier
 from realtime import runtime
 from realtime.api import schemas
 from realtime.api.clients import admit, quotas_of
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.auth.policy import ResourceType
 from realtime.connection.handlers import lists, statuses
 from realtime.connection.handlers.handler_table import Queued, Response, Result, existing
@@ -24,6 +24,7 @@ from realtime.connection.replay_budget import ReplayBudget
 from realtime.protocol import requests
 from realtime.protocol.channels import CHANNEL_PATTERN, channel_of
 from realtime.protocol.payload import encode_data, raw_json
+from realtime.protocol.problems import ProblemCode
 from realtime.protocol.requests import MAX_EVENT_NAMES, MAX_LISTED_EVENTS, MAX_LISTED_ROWS, MAX_SEQ, Request
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from realtime.api.json_body import decode_body
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
+from realtime.protocol.problems import ProblemCode
 
 MAX_EVENTS: Final = 1000
 """Events in one request."""

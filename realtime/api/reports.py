@@ -16,13 +16,14 @@ from realtime.api.clients import Permissions, check_rate, permissions_of
 from realtime.api.errors import problem_for
 from realtime.api.idempotency import Answer, RequestKey, answer_once, key_of_request
 from realtime.api.operation_bodies import Reported
-from realtime.api.problems import Problem, ProblemCode
+from realtime.api.problems import Problem
 from realtime.api.report_body import MAX_EVENTS, InvalidEvent, decode_items, read_event
 from realtime.api.report_shapes import REPORTABLE, ReadReport, read_report
 from realtime.database import in_report_thread
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded
 from realtime.protocol.payload import encode_data
+from realtime.protocol.problems import ProblemCode
 
 router = Router(tags=["Reports"])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from ninja import Schema
 from pydantic import ConfigDict, Field
 
-from realtime.api.problems import ProblemCode
+from realtime.protocol.problems import ProblemCode
 from realtime.protocol.requests import (
     PoolStatusName,
     StageStatusName,

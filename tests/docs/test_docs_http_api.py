@@ -14,7 +14,7 @@ import pytest
 
 from realtime.api.api import api
 from realtime.api.openapi import openapi_document
-from realtime.api.problems import PROBLEM_TYPES
+from realtime.protocol.problems import PROBLEM_TYPES
 from tests.api.http_calls import call
 from tests.docs.markdown import blocks, page, table
 from tests.harness.browser import NODE
