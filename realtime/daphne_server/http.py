@@ -21,6 +21,7 @@ from zope.interface import implementer
 from orchestration.log_throttle import LogThrottle
 from realtime.connection.address_quota import OpenConnections, connect_rates, quota_owner
 from realtime.connection.client_address import client_address, is_trusted_proxy
+from realtime.daphne_server.rejection import rejection
 from realtime.exposure import is_forwarding_header, is_local_only
 from realtime.limits import Limits
 
@@ -64,6 +65,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
     rejected_count: ClassVar[int] = 0
 
     _path: bytes
+    _command: bytes = b""
 
     _quota_owner: str | None = None
     _deadline: asyncio.TimerHandle | None = None
@@ -263,9 +265,10 @@ class BoundedHTTPChannel(http.HTTPChannel):
         self._cancel_deadline()
         self.setTimeout(None)
         self.clearLineBuffer()
-        retry_after = "" if retry_after_seconds is None else f"Retry-After: {retry_after_seconds}\r\n"
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\n{retry_after}Content-Length: 0\r\n\r\n"
-        self.transport.write(head.encode())
+        is_head = self._command == b"HEAD"
+        self.transport.write(
+            rejection(status, limits=self._limits, is_head=is_head, retry_after_seconds=retry_after_seconds)
+        )
         self._networkProducer.unregisterProducer()
         if self.isSecure():
             self.transport.loseConnection()

@@ -86,6 +86,22 @@ async def test_request_is_rejected_after_its_headers(
     answer = await answer_to(server, request_head, b"x" * 300_000)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert answer.count(b"HTTP/1.1") == 1
+    if status == 413:
+        assert problem_code(answer) == "BODY_TOO_BIG"
+
+
+def problem_code(answer: bytes) -> object:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    assert {b"Content-Type: application/problem+json", b"Content-Length: %d" % len(body)} <= set(lines)
+    return json.loads(body)["code"]
+
+
+async def test_rejected_head_has_no_body(server: MahavishnuServer) -> None:
+    answer = await answer_to(server, REJECTED["a body of 192 MiB"][0].replace(b"POST", b"HEAD"))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"Content-Length: 0" not in answer
 
 
 async def test_chunked_body_is_rejected_when_it_exceeds_the_limit(server: MahavishnuServer) -> None:
@@ -101,6 +117,7 @@ async def test_chunked_body_is_rejected_when_it_exceeds_the_limit(server: Mahavi
             sent_bytes += len(chunk)
             assert sent_bytes < HUGE_BYTES
         assert (await answer).startswith(b"HTTP/1.1 413 ")
+        assert problem_code(await answer) == "BODY_TOO_BIG"
     assert memory_bytes(server) - before < SMALL_MEMORY_BYTES
 
 

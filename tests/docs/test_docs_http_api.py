@@ -103,12 +103,19 @@ def test_page_links_to_reporting() -> None:
     assert "](reporting.md)" in HTTP_API.read_text(encoding="utf-8")
 
 
-def test_body_that_is_too_big_has_only_a_status(documented: MahavishnuServer) -> None:
+def test_body_that_is_too_big_is_answered_with_a_problem(documented: MahavishnuServer) -> None:
     with socket.create_connection(("127.0.0.1", documented.port), TIMEOUT_SECONDS) as connection:
         connection.sendall(b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n")
         head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413 ")
-    assert body == b""
+    assert b"\r\nContent-Type: application/problem+json\r\n" in head
+    assert json.loads(body) == {
+        "type": "urn:mahavishnu:problem:body-too-big",
+        "title": "The body is too big",
+        "status": 413,
+        "detail": "Expected a body of at most 1048576 bytes (MAHAVISHNU_MAX_BODY_BYTES)",
+        "code": "BODY_TOO_BIG",
+    }
 
 
 def test_page_lists_every_problem() -> None:
