@@ -32,6 +32,7 @@ from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
 from mahavishnu_site.tls_settings import require_tls_if_unset  # noqa: E402
 from realtime.auth.keys import require_usable_keys  # noqa: E402
 from realtime.connection.local_only import local_only  # noqa: E402
+from realtime.connection.refusals import refuse_tokens_in_urls  # noqa: E402
 from realtime.consumers import OrchestrationConsumer  # noqa: E402
 from realtime.daphne_server import install  # noqa: E402
 
@@ -66,9 +67,10 @@ require_usable_keys()
 
 # `urls.py` has no pages in a process that serves WebSockets only.
 pages: Any = django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application)
+pages = PageTurns(pages, prefix=settings.MAHAVISHNU_PATH_PREFIX)
 application: Any = ProtocolTypeRouter(
     {
-        "http": PageTurns(pages, prefix=settings.MAHAVISHNU_PATH_PREFIX),
+        "http": refuse_tokens_in_urls(pages, api_path=f"{settings.MAHAVISHNU_PATH_PREFIX}/api/"),
         "websocket": reject_websocket if settings.MAHAVISHNU_SERVES == "pages" else OrchestrationConsumer.as_asgi(),
     }
 )

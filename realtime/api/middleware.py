@@ -17,7 +17,6 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 from realtime.api.problems import Problem, problem_for_response
-from realtime.connection.credentials import has_token_in_query
 from realtime.connection.origin import is_allowed_origin
 from realtime.protocol.problems import CONTENT_TYPE, ProblemCode
 from realtime.web_origin import origin_of_server
@@ -67,11 +66,6 @@ def _finished(request: HttpRequest, response: HttpResponseBase) -> HttpResponseB
 
 
 def _refusal(request: HttpRequest) -> Problem | None:
-    if has_token_in_query(request.META.get("QUERY_STRING", "")):
-        return Problem(
-            ProblemCode.TOKEN_IN_QUERY,
-            "A token must not be in a URL, which ends up in logs: send it in the header `Authorization: Bearer TOKEN`",
-        )
     if request.method in _SAFE_METHODS:
         return None
     return _origin_refusal(request) or _body_refusal(request)

@@ -14,17 +14,24 @@ from orchestration.log_throttle import LogThrottle
 from realtime.connection.auth_failures import auth_failures
 from realtime.connection.client_address import ClientAddress, peer_address
 from realtime.connection.credentials import has_token_in_query
+from realtime.protocol.problems import CONTENT_TYPE, ProblemCode, encode_problem
 
 logger = logging.getLogger(__name__)
 _refused = LogThrottle(logger)
 
-_IN_QUERY: Final = (
-    "A token must not be in a URL, which ends up in logs: send it as `Authorization: Bearer`, as the subprotocol "
-    "`bearer.TOKEN` beside `mahavishnu.v1`, or in an `auth` request as the first message.\n"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+_NOT_IN_URL: Final = "A token must not be in a URL, which ends up in logs: send it "
+_HANDSHAKE_IN_QUERY: Final = (
+    f"{_NOT_IN_URL}as `Authorization: Bearer`, as the subprotocol `bearer.TOKEN` beside `mahavishnu.v1`, or in an "
+    "`auth` request as the first message.\n"
 )
+_IN_QUERY: Final = f"{_NOT_IN_URL}in the header `Authorization: Bearer TOKEN`. Pages need a login instead."
 _TOO_MANY_FAILURES: Final = "Too many refused tokens from this address.\n"
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +42,19 @@ class Refusal:
         status: Its status.
         sentence: Its body.
         retry_after_seconds: How long the client has to wait, if that would help.
+        content_type: What the body is.
     """
 
     status: HTTPStatus
     sentence: str
     retry_after_seconds: int | None = None
+    content_type: str = _TEXT
 
 
 def refusal_of(scope: Mapping[str, Any], address: ClientAddress) -> Refusal | None:
     """Return why a handshake is refused before its credentials are looked at; None if it is not."""
-    if has_token_in_query((scope.get("query_string") or b"").decode("latin-1")):
-        reason, refusal = "a token in the URL", Refusal(HTTPStatus.BAD_REQUEST, _IN_QUERY)
+    if _has_token_in_url(scope):
+        reason, refusal = "a token in the URL", Refusal(HTTPStatus.BAD_REQUEST, _HANDSHAKE_IN_QUERY)
     elif wait_seconds := auth_failures.wait_seconds(address.owner, now=asyncio.get_running_loop().time()):
         reason = "too many refused tokens (MAHAVISHNU_MAX_AUTH_FAILURES_PER_MINUTE)"
         refusal = Refusal(HTTPStatus.TOO_MANY_REQUESTS, _TOO_MANY_FAILURES, ceil(wait_seconds))
@@ -53,6 +62,32 @@ def refusal_of(scope: Mapping[str, Any], address: ClientAddress) -> Refusal | No
         return None
     _refused.log("Refused a handshake from %s: %s", peer_address(scope.get("client")), reason)
     return refusal
+
+
+def _has_token_in_url(scope: Mapping[str, Any]) -> bool:
+    return has_token_in_query((scope.get("query_string") or b"").decode("latin-1"))
+
+
+def refuse_tokens_in_urls(application: Application, *, api_path: str) -> Application:
+    """Return an ASGI application for HTTP that answers 400 to each URL with a token, also of a file or of `/health`.
+
+    Args:
+        application: The application for other URLs.
+        api_path: What the paths of the HTTP API begin with. They are answered with a problem.
+    """
+
+    async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        if not _has_token_in_url(scope):
+            await application(scope, receive, send)
+            return
+        _refused.log("Refused a request from %s: a token in the URL", peer_address(scope.get("client")))
+        refusal = Refusal(HTTPStatus.BAD_REQUEST, f"{_IN_QUERY}\n")
+        if scope["path"].startswith(api_path):
+            problem = encode_problem(ProblemCode.TOKEN_IN_QUERY, _IN_QUERY)
+            refusal = Refusal(HTTPStatus.BAD_REQUEST, problem, content_type=CONTENT_TYPE)
+        await refuse(scope, send, refusal)
+
+    return serve
 
 
 async def refuse(scope: Mapping[str, Any], send: Send, refusal: Refusal) -> None:
@@ -63,12 +98,11 @@ async def refuse(scope: Mapping[str, Any], send: Send, refusal: Refusal) -> None
         return
     body = refusal.sentence.encode()
     headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-type", refusal.content_type.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"x-content-type-options", b"nosniff"),
     ]
-    if not is_page:
-        headers.append((b"connection", b"close"))
+    headers.append((b"cache-control", b"no-store") if is_page else (b"connection", b"close"))
     if refusal.retry_after_seconds is not None:
         headers.append((b"retry-after", str(refusal.retry_after_seconds).encode()))
     kind = "http" if is_page else "websocket.http"
