@@ -50,6 +50,11 @@ class ReadReport:
     extra_event: str
     extra: dict[str, Any]
 
+    @property
+    def worker_id(self) -> str | None:
+        """The worker that it names for a stage; None if there is none."""
+        return self.report.worker_id if isinstance(self.report, r.StageReport) else None
+
 
 def read_report(event: ReportedEvent) -> ReadReport:
     """Read an event as a report.

@@ -19,6 +19,7 @@ from realtime.api.operation_bodies import Reported
 from realtime.api.problems import Problem
 from realtime.api.report_body import MAX_EVENTS, InvalidEvent, decode_items, read_event
 from realtime.api.report_shapes import REPORTABLE, ReadReport, read_report
+from realtime.auth.policy import may
 from realtime.database import in_report_thread
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded
@@ -96,6 +97,10 @@ def store_events(body: bytes, permissions: Permissions, key: RequestKey | None, 
 def _check_permission(permissions: Permissions, report: ReadReport) -> None:
     for resource_id in report.about or (None,):
         permissions.check("write", "event", resource_id)
+    # The answer would depend on whether the worker exists, and whose it is.
+    worker_id = report.worker_id
+    if worker_id is not None and not may(permissions.identity, "read", "worker", worker_id):
+        permissions.check("write", "event", worker_id)
 
 
 def _apply(
