@@ -176,6 +176,13 @@ class Limits:
     max_body_bytes: int = counted(
         MIB, minimum=KIB, maximum=1024 * MIB, help="Size of the body of one HTTP request, as it is sent."
     )
+    max_stored_answers_bytes: int = counted(
+        1024 * MIB,
+        minimum=KIB,
+        maximum=1024 * 1024 * MIB,
+        help="Stored answers to requests with an `Idempotency-Key`, above which new keys are refused; "
+        "one user may have half.",
+    )
     close_timeout_seconds: float = bounded(
         3.0, minimum=1.0, maximum=600.0, help="Time allowed to flush pending data and finish the closing handshake."
     )

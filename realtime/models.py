@@ -97,13 +97,20 @@ class StoredAnswer(models.Model):
     body_hash = models.CharField(max_length=64, help_text="SHA-256 of the request, to detect another one.")
     status = models.PositiveSmallIntegerField(help_text="The HTTP status of the answer.")
     body = models.TextField(help_text="The answer.")
+    size_bytes = models.PositiveIntegerField(
+        db_default=0, help_text="What it takes, about; 0 in rows of older versions."
+    )
     created_at = models.DateTimeField(help_text="When it was stored (database clock).")
 
     class Meta:
         constraints = (
             models.UniqueConstraint(name="realtime_stored_answer_unique", fields=["user_id", "path", "key"]),
         )
-        indexes = (models.Index(name="realtime_stored_answer_age", fields=["created_at"]),)
+        indexes = (
+            models.Index(name="realtime_stored_answer_age", fields=["created_at"]),
+            # Covering, for the bytes of each user: reading the rows takes 20 times as long on SQLite.
+            models.Index(name="realtime_stored_answer_bytes", fields=["user_id", "size_bytes"]),
+        )
 
     def __str__(self) -> str:
         return f"{self.key} of {self.path}"

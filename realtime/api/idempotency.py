@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,14 +25,24 @@ from realtime.auth.identity import Identity
 from realtime.eventlog.position import current_position
 from realtime.events.recorder import Recorded, record_events
 from realtime.models import StoredAnswer
+from realtime.protocol.payload import size_in_bytes
 from realtime.protocol.problems import ProblemCode
-from realtime.stored_answers import oldest_repeated
+from realtime.stored_answers import (
+    MAX_STORED_ANSWER_BYTES,
+    NoRoom,
+    oldest_repeated,
+    size_of_answer,
+    stored_bytes,
+)
 
 KEY_PATTERN: Final = "[!-~]{1,64}"
 """1 to 64 visible ASCII characters."""
 
 MAX_ATTEMPTS: Final = 3
 """How often changes are tried that another transaction got in the way of: it inserted the same rows, or waited too."""
+
+NO_ROOM_RETRY_AFTER_SECONDS: Final = 60
+"""When a client may try again, if there is no room for its answer. Each minute, the oldest answers are deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,8 @@ def answer_once(
         reported_by: Who reports the changes.
 
     Raises:
-        Problem: if the key belongs to another request, or to one that is still running.
+        Problem: if the key belongs to another request, or to one that is still running; or if there is no room for
+            the answer. Then nothing is changed.
     """
     if key is None:
         return _answered(None, act, reported_by)
@@ -129,6 +141,7 @@ def answer_once(
             raise Problem(ProblemCode.KEY_IN_USE, "Send the same request again later", retry_after_seconds=1)
         _running.add(name)
     try:
+        stored_bytes.read_if_old(now=time.monotonic())
         return _answered(key, act, reported_by)
     finally:
         _running.discard(name)
@@ -154,6 +167,8 @@ def _attempt(
         with transaction.atomic():
             if key is not None and (stored := _stored_answer(key)) is not None:
                 return stored
+            if key is not None:
+                _check_room(key)
             pending = _PendingAnswer(key, recorded, act(recorded))
             before_commit.collect(pending)
         assert pending.answer is not None
@@ -174,6 +189,22 @@ def _stored_answer(key: RequestKey) -> Answer | None:
     return Answer(status, body, is_replayed=True)
 
 
+def _check_room(key: RequestKey) -> None:
+    try:
+        stored_bytes.check_room(key.user_id)
+    except NoRoom as error:
+        code = ProblemCode.RATE_LIMIT_EXCEEDED if error.is_user else ProblemCode.UNAVAILABLE
+        detail = f"{error}: no new Idempotency-Key is accepted for now. Nothing was changed"
+        raise Problem(code, detail, retry_after_seconds=NO_ROOM_RETRY_AFTER_SECONDS) from None
+
+
+def _check_size(answer: Answer) -> None:
+    size_bytes = size_in_bytes(answer.body)
+    if size_bytes > MAX_STORED_ANSWER_BYTES:
+        detail = f"The answer has {size_bytes} bytes, and {MAX_STORED_ANSWER_BYTES} can be stored"
+        raise Problem(ProblemCode.INVALID_PARAMETERS, f"{detail}: send a smaller request. Nothing was changed")
+
+
 def _store(pending_answers: list[_PendingAnswer]) -> None:
     for pending in pending_answers:
         recorded = pending.recorded
@@ -182,14 +213,17 @@ def _store(pending_answers: list[_PendingAnswer]) -> None:
         answer = pending.answer = pending.make(recorded)
         if (key := pending.key) is None:
             continue
+        _check_size(answer)
         fields: dict[str, Any] = {"user_id": key.user_id, "path": key.path, "key": key.key}
         fields |= {
             "body_hash": key.body_hash,
             "status": answer.status,
             "body": answer.body,
+            "size_bytes": size_of_answer(answer.body),
             "created_at": database_now(),
         }
         StoredAnswer.objects.bulk_create([StoredAnswer(**fields)])
+        stored_bytes.add(key.user_id, fields["size_bytes"])
 
 
 # After the events, whose numbers the answer has.
