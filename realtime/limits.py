@@ -177,7 +177,7 @@ class Limits:
         MIB, minimum=KIB, maximum=1024 * MIB, help="Size of the body of one HTTP request, as it is sent."
     )
     max_stored_answers_bytes: int = counted(
-        1024 * MIB,
+        16 * 1024 * MIB,
         minimum=KIB,
         maximum=1024 * 1024 * MIB,
         help="Stored answers to requests with an `Idempotency-Key`, above which new keys are refused; "

@@ -96,10 +96,8 @@ class StoredAnswer(models.Model):
     key = models.CharField(max_length=64)
     body_hash = models.CharField(max_length=64, help_text="SHA-256 of the request, to detect another one.")
     status = models.PositiveSmallIntegerField(help_text="The HTTP status of the answer.")
-    body = models.TextField(help_text="The answer.")
-    size_bytes = models.PositiveIntegerField(
-        db_default=0, help_text="What it takes, about; 0 in rows of older versions."
-    )
+    compressed_body = models.BinaryField(help_text="The answer (zlib).")
+    size_bytes = models.PositiveIntegerField(help_text="What the row takes, about.")
     created_at = models.DateTimeField(help_text="When it was stored (database clock).")
 
     class Meta:

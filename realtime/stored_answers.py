@@ -19,7 +19,6 @@ from orchestration.db.clock import database_now
 from orchestration.log_throttle import LogThrottle
 from realtime.limits import Limits
 from realtime.models import StoredAnswer
-from realtime.protocol.payload import size_in_bytes
 
 _no_room = LogThrottle(logging.getLogger(__name__))
 
@@ -27,12 +26,13 @@ KEPT_HOURS: Final = 24
 """How long a stored answer is repeated."""
 
 MAX_STORED_ANSWER_BYTES: Final = MIB
-"""Size of one answer. That to a report of 1000 events has 80 KB, or 250 KB if all of them are refused."""
+"""Size of one answer before its compression. That to a report of 1000 events has 80 KB, or 250 KB if all of them are
+refused."""
 
 ROW_BYTES: Final = 512
 """What a stored answer takes besides its text, about: its key, its path, its user, and their index."""
 
-READ_INTERVAL_SECONDS: Final = 30.0
+READ_INTERVAL_SECONDS: Final = 60.0
 """How often a process reads what all answers take. Meanwhile it adds its own."""
 
 _USER_SHARE: Final = 2
@@ -105,11 +105,6 @@ class StoredBytes:
 
 
 stored_bytes = StoredBytes()
-
-
-def size_of_answer(body: str) -> int:
-    """Return what a stored answer takes, about."""
-    return ROW_BYTES + size_in_bytes(body)
 
 
 def oldest_repeated() -> datetime:

@@ -10,6 +10,7 @@ import hashlib
 import re
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -29,9 +30,9 @@ from realtime.protocol.payload import size_in_bytes
 from realtime.protocol.problems import ProblemCode
 from realtime.stored_answers import (
     MAX_STORED_ANSWER_BYTES,
+    ROW_BYTES,
     NoRoom,
     oldest_repeated,
-    size_of_answer,
     stored_bytes,
 )
 
@@ -40,6 +41,9 @@ KEY_PATTERN: Final = "[!-~]{1,64}"
 
 MAX_ATTEMPTS: Final = 3
 """How often changes are tried that another transaction got in the way of: it inserted the same rows, or waited too."""
+
+COMPRESSION_LEVEL: Final = 1
+"""The fastest: it takes 0.5 ms for the answer to a report of 1000 events."""
 
 NO_ROOM_RETRY_AFTER_SECONDS: Final = 60
 """When a client may try again, if there is no room for its answer. Each minute, the oldest answers are deleted."""
@@ -177,16 +181,16 @@ def _attempt(
 
 def _stored_answer(key: RequestKey) -> Answer | None:
     rows = StoredAnswer.objects.filter(user_id=key.user_id, path=key.path, key=key.key)
-    row = rows.values_list("body_hash", "status", "body", "created_at").first()
+    row = rows.values_list("body_hash", "status", "compressed_body", "created_at").first()
     if row is None:
         return None
-    body_hash, status, body, created_at = row
+    body_hash, status, compressed, created_at = row
     if created_at < oldest_repeated():
         rows.delete()
         return None
     if body_hash != key.body_hash:
         raise Problem(ProblemCode.KEY_REUSED, "Send another key with another request")
-    return Answer(status, body, is_replayed=True)
+    return Answer(status, zlib.decompress(compressed).decode(), is_replayed=True)
 
 
 def _check_room(key: RequestKey) -> None:
@@ -214,12 +218,14 @@ def _store(pending_answers: list[_PendingAnswer]) -> None:
         if (key := pending.key) is None:
             continue
         _check_size(answer)
+        # The results of a report are alike: 1000 of them take 3 to 20 KB, of 80.
+        compressed = zlib.compress(answer.body.encode(), COMPRESSION_LEVEL)
         fields: dict[str, Any] = {"user_id": key.user_id, "path": key.path, "key": key.key}
         fields |= {
             "body_hash": key.body_hash,
             "status": answer.status,
-            "body": answer.body,
-            "size_bytes": size_of_answer(answer.body),
+            "compressed_body": compressed,
+            "size_bytes": ROW_BYTES + len(compressed),
             "created_at": database_now(),
         }
         StoredAnswer.objects.bulk_create([StoredAnswer(**fields)])

@@ -26,11 +26,15 @@ class Migration(migrations.Migration):
                     models.CharField(help_text="SHA-256 of the request, to detect another one.", max_length=64),
                 ),
                 ("status", models.PositiveSmallIntegerField(help_text="The HTTP status of the answer.")),
-                ("body", models.TextField(help_text="The answer.")),
+                ("compressed_body", models.BinaryField(help_text="The answer (zlib).")),
+                ("size_bytes", models.PositiveIntegerField(help_text="What the row takes, about.")),
                 ("created_at", models.DateTimeField(help_text="When it was stored (database clock).")),
             ],
             options={
-                "indexes": [models.Index(fields=["created_at"], name="realtime_stored_answer_age")],
+                "indexes": [
+                    models.Index(fields=["created_at"], name="realtime_stored_answer_age"),
+                    models.Index(fields=["user_id", "size_bytes"], name="realtime_stored_answer_bytes"),
+                ],
                 "constraints": [
                     models.UniqueConstraint(fields=("user_id", "path", "key"), name="realtime_stored_answer_unique")
                 ],
