@@ -5,20 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
+from orchestration.reporter import is_plausible_time
 from realtime.api.json_body import decode_body
 from realtime.api.problems import Problem
 from realtime.protocol.problems import ProblemCode
 
 MAX_EVENTS: Final = 1000
 """Events in one request."""
-
-OLDEST: Final = timedelta(days=7)
-NEWEST: Final = timedelta(seconds=60)
-"""How far the `timestamp` of an event may be from the server's clock, backward and forward. Otherwise it is stored as
-`reported_at`, and the event has the time of the server."""
 
 _MAX_NAME_CHARACTERS: Final = 64
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -96,7 +92,7 @@ def read_event(item: Any, *, now: datetime) -> ReportedEvent:
     stamp = data.get("timestamp") if path == "data.timestamp" else item.get("timestamp")
     at = now if stamp is None else _time(path, stamp)
     reported_at = None
-    if not -OLDEST <= at - now <= NEWEST:
+    if not is_plausible_time(at, now=now):
         at, reported_at = now, stamp
     return ReportedEvent(name, {key: data[key] for key in data if key != "timestamp"}, room, at, reported_at)
 

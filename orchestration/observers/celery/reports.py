@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
+from orchestration.reporter import is_plausible_time
+
 REPORTED_BY: Final = "celery"
 """Who reports observed workflows, workers and pools, and the adapter of these workflows."""
 
 MAX_FUTURE: Final = timedelta(seconds=1)
-"""How far the clock of a worker may be ahead. Beyond that, the time at which its event arrives is used."""
-
-MAX_PAST: Final = timedelta(days=7)
-"""How far a timestamp may be in the past: a worker keeps its events while it has no broker."""
+"""How far the clock of a worker may be ahead. Its events arrive at once, so beyond that their arrival is more exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +67,4 @@ def event_time(timestamp: float | None, *, now: datetime) -> datetime:
         sent_at = datetime.fromtimestamp(timestamp, tz=now.tzinfo)
     except (ValueError, OverflowError, OSError):
         return now
-    return sent_at if now - MAX_PAST <= sent_at <= now + MAX_FUTURE else now
+    return sent_at if is_plausible_time(sent_at, now=now, max_future=MAX_FUTURE) else now
