@@ -55,6 +55,8 @@ class UnitOfWork:
         """Execute the writes: by model, in the order of locks, and by primary key."""
         for model in sorted({*self._new, *self._changed}, key=lambda model: _ORDER.index(model.__name__)):
             if rows := self._new.get(model):
+                for row in rows if model.__name__ == "FailedAttempt" else ():
+                    row.stage = row.stage  # A new stage has got its key just now.
                 # Two transactions that insert the same rows must not wait for each other.
                 rows.sort(key=_insertion_order)
                 insert_rows(rows, using=using)
@@ -71,11 +73,16 @@ def _database_defaults(model: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((field.attname, field.db_default) for field in fields)
 
 
-_ORDER = ("Worker", "Workflow", "Stage", "Pool")
+_ORDER = ("Worker", "Workflow", "Stage", "FailedAttempt", "Pool")
 
 
 def _insertion_order(row: Any) -> Any:
-    return (row.workflow_id, row.position) if type(row).__name__ == "Stage" else row.pk
+    match type(row).__name__:
+        case "Stage":
+            return row.workflow_id, row.position
+        case "FailedAttempt":
+            return row.stage_id, row.attempt
+    return row.pk
 
 
 _current: ContextVar[UnitOfWork | None] = ContextVar("unit of work", default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from django.db import connection
@@ -10,15 +10,20 @@ from django.db.models import Max, Q, QuerySet
 
 from orchestration.identifiers import is_identifier
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker, Workflow
+from orchestration.services import validation
 from orchestration.services.report_types import (
+    EngineOwned,
     PoolMetricsReport,
     PoolReport,
     Report,
+    ReportedByOther,
+    ReportOfStage,
     RunReport,
     StageReport,
     WorkerRemoval,
     WorkerReport,
 )
+from orchestration.services.workers import check_is_external
 
 
 @dataclass(slots=True)
@@ -26,6 +31,7 @@ class Rows:
     """The rows, by their ids. New ones are added.
 
     Attributes:
+        may_change: Whether the reporter may change what this one has reported.
         workers: Workers, locked.
         runs: Workflows, locked.
         stages: The stages that reports name, by workflow and name, locked; of a run that ends, all unfinished ones.
@@ -33,11 +39,52 @@ class Rows:
         next_positions: Where a new stage of a run goes, if that was needed before.
     """
 
+    may_change: Callable[[str], bool] = lambda reported_by: True
     workers: dict[str, Worker] = field(default_factory=dict)
     runs: dict[str, Workflow] = field(default_factory=dict)
     stages: dict[str, dict[str, Stage]] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     next_positions: dict[str, int] = field(default_factory=dict)
+
+    def find_run(self, workflow_id: str) -> Workflow | None:
+        """Return a run to change; None if it is not known.
+
+        Raises:
+            InvalidIdentifier, EngineOwned, ReportedByOther
+        """
+        run = self.runs.get(validation.identifier("workflow_id", workflow_id))
+        if run is not None and run.plan is not None:
+            raise EngineOwned("workflow", run.pk)
+        self._check_may_change("workflow", run)
+        return run
+
+    def find_worker(self, worker_id: str) -> Worker | None:
+        """Return a worker to change; None if it is not known.
+
+        Raises:
+            InvalidIdentifier, EngineWorker, ReportedByOther
+        """
+        worker = self.workers.get(validation.identifier("worker_id", worker_id))
+        if worker is not None:
+            check_is_external(worker)
+        self._check_may_change("worker", worker)
+        return worker
+
+    def find_pool(self, pool_id: str) -> Pool | None:
+        """Return a pool to change; None if it is not known.
+
+        Raises:
+            InvalidIdentifier, EngineOwned, ReportedByOther
+        """
+        pool = self.pools.get(validation.identifier("pool_id", pool_id))
+        if pool is not None and not pool.reported_by:
+            raise EngineOwned("pool", pool.pk)
+        self._check_may_change("pool", pool)
+        return pool
+
+    def _check_may_change(self, kind: str, row: Workflow | Worker | Pool | None) -> None:
+        if row is not None and not self.may_change(row.reported_by):
+            raise ReportedByOther(kind, row.pk)
 
     def take_position(self, run: Workflow) -> int:
         """Return the position of one more stage of a run."""
@@ -49,7 +96,7 @@ class Rows:
         return position
 
 
-def lock_rows(reports: Sequence[Report]) -> Rows:
+def lock_rows(reports: Sequence[Report], may_change: Callable[[str], bool]) -> Rows:
     """Lock the rows of reports, in the order that `orchestration.models.tracked` defines."""
     worker_ids: set[str | None] = set()
     run_ids: set[str] = set()
@@ -58,10 +105,12 @@ def lock_rows(reports: Sequence[Report]) -> Rows:
     pool_ids: set[str | None] = set()
     changed_pool_ids: set[str | None] = set()
     for report in reports:
-        if isinstance(report, StageReport):
+        if isinstance(report, ReportOfStage):
             run_ids.add(report.workflow_id)
             stage_names.add((report.workflow_id, report.stage_name))
-            worker_ids.add(report.worker_id)
+            if isinstance(report, StageReport):
+                worker_ids.add(report.worker_id)
+                pool_ids.add(report.pool_id)
         elif isinstance(report, RunReport):
             run_ids.add(report.workflow_id)
             pool_ids.add(report.pool_id)
@@ -74,7 +123,7 @@ def lock_rows(reports: Sequence[Report]) -> Rows:
             worker_ids.add(report.worker_id)
         elif isinstance(report, PoolReport | PoolMetricsReport):
             changed_pool_ids.add(report.pool_id)
-    rows = Rows()
+    rows = Rows(may_change=may_change)
     if ids := _valid(worker_ids):
         rows.workers = {row.pk: row for row in _locked(Worker.objects.filter(pk__in=ids))}
     if ids := _valid(run_ids):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestration.models import PoolStatus, StageStatus, WorkflowStatus
+from orchestration.models import FailureReason, PoolStatus, StageStatus, WorkflowStatus
+from orchestration.reporter import current_reporter
 from orchestration.services.errors import ServiceError
 
 
@@ -55,6 +56,7 @@ class StageReport:
         workflow_id: The run.
         stage_name: The stage.
         status: Its new status.
+        pool_id: The pool of a stage that is not known; None for the pool of its run.
         worker_id: The worker that runs it.
         result: Of a completed stage.
         error: Of a failed stage.
@@ -64,9 +66,41 @@ class StageReport:
     workflow_id: str
     stage_name: str
     status: StageStatus
+    pool_id: str | None = None
     worker_id: str | None = None
     result: Mapping[str, Any] | None = None
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailure:
+    """An attempt at a stage has failed, and another one follows: the stage is queued again.
+
+    A stage that is not running has started without a report: it is started first, without a worker.
+
+    Attributes:
+        at: When the attempt failed.
+        workflow_id: The run.
+        stage_name: The stage.
+        error: Its error.
+        reason: Why there is another attempt.
+    """
+
+    at: datetime
+    workflow_id: str
+    stage_name: str
+    error: str
+    reason: FailureReason = FailureReason.FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageMessage:
+    """A message about an unfinished stage, for the subscribers of its run."""
+
+    at: datetime
+    workflow_id: str
+    stage_name: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +156,8 @@ class Notice:
     announce: Callable[[], None]
 
 
-Report = RunReport | StageReport | WorkerReport | WorkerRemoval | PoolReport | PoolMetricsReport | Notice
+ReportOfStage = StageReport | AttemptFailure | StageMessage
+Report = RunReport | ReportOfStage | WorkerReport | WorkerRemoval | PoolReport | PoolMetricsReport | Notice
 
 
 def is_reported_again(stored: Any, result: dict[str, Any] | None, stored_error: str, error: str) -> bool:
@@ -142,6 +177,19 @@ class EngineOwned(ServiceError):
 
     def __str__(self) -> str:
         return f"{self.kind.capitalize()} {self.id} belongs to this installation, which changes it itself."
+
+
+class ReportedByOther(ServiceError):
+    """The reporter may change what it has reported itself, and not this run, worker or pool."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        self.kind = kind
+        self.id = id
+        self.reporter = current_reporter()
+        super().__init__(kind, id)
+
+    def __str__(self) -> str:
+        return f"{self.kind.capitalize()} {self.id} was not reported by {self.reporter}, which cannot change it."
 
 
 class CreationNotAllowed(ServiceError):

@@ -46,6 +46,8 @@ def apply_reports(
     *,
     all_or_nothing: bool = True,
     may_create: Callable[[str], bool] = lambda pool_id: True,
+    may_change: Callable[[str], bool] = lambda reported_by: True,
+    instead: Callable[[Report, ServiceError], Report | None] = lambda report, error: None,
     around: Callable[[int, Callable[[], bool]], bool] = lambda index, apply: apply(),
 ) -> list[Outcome]:
     """Apply reports in their order, in one transaction; return the outcome of each.
@@ -57,6 +59,10 @@ def apply_reports(
         all_or_nothing: Whether one that is refused ends the transaction. Otherwise only that one is left out.
         may_create: Whether the reporter may create the pool of an id, and workers in it. Only then may it put runs
             into that pool if it belongs to this installation: they change its counters.
+        may_change: Whether the reporter may change the runs, workers and pools that the reporter of this name has
+            reported.
+        instead: Returns what is applied instead of a report that is refused; None if it stays refused. It is about the
+            same run, stage, worker or pool.
         around: Called with the index of each report, and with the function that applies it.
 
     Raises:
@@ -66,11 +72,20 @@ def apply_reports(
     """
     outcomes: list[Outcome] = []
     with reject_closed_pool("stages"), transaction.atomic():
-        rules = Rules(lock_rows(reports), may_create)
+        rules = Rules(lock_rows(reports, may_change), may_create)
+
+        def apply_one(report: Report) -> bool:
+            try:
+                return rules.apply(report)
+            except ServiceError as error:
+                other = instead(report, error)
+                if other is None:
+                    raise
+            return rules.apply(other)
 
         def apply(index: int) -> None:
             try:
-                outcomes.append(around(index, lambda: rules.apply(reports[index])))
+                outcomes.append(around(index, lambda: apply_one(reports[index])))
             except ServiceError as error:
                 if all_or_nothing:
                     raise ReportRefused(index, error) from error

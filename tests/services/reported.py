@@ -11,13 +11,26 @@ from django.db import transaction
 from hypothesis import strategies as st
 
 from orchestration import services
-from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Worker, Workflow, WorkflowStatus
+from orchestration.models import (
+    FailedAttempt,
+    FailureReason,
+    Pool,
+    PoolStatus,
+    Stage,
+    StageStatus,
+    Worker,
+    Workflow,
+    WorkflowStatus,
+)
 from orchestration.services import stages
 from orchestration.services.report_types import (
+    AttemptFailure,
     PoolReport,
     Report,
     ReportedStage,
+    ReportOfStage,
     RunReport,
+    StageMessage,
     StageReport,
     WorkerRemoval,
     WorkerReport,
@@ -62,10 +75,15 @@ def a_report(when: datetime) -> st.SearchStrategy[Report]:
         workflow_id=runs,
         stage_name=st.sampled_from(STAGES),
         status=st.sampled_from([status for status in StageStatus if status not in ("pending", "cancelled")]),
+        pool_id=st.sampled_from([None, None, *POOLS]),
         worker_id=st.sampled_from([None, None, *WORKERS]),
         result=results,
         error=st.sampled_from(["", "It broke"]),
     )
+    which: dict[str, Any] = {"at": st.just(when), "workflow_id": runs, "stage_name": st.sampled_from(STAGES)}
+    reasons = st.sampled_from([FailureReason.FAILED, FailureReason.LOST])
+    failure = st.builds(AttemptFailure, **which, error=st.just("It broke"), reason=reasons)
+    message = st.builds(StageMessage, **which, message=st.just("Half of it"))
     worker = st.builds(
         WorkerReport,
         at=st.just(when),
@@ -81,7 +99,7 @@ def a_report(when: datetime) -> st.SearchStrategy[Report]:
         PoolReport, at=st.just(when), pool_id=pools, status=st.just(PoolStatus.ACTIVE), is_new=st.just(True)
     )
     removal = st.builds(WorkerRemoval, at=st.just(when), worker_id=workers)
-    return st.one_of(run, run, stage, stage, stage, worker, pool, new_pool, removal)
+    return st.one_of(run, run, stage, stage, stage, failure, message, worker, pool, new_pool, removal)
 
 
 def apply_with_services(report: Report) -> Outcome:
@@ -97,6 +115,12 @@ def _apply(report: Report) -> bool:
         return _apply_run(report)
     if isinstance(report, StageReport):
         return _apply_stage(report)
+    if isinstance(report, AttemptFailure):
+        return _apply_failure(report)
+    if isinstance(report, StageMessage):
+        message = {"workflow_id": report.workflow_id, "stage_name": report.stage_name, "message": report.message}
+        services.add_message(**message, at=report.at)
+        return True
     if isinstance(report, WorkerReport):
         return _apply_worker(report)
     if isinstance(report, WorkerRemoval):
@@ -156,11 +180,8 @@ def _apply_stage(report: StageReport) -> bool:
     run = Workflow.objects.filter(pk=report.workflow_id).first()
     stage = Stage.objects.filter(workflow_id=report.workflow_id, name=report.stage_name).first()
     if run is not None and stage is None:
-        stage = Stage(workflow=run, name=report.stage_name, position=run.total_stages, pool=run.pool)
         worker = Worker.objects.filter(pk=report.worker_id).first()
-        stages.check_stage(stage, StageStatus(report.status), worker=worker)
-        with transaction.atomic():
-            stage.insert(at=report.at)
+        stage = _add_stage(run, report, report.status, pool_id=report.pool_id or run.pool_id, worker=worker)
     if stage is not None and stage.status == report.status:
         same_result = set((report.result or {}).items()) <= set((stage.result or {}).items())
         same_error = report.status != "failed" or stage.error == report.error
@@ -178,6 +199,33 @@ def _apply_stage(report: StageReport) -> bool:
         services.fail_stage(**which, error=report.error)
     else:
         services.skip_stage(**which)
+    return True
+
+
+def _add_stage(
+    run: Workflow, report: ReportOfStage, status: str, *, pool_id: str | None, worker: Worker | None = None
+) -> Stage:
+    stage = Stage(workflow=run, name=report.stage_name, position=run.total_stages, pool_id=pool_id)
+    pool = Pool.objects.filter(pk=pool_id).first()
+    if pool_id is not None:
+        stage.pool = pool or Pool(id=pool_id)
+    stages.check_stage(stage, StageStatus(status), worker=worker)
+    if pool_id is not None and pool is None:
+        services.create_pool(pool_id=pool_id, at=report.at)
+    with transaction.atomic():
+        stage.insert(at=report.at)
+    return stage
+
+
+def _apply_failure(report: AttemptFailure) -> bool:
+    which: dict[str, Any] = {"workflow_id": report.workflow_id, "stage_name": report.stage_name, "at": report.at}
+    run = Workflow.objects.filter(pk=report.workflow_id).first()
+    stage = Stage.objects.filter(workflow_id=report.workflow_id, name=report.stage_name).first()
+    if run is not None and stage is None:
+        stage = _add_stage(run, report, "running", pool_id=run.pool_id)
+    if stage is not None and stage.status in ("pending", "queued"):
+        services.start_stage(**which)
+    services.requeue_stage(**which, error=report.error, reason=report.reason)
     return True
 
 
@@ -203,8 +251,8 @@ def _apply_worker(report: WorkerReport) -> bool:
 def stored_state() -> str:
     """Return everything that is stored, as text; without what the database assigns."""
     tables: dict[str, Any] = {}
-    for model in (Workflow, Stage, Worker, Pool):
-        hidden = {"id"} if model is Stage else set()
+    for model in (Workflow, Stage, FailedAttempt, Worker, Pool):
+        hidden = {"id", "stage_id"} if model in (Stage, FailedAttempt) else set()
         hidden |= {"metrics_published_at", "metrics_dirty_since"}
         if model is Pool:
             hidden |= {"updated_at", "created_at"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,17 +12,31 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from orchestration import services
 from orchestration.db import before_commit
-from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Worker, Workflow, WorkflowStatus
+from orchestration.models import (
+    FailedAttempt,
+    FailureReason,
+    Pool,
+    PoolStatus,
+    Stage,
+    StageStatus,
+    Worker,
+    Workflow,
+    WorkflowStatus,
+)
 from orchestration.reporter import reporting_as
 from orchestration.services.report_types import (
+    AttemptFailure,
     CreationNotAllowed,
     EngineOwned,
     PoolMetricsReport,
     PoolReport,
     Report,
+    ReportedByOther,
     ReportedStage,
     RunReport,
+    StageMessage,
     StageReport,
+    WorkerRemoval,
     WorkerReport,
 )
 from orchestration.services.reports import ReportRefused, apply_reports
@@ -138,6 +153,58 @@ def test_reports_without_the_permission_create_no_pool_and_no_worker() -> None:
     )
     assert [type(outcome) for outcome in outcomes] == [*[CreationNotAllowed] * 3, bool]
     assert (Pool.objects.count(), Worker.objects.count(), Workflow.objects.count()) == (1, 0, 1)
+
+
+def test_reports_change_only_what_the_reporter_may_change() -> None:
+    services.create_workflow(workflow_id="wf", adapter="other", prompt="", stages=["a"])
+    services.start_workflow(workflow_id="wf")
+    services.create_pool(pool_id="p")
+    services.register_worker(worker_id="w", pool_id="p")
+    which: dict[str, Any] = {"at": at(9), "workflow_id": "wf", "stage_name": "a"}
+    outcomes = refused(
+        *(run("failed"), stage("running"), AttemptFailure(**which, error=""), StageMessage(**which, message="m")),
+        *(WorkerReport(at=at(9), worker_id="w", status="busy", pool_id="p"), WorkerRemoval(at=at(9), worker_id="w")),
+        *(run("running", workflow_id="own"), stage("running", workflow_id="own", worker_id="w")),
+        may_change=lambda reported_by: reported_by == "airflow",
+    )
+    assert [type(outcome) for outcome in outcomes] == [*[ReportedByOther] * 6, *[bool] * 2]
+    assert str(outcomes[0]) == "Workflow wf was not reported by airflow, which cannot change it."
+    assert (Workflow.objects.get(pk="wf").status, Worker.objects.get().status) == ("running", "idle")
+
+
+def test_refused_report_may_be_replaced() -> None:
+    def instead(report: Report, error: services.ServiceError) -> Report | None:
+        if isinstance(report, StageReport) and isinstance(error, services.WorkerNotFound):
+            return replace(report, worker_id=None)
+        return None
+
+    outcomes = refused(run("running"), stage("running", worker_id="w"), stage("queued"), instead=instead)
+    assert [type(outcome) for outcome in outcomes] == [bool, bool, services.IllegalTransition]
+    assert Stage.objects.get().status == "running"
+
+
+def test_reported_stage_may_be_in_another_pool_than_its_run() -> None:
+    reports: list[Report] = [run("running", pool_id="p", stages=(ReportedStage(name="a"),))]
+    reports += [stage("queued", 1), stage("queued", 2, name="b", pool_id="q"), stage("running", 3, pool_id="q")]
+    compare_with_services(reports)
+    assert list(Stage.objects.order_by("position").values_list("name", "pool_id", "status")) == [
+        ("a", "p", "running"),
+        ("b", "q", "queued"),
+    ]
+    (outcome,) = refused(stage("queued", 4, name="c", pool_id="new"), may_create=lambda pool_id: False)
+    assert (type(outcome), Stage.objects.count(), Pool.objects.count()) == (CreationNotAllowed, 2, 2)
+
+
+def test_reported_failure_of_an_attempt_queues_its_stage_again() -> None:
+    failures = [
+        AttemptFailure(at=at(number), workflow_id="wf", stage_name=name, error=f"{number}", reason=FailureReason.LOST)
+        for number, name in ((3, "a"), (4, "unlisted"), (5, "a"))
+    ]
+    compare_with_services([run("running", stages=(ReportedStage(name="a"),)), stage("running", 2), *failures])
+    attempts = FailedAttempt.objects.order_by("ended_at").values_list("stage__name", "attempt", "error", "reason")
+    assert list(attempts) == [("a", 1, "3", "lost"), ("unlisted", 1, "4", "lost"), ("a", 2, "5", "lost")]
+    stored = set(Stage.objects.values_list("name", "status", "attempt"))
+    assert stored == {("a", "queued", 2), ("unlisted", "queued", 1)}
 
 
 def test_reported_metrics_are_stored_and_no_longer_counted() -> None:
