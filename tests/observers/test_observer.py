@@ -3,58 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from orchestration.models import StageStatus, WorkflowStatus
 from orchestration.observers.celery import observer as observer_module
 from orchestration.observers.celery.bounds import CONFIRM_SECONDS
-from orchestration.observers.celery.events import Kind, TaskEvent, WorkerReply, read_event
-from orchestration.observers.celery.identity import Identity, stage_name
-from orchestration.observers.celery.observer import Observer
+from orchestration.observers.celery.events import Kind, TaskEvent, WorkerReply
+from orchestration.observers.celery.identity import stage_name
 from orchestration.observers.celery.reports import StoredTask
+from orchestration.services.report_types import (
+    ReportedStage,
+    RunReport,
+    StageMessage,
+    StageReport,
+    WorkerReport,
+)
+from tests.observers.feed import BOX, OTHER, SETTLE_SECONDS, Feed, at, name_of, pool, worker
 
-START = datetime(2026, 11, 28, 4, tzinfo=UTC)
-BOX = "celery@box"
-OTHER = "celery@other"
-SETTLE_SECONDS = 5.0
-STAGE = {"workflow_id": "shop-a", "stage_name": stage_name("shop.add", "a")}
-
-
-class Feed:
-    """An observer, and a clock that moves by a second with each event."""
-
-    def __init__(self, **options: Any) -> None:
-        self.observer = Observer(Identity("shop"), settle_seconds=SETTLE_SECONDS, **options)
-        self.seconds = 0.0
-
-    @property
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self.seconds)
-
-    def send(self, type_: str, hostname: str = BOX, **fields: Any) -> None:
-        self.seconds += 1
-        event = read_event({"type": type_, "hostname": hostname, "timestamp": self.now.timestamp(), **fields})
-        self.observer.apply(event, now=self.now, clock=self.seconds)
-
-    def serve(self, hostname: str = BOX, *queues: str) -> None:
-        reply = WorkerReply(hostname, queues=queues or ("orders",))
-        self.observer.apply_reply(reply, now=self.now, clock=self.seconds)
-
-    def wait(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.observer.tick(now=self.now, clock=self.seconds)
-
-    def run(self, uuid: str, hostname: str = BOX, **fields: Any) -> None:
-        self.send("task-received", hostname, uuid=uuid, name="shop.add", **fields)
-        self.send("task-started", hostname, uuid=uuid)
-
-    def reports(self) -> list[tuple[str, dict[str, Any]]]:
-        return [(report.event, dict(report.data)) for report in self.observer.take_reports()]
-
-    def names(self, start: str = "workflow.") -> list[str]:
-        return [event.removeprefix(start) for event, _ in self.reports() if event.startswith(start)]
+STAGE: dict[str, Any] = {"workflow_id": "shop-a", "stage_name": stage_name("shop.add", "a")}
 
 
 @pytest.fixture
@@ -72,9 +41,9 @@ def test_worker_joins_the_pool_of_its_queue() -> None:
     assert feed.reports() == []
     feed.serve(BOX, "orders", "mail")
     assert feed.reports() == [
-        ("pool.created", {"pool_id": "shop-orders"}),
-        ("pool.created", {"pool_id": "shop-mail"}),
-        ("worker.added", {"worker_id": "shop-celery_box", "pool_id": "shop-orders"}),
+        pool("orders", feed.now),
+        pool("mail", feed.now),
+        worker("idle", "orders", feed.now, is_new=True),
     ]
 
 
@@ -82,7 +51,7 @@ def test_worker_that_names_no_queue_joins_the_pool_of_unknown_queues() -> None:
     feed = Feed()
     feed.send("worker-online", freq=2)
     feed.wait(6)
-    assert ("worker.added", {"worker_id": "shop-celery_box", "pool_id": "shop-_unknown"}) in feed.reports()
+    assert worker("idle", "_unknown", feed.now, is_new=True) in feed.reports()
 
 
 def test_task_tree_is_one_workflow(feed: Feed) -> None:
@@ -92,21 +61,24 @@ def test_task_tree_is_one_workflow(feed: Feed) -> None:
     feed.send("task-succeeded", uuid="b", result="3", runtime=0.5)
     feed.wait(SETTLE_SECONDS)
     first, second = stage_name("shop.add", "a"), stage_name("shop.add", "b")
-    pool = {"pool_id": "shop-orders"}
-    workflow: dict[str, Any] = {"name": "shop.add", "adapter": "celery", "prompt": ""}
-    reports = [report for report in feed.reports() if report[0].startswith("workflow.")]
-    expected: list[tuple[str, dict[str, Any]]] = [
-        ("workflow.started", {**workflow, "stage_name": first, **pool}),
-        ("workflow.stages_queued", {"stages": [first]}),
-        ("workflow.stage_started", {"stage_name": first, "worker_id": "shop-celery_box"}),
-        ("workflow.stage_completed", {"stage_name": first, "result": {"duration_ms": 250}}),
-        ("workflow.stage_added", {"stage_name": second, **pool}),
-        ("workflow.stages_queued", {"stages": [second]}),
-        ("workflow.stage_started", {"stage_name": second, "worker_id": "shop-celery_box"}),
-        ("workflow.stage_completed", {"stage_name": second, "result": {"duration_ms": 500}}),
-        ("workflow.completed", {"result": {}}),
+
+    def run(status: str, seconds: int, **fields: Any) -> RunReport:
+        return RunReport(at=at(seconds), workflow_id="shop-a", status=WorkflowStatus(status), **fields)
+
+    def stage(name: str, status: str, seconds: int, **fields: Any) -> StageReport:
+        return StageReport(at=at(seconds), workflow_id="shop-a", stage_name=name, status=StageStatus(status), **fields)
+
+    stages = (ReportedStage(name=first),)
+    assert feed.of_workflows() == [
+        run("running", 2, name="shop.add", adapter="celery", pool_id="shop-orders", stages=stages),
+        stage(first, "queued", 2, pool_id="shop-orders"),
+        stage(first, "running", 3, worker_id="shop-celery_box"),
+        stage(first, "completed", 4, result={"duration_ms": 250}),
+        stage(second, "queued", 5, pool_id="shop-orders"),
+        stage(second, "running", 6, worker_id="shop-celery_box"),
+        stage(second, "completed", 7, result={"duration_ms": 500}),
+        run("completed", 7),
     ]
-    assert reports == [(event, {"workflow_id": "shop-a", **data}) for event, data in expected]
     assert feed.observer.size == (0, 0)
 
 
@@ -116,13 +88,13 @@ def test_task_after_the_end_is_the_next_part(feed: Feed) -> None:
     feed.wait(SETTLE_SECONDS)
     feed.reports()
     feed.run("b", root_id="a")
-    assert {data["workflow_id"] for event, data in feed.reports() if event.startswith("workflow.")} == {"shop-a.2"}
+    assert {report.workflow_id for report in feed.of_workflows()} == {"shop-a.2"}
 
 
 def test_task_of_a_workflow_that_has_ended_in_the_database_is_the_next_part() -> None:
     feed = Feed(is_finished=lambda workflow_id: workflow_id in ("shop-a", "shop-a.2"))
     feed.run("b", root_id="a")
-    assert {data["workflow_id"] for event, data in feed.reports() if event.startswith("workflow.")} == {"shop-a.3"}
+    assert {report.workflow_id for report in feed.of_workflows()} == {"shop-a.3"}
 
 
 @pytest.mark.parametrize(
@@ -161,9 +133,10 @@ def test_retry_is_reported_once_in_any_order(feed: Feed) -> None:
     feed.run("a", OTHER, retries=2)
     feed.send("task-retried", uuid="a", exception="Once more")
     feed.send("task-succeeded", OTHER, uuid="a")
-    reports = feed.reports()
-    assert ("workflow.stage_log", {**STAGE, "message": "Retried after Once more"}) in reports
-    names = [event.removeprefix("workflow.") for event, _ in reports if event.startswith("workflow.")]
+    reports = feed.of_workflows()
+    message = "Retried after Once more"
+    assert StageMessage(at=feed.now - timedelta(seconds=1), **STAGE, message=message) in reports
+    names = [name_of(report) for report in reports]
     assert names == [*["stage_retrying", "stage_started"] * 2, "stage_log", "stage_completed"]
 
 
@@ -184,12 +157,10 @@ def test_task_of_a_lost_worker_stays_running(feed: Feed) -> None:
     assert feed.reports() == []
     feed.wait(9)
     log, offline = feed.reports()
-    assert log[0] == "workflow.stage_log"
-    assert log[1]["message"] == "Worker lost. Celery does not report what became of the task"
-    assert offline == (
-        "worker.status_changed",
-        {"worker_id": "shop-celery_box", "status": "offline", "pool_id": "shop-orders"},
+    assert log == StageMessage(
+        at=feed.now, **STAGE, message="Worker lost. Celery does not report what became of the task"
     )
+    assert offline == worker("offline", "orders", feed.now)
     feed.wait(3600)
     assert feed.reports() == []
     # Its message is delivered to another worker after all.
@@ -203,7 +174,7 @@ def test_tasks_of_a_worker_that_restarts_at_once_are_lost_too(feed: Feed) -> Non
     feed.run("a")
     feed.reports()
     feed.send("worker-online", freq=2, pid=8)
-    assert [event for event, _ in feed.reports()] == ["workflow.stage_log", "worker.status_changed"]
+    assert [type(report) for report in feed.reports()] == [StageMessage, WorkerReport]
 
 
 def test_gap_is_reported_and_tasks_that_no_worker_names_afterwards_may_be_lost(feed: Feed) -> None:
@@ -211,7 +182,7 @@ def test_gap_is_reported_and_tasks_that_no_worker_names_afterwards_may_be_lost(f
     feed.run("b")
     feed.reports()
     feed.observer.note_gap(12.0, now=feed.now, clock=feed.seconds)
-    messages = [data["message"] for _, data in feed.reports()]
+    messages = [report.message for report in feed.reports() if isinstance(report, StageMessage)]
     assert messages == ["The observer was without the broker for 12.0 s: events of this time are missing"] * 2
     active = (TaskEvent(Kind.STARTED, "b", BOX, name="shop.add"),)
     feed.observer.apply_reply(WorkerReply(BOX, active=active), now=feed.now, clock=feed.seconds)
@@ -219,7 +190,8 @@ def test_gap_is_reported_and_tasks_that_no_worker_names_afterwards_may_be_lost(f
         feed.send("worker-heartbeat", freq=2, pid=7)
         feed.wait(0)
     (lost,) = feed.reports()
-    assert lost[1]["stage_name"] == stage_name("shop.add", "a")
+    assert isinstance(lost, StageMessage)
+    assert lost.stage_name == stage_name("shop.add", "a")
 
 
 def test_running_task_of_an_unknown_tree_is_a_workflow_unless_an_event_names_the_tree() -> None:
@@ -229,7 +201,7 @@ def test_running_task_of_an_unknown_tree_is_a_workflow_unless_an_event_names_the
     feed.send("task-received", uuid="b", name="shop.add", root_id="root")
     feed.send("task-succeeded", uuid="c")
     feed.wait(3)
-    started = [data["workflow_id"] for event, data in feed.reports() if event == "workflow.started"]
+    started = [report.workflow_id for report in feed.of_workflows() if name_of(report) == "started"]
     assert started == ["shop-root", "shop-a"]
 
 
@@ -240,12 +212,11 @@ def test_restarted_observer_continues_with_stored_tasks() -> None:
     feed.observer.restore(stored, now=feed.now, clock=0)
     feed.send("task-succeeded", uuid="b")
     feed.wait(SETTLE_SECONDS)
-    (completed, failed) = feed.reports()
-    assert completed[1]["stage_name"] == running
-    assert failed == (
-        "workflow.failed",
-        {"workflow_id": "shop-a.2", "error": f"1 of 2 tasks failed; the first: {done}: x"},
-    )
+    (completed, failed) = feed.of_workflows()
+    assert isinstance(completed, StageReport)
+    assert completed.stage_name == running
+    error = f"1 of 2 tasks failed; the first: {done}: x"
+    assert failed == RunReport(at=failed.at, workflow_id="shop-a.2", status=WorkflowStatus.FAILED, error=error)
 
 
 def test_arguments_and_results_are_hidden_unless_asked_for() -> None:
@@ -264,7 +235,7 @@ def test_times_of_a_skewed_clock_are_replaced_and_time_moves_forward(feed: Feed)
     for timestamp in (1e300, -1e300, 0, feed.now.timestamp() + 3600, feed.now.timestamp() - 60):
         feed.send("task-retried", uuid="a", timestamp=timestamp)
         feed.send("task-started", uuid="a")
-    times = [report.at for report in feed.observer.take_reports() if report.event.startswith("workflow.")]
+    times = [report.at for report in feed.of_workflows()]
     assert times == sorted(times)
     assert all(abs((at - feed.now).total_seconds()) < 60 for at in times)
 

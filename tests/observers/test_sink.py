@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from orchestration import services
+from orchestration import services, signals
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.observers.celery.identity import Identity
 from orchestration.observers.celery.reports import StoredTask
 from orchestration.observers.celery.sink import ServiceSink
 from orchestration.observers.celery.stored import is_finished, unfinished_tasks
-from tests.observers.test_observer import BOX, OTHER, SETTLE_SECONDS, Feed
+from tests.observers.feed import BOX, OTHER, SETTLE_SECONDS, Feed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
 
@@ -96,6 +97,46 @@ def test_reports_that_are_stored_twice_change_nothing() -> None:
     assert before == (list(Stage.objects.values()), list(Workflow.objects.values("status", "total_stages")))
 
 
+def test_observer_that_has_forgotten_a_tree_continues_with_its_workflow() -> None:
+    store(started())
+    again = Feed()
+    again.serve(BOX, "orders", "mail")
+    again.run("b", root_id="a", queue="mail")
+    assert store(again) == 0
+    stages = Stage.objects.order_by("position").values_list("workflow_id", "pool_id", "status")
+    assert list(stages) == [("shop-a", "shop-orders", "running"), ("shop-a", "shop-mail", "running")]
+
+
+def insert_the_same_workflow() -> None:
+    Workflow.objects.bulk_create([Workflow(id="shop-a", adapter="celery", prompt="")])
+
+
+def close_the_pool() -> None:
+    Pool.objects.update(status="closed")
+
+
+@pytest.mark.parametrize("interfere", [insert_the_same_workflow, close_the_pool])
+def test_transaction_is_repeated_if_others_change_its_rows_at_the_same_moment(interfere: Callable[[], None]) -> None:
+    feed = Feed()
+    feed.serve(BOX, "orders")
+    store(feed)
+    feed.run("a", root_id="a")
+    calls: list[str] = []
+
+    def interfere_once(workflow: Workflow, **_: Any) -> None:
+        calls.append(workflow.pk)
+        if len(calls) == 1:
+            interfere()
+
+    signals.workflow_created.connect(interfere_once)
+    try:
+        assert store(feed) == 0
+    finally:
+        signals.workflow_created.disconnect(interfere_once)
+    # What interfered was rolled back with the first attempt.
+    assert (calls, stage().status, Pool.objects.get().status) == (["shop-a"] * 2, "running", "active")
+
+
 def test_drained_pool_and_ended_workflow_reject_no_other_report() -> None:
     feed = started()
     store(feed)
@@ -109,6 +150,18 @@ def test_drained_pool_and_ended_workflow_reject_no_other_report() -> None:
     feed.run("c", OTHER, root_id="c")
     assert store(feed) == 1
     assert (Workflow.objects.get(pk="shop-a").status, stage("shop-c").status) == ("cancelled", "running")
+
+
+def test_task_on_a_worker_of_the_engine_is_shown_without_it() -> None:
+    services.create_pool(pool_id="shop-orders")
+    services.join_pool(name="shop-celery_box", process="x", pool_id="shop-orders")
+    feed = Feed()
+    feed.serve("celery@box-1", "orders")
+    feed.run("a", "celery@box-1", root_id="a")
+    # Its registration and its status are rejected.
+    assert store(feed) == 2
+    assert (stage().status, stage().worker_id) == ("running", None)
+    assert (Worker.objects.get().pk, Worker.objects.get().reported_by) == ("shop-celery_box-1", "")
 
 
 def test_workflow_and_worker_of_others_are_not_changed() -> None:

@@ -22,9 +22,10 @@ from orchestration.observers.celery.bounds import (
 )
 from orchestration.observers.celery.events import Event, Kind, TaskEvent, WorkerEvent, WorkerReply
 from orchestration.observers.celery.identity import SHORT_ID_CHARACTERS, Identity, line, short_id, stage_name
-from orchestration.observers.celery.reports import REPORTED_BY, Report, ReportLog, StoredTask, event_time
+from orchestration.observers.celery.reports import ReportLog, StoredTask, event_time
 from orchestration.observers.celery.tasks import Task, TaskReporter, TaskState, Tree
 from orchestration.observers.celery.workers import Worker, Workers
+from orchestration.services.report_types import Report
 
 _OUTCOME_UNKNOWN: Final = "Celery does not report what became of the task"
 
@@ -254,13 +255,10 @@ class Observer:
             return None
         task = Task(stage_name(event.name or "", event.uuid))
         self._add(tree, key, task)
-        stage = {"stage_name": task.stage, "pool_id": self._pool_of(event, worker, at)}
+        pool_id = self._pool_of(event, worker, at)
         if len(tree.tasks) == 1:
-            name = line(event.name or "", MAX_WORKFLOW_NAME_LENGTH)
-            self._tasks.begin(tree, at, name=name, adapter=REPORTED_BY, prompt="", **stage)
-        else:
-            self._tasks.add(tree, at, **stage)
-        self._tasks.queue(tree, task, at)
+            self._tasks.begin(tree, task, at, name=line(event.name or "", MAX_WORKFLOW_NAME_LENGTH), pool_id=pool_id)
+        self._tasks.queue(tree, task, at, pool_id=pool_id)
         return task
 
     def _pool_of(self, event: TaskEvent, worker: Worker | None, at: datetime) -> str | None:

@@ -1,28 +1,20 @@
-"""What the observer reports: changes of state, in the shapes of this server's own events."""
+"""What the observer reports, and what it continues with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from orchestration.reporter import is_plausible_time
+from orchestration.services.report_types import Report
 
 REPORTED_BY: Final = "celery"
 """Who reports observed workflows, workers and pools, and the adapter of these workflows."""
 
 MAX_FUTURE: Final = timedelta(seconds=1)
 """How far the clock of a worker may be ahead. Its events arrive at once, so beyond that their arrival is more exact."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One change of state: the name of an event, its data without the timestamp, and its time."""
-
-    event: str
-    data: Mapping[str, Any]
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +41,9 @@ class ReportLog:
 
     reports: list[Report] = field(default_factory=list)
 
-    def add(self, event: str, at: datetime, **data: Any) -> None:
+    def add(self, report: Report) -> None:
         """Add one report."""
-        self.reports.append(Report(event, data, at))
+        self.reports.append(report)
 
     def take(self) -> list[Report]:
         """Return and remove all reports."""

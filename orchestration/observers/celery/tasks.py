@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Final
 
+from orchestration.models import FailureReason, StageStatus, WorkflowStatus
 from orchestration.observers.celery.events import Kind, TaskEvent
 from orchestration.observers.celery.identity import line
-from orchestration.observers.celery.reports import ReportLog
+from orchestration.observers.celery.reports import REPORTED_BY, ReportLog
+from orchestration.services.report_types import AttemptFailure, ReportedStage, RunReport, StageMessage, StageReport
 
 MAX_ERROR_CHARACTERS: Final = 500
 """Length of an exception; the rest is cut."""
@@ -103,7 +106,7 @@ class TaskReporter:
             case Kind.REJECTED if not event.requeue:
                 self._fail(tree, task, "Rejected", at)
             case Kind.REJECTED | Kind.CANCELLED if task.state is TaskState.RUNNING:
-                self._requeue(tree, task, "Its worker has returned it to the queue", at, reason="lost")
+                self._requeue(tree, task, "Its worker has returned it to the queue", at, FailureReason.LOST)
 
     def restore(self, tree: Tree, stage: str, status: str, retries: int, error: str) -> Task:
         """Return the task of a stage that an earlier observer reported."""
@@ -114,21 +117,29 @@ class TaskReporter:
         states = {"pending": TaskState.QUEUED, "queued": TaskState.QUEUED, "running": TaskState.RUNNING}
         return Task(stage, state=states.get(status, TaskState.ENDED), retries=retries)
 
-    def begin(self, tree: Tree, at: datetime, **workflow: object) -> None:
+    def begin(self, tree: Tree, task: Task, at: datetime, *, name: str, pool_id: str | None) -> None:
         """Report a new tree with its first task."""
-        self._report("workflow.started", tree, at, **workflow)
+        at = self._advance(tree, at)
+        self.log.add(
+            RunReport(
+                at=at,
+                workflow_id=tree.workflow_id,
+                status=WorkflowStatus.RUNNING,
+                name=name,
+                adapter=REPORTED_BY,
+                pool_id=pool_id,
+                stages=(ReportedStage(name=task.stage),),
+            )
+        )
 
-    def add(self, tree: Tree, at: datetime, **stage: object) -> None:
-        """Report a further task of a tree."""
-        self._report("workflow.stage_added", tree, at, **stage)
-
-    def queue(self, tree: Tree, task: Task, at: datetime) -> None:
+    def queue(self, tree: Tree, task: Task, at: datetime, *, pool_id: str | None) -> None:
         """Report a new task as queued."""
-        self._report("workflow.stages_queued", tree, at, stages=[task.stage])
+        self._report_stage(tree, task, StageStatus.QUEUED, at, pool_id=pool_id)
 
     def note(self, tree: Tree, task: Task, message: str, at: datetime) -> None:
         """Report a message about a task."""
-        self._report("workflow.stage_log", tree, at, stage_name=task.stage, message=message)
+        at = self._advance(tree, at)
+        self.log.add(StageMessage(at=at, workflow_id=tree.workflow_id, stage_name=task.stage, message=message))
 
     def lose(self, tree: Tree, task: Task, message: str, at: datetime) -> None:
         """Report once that the outcome of a running task may never be known. It stays running."""
@@ -138,14 +149,14 @@ class TaskReporter:
 
     def finish(self, tree: Tree, at: datetime) -> None:
         """Report the end of a tree, all of whose tasks have ended."""
-        total = len(tree.tasks)
+        total, status, error = len(tree.tasks), WorkflowStatus.COMPLETED, ""
         if tree.failed:
+            status = WorkflowStatus.FAILED
             error = f"{tree.failed} of {total} tasks failed; the first: {tree.first_error}"
-            self._report("workflow.failed", tree, at, error=error)
         elif tree.revoked:
-            self._report("workflow.cancelled", tree, at, reason=f"{tree.revoked} of {total} tasks were revoked")
-        else:
-            self._report("workflow.completed", tree, at, result={})
+            status, error = WorkflowStatus.CANCELLED, f"{tree.revoked} of {total} tasks were revoked"
+        at = self._advance(tree, at)
+        self.log.add(RunReport(at=at, workflow_id=tree.workflow_id, status=status, error=error))
 
     def _receive(self, tree: Tree, task: Task, event: TaskEvent, at: datetime) -> None:
         retries = event.retries or 0
@@ -155,7 +166,8 @@ class TaskReporter:
                 task.early_retries += 1
                 self._requeue(tree, task, "Retried", at)
             else:
-                self._requeue(tree, task, "Delivered again: its worker was lost, or held it for too long", at, "lost")
+                error = "Delivered again: its worker was lost, or held it for too long"
+                self._requeue(tree, task, error, at, FailureReason.LOST)
         task.retries = max(task.retries, retries)
         # The event of the start has no arguments.
         if self.shows_arguments and event.args is not None:
@@ -167,9 +179,9 @@ class TaskReporter:
                 # It is known to run: an earlier observer has reported its start, or the worker lists what it runs.
                 task.worker, task.is_lost = event.hostname, False
                 return
-            self._requeue(tree, task, "Started by another worker", at, "lost")
+            self._requeue(tree, task, "Started by another worker", at, FailureReason.LOST)
         task.state, task.worker, task.is_lost = TaskState.RUNNING, event.hostname, False
-        self._report("workflow.stage_started", tree, at, stage_name=task.stage, worker_id=worker_id)
+        self._report_stage(tree, task, StageStatus.RUNNING, at, worker_id=worker_id)
 
     def _succeed(self, tree: Tree, task: Task, event: TaskEvent, at: datetime) -> None:
         result: dict[str, object] = {}
@@ -178,35 +190,65 @@ class TaskReporter:
         if self.shows_arguments and event.result is not None:
             result["output"] = line(event.result, 1000)
         self._end(tree, task)
-        self._report("workflow.stage_completed", tree, at, stage_name=task.stage, result=result)
+        self._report_stage(tree, task, StageStatus.COMPLETED, at, result=result)
 
     def _fail(self, tree: Tree, task: Task, error: str, at: datetime) -> None:
         self._end(tree, task)
         tree.failed += 1
         tree.first_error = tree.first_error or f"{task.stage}: {error}"
-        self._report("workflow.stage_failed", tree, at, stage_name=task.stage, error=error)
+        self._report_stage(tree, task, StageStatus.FAILED, at, error=error)
 
     def _revoke(self, tree: Tree, task: Task, event: TaskEvent, at: datetime) -> None:
         has_run = task.state is TaskState.RUNNING
         self._end(tree, task)
         tree.revoked += 1
         if has_run or event.terminated:
-            self._report("workflow.stage_failed", tree, at, stage_name=task.stage, error="Revoked while it ran")
+            self._report_stage(tree, task, StageStatus.FAILED, at, error="Revoked while it ran")
         else:
-            self._report("workflow.stage_status_changed", tree, at, stage_name=task.stage, status="skipped")
+            self._report_stage(tree, task, StageStatus.SKIPPED, at)
 
-    def _requeue(self, tree: Tree, task: Task, error: str, at: datetime, reason: str = "failed") -> None:
+    def _requeue(
+        self, tree: Tree, task: Task, error: str, at: datetime, reason: FailureReason = FailureReason.FAILED
+    ) -> None:
         task.state, task.worker, task.is_lost = TaskState.QUEUED, None, False
-        self._report("workflow.stage_retrying", tree, at, stage_name=task.stage, error=error, reason=reason)
+        at = self._advance(tree, at)
+        self.log.add(
+            AttemptFailure(at=at, workflow_id=tree.workflow_id, stage_name=task.stage, error=error, reason=reason)
+        )
 
     def _end(self, tree: Tree, task: Task) -> None:
         task.state, task.worker, task.is_lost = TaskState.ENDED, None, False
         tree.unfinished -= 1
 
-    def _report(self, event: str, tree: Tree, at: datetime, **data: object) -> None:
-        # The clocks of two workers differ: within a workflow, time only moves forward.
+    def _report_stage(
+        self,
+        tree: Tree,
+        task: Task,
+        status: StageStatus,
+        at: datetime,
+        *,
+        pool_id: str | None = None,
+        worker_id: str | None = None,
+        result: Mapping[str, object] | None = None,
+        error: str = "",
+    ) -> None:
+        self.log.add(
+            StageReport(
+                at=self._advance(tree, at),
+                workflow_id=tree.workflow_id,
+                stage_name=task.stage,
+                status=status,
+                pool_id=pool_id,
+                worker_id=worker_id,
+                result=result,
+                error=error,
+            )
+        )
+
+    def _advance(self, tree: Tree, at: datetime) -> datetime:
+        """Return the time of a change. The clocks of two workers differ: within a workflow, time only moves forward."""
         tree.changed_at = max(tree.changed_at, at)
-        self.log.add(event, tree.changed_at, workflow_id=tree.workflow_id, **data)
+        return tree.changed_at
 
 
 def _error(exception: str | None, otherwise: str) -> str:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from orchestration.models import PoolStatus
 from orchestration.observers.celery.identity import Identity
 from orchestration.observers.celery.reports import ReportLog
+from orchestration.services.report_types import PoolReport, WorkerReport
 
 MAX_WORKERS: Final = 1000
 """Workers that are shown. Further ones are counted only."""
@@ -117,7 +119,7 @@ class Workers:
         if len(self._pools) >= MAX_POOLS:
             return False
         self._pools.add(pool_id)
-        self._log.add("pool.created", at, pool_id=pool_id)
+        self._log.add(PoolReport(at=at, pool_id=pool_id, status=PoolStatus.ACTIVE, is_new=True))
         return True
 
     def refresh(self, worker: Worker, at: datetime) -> None:
@@ -146,15 +148,16 @@ class Workers:
         if not self.show_pool(pool_id, at):
             return
         worker.pool_id = pool_id
-        self._log.add("worker.added", at, worker_id=worker.id, pool_id=pool_id)
-        worker.status = "idle"
+        self._report(worker, "idle", at, is_registration=True)
         self.refresh(worker, at)
 
-    def _report(self, worker: Worker, status: str, at: datetime) -> None:
-        if worker.pool_id and worker.status != status:
-            was_offline, worker.status = worker.status == "offline", status
-            if was_offline:
-                # It must be registered again before it can be busy.
-                self._log.add("worker.added", at, worker_id=worker.id, pool_id=worker.pool_id)
-            if not (was_offline and status == "idle"):
-                self._log.add("worker.status_changed", at, worker_id=worker.id, status=status, pool_id=worker.pool_id)
+    def _report(self, worker: Worker, status: str, at: datetime, *, is_registration: bool = False) -> None:
+        if not worker.pool_id or worker.status == status:
+            return
+        is_registration = is_registration or worker.status == "offline"
+        worker.status = status
+        self._log.add(
+            WorkerReport(
+                at=at, worker_id=worker.id, status=status, pool_id=worker.pool_id, is_registration=is_registration
+            )
+        )
