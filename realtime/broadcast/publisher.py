@@ -23,6 +23,7 @@ from orchestration.bounds import KIB, MIB
 from orchestration.log_throttle import OutageLog
 from realtime.broadcast.envelope import Entry, GroupMessage, seal
 from realtime.broadcast.groups import group_name
+from realtime.broadcast.redis_layer import TolerantPubSubChannelLayer
 from realtime.eventlog.append import Delivery
 from realtime.protocol.messages import encode_event
 from realtime.protocol.payload import size_in_bytes
@@ -34,6 +35,10 @@ _MAX_UNPUBLISHED_BYTES = 64 * MIB
 
 _MAX_MESSAGE_BYTES = 256 * KIB
 """Maximum size of one group message with several events. Redis disconnects a subscriber that is 32 MiB behind."""
+
+
+Message = tuple[str, dict[str, Any]]
+"""A group, and what is sent to it."""
 
 
 class Publisher:
@@ -97,8 +102,8 @@ class Publisher:
     async def _send_queued(self) -> None:
         while queued := self._pop_queued():
             try:
-                for group, envelope in _envelopes(queued):
-                    await self._send(group, envelope)
+                for messages in _in_parts(_envelopes(queued)):
+                    await self._send(messages)
             except Exception:
                 # No known error comes here; but one bad event must not stop the publishing of this process.
                 logger.exception("Publishing failed; subscribers will catch up from the event log")
@@ -112,10 +117,15 @@ class Publisher:
                 self._idle.notify_all()
             return queued
 
-    async def _send(self, group: str, envelope: dict[str, Any]) -> None:
+    async def _send(self, messages: list[Message]) -> None:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await get_channel_layer().group_send(group, envelope)
+                layer = get_channel_layer()
+                if isinstance(layer, TolerantPubSubChannelLayer):
+                    await layer.group_send_many(messages)
+                else:  # A project may configure another layer.
+                    for group, envelope in messages:
+                        await layer.group_send(group, envelope)
         except Exception as error:
             # Each layer raises its own errors. The events are in the log already.
             self._outage.record_failure(error)
@@ -125,7 +135,21 @@ class Publisher:
             self._dropped = 0
 
 
-def _envelopes(deliveries: Iterable[Delivery]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _in_parts(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    """Divide messages into parts of about `_MAX_MESSAGE_BYTES`: each is sent in one round trip, with one timeout."""
+    part: list[Message] = []
+    size_bytes = 0
+    for message in messages:
+        part.append(message)
+        size_bytes += len(message[1]["sealed"])
+        if size_bytes >= _MAX_MESSAGE_BYTES:
+            yield part
+            part, size_bytes = [], 0
+    if part:
+        yield part
+
+
+def _envelopes(deliveries: Iterable[Delivery]) -> Iterator[Message]:
     """Yield each group with a sealed message of its deliveries: one for each room, or several if it is large."""
     rooms: dict[tuple[str, str, str], list[Delivery]] = {}
     for delivery in deliveries:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from channels.layers import get_channel_layer
 from pytest_django import Settings
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from mahavishnu_site.channel_layers import channel_layer
 from realtime.broadcast.envelope import GroupMessage, seal
@@ -68,6 +69,23 @@ async def test_unavailable_server_does_not_block_the_groups_of_other_servers(
             for group in available:
                 await get_channel_layer().group_send(group, seal(GroupMessage(group, []), bus_key=BUS_KEY))
             await asyncio.sleep(0.02)
+
+
+async def test_unavailable_server_does_not_block_messages_to_groups_of_other_servers(
+    subscriptions: GroupSubscriptions, received: list[Any]
+) -> None:
+    groups = [f"group-{number}" for number in range(30)]
+    available = list(filter(is_available, groups))
+    for group in available:
+        await subscriptions.join(group)
+    messages = [(group, seal(GroupMessage(group, []), bus_key=BUS_KEY)) for group in groups]
+    async with asyncio.timeout(ARRIVAL_TIMEOUT_SECONDS):
+        while not all(GroupMessage(group, []) in received for group in available):
+            with pytest.raises(RedisConnectionError):
+                await get_channel_layer().group_send_many(messages)
+            await asyncio.sleep(0.02)
+    # The messages of one call arrive in their order.
+    assert [message.room for message in received[-len(available) :]] == available
 
 
 async def test_group_joined_again_before_it_is_left_stays_joined(subscriptions: GroupSubscriptions) -> None:
