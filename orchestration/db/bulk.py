@@ -1,26 +1,28 @@
 """Insert and update many rows of a model in a few statements.
 
-Only `orchestration.models.unit_of_work` imports this module. `bulk_create()` and `bulk_update()` of Django take several
-times as long.
+Only `orchestration.models.unit_of_work` and `realtime.eventlog.append` import this module. `bulk_create()` and
+`bulk_update()` of Django take several times as long.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orchestration.db.compiled import update_statement
 
-_TEXT = "text"
+_FEW_ROWS = 10
+"""One statement inserts so many, with a parameter for each value. For more rows, each database has a faster way."""
 
-
-_MAX_PARAMETERS = 30_000
-"""SQLite allows 32,766 parameters in a statement, Postgres 65,535."""
+_PLAIN = frozenset({int, str, bool, type(None)})
+"""Values of these types are as the database takes them, except in JSON columns."""
 
 
 def insert_rows(rows: Sequence[models.Model], *, using: str) -> None:
@@ -29,95 +31,116 @@ def insert_rows(rows: Sequence[models.Model], *, using: str) -> None:
     Raises:
         IntegrityError: if a row with one of the keys exists.
     """
-    model = type(rows[0])
-    connection = connections[using]
-    quote: Any = connection.ops.quote_name
-    key: Any = model._meta.pk
+    model: Any = type(rows[0])
+    key = model._meta.pk
     is_generated = rows[0].pk is None
-    fields: list[Any] = [field for field in model._meta.concrete_fields if not (is_generated and field is key)]
-    into = f"{quote(model._meta.db_table)} ({', '.join(quote(field.column) for field in fields)})"
-    end = f" RETURNING {quote(key.column)}" if is_generated else ""
-    placeholders = f"({', '.join(['%s'] * len(fields))})"
-    size = _MAX_PARAMETERS // len(fields)
-    if connection.vendor == "sqlite":
-        _insert_on_sqlite(rows, f"INSERT INTO {into} VALUES {placeholders}", fields, is_generated, connection)
-    else:
-        with connection.cursor() as cursor:
-            for first in range(0, len(rows), size):
-                part = rows[first : first + size]
-                values = [value for row in part for value in _prepared(row, fields, connection)]
-                cursor.execute(f"INSERT INTO {into} VALUES {', '.join([placeholders] * len(part))}{end}", values)
-                if is_generated:
-                    for row, pk in zip(part, sorted(pk for (pk,) in cursor.fetchall()), strict=True):
-                        row.pk = pk
+    names = [field.attname for field in model._meta.concrete_fields if not (is_generated and field is key)]
+    values = [[getattr(row, name) for name in names] for row in rows]
+    keys = insert_values(model, names, values, using=using, returns_keys=is_generated)
+    for row, pk in zip(rows, keys, strict=is_generated):
+        row.pk = pk
     for row in rows:
         row._state.adding = False
         row._state.db = using
 
 
-def _insert_on_sqlite(
-    rows: Sequence[models.Model], sql: str, fields: Sequence[Any], is_generated: bool, connection: BaseDatabaseWrapper
-) -> None:
-    """Execute one prepared statement for each row: there, that is faster than one for all of them."""
+def insert_values(
+    model: type[models.Model],
+    names: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    using: str,
+    returns_keys: bool = False,
+) -> list[int]:
+    """Insert rows of a model in their order: the values of the named columns. Return their generated keys if asked to.
+
+    Raises:
+        IntegrityError: if a row with one of the keys exists.
+    """
+    if not rows:
+        return []
+    connection = connections[using]
+    quote: Any = connection.ops.quote_name
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    columns = ", ".join(quote(field.column) for field in fields)
+    into = f"INSERT INTO {quote(model._meta.db_table)} ({columns})"
+    placeholders = f"({', '.join(['%s'] * len(fields))})"
+    end = f" RETURNING {quote(model._meta.pk.column)}" if returns_keys else ""
     with connection.cursor() as cursor:
-        cursor.executemany(sql, [_prepared(row, fields, connection) for row in rows])
-        if is_generated:
+        if len(rows) <= _FEW_ROWS:
+            values = [value for row in rows for value in _prepared(row, fields, connection)]
+            cursor.execute(f"{into} VALUES {', '.join([placeholders] * len(rows))}{end}", values)
+        elif connection.vendor == "sqlite":
+            cursor.executemany(f"{into} VALUES {placeholders}", [_prepared(row, fields, connection) for row in rows])
             # The transaction excludes other writers, so the keys are consecutive.
+            if not returns_keys:
+                return []
             cursor.execute("SELECT last_insert_rowid()")
             (last,) = cursor.fetchone()
-            for row, pk in zip(rows, range(last - len(rows) + 1, last + 1), strict=True):
-                row.pk = pk
+            return list(range(last - len(rows) + 1, last + 1))
+        else:
+            records = _records(fields, connection)
+            cursor.execute(f"{into} SELECT {columns} FROM {records} ORDER BY place{end}", [_json(rows, fields)])
+        return sorted(key for (key,) in cursor.fetchall()) if returns_keys else []
 
 
 def update_rows(rows: Sequence[models.Model], *, update_fields: frozenset[str], using: str) -> None:
     """Write the same columns of stored and locked rows of one model, named by attribute (`pool_id`)."""
     model = type(rows[0])
     connection = connections[using]
-    if connection.vendor == "sqlite":
-        sql, fields = update_statement(model, update_fields, using)
-        with connection.cursor() as cursor:
-            cursor.executemany(sql, [[*_prepared(row, fields, connection), row.pk] for row in rows])
-        return
-    fields = [field for field in model._meta.concrete_fields if field.attname in update_fields]
+    sql, fields = update_statement(model, update_fields, using)
     every: list[Any] = [*fields, model._meta.pk]
-    quote: Any = connection.ops.quote_name
-    # Each value is cast: a column that is null in all rows has no type by itself.
-    assigned = ", ".join(f"{quote(field.column)} = {_cast(field, connection)}" for field in fields)
-    names = ", ".join(quote(field.column) for field in every)
-    table = quote(model._meta.db_table)
-    condition = f"{table}.{quote(every[-1].column)} = {_cast(every[-1], connection)}"
-    placeholders = f"({', '.join(['%s'] * len(every))})"
-    size = _MAX_PARAMETERS // len(every)
+    values = [_values(row, every) for row in rows]
     with connection.cursor() as cursor:
-        for first in range(0, len(rows), size):
-            part = rows[first : first + size]
-            values = [value for row in part for value in _prepared(row, every, connection)]
-            given = f"(VALUES {', '.join([placeholders] * len(part))}) AS given ({names})"
-            cursor.execute(f"UPDATE {table} SET {assigned} FROM {given} WHERE {condition}", values)
+        if connection.vendor == "sqlite":
+            cursor.executemany(sql, [_prepared(row, every, connection) for row in values])
+            return
+        quote: Any = connection.ops.quote_name
+        table = quote(model._meta.db_table)
+        assigned = ", ".join(f"{quote(field.column)} = given.{quote(field.column)}" for field in fields)
+        condition = f"{table}.{quote(every[-1].column)} = given.{quote(every[-1].column)}"
+        records = _records(every, connection)
+        cursor.execute(f"UPDATE {table} SET {assigned} FROM {records} WHERE {condition}", [_json(values, every)])
 
 
-def _cast(field: Any, connection: BaseDatabaseWrapper) -> str:
-    column_type = field.rel_db_type(connection)
-    # A cast to `varchar(16)` cuts a longer text; an assignment of one is an error.
-    return (
-        f"CAST(given.{connection.ops.quote_name(field.column)} AS {_TEXT if 'varchar' in column_type else column_type})"
-    )
+def _records(fields: Sequence[Any], connection: BaseDatabaseWrapper) -> str:
+    """Return the rows in a JSON parameter as a table of Postgres, with a further column `place`."""
+    names = [connection.ops.quote_name(field.column) for field in fields]
+    types = [field.rel_db_type(connection) for field in fields]
+    columns = ", ".join(f"{name} {type}" for name, type in zip(names, types, strict=True))
+    records = f"ROWS FROM (json_to_recordset(%s::json) AS ({columns})) WITH ORDINALITY"
+    return f"{records} AS given ({', '.join(names)}, place)"
 
 
-def _prepared(row: models.Model, fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[Any]:
-    values = []
+def _json(rows: Sequence[Sequence[Any]], fields: Sequence[Any]) -> str:
+    """Encode rows for `_records`. With a parameter for each value, Psycopg takes longer to parse the statement."""
+    columns = [field.column for field in fields]
+    return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=_text)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime | UUID):
+        return str(value)
+    raise TypeError(f"{value!r}: expected a time or a UUID")
+
+
+def _values(row: models.Model, fields: Sequence[Any]) -> list[Any]:
+    return [getattr(row, field.attname) for field in fields]
+
+
+def _prepared(values: Sequence[Any], fields: Sequence[Any], connection: BaseDatabaseWrapper) -> list[Any]:
+    """Convert the values of a row to what the database driver expects."""
+    prepared = []
     is_sqlite = connection.vendor == "sqlite"
-    for field in fields:
-        value = getattr(row, field.attname)
+    for value, field in zip(values, fields, strict=True):
         kind = type(value)
-        # Integers and nulls are as the database takes them, and texts except of JSON columns.
-        if value is not None and kind is not int and (kind is not str or type(field) is models.JSONField):
-            if kind is datetime and is_sqlite:
-                value = _time_on_sqlite(value)
-            else:
-                value = field.get_db_prep_save(value, connection)
-        values.append(value)
-    return values
+        if kind is datetime and is_sqlite:
+            prepared.append(_time_on_sqlite(value))
+        elif kind not in _PLAIN or (value is not None and type(field) is models.JSONField):
+            prepared.append(field.get_db_prep_save(value, connection))
+        else:
+            prepared.append(value)
+    return prepared
 
 
 @lru_cache(maxsize=1000)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from django.db import connection
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max
 
+from orchestration.db.compiled import CompiledSelect, KeyIn
 from orchestration.identifiers import is_identifier
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker, Workflow
 from orchestration.services import validation
@@ -125,9 +128,9 @@ def lock_rows(reports: Sequence[Report], may_change: Callable[[str], bool]) -> R
             changed_pool_ids.add(report.pool_id)
     rows = Rows(may_change=may_change)
     if ids := _valid(worker_ids):
-        rows.workers = {row.pk: row for row in _locked(Worker.objects.filter(pk__in=ids))}
+        rows.workers = {row.pk: row for row in _WORKERS.rows(json.dumps(ids))}
     if ids := _valid(run_ids):
-        rows.runs = {row.pk: row for row in _locked(Workflow.objects.filter(pk__in=ids))}
+        rows.runs = {row.pk: row for row in _WORKFLOWS.rows(json.dumps(ids))}
         rows.stages = {run_id: {} for run_id in rows.runs}
         known = [(run_id, name) for run_id, name in stage_names if run_id in rows.runs and "\x00" not in name]
         for stage in _lock_stages(sorted(ended_ids & rows.runs.keys()), sorted(known)):
@@ -137,9 +140,9 @@ def lock_rows(reports: Sequence[Report], may_change: Callable[[str], bool]) -> R
     pool_ids.update(row.pool_id for row in rows.runs.values())
     pool_ids.update(stage.pool_id for stages in rows.stages.values() for stage in stages.values())
     if ids := _valid(changed_pool_ids):
-        rows.pools = {row.pk: row for row in _locked(Pool.objects.filter(pk__in=ids))}
+        rows.pools = {row.pk: row for row in _LOCKED_POOLS.rows(json.dumps(ids))}
     if ids := _valid(pool_ids - rows.pools.keys()):
-        rows.pools |= {row.pk: row for row in Pool.objects.filter(pk__in=ids)}
+        rows.pools |= {row.pk: row for row in _POOLS.rows(json.dumps(ids))}
     for stages in rows.stages.values():
         for stage in stages.values():
             if stage.pool_id is not None:
@@ -152,25 +155,36 @@ def _valid(ids: Iterable[str | None]) -> list[str]:
     return sorted(id for id in ids if isinstance(id, str) and is_identifier(id))
 
 
-def _locked(rows: QuerySet) -> QuerySet:  # type: ignore[type-arg]
-    return rows.select_for_update(no_key=True).order_by("pk")
-
-
 def _lock_stages(ended_ids: list[str], names: list[tuple[str, str]]) -> Iterable[Stage]:
-    """Lock the stages of these names, and the unfinished ones of runs that end."""
-    if not ended_ids and not names:
-        return ()
-    condition = Q(workflow_id__in=ended_ids, finished_at=None) if ended_ids else Q()
+    """Lock the stages of these names, and the unfinished ones of runs that end. The lock of a run is that of them."""
+    select = f"SELECT id FROM {connection.ops.quote_name(Stage._meta.db_table)} WHERE"
+    items = "json_each(%s)" if connection.vendor == "sqlite" else "json_array_elements(%s::json)"
+    parts, values = [], []
     if names:
-        quote = connection.ops.quote_name
-        columns = f"{quote('workflow_id')}, {quote('name')}"
-        pairs = ", ".join(["(%s, %s)"] * len(names))
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT id FROM {quote(Stage._meta.db_table)} WHERE ({columns}) IN (VALUES {pairs})",
-                [value for pair in names for value in pair],
-            )
-            primary_keys = [pk for (pk,) in cursor.fetchall()]
-        if primary_keys or not ended_ids:
-            condition |= Q(pk__in=primary_keys)
-    return _locked(Stage.objects.filter(condition))
+        parts.append(f"{select} (workflow_id, name) IN (SELECT value ->> 0, value ->> 1 FROM {items})")
+        values.append(json.dumps(names))
+    if ended_ids:
+        parts.append(f"{select} workflow_id IN ({', '.join(['%s'] * len(ended_ids))}) AND finished_at IS NULL")
+        values += ended_ids
+    if not parts:
+        return ()
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ".join(parts), values)
+        primary_keys = sorted(pk for (pk,) in cursor.fetchall())
+    return _STAGES.rows(json.dumps(primary_keys)) if primary_keys else ()
+
+
+_WORKERS: Final = CompiledSelect(
+    lambda ids: Worker.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"), str
+)
+_WORKFLOWS: Final = CompiledSelect(
+    lambda ids: Workflow.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"),
+    str,
+)
+_STAGES: Final = CompiledSelect(
+    lambda ids: Stage.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"), str
+)
+_POOLS: Final = CompiledSelect(lambda ids: Pool.objects.filter(KeyIn(ids)), str)
+_LOCKED_POOLS: Final = CompiledSelect(
+    lambda ids: Pool.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"), str
+)

@@ -9,15 +9,13 @@ that queries `seq > last` in between never gets its rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import uuid4
 
 from django.db import connection
-from django.db.models import Model
 
+from orchestration.db.bulk import insert_values
 from realtime.eventlog.epoch import continue_epoch, is_continued
 from realtime.eventlog.position import current_position
 from realtime.models import Event, EventRoom, Log
@@ -38,10 +36,6 @@ _LOCK_ON_POSTGRES = f"""
 """
 # SQLite allows at most 500 SELECTs in one UNION.
 _ROOMS_PER_QUERY = 200
-_FEW_ROWS = 10
-_PLAIN = frozenset({str, int})
-# SQLite allows 32,766 parameters in a statement, Postgres 65,535; an event takes four.
-_ROWS_PER_INSERT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +90,8 @@ def append_events(events: list[NewEvent]) -> list[Delivery]:
         for message_id, event in zip(message_ids, events, strict=True)
     ]
     # The lock excludes other writers, so the positions of one statement are in the order of its rows.
-    seqs = sorted(_insert(Event, ("message_id", "name", "data", "timestamp"), rows, returning="seq"))
+    columns = ("message_id", "name", "data", "timestamp")
+    seqs = insert_values(Event, columns, rows, using=connection.alias, returns_keys=True)
     newest_seq = last_seqs[GLOBAL]
     records = []
     for seq, message_id, event in zip(seqs, message_ids, events, strict=True):
@@ -105,51 +100,12 @@ def append_events(events: list[NewEvent]) -> list[Delivery]:
             records.append((room, record, last_seqs[room]))
             last_seqs[room] = seq
     room_rows = [(room, record.seq, previous) for room, record, previous in records if room != GLOBAL]
-    _insert(EventRoom, ("room", "event", "previous_seq"), room_rows)
+    insert_values(EventRoom, ("room", "event_id", "previous_seq"), room_rows, using=connection.alias)
     # Not before the insert: this transaction now holds the write lock in every mode.
     if not is_continued(epoch):
         position = continue_epoch(newest_seq=newest_seq)
         epoch, bus_key = position.epoch, position.bus_key
     return [Delivery(epoch, bus_key, room, previous, record) for room, record, previous in records]
-
-
-def _insert(
-    model: type[Model], names: tuple[str, ...], rows: Sequence[tuple[object, ...]], *, returning: str = ""
-) -> list[int]:
-    """Insert rows and return the column `returning` of each; an empty list without `returning`.
-
-    For two rows, the usual number, `bulk_create()` takes three times as long.
-    """
-    quote = connection.ops.quote_name
-    fields: list[Any] = [model._meta.get_field(name) for name in names]
-    into = f"{quote(model._meta.db_table)} ({', '.join(quote(field.column) for field in fields)})"
-    placeholders = f"({', '.join(['%s'] * len(fields))})"
-    end = f" RETURNING {quote(returning)}" if returning else ""
-    returned: list[int] = []
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite" and len(rows) > _FEW_ROWS:
-            # Faster than one large statement. The transaction excludes other writers, so the keys are consecutive.
-            values_of_rows = [_prepared(fields, row) for row in rows]
-            cursor.executemany(f"INSERT INTO {into} VALUES {placeholders}", values_of_rows)
-            if not returning:
-                return returned
-            cursor.execute("SELECT last_insert_rowid()")
-            (last,) = cursor.fetchone()
-            return list(range(last - len(rows) + 1, last + 1))
-        for first in range(0, len(rows), _ROWS_PER_INSERT):
-            part = rows[first : first + _ROWS_PER_INSERT]
-            values = [value for row in part for value in _prepared(fields, row)]
-            cursor.execute(f"INSERT INTO {into} VALUES {', '.join([placeholders] * len(part))}{end}", values)
-            returned += (row[0] for row in cursor.fetchall()) if returning else ()
-    return returned
-
-
-def _prepared(fields: list[Any], row: tuple[object, ...]) -> list[Any]:
-    # Texts and integers are as the database takes them.
-    return [
-        value if type(value) in _PLAIN else field.get_db_prep_save(value, connection)
-        for field, value in zip(fields, row, strict=True)
-    ]
 
 
 def _log_names_and_last_seqs(rooms: list[str]) -> tuple[str, str, dict[str, int]]:
