@@ -5,7 +5,6 @@ A change costs one statement, regardless of the size of the pool: rows are never
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,7 +50,7 @@ class PoolCounterDelta:
     """The amounts that a change adds to the counters of pools. A row without a pool does not count."""
 
     def __init__(self) -> None:
-        self._changes: dict[str, Counter[str]] = {}
+        self._changes: dict[str, dict[str, int]] = {}
 
     def add_worker(self, pool_id: str | None, status: str, amount: int) -> None:
         """Count a worker that now has this status (`amount` 1) or no longer has it (-1)."""
@@ -81,11 +80,13 @@ class PoolCounterDelta:
 
     def _add_all(self, delta: PoolCounterDelta) -> None:
         for pool_id, changes in delta._changes.items():
-            self._changes.setdefault(pool_id, Counter()).update(changes)
+            for column, amount in changes.items():
+                self._add(pool_id, column, amount)
 
     def _add(self, pool_id: str | None, column: str | None, amount: int) -> None:
         if pool_id is not None and column is not None:
-            self._changes.setdefault(pool_id, Counter())[column] += amount
+            changes = self._changes.setdefault(pool_id, {})
+            changes[column] = changes.get(column, 0) + amount
 
 
 _DIRTY_SINCE: Final = (("metrics_dirty_since", Coalesce("metrics_dirty_since", Now())),)

@@ -101,11 +101,11 @@ class TrackedModel(models.Model):
             .filter(pk=self.pk)
             .values_list(*self.tracked_columns)
         )
-        return next((self._tracked(*row) for row in rows), None)
+        return next((TrackedState(**dict(zip(self.tracked_columns, row, strict=True))) for row in rows), None)
 
     def mark_locked(self) -> Self:
         """Declare that the open transaction read this row under lock. One call of `save_locked()` may rely on it."""
-        self._locked_state = self._tracked(*(getattr(self, column) for column in self.tracked_columns))
+        self._locked_state = self._tracked_state()
         return self
 
     def insert(self, *, at: datetime) -> None:
@@ -138,8 +138,7 @@ class TrackedModel(models.Model):
             super().save(force_insert=True, using=using)
         else:
             unit.insert(self)
-        after = self._tracked(*(getattr(self, column) for column in self.tracked_columns))
-        self.on_change(before=None, after=after, at=at, using=using)
+        self.on_change(before=None, after=self._tracked_state(), at=at, using=using)
 
     def _update(
         self,
@@ -158,20 +157,17 @@ class TrackedModel(models.Model):
             setattr(self, column, at)
             written.add(column)
         write(update_fields=written)
-        after = self._tracked(
-            *(
-                getattr(self, column) if column in written else getattr(before, column)
-                for column in self.tracked_columns
-            )
-        )
+        current = after = self._tracked_state()
+        if unwritten := [column for column in self.tracked_columns if column not in written]:
+            after = current._replace(**{column: getattr(before, column) for column in unwritten})
         row = self
-        if after != self._tracked(*(getattr(self, column) for column in self.tracked_columns)):
+        if after != current:
             # The instance is stale, or has values that this save does not write: signals carry the stored ones.
             row = type(self)._base_manager.using(using).get(pk=self.pk)
         row.on_change(before=before, after=after, at=at, using=using)
 
-    def _tracked(self, *values: Any) -> TrackedState:
-        return TrackedState(**dict(zip(self.tracked_columns, values, strict=True)))
+    def _tracked_state(self) -> TrackedState:
+        return TrackedState(**{column: getattr(self, column) for column in self.tracked_columns})
 
     def _columns_to_write(self, update_fields: Iterable[str] | None) -> set[str]:
         """Return the columns, by attribute (`pool_id`), that a save with these `update_fields` writes."""

@@ -97,6 +97,10 @@ def integer(argument: str, value: object, *, largest: int) -> int:
     return value
 
 
+# `json.dumps` would make an encoder for each call.
+_encode_json: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+
+
 def json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the object as it will be read back from JSON: tuples as lists, keys as strings; {} for None.
 
@@ -109,7 +113,7 @@ def json_object(argument: str, value: Mapping[str, Any] | None) -> dict[str, Any
     if not isinstance(value, Mapping):
         raise InvalidArgument(argument, value, expected)
     try:
-        encoded = json.dumps(dict(value), allow_nan=False, ensure_ascii=False)
+        encoded = _encode_json(dict(value))
         encoded.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(argument, value, expected) from error

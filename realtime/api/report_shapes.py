@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 from django.conf import settings
@@ -67,9 +68,14 @@ def read_report(event: ReportedEvent) -> ReadReport:
         return _notice(event)
     about = _text(event.data, shape.about)
     report = shape.read(event.data, event.at)
-    known = EVENT_TYPES[shape.event].__struct_fields__
-    further = {key: event.data[key] for key in event.data.keys() - _OWN_FIELDS - shape.fields if key not in known}
+    known = _known_fields(shape.event, shape.fields)
+    further = {key: value for key, value in event.data.items() if key not in known}
     return ReadReport(report, (about,), shape.event, _extra(event, further))
+
+
+@cache
+def _known_fields(event: str, fields: frozenset[str]) -> frozenset[str]:
+    return _OWN_FIELDS | fields | frozenset(EVENT_TYPES[event].__struct_fields__)
 
 
 def _extra(event: ReportedEvent, fields: dict[str, Any]) -> dict[str, Any]:
