@@ -2,7 +2,7 @@
 
 The client waits for the answer to each batch. A batch reports runs with several stages each: the run starts, each of
 its stages starts and completes, the run completes. *Reported* counts the events of the requests; *seen* is the same
-count until the subscriber has received the last of them.
+count until the subscriber has received the last of them. CPU is that of the server until then.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from websockets.sync.client import connect
 
+from benchmarks.accounting import cpu_ns
 from benchmarks.contestants import Ours, ours
 from benchmarks.report import Report, by_figure
 from tests.harness.postgres import Postgres
@@ -49,7 +50,7 @@ def measure(server: Ours, name: str, *, batches: int) -> dict[str, float]:
     seen = _Seen(server.port)
     connection = http.client.HTTPConnection("127.0.0.1", server.port)
     first_seq = last_seq = 0
-    began = time.monotonic()
+    began, cpu_before = time.monotonic(), cpu_ns(server.pid)
     for body in bodies:
         connection.request("POST", "/api/v1/events", body, {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -59,11 +60,15 @@ def measure(server: Ours, name: str, *, batches: int) -> dict[str, float]:
         first_seq, last_seq = first_seq or results[0]["seq"], results[-1]["seq"]
     reported = time.monotonic() - began
     seen.wait_for(last_seq)
-    all_seen = time.monotonic() - began
+    all_seen, cpu_us = time.monotonic() - began, (cpu_ns(server.pid) - cpu_before) / 1000
     seen.check(first_seq, last_seq)
     connection.close()
     events = batches * EVENTS_PER_BATCH
-    return {"reported_events_per_second": events / reported, "seen_events_per_second": events / all_seen}
+    return {
+        "reported_events_per_second": events / reported,
+        "seen_events_per_second": events / all_seen,
+        "server_cpu_us_per_event": cpu_us / events,
+    }
 
 
 def _bodies(name: str, batches: int) -> list[bytes]:
