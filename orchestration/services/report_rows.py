@@ -158,10 +158,14 @@ def _valid(ids: Iterable[str | None]) -> list[str]:
 def _lock_stages(ended_ids: list[str], names: list[tuple[str, str]]) -> Iterable[Stage]:
     """Lock the stages of these names, and the unfinished ones of runs that end. The lock of a run is that of them."""
     select = f"SELECT id FROM {connection.ops.quote_name(Stage._meta.db_table)} WHERE"
-    items = "json_each(%s)" if connection.vendor == "sqlite" else "json_array_elements(%s::json)"
+    if connection.vendor == "sqlite":
+        # Not `->>`: SQLite has it from 3.38 on.
+        pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(%s)"
+    else:
+        pairs = "SELECT value ->> 0, value ->> 1 FROM json_array_elements(%s::json)"
     parts, values = [], []
     if names:
-        parts.append(f"{select} (workflow_id, name) IN (SELECT value ->> 0, value ->> 1 FROM {items})")
+        parts.append(f"{select} (workflow_id, name) IN ({pairs})")
         values.append(json.dumps(names))
     if ended_ids:
         parts.append(f"{select} workflow_id IN ({', '.join(['%s'] * len(ended_ids))}) AND finished_at IS NULL")
