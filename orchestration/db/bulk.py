@@ -34,8 +34,9 @@ def insert_rows(rows: Sequence[models.Model], *, using: str) -> None:
     model: Any = type(rows[0])
     key = model._meta.pk
     is_generated = rows[0].pk is None
-    names = [field.attname for field in model._meta.concrete_fields if not (is_generated and field is key)]
-    values = [[getattr(row, name) for name in names] for row in rows]
+    fields = [field for field in model._meta.concrete_fields if not (is_generated and field is key)]
+    names = [field.attname for field in fields]
+    values = [_values(row, fields) for row in rows]
     keys = insert_values(model, names, values, using=using, returns_keys=is_generated)
     for row, pk in zip(rows, keys, strict=is_generated):
         row.pk = pk
@@ -72,9 +73,9 @@ def insert_values(
             cursor.execute(f"{into} VALUES {', '.join([placeholders] * len(rows))}{end}", values)
         elif connection.vendor == "sqlite":
             cursor.executemany(f"{into} VALUES {placeholders}", [_prepared(row, fields, connection) for row in rows])
-            # The transaction excludes other writers, so the keys are consecutive.
             if not returns_keys:
                 return []
+            # The transaction excludes other writers, so the keys are consecutive.
             cursor.execute("SELECT last_insert_rowid()")
             (last,) = cursor.fetchone()
             return list(range(last - len(rows) + 1, last + 1))

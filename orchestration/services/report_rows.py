@@ -10,7 +10,7 @@ from typing import Final
 from django.db import connection
 from django.db.models import Max
 
-from orchestration.db.compiled import CompiledSelect, KeyIn
+from orchestration.db.compiled import CompiledSelect, KeyIn, Row
 from orchestration.identifiers import is_identifier
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker, Workflow
 from orchestration.services import validation
@@ -27,6 +27,20 @@ from orchestration.services.report_types import (
     WorkerReport,
 )
 from orchestration.services.workers import check_is_external
+
+
+def _locked_by_key(model: type[Row]) -> CompiledSelect[Row]:
+    return CompiledSelect(
+        lambda keys: model._default_manager.filter(KeyIn(keys)).select_for_update(no_key=True).order_by("pk"), str
+    )
+
+
+# The parameter is a JSON array of keys.
+_WORKERS: Final = _locked_by_key(Worker)
+_WORKFLOWS: Final = _locked_by_key(Workflow)
+_STAGES: Final = _locked_by_key(Stage)
+_LOCKED_POOLS: Final = _locked_by_key(Pool)
+_POOLS: Final = CompiledSelect(lambda keys: Pool.objects.filter(KeyIn(keys)), str)
 
 
 @dataclass(slots=True)
@@ -176,19 +190,3 @@ def _lock_stages(ended_ids: list[str], names: list[tuple[str, str]]) -> Iterable
         cursor.execute(" UNION ".join(parts), values)
         primary_keys = sorted(pk for (pk,) in cursor.fetchall())
     return _STAGES.rows(json.dumps(primary_keys)) if primary_keys else ()
-
-
-_WORKERS: Final = CompiledSelect(
-    lambda ids: Worker.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"), str
-)
-_WORKFLOWS: Final = CompiledSelect(
-    lambda ids: Workflow.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"),
-    str,
-)
-_STAGES: Final = CompiledSelect(
-    lambda ids: Stage.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"), str
-)
-_POOLS: Final = CompiledSelect(lambda ids: Pool.objects.filter(KeyIn(ids)), str)
-_LOCKED_POOLS: Final = CompiledSelect(
-    lambda ids: Pool.objects.filter(KeyIn(ids)).select_for_update(no_key=True).order_by("pk"), str
-)

@@ -169,9 +169,9 @@ def _attempt(
 ) -> Answer:
     with record_events(reported_by) as recorded:
         with transaction.atomic():
-            if key is not None and (stored := _stored_answer(key)) is not None:
-                return stored
             if key is not None:
+                if (stored := _stored_answer(key)) is not None:
+                    return stored
                 _check_room(key)
             pending = _PendingAnswer(key, recorded, act(recorded))
             before_commit.collect(pending)
