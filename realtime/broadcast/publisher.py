@@ -46,7 +46,7 @@ class Publisher:
 
     Args:
         max_unpublished_events: Limit of the queue; the oldest events beyond it are dropped.
-        timeout_seconds: Timeout for sending one message.
+        timeout_seconds: Timeout for one round trip to the channel layer.
     """
 
     def __init__(self, *, max_unpublished_events: int, timeout_seconds: float) -> None:
@@ -102,7 +102,10 @@ class Publisher:
     async def _send_queued(self) -> None:
         while queued := self._pop_queued():
             try:
-                for messages in _in_parts(_envelopes(queued)):
+                # A layer that sends one message at a time has the timeout for each, and an error loses no other.
+                sends_many = isinstance(get_channel_layer(), TolerantPubSubChannelLayer)
+                part_bytes = _MAX_MESSAGE_BYTES if sends_many else 0
+                for messages in _in_parts(_envelopes(queued), part_bytes=part_bytes):
                     await self._send(messages)
             except Exception:
                 # No known error comes here; but one bad event must not stop the publishing of this process.
@@ -124,8 +127,8 @@ class Publisher:
                 if isinstance(layer, TolerantPubSubChannelLayer):
                     await layer.group_send_many(messages)
                 else:  # A project may configure another layer.
-                    for group, envelope in messages:
-                        await layer.group_send(group, envelope)
+                    ((group, envelope),) = messages
+                    await layer.group_send(group, envelope)
         except Exception as error:
             # Each layer raises its own errors. The events are in the log already.
             self._outage.record_failure(error)
@@ -135,14 +138,14 @@ class Publisher:
             self._dropped = 0
 
 
-def _in_parts(messages: Iterable[Message]) -> Iterator[list[Message]]:
-    """Divide messages into parts of about `_MAX_MESSAGE_BYTES`: each is sent in one round trip, with one timeout."""
+def _in_parts(messages: Iterable[Message], *, part_bytes: int) -> Iterator[list[Message]]:
+    """Divide messages into parts of about `part_bytes`: each is sent in one round trip, with one timeout."""
     part: list[Message] = []
     size_bytes = 0
     for message in messages:
         part.append(message)
         size_bytes += len(message[1]["sealed"])
-        if size_bytes >= _MAX_MESSAGE_BYTES:
+        if size_bytes >= part_bytes:
             yield part
             part, size_bytes = [], 0
     if part:
