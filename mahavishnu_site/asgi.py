@@ -28,6 +28,7 @@ from django.http.response import HttpResponseBase  # noqa: E402
 from mahavishnu_site.misdirected import reject_websocket  # noqa: E402
 from mahavishnu_site.page_turns import PageTurns  # noqa: E402
 from mahavishnu_site.path_prefix import PathPrefix, refuse_other_root_path  # noqa: E402
+from mahavishnu_site.project_pages import is_project_page  # noqa: E402
 from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
 from mahavishnu_site.tls_settings import require_tls_if_unset  # noqa: E402
 from realtime.auth.keys import require_usable_keys  # noqa: E402
@@ -70,7 +71,9 @@ pages: Any = django_application if settings.MAHAVISHNU_SERVES == "websocket" els
 pages = PageTurns(pages, prefix=settings.MAHAVISHNU_PATH_PREFIX)
 application: Any = ProtocolTypeRouter(
     {
-        "http": refuse_tokens_in_urls(pages, api_path=f"{settings.MAHAVISHNU_PATH_PREFIX}/api/"),
+        "http": refuse_tokens_in_urls(
+            pages, api_path=f"{settings.MAHAVISHNU_PATH_PREFIX}/api/", is_exempt=is_project_page
+        ),
         "websocket": reject_websocket if settings.MAHAVISHNU_SERVES == "pages" else OrchestrationConsumer.as_asgi(),
     }
 )

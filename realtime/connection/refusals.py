@@ -68,16 +68,18 @@ def _has_token_in_url(scope: Mapping[str, Any]) -> bool:
     return has_token_in_query((scope.get("query_string") or b"").decode("latin-1"))
 
 
-def refuse_tokens_in_urls(application: Application, *, api_path: str) -> Application:
+def refuse_tokens_in_urls(application: Application, *, api_path: str, is_exempt: Callable[[str], bool]) -> Application:
     """Return an ASGI application for HTTP that answers 400 to each URL with a token, also of a file or of `/health`.
 
     Args:
         application: The application for other URLs.
         api_path: What the paths of the HTTP API begin with. They are answered with a problem.
+        is_exempt: Whether a path is that of a page with other tokens in its URLs, such as a link that confirms an
+            address.
     """
 
     async def serve(scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        if not _has_token_in_url(scope):
+        if not _has_token_in_url(scope) or is_exempt(scope["path"]):
             await application(scope, receive, send)
             return
         _refused.log("Refused a request from %s: a token in the URL", peer_address(scope.get("client")))
