@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import Final
 
 WINDOW_SECONDS: Final = 60.0
@@ -18,20 +19,20 @@ class RefusalCounter:
         max_per_minute: How many in a minute make the client wait; 0: it never waits.
     """
 
-    __slots__ = ("_max_per_minute", "_times")
+    __slots__ = ("_times", "_waits_until")
 
     def __init__(self, max_per_minute: int) -> None:
-        self._max_per_minute = max_per_minute
+        self._waits_until = -inf
         self._times: deque[float] = deque(maxlen=max_per_minute)
 
     def add(self, *, now: float) -> bool:
         """Count one, and return whether the limit is reached."""
-        self._times.append(now)
+        times = self._times
+        times.append(now)
+        if times and len(times) == times.maxlen and now - times[0] < WINDOW_SECONDS:
+            self._waits_until = now + WINDOW_SECONDS
         return self.wait_seconds(now=now) > 0
 
     def wait_seconds(self, *, now: float) -> float:
         """Return how long the client has to wait: up to a minute after the refusal that reached the limit; else 0."""
-        times = self._times
-        if not times or len(times) < self._max_per_minute or times[-1] - times[0] >= WINDOW_SECONDS:
-            return 0.0
-        return max(times[-1] + WINDOW_SECONDS - now, 0.0)
+        return max(self._waits_until - now, 0.0)

@@ -36,6 +36,12 @@ def test_client_waits_for_a_minute_after_the_refusal_that_reached_the_limit_and_
     assert counter.add(now=START + 111)
 
 
+def test_further_refusal_does_not_end_the_wait() -> None:
+    counter = RefusalCounter(3)
+    assert [counter.add(now=START + at) for at in (0, 30, 59, 95)] == [False, False, True, True]
+    assert counter.wait_seconds(now=START + 95) == 24
+
+
 def test_counter_without_a_limit_lets_no_client_wait() -> None:
     counter = RefusalCounter(0)
     assert not any(counter.add(now=START) for _ in range(1000))
