@@ -6,7 +6,7 @@ import json
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.utils import timezone
@@ -55,7 +55,9 @@ def identifier(argument: str, value: str) -> str:
 
 
 def timestamp(at: datetime | None) -> datetime:
-    """Return the time of a change: `at`, or now if it is None.
+    """Return the time of a change in UTC: `at`, or now if it is None.
+
+    In another zone, one hour occurs twice, and the two times are equal unless both are converted.
 
     Raises:
         InvalidArgument: if it has no time zone.
@@ -64,7 +66,7 @@ def timestamp(at: datetime | None) -> datetime:
         return timezone.now()
     if timezone.is_naive(at):
         raise InvalidArgument("at", at, "a datetime with a time zone")
-    return at
+    return at.astimezone(UTC)
 
 
 def text(argument: str, value: str, *, max_length: int | None = None, may_be_empty: bool = True) -> str:
