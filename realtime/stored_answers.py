@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from datetime import datetime, timedelta
+from math import inf
 from typing import Final
 
 from django.conf import settings
@@ -60,13 +61,15 @@ class StoredBytes:
 
     def __init__(self) -> None:
         self._by_user: dict[str, int] = {}
-        self._read_at: float | None = None
+        self._read_at = -inf
+        self._added: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def add(self, user_id: str, size_bytes: int) -> None:
         """Add an answer that this process stores."""
         with self._lock:
-            self._by_user[user_id] = self._by_user.get(user_id, 0) + size_bytes
+            for each in (self._by_user, self._added):
+                each[user_id] = each.get(user_id, 0) + size_bytes
 
     def read_if_old(self, *, now: float) -> None:
         """Read the database if that was `READ_INTERVAL_SECONDS` ago. Not in a transaction, which may hold locks.
@@ -77,12 +80,19 @@ class StoredBytes:
         Raises:
             django.db.Error
         """
-        if self._read_at is not None and now - self._read_at < READ_INTERVAL_SECONDS:
-            return
-        # Those that are repeated no longer take bytes until they are deleted.
-        by_user = dict(StoredAnswer.objects.values_list("user_id").annotate(Sum("size_bytes")))
         with self._lock:
-            self._by_user, self._read_at = by_user, now
+            if now - self._read_at < READ_INTERVAL_SECONDS:
+                return
+            read_before, self._read_at, self._added = self._read_at, now, {}
+        try:
+            # Those that are repeated no longer take bytes until they are deleted.
+            by_user = dict(StoredAnswer.objects.values_list("user_id").annotate(Sum("size_bytes")))
+        except BaseException:
+            self._read_at = read_before
+            raise
+        with self._lock:
+            # The read may have missed what was added meanwhile.
+            self._by_user = {user: by_user.get(user, 0) + self._added.get(user, 0) for user in {*by_user, *self._added}}
 
     def check_room(self, user_id: str) -> None:
         """Check that there is room for one more answer.

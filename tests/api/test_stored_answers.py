@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.db import connection
 from pytest_django import Settings
 
 from orchestration.models import Workflow
@@ -14,7 +17,7 @@ from realtime.api.problems import Problem
 from realtime.auth.identity import Identity
 from realtime.limits import Limits
 from realtime.models import Event, StoredAnswer
-from realtime.stored_answers import ROW_BYTES, StoredBytes, oldest_repeated, prune_stored_answers
+from realtime.stored_answers import ROW_BYTES, NoRoom, StoredBytes, oldest_repeated, prune_stored_answers
 from tests.api.report_calls import AIRFLOW, event, report
 
 pytestmark = [
@@ -82,6 +85,26 @@ def test_answers_of_other_processes_count_until_they_are_deleted(
     assert problem_of(1, identity=a, key="k1").code == "RATE_LIMIT_EXCEEDED"
     monkeypatch.setattr(stored_answers, "READ_INTERVAL_SECONDS", 0)
     assert report(started(1), identity=a, key="k1")["results"][0]["changed"] is True
+
+
+def test_answer_that_is_added_during_the_read_counts_and_one_caller_reads(
+    settings: Settings, stored_bytes: StoredBytes
+) -> None:
+    settings.MAHAVISHNU_LIMITS = Limits(max_stored_answers_bytes=2 * ROW_BYTES)
+    reads: list[str] = []
+
+    def add_meanwhile(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        done = execute(sql, *arguments)
+        reads.append(sql)
+        stored_bytes.add("a", ROW_BYTES)
+        stored_bytes.read_if_old(now=100.0)
+        return done
+
+    with connection.execute_wrapper(add_meanwhile):
+        stored_bytes.read_if_old(now=100.0)
+    assert len(reads) == 1
+    with pytest.raises(NoRoom):
+        stored_bytes.check_room("a")
 
 
 def test_answer_that_is_too_long_to_be_stored_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
