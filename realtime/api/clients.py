@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -85,7 +85,7 @@ def quotas_of(request: HttpRequest) -> Quotas:
 
 @dataclass(slots=True)
 class Permissions:
-    """What the client of one request may do. Each refusal is logged, and the request counts once as forbidden.
+    """What the client of one request may do. Each refusal is logged once, and the request counts once as forbidden.
 
     Attributes:
         identity: Who the client is.
@@ -96,7 +96,7 @@ class Permissions:
     identity: Identity
     source: str
     forbidden: RefusalCounter
-    _is_counted: bool = False
+    _refusals: set[str] = field(default_factory=set)
 
     def allow(self, action: Action, resource_type: ResourceType, resource_id: str | None = None) -> bool:
         """Return whether the client may do something; log and count a refusal."""
@@ -104,12 +104,14 @@ class Permissions:
         if may(identity, action, resource_type, resource_id):
             return True
         refusal = no_permission(action, resource_type, resource_id)
+        if refusal in self._refusals:
+            return False  # A transaction that is repeated asks again.
         log_security_event(
             "forbidden", refusal, user_id=identity.user_id, token_id=identity.token_id, source=self.source
         )
-        if not self._is_counted:
-            self._is_counted = True
+        if not self._refusals:
             self.forbidden.add(now=time.monotonic())
+        self._refusals.add(refusal)
         return False
 
     def check(self, action: Action, resource_type: ResourceType, resource_id: str | None = None) -> None:

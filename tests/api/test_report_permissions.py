@@ -8,6 +8,7 @@ import pytest
 
 from orchestration import services
 from orchestration.models import Stage, Worker
+from realtime.api import clients
 from realtime.api.problems import Problem
 from realtime.auth.identity import Identity
 from tests.api.report_calls import STARTED, event, report
@@ -47,3 +48,13 @@ def test_answer_does_not_reveal_whether_a_worker_exists(atomic: bool) -> None:
         not_found, engine_owned, changed = (answer(worker_id, f"{permission}:{worker_id}") for worker_id in workers)
         assert (not_found[0], engine_owned[0]) == ("NOT_FOUND", "ENGINE_OWNED")
         assert changed is (permission == "worker:read")  # The second time, it runs already.
+
+
+def test_refusal_that_is_repeated_in_a_request_is_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(clients, "log_security_event", lambda event, detail, **fields: logged.append(detail))
+    identity = Identity(user_id="team", permissions=("event:write",))
+    added = [event("worker.added", worker_id=f"w{number}", pool_id=f"p{number % 2}") for number in range(4)]
+    results = report(*added, identity=identity, atomic=False)["results"]
+    assert [result["error"]["code"] for result in results] == ["FORBIDDEN"] * 4
+    assert logged == ["No permission to write pool:p0", "No permission to write pool:p1"]
