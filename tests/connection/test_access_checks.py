@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -21,9 +22,10 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH, token
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import eventually
+from tests.site.web_replicas import listening, only, processes_of
 
 WITHIN_SECONDS = 2.0
-CLIENTS = 6
+CLIENTS_PER_PROCESS = 3
 
 
 @pytest.fixture
@@ -82,14 +84,17 @@ async def test_revocation_reaches_every_process_while_redis_is_down_and_survives
     server: MahavishnuServer = start_server(processes=2, environment=REQUIRES_AUTH)
     headers = {"Authorization": f"Bearer {token('admin', user_id='ada')}"}
     others = {"Authorization": f"Bearer {token('admin', user_id='bob')}"}
-    stack = [connect(server, additional_headers=headers) for _ in range(CLIENTS)]
-    clients = [await client.__aenter__() for client in stack]
-    async with connect(server, additional_headers=others) as other:
+    await eventually(lambda: len(listening(server)) == server.processes)
+    async with AsyncExitStack() as stack:
+        clients: list[Client] = []
+        for process in processes_of(server):
+            async with only(server, process):
+                for _ in range(CLIENTS_PER_PROCESS):
+                    clients.append(await stack.enter_async_context(connect(server, additional_headers=headers)))
+        other = await stack.enter_async_context(connect(server, additional_headers=others))
         server.valkey.kill()
         await asyncio.to_thread(server.manage, "revoke_token", "--user", "ada")
         await asyncio.gather(*map(expect_end, clients))
-        for client in stack:
-            await client.__aexit__(None, None, None)
         async with connect(server, additional_headers=headers) as refused:
             assert refused.welcome["error_code"] == "AUTH_FAILED"
         await other.send({"type": "ping", "id": "p"})
