@@ -1,0 +1,53 @@
+// The sign, the word and the colour of each status, always shown in this order. `admin.css` has the same signs.
+
+/** @typedef {{sign: string, word: string, colour: string}} Look */
+
+const PENDING = { sign: "○", word: "pending", colour: "neutral" };
+const QUEUED = { sign: "↻", word: "queued", colour: "waiting" };
+const RUNNING = { sign: "◐", word: "running", colour: "running" };
+const COMPLETED = { sign: "✓", word: "completed", colour: "success" };
+const FAILED = { sign: "✕", word: "failed", colour: "failure" };
+const CANCELLED = { sign: "⊘", word: "cancelled", colour: "cancelled" };
+
+/** @type {Record<string, Record<string, Look>>} */
+export const STATUSES = {
+  workflow: {
+    pending: PENDING,
+    running: RUNNING,
+    completed: COMPLETED,
+    failed: FAILED,
+    cancelled: CANCELLED,
+    timeout: { sign: "⏱", word: "timed out", colour: "timeout" },
+  },
+  stage: {
+    pending: PENDING,
+    queued: QUEUED,
+    running: RUNNING,
+    completed: COMPLETED,
+    failed: FAILED,
+    skipped: { sign: "–", word: "skipped", colour: "neutral" },
+    cancelled: CANCELLED,
+  },
+  worker: {
+    idle: { sign: "✓", word: "idle", colour: "success" },
+    busy: { sign: "◐", word: "busy", colour: "running" },
+    error: { sign: "✕", word: "error", colour: "failure" },
+    offline: { sign: "⌀", word: "offline", colour: "neutral" },
+  },
+  pool: {
+    active: { sign: "●", word: "open", colour: "success" },
+    draining: { sign: "!", word: "draining", colour: "waiting" },
+    closed: { sign: "–", word: "closed", colour: "neutral" },
+  },
+};
+
+/**
+ * Return how a status looks. A status that is unknown, of a newer server, is shown by its name.
+ *
+ * @param {"workflow" | "stage" | "worker" | "pool"} kind
+ * @param {string} status
+ * @returns {Look}
+ */
+export function lookOf(kind, status) {
+  return STATUSES[kind][status] ?? { sign: "?", word: status, colour: "neutral" };
+}
