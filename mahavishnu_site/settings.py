@@ -230,9 +230,8 @@ if MAHAVISHNU_ROLE != WEB_ROLE:
 # The settings below do not depend on the environment.
 
 INSTALLED_APPS = [
-    "mahavishnu_site",
-    "realtime",
-    "orchestration",
+    *("mahavishnu_site", "dashboard"),
+    *("realtime", "orchestration"),
     "demonstrations",
     "django.contrib.admin",
     "django.contrib.auth",

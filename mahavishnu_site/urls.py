@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from mahavishnu_site.misdirected import misdirected_page
 from realtime import views
@@ -18,7 +18,7 @@ else:
     from realtime.api.api import api
 
     urlpatterns += [
-        path("", views.index, name="index"),
+        path("", include("dashboard.urls")),
         path("admin/", admin.site.urls),
         path("api/openapi.json", pages.openapi_json, name="api-openapi"),
         path("api/docs", pages.docs, name="api-docs"),

@@ -1,15 +1,11 @@
-"""The health report and the start page."""
+"""The health report."""
 
 from __future__ import annotations
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth.views import redirect_to_login
 from django.core.handlers.asgi import ASGIRequest
 from django.db import Error
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
-from django.urls import reverse
+from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -20,9 +16,7 @@ from realtime.connection.authentication import UNAUTHENTICATED, identity_without
 from realtime.connection.bearer import TooManyFailures, identity_of_bearer
 from realtime.connection.client_address import ClientAddress, client_address_of
 from realtime.connection.credentials import bearer_token
-from realtime.connection.origin import websocket_host
 from realtime.health.report import report_health
-from realtime.protocol.channels import CHANNEL_PATTERN
 
 
 @csrf_exempt  # The view changes nothing. Without this, a POST is answered 403 instead of 405.
@@ -55,17 +49,3 @@ async def _identity_of(request: HttpRequest) -> Identity:
     if settings.MAHAVISHNU_REQUIRE_AUTH and not is_on_this_machine:
         return UNAUTHENTICATED
     return identity_without_credentials(address)
-
-
-@csrf_exempt
-@require_safe
-async def index(request: HttpRequest) -> HttpResponse:
-    """Show the live events of one channel, for a person who opened the address in a browser.
-
-    If credentials are required, the login comes first: the page's WebSocket would be refused without it.
-    """
-    if settings.MAHAVISHNU_REQUIRE_AUTH and not (await request.auser()).is_authenticated:
-        return redirect_to_login(request.get_full_path(), login_url=reverse("admin:login"))
-    context = {"channel_pattern": CHANNEL_PATTERN, "websocket_host": websocket_host(request)}
-    # Unlike `asyncio.to_thread`, this passes the path prefix of the request on to `{% url %}`.
-    return await sync_to_async(render, thread_sensitive=False)(request, "realtime/index.html", context)

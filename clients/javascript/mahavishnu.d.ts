@@ -347,6 +347,10 @@ export class Client implements AsyncDisposable {
   readonly retryAt: Date | null;
   /** The time from the last ping to its answer. */
   readonly latencyMs: number | null;
+  /** When the server was last heard, by the clock of this machine. */
+  readonly asOf: Date;
+  /** How much the server's clock is ahead of this machine's; 0 before the first connection. */
+  readonly clockOffsetMs: number;
   /** How many of the missed events were received, while channels catch up. */
   readonly progress: { readonly received: number; readonly missed: number };
   /** Why the server last refused or ended a connection. */

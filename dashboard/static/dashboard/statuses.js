@@ -17,7 +17,7 @@ export const STATUSES = {
     completed: COMPLETED,
     failed: FAILED,
     cancelled: CANCELLED,
-    timeout: { sign: "⏱", word: "timed out", colour: "timeout" },
+    timeout: { sign: "◷", word: "timed out", colour: "timeout" },
   },
   stage: {
     pending: PENDING,

@@ -980,6 +980,7 @@ export class Client {
   #tickWallMs = 0;
   #lastMessageAt = 0;
   #lastMessageMs = 0;
+  #clockOffsetMs = 0;
   /** @type {number | null} */ #answerDueAt = null;
   #pingSentAt = 0;
   /** @type {number | null} */ #latencyMs = null;
@@ -1043,6 +1044,16 @@ export class Client {
   /** The time from the last ping to its answer in milliseconds; null before the first one. */
   get latencyMs() {
     return this.#latencyMs;
+  }
+
+  /** When the server was last heard, by the clock of this machine. */
+  get asOf() {
+    return new Date(this.#lastMessageMs);
+  }
+
+  /** How much the server's clock is ahead of this machine's in milliseconds; 0 before the first connection. */
+  get clockOffsetMs() {
+    return this.#clockOffsetMs;
   }
 
   /** How many missed events were received, of how many that were missed, in all channels that catch up. */
@@ -1409,7 +1420,7 @@ export class Client {
   }
 
   get _asOf() {
-    return new Date(this.#lastMessageMs);
+    return this.asOf;
   }
 
   /** The log of this connection. */
@@ -1681,6 +1692,8 @@ export class Client {
       this.#latencyMs = monotonicMs() - this.#pingSentAt;
       this.#onPosition(message.data);
     } else if (message.event === "session.created") {
+      const serverMs = Date.parse(message.timestamp);
+      if (Number.isFinite(serverMs)) this.#clockOffsetMs = serverMs - this.#lastMessageMs;
       this.#onWelcome(message.data);
     } else if (message.event === "session.position") {
       this.#onPosition(message.data);

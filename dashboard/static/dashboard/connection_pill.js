@@ -1,0 +1,89 @@
+// The pill in the header: whether what the page shows is the state of the server now. It never says more than is known.
+
+import { facts, now, retryNow } from "./connection.js";
+import { counted, duration, number, runningFor, timeOfDay } from "./format.js";
+import { html, nothing } from "./lib.js";
+
+/** Silence of events after which a live connection says how long there was nothing. */
+const QUIET_AFTER_MS = 60_000;
+
+/**
+ * @typedef {object} Pill
+ * @property {"connecting" | "live" | "quiet" | "catching-up" | "stale" | "offline" | "restarting" | "degraded" | "back" | "closed"} kind
+ * @property {string} sign
+ * @property {string} text What is shown.
+ * @property {string} spoken What a screen reader says: without numbers that change each second.
+ * @property {boolean} [canRetry] Whether there is an attempt to make now.
+ */
+
+/**
+ * Return what the pill shows.
+ * @param {import("./connection.js").Facts} known
+ * @param {number} nowMs
+ * @returns {Pill}
+ */
+export function pillOf(known, nowMs) {
+  const { state, progress } = known;
+  const since = timeOfDay(known.asOfMs);
+  if (state === "closed") {
+    const text = known.refusal ? `Ended: ${known.refusal}` : "Ended";
+    return { kind: "closed", sign: "✕", text, spoken: text };
+  }
+  if (state === "draining") {
+    const waitMs = known.retryAtMs === null ? null : Math.max(0, known.retryAtMs - nowMs);
+    const text = waitMs === null ? "Server restarts" : `Server restarts, back in about ${runningFor(waitMs + 999)}`;
+    return { kind: "restarting", sign: "↻", text, spoken: "The server restarts" };
+  }
+  if (state === "stale") {
+    const text = `No answer for ${runningFor(nowMs - known.asOfMs)}: as of ${since}`;
+    return { kind: "stale", sign: "▲", text, spoken: `The server does not answer. What is shown is as of ${since}` };
+  }
+  if (state === "offline" || (state === "connecting" && known.retryAtMs !== null)) {
+    const again = known.retryAtMs === null || known.retryAtMs <= nowMs ? "trying now" : `again in ${runningFor(known.retryAtMs - nowMs + 999)}`;
+    if (!known.wasLive) return { kind: "offline", sign: "✕", text: `No connection · ${again}`, spoken: "No connection", canRetry: true };
+    return { kind: "offline", sign: "✕", text: `Offline since ${since} · ${again}`, spoken: `Offline since ${since}`, canRetry: true };
+  }
+  if (state === "connecting") {
+    if (progress.missed > 0) {
+      const text = `Catching up ${number(progress.received)} of ${number(progress.missed)}`;
+      return { kind: "catching-up", sign: "◐", text, spoken: "Catching up" };
+    }
+    return { kind: "connecting", sign: "◐", text: known.wasLive ? "Catching up" : "Connecting", spoken: "Connecting" };
+  }
+  return livePill(known, nowMs);
+}
+
+/** @param {import("./connection.js").Facts} known @param {number} nowMs @returns {Pill} */
+function livePill(known, nowMs) {
+  const { back } = known;
+  if (back && nowMs < back.untilMs) {
+    const text = back.isComplete
+      ? `Back. ${back.caughtUp ? `${counted(back.caughtUp, "event")} caught up, none missed` : "Nothing was missed"}.`
+      : "Some history is gone; the state was read anew.";
+    return { kind: "back", sign: "●", text, spoken: text };
+  }
+  const problem = known.problems[0];
+  if (problem !== undefined) {
+    const isRedis = known.problems.some((text) => text.toLowerCase().startsWith("redis"));
+    const text = isRedis ? "Live, up to 0.5 s late (Redis is down)" : `Live · ${problem}`;
+    return { kind: "degraded", sign: "●", text, spoken: text };
+  }
+  const silentMs = known.lastEventMs === null ? 0 : nowMs - known.lastEventMs;
+  if (silentMs > QUIET_AFTER_MS) {
+    return { kind: "quiet", sign: "●", text: `Live · nothing for ${runningFor(silentMs)}`, spoken: "Live" };
+  }
+  const latency = known.latencyMs === null ? "" : ` · ${duration(known.latencyMs)}`;
+  return { kind: "live", sign: "●", text: `Live${latency}`, spoken: "Live" };
+}
+
+/** The pill. Only the spoken text is a live region: the other one changes each second. */
+export function connectionPill() {
+  const pill = pillOf(facts.value, now.value);
+  return html`
+    <span class="pill pill-${pill.kind}" data-kind=${pill.kind}>
+      <span aria-hidden="true">${pill.sign} ${pill.text}</span>
+      <span class="spoken" role="status">${pill.spoken}</span>
+      ${pill.canRetry ? html`<button type="button" class="link" @click=${retryNow}>Now</button>` : nothing}
+    </span>
+  `;
+}

@@ -1,0 +1,44 @@
+// Drawing: what a view reads is followed, and however much of it changes, it is drawn once per frame.
+
+import { effect, render } from "./lib.js";
+
+/** How long each drawing took in milliseconds, for measurements: the last ones. */
+export const drawingTimesMs = /** @type {number[]} */ ([]);
+const MAX_DRAWING_TIMES = 2000;
+
+/**
+ * Draw a view into an element, now and in the frame after each change of a signal that it reads. A hidden tab has no
+ * frames, so nothing is drawn in it until it is shown.
+ *
+ * @param {HTMLElement} element
+ * @param {() => unknown} view
+ * @returns {() => void} Stops it.
+ */
+export function draw(element, view) {
+  let frame = 0;
+  let stop = () => {};
+  const drawNow = () => {
+    frame = 0;
+    stop();
+    let isFirst = true;
+    // The first change ends the effect, so that a thousand further ones cost nothing until the frame.
+    stop = effect(() => {
+      if (!isFirst) {
+        frame ||= requestAnimationFrame(drawNow);
+        return;
+      }
+      isFirst = false;
+      const startedAt = performance.now();
+      render(view(), element);
+      drawingTimesMs.push(performance.now() - startedAt);
+      if (drawingTimesMs.length > MAX_DRAWING_TIMES) drawingTimesMs.shift();
+    });
+  };
+  element.replaceChildren();
+  drawNow();
+  return () => {
+    cancelAnimationFrame(frame);
+    stop();
+    render(null, element);
+  };
+}

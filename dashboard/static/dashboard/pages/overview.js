@@ -1,0 +1,3 @@
+import { html } from "../lib.js";
+
+export const open = () => ({ title: () => "overview", view: () => html`<h1>overview</h1>` });

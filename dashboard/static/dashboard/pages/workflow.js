@@ -1,0 +1,160 @@
+// One workflow: what it does now or why it failed, its timeline, its log, its data and its events.
+
+import { cancelRuns, pendingWord, retryFrom, retryRuns } from "../actions.js";
+import { client, follow, serverNow } from "../connection.js";
+import { counted, duration, firstLine, nameOf, runningFor, shortId, shown, until } from "../format.js";
+import { html, repeat, signal } from "../lib.js";
+import { copyButton, emptyState, heldBadge, loading, poolLink, refused, staleness, statusBadge, timeAgo, timeAt, when } from "../parts.js";
+import { mayOperate } from "../permissions.js";
+import { route, urlOf } from "../routes.js";
+import { eventsTab } from "../run_events.js";
+import { logTab, RunLog } from "../run_log.js";
+import { timelineTab } from "../run_timeline.js";
+import { tookText } from "./workflows.js";
+
+/** @typedef {import("../../realtime/clients/1.0.0/mahavishnu.js").Run} Run */
+
+const TABS = ["timeline", "log", "data", "events"];
+const RETRYABLE = ["failed", "timeout", "cancelled"];
+
+/** @param {string} id @returns {import("../main.js").Page} */
+export function open(id) {
+  const run = follow(client.workflow(id));
+  const log = new RunLog(id);
+  return {
+    title: () => (run.value ? `${nameOf(run.value)} ${shortId(id)}` : `Workflow ${shortId(id)}`),
+    view: () => view(id, run, log),
+    close() {
+      run.stop();
+      log.close();
+    },
+  };
+}
+
+/** @param {string} id @param {import("../connection.js").Followed<any>} followed @param {RunLog} log */
+function view(id, followed, log) {
+  if (followed.error) return refused(followed.error, "this workflow");
+  const run = /** @type {Run | null | undefined} */ (followed.value);
+  if (run === undefined) return html`<h1>Workflow ${shortId(id)}</h1>${loading("the workflow")}`;
+  if (run === null) return missing(id);
+  const tab = TABS.includes(route.value.tab) ? route.value.tab : "timeline";
+  return html`
+    <article class="run ${staleness()}">
+      ${head(run)}
+      ${outcome(run)}
+      ${tabs(run, tab, log)}
+      <section id="tab" aria-label=${tab}>
+        ${tab === "timeline" ? timelineTab(run) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
+        ${when(tab === "timeline" && log.lines.value.length > 0, html`<h2>Log</h2>${logTab(log, run, { tail: 12 })}`)}
+      </section>
+    </article>
+  `;
+}
+
+/** @param {string} id */
+function missing(id) {
+  return emptyState(
+    "There is no such workflow",
+    html`<p>No workflow has the id <code>${shown(id)}</code>. It may have been removed after its time.</p>
+      <p><a href=${urlOf("workflows")}>All workflows</a></p>`,
+  );
+}
+
+/** @param {Run} run */
+function head(run) {
+  const { workflow_id: id } = run;
+  return html`<header class="run-head">
+    <h1>${nameOf(run)} <span class="id" title=${id}>${shortId(id)}</span> ${copyButton(id, "the id")}</h1>
+    <p class="facts">
+      ${statusBadge("workflow", run.status, pendingWord(`workflow:${id}`) || undefined)} ${when(run.held, heldBadge())}
+      <span>${tookFact(run)}</span>
+      <span>${run.stages_completed} of ${run.total_stages} stages</span>
+      <span>pool ${poolLink(run.pool_id)}</span>
+      <span>${run.started_at ? "started" : "created"} ${timeAt(run.started_at ?? run.created_at)} (${timeAgo(run.started_at ?? run.created_at)})</span>
+      ${when(run.deadline_at, html`<span>times out ${until(Date.parse(run.deadline_at ?? ""), serverNow.value)}</span>`)}
+      ${when(run.reported_by, html`<span>reported by ${shown(run.reported_by)}</span>`)}
+    </p>
+    ${mayOperate("workflow", id) && !run.reported_by ? buttons(run) : ""}
+  </header>`;
+}
+
+/** @param {Run} run */
+function tookFact(run) {
+  if (!run.started_at) return "not started";
+  return run.finished_at ? `took ${tookText(run)}` : `for ${tookText(run)}`;
+}
+
+/** @param {Run} run */
+function buttons(run) {
+  const from = run.stages.filter((stage) => stage.status !== "pending");
+  return html`<p class="buttons">
+    ${when(run.finished_at === null, html`<button type="button" class="danger" @click=${() => cancelRuns([run])}>Cancel</button>`)}
+    ${when(RETRYABLE.includes(run.status), html`<button type="button" class="primary" data-key="retry" @click=${() => retryRuns([run])}>Retry</button>`)}
+    ${when(
+      run.finished_at !== null && from.length > 0,
+      html`<details class="menu"><summary class="button">Retry from …</summary>
+        <ul>${from.map((stage) => html`<li><button type="button" @click=${(/** @type {any} */ event) => {
+          event.target.closest("details").open = false;
+          void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
+        }}>${shown(stage.stage_name)}</button></li>`)}</ul></details>`,
+    )}
+  </p>`;
+}
+
+/** Why a run failed, or why it does not run: above everything else. @param {Run} run */
+function outcome(run) {
+  if (run.held) {
+    const needs = run.held.needs ? ` ${shown(run.held.needs)}` : "";
+    return html`<section class="banner waiting"><p><strong>No worker can take it:</strong> ${shown(run.held.reason.replaceAll("_", " "))}${needs},
+      for ${runningFor(serverNow.value - Date.parse(run.held.since))}.</p></section>`;
+  }
+  const failed = run.stages.find((stage) => stage.status === "failed");
+  if (run.status === "failed" || run.status === "timeout") {
+    const error = failed?.error || run.error;
+    return html`<section class="banner failure" aria-label="Error">
+      <p><strong>${failed ? `${shown(failed.stage_name)}: ` : ""}${firstLine(error) || "No reason was given"}</strong></p>
+      ${when(failed, html`<p class="muted">attempt ${failed?.attempt} of ${failed?.last_attempt} · ${failed?.worker_id ? shown(failed.worker_id) : "no worker"} · ${duration(failed?.duration_ms)}</p>`)}
+      ${when(error.trim().includes("\n"), html`<pre tabindex="0">${escapedLines(error)}</pre>`)}
+    </section>`;
+  }
+  if (run.status === "cancelled") return html`<section class="banner cancelled"><p><strong>Cancelled:</strong> ${shown(run.error) || "no reason was given"}</p></section>`;
+  return "";
+}
+
+/** @param {string} text */
+const escapedLines = (text) => text.split("\n").map(shown).join("\n");
+
+/** @param {Run} run @param {string} shownTab @param {RunLog} log */
+function tabs(run, shownTab, log) {
+  const counts = { log: log.countText(), events: log.eventCountText() };
+  return html`<nav class="tabs" aria-label="Parts of the workflow">${TABS.map(
+    (tab) => html`<a href="#${tab}" data-tab=${tab} aria-current=${tab === shownTab ? "page" : "false"}
+      >${tab[0].toUpperCase()}${tab.slice(1)} ${when(tab in counts, html`<span class="count">${/** @type {any} */ (counts)[tab]}</span>`)}</a>`,
+  )}</nav>`;
+}
+
+/** @param {Run} run */
+function dataTab(run) {
+  return html`<div class="data">
+    ${when(run.prompt, html`<h2>Prompt</h2><pre tabindex="0">${escapedLines(run.prompt)}</pre>`)}
+    <h2>Parameters</h2>${json(run.params)}
+    <h2>Result</h2>${run.finished_at === null ? html`<p class="muted">The workflow has not ended.</p>` : json(run.result)}
+    <h2>Times</h2>
+    <dl class="facts-list">
+      <div><dt>Created</dt><dd>${timeAt(run.created_at)} ${timeAgo(run.created_at)}</dd></div>
+      <div><dt>Started</dt><dd>${timeAt(run.started_at)}</dd></div>
+      <div><dt>Finished</dt><dd>${timeAt(run.finished_at)}</dd></div>
+      <div><dt>Adapter</dt><dd>${shown(run.adapter)}</dd></div>
+      <div><dt>Id</dt><dd><code>${run.workflow_id}</code> ${copyButton(run.workflow_id, "the id")}</dd></div>
+    </dl>
+  </div>`;
+}
+
+/** @param {unknown} value */
+export function json(value) {
+  if (value === null || value === undefined || (typeof value === "object" && Object.keys(value).length === 0)) {
+    return html`<p class="muted">None</p>`;
+  }
+  const text = JSON.stringify(value, null, 2);
+  return html`<div class="json">${copyButton(text, "the JSON")}<pre tabindex="0">${escapedLines(text)}</pre></div>`;
+}

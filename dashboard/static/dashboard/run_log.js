@@ -1,0 +1,200 @@
+// The log and the events of a run: the latest from the event log of the server, then each as it comes.
+
+import { HistoryLost } from "../realtime/clients/1.0.0/mahavishnu.js";
+import { client } from "./connection.js";
+import { counted, number, shown, timeOfDayMs } from "./format.js";
+import { html, repeat, signal } from "./lib.js";
+import { bothZones } from "./format.js";
+import { toast } from "./toasts.js";
+import { when } from "./parts.js";
+
+const LOG = "workflow.stage_log";
+const READ_EVENTS = 500;
+const MAX_LINES = 10_000;
+const MAX_EVENTS = 2_000;
+/** The most lines that are drawn at once: the last of those that match. */
+const MAX_DRAWN_LINES = 1_000;
+
+const ANSI = /\u001b\[[0-9;?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)/g;
+
+/** @typedef {{seq: number, name: string, data: any, timestamp: string}} RunEvent */
+/** @typedef {{seq: number, stage: string, text: string, at: string, isPart: boolean}} Line */
+
+/** The events of one run, in order. Each is there once, whether it was read or came live. */
+export class RunLog {
+  events = signal(/** @type {RunEvent[]} */ ([]));
+  lines = signal(/** @type {Line[]} */ ([]));
+  hasEarlierEvents = signal(false);
+  hasEarlierLines = signal(false);
+  isLost = signal(false);
+  stage = signal("");
+  search = signal("");
+  isFollowed = signal(true);
+  isWrapped = signal(true);
+  #channel;
+  #stop;
+  #waiting = /** @type {RunEvent[]} */ ([]);
+  #isRead = false;
+
+  /** @param {string} workflowId */
+  constructor(workflowId) {
+    this.#channel = `workflow:${workflowId}`;
+    this.#stop = client.on(this.#channel, (item) => this.#onItem(item));
+    void this.#readLatest();
+  }
+
+  close() {
+    this.#stop();
+  }
+
+  countText() {
+    const { length } = this.lines.value;
+    return length ? number(length) + (this.hasEarlierLines.value ? "+" : "") : "";
+  }
+
+  eventCountText() {
+    const { length } = this.events.value;
+    return length ? number(length) + (this.hasEarlierEvents.value ? "+" : "") : "";
+  }
+
+  async readEarlierEvents() {
+    const before = this.events.peek()[0]?.seq;
+    const page = await this.#read({ before, limit: READ_EVENTS });
+    if (!page) return;
+    this.events.value = [...page.events, ...this.events.peek()];
+    this.hasEarlierEvents.value = page.has_more;
+  }
+
+  async readEarlierLines() {
+    const before = this.lines.peek()[0]?.seq;
+    const page = await this.#read({ before, names: [LOG], limit: READ_EVENTS });
+    if (!page) return;
+    this.lines.value = [...page.events.flatMap(linesOf), ...this.lines.peek()];
+    this.hasEarlierLines.value = page.has_more && this.lines.peek().length < MAX_LINES;
+  }
+
+  async #readLatest() {
+    const [page, logPage] = await Promise.all([this.#read({ limit: READ_EVENTS }), this.#read({ names: [LOG], limit: READ_EVENTS })]);
+    const waiting = this.#waiting.splice(0);
+    this.#isRead = true;
+    if (page && logPage) {
+      this.events.value = page.events;
+      this.lines.value = logPage.events.flatMap(linesOf);
+      this.hasEarlierEvents.value = page.has_more;
+      this.hasEarlierLines.value = logPage.has_more;
+    }
+    this.#add(waiting);
+  }
+
+  /** @param {any} options @returns {Promise<{events: RunEvent[], has_more: boolean} | null>} */
+  async #read(options) {
+    try {
+      const page = await client.listEvents(this.#channel, options);
+      const events = page.events.map((each) => ({ seq: each.seq, name: each.event, data: each.data, timestamp: each.timestamp }));
+      return { events: events.sort((one, other) => one.seq - other.seq), has_more: page.has_more };
+    } catch (error) {
+      console.warn("The events of the workflow could not be read:", error);
+      return null;
+    }
+  }
+
+  /** @param {any} item */
+  #onItem(item) {
+    if (item instanceof HistoryLost) this.isLost.value = true;
+    else if (this.#isRead) this.#add([item]);
+    else this.#waiting.push(item);
+  }
+
+  /** @param {RunEvent[]} added */
+  #add(added) {
+    const last = this.events.peek().at(-1)?.seq ?? 0;
+    const fresh = added.filter((event) => event.seq > last);
+    if (fresh.length === 0) return;
+    this.events.value = this.#bounded([...this.events.peek(), ...fresh], MAX_EVENTS, this.hasEarlierEvents);
+    const lines = fresh.filter((event) => event.name === LOG).flatMap(linesOf);
+    if (lines.length) this.lines.value = this.#bounded([...this.lines.peek(), ...lines], MAX_LINES, this.hasEarlierLines);
+  }
+
+  /** @template T @param {T[]} list @param {number} max @param {import("./lib.js").Signal<boolean>} hasEarlier */
+  #bounded(list, max, hasEarlier) {
+    if (list.length <= max) return list;
+    hasEarlier.value = true;
+    return list.slice(-max);
+  }
+}
+
+/** The lines of a log event. @param {RunEvent} event @returns {Line[]} */
+function linesOf({ seq, data, timestamp }) {
+  const lines = String(data.message ?? "").replace(ANSI, "").replace(/\n$/, "").split("\n");
+  return lines.map((text, index) => ({ seq, stage: data.stage_name, text, at: data.timestamp ?? timestamp, isPart: index > 0 }));
+}
+
+/**
+ * @param {RunLog} log
+ * @param {import("../realtime/clients/1.0.0/mahavishnu.js").Run} run
+ * @param {{tail?: number}} [options] `tail`: show only the last lines, without controls.
+ */
+export function logTab(log, run, { tail = 0 } = {}) {
+  const all = log.lines.value;
+  if (tail) return logLines(log, all.slice(-tail), "The last lines of the log");
+  const wanted = log.search.value.toLowerCase();
+  const stage = log.stage.value;
+  const matching = stage || wanted ? all.filter((line) => (!stage || line.stage === stage) && (!wanted || line.text.toLowerCase().includes(wanted))) : all;
+  const stages = [...new Set(all.map((line) => line.stage))];
+  return html`<div class="log-tools">
+      <input type="search" aria-label="Search the log" placeholder="Search the log  ( / )" .value=${log.search.value} @input=${(/** @type {any} */ event) => (log.search.value = event.target.value)}>
+      <label><span class="spoken">Stage</span><select @change=${(/** @type {any} */ event) => (log.stage.value = event.target.value)}>
+        <option value="">All stages</option>${stages.map((each) => html`<option value=${each} ?selected=${each === stage}>${shown(each)}</option>`)}</select></label>
+      <button type="button" aria-pressed=${log.isFollowed.value} data-key="pause" @click=${() => (log.isFollowed.value = !log.isFollowed.value)}>Follow</button>
+      <button type="button" aria-pressed=${log.isWrapped.value} @click=${() => (log.isWrapped.value = !log.isWrapped.value)}>Wrap</button>
+      <button type="button" @click=${() => copy(matching)}>Copy</button>
+      <button type="button" @click=${() => download(matching, run.workflow_id)}>Download</button>
+    </div>
+    ${when(log.hasEarlierLines.value, html`<p class="more"><button type="button" @click=${() => log.readEarlierLines()}>Show earlier lines</button></p>`)}
+    ${when(matching.length > MAX_DRAWN_LINES, html`<p class="muted">The last ${number(MAX_DRAWN_LINES)} of ${counted(matching.length, "line")}. Copy and Download have all of them.</p>`)}
+    ${all.length === 0 ? html`<p class="muted">No stage has written to the log${run.finished_at ? "" : " yet"}.</p>` : logLines(log, matching.slice(-MAX_DRAWN_LINES), "The log")}`;
+}
+
+/** @param {RunLog} log @param {Line[]} lines @param {string} label */
+function logLines(log, lines, label) {
+  queueMicrotask(() => followTail(log));
+  return html`<div class="log ${log.isWrapped.value ? "" : "unwrapped"}" tabindex="0" role="log" aria-live="off" aria-label=${label} @scroll=${(/** @type {any} */ event) => onScroll(log, event.target)}>${repeat(
+    lines,
+    (line, index) => `${line.seq} ${line.isPart ? index : ""}`,
+    (line) => html`<div class="line"><time title=${bothZones(line.at)}>${line.isPart ? "" : timeOfDayMs(line.at)}</time><span class="stage">${line.isPart ? "" : shown(line.stage)}</span><span class="text">${shown(line.text)}</span></div>`,
+  )}</div>`;
+}
+
+/** Show the last line, unless the reader has scrolled away from it. @param {RunLog} log */
+function followTail(log) {
+  const element = document.querySelector(".log");
+  if (element && log.isFollowed.peek()) element.scrollTop = element.scrollHeight;
+}
+
+/** @param {RunLog} log @param {HTMLElement} element */
+function onScroll(log, element) {
+  const isAtEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 24;
+  if (isAtEnd !== log.isFollowed.peek()) log.isFollowed.value = isAtEnd;
+}
+
+/** @param {Line[]} lines */
+const textOf = (lines) => lines.map((line) => `${line.at} ${line.stage} ${line.text}`).join("\n");
+
+/** @param {Line[]} lines */
+async function copy(lines) {
+  try {
+    await navigator.clipboard.writeText(textOf(lines));
+    toast(`Copied ${counted(lines.length, "line")}`);
+  } catch {
+    toast("The browser did not allow to copy the log");
+  }
+}
+
+/** @param {Line[]} lines @param {string} workflowId */
+function download(lines, workflowId) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([textOf(lines), "\n"], { type: "text/plain" }));
+  link.download = `${workflowId}.log`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

@@ -1,0 +1,94 @@
+// The timeline of a run: a row for each stage, with the time it was queued, ran, and waited for another attempt.
+
+import { serverNow } from "./connection.js";
+import { counted, duration, firstLine, number, runningFor, shown, until } from "./format.js";
+import { html, nothing, repeat, svg } from "./lib.js";
+import { statusBadge, when } from "./parts.js";
+import { lookOf } from "./statuses.js";
+
+/** @typedef {import("../realtime/clients/1.0.0/mahavishnu.js").Run} Run */
+/** @typedef {import("../realtime/clients/1.0.0/mahavishnu.js").Stage} Stage */
+
+const MAX_ROWS = 200;
+const MIN_SPAN_MS = 10;
+const TICKS = 4;
+/** The narrowest bar that can be seen, in percent of the width. */
+const MIN_BAR_PERCENT = 0.4;
+
+/** @param {Run} run */
+export function timelineTab(run) {
+  const stages = run.stages.slice(0, MAX_ROWS);
+  const hidden = run.total_stages - stages.length;
+  const [startMs, endMs] = spanOf(run);
+  return html`<div class="timeline">
+    <div class="stage-row axis" aria-hidden="true"><span></span><span></span>${axis(endMs - startMs)}<span></span></div>
+    <ol>${repeat(stages, (stage) => stage.stage_name, (stage) => stageRow(stage, startMs, endMs))}</ol>
+    ${when(hidden > 0, html`<p class="muted">${counted(hidden, "more stage")}. ${countsOf(run)}</p>`)}
+    <p class="muted legend"><span class="key queued"></span> queued <span class="key ran"></span> ran <span class="key failure"></span> failed</p>
+  </div>`;
+}
+
+/** @param {Run} run @returns {[number, number]} */
+function spanOf(run) {
+  const nowMs = serverNow.value;
+  const times = run.stages.flatMap((stage) => [stage.queued_at, stage.started_at].filter((at) => at !== null).map((at) => Date.parse(/** @type {string} */ (at))));
+  const startMs = Math.min(Date.parse(run.started_at ?? run.created_at), ...times);
+  const endMs = run.finished_at ? Date.parse(run.finished_at) : nowMs;
+  return [startMs, Math.max(endMs, startMs + MIN_SPAN_MS)];
+}
+
+/** @param {number} spanMs */
+function axis(spanMs) {
+  return html`<span class="ticks">${Array.from({ length: TICKS + 1 }, (_, tick) => html`<span>${tick === 0 ? "0" : duration((spanMs * tick) / TICKS)}</span>`)}</span>`;
+}
+
+/** @param {Stage} stage @param {number} startMs @param {number} endMs */
+function stageRow(stage, startMs, endMs) {
+  return html`<li class="stage-row">
+    <span class="what"><span class="position">${stage.position + 1}</span> ${statusBadge("stage", stage.status, stage.stage_name)}<span class="spoken">, ${lookOf("stage", stage.status).word}</span></span>
+    <span class="where muted">${stage.worker_id ? shown(stage.worker_id) : ""}</span>
+    ${bar(stage, startMs, endMs)}
+    <span class="took">${tookOf(stage)}</span>
+    ${note(stage)}
+  </li>`;
+}
+
+/** @param {Stage} stage */
+function tookOf(stage) {
+  if (stage.status === "running" && stage.started_at) return runningFor(serverNow.value - Date.parse(stage.started_at));
+  if (stage.duration_ms !== null) return duration(stage.duration_ms);
+  if (stage.status === "pending" && stage.retry_at) return until(Date.parse(stage.retry_at), serverNow.value);
+  return stage.started_at || stage.status === "queued" ? "" : stage.status === "pending" ? "waits" : "never ran";
+}
+
+/** What is told below a stage: progress, attempts, errors. @param {Stage} stage */
+function note(stage) {
+  const attempts = stage.attempt > 1 || (stage.attempt === 1 && stage.error && stage.status !== "failed") ? `attempt ${stage.attempt} of ${stage.last_attempt}` : "";
+  const isWaiting = stage.status === "pending" && stage.retry_at;
+  const progress = stage.status === "running" && stage.progress !== null ? `${Math.round(stage.progress * 100)} %` : "";
+  const parts = [attempts, isWaiting && "waits for the next attempt", progress, stage.message && stage.status === "running" && shown(stage.message), stage.error && firstLine(stage.error)].filter(Boolean);
+  return parts.length ? html`<span class="note ${stage.status === "failed" ? "error" : "muted"}">${parts.join(" · ")}</span>` : nothing;
+}
+
+/** @param {Stage} stage @param {number} startMs @param {number} endMs */
+function bar(stage, startMs, endMs) {
+  const span = endMs - startMs;
+  const percent = (/** @type {string | null} */ at) => (at === null ? null : Math.min(100, Math.max(0, ((Date.parse(at) - startMs) / span) * 100)));
+  const queued = percent(stage.queued_at);
+  const started = percent(stage.started_at);
+  const finished = percent(stage.finished_at) ?? (stage.status === "running" ? 100 : started);
+  return html`<svg class="track" aria-hidden="true" preserveAspectRatio="none" viewBox="0 0 100 10">
+    ${when(queued !== null && started !== null && started > queued, svg`<rect class="queued" x=${queued} y="3" width=${Math.max((started ?? 0) - (queued ?? 0), 0)} height="4"></rect>`)}
+    ${when(queued !== null && started === null && stage.status === "queued", svg`<rect class="queued" x=${queued} y="3" width=${100 - (queued ?? 0)} height="4"></rect>`)}
+    ${when(started !== null, svg`<rect class=${lookOf("stage", stage.status).colour} x=${Math.min(started ?? 0, 100 - MIN_BAR_PERCENT)} y="0" width=${Math.max((finished ?? 0) - (started ?? 0), MIN_BAR_PERCENT)} height="10"></rect>`)}
+    ${when(stage.status === "running" && stage.progress !== null, svg`<rect class="progress" x=${started} y="8" width=${Math.max(0, ((finished ?? 0) - (started ?? 0)) * (stage.progress ?? 0))} height="2"></rect>`)}
+  </svg>`;
+}
+
+/** @param {Run} run */
+function countsOf(run) {
+  return Object.entries(run.stage_counts)
+    .filter(([, count]) => count)
+    .map(([status, count]) => `${number(/** @type {number} */ (count))} ${lookOf("stage", status).word}`)
+    .join(", ");
+}
