@@ -7,7 +7,7 @@
 #   make serve PYTHON=/opt/python3.12    the interpreter for .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test chaos lint format clients bench mutants lock clean
+.PHONY: help serve test chaos lint format clients vendor bench mutants lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -31,6 +31,7 @@ help:
 	@echo 'make lint    check style, types, import contracts, settings and migrations'
 	@echo 'make format  format the code'
 	@echo 'make clients write the typed messages of the clients, and copy the JavaScript client to where it is served'
+	@echo 'make vendor  copy the JavaScript libraries of the pages from npm'
 	@echo 'make bench   measure speed and memory, also of alternatives (ARGS: names, --rounds N)'
 	@echo 'make mutants put faults into a copy of the code, and check that a test fails for each'
 	@echo 'make lock    pin the newest versions that the requirements allow, with hashes'
@@ -70,6 +71,9 @@ format: $(DEVELOPMENT)
 clients: $(DEVELOPMENT)
 	DJANGO_SETTINGS_MODULE=mahavishnu_site.settings $(BIN)/python clients/generate.py
 	cp clients/javascript/mahavishnu.js realtime/static/realtime/clients/*/
+
+vendor: $(DEVELOPMENT)
+	$(BIN)/python -m tests.javascript.vendor
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks $(ARGS)
