@@ -2,4 +2,4 @@
 
 export { html, nothing, render, svg } from "./vendor/lit-html/lit-html.js";
 export { repeat } from "./vendor/lit-html/directives/repeat.js";
-export { batch, computed, effect, signal, untracked } from "./vendor/signals-core/signals-core.module.js";
+export { batch, computed, effect, signal, untracked } from "./vendor/signals-core/signals-core.js";
