@@ -1,4 +1,4 @@
-"""Check the types of the JavaScript client with the TypeScript compiler: `make lint` installs it, then runs it.
+"""Check the types of the JavaScript client and of the pages with the TypeScript compiler, which `make lint` installs.
 
 The compiler comes from npm's registry, with the hash in `package-lock.json`. No other part of the tests needs npm's
 registry.
@@ -21,7 +21,7 @@ INSTALLED_DIR: Final = PROJECT_DIR / ".venv" / "typescript"
 
 
 def main() -> int:
-    """Install the compiler with the argument `install`; without one, run it and return its exit code."""
+    """Install the compiler with the argument `install`; without one, run it for both and return the worst exit code."""
     if sys.argv[1:] == ["install"]:
         INSTALLED_DIR.mkdir(exist_ok=True)
         for name in ("package.json", "package-lock.json"):
@@ -29,7 +29,12 @@ def main() -> int:
         command: list[str | Path] = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     else:
         compiler = INSTALLED_DIR / "node_modules" / "typescript" / "bin" / "tsc"
-        command = [NODE, compiler, "--project", PROGRAM_DIR]
+        projects = (PROGRAM_DIR, PROGRAM_DIR / "pages.tsconfig.json")
+        return max(run([NODE, compiler, "--project", project]) for project in projects)
+    return run(command)
+
+
+def run(command: list[str | Path]) -> int:
     return subprocess.run(command, cwd=INSTALLED_DIR, check=False).returncode
 
 

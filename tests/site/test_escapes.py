@@ -45,7 +45,7 @@ def test_ordinary_text_is_not_changed() -> None:
 
 
 ESCAPE_EVERYTHING = """
-import { escapeLine } from "./realtime/static/realtime/escape.js";
+import { escapeLine } from "./dashboard/static/dashboard/escape.js";
 const escaped = {};
 for (let code = 0; code < 0x110000; code++) {
   const character = String.fromCodePoint(code);

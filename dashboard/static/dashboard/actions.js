@@ -65,9 +65,7 @@ export async function cancelRuns(runs) {
   });
   if (!fields) return;
   const reason = String(fields.get("reason") ?? "").trim();
-  await Promise.all(
-    runs.map((run) => cancelOne(run, reason)),
-  );
+  await Promise.all(runs.map((run) => cancelOne(run, reason)));
 }
 
 /** @param {RunRow} run @param {string} reason */
@@ -86,7 +84,10 @@ export async function retryRuns(runs) {
     text: html`<p>${counted(left, "stage")} ${left === 1 ? "runs" : "run"} again. ${kept ? `The results of ${counted(kept, "completed stage")} are kept.` : "Nothing had completed."}</p>`,
     action: isOne ? "Retry the workflow" : `Retry ${runs.length} workflows`,
   });
-  if (fields) await Promise.all(runs.map((each) => run(`workflow:${each.workflow_id}`, "Retrying…", `workflows/${each.workflow_id}/retry`)));
+  if (fields)
+    await Promise.all(
+      runs.map((each) => run(`workflow:${each.workflow_id}`, "Retrying…", `workflows/${each.workflow_id}/retry`)),
+    );
 }
 
 /** @param {RunRow} from @param {string} stageName @param {number} following How many stages come after it. */
@@ -96,7 +97,10 @@ export async function retryFrom(from, stageName, following) {
     text: html`<p>${shown(stageName)}${following ? ` and ${counted(following, "stage")} after it run` : " runs"} again. Their results are replaced; those before are kept.</p>`,
     action: "Retry from this stage",
   });
-  if (fields) await run(`workflow:${from.workflow_id}`, "Retrying…", `workflows/${from.workflow_id}/retry`, { from_stage: stageName });
+  if (fields)
+    await run(`workflow:${from.workflow_id}`, "Retrying…", `workflows/${from.workflow_id}/retry`, {
+      from_stage: stageName,
+    });
 }
 
 /** @param {{pool_id: string, metrics: {tasks_running: number, queue_size: number}}} pool */

@@ -4,7 +4,7 @@ import { Forbidden, HistoryLost, connect } from "../realtime/clients/1.0.0/mahav
 import { batch, computed, signal } from "./lib.js";
 import { settings } from "./settings.js";
 
-/** @typedef {import("../realtime/clients/1.0.0/mahavishnu.js").Client} Client */
+/** @typedef {import("mahavishnu-client").Client} Client */
 
 /** How often the page asks how the server is, while it is shown. */
 const STATUS_EVERY_MS = 10_000;
@@ -26,7 +26,7 @@ export const client = connect(address(), { onError });
 
 /**
  * @typedef {object} Facts What the connection pill is made of.
- * @property {import("../realtime/clients/1.0.0/mahavishnu.js").ConnectionState} state
+ * @property {import("mahavishnu-client").ConnectionState} state
  * @property {number | null} latencyMs
  * @property {number} asOfMs When the server was last heard.
  * @property {number | null} lastEventMs When the last event came; null if there was none yet.
@@ -91,14 +91,23 @@ function readClient() {
     if (wasLive) interruption ??= { caughtUp: 0, isComplete: true };
     if (interruption) interruption.caughtUp = Math.max(interruption.caughtUp, progress.missed);
   }
-  change({ state, retryAtMs: retryAt?.getTime() ?? null, progress, asOfMs: client.asOf.getTime(), refusal, wasLive, back });
+  change({
+    state,
+    retryAtMs: retryAt?.getTime() ?? null,
+    progress,
+    asOfMs: client.asOf.getTime(),
+    refusal,
+    wasLive,
+    back,
+  });
 }
 
 /** @param {any} item An event, or a gap. */
 function onItem(item) {
   if (item instanceof HistoryLost) {
     if (interruption) interruption.isComplete = false;
-    else if (facts.value.wasLive) change({ back: { caughtUp: 0, isComplete: false, untilMs: Date.now() + BACK_SHOWN_MS } });
+    else if (facts.value.wasLive)
+      change({ back: { caughtUp: 0, isComplete: false, untilMs: Date.now() + BACK_SHOWN_MS } });
   } else {
     lastEventMs = Date.now();
     if (item.seq > seenSeq.peek()) seenSeq.value = item.seq;

@@ -39,9 +39,19 @@ export function pillOf(known, nowMs) {
     return { kind: "stale", sign: "▲", text, spoken: `The server does not answer. What is shown is as of ${since}` };
   }
   if (state === "offline" || (state === "connecting" && known.retryAtMs !== null)) {
-    const again = known.retryAtMs === null || known.retryAtMs <= nowMs ? "trying now" : `again in ${runningFor(known.retryAtMs - nowMs + 999)}`;
-    if (!known.wasLive) return { kind: "offline", sign: "✕", text: `No connection · ${again}`, spoken: "No connection", canRetry: true };
-    return { kind: "offline", sign: "✕", text: `Offline since ${since} · ${again}`, spoken: `Offline since ${since}`, canRetry: true };
+    const again =
+      known.retryAtMs === null || known.retryAtMs <= nowMs
+        ? "trying now"
+        : `again in ${runningFor(known.retryAtMs - nowMs + 999)}`;
+    if (!known.wasLive)
+      return { kind: "offline", sign: "✕", text: `No connection · ${again}`, spoken: "No connection", canRetry: true };
+    return {
+      kind: "offline",
+      sign: "✕",
+      text: `Offline since ${since} · ${again}`,
+      spoken: `Offline since ${since}`,
+      canRetry: true,
+    };
   }
   if (state === "connecting") {
     if (progress.missed > 0) {

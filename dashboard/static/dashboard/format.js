@@ -10,8 +10,19 @@ const SHORT_ID_CHARACTERS = 6;
 /** The time zone in which times are shown, such as `Europe/Berlin`. */
 export const TIME_ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
-const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-const DAY_TIME = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
+const TIME = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+});
+const DAY_TIME = new Intl.DateTimeFormat(undefined, {
+  month: "short",
+  day: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  hour12: false,
+});
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 const NUMBER = new Intl.NumberFormat("en");
 
@@ -42,7 +53,11 @@ export function runningFor(ms) {
 /** @param {number} ms */
 function longDuration(ms) {
   const [big, small, bigWord, smallWord] =
-    ms < HOUR_MS ? [MINUTE_MS, 1000, "min", "s"] : ms < DAY_MS ? [HOUR_MS, MINUTE_MS, "h", "min"] : [DAY_MS, HOUR_MS, "d", "h"];
+    ms < HOUR_MS
+      ? [MINUTE_MS, 1000, "min", "s"]
+      : ms < DAY_MS
+        ? [HOUR_MS, MINUTE_MS, "h", "min"]
+        : [DAY_MS, HOUR_MS, "d", "h"];
   const rest = Math.floor((ms % big) / small);
   return `${Math.floor(ms / big)} ${bigWord}${rest ? ` ${rest} ${smallWord}` : ""}`;
 }

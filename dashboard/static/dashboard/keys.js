@@ -61,7 +61,8 @@ function showHelp() {
 }
 
 function copyId() {
-  const button = document.activeElement?.closest("tr, li, article")?.querySelector(".copy") ?? document.querySelector("main .copy");
+  const button =
+    document.activeElement?.closest("tr, li, article")?.querySelector(".copy") ?? document.querySelector("main .copy");
   /** @type {HTMLElement | null} */ (button)?.click();
 }
 

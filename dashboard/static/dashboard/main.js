@@ -31,7 +31,11 @@ const PAGES = {
 /** @type {Page} */
 const MISSING = {
   title: () => "Not found",
-  view: () => emptyState("There is no such page", html`<p>The address is not one of this server. <a href=${urlOf("")}>Go to the overview</a>.</p>`),
+  view: () =>
+    emptyState(
+      "There is no such page",
+      html`<p>The address is not one of this server. <a href=${urlOf("")}>Go to the overview</a>.</p>`,
+    ),
 };
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));

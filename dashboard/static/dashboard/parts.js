@@ -16,7 +16,8 @@ export function statusBadge(kind, status, word) {
 }
 
 /** The badge of a run that no worker can take. */
-export const heldBadge = () => html`<span class="status waiting"><span class="sign" aria-hidden="true">!</span> held</span>`;
+export const heldBadge = () =>
+  html`<span class="status waiting"><span class="sign" aria-hidden="true">!</span> held</span>`;
 
 /** How long ago something was; both time zones on hover. @param {string | null | undefined} at */
 export function timeAgo(at) {
@@ -63,7 +64,8 @@ export function copyButton(text, what) {
 }
 
 /** A command to run in a terminal. @param {string} text */
-export const command = (text) => html`<span class="command"><code>${text}</code>${copyButton(text, "the command")}</span>`;
+export const command = (text) =>
+  html`<span class="command"><code>${text}</code>${copyButton(text, "the command")}</span>`;
 
 /** What is shown instead of what does not exist: what, why, what next. @param {string} title @param {unknown} text */
 export const emptyState = (title, text) => html`<section class="empty"><h2>${title}</h2><div>${text}</div></section>`;
@@ -77,7 +79,10 @@ export function loading(what) {
 /** What is shown if the server refuses to show something. @param {Error} error @param {string} what */
 export function refused(error, what) {
   if (/** @type {any} */ (error).code === "FORBIDDEN") {
-    return emptyState(`You may not see ${what}`, html`<p>${shown(error.message)}. Ask an administrator of this server for the permission.</p>`);
+    return emptyState(
+      `You may not see ${what}`,
+      html`<p>${shown(error.message)}. Ask an administrator of this server for the permission.</p>`,
+    );
   }
   return emptyState(`${what[0].toUpperCase()}${what.slice(1)} cannot be shown`, html`<p>${shown(error.message)}</p>`);
 }
@@ -86,7 +91,8 @@ export function refused(error, what) {
 export const staleness = () => (isLive.value ? "" : "stale");
 
 /** A region that scrolls sideways by itself, so that the page does not. @param {string} label @param {unknown} content */
-export const scrollRegion = (label, content) => html`<div class="scrolls" role="region" aria-label=${label} tabindex="0">${content}</div>`;
+export const scrollRegion = (label, content) =>
+  html`<div class="scrolls" role="region" aria-label=${label} tabindex="0">${content}</div>`;
 
 /** Return the content under a condition. @param {unknown} condition @param {unknown} content */
 export const when = (condition, content) => (condition ? content : nothing);

@@ -10,8 +10,12 @@ const OF_EVERY_EVENT = new Set(["timestamp", "workflow_id", "name", "test"]);
 
 /** Return the fields of an event that tell it from others, on one line. @param {any} data */
 export function dataSummary(data) {
-  const fields = Object.entries(data).filter(([key, value]) => !OF_EVERY_EVENT.has(key) && value !== null && value !== "");
-  const text = fields.map(([key, value]) => `${key} ${typeof value === "string" ? value : JSON.stringify(value)}`).join(" · ");
+  const fields = Object.entries(data).filter(
+    ([key, value]) => !OF_EVERY_EVENT.has(key) && value !== null && value !== "",
+  );
+  const text = fields
+    .map(([key, value]) => `${key} ${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join(" · ");
   return cut(shown(text.slice(0, 4 * MAX_SUMMARY_CHARACTERS)), MAX_SUMMARY_CHARACTERS);
 }
 
@@ -20,10 +24,13 @@ export function eventsTab(log) {
   const events = log.events.value.slice(-MAX_DRAWN_EVENTS).toReversed();
   return html`
     ${when(log.isLost.value, html`<p class="banner waiting">Events are missing here: the server no longer has them.</p>`)}
-    ${scrollRegion("Events of the workflow", html`<table class="rows events">
+    ${scrollRegion(
+      "Events of the workflow",
+      html`<table class="rows events">
       <thead><tr><th scope="col" class="number">Seq</th><th scope="col">Time</th><th scope="col">Event</th><th scope="col" class="wide">Data</th></tr></thead>
       <tbody>${repeat(events, (event) => event.seq, eventRow)}</tbody>
-    </table>`)}
+    </table>`,
+    )}
     ${when(log.hasEarlierEvents.value && log.events.value.length <= MAX_DRAWN_EVENTS, html`<p class="more"><button type="button" @click=${() => log.readEarlierEvents()}>Show earlier events</button></p>`)}
   `;
 }

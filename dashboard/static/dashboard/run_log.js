@@ -74,7 +74,10 @@ export class RunLog {
   }
 
   async #readLatest() {
-    const [page, logPage] = await Promise.all([this.#read({ limit: READ_EVENTS }), this.#read({ names: [LOG], limit: READ_EVENTS })]);
+    const [page, logPage] = await Promise.all([
+      this.#read({ limit: READ_EVENTS }),
+      this.#read({ names: [LOG], limit: READ_EVENTS }),
+    ]);
     const waiting = this.#waiting.splice(0);
     this.#isRead = true;
     if (page && logPage) {
@@ -90,7 +93,12 @@ export class RunLog {
   async #read(options) {
     try {
       const page = await client.listEvents(this.#channel, options);
-      const events = page.events.map((each) => ({ seq: each.seq, name: each.event, data: each.data, timestamp: each.timestamp }));
+      const events = page.events.map((each) => ({
+        seq: each.seq,
+        name: each.event,
+        data: each.data,
+        timestamp: each.timestamp,
+      }));
       return { events: events.sort((one, other) => one.seq - other.seq), has_more: page.has_more };
     } catch (error) {
       console.warn("The events of the workflow could not be read:", error);
@@ -112,7 +120,8 @@ export class RunLog {
     if (fresh.length === 0) return;
     this.events.value = this.#bounded([...this.events.peek(), ...fresh], MAX_EVENTS, this.hasEarlierEvents);
     const lines = fresh.filter((event) => event.name === LOG).flatMap(linesOf);
-    if (lines.length) this.lines.value = this.#bounded([...this.lines.peek(), ...lines], MAX_LINES, this.hasEarlierLines);
+    if (lines.length)
+      this.lines.value = this.#bounded([...this.lines.peek(), ...lines], MAX_LINES, this.hasEarlierLines);
   }
 
   /** @template T @param {T[]} list @param {number} max @param {import("./lib.js").Signal<boolean>} hasEarlier */
@@ -125,13 +134,22 @@ export class RunLog {
 
 /** The lines of a log event. @param {RunEvent} event @returns {Line[]} */
 function linesOf({ seq, data, timestamp }) {
-  const lines = String(data.message ?? "").replace(ANSI, "").replace(/\n$/, "").split("\n");
-  return lines.map((text, index) => ({ seq, stage: data.stage_name, text, at: data.timestamp ?? timestamp, isPart: index > 0 }));
+  const lines = String(data.message ?? "")
+    .replace(ANSI, "")
+    .replace(/\n$/, "")
+    .split("\n");
+  return lines.map((text, index) => ({
+    seq,
+    stage: data.stage_name,
+    text,
+    at: data.timestamp ?? timestamp,
+    isPart: index > 0,
+  }));
 }
 
 /**
  * @param {RunLog} log
- * @param {import("../realtime/clients/1.0.0/mahavishnu.js").Run} run
+ * @param {import("mahavishnu-client").Run} run
  * @param {{tail?: number}} [options] `tail`: show only the last lines, without controls.
  */
 export function logTab(log, run, { tail = 0 } = {}) {
@@ -139,7 +157,10 @@ export function logTab(log, run, { tail = 0 } = {}) {
   if (tail) return logLines(log, all.slice(-tail), "The last lines of the log");
   const wanted = log.search.value.toLowerCase();
   const stage = log.stage.value;
-  const matching = stage || wanted ? all.filter((line) => (!stage || line.stage === stage) && (!wanted || line.text.toLowerCase().includes(wanted))) : all;
+  const matching =
+    stage || wanted
+      ? all.filter((line) => (!stage || line.stage === stage) && (!wanted || line.text.toLowerCase().includes(wanted)))
+      : all;
   const stages = [...new Set(all.map((line) => line.stage))];
   return html`<div class="log-tools">
       <input type="search" aria-label="Search the log" placeholder="Search the log  ( / )" .value=${log.search.value} @input=${(/** @type {any} */ event) => (log.search.value = event.target.value)}>
@@ -161,7 +182,8 @@ function logLines(log, lines, label) {
   return html`<div class="log ${log.isWrapped.value ? "" : "unwrapped"}" tabindex="0" role="log" aria-live="off" aria-label=${label} @scroll=${(/** @type {any} */ event) => onScroll(log, event.target)}>${repeat(
     lines,
     (line, index) => `${line.seq} ${line.isPart ? index : ""}`,
-    (line) => html`<div class="line"><time title=${bothZones(line.at)}>${line.isPart ? "" : timeOfDayMs(line.at)}</time><span class="stage">${line.isPart ? "" : shown(line.stage)}</span><span class="text">${shown(line.text)}</span></div>`,
+    (line) =>
+      html`<div class="line"><time title=${bothZones(line.at)}>${line.isPart ? "" : timeOfDayMs(line.at)}</time><span class="stage">${line.isPart ? "" : shown(line.stage)}</span><span class="text">${shown(line.text)}</span></div>`,
   )}</div>`;
 }
 

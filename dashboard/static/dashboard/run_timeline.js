@@ -6,8 +6,8 @@ import { html, nothing, repeat, svg } from "./lib.js";
 import { statusBadge, when } from "./parts.js";
 import { lookOf } from "./statuses.js";
 
-/** @typedef {import("../realtime/clients/1.0.0/mahavishnu.js").Run} Run */
-/** @typedef {import("../realtime/clients/1.0.0/mahavishnu.js").Stage} Stage */
+/** @typedef {import("mahavishnu-client").Run} Run */
+/** @typedef {import("mahavishnu-client").Stage} Stage */
 
 const MAX_ROWS = 200;
 const MIN_SPAN_MS = 10;
@@ -22,7 +22,11 @@ export function timelineTab(run) {
   const [startMs, endMs] = spanOf(run);
   return html`<div class="timeline">
     <div class="stage-row axis" aria-hidden="true"><span></span><span></span>${axis(endMs - startMs)}<span></span></div>
-    <ol>${repeat(stages, (stage) => stage.stage_name, (stage) => stageRow(stage, startMs, endMs))}</ol>
+    <ol>${repeat(
+      stages,
+      (stage) => stage.stage_name,
+      (stage) => stageRow(stage, startMs, endMs),
+    )}</ol>
     ${when(hidden > 0, html`<p class="muted">${counted(hidden, "more stage")}. ${countsOf(run)}</p>`)}
     <p class="muted legend"><span class="key queued"></span> queued <span class="key ran"></span> ran <span class="key failure"></span> failed</p>
   </div>`;
@@ -31,7 +35,9 @@ export function timelineTab(run) {
 /** @param {Run} run @returns {[number, number]} */
 function spanOf(run) {
   const nowMs = serverNow.value;
-  const times = run.stages.flatMap((stage) => [stage.queued_at, stage.started_at].filter((at) => at !== null).map((at) => Date.parse(/** @type {string} */ (at))));
+  const times = run.stages.flatMap((stage) =>
+    [stage.queued_at, stage.started_at].filter((at) => at !== null).map((at) => Date.parse(/** @type {string} */ (at))),
+  );
   const startMs = Math.min(Date.parse(run.started_at ?? run.created_at), ...times);
   const endMs = run.finished_at ? Date.parse(run.finished_at) : nowMs;
   return [startMs, Math.max(endMs, startMs + MIN_SPAN_MS)];
@@ -63,17 +69,29 @@ function tookOf(stage) {
 
 /** What is told below a stage: progress, attempts, errors. @param {Stage} stage */
 function note(stage) {
-  const attempts = stage.attempt > 1 || (stage.attempt === 1 && stage.error && stage.status !== "failed") ? `attempt ${stage.attempt} of ${stage.last_attempt}` : "";
+  const attempts =
+    stage.attempt > 1 || (stage.attempt === 1 && stage.error && stage.status !== "failed")
+      ? `attempt ${stage.attempt} of ${stage.last_attempt}`
+      : "";
   const isWaiting = stage.status === "pending" && stage.retry_at;
   const progress = stage.status === "running" && stage.progress !== null ? `${Math.round(stage.progress * 100)} %` : "";
-  const parts = [attempts, isWaiting && "waits for the next attempt", progress, stage.message && stage.status === "running" && shown(stage.message), stage.error && firstLine(stage.error)].filter(Boolean);
-  return parts.length ? html`<span class="note ${stage.status === "failed" ? "error" : "muted"}">${parts.join(" · ")}</span>` : nothing;
+  const parts = [
+    attempts,
+    isWaiting && "waits for the next attempt",
+    progress,
+    stage.message && stage.status === "running" && shown(stage.message),
+    stage.error && firstLine(stage.error),
+  ].filter(Boolean);
+  return parts.length
+    ? html`<span class="note ${stage.status === "failed" ? "error" : "muted"}">${parts.join(" · ")}</span>`
+    : nothing;
 }
 
 /** @param {Stage} stage @param {number} startMs @param {number} endMs */
 function bar(stage, startMs, endMs) {
   const span = endMs - startMs;
-  const percent = (/** @type {string | null} */ at) => (at === null ? null : Math.min(100, Math.max(0, ((Date.parse(at) - startMs) / span) * 100)));
+  const percent = (/** @type {string | null} */ at) =>
+    at === null ? null : Math.min(100, Math.max(0, ((Date.parse(at) - startMs) / span) * 100));
   const queued = percent(stage.queued_at);
   const started = percent(stage.started_at);
   const finished = percent(stage.finished_at) ?? (stage.status === "running" ? 100 : started);

@@ -27,11 +27,12 @@ function remove(id) {
 export function showToasts(element) {
   draw(
     element,
-    () => html`${repeat(
-      toasts.value,
-      (each) => each.id,
-      (each) => html`<p class="toast">${each.text}
+    () =>
+      html`${repeat(
+        toasts.value,
+        (each) => each.id,
+        (each) => html`<p class="toast">${each.text}
         ${each.undo ? html`<button type="button" class="link" @click=${() => (remove(each.id), each.undo?.())}>Undo</button>` : ""}</p>`,
-    )}`,
+      )}`,
   );
 }

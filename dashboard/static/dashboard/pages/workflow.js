@@ -2,9 +2,21 @@
 
 import { cancelRuns, pendingWord, retryFrom, retryRuns } from "../actions.js";
 import { client, follow, serverNow } from "../connection.js";
-import { counted, duration, firstLine, nameOf, runningFor, shortId, shown, until } from "../format.js";
-import { html, repeat, signal } from "../lib.js";
-import { copyButton, emptyState, heldBadge, loading, poolLink, refused, staleness, statusBadge, timeAgo, timeAt, when } from "../parts.js";
+import { duration, firstLine, nameOf, runningFor, shortId, shown, until } from "../format.js";
+import { html } from "../lib.js";
+import {
+  copyButton,
+  emptyState,
+  heldBadge,
+  loading,
+  poolLink,
+  refused,
+  staleness,
+  statusBadge,
+  timeAgo,
+  timeAt,
+  when,
+} from "../parts.js";
 import { mayOperate } from "../permissions.js";
 import { route, urlOf } from "../routes.js";
 import { eventsTab } from "../run_events.js";
@@ -12,7 +24,7 @@ import { logTab, RunLog } from "../run_log.js";
 import { timelineTab } from "../run_timeline.js";
 import { tookText } from "./workflows.js";
 
-/** @typedef {import("../../realtime/clients/1.0.0/mahavishnu.js").Run} Run */
+/** @typedef {import("mahavishnu-client").Run} Run */
 
 const TABS = ["timeline", "log", "data", "events"];
 const RETRYABLE = ["failed", "timeout", "cancelled"];
@@ -42,7 +54,7 @@ function view(id, followed, log) {
     <article class="run ${staleness()}">
       ${head(run)}
       ${outcome(run)}
-      ${tabs(run, tab, log)}
+      ${tabs(tab, log)}
       <section id="tab" aria-label=${tab}>
         ${tab === "timeline" ? timelineTab(run) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
         ${when(tab === "timeline" && log.lines.value.length > 0, html`<h2>Log</h2>${logTab(log, run, { tail: 12 })}`)}
@@ -93,10 +105,13 @@ function buttons(run) {
     ${when(
       run.finished_at !== null && from.length > 0,
       html`<details class="menu"><summary class="button">Retry from …</summary>
-        <ul>${from.map((stage) => html`<li><button type="button" @click=${(/** @type {any} */ event) => {
-          event.target.closest("details").open = false;
-          void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
-        }}>${shown(stage.stage_name)}</button></li>`)}</ul></details>`,
+        <ul>${from.map(
+          (stage) =>
+            html`<li><button type="button" @click=${(/** @type {any} */ event) => {
+              event.target.closest("details").open = false;
+              void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
+            }}>${shown(stage.stage_name)}</button></li>`,
+        )}</ul></details>`,
     )}
   </p>`;
 }
@@ -117,15 +132,16 @@ function outcome(run) {
       ${when(error.trim().includes("\n"), html`<pre tabindex="0">${escapedLines(error)}</pre>`)}
     </section>`;
   }
-  if (run.status === "cancelled") return html`<section class="banner cancelled"><p><strong>Cancelled:</strong> ${shown(run.error) || "no reason was given"}</p></section>`;
+  if (run.status === "cancelled")
+    return html`<section class="banner cancelled"><p><strong>Cancelled:</strong> ${shown(run.error) || "no reason was given"}</p></section>`;
   return "";
 }
 
 /** @param {string} text */
 const escapedLines = (text) => text.split("\n").map(shown).join("\n");
 
-/** @param {Run} run @param {string} shownTab @param {RunLog} log */
-function tabs(run, shownTab, log) {
+/** @param {string} shownTab @param {RunLog} log */
+function tabs(shownTab, log) {
   const counts = { log: log.countText(), events: log.eventCountText() };
   return html`<nav class="tabs" aria-label="Parts of the workflow">${TABS.map(
     (tab) => html`<a href="#${tab}" data-tab=${tab} aria-current=${tab === shownTab ? "page" : "false"}

@@ -4,7 +4,21 @@ import { cancelRuns, pendingWord, retryRuns } from "../actions.js";
 import { client, onEvents, serverNow } from "../connection.js";
 import { counted, cut, duration, firstLine, nameOf, number, runningFor, shown } from "../format.js";
 import { html, repeat, signal } from "../lib.js";
-import { command, emptyState, heldBadge, loading, poolLink, refused, runLink, scrollRegion, stageProgress, staleness, statusBadge, timeAgo, when } from "../parts.js";
+import {
+  command,
+  emptyState,
+  heldBadge,
+  loading,
+  poolLink,
+  refused,
+  runLink,
+  scrollRegion,
+  stageProgress,
+  staleness,
+  statusBadge,
+  timeAgo,
+  when,
+} from "../parts.js";
 import { mayOperate } from "../permissions.js";
 import { changeQuery, route, urlOf } from "../routes.js";
 import { foldRows } from "../run_rows.js";
@@ -57,7 +71,12 @@ class RunList {
     const filters = this.#shownFilters;
     this.isReading.value = true;
     try {
-      const page = await client.listWorkflows({ ...requestOf(new URLSearchParams(filters)), cursor, limit: PAGE_ROWS, counts: cursor === null });
+      const page = await client.listWorkflows({
+        ...requestOf(new URLSearchParams(filters)),
+        cursor,
+        limit: PAGE_ROWS,
+        counts: cursor === null,
+      });
       if (filters !== this.#shownFilters) return;
       const rows = /** @type {any[]} */ (page.workflows);
       const earlier = cursor === null ? [] : (this.rows.peek() ?? []);
@@ -95,14 +114,18 @@ class RunList {
     if (!rows) return;
     if (item.name === undefined) void this.read();
     else if (item.name === "workflow.created" && item.data.test !== true && matches(item.data)) this.newRuns.value++;
-    else if (item.name === "workflow.removed") this.rows.value = rows.filter((row) => row.workflow_id !== item.data.workflow_id);
+    else if (item.name === "workflow.removed")
+      this.rows.value = rows.filter((row) => row.workflow_id !== item.data.workflow_id);
     else this.rows.value = foldRows(rows, item);
   }
 }
 
 /** Return the request for the filters of an address. @param {URLSearchParams} query @returns {any} */
 function requestOf(query) {
-  const status = query.getAll("status").flatMap((text) => text.split(",")).filter((text) => text in STATUSES.workflow);
+  const status = query
+    .getAll("status")
+    .flatMap((text) => text.split(","))
+    .filter((text) => text in STATUSES.workflow);
   const period = PERIODS.find(([name]) => name === query.get("since"));
   return {
     status: status.length ? status : null,
@@ -117,8 +140,12 @@ function requestOf(query) {
 function matches(created) {
   const { query } = route.peek();
   const status = query.get("status");
-  if (query.get("q") || (status && !status.split(",").includes("pending") && !status.split(",").includes("running"))) return false;
-  return [["name", created.name], ["pool", created.pool_id]].every(([key, value]) => !query.get(key) || query.get(key) === value);
+  if (query.get("q") || (status && !status.split(",").includes("pending") && !status.split(",").includes("running")))
+    return false;
+  return [
+    ["name", created.name],
+    ["pool", created.pool_id],
+  ].every(([key, value]) => !query.get(key) || query.get(key) === value);
 }
 
 /** @param {RunList} list @param {(text: string) => void} search */
@@ -140,13 +167,24 @@ function view(list, search) {
 function filters(query, list, search) {
   const status = query.get("status") ?? "";
   const counts = list.counts.value ?? {};
-  const chips = [["", "All"], ["running", "Running"], ["pending", "Pending"], ["failed,timeout", "Failed"], ["completed", "Completed"], ["cancelled", "Cancelled"]];
-  const count = (/** @type {string} */ value) => value.split(",").reduce((total, each) => total + (counts[each] ?? 0), 0);
+  const chips = [
+    ["", "All"],
+    ["running", "Running"],
+    ["pending", "Pending"],
+    ["failed,timeout", "Failed"],
+    ["completed", "Completed"],
+    ["cancelled", "Cancelled"],
+  ];
+  const count = (/** @type {string} */ value) =>
+    value.split(",").reduce((total, each) => total + (counts[each] ?? 0), 0);
   return html`
     <form class="filters" role="search" @submit=${(/** @type {Event} */ event) => event.preventDefault()}>
       <div class="chips" role="group" aria-label="Status">
         ${chips.map(
-          ([value, word]) => html`<button type="button" class="chip" aria-pressed=${value === status} @click=${() => changeQuery({ status: value })}
+          ([
+            value,
+            word,
+          ]) => html`<button type="button" class="chip" aria-pressed=${value === status} @click=${() => changeQuery({ status: value })}
             >${word}${value && count(value) ? html` <span class="count">${number(count(value))}</span>` : ""}</button>`,
         )}
       </div>
@@ -155,8 +193,13 @@ function filters(query, list, search) {
           <option value="" ?selected=${!query.get("since")}>Any time</option>
           ${PERIODS.map(([value, word]) => html`<option value=${value} ?selected=${query.get("since") === value}>${word}</option>`)}
         </select></label>
-      ${["name", "pool"].map((key) => when(query.get(key), html`<button type="button" class="chip" aria-pressed="true"
-          aria-label="Remove the filter ${key}" @click=${() => changeQuery({ [key]: "" })}>${key}: ${shown(query.get(key))} ×</button>`))}
+      ${["name", "pool"].map((key) =>
+        when(
+          query.get(key),
+          html`<button type="button" class="chip" aria-pressed="true"
+          aria-label="Remove the filter ${key}" @click=${() => changeQuery({ [key]: "" })}>${key}: ${shown(query.get(key))} ×</button>`,
+        ),
+      )}
       <input type="search" aria-label="Search workflows" placeholder="Search id, name, prompt, error  ( / )" maxlength="200"
         .value=${query.get("q") ?? ""} @input=${(/** @type {any} */ event) => search(event.target.value)}>
     </form>
@@ -173,24 +216,39 @@ function table(list, rows, query) {
       ${newRunsButton(list)}
       ${selected.length ? selectionBar(list, selected) : ""}
     </div>
-    ${scrollRegion("Workflows", html`<table class="rows runs ${staleness()}">
+    ${scrollRegion(
+      "Workflows",
+      html`<table class="rows runs ${staleness()}">
       <thead><tr>
         ${mayAny ? html`<th scope="col" class="check"><span class="spoken">Select</span></th>` : ""}
         <th scope="col">Status</th><th scope="col">Workflow</th><th scope="col">Stages</th>
         <th scope="col" class="wide">Stage now, or error</th><th scope="col">Pool</th><th scope="col">Created</th><th scope="col" class="number">Took</th>
       </tr></thead>
-      <tbody>${repeat(rows, (row) => row.workflow_id, (row) => rowView(list, row, mayAny))}</tbody>
-    </table>`)}
-    ${list.cursor.value && rows.length < MAX_ROWS
-      ? html`<p class="more"><button type="button" ?disabled=${list.isReading.value} @click=${() => list.read(list.cursor.peek())}>Show older workflows</button></p>`
-      : when(list.cursor.value, html`<p class="muted more">${number(rows.length)} workflows are shown. Use the filters to see others.</p>`)}
+      <tbody>${repeat(
+        rows,
+        (row) => row.workflow_id,
+        (row) => rowView(list, row, mayAny),
+      )}</tbody>
+    </table>`,
+    )}
+    ${
+      list.cursor.value && rows.length < MAX_ROWS
+        ? html`<p class="more"><button type="button" ?disabled=${list.isReading.value} @click=${() => list.read(list.cursor.peek())}>Show older workflows</button></p>`
+        : when(
+            list.cursor.value,
+            html`<p class="muted more">${number(rows.length)} workflows are shown. Use the filters to see others.</p>`,
+          )
+    }
   `;
 }
 
 /** @param {RunList} list */
 function newRunsButton(list) {
   const count = list.newRuns.value;
-  return when(count > 0, html`<button type="button" class="new" @click=${() => list.read()}>▲ ${number(count)} new</button>`);
+  return when(
+    count > 0,
+    html`<button type="button" class="new" @click=${() => list.read()}>▲ ${number(count)} new</button>`,
+  );
 }
 
 /** @param {RunList} list @param {import("../run_rows.js").Row[]} selected */
