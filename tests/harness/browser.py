@@ -34,7 +34,7 @@ CHROMIUM_ARGUMENTS = [
 ]
 TIMEOUT_MS = 20_000
 
-LOST_SERVER: Final = ("WebSocket connection to ", "/realtime/icon.svg)")
+LOST_SERVER: Final = ("WebSocket connection to ", "/dashboard/icon.svg)")
 """The errors of a page whose server is killed. Chromium loads the icon of a page after the page."""
 
 expect.set_options(timeout=TIMEOUT_MS)

@@ -89,7 +89,6 @@ function readClient() {
   } else if (state !== "live") {
     back = null;
     if (wasLive) interruption ??= { caughtUp: 0, isComplete: true };
-    if (interruption) interruption.caughtUp = Math.max(interruption.caughtUp, progress.missed);
   }
   change({
     state,
@@ -104,15 +103,27 @@ function readClient() {
 
 /** @param {any} item An event, or a gap. */
 function onItem(item) {
-  if (item instanceof HistoryLost) {
-    if (interruption) interruption.isComplete = false;
-    else if (facts.value.wasLive)
-      change({ back: { caughtUp: 0, isComplete: false, untilMs: Date.now() + BACK_SHOWN_MS } });
-  } else {
+  const isGap = item instanceof HistoryLost;
+  if (!isGap) {
     lastEventMs = Date.now();
     if (item.seq > seenSeq.peek()) seenSeq.value = item.seq;
   }
+  if (isGap || item.replayed) noteMissed(isGap);
+  if (client.state === "connecting") change({ progress: client.progress });
   for (const listener of eventListeners) listener(item);
+}
+
+/**
+ * Count an event that was missed, or note a gap. The last ones are handled after the connection is live.
+ * @param {boolean} isGap
+ */
+function noteMissed(isGap) {
+  const { back, wasLive } = facts.value;
+  const noted = interruption ?? back ?? (wasLive && isGap ? { caughtUp: 0, isComplete: true } : null);
+  if (!noted) return;
+  if (isGap) noted.isComplete = false;
+  else noted.caughtUp++;
+  if (noted !== interruption) change({ back: { ...noted, untilMs: Date.now() + BACK_SHOWN_MS } });
 }
 
 /**

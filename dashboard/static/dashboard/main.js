@@ -9,6 +9,14 @@ import { emptyState } from "./parts.js";
 import { followLinks, route, urlOf } from "./routes.js";
 import { followTitle, pageTitle } from "./title.js";
 import { showToasts } from "./toasts.js";
+// All at once: a link works while the server is away.
+import * as events from "./pages/events.js";
+import * as overview from "./pages/overview.js";
+import * as pool from "./pages/pool.js";
+import * as pools from "./pages/pools.js";
+import * as start from "./pages/start.js";
+import * as workflow from "./pages/workflow.js";
+import * as workflows from "./pages/workflows.js";
 
 /**
  * @typedef {object} Page One part of the dashboard while it is shown.
@@ -17,15 +25,15 @@ import { showToasts } from "./toasts.js";
  * @property {() => void} [close] Ends its subscriptions.
  */
 
-/** @type {Record<string, () => Promise<{open: (id: string) => Page}>>} */
+/** @type {Record<string, (id: string) => Page>} */
 const PAGES = {
-  overview: () => import("./pages/overview.js"),
-  workflows: () => import("./pages/workflows.js"),
-  workflow: () => import("./pages/workflow.js"),
-  pools: () => import("./pages/pools.js"),
-  pool: () => import("./pages/pool.js"),
-  events: () => import("./pages/events.js"),
-  start: () => import("./pages/start.js"),
+  overview: overview.open,
+  workflows: workflows.open,
+  workflow: workflow.open,
+  pools: pools.open,
+  pool: pool.open,
+  events: events.open,
+  start: start.open,
 };
 
 /** @type {Page} */
@@ -44,16 +52,13 @@ const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 function showPages() {
   const shown = computed(() => `${route.value.page} ${route.value.id}`);
   let close = () => {};
-  let wanted = "";
   effect(() => {
-    const key = (wanted = shown.value);
-    const { page, id } = untracked(() => route.value);
-    markLink(page);
-    void (PAGES[page]?.() ?? Promise.resolve({ open: () => MISSING })).then((module) => {
-      // The address has changed meanwhile.
-      if (wanted !== key) return;
+    shown.value;
+    untracked(() => {
+      const { page, id } = route.value;
       close();
-      const opened = module.open(id);
+      markLink(page);
+      const opened = PAGES[page]?.(id) ?? MISSING;
       const stopTitle = effect(() => void (pageTitle.value = opened.title()));
       const stopDrawing = draw(main, opened.view);
       close = () => {

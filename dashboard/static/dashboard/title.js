@@ -3,6 +3,13 @@
 import { facts, onEvents } from "./connection.js";
 import { effect, signal } from "./lib.js";
 
+/** The icon with a red dot. It is not a file: a server that is away cannot send it. */
+const ALERT_ICON = `data:image/svg+xml,${encodeURIComponent(
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#4f46e5"/>' +
+    '<path d="M6 23V9l10 8 10-8v14" fill="none" stroke="#fff" stroke-width="3.5" stroke-linejoin="round"/>' +
+    '<circle cx="25" cy="7" r="7" fill="#c2261c" stroke="#fff" stroke-width="2"/></svg>',
+)}`;
+
 /** What the page that is shown is called. */
 export const pageTitle = signal(document.title.replace(/ · Mahavishnu$/, ""));
 
@@ -12,7 +19,6 @@ const unseenFailures = signal(0);
 export function followTitle() {
   const icon = /** @type {HTMLLinkElement} */ (document.querySelector("link[rel=icon]"));
   const calm = icon.href;
-  const alert = /** @type {string} */ (icon.dataset.alert);
   onEvents((item) => {
     if (document.hidden && item.name === "workflow.failed" && item.data.test !== true) unseenFailures.value++;
   });
@@ -25,7 +31,7 @@ export function followTitle() {
     const failures = unseenFailures.value;
     const parts = [isLost && "Offline", failures > 0 && `${failures} failed`, pageTitle.value, "Mahavishnu"];
     document.title = parts.filter(Boolean).join(" · ");
-    const wanted = isLost || failures > 0 ? alert : calm;
-    if (icon.href !== new URL(wanted, location.href).href) icon.href = wanted;
+    const wanted = isLost || failures > 0 ? ALERT_ICON : calm;
+    if (icon.href !== wanted) icon.href = wanted;
   });
 }
