@@ -20,16 +20,13 @@ django_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
-from django.core.exceptions import SuspiciousFileOperation  # noqa: E402
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse  # noqa: E402
-from django.http.response import HttpResponseBase  # noqa: E402
 
 from mahavishnu_site.misdirected import reject_websocket  # noqa: E402
 from mahavishnu_site.page_turns import PageTurns  # noqa: E402
 from mahavishnu_site.path_prefix import PathPrefix, refuse_other_root_path  # noqa: E402
 from mahavishnu_site.project_pages import is_project_page  # noqa: E402
-from mahavishnu_site.security_headers import add_security_headers  # noqa: E402
+from mahavishnu_site.static_application import StaticFiles  # noqa: E402
+from mahavishnu_site.static_files import StaticFilesError, collect_static_files  # noqa: E402
 from mahavishnu_site.tls_settings import require_tls_if_unset  # noqa: E402
 from realtime.auth.keys import require_usable_keys  # noqa: E402
 from realtime.connection.local_only import local_only  # noqa: E402
@@ -46,28 +43,17 @@ def require_tls() -> None:
 
 install.install(on_exposed=require_tls)
 
-
-class StaticFiles(ASGIStaticFilesHandler):
-    """Django's handler of static files, with security headers, which it omits as no middleware runs.
-
-    It answers a path outside of the files with 404, not with 500 and a traceback.
-    """
-
-    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        return add_security_headers(await super().get_response_async(request))
-
-    def serve(self, request: HttpRequest) -> HttpResponse | FileResponse:
-        try:
-            return super().serve(request)
-        except SuspiciousFileOperation as error:
-            raise Http404(str(error)) from error
-
-
 refuse_other_root_path(sys.argv[1:], settings.MAHAVISHNU_PATH_PREFIX)
 require_usable_keys()
 
+pages: Any = django_application
 # `urls.py` has no pages in a process that serves WebSockets only.
-pages: Any = django_application if settings.MAHAVISHNU_SERVES == "websocket" else StaticFiles(django_application)
+if settings.MAHAVISHNU_SERVES != "websocket":
+    try:
+        collect_static_files(settings.MAHAVISHNU_STATIC_DIR)
+    except StaticFilesError as error:
+        sys.exit(str(error))
+    pages = StaticFiles(pages, root=settings.MAHAVISHNU_STATIC_DIR, prefix=settings.MAHAVISHNU_PATH_PREFIX)
 pages = PageTurns(pages, prefix=settings.MAHAVISHNU_PATH_PREFIX)
 application: Any = ProtocolTypeRouter(
     {

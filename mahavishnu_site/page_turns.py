@@ -31,6 +31,9 @@ MAX_CONCURRENT_OTHER_PAGES: Final = 1
 """These make no queries. 50 clients that request them without pause delay the median event by 4 ms; with two at a time
 by 5 to 8 ms, and without a bound by 50 ms."""
 
+MAX_CONCURRENT_STATIC_FILES: Final = 2
+"""They wait for no slow page: a page needs several of them."""
+
 MAX_CONCURRENT_API_REQUESTS: Final = 4
 """Their queries and changes run in the threads of `realtime.database`, which are few themselves."""
 
@@ -61,10 +64,12 @@ class PageTurns:
         self._application = application
         self._health_path, self._login_path = f"{prefix}/health", f"{prefix}/admin/login/"
         self._admin_path, self._api_path = f"{prefix}/admin/", f"{prefix}/api/"
+        self._static_path = f"{prefix}/static/"
         # Also because a guess is only counted after its hash: those that arrive together are counted one by one.
         self._logins = _Turns(1)
         self._admin_pages, self._other_pages = _Turns(MAX_CONCURRENT_ADMIN_PAGES), _Turns(MAX_CONCURRENT_OTHER_PAGES)
         self._api_requests = _Turns(MAX_CONCURRENT_API_REQUESTS)
+        self._static_files = _Turns(MAX_CONCURRENT_STATIC_FILES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == self._health_path:
@@ -88,6 +93,8 @@ class PageTurns:
             return self._logins
         if scope["path"].startswith(self._api_path):
             return self._api_requests
+        if scope["path"].startswith(self._static_path):
+            return self._static_files
         return self._admin_pages if scope["path"].startswith(self._admin_path) else self._other_pages
 
 

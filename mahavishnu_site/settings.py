@@ -16,6 +16,8 @@ from mahavishnu_site.env import Environment, parse_path
 from mahavishnu_site.jwt_settings import SECRET_VARIABLES, read_jwt_settings
 from mahavishnu_site.local_time import local_time_zone
 from mahavishnu_site.log_settings import logging_settings
+from mahavishnu_site.middleware import MIDDLEWARE  # noqa: F401
+from mahavishnu_site.static_settings import static_settings
 from mahavishnu_site.tls_settings import refuse_half_a_certificate, tls_settings
 from mahavishnu_site.var_dir import (
     UnusableSecretKey,
@@ -74,6 +76,10 @@ if MAHAVISHNU_PAGES_PORT == MAHAVISHNU_PORT:
 # Where data is stored.
 
 MAHAVISHNU_VAR_DIR = environment.path("MAHAVISHNU_VAR_DIR", default=BASE_DIR / "var", relative_to=BASE_DIR)
+# Where server processes collect static files.
+MAHAVISHNU_STATIC_DIR = environment.path(
+    "MAHAVISHNU_STATIC_DIR", default=MAHAVISHNU_VAR_DIR / "static", relative_to=BASE_DIR
+)
 # What a process does. Only a server process has the key that signs sessions.
 WEB_ROLE = "web"
 ROLES = (WEB_ROLE, "worker", "scheduler", "command")
@@ -242,20 +248,6 @@ INSTALLED_APPS = [
     "axes",
 ]
 
-MIDDLEWARE = [
-    "mahavishnu_site.security_headers.security_headers_middleware",
-    "mahavishnu_site.escaped_pages.escape_pages",
-    "realtime.api.middleware.api_middleware",
-    "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "axes.middleware.AxesMiddleware",
-]
-
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -285,7 +277,7 @@ ROOT_URLCONF = "mahavishnu_site.urls"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "mahavishnu_site.error_pages.UrlHidingFilter"
 ASGI_APPLICATION = "mahavishnu_site.asgi.application"
 FORCE_SCRIPT_NAME = MAHAVISHNU_PATH_PREFIX or None
-STATIC_URL = f"{MAHAVISHNU_PATH_PREFIX}/static/"
+globals().update(static_settings(folder=MAHAVISHNU_STATIC_DIR, prefix=MAHAVISHNU_PATH_PREFIX))
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = MAHAVISHNU_PATH_PREFIX or "/"

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.templatetags.static import static
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.decorators.http import require_safe
 
 from mahavishnu_site.misdirected import misdirected_page
 from realtime import views
+
+
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    """Redirect to the icon: browsers ask for this path on their own, for example beside a JSON document."""
+    return HttpResponseRedirect(static("dashboard/icon.svg"))
+
 
 urlpatterns: list[URLPattern | URLResolver] = [path("health", views.health, name="health")]
 if settings.MAHAVISHNU_SERVES == "websocket":
@@ -23,4 +33,5 @@ else:
         path("api/openapi.json", pages.openapi_json, name="api-openapi"),
         path("api/docs", pages.docs, name="api-docs"),
         path("api/", api.urls),
+        path("favicon.ico", favicon),
     ]

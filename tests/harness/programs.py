@@ -44,7 +44,8 @@ PRELOADED_MODULES = [
     "django.contrib.auth.tokens",
     "django.contrib.sessions.middleware",
     "django.contrib.staticfiles.checks",
-    "django.contrib.staticfiles.handlers",
+    "django.contrib.staticfiles.finders",
+    "django.contrib.staticfiles.storage",
     "django.core.asgi",
     "django.db.backends.sqlite3.base",
     "django.db.migrations",
@@ -65,6 +66,8 @@ PRELOADED_MODULES = [
     "twisted.internet.asyncioreactor",
     "twisted.internet.endpoints",
     "twisted.web.http",
+    "whitenoise.base",
+    "whitenoise.compress",
 ]
 
 fork_context = multiprocessing.get_context("forkserver")

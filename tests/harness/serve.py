@@ -19,7 +19,7 @@ import psutil
 from tests.harness.ports import free_port
 from tests.harness.processes import command_of, has_ended
 from tests.harness.programs import PROJECT_DIR
-from tests.harness.server import clean_environment
+from tests.harness.server import clean_environment, static_files_variable
 from tests.harness.services import Driver
 from tests.harness.waiting import wait_until
 
@@ -58,6 +58,7 @@ class Serve:
             **clean_environment(),
             "MAHAVISHNU_VAR_DIR": str(var_dir),
             "MAHAVISHNU_PORT": str(self.port),
+            **static_files_variable(var_dir),
             **variables,
         }
         with self._output.open("wb") as file:

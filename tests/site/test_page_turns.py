@@ -12,6 +12,7 @@ from mahavishnu_site.page_turns import (
     MAX_CONCURRENT_ADMIN_PAGES,
     MAX_CONCURRENT_API_REQUESTS,
     MAX_CONCURRENT_OTHER_PAGES,
+    MAX_CONCURRENT_STATIC_FILES,
     MAX_WAITING_REQUESTS,
     PageTurns,
 )
@@ -87,7 +88,7 @@ async def settled() -> None:
     [
         ("/prefix/admin", MAX_CONCURRENT_ADMIN_PAGES),
         ("/prefix", MAX_CONCURRENT_OTHER_PAGES),
-        ("/prefix/static", MAX_CONCURRENT_OTHER_PAGES),
+        ("/prefix/static", MAX_CONCURRENT_STATIC_FILES),
         ("/prefix/api/v1", MAX_CONCURRENT_API_REQUESTS),
     ],
 )

@@ -21,6 +21,7 @@ from mahavishnu_site.serve.prefixed_output import PrefixedOutput
 from mahavishnu_site.serve.process_manager import ProcessManager
 from mahavishnu_site.serve.replica import Program, signalled_by_parent_death
 from mahavishnu_site.serve.valkey import is_listening
+from mahavishnu_site.static_files import StaticFilesError, collect_static_files
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
 from orchestration.checks import WORKFLOWS_TAG
 from orchestration.management.output import EscapingCommand
@@ -71,6 +72,11 @@ class Command(EscapingCommand):
             refuse_unusable_address(host, pages_port, variable="MAHAVISHNU_PAGES_PORT")
         if settings.MAHAVISHNU_EMBEDS_VALKEY:
             refuse_shared_var_dir()
+        try:
+            # The programs find them collected.
+            collect_static_files(settings.MAHAVISHNU_STATIC_DIR)
+        except StaticFilesError as error:
+            raise CommandError(str(error)) from error
         has_staff = self.migrate()
         if not skip_checks:
             refuse_broken_workflows()
