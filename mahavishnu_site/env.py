@@ -8,7 +8,6 @@ set.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from orchestration.bounds import OutOfBounds, number_within, whole_number_within
 from orchestration.identifiers import is_identifier
+from orchestration.suggestions import similar_names
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -135,11 +135,19 @@ class Environment:
             raise InvalidEnvironmentError(tuple(self._errors))
 
     def unread(self, *, prefix: str) -> dict[str, str | None]:
-        """Return each set variable with this prefix that was not read, and the name it may be a misspelling of."""
-        unread = sorted(name for name in self._variables if name.startswith(prefix) and name not in self._read)
-        known = [name.removeprefix(prefix) for name in self._read]
-        close = {name: difflib.get_close_matches(name.removeprefix(prefix), known, n=1) for name in unread}
-        return {name: prefix + match[0] if match else None for name, match in close.items()}
+        """Return each set variable that was not read, and the name it may be a misspelling of.
+
+        These are the variables with this prefix, and those whose prefix is misspelled too.
+        """
+        known = {name.removeprefix(prefix): name for name in self._read if name.startswith(prefix)}
+        unread: dict[str, str | None] = {}
+        for name in sorted(self._variables.keys() - self._read):
+            start, _, rest = name.partition("_")
+            is_misspelled = start != prefix.rstrip("_") and bool(similar_names(f"{start}_", [prefix]))
+            similar = similar_names(rest if is_misspelled else name.removeprefix(prefix), known)
+            if name.startswith(prefix) or (is_misspelled and similar):
+                unread[name] = known[similar[0]] if similar else None
+        return unread
 
     def secret(self, name: str, *, weakness: Callable[[str], str | None]) -> str:
         """Return the value, or "" if the variable is not set. An error does not show the value.

@@ -17,6 +17,7 @@ from django.utils.module_loading import module_has_submodule
 from orchestration.plan import InvalidDefinition
 from orchestration.sdk.run import Run
 from orchestration.sdk.source_location import source_location
+from orchestration.suggestions import did_you_mean, similar_names
 from orchestration.text import truncate
 
 
@@ -111,8 +112,9 @@ class UnknownWorkflow(Exception):
         known = ", ".join(sorted(_definitions)) or "none"
         return " ".join(
             [
-                f"Workflow {self.name} not found. Defined workflows: {known}. Workflows are found in the workflows.py "
-                "of installed apps and of the packages in MAHAVISHNU_APPS.",
+                f"Workflow {self.name} not found.{did_you_mean(similar_names(self.name, _definitions))} "
+                f"Defined workflows: {known}. Workflows are found in the workflows.py of installed apps and of the "
+                "packages in MAHAVISHNU_APPS.",
                 *(f"{broken}." for broken in self.broken),
             ]
         )

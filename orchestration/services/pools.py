@@ -16,6 +16,7 @@ from orchestration.models.pool_counters import ClosedPoolHasWork
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
 from orchestration.services.transitions import check_transition
+from orchestration.suggestions import did_you_mean, similar_names
 
 NEW_WORKFLOWS: Final = "new workflows"
 
@@ -94,7 +95,9 @@ class UnknownPool(ServiceError):
 
     def __str__(self) -> str:
         pools = ", ".join(self.known) or "none"
-        return f"Pool {self.pool_id} not found. Pools: {pools}. `manage.py create_pool {self.pool_id}` creates it."
+        suggestion = did_you_mean(similar_names(self.pool_id, self.known))
+        command = f"`manage.py create_pool {self.pool_id}` creates it."
+        return f"Pool {self.pool_id} not found.{suggestion} Pools: {pools}. {command}"
 
 
 # The checks do not lock the pool: a row added while the pool changes counts as added before the change.

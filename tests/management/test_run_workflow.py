@@ -91,8 +91,9 @@ def test_second_start_with_the_same_key_returns_the_existing_run(
         (
             ("demo_retyr",),
             1,
-            f"CommandError: Workflow demo_retyr not found. Defined workflows: {NAMES}. Workflows are found in the "
-            "workflows.py of installed apps and of the packages in MAHAVISHNU_APPS.",
+            "CommandError: Workflow demo_retyr not found. Did you mean demo_retry? "
+            f"Defined workflows: {NAMES}. Workflows are found in the workflows.py of installed apps and of the "
+            "packages in MAHAVISHNU_APPS.",
         ),
         (
             ("demo_retry", "--param", "failure=3"),

@@ -231,7 +231,9 @@ def test_misspelled_pool_is_rejected_where_pools_are_not_created(settings: Setti
     ):
         with pytest.raises(services.UnknownPool) as refused:
             call()
-        assert str(refused.value) == ("Pool loacl not found. Pools: local. `manage.py create_pool loacl` creates it.")
+        assert str(refused.value) == (
+            "Pool loacl not found. Did you mean local? Pools: local. `manage.py create_pool loacl` creates it."
+        )
     services.start_run(plan, prompt="", params={}, pool_id="local")
     call_command("create_pool", "loacl")
     call_command("remove_pool", "loacl")

@@ -188,6 +188,13 @@ def test_unread_finds_variables_that_no_reader_asked_for() -> None:
     assert environment.unread(prefix="X_") == {"X_OTHER": None, "X_PROT": "X_PORT"}
 
 
+def test_unread_finds_variables_with_a_misspelled_prefix() -> None:
+    environment = Environment({"MAHAVISNU_PORT": "1", "MAHAVISHUN_PROT": "2", "MAHAVISNU_COLOUR": "3", "PORT": "4"})
+    environment.whole_number("MAHAVISHNU_PORT", default=0, minimum=0, maximum=9)
+    unread = environment.unread(prefix="MAHAVISHNU_")
+    assert unread == {"MAHAVISNU_PORT": "MAHAVISHNU_PORT", "MAHAVISHUN_PROT": "MAHAVISHNU_PORT"}
+
+
 def test_raise_errors_names_every_invalid_variable() -> None:
     with pytest.raises(InvalidEnvironmentError) as error:
         bounds(X_MOST_THINGS="many", X_WAIT_SECONDS="long")

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestration.management.database_errors import readable_database_errors
+from orchestration.suggestions import did_you_mean, similar_names
 from realtime.events.samples import SampleEvent, UnusableEvent, sample_event
 from realtime.events.types import EVENT_TYPES
 from realtime.management.help import CommandWithEpilog
@@ -111,7 +112,8 @@ class Command(CommandWithEpilog):
         (seq,) = commit([event])
         self.stdout.write(f"Sent {event.name} with seq {seq} to {', '.join(event.channels)}")
         if not event.is_known:
-            self.stderr.write(f"Unknown event name {event.name}: data sent unchanged.")
+            suggestion = did_you_mean(similar_names(event.name, EVENT_TYPES))
+            self.stderr.write(f"Unknown event name {event.name}: data sent unchanged.{suggestion}")
         self.warn_if_no_server()
 
     def emit_lines(self) -> None:
