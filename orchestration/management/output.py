@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, TextIO
 
@@ -14,7 +15,15 @@ from orchestration.text import argument_text, escape_text
 
 
 class EscapedOutput(OutputWrapper):
-    """Writes hidden characters as escapes. Line breaks stay, so use `escape_line` for text that must be one line."""
+    """Writes hidden characters as escapes. Line breaks stay, so use `escape_line` for text that must be one line.
+
+    Attributes:
+        stream: The stream to write to, without escapes.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        super().__init__(out)
+        self.stream = out
 
     def write(  # type: ignore[override]  # As Django's stubs.
         self, msg: str = "", style_func: Callable[[str], str] | None = None, ending: str | None = None
@@ -30,7 +39,11 @@ class EscapingCommand(BaseCommand):
     code: an error in that must stop no command that does not need it.
     """
 
+    stdout: EscapedOutput
+    stderr: EscapedOutput
+
     def __init__(self, stdout: TextIO | None = None, stderr: TextIO | None = None, **options: Any) -> None:
+        options["no_color"] = options.get("no_color", False) or not wants_colors(os.environ)
         super().__init__(stdout, stderr, **options)
         style_func = self.stderr.style_func
         self.stdout, self.stderr = EscapedOutput(stdout or sys.stdout), EscapedOutput(stderr or sys.stderr)
@@ -57,3 +70,8 @@ class EscapingCommand(BaseCommand):
         if stderr := options.pop("stderr", None):
             self.stderr = EscapedOutput(stderr)
         return super().execute(*args, **options)
+
+
+def wants_colors(variables: Mapping[str, str]) -> bool:
+    """Return whether a terminal may show colours: neither `NO_COLOR` (https://no-color.org) nor `TERM` forbids it."""
+    return not variables.get("NO_COLOR") and variables.get("TERM") != "dumb"

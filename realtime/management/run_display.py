@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
-from tqdm import tqdm
+from rich.progress import TextColumn, TimeElapsedColumn
 
 from orchestration.db.retry import retry_while_unavailable
+from orchestration.management.output import EscapedOutput
 from orchestration.models import WorkflowStatus
-from orchestration.text import escape_line, truncate
+from orchestration.text import truncate
 from realtime.management.run_follower import FollowedEvent, RunFollower
+from realtime.management.terminal import ProgressLine, TextOfField, progress_bar
 from realtime.protocol.payload import encode_data
 
 POLL_SECONDS: Final = 0.1
@@ -26,32 +26,32 @@ class RunDisplay:
 
     Args:
         follower: Reads the run's events.
-        write: Prints a line.
+        out: Receives the lines.
+        err: Shows the progress bar if only this is a terminal.
         detailed: Also print log messages and started stages. On a terminal they are always printed.
     """
 
-    def __init__(self, follower: RunFollower, *, write: Callable[[str], None], detailed: bool) -> None:
+    def __init__(self, follower: RunFollower, *, out: EscapedOutput, err: EscapedOutput, detailed: bool) -> None:
         self._follower = follower
-        self._write = write
         self._progress: dict[str, float] = {}
         self._messages: dict[str, str] = {}
-        # `disable=None`: no bar if standard error is not a terminal.
-        self._bar = tqdm(
+        self._line = ProgressLine(
+            out,
+            err,
+            TextColumn("{task.percentage:>3.0f}%"),
+            progress_bar(),
+            TimeElapsedColumn(),
+            TextOfField("stages"),
             total=self._follower.workflow.total_stages,
-            file=sys.stderr,
-            disable=None,
-            leave=False,
-            dynamic_ncols=True,
-            bar_format="{percentage:3.0f}% |{bar:30}| {elapsed} {desc}",
         )
-        self._detailed = detailed or not self._bar.disable
+        self._detailed = detailed or self._line.is_shown
 
     def show_until_finished(self) -> str:
         """Display the run until it has finished. Returns its status."""
-        with self._bar:
-            while not retry_while_unavailable(self._update, timeout_seconds=None, report=self._write_line):
+        with self._line:
+            while not retry_while_unavailable(self._update, timeout_seconds=None, report=self._line.write):
                 time.sleep(POLL_SECONDS)
-        self._write(escape_line(self._summary()))
+        self._line.write(self._summary())
         return self._follower.workflow.status
 
     def _update(self) -> bool:
@@ -61,15 +61,10 @@ class RunDisplay:
         self._draw_bar()
         return self._follower.has_finished
 
-    def _write_line(self, line: str) -> None:
-        """Write exactly one line, so that no workflow can write a line that looks like ours."""
-        self._bar.clear()
-        self._write(escape_line(line))
-
     def _show(self, event: FollowedEvent) -> None:
         if event.name == "workflow.held":
             needs = f" with {event.data['needs']}" if event.data["needs"] else ""
-            self._write_line(f"held: pool {event.data['pool_id']} has no worker{needs}; the run waits for one")
+            self._line.write(f"held: pool {event.data['pool_id']} has no worker{needs}; the run waits for one")
         resource, _, change = event.name.partition(".stage_")
         if resource != "workflow" or not change:
             return
@@ -83,7 +78,7 @@ class RunDisplay:
             self._progress.pop(stage_name, None)
             self._messages.pop(stage_name, None)
         for line in self._lines(change, stage_name, event.data):
-            self._write_line(line)
+            self._line.write(line)
 
     def _lines(self, change: str, stage_name: str, data: dict[str, Any]) -> list[str]:
         error = truncate(data.get("error", ""), _MAX_ERROR_CHARACTERS)
@@ -106,10 +101,12 @@ class RunDisplay:
     def _draw_bar(self) -> None:
         workflow = self._follower.workflow
         running = sum(self._progress.values())
-        self._bar.n = min(workflow.stages_completed + running, workflow.total_stages)
         stages = ", ".join(" ".join((name, self._messages.get(name, ""))).strip() for name in self._progress)
         progress = f"{workflow.stages_completed} of {workflow.total_stages} stages"
-        self._bar.set_description_str(f"{progress}; {escape_line(stages) or workflow.status}")
+        self._line.draw(
+            completed=min(workflow.stages_completed + running, workflow.total_stages),
+            stages=f"{progress}; {stages or workflow.status}",
+        )
 
     def _summary(self) -> str:
         workflow = self._follower.workflow

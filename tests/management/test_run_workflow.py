@@ -140,10 +140,14 @@ def test_draining_pool_rejects_a_start(server: MahavishnuServer, unique: Callabl
 
 
 @contextmanager
-def watch_demo_failure(server: MahavishnuServer, pool: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
+def watch_demo_failure(
+    server: MahavishnuServer, pool: str, variables: dict[str, str] | None = None, **streams: Any
+) -> Iterator[subprocess.Popen[str]]:
     """Run `run_workflow demo_failure --watch` in a pool without workers."""
     arguments = [sys.executable, "manage.py", "run_workflow", "demo_failure", "--watch", "--pool", pool]
-    process = subprocess.Popen(arguments, cwd=PROJECT_DIR, env=server.environment, text=True, **streams)
+    process = subprocess.Popen(
+        arguments, cwd=PROJECT_DIR, env=server.environment | (variables or {}), text=True, **streams
+    )
     try:
         yield process
     finally:

@@ -12,9 +12,12 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.harness.server import MahavishnuServer
 from tests.harness.waiting import wait_until
 from tests.management.test_run_workflow import stored, watch_demo_failure
+from tests.site.test_locales import C_LOCALE
 
 CLAIM = """
 from orchestration import services
@@ -40,6 +43,9 @@ services.report_progress(stage.pk, stage.attempt, progress=0.5, message=progress
 services.report_message(stage.pk, stage.attempt, message=message)
 """
 
+CONTROL_CODES = re.compile(r"\x1b(?:\[(?:\?25[lh]|[\d;]*m|1A|2K))")
+"""What rich writes to colour a text, and to draw the bar again."""
+
 EVIL = "a\x1b]0;title\x07\x1b[2J\x9b2J\u202ereversed\rover"
 ESCAPED = r"a\x1b]0;title\x07\x1b[2J\x9b2J\u202ereversed\rover"
 
@@ -62,8 +68,8 @@ def test_watch_draws_a_progress_bar_on_a_terminal(server: MahavishnuServer, uniq
         services.cancel_workflow(**workflow, reason="Not needed")
         wait_until(lambda: is_shown(f"{run['id']} cancelled"), timeout_seconds=60, what="the end")
         assert process.wait(timeout=60) == 4
-    text = screen(output)
-    assert re.search(r" 33% \|█{10} {20}\| \d\d:\d\d 1 of 3 stages; running", text)
+    text = CONTROL_CODES.sub("", screen(output))
+    assert re.search(r" 33% ━{29,30} \d:\d\d:\d\d 1 of 3 stages; running", text.replace("╺", "━"))
     assert "prepare completed after 1.234 s" in text
     assert f"{run['id']} cancelled: Not needed" in text
 
@@ -82,33 +88,65 @@ def test_watch_lets_no_workflow_control_the_terminal(server: MahavishnuServer, u
         assert process.wait(timeout=60) == 4
     text = screen(output)
     # The bar itself moves the cursor, and Django writes standard error in red.
-    assert set(re.findall(r"[\x00-\x1f\x7f-\x9f\u202e]", re.sub(r"\x1b\[([\d;]*m|A)", "", text))) <= {"\r", "\n"}
+    text = CONTROL_CODES.sub("", text)
+    assert set(re.findall(r"[\x00-\x1f\x7f-\x9f\u202e]", text)) <= {"\r", "\n"}
     lines = re.split(r"[\r\n]+", text)
     logged = [line for line in lines if line.startswith("prepare: ")]
     assert logged == [r"prepare: one\r", f"prepare: {ESCAPED}", f"prepare: {run['id']} completed"]
     assert rf"{run['id']} cancelled: {ESCAPED}\n{run['id']} completed" in lines
 
 
+@pytest.mark.parametrize(
+    ("variables", "shown", "codes"),
+    [
+        ({"NO_COLOR": "1"}, "  0% ", {"[2K", "[1A", "[?25l", "[?25h"}),
+        ({"TERM": "dumb"}, "", set()),
+        ({**C_LOCALE, "NO_COLOR": "1"}, "  0% ", {"[2K", "[1A", "[?25l", "[?25h"}),
+    ],
+    ids=["NO_COLOR", "dumb", "ASCII"],
+)
+def test_watch_obeys_the_variables_of_the_terminal(
+    server: MahavishnuServer,
+    unique: Callable[[str], str],
+    variables: dict[str, str],
+    shown: str,
+    codes: set[str],
+) -> None:
+    pool = unique("pool")
+    first_line = "(demo_failure) started"
+    with watch_on_terminal(server, pool, columns=100, first=first_line, **variables) as (process, output, is_shown):
+        if shown:
+            wait_until(lambda: is_shown(shown), timeout_seconds=60, what="the bar")
+        (run,) = stored(server, pool)
+        server.services.cancel_workflow(workflow_id=run["id"], reason="Größe")
+        wait_until(lambda: is_shown(f"{run['id']} cancelled"), timeout_seconds=60, what="the end")
+        assert process.wait(timeout=60) == 4
+    text = screen(output)
+    assert {code[1:] for code in CONTROL_CODES.findall(text)} <= codes
+    assert (r"Gr\xf6\xdfe" if "LC_ALL" in variables else "Größe") in text
+    assert text.isascii() is ("LC_ALL" in variables)
+
+
 @contextmanager
 def watch_on_terminal(
-    server: MahavishnuServer, pool: str, *, columns: int
+    server: MahavishnuServer, pool: str, *, columns: int, first: str = "0 of 3 stages; running", **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], list[bytes], Callable[[str], bool]]]:
-    """Watch a run on a terminal, from its first bar on.
+    """Watch a run on a terminal, from the text `first` on.
 
     Yields the process, its output so far, and a function that reads more and returns whether a text is on the screen.
     """
     output: list[bytes] = []
     with (
-        terminal(columns=columns) as (terminal_end, reader_end),
-        watch_demo_failure(server, pool, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end) as process,
+        terminal(columns=columns) as (end, reader_end),
+        watch_demo_failure(server, pool, variables, **dict.fromkeys(("stdin", "stdout", "stderr"), end)) as process,
     ):
-        os.close(terminal_end)
+        os.close(end)
 
         def is_shown(text: str) -> bool:
             output.append(os.read(reader_end, 65536))
             return text in screen(output)
 
-        wait_until(lambda: is_shown("0 of 3 stages; running"), timeout_seconds=60, what="the bar")
+        wait_until(lambda: is_shown(first), timeout_seconds=60, what=first)
         yield process, output, is_shown
 
 

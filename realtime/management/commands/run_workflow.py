@@ -108,7 +108,7 @@ class Command(CommandWithEpilog):
             when_available = partial(retry_while_unavailable, timeout_seconds=None, report=self.write_line)
             when_available(lambda: self.warn_if_no_worker(workflow_id))
             follower = when_available(lambda: RunFollower(workflow_id))
-            return RunDisplay(follower, write=self.write_line, detailed=detailed).show_until_finished()
+            return RunDisplay(follower, out=self.stdout, err=self.stderr, detailed=detailed).show_until_finished()
         except KeyboardInterrupt:
             self.stderr.write(f"Stopped watching; workflow {workflow_id} is still running.")
             raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import select
 import signal
-import sys
 from collections.abc import Callable
 from random import SystemRandom
 from time import monotonic
@@ -13,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from tqdm import tqdm
+from rich.progress import TimeElapsedColumn
 
 from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
@@ -21,9 +20,12 @@ from orchestration.processes import signal_pipe
 from orchestration.simulation import Simulation, SimulationOptions
 from realtime.management.arguments import number, whole_number
 from realtime.management.server_check import delayed_delivery_warning
+from realtime.management.terminal import ProgressLine, TextOfField, progress_bar
 
 REPORT_SECONDS = 10.0
-"""Interval of the progress lines when standard error is not a terminal."""
+"""Interval of the progress lines without a terminal."""
+
+_DRAW_SECONDS = 0.1
 
 _MAX_SECONDS_BEHIND = 1.0
 """How far the simulation may fall behind its rate and still catch up."""
@@ -120,19 +122,19 @@ class Command(EscapingCommand):
         end = started + (duration_seconds if duration_seconds is not None else math.inf)
         made = 0
         total = round(rate * duration_seconds) if duration_seconds is not None else None
-        # `disable=None`: no bar if standard error is not a terminal.
-        bar = tqdm(total=total, unit=" changes", file=sys.stderr, disable=None, dynamic_ncols=True)
+        columns = [progress_bar()] if total is not None else []
+        line = ProgressLine(self.stdout, self.stderr, *columns, TimeElapsedColumn(), TextOfField("made"), total=total)
         try:
-            with bar:
+            with line:
                 for _ in simulation.changes():
                     made += 1
-                    bar.set_postfix_str(progress_of(simulation), refresh=False)
-                    bar.update()
                     now = monotonic()
-                    if bar.disable and now - reported >= REPORT_SECONDS:
+                    if now - reported >= (_DRAW_SECONDS if line.is_shown else REPORT_SECONDS):
                         reported = now
-                        self.stdout.write(f"{now - started:.0f} s, {made} changes: {progress_of(simulation)}")
-                        self.stdout.flush()
+                        progress = progress_of(simulation)
+                        line.draw(completed=made, made=f"{made} changes: {progress}")
+                        if not line.is_shown:
+                            line.write(f"{now - started:.0f} s, {made} changes: {progress}")
                     due = max(due + 1 / rate, now - _MAX_SECONDS_BEHIND)
                     stopped, _, _ = select.select([pipe], [], [], max(0.0, min(due, end) - now))
                     if stopped or monotonic() >= end:
