@@ -11,3 +11,5 @@ __all__ = ["pools", "stages", "workers", "workflows"]
 admin.site.site_header = "Mahavishnu"
 admin.site.site_title = "Mahavishnu"
 admin.site.index_title = "Workflows, pools, workers and events"
+# Lists need the width. The first page has the same links.
+admin.site.enable_nav_sidebar = False

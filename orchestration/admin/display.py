@@ -6,61 +6,60 @@ import json
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib.admin.utils import quote
 from django.db.models import Model
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.timezone import localtime
 
-from orchestration.models import PoolStatus, StageStatus, WorkerStatus, WorkflowStatus
+from orchestration.admin.statuses import STATUSES, Look
 from orchestration.text import truncate
 
 EMPTY: Final = "-"
 MAX_PREVIEW_CHARACTERS: Final = 100
 
-# The badge's text and symbol repeat the meaning of its colour, for users who cannot distinguish the colours.
-_BADGE_STYLES: Final[dict[str, str]] = {
-    WorkflowStatus.PENDING: "pending",
-    WorkflowStatus.RUNNING: "active",
-    WorkflowStatus.COMPLETED: "success",
-    WorkflowStatus.FAILED: "failure",
-    WorkflowStatus.CANCELLED: "inactive",
-    WorkflowStatus.TIMEOUT: "failure",
-    StageStatus.QUEUED: "pending",
-    StageStatus.SKIPPED: "inactive",
-    WorkerStatus.IDLE: "success",
-    WorkerStatus.BUSY: "active",
-    WorkerStatus.ERROR: "failure",
-    WorkerStatus.OFFLINE: "inactive",
-    PoolStatus.ACTIVE: "success",
-    PoolStatus.DRAINING: "warning",
-    PoolStatus.CLOSED: "inactive",
-    "held": "warning",
-}
+
+def status_badge(kind: str, status: str, *, live: str = "", stage: str = "") -> str:
+    """Return the sign and the word of a status, in its colour.
+
+    Args:
+        kind: A key of `STATUSES`.
+        status: The status.
+        live: The channel that has the status; a script of the page then updates it.
+        stage: The name of the stage, if it is the status of a stage.
+    """
+    data = {"kind": kind, "status": status, **({"live": live} if live else {}), **({"stage": stage} if stage else {})}
+    attributes = format_html_join("", ' data-{}="{}"', data.items())
+    return look_badge(STATUSES[kind].get(status) or Look("?", status, "neutral"), attributes)
 
 
-def status_badge(status: str) -> str:
-    """Return the status as a coloured label."""
-    return format_html('<span class="status status-{}">{}</span>', _BADGE_STYLES.get(status, "inactive"), status)
+def look_badge(look: Look, attributes: str = "") -> str:
+    """Return a sign and a word in their colour. The sign repeats the meaning of the colour."""
+    sign = format_html('<span class="sign" aria-hidden="true">{}</span>', look.sign)
+    badge = '<span class="status status-{}"{}>{} <span class="word">{}</span></span>'
+    return format_html(badge, look.colour, attributes, sign, look.word)
 
 
 def format_time(at: datetime | None) -> str:
-    """Return a time to the second, in the local time zone; its tooltip has all digits."""
+    """Return a time to the second, in the time zone of the server; its tooltip has all digits."""
     return EMPTY if at is None else _time_element(at, f"{localtime(at):%H:%M:%S}")
 
 
-def format_time_ms(at: datetime) -> str:
-    """Return a time to the millisecond, in the local time zone; its tooltip has all digits."""
-    return _time_element(at, f"{localtime(at):%H:%M:%S}.{at.microsecond // 1000:03}")
+def format_time_ms(at: datetime | None) -> str:
+    """Return a time to the millisecond, in the time zone of the server; its tooltip has all digits."""
+    return EMPTY if at is None else _time_element(at, f"{localtime(at):%H:%M:%S}.{at.microsecond // 1000:03}")
 
 
 def _time_element(at: datetime, time_of_day: str) -> str:
-    # Two spans: a narrow cell breaks the line only between date and time.
+    local = localtime(at)
+    day = f"{local:%b} {local.day}" if local.year == localtime().year else f"{local:%b} {local.day}, {local.year}"
+    tooltip = f"{local:%Y-%m-%d %H:%M:%S.%f} {settings.TIME_ZONE} (UTC{local:%z})"
     return format_html(
-        '<time class="timestamp" datetime="{}" title="{}"><span>{}</span> <span>{}</span></time>',
+        '<time class="timestamp" datetime="{}" title="{}">{} <span>{}</span></time>',
         at.isoformat(),
-        at.isoformat(),
-        localtime(at).date().isoformat(),
+        tooltip,
+        day,
         time_of_day,
     )
 
@@ -101,3 +100,14 @@ def preview(text: str) -> str:
     """Return the beginning of a text on one line."""
     line = " ".join(text[: 4 * MAX_PREVIEW_CHARACTERS].split())
     return truncate(line, MAX_PREVIEW_CHARACTERS)
+
+
+def id_text(id: str) -> str:
+    """Return an id of which a narrow cell shows the beginning. The whole id is copied, and in the tooltip."""
+    return format_html('<span class="id" title="{}">{}</span>', id, id)
+
+
+def clipped(text: str) -> str:
+    """Return the beginning of a text on one line, which a narrow cell cuts. The tooltip has more of it."""
+    more = truncate(text, 10 * MAX_PREVIEW_CHARACTERS)
+    return format_html('<span class="clipped" title="{}">{}</span>', more, preview(text)) if text else ""

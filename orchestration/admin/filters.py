@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from django.contrib import admin
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from orchestration.admin.statuses import STATUSES
 from orchestration.identifiers import is_identifier
-from orchestration.models import Pool
+from orchestration.models import Pool, WorkerStatus
 
 MAX_POOLS: Final = 50
 
@@ -74,3 +76,39 @@ class PoolFilter(BoundedFilter):
 
     def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
         return queryset.filter(pool=value)
+
+
+class StatusFilter(BoundedFilter):
+    """Filter by status, with the words that badges have."""
+
+    title = "status"
+    parameter_name = "status__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        self._looks = STATUSES[model_admin.opts.model_name or ""]
+        return [(status, look.word.capitalize()) for status, look in self._looks.items()]
+
+    def is_valid(self, value: str) -> bool:
+        return value in self._looks
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.filter(status=value)
+
+
+class WorkerStatusFilter(StatusFilter):
+    """Filter by status. By default, workers that are offline are listed only if they are searched for."""
+
+    ALL: Final = "all"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [*super().lookups(request, model_admin), (self.ALL, "All")]
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        default, *others = super().choices(changelist)
+        yield {**default, "display": "Not offline"}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() is None and not request.GET.get(SEARCH_VAR):
+            return queryset.exclude(status=WorkerStatus.OFFLINE)
+        return queryset if self.value() in (None, self.ALL) else super().queryset(request, queryset)

@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.options import ShowFacets
 from django.db.models import Model, QuerySet
 from django.forms.models import BaseInlineFormSet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from orchestration.admin.paginator import BoundedPaginator
 
@@ -44,6 +44,8 @@ class ReadOnlyAdmin(_ReadOnlyMixin, _ModelAdmin):
     Every page costs a constant number of queries, and no list counts a whole table.
     """
 
+    change_form_template = "admin/orchestration/change_form.html"
+
     paginator = BoundedPaginator
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
@@ -53,6 +55,28 @@ class ReadOnlyAdmin(_ReadOnlyMixin, _ModelAdmin):
 
     class Media:
         css: ClassVar = {"all": ("orchestration/admin.css",)}
+
+    def page_title(self, row: Any) -> str:
+        """Return the heading of the page of a row; its id is below."""
+        return str(self.opts.verbose_name).capitalize()
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        # Django's own heading, "Select workflow to view", names a task that a person does not have.
+        title = {"title": str(self.opts.verbose_name_plural).capitalize()}
+        return super().changelist_view(request, title | (extra_context or {}))
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        if obj is not None:
+            context["title"] = self.page_title(obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
 
 class _BoundedFormSet(_BaseInlineFormSet):

@@ -32,18 +32,23 @@ class RowAction:
         name: The name of the admin's action method.
         label: The text on the button.
         target_status: The status the action leads to. The button is shown only where that transition is allowed.
+        applies: Whether the button is shown on the page of a row, if its status alone does not decide.
     """
 
     name: str
     label: str
-    target_status: str
+    target_status: str = ""
+    applies: Callable[[Any], bool] | None = None
+
+    def is_possible(self, kind: str, row: Any) -> bool:
+        """Return whether the page of this row has the button."""
+        return self.applies(row) if self.applies else self.target_status in TRANSITIONS[kind][row.status]
 
 
 class RowActionsAdmin(ReadOnlyAdmin):
     """Read-only pages with actions for users who have the permission to change the model."""
 
     row_actions: ClassVar[tuple[RowAction, ...]] = ()
-    change_form_template = "admin/orchestration/change_form.html"
 
     def has_run_action_permission(self, request: HttpRequest) -> bool:
         # `has_change_permission` is always False here, because True would make the pages editable.
@@ -64,8 +69,7 @@ class RowActionsAdmin(ReadOnlyAdmin):
         context["row_actions"] = [
             action
             for action in self.row_actions
-            if self.has_run_action_permission(request)
-            and action.target_status in TRANSITIONS[self.opts.model_name or ""][obj.status]
+            if self.has_run_action_permission(request) and action.is_possible(self.opts.model_name or "", obj)
         ]
         return super().render_change_form(request, context, add, change, form_url, obj)
 

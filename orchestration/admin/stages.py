@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
 from orchestration.admin.display import (
+    clipped,
     format_duration,
     format_json,
-    format_time,
+    format_time_ms,
     preformatted,
     preview,
     row_link,
     status_badge,
 )
-from orchestration.admin.filters import PoolFilter, WorkflowFilter
+from orchestration.admin.filters import PoolFilter, StatusFilter, WorkflowFilter
 from orchestration.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
+
+CONTINUED: Final = "never: the worker of the stage before it continued with it"
 
 
 class FailedAttemptsInline(ReadOnlyInline):
@@ -36,7 +39,7 @@ class FailedAttemptsInline(ReadOnlyInline):
 
     @admin.display(description="ended")
     def ended(self, attempt: FailedAttempt) -> str:
-        return format_time(attempt.ended_at)
+        return format_time_ms(attempt.ended_at)
 
     @admin.display(description="error")
     def error_text(self, attempt: FailedAttempt) -> str:
@@ -52,7 +55,7 @@ class StageColumns:
 
     @admin.display(description="status", ordering="status")
     def status_label(self, stage: Stage) -> str:
-        return status_badge(stage.status)
+        return status_badge("stage", stage.status, live=f"workflow:{stage.workflow_id}", stage=stage.name)
 
     @admin.display(description="worker")
     def worker_link(self, stage: Stage) -> str:
@@ -60,15 +63,15 @@ class StageColumns:
 
     @admin.display(description="finished")
     def finished(self, stage: Stage) -> str:
-        return format_time(stage.finished_at)
+        return format_time_ms(stage.finished_at)
 
-    @admin.display(description="duration")
+    @admin.display(description="took")
     def duration(self, stage: Stage) -> str:
         return format_duration(stage.duration_ms)
 
     @admin.display(description="error")
     def error_preview(self, stage: Stage) -> str:
-        return preview(stage.error)
+        return clipped(stage.error)
 
 
 @admin.register(Stage)
@@ -85,7 +88,7 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
         "duration",
         "error_preview",
     )
-    list_filter = ("status", PoolFilter, WorkflowFilter)
+    list_filter = (StatusFilter, PoolFilter, WorkflowFilter)
     sortable_by = ()
     search_fields = ("workflow__id__startswith", "name")
     search_help_text = "The beginning of a workflow's id, or a part of a stage's name."
@@ -112,11 +115,15 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Lists do not show these columns, and a row may hold megabytes of them.
-        return super().get_queryset(request).defer("result", "plan")
+        stages: QuerySet[Any] = super().get_queryset(request).annotate(workflow_name=F("workflow__name"))
+        return stages.defer("result", "plan")
+
+    def page_title(self, row: Any) -> str:
+        return f"Stage {row.name}"
 
     @admin.display(description="workflow", ordering="workflow_id")
-    def workflow_link(self, stage: Stage) -> str:
-        return row_link(Workflow, stage.workflow_id)
+    def workflow_link(self, stage: Any) -> str:
+        return row_link(Workflow, stage.workflow_id, " · ".join(filter(None, (stage.workflow_name, stage.workflow_id))))
 
     @admin.display(description="pool", ordering="pool_id")
     def pool_link(self, stage: Stage) -> str:
@@ -129,11 +136,13 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
 
     @admin.display(description="queued")
     def queued(self, stage: Stage) -> str:
-        return format_time(stage.queued_at)
+        if stage.queued_at is None and stage.started_at is not None:
+            return CONTINUED
+        return format_time_ms(stage.queued_at)
 
     @admin.display(description="started")
     def started(self, stage: Stage) -> str:
-        return format_time(stage.started_at)
+        return format_time_ms(stage.started_at)
 
     @admin.display(description="error")
     def error_text(self, stage: Stage) -> str:

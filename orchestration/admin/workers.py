@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.contrib.admin.views.main import SEARCH_VAR
+from django.db.models import F, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.html import format_html
 
 from orchestration import services
-from orchestration.admin.display import format_time, row_link, status_badge
-from orchestration.admin.filters import PoolFilter
+from orchestration.admin.display import format_time, look_badge, row_link, status_badge
+from orchestration.admin.filters import PoolFilter, WorkerStatusFilter
+from orchestration.admin.paginator import MAX_LISTED
 from orchestration.admin.row_actions import RowAction, RowActionsAdmin
+from orchestration.admin.statuses import DRAINING
+from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, Stage, Worker, WorkerStatus
 from orchestration.text import ELLIPSIS
 
 _MAX_UNMET_SHOWN: Final = 100
+
+
+def with_stage_name(workers: QuerySet[Any]) -> QuerySet[Any]:
+    """Add `stage_name` to each worker: the name of the stage that it runs."""
+    named: QuerySet[Any] = workers.annotate(stage_name=F("stage__name"))
+    return named
+
+
+def count_offline(pool_id: str = "") -> int:
+    """Count the workers that are offline, of one pool if it is given; at most `MAX_LISTED`."""
+    if pool_id and not is_identifier(pool_id):
+        return 0
+    offline = Worker.objects.filter(status=WorkerStatus.OFFLINE, **({"pool": pool_id} if pool_id else {}))
+    return offline[:MAX_LISTED].count()
+
+
+def offline_url(pool_id: str = "") -> str:
+    """Return the address of the list of workers that are offline, of one pool if it is given."""
+    query = {WorkerStatusFilter.parameter_name: WorkerStatus.OFFLINE.value}
+    if pool_id:
+        query[PoolFilter.parameter_name] = pool_id
+    return f"{reverse('admin:orchestration_worker_changelist')}?{urlencode(query)}"
 
 
 class WorkerColumns:
@@ -24,13 +53,14 @@ class WorkerColumns:
     @admin.display(description="status", ordering="status")
     def status_label(self, worker: Worker) -> str:
         drains = worker.draining and worker.status != WorkerStatus.OFFLINE
-        return status_badge("draining" if drains else worker.status)
+        badge = status_badge("worker", worker.status, live=f"worker:{worker.pk}")
+        return format_html("{} {}", badge, look_badge(DRAINING)) if drains else badge
 
-    @admin.display(description="stage")
-    def stage_link(self, worker: Worker) -> str:
-        return row_link(Stage, worker.stage_id)
+    @admin.display(description="runs stage")
+    def stage_link(self, worker: Any) -> str:
+        return row_link(Stage, worker.stage_id, worker.stage_name)
 
-    @admin.display(description="status since", ordering="status_changed_at")
+    @admin.display(description="since", ordering="status_changed_at")
     def status_since(self, worker: Worker) -> str:
         return format_time(worker.status_changed_at)
 
@@ -44,7 +74,7 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
     """Workers of all pools."""
 
     list_display = ("id", "status_label", "pool_link", "stage_link", "status_since", "last_heartbeat")
-    list_filter = ("status", PoolFilter)
+    list_filter = (WorkerStatusFilter, PoolFilter)
     ordering = ("pk",)
     search_fields = ("id__startswith",)
     search_help_text = "The beginning of an id."
@@ -53,7 +83,17 @@ class WorkerAdmin(WorkerColumns, RowActionsAdmin):
         RowAction(name="drain_workers", label="Drain the process of this worker", target_status=WorkerStatus.OFFLINE),
         RowAction(name="mark_workers_offline", label="Mark this worker offline", target_status=WorkerStatus.OFFLINE),
     )
-    fields = readonly_fields = (*list_display, "draining", "release", "unmet_requirements", "registered", "process")
+    fields = readonly_fields = (*list_display[1:], "draining", "release", "unmet_requirements", "registered", "process")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return with_stage_name(super().get_queryset(request))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        pool = request.GET.get(PoolFilter.parameter_name, "")
+        are_listed = any(request.GET.get(name) for name in (SEARCH_VAR, WorkerStatusFilter.parameter_name))
+        unlisted = 0 if are_listed else count_offline(pool)
+        context = {"unlisted_offline": unlisted, "offline_url": offline_url(pool)}
+        return super().changelist_view(request, context | (extra_context or {}))
 
     @admin.action(description="Drain the processes of selected workers", permissions=["run_action"])
     def drain_workers(self, request: HttpRequest, rows: QuerySet[Worker]) -> HttpResponse | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -14,22 +14,27 @@ from django.utils.html import format_html
 from orchestration import services
 from orchestration.admin.display import (
     EMPTY,
+    clipped,
     format_elapsed,
     format_json,
     format_time,
+    format_time_ms,
+    id_text,
+    look_badge,
     preformatted,
-    preview,
     row_link,
     status_badge,
 )
-from orchestration.admin.filters import PoolFilter, WorkflowFilter
+from orchestration.admin.filters import PoolFilter, StatusFilter, WorkflowFilter
 from orchestration.admin.read_only import ReadOnlyInline
 from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.admin.stages import StageColumns
 from orchestration.admin.start_view import start_workflow_view
+from orchestration.admin.statuses import HELD
+from orchestration.admin.workflow_failure import FROM_STAGE, failure_of, may_retry, retry_choices
 from orchestration.models import Pool, Stage, Workflow, WorkflowStatus
 
-_SUMMARY = ("stages_progress", "pool_link", "adapter", "prompt_text", "error_text")
+_TIMES: Final = ("created_ms", "started", "finished", "duration", "deadline")
 
 CANCELLED_BY_OPERATOR = "Cancelled by an operator"
 
@@ -54,7 +59,7 @@ class StagesInline(StageColumns, ReadOnlyInline):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("plan", "result")
 
-    @admin.display(description="#")
+    @admin.display(description="no.")
     def number(self, stage: Stage) -> int:
         return stage.position + 1
 
@@ -63,8 +68,8 @@ class StagesInline(StageColumns, ReadOnlyInline):
         return row_link(Stage, stage.pk, stage.name)
 
     @admin.display(description="attempts")
-    def attempts(self, stage: Stage) -> int:
-        return stage.attempt
+    def attempts(self, stage: Stage) -> str:
+        return f"{stage.attempt} of {stage.last_attempt}" if stage.attempt else EMPTY
 
 
 @admin.register(Workflow)
@@ -72,63 +77,69 @@ class WorkflowAdmin(RowActionsAdmin):
     """Workflows, newest first."""
 
     list_display = (
-        "id",
-        "name",
+        "title",
         "status_label",
+        "short_id",
         "stages_progress",
-        "prompt_preview",
+        "error_or_prompt",
         "pool_link",
-        "adapter",
         "created",
         "duration",
     )
-    list_filter = ("status", PoolFilter)
+    list_filter = (StatusFilter, PoolFilter)
     ordering = ("-created_at",)
     search_fields = ("id__startswith", "name__startswith", "prompt__icontains")
     search_help_text = "The beginning of an id or a name, or words of a prompt."
     inlines = (StagesInline,)
-    actions = ("cancel_workflows",)
+    actions = ("cancel_workflows", "retry_workflows")
     row_actions = (
         RowAction(name="cancel_workflows", label="Cancel this workflow", target_status=WorkflowStatus.CANCELLED),
-    )
-    fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    "id",
-                    "name",
-                    "status_label",
-                    "held_text",
-                    "stages_progress",
-                    "pool_link",
-                    "adapter",
-                    "prompt_text",
-                    "error_text",
-                )
-            },
-        ),
-        ("Times", {"fields": ("created", "started", "finished", "duration", "deadline")}),
-        ("Data", {"fields": ("params_json", "result_json"), "classes": ("collapse",)}),
+        RowAction(name="retry_workflows", label="Retry this workflow", applies=may_retry),
     )
     readonly_fields = (
-        "id",
-        "name",
-        "status_label",
+        *_TIMES,
+        "adapter",
         "held_text",
-        *_SUMMARY,
-        "created",
-        "started",
-        "finished",
-        "duration",
-        "deadline",
+        "prompt_text",
+        "error_text",
         "params_json",
         "result_json",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Lists do not show these columns, and a row may hold megabytes of them.
-        return super().get_queryset(request).defer("params", "result", "plan")
+        workflows: QuerySet[Any] = super().get_queryset(request).annotate(runs_here=Q(plan__isnull=False))
+        return workflows.defer("params", "result", "plan")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        texts = (("held_text", "held_reason"), ("prompt_text", "prompt"), ("error_text", "error"))
+        shown = tuple(field for field, column in texts if obj is not None and getattr(obj, column))
+        return (
+            ("Details", {"fields": ((*_TIMES, "adapter"), *shown)}),
+            ("Data", {"fields": ("params_json", "result_json"), "classes": ("collapse",)}),
+        )
+
+    def page_title(self, row: Any) -> str:
+        return row.name or super().page_title(row)
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        facts = [self.status_label(obj), self.stages_progress(obj)]
+        if obj.started_at is not None:
+            facts.append(format_html("started {}", format_time_ms(obj.started_at)))
+        if obj.finished_at is not None and obj.started_at is not None:
+            facts.append(f"took {self.duration(obj)}")
+        if obj.pool_id is not None:
+            facts.append(format_html("pool {}", self.pool_link(obj)))
+        context |= {"facts": facts, "failure": failure_of(obj), "retry_choices": retry_choices(obj)}
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_urls(self) -> list[URLPattern]:
         start = self.admin_site.admin_view(partial(start_workflow_view, self))
@@ -139,10 +150,24 @@ class WorkflowAdmin(RowActionsAdmin):
         cancel = partial(services.cancel_workflow, reason=CANCELLED_BY_OPERATOR)
         return self.run_action(request, rows, lambda id: cancel(workflow_id=id), done="Cancelled")
 
+    @admin.action(description="Retry selected workflows", permissions=["run_action"])
+    def retry_workflows(self, request: HttpRequest, rows: QuerySet[Workflow]) -> HttpResponse | None:
+        # Only the page of a workflow has this field.
+        retry = partial(services.retry_run, from_stage=request.POST.get(FROM_STAGE) or None)
+        return self.run_action(request, rows, lambda id: retry(workflow_id=id), done="Retried")
+
+    @admin.display(description="name", ordering="name")
+    def title(self, workflow: Workflow) -> str:
+        return workflow.name or "(no name)"
+
+    @admin.display(description="id", ordering="pk")
+    def short_id(self, workflow: Workflow) -> str:
+        return id_text(workflow.pk)
+
     @admin.display(description="status", ordering="status")
     def status_label(self, workflow: Workflow) -> str:
-        badge = status_badge(workflow.status)
-        return format_html("{} {}", badge, status_badge("held")) if workflow.held_reason else badge
+        badge = status_badge("workflow", workflow.status, live=f"workflow:{workflow.pk}")
+        return format_html("{} {}", badge, look_badge(HELD)) if workflow.held_reason else badge
 
     @admin.display(description="held")
     def held_text(self, workflow: Workflow) -> str:
@@ -160,7 +185,9 @@ class WorkflowAdmin(RowActionsAdmin):
     @admin.display(description="stages")
     def stages_progress(self, workflow: Workflow) -> str:
         return format_html(
-            '<progress aria-hidden="true" value="{}" max="{}"></progress> {} of {}',
+            '<span class="stages" data-live="workflow:{}"><progress aria-hidden="true" value="{}" max="{}"></progress> '
+            '<span class="word">{} of {}</span></span>',
+            workflow.pk,
             workflow.stages_completed,
             workflow.total_stages or 1,
             workflow.stages_completed,
@@ -171,15 +198,19 @@ class WorkflowAdmin(RowActionsAdmin):
     def created(self, workflow: Workflow) -> str:
         return format_time(workflow.created_at)
 
+    @admin.display(description="created")
+    def created_ms(self, workflow: Workflow) -> str:
+        return format_time_ms(workflow.created_at)
+
     @admin.display(description="started")
     def started(self, workflow: Workflow) -> str:
-        return format_time(workflow.started_at)
+        return format_time_ms(workflow.started_at)
 
     @admin.display(description="finished")
     def finished(self, workflow: Workflow) -> str:
-        return format_time(workflow.finished_at)
+        return format_time_ms(workflow.finished_at)
 
-    @admin.display(description="duration")
+    @admin.display(description="took")
     def duration(self, workflow: Workflow) -> str:
         return format_elapsed(workflow.started_at, workflow.finished_at)
 
@@ -187,9 +218,9 @@ class WorkflowAdmin(RowActionsAdmin):
     def deadline(self, workflow: Workflow) -> str:
         return format_time(workflow.deadline_at)
 
-    @admin.display(description="prompt")
-    def prompt_preview(self, workflow: Workflow) -> str:
-        return preview(workflow.prompt)
+    @admin.display(description="error, or prompt")
+    def error_or_prompt(self, workflow: Workflow) -> str:
+        return clipped(workflow.error or workflow.prompt)
 
     @admin.display(description="prompt")
     def prompt_text(self, workflow: Workflow) -> str:

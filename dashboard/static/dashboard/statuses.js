@@ -1,4 +1,5 @@
-// The sign, the word and the colour of each status, always shown in this order. `admin.css` has the same signs.
+// The sign, the word and the colour of each status, always shown in this order. `orchestration/admin/statuses.py` has the
+// same for the admin.
 
 /** @typedef {{sign: string, word: string, colour: string}} Look */
 
