@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from dashboard.modules import imported_modules
 from dashboard.page_settings import page_settings
 
 
@@ -21,7 +22,7 @@ async def show_page(request: HttpRequest, *, title: str, **_: str) -> HttpRespon
     """
     if settings.MAHAVISHNU_REQUIRE_AUTH and not (await request.auser()).is_authenticated:
         return redirect_to_login(request.get_full_path(), login_url=reverse("admin:login"))
-    context = {"title": title, "page_settings": await page_settings(request)}
+    context = {"title": title, "page_settings": await page_settings(request), "modules": imported_modules()}
     # Unlike `asyncio.to_thread`, this passes the path prefix of the request on to `{% url %}`.
     response = await sync_to_async(render, thread_sensitive=False)(request, "dashboard/page.html", context)
     response.headers["Cache-Control"] = "no-store"

@@ -58,10 +58,16 @@ export async function cancelRuns(runs) {
   const left = runs.reduce((total, run) => total + run.total_stages - run.stages_completed, 0);
   const fields = await ask({
     title: isOne ? `Cancel ${nameOf(first)}?` : `Cancel ${counted(runs.length, "workflow")}?`,
-    text: html`<p>${counted(left, "stage")} that ${left === 1 ? "has" : "have"} not ended will not complete. What runs now is asked to stop, and is killed after 2 seconds. A cancelled workflow can be retried.</p>`,
+    text: html`<p>
+      ${counted(left, "stage")} that ${left === 1 ? "has" : "have"} not ended will not complete. What runs now is asked
+      to stop, and is killed after 2 seconds. A cancelled workflow can be retried.
+    </p>`,
     action: isOne ? "Cancel the workflow" : `Cancel ${runs.length} workflows`,
     isDanger: true,
-    fields: html`<label class="field">Reason <span class="muted">(optional, shown as its error)</span><input name="reason" maxlength="500" autocomplete="off"></label>`,
+    fields: html`<label class="field"
+      >Reason <span class="muted">(optional, shown as its error)</span
+      ><input name="reason" maxlength="500" autocomplete="off"
+    /></label>`,
   });
   if (!fields) return;
   const reason = String(fields.get("reason") ?? "").trim();
@@ -81,7 +87,10 @@ export async function retryRuns(runs) {
   const left = runs.reduce((total, each) => total + each.total_stages - each.stages_completed, 0);
   const fields = await ask({
     title: isOne ? `Retry ${nameOf(first)}?` : `Retry ${counted(runs.length, "workflow")}?`,
-    text: html`<p>${counted(left, "stage")} ${left === 1 ? "runs" : "run"} again. ${kept ? `The results of ${counted(kept, "completed stage")} are kept.` : "Nothing had completed."}</p>`,
+    text: html`<p>
+      ${counted(left, "stage")} ${left === 1 ? "runs" : "run"} again.
+      ${kept ? `The results of ${counted(kept, "completed stage")} are kept.` : "Nothing had completed."}
+    </p>`,
     action: isOne ? "Retry the workflow" : `Retry ${runs.length} workflows`,
   });
   if (fields)
@@ -94,7 +103,10 @@ export async function retryRuns(runs) {
 export async function retryFrom(from, stageName, following) {
   const fields = await ask({
     title: `Retry from ${shown(stageName)}?`,
-    text: html`<p>${shown(stageName)}${following ? ` and ${counted(following, "stage")} after it run` : " runs"} again. Their results are replaced; those before are kept.</p>`,
+    text: html`<p>
+      ${shown(stageName)}${following ? ` and ${counted(following, "stage")} after it run` : " runs"} again. Their
+      results are replaced; those before are kept.
+    </p>`,
     action: "Retry from this stage",
   });
   if (fields)
@@ -107,7 +119,10 @@ export async function retryFrom(from, stageName, following) {
 export async function drainPool({ pool_id, metrics }) {
   const fields = await ask({
     title: `Drain ${shown(pool_id)}?`,
-    text: html`<p>It accepts no new workflows. ${counted(metrics.tasks_running, "running stage")} and ${counted(metrics.queue_size, "queued one")} are finished. It can be reopened at any time.</p>`,
+    text: html`<p>
+      It accepts no new workflows. ${counted(metrics.tasks_running, "running stage")} and
+      ${counted(metrics.queue_size, "queued one")} are finished. It can be reopened at any time.
+    </p>`,
     action: "Drain the pool",
   });
   if (!fields) return;
@@ -125,7 +140,10 @@ export async function reopenPool({ pool_id }) {
 export async function drainWorker({ worker_id, stage_name }) {
   const fields = await ask({
     title: `Drain ${shown(worker_id)}?`,
-    text: html`<p>No worker of its process starts another stage. ${stage_name ? `${shown(stage_name)} is finished first.` : ""} Then the process ends; start a worker again to undo this.</p>`,
+    text: html`<p>
+      No worker of its process starts another stage. ${stage_name ? `${shown(stage_name)} is finished first.` : ""} Then
+      the process ends; start a worker again to undo this.
+    </p>`,
     action: "Drain the worker",
     isDanger: true,
   });

@@ -50,7 +50,15 @@ function showHelp() {
   render(
     html`<form method="dialog">
       <h2 id="keys-title">Keys</h2>
-      <dl class="keys">${HELP.map(([key, text]) => html`<div><dt><kbd>${key}</kbd></dt><dd>${text}</dd></div>`)}</dl>
+      <dl class="keys">
+        ${HELP.map(
+          ([key, text]) =>
+            html`<div>
+              <dt><kbd>${key}</kbd></dt>
+              <dd>${text}</dd>
+            </div>`,
+        )}
+      </dl>
       <div class="buttons"><button class="primary">Close</button></div>
     </form>`,
     dialog,

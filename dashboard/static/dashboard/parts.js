@@ -7,12 +7,16 @@ import { urlOfPool, urlOfRun } from "./routes.js";
 import { lookOf } from "./statuses.js";
 import { toast } from "./toasts.js";
 
-const COPY_ICON = html`<svg class="icon" viewBox="0 0 16 16" aria-hidden="true">${svg`<rect x="5.5" y="5.5" width="8" height="8" rx="1.5"></rect><path d="M10.5 3.5v-.3a1.2 1.2 0 0 0-1.2-1.2H3.2A1.2 1.2 0 0 0 2 3.2v6.1a1.2 1.2 0 0 0 1.2 1.2h.3"></path>`}</svg>`;
+const COPY_ICON = html`<svg class="icon" viewBox="0 0 16 16" aria-hidden="true">
+  ${svg`<rect x="5.5" y="5.5" width="8" height="8" rx="1.5"></rect><path d="M10.5 3.5v-.3a1.2 1.2 0 0 0-1.2-1.2H3.2A1.2 1.2 0 0 0 2 3.2v6.1a1.2 1.2 0 0 0 1.2 1.2h.3"></path>`}
+</svg>`;
 
 /** A status as sign, word and colour. @param {"workflow" | "stage" | "worker" | "pool"} kind @param {string} status @param {string} [word] Instead of the status's own. */
 export function statusBadge(kind, status, word) {
   const look = lookOf(kind, status);
-  return html`<span class="status ${look.colour}"><span class="sign" aria-hidden="true">${look.sign}</span> ${word ?? shown(look.word)}</span>`;
+  return html`<span class="status ${look.colour}"
+    ><span class="sign" aria-hidden="true">${look.sign}</span> ${word ?? shown(look.word)}</span
+  >`;
 }
 
 /** The badge of a run that no worker can take. */
@@ -35,7 +39,8 @@ export function timeAt(at, format = timeOfDay) {
 export function runLink(run) {
   const id = shortId(run.workflow_id);
   return html`<a class="run-link" data-row href=${urlOfRun(run.workflow_id)} title=${run.workflow_id}
-    >${run.name ? html`<span class="name">${shown(run.name)}</span> <span class="muted id">${id}</span>` : html`<span class="name">${id}</span>`}</a>`;
+    >${run.name ? html`<span class="name">${shown(run.name)}</span> <span class="muted id">${id}</span>` : html`<span class="name">${id}</span>`}</a
+  >`;
 }
 
 /** @param {string | null} poolId */
@@ -46,8 +51,15 @@ export const poolLink = (poolId) =>
 export function stageProgress(run) {
   const colour = lookOf("workflow", run.status).colour;
   return html`<span class="stages"
-    ><meter class="bar ${colour}" min="0" max=${run.total_stages || 1} value=${run.stages_completed} aria-label="Stages completed"></meter>
-    <span class="count">${run.stages_completed}/${run.total_stages}</span></span>`;
+    ><meter
+      class="bar ${colour}"
+      min="0"
+      max=${run.total_stages || 1}
+      value=${run.stages_completed}
+      aria-label="Stages completed"
+    ></meter>
+    <span class="count">${run.stages_completed}/${run.total_stages}</span></span
+  >`;
 }
 
 /** A button that copies a text. @param {string} text @param {string} what */
@@ -60,7 +72,9 @@ export function copyButton(text, what) {
       toast(`The browser did not allow to copy ${what}`);
     }
   };
-  return html`<button type="button" class="icon copy" title="Copy ${what}" aria-label="Copy ${what}" @click=${copy}>${COPY_ICON}</button>`;
+  return html`<button type="button" class="icon copy" title="Copy ${what}" aria-label="Copy ${what}" @click=${copy}>
+    ${COPY_ICON}
+  </button>`;
 }
 
 /** A command to run in a terminal. @param {string} text */
@@ -68,12 +82,18 @@ export const command = (text) =>
   html`<span class="command"><code>${text}</code>${copyButton(text, "the command")}</span>`;
 
 /** What is shown instead of what does not exist: what, why, what next. @param {string} title @param {unknown} text */
-export const emptyState = (title, text) => html`<section class="empty"><h2>${title}</h2><div>${text}</div></section>`;
+export const emptyState = (title, text) =>
+  html`<section class="empty">
+    <h2>${title}</h2>
+    <div>${text}</div>
+  </section>`;
 
 /** What is shown until the first state is known. @param {string} what */
 export function loading(what) {
   const waits = facts.value.state === "live" || facts.value.state === "connecting";
-  return html`<p class="muted loading">${waits ? `Loading ${what}…` : `${what[0].toUpperCase()}${what.slice(1)} will be shown when the server answers.`}</p>`;
+  return html`<p class="muted loading">
+    ${waits ? `Loading ${what}…` : `${what[0].toUpperCase()}${what.slice(1)} will be shown when the server answers.`}
+  </p>`;
 }
 
 /** What is shown if the server refuses to show something. @param {Error} error @param {string} what */

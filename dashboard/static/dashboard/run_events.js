@@ -27,9 +27,18 @@ export function eventsTab(log) {
     ${scrollRegion(
       "Events of the workflow",
       html`<table class="rows events">
-      <thead><tr><th scope="col" class="number">Seq</th><th scope="col">Time</th><th scope="col">Event</th><th scope="col" class="wide">Data</th></tr></thead>
-      <tbody>${repeat(events, (event) => event.seq, eventRow)}</tbody>
-    </table>`,
+        <thead>
+          <tr>
+            <th scope="col" class="number">Seq</th>
+            <th scope="col">Time</th>
+            <th scope="col">Event</th>
+            <th scope="col" class="wide">Data</th>
+          </tr>
+        </thead>
+        <tbody>
+          ${repeat(events, (event) => event.seq, eventRow)}
+        </tbody>
+      </table>`,
     )}
     ${when(log.hasEarlierEvents.value && log.events.value.length <= MAX_DRAWN_EVENTS, html`<p class="more"><button type="button" @click=${() => log.readEarlierEvents()}>Show earlier events</button></p>`)}
   `;
@@ -42,7 +51,14 @@ function eventRow(event) {
     <td class="number muted">${event.seq}</td>
     <td>${timeAt(event.timestamp, timeOfDayMs)}</td>
     <td>${shown(event.name)}</td>
-    <td class="wide"><details><summary>${dataSummary(event.data) || html`<span class="muted">{}</span>`}</summary>
-      <div class="json">${copyButton(text, "the JSON")}<pre tabindex="0">${text.split("\n").map(shown).join("\n")}</pre></div></details></td>
+    <td class="wide">
+      <details>
+        <summary>${dataSummary(event.data) || html`<span class="muted">{}</span>`}</summary>
+        <div class="json">
+          ${copyButton(text, "the JSON")}
+          <pre tabindex="0">${text.split("\n").map(shown).join("\n")}</pre>
+        </div>
+      </details>
+    </td>
   </tr>`;
 }

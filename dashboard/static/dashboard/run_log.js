@@ -163,11 +163,35 @@ export function logTab(log, run, { tail = 0 } = {}) {
       : all;
   const stages = [...new Set(all.map((line) => line.stage))];
   return html`<div class="log-tools">
-      <input type="search" aria-label="Search the log" placeholder="Search the log  ( / )" .value=${log.search.value} @input=${(/** @type {any} */ event) => (log.search.value = event.target.value)}>
-      <label><span class="spoken">Stage</span><select @change=${(/** @type {any} */ event) => (log.stage.value = event.target.value)}>
-        <option value="">All stages</option>${stages.map((each) => html`<option value=${each} ?selected=${each === stage}>${shown(each)}</option>`)}</select></label>
-      <button type="button" aria-pressed=${log.isFollowed.value} data-key="pause" @click=${() => (log.isFollowed.value = !log.isFollowed.value)}>Follow</button>
-      <button type="button" aria-pressed=${log.isWrapped.value} @click=${() => (log.isWrapped.value = !log.isWrapped.value)}>Wrap</button>
+      <input
+        type="search"
+        aria-label="Search the log"
+        placeholder="Search the log  ( / )"
+        .value=${log.search.value}
+        @input=${(/** @type {any} */ event) => (log.search.value = event.target.value)}
+      />
+      <label
+        ><span class="spoken">Stage</span
+        ><select @change=${(/** @type {any} */ event) => (log.stage.value = event.target.value)}>
+          <option value="">All stages</option>
+          ${stages.map((each) => html`<option value=${each} ?selected=${each === stage}>${shown(each)}</option>`)}
+        </select></label
+      >
+      <button
+        type="button"
+        aria-pressed=${log.isFollowed.value}
+        data-key="pause"
+        @click=${() => (log.isFollowed.value = !log.isFollowed.value)}
+      >
+        Follow
+      </button>
+      <button
+        type="button"
+        aria-pressed=${log.isWrapped.value}
+        @click=${() => (log.isWrapped.value = !log.isWrapped.value)}
+      >
+        Wrap
+      </button>
       <button type="button" @click=${() => copy(matching)}>Copy</button>
       <button type="button" @click=${() => download(matching, run.workflow_id)}>Download</button>
     </div>
@@ -179,12 +203,25 @@ export function logTab(log, run, { tail = 0 } = {}) {
 /** @param {RunLog} log @param {Line[]} lines @param {string} label */
 function logLines(log, lines, label) {
   queueMicrotask(() => followTail(log));
-  return html`<div class="log ${log.isWrapped.value ? "" : "unwrapped"}" tabindex="0" role="log" aria-live="off" aria-label=${label} @scroll=${(/** @type {any} */ event) => onScroll(log, event.target)}>${repeat(
-    lines,
-    (line, index) => `${line.seq} ${line.isPart ? index : ""}`,
-    (line) =>
-      html`<div class="line"><time title=${bothZones(line.at)}>${line.isPart ? "" : timeOfDayMs(line.at)}</time><span class="stage">${line.isPart ? "" : shown(line.stage)}</span><span class="text">${shown(line.text)}</span></div>`,
-  )}</div>`;
+  return html`<div
+    class="log ${log.isWrapped.value ? "" : "unwrapped"}"
+    tabindex="0"
+    role="log"
+    aria-live="off"
+    aria-label=${label}
+    @scroll=${(/** @type {any} */ event) => onScroll(log, event.target)}
+  >
+    ${repeat(
+      lines,
+      (line, index) => `${line.seq} ${line.isPart ? index : ""}`,
+      (line) =>
+        html`<div class="line">
+          <time title=${bothZones(line.at)}>${line.isPart ? "" : timeOfDayMs(line.at)}</time
+          ><span class="stage">${line.isPart ? "" : shown(line.stage)}</span
+          ><span class="text">${shown(line.text)}</span>
+        </div>`,
+    )}
+  </div>`;
 }
 
 /** Show the last line, unless the reader has scrolled away from it. @param {RunLog} log */

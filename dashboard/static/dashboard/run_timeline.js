@@ -22,13 +22,17 @@ export function timelineTab(run) {
   const [startMs, endMs] = spanOf(run);
   return html`<div class="timeline">
     <div class="stage-row axis" aria-hidden="true"><span></span><span></span>${axis(endMs - startMs)}<span></span></div>
-    <ol>${repeat(
-      stages,
-      (stage) => stage.stage_name,
-      (stage) => stageRow(stage, startMs, endMs),
-    )}</ol>
+    <ol>
+      ${repeat(
+        stages,
+        (stage) => stage.stage_name,
+        (stage) => stageRow(stage, startMs, endMs),
+      )}
+    </ol>
     ${when(hidden > 0, html`<p class="muted">${counted(hidden, "more stage")}. ${countsOf(run)}</p>`)}
-    <p class="muted legend"><span class="key queued"></span> queued <span class="key ran"></span> ran <span class="key failure"></span> failed</p>
+    <p class="muted legend">
+      <span class="key queued"></span> queued <span class="key ran"></span> ran <span class="key failure"></span> failed
+    </p>
   </div>`;
 }
 
@@ -45,13 +49,20 @@ function spanOf(run) {
 
 /** @param {number} spanMs */
 function axis(spanMs) {
-  return html`<span class="ticks">${Array.from({ length: TICKS + 1 }, (_, tick) => html`<span>${tick === 0 ? "0" : duration((spanMs * tick) / TICKS)}</span>`)}</span>`;
+  return html`<span class="ticks"
+    >${Array.from({ length: TICKS + 1 }, (_, tick) => html`<span>${tick === 0 ? "0" : duration((spanMs * tick) / TICKS)}</span>`)}</span
+  >`;
 }
 
 /** @param {Stage} stage @param {number} startMs @param {number} endMs */
 function stageRow(stage, startMs, endMs) {
   return html`<li class="stage-row">
-    <span class="what"><span class="position">${stage.position + 1}</span> ${statusBadge("stage", stage.status, stage.stage_name)}<span class="spoken">, ${lookOf("stage", stage.status).word}</span></span>
+    <span class="what"
+      ><span class="position">${stage.position + 1}</span> ${statusBadge("stage", stage.status, stage.stage_name)}<span
+        class="spoken"
+        >, ${lookOf("stage", stage.status).word}</span
+      ></span
+    >
     <span class="where muted">${stage.worker_id ? shown(stage.worker_id) : ""}</span>
     ${bar(stage, startMs, endMs)}
     <span class="took">${tookOf(stage)}</span>

@@ -31,8 +31,11 @@ export function showToasts(element) {
       html`${repeat(
         toasts.value,
         (each) => each.id,
-        (each) => html`<p class="toast">${each.text}
-        ${each.undo ? html`<button type="button" class="link" @click=${() => (remove(each.id), each.undo?.())}>Undo</button>` : ""}</p>`,
+        (each) =>
+          html`<p class="toast">
+            ${each.text}
+            ${each.undo ? html`<button type="button" class="link" @click=${() => (remove(each.id), each.undo?.())}>Undo</button>` : ""}
+          </p>`,
       )}`,
   );
 }

@@ -47,17 +47,21 @@ export function open(id) {
 function view(id, followed, log) {
   if (followed.error) return refused(followed.error, "this workflow");
   const run = /** @type {Run | null | undefined} */ (followed.value);
-  if (run === undefined) return html`<h1>Workflow ${shortId(id)}</h1>${loading("the workflow")}`;
+  if (run === undefined)
+    return html`<h1>Workflow ${shortId(id)}</h1>
+      ${loading("the workflow")}`;
   if (run === null) return missing(id);
   const tab = TABS.includes(route.value.tab) ? route.value.tab : "timeline";
   return html`
     <article class="run ${staleness()}">
-      ${head(run)}
-      ${outcome(run)}
-      ${tabs(tab, log)}
+      ${head(run)} ${outcome(run)} ${tabs(tab, log)}
       <section id="tab" aria-label=${tab}>
         ${tab === "timeline" ? timelineTab(run) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
-        ${when(tab === "timeline" && log.lines.value.length > 0, html`<h2>Log</h2>${logTab(log, run, { tail: 12 })}`)}
+        ${when(
+          tab === "timeline" && log.lines.value.length > 0,
+          html`<h2>Log</h2>
+            ${logTab(log, run, { tail: 12 })}`,
+        )}
       </section>
     </article>
   `;
@@ -82,7 +86,10 @@ function head(run) {
       <span>${tookFact(run)}</span>
       <span>${run.stages_completed} of ${run.total_stages} stages</span>
       <span>pool ${poolLink(run.pool_id)}</span>
-      <span>${run.started_at ? "started" : "created"} ${timeAt(run.started_at ?? run.created_at)} (${timeAgo(run.started_at ?? run.created_at)})</span>
+      <span
+        >${run.started_at ? "started" : "created"} ${timeAt(run.started_at ?? run.created_at)}
+        (${timeAgo(run.started_at ?? run.created_at)})</span
+      >
       ${when(run.deadline_at, html`<span>times out ${until(Date.parse(run.deadline_at ?? ""), serverNow.value)}</span>`)}
       ${when(run.reported_by, html`<span>reported by ${shown(run.reported_by)}</span>`)}
     </p>
@@ -104,14 +111,25 @@ function buttons(run) {
     ${when(RETRYABLE.includes(run.status), html`<button type="button" class="primary" data-key="retry" @click=${() => retryRuns([run])}>Retry</button>`)}
     ${when(
       run.finished_at !== null && from.length > 0,
-      html`<details class="menu"><summary class="button">Retry from …</summary>
-        <ul>${from.map(
-          (stage) =>
-            html`<li><button type="button" @click=${(/** @type {any} */ event) => {
-              event.target.closest("details").open = false;
-              void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
-            }}>${shown(stage.stage_name)}</button></li>`,
-        )}</ul></details>`,
+      html`<details class="menu">
+        <summary class="button">Retry from …</summary>
+        <ul>
+          ${from.map(
+            (stage) =>
+              html`<li>
+                <button
+                  type="button"
+                  @click=${(/** @type {any} */ event) => {
+                    event.target.closest("details").open = false;
+                    void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
+                  }}
+                >
+                  ${shown(stage.stage_name)}
+                </button>
+              </li>`,
+          )}
+        </ul>
+      </details>`,
     )}
   </p>`;
 }
@@ -120,20 +138,28 @@ function buttons(run) {
 function outcome(run) {
   if (run.held) {
     const needs = run.held.needs ? ` ${shown(run.held.needs)}` : "";
-    return html`<section class="banner waiting"><p><strong>No worker can take it:</strong> ${shown(run.held.reason.replaceAll("_", " "))}${needs},
-      for ${runningFor(serverNow.value - Date.parse(run.held.since))}.</p></section>`;
+    return html`<section class="banner waiting">
+      <p>
+        <strong>No worker can take it:</strong> ${shown(run.held.reason.replaceAll("_", " "))}${needs}, for
+        ${runningFor(serverNow.value - Date.parse(run.held.since))}.
+      </p>
+    </section>`;
   }
   const failed = run.stages.find((stage) => stage.status === "failed");
   if (run.status === "failed" || run.status === "timeout") {
     const error = failed?.error || run.error;
     return html`<section class="banner failure" aria-label="Error">
-      <p><strong>${failed ? `${shown(failed.stage_name)}: ` : ""}${firstLine(error) || "No reason was given"}</strong></p>
+      <p>
+        <strong>${failed ? `${shown(failed.stage_name)}: ` : ""}${firstLine(error) || "No reason was given"}</strong>
+      </p>
       ${when(failed, html`<p class="muted">attempt ${failed?.attempt} of ${failed?.last_attempt} · ${failed?.worker_id ? shown(failed.worker_id) : "no worker"} · ${duration(failed?.duration_ms)}</p>`)}
       ${when(error.trim().includes("\n"), html`<pre tabindex="0">${escapedLines(error)}</pre>`)}
     </section>`;
   }
   if (run.status === "cancelled")
-    return html`<section class="banner cancelled"><p><strong>Cancelled:</strong> ${shown(run.error) || "no reason was given"}</p></section>`;
+    return html`<section class="banner cancelled">
+      <p><strong>Cancelled:</strong> ${shown(run.error) || "no reason was given"}</p>
+    </section>`;
   return "";
 }
 
@@ -143,25 +169,51 @@ const escapedLines = (text) => text.split("\n").map(shown).join("\n");
 /** @param {string} shownTab @param {RunLog} log */
 function tabs(shownTab, log) {
   const counts = { log: log.countText(), events: log.eventCountText() };
-  return html`<nav class="tabs" aria-label="Parts of the workflow">${TABS.map(
-    (tab) => html`<a href="#${tab}" data-tab=${tab} aria-current=${tab === shownTab ? "page" : "false"}
-      >${tab[0].toUpperCase()}${tab.slice(1)} ${when(tab in counts, html`<span class="count">${/** @type {any} */ (counts)[tab]}</span>`)}</a>`,
-  )}</nav>`;
+  return html`<nav class="tabs" aria-label="Parts of the workflow">
+    ${TABS.map(
+      (tab) =>
+        html`<a href="#${tab}" data-tab=${tab} aria-current=${tab === shownTab ? "page" : "false"}
+          >${tab[0].toUpperCase()}${tab.slice(1)}
+          ${when(tab in counts, html`<span class="count">${/** @type {any} */ (counts)[tab]}</span>`)}</a
+        >`,
+    )}
+  </nav>`;
 }
 
 /** @param {Run} run */
 function dataTab(run) {
   return html`<div class="data">
-    ${when(run.prompt, html`<h2>Prompt</h2><pre tabindex="0">${escapedLines(run.prompt)}</pre>`)}
-    <h2>Parameters</h2>${json(run.params)}
-    <h2>Result</h2>${run.finished_at === null ? html`<p class="muted">The workflow has not ended.</p>` : json(run.result)}
+    ${when(
+      run.prompt,
+      html`<h2>Prompt</h2>
+        <pre tabindex="0">${escapedLines(run.prompt)}</pre>`,
+    )}
+    <h2>Parameters</h2>
+    ${json(run.params)}
+    <h2>Result</h2>
+    ${run.finished_at === null ? html`<p class="muted">The workflow has not ended.</p>` : json(run.result)}
     <h2>Times</h2>
     <dl class="facts-list">
-      <div><dt>Created</dt><dd>${timeAt(run.created_at)} ${timeAgo(run.created_at)}</dd></div>
-      <div><dt>Started</dt><dd>${timeAt(run.started_at)}</dd></div>
-      <div><dt>Finished</dt><dd>${timeAt(run.finished_at)}</dd></div>
-      <div><dt>Adapter</dt><dd>${shown(run.adapter)}</dd></div>
-      <div><dt>Id</dt><dd><code>${run.workflow_id}</code> ${copyButton(run.workflow_id, "the id")}</dd></div>
+      <div>
+        <dt>Created</dt>
+        <dd>${timeAt(run.created_at)} ${timeAgo(run.created_at)}</dd>
+      </div>
+      <div>
+        <dt>Started</dt>
+        <dd>${timeAt(run.started_at)}</dd>
+      </div>
+      <div>
+        <dt>Finished</dt>
+        <dd>${timeAt(run.finished_at)}</dd>
+      </div>
+      <div>
+        <dt>Adapter</dt>
+        <dd>${shown(run.adapter)}</dd>
+      </div>
+      <div>
+        <dt>Id</dt>
+        <dd><code>${run.workflow_id}</code> ${copyButton(run.workflow_id, "the id")}</dd>
+      </div>
     </dl>
   </div>`;
 }
@@ -172,5 +224,8 @@ export function json(value) {
     return html`<p class="muted">None</p>`;
   }
   const text = JSON.stringify(value, null, 2);
-  return html`<div class="json">${copyButton(text, "the JSON")}<pre tabindex="0">${escapedLines(text)}</pre></div>`;
+  return html`<div class="json">
+    ${copyButton(text, "the JSON")}
+    <pre tabindex="0">${escapedLines(text)}</pre>
+  </div>`;
 }

@@ -1,0 +1,120 @@
+// The runs that the filters of an address select: read page by page, and changed by events.
+
+import { client, onEvents, serverNow } from "./connection.js";
+import { signal } from "./lib.js";
+import { route } from "./routes.js";
+import { foldRows } from "./run_rows.js";
+import { STATUSES } from "./statuses.js";
+
+const PAGE_ROWS = 100;
+
+/** The choices of "created": the name in the address, the words, and the seconds. */
+/** @type {[string, string, number][]} */
+export const PERIODS = [
+  ["1h", "Last hour", 3600],
+  ["24h", "Last 24 hours", 86_400],
+  ["7d", "Last 7 days", 604_800],
+];
+
+/** The rows of the filters in the address. */
+export class RunList {
+  rows = signal(/** @type {import("./run_rows.js").Row[] | null} */ (null));
+  error = signal(/** @type {Error | null} */ (null));
+  counts = signal(/** @type {Record<string, number> | null} */ (null));
+  newRuns = signal(0);
+  isReading = signal(false);
+  selected = signal(/** @type {Set<string>} */ (new Set()));
+  /** Where the next page begins. @type {import("./lib.js").Signal<string | null>} */
+  cursor = signal(null);
+  #shownFilters = "";
+  #stop = onEvents((item) => this.#onItem(item));
+
+  /** Read the first page, if the filters have changed. */
+  follow() {
+    const filters = route.value.query.toString();
+    if (filters === this.#shownFilters && (this.rows.peek() || this.isReading.peek())) return;
+    this.#shownFilters = filters;
+    queueMicrotask(() => void this.read());
+  }
+
+  /** @param {string | null} [cursor] Of the page to add; without one the list begins anew. */
+  async read(cursor = null) {
+    const filters = this.#shownFilters;
+    this.isReading.value = true;
+    try {
+      const page = await client.listWorkflows({
+        ...requestOf(new URLSearchParams(filters)),
+        cursor,
+        limit: PAGE_ROWS,
+        counts: cursor === null,
+      });
+      if (filters !== this.#shownFilters) return;
+      const rows = /** @type {any[]} */ (page.workflows);
+      const earlier = cursor === null ? [] : (this.rows.peek() ?? []);
+      const known = new Set(earlier.map((row) => row.workflow_id));
+      this.rows.value = [...earlier, ...rows.filter((row) => !known.has(row.workflow_id))];
+      this.cursor.value = page.next_cursor;
+      this.error.value = null;
+      if (cursor === null) {
+        this.counts.value = page.counts ?? null;
+        this.newRuns.value = 0;
+        this.selected.value = new Set();
+      }
+    } catch (error) {
+      if (filters === this.#shownFilters) this.error.value = /** @type {Error} */ (error);
+    } finally {
+      if (filters === this.#shownFilters) this.isReading.value = false;
+    }
+  }
+
+  /** @param {string} id @param {boolean} isSelected */
+  select(id, isSelected) {
+    const selected = new Set(this.selected.peek());
+    if (isSelected) selected.add(id);
+    else selected.delete(id);
+    this.selected.value = selected;
+  }
+
+  close() {
+    this.#stop();
+  }
+
+  /** @param {any} item */
+  #onItem(item) {
+    const rows = this.rows.peek();
+    if (!rows) return;
+    if (item.name === undefined) void this.read();
+    else if (item.name === "workflow.created" && item.data.test !== true && matches(item.data)) this.newRuns.value++;
+    else if (item.name === "workflow.removed")
+      this.rows.value = rows.filter((row) => row.workflow_id !== item.data.workflow_id);
+    else this.rows.value = foldRows(rows, item);
+  }
+}
+
+/** Return the request for the filters of an address. @param {URLSearchParams} query @returns {any} */
+function requestOf(query) {
+  const status = query
+    .getAll("status")
+    .flatMap((text) => text.split(","))
+    .filter((text) => text in STATUSES.workflow);
+  const period = PERIODS.find(([name]) => name === query.get("since"));
+  return {
+    status: status.length ? status : null,
+    name: query.get("name") || null,
+    pool_id: query.get("pool") || null,
+    q: query.get("q")?.trim() || null,
+    from: period ? new Date(serverNow.peek() - period[2] * 1000).toISOString() : null,
+  };
+}
+
+/** Return whether a new run belongs to the list, as far as its event shows. @param {any} created */
+function matches(created) {
+  const { query } = route.peek();
+  const status = query.get("status");
+  if (query.get("q") || (status && !status.split(",").includes("pending") && !status.split(",").includes("running")))
+    return false;
+  return [
+    ["name", created.name],
+    ["pool", created.pool_id],
+  ].every(([key, value]) => !query.get(key) || query.get(key) === value);
+}
