@@ -21,7 +21,7 @@ STEPS = ((0, 0, 1), (1_000, 10_000, 10), (10_000, 100_000, 50), (100_000, 1_000_
 _WORKFLOWS_PER_CALL = 10_000
 _EVENTS_PER_CALL = 100_000
 
-_FILL = """
+FILL = """
 from datetime import datetime, timedelta, timezone
 from django.db import transaction
 from orchestration.models import Stage, Workflow
@@ -104,7 +104,7 @@ def run(report: Report, *, rounds: int) -> None:
                 to_workflows = min(stored_workflows + _WORKFLOWS_PER_CALL, workflows)
                 to_events = min(stored_events + _EVENTS_PER_CALL, events)
                 server.driver.execute(
-                    _FILL,
+                    FILL,
                     workflows=to_workflows,
                     events=to_events,
                     stored_workflows=stored_workflows,
