@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MIDDLEWARE = [
+    "mahavishnu_site.content_security_policy.ContentSecurityPolicyMiddleware",
     "mahavishnu_site.security_headers.security_headers_middleware",
     "mahavishnu_site.escaped_pages.escape_pages",
     "realtime.api.middleware.api_middleware",

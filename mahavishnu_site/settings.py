@@ -10,6 +10,7 @@ import os
 from mahavishnu_site.axes_settings import *  # noqa: F403
 from mahavishnu_site.celery_config import broker_url, parse_broker_url
 from mahavishnu_site.channel_layers import channel_layer, parse_redis_url
+from mahavishnu_site.csp_settings import CONTENT_SECURITY_POLICY  # noqa: F401
 from mahavishnu_site.databases import parse_database_url, sqlite_database
 from mahavishnu_site.dotted_names import parse_function, parse_named_path, parse_package
 from mahavishnu_site.env import Environment, parse_path

@@ -34,8 +34,11 @@ CHROMIUM_ARGUMENTS = [
 ]
 TIMEOUT_MS = 20_000
 
-LOST_SERVER: Final = ("WebSocket connection to ", "/dashboard/icon.svg)")
+LOST_SERVER: Final = ("WebSocket connection to ", "/static/dashboard/icon")
 """The errors of a page whose server is killed. Chromium loads the icon of a page after the page."""
+
+_REPORT_VIOLATIONS: Final = """addEventListener("securitypolicyviolation", ({effectiveDirective, blockedURI, sample}) =>
+    console.error(`Content Security Policy: ${effectiveDirective} blocked ${blockedURI} ${sample}`));"""
 
 expect.set_options(timeout=TIMEOUT_MS)
 
@@ -86,12 +89,13 @@ async def open_page(browser: Browser, url: str, *, allowed_errors: Collection[st
     """Open a page in a fresh profile.
 
     Raises:
-        AssertionError: at the end, if the page logged an error or raised an exception, unless it contains
-            one of `allowed_errors`.
+        AssertionError: at the end, if the page logged an error, raised an exception or violated its
+            Content-Security-Policy, unless the message contains one of `allowed_errors`.
     """
     errors: list[str] = []
     async with await browser.new_context() as context:
         context.set_default_timeout(TIMEOUT_MS)
+        await context.add_init_script(_REPORT_VIOLATIONS)
         page = await context.new_page()
         page.on("console", lambda message: errors.append(described(message)) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from mahavishnu_site.security_headers import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
+from mahavishnu_site.csp_settings import POLICY
+from mahavishnu_site.security_headers import PERMISSIONS_POLICY
 from tests.harness.browser import open_page
 from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
 
+CLIENT = "/static/realtime/clients/1.0.0/mahavishnu.js"
 PASSWORD = "Wrq-7712-xyzzy"
 CREATE_ACCOUNT = f"""
 from django.contrib.auth.models import User
@@ -29,19 +31,26 @@ services.create_workflow(workflow_id="wf", adapter="python", prompt="Prompt", st
 services.start_workflow(workflow_id="wf")
 """
 
-PACKAGES = [PROJECT_DIR / name for name in ("mahavishnu_site", "realtime", "orchestration", "demonstrations")]
+PACKAGES = [
+    PROJECT_DIR / name for name in ("mahavishnu_site", "dashboard", "realtime", "orchestration", "demonstrations")
+]
 INLINE = r"<style|<script(?![^>]*\ssrc=)|\s(?:style|on\w+)=|javascript:"
 
-INJECT = """() => {
+VIOLATIONS = ("Content Security Policy", "Content Security policy", "This document requires 'Trusted")
+VIOLATE = """() => {
     window.blocked = [];
     addEventListener("securitypolicyviolation", event => blocked.push(event.effectiveDirective));
-    document.body.insertAdjacentHTML("beforeend", "<img src='data:,' onerror='document.title = 1'>");
-    const script = Object.assign(document.createElement("script"), { textContent: "document.title = 2" });
-    document.body.append(script);
-    try { new WebSocket("ws://other.localhost:9") } catch {}
+    const tried = (action) => { try { action(); } catch {} };
+    tried(() => document.body.insertAdjacentHTML("beforeend", "<img src='data:,' onerror='document.title = 1'>"));
+    tried(() => {
+        const script = document.createElement("script");
+        script.append("document.title = 2");
+        document.body.append(script);
+    });
+    tried(() => new WebSocket("ws://other.localhost:9"));
+    tried(() => trustedTypes.createPolicy("default", { createHTML: (text) => text }));
+    tried(() => trustedTypes.createPolicy("lit-html", {}));
 }"""
-
-REPORT_VIOLATIONS = "addEventListener('securitypolicyviolation', event => console.error(`CSP: ${event.blockedURI}`))"
 
 
 def request(server: MahavishnuServer, path: str, *, host: str | None = None, method: str = "GET") -> HTTPResponse:
@@ -58,18 +67,16 @@ def request(server: MahavishnuServer, path: str, *, host: str | None = None, met
     [
         ("/", None, 200),
         ("/health", None, 200),
-        ("/admin/", None, 302),
-        ("/admin/login/", None, 200),
         ("/nowhere", None, 404),
         ("/", "evil.example", 400),
-        ("/static/realtime/index.js", None, 200),
+        (CLIENT, None, 200),
         ("/static/realtime/nowhere.js", None, 404),
     ],
 )
 def test_response_has_security_headers(server: MahavishnuServer, path: str, host: str | None, status: int) -> None:
     response = request(server, path, host=host)
     assert response.status == status
-    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    assert response.headers["Content-Security-Policy"] == POLICY
     assert response.headers["Permissions-Policy"] == PERMISSIONS_POLICY
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Server"] is None
@@ -81,7 +88,7 @@ def test_exposed_server_redirects_pages_to_https_but_not_health(start_server: St
     )
     moved = request(server, "/admin/login/?next=/", host="mahavishnu.example")
     assert (moved.status, moved.headers["Location"]) == (301, "https://mahavishnu.example/admin/login/?next=/")
-    assert moved.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    assert moved.headers["Content-Security-Policy"] == POLICY
     assert request(server, "/health").status == 200
 
 
@@ -96,9 +103,8 @@ async def test_pages_work_under_their_content_security_policy(start_server: Star
     server.services_driver.execute(CREATE_ACCOUNT)
     server.services_driver.execute(CREATE_STATE)
     async with open_page(browser, "about:blank") as page:
-        await page.add_init_script(REPORT_VIOLATIONS)
         await page.goto(f"{server.http_url}/")
-        await expect(page.get_by_role("status")).to_have_text("Live: global")
+        await expect(page.locator("body")).to_have_attribute("data-connection", "live")
         await page.goto(f"{server.http_url}/admin/")
         await page.fill("#id_username", "root")
         await page.fill("#id_password", PASSWORD)
@@ -124,8 +130,29 @@ async def test_pages_work_under_their_content_security_policy(start_server: Star
 async def test_content_security_policy_blocks_injected_scripts_and_other_hosts(
     server: MahavishnuServer, browser: Browser
 ) -> None:
-    async with open_page(browser, f"{server.http_url}/", allowed_errors=["Content Security Policy"]) as page:
-        await page.evaluate(INJECT)
+    async with open_page(browser, f"{server.http_url}/", allowed_errors=VIOLATIONS) as page:
+        await expect(page.locator("body")).to_have_attribute("data-connection", "live")
+        title = await page.title()
+        await page.evaluate(VIOLATE)
+        await page.wait_for_function("blocked.length >= 5")
+        assert await page.evaluate("blocked.sort()") == [
+            "connect-src",
+            *["require-trusted-types-for"] * 2,
+            *["trusted-types"] * 2,
+        ]
+        assert await page.title() == title
+
+
+@pytest.mark.browser
+async def test_policy_of_the_admin_allows_texts_of_jquery_but_no_scripts(
+    server: MahavishnuServer, browser: Browser
+) -> None:
+    policy = request(server, "/admin/login/").headers["Content-Security-Policy"]
+    without = [each for each in POLICY.split("; ") if "trusted-types" not in each]
+    assert policy.split("; ") == without
+    async with open_page(browser, f"{server.http_url}/admin/login/", allowed_errors=VIOLATIONS) as page:
+        title = await page.title()
+        await page.evaluate(VIOLATE)
         await page.wait_for_function("blocked.length >= 3")
         assert await page.evaluate("blocked.sort()") == ["connect-src", "script-src-attr", "script-src-elem"]
-        assert await page.title() == "Mahavishnu"
+        assert await page.title() == title

@@ -16,7 +16,7 @@ PATHS = (
     "/admin/",
     "/admin/login/",
     "/admin/realtime/event/",
-    "/static/realtime/index.css",
+    "/static/realtime/api_docs.css",
     "/api/docs",
     "/api/openapi.json",
     "/api/v1/pools",
