@@ -1,7 +1,8 @@
 """Middleware for the paths of the API: what it refuses before it looks at credentials, and problems for error pages.
 
 Nothing that a page of another site can send through a visitor's browser changes anything: such a request has a foreign
-`Origin`, or a body that is not declared as JSON. The API reads no cookies.
+`Origin`, or a body that is not declared as JSON. With a login, it needs a CSRF token too
+(`realtime/connection/page_session.py`).
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
 from realtime.api.problems import Problem, problem_for_response
-from realtime.connection.origin import is_allowed_origin
+from realtime.connection.page_session import SAFE_METHODS, has_own_origin
 from realtime.protocol.problems import CONTENT_TYPE, ProblemCode
 from realtime.web_origin import origin_of_server
 
 PATH: Final = "/api/"
 JSON: Final = "application/json"
-
-_SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 GetResponse = Callable[[HttpRequest], Any]
 
@@ -66,7 +65,7 @@ def _finished(request: HttpRequest, response: HttpResponseBase) -> HttpResponseB
 
 
 def _refusal(request: HttpRequest) -> Problem | None:
-    if request.method in _SAFE_METHODS:
+    if request.method in SAFE_METHODS:
         return None
     return _origin_refusal(request) or _body_refusal(request)
 
@@ -76,14 +75,11 @@ def _origin_refusal(request: HttpRequest) -> Problem | None:
     if origin is None:
         return None
     try:
-        host = request.get_host()
+        if has_own_origin(request, origin):
+            return None
     except DisallowedHost:
         return None  # Django refuses the request.
-    own = origin_of_server(request.scheme or "http", host)
-    if is_allowed_origin(
-        origin, own=own, pages_port=0, allowed=(), own_hosts=settings.ALLOWED_HOSTS, allow_loopback=False
-    ):
-        return None
+    own = origin_of_server(request.scheme or "http", request.get_host())
     return Problem(
         ProblemCode.FOREIGN_ORIGIN,
         f"The header `Origin` is not that of this server ({own}); programs send none",

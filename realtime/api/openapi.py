@@ -8,6 +8,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.conf import settings
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from ninja import NinjaAPI
@@ -43,6 +44,13 @@ def _document(api: NinjaAPI, root: str) -> dict[str, Any]:
     document: dict[str, Any] = decode_object(encode_data(dict(api.get_openapi_schema(path_prefix=root))))
     schema = TypeAdapter(ProblemBody).json_schema(ref_template=_SCHEMA)
     document["components"]["schemas"] |= {**schema.pop("$defs", {}), "ProblemBody": schema}
+    document["components"]["securitySchemes"]["Login"] = {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": settings.SESSION_COOKIE_NAME,
+        "description": "The login of a person, for the server's own pages only. A change needs the header "
+        "`X-CSRFToken` too.",
+    }
     for path, item in document["paths"].items():
         for method, operation in item.items():
             _complete(path, method, operation)
@@ -61,8 +69,8 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
             "description": description,
             "content": {CONTENT_TYPE: {"schema": _PROBLEM}},
         }
-    # A server without MAHAVISHNU_REQUIRE_AUTH needs no token.
-    operation["security"] = [*operation.get("security", []), {}]
+    # A server without MAHAVISHNU_REQUIRE_AUTH needs neither.
+    operation["security"] = [*operation.get("security", []), {"Login": []}, {}]
     parameters = operation.setdefault("parameters", [])
     if method == "post":
         parameters.append(_IDEMPOTENCY_KEY)

@@ -70,7 +70,7 @@ def _json(response: Response) -> HttpResponse:
     return HttpResponse(encode_data(response.data), content_type="application/json")
 
 
-def _known(request: HttpRequest, filters: type[Schema]) -> None:
+def check_names(request: HttpRequest, filters: type[Schema]) -> None:
     """Check the names in the query. A misspelled filter would list everything."""
     names = [field.alias or name for name, field in filters.model_fields.items()]
     unknown = [name for name in request.GET if name not in names]
@@ -85,7 +85,7 @@ def _known(request: HttpRequest, filters: type[Schema]) -> None:
 
 async def _state(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> HttpResponse:
     """Return the snapshot of a resource's channel."""
-    _known(request, Filters)
+    check_names(request, Filters)
     admit(request, "read", resource_type, resource_id)
     budget = quotas_of(request).budget
     budget.check()
@@ -130,7 +130,7 @@ class WorkflowFilters(Filters):
 @router.get("workflows", response=schemas.WorkflowList, operation_id="list_workflows", summary="List workflows")
 async def list_workflows(request: HttpRequest, filters: Query[WorkflowFilters]) -> HttpResponse:
     """Return a page of the workflows that pass all filters, the newest first. Permission: `workflow:read`."""
-    _known(request, WorkflowFilters)
+    check_names(request, WorkflowFilters)
     admit(request, "read", "workflow")
     return await _answer(request, lists.list_workflows, requests.ListWorkflows, filters.values())
 
@@ -161,7 +161,7 @@ class StageFilters(Filters):
 )
 async def list_stages(request: HttpRequest, workflow_id: str, filters: Query[StageFilters]) -> HttpResponse:
     """Return a page of the stages, in order. Permission: `workflow:read:ID`."""
-    _known(request, StageFilters)
+    check_names(request, StageFilters)
     admit(request, "read", "workflow", workflow_id)
     values = {**filters.values(), "workflow_id": workflow_id}
     return await _answer(request, lists.list_stages, requests.ListStages, values)
@@ -178,7 +178,7 @@ class PoolFilters(Filters):
 @router.get("pools", response=schemas.PoolList, operation_id="list_pools", summary="List pools")
 async def list_pools(request: HttpRequest, filters: Query[PoolFilters]) -> HttpResponse:
     """Return a page of the pools, in the order of their ids. Permission: `pool:read`."""
-    _known(request, PoolFilters)
+    check_names(request, PoolFilters)
     admit(request, "read", "pool")
     return await _answer(request, lists.list_pools, requests.ListPools, filters.values())
 
@@ -206,7 +206,7 @@ class HistoryFilters(Filters):
 )
 async def get_pool_history(request: HttpRequest, pool_id: str, filters: Query[HistoryFilters]) -> HttpResponse:
     """Return samples of the counters of a pool, the oldest first. Permission: `pool:read:ID`."""
-    _known(request, HistoryFilters)
+    check_names(request, HistoryFilters)
     admit(request, "read", "pool", pool_id)
     values = {**filters.values(), "pool_id": pool_id}
     return await _answer(request, lists.get_pool_history, requests.GetPoolHistory, values)
@@ -224,7 +224,7 @@ class WorkerFilters(Filters):
 @router.get("workers", response=schemas.WorkerList, operation_id="list_workers", summary="List workers")
 async def list_workers(request: HttpRequest, filters: Query[WorkerFilters]) -> HttpResponse:
     """Return a page of the workers, in the order of their ids. Permission: `pool:read:ID`, or `worker:read` for all."""
-    _known(request, WorkerFilters)
+    check_names(request, WorkerFilters)
     if filters.pool_id is None:
         admit(request, "read", "worker")
     else:
@@ -259,7 +259,7 @@ async def list_events(request: HttpRequest, filters: Query[EventFilters]) -> Htt
 
     Permission: that to read what the channel is of; `global:read` for `global` and `summary`.
     """
-    _known(request, EventFilters)
+    check_names(request, EventFilters)
     if filters.before is not None and filters.after is not None:
         raise Problem(ProblemCode.INVALID_PARAMETERS, "Expected at most one of `before` and `after`")
     permission = permission_of_channel(filters.channel)
@@ -270,6 +270,6 @@ async def list_events(request: HttpRequest, filters: Query[EventFilters]) -> Htt
 @router.get("definitions", response=schemas.DefinitionList, operation_id="list_definitions", summary="List definitions")
 async def list_definitions(request: HttpRequest) -> HttpResponse:
     """Return the workflows that can be started, with the schemas of their parameters. Permission: `workflow:read`."""
-    _known(request, Filters)
+    check_names(request, Filters)
     admit(request, "read", "workflow")
     return await _answer(request, statuses.list_definitions, requests.ListDefinitions, {})

@@ -22,6 +22,7 @@ class ProblemCode(StrEnum):
     AUTH_FAILED = "AUTH_FAILED"
     FORBIDDEN = "FORBIDDEN"
     FOREIGN_ORIGIN = "FOREIGN_ORIGIN"
+    CSRF_FAILED = "CSRF_FAILED"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     CONFLICT = "CONFLICT"
@@ -51,10 +52,11 @@ PROBLEM_TYPES: Final[Mapping[ProblemCode, ProblemType]] = {
     ProblemCode.INVALID_REQUEST: ProblemType(400, "The server cannot read the request"),
     ProblemCode.INVALID_JSON: ProblemType(400, "The body is not acceptable JSON"),
     ProblemCode.TOKEN_IN_QUERY: ProblemType(400, "A token must not be in the URL"),
-    ProblemCode.AUTH_REQUIRED: ProblemType(401, "A token is required"),
+    ProblemCode.AUTH_REQUIRED: ProblemType(401, "A token or a login is required"),
     ProblemCode.AUTH_FAILED: ProblemType(401, "The token is not accepted"),
     ProblemCode.FORBIDDEN: ProblemType(403, "No permission"),
     ProblemCode.FOREIGN_ORIGIN: ProblemType(403, "Pages of other sites may not change anything"),
+    ProblemCode.CSRF_FAILED: ProblemType(403, "The request is not known to come from a page of this server"),
     ProblemCode.NOT_FOUND: ProblemType(404, "Not found"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemType(405, "The path has no such method"),
     ProblemCode.CONFLICT: ProblemType(409, "The stored state does not allow it"),

@@ -67,6 +67,7 @@ API = {
     "api/v1/workers/<worker_id> get_worker": "read worker:worker_id",
     "api/v1/events list_events": "read the channel",
     "api/v1/definitions list_definitions": "read all workflows",
+    "api/v1/permissions get_permissions": "a token or a login, and shows what these permit",
     "api/v1/events report_events": "write event:id of each event; write pool:pool_id for what is created",
     "api/v1/workflows start_workflow": "operate definition:name",
     "api/v1/workflows/<workflow_id>/cancel cancel_workflow": "operate workflow:workflow_id",
