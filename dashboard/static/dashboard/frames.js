@@ -6,6 +6,9 @@ import { effect, render } from "./lib.js";
 export const drawingTimesMs = /** @type {number[]} */ ([]);
 const MAX_DRAWING_TIMES = 2000;
 
+/** The elements that were drawn into. @type {WeakSet<HTMLElement>} */
+const drawn = new WeakSet();
+
 /**
  * Draw a view into an element, now and in the frame after each change of a signal that it reads. A hidden tab has no
  * frames, so nothing is drawn in it until it is shown.
@@ -34,7 +37,9 @@ export function draw(element, view) {
       if (drawingTimesMs.length > MAX_DRAWING_TIMES) drawingTimesMs.shift();
     });
   };
-  element.replaceChildren();
+  // What the server wrote. What was drawn before is lit's: it keeps its place in the element.
+  if (!drawn.has(element)) element.replaceChildren();
+  drawn.add(element);
   drawNow();
   return () => {
     cancelAnimationFrame(frame);
