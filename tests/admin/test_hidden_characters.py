@@ -79,14 +79,14 @@ def test_form_does_not_change_what_it_shows(admin: Client) -> None:
 
 
 @pytest.mark.browser
-async def test_index_page_shows_hidden_characters_as_escapes(
+async def test_events_page_shows_hidden_characters_as_escapes(
     server: MahavishnuServer, browser: Browser, unique: Unique
 ) -> None:
     workflow_id = unique("wf")
     text = f"{ORDINARY} {HIDDEN}"
-    async with open_page(browser, f"{server.http_url}/#workflow:{workflow_id}") as page:
-        await expect(page.get_by_role("status")).to_have_text(f"Live: workflow:{workflow_id}")
+    async with open_page(browser, f"{server.http_url}/events?channel=workflow:{workflow_id}") as page:
+        await expect(page.get_by_role("heading", name="No events yet")).to_be_visible()
         server.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt=text, stages=[text])
-        await expect(page.locator("#events tr")).to_have_count(1)
-        data = await page.locator("#events .data").text_content()
+        await page.get_by_role("button", name="JSON of event").click()
+        data = await page.locator(".details pre").text_content()
         assert data is not None and f"{ORDINARY} {ESCAPED_JSON}" in data
