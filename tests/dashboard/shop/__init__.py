@@ -1,0 +1,1 @@
+"""An application whose workflow has a parameter of each kind."""

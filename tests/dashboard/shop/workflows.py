@@ -1,0 +1,44 @@
+"""A workflow with a parameter of each kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from orchestration.sdk import stage, workflow
+
+
+@stage
+def pack(ctx: Any, inputs: dict[str, Any]) -> None:
+    """Pack it."""
+
+
+@workflow(name="ship_order")
+def ship_order(
+    prompt: str,
+    *,
+    order: Annotated[int, msgspec.Meta(ge=1, le=99)],
+    address: str,
+    carrier: Literal["post", "pigeon"] = "post",
+    is_gift: bool = False,
+    weight_kg: float | None = None,
+    label: Path = Path("label.pdf"),
+    items: list[str] | None = None,
+) -> Any:
+    """Ship an order with `carrier`.
+
+    Args:
+        prompt: What it is for.
+        order: The number of the order.
+        address: Where it goes.
+        carrier: Who carries it.
+        is_gift: Whether it is wrapped.
+        weight_kg: How heavy it is.
+        label: Where its label is written.
+        items: What is in it.
+    """
+    if address == "nowhere":
+        raise ValueError("no carrier goes there")
+    return [pack]

@@ -1,0 +1,136 @@
+"""The pages that start a workflow: the list, and a form made of the parameters of the function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.harness.browser import open_page
+from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
+from tests.harness.tokens import REQUIRES_AUTH
+
+REFUSED = ("the server responded with a status of 4",)
+"""Chromium logs each answer that is an error."""
+
+PASSWORD = "Wrq-7712-xyzzy"
+CREATE_READER = """
+from django.contrib.auth.models import Permission, User
+user = User.objects.create_user("reader", password=password, is_staff=True)
+user.user_permissions.add(Permission.objects.get(codename="view_workflow"))
+"""
+READ_RUN = """
+from orchestration.models import Workflow
+run = Workflow.objects.get(pk=workflow_id)
+result = {"name": run.name, "prompt": run.prompt, "pool_id": run.pool_id, "params": run.params}
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(start_module_server: StartServer) -> MahavishnuServer:
+    return start_module_server(environment={"MAHAVISHNU_APPS": "tests.dashboard.shop"})
+
+
+def read_run(server: MahavishnuServer, workflow_id: str) -> Any:
+    return server.services_driver.execute(READ_RUN, workflow_id=workflow_id)
+
+
+async def press_start(page: Page) -> None:
+    await page.get_by_role("button", name="Start", exact=True).click()
+
+
+@pytest.mark.browser
+async def test_list_is_searched_and_leads_to_the_form(shop: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, f"{shop.http_url}/start") as page:
+        await expect(page.get_by_role("link", name="demo_retry")).to_be_visible()
+        await page.keyboard.press("/")
+        await page.keyboard.type("ship order")
+        row = page.locator(".definitions li")
+        await expect(row).to_have_count(1)
+        await expect(row).to_contain_text("Ship an order with carrier.")
+        assert page.url.endswith("/start?q=ship+order")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("j")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="Start ship_order")).to_be_visible()
+
+
+@pytest.mark.browser
+async def test_form_starts_the_run_that_its_fields_describe(shop: MahavishnuServer, browser: Browser) -> None:
+    shop.services.create_pool(pool_id="packers")
+    url = f"{shop.http_url}/start/ship_order?order=7&items=%5B%22a%22%5D&carrier=pigeon"
+    async with open_page(browser, url) as page:
+        await expect(page.get_by_label("order * required")).to_have_value("7")
+        await expect(page.get_by_label("carrier")).to_have_value('"pigeon"')
+        await expect(page.get_by_label("label")).to_have_attribute("placeholder", "label.pdf")
+        await expect(page.locator("#hint-order")).to_have_text("whole number from 1 to 99 · The number of the order.")
+        await page.get_by_label("address * required").fill("1 Street <b>")
+        await page.get_by_label("is_gift").select_option("yes")
+        await page.get_by_label("weight_kg").fill("2.5")
+        await page.get_by_label("Prompt").fill("Ship it")
+        await page.get_by_text("More", exact=True).click()
+        await page.get_by_label("Pool").select_option("packers")
+        await page.get_by_label("Id of the run").fill("order_7")
+        await press_start(page)
+        await page.wait_for_url("**/workflows/order_7")
+        await page.go_back()
+        await expect(page.get_by_label("address * required")).to_have_value("1 Street <b>")
+    assert read_run(shop, "order_7") == {
+        "name": "ship_order",
+        "prompt": "Ship it",
+        "pool_id": "packers",
+        "params": {
+            "order": 7,
+            "address": "1 Street <b>",
+            "carrier": "pigeon",
+            "is_gift": True,
+            "weight_kg": 2.5,
+            "label": "label.pdf",
+            "items": ["a"],
+        },
+    }
+
+
+@pytest.mark.browser
+async def test_form_shows_what_is_wrong_at_the_field(shop: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, f"{shop.http_url}/start/ship_order", allowed_errors=REFUSED) as page:
+        await page.get_by_label("order * required").fill("100")
+        await page.get_by_label("items").fill('{"a": 1}')
+        await press_start(page)
+        await expect(page.locator("#wrong-order")).to_have_text("✕ At most 99")
+        await expect(page.locator("#wrong-address")).to_have_text("✕ This parameter is required")
+        await expect(page.locator("#wrong-items")).to_contain_text("Write a list in JSON")
+        await expect(page.get_by_label("order * required")).to_be_focused()
+        await page.get_by_label("order * required").fill("1")
+        await page.get_by_label("address * required").fill("home")
+        await page.get_by_label("items").fill("[1]")
+        await press_start(page)
+        # The page checks no items: the server does.
+        await expect(page.locator("#wrong-items")).to_contain_text("expected list[str]")
+        await page.get_by_label("items").fill("")
+        await page.get_by_label("address * required").fill("nowhere")
+        await press_start(page)
+        await expect(page.get_by_role("alert")).to_contain_text("no carrier goes there")
+
+
+@pytest.mark.browser
+async def test_unknown_workflow_suggests_the_nearest_name(shop: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, f"{shop.http_url}/start/ship_ordr") as page:
+        await expect(page.get_by_role("heading", name="There is no workflow ship_ordr")).to_be_visible()
+        await page.get_by_role("link", name="ship_order").click()
+        await expect(page.get_by_label("address * required")).to_be_visible()
+
+
+@pytest.mark.browser
+async def test_user_who_may_not_start_sees_the_parameters(start_server: StartServer, browser: Browser) -> None:
+    server = start_server(environment=REQUIRES_AUTH | {"MAHAVISHNU_APPS": "tests.dashboard.shop"})
+    server.services_driver.execute(CREATE_READER, password=PASSWORD)
+    async with open_page(browser, f"{server.http_url}/start/ship_order", allowed_errors=REFUSED) as page:
+        await page.get_by_label("Username").fill("reader")
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_text("You may not start it.")).to_be_visible()
+        await expect(page.get_by_role("row", name="address text required")).to_be_visible()
+        await expect(page.get_by_role("button", name="Start", exact=True)).to_have_count(0)
