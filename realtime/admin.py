@@ -34,7 +34,7 @@ from realtime.protocol.channels import (
     check_channel,
     split_channel,
 )
-from realtime.protocol.payload import indent_json
+from realtime.protocol.payload import first_members, indent_json
 from realtime.protocol.requests import MAX_SEQ
 from realtime.protocol.summary import LEFT_OUT
 
@@ -47,7 +47,7 @@ MAX_SCANNED: Final = 100_000
 """Number of newest events that a search by name or message id reads. Neither column has an index."""
 
 _PREVIEW_CHARACTERS: Final = 300
-_IN_OTHER_COLUMNS: Final = re.compile(r'"(timestamp|workflow_id|pool_id|worker_id)":"[^"]*",?')
+_IN_OTHER_COLUMNS: Final = frozenset({"timestamp", "workflow_id", "pool_id", "worker_id"})
 _MODELS: Final[dict[str, type[Model]]] = {"workflow": Workflow, "pool": Pool, "worker": Worker}
 
 
@@ -98,11 +98,14 @@ class EventAdmin(ReadOnlyAdmin):
             return queryset.exclude(name__in=LEFT_OUT).filter(seq__gt=_first_scanned_seq()), False
         return (queryset if term in ("", GLOBAL) else queryset.filter(_search_condition(term))), False
 
-    @admin.display(description="timestamp")
+    def page_title(self, row: Any) -> str:
+        return str(row.name)
+
+    @admin.display(description="time")
     def happened_at(self, event: Event) -> str:
         return format_time_ms(event.timestamp)
 
-    @admin.display(description="channels besides global")
+    @admin.display(description="about")
     def room_links(self, event: Event) -> str:
         rooms = sorted(row.room for row in event.rooms.all())
         return format_html_join(", ", "{}", ((_channel_link(room),) for room in rooms))
@@ -113,7 +116,9 @@ class EventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="data")
     def data_preview(self, event: Any) -> str:
-        return format_html("<code>{}</code>", preview(_IN_OTHER_COLUMNS.sub("", event.data_preview)))
+        members = [each for each in first_members(event.data_preview) if each[0] not in _IN_OTHER_COLUMNS]
+        pairs = format_html_join(" ", '<span class="member">{} <code>{}</code></span>', members)
+        return format_html('<span class="clipped" title="{}">{}</span>', preview(event.data_preview), pairs)
 
     @admin.display(description="data")
     def indented_data(self, event: Event) -> str:

@@ -113,6 +113,30 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return False
 
 
+def first_members(text: str) -> list[tuple[str, str]]:
+    """Return the names and the JSON text of the members with which an object begins.
+
+    The text may end anywhere, as the beginning of stored data does. Of the last member, only the beginning is returned
+    then, with an ellipsis.
+    """
+    decoder, members, position = json.JSONDecoder(), [], 1
+    while position < len(text) and text[position] == '"':
+        try:
+            name, position = decoder.raw_decode(text, position)
+        except ValueError:
+            break
+        start = position + 1
+        try:
+            _, position = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            members.append((name, text[start:] + "…"))
+            break
+        # A number may continue.
+        members.append((name, text[start:position] + ("…" if position == len(text) else "")))
+        position += 1
+    return members
+
+
 def indent_json(text: str) -> str:
     """Return the same JSON, one member per line and indented by two spaces."""
     return msgspec.json.format(text, indent=2)

@@ -185,6 +185,18 @@ def badges(page: str) -> list[str]:
     return [" ".join(each) for each in found]
 
 
+def test_event_log_shows_the_data_that_other_columns_lack(admin: Client) -> None:
+    long = '{"worker_id":"w","status":"offline","timestamp":"now","release":"' + "x" * 400 + '"}'
+    for data in ('{"worker_id":"w","status":"offline","timestamp":"now"}', long):
+        Event.objects.create(name="worker.status_changed", data=data)
+    page = admin.get(EVENTS).content.decode()
+    members = re.findall(r'<td class="field-data_preview"><span [^>]*>(.*?)</span></td>', page)
+    status = '<span class="member">status <code>&quot;offline&quot;</code></span>'
+    assert members[1] == status
+    assert members[0].startswith(f'{status} <span class="member">release <code>&quot;xxx')
+    assert members[0].endswith("x…</code></span>")
+
+
 def test_inline_shows_the_first_rows_only(admin: Client) -> None:
     services.create_pool(pool_id="many")
     for number in range(MAX_INLINE_ROWS + 1):

@@ -1,4 +1,4 @@
-"""JSON that clients send over HTTP."""
+"""JSON that clients send over HTTP, and the beginning of stored data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realtime.protocol.payload import decode_strictly
+from realtime.protocol.payload import decode_strictly, first_members
 
 MANY = 100_000
 
@@ -49,3 +49,25 @@ def containers_in(value: Any) -> int:
     if isinstance(value, dict):
         return 1 + sum(map(containers_in, value.values()))
     return 1 + sum(map(containers_in, value)) if isinstance(value, list) else 0
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=4), st.none() | st.integers() | st.text() | st.lists(st.text(max_size=2)), max_size=5
+    ),
+    st.data(),
+)
+def test_first_members_of_cut_data_are_those_of_all_data(value: dict[str, Any], data: st.DataObject) -> None:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert [(name, json.loads(member)) for name, member in first_members(text)] == list(value.items())
+    cut = first_members(text[: data.draw(st.integers(0, len(text) - 1))])
+    assert [name for name, _ in cut] == list(value)[: len(cut)]
+    assert all(json.loads(member) == value[name] for name, member in cut[:-1])
+    if cut:
+        name, member = cut[-1]
+        assert member.endswith("…") or json.loads(member) == value[name]
+        assert json.dumps(value[name], ensure_ascii=False, separators=(",", ":")).startswith(member.removesuffix("…"))
+
+
+def test_first_members_of_deeply_nested_data_end_with_an_ellipsis() -> None:
+    assert first_members('{"a":' + "[" * MANY) == [("a", "[" * MANY + "…")]
