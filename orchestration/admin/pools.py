@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import label_for_field
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -49,14 +50,18 @@ def _metric_column(name: str) -> Callable[[Any], str]:
     return column
 
 
-METRIC_COLUMNS = tuple(map(_metric_column, METRICS))
+METRIC_COLUMNS: Final[tuple[Any, ...]] = tuple(map(_metric_column, METRICS))
+
+
+_LABELS: Final = {"active_workers": "busy workers", "worker_count": "workers"}
 
 
 class PoolForm(_PoolForm):
     """The labels of the counters: a worker that is active is busy, and a pool that is active is open."""
 
     class Meta:
-        labels: ClassVar = {"active_workers": "Busy workers", "worker_count": "Workers"}
+        labels: ClassVar = {name: _LABELS.get(name, label_for_field(name, Pool)) for name in METRICS}
+        help_texts: ClassVar = {field.name: field.help_text for field in Pool._meta.fields if field.name in METRICS}
 
 
 class WorkersInline(WorkerColumns, ReadOnlyInline):
@@ -93,11 +98,8 @@ class PoolAdmin(RowActionsAdmin):
         RowAction(name="drain_pools", label="Drain this pool", target_status=PoolStatus.DRAINING),
         RowAction(name="reopen_pools", label="Reopen this pool", target_status=PoolStatus.ACTIVE),
     )
-    fieldsets = (
-        ("Metrics", {"fields": (METRICS[:4], METRICS[4:])}),
-        (None, {"fields": (("status_label", "created", "updated"),)}),
-    )
-    readonly_fields = ("id", "status_label", "created", "updated", *METRICS)
+    fieldsets = (("Metrics", {"fields": (METRIC_COLUMNS[:4], METRIC_COLUMNS[4:])}),)
+    readonly_fields = METRIC_COLUMNS
 
     def render_change_form(
         self,
@@ -108,7 +110,9 @@ class PoolAdmin(RowActionsAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        context |= {"unlisted_offline": count_offline(obj.pk), "offline_url": offline_url(obj.pk)}
+        times = (("created", obj.created_at), ("last change", obj.updated_at))
+        facts = [self.status_label(obj), *(format_html("{} {}", name, format_time(at)) for name, at in times)]
+        context |= {"facts": facts, "unlisted_offline": count_offline(obj.pk), "offline_url": offline_url(obj.pk)}
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.action(description="Drain selected pools", permissions=["run_action"])
@@ -122,11 +126,3 @@ class PoolAdmin(RowActionsAdmin):
     @admin.display(description="status", ordering="status")
     def status_label(self, pool: Pool) -> str:
         return status_badge("pool", pool.status, live=f"pool:{pool.pk}")
-
-    @admin.display(description="created")
-    def created(self, pool: Pool) -> str:
-        return format_time(pool.created_at)
-
-    @admin.display(description="last change")
-    def updated(self, pool: Pool) -> str:
-        return format_time(pool.updated_at)

@@ -9,6 +9,7 @@ from django.db.models import F, QuerySet
 from django.http import HttpRequest
 
 from orchestration.admin.display import (
+    EMPTY,
     clipped,
     format_duration,
     format_json,
@@ -22,6 +23,9 @@ from orchestration.admin.filters import PoolFilter, StatusFilter, WorkflowFilter
 from orchestration.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
 from orchestration.models import Pool, Stage, Worker, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
+
+_FACTS: Final = ("status_label", "workflow_link", "pool_link", "worker_link", "attempts", "progress_text")
+_TIMES: Final = ("queued", "started", "finished", "duration")
 
 CONTINUED: Final = "never: the worker of the stage before it continued with it"
 
@@ -61,6 +65,10 @@ class StageColumns:
     def worker_link(self, stage: Stage) -> str:
         return row_link(Worker, stage.worker_id)
 
+    @admin.display(description="attempts")
+    def attempts(self, stage: Stage) -> str:
+        return f"{stage.attempt} of {stage.last_attempt}" if stage.attempt else EMPTY
+
     @admin.display(description="finished")
     def finished(self, stage: Stage) -> str:
         return format_time_ms(stage.finished_at)
@@ -84,7 +92,7 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
         "workflow_link",
         "pool_link",
         "worker_link",
-        "attempt",
+        "attempts",
         "duration",
         "error_preview",
     )
@@ -93,21 +101,8 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
     search_fields = ("workflow__id__startswith", "name")
     search_help_text = "The beginning of a workflow's id, or a part of a stage's name."
     inlines = (FailedAttemptsInline,)
-    fields = readonly_fields = (
-        "name",
-        "status_label",
-        "workflow_link",
-        "pool_link",
-        "worker_link",
-        "attempt",
-        "progress_text",
-        "queued",
-        "started",
-        "finished",
-        "duration",
-        "error_text",
-        "result_json",
-    )
+    readonly_fields = (*_FACTS, *_TIMES, "error_text", "result_json")
+    fields = (_FACTS, _TIMES, "error_text", "result_json")
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         # The unique index has the stages of a workflow in this order, so a page sorts no rows.

@@ -24,12 +24,14 @@ class Failure:
     Attributes:
         stage: The stage that failed last; None if none did, as in a run that timed out.
         error: The error of that stage, or else of the run.
+        reason: The error of the run, if it says more than that of the stage.
         place: The line of code that raised it, such as `outcomes.py:30 in read_missing_file`; empty if it is unknown.
     """
 
     stage: Stage | None
     error: str
-    place: str
+    reason: str = ""
+    place: str = ""
 
 
 def failure_of(workflow: Any) -> Failure | None:
@@ -39,10 +41,11 @@ def failure_of(workflow: Any) -> Failure | None:
     failed = workflow.stages.filter(status=StageStatus.FAILED).defer("plan", "result").order_by("-finished_at")
     stage = failed.first()
     if stage is None:
-        return Failure(stage=None, error=workflow.error, place="") if workflow.error else None
+        return Failure(stage=None, error=workflow.error) if workflow.error else None
     attempt = stage.failed_attempts.order_by("-attempt").first()
     place = place_of(attempt.traceback) if attempt is not None else ""
-    return Failure(stage=stage, error=stage.error or workflow.error, place=place)
+    reason = "" if stage.error in workflow.error else workflow.error
+    return Failure(stage=stage, error=stage.error or workflow.error, reason=reason, place=place)
 
 
 def place_of(traceback: str) -> str:

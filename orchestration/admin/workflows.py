@@ -67,10 +67,6 @@ class StagesInline(StageColumns, ReadOnlyInline):
     def stage_link(self, stage: Stage) -> str:
         return row_link(Stage, stage.pk, stage.name)
 
-    @admin.display(description="attempts")
-    def attempts(self, stage: Stage) -> str:
-        return f"{stage.attempt} of {stage.last_attempt}" if stage.attempt else EMPTY
-
 
 @admin.register(Workflow)
 class WorkflowAdmin(RowActionsAdmin):
@@ -101,7 +97,6 @@ class WorkflowAdmin(RowActionsAdmin):
         "adapter",
         "held_text",
         "prompt_text",
-        "error_text",
         "params_json",
         "result_json",
     )
@@ -112,7 +107,7 @@ class WorkflowAdmin(RowActionsAdmin):
         return workflows.defer("params", "result", "plan")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        texts = (("held_text", "held_reason"), ("prompt_text", "prompt"), ("error_text", "error"))
+        texts = (("held_text", "held_reason"), ("prompt_text", "prompt"))
         shown = tuple(field for field, column in texts if obj is not None and getattr(obj, column))
         return (
             ("Details", {"fields": ((*_TIMES, "adapter"), *shown)}),
@@ -225,10 +220,6 @@ class WorkflowAdmin(RowActionsAdmin):
     @admin.display(description="prompt")
     def prompt_text(self, workflow: Workflow) -> str:
         return preformatted(workflow.prompt)
-
-    @admin.display(description="error")
-    def error_text(self, workflow: Workflow) -> str:
-        return preformatted(workflow.error)
 
     @admin.display(description="parameters")
     def params_json(self, workflow: Workflow) -> str:

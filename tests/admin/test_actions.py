@@ -218,7 +218,7 @@ CONTRASTS = """() => {
 }"""
 
 
-BACKGROUNDS: dict[Literal["light", "dark"], str] = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 18, 18)"}
+BACKGROUNDS: dict[Literal["light", "dark"], str] = {"light": "rgb(255, 255, 255)", "dark": "rgb(14, 17, 22)"}
 
 
 @pytest.mark.browser
