@@ -74,7 +74,8 @@ def test_form_does_not_change_what_it_shows(admin: Client) -> None:
     user = User.objects.create_user("someone", first_name=name)
     page = admin.get(f"/admin/auth/user/{user.pk}/change/").content.decode()
     assert f'value="{name}"' in page
-    form = admin.post("/admin/orchestration/workflow/start/", {"workflow": "none", "prompt": HIDDEN}).content.decode()
+    start = "/admin/orchestration/workflow/start/?workflow=demo_failure"
+    form = admin.post(start, {"prompt": HIDDEN, "pool": "no pool"}).content.decode()
     assert HIDDEN in form
 
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 import html
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
+from orchestration.admin.parameter_fields import parameter_fields
+from orchestration.admin.start_view import StartForm
 from orchestration.models import Workflow
+from orchestration.sdk.parameter_schema import parameters_schema
+from orchestration.sdk.workflow import WorkflowDefinition
 
 pytestmark = pytest.mark.django_db
 
 WORKFLOWS = "/admin/orchestration/workflow/"
 START = f"{WORKFLOWS}start/"
-EMPTY_FORM = {"workflow": "demo_retry", "prompt": "", "params": "", "pool": "", "key": ""}
+RETRY = f"{START}?workflow=demo_retry"
+DEEP = f'{{"a": {"[" * 100_000}'
+EMPTY_FORM = {"prompt": "", "param_failures": "", "pool": "", "key": ""}
 
 
 def form_errors(response: Any) -> list[str]:
@@ -29,9 +37,12 @@ def form_errors(response: Any) -> list[str]:
 def test_form_starts_a_workflow_with_its_values(admin: Client) -> None:
     assert START in admin.get(WORKFLOWS).content.decode()
     page = html.unescape(admin.get(START).content.decode())
-    assert "demo_retry(failures=2) Fail `failures` times, wait longer after each failure, and succeed." in page
-    values = {"prompt": "Try", "params": '{"failures": 3}', "pool": "elsewhere", "key": "ticket-1"}
-    response = admin.post(START, EMPTY_FORM | values)
+    assert (
+        '<a href="?workflow=demo_retry">demo_retry</a></th><td><code>failures=2</code></td>'
+        "<td>Fail `failures` times, wait longer after each failure, and succeed.</td>"
+    ) in page
+    values = {"prompt": "Try", "param_failures": "3", "pool": "elsewhere", "key": "ticket-1"}
+    response = admin.post(RETRY, EMPTY_FORM | values)
     (workflow,) = Workflow.objects.all()
     assert (response.status_code, response["Location"]) == (
         302,
@@ -42,8 +53,10 @@ def test_form_starts_a_workflow_with_its_values(admin: Client) -> None:
     assert [(entry.object_id, entry.change_message) for entry in LogEntry.objects.all()] == [(workflow.pk, "Started.")]
 
 
-def test_empty_fields_use_the_defaults(admin: Client) -> None:
-    admin.post(START, EMPTY_FORM)
+@pytest.mark.parametrize("shown", ["", "2"])
+def test_empty_and_unchanged_fields_use_the_defaults(admin: Client, shown: str) -> None:
+    assert 'name="param_failures" value="2"' in admin.get(RETRY).content.decode()
+    admin.post(RETRY, EMPTY_FORM | {"param_failures": shown})
     (workflow,) = Workflow.objects.all()
     assert (workflow.prompt, workflow.params, workflow.pool_id, workflow.key) == ("", {"failures": 2}, "local", "")
 
@@ -51,29 +64,81 @@ def test_empty_fields_use_the_defaults(admin: Client) -> None:
 @pytest.mark.parametrize(
     ("values", "error"),
     [
-        ({"workflow": "nothing"}, "Select a valid choice. nothing is not one of the available choices."),
-        ({"params": "{"}, "Enter a valid JSON."),
-        ({"params": "[1]"}, "Enter a JSON object."),
-        ({"params": f'{{"a": {"[" * 100_000}'}, "The JSON is nested too deeply."),
         (
-            {"params": '{"failure": 1}'},
-            "Cannot start demo_retry: got an unexpected keyword argument 'failure'. Parameters: failures=2.",
-        ),
-        (
-            {"params": '{"workflow_id": "wf_mine"}'},
-            "Cannot start demo_retry: 'workflow_id' is not a parameter. Parameters: failures=2.",
-        ),
-        (
-            {"params": '{"failures": "many"}'},
+            {"param_failures": "many"},
             "Cannot start demo_retry: failures is 'many'; expected int. Parameters: failures=2.",
         ),
+        ({"param_failures": DEEP}, "The JSON is nested too deeply."),
         ({"pool": "a pool"}, "pool_id is 'a pool'; expected 1 to 128 of the characters A-Z a-z 0-9 . _ -."),
     ],
 )
 def test_invalid_values_show_an_error(admin: Client, values: dict[str, str], error: str) -> None:
-    response = admin.post(START, EMPTY_FORM | values)
+    response = admin.post(RETRY, EMPTY_FORM | values)
     assert (response.status_code, form_errors(response)) == (200, [error])
     assert not Workflow.objects.exists()
+
+
+def test_unknown_workflow_shows_what_can_be_started(admin: Client) -> None:
+    response = admin.get(f"{START}?workflow=nothing")
+    assert [str(each) for each in response.context["messages"]] == ["There is no workflow nothing."]
+    assert "?workflow=demo_retry" in response.content.decode()
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+def paint(
+    prompt: str,
+    title: str,
+    size: Annotated[int, msgspec.Meta(ge=1, le=9)] = 4,
+    *,
+    ratio: float | None = None,
+    colour: Colour = Colour.RED,
+    bright: bool = True,
+    layers: tuple[int, ...] = (1, 2),
+    note: str = "as is",
+    anything: Any = None,
+    **others: int,
+) -> Any:
+    """Paint.
+
+    Args:
+        title: What it is called.
+    """  # noqa: D417
+
+
+PAINT = WorkflowDefinition(name="paint", adapter="python", pool="local", timeout_seconds=None, function=paint)
+
+
+def test_each_parameter_has_a_field_that_fits_its_type() -> None:
+    fields = parameter_fields(parameters_schema(PAINT))
+    shown = {name: (type(field.widget).__name__, field.initial, field.help_text) for name, field in fields.items()}
+    assert shown == {
+        "title": ("TextInput", "", "What it is called; text; required."),
+        "size": ("NumberInput", "4", "whole number; default 4."),
+        "ratio": ("NumberInput", "", "number; optional."),
+        "colour": ("Select", "red", "default red."),
+        "bright": ("Select", "true", "default true."),
+        "layers": ("Textarea", "[1, 2]", "JSON array; default [1, 2]."),
+        "note": ("TextInput", "as is", "text; default as is."),
+        "anything": ("TextInput", "", "text or JSON; optional."),
+    }
+    assert [name for name, field in fields.items() if field.required] == ["title"]
+    assert fields["size"].widget.attrs == {"step": "1", "min": 1, "max": 9}
+    assert 'value="blue"' in str(StartForm(PAINT)["param_colour"])
+    arguments = {name: field.argument("7") for name, field in fields.items()}
+    assert arguments == {**dict.fromkeys(fields, 7), "title": "7", "note": "7"}
+
+
+def test_function_with_other_parameters_has_a_field_for_them() -> None:
+    form = StartForm(PAINT, {"param_title": "x", "params": '{"depth": 1}'})
+    assert form.is_valid() and form.fields["params"].label == "Other parameters"
+    for wrong, error in (("{", "Enter a valid JSON."), ("[1]", "Enter a JSON object."), (DEEP, "nested too deeply")):
+        form = StartForm(PAINT, {"param_title": "x", "params": wrong})
+        assert error in str(form.errors["params"]), wrong
+    assert "null" not in str(StartForm(PAINT)["params"])
 
 
 def test_user_without_change_permission_cannot_start_a_workflow() -> None:
@@ -82,7 +147,7 @@ def test_user_without_change_permission_cannot_start_a_workflow() -> None:
     reader = Client(headers={"host": "localhost"})
     reader.force_login(user)
     assert START not in reader.get(WORKFLOWS).content.decode()
-    assert (reader.get(START).status_code, reader.post(START, EMPTY_FORM).status_code) == (403, 403)
+    assert (reader.get(START).status_code, reader.post(RETRY, EMPTY_FORM).status_code) == (403, 403)
     assert not Workflow.objects.exists()
 
 
@@ -99,6 +164,6 @@ def test_broken_module_is_shown_and_other_workflows_start(
         "broken_shop.workflows cannot be imported: ModuleNotFoundError: No module named 'no_such_package' "
         f"({module}, line 1)."
     ]
-    assert "demo_retry(failures=2)" in html.unescape(response.content.decode())
-    assert admin.post(START, EMPTY_FORM).status_code == 302
+    assert "?workflow=demo_retry" in response.content.decode()
+    assert admin.post(RETRY, EMPTY_FORM).status_code == 302
     assert Workflow.objects.count() == 1
