@@ -160,11 +160,20 @@ def _channel_link(channel: str) -> str:
     return row_link(_MODELS[kind], id, channel) if kind in _MODELS else channel
 
 
+class _LabelledDateTime(AdminSplitDateTime):
+    """Names both inputs for screen readers: the label of the field belongs to neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for widget, part in zip(self.widgets, ("date", "time"), strict=True):
+            widget.attrs["aria-label"] = f"Issued before: {part}"
+
+
 class RevocationForm(_RevocationForm):
     """A new revocation."""
 
     issued_before = forms.SplitDateTimeField(
-        required=False, widget=AdminSplitDateTime, help_text="Of a user, revoke tokens issued before; empty: until now."
+        required=False, widget=_LabelledDateTime, help_text="Of a user, revoke tokens issued before; empty: until now."
     )
 
     class Meta:

@@ -90,7 +90,8 @@ def _help_text(schema: Schema, kind: Schema, *, is_required: bool) -> str:
     known = _TYPE_NAMES.get(kind.get("type", ""), "" if "enum" in kind or "type" in kind else "text or JSON")
     default = _text(schema.get("default"))
     when_empty = "required" if is_required else f"default {default}" if default else "optional"
-    return "; ".join(filter(None, (described, known, when_empty))) + "."
+    text = "; ".join(filter(None, (described, known, when_empty)))
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _text(value: Any) -> str:

@@ -89,7 +89,7 @@ class Colour(enum.Enum):
     BLUE = "blue"
 
 
-def paint(
+def paint(  # noqa: D417
     prompt: str,
     title: str,
     size: Annotated[int, msgspec.Meta(ge=1, le=9)] = 4,
@@ -106,7 +106,7 @@ def paint(
 
     Args:
         title: What it is called.
-    """  # noqa: D417
+    """
 
 
 PAINT = WorkflowDefinition(name="paint", adapter="python", pool="local", timeout_seconds=None, function=paint)
@@ -117,13 +117,13 @@ def test_each_parameter_has_a_field_that_fits_its_type() -> None:
     shown = {name: (type(field.widget).__name__, field.initial, field.help_text) for name, field in fields.items()}
     assert shown == {
         "title": ("TextInput", "", "What it is called; text; required."),
-        "size": ("NumberInput", "4", "whole number; default 4."),
-        "ratio": ("NumberInput", "", "number; optional."),
-        "colour": ("Select", "red", "default red."),
-        "bright": ("Select", "true", "default true."),
+        "size": ("NumberInput", "4", "Whole number; default 4."),
+        "ratio": ("NumberInput", "", "Number; optional."),
+        "colour": ("Select", "red", "Default red."),
+        "bright": ("Select", "true", "Default true."),
         "layers": ("Textarea", "[1, 2]", "JSON array; default [1, 2]."),
-        "note": ("TextInput", "as is", "text; default as is."),
-        "anything": ("TextInput", "", "text or JSON; optional."),
+        "note": ("TextInput", "as is", "Text; default as is."),
+        "anything": ("TextInput", "", "Text or JSON; optional."),
     }
     assert [name for name, field in fields.items() if field.required] == ["title"]
     assert fields["size"].widget.attrs == {"step": "1", "min": 1, "max": 9}
