@@ -58,6 +58,10 @@ class EscapingCommand(BaseCommand):
             sys.exit(1)
         super().run_from_argv(decoded)
 
+    def write_note(self, line: str) -> None:
+        """Write a line that is not an error to standard error, so that standard output has only the result."""
+        self.stderr.write(line, style_func=lambda text: text)
+
     def check(self, *args: Any, **options: Any) -> None:
         """Run the system checks. With `tags`, run all of those checks."""
         with nullcontext() if options.get("tags") else without_workflows():

@@ -8,15 +8,13 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from django.conf import settings
 
 from realtime.eventlog.position import current_position
+from realtime.management.server_address import LOOPBACK_OF_WILDCARD, server_prefix
 from realtime.protocol.payload import decode_object
 
 HEALTH_TIMEOUT_SECONDS = 10.0
 """Timeout of the health check. A server whose database is unavailable takes some seconds to respond."""
 
 _MAX_RESPONSE_BYTES = 64 * 1024
-
-# A wildcard listen address is not a destination: use the loopback address of the same family.
-_LOOPBACK_FOR = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def server_problem() -> str | None:
@@ -28,7 +26,7 @@ def server_problem() -> str | None:
     Raises:
         django.db.Error: if the database cannot be used.
     """
-    host = _LOOPBACK_FOR.get(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_HOST)
+    host = LOOPBACK_OF_WILDCARD.get(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_HOST)
     port = settings.MAHAVISHNU_PORT
     scheme = "https" if settings.MAHAVISHNU_TLS_CERTIFICATE else "http"
     address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{_health_path()}"
@@ -75,9 +73,7 @@ def _get_health(host: str, port: int) -> str:
 
 
 def _health_path() -> str:
-    """Return the path without a proxy, which is not asked."""
-    prefix: str = "" if settings.MAHAVISHNU_PROXY_STRIPS_PREFIX else settings.MAHAVISHNU_PATH_PREFIX
-    return f"{prefix}/health"
+    return f"{server_prefix()}/health"
 
 
 def _allowed_host(host: str, port: int) -> str:

@@ -48,6 +48,10 @@ def stored(server: MahavishnuServer, pool: str) -> list[dict[str, Any]]:
     return rows
 
 
+def run_url(server: MahavishnuServer, run: dict[str, Any]) -> str:
+    return f"{server.http_url}/workflows/{run['id']}"
+
+
 def no_worker_warning(pool: str) -> str:
     return (
         f"No worker is online for pool {pool}; the workflow stays queued until one starts. "
@@ -65,7 +69,7 @@ def test_starts_a_workflow_with_the_given_parameters(server: MahavishnuServer, u
     options = ("--prompt", "Try it", "--pool", pool, "--param", "path=~/code", "--param", "report=2026")
     done = server.manage("run_workflow", "source_report", *options)
     (run,) = stored(server, pool)
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{run['id']}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{run['id']}\n", f"{run_url(server, run)}\n")
     assert run == {
         "id": run["id"],
         "adapter": "python",
@@ -162,7 +166,10 @@ def test_ctrl_c_stops_watching_and_not_the_run(server: MahavishnuServer, unique:
         assert process.stderr is not None
         started, warning = process.stdout.readline(), process.stderr.readline()
         (run,) = stored(server, pool)
-        assert (started, warning) == (f"{run['id']} (demo_failure) started\n", no_worker_warning(pool))
+        assert (started, warning) == (
+            f"{run['id']} (demo_failure) started: {run_url(server, run)}\n",
+            no_worker_warning(pool),
+        )
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", f"Stopped watching; workflow {run['id']} is still running.\n")
         assert process.returncode == 130

@@ -187,7 +187,7 @@ def test_run_workflow_watch_resumes_after_a_database_restart(
     lines = shown.read_text().splitlines()
     assert re.fullmatch(r"Database unavailable \((Operational|Interface)Error\(.*\)\); retrying", lines.pop(1))
     assert lines == [
-        f"{workflow_id} (demo_failure) started",
+        f"{workflow_id} (demo_failure) started: {on_cluster.server.http_url}/workflows/{workflow_id}",
         "Database available again",
         f"{workflow_id} cancelled: Seen enough",
     ]

@@ -113,6 +113,8 @@ def watch(engine: Engine) -> Callable[..., Watched]:
         done = command(engine.server, "run_workflow", name, "--watch", "--pool", POOL, *arguments)
         assert done.stderr == ""
         lines = re.sub(r"wf_[0-9a-f]{32}", "WF", re.sub(r"\d+\.\d{3} s\b", "T s", done.stdout)).splitlines()
+        lines[0], _, url = lines[0].partition(": ")
+        assert url == f"{engine.server.http_url}/workflows/WF"
         return done.returncode, lines
 
     return run

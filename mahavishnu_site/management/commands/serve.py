@@ -29,6 +29,7 @@ from orchestration.sdk.workflow import DEFAULT_POOL
 from realtime.daphne_server.tls import certificate_problem
 from realtime.exposure import SETTINGS_REASON, is_local_only, refusal
 from realtime.management.arguments import whole_number
+from realtime.management.server_address import url_host
 
 STOP_MARGIN_SECONDS = 4.0
 """With `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` added, how long a program may run after SIGTERM before it is killed. It must
@@ -36,9 +37,6 @@ exceed the margin that `web_processes` adds for its own processes (`prefork.KILL
 
 VALKEY = "valkey"
 PAGES = "pages"
-
-LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
-"""Addresses to listen on that stand for every address, and one that can be opened."""
 
 # One process with its own port: it needs no balancing of connections.
 PAGES_VARIABLES = {"MAHAVISHNU_SERVES": "pages", "MAHAVISHNU_PROCESSES": "1"}
@@ -112,7 +110,7 @@ class Command(EscapingCommand):
 
 def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> str:
     """Return what the command prints before it starts the programs."""
-    name = announced_host(host)
+    name = url_host(host)
     prefix = "" if settings.MAHAVISHNU_PROXY_STRIPS_PREFIX else settings.MAHAVISHNU_PATH_PREFIX
     address = f"{name}:{port}{prefix}"
     s = "s" if settings.MAHAVISHNU_TLS_CERTIFICATE else ""
@@ -133,15 +131,6 @@ def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> st
         lines.append(f"Create an account for the admin: {sys.executable} -m mahavishnu_site createsuperuser")
     lines.append("Ctrl-C stops it.")
     return "\n".join([*lines, ""])
-
-
-def announced_host(host: str) -> str:
-    """Return a host under which a server that listens on `host` can be opened, as in a URL."""
-    name = f"[{host}]" if ":" in host else host
-    if host not in LOOPBACK_OF_WILDCARD:
-        return name
-    named = [each for each in settings.ALLOWED_HOSTS if not each.startswith(("*", ".")) and each != name]
-    return named[0] if named else LOOPBACK_OF_WILDCARD[host]
 
 
 def programs_of(*, processes: int, embeds_valkey: bool, separates_pages: bool = False) -> list[Program]:

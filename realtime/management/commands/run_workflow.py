@@ -20,6 +20,7 @@ from orchestration.text import escape_line
 from realtime.management.help import CommandWithEpilog
 from realtime.management.run_display import RunDisplay
 from realtime.management.run_follower import RunFollower
+from realtime.management.server_address import workflow_url
 from realtime.protocol.payload import decode_value
 
 EXIT_CODES = {
@@ -75,6 +76,9 @@ class Command(CommandWithEpilog):
             workflow_id = self.start(name, **options)
             if not options["watch"]:
                 self.stdout.write(workflow_id)
+                self.stdout.flush()
+                if url := workflow_url(workflow_id):
+                    self.write_note(url)
                 return
             status = self.watch(workflow_id, name=name, detailed=options["verbosity"] > 1)
         sys.exit(EXIT_CODES[WorkflowStatus(status)])
@@ -104,7 +108,8 @@ class Command(CommandWithEpilog):
     def watch(self, workflow_id: str, *, name: str, detailed: bool) -> str:
         """Display the run until it has finished, and return its status."""
         try:
-            self.write_line(f"{workflow_id} ({name}) started")
+            url = workflow_url(workflow_id)
+            self.write_line(f"{workflow_id} ({name}) started{f': {url}' if url else ''}")
             when_available = partial(retry_while_unavailable, timeout_seconds=None, report=self.write_line)
             when_available(lambda: self.warn_if_no_worker(workflow_id))
             follower = when_available(lambda: RunFollower(workflow_id))
