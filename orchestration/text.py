@@ -71,6 +71,24 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def escape_json(text: str, *, ascii_only: bool) -> str:
+    r"""Return JSON text with each hidden character as an escape, such as `\\u202e`. Its value is the same.
+
+    Args:
+        text: JSON text.
+        ascii_only: Whether every character outside of ASCII becomes an escape.
+    """
+    return (_NOT_ASCII if ascii_only else _HIDDEN_IN_LINE).sub(_escape_in_json, text)
+
+
+_NOT_ASCII: Final = re.compile(r"[\x7f-\U0010ffff]")
+
+
+def _escape_in_json(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[first : first + 4]}" for first in range(0, len(units), 4))
+
+
 def argument_text(argument: str) -> str:
     """Return a command-line argument as text. In a locale without UTF-8, Python leaves half surrogate pairs in it.
 

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow
-from realtime.eventlog.position import current_position
-from realtime.eventlog.reader import PositionOutOfRange, read_events
+from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow, WorkflowStatus
+from realtime.management.log_follower import LogFollower
 from realtime.protocol.channels import channel_of
 from realtime.protocol.payload import decode_object
 
-_EVENTS_PER_QUERY: Final = 500
-_BYTES_PER_QUERY: Final = 1024 * 1024
+EXIT_CODES: Final = {
+    WorkflowStatus.COMPLETED: 0,
+    WorkflowStatus.FAILED: 3,
+    WorkflowStatus.CANCELLED: 4,
+    WorkflowStatus.TIMEOUT: 5,
+}
+"""Exit codes of commands that follow a run, by the status with which it has finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class FollowedEvent:
 
 
 class RunFollower:
-    """Reads the events of a run from the log. The log has all of them, even without a running server.
+    """Reads the events of a run from the log.
 
     Events that are pruned before they are read are skipped. The workflow's row shows when the run has finished.
 
@@ -35,9 +39,8 @@ class RunFollower:
 
     def __init__(self, workflow_id: str) -> None:
         self._workflow_id = workflow_id
-        self._room = channel_of("workflow", workflow_id)
-        self._epoch = ""
-        self._read_through = 0
+        channel = channel_of("workflow", workflow_id)
+        self._log = LogFollower([channel], begin_after=lambda position: position.trimmed_seq)
         self.workflow = self._load_workflow()
 
     @property
@@ -49,30 +52,8 @@ class RunFollower:
         """Yield the events since the last poll. If the run has finished, these are the last ones."""
         # Load the status first: events committed before the status changed are then already in the log.
         self.workflow = self._load_workflow()
-        position = current_position()
-        if position.epoch != self._epoch:
-            self._epoch, self._read_through = position.epoch, position.trimmed_seq
-        while True:
-            try:
-                batch = read_events(
-                    self._room,
-                    epoch=self._epoch,
-                    after=self._read_through,
-                    through=position.seq,
-                    limit=_EVENTS_PER_QUERY,
-                    max_bytes=_BYTES_PER_QUERY,
-                )
-            except PositionOutOfRange as error:
-                if error.trimmed_seq <= self._read_through:
-                    return  # The epoch has changed; the next poll starts from the new one.
-                self._read_through = error.trimmed_seq
-                continue
-            for event in batch.events:
-                self._read_through = event.seq
-                yield FollowedEvent(event.name, decode_object(event.data))
-            if batch.is_last:
-                self._read_through = max(self._read_through, position.seq)
-                return
+        for _, event in self._log.poll():
+            yield FollowedEvent(event.name, decode_object(event.data))
 
     def _load_workflow(self) -> Workflow:
         return Workflow.objects.get(pk=self._workflow_id)

@@ -30,6 +30,11 @@ def console_on(stream: TextIO) -> Console:
     )
 
 
+def is_ascii_only(stream: TextIO) -> bool:
+    """Return whether the encoding of `stream` lacks the signs of Unicode."""
+    return not (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
 class ProgressLine:
     """Shows progress below the lines of a command. Without a terminal, it writes the lines only.
 

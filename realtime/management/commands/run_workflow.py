@@ -19,16 +19,9 @@ from orchestration.sdk.launch import LaunchError, described_parameters, descript
 from orchestration.text import escape_line
 from realtime.management.help import CommandWithEpilog
 from realtime.management.run_display import RunDisplay
-from realtime.management.run_follower import RunFollower
+from realtime.management.run_follower import EXIT_CODES, RunFollower
 from realtime.management.server_address import workflow_url
 from realtime.protocol.payload import decode_value
-
-EXIT_CODES = {
-    WorkflowStatus.COMPLETED: 0,
-    WorkflowStatus.FAILED: 3,
-    WorkflowStatus.CANCELLED: 4,
-    WorkflowStatus.TIMEOUT: 5,
-}
 
 EPILOG = """
 examples:
