@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from orchestration import services
-from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
+from orchestration.management.service_errors import readable_service_errors
 
 
 class Command(EscapingCommand):
@@ -20,9 +20,6 @@ class Command(EscapingCommand):
         parser.add_argument("pool", help="The id of the pool.")
 
     def handle(self, *args: Any, pool: str, **options: Any) -> None:
-        with readable_database_errors():
-            try:
-                services.create_pool(pool_id=pool)
-            except services.ServiceError as error:
-                raise CommandError(str(error)) from error
+        with readable_service_errors():
+            services.create_pool(pool_id=pool)
         self.stdout.write(f"Created pool {pool}")

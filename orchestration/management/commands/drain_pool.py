@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from orchestration import services
-from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
+from orchestration.management.service_errors import readable_service_errors
 from orchestration.services.pools import check_pool_accepts_workflows
 
 
@@ -27,15 +27,12 @@ class Command(EscapingCommand):
     def handle(self, *args: Any, pool: str, move_to: str | None, **options: Any) -> None:
         if move_to == pool:
             raise CommandError(f"--move-to {move_to}: expected a pool other than the one to drain")
-        with readable_database_errors():
-            try:
-                if move_to is not None:
-                    # Check the target first: a failed move must not leave the pool drained.
-                    check_pool_accepts_workflows(move_to)
-                services.drain_pool(pool_id=pool)
-                if move_to is not None:
-                    moved = services.reassign_workflows(pool_id=pool, to_pool_id=move_to)
-                    self.stdout.write(f"Moved {moved} {'workflow' if moved == 1 else 'workflows'} to {move_to}")
-            except services.ServiceError as error:
-                raise CommandError(str(error)) from error
+        with readable_service_errors():
+            if move_to is not None:
+                # Check the target first: a failed move must not leave the pool drained.
+                check_pool_accepts_workflows(move_to)
+            services.drain_pool(pool_id=pool)
+            if move_to is not None:
+                moved = services.reassign_workflows(pool_id=pool, to_pool_id=move_to)
+                self.stdout.write(f"Moved {moved} {'workflow' if moved == 1 else 'workflows'} to {move_to}")
         self.stdout.write(f"Pool {pool} is draining: it accepts no new workflows")

@@ -9,8 +9,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from orchestration import services
 from orchestration.db.retry import retry_while_unavailable
-from orchestration.management.database_errors import readable_database_errors
 from orchestration.management.output import EscapingCommand
+from orchestration.management.service_errors import readable_service_errors
 from orchestration.models import Worker, WorkerStatus
 
 _POLL_SECONDS: Final = 0.2
@@ -29,11 +29,8 @@ class Command(EscapingCommand):
         parser.add_argument("--wait", action="store_true", help="Return when all workers of the process are offline.")
 
     def handle(self, *args: Any, worker: str, wait: bool, **options: Any) -> None:
-        with readable_database_errors():
-            try:
-                drained = services.drain_worker(worker_id=worker)
-            except services.ServiceError as error:
-                raise CommandError(str(error)) from error
+        with readable_service_errors():
+            drained = services.drain_worker(worker_id=worker)
             names = ", ".join(each.pk for each in drained)
             self.stdout.write(f"Draining: {names}")
             if not wait or not drained:
