@@ -11,7 +11,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import IO
+from typing import Protocol
 
 from orchestration.text import escape_line, escape_text
 
@@ -29,6 +29,14 @@ _COLORS = (36, 33, 32, 35, 34, 31)
 """ANSI codes of the names, on a terminal."""
 
 
+class Pipe(Protocol):
+    """What output is copied from: a file, or a process that has one."""
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
 class PrefixedOutput:
     """Copies output without blocking, so that no process waits for the terminal.
 
@@ -40,13 +48,20 @@ class PrefixedOutput:
     def __init__(self, target: int, *, names: Iterable[str]) -> None:
         self._target: int | None = target
         self._names = list(names)
-        self._pipes: dict[int, tuple[str, IO[bytes]]] = {}
+        self._pipes: dict[int, tuple[str | None, Pipe]] = {}
         self._partial_lines: dict[int, bytes] = {}
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
 
-    def add(self, name: str, pipe: IO[bytes]) -> None:
+    def add(self, name: str, pipe: Pipe) -> None:
         """Copy from this pipe until it is closed at its other end."""
+        self._add(name, pipe)
+
+    def add_plain(self, pipe: Pipe) -> None:
+        """Copy from this pipe without prefixes."""
+        self._add(None, pipe)
+
+    def _add(self, name: str | None, pipe: Pipe) -> None:
         os.set_blocking(pipe.fileno(), False)
         self._pipes[pipe.fileno()] = (name, pipe)
         self._partial_lines[pipe.fileno()] = b""
@@ -95,7 +110,7 @@ class PrefixedOutput:
             del self._pipes[source]
             pipe.close()
         for line in lines:
-            self._append(self._prefix(name) + _escaped(line) + b"\n")
+            self._append((b"" if name is None else self._prefix(name)) + _escaped(line) + b"\n")
         return bool(data)
 
     def _prefix(self, name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,20 +17,21 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from mahavishnu_site.serve import procfile
+from mahavishnu_site.serve.banner import banner
 from mahavishnu_site.serve.listener import CannotListenError, bound_socket
 from mahavishnu_site.serve.prefixed_output import PrefixedOutput
 from mahavishnu_site.serve.process_manager import ProcessManager
+from mahavishnu_site.serve.readiness import ReadyText, Target, command_of
 from mahavishnu_site.serve.replica import Program, signalled_by_parent_death
 from mahavishnu_site.serve.valkey import is_listening
 from mahavishnu_site.static_files import StaticFilesError, collect_static_files
 from mahavishnu_site.var_dir import ensure_socket_directory, valkey_socket
 from orchestration.checks import WORKFLOWS_TAG
 from orchestration.management.output import EscapingCommand
-from orchestration.sdk.workflow import DEFAULT_POOL
 from realtime.daphne_server.tls import certificate_problem
 from realtime.exposure import SETTINGS_REASON, is_local_only, refusal
 from realtime.management.arguments import whole_number
-from realtime.management.server_address import url_host
+from realtime.management.server_address import LOOPBACK_OF_WILDCARD, page_url, server_prefix, url_host
 
 STOP_MARGIN_SECONDS = 4.0
 """With `MAHAVISHNU_DRAIN_TIMEOUT_SECONDS` added, how long a program may run after SIGTERM before it is killed. It must
@@ -84,7 +86,6 @@ class Command(EscapingCommand):
             processes=processes, embeds_valkey=settings.MAHAVISHNU_EMBEDS_VALKEY, separates_pages=bool(pages_port)
         )
         output = PrefixedOutput(sys.stdout.fileno(), names=[program.name for program in programs])
-        output.write(announcement(host, port, processes=processes, has_staff=has_staff))
         manager = ProcessManager(
             programs,
             stop_timeout_seconds=settings.MAHAVISHNU_LIMITS.drain_timeout_seconds + STOP_MARGIN_SECONDS,
@@ -93,7 +94,9 @@ class Command(EscapingCommand):
             output=output,
             restart_problem=certificate_problem,
         )
-        sys.exit(manager.run())
+        with contextlib.closing(start_banner(processes=processes, has_staff=has_staff)) as text:
+            output.add_plain(text)
+            sys.exit(manager.run())
 
     def migrate(self) -> bool:
         """Migrate the database, and return whether an account for the admin exists."""
@@ -108,29 +111,31 @@ class Command(EscapingCommand):
             connections.close_all()
 
 
-def announcement(host: str, port: int, *, processes: int, has_staff: bool) -> str:
-    """Return what the command prints before it starts the programs."""
-    name = url_host(host)
-    prefix = "" if settings.MAHAVISHNU_PROXY_STRIPS_PREFIX else settings.MAHAVISHNU_PATH_PREFIX
-    address = f"{name}:{port}{prefix}"
-    s = "s" if settings.MAHAVISHNU_TLS_CERTIFICATE else ""
-    stages = settings.MAHAVISHNU_ENGINE.worker_concurrency
-    lines = [
-        f"Mahavishnu serves ws{s}://{address}" + (f" with {processes} processes" if processes > 1 else ""),
-        f"  health  http{s}://{address}/health",
-        f"  admin   http{s}://{name}:{settings.MAHAVISHNU_PAGES_PORT or port}{prefix}/admin/",
-        f"  worker  pool {DEFAULT_POOL}, {stages} {'stage' if stages == 1 else 'stages'} at a time",
-        f"  data    {settings.MAHAVISHNU_VAR_DIR}",
-    ]
-    if settings.MAHAVISHNU_REQUIRE_TLS and not settings.MAHAVISHNU_TLS_CERTIFICATE:
-        lines.append(
-            "Pages are redirected to https: set MAHAVISHNU_TLS_CERTIFICATE, put a TLS proxy in front, "
-            "or set MAHAVISHNU_REQUIRE_TLS=false on a network that you trust."
-        )
-    if not has_staff:
-        lines.append(f"Create an account for the admin: {sys.executable} -m mahavishnu_site createsuperuser")
-    lines.append("Ctrl-C stops it.")
-    return "\n".join([*lines, ""])
+def start_banner(*, processes: int, has_staff: bool) -> ReadyText:
+    """Start a process that prints the banner when the page and the WebSocket answer."""
+    host = LOOPBACK_OF_WILDCARD.get(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_HOST)
+    target = Target(
+        host=host,
+        host_header=url_host(settings.MAHAVISHNU_HOST),
+        port=str(settings.MAHAVISHNU_PORT),
+        pages_port=str(settings.MAHAVISHNU_PAGES_PORT or settings.MAHAVISHNU_PORT),
+        page_path=f"{server_prefix()}/{'' if page_url('overview') else 'health'}",
+        websocket_path=f"{server_prefix()}/ws",
+        uses_tls="1" if settings.MAHAVISHNU_TLS_CERTIFICATE else "0",
+    )
+    process = subprocess.Popen(
+        command_of(target),
+        cwd=settings.BASE_DIR,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=signalled_by_parent_death(signal.SIGTERM),
+    )
+    assert process.stdin is not None
+    # A pipe holds this much, so the process need not have read it.
+    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+        stdin.write(banner(processes=processes, has_staff=has_staff).encode("utf-8", "backslashreplace"))
+    return ReadyText(process)
 
 
 def programs_of(*, processes: int, embeds_valkey: bool, separates_pages: bool = False) -> list[Program]:
