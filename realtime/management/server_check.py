@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
 
+import msgspec
 from django.conf import settings
 
 from realtime.eventlog.position import current_position
@@ -14,7 +16,44 @@ from realtime.protocol.payload import decode_object
 HEALTH_TIMEOUT_SECONDS = 10.0
 """Timeout of the health check. A server whose database is unavailable takes some seconds to respond."""
 
+NOT_RUNNING = "not running"
+
 _MAX_RESPONSE_BYTES = 64 * 1024
+_PARTS = ("database", "redis", "relay", "scheduler")
+
+
+class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server says about itself.
+
+    Attributes:
+        status: `healthy`, `unhealthy` or `draining`, as it reports; `not running` if no server of this installation
+            answers.
+        problems: What does not work, a sentence each.
+        parts: The state of each part that it reports, such as `up`.
+        connections: Connected clients; null if it does not report them.
+    """
+
+    status: str
+    problems: list[str]
+    parts: dict[str, str] = {}
+    connections: int | None = None
+
+
+def server_report() -> ServerReport:
+    """Ask the server at MAHAVISHNU_HOST and MAHAVISHNU_PORT.
+
+    Raises:
+        django.db.Error: if the database cannot be used.
+    """
+    health = _read_health()
+    if isinstance(health, str):
+        return ServerReport(status=NOT_RUNNING, problems=[health])
+    return ServerReport(
+        status=str(health["status"]),
+        problems=[str(problem) for problem in health.get("problems", ())],
+        parts={name: str(health[name]) for name in _PARTS if name in health},
+        connections=health.get("connections"),
+    )
 
 
 def server_problem() -> str | None:
@@ -26,6 +65,12 @@ def server_problem() -> str | None:
     Raises:
         django.db.Error: if the database cannot be used.
     """
+    health = _read_health()
+    return health if isinstance(health, str) else None
+
+
+def _read_health() -> dict[str, Any] | str:
+    """Return the report of the server; the problem, in one or two sentences, if none with this database answers."""
     host = LOOPBACK_OF_WILDCARD.get(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_HOST)
     port = settings.MAHAVISHNU_PORT
     scheme = "https" if settings.MAHAVISHNU_TLS_CERTIFICATE else "http"
@@ -45,7 +90,7 @@ def server_problem() -> str | None:
     # The epoch is null while the server's database is unavailable; the server catches up afterwards.
     if epoch is not None and epoch != current_position().epoch:
         return f"The server at {address} uses another database. Check DATABASE_URL and MAHAVISHNU_VAR_DIR."
-    return None
+    return health
 
 
 def delayed_delivery_warning() -> str | None:
