@@ -1,0 +1,150 @@
+"""Every page in every state, wide and narrow, light and dark: no barrier, nothing cut, no refused resource."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Final, Literal
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.dashboard.connection import expect_pill
+from tests.dashboard.stored import STORE_EVERYTHING
+from tests.harness.accessibility import find_barriers
+from tests.harness.browser import LOST_SERVER, open_page
+from tests.harness.fixtures import StartServer
+
+pytestmark = pytest.mark.browser
+
+# The page, and the text that it shows once it has its data: of everything, and of an empty server.
+PAGES: Final = {
+    "/": ("No such file", "Nothing has run yet"),
+    "/workflows": ("No such file", "Nothing has run yet"),
+    "/workflows?status=failed,timeout": ("No such file", "No workflow matches"),
+    "/workflows/failed": ("FileNotFoundError: No such file", "There is no such workflow"),
+    "/workflows/running#log": ("line 29", "There is no such workflow"),
+    "/workflows/completed#data": ("final_output", "There is no such workflow"),
+    "/workflows/failed#events": ("workflow.created", "There is no such workflow"),
+    "/pools": ("spare", "no pool"),
+    "/pools/local": ("local-0", "no such pool"),
+    "/events": ("workflow created", "event"),
+    "/start": ("demo_retry", "demo_retry"),
+    "/start/source_report": ("Measure every Python file", "Measure every Python file"),
+    "/docs": ("Architecture", "Architecture"),
+    "/docs/protocol": ("subscribe", "subscribe"),
+    "/api/docs": ("Idempotency-Key", "Idempotency-Key"),
+    "/health": ("healthy", "healthy"),
+    "/nowhere": ("no such page", "no such page"),
+}
+THEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+WIDTHS: Final = (390, 1440)
+MISSING_PAGE: Final = ("/nowhere)",)
+
+
+async def show(page: Page, url: str, text: str) -> None:
+    """Open a page, and wait until its main part has a text."""
+    await page.goto(url)
+    await expect(page.locator("main")).to_contain_text(text, ignore_case=True)
+
+
+async def faults_of(page: Page, name: str, width: int) -> list[str]:
+    """Return what is wrong with a page: barriers, and what is wider than the window."""
+    barriers = await find_barriers(page)
+    room = await page.evaluate("innerWidth - document.documentElement.scrollWidth")
+    return [f"{name}: {rule} {where}" for rule, where in barriers.items()] + [
+        f"{name} is {-room} px wider than {width} px" for _ in range(room < 0)
+    ]
+
+
+@pytest.mark.parametrize("is_empty", [False, True], ids=["busy", "empty"])
+async def test_no_page_has_a_fault(start_server: StartServer, browser: Browser, is_empty: bool) -> None:
+    server = start_server()
+    if not is_empty:
+        server.services_driver.execute(STORE_EVERYTHING)
+    faults: list[str] = []
+    async with open_page(browser, "about:blank", allowed_errors=MISSING_PAGE) as page:
+        for width, theme in zip(WIDTHS, THEMES if is_empty else reversed(THEMES), strict=True):
+            await page.emulate_media(color_scheme=theme)
+            await page.set_viewport_size({"width": width, "height": 900})
+            for path, texts in PAGES.items():
+                await show(page, f"{server.http_url}{path}", texts[is_empty])
+                faults += await faults_of(page, f"{path} {theme}", width)
+    assert faults == []
+
+
+async def test_no_page_has_a_fault_while_the_server_is_frozen_or_away(
+    start_server: StartServer, browser: Browser
+) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_EVERYTHING)
+    faults: list[str] = []
+    live_pages = {path: texts[0] for path, texts in PAGES.items() if not is_document(path)}
+    async with open_page(browser, "about:blank", allowed_errors=LOST_SERVER) as first:
+        pages = [first, *[await first.context.new_page() for _ in range(len(live_pages) - 1)]]
+        await first.clock.install()
+        for page, (path, text) in zip(pages, live_pages.items(), strict=True):
+            await show(page, f"{server.http_url}{path}", text)
+        server.signal(signal.SIGSTOP)
+        await first.clock.run_for(16_000)
+        for page in pages:
+            await page.bring_to_front()
+            await expect(page.locator("body")).to_have_attribute("data-connection", re.compile("stale|offline"))
+            await expect(page.locator("main .stale").first).to_be_visible()
+        server.signal(signal.SIGCONT)
+        server.kill()
+        for page, (path, text) in zip(pages, live_pages.items(), strict=True):
+            await page.bring_to_front()
+            await expect_pill(page, "offline")
+            await page.set_viewport_size({"width": 390, "height": 900})
+            faults += await faults_of(page, f"{path} offline", 390)
+            await expect(page.locator("main")).to_contain_text(text, ignore_case=True)
+    assert faults == []
+
+
+def is_document(path: str) -> bool:
+    """Return whether a page has no connection."""
+    return path.startswith(("/docs", "/api", "/health", "/nowhere"))
+
+
+CREATE_READER = """
+from django.contrib.auth.models import Permission, User
+user = User.objects.create_user("reader", is_staff=True)
+user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+"""
+SESSION_OF = """
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+user = User.objects.get(username="reader")
+session = SessionStore()
+session["_auth_user_id"], session["_auth_user_backend"] = str(user.pk), "django.contrib.auth.backends.ModelBackend"
+session["_auth_user_hash"] = user.get_session_auth_hash()
+session.create()
+result = [settings.SESSION_COOKIE_NAME, session.session_key]
+"""
+OPERATIONS: Final = re.compile(r"^(Cancel|Retry|Drain|Reopen|Start|Run a demo)\\b(?!.*\\d)")
+SECRETS: Final = {"MAHAVISHNU_REQUIRE_AUTH": "1", "MAHAVISHNU_JWT_SECRET": "k3Yq" * 12 + "-a-secret-of-a-test"}
+
+
+@pytest.mark.parametrize("permissions", [[], ["view_workflow", "view_pool", "view_worker", "view_event"]])
+async def test_pages_offer_nothing_that_the_user_may_not(
+    start_server: StartServer, browser: Browser, permissions: list[str]
+) -> None:
+    server = start_server(environment=SECRETS)
+    server.services_driver.execute(STORE_EVERYTHING)
+    server.services_driver.execute(CREATE_READER, permissions=permissions)
+    name, value = server.services_driver.execute(SESSION_OF)
+    faults: list[str] = []
+    async with open_page(browser, "about:blank") as page:
+        await page.context.add_cookies([{"name": name, "value": value, "url": server.http_url}])
+        for path, texts in PAGES.items():
+            if is_document(path):
+                continue
+            await page.goto(f"{server.http_url}{path}")
+            expected = "permission" if not permissions else texts[0]
+            await expect(page.locator("main")).to_contain_text(expected, ignore_case=True)
+            offered = page.locator("main").get_by_role("button", name=OPERATIONS)
+            assert await offered.count() == 0, path
+            faults += await faults_of(page, path, 1280)
+    assert faults == []
