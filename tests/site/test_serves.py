@@ -103,7 +103,7 @@ async def test_serve_starts_a_process_for_pages_whose_index_page_finds_the_webso
     pages_port = free_port()
     run = serve(MAHAVISHNU_PAGES_PORT=str(pages_port))
     run.wait_healthy()
-    assert f"admin   http://127.0.0.1:{pages_port}/admin/" in run.output()
+    run.wait_for(f"admin      http://127.0.0.1:{pages_port}/admin/")
     assert get(f"http://{run.address}/")[0] == 421
     wait_until(lambda: answers(f"http://127.0.0.1:{pages_port}/health"), timeout_seconds=60, what="the pages process")
     async with open_page(browser, f"http://127.0.0.1:{pages_port}/") as page:
