@@ -25,7 +25,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade
 
 help:
-	@echo 'make serve   start the server on ws://127.0.0.1:8690; Ctrl-C stops it'
+	@echo 'make serve   start everything, and print the address of the page; Ctrl-C stops it'
 	@echo 'make test    run every test, on SQLite and on Postgres'
 	@echo 'make chaos   run the slow proofs: many runs, long outages, many random steps'
 	@echo 'make lint    check style, types, import contracts, settings and migrations'

@@ -39,6 +39,8 @@ def readable_service_errors() -> Iterator[None]:
 
 def explain(error: services.ServiceError) -> str:
     """Return the error, and a suggestion if the row that it misses has a similar id or name."""
+    if isinstance(error, services.IllegalTransition) and error.kind == "workflow" and not (error.allowed or error.rule):
+        return f"Workflow {error.id} has status {error.current}; a finished workflow can only be retried."
     match error:
         case services.StageNotFound():
             stages = Stage.objects.filter(workflow_id=error.workflow_id, hosted=False).order_by("position")

@@ -108,7 +108,7 @@ def _word(resource: str, change: str, data: dict[str, Any]) -> str:
     if change in ("status_changed", "added", "stage_status_changed") and isinstance(status, str):
         return f"{'stage' if change.startswith('stage_') else resource} {status}"
     words = change.replace("_", " ")
-    return words if words.startswith("stage") else f"{resource} {words}"
+    return words if resource == "workflow" and words.startswith("stage") else f"{resource} {words}"
 
 
 def _details(resource: str, change: str, data: dict[str, Any]) -> list[str]:

@@ -78,6 +78,6 @@ def test_create_token_needs_the_secret() -> None:
         create("--user", "ada")
     with (
         override_settings(MAHAVISHNU_JWT_JWKS="/etc/jwks.json"),
-        pytest.raises(CommandError, match="your issuer signs the tokens"),
+        pytest.raises(CommandError, match="only your issuer can sign tokens"),
     ):
         create("--user", "ada")

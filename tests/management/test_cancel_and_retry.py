@@ -57,7 +57,7 @@ def test_workflow_that_is_refused_does_not_stop_the_others(
     done = command(server, "cancel_workflow", one, "none", two, two)
     assert (done.returncode, done.stdout) == (1, f"{two} cancelled  {server.http_url}/workflows/{two}\n")
     assert done.stderr == (
-        f"Workflow {one} has status cancelled and cannot become cancelled; allowed: no other status.\n"
+        f"Workflow {one} has status cancelled; a finished workflow can only be retried.\n"
         "Workflow none not found.\n"
         "CommandError: Refused: 2 of 3 workflows.\n"
     )

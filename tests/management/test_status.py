@@ -50,7 +50,7 @@ def test_status_of_a_healthy_server(start_server: StartServer) -> None:
     assert lines == [
         f"Server     healthy  {server.http_url}/",
         "Parts      database up, redis up, relay up, scheduler up",
-        "Workflows  1 running, 1 pending; 1 stages queued",
+        "Workflows  1 running, 1 pending; 1 stage queued",
         "  pool   status  workers  busy  idle  queued  running",
         "  local  open          2     0     2       1        0",
         "Failed in the last 24 hours: 2",
@@ -72,7 +72,7 @@ def test_status_without_a_server_is_the_state_in_the_database(start_server: Star
         "Check MAHAVISHNU_HOST and MAHAVISHNU_PORT.",
         "           What follows is the state in the database.",
         "Parts      scheduler up",
-        "Workflows  1 running, 1 pending; 1 stages queued",
+        "Workflows  1 running, 1 pending; 1 stage queued",
     ]
     report = json.loads(command(server, "status", "--json").stdout)
     assert report["server"]["status"] == "not running"

@@ -19,7 +19,10 @@ class Command(EscapingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "names", nargs="*", metavar="NAME", help="A further host name or address than localhost, 127.0.0.1 and ::1."
+            "names",
+            nargs="*",
+            metavar="NAME",
+            help="A host name or address, in addition to localhost, 127.0.0.1 and ::1.",
         )
 
     def handle(self, *args: Any, names: list[str], **options: Any) -> None:
@@ -33,7 +36,7 @@ class Command(EscapingCommand):
             f"Wrote a certificate for {', '.join(every)}, valid for {VALID_DAYS} days.\n"
             "Serve with it:\n"
             f"  MAHAVISHNU_TLS_CERTIFICATE={files.certificate} MAHAVISHNU_TLS_KEY={files.key} make serve\n"
-            f"Trust it, in every client; nothing else is signed by its authority:\n"
+            "Trust it in every client. Its authority signs nothing else:\n"
             f"  Python, OpenSSL  SSL_CERT_FILE={files.authority}\n"
             f"  Node.js          NODE_EXTRA_CA_CERTS={files.authority}\n"
             f"  curl             curl --cacert {files.authority} https://localhost:{settings.MAHAVISHNU_PORT}/health\n"

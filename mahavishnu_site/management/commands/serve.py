@@ -48,8 +48,8 @@ class Command(EscapingCommand):
     """The command `serve`."""
 
     help = (
-        "Migrates the database and serves until it is stopped: daphne, a worker, a scheduler and, unless REDIS_URL is "
-        "set, a Valkey."
+        "Migrates the database, and runs a server, a worker, a scheduler and, unless REDIS_URL is set, a Valkey, until "
+        "it is stopped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -57,7 +57,7 @@ class Command(EscapingCommand):
             "--processes",
             type=whole_number(minimum=1, maximum=settings.MAX_PROCESSES),
             default=settings.MAHAVISHNU_PROCESSES,
-            help="How many daphne processes share the port (default: MAHAVISHNU_PROCESSES, which is %(default)s).",
+            help="Number of server processes behind one port (default: MAHAVISHNU_PROCESSES, which is %(default)s).",
         )
 
     def handle(self, *args: Any, processes: int, skip_checks: bool, **options: Any) -> None:

@@ -22,7 +22,7 @@ class Command(EscapingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("pool", help="The pool to drain.")
-        parser.add_argument("--move-to", metavar="POOL", help="The pool that takes over the waiting workflows.")
+        parser.add_argument("--move-to", metavar="POOL", help="The pool to which the waiting workflows are moved.")
 
     def handle(self, *args: Any, pool: str, move_to: str | None, **options: Any) -> None:
         if move_to == pool:

@@ -26,8 +26,10 @@ class Command(EscapingCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--older-than", type=duration, metavar="30d", help="Keep runs that finished since.")
-        parser.add_argument("--keep", type=count, metavar="N", help="Keep the newest N runs of those selected.")
+        parser.add_argument(
+            "--older-than", type=duration, metavar="30d", help="Delete only runs that finished longer ago than this."
+        )
+        parser.add_argument("--keep", type=count, metavar="N", help="Keep the newest N of the selected runs.")
         parser.add_argument(
             "--status",
             action="append",

@@ -18,13 +18,18 @@ class Command(EscapingCommand):
     """Remove offline workers."""
 
     help = (
-        "Removes workers that are offline, those that left first. Schedulers do so regularly "
+        "Removes offline workers, those first that went offline first. Schedulers do so regularly "
         "(MAHAVISHNU_MAX_OFFLINE_WORKER_AGE_SECONDS); use this command to remove them now, or more. Workers that run "
         "a stage, or whose process is alive, are never removed. Stages keep the id of the worker that ran them."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--older-than", type=duration, metavar="7d", help="Keep workers that left since.")
+        parser.add_argument(
+            "--older-than",
+            type=duration,
+            metavar="7d",
+            help="Remove only workers that went offline longer ago than this.",
+        )
         parser.add_argument("--pool", metavar="POOL", help="Remove only workers of this pool.")
         parser.add_argument("--dry-run", action="store_true", help="Only count what would be removed.")
 

@@ -36,30 +36,32 @@ class Command(CommandWithEpilog):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--user", required=True, metavar="U", help="whose token it is, 1 to 128 characters")
+        parser.add_argument("--user", required=True, metavar="U", help="The user of the token, 1 to 128 characters.")
         parser.add_argument(
             "--permission",
             action="append",
             default=[],
             metavar="P",
             dest="permissions",
-            help="what it may do, such as workflow:read or admin; may be repeated",
+            help="A permission, such as workflow:read or admin. May be repeated.",
         )
         parser.add_argument(
             "--expires-in",
             type=whole_number(minimum=1, maximum=settings.MAHAVISHNU_MAX_TOKEN_SECONDS),
             default=min(DEFAULT_SECONDS, settings.MAHAVISHNU_MAX_TOKEN_SECONDS),
             metavar="SECONDS",
-            help="its lifetime, up to MAHAVISHNU_MAX_TOKEN_SECONDS (default: %(default)s)",
+            help="The lifetime, up to MAHAVISHNU_MAX_TOKEN_SECONDS (default: %(default)s).",
         )
-        parser.add_argument("--token-id", metavar="J", help="its id, to revoke it later (default: a random one)")
+        parser.add_argument(
+            "--token-id", metavar="J", help="The id with which the token can be revoked (default: a random one)."
+        )
 
     def handle(self, *args: Any, user: str, permissions: list[str], token_id: str | None, **options: Any) -> None:
         for permission in permissions:
             if not parse_grants([permission]):
                 raise CommandError(
-                    f"{permission!r} grants nothing: expected such as admin, global:read, workflow:read:ID, pool:read, "
-                    "operate:NAME* or event:write"
+                    f"--permission {permission!r} grants nothing: expected a permission such as admin, global:read, "
+                    "workflow:read:ID, pool:read, operate:NAME* or event:write"
                 )
         now = int(time.time())
         claims: dict[str, Any] = {
@@ -78,19 +80,19 @@ class Command(CommandWithEpilog):
 
 def _signed(claims: dict[str, Any], *, now: int) -> str:
     if settings.MAHAVISHNU_JWT_JWKS:
-        raise CommandError("MAHAVISHNU_JWT_JWKS is set: your issuer signs the tokens, this server cannot")
+        raise CommandError("MAHAVISHNU_JWT_JWKS is set, so only your issuer can sign tokens that the server accepts")
     try:
         keys = configured_keys()
     except ImproperlyConfigured as error:
         raise CommandError(str(error)) from None
     if keys is None:
-        raise CommandError("MAHAVISHNU_JWT_SECRET is not set: set it to the value that the server has")
+        raise CommandError("MAHAVISHNU_JWT_SECRET is not set: set it to the value that the server uses")
     token = keys.keys[0].sign(encode_claims(claims))
     try:
         verify(token, keys=keys, now=now)
     except InvalidToken as error:
         raise CommandError(
             f"No server would accept this token: {error.reason}. A token has at most {MAX_TOKEN_BYTES} bytes, 100 "
-            "permissions, a user of 1 to 128 printable characters, and an id like that"
+            "permissions, and a user and an id of 1 to 128 printable characters each"
         ) from None
     return token

@@ -81,7 +81,7 @@ class Command(CommandWithEpilog):
             "event", nargs="?", metavar="EVENT", help="The name of the event, such as workflow.started."
         )
         parser.add_argument("--id", help="The id of the event's workflow, pool or worker.")
-        parser.add_argument("--data", metavar="JSON", help="The fields of the event's data, as a JSON object.")
+        parser.add_argument("--data", metavar="JSON", help="The data of the event, as a JSON object.")
         parser.add_argument("--room", help="An additional channel for the event.")
         parser.add_argument(
             "--stdin", action="store_true", help="Read events from standard input, one per line; see below."

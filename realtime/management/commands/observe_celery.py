@@ -35,7 +35,7 @@ class Command(CommandWithEpilog):
 
     help = (
         "Shows a Celery application that runs elsewhere: its workers, its queues as pools, and its task trees as "
-        "workflows. Runs until SIGTERM or Ctrl-C. See docs/observe-celery.md for what Celery's events cannot say."
+        "workflows. Runs until SIGTERM or Ctrl-C. docs/observe-celery.md lists what Celery's events do not contain."
     )
     epilog = EPILOG
 
@@ -43,13 +43,13 @@ class Command(CommandWithEpilog):
         where = parser.add_mutually_exclusive_group(required=True)
         where.add_argument("--broker", metavar="URL", help="The broker of the application, as its broker_url.")
         where.add_argument(
-            "--broker-file", metavar="PATH", help="A file with that URL, so no process list shows its password."
+            "--broker-file", metavar="PATH", help="A file with that URL: process lists then do not show its password."
         )
         parser.add_argument(
             "--prefix",
             default="celery",
             metavar="NAME",
-            help="What the ids of its workers, pools and workflows begin with (default: celery).",
+            help="The beginning of the ids of its workers, pools and workflows (default: celery).",
         )
         parser.add_argument(
             "--show-arguments",
@@ -59,14 +59,14 @@ class Command(CommandWithEpilog):
         parser.add_argument(
             "--no-enable-events",
             action="store_true",
-            help="Do not ask the workers to send events of tasks; show those of workers that send them.",
+            help="Do not enable the events of tasks in the workers. Show what the workers send without it.",
         )
         parser.add_argument(
             "--settle-seconds",
             type=number(minimum=0, maximum=86400),
             default=5.0,
             metavar="S",
-            help="A workflow ends when none of its tasks has been unfinished for this long (default: 5).",
+            help="Finish a workflow when all of its tasks have been finished for this long (default: 5).",
         )
         parser.add_argument(
             "--key-prefix", default="", metavar="TEXT", help="The global_keyprefix of the application, on Redis."

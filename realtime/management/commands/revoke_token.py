@@ -43,21 +43,21 @@ class Command(CommandWithEpilog):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--user", metavar="U", help="revoke the tokens with this `user_id`")
-        which.add_argument("--token-id", metavar="J", help="revoke the token with this `jti`")
+        which.add_argument("--user", metavar="U", help="Revoke the tokens with this `user_id`.")
+        which.add_argument("--token-id", metavar="J", help="Revoke the token with this `jti`.")
         parser.add_argument(
             "--issued-before",
             type=time_argument,
             metavar="T",
-            help="of the user's tokens, only those issued before this time (default: now); a token without `iat` is "
-            "older than any time",
+            help="Revoke only tokens of the user that were issued before this time (default: now). A token without "
+            "`iat` counts as issued before any time.",
         )
 
     def handle(
         self, *args: Any, user: str | None, token_id: str | None, issued_before: datetime | None, **options: Any
     ) -> None:
         if token_id is not None and issued_before is not None:
-            raise CommandError("--issued-before needs --user: a token is revoked by its id alone")
+            raise CommandError("--issued-before needs --user: --token-id names one token")
         with readable_database_errors():
             try:
                 row = revoke_token_id(token_id) if token_id is not None else revoke_user(user or "", issued_before)

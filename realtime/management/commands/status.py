@@ -77,7 +77,7 @@ def lines_of(status: InstallationStatus, *, failed_sign: str) -> Iterator[Text]:
     held = f" ({_counted(status.held)} held: no worker can take them)" if status.held else ""
     queued = sum(pool.queued for pool in status.pools)
     counts = f"{_counted(status.running)} running{held}, {_counted(status.pending)} pending"
-    yield Text(f"Workflows  {counts}; {queued} stages queued")
+    yield Text(f"Workflows  {counts}; {queued} {'stage' if queued == 1 else 'stages'} queued")
     yield from _pool_lines(status)
     style = "bold red" if status.failed else ""
     yield Text(f"Failed in the last 24 hours: {_counted(status.failed)}", style=style)
