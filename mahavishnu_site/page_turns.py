@@ -72,7 +72,7 @@ class PageTurns:
         self._static_files = _Turns(MAX_CONCURRENT_STATIC_FILES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == self._health_path:
+        if scope["path"] == self._health_path and not _wants_page(scope):
             await self._application(scope, receive, send)
             return
         client = _WaitingClient(receive)
@@ -96,6 +96,11 @@ class PageTurns:
         if scope["path"].startswith(self._static_path):
             return self._static_files
         return self._admin_pages if scope["path"].startswith(self._admin_path) else self._other_pages
+
+
+def _wants_page(scope: Scope) -> bool:
+    """Return whether `/health` may be answered with a page, which takes a thread; monitors get JSON."""
+    return any(name == b"accept" and b"text/html" in value for name, value in scope.get("headers", ()))
 
 
 class _WaitingClient:

@@ -19,15 +19,17 @@ def favicon(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(static("dashboard/icon.svg"))
 
 
-urlpatterns: list[URLPattern | URLResolver] = [path("health", views.health, name="health")]
+urlpatterns: list[URLPattern | URLResolver] = [re_path("^ws/?$", views.upgrade_required)]
 if settings.MAHAVISHNU_SERVES == "websocket":
-    urlpatterns += [re_path("", misdirected_page)]
+    urlpatterns += [path("health", views.health, name="health"), re_path("", misdirected_page)]
 else:
     # Not imported in a process without pages: it takes time and memory.
+    from dashboard.health_page import health
     from realtime.api import pages
     from realtime.api.api import api
 
     urlpatterns += [
+        path("health", health, name="health"),
         path("", include("dashboard.urls")),
         path("admin/", admin.site.urls),
         path("api/openapi.json", pages.openapi_json, name="api-openapi"),

@@ -18,6 +18,8 @@ DJANGO = "Django's permission for the model"
 STAFF = "a login with `is_staff`"
 
 PAGES = {
+    "^ws/?$": "public, because it has no data",
+    "favicon.ico": "public, because it is a file of this source",
     "health": "public: the status alone; its details need read metrics",
     "": "public while no credentials are required, because the page itself has no data; else a login",
     "admin/": STAFF,
