@@ -23,6 +23,8 @@ from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
+from mahavishnu_site.var_dir import WRITABLE_BY_OTHERS, UnsafeDirectoryError
+
 _STAMP: Final = ".collected"
 _TEMPORARY_PREFIX: Final = ".collecting-"
 
@@ -68,11 +70,14 @@ def collect_static_files(root: Path) -> bool:
     With `DEBUG`, they are served from where they are.
 
     Raises:
-        StaticFilesError: if a file refers to one that does not exist, or the folder cannot be written to.
+        StaticFilesError: if a file refers to one that does not exist, or the folder cannot be written to, or others may
+            do so: they could replace scripts.
     """
     if settings.DEBUG:
         return False
     try:
+        if root.exists() and root.stat().st_mode & WRITABLE_BY_OTHERS:
+            raise UnsafeDirectoryError(root, "can be written to by other users")
         sources = dict(_sources())
         fingerprint = _fingerprint(sources)
         if _read_stamp(root) == fingerprint:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -192,3 +194,37 @@ def test_folder_that_cannot_be_written_to_is_an_error(sources: Path, tmp_path: P
     (tmp_path / "file").touch()
     with pytest.raises(StaticFilesError, match="Not a directory"):
         collect_static_files(tmp_path / "file" / "root")
+
+
+def test_folder_in_which_others_may_replace_scripts_is_an_error(sources: Path, tmp_path: Path) -> None:
+    (sources / "style.css").write_text("p { color: red }")
+    root = tmp_path / "root"
+    assert collect_static_files(root)
+    root.chmod(0o777)
+    with pytest.raises(StaticFilesError, match="can be written to by other users"):
+        collect_static_files(root)
+
+
+def test_processes_that_collect_at_once_leave_a_complete_folder(sources: Path, tmp_path: Path) -> None:
+    for number in range(20):
+        (sources / f"{number}.js").write_text(f"export const number = {number};\n")
+    root = tmp_path / "root"
+    with ThreadPoolExecutor(4) as threads:
+        assert any(threads.map(collect_static_files, [root] * 4))
+    assert not collect_static_files(root)
+    names = {path.name for path in root.iterdir()}
+    manifest = json.loads((root / "staticfiles.json").read_text())["paths"]
+    assert len(manifest) == 20
+    assert names == {*manifest, *manifest.values(), "staticfiles.json", ".collected"}
+
+
+def test_file_of_a_later_version_is_found_without_a_restart(start_server: StartServer, tmp_path: Path) -> None:
+    folder = tmp_path / "static"
+    server = start_server(environment={"MAHAVISHNU_STATIC_DIR": str(folder)})
+    path = "/static/later.0123456789ab.js"
+    assert Answer(server.port, path).status == 404
+    (folder / "later.0123456789ab.js").write_text("export {};")
+    found = Answer(server.port, path)
+    assert (found.status, found.headers["Cache-Control"]) == (200, IMMUTABLE)
+    # Other users of the machine cannot read the folder.
+    assert [each for each in folder.rglob("*") if each.stat().st_mode & 0o077 and each.suffix != ".js"] == []
