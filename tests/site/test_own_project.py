@@ -31,7 +31,7 @@ from tests.harness.waiting import wait_until
 PAGE = page("docs/own-project.md")
 TIMEOUT_SECONDS = 120
 
-SOURCES = ("mahavishnu_site", "realtime", "orchestration", "demonstrations")
+SOURCES = ("mahavishnu_site", "dashboard", "realtime", "orchestration", "demonstrations")
 FILES = ("pyproject.toml", "requirements.txt", "README.md", "LICENSE")
 
 AT_END = ", at its end"
@@ -140,6 +140,15 @@ def served(project: OwnProject) -> Iterator[Serve]:
         yield serve
     finally:
         serve.close()
+
+
+def test_wheel_has_the_scripts_and_templates_of_the_pages(commands: Path) -> None:
+    (installed,) = commands.parent.glob("lib/*/site-packages/dashboard")
+    for folder in ("static", "templates"):
+        source = PROJECT_DIR / "dashboard" / folder
+        names = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+        found = {path.relative_to(installed / folder) for path in (installed / folder).rglob("*") if path.is_file()}
+        assert found == names
 
 
 def test_wheel_has_the_javascript_client(commands: Path) -> None:
