@@ -59,6 +59,7 @@ def test_empty_and_unchanged_fields_use_the_defaults(admin: Client, shown: str) 
     admin.post(RETRY, EMPTY_FORM | {"param_failures": shown})
     (workflow,) = Workflow.objects.all()
     assert (workflow.prompt, workflow.params, workflow.pool_id, workflow.key) == ("", {"failures": 2}, "local", "")
+    assert (workflow.plan or {})["defaults"] == ["failures"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings as site_settings
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
+from django.test.utils import override_script_prefix
 
 from orchestration import services
 from orchestration.models import Stage
@@ -100,3 +101,12 @@ async def test_login_says_on_this_machine_how_to_make_an_account(settings: Any, 
     settings.MAHAVISHNU_EXPOSED = exposed
     page = await AsyncClient(headers={"host": "localhost"}).get("/admin/login/")
     assert ("manage.py createsuperuser" in page.content.decode()) is not exposed
+
+
+@pytest.mark.django_db
+def test_pages_name_the_host_and_the_path_of_the_websocket(admin: Client, settings: Any) -> None:
+    settings.MAHAVISHNU_PAGES_PORT, settings.MAHAVISHNU_PORT = 8691, 8690
+    for host, of_websocket in (("localhost", ""), ("localhost:8691", "localhost:8690")):
+        with override_script_prefix("/prefix/"):
+            page = admin.get("/admin/", headers={"host": host}).content.decode()
+        assert f'data-host="{of_websocket}" data-root="/prefix/"' in page
