@@ -8,7 +8,7 @@ import { lookOf } from "./statuses.js";
 
 const MAX_CHANNELS = 100;
 const UNFINISHED = ["pending", "running"];
-const loadedAt = new Date().toLocaleTimeString();
+const loadedAt = new Date();
 
 /** @type {Map<string, HTMLElement[]>} */
 const followed = new Map();
@@ -97,11 +97,17 @@ function sayThatPageIsOld() {
   const note = document.createElement("p");
   const link = document.createElement("a");
   note.id = "changed";
-  note.textContent = `Statuses have changed since ${loadedAt}. For the rest, `;
+  note.setAttribute("role", "status");
+  note.textContent = `Statuses have changed since ${timeOf(loadedAt)}. For the rest, `;
   link.href = location.href;
   link.textContent = "load this page again";
   note.append(link, ".");
-  title.before(note);
+  title.after(note);
+}
+
+/** @param {Date} at shown in the time zone of all times on the page */
+function timeOf(at) {
+  return at.toLocaleTimeString("en-GB", { timeZone: pill?.dataset.zone });
 }
 
 /**
@@ -118,7 +124,7 @@ function write(element, text) {
  * @param {string} state
  */
 function showConnection(pill, client, state) {
-  const since = new Date().toLocaleTimeString();
+  const since = timeOf(client.asOf);
   const texts = {
     connecting: "◐ Connecting",
     live: "● Live",
