@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, path, re_path
 
+from dashboard.login import LoginPage
 from dashboard.views import show_page
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
 
@@ -19,4 +21,6 @@ urlpatterns: list[URLPattern] = [
     path("start", show_page, {"title": "Start a workflow"}, name="start"),
     path("docs", show_page, {"title": "Docs"}, name="docs"),
     path("start/<str:name>", show_page, {"title": "Start a workflow"}, name="start-workflow"),
+    path("login", LoginPage.as_view(), name="login"),
+    path("logout", LogoutView.as_view(next_page="login"), name="logout"),
 ]

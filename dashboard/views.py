@@ -21,7 +21,7 @@ async def show_page(request: HttpRequest, *, title: str, **_: str) -> HttpRespon
     If credentials are required, the login comes first: the page's WebSocket would be refused without it.
     """
     if settings.MAHAVISHNU_REQUIRE_AUTH and not (await request.auser()).is_authenticated:
-        return redirect_to_login(request.get_full_path(), login_url=reverse("admin:login"))
+        return redirect_to_login(request.get_full_path(), login_url=reverse("login"))
     context = {"title": title, "page_settings": await page_settings(request), "modules": imported_modules()}
     # Unlike `asyncio.to_thread`, this passes the path prefix of the request on to `{% url %}`.
     response = await sync_to_async(render, thread_sensitive=False)(request, "dashboard/page.html", context)

@@ -62,7 +62,8 @@ class PageTurns:
 
     def __init__(self, application: Application, *, prefix: str) -> None:
         self._application = application
-        self._health_path, self._login_path = f"{prefix}/health", f"{prefix}/admin/login/"
+        self._health_path = f"{prefix}/health"
+        self._login_paths = (f"{prefix}/login", f"{prefix}/admin/login/")
         self._admin_path, self._api_path = f"{prefix}/admin/", f"{prefix}/api/"
         self._static_path = f"{prefix}/static/"
         # Also because a guess is only counted after its hash: those that arrive together are counted one by one.
@@ -89,7 +90,7 @@ class PageTurns:
 
     def _turns_of(self, scope: Scope) -> _Turns:
         # Django takes a method in lower case for the same.
-        if scope["method"].upper() == "POST" and scope["path"] == self._login_path:
+        if scope["method"].upper() == "POST" and scope["path"] in self._login_paths:
             return self._logins
         if scope["path"].startswith(self._api_path):
             return self._api_requests

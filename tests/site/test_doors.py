@@ -17,11 +17,28 @@ from realtime.protocol.requests import REQUESTS
 DJANGO = "Django's permission for the model"
 STAFF = "a login with `is_staff`"
 
+SHELLS = (
+    "",
+    "workflows",
+    "^workflows/(?P<workflow_id>[A-Za-z0-9._-]{1,128})$",
+    "pools",
+    "^pools/(?P<pool_id>[A-Za-z0-9._-]{1,128})$",
+    "events",
+    "start",
+    "start/<str:name>",
+    "docs",
+)
+"""The pages of the dashboard."""
+
 PAGES = {
     "^ws/?$": "public, because it has no data",
     "favicon.ico": "public, because it is a file of this source",
     "health": "public: the status alone; its details need read metrics",
-    "": "public while no credentials are required, because the page itself has no data; else a login",
+    **dict.fromkeys(
+        SHELLS, "public while no credentials are required, because the page itself has no data; else a login"
+    ),
+    "login": "public, because one logs in there; throttled",
+    "logout": "public, because it ends nothing but the own session",
     "admin/": STAFF,
     "admin/login/": "public, because one logs in there; throttled",
     "admin/logout/": "public, because it ends nothing but the own session",

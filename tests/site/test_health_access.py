@@ -122,7 +122,7 @@ async def test_unhealthy_server_answers_503_without_details(report: dict[str, An
 async def test_start_page_needs_a_login_if_credentials_are_required(settings: Settings) -> None:
     client = AsyncClient()
     answer = await client.get("/?channel=global")
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/login/?next=/%3Fchannel%3Dglobal")
+    assert (answer.status_code, answer["Location"]) == (302, "/login?next=/%3Fchannel%3Dglobal")
     user = await User.objects.acreate(username="ada")
     await client.aforce_login(user)
     assert (await client.get("/")).status_code == 200

@@ -18,6 +18,7 @@ from mahavishnu_site.page_turns import (
 )
 
 LOGIN = "/prefix/admin/login/"
+PAGES_LOGIN = "/prefix/login"
 
 
 class Request:
@@ -144,11 +145,11 @@ async def test_request_that_waits_too_long_is_answered(monkeypatch: pytest.Monke
 async def test_one_login_at_a_time_delays_no_page(method: str) -> None:
     site = Site()
     first = await site.request(LOGIN, method)
-    await site.request(LOGIN, method)
+    await site.request(PAGES_LOGIN, method)
     assert site.running == [LOGIN]
     await site.request("/prefix/admin/")
     assert site.running == [LOGIN, "/prefix/admin/"]
     first.may_end.set()
     await settled()
     # The second login has its turn now.
-    assert site.running == ["/prefix/admin/", LOGIN]
+    assert site.running == ["/prefix/admin/", PAGES_LOGIN]

@@ -15,8 +15,9 @@ PATHS = (
     "/health",
     "/admin/",
     "/admin/login/",
+    "/login",
     "/admin/realtime/event/",
-    "/static/realtime/api_docs.css",
+    "/static/dashboard/shell.css",
     "/api/docs",
     "/api/openapi.json",
     "/api/v1/pools",
@@ -64,5 +65,5 @@ def test_token_in_the_url_is_refused_by_every_page_and_logged_nowhere(prefixed: 
 def test_other_queries_reach_the_pages(prefixed: tuple[MahavishnuServer, str]) -> None:
     server, prefix = prefixed
     status, headers, _ = ask(server, "GET", f"{prefix}/?channel=workflow:token")
-    assert (status, headers["Location"]) == (302, f"{prefix}/admin/login/?next={prefix}/%3Fchannel%3Dworkflow%3Atoken")
+    assert (status, headers["Location"]) == (302, f"{prefix}/login?next={prefix}/%3Fchannel%3Dworkflow%3Atoken")
     assert ask(server, "GET", f"{prefix}/health?a=1")[0] == 200
