@@ -1,4 +1,4 @@
-"""The modules that a page needs, so that a browser asks for all of them at once instead of one level after the other."""
+"""The modules that a page needs: a browser asks for all of them at once instead of one level after the other."""
 
 from __future__ import annotations
 
