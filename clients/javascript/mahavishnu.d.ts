@@ -347,7 +347,7 @@ export class Client implements AsyncDisposable {
   readonly retryAt: Date | null;
   /** The time from the last ping to its answer. */
   readonly latencyMs: number | null;
-  /** When the server was last heard, by the clock of this machine. */
+  /** When the last message came, by the clock of this machine. */
   readonly asOf: Date;
   /** How much the server's clock is ahead of this machine's; 0 before the first connection. */
   readonly clockOffsetMs: number;

@@ -136,7 +136,7 @@ async def test_pill_shows_that_events_are_late_without_redis(start_server: Start
         await expect_pill(page, "live")
 
 
-async def test_pill_says_that_history_is_gone_if_the_log_was_replaced(
+async def test_pill_says_that_history_was_lost_if_the_log_was_replaced(
     start_server: StartServer, browser: Browser
 ) -> None:
     server = start_server()
@@ -145,7 +145,7 @@ async def test_pill_says_that_history_is_gone_if_the_log_was_replaced(
         await expect_pill(page, "offline")
         assert server.manage("renew_epoch").returncode == 0
         server.start()
-        await expect_pill(page, "back", "Some history is gone; the state was read anew.")
+        await expect_pill(page, "back", "Some history was lost; the state was read anew.")
         await expect_pill(page, "live")
 
 
@@ -160,4 +160,4 @@ async def test_pill_shows_what_is_caught_up_after_a_sleep(start_server: StartSer
         await session.send("Page.setWebLifecycleState", {"state": "active"})
         await expect_pill(page, "back", "none missed")
         await expect_pill(page, "live")
-        assert server.is_alive
+        assert server.is_alive()

@@ -69,7 +69,7 @@ function livePill(known, nowMs) {
   if (back && nowMs < back.untilMs) {
     const text = back.isComplete
       ? `Back. ${back.caughtUp ? `${counted(back.caughtUp, "event")} caught up, none missed` : "Nothing was missed"}.`
-      : "Some history is gone; the state was read anew.";
+      : "Some history was lost; the state was read anew.";
     return { kind: "back", sign: "●", text, spoken: text };
   }
   const problem = known.problems[0];

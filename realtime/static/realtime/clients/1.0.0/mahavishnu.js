@@ -1046,7 +1046,7 @@ export class Client {
     return this.#latencyMs;
   }
 
-  /** When the server was last heard, by the clock of this machine. */
+  /** When the last message came, by the clock of this machine. */
   get asOf() {
     return new Date(this.#lastMessageMs);
   }
