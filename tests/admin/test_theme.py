@@ -96,6 +96,7 @@ def test_pages_of_rows_lead_to_the_dashboard_and_to_their_events(admin: Client) 
         assert ">Actions of operators</a>" in page, path
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("exposed", [False, True])
 async def test_login_says_on_this_machine_how_to_make_an_account(settings: Any, exposed: bool) -> None:
     settings.MAHAVISHNU_EXPOSED = exposed
