@@ -6,8 +6,10 @@ from typing import Final
 
 STORE_EVERYTHING: Final = """
 from django.db import transaction
-from datetime import datetime, timezone
+from django.utils import timezone
 from orchestration import services
+from orchestration.models import Stage, Workflow
+from orchestration.sdk.launch import launch_by_name
 from realtime.events.receivers import announce_as_given
 
 services.create_pool(pool_id="local")
@@ -27,16 +29,19 @@ services.start_workflow(workflow_id=workflow("running"))
 services.start_stage(workflow_id="running", stage_name="prepare", worker_id="local-0")
 with transaction.atomic():
     for number in range(30):
-        announce_as_given("workflow.stage_log", rooms=("workflow:running",), timestamp=datetime.now(timezone.utc),
+        announce_as_given("workflow.stage_log", rooms=("workflow:running",), timestamp=timezone.now(),
                           data={"workflow_id": "running", "stage_name": "prepare", "message": f"line {number}"})
 services.complete_stage(workflow_id="running", stage_name="prepare", result={"files": 3})
 services.queue_stage(workflow_id="running", stage_name="measure")
-services.start_workflow(workflow_id=workflow("failed"))
-services.start_stage(workflow_id="failed", stage_name="prepare", worker_id="local-1")
-services.complete_stage(workflow_id="failed", stage_name="prepare")
-services.start_stage(workflow_id="failed", stage_name="measure", worker_id="local-1")
-services.fail_stage(workflow_id="failed", stage_name="measure", error="FileNotFoundError: No such file: 'x'\\n  in f")
-services.fail_workflow(workflow_id="failed", error="The stage measure failed: FileNotFoundError: No such file: 'x'")
+launch_by_name("demo_failure", prompt="Measure the files", params={}, workflow_id="failed", pool="local")
+error, at = "FileNotFoundError: No such file: 'x'\\n  in f", timezone.now()
+stages = Stage.objects.filter(workflow="failed")
+stages.filter(name="prepare").update(status="completed", attempt=1, started_at=at, finished_at=at, duration_ms=2)
+stages.filter(name="read_missing_file").update(
+    status="failed", error=error, attempt=1, started_at=at, finished_at=at, duration_ms=11, worker_id="local-1")
+stages.filter(name="tidy_up").update(status="cancelled", finished_at=at)
+Workflow.objects.filter(pk="failed").update(
+    status="failed", error=f"The stage read_missing_file failed: {error}", stages_completed=1, finished_at=at)
 services.start_workflow(workflow_id=workflow("completed"))
 services.complete_workflow(workflow_id="completed", result={"final_output": {"lines": 120}})
 services.start_workflow(workflow_id=workflow("cancelled"))

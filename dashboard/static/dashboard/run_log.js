@@ -170,13 +170,10 @@ export function logTab(log, run, { tail = 0 } = {}) {
         .value=${log.search.value}
         @input=${(/** @type {any} */ event) => (log.search.value = event.target.value)}
       />
-      <label
-        ><span class="spoken">Stage</span
-        ><select @change=${(/** @type {any} */ event) => (log.stage.value = event.target.value)}>
-          <option value="">All stages</option>
-          ${stages.map((each) => html`<option value=${each} ?selected=${each === stage}>${shown(each)}</option>`)}
-        </select></label
-      >
+      <select aria-label="Stage" @change=${(/** @type {any} */ event) => (log.stage.value = event.target.value)}>
+        <option value="">All stages</option>
+        ${stages.map((each) => html`<option value=${each} ?selected=${each === stage}>${shown(each)}</option>`)}
+      </select>
       <button
         type="button"
         aria-pressed=${log.isFollowed.value}

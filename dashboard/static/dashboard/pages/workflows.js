@@ -80,13 +80,10 @@ function filters(query, list, search) {
             </button>`,
         )}
       </div>
-      <label
-        ><span class="spoken">Created</span>
-        <select @change=${(/** @type {any} */ event) => changeQuery({ since: event.target.value })}>
-          <option value="" ?selected=${!query.get("since")}>Any time</option>
-          ${PERIODS.map(([value, word]) => html`<option value=${value} ?selected=${query.get("since") === value}>${word}</option>`)}
-        </select></label
-      >
+      <select aria-label="Created" @change=${(/** @type {any} */ event) => changeQuery({ since: event.target.value })}>
+        <option value="" ?selected=${!query.get("since")}>Any time</option>
+        ${PERIODS.map(([value, word]) => html`<option value=${value} ?selected=${query.get("since") === value}>${word}</option>`)}
+      </select>
       ${["name", "pool"].map((key) =>
         when(
           query.get(key),
@@ -170,8 +167,9 @@ function newRunsButton(list) {
 
 /** @param {RunList} list @param {import("../run_rows.js").Row[]} selected */
 function selectionBar(list, selected) {
-  const running = selected.filter((row) => row.finished_at === null);
-  const retryable = selected.filter((row) => [...FAILED, "cancelled"].includes(row.status));
+  const own = selected.filter((row) => !row.reported_by);
+  const running = own.filter((row) => row.finished_at === null);
+  const retryable = own.filter((row) => [...FAILED, "cancelled"].includes(row.status));
   return html`<span class="selection"
     >${counted(selected.length, "workflow")} selected
     ${when(running.length > 0, html`<button type="button" class="danger" @click=${() => cancelRuns(running)}>Cancel ${running.length}</button>`)}
