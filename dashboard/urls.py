@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, path, re_path
 
+from dashboard.document_views import show_api, show_document, show_documents
 from dashboard.login import LoginPage
 from dashboard.views import show_page
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
@@ -19,7 +20,9 @@ urlpatterns: list[URLPattern] = [
     re_path(rf"^pools/(?P<pool_id>{_ID})$", show_page, {"title": "Pool"}, name="pool"),
     path("events", show_page, {"title": "Events"}, name="events"),
     path("start", show_page, {"title": "Start a workflow"}, name="start"),
-    path("docs", show_page, {"title": "Docs"}, name="docs"),
+    path("docs", show_documents, name="docs"),
+    path("docs/<slug:name>", show_document, name="doc"),
+    path("api/docs", show_api, name="api-docs"),
     path("start/<str:name>", show_page, {"title": "Start a workflow"}, name="start-workflow"),
     path("login", LoginPage.as_view(), name="login"),
     path("logout", LogoutView.as_view(next_page="login"), name="logout"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
@@ -18,14 +20,26 @@ from dashboard.page_settings import page_settings
 @csrf_exempt  # The view changes nothing. Without this, a POST is answered 403 instead of 405.
 @require_safe
 async def show_page(request: HttpRequest, *, title: str, **_: str) -> HttpResponse:
-    """Show the shell of a page.
+    """Show the shell of a page."""
+    if (login := await login_first(request)) is not None:
+        return login
+    return await render_page(request, "dashboard/page.html", {"title": title, "modules": imported_modules()})
 
-    If credentials are required, the login comes first: the page's WebSocket would be refused without it.
+
+async def login_first(request: HttpRequest) -> HttpResponse | None:
+    """Return a redirect to the login, if credentials are required and there are none.
+
+    The page's WebSocket would be refused without them.
     """
     if settings.MAHAVISHNU_REQUIRE_AUTH and not (await request.auser()).is_authenticated:
         return redirect_to_login(request.get_full_path(), login_url=reverse("login"))
-    context = {"title": title, "page_settings": await page_settings(request), "modules": imported_modules()}
+    return None
+
+
+async def render_page(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    """Return a page in the shell, with the name of the user."""
+    context = context | {"page_settings": await page_settings(request)}
     # Unlike `asyncio.to_thread`, this passes the path prefix of the request on to `{% url %}`.
-    response = await sync_to_async(render, thread_sensitive=False)(request, "dashboard/page.html", context)
+    response = await sync_to_async(render, thread_sensitive=False)(request, template, context)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -33,7 +33,6 @@ else:
         path("", include("dashboard.urls")),
         path("admin/", admin.site.urls),
         path("api/openapi.json", pages.openapi_json, name="api-openapi"),
-        path("api/docs", pages.docs, name="api-docs"),
         path("api/", api.urls),
         path("favicon.ico", favicon),
     ]

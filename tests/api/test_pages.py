@@ -51,7 +51,7 @@ def test_api_is_published_under_the_path_prefix(start_server: StartServer) -> No
     server = start_server(environment={"MAHAVISHNU_PATH_PREFIX": "/mv"})
     text, _ = read(f"{server.http_url}/mv/api/docs")
     assert f"{server.http_url}/mv/api/v1/workflows" in text
-    assert re.search(r'href="/mv/static/realtime/api_docs\.[0-9a-f]{12}\.css"', text)
+    assert re.search(r'href="/mv/static/dashboard/docs\.[0-9a-f]{12}\.css"', text)
     document, _ = read(f"{server.http_url}/mv/api/openapi.json")
     assert '"/mv/api/v1/workflows"' in document
     workflows, _ = read(f"{server.http_url}/mv/api/v1/workflows")

@@ -27,6 +27,7 @@ SHELLS = (
     "start",
     "start/<str:name>",
     "docs",
+    "docs/<slug:name>",
 )
 """The pages of the dashboard."""
 
