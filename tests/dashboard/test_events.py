@@ -16,6 +16,9 @@ from tests.harness.server import MahavishnuServer
 
 Unique = Callable[[str], str]
 
+EACH_FRAME_UNTIL = "new Promise(found => { const look = () => %s ? found() : requestAnimationFrame(look); look(); })"
+"""Waits in a page. The policy of the pages does not allow `wait_for_function`, which evaluates its text again later."""
+
 ADD_EVENTS = """
 from datetime import datetime, timezone
 from django.db import transaction
@@ -125,7 +128,7 @@ async def test_reading_position_stays_while_events_come(
     async with open_page(browser, f"{server.http_url}/events?channel=pool:{pool_id}") as page:
         await expect(page.locator(".event-list tbody tr")).to_have_count(100)
         await page.mouse.wheel(0, 900)
-        await page.wait_for_function("scrollY > 500")
+        await page.evaluate(EACH_FRAME_UNTIL % "scrollY > 500")
         row = page.get_by_role("link", name="w_60", exact=True)
         before = await row.bounding_box()
         add_events(server, pool_id, 100, 114)
@@ -144,7 +147,7 @@ async def test_more_events_than_can_be_read_are_counted_and_draw_few_rows(
     async with open_page(browser, f"{server.http_url}/events?channel=pool:{pool_id}") as page:
         await expect(page.locator(".event-list tbody tr")).to_have_count(1)
         notice = "document.querySelector('.event-notices').innerText.includes('more · pause to read')"
-        counted = asyncio.ensure_future(page.wait_for_function(notice, polling="raf"))
+        counted = asyncio.ensure_future(page.evaluate(EACH_FRAME_UNTIL % notice))
         add_events(server, pool_id, 1, 400)
         await counted
         # The page follows again once they come slower.
