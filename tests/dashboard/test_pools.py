@@ -47,11 +47,14 @@ async def test_list_of_pools_shows_numbers_and_warnings_live(
         services.register_worker(worker_id=worker_id, pool_id=pool_id)
         await expect(row.locator(".worker-counts")).to_have_text("✓ 1 idle")
         await expect(row.locator(".warnings")).to_have_count(0)
+        services.hold_unclaimed(pool_id=pool_id, workflow_ids=[workflow_id])
+        await expect(row).to_contain_text("1 workflow is held: no worker can take it")
         services.drain_pool(pool_id=pool_id)
         await expect(row.locator(".state")).to_have_text("! draining")
         await row.get_by_role("link", name=pool_id, exact=True).click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text(f"Pool {pool_id}")
         await expect(page.get_by_role("link", name=workflow_id)).to_be_visible()
+        await expect(page.locator(".banner")).to_contain_text("1 workflow is held")
 
 
 @pytest.mark.browser

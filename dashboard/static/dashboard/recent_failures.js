@@ -82,11 +82,12 @@ export class RecentFailures {
 
   /** @param {string} workflowId */
   #onGone(workflowId) {
+    // One that is not shown may have failed too: the count is read again.
+    this.#reader.want();
     const rows = this.rows.peek();
     if (!rows?.some((row) => row.workflow_id === workflowId)) return;
     this.count.value = Math.max(0, this.count.peek() - 1);
     this.#show(rows.filter((row) => row.workflow_id !== workflowId));
-    this.#reader.want();
   }
 
   /** @param {Row[]} rows */

@@ -76,7 +76,7 @@ function view(parts) {
   if (pool === null) return missing(id);
   return html`<article class="pool ${staleness()}">
     ${head(pool)}
-    ${poolWarnings(pool, []).map(
+    ${poolWarnings(pool, parts.newest.rows.value ?? []).map(
       (text) =>
         html`<section class="banner waiting">
           <p><span aria-hidden="true">!</span> <strong>${text}</strong></p>
