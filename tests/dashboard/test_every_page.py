@@ -35,7 +35,7 @@ PAGES: Final = {
     "/docs/protocol": ("subscribe", "subscribe"),
     "/api/docs": ("Idempotency-Key", "Idempotency-Key"),
     "/health": ("healthy", "healthy"),
-    "/nowhere": ("no such page", "no such page"),
+    "/nowhere": ("no page at this address", "no page at this address"),
 }
 THEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 WIDTHS: Final = (390, 1440)

@@ -36,10 +36,11 @@ export class RecentFailures {
   async #read() {
     const from = new Date(serverNow.peek() - HOURS * 3_600_000).toISOString();
     try {
-      const failed = client.listWorkflows({ status: FAILED, from, limit: READ_ROWS, counts: true });
-      const any = this.hasRuns.peek() ? null : client.listWorkflows({ limit: 1 });
-      const { workflows, counts } = await failed;
-      if (any) this.hasRuns.value = (await any).workflows.length > 0;
+      const [{ workflows, counts }, any] = await Promise.all([
+        client.listWorkflows({ status: FAILED, from, limit: READ_ROWS, counts: true }),
+        this.hasRuns.peek() ? null : client.listWorkflows({ limit: 1 }),
+      ]);
+      if (any) this.hasRuns.value = any.workflows.length > 0;
       this.count.value = FAILED.reduce((total, status) => total + /** @type {any} */ (counts?.[status] ?? 0), 0);
       this.#show(/** @type {any} */ (workflows));
       this.error.value = null;
