@@ -70,7 +70,7 @@ async def test_no_page_has_a_fault(start_server: StartServer, browser: Browser, 
             for path, texts in PAGES.items():
                 await show(page, f"{server.http_url}{path}", texts[is_empty])
                 faults += await faults_of(page, f"{path} {theme}", width)
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 async def test_no_page_has_a_fault_while_the_server_is_frozen_or_away(
@@ -100,7 +100,7 @@ async def test_no_page_has_a_fault_while_the_server_is_frozen_or_away(
             await page.set_viewport_size({"width": 390, "height": 900})
             faults += await faults_of(page, f"{path} offline", 390)
             await expect(page.locator("main")).to_contain_text(text, ignore_case=True)
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 def is_document(path: str) -> bool:
@@ -151,4 +151,4 @@ async def test_pages_offer_nothing_that_the_user_may_not(
             offered = page.locator("main").get_by_role("button", name=OPERATIONS)
             assert await offered.count() == 0, path
             faults += await faults_of(page, path, 1280)
-    assert faults == []
+    assert not faults, "\n".join(faults)

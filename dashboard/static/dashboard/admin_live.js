@@ -21,7 +21,8 @@ if (pill && followed.size > 0) follow(pill);
 
 document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select")) return;
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select"))
+    return;
   const search = document.getElementById("searchbar");
   if (!search) return;
   event.preventDefault();
@@ -31,7 +32,9 @@ document.addEventListener("keydown", (event) => {
 /** @param {HTMLElement} pill */
 function follow(pill) {
   const { host, root = "/" } = pill.dataset;
-  const client = connect(`${location.protocol === "https:" ? "wss" : "ws"}://${host || location.host}${root.replace(/\/$/, "")}`);
+  const client = connect(
+    `${location.protocol === "https:" ? "wss" : "ws"}://${host || location.host}${root.replace(/\/$/, "")}`,
+  );
   client.onState((state) => showConnection(pill, client, state));
   showConnection(pill, client, client.state);
   const isListOfRuns = document.body.matches(".change-list.model-workflow");
@@ -48,7 +51,11 @@ function follow(pill) {
         own.get(channel)?.();
         own.delete(channel);
         elements.forEach((element) => show(element, run));
-      } else if (!own.has(channel) && own.size < MAX_CHANNELS && UNFINISHED.includes(elements[0].dataset.status ?? "")) {
+      } else if (
+        !own.has(channel) &&
+        own.size < MAX_CHANNELS &&
+        UNFINISHED.includes(elements[0].dataset.status ?? "")
+      ) {
         own.set(channel, followChannel(client, channel));
       }
     }
@@ -80,7 +87,9 @@ function show(element, state) {
     if (bar) Object.assign(bar, { max: state.total_stages || 1, value: state.stages_completed });
     return;
   }
-  const status = stage ? state.stages.find((/** @type {any} */ each) => each.stage_name === stage)?.status : state.status;
+  const status = stage
+    ? state.stages.find((/** @type {any} */ each) => each.stage_name === stage)?.status
+    : state.status;
   if (!status || status === element.dataset.status) return;
   const look = lookOf(/** @type {any} */ (kind), status);
   write(element.querySelector(".sign"), look.sign);

@@ -5,7 +5,7 @@ import { connectionPill } from "./connection_pill.js";
 import { draw } from "./frames.js";
 import { followKeys } from "./keys.js";
 import { computed, effect, html, untracked } from "./lib.js";
-import { emptyState } from "./parts.js";
+import { emptyPage } from "./parts.js";
 import { followLinks, route, urlOf } from "./routes.js";
 import { followTitle, pageTitle } from "./title.js";
 import { showToasts } from "./toasts.js";
@@ -40,7 +40,7 @@ const PAGES = {
 const MISSING = {
   title: () => "Not found",
   view: () =>
-    emptyState(
+    emptyPage(
       "There is no such page",
       html`<p>The address is not one of this server. <a href=${urlOf("")}>Go to the overview</a>.</p>`,
     ),

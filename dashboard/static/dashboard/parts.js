@@ -82,9 +82,15 @@ export const command = (text) =>
   html`<span class="command"><code tabindex="0">${text}</code>${copyButton(text, "the command")}</span>`;
 
 /** What is shown instead of what does not exist: what, why, what next. @param {string} title @param {unknown} text */
-export const emptyState = (title, text) =>
+export const emptyState = (title, text) => message(html`<h2>${title}</h2>`, text);
+
+/** The same instead of a whole page. @param {string} title @param {unknown} text */
+export const emptyPage = (title, text) => message(html`<h1>${title}</h1>`, text);
+
+/** @param {unknown} heading @param {unknown} text */
+const message = (heading, text) =>
   html`<section class="empty">
-    <h2>${title}</h2>
+    ${heading}
     <div>${text}</div>
   </section>`;
 
@@ -96,15 +102,19 @@ export function loading(what) {
   </p>`;
 }
 
-/** What is shown if the server refuses to show something. @param {Error} error @param {string} what */
-export function refused(error, what) {
+/** What is shown if the server refuses to show a part of a page. @param {Error} error @param {string} what */
+export const refused = (error, what) => emptyState(...refusal(error, what));
+
+/** The same for a whole page. @param {Error} error @param {string} what */
+export const refusedPage = (error, what) => emptyPage(...refusal(error, what));
+
+/** @param {Error} error @param {string} what @returns {[string, unknown]} */
+function refusal(error, what) {
   if (/** @type {any} */ (error).code === "FORBIDDEN") {
-    return emptyState(
-      `You may not see ${what}`,
-      html`<p>${shown(error.message)}. Ask an administrator of this server for the permission.</p>`,
-    );
+    const next = "Ask an administrator of this server for the permission.";
+    return [`You may not see ${what}`, html`<p>${shown(error.message)}. ${next}</p>`];
   }
-  return emptyState(`${what[0].toUpperCase()}${what.slice(1)} cannot be shown`, html`<p>${shown(error.message)}</p>`);
+  return [`${what[0].toUpperCase()}${what.slice(1)} cannot be shown`, html`<p>${shown(error.message)}</p>`];
 }
 
 /** The class of a page whose values are not those of the server now. */

@@ -6,11 +6,13 @@ import { number, shown } from "../format.js";
 import { html, repeat, signal } from "../lib.js";
 import {
   command,
+  emptyPage,
   emptyState,
   heldBadge,
   loading,
   poolLink,
   refused,
+  refusedPage,
   runLink,
   scrollRegion,
   stageProgress,
@@ -66,7 +68,7 @@ export function open() {
 function view(parts) {
   const { overview, failures } = parts;
   if (!readsEverything.value || /** @type {any} */ (overview.error)?.code === "FORBIDDEN") return notAllowed();
-  if (overview.error) return refused(overview.error, "the overview");
+  if (overview.error) return refusedPage(overview.error, "the overview");
   const state = /** @type {State | undefined} */ (overview.value);
   if (!state)
     return html`<h1 class="spoken">Overview</h1>
@@ -80,7 +82,7 @@ function view(parts) {
 }
 
 function notAllowed() {
-  return emptyState(
+  return emptyPage(
     "You may not see everything",
     html`<p>
         The overview needs the permission to read all events. You may open the workflows and pools that you have access

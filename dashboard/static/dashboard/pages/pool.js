@@ -4,7 +4,7 @@ import { drainPool, pendingWord, reopenPool } from "../actions.js";
 import { client, follow, isLive, serverNow } from "../connection.js";
 import { number, shown } from "../format.js";
 import { computed, effect, html, signal, untracked } from "../lib.js";
-import { command, copyButton, emptyState, loading, refused, staleness, statusBadge, when } from "../parts.js";
+import { command, copyButton, emptyPage, loading, refusedPage, staleness, statusBadge, when } from "../parts.js";
 import { mayOperate } from "../permissions.js";
 import { PoolCharts } from "../pool_charts.js";
 import { PoolHistory } from "../pool_history.js";
@@ -68,7 +68,7 @@ export function open(id) {
 /** @param {Parts} parts */
 function view(parts) {
   const { id, pool: followed } = parts;
-  if (followed.error) return refused(followed.error, "this pool");
+  if (followed.error) return refusedPage(followed.error, "this pool");
   const pool = /** @type {Pool | null | undefined} */ (followed.value);
   if (pool === undefined)
     return html`<h1>Pool ${shown(id)}</h1>
@@ -95,7 +95,7 @@ function view(parts) {
 
 /** @param {string} id */
 function missing(id) {
-  return emptyState(
+  return emptyPage(
     "There is no such pool",
     html`<p>No pool has the id <code>${shown(id)}</code>. A worker that starts for a pool creates it.</p>
       <p><a href=${urlOf("pools")}>All pools</a></p>`,

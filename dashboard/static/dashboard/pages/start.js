@@ -3,7 +3,7 @@
 import { client, isLive } from "../connection.js";
 import { counted, shown } from "../format.js";
 import { effect, html, repeat, signal } from "../lib.js";
-import { emptyState, loading, refused, when } from "../parts.js";
+import { emptyPage, emptyState, loading, refusedPage, when } from "../parts.js";
 import { mayOperate } from "../permissions.js";
 import { changeQuery, route, urlOf } from "../routes.js";
 import { settings } from "../settings.js";
@@ -68,7 +68,7 @@ class StartPage {
 
 /** @param {StartPage} page */
 function view(page) {
-  if (page.error.value && !page.definitions.value) return refused(page.error.value, "what can be started");
+  if (page.error.value && !page.definitions.value) return refusedPage(page.error.value, "what can be started");
   const definitions = page.definitions.value;
   if (!definitions)
     return html`<h1>${page.name ? `Start ${shown(page.name)}` : "Start a workflow"}</h1>
@@ -141,7 +141,7 @@ function unknown(name, definitions) {
   const links = near.map(
     (each, index) => html`${index ? ", " : ""}<a href=${urlOf(`start/${encodeURIComponent(each)}`)}>${shown(each)}</a>`,
   );
-  return emptyState(
+  return emptyPage(
     `There is no workflow ${shown(name)}`,
     html`${when(near.length > 0, html`<p>Did you mean ${links}?</p>`)}
       <p>${counted(definitions.length, "workflow")} can be started here: <a href=${urlOf("start")}>see all</a>.</p>`,

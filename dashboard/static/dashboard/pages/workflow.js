@@ -6,11 +6,11 @@ import { duration, firstLine, nameOf, runningFor, shortId, shown, until } from "
 import { html } from "../lib.js";
 import {
   copyButton,
-  emptyState,
+  emptyPage,
   heldBadge,
   loading,
   poolLink,
-  refused,
+  refusedPage,
   staleness,
   statusBadge,
   timeAgo,
@@ -45,7 +45,7 @@ export function open(id) {
 
 /** @param {string} id @param {import("../connection.js").Followed<any>} followed @param {RunLog} log */
 function view(id, followed, log) {
-  if (followed.error) return refused(followed.error, "this workflow");
+  if (followed.error) return refusedPage(followed.error, "this workflow");
   const run = /** @type {Run | null | undefined} */ (followed.value);
   if (run === undefined)
     return html`<h1>Workflow ${shortId(id)}</h1>
@@ -69,7 +69,7 @@ function view(id, followed, log) {
 
 /** @param {string} id */
 function missing(id) {
-  return emptyState(
+  return emptyPage(
     "There is no such workflow",
     html`<p>No workflow has the id <code>${shown(id)}</code>. It may have been removed after its time.</p>
       <p><a href=${urlOf("workflows")}>All workflows</a></p>`,
