@@ -52,6 +52,10 @@ def run_url(server: MahavishnuServer, run: dict[str, Any]) -> str:
     return f"{server.http_url}/workflows/{run['id']}"
 
 
+def stopped_watching(id: str) -> str:
+    return f"Stopped watching; workflow {id} is still running. `manage.py watch workflow:{id}` shows its events.\n"
+
+
 def no_worker_warning(pool: str) -> str:
     return (
         f"No worker is online for pool {pool}; the workflow stays queued until one starts. "
@@ -171,7 +175,7 @@ def test_ctrl_c_stops_watching_and_not_the_run(server: MahavishnuServer, unique:
             no_worker_warning(pool),
         )
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60) == ("", f"Stopped watching; workflow {run['id']} is still running.\n")
+        assert process.communicate(timeout=60) == ("", stopped_watching(run["id"]))
         assert process.returncode == 130
     assert stored(server, pool) == [run]
     assert run["status"] == "running"
@@ -185,7 +189,7 @@ def test_ctrl_c_before_any_output_stops_watching(unique: Callable[[str], str]) -
         call_command("run_workflow", "demo_failure", "--watch", "--pool", pool, stdout=io.StringIO(), stderr=errors)
     run = Workflow.objects.get(pool_id=pool)
     assert run.status == "running"
-    assert errors.getvalue() == f"Stopped watching; workflow {run.pk} is still running.\n"
+    assert errors.getvalue() == stopped_watching(run.pk)
 
 
 class InterruptingStream(io.StringIO):

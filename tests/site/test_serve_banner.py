@@ -70,6 +70,7 @@ def test_serve_prints_the_banner_once_when_the_page_answers(serve: StartServe) -
 
 def test_banner_waits_for_the_page_and_the_websocket() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
         port = silent.getsockname()[1]
         target = Target("127.0.0.1", "127.0.0.1", str(port), str(port), "/", "/ws", "0")
         with subprocess.Popen(

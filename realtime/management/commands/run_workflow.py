@@ -108,7 +108,10 @@ class Command(CommandWithEpilog):
             follower = when_available(lambda: RunFollower(workflow_id))
             return RunDisplay(follower, out=self.stdout, err=self.stderr, detailed=detailed).show_until_finished()
         except KeyboardInterrupt:
-            self.stderr.write(f"Stopped watching; workflow {workflow_id} is still running.")
+            self.stderr.write(
+                f"Stopped watching; workflow {workflow_id} is still running. "
+                f"`manage.py watch workflow:{workflow_id}` shows its events."
+            )
             raise
 
     def write_line(self, line: str) -> None:
