@@ -79,7 +79,7 @@ export function copyButton(text, what) {
 
 /** A command to run in a terminal. @param {string} text */
 export const command = (text) =>
-  html`<span class="command"><code tabindex="0">${text}</code>${copyButton(text, "the command")}</span>`;
+  html`<span class="command"><code tabindex="0">${shown(text)}</code>${copyButton(text, "the command")}</span>`;
 
 /** What is shown instead of what does not exist: what, why, what next. @param {string} title @param {unknown} text */
 export const emptyState = (title, text) => message(html`<h2>${title}</h2>`, text);

@@ -2,7 +2,7 @@
 
 import { shown } from "./format.js";
 import { html } from "./lib.js";
-import { copyButton, when } from "./parts.js";
+import { command, copyButton, when } from "./parts.js";
 import { textOf } from "./start_fields.js";
 import { ID, POOL, PROMPT } from "./start_form.js";
 
@@ -164,7 +164,7 @@ function poolInput(form) {
 /** @param {StartForm} form */
 function commandView(form) {
   const text = commandOf(form);
-  return html`<span class="command"><code>${shown(text)}</code>${copyButton(text, "the command")}</span>`;
+  return command(text);
 }
 
 /** The command that starts the same. @param {StartForm} form */

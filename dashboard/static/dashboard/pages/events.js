@@ -7,7 +7,7 @@ import { MAX_WAITING } from "../event_stream.js";
 import { lookOfEvent, subjectOf, summaryOf } from "../event_words.js";
 import { bothZones, counted, number, shown, timeOfDayMs } from "../format.js";
 import { html, repeat } from "../lib.js";
-import { copyButton, emptyState, loading, refused, runLink, staleness, timeAt, when } from "../parts.js";
+import { command, copyButton, emptyState, loading, refused, runLink, staleness, timeAt, when } from "../parts.js";
 import { route, urlOfPool } from "../routes.js";
 
 /** @typedef {import("../event_stream.js").EventStream} EventStream */
@@ -144,7 +144,7 @@ function nothingYet({ channel, kind, id, names }) {
 function commandFor(channel) {
   const id = channel.startsWith("workflow:") ? channel.slice("workflow:".length) : "test";
   const text = `python manage.py emit_test_event workflow.started --id ${id}`;
-  return html`<span class="command"><code>${text}</code>${copyButton(text, "the command")}</span>`;
+  return command(text);
 }
 
 /** @param {Item} item */
