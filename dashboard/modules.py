@@ -9,32 +9,42 @@ from typing import Final
 
 from django.contrib.staticfiles import finders
 
-MAIN_MODULE: Final = "dashboard/main.js"
+ENTRY_MODULES: Final = ("dashboard/connection.js", "dashboard/main.js")
+"""The connection opens as soon as its module and what that imports are there, before those of the page."""
 
-_STATIC_IMPORT: Final = re.compile(r"""^(?:import|export)\b[^;]*?\bfrom\s*["'](\.[^"']+)["']""", re.MULTILINE)
+_STATIC_IMPORT: Final = re.compile(
+    r"""(?:^|;)\s*(?:import|export)\b[^;"']*?\bfrom\s*["'](\.[^"']+)["']""", re.MULTILINE
+)
 
 
 @cache
-def imported_modules(main: str = MAIN_MODULE) -> tuple[str, ...]:
-    """Return the static paths of a module and of all that it imports, and they import: nearest first.
+def page_modules(page: str) -> tuple[str, ...]:
+    """Return the static paths of the modules of a page, and of all that they import: those of the connection first.
 
     Modules that are imported when they are needed (`import()`) are left out.
+
+    Args:
+        page: The name of the page's module, such as `overview`.
 
     Raises:
         FileNotFoundError: if a module does not exist.
     """
-    found = [main]
-    for path in found:
-        file = finders.find(path)
-        if not isinstance(file, str):
-            raise FileNotFoundError(f"The static file {path} does not exist")
-        with open(file, encoding="utf-8") as source:
-            imports = _STATIC_IMPORT.findall(source.read())
-        for relative in imports:
-            imported = _resolved(PurePosixPath(path).parent / relative)
-            if imported not in found:
-                found.append(imported)
+    found: dict[str, None] = {}
+    for entry in (*ENTRY_MODULES, f"dashboard/pages/{page}.js"):
+        waiting = [entry]
+        for path in waiting:
+            if path not in found:
+                found[path] = None
+                waiting += _imports_of(path)
     return tuple(found)
+
+
+def _imports_of(path: str) -> list[str]:
+    file = finders.find(path)
+    if not isinstance(file, str):
+        raise FileNotFoundError(f"The static file {path} does not exist")
+    with open(file, encoding="utf-8") as source:
+        return [_resolved(PurePosixPath(path).parent / relative) for relative in _STATIC_IMPORT.findall(source.read())]
 
 
 def _resolved(path: PurePosixPath) -> str:

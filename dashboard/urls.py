@@ -1,4 +1,7 @@
-"""The pages. The scripts of the shell know the same paths (`static/dashboard/routes.js`), and a test compares both."""
+"""The pages. The scripts of the shell know the same paths (`static/dashboard/routes.js`), and a test compares both.
+
+`module` is the name of the page's module in `static/dashboard/pages`.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,23 @@ from orchestration.identifiers import MAX_IDENTIFIER_LENGTH
 
 _ID = rf"[A-Za-z0-9._-]{{1,{MAX_IDENTIFIER_LENGTH}}}"
 
+
+def _shell(title: str, module: str) -> dict[str, str]:
+    return {"title": title, "module": module}
+
+
 urlpatterns: list[URLPattern] = [
-    path("", show_page, {"title": "Overview"}, name="overview"),
-    path("workflows", show_page, {"title": "Workflows"}, name="workflows"),
-    re_path(rf"^workflows/(?P<workflow_id>{_ID})$", show_page, {"title": "Workflow"}, name="workflow"),
-    path("pools", show_page, {"title": "Pools"}, name="pools"),
-    re_path(rf"^pools/(?P<pool_id>{_ID})$", show_page, {"title": "Pool"}, name="pool"),
-    path("events", show_page, {"title": "Events"}, name="events"),
-    path("start", show_page, {"title": "Start a workflow"}, name="start"),
+    path("", show_page, _shell("Overview", "overview"), name="overview"),
+    path("workflows", show_page, _shell("Workflows", "workflows"), name="workflows"),
+    re_path(rf"^workflows/(?P<workflow_id>{_ID})$", show_page, _shell("Workflow", "workflow"), name="workflow"),
+    path("pools", show_page, _shell("Pools", "pools"), name="pools"),
+    re_path(rf"^pools/(?P<pool_id>{_ID})$", show_page, _shell("Pool", "pool"), name="pool"),
+    path("events", show_page, _shell("Events", "events"), name="events"),
+    path("start", show_page, _shell("Start a workflow", "start"), name="start"),
     path("docs", show_documents, name="docs"),
     path("docs/<slug:name>", show_document, name="doc"),
     path("api/docs", show_api, name="api-docs"),
-    path("start/<str:name>", show_page, {"title": "Start a workflow"}, name="start-workflow"),
+    path("start/<str:name>", show_page, _shell("Start a workflow", "start"), name="start-workflow"),
     path("login", LoginPage.as_view(), name="login"),
     path("logout", LogoutView.as_view(next_page="login"), name="logout"),
 ]

@@ -13,17 +13,17 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from dashboard.modules import imported_modules
+from dashboard.modules import page_modules
 from dashboard.page_settings import page_settings
 
 
 @csrf_exempt  # The view changes nothing. Without this, a POST is answered 403 instead of 405.
 @require_safe
-async def show_page(request: HttpRequest, *, title: str, **_: str) -> HttpResponse:
+async def show_page(request: HttpRequest, *, title: str, module: str, **_: str) -> HttpResponse:
     """Show the shell of a page."""
     if (login := await login_first(request)) is not None:
         return login
-    return await render_page(request, "dashboard/page.html", {"title": title, "modules": imported_modules()})
+    return await render_page(request, "dashboard/page.html", {"title": title, "modules": page_modules(module)})
 
 
 async def login_first(request: HttpRequest) -> HttpResponse | None:

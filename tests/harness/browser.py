@@ -34,8 +34,8 @@ CHROMIUM_ARGUMENTS = [
 ]
 TIMEOUT_MS = 20_000
 
-LOST_SERVER: Final = ("WebSocket connection to ", "/static/dashboard/icon")
-"""The errors of a page whose server is killed. Chromium loads the icon of a page after the page."""
+LOST_SERVER: Final = ("WebSocket connection to ", "/static/dashboard/")
+"""The errors of a page whose server is killed. A page loads its icon, and the modules of other pages, afterwards."""
 
 _REPORT_VIOLATIONS: Final = """addEventListener("securitypolicyviolation", ({effectiveDirective, blockedURI, sample}) =>
     console.error(`Content Security Policy: ${effectiveDirective} blocked ${blockedURI} ${sample}`));"""

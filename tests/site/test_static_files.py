@@ -74,7 +74,8 @@ def test_static_files_return_404_for_paths_outside(server: MahavishnuServer, pat
 
 def test_pages_refer_to_hashed_names_that_caches_keep(server: MahavishnuServer) -> None:
     path = hashed_path(server, "dashboard/tokens.css")
-    plain, compressed = Answer(server.port, path), Answer(server.port, path, Accept_Encoding="gzip, br")
+    plain, compressed = Answer(server.port, path), Answer(server.port, path, Accept_Encoding="gzip")
+    smallest, kept = (Answer(server.port, path, Accept_Encoding="gzip, br") for _ in range(2))
     assert plain.status == compressed.status == 200
     assert plain.headers["Cache-Control"] == compressed.headers["Cache-Control"] == IMMUTABLE
     assert plain.headers["Vary"] == compressed.headers["Vary"] == "Accept-Encoding"
@@ -82,6 +83,9 @@ def test_pages_refer_to_hashed_names_that_caches_keep(server: MahavishnuServer) 
     assert (plain.headers["Content-Encoding"], compressed.headers["Content-Encoding"]) == (None, "gzip")
     assert len(compressed.body) == int(compressed.headers["Content-Length"]) < len(plain.body)
     assert gzip.decompress(compressed.body) == plain.body
+    assert smallest.headers["Content-Encoding"] == "br"
+    assert len(smallest.body) < len(compressed.body) < len(plain.body)
+    assert (kept.status, dict(kept.headers), kept.body) == (200, dict(smallest.headers), smallest.body)
 
 
 def test_unhashed_name_is_revalidated(server: MahavishnuServer) -> None:

@@ -1,6 +1,6 @@
 // The page: it opens the connection, and draws the part that the address names.
 
-import { facts, openConnection } from "./connection.js";
+import { client, facts, openConnection } from "./connection.js";
 import { connectionPill } from "./connection_pill.js";
 import { draw } from "./frames.js";
 import { followKeys } from "./keys.js";
@@ -9,14 +9,6 @@ import { emptyPage } from "./parts.js";
 import { followLinks, route, urlOf } from "./routes.js";
 import { followTitle, pageTitle } from "./title.js";
 import { showToasts } from "./toasts.js";
-// All at once: a link works while the server is away.
-import * as events from "./pages/events.js";
-import * as overview from "./pages/overview.js";
-import * as pool from "./pages/pool.js";
-import * as pools from "./pages/pools.js";
-import * as start from "./pages/start.js";
-import * as workflow from "./pages/workflow.js";
-import * as workflows from "./pages/workflows.js";
 
 /**
  * @typedef {object} Page One part of the dashboard while it is shown.
@@ -25,16 +17,21 @@ import * as workflows from "./pages/workflows.js";
  * @property {() => void} [close] Ends its subscriptions.
  */
 
-/** @type {Record<string, (id: string) => Page>} */
+/** @typedef {{open: (id: string) => Page}} PageModule */
+
+/** @type {Record<string, () => Promise<PageModule>>} */
 const PAGES = {
-  overview: overview.open,
-  workflows: workflows.open,
-  workflow: workflow.open,
-  pools: pools.open,
-  pool: pool.open,
-  events: events.open,
-  start: start.open,
+  overview: () => import("./pages/overview.js"),
+  workflows: () => import("./pages/workflows.js"),
+  workflow: () => import("./pages/workflow.js"),
+  pools: () => import("./pages/pools.js"),
+  pool: () => import("./pages/pool.js"),
+  events: () => import("./pages/events.js"),
+  start: () => import("./pages/start.js"),
 };
+
+/** How long after the first page the other ones are loaded. */
+const LOAD_OTHERS_AFTER_MS = 1_500;
 
 /** @type {Page} */
 const MISSING = {
@@ -46,28 +43,61 @@ const MISSING = {
     ),
 };
 
+/** @type {Page} */
+const UNLOADED = {
+  title: () => "Not loaded",
+  view: () =>
+    emptyPage("The page could not be loaded", html`<p>The server did not answer. The page is loaded when it does.</p>`),
+};
+
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 
 /** Draw the page of the address; another one when its page or its id changes. The page itself follows its query. */
 function showPages() {
   const shown = computed(() => `${route.value.page} ${route.value.id}`);
   let close = () => {};
+  let wanted = "";
   effect(() => {
-    shown.value;
-    untracked(() => {
-      const { page, id } = route.value;
+    const key = (wanted = shown.value);
+    const { page, id } = untracked(() => route.value);
+    markLink(page);
+    void loaded(page).then((module) => {
+      // The address has changed meanwhile.
+      if (wanted !== key) return;
       close();
-      markLink(page);
-      const opened = PAGES[page]?.(id) ?? MISSING;
-      const stopTitle = effect(() => void (pageTitle.value = opened.title()));
-      const stopDrawing = draw(main, opened.view);
-      close = () => {
-        stopDrawing();
-        stopTitle();
-        opened.close?.();
-      };
+      close = show(module.open(id));
     });
   });
+}
+
+/** @param {Page} page @returns {() => void} */
+function show(page) {
+  const stopTitle = effect(() => void (pageTitle.value = page.title()));
+  const stopDrawing = draw(main, page.view);
+  return () => {
+    stopDrawing();
+    stopTitle();
+    page.close?.();
+  };
+}
+
+/** @param {string} page @returns {Promise<PageModule>} */
+async function loaded(page) {
+  if (!(page in PAGES)) return { open: () => MISSING };
+  try {
+    return await PAGES[page]();
+  } catch {
+    // The server has ended meanwhile. The address is the whole state of the page, so nothing is lost.
+    void client.waitLive().then(() => location.reload());
+    return { open: () => UNLOADED };
+  }
+}
+
+/** Load the other pages too, so that links between them work while the server is away. */
+async function loadOthers() {
+  await client.waitLive();
+  await new Promise((resolve) => setTimeout(resolve, LOAD_OTHERS_AFTER_MS));
+  if (client.state === "live") await Promise.allSettled(Object.values(PAGES).map((load) => load()));
 }
 
 /** Mark the link of the page in the navigation. @param {string} page */
@@ -87,3 +117,4 @@ followLinks();
 followKeys();
 followTitle();
 showPages();
+void loadOthers().catch(() => {});

@@ -15,9 +15,9 @@ import { signal } from "./lib.js";
 const ROUTES = [
   [/^$/, "overview"],
   [/^workflows$/, "workflows"],
-  [/^workflows\/([\w.-]+)$/, "workflow"],
+  [/^workflows\/([\w.-]{1,128})$/, "workflow"],
   [/^pools$/, "pools"],
-  [/^pools\/([\w.-]+)$/, "pool"],
+  [/^pools\/([\w.-]{1,128})$/, "pool"],
   [/^events$/, "events"],
   [/^start$/, "start"],
   [/^start\/([^/]+)$/, "start"],
