@@ -60,13 +60,14 @@ lint: $(DEVELOPMENT) $(TYPESCRIPT)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd clients/python && ../../$(BIN)/lint-imports
-	$(BIN)/python -m tests.javascript.typescript_check
+	$(BIN)/python -m tests.javascript.script_checks
 	$(BIN)/python manage.py check --fail-level WARNING
 	$(BIN)/python manage.py makemigrations --check --dry-run
 
-format: $(DEVELOPMENT)
+format: $(DEVELOPMENT) $(TYPESCRIPT)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python -m tests.javascript.script_checks format
 
 clients: $(DEVELOPMENT)
 	DJANGO_SETTINGS_MODULE=mahavishnu_site.settings $(BIN)/python clients/generate.py
@@ -115,7 +116,7 @@ $(DEVELOPMENT): | $(BIN)/pip
 
 $(TYPESCRIPT): | $(DEVELOPMENT)
 	@rm -f .venv/.typescript-*
-	@$(BIN)/python -m tests.javascript.typescript_check install
+	@$(BIN)/python -m tests.javascript.script_checks install
 	@touch $@
 
 # Without a browser the other tests run, and the next run tries again.
