@@ -7,7 +7,7 @@
 #   make serve PYTHON=/opt/python3.12    the interpreter for .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test chaos lint format clients vendor bench mutants lock clean
+.PHONY: help serve test chaos lint format clients picture vendor bench mutants lock clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -32,6 +32,7 @@ help:
 	@echo 'make format  format the code'
 	@echo 'make clients write the typed messages of the clients, and copy the JavaScript client to where it is served'
 	@echo 'make vendor  copy the JavaScript libraries of the pages from npm'
+	@echo 'make picture take the picture of the overview for the README'
 	@echo 'make bench   measure speed and memory, also of alternatives (ARGS: names, --rounds N)'
 	@echo 'make mutants put faults into a copy of the code, and check that a test fails for each'
 	@echo 'make lock    pin the newest versions that the requirements allow, with hashes'
@@ -75,6 +76,9 @@ clients: $(DEVELOPMENT)
 
 vendor: $(DEVELOPMENT)
 	$(BIN)/python -m tests.javascript.vendor
+
+picture: $(DEVELOPMENT) $(CHROMIUM_FOUND)
+	$(BIN)/python -m tests.dashboard.picture
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m benchmarks $(ARGS)

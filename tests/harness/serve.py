@@ -54,7 +54,7 @@ class Serve:
         self.port = free_port()
         self.host = variables.get("MAHAVISHNU_HOST", "127.0.0.1")
         self._output = output or var_dir.with_suffix(".output")
-        environment = {
+        self.environment = {
             **clean_environment(),
             "MAHAVISHNU_VAR_DIR": str(var_dir),
             "MAHAVISHNU_PORT": str(self.port),
@@ -65,7 +65,7 @@ class Serve:
             self.main = subprocess.Popen(
                 command,
                 cwd=directory,
-                env=environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

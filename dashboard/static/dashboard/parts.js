@@ -117,8 +117,11 @@ function refusal(error, what) {
   return [`${what[0].toUpperCase()}${what.slice(1)} cannot be shown`, html`<p>${shown(error.message)}</p>`];
 }
 
-/** The class of a page whose values are not those of the server now. */
-export const staleness = () => (isLive.value ? "" : "stale");
+/** The class of a page whose values are not those of the server now. What comes first is new, also while more comes. */
+export function staleness() {
+  const { state, wasLive } = facts.value;
+  return isLive.value || (state === "connecting" && !wasLive) ? "" : "stale";
+}
 
 /** A region that scrolls sideways by itself, so that the page does not. @param {string} label @param {unknown} content */
 export const scrollRegion = (label, content) =>
