@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.admin.utils import quote
+from django.urls import reverse
 from playwright.async_api import Browser, expect
 
 from tests.dashboard.connection import expect_pill
@@ -147,3 +149,13 @@ async def test_list_counts_new_runs_and_moves_nothing(server: MahavishnuServer, 
         await expect(rows).to_have_count(1)
         await page.get_by_role("button", name="1 new").click()
         await expect(rows).to_have_count(2)
+
+
+async def test_page_of_a_run_leads_to_its_row_in_the_admin(server: MahavishnuServer, browser: Browser) -> None:
+    server.services.create_workflow(workflow_id="wf_in_admin", name="", adapter="python", prompt="", stages=["one"])
+    async with open_page(browser, f"{server.http_url}/workflows/wf_in_admin#data") as page:
+        link = page.get_by_role("link", name="The row of this workflow")
+        assert await link.get_attribute("href") == reverse(
+            "admin:orchestration_workflow_change", args=[quote("wf_in_admin")]
+        )
+        await expect(page.locator("#zone")).to_contain_text("Times in ")

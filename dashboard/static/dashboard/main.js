@@ -2,6 +2,7 @@
 
 import { client, facts, openConnection } from "./connection.js";
 import { connectionPill } from "./connection_pill.js";
+import { TIME_ZONE } from "./format.js";
 import { draw } from "./frames.js";
 import { followKeys } from "./keys.js";
 import { computed, effect, html, untracked } from "./lib.js";
@@ -110,6 +111,7 @@ function markLink(page) {
 }
 
 openConnection();
+/** @type {HTMLElement} */ (document.getElementById("zone")).textContent = `Times in ${TIME_ZONE}`;
 draw(/** @type {HTMLElement} */ (document.getElementById("connection")), connectionPill);
 effect(() => void (document.body.dataset.connection = facts.value.state));
 showToasts(/** @type {HTMLElement} */ (document.getElementById("toasts")));

@@ -50,6 +50,12 @@ export const urlOfRun = (workflowId) => urlOf(`workflows/${workflowId}`);
 /** @param {string} poolId */
 export const urlOfPool = (poolId) => urlOf(`pools/${poolId}`);
 
+/**
+ * The page of a row in the admin. Its ids have `_` and two digits for what a URL may not contain.
+ * @param {"workflow" | "pool" | "worker"} model @param {string} id
+ */
+export const urlOfAdmin = (model, id) => `${settings.admin}orchestration/${model}/${id.replaceAll("_", "_5F")}/change/`;
+
 /** Show another page. @param {string} url @param {{replace?: boolean}} [options] */
 export function goTo(url, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", url);

@@ -10,7 +10,7 @@ import { PoolCharts } from "../pool_charts.js";
 import { PoolHistory } from "../pool_history.js";
 import { PoolRuns } from "../pool_runs.js";
 import { poolWarnings } from "../pool_warnings.js";
-import { changeQuery, route, urlOf } from "../routes.js";
+import { changeQuery, route, urlOf, urlOfAdmin } from "../routes.js";
 import { followedRuns, online, tiles, workerDetail } from "../worker_tiles.js";
 import { workerCounts } from "./pools.js";
 
@@ -115,10 +115,11 @@ function head(pool) {
         ${when(status === "draining", html`<span>accepts no new workflows, finishes what it has</span>`)}
         ${when(status === "closed", html`<span>accepts no work</span>`)}
         ${when(pool.reported_by, html`<span>reported by ${shown(pool.reported_by)}</span>`)}
+        <span><a href=${urlOfAdmin("pool", id)}>in the admin</a></span>
       </p>
     </div>
     ${when(mayChange && status === "active", html`<button type="button" ?disabled=${pending !== ""} @click=${() => drainPool(pool)}>Drain</button>`)}
-    ${when(mayChange && status !== "active", html`<button type="button" class="primary" ?disabled=${pending !== ""} @click=${() => reopenPool(pool)}>Reopen</button>`)}
+    ${when(mayChange && status === "draining", html`<button type="button" class="primary" ?disabled=${pending !== ""} @click=${() => reopenPool(pool)}>Reopen</button>`)}
   </header>`;
 }
 

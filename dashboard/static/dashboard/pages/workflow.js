@@ -18,7 +18,7 @@ import {
   when,
 } from "../parts.js";
 import { mayOperate } from "../permissions.js";
-import { route, urlOf } from "../routes.js";
+import { route, urlOf, urlOfAdmin } from "../routes.js";
 import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
 import { timelineTab } from "../run_timeline.js";
@@ -213,6 +213,14 @@ function dataTab(run) {
       <div>
         <dt>Id</dt>
         <dd><code>${run.workflow_id}</code> ${copyButton(run.workflow_id, "the id")}</dd>
+      </div>
+      <div>
+        <dt>Admin</dt>
+        <dd>
+          <a href=${urlOfAdmin("workflow", run.workflow_id)}
+            >The row of this workflow, with its attempts and tracebacks</a
+          >
+        </dd>
       </div>
     </dl>
   </div>`;
