@@ -22,7 +22,7 @@ const QUIET_AFTER_MS = 60_000;
  * @param {number} nowMs
  * @returns {Pill}
  */
-export function pillOf(known, nowMs) {
+function pillOf(known, nowMs) {
   const { state, progress } = known;
   const since = timeOfDay(known.asOfMs);
   if (state === "closed") {

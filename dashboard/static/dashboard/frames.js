@@ -2,10 +2,6 @@
 
 import { effect, render } from "./lib.js";
 
-/** How long each drawing took in milliseconds, for measurements: the last ones. */
-export const drawingTimesMs = /** @type {number[]} */ ([]);
-const MAX_DRAWING_TIMES = 2000;
-
 /** The elements that were drawn into. @type {WeakSet<HTMLElement>} */
 const drawn = new WeakSet();
 
@@ -31,10 +27,7 @@ export function draw(element, view) {
         return;
       }
       isFirst = false;
-      const startedAt = performance.now();
       render(view(), element);
-      drawingTimesMs.push(performance.now() - startedAt);
-      if (drawingTimesMs.length > MAX_DRAWING_TIMES) drawingTimesMs.shift();
     });
   };
   // What the server wrote. What was drawn before is lit's: it keeps its place in the element.

@@ -90,7 +90,7 @@ export class PoolHistory {
 }
 
 /** @param {Sample[]} samples In the order of their times. @param {number} stepMs @returns {Series} */
-export function seriesOf(samples, stepMs) {
+function seriesOf(samples, stepMs) {
   /** @type {Series} */
   const series = { atMs: [], queued: [], done: [], failed: [] };
   let first = 0;

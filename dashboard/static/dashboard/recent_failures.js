@@ -9,7 +9,7 @@ const FAILED = ["failed", "timeout"];
 const HOURS = 24;
 const READ_ROWS = 30;
 const READ_EVERY_MS = 5_000;
-export const MAX_FAILURES = 6;
+const MAX_FAILURES = 6;
 
 /** @typedef {import("./run_rows.js").Row} Row */
 

@@ -9,7 +9,7 @@ const MAX_SUMMARY_CHARACTERS = 140;
 const OF_EVERY_EVENT = new Set(["timestamp", "workflow_id", "name", "test"]);
 
 /** Return the fields of an event that tell it from others, on one line. @param {any} data */
-export function dataSummary(data) {
+function dataSummary(data) {
   const fields = Object.entries(data).filter(
     ([key, value]) => !OF_EVERY_EVENT.has(key) && value !== null && value !== "",
   );

@@ -14,7 +14,7 @@ import { acceptsOthers, fieldsOf, parse } from "./start_fields.js";
 export const PROMPT = "prompt";
 export const POOL = "pool";
 export const ID = "workflow_id";
-export const OTHERS = "more";
+const OTHERS = "more";
 
 const ADDRESS_PAUSE_MS = 300;
 /** What is longer is not kept in the address. */

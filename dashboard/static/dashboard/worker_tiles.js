@@ -17,7 +17,7 @@ import { lookOf } from "./statuses.js";
 const MAX_SMALL = 24;
 const MAX_NAMED = 4;
 /** The most tiles of a page. */
-export const MAX_TILES = 120;
+const MAX_TILES = 120;
 /** How many runs are followed for the progress of their stages. */
 const MAX_FOLLOWED = 12;
 
