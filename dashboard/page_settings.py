@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
@@ -17,7 +16,7 @@ from realtime.auth.sessions import identity_of_user
 from realtime.connection.authentication import UNAUTHENTICATED, identity_without_credentials
 from realtime.connection.client_address import ClientAddress, client_address_of
 from realtime.connection.origin import websocket_host
-from realtime.protocol.server_info import SERVER_VERSION
+from realtime.database import in_database_thread
 
 _OPERATED: Final[tuple[ResourceType, ...]] = ("workflow", "pool", "worker", "definition")
 
@@ -26,7 +25,7 @@ async def viewer_of(request: HttpRequest) -> Identity:
     """Return who looks at a page: as for its WebSocket, a login counts where one is required."""
     if settings.MAHAVISHNU_REQUIRE_AUTH:
         user = await request.auser()
-        return await sync_to_async(identity_of_user)(user) if user.is_active else UNAUTHENTICATED
+        return await in_database_thread(identity_of_user, user) if user.is_active else UNAUTHENTICATED
     address = client_address_of(request.scope) if isinstance(request, ASGIRequest) else ClientAddress(None)
     return identity_without_credentials(address)
 
@@ -44,10 +43,8 @@ async def page_settings(request: HttpRequest) -> dict[str, Any]:
         "admin": reverse("admin:index"),
         "docs": reverse("docs"),
         "websocket_host": websocket_host(request),
-        "version": SERVER_VERSION,
         "csrf_token": get_token(request) if settings.MAHAVISHNU_REQUIRE_AUTH else "",
         "user": viewer.user_id,
         "reads_everything": may(viewer, "read", "global"),
-        "reads_definitions": may(viewer, "read", "workflow"),
         "operates": [kind for kind in _OPERATED if may(viewer, "operate", kind)],
     }

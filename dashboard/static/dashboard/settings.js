@@ -7,11 +7,9 @@
  * @property {string} admin The path of the admin.
  * @property {string} docs The path of the documentation.
  * @property {string} websocket_host Where the WebSocket is; empty if it is where the page is.
- * @property {string} version The version of the server.
  * @property {string} csrf_token What changing requests send; empty if the server has no logins.
  * @property {string} user The name of the user; empty without a login.
  * @property {boolean} reads_everything Whether the user may read the events of everything.
- * @property {boolean} reads_definitions Whether the user may read what can be started.
  * @property {string[]} operates The kinds of resources of which the user may operate all.
  */
 
