@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
 from urllib.parse import unquote
 
 import pytest
@@ -68,3 +70,26 @@ def test_page_names_every_module_that_it_imports() -> None:
     assert {"dashboard/main.js", "dashboard/pages/pool.js", "dashboard/vendor/lit-html/directive.js"} < set(modules)
     assert not {"dashboard/pages/events.js", "dashboard/vendor/uplot/uplot.js"} & set(modules)
     assert len(set(modules)) == len(modules)
+
+
+@pytest.mark.parametrize("path", ["/", "/workflows", "/workflows/wf_1", "/pools/local", "/events", "/start"])
+def test_scripts_of_a_page_are_small(server: MahavishnuServer, path: str) -> None:
+    """What a page needs, with the chart library that only the page of a pool imports, fits in 90 KB compressed."""
+    scripts = re.findall(r'modulepreload" href="([^"]+)"', read(server, path).decode())
+    # The page of a pool loads the charts when it is opened.
+    for pattern in (rb'import\("\./(chart_library\.[^"]+)"\)', rb'from "\./(vendor/uplot/[^"]+)"'):
+        imported = re.search(pattern, b"".join(read(server, script) for script in scripts))
+        assert (imported is not None) == (path == "/pools/local")
+        if imported:
+            scripts.append(f"/static/dashboard/{imported[1].decode()}")
+    sizes_bytes = [len(read(server, script, "br")) for script in scripts]
+    assert 20_000 < sum(sizes_bytes) <= 90_000
+
+
+def read(server: MahavishnuServer, path: str, encoding: str = "identity") -> bytes:
+    """Return the body of an answer, as it was sent."""
+    request = urllib.request.Request(f"{server.http_url}{path}", headers={"Accept-Encoding": encoding})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.headers.get("Content-Encoding", "identity") == encoding
+        body: bytes = answer.read()
+        return body

@@ -67,12 +67,16 @@ async def test_pages_and_websockets_work_under_a_prefix(
             async with connect(f"ws://{address}{PREFIX}{path}") as client:
                 assert client.welcome["event"] == "session.created"
         # An error in the console, such as a missing file, fails the test.
-        async with open_page(browser, f"http://{address}{PREFIX}/#pool:{pool_id}") as page:
-            await expect(page.get_by_role("status")).to_have_text(f"Live: pool:{pool_id}")
-            await expect(page.locator("#address")).to_have_text(f"ws://{address}{PREFIX}/")
+        async with open_page(browser, f"http://{address}{PREFIX}/pools") as page:
+            await expect(page.locator("body")).to_have_attribute("data-connection", "live")
             server.services.create_pool(pool_id=pool_id)
-            await expect(page.locator("#events tr")).to_have_count(1)
-            await expect(page.get_by_role("link", name="Health")).to_have_attribute("href", f"{PREFIX}/health")
+            await page.get_by_role("link", name=pool_id).click()
+            assert page.url == f"http://{address}{PREFIX}/pools/{pool_id}"
+            await page.get_by_role("button", name="Drain", exact=True).click()
+            await page.get_by_role("button", name="Drain the pool").click()
+            await expect(page.get_by_role("button", name="Reopen")).to_be_visible()
+            await page.get_by_role("link", name="Events").click()
+            await expect(page.get_by_text(f"ws://{address}{PREFIX}/", exact=True)).to_be_visible()
             await page.get_by_role("link", name="Admin").click()
             await page.get_by_label("Username").fill(name)
             await page.get_by_label("Password").fill(PASSWORD)

@@ -5,6 +5,7 @@
 
 import { connect } from "../realtime/clients/1.0.0/mahavishnu.js";
 import { lookOf } from "./statuses.js";
+import { websocketAddress } from "./websocket_address.js";
 
 const MAX_CHANNELS = 100;
 const UNFINISHED = ["pending", "running"];
@@ -32,9 +33,7 @@ document.addEventListener("keydown", (event) => {
 /** @param {HTMLElement} pill */
 function follow(pill) {
   const { host, root = "/" } = pill.dataset;
-  const client = connect(
-    `${location.protocol === "https:" ? "wss" : "ws"}://${host || location.host}${root.replace(/\/$/, "")}`,
-  );
+  const client = connect(websocketAddress(host ?? "", root));
   client.onState((state) => showConnection(pill, client, state));
   showConnection(pill, client, client.state);
   const isListOfRuns = document.body.matches(".change-list.model-workflow");

@@ -3,6 +3,7 @@
 import { Forbidden, HistoryLost, connect } from "../realtime/clients/1.0.0/mahavishnu.js";
 import { batch, computed, signal } from "./lib.js";
 import { settings } from "./settings.js";
+import { websocketAddress } from "./websocket_address.js";
 
 /** @typedef {import("mahavishnu-client").Client} Client */
 
@@ -16,13 +17,8 @@ const onError = (/** @type {any} */ error) => {
   if (!(error instanceof Forbidden)) console.warn("Mahavishnu's client:", error);
 };
 
-function address() {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  return `${scheme}://${settings.websocket_host || location.host}${settings.root.replace(/\/$/, "")}`;
-}
-
 /** @type {Client} */
-export const client = connect(address(), { onError });
+export const client = connect(websocketAddress(settings.websocket_host, settings.root), { onError });
 
 /**
  * @typedef {object} Facts What the connection pill is made of.
