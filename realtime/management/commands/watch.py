@@ -133,11 +133,14 @@ class Command(CommandWithEpilog):
 
         try:
             with readable_database_errors():
-                for id in runs.missing() if runs is not None else ():
+                is_last = retry_while_unavailable(show_new, timeout_seconds=None, report=self.stderr_line)
+                # The first poll has set the position: a run that is created from here on is shown from its beginning.
+                for id in runs.missing() if runs is not None and not is_last else ():
                     suggestion = did_you_mean(similar_workflow_ids(id))
                     self.stderr_line(f"Workflow {id} not found; waiting for it.{suggestion}")
-                while not retry_while_unavailable(show_new, timeout_seconds=None, report=self.stderr_line):
+                while not is_last:
                     time.sleep(_POLL_SECONDS)
+                    is_last = retry_while_unavailable(show_new, timeout_seconds=None, report=self.stderr_line)
             self.stdout.flush()
             sys.exit(code)
         except BrokenPipeError:
