@@ -9,6 +9,8 @@ import { websocketAddress } from "./websocket_address.js";
 
 /** How often the page asks how the server is, while it is shown. */
 const STATUS_EVERY_MS = 10_000;
+/** How long a server that has announced its restart counts as restarting: it stops and starts in this time. */
+const RESTART_MS = 10_000;
 /** How long "Back" is shown. */
 const BACK_SHOWN_MS = 6_000;
 
@@ -29,6 +31,7 @@ export const client = connect(websocketAddress(settings.websocket_host, settings
  * @property {number | null} retryAtMs
  * @property {{received: number, missed: number}} progress
  * @property {{caughtUp: number, isComplete: boolean, untilMs: number} | null} back After an interruption.
+ * @property {number | null} restartsUntilMs Until when a server that has announced its restart may stay away.
  * @property {boolean} wasLive Whether the connection was ever live.
  * @property {string[]} problems What the server says is wrong with it.
  * @property {string} refusal Why the server refuses this page; empty if it does not.
@@ -43,6 +46,7 @@ export const facts = signal({
   retryAtMs: null,
   progress: client.progress,
   back: null,
+  restartsUntilMs: null,
   wasLive: false,
   problems: [],
   refusal: "",
@@ -86,7 +90,11 @@ function readClient() {
     back = null;
     if (wasLive) interruption ??= { caughtUp: 0, isComplete: true };
   }
+  let { restartsUntilMs } = facts.value;
+  if (state === "live") restartsUntilMs = null;
+  else if (state === "draining") restartsUntilMs ??= Date.now() + RESTART_MS;
   change({
+    restartsUntilMs,
     state,
     retryAtMs: retryAt?.getTime() ?? null,
     progress,

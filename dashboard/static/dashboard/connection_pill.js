@@ -17,6 +17,15 @@ const QUIET_AFTER_MS = 60_000;
  */
 
 /**
+ * Return whether the server has announced its restart, and has not been away for long.
+ * @param {import("./connection.js").Facts} known
+ * @param {number} nowMs
+ */
+export function isRestarting({ state, restartsUntilMs }, nowMs) {
+  return state === "draining" || (state === "offline" && restartsUntilMs !== null && nowMs < restartsUntilMs);
+}
+
+/**
  * Return what the pill shows.
  * @param {import("./connection.js").Facts} known
  * @param {number} nowMs
@@ -29,9 +38,9 @@ function pillOf(known, nowMs) {
     const text = known.refusal ? `Ended: ${known.refusal}` : "Ended";
     return { kind: "closed", sign: "✕", text, spoken: text };
   }
-  if (state === "draining") {
-    const waitMs = known.retryAtMs === null ? null : Math.max(0, known.retryAtMs - nowMs);
-    const text = waitMs === null ? "Server restarts" : `Server restarts, back in about ${runningFor(waitMs + 999)}`;
+  if (isRestarting(known, nowMs)) {
+    const waitMs = known.retryAtMs === null ? 0 : known.retryAtMs - nowMs;
+    const text = waitMs > 0 ? `Server restarts, back in about ${runningFor(waitMs + 999)}` : "Server restarts";
     return { kind: "restarting", sign: "↻", text, spoken: "The server restarts" };
   }
   if (state === "stale") {

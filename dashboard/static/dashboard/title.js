@@ -1,6 +1,7 @@
 // The title and the icon of the tab: failures since the page was last looked at, and a lost connection.
 
 import { facts, onEvents } from "./connection.js";
+import { isRestarting } from "./connection_pill.js";
 import { effect, signal } from "./lib.js";
 
 /** The icon with a red dot. It is not a file: a server that is away cannot send it. */
@@ -27,7 +28,8 @@ export function followTitle() {
   });
   effect(() => {
     const { state, wasLive } = facts.value;
-    const isLost = wasLive && (state === "offline" || state === "stale" || state === "closed");
+    const isExpected = isRestarting(facts.value, Date.now());
+    const isLost = wasLive && !isExpected && (state === "offline" || state === "stale" || state === "closed");
     const failures = unseenFailures.value;
     const parts = [isLost && "Offline", failures > 0 && `${failures} failed`, pageTitle.value, "Mahavishnu"];
     document.title = parts.filter(Boolean).join(" · ");
