@@ -1,10 +1,13 @@
 // The runs that the filters of an address select: read page by page, and changed by events.
 
 import { client, onEvents, serverNow } from "./connection.js";
+import { shown } from "./format.js";
 import { signal } from "./lib.js";
+import { Refresher } from "./refresher.js";
 import { route } from "./routes.js";
 import { foldRows } from "./run_rows.js";
 import { STATUSES } from "./statuses.js";
+import { toast } from "./toasts.js";
 
 const PAGE_ROWS = 100;
 
@@ -26,42 +29,75 @@ export class RunList {
   selected = signal(/** @type {Set<string>} */ (new Set()));
   /** Where the next page begins. @type {import("./lib.js").Signal<string | null>} */
   cursor = signal(null);
-  #shownFilters = "";
+  /** Null until a drawing has asked for the list. @type {string | null} */
+  #shownFilters = null;
+  #reader = new Refresher(() => this.#readFirst(), 0);
   #stop = onEvents((item) => this.#onItem(item));
 
-  /** Read the first page, if the filters have changed. */
+  /** Read the first page, if the filters have changed. A view calls it with each drawing. */
   follow() {
-    const filters = route.value.query.toString();
-    if (filters === this.#shownFilters && (this.rows.peek() || this.isReading.peek())) return;
+    const { page, query } = route.value;
+    const filters = query.toString();
+    // The address of the next page comes before its module.
+    if (page !== "workflows" || filters === this.#shownFilters) return;
     this.#shownFilters = filters;
-    queueMicrotask(() => void this.read());
+    this.read();
   }
 
-  /** @param {string | null} [cursor] Of the page to add; without one the list begins anew. */
-  async read(cursor = null) {
+  /** Begin the list anew. */
+  read() {
+    this.#reader.want();
+  }
+
+  /** Add the next page. */
+  async readOlder() {
+    if (this.isReading.peek()) return;
+    try {
+      const page = await this.#readPage(this.cursor.peek());
+      if (!page) return;
+      const rows = this.rows.peek() ?? [];
+      const known = new Set(rows.map((row) => row.workflow_id));
+      this.rows.value = [...rows, ...page.workflows.filter((row) => !known.has(row.workflow_id))];
+      this.cursor.value = page.next_cursor;
+    } catch (error) {
+      toast(`Older workflows could not be read: ${shown(/** @type {Error} */ (error).message)}`);
+    }
+  }
+
+  async #readFirst() {
+    const filters = this.#shownFilters;
+    try {
+      const page = await this.#readPage(null);
+      if (!page) return;
+      this.rows.value = page.workflows;
+      this.cursor.value = page.next_cursor;
+      this.counts.value = page.counts ?? null;
+      this.newRuns.value = 0;
+      this.selected.value = new Set();
+      this.error.value = null;
+    } catch (error) {
+      if (filters !== this.#shownFilters) return;
+      this.error.value = /** @type {Error} */ (error);
+      throw error;
+    }
+  }
+
+  /**
+   * @param {string | null} cursor Null for the first page.
+   * @returns {Promise<{workflows: any[], next_cursor: string | null, counts?: Record<string, number>} | null>} Null if
+   *   the filters have changed meanwhile.
+   */
+  async #readPage(cursor) {
     const filters = this.#shownFilters;
     this.isReading.value = true;
     try {
       const page = await client.listWorkflows({
-        ...requestOf(new URLSearchParams(filters)),
+        ...requestOf(new URLSearchParams(filters ?? "")),
         cursor,
         limit: PAGE_ROWS,
         counts: cursor === null,
       });
-      if (filters !== this.#shownFilters) return;
-      const rows = /** @type {any[]} */ (page.workflows);
-      const earlier = cursor === null ? [] : (this.rows.peek() ?? []);
-      const known = new Set(earlier.map((row) => row.workflow_id));
-      this.rows.value = [...earlier, ...rows.filter((row) => !known.has(row.workflow_id))];
-      this.cursor.value = page.next_cursor;
-      this.error.value = null;
-      if (cursor === null) {
-        this.counts.value = page.counts ?? null;
-        this.newRuns.value = 0;
-        this.selected.value = new Set();
-      }
-    } catch (error) {
-      if (filters === this.#shownFilters) this.error.value = /** @type {Error} */ (error);
+      return filters === this.#shownFilters ? /** @type {any} */ (page) : null;
     } finally {
       if (filters === this.#shownFilters) this.isReading.value = false;
     }
@@ -77,13 +113,14 @@ export class RunList {
 
   close() {
     this.#stop();
+    this.#reader.close();
   }
 
   /** @param {any} item */
   #onItem(item) {
     const rows = this.rows.peek();
     if (!rows) return;
-    if (item.name === undefined) void this.read();
+    if (item.name === undefined) this.read();
     else if (item.name === "workflow.created" && item.data.test !== true && matches(item.data)) this.newRuns.value++;
     else if (item.name === "workflow.removed")
       this.rows.value = rows.filter((row) => row.workflow_id !== item.data.workflow_id);

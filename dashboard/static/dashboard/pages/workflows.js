@@ -144,7 +144,7 @@ function table(list, rows, query) {
     ${
       list.cursor.value && rows.length < MAX_ROWS
         ? html`<p class="more">
-            <button type="button" ?disabled=${list.isReading.value} @click=${() => list.read(list.cursor.peek())}>
+            <button type="button" ?disabled=${list.isReading.value} @click=${() => list.readOlder()}>
               Show older workflows
             </button>
           </p>`

@@ -1,0 +1,63 @@
+"""The list of workflows: what it asks of the server, and that it recovers."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.dashboard.stored import STORE_EVERYTHING
+from tests.dashboard.test_every_page import CREATE_READER, SECRETS, SESSION_OF
+from tests.harness.browser import LOST_SERVER, open_page
+from tests.harness.fixtures import StartServer
+
+pytestmark = pytest.mark.browser
+
+
+def requests_for_lists(page: Page) -> list[str | bytes]:
+    """Return a list that gets each request for a list of workflows that the page sends from now on."""
+    sent: list[str | bytes] = []
+    page.on(
+        "websocket",
+        lambda socket: socket.on("framesent", lambda frame: sent.append(frame) if "list_workflows" in frame else None),
+    )
+    return sent
+
+
+async def test_refused_list_is_asked_for_once(start_server: StartServer, browser: Browser) -> None:
+    server = start_server(environment=SECRETS)
+    server.services_driver.execute(CREATE_READER, permissions=[])
+    name, value = server.services_driver.execute(SESSION_OF)
+    async with open_page(browser, "about:blank") as page:
+        await page.context.add_cookies([{"name": name, "value": value, "url": server.http_url}])
+        sent = requests_for_lists(page)
+        await page.goto(f"{server.http_url}/workflows")
+        heading = page.get_by_role("heading", name="You may not see the workflows")
+        await expect(heading).to_be_visible()
+        # Each drawing would ask again: there are some until the answer after it.
+        await page.get_by_role("button", name="Running").click()
+        await expect(page).to_have_url(f"{server.http_url}/workflows?status=running")
+        await expect(heading).to_be_visible()
+        await page.get_by_role("link", name="Pools").click()
+        await expect(page.get_by_role("heading", name="You may not see all pools")).to_be_visible()
+        assert len(sent) == 2, sent
+
+
+async def test_list_whose_answer_was_lost_is_read_when_the_server_is_back(
+    start_server: StartServer, browser: Browser
+) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_EVERYTHING)
+    async with open_page(browser, "about:blank", allowed_errors=LOST_SERVER) as page:
+        async with page.expect_websocket() as opened:
+            await page.goto(f"{server.http_url}/workflows")
+        await expect(page.locator("table.runs")).to_contain_text("FileNotFoundError")
+        server.signal(signal.SIGSTOP)
+        async with (await opened.value).expect_event("framesent", lambda frame: "list_workflows" in frame):
+            await page.get_by_role("button", name="Failed").click()
+        server.kill()
+        await expect(page.get_by_role("heading", name="The workflows cannot be shown")).to_be_visible()
+        server.start()
+        await expect(page.locator("table.runs")).to_contain_text("FileNotFoundError")
+        await expect(page.locator("table.runs")).not_to_contain_text("completed")
