@@ -124,7 +124,7 @@ session["_auth_user_hash"] = user.get_session_auth_hash()
 session.create()
 result = [settings.SESSION_COOKIE_NAME, session.session_key]
 """
-OPERATIONS: Final = re.compile(r"^(Cancel|Retry|Drain|Reopen|Start|Run a demo)\\b(?!.*\\d)")
+OPERATIONS: Final = re.compile(r"^(Cancel|Retry|Drain|Reopen|Start|Run a demo)\b(?!.*\d)")
 SECRETS: Final = {
     "MAHAVISHNU_REQUIRE_AUTH": "1",
     "MAHAVISHNU_JWT_SECRET": "a-long-secret-of-a-test-with-0123456789-and-more",
