@@ -46,11 +46,12 @@ async def test_pill_shows_how_long_a_live_server_had_nothing_to_say(
 ) -> None:
     server = start_server()
     async with live_page(browser, server) as page:
-        server.services.create_pool(pool_id="first")
-        await expect(page.locator('.pill[data-kind="live"]')).to_contain_text("Live")
+        server.services.create_workflow(workflow_id="first", adapter="python", prompt="", stages=["one"])
+        # The silence counts from the event, which must have come before the clock is moved.
+        await expect(page.get_by_role("button", name="▲ 1 new")).to_be_visible()
         await page.clock.fast_forward("03:00")
         await expect_pill(page, "quiet", "nothing for 3 min")
-        server.services.create_pool(pool_id="second")
+        server.services.create_pool(pool_id="pool")
         await expect_pill(page, "live")
 
 
