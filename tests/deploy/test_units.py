@@ -179,6 +179,8 @@ def start(server: MahavishnuServer) -> Iterator[Start]:
         variables = {
             name: str(secret) if value.startswith("%d/") else value for name, value in part.environment().items()
         }
+        # Not the folder of all tests: a service may write to its own folders only.
+        variables["MAHAVISHNU_STATIC_DIR"] = str(server.var_dir / "static")
         command = part.command()
         with (server.var_dir / f"{part.path.stem}.log").open("wb") as log:
             process = subprocess.Popen(
