@@ -58,7 +58,7 @@ class Serve:
             **clean_environment(),
             "MAHAVISHNU_VAR_DIR": str(var_dir),
             "MAHAVISHNU_PORT": str(self.port),
-            **static_files_variable(var_dir),
+            **static_files_variable(var_dir, variables),
             **variables,
         }
         with self._output.open("wb") as file:

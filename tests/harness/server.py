@@ -36,9 +36,13 @@ def clean_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
 
 
-def static_files_variable(var_dir: Path) -> dict[str, str]:
-    """Return the variable with which the servers of a test process collect static files once: this takes 1.5 s."""
-    return {"MAHAVISHNU_STATIC_DIR": str(Path(os.environ.get("MAHAVISHNU_VAR_DIR", var_dir), "static"))}
+def static_files_variable(var_dir: Path, environment: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the variable with which the servers of a test process collect static files once: this takes seconds.
+
+    The files contain their URLs. So servers with another path prefix have another folder: they would all collect again.
+    """
+    prefix = (environment or {}).get("MAHAVISHNU_PATH_PREFIX", "").strip("/").replace("/", "-")
+    return {"MAHAVISHNU_STATIC_DIR": str(Path(os.environ.get("MAHAVISHNU_VAR_DIR", var_dir), f"static-{prefix}"))}
 
 
 class ServerStartError(Exception):
@@ -82,7 +86,7 @@ class MahavishnuServer:
             **clean_environment(),
             "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
             "MAHAVISHNU_VAR_DIR": str(var_dir),
-            **static_files_variable(var_dir),
+            **static_files_variable(var_dir, environment),
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "MAHAVISHNU_PROCESSES": str(processes),
