@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -15,6 +16,14 @@ from orchestration.models import Stage
 from orchestration.services import report_progress
 stage = Stage.objects.get(workflow_id=workflow_id, name=name)
 report_progress(stage.pk, stage.attempt, progress=progress)
+"""
+
+END_AT_ONCE = """
+from django.db import transaction
+from orchestration import services
+with transaction.atomic():
+    services.complete_stage(workflow_id=workflow_id, stage_name="write")
+    services.complete_workflow(workflow_id=workflow_id, result={})
 """
 
 
@@ -55,6 +64,27 @@ async def test_overview_follows_a_run_to_its_failure(start_server: StartServer, 
         await expect(page.get_by_text("Nothing runs now.")).to_be_visible()
         server.kill()
         await expect(page.locator(".overview")).to_have_class(re.compile("stale"))
+
+
+@pytest.mark.browser
+async def test_run_that_ended_is_shown_with_all_its_stages(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    services = server.services
+    services.create_pool(pool_id="reports")
+    services.create_workflow(
+        workflow_id="wf_1", name="report", adapter="python", prompt="", stages=["write"], pool_id="reports"
+    )
+    services.start_workflow(workflow_id="wf_1")
+    services.start_stage(workflow_id="wf_1", stage_name="write", worker_id=None)
+    async with open_page(browser, "about:blank") as page:
+        # While the clock stands still, the row of a run that has ended stays.
+        await page.clock.set_fixed_time(datetime.now(tz=UTC))
+        await page.goto(f"{server.http_url}/")
+        row = page.locator("table.now tbody tr")
+        await expect(row.locator(".count")).to_have_text("0/1")
+        server.services_driver.execute(END_AT_ONCE, workflow_id="wf_1")
+        await expect(row.locator(".status")).to_have_text("✓ completed")
+        await expect(row.locator(".count")).to_have_text("1/1")
 
 
 @pytest.mark.browser

@@ -1,20 +1,14 @@
 // The rows of what runs now. A row keeps its place: a run that has ended stays for a moment, then the next one takes it.
 
 import { onEvents } from "./connection.js";
+import { foldRows } from "./run_rows.js";
 
 const MAX_ROWS = 12;
 /** How long the outcome of a run is shown in its row. */
 const OUTCOME_SHOWN_MS = 1_500;
 
-/** @type {Record<string, (data: any) => string>} */
-const OUTCOMES = {
-  "workflow.completed": () => "completed",
-  "workflow.failed": (data) => data.status,
-  "workflow.cancelled": () => "cancelled",
-};
-
 /** @typedef {import("mahavishnu-client").RunRow} RunRow */
-/** @typedef {{row: RunRow, endedAtMs: number | null, outcome: Partial<RunRow>}} Slot */
+/** @typedef {{row: RunRow, endedAtMs: number | null}} Slot */
 
 export class RunningRows {
   /** @type {Slot[]} */
@@ -32,8 +26,7 @@ export class RunningRows {
     for (const slot of this.#slots) {
       const row = left.get(slot.row.workflow_id);
       if (row) Object.assign(slot, { row, endedAtMs: null });
-      else if (slot.endedAtMs === null)
-        Object.assign(slot, { row: { ...slot.row, ...slot.outcome }, endedAtMs: nowMs });
+      else slot.endedAtMs ??= nowMs;
       left.delete(slot.row.workflow_id);
     }
     // Those that have run for longest come first: they are what a person looks for.
@@ -55,15 +48,12 @@ export class RunningRows {
     this.#stop();
   }
 
-  /** @param {any} item */
+  /** Keep the last state of runs that end before they are drawn again. @param {any} item */
   #onItem(item) {
-    const outcome = OUTCOMES[item.name];
-    if (!outcome || item.data.test === true) return;
-    const slot = this.#slots.find(({ row }) => row.workflow_id === item.data.workflow_id);
-    if (slot)
-      slot.outcome = { status: /** @type {any} */ (outcome(item.data)), finished_at: item.data.timestamp, held: null };
+    if (item.name === undefined) return;
+    for (const slot of this.#slots) [slot.row] = foldRows(/** @type {any} */ ([slot.row]), item);
   }
 }
 
 /** @param {RunRow} row @returns {Slot} */
-const slotOf = (row) => ({ row, endedAtMs: null, outcome: {} });
+const slotOf = (row) => ({ row, endedAtMs: null });
