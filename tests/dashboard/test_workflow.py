@@ -151,6 +151,15 @@ async def test_list_counts_new_runs_and_moves_nothing(server: MahavishnuServer, 
         await expect(rows).to_have_count(2)
 
 
+async def test_long_id_leaves_every_column_on_the_screen(server: MahavishnuServer, browser: Browser) -> None:
+    name = "run_with_a_long_id"
+    server.services.create_workflow(workflow_id="w" * 128, name=name, adapter="python", prompt="", stages=["one"])
+    async with open_page(browser, f"{server.http_url}/workflows?name={name}") as page:
+        await page.set_viewport_size({"width": 1280, "height": 800})
+        await expect(page.locator("tbody td").last).to_be_in_viewport(ratio=1)
+        await expect(page.get_by_title("w" * 128)).to_be_visible()
+
+
 async def test_page_of_a_run_leads_to_its_row_in_the_admin(server: MahavishnuServer, browser: Browser) -> None:
     server.services.create_workflow(workflow_id="wf_in_admin", name="", adapter="python", prompt="", stages=["one"])
     async with open_page(browser, f"{server.http_url}/workflows/wf_in_admin#data") as page:
