@@ -160,6 +160,17 @@ async def test_long_id_leaves_every_column_on_the_screen(server: MahavishnuServe
         await expect(page.get_by_title("w" * 128)).to_be_visible()
 
 
+async def test_filter_for_a_status_without_a_button_is_shown_and_removed(
+    server: MahavishnuServer, browser: Browser
+) -> None:
+    server.services.create_workflow(workflow_id="unfinished", name="", adapter="python", prompt="", stages=["one"])
+    async with open_page(browser, f"{server.http_url}/workflows?status=timeout") as page:
+        await expect(page.get_by_text("No workflow matches")).to_be_visible()
+        await page.get_by_role("button", name="Remove the filter status").click()
+        await expect(page.locator("tbody")).to_contain_text("unfinished")
+        await expect(page.get_by_role("button", name="All", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
 async def test_page_of_a_run_leads_to_its_row_in_the_admin(server: MahavishnuServer, browser: Browser) -> None:
     server.services.create_workflow(workflow_id="wf_in_admin", name="", adapter="python", prompt="", stages=["one"])
     async with open_page(browser, f"{server.http_url}/workflows/wf_in_admin#data") as page:

@@ -84,9 +84,9 @@ function filters(query, list, search) {
         <option value="" ?selected=${!query.get("since")}>Any time</option>
         ${PERIODS.map(([value, word]) => html`<option value=${value} ?selected=${query.get("since") === value}>${word}</option>`)}
       </select>
-      ${["name", "pool"].map((key) =>
+      ${["status", "name", "pool"].map((key) =>
         when(
-          query.get(key),
+          key === "status" ? !chips.some(([value]) => value === status) : query.get(key),
           html`<button
             type="button"
             class="chip"
