@@ -32,6 +32,14 @@ export function timelineTab(run) {
     ${when(hidden > 0, html`<p class="muted">${counted(hidden, "more stage")}. ${countsOf(run)}</p>`)}
     <p class="muted legend">
       <span class="key queued"></span> queued <span class="key ran"></span> ran <span class="key failure"></span> failed
+      ${when(
+        stages.some((stage) => stage.status === "running"),
+        html`<span class="key running"></span> running`,
+      )}
+      ${when(
+        stages.some((stage) => stage.status === "cancelled" && stage.started_at),
+        html`<span class="key cancelled"></span> cancelled`,
+      )}
     </p>
   </div>`;
 }
@@ -74,8 +82,11 @@ function stageRow(stage, startMs, endMs) {
 function tookOf(stage) {
   if (stage.status === "running" && stage.started_at) return runningFor(serverNow.value - Date.parse(stage.started_at));
   if (stage.duration_ms !== null) return duration(stage.duration_ms);
+  if (stage.started_at && stage.finished_at)
+    return duration(Date.parse(stage.finished_at) - Date.parse(stage.started_at));
   if (stage.status === "pending" && stage.retry_at) return until(Date.parse(stage.retry_at), serverNow.value);
-  return stage.started_at || stage.status === "queued" ? "" : stage.status === "pending" ? "waits" : "never ran";
+  if (stage.status === "queued") return "queued";
+  return stage.started_at ? "" : stage.status === "pending" ? "waits" : "never ran";
 }
 
 /** What is told below a stage: progress, attempts, errors. @param {Stage} stage */

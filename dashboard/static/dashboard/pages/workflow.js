@@ -23,6 +23,7 @@ import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
 import { timelineTab } from "../run_timeline.js";
 import { tookText } from "./workflows.js";
+import { lookOf } from "../statuses.js";
 
 /** @typedef {import("mahavishnu-client").Run} Run */
 
@@ -148,12 +149,20 @@ function outcome(run) {
   const failed = run.stages.find((stage) => stage.status === "failed");
   if (run.status === "failed" || run.status === "timeout") {
     const error = failed?.error || run.error;
-    return html`<section class="banner failure" aria-label="Error">
+    const unfinished = run.stages.filter((stage) => stage.status === "cancelled" && stage.started_at);
+    return html`<section class="banner ${lookOf("workflow", run.status).colour}" aria-label="Error">
       <p>
         <strong>${failed ? `${shown(failed.stage_name)}: ` : ""}${firstLine(error) || "No reason was given"}</strong>
       </p>
       ${when(failed, html`<p class="muted">attempt ${failed?.attempt} of ${failed?.last_attempt} · ${failed?.worker_id ? shown(failed.worker_id) : "no worker"} · ${duration(failed?.duration_ms)}</p>`)}
       ${when(error.trim().includes("\n"), html`<pre tabindex="0">${escapedLines(error)}</pre>`)}
+      ${when(
+        run.status === "timeout" && !failed,
+        html`<p class="muted">
+          after
+          ${tookText(run)}${unfinished.length ? `, while ${unfinished.map((stage) => shown(stage.stage_name)).join(", ")} ran` : ""}
+        </p>`,
+      )}
     </section>`;
   }
   if (run.status === "cancelled")
@@ -196,7 +205,7 @@ function dataTab(run) {
     <dl class="facts-list">
       <div>
         <dt>Created</dt>
-        <dd>${timeAt(run.created_at)} ${timeAgo(run.created_at)}</dd>
+        <dd>${timeAt(run.created_at)} (${timeAgo(run.created_at)})</dd>
       </div>
       <div>
         <dt>Started</dt>
