@@ -3,7 +3,7 @@
 import { EVENT_GROUPS, EVENT_NAMES } from "./event_words.js";
 import { shown } from "./format.js";
 import { html } from "./lib.js";
-import { when } from "./parts.js";
+import { closeOnEscape, when } from "./parts.js";
 import { changeQuery } from "./routes.js";
 import { settings } from "./settings.js";
 
@@ -124,12 +124,4 @@ export function nameChooser(names) {
       })}
     </div>
   </details>`;
-}
-
-/** @param {KeyboardEvent} event */
-function closeOnEscape(event) {
-  if (event.key !== "Escape") return;
-  const menu = /** @type {HTMLDetailsElement} */ (event.currentTarget);
-  menu.open = false;
-  menu.querySelector("summary")?.focus();
 }

@@ -129,3 +129,11 @@ export const scrollRegion = (label, content) =>
 
 /** Return the content under a condition. @param {unknown} condition @param {unknown} content */
 export const when = (condition, content) => (condition ? content : nothing);
+
+/** Close a menu. @param {KeyboardEvent} event */
+export function closeOnEscape(event) {
+  if (event.key !== "Escape") return;
+  const menu = /** @type {HTMLDetailsElement} */ (event.currentTarget);
+  menu.open = false;
+  menu.querySelector("summary")?.focus();
+}

@@ -5,6 +5,7 @@ import { client, follow, serverNow } from "../connection.js";
 import { duration, firstLine, nameOf, runningFor, shortId, shown, until } from "../format.js";
 import { html } from "../lib.js";
 import {
+  closeOnEscape,
   copyButton,
   emptyPage,
   heldBadge,
@@ -22,8 +23,8 @@ import { route, urlOf, urlOfAdmin } from "../routes.js";
 import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
 import { timelineTab } from "../run_timeline.js";
-import { tookText } from "./workflows.js";
 import { lookOf } from "../statuses.js";
+import { tookText } from "./workflows.js";
 
 /** @typedef {import("mahavishnu-client").Run} Run */
 
@@ -112,7 +113,7 @@ function buttons(run) {
     ${when(RETRYABLE.includes(run.status), html`<button type="button" class="primary" data-key="retry" @click=${() => retryRuns([run])}>Retry</button>`)}
     ${when(
       run.finished_at !== null && from.length > 0,
-      html`<details class="menu">
+      html`<details class="menu" @keydown=${closeOnEscape}>
         <summary class="button">Retry from …</summary>
         <ul>
           ${from.map(
@@ -155,7 +156,6 @@ function outcome(run) {
         <strong>${failed ? `${shown(failed.stage_name)}: ` : ""}${firstLine(error) || "No reason was given"}</strong>
       </p>
       ${when(failed, html`<p class="muted">attempt ${failed?.attempt} of ${failed?.last_attempt} · ${failed?.worker_id ? shown(failed.worker_id) : "no worker"} · ${duration(failed?.duration_ms)}</p>`)}
-      ${when(error.trim().includes("\n"), html`<pre tabindex="0">${escapedLines(error)}</pre>`)}
       ${when(
         run.status === "timeout" && !failed,
         html`<p class="muted">
@@ -163,6 +163,7 @@ function outcome(run) {
           ${tookText(run)}${unfinished.length ? `, while ${unfinished.map((stage) => shown(stage.stage_name)).join(", ")} ran` : ""}
         </p>`,
       )}
+      ${when(error.trim().includes("\n"), html`<pre tabindex="0">${escapedLines(error)}</pre>`)}
     </section>`;
   }
   if (run.status === "cancelled")
