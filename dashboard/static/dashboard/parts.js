@@ -112,7 +112,8 @@ export const refusedPage = (error, what) => emptyPage(...refusal(error, what));
 function refusal(error, what) {
   if (/** @type {any} */ (error).code === "FORBIDDEN") {
     const next = "Ask an administrator of this server for the permission.";
-    return [`You may not see ${what}`, html`<p>${shown(error.message)}. ${next}</p>`];
+    const reason = error.message.replace(/^FORBIDDEN: /, "");
+    return [`You may not see ${what}`, html`<p>${shown(reason)}. ${next}</p>`];
   }
   return [`${what[0].toUpperCase()}${what.slice(1)} cannot be shown`, html`<p>${shown(error.message)}</p>`];
 }
