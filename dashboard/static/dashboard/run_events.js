@@ -26,7 +26,7 @@ export function eventsTab(log) {
     ${when(log.isLost.value, html`<p class="banner waiting">Events are missing here: the server no longer has them.</p>`)}
     ${scrollRegion(
       "Events of the workflow",
-      html`<table class="rows events">
+      html`<table class="rows events of-run">
         <thead>
           <tr>
             <th scope="col" class="number">Seq</th>

@@ -42,8 +42,8 @@ export function formView(form) {
           ${form.isStarting.value ? "Starting…" : "Start"}
         </button>
         <span class="muted"
-          >The address keeps what you fill in: copy it as a link.
-          ${copyButton(new URL(form.url(), location.href).href, "the link")}</span
+          >The address keeps what you fill in: copy it as a
+          <span class="together">link. ${copyButton(new URL(form.url(), location.href).href, "the link")}</span></span
         >
       </p>
     </form>

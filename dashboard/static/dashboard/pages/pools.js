@@ -118,7 +118,7 @@ function rowView(pool, state, trends) {
 export function workerCounts(metrics) {
   const { active_workers: busy, idle_workers: idle, error_workers: failed, worker_count: all } = metrics;
   const offline = Math.max(0, all - busy - idle - failed);
-  if (all === 0) return html`<span class="muted">none</span>`;
+  if (all === 0) return html`<span class="muted">no workers</span>`;
   /** @type {[string, number][]} */
   const counts = [
     ["busy", busy],
