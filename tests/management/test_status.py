@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
+from tests.harness.health import wait_for_health
 from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH
 
@@ -89,6 +90,8 @@ def test_status_without_a_server_is_the_state_in_the_database(start_server: Star
 def test_status_reports_a_part_that_is_down(start_server: StartServer) -> None:
     server = start_server()
     server.valkey.kill()
+    # The server uses the results of its checks for a second.
+    wait_for_health(server, 503)
     done = command(server, "status")
     assert done.returncode == 3
     assert done.stdout.splitlines()[0] == f"Server     unhealthy  {server.http_url}/"
