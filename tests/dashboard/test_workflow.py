@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from django.contrib.admin.utils import quote
@@ -25,6 +26,27 @@ with transaction.atomic():
     for text in lines:
         announce_as_given("workflow.stage_log", rooms=(f"workflow:{workflow_id}",), timestamp=timezone.now(),
                           data={"workflow_id": workflow_id, "stage_name": "measure", "message": text})
+"""
+LAUNCH = """
+from orchestration import services
+from orchestration.models import Stage
+from orchestration.sdk.launch import launch_by_name
+services.create_pool(pool_id="local")
+services.join_pool(name="box", process="x", pool_id="local")
+launch_by_name("demo_retry", prompt="x", params={}, workflow_id="unreliable", pool="local")
+Stage.objects.filter(workflow="unreliable", name="prepare").update(last_attempt=3)
+"""
+ATTEMPT = """
+from orchestration import services
+from orchestration.models import Stage
+slot = services.Slot(worker_id="box-1", process="x")
+stage = Stage.objects.get(workflow="unreliable", name="prepare")
+if ends_by is None:
+    if stage.retry_at is not None:
+        assert services.queue_retry(stage.pk, due_before=stage.retry_at)
+    assert services.claim_stage(stage.pk, stage.attempt + 1, slot=slot)
+else:
+    assert getattr(services, ends_by)(stage.pk, stage.attempt, slot=slot, **arguments).accepted
 """
 PRUNE = """
 from orchestration.models import Workflow
@@ -179,3 +201,44 @@ async def test_page_of_a_run_leads_to_its_row_in_the_admin(server: MahavishnuSer
             "admin:orchestration_workflow_change", args=[quote("wf_in_admin")]
         )
         await expect(page.locator("#zone")).to_contain_text("Times in ")
+
+
+async def test_timeline_draws_every_attempt(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services_driver.execute(LAUNCH)
+
+    def start() -> None:
+        server.services_driver.execute(ATTEMPT, ends_by=None)
+
+    def end(ends_by: str, **arguments: Any) -> None:
+        server.services_driver.execute(ATTEMPT, ends_by=ends_by, arguments=arguments)
+
+    start()
+    end("fail_attempt", error="ConnectionError: no answer")
+    start()
+    async with open_page(browser, f"{server.http_url}/workflows/unreliable") as page:
+        stage = page.locator("li.stage-row").first
+        await expect(stage.locator("rect.failure")).to_have_count(1)
+        await expect(stage.locator("rect.running")).to_have_count(1)
+        await expect(stage.get_by_text("1 earlier attempt")).to_be_visible()
+        end("release_attempt")
+        await expect(stage.get_by_text("2 earlier attempts")).to_be_visible()
+        await expect(stage.locator("rect.running")).to_have_count(0)
+        start()
+        end("release_attempt", reason="lost", error="The worker died")
+        start()
+        end("complete_attempt", output=None)
+        await expect(stage.locator("rect.success")).to_have_count(1)
+        await expect(stage.locator("rect.failure")).to_have_count(2)
+        await stage.get_by_text("3 earlier attempts").click()
+        listed = [
+            re.sub("after .*?s( ·|$)", r"after T\1", text) for text in await stage.locator("li").all_inner_texts()
+        ]
+        assert listed == [
+            "Attempt 1 failed after T · box-1 · ConnectionError: no answer",
+            "Attempt 2 given back, because its worker stopped after T · box-1",
+            "Attempt 3 lost with its worker after T · box-1 · The worker died",
+        ]
+        await page.reload()
+        await expect(stage.get_by_text("3 earlier attempts")).to_be_visible()
+        await expect(stage.locator("rect.failure")).to_have_count(2)

@@ -3,8 +3,9 @@
 import { HistoryLost } from "../realtime/clients/1.0.0/mahavishnu.js";
 import { client } from "./connection.js";
 import { counted, number, shown, timeOfDayMs } from "./format.js";
-import { html, repeat, signal } from "./lib.js";
+import { computed, html, repeat, signal } from "./lib.js";
 import { bothZones } from "./format.js";
+import { ATTEMPT_EVENTS, attemptsOf } from "./run_attempts.js";
 import { toast } from "./toasts.js";
 import { when } from "./parts.js";
 
@@ -24,6 +25,7 @@ const ANSI = /\u001b\[[0-9;?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u00
 export class RunLog {
   events = signal(/** @type {RunEvent[]} */ ([]));
   lines = signal(/** @type {Line[]} */ ([]));
+  attempts = computed(() => attemptsOf(this.#attemptEvents.value));
   hasEarlierEvents = signal(false);
   hasEarlierLines = signal(false);
   isLost = signal(false);
@@ -31,6 +33,7 @@ export class RunLog {
   search = signal("");
   isFollowed = signal(true);
   isWrapped = signal(true);
+  #attemptEvents = signal(/** @type {RunEvent[]} */ ([]));
   #channel;
   #stop;
   #waiting = /** @type {RunEvent[]} */ ([]);
@@ -74,15 +77,17 @@ export class RunLog {
   }
 
   async #readLatest() {
-    const [page, logPage] = await Promise.all([
+    const [page, logPage, attemptPage] = await Promise.all([
       this.#read({ limit: READ_EVENTS }),
       this.#read({ names: [LOG], limit: READ_EVENTS }),
+      this.#read({ names: ATTEMPT_EVENTS, limit: READ_EVENTS }),
     ]);
     const waiting = this.#waiting.splice(0);
     this.#isRead = true;
-    if (page && logPage) {
+    if (page && logPage && attemptPage) {
       this.events.value = page.events;
       this.lines.value = logPage.events.flatMap(linesOf);
+      this.#attemptEvents.value = attemptPage.events;
       this.hasEarlierEvents.value = page.has_more;
       this.hasEarlierLines.value = logPage.has_more;
     }
@@ -119,6 +124,9 @@ export class RunLog {
     const fresh = added.filter((event) => event.seq > last);
     if (fresh.length === 0) return;
     this.events.value = this.#bounded([...this.events.peek(), ...fresh], MAX_EVENTS, this.hasEarlierEvents);
+    const attemptEvents = fresh.filter((event) => ATTEMPT_EVENTS.includes(event.name));
+    if (attemptEvents.length)
+      this.#attemptEvents.value = [...this.#attemptEvents.peek(), ...attemptEvents].slice(-MAX_EVENTS);
     const lines = fresh.filter((event) => event.name === LOG).flatMap(linesOf);
     if (lines.length)
       this.lines.value = this.#bounded([...this.lines.peek(), ...lines], MAX_LINES, this.hasEarlierLines);

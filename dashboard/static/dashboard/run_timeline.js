@@ -4,6 +4,7 @@ import { serverNow } from "./connection.js";
 import { counted, duration, firstLine, number, runningFor, shown, until } from "./format.js";
 import { html, nothing, repeat, svg } from "./lib.js";
 import { statusBadge, when } from "./parts.js";
+import { attemptList, earlierOf, lookOfAttempt } from "./run_attempts.js";
 import { lookOf } from "./statuses.js";
 
 /** @typedef {import("mahavishnu-client").Run} Run */
@@ -15,8 +16,10 @@ const TICKS = 4;
 /** The narrowest bar that can be seen, in percent of the width. */
 const MIN_BAR_PERCENT = 0.4;
 
-/** @param {Run} run */
-export function timelineTab(run) {
+/** @typedef {import("./run_attempts.js").Attempt} Attempt */
+
+/** @param {Run} run @param {Map<string, Attempt[]>} attempts The attempts at each stage, by the name of the stage. */
+export function timelineTab(run, attempts) {
   const stages = run.stages.slice(0, MAX_ROWS);
   const hidden = run.total_stages - stages.length;
   const [startMs, endMs] = spanOf(run);
@@ -26,7 +29,7 @@ export function timelineTab(run) {
       ${repeat(
         stages,
         (stage) => stage.stage_name,
-        (stage) => stageRow(stage, startMs, endMs),
+        (stage) => stageRow(stage, earlierOf(stage, attempts.get(stage.stage_name) ?? []), startMs, endMs),
       )}
     </ol>
     ${when(hidden > 0, html`<p class="muted">${counted(hidden, "more stage")}. ${countsOf(run)}</p>`)}
@@ -62,8 +65,8 @@ function axis(spanMs) {
   >`;
 }
 
-/** @param {Stage} stage @param {number} startMs @param {number} endMs */
-function stageRow(stage, startMs, endMs) {
+/** @param {Stage} stage @param {Attempt[]} earlier @param {number} startMs @param {number} endMs */
+function stageRow(stage, earlier, startMs, endMs) {
   return html`<li class="stage-row">
     <span class="what"
       ><span class="position">${stage.position + 1}</span> ${statusBadge("stage", stage.status, stage.stage_name)}<span
@@ -72,9 +75,9 @@ function stageRow(stage, startMs, endMs) {
       ></span
     >
     <span class="where muted">${stage.worker_id ? shown(stage.worker_id) : ""}</span>
-    ${bar(stage, startMs, endMs)}
+    ${bar(stage, earlier, startMs, endMs)}
     <span class="took">${tookOf(stage)}</span>
-    ${note(stage)}
+    ${note(stage)} ${when(earlier.length > 0, attemptList(earlier))}
   </li>`;
 }
 
@@ -109,20 +112,44 @@ function note(stage) {
     : nothing;
 }
 
-/** @param {Stage} stage @param {number} startMs @param {number} endMs */
-function bar(stage, startMs, endMs) {
-  const span = endMs - startMs;
-  const percent = (/** @type {string | null} */ at) =>
-    at === null ? null : Math.min(100, Math.max(0, ((Date.parse(at) - startMs) / span) * 100));
-  const queued = percent(stage.queued_at);
-  const started = percent(stage.started_at);
-  const finished = percent(stage.finished_at) ?? (stage.status === "running" ? 100 : started);
-  return html`<svg class="track" aria-hidden="true" preserveAspectRatio="none" viewBox="0 0 100 10">
-    ${when(queued !== null && started !== null && started > queued, svg`<rect class="queued" x=${queued} y="3" width=${Math.max((started ?? 0) - (queued ?? 0), 0)} height="4"></rect>`)}
-    ${when(queued !== null && started === null && stage.status === "queued", svg`<rect class="queued" x=${queued} y="3" width=${100 - (queued ?? 0)} height="4"></rect>`)}
-    ${when(started !== null, svg`<rect class=${lookOf("stage", stage.status).colour} x=${Math.min(started ?? 0, 100 - MIN_BAR_PERCENT)} y="0" width=${Math.max((finished ?? 0) - (started ?? 0), MIN_BAR_PERCENT)} height="10"></rect>`)}
-    ${when(stage.status === "running" && stage.progress !== null, svg`<rect class="progress" x=${started} y="8" width=${Math.max(0, ((finished ?? 0) - (started ?? 0)) * (stage.progress ?? 0))} height="2"></rect>`)}
-  </svg>`;
+/** @param {Stage} stage @param {Attempt[]} earlier @param {number} startMs @param {number} endMs */
+function bar(stage, earlier, startMs, endMs) {
+  const percent = (/** @type {number} */ atMs) =>
+    Math.min(100, Math.max(0, ((atMs - startMs) / (endMs - startMs)) * 100));
+  const rect = (
+    /** @type {string} */ look,
+    /** @type {number} */ fromMs,
+    /** @type {number} */ toMs,
+    [y, height] = [0, 10],
+  ) => {
+    const from = Math.min(percent(fromMs), 100 - MIN_BAR_PERCENT);
+    const width = Math.max(percent(toMs) - from, MIN_BAR_PERCENT);
+    return svg`<rect class=${look} x=${from} y=${y} width=${width} height=${height}></rect>`;
+  };
+  const [queuedMs, startedMs, finishedMs] = [stage.queued_at, stage.started_at, stage.finished_at].map((at) =>
+    at === null ? null : Date.parse(at),
+  );
+  const rects = [];
+  // A stage that waits for another attempt still has the start of the last one, which is among the earlier ones.
+  const currentMs = ["pending", "queued"].includes(stage.status) ? null : startedMs;
+  for (const [index, attempt] of earlier.entries()) {
+    const endedMs = Date.parse(attempt.endedAt ?? "");
+    const next = earlier[index + 1];
+    rects.push(
+      rect("queued", endedMs, next ? Date.parse(next.startedAt) : (currentMs ?? endMs), [4, 2]),
+      rect(lookOfAttempt(attempt).colour, Date.parse(attempt.startedAt), endedMs),
+    );
+  }
+  const waitedUntilMs = currentMs ?? (stage.status === "queued" ? endMs : null);
+  if (queuedMs !== null && waitedUntilMs !== null && waitedUntilMs > queuedMs)
+    rects.push(rect("queued", queuedMs, waitedUntilMs, [3, 4]));
+  if (currentMs !== null) {
+    const untilMs = finishedMs ?? (stage.status === "running" ? endMs : currentMs);
+    rects.push(rect(lookOf("stage", stage.status).colour, currentMs, untilMs));
+    if (stage.status === "running" && stage.progress !== null)
+      rects.push(rect("progress", currentMs, currentMs + (endMs - currentMs) * stage.progress, [8, 2]));
+  }
+  return html`<svg class="track" aria-hidden="true" preserveAspectRatio="none" viewBox="0 0 100 10">${rects}</svg>`;
 }
 
 /** @param {Run} run */

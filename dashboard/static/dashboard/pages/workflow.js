@@ -58,7 +58,7 @@ function view(id, followed, log) {
     <article class="run ${staleness()}">
       ${head(run)} ${outcome(run)} ${tabs(tab, log)}
       <section id="tab" aria-label=${tab}>
-        ${tab === "timeline" ? timelineTab(run) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
+        ${tab === "timeline" ? timelineTab(run, log.attempts.value) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
         ${when(
           tab === "timeline" && log.lines.value.length > 0,
           html`<h2>Log</h2>
