@@ -5,6 +5,7 @@ import { shown } from "./format.js";
 import { signal } from "./lib.js";
 import { Refresher } from "./refresher.js";
 import { route } from "./routes.js";
+import { RowFlashes } from "./row_flashes.js";
 import { foldRows } from "./run_rows.js";
 import { STATUSES } from "./statuses.js";
 import { toast } from "./toasts.js";
@@ -26,6 +27,7 @@ export class RunList {
   counts = signal(/** @type {Record<string, number> | null} */ (null));
   newRuns = signal(0);
   isReading = signal(false);
+  flashes = new RowFlashes();
   selected = signal(/** @type {Set<string>} */ (new Set()));
   /** Where the next page begins. @type {import("./lib.js").Signal<string | null>} */
   cursor = signal(null);

@@ -21,11 +21,13 @@ import {
   timeAgo,
   when,
 } from "../parts.js";
+import { notificationButton } from "../notifications.js";
 import { mayOperate } from "../permissions.js";
 import { followedPools, poolStrip } from "../pool_strip.js";
 import { PoolTrends } from "../pool_trends.js";
 import { RecentFailures } from "../recent_failures.js";
 import { urlOf } from "../routes.js";
+import { RowFlashes } from "../row_flashes.js";
 import { errorLine, stageNow } from "../run_now.js";
 import { RunningRows } from "../running_rows.js";
 import { rateText } from "../sparkline.js";
@@ -50,6 +52,7 @@ export function open() {
     failures: new RecentFailures(),
     running: new RunningRows(),
     runs: followedRuns(),
+    flashes: new RowFlashes(),
     pools: followedPools(),
   };
   return {
@@ -62,7 +65,7 @@ export function open() {
   };
 }
 
-/** @typedef {{overview: import("../connection.js").Followed<any>, trends: PoolTrends, failures: RecentFailures, running: RunningRows, runs: ReturnType<typeof followedRuns>, pools: ReturnType<typeof followedPools>}} Parts */
+/** @typedef {{overview: import("../connection.js").Followed<any>, trends: PoolTrends, failures: RecentFailures, running: RunningRows, runs: ReturnType<typeof followedRuns>, flashes: RowFlashes, pools: ReturnType<typeof followedPools>}} Parts */
 
 /** @param {Parts} parts */
 function view(parts) {
@@ -151,7 +154,7 @@ async function startDemo() {
 }
 
 /** @param {State} state @param {Parts} parts */
-function runningSection(state, { running, runs }) {
+function runningSection(state, { running, runs, flashes }) {
   const rows = running.arrange(state.workflows, now.value);
   runs.keep(rows.map((row) => row.workflow_id));
   const more = state.workflows.length - rows.filter((row) => !row.finished_at).length;
@@ -181,7 +184,7 @@ function runningSection(state, { running, runs }) {
                   rows,
                   (row) => row.workflow_id,
                   (row) =>
-                    html`<tr>
+                    html`<tr class=${flashes.classOf(row.workflow_id, row.status)}>
                       <td class="state">
                         ${statusBadge("workflow", row.status, pendingWord(`workflow:${row.workflow_id}`) || undefined)}
                         ${when(row.held, heldBadge())}
@@ -209,7 +212,9 @@ function failedSection(failures) {
   return html`<section aria-labelledby="failed-title">
     <div class="section-head">
       <h2 id="failed-title">Failed lately</h2>
-      ${when(hidden > 0, html`<a href=${FAILED_URL()}>${number(hidden)} more</a>`)}
+      <span class="links"
+        >${notificationButton()} ${when(hidden > 0, html`<a href=${FAILED_URL()}>${number(hidden)} more</a>`)}</span
+      >
     </div>
     ${
       rows === undefined

@@ -191,7 +191,7 @@ function rowView(list, row, mayAny) {
       />`
     : "";
   const now = pendingWord(`workflow:${id}`);
-  return html`<tr>
+  return html`<tr class=${list.flashes.classOf(id, row.status)}>
     ${mayAny ? html`<td class="check">${check}</td>` : ""}
     <td class="state">${statusBadge("workflow", row.status, now || undefined)} ${when(row.held, heldBadge())}</td>
     <td class="title">${runLink(row)}</td>
