@@ -21,6 +21,7 @@ from benchmarks import (
     reporting,
     requests,
     resume,
+    soak,
     stalled_reader,
 )
 from benchmarks.report import Report
@@ -39,6 +40,7 @@ BENCHMARKS = {
         javascript_fold,
         pages,
         processes,
+        soak,
         stalled_reader,
         engine,
         clients,
