@@ -19,9 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import brotli
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.files.base import ContentFile
+from whitenoise.compress import Compressor
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 from mahavishnu_site.var_dir import WRITABLE_BY_OTHERS, UnsafeDirectoryError
@@ -36,6 +38,9 @@ _COMMENT_LINES: Final = re.compile(rb"^[ \t]*(?://.*|/\*\*(?:[^*]|\*(?!/))*\*/[ 
 
 _OWN_FOLDERS: Final = ("dashboard/", "realtime/")
 
+_BROTLI_QUALITY: Final = 10
+"""Instead of 11, which takes four times as long. The files are 2 % larger."""
+
 KEPT_SECONDS: Final = 30 * 24 * 3600
 """How long files of earlier versions are kept: a page of such a version may be open, and load another module."""
 
@@ -44,12 +49,26 @@ class StaticFilesError(Exception):
     """Raised when the files cannot be collected."""
 
 
+class _QuickCompressor(Compressor):
+    """Compresses the files while a server waits to start."""
+
+    @staticmethod
+    def compress_brotli(data: bytes) -> bytes:
+        """Return the compressed data."""
+        compressed: bytes = brotli.compress(data, quality=_BROTLI_QUALITY)
+        return compressed
+
+
 class HashedNames(CompressedManifestStaticFilesStorage):
     """Names with hashes, also in the imports of modules and in the URLs of style sheets."""
 
     support_js_module_import_aggregation = True
     # Each pass finds the names of the modules that import those of the pass before.
     max_post_process_passes = 50
+
+    def create_compressor(self, **kwargs: Any) -> Compressor:
+        """Return what compresses each file."""
+        return _QuickCompressor(**kwargs)
 
     def stored_name(self, name: str) -> str:
         """Return the name with its hash. A name that was not collected stays as it is: no page fails for it."""
