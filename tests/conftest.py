@@ -15,8 +15,9 @@ import hypothesis
 import pytest
 
 from tests.harness.postgres import Postgres
-from tests.harness.run import LONG_REDIS_TIMEOUTS, run_directory, run_postgres
+from tests.harness.run import LONG_REDIS_TIMEOUTS, run_directory, run_postgres, static_directory
 from tests.harness.server import MahavishnuServer
+from tests.harness.static_files import FOLDER_VARIABLE
 
 UNDER_CI = os.environ.get("CI") == "true"
 
@@ -46,8 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set up the environment, then Django; pytest-django does not, because no settings are named before.
 
     With `-n`, each process that runs tests does so. The process that starts them passes its environment to them, and
-    does not change it.
+    adds only where they share static files.
     """
+    if not hasattr(config, "workerinput"):
+        config.stash[static_directory] = tempfile.mkdtemp(prefix="mv-static-", dir="/tmp")
+        os.environ[FOLDER_VARIABLE] = config.stash[static_directory]
     if not runs_tests(config):
         return
     # A short path, because it will contain a socket. Outside the project, so that no user data is changed.
@@ -96,6 +100,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[run_postgres].close()
     if run_directory in config.stash:
         shutil.rmtree(config.stash[run_directory])
+    if static_directory in config.stash:
+        shutil.rmtree(config.stash[static_directory])
 
 
 @pytest.hookimpl(wrapper=True)

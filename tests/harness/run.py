@@ -15,5 +15,8 @@ Redis. Tests of a Redis that hangs set their own."""
 run_directory = pytest.StashKey[Path]()
 """The folder that `tests/conftest.py` creates for the run: the var folder of the test process."""
 
+static_directory = pytest.StashKey[str]()
+"""The folder of the collected static files, which all processes of the run share."""
+
 run_postgres = pytest.StashKey[Postgres]()
 """The cluster of the run, if Django's database is on it."""

@@ -19,8 +19,9 @@ import psutil
 from tests.harness.ports import free_port
 from tests.harness.processes import command_of, has_ended
 from tests.harness.programs import PROJECT_DIR
-from tests.harness.server import clean_environment, static_files_variable
+from tests.harness.server import clean_environment
 from tests.harness.services import Driver
+from tests.harness.static_files import shared_static_files
 from tests.harness.waiting import wait_until
 
 MAKE = ("make", "--no-print-directory", "serve")
@@ -58,9 +59,9 @@ class Serve:
             **clean_environment(),
             "MAHAVISHNU_VAR_DIR": str(var_dir),
             "MAHAVISHNU_PORT": str(self.port),
-            **static_files_variable(var_dir, variables),
             **variables,
         }
+        self.environment |= shared_static_files(self.environment)
         with self._output.open("wb") as file:
             self.main = subprocess.Popen(
                 command,

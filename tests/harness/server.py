@@ -21,6 +21,7 @@ from mahavishnu_site.serve import procfile
 from tests.harness.ports import HOST, free_port
 from tests.harness.programs import Program, run_to_end
 from tests.harness.services import Driver, Services
+from tests.harness.static_files import shared_static_files
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 
@@ -34,15 +35,6 @@ INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PRO
 def clean_environment() -> dict[str, str]:
     """Return the shell's environment without any variable that configures the project."""
     return {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-
-
-def static_files_variable(var_dir: Path, environment: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the variable with which the servers of a test process collect static files once: this takes seconds.
-
-    The files contain their URLs. So servers with another path prefix have another folder: they would all collect again.
-    """
-    prefix = (environment or {}).get("MAHAVISHNU_PATH_PREFIX", "").strip("/").replace("/", "-")
-    return {"MAHAVISHNU_STATIC_DIR": str(Path(os.environ.get("MAHAVISHNU_VAR_DIR", var_dir), f"static-{prefix}"))}
 
 
 class ServerStartError(Exception):
@@ -86,7 +78,6 @@ class MahavishnuServer:
             **clean_environment(),
             "DJANGO_SETTINGS_MODULE": "mahavishnu_site.settings",
             "MAHAVISHNU_VAR_DIR": str(var_dir),
-            **static_files_variable(var_dir, environment),
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "MAHAVISHNU_PROCESSES": str(processes),
@@ -94,6 +85,7 @@ class MahavishnuServer:
             "MAHAVISHNU_LOG_REPEAT_SECONDS": "0",
             **(environment or {}),
         }
+        variables |= shared_static_files(variables)
         self.environment = procfile.environment(variables, host=HOST, port=self.port)
         self.processes = processes
         self._part = "web" if processes == 1 else "web_processes"

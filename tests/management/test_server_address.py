@@ -46,11 +46,11 @@ def test_page_url_is_the_path_of_the_page(settings: Settings) -> None:
 
 @pytest.mark.parametrize("strips", ["0", "1"])
 def test_printed_url_of_a_run_is_its_page_under_a_prefix(start_server: StartServer, strips: str) -> None:
-    variables = {"MAHAVISHNU_PATH_PREFIX": "/live", "MAHAVISHNU_PROXY_STRIPS_PREFIX": strips}
+    variables = {"MAHAVISHNU_PATH_PREFIX": "/mv", "MAHAVISHNU_PROXY_STRIPS_PREFIX": strips}
     server = start_server(environment=variables)
     started = server.manage("run_workflow", "demo_retry", "--pool", "none")
     url = started.stderr.strip()
-    prefix = "" if strips == "1" else "/live"
+    prefix = "" if strips == "1" else "/mv"
     assert url == f"{server.http_url}{prefix}/workflows/{started.stdout.strip()}"
     with urllib.request.urlopen(url) as answer:
         assert answer.status == 200

@@ -134,7 +134,9 @@ def folder(tmp_path: Path) -> Path:
 def served(project: OwnProject) -> Iterator[Serve]:
     """Run `mahavishnu serve` as the section does, until the end of the block."""
     command, directory = project.command("mahavishnu", "serve"), project.folder
-    serve = Serve(command, var_dir=directory / "var", directory=directory, output=None, **project.variables)
+    # The files of the wheel, which are not those of the source.
+    files = {"MAHAVISHNU_STATIC_DIR": str(Path(command[0]).with_name("static"))}
+    serve = Serve(command, var_dir=directory / "var", directory=directory, output=None, **project.variables, **files)
     try:
         serve.wait_healthy()
         yield serve

@@ -26,6 +26,7 @@ from tests.harness.ports import free_port
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.serve import MAKE, MANAGE, START_TIMEOUT_SECONDS, StartServe
 from tests.harness.server import clean_environment
+from tests.harness.static_files import shared_static_files
 from tests.harness.valkey import Valkey
 from tests.harness.waiting import wait_until
 
@@ -102,7 +103,12 @@ def serve_error(tmp_path: Path, **variables: str) -> str:
     done = subprocess.run(
         MANAGE,
         cwd=PROJECT_DIR,
-        env={**clean_environment(), "MAHAVISHNU_VAR_DIR": str(tmp_path / "none"), **variables},
+        env={
+            **clean_environment(),
+            **shared_static_files({}),
+            "MAHAVISHNU_VAR_DIR": str(tmp_path / "none"),
+            **variables,
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from tests.harness.fixtures import StartServer
 from tests.harness.ports import HOST, free_port
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
+from tests.harness.static_files import shared_static_files
 
 CLIENT = "/static/realtime/clients/1.0.0/mahavishnu.js"
 IMMUTABLE = "max-age=315360000, public, immutable"
@@ -113,10 +115,10 @@ def test_missing_file_and_icon_log_no_warning(start_server: StartServer) -> None
 
 
 def test_static_files_are_below_the_path_prefix(start_server: StartServer) -> None:
-    server = start_server(environment={"MAHAVISHNU_PATH_PREFIX": "/engine"})
-    path = hashed_path(server, "dashboard/tokens.css", prefix="/engine")
+    server = start_server(environment={"MAHAVISHNU_PATH_PREFIX": "/mv"})
+    path = hashed_path(server, "dashboard/tokens.css", prefix="/mv")
     assert Answer(server.port, path).headers["Cache-Control"] == IMMUTABLE
-    assert Answer(server.port, f"/engine{CLIENT}").status == 200
+    assert Answer(server.port, f"/mv{CLIENT}").status == 200
     assert Answer(server.port, CLIENT).status == 404
 
 
@@ -224,6 +226,7 @@ def test_processes_that_collect_at_once_leave_a_complete_folder(sources: Path, t
 
 def test_file_of_a_later_version_is_found_without_a_restart(start_server: StartServer, tmp_path: Path) -> None:
     folder = tmp_path / "static"
+    shutil.copytree(shared_static_files({})["MAHAVISHNU_STATIC_DIR"], folder)
     server = start_server(environment={"MAHAVISHNU_STATIC_DIR": str(folder)})
     path = "/static/later.0123456789ab.js"
     assert Answer(server.port, path).status == 404

@@ -25,7 +25,7 @@ PATHS = (
 )
 
 
-@pytest.fixture(scope="module", params=["", "/mahavishnu"], ids=["no prefix", "prefix"])
+@pytest.fixture(scope="module", params=["", "/mv"], ids=["no prefix", "prefix"])
 def prefixed(request: pytest.FixtureRequest, start_module_server: StartServer) -> tuple[MahavishnuServer, str]:
     prefix: str = request.param
     return start_module_server(environment=REQUIRES_AUTH | {"MAHAVISHNU_PATH_PREFIX": prefix}), prefix
