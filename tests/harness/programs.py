@@ -55,6 +55,7 @@ PRELOADED_MODULES = [
     "django.test",
     "jwt",
     "kombu.transport.redis",
+    "markdown_it",
     "msgspec",
     "psycopg",
     "pydantic.dataclasses",
@@ -68,6 +69,7 @@ PRELOADED_MODULES = [
     "twisted.web.http",
     "whitenoise.base",
     "whitenoise.compress",
+    "whitenoise.storage",
 ]
 
 fork_context = multiprocessing.get_context("forkserver")
