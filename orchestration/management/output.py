@@ -31,6 +31,10 @@ class EscapedOutput(OutputWrapper):
         """Write a message. `style_func` may add colours: it is applied afterwards."""
         super().write(escape_text(msg), style_func, ending)
 
+    def discard(self) -> None:
+        """Discard what is written from now on, and flushed at exit: the reader has exited, as in `| head`."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
 
 class EscapingCommand(BaseCommand):
     """A command whose `stdout` and `stderr` escape what they write, and whose arguments are UTF-8 in every locale.
@@ -56,7 +60,15 @@ class EscapingCommand(BaseCommand):
         except UnicodeDecodeError as error:
             self.stderr.write(f"CommandError: Argument {error.object!r} is not text in UTF-8.")
             sys.exit(1)
-        super().run_from_argv(decoded)
+        try:
+            try:
+                super().run_from_argv(decoded)
+            finally:
+                self.stdout.flush()
+        except BrokenPipeError:
+            self.stdout.discard()
+            self.stderr.discard()
+            sys.exit(1)
 
     def write_note(self, line: str) -> None:
         """Write a line that is not an error to standard error, so that standard output has only the result."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from django.core.management.base import CommandError
 
 from orchestration import services
-from orchestration.management.output import EscapingCommand
+from orchestration.management.output import EscapedOutput, EscapingCommand
 from orchestration.management.service_errors import explain, readable_service_errors
 from orchestration.text import escape_line
 from realtime.management.server_address import workflow_url
@@ -15,7 +15,7 @@ from realtime.management.server_check import delayed_delivery_warning
 
 
 def run_for_each(command: EscapingCommand, ids: Iterable[str], operation: Callable[[str], str]) -> None:
-    """Call the operation with each id. One that is refused does not stop the others.
+    """Call the operation with each id. One that is refused does not stop the others, nor does a closed pipe.
 
     Args:
         command: Writes what the operation returns, and the URL of the page of the workflow.
@@ -32,12 +32,19 @@ def run_for_each(command: EscapingCommand, ids: Iterable[str], operation: Callab
                 result = operation(workflow_id)
             except services.ServiceError as error:
                 refused += 1
-                command.stderr.write(escape_line(explain(error)))
+                _write_line(command.stderr, explain(error))
                 continue
             url = workflow_url(workflow_id)
-            command.stdout.write(escape_line(f"{result}{f'  {url}' if url else ''}"))
-            command.stdout.flush()
+            _write_line(command.stdout, f"{result}{f'  {url}' if url else ''}")
         if (warning := delayed_delivery_warning()) is not None:
-            command.stderr.write(warning)
+            _write_line(command.stderr, warning)
     if refused:
         raise CommandError(f"Refused: {refused} of {len(set(ids))} workflows.")
+
+
+def _write_line(output: EscapedOutput, line: str) -> None:
+    try:
+        output.write(escape_line(line))
+        output.flush()
+    except BrokenPipeError:
+        output.discard()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from tests.harness.client import connect
 from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
 
 START = """
@@ -62,6 +65,23 @@ def test_workflow_that_is_refused_does_not_stop_the_others(
         "CommandError: Refused: 2 of 3 workflows.\n"
     )
     assert [status for _, status, _ in states(server, pool)] == ["cancelled", "cancelled"]
+
+
+def test_closed_pipe_does_not_stop_the_others(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+    pool = unique("pool")
+    ids = start(server, pool, "one", "three", "two")
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "cancel_workflow", *ids],
+        cwd=PROJECT_DIR,
+        env=server.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(timeout=60), process.stderr.read()) == (0, "")
+    assert [status for _, status, _ in states(server, pool)] == ["cancelled"] * 3
 
 
 def test_unknown_id_is_suggested(server: MahavishnuServer, unique: Callable[[str], str]) -> None:

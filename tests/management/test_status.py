@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
 from tests.harness.health import wait_for_health
+from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH
 
@@ -110,3 +115,19 @@ def test_status_without_a_database_is_one_line(start_server: StartServer, tmp_pa
     done = server.manage("status")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("CommandError: Cannot use the database: no such table: ")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_closed_pipe_ends_the_command_without_a_traceback(start_server: StartServer, unbuffered: str) -> None:
+    server = start_server(started=False)
+    with subprocess.Popen(
+        [sys.executable, "manage.py", "status", "--json"],
+        cwd=PROJECT_DIR,
+        env={**server.environment, "PYTHONUNBUFFERED": unbuffered},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(timeout=60), process.stderr.read()) == (1, "")

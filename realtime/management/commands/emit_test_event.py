@@ -124,8 +124,7 @@ class Command(CommandWithEpilog):
             for lines in read_batches(read, max_line_bytes=MAX_LINE_BYTES, max_lines=MAX_LINES_PER_TRANSACTION):
                 self.emit_batch(lines)
         except BrokenPipeError:
-            # The reader of the acknowledgements has exited: discard what is flushed at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self.stdout.discard()
             raise CommandError("Standard output was closed; lines without an acknowledgement may be lost.") from None
         if self.invalid_lines:
             raise CommandError(f"Invalid lines: {self.invalid_lines}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -144,8 +143,8 @@ class Command(CommandWithEpilog):
             self.stdout.flush()
             sys.exit(code)
         except BrokenPipeError:
-            # The reader has all that it wanted, as in `manage.py watch | head`: discard what is flushed at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+            # The reader has all that it wanted.
+            self.stdout.discard()
         except KeyboardInterrupt:
             self.write_note(f"Stopped. Continue with --since {log.read_through}.")
             sys.exit(128 + signal.SIGINT)
