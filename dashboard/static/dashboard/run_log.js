@@ -7,7 +7,8 @@ import { computed, html, repeat, signal } from "./lib.js";
 import { bothZones } from "./format.js";
 import { ATTEMPT_EVENTS, attemptsOf } from "./run_attempts.js";
 import { toast } from "./toasts.js";
-import { when } from "./parts.js";
+import { loading, when } from "./parts.js";
+import { Refresher } from "./refresher.js";
 
 const LOG = "workflow.stage_log";
 const READ_EVENTS = 500;
@@ -15,11 +16,13 @@ const MAX_LINES = 10_000;
 const MAX_EVENTS = 2_000;
 /** The most lines that are drawn at once: the last of those that match. */
 const MAX_DRAWN_LINES = 1_000;
+/** Reading again after a gap, at most this often. */
+const READ_EVERY_MS = 1_000;
 
 const ANSI = /\u001b\[[0-9;?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u001b\\)/g;
 
 /** @typedef {{seq: number, name: string, data: any, timestamp: string}} RunEvent */
-/** @typedef {{seq: number, stage: string, text: string, at: string, isPart: boolean}} Line */
+/** @typedef {{seq: number, stage: string, text: string, at: string, part: number}} Line `part`: its number among the lines of its event. */
 
 /** The events of one run, in order. Each is there once, whether it was read or came live. */
 export class RunLog {
@@ -29,6 +32,8 @@ export class RunLog {
   hasEarlierEvents = signal(false);
   hasEarlierLines = signal(false);
   isLost = signal(false);
+  /** Whether the latest events were read. */
+  isRead = signal(false);
   stage = signal("");
   search = signal("");
   isFollowed = signal(true);
@@ -37,17 +42,18 @@ export class RunLog {
   #channel;
   #stop;
   #waiting = /** @type {RunEvent[]} */ ([]);
-  #isRead = false;
+  #reader = new Refresher(() => this.#readLatest(), READ_EVERY_MS);
 
   /** @param {string} workflowId */
   constructor(workflowId) {
     this.#channel = `workflow:${workflowId}`;
     this.#stop = client.on(this.#channel, (item) => this.#onItem(item));
-    void this.#readLatest();
+    this.#reader.want();
   }
 
   close() {
     this.#stop();
+    this.#reader.close();
   }
 
   countText() {
@@ -61,61 +67,69 @@ export class RunLog {
   }
 
   async readEarlierEvents() {
-    const before = this.events.peek()[0]?.seq;
-    const page = await this.#read({ before, limit: READ_EVENTS });
-    if (!page) return;
+    const [first] = this.events.peek();
+    const page = await this.#readEarlier({ before: first?.seq });
+    // Another answer may have come first, or the list was read anew.
+    if (!page || this.events.peek()[0] !== first) return;
     this.events.value = [...page.events, ...this.events.peek()];
     this.hasEarlierEvents.value = page.has_more;
   }
 
   async readEarlierLines() {
-    const before = this.lines.peek()[0]?.seq;
-    const page = await this.#read({ before, names: [LOG], limit: READ_EVENTS });
-    if (!page) return;
+    const [first] = this.lines.peek();
+    const page = await this.#readEarlier({ before: first?.seq, names: [LOG] });
+    if (!page || this.lines.peek()[0] !== first) return;
     this.lines.value = [...page.events.flatMap(linesOf), ...this.lines.peek()];
     this.hasEarlierLines.value = page.has_more && this.lines.peek().length < MAX_LINES;
   }
 
   async #readLatest() {
     const [page, logPage, attemptPage] = await Promise.all([
-      this.#read({ limit: READ_EVENTS }),
-      this.#read({ names: [LOG], limit: READ_EVENTS }),
-      this.#read({ names: ATTEMPT_EVENTS, limit: READ_EVENTS }),
+      this.#read({}),
+      this.#read({ names: [LOG] }),
+      this.#read({ names: ATTEMPT_EVENTS }),
     ]);
-    const waiting = this.#waiting.splice(0);
-    this.#isRead = true;
-    if (page && logPage && attemptPage) {
-      this.events.value = page.events;
-      this.lines.value = logPage.events.flatMap(linesOf);
-      this.#attemptEvents.value = attemptPage.events;
-      this.hasEarlierEvents.value = page.has_more;
-      this.hasEarlierLines.value = logPage.has_more;
-    }
-    this.#add(waiting);
+    this.events.value = page.events;
+    this.lines.value = logPage.events.flatMap(linesOf);
+    this.#attemptEvents.value = attemptPage.events;
+    this.hasEarlierEvents.value = page.has_more;
+    this.hasEarlierLines.value = logPage.has_more;
+    this.isRead.value = true;
+    this.#add(this.#waiting.splice(0));
   }
 
-  /** @param {any} options @returns {Promise<{events: RunEvent[], has_more: boolean} | null>} */
-  async #read(options) {
+  /** @param {object} options */
+  async #readEarlier(options) {
     try {
-      const page = await client.listEvents(this.#channel, options);
-      const events = page.events.map((each) => ({
-        seq: each.seq,
-        name: each.event,
-        data: each.data,
-        timestamp: each.timestamp,
-      }));
-      return { events: events.sort((one, other) => one.seq - other.seq), has_more: page.has_more };
+      return await this.#read(options);
     } catch (error) {
-      console.warn("The events of the workflow could not be read:", error);
+      toast(`Earlier events could not be read: ${shown(/** @type {Error} */ (error).message)}`);
       return null;
     }
   }
 
+  /** @param {object} options @returns {Promise<{events: RunEvent[], has_more: boolean}>} */
+  async #read(options) {
+    const page = await client.listEvents(this.#channel, { ...options, limit: READ_EVENTS });
+    const events = page.events.map((each) => ({
+      seq: each.seq,
+      name: each.event,
+      data: each.data,
+      timestamp: each.timestamp,
+    }));
+    return { events: events.sort((one, other) => one.seq - other.seq), has_more: page.has_more };
+  }
+
   /** @param {any} item */
   #onItem(item) {
-    if (item instanceof HistoryLost) this.isLost.value = true;
-    else if (this.#isRead) this.#add([item]);
-    else this.#waiting.push(item);
+    if (item instanceof HistoryLost) {
+      // The event log has what was too much to send again. Other gaps stay, and another log has other positions.
+      if (item.reason !== "limit") this.isLost.value = true;
+      this.isRead.value = false;
+      this.#waiting = [];
+      this.#reader.want();
+    } else if (this.isRead.peek()) this.#add([item]);
+    else this.#waiting = [...this.#waiting.slice(1 - MAX_EVENTS), item];
   }
 
   /** @param {RunEvent[]} added */
@@ -151,7 +165,7 @@ function linesOf({ seq, data, timestamp }) {
     stage: data.stage_name,
     text,
     at: data.timestamp ?? timestamp,
-    isPart: index > 0,
+    part: index,
   }));
 }
 
@@ -202,7 +216,7 @@ export function logTab(log, run, { tail = 0 } = {}) {
     </div>
     ${when(log.hasEarlierLines.value, html`<p class="more"><button type="button" @click=${() => log.readEarlierLines()}>Show earlier lines</button></p>`)}
     ${when(matching.length > MAX_DRAWN_LINES, html`<p class="muted">The last ${number(MAX_DRAWN_LINES)} of ${counted(matching.length, "line")}. Copy and Download have all of them.</p>`)}
-    ${all.length === 0 ? html`<p class="muted">No stage has written to the log${run.finished_at ? "" : " yet"}.</p>` : logLines(log, matching.slice(-MAX_DRAWN_LINES), "The log")}`;
+    ${all.length === 0 ? (log.isRead.value ? html`<p class="muted">No stage has written to the log${run.finished_at ? "" : " yet"}.</p>` : loading("the log")) : logLines(log, matching.slice(-MAX_DRAWN_LINES), "The log")}`;
 }
 
 /** @param {RunLog} log @param {Line[]} lines @param {string} label */
@@ -218,12 +232,11 @@ function logLines(log, lines, label) {
   >
     ${repeat(
       lines,
-      (line, index) => `${line.seq} ${line.isPart ? index : ""}`,
+      (line) => `${line.seq} ${line.part}`,
       (line) =>
         html`<div class="line">
-          <time title=${bothZones(line.at)}>${line.isPart ? "" : timeOfDayMs(line.at)}</time
-          ><span class="stage">${line.isPart ? "" : shown(line.stage)}</span
-          ><span class="text">${shown(line.text)}</span>
+          <time title=${bothZones(line.at)}>${line.part ? "" : timeOfDayMs(line.at)}</time
+          ><span class="stage">${line.part ? "" : shown(line.stage)}</span><span class="text">${shown(line.text)}</span>
         </div>`,
     )}
   </div>`;
