@@ -94,3 +94,20 @@ def read(server: MahavishnuServer, path: str, encoding: str = "identity") -> byt
         assert answer.headers.get("Content-Encoding", "identity") in (encoding, "identity")
         body: bytes = answer.read()
         return body
+
+
+@pytest.mark.browser
+async def test_address_with_a_malformed_escape_is_a_page(server: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, f"{server.http_url}/start/%") as page:
+        await expect(page.get_by_role("heading", level=1)).to_have_text("There is no workflow %")
+
+
+@pytest.mark.browser
+async def test_skip_link_keeps_the_part_of_the_page(server: MahavishnuServer, browser: Browser) -> None:
+    server.services.create_workflow(workflow_id="skipped", adapter="python", prompt="", stages=["one"])
+    async with open_page(browser, f"{server.http_url}/workflows/skipped#data") as page:
+        await expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
+        await page.get_by_role("link", name="Skip to the content").press("Enter")
+        await expect(page.locator("main")).to_be_focused()
+        await expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
+        assert page.url == f"{server.http_url}/workflows/skipped#data"

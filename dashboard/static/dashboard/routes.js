@@ -30,9 +30,18 @@ export function parseRoute(address) {
   const tab = address.hash.slice(1);
   for (const [pattern, page] of ROUTES) {
     const match = pattern.exec(path);
-    if (match) return { page, id: decodeURIComponent(match[1] ?? ""), query, tab };
+    if (match) return { page, id: decoded(match[1] ?? ""), query, tab };
   }
   return { page: "missing", id: "", query, tab };
+}
+
+/** Return a part of a path as text. Browsers leave a `%` in an address that was typed. @param {string} part */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 /** The page that is shown. */
@@ -84,7 +93,12 @@ export function followLinks() {
       return;
     const link = /** @type {Element} */ (event.target).closest?.("a");
     if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
-    if (link.getAttribute("href")?.startsWith("#") && link.pathname === location.pathname && !link.dataset.tab) return;
+    if (link.getAttribute("href")?.startsWith("#") && !link.dataset.tab) {
+      // The part behind `#` of the address is that of the page.
+      event.preventDefault();
+      document.getElementById(link.hash.slice(1))?.focus();
+      return;
+    }
     if (parseRoute(new URL(link.href)).page === "missing") return;
     event.preventDefault();
     const isSamePage = link.pathname === location.pathname;
