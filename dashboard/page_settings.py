@@ -41,6 +41,7 @@ async def page_settings(request: HttpRequest) -> dict[str, Any]:
         "root": reverse("overview"),
         "api": reverse("api:api-root") + "v1/",
         "admin": reverse("admin:index"),
+        "login": reverse("login"),
         "docs": reverse("docs"),
         "websocket_host": websocket_host(request),
         "csrf_token": get_token(request) if settings.MAHAVISHNU_REQUIRE_AUTH else "",

@@ -1,6 +1,6 @@
 // The one connection of a page, what is known of it, and the state that it brings.
 
-import { Forbidden, HistoryLost, connect } from "../realtime/clients/1.0.0/mahavishnu.js";
+import { AuthenticationError, Forbidden, HistoryLost, connect } from "../realtime/clients/1.0.0/mahavishnu.js";
 import { batch, computed, signal } from "./lib.js";
 import { settings } from "./settings.js";
 import { websocketAddress } from "./websocket_address.js";
@@ -35,6 +35,7 @@ export const client = connect(websocketAddress(settings.websocket_host, settings
  * @property {boolean} wasLive Whether the connection was ever live.
  * @property {string[]} problems What the server says is wrong with it.
  * @property {string} refusal Why the server refuses this page; empty if it does not.
+ * @property {boolean} isLoginEnded Whether it does so because the login of the page has ended.
  */
 
 /** @type {import("./lib.js").Signal<Facts>} */
@@ -50,6 +51,7 @@ export const facts = signal({
   wasLive: false,
   problems: [],
   refusal: "",
+  isLoginEnded: false,
 });
 
 /** The time of this machine, each second. */
@@ -100,6 +102,7 @@ function readClient() {
     progress,
     asOfMs: client.asOf.getTime(),
     refusal,
+    isLoginEnded: state === "closed" && lastError instanceof AuthenticationError,
     wasLive,
     back,
   });

@@ -3,6 +3,7 @@
 import { facts, now, retryNow } from "./connection.js";
 import { counted, duration, number, runningFor, timeOfDay } from "./format.js";
 import { html, nothing } from "./lib.js";
+import { urlOfLogin } from "./routes.js";
 
 /** Silence of events after which a live connection says how long there was nothing. */
 const QUIET_AFTER_MS = 60_000;
@@ -14,6 +15,7 @@ const QUIET_AFTER_MS = 60_000;
  * @property {string} text What is shown.
  * @property {string} spoken What a screen reader says: without numbers that change each second.
  * @property {boolean} [canRetry] Whether there is an attempt to make now.
+ * @property {boolean} [canLogIn]
  */
 
 /**
@@ -35,8 +37,9 @@ function pillOf(known, nowMs) {
   const { state, progress } = known;
   const since = timeOfDay(known.asOfMs);
   if (state === "closed") {
-    const text = known.refusal ? `Ended: ${known.refusal}` : "Ended";
-    return { kind: "closed", sign: "✕", text, spoken: text };
+    const reason = known.refusal ? `Ended: ${known.refusal}` : "Ended";
+    const text = known.isLoginEnded ? "Your login has ended" : reason;
+    return { kind: "closed", sign: "✕", text, spoken: text, canLogIn: known.isLoginEnded };
   }
   if (isRestarting(known, nowMs)) {
     const waitMs = known.retryAtMs === null ? 0 : known.retryAtMs - nowMs;
@@ -102,6 +105,7 @@ export function connectionPill() {
     <span class="pill pill-${pill.kind}" data-kind=${pill.kind}>
       <span aria-hidden="true">${pill.sign} ${pill.text}</span>
       <span class="spoken" role="status">${pill.spoken}</span>
+      ${pill.canLogIn ? html`<a href=${urlOfLogin()}>Log in</a>` : nothing}
       ${pill.canRetry ? html`<button type="button" class="link" @click=${retryNow}>Now</button>` : nothing}
     </span>
   `;

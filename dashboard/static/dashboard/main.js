@@ -7,7 +7,7 @@ import { draw } from "./frames.js";
 import { followKeys } from "./keys.js";
 import { computed, effect, html, untracked } from "./lib.js";
 import { followFailures } from "./notifications.js";
-import { emptyPage } from "./parts.js";
+import { emptyPage, refusedPage } from "./parts.js";
 import { followLinks, route, urlOf } from "./routes.js";
 import { followTitle, pageTitle } from "./title.js";
 import { showToasts } from "./toasts.js";
@@ -57,7 +57,7 @@ const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 /** Draw the page of the address; another one when its page or its id changes. The page itself follows its query. */
 function showPages() {
   const shown = computed(() => `${route.value.page} ${route.value.id}`);
-  let close = () => {};
+  let close = /** @type {(() => void) | null} */ (null);
   let wanted = "";
   effect(() => {
     const key = (wanted = shown.value);
@@ -66,16 +66,35 @@ function showPages() {
     void loaded(page).then((module) => {
       // The address has changed meanwhile.
       if (wanted !== key) return;
-      close();
-      close = show(module.open(id));
+      // A client that has ended follows nothing: the server shows the page of the address, or the login.
+      if (close && client.state === "closed") return location.reload();
+      close?.();
+      close = show(opened(module, id));
     });
   });
+}
+
+/** @param {PageModule} module @param {string} id @returns {Page} */
+function opened(module, id) {
+  try {
+    return module.open(id);
+  } catch (error) {
+    return { title: () => "Ended", view: () => refusedPage(/** @type {Error} */ (error), "this page") };
+  }
 }
 
 /** @param {Page} page @returns {() => void} */
 function show(page) {
   const stopTitle = effect(() => void (pageTitle.value = page.title()));
-  const stopDrawing = draw(main, page.view);
+  const stopDrawing = draw(main, () => {
+    try {
+      return page.view();
+    } catch (error) {
+      // What it has read is still followed: the next change draws it again.
+      reportError(error);
+      return refusedPage(/** @type {Error} */ (error), "this page");
+    }
+  });
   return () => {
     stopDrawing();
     stopTitle();

@@ -3,7 +3,7 @@
 import { facts, isLive, serverNow } from "./connection.js";
 import { ago, bothZones, shortId, shown, timeOfDay } from "./format.js";
 import { html, nothing, svg } from "./lib.js";
-import { urlOfPool, urlOfRun } from "./routes.js";
+import { urlOfLogin, urlOfPool, urlOfRun } from "./routes.js";
 import { lookOf } from "./statuses.js";
 import { toast } from "./toasts.js";
 
@@ -110,6 +110,14 @@ export const refusedPage = (error, what) => emptyPage(...refusal(error, what));
 
 /** @param {Error} error @param {string} what @returns {[string, unknown]} */
 function refusal(error, what) {
+  if (facts.value.isLoginEnded) {
+    const link = html`<a class="button primary" href=${urlOfLogin()}>Log in again</a>`;
+    return [
+      "Your login has ended",
+      html`<p>Log in to see ${what}.</p>
+        <p>${link}</p>`,
+    ];
+  }
   if (/** @type {any} */ (error).code === "FORBIDDEN") {
     const next = "Ask an administrator of this server for the permission.";
     const reason = error.message.replace(/^FORBIDDEN: /, "");

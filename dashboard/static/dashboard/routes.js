@@ -65,6 +65,10 @@ export const urlOfPool = (poolId) => urlOf(`pools/${poolId}`);
  */
 export const urlOfAdmin = (model, id) => `${settings.admin}orchestration/${model}/${id.replaceAll("_", "_5F")}/change/`;
 
+/** The login that leads back to what is shown. */
+export const urlOfLogin = () =>
+  `${settings.login}?${new URLSearchParams({ next: location.pathname + location.search + location.hash })}`;
+
 /** Show another page. @param {string} url @param {{replace?: boolean}} [options] */
 export function goTo(url, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"](null, "", url);

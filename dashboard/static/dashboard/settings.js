@@ -5,6 +5,7 @@
  * @property {string} root The path of the overview.
  * @property {string} api The path of the HTTP API.
  * @property {string} admin The path of the admin.
+ * @property {string} login The path of the login.
  * @property {string} docs The path of the documentation.
  * @property {string} websocket_host Where the WebSocket is; empty if it is where the page is.
  * @property {string} csrf_token What changing requests send; empty if the server has no logins.
