@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -46,9 +47,12 @@ async def test_pill_shows_how_long_a_live_server_had_nothing_to_say(
 ) -> None:
     server = start_server()
     async with live_page(browser, server) as page:
+        # There was no event yet: the silence counts from when the page became live.
+        await page.clock.fast_forward("02:00")
+        await expect_pill(page, "quiet", "nothing for 2 min")
+        await expect(page.locator(".pill > span").first).to_have_text(re.compile(r", since \d\d:\d\d:\d\d$"))
         server.services.create_workflow(workflow_id="first", adapter="python", prompt="", stages=["one"])
-        # The silence counts from the event, which must have come before the clock is moved.
-        await expect(page.get_by_role("button", name="▲ 1 new")).to_be_visible()
+        await expect_pill(page, "live")
         await page.clock.fast_forward("03:00")
         await expect_pill(page, "quiet", "nothing for 3 min")
         server.services.create_pool(pool_id="pool")

@@ -27,7 +27,8 @@ export const client = connect(websocketAddress(settings.websocket_host, settings
  * @property {import("mahavishnu-client").ConnectionState} state
  * @property {number | null} latencyMs
  * @property {number} asOfMs When the server was last heard.
- * @property {number | null} lastEventMs When the last event came; null if there was none yet.
+ * @property {number | null} silentSinceMs When the last event came, or the page became live without one; null if the
+ *   page does not receive all events.
  * @property {number | null} retryAtMs
  * @property {{received: number, missed: number}} progress
  * @property {{caughtUp: number, isComplete: boolean, untilMs: number} | null} back After an interruption.
@@ -43,7 +44,7 @@ export const facts = signal({
   state: client.state,
   latencyMs: null,
   asOfMs: Date.now(),
-  lastEventMs: null,
+  silentSinceMs: null,
   retryAtMs: null,
   progress: client.progress,
   back: null,
@@ -72,7 +73,7 @@ const eventListeners = new Set();
 /** Whether the server lets this user read the events of everything. */
 export const readsEverything = signal(settings.reads_everything);
 
-let lastEventMs = /** @type {number | null} */ (null);
+let silentSinceMs = /** @type {number | null} */ (null);
 let interruption = /** @type {{caughtUp: number, isComplete: boolean} | null} */ (null);
 
 /** @param {Partial<Facts>} changes */
@@ -84,6 +85,7 @@ function readClient() {
   const { state, retryAt, progress, lastError } = client;
   const refusal = state === "closed" && lastError ? lastError.message : "";
   const wasLive = facts.value.wasLive || state === "live";
+  if (state === "live" && readsEverything.peek()) silentSinceMs ??= Date.now();
   let { back } = facts.value;
   if (state === "live" && interruption) {
     back = { ...interruption, untilMs: Date.now() + BACK_SHOWN_MS };
@@ -111,10 +113,8 @@ function readClient() {
 /** @param {any} item An event, or a gap. */
 function onItem(item) {
   const isGap = item instanceof HistoryLost;
-  if (!isGap) {
-    lastEventMs = Date.now();
-    if (item.seq > seenSeq.peek()) seenSeq.value = item.seq;
-  }
+  silentSinceMs = Date.now();
+  if (!isGap && item.seq > seenSeq.peek()) seenSeq.value = item.seq;
   if (isGap || item.replayed) noteMissed(isGap);
   if (client.state === "connecting") change({ progress: client.progress });
   for (const listener of eventListeners) listener(item);
@@ -177,7 +177,7 @@ export function openConnection() {
   setInterval(() => {
     batch(() => {
       now.value = Date.now();
-      if (facts.value.lastEventMs !== lastEventMs) change({ lastEventMs });
+      if (facts.value.silentSinceMs !== silentSinceMs) change({ silentSinceMs });
       readClient();
     });
   }, 1000);

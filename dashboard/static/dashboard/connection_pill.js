@@ -5,8 +5,9 @@ import { counted, duration, number, runningFor, timeOfDay } from "./format.js";
 import { html, nothing } from "./lib.js";
 import { urlOfLogin } from "./routes.js";
 
+const MINUTE_MS = 60_000;
 /** Silence of events after which a live connection says how long there was nothing. */
-const QUIET_AFTER_MS = 60_000;
+const QUIET_AFTER_MS = MINUTE_MS;
 
 /**
  * @typedef {object} Pill
@@ -90,9 +91,12 @@ function livePill(known, nowMs) {
     const text = isRedis ? "Live, up to 0.5 s late (Redis is down)" : `Live · ${problem}`;
     return { kind: "degraded", sign: "●", text, spoken: text };
   }
-  const silentMs = known.lastEventMs === null ? 0 : nowMs - known.lastEventMs;
-  if (silentMs > QUIET_AFTER_MS) {
-    return { kind: "quiet", sign: "●", text: `Live · nothing for ${runningFor(silentMs)}`, spoken: "Live" };
+  const { silentSinceMs } = known;
+  const silentMs = silentSinceMs === null ? 0 : nowMs - silentSinceMs;
+  if (silentSinceMs !== null && silentMs >= QUIET_AFTER_MS) {
+    const minutes = runningFor(silentMs - (silentMs % MINUTE_MS));
+    const text = `Live · nothing for ${minutes}, since ${timeOfDay(silentSinceMs)}`;
+    return { kind: "quiet", sign: "●", text, spoken: "Live" };
   }
   const latency = known.latencyMs === null ? "" : ` · ${duration(known.latencyMs)}`;
   return { kind: "live", sign: "●", text: `Live${latency}`, spoken: "Live" };
