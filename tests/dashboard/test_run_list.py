@@ -61,3 +61,28 @@ async def test_list_whose_answer_was_lost_is_read_when_the_server_is_back(
         server.start()
         await expect(page.locator("table.runs")).to_contain_text("FileNotFoundError")
         await expect(page.locator("table.runs")).not_to_contain_text("completed")
+
+
+async def test_empty_list_shows_its_first_rows_at_once_and_counts_the_next_ones(
+    start_server: StartServer, browser: Browser
+) -> None:
+    server = start_server()
+    async with open_page(browser, f"{server.http_url}/workflows") as page:
+        await expect(page.get_by_role("heading", name="Nothing has run yet")).to_be_visible()
+        server.services.create_workflow(workflow_id="first", adapter="python", prompt="", stages=["one"])
+        await expect(page.locator("table.runs tbody tr")).to_have_count(1)
+        server.services.create_workflow(workflow_id="second", adapter="python", prompt="", stages=["one"])
+        await expect(page.get_by_role("button", name="▲ 1 new")).to_be_visible()
+        await expect(page.locator("table.runs tbody tr")).to_have_count(1)
+
+
+async def test_empty_list_of_a_status_shows_the_first_run_that_gets_it(
+    start_server: StartServer, browser: Browser
+) -> None:
+    server = start_server()
+    server.services.create_workflow(workflow_id="first", adapter="python", prompt="", stages=["one"])
+    server.services.start_workflow(workflow_id="first")
+    async with open_page(browser, f"{server.http_url}/workflows?status=failed,timeout") as page:
+        await expect(page.get_by_role("heading", name="No workflow matches")).to_be_visible()
+        server.services.fail_workflow(workflow_id="first", error="No space")
+        await expect(page.locator("table.runs tbody tr")).to_contain_text("No space")

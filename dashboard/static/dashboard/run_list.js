@@ -11,6 +11,12 @@ import { STATUSES } from "./statuses.js";
 import { toast } from "./toasts.js";
 
 const PAGE_ROWS = 100;
+/** How often an empty list is read again while events come that may bring rows. */
+const EMPTY_EVERY_MS = 1000;
+/** The events after which a run may belong to an empty list. */
+const BRINGS_ROWS = ["created", "started", "completed", "failed", "cancelled", "retried"].map(
+  (verb) => `workflow.${verb}`,
+);
 
 /** The choices of "created": the name in the address, the words, and the seconds. */
 /** @type {[string, string, number][]} */
@@ -33,7 +39,10 @@ export class RunList {
   cursor = signal(null);
   /** Null until a drawing has asked for the list. @type {string | null} */
   #shownFilters = null;
+  /** The positions of the new runs that were announced while the first page is read. @type {number[]} */
+  #announced = [];
   #reader = new Refresher(() => this.#readFirst(), 0);
+  #emptyReader = new Refresher(async () => (this.#isEmpty() ? this.#readFirst() : undefined), EMPTY_EVERY_MS);
   #stop = onEvents((item) => this.#onItem(item));
 
   /** Read the first page, if the filters have changed. A view calls it with each drawing. */
@@ -68,13 +77,14 @@ export class RunList {
 
   async #readFirst() {
     const filters = this.#shownFilters;
+    this.#announced = [];
     try {
       const page = await this.#readPage(null);
       if (!page) return;
       this.rows.value = page.workflows;
       this.cursor.value = page.next_cursor;
       this.counts.value = page.counts ?? null;
-      this.newRuns.value = 0;
+      this.newRuns.value = page.workflows.length && this.#announced.filter((seq) => seq > page.seq).length;
       this.selected.value = new Set();
       this.error.value = null;
     } catch (error) {
@@ -86,8 +96,8 @@ export class RunList {
 
   /**
    * @param {string | null} cursor Null for the first page.
-   * @returns {Promise<{workflows: any[], next_cursor: string | null, counts?: Record<string, number>} | null>} Null if
-   *   the filters have changed meanwhile.
+   * @returns {Promise<{workflows: any[], next_cursor: string | null, seq: number, counts?: Record<string, number>} | null>}
+   *   Null if the filters have changed meanwhile.
    */
   async #readPage(cursor) {
     const filters = this.#shownFilters;
@@ -116,14 +126,24 @@ export class RunList {
   close() {
     this.#stop();
     this.#reader.close();
+    this.#emptyReader.close();
+  }
+
+  /** Whether there are no rows that could move under the reader's eyes. */
+  #isEmpty() {
+    return this.rows.peek()?.length === 0 && this.cursor.peek() === null;
   }
 
   /** @param {any} item */
   #onItem(item) {
+    const isNew = item.name === "workflow.created" && item.data.test !== true && matches(item.data);
+    if (isNew && this.isReading.peek()) this.#announced.push(item.seq);
     const rows = this.rows.peek();
     if (!rows) return;
     if (item.name === undefined) this.read();
-    else if (item.name === "workflow.created" && item.data.test !== true && matches(item.data)) this.newRuns.value++;
+    else if (this.#isEmpty()) {
+      if (BRINGS_ROWS.includes(item.name) && item.data.test !== true) this.#emptyReader.want();
+    } else if (isNew) this.newRuns.value++;
     else if (item.name === "workflow.removed")
       this.rows.value = rows.filter((row) => row.workflow_id !== item.data.workflow_id);
     else this.rows.value = foldRows(rows, item);
