@@ -7,7 +7,6 @@ from typing import Any, Final
 from django import template
 from django.conf import settings
 from django.contrib import admin
-from django.core.handlers.asgi import ASGIRequest
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
@@ -15,7 +14,6 @@ from django.urls import reverse
 from orchestration.admin.overview import Count, overview_counts
 from orchestration.models import Pool, Stage, Worker, Workflow
 from realtime.connection import origin
-from realtime.connection.client_address import ClientAddress, client_address_of
 from realtime.models import Event
 
 _LISTED: Final[tuple[type[Model], ...]] = (Workflow, Stage, Pool, Worker, Event)
@@ -62,11 +60,3 @@ def time_zone() -> str:
 def websocket_host(context: dict[str, Any]) -> str:
     """Return the host and port of the WebSocket; an empty text if they are those of the page."""
     return origin.websocket_host(context["request"])
-
-
-@register.simple_tag(takes_context=True)
-def is_on_this_machine(context: dict[str, Any]) -> bool:
-    """Return whether the person sits at the machine of the server, as far as the connection shows."""
-    request: HttpRequest = context["request"]
-    address = client_address_of(request.scope) if isinstance(request, ASGIRequest) else ClientAddress(None)
-    return address.is_direct_loopback and not settings.MAHAVISHNU_EXPOSED
