@@ -40,7 +40,11 @@ async def test_user_without_staff_logs_in_sees_what_is_forbidden_and_logs_out(
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("alert")).to_contain_text("Please enter a correct username and password")
         await expect(page.get_by_text("createsuperuser")).to_have_count(0)
-        await page.get_by_label("Password").fill(PASSWORD)
+        password = page.get_by_label("Password")
+        await expect(password).to_be_focused()
+        await expect(password).to_have_accessible_description(re.compile("Please enter a correct username"))
+        await expect(password).to_have_attribute("aria-invalid", "true")
+        await page.keyboard.type(PASSWORD)
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("heading", name="You may not see the events of pool:b")).to_be_visible()
         assert page.url == f"{closed.http_url}/events?channel=pool:b"
