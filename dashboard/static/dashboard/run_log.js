@@ -132,16 +132,17 @@ export class RunLog {
     else this.#waiting = [...this.#waiting.slice(1 - MAX_EVENTS), item];
   }
 
-  /** @param {RunEvent[]} added */
+  /** Add events to the lists that lack them: each list was read at another moment. @param {RunEvent[]} added */
   #add(added) {
-    const last = this.events.peek().at(-1)?.seq ?? 0;
-    const fresh = added.filter((event) => event.seq > last);
-    if (fresh.length === 0) return;
-    this.events.value = this.#bounded([...this.events.peek(), ...fresh], MAX_EVENTS, this.hasEarlierEvents);
-    const attemptEvents = fresh.filter((event) => ATTEMPT_EVENTS.includes(event.name));
+    const events = newer(added, this.events.peek());
+    if (events.length)
+      this.events.value = this.#bounded([...this.events.peek(), ...events], MAX_EVENTS, this.hasEarlierEvents);
+    const attemptEvents = newer(added, this.#attemptEvents.peek()).filter(({ name }) => ATTEMPT_EVENTS.includes(name));
     if (attemptEvents.length)
       this.#attemptEvents.value = [...this.#attemptEvents.peek(), ...attemptEvents].slice(-MAX_EVENTS);
-    const lines = fresh.filter((event) => event.name === LOG).flatMap(linesOf);
+    const lines = newer(added, this.lines.peek())
+      .filter(({ name }) => name === LOG)
+      .flatMap(linesOf);
     if (lines.length)
       this.lines.value = this.#bounded([...this.lines.peek(), ...lines], MAX_LINES, this.hasEarlierLines);
   }
@@ -153,6 +154,9 @@ export class RunLog {
     return list.slice(-max);
   }
 }
+
+/** Those after the last one of a list. @param {RunEvent[]} events @param {{seq: number}[]} list */
+const newer = (events, list) => events.filter(({ seq }) => seq > (list.at(-1)?.seq ?? 0));
 
 /** The lines of a log event. @param {RunEvent} event @returns {Line[]} */
 function linesOf({ seq, data, timestamp }) {
