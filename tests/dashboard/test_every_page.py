@@ -63,12 +63,16 @@ async def test_no_page_has_a_fault(start_server: StartServer, browser: Browser, 
     if not is_empty:
         server.services_driver.execute(STORE_EVERYTHING)
     faults: list[str] = []
+    # A page that says the same on an empty server shows nothing that is stored.
+    pages = {path: texts[is_empty] for path, texts in PAGES.items() if not is_empty or texts[0] != texts[1]}
+    variants = list(zip(WIDTHS, THEMES if is_empty else reversed(THEMES), strict=True))
     async with open_page(browser, "about:blank", allowed_errors=MISSING_PAGE) as page:
-        for width, theme in zip(WIDTHS, THEMES if is_empty else reversed(THEMES), strict=True):
-            await page.emulate_media(color_scheme=theme)
-            await page.set_viewport_size({"width": width, "height": 900})
-            for path, texts in PAGES.items():
-                await show(page, f"{server.http_url}{path}", texts[is_empty])
+        for path, text in pages.items():
+            await page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+            await show(page, f"{server.http_url}{path}", text)
+            for width, theme in variants:
+                await page.emulate_media(color_scheme=theme)
+                await page.set_viewport_size({"width": width, "height": 900})
                 faults += await faults_of(page, f"{path} {theme}", width)
     assert not faults, "\n".join(faults)
 

@@ -12,8 +12,11 @@ from tests.harness.browser import run_in_console
 # Read, not imported: the script runs in the page.
 _AXE: Final = files("axe_playwright_python") / "axe.min.js"
 
+# Colours are measured once they have stopped changing, which they do after another theme was chosen.
 # The one rule that reads style sheets would create inline ones, which the policy of the pages forbids.
 _RUN: Final = """async () => {
+  const transitions = document.getAnimations().filter(each => each instanceof CSSTransition);
+  await Promise.allSettled(transitions.map(({ finished }) => finished));
   const { violations } = await axe.run({ preload: false });
   return violations.map(({ id, nodes }) => [id, nodes.map(({ target, failureSummary }) =>
       `${target.join(" ")}: ${failureSummary}`)]);
