@@ -15,6 +15,17 @@ from realtime import views
 
 _JSON: Final = "application/json"
 _SHOWN_APART: Final = ("status", "problems")
+_LABELS: Final = {
+    "connections": "Connections (open)",
+    "rooms": "Rooms (channels)",
+    "max_connections": "Max connections (per process)",
+    "message_rate_limit": "Message rate limit (messages/s)",
+    "log_seq": "Log seq (last event)",
+    "relay_lag_ms": "Relay lag (ms)",
+    "delivered_events": "Delivered events (since the start)",
+    "large_events": "Large events (since the start)",
+}
+"""What each number counts, and its unit."""
 
 
 @csrf_exempt  # As for the JSON.
@@ -36,8 +47,14 @@ async def health(request: HttpRequest) -> HttpResponse:
 
 def _context(report: dict[str, Any]) -> dict[str, Any]:
     rows = [
-        (name.replace("_ms", " (ms)").replace("_", " ").capitalize(), "unknown" if value is None else value)
+        (_LABELS.get(name, name.replace("_", " ").capitalize()), _text(value))
         for name, value in report.items()
         if name not in _SHOWN_APART
     ]
     return {"status": report["status"], "problems": report.get("problems", []), "rows": rows}
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:g}" if isinstance(value, float) else str(value)

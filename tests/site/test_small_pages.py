@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from http.client import HTTPConnection, HTTPMessage
 from typing import NamedTuple
 
 import pytest
-from django.test import RequestFactory, override_settings
-from django.views.defaults import server_error
+from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import Http404, HttpRequest, HttpResponse
+from django.test import AsyncRequestFactory, RequestFactory, override_settings
+from django.views.defaults import page_not_found, server_error
 from playwright.async_api import Browser, expect
 
 from dashboard.templatetags.first_account import create_account_command
@@ -19,6 +25,7 @@ from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+NAVIGATION = '<nav class="rail" aria-label="Pages">'
 CREATE_USER = "from django.contrib.auth.models import User\nUser.objects.create_user('someone')"
 
 
@@ -54,6 +61,8 @@ async def test_health_is_a_page_for_browsers(server: MahavishnuServer, browser: 
         await expect(page.get_by_role("heading")).to_have_text("This server process is healthy")
         await expect(page.get_by_role("row", name="Redis")).to_contain_text("up")
         await expect(page.get_by_role("row", name="Relay lag (ms)")).to_have_count(1)
+        await expect(page.get_by_role("row", name="Message rate limit (messages/s)")).to_have_count(1)
+        await expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
         await page.get_by_role("link", name="Go to the overview").click()
         await expect(page.locator("body")).to_have_attribute("data-connection", "live")
 
@@ -76,6 +85,14 @@ def test_page_of_a_missing_page_names_the_address_and_links_to_the_overview(serv
     assert "<code>/&lt;b&gt;nowhere</code>" in answer.text
     assert '<a href="/">Go to the overview</a>' in answer.text
     assert "dashboard/tokens." in answer.text
+    assert NAVIGATION in answer.text
+
+
+def test_errors_have_the_navigation_for_a_browser_with_a_session(start_server: StartServer) -> None:
+    server = start_server(environment=REQUIRES_AUTH)
+    assert NAVIGATION not in get(server, "/nowhere").text
+    page = get(server, "/nowhere", Cookie=log_in(server, "reader", "view_pool"))
+    assert (page.status, NAVIGATION in page.text) == (404, True)
 
 
 def test_foreign_host_and_unknown_form_are_answered_in_words(server: MahavishnuServer) -> None:
@@ -94,9 +111,17 @@ def test_forbidden_page_names_the_account(start_server: StartServer) -> None:
     assert 'href="/admin/login/"' in answer.text
 
 
-def test_page_of_a_fault_needs_no_request() -> None:
-    answer = server_error(RequestFactory().get("/"))
-    assert (answer.status_code, "This is a fault of the server" in answer.content.decode()) == (500, True)
+@pytest.mark.parametrize(("view", "status"), [(server_error, 500), (partial(page_not_found, exception=Http404()), 404)])
+def test_page_of_an_error_asks_no_database(view: Callable[[HttpRequest], HttpResponse], status: int) -> None:
+    """Without the mark `django_db`, pytest-django refuses every query."""
+    request = RequestFactory().get("/", headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}=forged"})
+    SessionMiddleware(lambda _: HttpResponse()).process_request(request)
+    AuthenticationMiddleware(lambda _: HttpResponse()).process_request(request)
+    with override_settings(MAHAVISHNU_REQUIRE_AUTH=True):
+        answer = view(request)
+    text = answer.content.decode()
+    assert (answer.status_code, '<a class="brand" href="/">' in text) == (status, True)
+    assert (NAVIGATION in text) == (status == 404)
 
 
 @pytest.mark.parametrize("serves", ["websocket", "pages", "both"])
@@ -111,15 +136,23 @@ def test_request_for_the_websocket_that_is_none_says_what_it_is(start_server: St
     assert (refused.status, "Go to the overview" in refused.text) == (400, serves != "websocket")
 
 
-def test_login_page_says_how_to_create_the_first_account(start_server: StartServer) -> None:
+def test_login_pages_say_how_to_create_the_first_account(start_server: StartServer) -> None:
     server = start_server()
-    assert "<code>python manage.py createsuperuser</code>" in get(server, "/admin/login/").text
+    paths = ("/login", "/admin/login/")
+    for path in paths:
+        assert "<code>python manage.py createsuperuser</code>" in get(server, path).text
     server.services_driver.execute(CREATE_USER)
-    assert "createsuperuser" not in get(server, "/admin/login/").text
+    for path in paths:
+        assert "createsuperuser" not in get(server, path).text
 
 
 @pytest.mark.django_db
-def test_login_page_of_an_exposed_server_does_not_say_that_it_has_no_account() -> None:
-    assert create_account_command() == "python manage.py createsuperuser"
+def test_login_page_says_only_on_this_machine_that_there_is_no_account() -> None:
+    def command_for(address: str) -> str:
+        return create_account_command(
+            {"request": AsyncRequestFactory().request(path="/login", client=(address, 50_000))}
+        )
+
+    assert (command_for("127.0.0.1"), command_for("192.0.2.1")) == ("python manage.py createsuperuser", "")
     with override_settings(MAHAVISHNU_EXPOSED=True):
-        assert create_account_command() == ""
+        assert command_for("127.0.0.1") == ""
