@@ -6,7 +6,6 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
@@ -62,4 +61,4 @@ async def show_api(request: HttpRequest) -> HttpResponse:
         "groups": shown_operations(document, base_url),
         "problems": [(code, kind.status, kind.title) for code, kind in PROBLEM_TYPES.items()],
     }
-    return await sync_to_async(render, thread_sensitive=False)(request, "dashboard/api.html", context)
+    return await render_page(request, "dashboard/api.html", context)

@@ -30,6 +30,14 @@ async def viewer_of(request: HttpRequest) -> Identity:
     return identity_without_credentials(address)
 
 
+async def _may_enter_admin(request: HttpRequest) -> bool:
+    """Return whether the user may enter the admin. Without logins of the pages nobody is known: the admin asks."""
+    if not settings.MAHAVISHNU_REQUIRE_AUTH:
+        return True
+    user = await request.auser()
+    return user.is_active and user.is_staff
+
+
 async def page_settings(request: HttpRequest) -> dict[str, Any]:
     """Return what the page gets as JSON.
 
@@ -40,7 +48,7 @@ async def page_settings(request: HttpRequest) -> dict[str, Any]:
     return {
         "root": reverse("overview"),
         "api": reverse("api:api-root") + "v1/",
-        "admin": reverse("admin:index"),
+        "admin": reverse("admin:index") if await _may_enter_admin(request) else "",
         "login": reverse("login"),
         "docs": reverse("docs"),
         "websocket_host": websocket_host(request),

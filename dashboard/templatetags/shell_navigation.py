@@ -6,6 +6,7 @@ from typing import Any
 
 from django import template
 from django.conf import settings
+from django.urls import reverse
 
 register = template.Library()
 
@@ -21,3 +22,13 @@ def has_navigation(context: dict[str, Any]) -> bool:
     if request is None:
         return False
     return not settings.MAHAVISHNU_REQUIRE_AUTH or settings.SESSION_COOKIE_NAME in request.COOKIES
+
+
+@register.simple_tag(takes_context=True)
+def admin_url(context: dict[str, Any]) -> str:
+    """Return the path of the admin; an empty text if the user may not enter it, or is not known here."""
+    page_settings = context.get("page_settings")
+    if page_settings is not None:
+        path: str = page_settings["admin"]
+        return path
+    return "" if settings.MAHAVISHNU_REQUIRE_AUTH else reverse("admin:index")

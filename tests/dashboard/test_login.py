@@ -21,6 +21,10 @@ CREATE_USER = """
 from django.contrib.auth.models import User
 User.objects.create_user("reader", password=password)
 """
+CREATE_STAFF = """
+from django.contrib.auth.models import User
+User.objects.create_user("keeper", password=password, is_staff=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +53,22 @@ async def test_user_without_staff_logs_in_sees_what_is_forbidden_and_logs_out(
         await expect(page.get_by_role("heading", name="You may not see the events of pool:b")).to_be_visible()
         assert page.url == f"{closed.http_url}/events?channel=pool:b"
         await expect(page.locator("#viewer")).to_contain_text("reader")
+        await expect(page.get_by_role("link", name="Admin")).to_have_count(0)
         await page.get_by_role("button", name="Log out").click()
         await expect(page.get_by_role("heading", name="Log in")).to_be_visible()
         await page.goto(f"{closed.http_url}/workflows")
         await expect(page).to_have_url(f"{closed.http_url}/login?next=/workflows")
+
+
+@pytest.mark.browser
+async def test_staff_has_a_link_to_the_admin(start_server: StartServer, browser: Browser) -> None:
+    server = start_server(environment=REQUIRES_AUTH)
+    server.services_driver.execute(CREATE_STAFF, password=PASSWORD)
+    async with open_page(browser, f"{server.http_url}/docs") as page:
+        await page.get_by_label("Username").fill("keeper")
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("link", name="Admin")).to_have_attribute("href", "/admin/")
 
 
 @pytest.mark.django_db

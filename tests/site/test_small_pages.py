@@ -85,14 +85,15 @@ def test_page_of_a_missing_page_names_the_address_and_links_to_the_overview(serv
     assert "<code>/&lt;b&gt;nowhere</code>" in answer.text
     assert '<a href="/">Go to the overview</a>' in answer.text
     assert "dashboard/tokens." in answer.text
-    assert NAVIGATION in answer.text
+    assert (NAVIGATION in answer.text, 'href="/admin/"' in answer.text) == (True, True)
 
 
 def test_errors_have_the_navigation_for_a_browser_with_a_session(start_server: StartServer) -> None:
     server = start_server(environment=REQUIRES_AUTH)
     assert NAVIGATION not in get(server, "/nowhere").text
     page = get(server, "/nowhere", Cookie=log_in(server, "reader", "view_pool"))
-    assert (page.status, NAVIGATION in page.text) == (404, True)
+    # The page asks no database who it is, so it offers no admin.
+    assert (page.status, NAVIGATION in page.text, "/admin/" in page.text) == (404, True, False)
 
 
 def test_foreign_host_and_unknown_form_are_answered_in_words(server: MahavishnuServer) -> None:

@@ -4,7 +4,7 @@
  * @typedef {object} PageSettings
  * @property {string} root The path of the overview.
  * @property {string} api The path of the HTTP API.
- * @property {string} admin The path of the admin.
+ * @property {string} admin The path of the admin; empty for a user who may not enter it.
  * @property {string} login The path of the login.
  * @property {string} docs The path of the documentation.
  * @property {string} websocket_host Where the WebSocket is; empty if it is where the page is.

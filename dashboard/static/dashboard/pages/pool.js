@@ -11,6 +11,7 @@ import { PoolHistory } from "../pool_history.js";
 import { PoolRuns } from "../pool_runs.js";
 import { poolWarnings } from "../pool_warnings.js";
 import { changeQuery, route, urlOf, urlOfAdmin } from "../routes.js";
+import { settings } from "../settings.js";
 import { followedRuns, online, tiles, workerDetail } from "../worker_tiles.js";
 import { workerCounts } from "./pools.js";
 
@@ -115,7 +116,7 @@ function head(pool) {
         ${when(status === "draining", html`<span>accepts no new workflows, finishes what it has</span>`)}
         ${when(status === "closed", html`<span>accepts no work</span>`)}
         ${when(pool.reported_by, html`<span>reported by ${shown(pool.reported_by)}</span>`)}
-        <span><a href=${urlOfAdmin("pool", id)}>in the admin</a></span>
+        ${when(settings.admin, html`<span><a href=${urlOfAdmin("pool", id)}>in the admin</a></span>`)}
       </p>
     </div>
     ${when(mayChange && status === "active", html`<button type="button" ?disabled=${pending !== ""} @click=${() => drainPool(pool)}>Drain</button>`)}

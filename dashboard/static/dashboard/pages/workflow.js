@@ -23,6 +23,7 @@ import { route, urlOf, urlOfAdmin } from "../routes.js";
 import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
 import { timelineTab } from "../run_timeline.js";
+import { settings } from "../settings.js";
 import { lookOf } from "../statuses.js";
 import { tookText } from "./workflows.js";
 
@@ -224,14 +225,17 @@ function dataTab(run) {
         <dt>Id</dt>
         <dd><code>${run.workflow_id}</code> ${copyButton(run.workflow_id, "the id")}</dd>
       </div>
-      <div>
-        <dt>Admin</dt>
-        <dd>
-          <a href=${urlOfAdmin("workflow", run.workflow_id)}
-            >The row of this workflow, with its attempts and tracebacks</a
-          >
-        </dd>
-      </div>
+      ${when(
+        settings.admin,
+        html`<div>
+          <dt>Admin</dt>
+          <dd>
+            <a href=${urlOfAdmin("workflow", run.workflow_id)}
+              >The row of this workflow, with its attempts and tracebacks</a
+            >
+          </dd>
+        </div>`,
+      )}
     </dl>
   </div>`;
 }
