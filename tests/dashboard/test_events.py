@@ -31,6 +31,18 @@ with transaction.atomic():
 """
 
 
+ADD_COUNTS = """
+from datetime import datetime, timezone
+from django.db import transaction
+from realtime.events.receivers import announce_as_given
+at = datetime.now(timezone.utc)
+with transaction.atomic():
+    for number in range(count):
+        data = {"pool_id": pool_id, "status": {"queue_size": number}}
+        announce_as_given("pool.status_changed", data=data, rooms=(f"pool:{pool_id}",), timestamp=at)
+"""
+
+
 async def rows(page: Page) -> list[list[str]]:
     """Return event, about and summary of each row, newest first."""
     found: list[list[str]] = await page.evaluate(
@@ -57,7 +69,7 @@ async def test_page_shows_events_of_a_channel_in_words_as_they_come(
 ) -> None:
     pool_id, worker_id = unique("pool"), unique("worker")
     server.services.create_pool(pool_id=pool_id)
-    async with open_page(browser, f"{server.http_url}/events?channel=pool:{pool_id}") as page:
+    async with open_page(browser, f"{server.http_url}/events?channel=pool:{pool_id}&counts=shown") as page:
         await expect(page.locator(".event-list tbody tr")).to_have_count(1)
         await expect(page.locator(".addresses")).to_contain_text(server.ws_url)
         server.services.register_worker(worker_id=worker_id, pool_id=pool_id)
@@ -77,6 +89,42 @@ async def test_page_shows_events_of_a_channel_in_words_as_they_come(
         server.services.drain_pool(pool_id=pool_id)
         await page.get_by_role("button", name="▲ 1 new").click()
         await expect(page.locator(".event-list tbody tr").first).to_contain_text("pool draining")
+
+
+@pytest.mark.browser
+async def test_counts_of_pools_are_folded_and_counted_until_the_address_shows_them(
+    server: MahavishnuServer, browser: Browser, unique: Unique
+) -> None:
+    pool_id = unique("pool")
+    server.services.create_pool(pool_id=pool_id)
+    server.services.register_worker(worker_id=unique("worker"), pool_id=pool_id)
+    async with open_page(browser, f"{server.http_url}/events?channel=pool:{pool_id}") as page:
+        events = page.locator(".event-list tbody tr")
+        await expect(events).to_have_count(2)
+        folded = page.get_by_role("button", name="1 pool count hidden")
+        await expect(folded).to_have_attribute("aria-pressed", "true")
+        server.services.register_worker(worker_id=unique("worker"), pool_id=pool_id)
+        await expect(events).to_have_count(3)
+        await page.get_by_role("button", name="2 pool counts hidden").click()
+        await expect(events).to_have_count(5)
+        assert page.url.endswith("&counts=shown")
+        await page.get_by_role("button", name="Hide pool counts").click()
+        await expect(page.get_by_role("button", name="2 pool counts hidden")).to_be_visible()
+        await expect(events).to_have_count(3)
+        assert page.url.endswith(f"channel=pool%3A{pool_id}")
+
+
+@pytest.mark.browser
+async def test_page_reads_past_counts_of_pools_to_the_events_that_it_shows(
+    server: MahavishnuServer, browser: Browser, unique: Unique
+) -> None:
+    pool_id = unique("pool")
+    server.services.create_pool(pool_id=pool_id)
+    server.services_driver.execute(ADD_COUNTS, pool_id=pool_id, count=250)
+    async with open_page(browser, f"{server.http_url}/events?channel=pool:{pool_id}") as page:
+        await expect(page.locator(".event-list tbody tr")).to_have_count(1)
+        await expect(page.get_by_role("button", name="250 pool counts hidden")).to_be_visible()
+        await expect(page.get_by_text("The event log has no older ones")).to_be_visible()
 
 
 @pytest.mark.browser

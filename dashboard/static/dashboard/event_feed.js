@@ -1,8 +1,9 @@
 // What the page of events shows: the stream that its address names, the rows that are open, and the names of runs.
 
 import { client } from "./connection.js";
-import { filtersOf } from "./event_filters.js";
+import { POOL_COUNTS, filtersOf } from "./event_filters.js";
 import { EventStream } from "./event_stream.js";
+import { FoldedEvents } from "./folded_events.js";
 import { computed, effect, signal } from "./lib.js";
 import { route } from "./routes.js";
 
@@ -23,12 +24,12 @@ export class Feed {
 
   constructor() {
     const wanted = computed(() => {
-      const { channel, names } = filtersOf(route.value.query);
-      return JSON.stringify([channel, names]);
+      const { channel, names, foldsCounts } = filtersOf(route.value.query);
+      return JSON.stringify([channel, names, foldsCounts ? [POOL_COUNTS] : []]);
     });
     const stopFollowing = effect(() => {
-      const [channel, names] = JSON.parse(wanted.value);
-      queueMicrotask(() => this.#open(channel, names));
+      const [channel, names, folded] = JSON.parse(wanted.value);
+      queueMicrotask(() => this.#open(channel, names, folded));
     });
     const onScroll = () => this.stream.peek()?.check();
     addEventListener("scroll", onScroll, { passive: true });
@@ -60,11 +61,13 @@ export class Feed {
     return data.name || this.names.get(data.workflow_id) || "";
   }
 
-  /** @param {string} channel @param {string[]} names */
-  #open(channel, names) {
+  /** @param {string} channel @param {string[]} names @param {string[]} folded */
+  #open(channel, names, folded) {
     this.stream.peek()?.close();
     this.opened.value = new Set();
-    this.stream.value = channel ? new EventStream(channel, names, () => this.#isRead()) : null;
+    this.stream.value = channel
+      ? new EventStream(channel, names, new FoldedEvents(folded), () => this.#isRead())
+      : null;
   }
 
   /** Return whether the reader reads: rows that come then would move what is read. */

@@ -1,7 +1,7 @@
 // The channel and the names of the page of events: what its address says, and the controls that change it.
 
 import { EVENT_GROUPS, EVENT_NAMES } from "./event_words.js";
-import { shown } from "./format.js";
+import { counted, shown } from "./format.js";
 import { html } from "./lib.js";
 import { closeOnEscape, when } from "./parts.js";
 import { changeQuery } from "./routes.js";
@@ -15,6 +15,9 @@ const KINDS = {
   pool: "One pool",
   worker: "One worker",
 };
+/** Often every second event of a pool: folded unless the address says otherwise, or names events. */
+export const POOL_COUNTS = "pool.status_changed";
+const SHOWN = "shown";
 const ID = /^[A-Za-z0-9._-]{1,128}$/;
 const ID_RULE = "An id has 1 to 128 of the characters A-Z a-z 0-9 . _ -";
 
@@ -25,6 +28,7 @@ const ID_RULE = "An id has 1 to 128 of the characters A-Z a-z 0-9 . _ -";
  * @property {string} id
  * @property {string} problem What is wrong with the channel of the address.
  * @property {string[]} names Of the events to show; empty for all.
+ * @property {boolean} foldsCounts Whether the counts of pools are only counted.
  */
 
 /** Return what an address asks for. @param {URLSearchParams} query @returns {Filters} */
@@ -33,7 +37,8 @@ export function filtersOf(query) {
   const names = (query.get("name") ?? "").split(",").filter((name) => EVENT_NAMES.includes(name));
   const [kind, ...rest] = wanted.split(":");
   const id = rest.join(":");
-  const filters = { channel: wanted, kind, id, problem: "", names };
+  const foldsCounts = names.length === 0 && query.get("counts") !== SHOWN;
+  const filters = { channel: wanted, kind, id, problem: "", names, foldsCounts };
   if (kind === "global" || kind === "summary" ? rest.length === 0 : kind in KINDS && ID.test(id)) return filters;
   return { ...filters, channel: "", problem: problemOf(wanted, kind, id) };
 }
@@ -84,6 +89,23 @@ export function channelChooser({ kind, id, problem }) {
       /></label>`,
     )}
   </form>`;
+}
+
+/**
+ * The filter that folds the counts of pools, where there are some.
+ * @param {Filters} filters @param {number} foldedEvents
+ */
+export function countsChooser({ names, foldsCounts }, foldedEvents) {
+  if (names.length || (foldsCounts && foldedEvents === 0)) return "";
+  return html`<button
+    type="button"
+    class="chip"
+    aria-pressed=${foldsCounts}
+    title=${foldsCounts ? "Show them" : "Fold them"}
+    @click=${() => changeQuery({ counts: foldsCounts ? SHOWN : "" })}
+  >
+    ${foldsCounts ? `${counted(foldedEvents, "pool count")} hidden ×` : "Hide pool counts"}
+  </button>`;
 }
 
 /** @param {string[]} names */

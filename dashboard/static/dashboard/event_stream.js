@@ -82,11 +82,13 @@ export class EventStream {
   /**
    * @param {string} channel
    * @param {string[]} names Which events; all if it is empty.
+   * @param {import("./folded_events.js").FoldedEvents} folded Those that are counted instead of shown.
    * @param {() => boolean} isHeld Whether the reader reads, so that nothing may move.
    */
-  constructor(channel, names, isHeld) {
+  constructor(channel, names, folded, isHeld) {
     this.channel = channel;
     this.#names = names;
+    this.folded = folded;
     this.#isHeld = isHeld;
     this.#stream = client.events(channel);
     void this.#follow();
@@ -117,10 +119,9 @@ export class EventStream {
   async readLatest() {
     const page = await this.#read(null);
     if (!page) return;
-    const [newest] = page.items;
     batch(() => {
-      this.#queue = this.#queue.filter((item) => item.seq > (newest?.seq ?? 0));
-      this.#lastSeq = Math.max(newest?.seq ?? 0, ...this.#queue.map((item) => item.seq));
+      this.#queue = this.#queue.filter((item) => item.seq > page.newestSeq);
+      this.#lastSeq = Math.max(page.newestSeq, ...this.#queue.map((item) => item.seq));
       this.#showPage(page);
       this.waiting.value = this.#queue.length;
       this.#isAtEnd = true;
@@ -215,10 +216,12 @@ export class EventStream {
       // Positions of another log have nothing to do with those before.
       if (item.reason === "epoch" || item.reason === "ahead") this.hasOlder.value = false;
       this.#lastSeq = item.seq;
+      this.folded.restart(item.seq);
       this.#queue.push(gapOf(item));
     } else {
       if (item.seq <= this.#lastSeq || (this.#names.length && !this.#names.includes(item.name))) return;
       this.#lastSeq = item.seq;
+      if (this.folded.shownOf([item]).length === 0) return;
       this.#queue.push(itemOf(item));
     }
     this.#arrived++;
@@ -267,13 +270,17 @@ export class EventStream {
     this.isReading.value = true;
     try {
       /** @type {Item[]} */
-      let items = [];
+      const items = [];
+      const minRows = this.folded.isActive ? READ_EVENTS / 2 : 1;
+      let newestSeq = 0;
       for (let pages = 0; ; pages++) {
         const names = this.#names.length ? this.#names : null;
         const page = await client.listEvents(this.channel, { before, names, limit: READ_EVENTS });
-        items = page.events.map(itemOf).sort((one, other) => other.seq - one.seq);
-        if (items.length || !page.has_more || pages === MAX_EMPTY_PAGES)
-          return { items, hasMore: page.has_more, nextSeq: page.next_seq };
+        const read = page.events.map(itemOf).sort((one, other) => other.seq - one.seq);
+        newestSeq = Math.max(newestSeq, read[0]?.seq ?? 0);
+        items.push(...this.folded.shownOf(read));
+        if (items.length >= minRows || !page.has_more || pages === MAX_EMPTY_PAGES)
+          return { items, hasMore: page.has_more, nextSeq: page.next_seq, newestSeq };
         before = page.next_seq;
       }
     } catch (error) {

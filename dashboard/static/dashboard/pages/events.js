@@ -1,7 +1,7 @@
 // The events of a channel as they come: newest first, in words, each with its JSON.
 
 import { client } from "../connection.js";
-import { channelChooser, filtersOf, nameChooser } from "../event_filters.js";
+import { channelChooser, countsChooser, filtersOf, nameChooser } from "../event_filters.js";
 import { Feed } from "../event_feed.js";
 import { MAX_WAITING } from "../event_stream.js";
 import { lookOfEvent, subjectOf, summaryOf } from "../event_words.js";
@@ -41,6 +41,7 @@ function view(feed) {
     </div>
     <div class="filters">
       ${channelChooser(filters)} ${nameChooser(filters.names)}
+      ${stream ? countsChooser(filters, stream.folded.count.value) : ""}
       ${when(
         stream,
         html`<button
@@ -71,7 +72,7 @@ function list(feed, stream, filters) {
     <div class="event-notices">${notice(stream)}</div>
     ${
       rows.length === 0
-        ? nothingYet(filters)
+        ? nothingYet(filters, stream.folded.count.value)
         : html`<table class="rows event-list ${staleness()}" aria-label="Events, newest first">
             <thead>
               <tr>
@@ -123,9 +124,14 @@ function showNewest(stream) {
   scrollTo({ top: 0 });
 }
 
-/** @param {import("../event_filters.js").Filters} filters */
-function nothingYet({ channel, kind, id, names }) {
+/** @param {import("../event_filters.js").Filters} filters @param {number} folded */
+function nothingYet({ channel, kind, id, names }, folded) {
   const about = id ? `the ${kind} ${id}` : "this server";
+  if (folded)
+    return emptyState(
+      "Only pool counts yet",
+      html`<p>The latest events of ${about} are ${counted(folded, "count", "counts")} of pools, which are hidden.</p>`,
+    );
   if (names.length)
     return emptyState(
       "No such event yet",
