@@ -28,6 +28,12 @@ result = {"name": run.name, "prompt": run.prompt, "pool_id": run.pool_id, "param
 """
 
 
+LAUNCH = """
+from orchestration.sdk.launch import launch_by_name
+launch_by_name("ship_order", prompt=prompt, params=params, workflow_id=workflow_id, pool="carriers")
+"""
+
+
 @pytest.fixture(scope="module")
 def shop(start_module_server: StartServer) -> MahavishnuServer:
     return start_module_server(environment={"MAHAVISHNU_APPS": "tests.dashboard.shop"})
@@ -91,6 +97,48 @@ async def test_form_starts_the_run_that_its_fields_describe(shop: MahavishnuServ
             "items": ["a"],
         },
     }
+
+
+@pytest.mark.browser
+async def test_page_of_a_run_leads_to_the_form_with_its_values(shop: MahavishnuServer, browser: Browser) -> None:
+    params = {
+        "order": 7,
+        "address": "1 Street & <b> ü",
+        "carrier": "pigeon",
+        "is_gift": True,
+        "weight_kg": 2.5,
+        "label": "null",
+        "items": ["a", "b=c&d"],
+    }
+    shop.services_driver.execute(LAUNCH, prompt="Ship it\nnow", params=params, workflow_id="again_1")
+    async with open_page(browser, f"{shop.http_url}/workflows/again_1") as page:
+        await page.get_by_role("link", name="Start again with these values").click()
+        await expect(page.get_by_role("heading", name="Start ship_order")).to_be_visible()
+        await page.reload()
+        await page.get_by_label("Id of the run").fill("again_2")
+        await press_start(page)
+        await page.wait_for_url("**/workflows/again_2")
+    assert read_run(shop, "again_2") == read_run(shop, "again_1")
+    assert read_run(shop, "again_2")["params"] == params
+
+
+@pytest.mark.browser
+async def test_form_names_the_values_of_a_run_that_no_link_has_room_for(
+    shop: MahavishnuServer, browser: Browser
+) -> None:
+    params = {"order": 7, "address": "x" * 2_001, "label": "", "items": ["é" * 500] * 3}
+    shop.services_driver.execute(LAUNCH, prompt="p" * 1_990, params=params, workflow_id="large")
+    async with open_page(browser, f"{shop.http_url}/workflows/large") as page:
+        await expect(page.get_by_text("The link has no room for address, items")).to_be_visible()
+        link = page.get_by_role("link", name="Start again with these values")
+        assert len(await link.get_attribute("href") or "") < 7_000
+        await link.click()
+        banner = page.locator(".banner")
+        await expect(banner).to_contain_text("so they are not filled in: address, items.")
+        await expect(page.get_by_label("order * required")).to_have_value("7")
+        await expect(page.get_by_label("Prompt")).to_have_value("p" * 1_990)
+        await page.get_by_label("address * required").fill("home")
+        await expect(banner).not_to_contain_text("address")
 
 
 @pytest.mark.browser

@@ -15,10 +15,12 @@ export const PROMPT = "prompt";
 export const POOL = "pool";
 export const ID = "workflow_id";
 const OTHERS = "more";
+/** The names of the fields whose values did not fit in the link that led here. No parameter has a hyphen. */
+export const LEFT_OUT = "left-out";
 
 const ADDRESS_PAUSE_MS = 300;
 /** What is longer is not kept in the address. */
-const MAX_ADDRESS_CHARACTERS = 2_000;
+export const MAX_ADDRESS_CHARACTERS = 2_000;
 const ID_PATTERN = /^[A-Za-z0-9._-]{1,128}$/;
 
 /** @type {Field} */
@@ -34,6 +36,11 @@ const OTHERS_FIELD = {
   options: [],
 };
 
+/** Return the field for parameters without a field of their own. @param {Field[]} fields @returns {Field} */
+export function othersField(fields) {
+  return { ...OTHERS_FIELD, name: fields.some((field) => field.name === OTHERS) ? "_more" : OTHERS };
+}
+
 export class StartForm {
   /** What is typed, by the name of its field. */
   texts;
@@ -48,7 +55,7 @@ export class StartForm {
   constructor(definition) {
     this.definition = definition;
     this.fields = fieldsOf(definition.parameters);
-    this.others = acceptsOthers(definition.parameters) ? { ...OTHERS_FIELD, name: this.#nameOfOthers() } : null;
+    this.others = acceptsOthers(definition.parameters) ? othersField(this.fields) : null;
     this.texts = signal(/** @type {Record<string, string>} */ (Object.fromEntries(route.peek().query)));
     void this.#readPools();
   }
@@ -60,6 +67,13 @@ export class StartForm {
   /** @param {string} name */
   textOf(name) {
     return this.texts.value[name] ?? "";
+  }
+
+  /** Return the fields whose values did not fit in the link that led here, and that are still empty. */
+  get leftOut() {
+    const names = [...this.fields.map(({ name }) => name), ...(this.others ? [this.others.name] : []), PROMPT];
+    const leftOut = this.textOf(LEFT_OUT).split(",");
+    return names.filter((name) => leftOut.includes(name) && !this.textOf(name));
   }
 
   /** @param {string} name @param {string} text */
@@ -144,10 +158,6 @@ export class StartForm {
     return (
       names.find((name) => detail.startsWith(`${name} is `) || detail.includes(`'${name}'`)) ?? this.others?.name ?? ""
     );
-  }
-
-  #nameOfOthers() {
-    return this.fields.some((field) => field.name === OTHERS) ? "_more" : OTHERS;
   }
 
   async #readPools() {

@@ -27,7 +27,16 @@ export function formView(form) {
     );
   };
   const hasMore = [POOL, ID].some((name) => form.textOf(name) || form.errors.value[name]);
+  const { leftOut } = form;
   return html`<form class="start" novalidate autocomplete="off" @submit=${submit}>
+      ${when(
+        leftOut.length > 0,
+        html`<p class="banner waiting" role="status">
+          A link has no room for these values of the run, so they are not filled in:
+          ${leftOut.map((name, index) => html`${index ? ", " : ""}<code>${shown(name)}</code>`)}. The page of the run
+          has them, on its tab Data.
+        </p>`,
+      )}
       ${form.fields.map((field) => row(form, field.name, { type: field.type, text: field.description, isRequired: field.isRequired, input: inputOf(form, field) }))}
       ${form.others ? row(form, form.others.name, { label: "Other parameters", type: "JSON object", text: "It accepts parameters that it does not name.", input: area(form, form.others.name, '{"name": "value"}', true) }) : ""}
       ${row(form, PROMPT, { label: "Prompt", text: PROMPT_HINT, input: area(form, PROMPT, "", false) })}

@@ -24,6 +24,7 @@ import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
 import { timelineTab } from "../run_timeline.js";
 import { settings } from "../settings.js";
+import { startAgain } from "../start_again.js";
 import { lookOf } from "../statuses.js";
 import { tookText } from "./workflows.js";
 
@@ -96,7 +97,7 @@ function head(run) {
       ${when(run.deadline_at, html`<span>times out ${until(Date.parse(run.deadline_at ?? ""), serverNow.value)}</span>`)}
       ${when(run.reported_by, html`<span>reported by ${shown(run.reported_by)}</span>`)}
     </p>
-    ${mayOperate("workflow", id) && !run.reported_by ? buttons(run) : ""}
+    ${run.reported_by ? "" : buttons(run)}
   </header>`;
 }
 
@@ -108,33 +109,43 @@ function tookFact(run) {
 
 /** @param {Run} run */
 function buttons(run) {
+  const again = run.name && mayOperate("definition", run.name) ? startAgain(run) : null;
+  const may = mayOperate("workflow", run.workflow_id);
+  if (!may && !again) return "";
+  return html`<div class="buttons">
+    ${may ? operations(run) : ""}
+    ${when(again, html`<a class="button" href=${again?.url ?? ""}>Start again with these values</a>`)}
+    ${when(again?.leftOut.length, html`<span class="muted">The link has no room for ${again?.leftOut.map(shown).join(", ")}.</span>`)}
+  </div>`;
+}
+
+/** @param {Run} run */
+function operations(run) {
   const from = run.stages.filter((stage) => stage.status !== "pending");
-  return html`<p class="buttons">
-    ${when(run.finished_at === null, html`<button type="button" class="danger" @click=${() => cancelRuns([run])}>Cancel</button>`)}
-    ${when(RETRYABLE.includes(run.status), html`<button type="button" class="primary" data-key="retry" @click=${() => retryRuns([run])}>Retry</button>`)}
-    ${when(
-      run.finished_at !== null && from.length > 0,
-      html`<details class="menu" @keydown=${closeOnEscape}>
-        <summary class="button">Retry from …</summary>
-        <ul>
-          ${from.map(
-            (stage) =>
-              html`<li>
-                <button
-                  type="button"
-                  @click=${(/** @type {any} */ event) => {
-                    event.target.closest("details").open = false;
-                    void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
-                  }}
-                >
-                  ${shown(stage.stage_name)}
-                </button>
-              </li>`,
-          )}
-        </ul>
-      </details>`,
-    )}
-  </p>`;
+  return html`${when(run.finished_at === null, html`<button type="button" class="danger" @click=${() => cancelRuns([run])}>Cancel</button>`)}
+  ${when(RETRYABLE.includes(run.status), html`<button type="button" class="primary" data-key="retry" @click=${() => retryRuns([run])}>Retry</button>`)}
+  ${when(
+    run.finished_at !== null && from.length > 0,
+    html`<details class="menu" @keydown=${closeOnEscape}>
+      <summary class="button">Retry from …</summary>
+      <ul>
+        ${from.map(
+          (stage) =>
+            html`<li>
+              <button
+                type="button"
+                @click=${(/** @type {any} */ event) => {
+                  event.target.closest("details").open = false;
+                  void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
+                }}
+              >
+                ${shown(stage.stage_name)}
+              </button>
+            </li>`,
+        )}
+      </ul>
+    </details>`,
+  )}`;
 }
 
 /** Why a run failed, or why it does not run: above everything else. @param {Run} run */
