@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 
 MAX_STEPS = 1000
 MISSED_EVENTS = 5000
+IS_WHOLE = "element => element.scrollWidth <= element.clientWidth"
 
 
 @asynccontextmanager
@@ -90,6 +91,19 @@ async def test_pill_says_since_when_there_is_no_server_and_what_was_caught_up(
         await expect_pill(page, "back", "Back. 3 events caught up, none missed.")
         await expect_pill(page, "live")
         await expect(page).to_have_title("Workflows · Mahavishnu")
+
+
+async def test_phone_shows_the_whole_state_of_the_connection(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    async with live_page(browser, server) as page:
+        await page.set_viewport_size({"width": 390, "height": 800})
+        text = page.locator(".pill > span").first
+        await page.clock.fast_forward("25:00")
+        await expect_pill(page, "quiet")
+        assert await text.evaluate(IS_WHOLE)
+        server.kill()
+        await expect_pill(page, "offline", "Offline since")
+        assert await text.evaluate(IS_WHOLE)
 
 
 async def test_pill_counts_while_a_page_catches_up(start_server: StartServer, browser: Browser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import unescape
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from django.conf import settings as project
 from django.test import Client
 from playwright.async_api import Browser, expect
 
-from dashboard.documents import find_documents, read_document
+from dashboard.documents import find_documents, list_documents, read_document
 from tests.docs.markdown import PROJECT_DIR
 from tests.harness.browser import open_page
 from tests.harness.server import MahavishnuServer
@@ -75,6 +76,19 @@ def test_pages_without_installed_documents_say_where_they_are(tmp_path: Path, mo
     monkeypatch.setattr(project, "BASE_DIR", tmp_path)
     assert "The documents are not on this machine" in Client().get("/docs").content.decode()
     assert Client().get("/docs/protocol").status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.django_db
+def test_summaries_of_documents_are_cut_between_words() -> None:
+    page = unescape(Client().get("/docs").content.decode())
+    cut = []
+    for document in list_documents(url_of):
+        shown = re.search(rf'{re.escape(document.title)}</span> <span class="muted">(.*?)</span>', page)
+        assert shown is not None
+        words = shown[1].removesuffix(" …").split()
+        assert words == document.summary.split()[: len(words)]
+        cut += [document.name] * (len(words) < len(document.summary.split()))
+    assert cut
 
 
 @pytest.mark.browser

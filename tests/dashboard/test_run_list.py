@@ -35,6 +35,7 @@ async def test_refused_list_is_asked_for_once(start_server: StartServer, browser
         await page.goto(f"{server.http_url}/workflows")
         heading = page.get_by_role("heading", name="You may not see the workflows")
         await expect(heading).to_be_visible()
+        await expect(page.locator("main .empty")).not_to_contain_text("FORBIDDEN")
         # Each drawing would ask again: there are some until the answer after it.
         await page.get_by_role("button", name="Running").click()
         await expect(page).to_have_url(f"{server.http_url}/workflows?status=running")

@@ -48,6 +48,18 @@ if ends_by is None:
 else:
     assert getattr(services, ends_by)(stage.pk, stage.attempt, slot=slot, **arguments).accepted
 """
+END_WHILE_A_STAGE_RUNS = """
+from datetime import timedelta
+from django.utils import timezone
+from orchestration.models import Stage, Workflow
+end = timezone.now()
+stages = Stage.objects.filter(workflow="running")
+stages.filter(name="measure").update(
+    status="cancelled", attempt=1, started_at=end - timedelta(seconds=4), finished_at=end)
+stages.filter(name="write").update(status="cancelled", finished_at=end)
+Workflow.objects.filter(pk="running").update(
+    status=status, error="The run took too long", started_at=end - timedelta(seconds=5), finished_at=end)
+"""
 PRUNE = """
 from orchestration.models import Workflow
 Workflow.objects.get(pk=workflow_id).delete()
@@ -124,6 +136,45 @@ async def test_run_is_cancelled_and_retried_from_a_stage(start_server: StartServ
         await dialog.get_by_role("button", name="Retry from this stage").click()
         await expect(page.locator(".run-head")).to_contain_text("0 of 3 stages")
         await expect(page.locator(".run-head .status").first).to_contain_text("running")
+
+
+async def test_menu_closes_with_escape_and_returns_the_focus(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_EVERYTHING)
+    async with open_page(browser, f"{server.http_url}/workflows/failed") as page:
+        menu = page.locator("details.menu", has_text="Retry from …")
+        await menu.locator("summary").click()
+        await menu.get_by_role("button", name="prepare").focus()
+        await page.keyboard.press("Escape")
+        await expect(menu.get_by_role("button", name="prepare")).to_be_hidden()
+        await expect(menu.locator("summary")).to_be_focused()
+
+
+async def test_keys_work_after_a_row_was_ticked(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_EVERYTHING)
+    async with open_page(browser, f"{server.http_url}/workflows?status=failed") as page:
+        await page.get_by_role("checkbox", name="Select demo_failure").check()
+        await page.keyboard.press("j")
+        await expect(page.get_by_role("link", name="demo_failure")).to_be_focused()
+
+
+async def test_cancelled_stage_shows_how_long_it_ran(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_EVERYTHING)
+    server.services_driver.execute(END_WHILE_A_STAGE_RUNS, status="cancelled")
+    async with open_page(browser, f"{server.http_url}/workflows/running") as page:
+        await expect(page.locator("li.stage-row", has_text="measure").locator(".took")).to_have_text("4.0 s")
+        await expect(page.locator("li.stage-row", has_text="write").locator(".took")).to_have_text("never ran")
+        await expect(page.locator(".legend")).to_contain_text("cancelled")
+
+
+async def test_timeout_names_the_stages_that_it_ended(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_EVERYTHING)
+    server.services_driver.execute(END_WHILE_A_STAGE_RUNS, status="timeout")
+    async with open_page(browser, f"{server.http_url}/workflows/running") as page:
+        await expect(page.get_by_label("Error")).to_contain_text("after 5.0 s, while measure ran")
 
 
 async def test_page_of_a_run_that_is_pruned_says_that_there_is_none(
