@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -85,6 +85,33 @@ async def test_run_that_ended_is_shown_with_all_its_stages(start_server: StartSe
         server.services_driver.execute(END_AT_ONCE, workflow_id="wf_1")
         await expect(row.locator(".status")).to_have_text("✓ completed")
         await expect(row.locator(".count")).to_have_text("1/1")
+
+
+AGE = """
+from datetime import timedelta
+from django.utils import timezone
+from orchestration.models import Workflow
+Workflow.objects.filter(pk="old").update(created_at=timezone.now() - timedelta(hours=23, minutes=50))
+"""
+
+
+@pytest.mark.browser
+async def test_failures_of_the_last_day_are_those_of_the_time_that_is_shown(
+    start_server: StartServer, browser: Browser
+) -> None:
+    server = start_server()
+    for workflow_id in ("old", "new"):
+        server.services.create_workflow(workflow_id=workflow_id, adapter="python", prompt="", stages=["write"])
+        server.services.fail_workflow(workflow_id=workflow_id, error="No disk")
+    server.services_driver.execute(AGE)
+    async with open_page(browser, "about:blank") as page:
+        # A clock that is wrong by days: that of the server counts.
+        await page.clock.install(time=datetime.now(tz=UTC) + timedelta(days=3))
+        await page.goto(f"{server.http_url}/")
+        await expect(page.locator(counter(page, "Failed 24 h"))).to_have_text("2")
+        await page.clock.fast_forward("15:00")
+        await expect(page.locator(counter(page, "Failed 24 h"))).to_have_text("1")
+        await expect(page.locator("table.failures tbody tr")).to_have_count(1)
 
 
 @pytest.mark.browser

@@ -102,7 +102,7 @@ function readClient() {
     state,
     retryAtMs: retryAt?.getTime() ?? null,
     progress,
-    asOfMs: client.asOf.getTime(),
+    asOfMs: client.server ? client.asOf.getTime() : facts.value.asOfMs,
     refusal,
     isLoginEnded: state === "closed" && lastError instanceof AuthenticationError,
     wasLive,

@@ -10,6 +10,10 @@ const HOURS = 24;
 const READ_ROWS = 30;
 const READ_EVERY_MS = 5_000;
 const MAX_FAILURES = 6;
+/** How often the failures that are too old by now are left out. */
+const FORGET_EVERY_MS = 60_000;
+/** A clock of the server that differs by more begins another time than was asked for. */
+const MAX_CLOCK_ERROR_MS = 60_000;
 
 /** @typedef {import("./run_rows.js").Row} Row */
 
@@ -23,6 +27,7 @@ export class RecentFailures {
   error = signal(/** @type {Error | null} */ (null));
   #reader = new Refresher(() => this.#read(), READ_EVERY_MS);
   #stop = onEvents((item) => this.#onItem(item));
+  #timer = setInterval(() => this.count.peek() > 0 && this.#reader.want(), FORGET_EVERY_MS);
 
   constructor() {
     this.#reader.want();
@@ -30,11 +35,13 @@ export class RecentFailures {
 
   close() {
     this.#stop();
+    clearInterval(this.#timer);
     this.#reader.close();
   }
 
   async #read() {
-    const from = new Date(serverNow.peek() - HOURS * 3_600_000).toISOString();
+    const nowMs = serverNow.peek();
+    const from = new Date(nowMs - HOURS * 3_600_000).toISOString();
     try {
       const [{ workflows, counts }, any] = await Promise.all([
         client.listWorkflows({ status: FAILED, from, limit: READ_ROWS, counts: true }),
@@ -44,6 +51,8 @@ export class RecentFailures {
       this.count.value = FAILED.reduce((total, status) => total + /** @type {any} */ (counts?.[status] ?? 0), 0);
       this.#show(/** @type {any} */ (workflows));
       this.error.value = null;
+      // The time of the server is known since its first answer.
+      if (Math.abs(serverNow.peek() - nowMs) > MAX_CLOCK_ERROR_MS) this.#reader.want();
     } catch (error) {
       if (this.rows.peek() === undefined) this.error.value = /** @type {Error} */ (error);
       throw error;
