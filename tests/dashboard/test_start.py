@@ -164,6 +164,35 @@ async def test_form_shows_what_is_wrong_at_the_field(shop: MahavishnuServer, bro
 
 
 @pytest.mark.browser
+async def test_form_takes_no_number_that_it_would_change(shop: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, f"{shop.http_url}/start/build_car?constructor=Ada") as page:
+        await page.get_by_label("weight_kg").fill("1e999")
+        await page.get_by_label("sizes").fill("[1, 9007199254740993]")
+        await page.get_by_label("Other parameters").fill('{"paint": {"layers": 1e400}}')
+        await press_start(page)
+        for name in ("weight_kg", "sizes", "more"):
+            await expect(page.locator(f"#wrong-{name}")).to_contain_text("cannot send so large a number exactly")
+
+
+@pytest.mark.browser
+async def test_parameter_may_be_named_as_a_property_of_every_object(shop: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, f"{shop.http_url}/start/build_car") as page:
+        await press_start(page)
+        await expect(page.locator("#wrong-constructor")).to_have_text("✕ This parameter is required")
+        await page.get_by_label("constructor * required").fill("Ada")
+        await page.get_by_label("Other parameters").fill('{"paint": "red", "doors": 5}')
+        await page.get_by_label("Prompt").fill("-fast")
+        await expect(page.locator(".command code")).to_have_text(
+            "python manage.py run_workflow build_car --param constructor=Ada --param paint=red --param doors=5"
+            " --prompt=-fast"
+        )
+        await press_start(page)
+        await page.wait_for_url("**/workflows/wf_*")
+        run = read_run(shop, page.url.rsplit("/", 1)[1])
+    assert run["params"] == {"constructor": "Ada", "weight_kg": 1.0, "sizes": None, "paint": "red", "doors": 5}
+
+
+@pytest.mark.browser
 async def test_unknown_workflow_suggests_the_nearest_name(shop: MahavishnuServer, browser: Browser) -> None:
     async with open_page(browser, f"{shop.http_url}/start/ship_ordr") as page:
         await expect(page.get_by_role("heading", name="There is no workflow ship_ordr")).to_be_visible()

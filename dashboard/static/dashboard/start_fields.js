@@ -20,6 +20,7 @@ import { counted } from "./format.js";
 const INTEGER = /^[+-]?\d+$/;
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const TRUE_FALSE = [true, false];
+const INEXACT = "A browser cannot send so large a number exactly: use the command";
 
 /** Return the fields of the parameters. @param {any} parameters The schema of all. @returns {Field[]} */
 export function fieldsOf(parameters) {
@@ -110,8 +111,16 @@ export function parse(field, text) {
   if (field.kind === "text") return checkedText(field, text);
   if (field.kind === "integer" || field.kind === "number") return checkedNumber(field, trimmed);
   if (field.options.length) return chosen(field, trimmed);
+  let isExact = true;
+  // Browsers that do not give the source of a number send it as they have read it.
+  const check = (/** @type {string} */ _, /** @type {unknown} */ value, /** @type {any} */ context) => {
+    const isRounded = INTEGER.test(context?.source ?? "") && !Number.isSafeInteger(value);
+    if (typeof value === "number" && (isRounded || !Number.isFinite(value))) isExact = false;
+    return value;
+  };
   try {
-    return checkedJson(field, JSON.parse(trimmed));
+    const value = JSON.parse(trimmed, /** @type {any} */ (check));
+    return isExact ? checkedJson(field, value) : { error: INEXACT };
   } catch (error) {
     return { error: `This is not JSON: ${/** @type {Error} */ (error).message}` };
   }
@@ -160,8 +169,7 @@ function matches(pattern, text) {
 function checkedNumber({ kind, schema, type }, text) {
   if (!(kind === "integer" ? INTEGER : NUMBER).test(text)) return { error: `Write a ${type}` };
   const value = Number(text);
-  if (kind === "integer" && !Number.isSafeInteger(value))
-    return { error: "A browser cannot send so large a whole number exactly: use the command" };
+  if (kind === "integer" ? !Number.isSafeInteger(value) : !Number.isFinite(value)) return { error: INEXACT };
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf } = schema;
   if (minimum !== undefined && value < minimum) return { error: `At least ${minimum}` };
   if (maximum !== undefined && value > maximum) return { error: `At most ${maximum}` };

@@ -41,6 +41,9 @@ export function othersField(fields) {
   return { ...OTHERS_FIELD, name: fields.some((field) => field.name === OTHERS) ? "_more" : OTHERS };
 }
 
+/** Return a value by its name, which may be that of a property of every object, such as `constructor`. @param {Record<string, string>} values @param {string} name */
+const valueOf = (values, name) => (Object.hasOwn(values, name) ? values[name] : "");
+
 export class StartForm {
   /** What is typed, by the name of its field. */
   texts;
@@ -66,7 +69,12 @@ export class StartForm {
 
   /** @param {string} name */
   textOf(name) {
-    return this.texts.value[name] ?? "";
+    return valueOf(this.texts.value, name);
+  }
+
+  /** What is wrong with a field; empty if nothing is known. @param {string} name */
+  errorOf(name) {
+    return valueOf(this.errors.value, name);
   }
 
   /** Return the fields whose values did not fit in the link that led here, and that are still empty. */
@@ -79,7 +87,7 @@ export class StartForm {
   /** @param {string} name @param {string} text */
   change(name, text) {
     this.texts.value = { ...this.texts.peek(), [name]: text };
-    if (this.errors.peek()[name]) this.errors.value = { ...this.errors.peek(), [name]: "" };
+    if (this.errorOf(name)) this.errors.value = { ...this.errors.peek(), [name]: "" };
     clearTimeout(this.#timer);
     this.#timer = window.setTimeout(() => goTo(this.url(), { replace: true }), ADDRESS_PAUSE_MS);
   }
@@ -97,27 +105,33 @@ export class StartForm {
     /** @type {Record<string, unknown>} */
     const params = {};
     for (const field of this.fields) {
-      const parsed = parse(field, this.texts.peek()[field.name] ?? "");
+      const parsed = parse(field, this.textOf(field.name));
       if (parsed.error) errors[field.name] = parsed.error;
       else if ("value" in parsed) params[field.name] = parsed.value;
     }
     if (this.others) {
-      const { value, error } = parse(this.others, this.texts.peek()[this.others.name] ?? "");
+      const { value, error } = parse(this.others, this.textOf(this.others.name));
       if (error) errors[this.others.name] = error;
       else Object.assign(params, value);
     }
-    const id = (this.texts.peek()[ID] ?? "").trim();
+    const id = this.textOf(ID).trim();
     if (id && !ID_PATTERN.test(id)) errors[ID] = "An id has 1 to 128 of the characters A-Z a-z 0-9 . _ -";
     this.errors.value = errors;
     if (Object.keys(errors).length) return null;
-    const pool = this.texts.peek()[POOL];
+    const pool = this.textOf(POOL);
     return {
       name: this.definition.name,
-      prompt: this.texts.peek()[PROMPT] ?? "",
+      prompt: this.textOf(PROMPT),
       params,
       ...(pool ? { pool_id: pool } : {}),
       ...(id ? { workflow_id: id } : {}),
     };
+  }
+
+  /** The parameters that the workflow does not name, as far as they can be read. @returns {Record<string, unknown>} */
+  otherParameters() {
+    const parsed = this.others && parse(this.others, this.textOf(this.others.name));
+    return /** @type {any} */ (parsed?.value ?? {});
   }
 
   async start() {

@@ -26,7 +26,7 @@ export function formView(form) {
       /** @type {HTMLElement | null} */ (element.querySelector('[aria-invalid="true"]'))?.focus(),
     );
   };
-  const hasMore = [POOL, ID].some((name) => form.textOf(name) || form.errors.value[name]);
+  const hasMore = [POOL, ID].some((name) => form.textOf(name) || form.errorOf(name));
   const { leftOut } = form;
   return html`<form class="start" novalidate autocomplete="off" @submit=${submit}>
       ${when(
@@ -66,7 +66,7 @@ export function formView(form) {
  * @param {{label?: string, type?: string, text?: string, isRequired?: boolean, input: unknown}} options
  */
 function row(form, name, { label, type = "", text = "", isRequired = false, input }) {
-  const error = form.errors.value[name];
+  const error = form.errorOf(name);
   return html`<div class="row">
     <label for="field-${name}"
       >${label ?? html`<code>${shown(name)}</code>`}${when(isRequired, html` <span class="required" title="Required">*<span class="spoken"> required</span></span>`)}</label
@@ -100,7 +100,7 @@ function placeholderOf(field) {
 }
 
 /** @param {StartForm} form @param {string} name */
-const described = (form, name) => `hint-${name}${form.errors.value[name] ? ` wrong-${name}` : ""}`;
+const described = (form, name) => `hint-${name}${form.errorOf(name) ? ` wrong-${name}` : ""}`;
 
 /** @param {StartForm} form @param {string} name @param {string} placeholder @param {string} [mode] */
 function line(form, name, placeholder, mode = "text") {
@@ -111,7 +111,7 @@ function line(form, name, placeholder, mode = "text") {
     autocapitalize="off"
     placeholder=${placeholder}
     .value=${form.textOf(name)}
-    aria-invalid=${form.errors.value[name] ? "true" : "false"}
+    aria-invalid=${form.errorOf(name) ? "true" : "false"}
     aria-describedby=${described(form, name)}
     @input=${(/** @type {any} */ event) => form.change(name, event.target.value)}
   />`;
@@ -126,7 +126,7 @@ function area(form, name, placeholder, isCode) {
     spellcheck=${isCode ? "false" : "true"}
     placeholder=${placeholder}
     .value=${form.textOf(name)}
-    aria-invalid=${form.errors.value[name] ? "true" : "false"}
+    aria-invalid=${form.errorOf(name) ? "true" : "false"}
     aria-describedby=${described(form, name)}
     @input=${(/** @type {any} */ event) => form.change(name, event.target.value)}
   ></textarea>`;
@@ -146,7 +146,7 @@ function choice(form, field) {
         : "not set";
   return html`<select
     id="field-${name}"
-    aria-invalid=${form.errors.value[name] ? "true" : "false"}
+    aria-invalid=${form.errorOf(name) ? "true" : "false"}
     aria-describedby=${described(form, name)}
     @change=${(/** @type {any} */ event) => form.change(name, event.target.value)}
   >
@@ -161,7 +161,7 @@ function poolInput(form) {
   const pools = [...new Set([...(chosen ? [chosen] : []), ...form.pools.value])];
   return html`<select
     id="field-${POOL}"
-    aria-invalid=${form.errors.value[POOL] ? "true" : "false"}
+    aria-invalid=${form.errorOf(POOL) ? "true" : "false"}
     aria-describedby=${described(form, POOL)}
     @change=${(/** @type {any} */ event) => form.change(POOL, event.target.value)}
   >
@@ -183,13 +183,16 @@ function commandOf(form) {
   const params = form.fields
     .filter((field) => form.textOf(field.name))
     .map((field) => `--param ${quoted(`${field.name}=${form.textOf(field.name)}`)}`);
-  const others = [
+  const others = Object.entries(form.otherParameters()).map(
+    ([name, value]) => `--param ${quoted(`${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`,
+  );
+  const options = [
     [PROMPT, "--prompt"],
     [POOL, "--pool"],
   ]
     .filter(([name]) => form.textOf(name))
-    .map(([name, option]) => `${option} ${quoted(form.textOf(name))}`);
-  return ["python manage.py run_workflow", quoted(form.definition.name), ...params, ...others].join(" ");
+    .map(([name, option]) => `${option}=${quoted(form.textOf(name))}`);
+  return ["python manage.py run_workflow", quoted(form.definition.name), ...params, ...others, ...options].join(" ");
 }
 
 /** @param {StartForm} form */

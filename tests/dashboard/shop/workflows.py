@@ -1,4 +1,4 @@
-"""A workflow with a parameter of each kind."""
+"""Workflows with a parameter of each kind, and with names of parameters that JavaScript knows too."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ from orchestration.sdk import stage, workflow
 @stage
 def pack(ctx: Any, inputs: dict[str, Any]) -> None:
     """Pack it."""
+
+
+@workflow(name="build_car")
+def build_car(
+    prompt: str, *, constructor: str, weight_kg: float = 1.0, sizes: list[int] | None = None, **others: Any
+) -> Any:
+    """Build a car."""
+    return [pack]
 
 
 @workflow(name="ship_order")
