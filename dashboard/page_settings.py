@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.urls import reverse
 
+from orchestration.limits import engine_limits
 from realtime.auth.identity import Identity
 from realtime.auth.policy import ResourceType, may
 from realtime.auth.sessions import identity_of_user
@@ -55,5 +56,6 @@ async def page_settings(request: HttpRequest) -> dict[str, Any]:
         "csrf_token": get_token(request) if settings.MAHAVISHNU_REQUIRE_AUTH else "",
         "user": viewer.user_id,
         "reads_everything": may(viewer, "read", "global"),
+        "cancel_grace_seconds": engine_limits().cancel_grace_seconds,
         "operates": [kind for kind in _OPERATED if may(viewer, "operate", kind)],
     }

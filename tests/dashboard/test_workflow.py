@@ -119,12 +119,13 @@ async def test_log_stays_where_its_reader_has_scrolled_to(start_server: StartSer
 
 
 async def test_run_is_cancelled_and_retried_from_a_stage(start_server: StartServer, browser: Browser) -> None:
-    server = start_server()
+    server = start_server(environment={"MAHAVISHNU_CANCEL_GRACE_SECONDS": "7"})
     server.services_driver.execute(STORE_EVERYTHING)
     async with open_page(browser, f"{server.http_url}/workflows/running") as page:
         await page.get_by_role("button", name="Cancel", exact=True).click()
         dialog = page.get_by_role("dialog", name="Cancel report?")
         await expect(dialog).to_contain_text("2 stages that have not ended will not complete.")
+        await expect(dialog).to_contain_text("killed after 7 seconds")
         await dialog.get_by_label("Reason").fill("Wrong files")
         await dialog.get_by_role("button", name="Cancel the workflow").click()
         await expect(page.get_by_text("Cancelled: Wrong files")).to_be_visible()

@@ -6,6 +6,7 @@ import { ask } from "./dialog.js";
 import { counted, nameOf, shown } from "./format.js";
 import { html, signal } from "./lib.js";
 import { goTo, urlOfRun } from "./routes.js";
+import { settings } from "./settings.js";
 import { toast } from "./toasts.js";
 
 /** How long "Cancelling…" is shown at most: by then the change has come, or the page is not live. */
@@ -60,7 +61,8 @@ export async function cancelRuns(runs) {
     title: isOne ? `Cancel ${nameOf(first)}?` : `Cancel ${counted(runs.length, "workflow")}?`,
     text: html`<p>
       ${counted(left, "stage")} that ${left === 1 ? "has" : "have"} not ended will not complete. What runs now is asked
-      to stop, and is killed after 2 seconds. A cancelled workflow can be retried.
+      to stop, and is killed after ${counted(settings.cancel_grace_seconds, "second")}. A cancelled workflow can be
+      retried.
     </p>`,
     action: isOne ? "Cancel the workflow" : `Cancel ${runs.length} workflows`,
     isDanger: true,

@@ -11,6 +11,7 @@
  * @property {string} csrf_token What changing requests send; empty if the server has no logins.
  * @property {string} user The name of the user; empty without a login.
  * @property {boolean} reads_everything Whether the user may read the events of everything.
+ * @property {number} cancel_grace_seconds The time that a cancelled stage has to end.
  * @property {string[]} operates The kinds of resources of which the user may operate all.
  */
 
