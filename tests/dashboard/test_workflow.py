@@ -178,6 +178,33 @@ async def test_timeout_names_the_stages_that_it_ended(start_server: StartServer,
         await expect(page.get_by_label("Error")).to_contain_text("after 5.0 s, while measure ran")
 
 
+async def test_hidden_characters_of_a_stage_s_name_are_escapes(server: MahavishnuServer, browser: Browser) -> None:
+    server.services.create_pool(pool_id="hidden")
+    server.services.create_workflow(
+        workflow_id="hidden", adapter="python", prompt="", stages=["a\u202eb"], pool_id="hidden"
+    )
+    server.services.start_workflow(workflow_id="hidden")
+    async with open_page(browser, f"{server.http_url}/workflows/hidden") as page:
+        await expect(page.locator("li.stage-row .status")).to_contain_text("a\\u202eb")
+        await page.goto(f"{server.http_url}/pools/hidden")
+        await expect(page.locator("table.runs")).to_contain_text("hidden")
+        server.services.start_stage(workflow_id="hidden", stage_name="a\u202eb", worker_id=None)
+        await expect(page.locator("table.runs .wide").last).to_have_text("a\\u202eb")
+
+
+async def test_numbers_that_a_browser_rounds_are_said_to_be_rounded(server: MahavishnuServer, browser: Browser) -> None:
+    for workflow_id, value in (("exact", 2**53 - 1), ("rounded", 2**53 + 1)):
+        server.services.create_workflow(
+            workflow_id=workflow_id, adapter="python", prompt="", stages=["one"], params={"files": [{"bytes": value}]}
+        )
+    note = "A browser rounds whole numbers above 9,007,199,254,740,991"
+    async with open_page(browser, f"{server.http_url}/workflows/exact#data") as page:
+        await expect(page.locator(".json")).to_contain_text(str(2**53 - 1))
+        await expect(page.get_by_text(note)).to_have_count(0)
+        await page.goto(f"{server.http_url}/workflows/rounded#data")
+        await expect(page.get_by_text(note)).to_be_visible()
+
+
 async def test_page_of_a_run_that_is_pruned_says_that_there_is_none(
     start_server: StartServer, browser: Browser
 ) -> None:

@@ -15,7 +15,7 @@ const COPY_ICON = html`<svg class="icon" viewBox="0 0 16 16" aria-hidden="true">
 export function statusBadge(kind, status, word) {
   const look = lookOf(kind, status);
   return html`<span class="status ${look.colour}"
-    ><span class="sign" aria-hidden="true">${look.sign}</span> ${word ?? shown(look.word)}</span
+    ><span class="sign" aria-hidden="true">${look.sign}</span> ${shown(word ?? look.word)}</span
   >`;
 }
 

@@ -1,6 +1,7 @@
 // The newest runs of a pool: read once, changed by events, and read again when there are new ones.
 
 import { client, onEvents, readsEverything } from "./connection.js";
+import { shown } from "./format.js";
 import { html, repeat, signal } from "./lib.js";
 import { heldBadge, runLink, scrollRegion, stageProgress, statusBadge, timeAgo, when } from "./parts.js";
 import { Refresher } from "./refresher.js";
@@ -64,7 +65,7 @@ export class PoolRuns {
                 <td class="title">${runLink(row)}</td>
                 <td class="meta">${stageProgress(row)}</td>
                 <td class="wide ${row.error && row.status !== "cancelled" ? "error" : ""}">
-                  ${row.error ? errorLine(row.error) : (row.stage ?? "")}
+                  ${row.error ? errorLine(row.error) : shown(row.stage)}
                 </td>
                 <td class="meta">${timeAgo(row.created_at)}</td>
                 <td class="meta number">${tookText(row)}</td>

@@ -168,7 +168,7 @@ function row(feed, stream, item) {
   return html`<tr class=${isOpen ? "is-open" : ""}>
       <td class="time">${timeAt(item.timestamp, timeOfDayMs)}</td>
       <td class="state" title=${item.name}>
-        <span class="status ${colour}"><span class="sign" aria-hidden="true">${sign}</span> ${word}</span
+        <span class="status ${colour}"><span class="sign" aria-hidden="true">${sign}</span> ${shown(word)}</span
         >${when(item.data.test === true, html` <span class="test">test</span>`)}
       </td>
       <td class="title">${about(feed, item)}</td>

@@ -2,7 +2,7 @@
 
 import { cancelRuns, pendingWord, retryFrom, retryRuns } from "../actions.js";
 import { client, follow, serverNow } from "../connection.js";
-import { duration, firstLine, nameOf, runningFor, shortId, shown, until } from "../format.js";
+import { duration, firstLine, nameOf, number, runningFor, shortId, shown, until } from "../format.js";
 import { html } from "../lib.js";
 import {
   closeOnEscape,
@@ -251,6 +251,12 @@ function dataTab(run) {
   </div>`;
 }
 
+/** Return whether a browser may have rounded a number in JSON. @param {any} value @returns {boolean} */
+function isRounded(value) {
+  if (typeof value === "number") return Number.isInteger(value) && !Number.isSafeInteger(value);
+  return typeof value === "object" && value !== null && Object.values(value).some(isRounded);
+}
+
 /** @param {unknown} value */
 export function json(value) {
   if (value === null || value === undefined || (typeof value === "object" && Object.keys(value).length === 0)) {
@@ -258,7 +264,8 @@ export function json(value) {
   }
   const text = JSON.stringify(value, null, 2);
   return html`<div class="json">
-    ${copyButton(text, "the JSON")}
-    <pre tabindex="0">${escapedLines(text)}</pre>
-  </div>`;
+      ${copyButton(text, "the JSON")}
+      <pre tabindex="0">${escapedLines(text)}</pre>
+    </div>
+    ${when(isRounded(value), html`<p class="muted">A browser rounds whole numbers above ${number(Number.MAX_SAFE_INTEGER)}: the admin shows them exactly.</p>`)}`;
 }
