@@ -15,6 +15,16 @@ from tests.harness.fixtures import StartServer
 pytestmark = pytest.mark.browser
 
 
+MAX_PROXY_LINE_BYTES = 8 * 1024
+"""The longest request line that nginx accepts by default."""
+
+STORE_MANY = """
+from orchestration import services
+for number in range(100):
+    services.create_workflow(workflow_id=f"{number:0128}", adapter="python", prompt="", stages=["one"])
+"""
+
+
 def requests_for_lists(page: Page) -> list[str | bytes]:
     """Return a list that gets each request for a list of workflows that the page sends from now on."""
     sent: list[str | bytes] = []
@@ -87,3 +97,18 @@ async def test_empty_list_of_a_status_shows_the_first_run_that_gets_it(
         await expect(page.get_by_role("heading", name="No workflow matches")).to_be_visible()
         server.services.fail_workflow(workflow_id="first", error="No space")
         await expect(page.locator("table.runs tbody tr")).to_contain_text("No space")
+
+
+async def test_permissions_for_the_longest_ids_are_answered(start_server: StartServer, browser: Browser) -> None:
+    server = start_server(environment=SECRETS)
+    server.services_driver.execute(STORE_MANY)
+    server.services_driver.execute(CREATE_READER, permissions=["view_workflow", "view_event"])
+    name, value = server.services_driver.execute(SESSION_OF)
+    async with open_page(browser, "about:blank") as page:
+        await page.context.add_cookies([{"name": name, "value": value, "url": server.http_url}])
+        async with page.expect_response(lambda answer: f"{99:0128}" in answer.url) as answered:
+            await page.goto(f"{server.http_url}/workflows")
+        answer = await answered.value
+        assert answer.status == 200
+        assert len(answer.url) < MAX_PROXY_LINE_BYTES
+        await expect(page.locator("table.runs tbody tr")).to_have_count(100)

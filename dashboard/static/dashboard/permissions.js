@@ -6,8 +6,8 @@ import { settings } from "./settings.js";
 
 /** @typedef {"workflow" | "pool" | "worker" | "definition"} Kind */
 
-/** The most resources of one question. */
-const MAX_RESOURCES = 200;
+/** The most resources of one question: with the longest ids, proxies still accept its address of 8 KB. */
+const MAX_RESOURCES = 50;
 
 /** The answers for single resources: undefined until it is known. @type {Map<string, import("./lib.js").Signal<boolean>>} */
 const known = new Map();
