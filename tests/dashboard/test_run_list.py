@@ -11,6 +11,7 @@ from tests.dashboard.stored import STORE_EVERYTHING
 from tests.dashboard.test_every_page import CREATE_READER, SECRETS, SESSION_OF
 from tests.harness.browser import LOST_SERVER, open_page
 from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
 
 pytestmark = pytest.mark.browser
 
@@ -112,3 +113,14 @@ async def test_permissions_for_the_longest_ids_are_answered(start_server: StartS
         assert answer.status == 200
         assert len(answer.url) < MAX_PROXY_LINE_BYTES
         await expect(page.locator("table.runs tbody tr")).to_have_count(100)
+
+
+async def test_search_that_is_typed_last_stays_on_its_page(server: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, "about:blank") as page:
+        await page.clock.install()
+        await page.goto(f"{server.http_url}/workflows")
+        await page.get_by_label("Search workflows").fill("report")
+        await page.get_by_role("link", name="Pools").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Pools")
+        await page.clock.run_for(1_000)
+        assert page.url == f"{server.http_url}/pools"

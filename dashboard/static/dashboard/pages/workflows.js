@@ -33,7 +33,14 @@ const FAILED = ["failed", "timeout"];
 export function open() {
   const list = new RunList();
   const search = debounced((text) => changeQuery({ q: text }), SEARCH_PAUSE_MS);
-  return { title: () => "Workflows", view: () => view(list, search), close: () => list.close() };
+  return {
+    title: () => "Workflows",
+    view: () => view(list, search.call),
+    close() {
+      search.cancel();
+      list.close();
+    },
+  };
 }
 
 /** @param {RunList} list @param {(text: string) => void} search */
@@ -236,11 +243,13 @@ function nothingFound(query, list) {
     )}`;
 }
 
-/** @template T @param {(value: T) => void} run @param {number} pauseMs @returns {(value: T) => void} */
+/** @template T @param {(value: T) => void} run @param {number} pauseMs */
 function debounced(run, pauseMs) {
   let timer = 0;
-  return (value) => {
-    clearTimeout(timer);
+  const cancel = () => clearTimeout(timer);
+  const call = (/** @type {T} */ value) => {
+    cancel();
     timer = window.setTimeout(() => run(value), pauseMs);
   };
+  return { call, cancel };
 }
