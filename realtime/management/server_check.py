@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from django.conf import settings
@@ -17,6 +17,7 @@ HEALTH_TIMEOUT_SECONDS = 10.0
 """Timeout of the health check. A server whose database is unavailable takes some seconds to respond."""
 
 NOT_RUNNING = "not running"
+NOT_ANSWERING = "not answering"
 
 _MAX_RESPONSE_BYTES = 64 * 1024
 _PARTS = ("database", "redis", "relay", "scheduler")
@@ -26,8 +27,8 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the server says about itself.
 
     Attributes:
-        status: `healthy`, `unhealthy` or `draining`, as it reports; `not running` if no server of this installation
-            answers.
+        status: `healthy`, `unhealthy` or `draining`, as it reports; `not answering` if it does not report in time;
+            `not running` if there is no server of this installation.
         problems: What does not work, a sentence each.
         parts: The state of each part that it reports, such as `up`.
         connections: Connected clients; null if it does not report them.
@@ -39,6 +40,13 @@ class ServerReport(msgspec.Struct, frozen=True, kw_only=True):
     connections: int | None = None
 
 
+class NoReport(NamedTuple):
+    """Why there is no report: the status of the server, and the problem in one or two sentences."""
+
+    status: str
+    problem: str
+
+
 def server_report() -> ServerReport:
     """Ask the server at MAHAVISHNU_HOST and MAHAVISHNU_PORT.
 
@@ -46,8 +54,8 @@ def server_report() -> ServerReport:
         django.db.Error: if the database cannot be used.
     """
     health = _read_health()
-    if isinstance(health, str):
-        return ServerReport(status=NOT_RUNNING, problems=[health])
+    if isinstance(health, NoReport):
+        return ServerReport(status=health.status, problems=[health.problem])
     return ServerReport(
         status=str(health["status"]),
         problems=[str(problem) for problem in health.get("problems", ())],
@@ -66,11 +74,11 @@ def server_problem() -> str | None:
         django.db.Error: if the database cannot be used.
     """
     health = _read_health()
-    return health if isinstance(health, str) else None
+    return health.problem if isinstance(health, NoReport) else None
 
 
-def _read_health() -> dict[str, Any] | str:
-    """Return the report of the server; the problem, in one or two sentences, if none with this database answers."""
+def _read_health() -> dict[str, Any] | NoReport:
+    """Return the report of the server; the problem if none with this database answers."""
     host = LOOPBACK_OF_WILDCARD.get(settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_HOST)
     port = settings.MAHAVISHNU_PORT
     scheme = "https" if settings.MAHAVISHNU_TLS_CERTIFICATE else "http"
@@ -78,18 +86,21 @@ def _read_health() -> dict[str, Any] | str:
     hint = "Check MAHAVISHNU_HOST and MAHAVISHNU_PORT."
     try:
         response = _get_health(host, port)
+    except TimeoutError:
+        return NoReport(NOT_ANSWERING, f"The server at {address} did not answer within {HEALTH_TIMEOUT_SECONDS:g} s.")
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return f"No server is running at {address} ({reason}). {hint}"
+        return NoReport(NOT_RUNNING, f"No server is running at {address} ({reason}). {hint}")
     try:
         health = decode_object(response)
         # An exposed server that requires credentials reports no more than its status.
         epoch = health["log_epoch"] if health.keys() != {"status"} else None
     except (ValueError, KeyError):
-        return f"The service at {address} is not Mahavishnu. {hint}"
+        return NoReport(NOT_RUNNING, f"The service at {address} is not Mahavishnu. {hint}")
     # The epoch is null while the server's database is unavailable; the server catches up afterwards.
     if epoch is not None and epoch != current_position().epoch:
-        return f"The server at {address} uses another database. Check DATABASE_URL and MAHAVISHNU_VAR_DIR."
+        check = "Check DATABASE_URL and MAHAVISHNU_VAR_DIR."
+        return NoReport(NOT_RUNNING, f"The server at {address} uses another database. {check}")
     return health
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pytest_django import Settings
 
+from realtime.management import server_check
+from realtime.management.server_check import ServerReport, server_report
 from tests.harness.commands import command
 from tests.harness.fixtures import StartServer
 from tests.harness.health import wait_for_health
+from tests.harness.ports import HOST
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH
@@ -115,6 +120,20 @@ def test_status_without_a_database_is_one_line(start_server: StartServer, tmp_pa
     done = server.manage("status")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("CommandError: Cannot use the database: no such table: ")
+
+
+def test_server_that_does_not_answer_is_not_called_one_that_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setattr(server_check, "HEALTH_TIMEOUT_SECONDS", 0.2)
+    # It accepts connections, as the kernel does for a process that is stopped.
+    with socket.create_server((HOST, 0)) as frozen:
+        settings.MAHAVISHNU_HOST, settings.MAHAVISHNU_PORT = frozen.getsockname()
+        report = server_report()
+        address = f"http://{HOST}:{settings.MAHAVISHNU_PORT}/health"
+    assert report == ServerReport(
+        status="not answering", problems=[f"The server at {address} did not answer within 0.2 s."]
+    )
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

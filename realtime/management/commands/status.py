@@ -14,7 +14,7 @@ from orchestration.management.database_errors import readable_database_errors
 from orchestration.text import escape_json, escape_line
 from realtime.management.help import CommandWithEpilog
 from realtime.management.installation_status import MAX_COUNT, InstallationStatus, installation_status
-from realtime.management.server_check import NOT_RUNNING
+from realtime.management.server_check import NOT_ANSWERING, NOT_RUNNING
 from realtime.management.terminal import console_on, is_ascii_only
 from realtime.protocol.payload import encode_data
 
@@ -68,7 +68,7 @@ def lines_of(status: InstallationStatus, *, failed_sign: str) -> Iterator[Text]:
     yield Text.assemble("Server     ", _styled(server.status), f"  {status.page}" if status.page else "")
     for problem in server.problems:
         yield Text(f"           {escape_line(problem)}", style="red")
-    if server.status == NOT_RUNNING:
+    if server.status in (NOT_RUNNING, NOT_ANSWERING):
         yield Text("           What follows is the state in the database.")
     parts = {name: part for name, part in server.parts.items() if name != "scheduler"} | {"scheduler": status.scheduler}
     yield Text("Parts      ") + Text(", ").join(
