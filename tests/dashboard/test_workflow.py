@@ -205,6 +205,16 @@ async def test_numbers_that_a_browser_rounds_are_said_to_be_rounded(server: Maha
         await expect(page.get_by_text(note)).to_be_visible()
 
 
+async def test_events_of_a_run_have_the_words_of_the_page_of_events(server: MahavishnuServer, browser: Browser) -> None:
+    server.services.create_workflow(workflow_id="in_words", adapter="python", prompt="", stages=["one", "two"])
+    server.services.start_workflow(workflow_id="in_words")
+    server.services.skip_stage(workflow_id="in_words", stage_name="one")
+    async with open_page(browser, f"{server.http_url}/workflows/in_words#events") as page:
+        row = page.locator("table.events tbody tr").first
+        await expect(row.locator("td").nth(2)).to_contain_text("stage skipped")
+        await expect(row.locator("summary")).to_have_text("one")
+
+
 async def test_page_of_a_run_that_is_pruned_says_that_there_is_none(
     start_server: StartServer, browser: Browser
 ) -> None:

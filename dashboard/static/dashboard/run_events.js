@@ -1,23 +1,11 @@
 // The events of one run, newest first, each with its data.
 
-import { cut, shown, timeOfDayMs } from "./format.js";
+import { lookOfEvent, summaryOf } from "./event_words.js";
+import { shown, timeOfDayMs } from "./format.js";
 import { html, repeat } from "./lib.js";
 import { copyButton, scrollRegion, timeAt, when } from "./parts.js";
 
 const MAX_DRAWN_EVENTS = 500;
-const MAX_SUMMARY_CHARACTERS = 140;
-const OF_EVERY_EVENT = new Set(["timestamp", "workflow_id", "name", "test"]);
-
-/** Return the fields of an event that tell it from others, on one line. @param {any} data */
-function dataSummary(data) {
-  const fields = Object.entries(data).filter(
-    ([key, value]) => !OF_EVERY_EVENT.has(key) && value !== null && value !== "",
-  );
-  const text = fields
-    .map(([key, value]) => `${key} ${typeof value === "string" ? value : JSON.stringify(value)}`)
-    .join(" · ");
-  return cut(shown(text.slice(0, 4 * MAX_SUMMARY_CHARACTERS)), MAX_SUMMARY_CHARACTERS);
-}
 
 /** @param {import("./run_log.js").RunLog} log */
 export function eventsTab(log) {
@@ -46,14 +34,17 @@ export function eventsTab(log) {
 
 /** @param {import("./run_log.js").RunEvent} event */
 function eventRow(event) {
+  const { sign, word, colour } = lookOfEvent(event);
   const text = JSON.stringify(event.data, null, 2);
   return html`<tr>
     <td class="number muted">${event.seq}</td>
     <td>${timeAt(event.timestamp, timeOfDayMs)}</td>
-    <td>${shown(event.name)}</td>
+    <td title=${shown(event.name)}>
+      <span class="status ${colour}"><span class="sign" aria-hidden="true">${sign}</span> ${shown(word)}</span>
+    </td>
     <td class="wide">
       <details>
-        <summary>${dataSummary(event.data) || html`<span class="muted">{}</span>`}</summary>
+        <summary>${summaryOf(event) || html`<span class="muted">{}</span>`}</summary>
         <div class="json">
           ${copyButton(text, "the JSON")}
           <pre tabindex="0">${text.split("\n").map(shown).join("\n")}</pre>
