@@ -40,7 +40,7 @@ async def lines_of(page: Page) -> list[str]:
     return await page.locator(".log .text").all_text_contents()
 
 
-async def test_log_goes_on_after_an_older_backup_was_restored(start_server: StartServer, browser: Browser) -> None:
+async def test_log_continues_after_an_older_backup_was_restored(start_server: StartServer, browser: Browser) -> None:
     server = start_server()
     server.services_driver.execute(STORE_EVERYTHING)
     seq = server.services_driver.execute(NEWEST_SEQ)
