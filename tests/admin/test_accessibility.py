@@ -37,6 +37,18 @@ services.create_workflow(workflow_id="pending", adapter="python", prompt="Try", 
 result = [stage.pk, Event.objects.latest("seq").pk]
 """
 
+STORE_HELD = """
+from django.utils import timezone
+from orchestration import services
+from orchestration.models import Workflow
+services.create_workflow(workflow_id="wide", adapter="python", prompt="", stages=[f"s{n}" for n in range(12)],
+                         pool_id="p" * 128)
+services.start_workflow(workflow_id="wide")
+services.complete_stage(workflow_id="wide", stage_name="s0")
+Workflow.objects.filter(pk="wide").update(
+    held_reason="no_worker_with", held_needs="n" * 60, held_since=timezone.now(), created_at=timezone.now())
+"""
+
 # Colours depend on the theme, and layout on the width.
 THEMES_AND_WIDTHS: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 390)]
 
@@ -83,6 +95,7 @@ async def test_columns_of_lists_fit_a_small_screen_of_a_desk(server: MahavishnuS
     server.services.create_workflow(
         workflow_id="a" * 128, name="n" * 60, adapter="python", prompt="word " * 200, stages=["s" * 60]
     )
+    server.services_driver.execute(STORE_HELD)
     async with open_page(browser, "about:blank") as page:
         await log_in_as_superuser(server, page)
         for path in ("orchestration/workflow/", "orchestration/stage/", "orchestration/worker/", "realtime/event/"):
