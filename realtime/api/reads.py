@@ -122,6 +122,7 @@ class WorkflowFilters(Filters):
     )
     created_from: AwareDatetime | None = Field(default=None, alias="from", description="Not created before.")
     created_before: AwareDatetime | None = Field(default=None, alias="to", description="Created before.")
+    finished_from: AwareDatetime | None = Field(default=None, description="Finished at this time or later.")
     cursor: PageCursor = None
     limit: Limit = 100
     counts: bool = Field(default=False, description="Whether to count them by status.")

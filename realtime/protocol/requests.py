@@ -99,6 +99,7 @@ class ListWorkflows(QueuedRequest, frozen=True, kw_only=True):
     """Ask for the workflows that pass all filters, the newest first, and for their number by status.
 
     `from` and `to` limit the time of their creation: from the first one on, and before the second one.
+    `finished_from` selects those that have finished, at that time or later.
     """
 
     event: ClassVar[str] = "list_workflows"
@@ -110,6 +111,7 @@ class ListWorkflows(QueuedRequest, frozen=True, kw_only=True):
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SEARCH_CHARACTERS)] | None = None
     created_from: _Time | None = msgspec.field(default=None, name="from")
     created_before: _Time | None = msgspec.field(default=None, name="to")
+    finished_from: _Time | None = None
     cursor: _Cursor | None = None
     limit: _Limit = 100
     counts: bool = False

@@ -12,14 +12,14 @@ from realtime.queries.pages import MAX_EXAMINED_ROWS
 from realtime.queries.workflow_filters import CREATED, NEWEST_FIRST, WorkflowFilters
 
 MAX_COUNTED_WORKFLOWS: Final = 10_000
-"""Workflows of one status that are counted, and that are examined if the count has other filters than the time."""
+"""Workflows of one status that are examined for its count, the newest ones; of all, with a name or a pool."""
 
 
 def count_by_status(filters: WorkflowFilters) -> tuple[dict[str, int], int]:
     """Return how many workflows that pass the filters have each status that occurs, and how many were examined.
 
-    Each status is counted up to `MAX_COUNTED_WORKFLOWS`. With a name or a pool, the newest ones of that name or pool
-    are examined, as many as that; with a text, `MAX_EXAMINED_ROWS`.
+    Of each status, the newest `MAX_COUNTED_WORKFLOWS` are examined; with a name or a pool, as many of that name or
+    pool; with a text, `MAX_EXAMINED_ROWS`.
     """
     filters = replace(filters, statuses=())
     (column, *_) = filters.ranges()
@@ -29,14 +29,21 @@ def count_by_status(filters: WorkflowFilters) -> tuple[dict[str, int], int]:
 
 def _by_index(filters: WorkflowFilters) -> list[tuple[str, int, int]]:
     statuses = WorkflowStatus.values
-    windows = replace(filters, statuses=tuple(statuses)).windows("status")
+    filters = replace(filters, statuses=tuple(statuses))
+    others = filters.others("status")
     # Without the order, Postgres may search the table for a status that it expects to be frequent.
     order = f"ORDER BY created_at DESC LIMIT {MAX_COUNTED_WORKFLOWS}"
-    counts = [f"(SELECT COUNT(*) FROM (SELECT 1 FROM {window.rows} {order}) AS counted)" for window in windows]
+    windows = filters.windows("status")
+    counts = [
+        f"SELECT {number}, COUNT(matches), COUNT(*) "
+        f"FROM (SELECT CASE WHEN {others.sql} THEN 1 END AS matches FROM {window.rows} {order}) AS examined_{number}"
+        for number, window in enumerate(windows)
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(counts)}", [value for window in windows for value in window.values])
-        found: tuple[int, ...] = cursor.fetchone()
-    return [(status, count, count) for status, count in zip(statuses, found, strict=True)]
+        values = [value for window in windows for value in (*others.values, *window.values)]
+        cursor.execute(" UNION ALL ".join(counts), values)
+        rows: list[tuple[int, int, int]] = cursor.fetchall()
+    return [(statuses[number], count, examined) for number, count, examined in sorted(rows)]
 
 
 def _by_row(filters: WorkflowFilters, column: str) -> list[tuple[str, int, int]]:

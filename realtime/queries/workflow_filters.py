@@ -36,6 +36,7 @@ class WorkflowFilters:
         text: The beginning of the id, or a part of the prompt or of the error, in any case.
         created_from: Not created before this time.
         created_before: Created before this time.
+        finished_from: Finished at this time or later.
     """
 
     statuses: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class WorkflowFilters:
     text: str | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
+    finished_from: datetime | None = None
 
     def ranges(self) -> dict[str, tuple[str, ...]]:
         """Return the columns whose index has the order of the list, and the values of each that are wanted."""
@@ -71,7 +73,7 @@ class WorkflowFilters:
             for each, values in self.ranges().items()
             if each not in (column, CREATED)
         ]
-        return all_of([*conditions, *self._contains_text()])
+        return all_of([*conditions, *self._has_finished(), *self._contains_text()])
 
     def _created(self, after: TimedCursor | None) -> Condition:
         adapt = connection.ops.adapt_datetimefield_value
@@ -86,6 +88,12 @@ class WorkflowFilters:
             sql = "created_at <= %s AND (created_at < %s OR id < %s)"
             conditions.append(Condition(sql, (at, at, after.id)))
         return all_of(conditions)
+
+    def _has_finished(self) -> list[Condition]:
+        if self.finished_from is None:
+            return []
+        adapt = connection.ops.adapt_datetimefield_value
+        return [Condition("finished_at IS NOT NULL AND finished_at >= %s", (adapt(self.finished_from),))]
 
     def _contains_text(self) -> list[Condition]:
         if self.text is None:

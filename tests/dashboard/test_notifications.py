@@ -71,7 +71,7 @@ async def test_desktop_is_notified_of_failures_on_request(start_server: StartSer
         await page.clock.run_for(10_000)
         assert (await page.evaluate("window.shown"))[1:] == [["2 workflows failed", "OSError: no space"]]
         await page.evaluate("window.lastShown.onclick()")
-        await expect(page).to_have_url(f"{server.http_url}/workflows?status=failed%2Ctimeout&since=24h")
+        await expect(page).to_have_url(f"{server.http_url}/workflows?status=failed%2Ctimeout&ended=24h")
         await page.get_by_role("link", name="Overview").click()
         await page.get_by_role("button", name="Stop notifying me").click()
         await page.reload()

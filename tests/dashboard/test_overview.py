@@ -18,6 +18,17 @@ stage = Stage.objects.get(workflow_id=workflow_id, name=name)
 report_progress(stage.pk, stage.attempt, progress=progress)
 """
 
+START_TWO_DAYS_AGO = """
+from datetime import timedelta
+from django.utils import timezone
+from orchestration import services
+from orchestration.models import Workflow
+services.create_workflow(workflow_id="wf_1", name="long", adapter="python", prompt="", stages=["write"])
+services.start_workflow(workflow_id="wf_1")
+at = timezone.now() - timedelta(days=2)
+Workflow.objects.filter(pk="wf_1").update(created_at=at, started_at=at)
+"""
+
 END_AT_ONCE = """
 from django.db import transaction
 from orchestration import services
@@ -91,7 +102,7 @@ AGE = """
 from datetime import timedelta
 from django.utils import timezone
 from orchestration.models import Workflow
-Workflow.objects.filter(pk="old").update(created_at=timezone.now() - timedelta(hours=23, minutes=50))
+Workflow.objects.filter(pk="old").update(finished_at=timezone.now() - timedelta(hours=23, minutes=50))
 """
 
 
@@ -136,3 +147,17 @@ async def test_empty_overview_starts_a_demo_whose_failure_can_be_retried(
         await page.get_by_role("button", name="Retry the workflow").click()
         await expect(failed).to_have_count(0)
         await expect(page.locator("table.now tbody tr")).to_contain_text("demo_retry")
+
+
+@pytest.mark.browser
+async def test_run_of_two_days_that_fails_now_has_failed_lately(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services_driver.execute(START_TWO_DAYS_AGO)
+    server.services.fail_workflow(workflow_id="wf_1", error="OSError: no space")
+    async with open_page(browser, f"{server.http_url}/") as page:
+        await expect(page.locator("table.failures tbody tr")).to_contain_text("no space")
+        await page.locator(".counter", has_text="Failed 24 h").click()
+        await expect(page).to_have_url(f"{server.http_url}/workflows?status=failed%2Ctimeout&ended=24h")
+        await expect(page.locator("table.runs tbody tr")).to_contain_text("no space")
+        await page.goto(f"{server.http_url}/workflows?status=failed,timeout&since=24h")
+        await expect(page.get_by_text("No workflow matches")).to_be_visible()

@@ -129,6 +129,8 @@ def store_mixed() -> list[dict[str, Any]]:
         {"name": "report", "pool_id": "large", "statuses": ("failed", "timeout"), "text": "code"},
         {"text": "code"},
         {"created_from": NOON + 20 * MINUTE, "created_before": NOON + 90 * MINUTE, "name": "report"},
+        {"finished_from": NOON + 50 * MINUTE},
+        {"finished_from": NOON + 50 * MINUTE, "statuses": ("failed", "timeout"), "name": "report"},
         {"name": "unknown"},
     ],
     ids=str,
@@ -144,6 +146,8 @@ def test_filters_combine_and_a_page_may_be_empty(filters: dict[str, Any], limit:
         and each["pool_id"] == filters.get("pool_id", each["pool_id"])
         and filters.get("text", "") in each["prompt"].lower()
         and filters.get("created_from", NOON) <= NOON + n * MINUTE < filters.get("created_before", NOON + 200 * MINUTE)
+        and (each["status"] != "running" or "finished_from" not in filters)
+        and filters.get("finished_from", NOON) <= NOON + n * MINUTE
     ]
     found = list(islice(pages(limit=limit, **filters), 100))
     assert ids(*found) == wanted[::-1]
@@ -209,6 +213,12 @@ def test_counts_are_by_status_for_the_other_filters() -> None:
     assert sum((read(counts=True, name="report").counts or {}).values()) == 2 * WINDOW
     assert read(counts=True, text="code").counts == {"completed": 2}
     assert sum((read(counts=True, created_from=NOON + 100 * MINUTE).counts or {}).values()) == 20
+    page = read(counts=True, limit=1, finished_from=NOON + 100 * MINUTE)
+    assert page.counts == {
+        status: count
+        for status in ("completed", "failed", "timeout")
+        if (count := sum(each["status"] == status for each in fields[100:]))
+    }
     assert read().counts is None
 
 

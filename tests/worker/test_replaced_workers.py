@@ -65,7 +65,11 @@ async def test_long_stage_hands_over_at_each_stop_and_continues_at_its_checkpoin
 ) -> None:
     checkpoint = tmp_path / "checkpoint"
     worker = engine.worker(pool_id=pool, **PATIENT)
-    params: dict[str, Any] = {"checkpoint": str(checkpoint), "until": 60, "pause_seconds": 0.02}
+    # It cannot reach this number before it is stopped.
+    until = 1_000_000
+    params: dict[str, Any] = {"checkpoint": str(checkpoint), "until": until, "pause_seconds": 0.02}
+    counts = [0]
+    checkpoint.write_text("0")
     async with connect(engine.server) as client:
         await client.subscribe("workflow:wf_hand_over")
         engine.start("counting", pool=pool, workflow_id="wf_hand_over", **params)
@@ -78,6 +82,9 @@ async def test_long_stage_hands_over_at_each_stop_and_continues_at_its_checkpoin
                 f"workflow.stage_released checkpoint {number}",
                 "workflow.stages_queued checkpoint",
             ]
+            counts.append(int(checkpoint.read_text()))
+            if number == 2:
+                checkpoint.write_text(str(until - 5))
             worker = engine.worker(pool_id=pool, **PATIENT)
         events = await events_until_end(client)
     assert outline(events) == [
@@ -87,7 +94,8 @@ async def test_long_stage_hands_over_at_each_stop_and_continues_at_its_checkpoin
     ]
     stored = engine.workflow("wf_hand_over")
     assert (stored["stages"]["checkpoint"]["attempt"], stored["stages"]["checkpoint"]["lost_attempts"]) == (3, 0)
-    assert checkpoint.read_text() == "60"
+    assert counts == sorted(counts)
+    assert checkpoint.read_text() == str(until)
 
 
 async def test_drained_worker_finishes_its_stage_and_another_takes_the_next(

@@ -60,6 +60,7 @@ class SyncRequests:
         q: str | None = None,
         created_from: datetime | None = None,
         created_before: datetime | None = None,
+        finished_from: datetime | None = None,
         cursor: str | None = None,
         limit: int | None = None,
         counts: bool | None = None,
@@ -68,6 +69,7 @@ class SyncRequests:
         """Ask for the workflows that pass all filters, the newest first, and for their number by status.
 
         `from` and `to` limit the time of their creation: from the first one on, and before the second one.
+        `finished_from` selects those that have finished, at that time or later.
         """
         data: dict[str, Any] = {
             "status": status,
@@ -76,6 +78,7 @@ class SyncRequests:
             "q": q,
             "from": created_from,
             "to": created_before,
+            "finished_from": finished_from,
             "cursor": cursor,
             "limit": limit,
             "counts": counts,

@@ -55,7 +55,7 @@ function notify() {
   const title = isOne ? `${nameOf(lastFailure)} failed` : `${counted(failureCount, "workflow")} failed`;
   const url = isOne
     ? urlOfRun(lastFailure.workflow_id)
-    : urlOf("workflows", { status: "failed,timeout", since: "24h" });
+    : urlOf("workflows", { status: "failed,timeout", ended: "24h" });
   failureCount = 0;
   timer = window.setTimeout(notify, NOTIFY_EVERY_MS);
   try {

@@ -7,7 +7,8 @@ import { Refresher } from "./refresher.js";
 /** @type {("failed" | "timeout")[]} */
 const FAILED = ["failed", "timeout"];
 const HOURS = 24;
-const READ_ROWS = 30;
+/** The list is ordered by creation, and those that ended last are shown. */
+const READ_ROWS = 100;
 const READ_EVERY_MS = 5_000;
 const MAX_FAILURES = 6;
 /** How often the failures that are too old by now are left out. */
@@ -41,10 +42,10 @@ export class RecentFailures {
 
   async #read() {
     const nowMs = serverNow.peek();
-    const from = new Date(nowMs - HOURS * 3_600_000).toISOString();
+    const finished_from = new Date(nowMs - HOURS * 3_600_000).toISOString();
     try {
       const [{ workflows, counts }, any] = await Promise.all([
-        client.listWorkflows({ status: FAILED, from, limit: READ_ROWS, counts: true }),
+        client.listWorkflows({ status: FAILED, finished_from, limit: READ_ROWS, counts: true }),
         this.hasRuns.peek() ? null : client.listWorkflows({ limit: 1 }),
       ]);
       if (any) this.hasRuns.value = any.workflows.length > 0;

@@ -18,7 +18,7 @@ const BRINGS_ROWS = ["created", "started", "completed", "failed", "cancelled", "
   (verb) => `workflow.${verb}`,
 );
 
-/** The choices of "created": the name in the address, the words, and the seconds. */
+/** The choices of "created" and "ended": the name in the address, the words, and the seconds. */
 /** @type {[string, string, number][]} */
 export const PERIODS = [
   ["1h", "Last hour", 3600],
@@ -156,21 +156,31 @@ function requestOf(query) {
     .getAll("status")
     .flatMap((text) => text.split(","))
     .filter((text) => text in STATUSES.workflow);
-  const period = PERIODS.find(([name]) => name === query.get("since"));
   return {
     status: status.length ? status : null,
     name: query.get("name") || null,
     pool_id: query.get("pool") || null,
     q: query.get("q")?.trim() || null,
-    from: period ? new Date(serverNow.peek() - period[2] * 1000).toISOString() : null,
+    from: beginOf(query.get("since")),
+    finished_from: beginOf(query.get("ended")),
   };
+}
+
+/** When a period up to now began; null for a period that is not one of the choices. @param {string | null} period */
+function beginOf(period) {
+  const found = PERIODS.find(([name]) => name === period);
+  return found ? new Date(serverNow.peek() - found[2] * 1000).toISOString() : null;
 }
 
 /** Return whether a new run belongs to the list, as far as its event shows. @param {any} created */
 function matches(created) {
   const { query } = route.peek();
   const status = query.get("status");
-  if (query.get("q") || (status && !status.split(",").includes("pending") && !status.split(",").includes("running")))
+  if (
+    query.get("q") ||
+    query.get("ended") ||
+    (status && !status.split(",").includes("pending") && !status.split(",").includes("running"))
+  )
     return false;
   return [
     ["name", created.name],

@@ -127,6 +127,7 @@ async def list_workflows(connection: Reader, request: ListWorkflows) -> Queued:
         text=_stored(request.q),
         created_from=_in_utc(request.created_from, "from"),
         created_before=_in_utc(request.created_before, "to"),
+        finished_from=_in_utc(request.finished_from, "finished_from"),
     )
     after = None if request.cursor is None else decode_timed_cursor(request.cursor)
     query = WorkflowQuery(filters=filters, after=after, limit=request.limit, with_counts=request.counts)

@@ -40,7 +40,7 @@ import { tookText } from "./workflows.js";
 
 const DEMO = "demo_retry";
 const MAX_HISTORIES = 12;
-const FAILED_URL = () => urlOf("workflows", { status: "failed,timeout", since: "24h" });
+const FAILED_URL = () => urlOf("workflows", { status: "failed,timeout", ended: "24h" });
 
 /** @returns {import("../main.js").Page} */
 export function open() {
