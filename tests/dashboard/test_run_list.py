@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import signal
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
+from tests.dashboard.connection import expect_pill
 from tests.dashboard.stored import STORE_EVERYTHING
 from tests.dashboard.test_every_page import CREATE_READER, SECRETS, SESSION_OF
 from tests.harness.browser import LOST_SERVER, open_page
@@ -118,9 +121,33 @@ async def test_permissions_for_the_longest_ids_are_answered(start_server: StartS
 async def test_search_that_is_typed_last_stays_on_its_page(server: MahavishnuServer, browser: Browser) -> None:
     async with open_page(browser, "about:blank") as page:
         await page.clock.install()
+        # The module of the next page is loaded for longer than the search waits.
+        held: asyncio.Queue[Route] = asyncio.Queue()
+        await page.route("**/pages/pools*.js", held.put)
         await page.goto(f"{server.http_url}/workflows")
+        await expect(page.get_by_label("Search workflows")).to_be_visible()
+        await page.clock.pause_at(await page.evaluate("Date.now() + 1000"))
         await page.get_by_label("Search workflows").fill("report")
         await page.get_by_role("link", name="Pools").click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text("Pools")
+        module = await held.get()
         await page.clock.run_for(1_000)
+        await module.continue_()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Pools")
         assert page.url == f"{server.http_url}/pools"
+
+
+async def test_list_shows_no_rows_of_other_filters_while_the_server_is_lost(
+    start_server: StartServer, browser: Browser
+) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_EVERYTHING)
+    async with open_page(browser, f"{server.http_url}/workflows", allowed_errors=LOST_SERVER) as page:
+        await expect(page.locator("table.runs tbody tr")).not_to_have_count(0)
+        server.kill()
+        await expect_pill(page, "offline")
+        await expect(page.locator("table.runs")).to_have_class(re.compile("stale"))
+        await page.get_by_role("button", name="Failed").click()
+        await expect(page.get_by_text("The workflows will be shown when the server answers.")).to_be_visible()
+        await expect(page.locator("table.runs")).to_have_count(0)
+        server.start()
+        await expect(page.locator("table.runs tbody tr")).to_have_count(1)

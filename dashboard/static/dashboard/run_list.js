@@ -1,6 +1,6 @@
 // The runs that the filters of an address select: read page by page, and changed by events.
 
-import { client, onEvents, serverNow } from "./connection.js";
+import { client, isLive, onEvents, serverNow } from "./connection.js";
 import { shown } from "./format.js";
 import { signal } from "./lib.js";
 import { Refresher } from "./refresher.js";
@@ -52,6 +52,8 @@ export class RunList {
     // The address of the next page comes before its module.
     if (page !== "workflows" || filters === this.#shownFilters) return;
     this.#shownFilters = filters;
+    // There is no answer for now, and what was read is not what these filters ask for.
+    if (!isLive.peek()) this.rows.value = null;
     this.read();
   }
 

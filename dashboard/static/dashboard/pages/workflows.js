@@ -32,7 +32,10 @@ const FAILED = ["failed", "timeout"];
 /** @returns {import("../main.js").Page} */
 export function open() {
   const list = new RunList();
-  const search = debounced((text) => changeQuery({ q: text }), SEARCH_PAUSE_MS);
+  // The address of the next page comes before its module.
+  const search = debounced((text) => {
+    if (route.peek().page === "workflows") changeQuery({ q: text });
+  }, SEARCH_PAUSE_MS);
   return {
     title: () => "Workflows",
     view: () => view(list, search.call),
