@@ -37,14 +37,19 @@ services.create_workflow(workflow_id="pending", adapter="python", prompt="Try", 
 result = [stage.pk, Event.objects.latest("seq").pk]
 """
 
-STORE_HELD = """
+STORE_WIDE = """
+from datetime import timedelta
 from django.utils import timezone
 from orchestration import services
 from orchestration.models import Workflow
-services.create_workflow(workflow_id="wide", adapter="python", prompt="", stages=[f"s{n}" for n in range(12)],
+services.create_workflow(workflow_id="wide", adapter="python", prompt="", stages=[f"s{n}" for n in range(200)],
                          pool_id="p" * 128)
 services.start_workflow(workflow_id="wide")
 services.complete_stage(workflow_id="wide", stage_name="s0")
+at = timezone.now()
+services.create_workflow(workflow_id="long", adapter="python", prompt="", stages=["one"], pool_id="p" * 128)
+services.start_workflow(workflow_id="long", at=at - timedelta(hours=23, minutes=59))
+services.time_out_workflow(workflow_id="long", at=at)
 Workflow.objects.filter(pk="wide").update(
     held_reason="no_worker_with", held_needs="n" * 60, held_since=timezone.now(), created_at=timezone.now())
 """
@@ -95,7 +100,7 @@ async def test_columns_of_lists_fit_a_small_screen_of_a_desk(server: MahavishnuS
     server.services.create_workflow(
         workflow_id="a" * 128, name="n" * 60, adapter="python", prompt="word " * 200, stages=["s" * 60]
     )
-    server.services_driver.execute(STORE_HELD)
+    server.services_driver.execute(STORE_WIDE)
     async with open_page(browser, "about:blank") as page:
         await log_in_as_superuser(server, page)
         for path in ("orchestration/workflow/", "orchestration/stage/", "orchestration/worker/", "realtime/event/"):
