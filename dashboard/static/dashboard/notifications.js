@@ -3,7 +3,8 @@
 import { onEvents } from "./connection.js";
 import { counted, firstLine, nameOf } from "./format.js";
 import { html, nothing, signal } from "./lib.js";
-import { goTo, urlOf, urlOfRun } from "./routes.js";
+import { goTo, urlOfFailures, urlOfRun } from "./routes.js";
+import { isUnseenFailure } from "./title.js";
 import { toast } from "./toasts.js";
 
 const KEY = "mahavishnu.notifications";
@@ -41,10 +42,10 @@ async function toggle() {
 }
 
 /** @param {any} item */
-function onItem({ name, data }) {
-  if (name !== "workflow.failed" || data.test === true || !document.hidden || !isOn.peek()) return;
+function onItem(item) {
+  if (!isUnseenFailure(item) || !isOn.peek()) return;
   failureCount++;
-  lastFailure = data;
+  lastFailure = item.data;
   if (!timer) notify();
 }
 
@@ -53,9 +54,7 @@ function notify() {
   if (failureCount === 0) return;
   const isOne = failureCount === 1;
   const title = isOne ? `${nameOf(lastFailure)} failed` : `${counted(failureCount, "workflow")} failed`;
-  const url = isOne
-    ? urlOfRun(lastFailure.workflow_id)
-    : urlOf("workflows", { status: "failed,timeout", ended: "24h" });
+  const url = isOne ? urlOfRun(lastFailure.workflow_id) : urlOfFailures();
   failureCount = 0;
   timer = window.setTimeout(notify, NOTIFY_EVERY_MS);
   try {

@@ -65,6 +65,9 @@ export const urlOfPool = (poolId) => urlOf(`pools/${poolId}`);
  */
 export const urlOfAdmin = (model, id) => `${settings.admin}orchestration/${model}/${id.replaceAll("_", "_5F")}/change/`;
 
+/** The runs that failed in 24 hours. */
+export const urlOfFailures = () => urlOf("workflows", { status: "failed,timeout", ended: "24h" });
+
 /** The login that leads back to what is shown. */
 export const urlOfLogin = () =>
   `${settings.login}?${new URLSearchParams({ next: location.pathname + location.search + location.hash })}`;

@@ -1,6 +1,6 @@
 // The earlier attempts at the stages of a run. The state of a run has only the last one, so its events give the others.
 
-import { duration, firstLine, shown } from "./format.js";
+import { counted, duration, firstLine, shown } from "./format.js";
 import { html } from "./lib.js";
 import { when } from "./parts.js";
 
@@ -74,13 +74,14 @@ export function attemptsOf(events) {
   return attempts;
 }
 
+/** Whether a stage waits: its times are those of its last attempt, if it had one. @param {import("mahavishnu-client").Stage} stage */
+export const isWaiting = ({ status }) => status === "pending" || status === "queued";
+
 /** The attempts before the one that the stage has. @param {import("mahavishnu-client").Stage} stage @param {Attempt[]} attempts */
-export const earlierOf = (stage, attempts) => {
-  const isWaiting = stage.status === "pending" || stage.status === "queued";
-  return attempts.filter(
-    ({ attempt, endedAt }) => endedAt && (attempt < stage.attempt || (attempt === stage.attempt && isWaiting)),
+export const earlierOf = (stage, attempts) =>
+  attempts.filter(
+    ({ attempt, endedAt }) => endedAt && (attempt < stage.attempt || (attempt === stage.attempt && isWaiting(stage))),
   );
-};
 
 /** @param {Attempt} attempt */
 export const lookOfAttempt = ({ outcome }) =>
@@ -90,7 +91,7 @@ export const lookOfAttempt = ({ outcome }) =>
 export function attemptList(attempts) {
   const listed = attempts.slice(-MAX_LISTED);
   return html`<details class="attempts">
-    <summary>${attempts.length === 1 ? "1 earlier attempt" : `${attempts.length} earlier attempts`}</summary>
+    <summary>${counted(attempts.length, "earlier attempt")}</summary>
     ${when(listed.length < attempts.length, html`<p class="muted">The last ${MAX_LISTED} of them:</p>`)}
     <ul>
       ${listed.map((each) => {

@@ -2,9 +2,8 @@
 
 import { HistoryLost } from "../realtime/clients/1.0.0/mahavishnu.js";
 import { client } from "./connection.js";
-import { counted, number, shown, timeOfDayMs } from "./format.js";
+import { bothZones, counted, number, shown, timeOfDayMs } from "./format.js";
 import { computed, html, repeat, signal } from "./lib.js";
-import { bothZones } from "./format.js";
 import { ATTEMPT_EVENTS, attemptsOf } from "./run_attempts.js";
 import { toast } from "./toasts.js";
 import { loading, when } from "./parts.js";

@@ -4,7 +4,7 @@ import { serverNow } from "./connection.js";
 import { counted, duration, firstLine, number, runningFor, shown, until } from "./format.js";
 import { html, nothing, repeat, svg } from "./lib.js";
 import { statusBadge, when } from "./parts.js";
-import { attemptList, earlierOf, lookOfAttempt } from "./run_attempts.js";
+import { attemptList, earlierOf, isWaiting, lookOfAttempt } from "./run_attempts.js";
 import { lookOf } from "./statuses.js";
 
 /** @typedef {import("mahavishnu-client").Run} Run */
@@ -131,7 +131,7 @@ function bar(stage, earlier, startMs, endMs) {
   );
   const rects = [];
   // A stage that waits for another attempt still has the start of the last one, which is among the earlier ones.
-  const currentMs = ["pending", "queued"].includes(stage.status) ? null : startedMs;
+  const currentMs = isWaiting(stage) ? null : startedMs;
   for (const [index, attempt] of earlier.entries()) {
     const endedMs = Date.parse(attempt.endedAt ?? "");
     const next = earlier[index + 1];

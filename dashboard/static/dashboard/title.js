@@ -17,11 +17,14 @@ export const pageTitle = signal(document.title.replace(/ · Mahavishnu$/, ""));
 /** How many workflows have failed while nobody looked. */
 const unseenFailures = signal(0);
 
+/** Whether an event, or a gap, is a failure that comes while the page is hidden. @param {any} item */
+export const isUnseenFailure = ({ name, data }) => document.hidden && name === "workflow.failed" && data.test !== true;
+
 export function followTitle() {
   const icon = /** @type {HTMLLinkElement} */ (document.querySelector("link[rel=icon]"));
   const calm = icon.href;
   onEvents((item) => {
-    if (document.hidden && item.name === "workflow.failed" && item.data.test !== true) unseenFailures.value++;
+    if (isUnseenFailure(item)) unseenFailures.value++;
   });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) unseenFailures.value = 0;

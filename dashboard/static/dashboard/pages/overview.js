@@ -26,7 +26,7 @@ import { mayOperate } from "../permissions.js";
 import { followedPools, poolStrip } from "../pool_strip.js";
 import { PoolTrends } from "../pool_trends.js";
 import { RecentFailures } from "../recent_failures.js";
-import { urlOf } from "../routes.js";
+import { urlOf, urlOfFailures } from "../routes.js";
 import { RowFlashes } from "../row_flashes.js";
 import { errorLine, stageNow } from "../run_now.js";
 import { RunningRows } from "../running_rows.js";
@@ -40,7 +40,6 @@ import { tookText } from "./workflows.js";
 
 const DEMO = "demo_retry";
 const MAX_HISTORIES = 12;
-const FAILED_URL = () => urlOf("workflows", { status: "failed,timeout", ended: "24h" });
 
 /** @returns {import("../main.js").Page} */
 export function open() {
@@ -110,7 +109,7 @@ function counters(state, { trends, failures }) {
   return html`<ul class="counters" aria-label="The system now">
     ${counter("Running", `${number(running)}${state.truncated ? "+" : ""}`, running === 1 ? "workflow" : "workflows", urlOf("workflows", { status: "running" }), running ? "running" : "")}
     ${counter("Queued", number(sum("queue_size")), sum("queue_size") === 1 ? "stage waits" : "stages wait", urlOf("pools"), sum("queue_size") ? "waiting" : "")}
-    ${counter("Failed 24 h", number(failed), failed === 1 ? "workflow" : "workflows", FAILED_URL(), failed ? "failure" : "")}
+    ${counter("Failed 24 h", number(failed), failed === 1 ? "workflow" : "workflows", urlOfFailures(), failed ? "failure" : "")}
     ${counter("Done / min", rate === null ? "–" : rateText(rate), "stages", urlOf("workflows", { status: "completed" }), "")}
     ${counter("Workers", `${number(onlineCount)}/${number(all)}`, `online, ${number(busy)} busy`, urlOf("pools"), onlineCount === 0 ? "failure" : "")}
   </ul>`;
@@ -213,7 +212,7 @@ function failedSection(failures) {
     <div class="section-head">
       <h2 id="failed-title">Failed lately</h2>
       <span class="links"
-        >${notificationButton()} ${when(hidden > 0, html`<a href=${FAILED_URL()}>${number(hidden)} more</a>`)}</span
+        >${notificationButton()} ${when(hidden > 0, html`<a href=${urlOfFailures()}>${number(hidden)} more</a>`)}</span
       >
     </div>
     ${
