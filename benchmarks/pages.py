@@ -142,11 +142,11 @@ async def _watch(browser: Browser, server: Ours, path: str) -> dict[str, Any]:
         await page.locator(".pill-live").wait_for()
         # Tables fill, code is compiled.
         await _emit(server, seconds=10)
-        heap_before = await _heap_bytes(page)
+        heap_before = await heap_bytes(page)
         await page.evaluate(_RECORD_FRAMES)
         taken = await _emit(server, seconds=SECONDS)
         frames: list[float] = await page.evaluate("globalThis.frameTimesMs.splice(0)")
-        grown = await _heap_bytes(page) - heap_before
+        grown = await heap_bytes(page) - heap_before
         return {
             "events_per_second": EVENTS_PER_SECOND * SECONDS / taken,
             "seconds": taken,
@@ -166,7 +166,8 @@ async def _emit(server: Ours, *, seconds: int) -> float:
     return taken
 
 
-async def _heap_bytes(page: Page) -> float:
+async def heap_bytes(page: Page) -> float:
+    """Return the size of the heap of a page after a garbage collection."""
     session = await page.context.new_cdp_session(page)
     await session.send("HeapProfiler.collectGarbage")
     usage = await session.send("Runtime.getHeapUsage")
