@@ -8,8 +8,8 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.dashboard.connection import expect_pill
+from tests.dashboard.reader import SECRETS, log_in_as_reader
 from tests.dashboard.stored import STORE_EVERYTHING
-from tests.dashboard.test_every_page import CREATE_READER, SECRETS, SESSION_OF
 from tests.harness.browser import open_page
 from tests.harness.fixtures import StartServer
 
@@ -26,10 +26,8 @@ async def test_page_whose_login_has_ended_leads_to_the_login_and_back(
 ) -> None:
     server = start_server(environment=SECRETS)
     server.services_driver.execute(STORE_EVERYTHING)
-    server.services_driver.execute(CREATE_READER, permissions=["view_workflow", "view_event"])
-    name, value = server.services_driver.execute(SESSION_OF)
     async with open_page(browser, "about:blank") as page:
-        await page.context.add_cookies([{"name": name, "value": value, "url": server.http_url}])
+        await log_in_as_reader(server, page, ["view_workflow", "view_event"])
         await page.goto(f"{server.http_url}/workflows")
         await page.locator('a[href="/workflows/failed"]').click()
         await page.get_by_role("link", name="Data").click()

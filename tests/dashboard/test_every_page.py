@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.dashboard.connection import expect_pill
+from tests.dashboard.reader import SECRETS, log_in_as_reader
 from tests.dashboard.stored import STORE_EVERYTHING
 from tests.harness.accessibility import find_barriers
 from tests.harness.browser import LOST_SERVER, open_page
@@ -112,32 +113,12 @@ def is_document(path: str) -> bool:
     return path.startswith(("/docs", "/api", "/health", "/nowhere"))
 
 
-CREATE_READER = """
-from django.contrib.auth.models import Permission, User
-user = User.objects.create_user("reader", is_staff=True)
-user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-"""
 ALLOW_CHANGES = """
 from django.contrib.auth.models import Permission, User
 permissions = Permission.objects.filter(codename__in=["view_workflow", "change_workflow"])
 User.objects.get(username="reader").user_permissions.add(*permissions)
 """
-SESSION_OF = """
-from django.conf import settings
-from django.contrib.auth.models import User
-from django.contrib.sessions.backends.db import SessionStore
-user = User.objects.get(username="reader")
-session = SessionStore()
-session["_auth_user_id"], session["_auth_user_backend"] = str(user.pk), "django.contrib.auth.backends.ModelBackend"
-session["_auth_user_hash"] = user.get_session_auth_hash()
-session.create()
-result = [settings.SESSION_COOKIE_NAME, session.session_key]
-"""
 OPERATIONS: Final = re.compile(r"^(Cancel|Retry|Drain|Reopen|Start|Run a demo)\b")
-SECRETS: Final = {
-    "MAHAVISHNU_REQUIRE_AUTH": "1",
-    "MAHAVISHNU_JWT_SECRET": "a-long-secret-of-a-test-with-0123456789-and-more",
-}
 
 
 @pytest.mark.parametrize("permissions", [[], ["view_workflow", "view_pool", "view_worker", "view_event"]])
@@ -146,11 +127,9 @@ async def test_pages_offer_nothing_that_the_user_may_not(
 ) -> None:
     server = start_server(environment=SECRETS)
     server.services_driver.execute(STORE_EVERYTHING)
-    server.services_driver.execute(CREATE_READER, permissions=permissions)
-    name, value = server.services_driver.execute(SESSION_OF)
     faults: list[str] = []
     async with open_page(browser, "about:blank") as page:
-        await page.context.add_cookies([{"name": name, "value": value, "url": server.http_url}])
+        await log_in_as_reader(server, page, permissions)
         for path, texts in PAGES.items():
             if is_document(path):
                 continue

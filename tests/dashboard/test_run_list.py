@@ -10,8 +10,8 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 from tests.dashboard.connection import expect_pill
+from tests.dashboard.reader import SECRETS, log_in_as_reader
 from tests.dashboard.stored import STORE_EVERYTHING
-from tests.dashboard.test_every_page import CREATE_READER, SECRETS, SESSION_OF
 from tests.harness.browser import LOST_SERVER, open_page
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
@@ -41,10 +41,8 @@ def requests_for_lists(page: Page) -> list[str | bytes]:
 
 async def test_refused_list_is_asked_for_once(start_server: StartServer, browser: Browser) -> None:
     server = start_server(environment=SECRETS)
-    server.services_driver.execute(CREATE_READER, permissions=[])
-    name, value = server.services_driver.execute(SESSION_OF)
     async with open_page(browser, "about:blank") as page:
-        await page.context.add_cookies([{"name": name, "value": value, "url": server.http_url}])
+        await log_in_as_reader(server, page, [])
         sent = requests_for_lists(page)
         await page.goto(f"{server.http_url}/workflows")
         heading = page.get_by_role("heading", name="You may not see the workflows")
@@ -106,10 +104,8 @@ async def test_empty_list_of_a_status_shows_the_first_run_that_gets_it(
 async def test_permissions_for_the_longest_ids_are_answered(start_server: StartServer, browser: Browser) -> None:
     server = start_server(environment=SECRETS)
     server.services_driver.execute(STORE_MANY)
-    server.services_driver.execute(CREATE_READER, permissions=["view_workflow", "view_event"])
-    name, value = server.services_driver.execute(SESSION_OF)
     async with open_page(browser, "about:blank") as page:
-        await page.context.add_cookies([{"name": name, "value": value, "url": server.http_url}])
+        await log_in_as_reader(server, page, ["view_workflow", "view_event"])
         async with page.expect_response(lambda answer: f"{99:0128}" in answer.url) as answered:
             await page.goto(f"{server.http_url}/workflows")
         answer = await answered.value

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tests.harness.programs import PROJECT_DIR, RUN_TIMEOUT_SECONDS
 from tests.harness.server import MahavishnuServer
 
 RUN = "from tests.harness.commands import run\nresult = run(arguments, input)"
@@ -23,6 +24,21 @@ def command(server: MahavishnuServer, *arguments: str, input: str | None = None)
     """
     done = server.services_driver.execute(RUN, arguments=arguments, input=input)
     return subprocess.CompletedProcess(["manage.py", *arguments], done["code"], done["stdout"], done["stderr"])
+
+
+def run_with_closed_output(server: MahavishnuServer, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a management command whose reader has exited, and return its exit code and its standard error."""
+    with subprocess.Popen(
+        [sys.executable, "manage.py", *arguments],
+        cwd=PROJECT_DIR,
+        env={**server.environment, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        return process.wait(timeout=RUN_TIMEOUT_SECONDS), process.stderr.read()
 
 
 def run(arguments: Sequence[str], input: str | None) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from tests.harness.client import connect
-from tests.harness.commands import command
+from tests.harness.commands import command, run_with_closed_output
 from tests.harness.fixtures import StartServer
-from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
 
 START = """
@@ -70,17 +67,7 @@ def test_workflow_that_is_refused_does_not_stop_the_others(
 def test_closed_pipe_does_not_stop_the_others(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
     pool = unique("pool")
     ids = start(server, pool, "one", "three", "two")
-    with subprocess.Popen(
-        [sys.executable, "manage.py", "cancel_workflow", *ids],
-        cwd=PROJECT_DIR,
-        env=server.environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        assert (process.wait(timeout=60), process.stderr.read()) == (0, "")
+    assert run_with_closed_output(server, "cancel_workflow", *ids) == (0, "")
     assert [status for _, status, _ in states(server, pool)] == ["cancelled"] * 3
 
 

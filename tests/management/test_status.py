@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,10 @@ from pytest_django import Settings
 
 from realtime.management import server_check
 from realtime.management.server_check import ServerReport, server_report
-from tests.harness.commands import command
+from tests.harness.commands import command, run_with_closed_output
 from tests.harness.fixtures import StartServer
 from tests.harness.health import wait_for_health
 from tests.harness.ports import HOST
-from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH
 
@@ -139,14 +136,4 @@ def test_server_that_does_not_answer_is_not_called_one_that_does_not_run(
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_closed_pipe_ends_the_command_without_a_traceback(start_server: StartServer, unbuffered: str) -> None:
     server = start_server(started=False)
-    with subprocess.Popen(
-        [sys.executable, "manage.py", "status", "--json"],
-        cwd=PROJECT_DIR,
-        env={**server.environment, "PYTHONUNBUFFERED": unbuffered},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        process.stdout.close()
-        assert (process.wait(timeout=60), process.stderr.read()) == (1, "")
+    assert run_with_closed_output(server, "status", "--json", PYTHONUNBUFFERED=unbuffered) == (1, "")
