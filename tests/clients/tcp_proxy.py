@@ -20,6 +20,7 @@ class _Pair:
         self.passes = asyncio.Event()
         self.passes.set()
         self.delay_seconds = delay_seconds
+        self.is_cut = False
         self.writers: list[asyncio.StreamWriter] = []
 
     async def copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,13 +28,22 @@ class _Pair:
             while part := await reader.read(PART_BYTES):
                 await asyncio.sleep(self.delay_seconds)
                 await self.passes.wait()
+                if self.is_cut:
+                    break
                 writer.write(part)
                 await writer.drain()
         self.cut()
 
     def cut(self) -> None:
+        self.is_cut = True
+        self.passes.set()
         for writer in self.writers:
             writer.transport.abort()
+
+    async def wait_closed(self) -> None:
+        for writer in self.writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 class TcpProxy:
@@ -48,6 +58,7 @@ class TcpProxy:
         self._target_port = target_port
         self._delay_seconds = delay_seconds
         self._pairs: set[_Pair] = set()
+        self._is_closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.port = 0
@@ -89,25 +100,37 @@ class TcpProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
+        """Accept nothing more, and wait until each connection that was accepted is closed.
+
+        asyncio accepts a connection in a task of its own. The socket stays open when that task is cancelled, or when
+        the server is closed before the task runs: so the server is closed last.
+        """
+        self._is_closing = True
+        for listener in self._server.sockets:
+            self._loop.remove_reader(listener)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for pair in self._pairs:
+                pair.cut()
+            await asyncio.wait(tasks)
         self._server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for pair in self._pairs:
-            pair.cut()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pair = _Pair(self._delay_seconds)
         self._pairs.add(pair)
         try:
             pair.writers.append(writer)
+            if self._is_closing:
+                return
             upstream_reader, upstream_writer = await asyncio.open_connection(HOST, self._target_port)
             pair.writers.append(upstream_writer)
+            if pair.is_cut:
+                return
             await asyncio.gather(pair.copy(reader, upstream_writer), pair.copy(upstream_reader, writer))
         except OSError:
-            pair.cut()
+            pass
         finally:
+            pair.cut()
+            await pair.wait_closed()
             self._pairs.discard(pair)
 
     def _run(self, coroutine: Any) -> Any:
