@@ -102,7 +102,7 @@ class TcpProxy:
     async def _close(self) -> None:
         """Accept nothing more, and wait until each connection that was accepted is closed.
 
-        asyncio accepts a connection in a task of its own. The socket stays open when that task is cancelled, or when
+        asyncio accepts a connection in a separate task. The socket stays open when that task is cancelled, or when
         the server is closed before the task runs: so the server is closed last.
         """
         self._is_closing = True
