@@ -7,6 +7,7 @@ import threading
 from contextlib import suppress
 from typing import Any, Self
 
+from tests.harness.listener import close_listener
 from tests.harness.ports import HOST
 
 PART_BYTES = 64 * 1024
@@ -100,19 +101,13 @@ class TcpProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
-        """Accept nothing more, and wait until each connection that was accepted is closed.
-
-        asyncio accepts a connection in a separate task. The socket stays open when that task is cancelled, or when
-        the server is closed before the task runs: so the server is closed last.
-        """
+        """Accept nothing more, and wait until each connection that was accepted is closed."""
         self._is_closing = True
-        for listener in self._server.sockets:
-            self._loop.remove_reader(listener)
+        await close_listener(self._server)
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for pair in self._pairs:
                 pair.cut()
             await asyncio.wait(tasks)
-        self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pair = _Pair(self._delay_seconds)

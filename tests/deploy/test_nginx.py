@@ -22,6 +22,7 @@ from realtime.limits import Limits
 from tests.daphne_server.endpoints import run_command
 from tests.harness.client import connect
 from tests.harness.fixtures import StartServer
+from tests.harness.listener import close_listener
 from tests.harness.ports import HOST, free_port
 from tests.harness.programs import PROJECT_DIR
 from tests.harness.tokens import REQUIRES_AUTH, token
@@ -149,7 +150,7 @@ async def nginx(tmp_path: Path, *, websocket_port: int, administrators: str) -> 
     finally:
         process.terminate()
         process.wait(LIMIT_SECONDS)
-        server.close()
+        await close_listener(server)
 
 
 def start(command: list[str]) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from tests.harness.listener import close_listener
 from tests.harness.ports import HOST
 from tests.harness.server import MahavishnuServer
 
@@ -31,7 +32,7 @@ async def stripping_proxy(server: MahavishnuServer, prefix: str) -> AsyncIterato
         host, port = proxy.sockets[0].getsockname()
         yield f"{host}:{port}"
     finally:
-        proxy.close()
+        await close_listener(proxy)
 
 
 def forwarded(head: bytes, prefix: str) -> bytes:
