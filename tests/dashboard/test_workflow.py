@@ -222,8 +222,9 @@ async def test_long_id_leaves_every_column_on_the_screen(server: MahavishnuServe
 async def test_filter_for_a_status_without_a_button_is_shown_and_removed(
     server: MahavishnuServer, browser: Browser
 ) -> None:
-    server.services.create_workflow(workflow_id="unfinished", name="", adapter="python", prompt="", stages=["one"])
-    async with open_page(browser, f"{server.http_url}/workflows?status=timeout") as page:
+    name = "run_without_a_timeout"
+    server.services.create_workflow(workflow_id="unfinished", name=name, adapter="python", prompt="", stages=["one"])
+    async with open_page(browser, f"{server.http_url}/workflows?status=timeout&name={name}") as page:
         await expect(page.get_by_text("No workflow matches")).to_be_visible()
         await page.get_by_role("button", name="Remove the filter status").click()
         await expect(page.locator("tbody")).to_contain_text("unfinished")

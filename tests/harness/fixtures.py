@@ -10,6 +10,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.harness.other_rows import store_other_rows
 from tests.harness.postgres import Postgres
 from tests.harness.run import LONG_REDIS_TIMEOUTS, run_directory, run_postgres
 from tests.harness.server import MahavishnuServer, copy_sqlite, migrate
@@ -197,24 +198,25 @@ def start_server(new_database: NewDatabase, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def server(start_shared_server: StartServer) -> MahavishnuServer:
     """Start one server for all tests, with default limits, on SQLite. Use ids that no other test uses: see `unique`."""
-    return start_shared_server()
+    return store_other_rows(start_shared_server())
 
 
 @pytest.fixture(scope="session")
 def closed_server(start_shared_server: StartServer) -> MahavishnuServer:
     """Start one server for all tests that requires tokens. An address may fail as often as it wants."""
-    return start_shared_server(
+    started = start_shared_server(
         environment=REQUIRES_AUTH,
         auth_timeout_seconds=1,
         max_unauthenticated_per_address=3,
         max_auth_failures_per_minute=0,
     )
+    return store_other_rows(started)
 
 
 @pytest.fixture(scope="session")
 def postgres_server(start_shared_server: StartServer) -> MahavishnuServer:
     """Start one server for all tests, with default limits, on Postgres."""
-    return start_shared_server(database="postgres")
+    return store_other_rows(start_shared_server(database="postgres"))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
