@@ -6,7 +6,7 @@ import asyncio
 
 
 async def close_listener(server: asyncio.Server) -> None:
-    """Accept nothing more, and close the server. Connections that were accepted are served on.
+    """Accept nothing more, and close the server. Connections that were accepted stay open.
 
     asyncio accepts a connection in a separate task. When the server is closed before that task runs, the socket of the
     connection stays open, and a later test fails with a `ResourceWarning`.

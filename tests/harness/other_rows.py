@@ -18,10 +18,16 @@ endings = {
     "cancelled": lambda workflow_id: services.cancel_workflow(workflow_id=workflow_id),
     "timeout": lambda workflow_id: services.time_out_workflow(workflow_id=workflow_id),
 }
-for status, end in endings.items():
+
+def create(status):
     workflow_id = f"other-{status}"
     services.create_workflow(workflow_id=workflow_id, name="other", adapter="python", prompt="", stages=["one"],
                              pool_id="other")
+    return workflow_id
+
+create("pending")
+for status, end in endings.items():
+    workflow_id = create(status)
     services.start_workflow(workflow_id=workflow_id)
     services.queue_stage(workflow_id=workflow_id, stage_name="one")
     end(workflow_id)
