@@ -69,6 +69,8 @@ class CaseRun:
         self._last_seq: dict[tuple[str, str], int] = {}
         self._last_state: dict[tuple[str, str], Any] = {}
         self._channels: dict[str, str] = {}
+        self._began_at: dict[str, float] = {}
+        """When the last step of each kind began; the kind is the first key of a step."""
 
     def run(self) -> None:
         if isinstance(self._backend, RealBackend):
@@ -97,6 +99,7 @@ class CaseRun:
                 raise AssertionError(f"case {self._case['name']}, step {step}: {error}") from error
 
     def _run_step(self, step: Step) -> None:
+        self._began_at[next(iter(step))] = time.monotonic()
         if "repeat" in step:
             for _ in range(step["repeat"]):
                 self._run_steps(step["steps"])
@@ -132,9 +135,8 @@ class CaseRun:
         elif "wait_ms" in step:
             time.sleep(step["wait_ms"] / 1000)
         elif "sees" in step:
-            began_at = time.monotonic()
             for driver in self._drivers:
-                self._expect(driver, step, began_at)
+                self._expect(driver, step)
         else:
             for driver in self._drivers:
                 self._send(driver, step)
@@ -197,7 +199,7 @@ class CaseRun:
 
     # --- Expectations ----------------------------------------------------------------------------------------------
 
-    def _expect(self, driver: Driver, step: Step, began_at: float) -> None:
+    def _expect(self, driver: Driver, step: Step) -> None:
         expected = step["sees"]
         within_seconds = step.get("within_ms", WITHIN_MS) / 1000
         of = expected.get("of", "client")
@@ -218,7 +220,8 @@ class CaseRun:
                 assert expected["response"].items() <= line.content["response"].items(), line.content
             self._last_seq.pop((driver.name, of), None)
         if "not_before_ms" in step:
-            assert line.at - began_at >= step["not_before_ms"] / 1000, f"too early, after {line.at - began_at:.3f} s"
+            seconds = line.at - self._began_at[step["since"]]
+            assert seconds >= step["not_before_ms"] / 1000, f"too early, after {seconds:.3f} s"
 
     def _check_event(self, driver: Driver, of: str, content: dict[str, Any], expected: Step) -> None:
         assert "event" in content, content

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from orchestration.processes import process_tree
 from tests.harness.processes import command_of, kill_at_once
 from tests.harness.programs import Program
 from tests.harness.server import MahavishnuServer
+from tests.harness.sqlite_lock import is_writable
 from tests.harness.waiting import wait_until
 
 START_TIMEOUT_SECONDS = 60
@@ -143,21 +143,6 @@ class CeleryWorker(EngineProcess):
             self.kill_with_children()
 
 
-def is_writable(database_url: str) -> bool:
-    """Return whether no process is writing to a SQLite database: a frozen writer would block all others."""
-    if not database_url.startswith("sqlite:///"):
-        return True
-    connection = sqlite3.connect(database_url.removeprefix("sqlite://"), timeout=0.2, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return False
-    finally:
-        connection.close()
-    return True
-
-
 class Engine:
     """Workers and schedulers beside one server, and queries of what they have done."""
 
@@ -170,9 +155,16 @@ class Engine:
         self, *, pool_id: str, concurrency: int = 1, options: Sequence[str] = (), **environment: str
     ) -> CeleryWorker:
         """Start a worker with additional options and variables, and wait until each of its slots is registered."""
+        before = {process for process, _ in self._slots(pool_id)}
         worker = self.begin_worker(pool_id=pool_id, concurrency=concurrency, options=options, **environment)
+
+        def is_registered() -> bool:
+            # By process: a slot of this worker may be busy at once, and one of another worker may be idle.
+            slots = self._slots(pool_id)
+            return sum(status != "offline" and process not in before for process, status in slots) >= concurrency
+
         wait_until(
-            lambda: self.workers(pool_id).count("idle") >= concurrency or not worker.is_alive(),
+            lambda: is_registered() or not worker.is_alive(),
             timeout_seconds=START_TIMEOUT_SECONDS,
             what=worker.log_text,
         )
@@ -230,9 +222,13 @@ result = {"status": workflow.status, "result": workflow.result, "error": workflo
 
     def workers(self, pool_id: str) -> list[str]:
         """Return the status of each worker of a pool, in the order of their ids."""
+        return [status for _, status in self._slots(pool_id)]
+
+    def _slots(self, pool_id: str) -> list[tuple[str, str]]:
+        """Return process and status of each worker of a pool, in the order of their ids."""
         code = """
 from orchestration.models import Worker
-result = list(Worker.objects.filter(pool_id=pool_id).order_by("pk").values_list("status", flat=True))
+result = list(Worker.objects.filter(pool_id=pool_id).order_by("pk").values_list("process", "status"))
 """
         return list(self.execute(code, pool_id=pool_id))
 

@@ -327,9 +327,9 @@ test("attempts to connect are spread, and wait for the server's time", async () 
   await client.close();
 
   const draining = await connected();
+  const began = performance.now();
   draining.server.write({ type: "event", event: "session.draining", data: { retry_after_ms: 60 } });
   assert.equal(draining.client.state, "draining");
-  const began = performance.now();
   draining.server.lose(1012);
   draining.client.probe();
   await draining.client.waitLive();

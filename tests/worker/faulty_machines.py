@@ -13,7 +13,8 @@ import psutil
 import psycopg
 
 from orchestration.processes import process_tree
-from tests.harness.engine import CeleryWorker, Engine, EngineProcess, is_writable
+from tests.harness.engine import CeleryWorker, Engine, EngineProcess
+from tests.harness.sqlite_lock import is_writable
 from tests.harness.waiting import wait_until
 
 HEAL_SECONDS: Final = 120
