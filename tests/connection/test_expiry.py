@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -30,21 +32,46 @@ class Clock:
         monkeypatch.setattr(time, "time", lambda: real() + self.ahead_seconds)
 
 
-async def test_timer_announces_once_and_then_ends() -> None:
-    calls: list[str] = []
-    now = time.time()
+class ManualLoop:
+    """An event loop that calls a callback when the test asks for it, at the time of the callback on the wall clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000_000.0
+        self.delays: list[float] = []
+        self._callback: Callable[[], None] | None = None
+        monkeypatch.setattr(time, "time", lambda: self.now)
+        monkeypatch.setattr(asyncio, "get_running_loop", lambda: self)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self.delays.append(delay)
+        self._callback = callback
+
+    def call_next(self) -> bool:
+        """Set the clock to the time of the callback, and call it. Return False if there is none."""
+        callback, self._callback = self._callback, None
+        if callback is None:
+            return False
+        self.now += self.delays[-1]
+        callback()
+        return True
+
+
+def test_timer_announces_once_and_then_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = ManualLoop(monkeypatch)
+    began = loop.now
+    calls: list[tuple[str, float]] = []
     timer = ExpiryTimer(
-        expires_at=now + 0.3,
-        begun_at=now,
-        on_expiring=lambda: calls.append("expiring"),
-        on_expired=lambda: calls.append("expired"),
+        expires_at=began + 100,
+        begun_at=began,
+        on_expiring=lambda: calls.append(("expiring", loop.now - began)),
+        on_expired=lambda: calls.append(("expired", loop.now - began)),
     )
     timer.start()
     assert calls == []
-    await eventually(lambda: calls == ["expiring"], what="the announcement")
-    assert time.time() < now + 0.3
-    await eventually(lambda: calls == ["expiring", "expired"], what="the end")
-    assert now + 0.3 <= time.time() < now + 1.3
+    while loop.call_next():
+        assert len(loop.delays) < 10
+    assert calls == [("expiring", 90), ("expired", 100)]
+    assert loop.delays == [30, 30, 30, 10]
 
 
 async def test_step_of_the_wall_clock_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
