@@ -64,6 +64,12 @@ class EngineLimits:
     max_lost_attempts: int = counted(
         3, minimum=0, maximum=1000, help="How many times a stage is retried after its worker was lost."
     )
+    max_run_stages: int = counted(
+        10_000,
+        minimum=1,
+        maximum=1_000_000,
+        help="Stages that a run may have after a stage has added steps; a stage that adds more fails.",
+    )
     max_result_bytes: int = counted(
         MIB, minimum=KIB, maximum=64 * MIB, help="Size of a stage's output as JSON; a larger output fails the stage."
     )

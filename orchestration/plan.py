@@ -48,6 +48,19 @@ class Retry:
         return wait * (1 - jitter / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a stage's function is called with besides its context and inputs; JSON.
+
+    Attributes:
+        positional: By position.
+        named: By name.
+    """
+
+    positional: tuple[Any, ...] = ()
+    named: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StagePlan:
     """The plan of one stage.
@@ -60,6 +73,11 @@ class StagePlan:
         retries: Attempts and waits after a failure.
         timeout_seconds: Time limit of one attempt, after which its process is killed; None means no limit.
         hosted: Whether another stage of the step runs this one and reports on it. A hosted stage is never queued.
+        arguments: What the function is called with, besides its context and inputs.
+        condition: A function as `package.module:name`; a worker calls it before each attempt. If it returns a false
+            value, the stage is skipped. Empty: none.
+        negated: Whether the stage is skipped if `condition` returns a true value instead.
+        base_name: The name that the stage was given, if a run has several of that name; else empty.
     """
 
     name: str
@@ -69,20 +87,37 @@ class StagePlan:
     retries: Retry = field(default_factory=Retry)
     timeout_seconds: float | None = None
     hosted: bool = False
+    arguments: Arguments = field(default_factory=Arguments)
+    condition: str = ""
+    negated: bool = False
+    base_name: str = ""
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
             check_seconds("timeout_seconds", self.timeout_seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON data."""
-        return dataclasses.asdict(self)
+        """Return the plan as JSON data, without the options that few stages have, unless this one has them."""
+        stored = dataclasses.asdict(self)
+        for name in _RARE_OPTIONS:
+            if not stored[name] or stored[name] == _NO_ARGUMENTS:
+                del stored[name]
+        return stored
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read the result of `to_json`, from this release or an earlier one."""
         fields = {key: value for key, value in stored.items() if key in cls.__dataclass_fields__}
-        return cls(**{**fields, "retries": Retry(**stored.get("retries", {}))})
+        arguments = stored.get("arguments", _NO_ARGUMENTS)
+        nested = {
+            "retries": Retry(**stored.get("retries", {})),
+            "arguments": Arguments(tuple(arguments["positional"]), dict(arguments["named"])),
+        }
+        return cls(**{**fields, **nested})
+
+
+_NO_ARGUMENTS: Final[dict[str, Any]] = {"positional": (), "named": {}}
+_RARE_OPTIONS: Final = ("arguments", "condition", "negated", "base_name")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,7 +50,8 @@ stages_queued = Signal()
 stage_status_changed = Signal()
 
 # stage: Stage (`stage.workflow` counts it), at: datetime. Not sent for the first stages of a workflow. If it is not
-# pending, the signal of its status follows.
+# pending, the signal of its status follows. If another stage has added it (`stage.added_by`), also moved_steps: int, by
+# how many the steps from its own on move first.
 stage_added = Signal()
 
 # stage: Stage (its row is already deleted; `stage.workflow` no longer counts it), at: datetime. Its workflow remains.

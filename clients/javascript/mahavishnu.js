@@ -2345,9 +2345,14 @@ const RUN_FOLDS = {
     return withStage(run, stage_name, ["pending", "queued", "running"], changes, { stages_completed });
   },
   "workflow.stage_added": (run, data) => {
-    const { position, total_stages, stages_completed } = data;
+    const { position, step, moved_steps, total_stages, stages_completed } = data;
     const stage_counts = counted(run.stage_counts, undefined, "pending");
     let { stages } = run;
+    if (moved_steps > 0) {
+      stages = stages.map((/** @type {any} */ stage) =>
+        stage.step < step ? stage : { ...stage, step: stage.step + moved_steps },
+      );
+    }
     const before = stages.filter((/** @type {any} */ stage) => stage.position < position).length;
     // A truncated list has the first stages only. A second event follows if the status of the stage is another one.
     if (run.truncated !== true || before < stages.length) {

@@ -154,6 +154,7 @@ export interface WorkflowStageFailed extends StageEvent {
 export interface WorkflowStageStatusChanged extends StageEvent {
   status: string;
   stages_completed: number;
+  reason?: string;
 }
 
 /** A pending stage is added to a workflow that exists. */
@@ -163,6 +164,8 @@ export interface WorkflowStageAdded extends StageEvent {
   last_attempt: number;
   total_stages: number;
   stages_completed: number;
+  added_by?: string | null;
+  moved_steps?: number;
 }
 
 /** A stage is removed from a workflow, which has the counts `total_stages` and `stages_completed` now. */

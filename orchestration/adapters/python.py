@@ -18,6 +18,7 @@ from orchestration.sdk import (
     Plan,
     StageDefinition,
     StagePlan,
+    StageSkipped,
     error_for_clients,
     plan_stages,
 )
@@ -44,13 +45,28 @@ class PythonAdapter:
         )
 
     def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
-        """Check whether this worker has the stage's function."""
-        return find_missing_function(stage.call, may_block=may_block)
+        """Check whether this worker has the functions of the stage and of its condition."""
+        missing = find_missing_function(stage.call, may_block=may_block)
+        if missing == "" and stage.condition:
+            return find_missing_function(stage.condition, may_block=may_block)
+        return missing
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
-        """Call the stage's function and return its output."""
-        output = find_function(stage.call)(ctx, inputs)
-        return ctx.run_coroutine(output) if inspect.isawaitable(output) else output
+        """Call the stage's function and return its output.
+
+        Raises:
+            StageSkipped: if the stage has a condition that does not hold.
+        """
+        if stage.condition and bool(_call(stage.condition, ctx, inputs)) == stage.negated:
+            name = stage.condition.partition(":")[2]
+            raise StageSkipped(f"{name} returned a {'true' if stage.negated else 'false'} value")
+        return _call(stage.call, ctx, inputs, *stage.arguments.positional, **stage.arguments.named)
+
+
+def _call(call: str, ctx: Context, *arguments: Any, **named: Any) -> Any:
+    """Call a function, which may be a coroutine function, and return what it returns."""
+    returned = find_function(call)(ctx, *arguments, **named)
+    return ctx.run_coroutine(returned) if inspect.isawaitable(returned) else returned
 
 
 def find_missing_function(call: str, *, may_block: bool) -> str | None:

@@ -8,6 +8,7 @@ from orchestration.models.pool import POOL_COUNTERS, Pool
 from orchestration.models.pool_sample import PoolSample
 from orchestration.models.scheduler_heartbeat import SchedulerHeartbeat
 from orchestration.models.stage import Stage
+from orchestration.models.stage_deletion import count_after_delete, lock_before_delete
 from orchestration.models.statuses import (
     FINISHED_STAGE_STATUSES,
     FINISHED_WORKFLOW_STATUSES,
@@ -42,6 +43,8 @@ __all__ = [
     "WorkerStatus",
     "Workflow",
     "WorkflowStatus",
+    "count_after_delete",
+    "lock_before_delete",
 ]
 
 # Set here to avoid a circular import: `unfinished_stages` imports both models, so `workflow` cannot import it.

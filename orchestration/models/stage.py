@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from django.db import models
-from django.db.models import ProtectedError, Q, QuerySet
-from django.db.models.signals import post_delete, pre_delete
-from django.dispatch import receiver
-from django.utils import timezone
+from django.db.models import Q
 from django.utils.functional import cached_property
 
 from orchestration import signals
@@ -47,6 +43,9 @@ class Stage(TrackedModel):
     ended_attempt: EndedAttempt | None = None
     """Set on an instance before it is saved as pending: the attempt after which another one follows."""
 
+    skip_reason: str = ""
+    """Set on an instance before it is saved as skipped: why, for clients."""
+
     # Needs no separate index: the two unique constraints below start with this column.
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="stages", db_index=False)
     name = models.CharField(max_length=MAX_STAGE_NAME_LENGTH)
@@ -81,6 +80,15 @@ class Stage(TrackedModel):
     )
     step = models.PositiveIntegerField(default=0, help_text="Stages of one step run in parallel.")
     hosted = models.BooleanField(default=False, help_text="Another stage of the same step runs it and reports on it.")
+    added_by = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        help_text="The stage that has added it to the run as it completed.",
+    )
     last_attempt = models.PositiveIntegerField(
         default=1, help_text="Number of the attempt after which a failure is final."
     )
@@ -255,44 +263,3 @@ class Stage(TrackedModel):
         self.workflow.total_stages += added
         self.workflow.stages_completed += completed
         self.workflow.updated_at = at
-
-
-# Signals handle the deletion: neither `QuerySet.delete()` nor a cascade calls `Model.delete()`.
-
-
-@receiver(pre_delete, sender=Stage, dispatch_uid="orchestration.stage.lock")
-def _lock_before_delete(instance: Stage, using: str, **_: Any) -> None:
-    """Lock the stage, and reject the deletion if the engine still needs it: its run would stop there.
-
-    A worker may still run it, after the end of its workflow. Then the worker runs no stage that is known.
-    """
-    workers = Worker.objects.using(using).select_for_update(no_key=True).filter(stage_id=instance.pk)
-    running = list(workers.order_by("pk"))
-    instance._locked_state = instance.lock_row(using)
-    workflow = instance.workflow
-    if instance._locked_state is not None and workflow.plan is not None and workflow.finished_at is None:
-        raise ProtectedError(
-            f"Stage {instance} belongs to workflow {workflow.pk} with status {workflow.status}, which the engine runs; "
-            "only stages of a finished workflow can be deleted: cancel it first.",
-            {instance},
-        )
-    for worker in running:
-        worker.mark_locked()
-        worker.stage = None
-        worker.save_locked(at=timezone.now(), update_fields=["stage"])
-
-
-@receiver(post_delete, sender=Stage, dispatch_uid="orchestration.stage.deleted")
-def _after_delete(instance: Stage, using: str, origin: Any, **_: Any) -> None:
-    stored, instance._locked_state = instance._locked_state, None
-    if stored is None:
-        return  # A concurrent transaction deleted it first.
-    at = timezone.now()
-    model = origin.model if isinstance(origin, QuerySet) else type(origin)
-    if model is Stage:  # In a cascade the workflow is deleted too: its counters no longer matter.
-        completed = int(stored.status == StageStatus.COMPLETED)
-        instance._count_in_workflow(added=-1, completed=-completed, at=at, using=using)
-        signals.stage_removed.send(sender=Stage, stage=copy.copy(instance), at=at)
-    delta = PoolCounterDelta()
-    delta.add_stage(stored.pool_id, stored.status, -1)
-    delta.write(at=at, using=using)

@@ -9,10 +9,12 @@ from orchestration.sdk.adapter import (
     MissingDependency,
     MissingRequirement,
     StageFailed,
+    StageSkipped,
     UnknownAdapter,
     find_adapter,
 )
 from orchestration.sdk.context import Cancelled, Context, HandOver
+from orchestration.sdk.next_steps import Done, Next
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.parameters import InvalidParameter
 from orchestration.sdk.registry import (
@@ -24,7 +26,7 @@ from orchestration.sdk.registry import (
     find_definition,
 )
 from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
-from orchestration.sdk.stage import Parallel, StageDefinition, Steps, parallel, plan_stages, stage
+from orchestration.sdk.stage import Parallel, StageDefinition, Steps, parallel, plan_stages, stage, when
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
 
@@ -36,12 +38,14 @@ __all__ = [
     "ChecksCode",
     "Context",
     "Definition",
+    "Done",
     "HandOver",
     "InvalidDefinition",
     "InvalidParameter",
     "KeyConflict",
     "MissingDependency",
     "MissingRequirement",
+    "Next",
     "Parallel",
     "Plan",
     "Retry",
@@ -51,6 +55,7 @@ __all__ = [
     "StageDefinition",
     "StageFailed",
     "StagePlan",
+    "StageSkipped",
     "Steps",
     "UnknownAdapter",
     "UnknownWorkflow",
@@ -64,5 +69,6 @@ __all__ = [
     "parallel",
     "plan_stages",
     "stage",
+    "when",
     "workflow",
 ]

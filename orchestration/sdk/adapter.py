@@ -36,7 +36,7 @@ class Adapter(Protocol):
         """
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
-        """Run one attempt of a stage in a worker, and return its output as JSON data.
+        """Run one attempt of a stage in a worker, and return its output as JSON data, or a `Next` or `Done` with it.
 
         Any other exception fails the attempt.
 
@@ -47,6 +47,7 @@ class Adapter(Protocol):
 
         Raises:
             StageFailed: with a message for clients, and whether to retry.
+            StageSkipped: with a reason for clients.
             MissingRequirement: before the work begins, if only another worker can run the stage.
         """
 
@@ -114,6 +115,18 @@ class StageFailed(Exception):
         self.may_retry = may_retry
         self.details = details
         super().__init__(message)
+
+
+class StageSkipped(Exception):
+    """An adapter or a stage raises it: the stage is skipped. It has no output, and its run continues.
+
+    Args:
+        reason: Why, for clients.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class MissingDependency(MissingRequirement):

@@ -61,7 +61,7 @@ class Results(Mapping[str, Any]):
         self._outputs.update({name: (result or {}).get("output") for name, result in rows})
 
     def _completed(self) -> QuerySet[Stage]:
-        return Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED).order_by("position")
+        return Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED).order_by("step", "position")
 
     def _rows(self, query: Iterable[Value]) -> list[Value]:
         found: list[Value] = self._query(lambda: list(query))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, overload
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, overload
 
-from orchestration.plan import InvalidDefinition, Retry, StagePlan, check_seconds
+from orchestration.plan import Arguments, InvalidDefinition, Retry, StagePlan, check_seconds
+from orchestration.services.validation import InvalidArgument, json_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,9 @@ class StageDefinition:
         retries: Whether and when a failed attempt is retried.
         timeout_seconds: The time limit of an attempt; None for no limit.
         options: For adapters whose stages need more than a function; JSON.
+        arguments: What the function is called with besides.
+        condition: Where a worker finds the function that decides whether the stage is skipped; empty for none.
+        negated: Whether a true value of `condition` skips it, instead of a false one.
     """
 
     name: str
@@ -28,6 +32,9 @@ class StageDefinition:
     retries: Retry = field(default_factory=Retry)
     timeout_seconds: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Arguments = field(default_factory=Arguments)
+    condition: str = ""
+    negated: bool = False
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
@@ -38,6 +45,23 @@ class StageDefinition:
             raise TypeError(f"Stage {self.name} has no function to call")
         return self.function(*args, **kwargs)
 
+    def given(self, *positional: Any, **named: Any) -> Self:
+        """Return the stage with arguments: its function is called as `f(ctx, inputs, *positional, **named)`.
+
+        Raises:
+            InvalidDefinition: if they are not JSON.
+        """
+        arguments = {"positional": list(positional), "named": named}
+        try:
+            stored = json_object("arguments", arguments)
+        except InvalidArgument as error:
+            raise InvalidDefinition(f"Arguments of stage {self.name}: expected {error.expected}") from error
+        return replace(self, arguments=Arguments(tuple(stored["positional"]), stored["named"]))
+
+    def named(self, name: str) -> Self:
+        """Return the stage with another name, for a plan that has it several times."""
+        return replace(self, name=name)
+
     def at_step(self, step: int) -> StagePlan:
         """Return the stage as it is stored, with its place in the run."""
         return StagePlan(
@@ -47,6 +71,9 @@ class StageDefinition:
             options=dict(self.options),
             retries=self.retries,
             timeout_seconds=self.timeout_seconds,
+            arguments=self.arguments,
+            condition=self.condition,
+            negated=self.negated,
         )
 
 
@@ -91,14 +118,9 @@ def stage(
     """
 
     def define(function: Callable[..., Any]) -> StageDefinition:
-        if "<" in function.__qualname__:
-            raise InvalidDefinition(
-                f"Stage {function.__qualname__} is defined inside a function, where no worker can find it: "
-                "expected a module-level function"
-            )
         return StageDefinition(
             name=name or function.__name__,
-            call=f"{function.__module__}:{function.__qualname__}",
+            call=_call_of("Stage", function),
             function=function,
             retries=retries or Retry(),
             timeout_seconds=timeout_seconds,
@@ -119,6 +141,56 @@ def parallel(*stages: StageDefinition) -> Parallel:
         if not isinstance(given, StageDefinition):
             raise InvalidDefinition(f"parallel({given!r}): expected stages, made by @stage")
     return Parallel(stages)
+
+
+def when(
+    condition: Callable[..., Any],
+    then: StageDefinition | Parallel,
+    *,
+    otherwise: StageDefinition | Parallel | None = None,
+) -> Parallel:
+    """Run stages only if a condition holds, and else skip them. They are one step.
+
+    A worker calls `condition(ctx, inputs)` before each attempt at each of the stages, so it has the outputs of earlier
+    stages in `ctx.results`.
+
+    Args:
+        condition: A module-level function.
+        then: What is skipped unless it returns a true value.
+        otherwise: What is skipped if it does.
+
+    Raises:
+        InvalidDefinition: if a worker could not find the function, an argument is not a stage, or a stage has a
+            condition.
+    """
+    if not callable(condition):
+        raise InvalidDefinition(f"when({condition!r}, …): expected a module-level function f(ctx, inputs)")
+    call = _call_of("Condition", condition)
+    branches = ((then, False),) if otherwise is None else ((then, False), (otherwise, True))
+    stages: list[StageDefinition] = []
+    for branch, negated in branches:
+        if not isinstance(branch, StageDefinition | Parallel):
+            raise InvalidDefinition(f"when(…, {branch!r}): expected a stage, made by @stage, or parallel(…)")
+        for each in branch.stages if isinstance(branch, Parallel) else (branch,):
+            if each.condition:
+                raise InvalidDefinition(f"Stage {each.name} has a condition: expected one when(…) for each stage")
+            stages.append(replace(each, condition=call, negated=negated))
+    return Parallel(tuple(stages))
+
+
+def _call_of(kind: str, function: Callable[..., Any]) -> str:
+    """Return where a worker finds a function.
+
+    Raises:
+        InvalidDefinition: if it is not at the level of a module.
+    """
+    name = getattr(function, "__qualname__", "")
+    if not name or "<" in name:
+        raise InvalidDefinition(
+            f"{kind} {name or repr(function)} is defined inside a function, where no worker can find it: "
+            "expected a module-level function"
+        )
+    return f"{function.__module__}:{name}"
 
 
 def plan_stages(steps: Steps) -> tuple[StagePlan, ...]:

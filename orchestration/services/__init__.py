@@ -11,16 +11,15 @@ heartbeats and due times use the clock of the database instead of `at`.
 
 from __future__ import annotations
 
-from orchestration.services.attempts import (
+from orchestration.services.added_steps import TooManyStages
+from orchestration.services.attempt_ends import (
     AttemptOutcome,
-    Claim,
-    Slot,
-    StaleWorker,
-    claim_stage,
     complete_attempt,
     fail_attempt,
     release_attempt,
+    skip_attempt,
 )
+from orchestration.services.attempts import Claim, Slot, StaleWorker, claim_stage
 from orchestration.services.capabilities import Requirement, StageNotRunnable
 from orchestration.services.dispatch_due import (
     continue_stalled_run,

@@ -24,11 +24,13 @@ from orchestration.models import (
 )
 from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH, MAX_WORKFLOW_NAME_LENGTH
-from orchestration.plan import Plan, StagePlan
+from orchestration.plan import Plan
 from orchestration.services import row_locks, validation
+from orchestration.services.added_steps import remove_added
 from orchestration.services.advance import advance, queue_step, send_first_queued, set_queued
 from orchestration.services.dispatch_window import new_window_room
 from orchestration.services.errors import ServiceError
+from orchestration.services.planned_stages import planned_stage
 from orchestration.services.pools import (
     NEW_WORKFLOWS,
     PoolNotAccepting,
@@ -41,7 +43,7 @@ from orchestration.services.transitions import IllegalTransition
 _DEFAULTS: Final = "defaults"
 """What the stored plan calls the names of parameters that the caller of the start did not give."""
 
-_READ_TO_RERUN: Final = ("pk", "name", "step", "status", "hosted", "attempt", "plan", "workflow_id")
+_READ_TO_RERUN: Final = ("pk", "name", "step", "status", "hosted", "attempt", "plan", "workflow_id", "added_by_id")
 _RESET_AT_ONCE: Final = 500
 _UNSTARTED: Final[dict[str, Any]] = {
     "status": StageStatus.PENDING,
@@ -131,7 +133,7 @@ def start_run(
     if (status := ensure_pool(pool_id, at=at)) != PoolStatus.ACTIVE:
         raise PoolNotAccepting(pool_id, status, NEW_WORKFLOWS)
     # Built before the transaction: on SQLite no other process can write while it is open.
-    stages = [_new_stage(workflow, stage_plan, position) for position, stage_plan in enumerate(plan.stages)]
+    stages = [planned_stage(workflow, stage_plan, position=position) for position, stage_plan in enumerate(plan.stages)]
     try:
         with reject_removed_pool(pool_id), reject_closed_pool(NEW_WORKFLOWS), transaction.atomic():
             _store(workflow, stages, at=at)
@@ -165,6 +167,10 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
             raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
         stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk").only(*_READ_TO_RERUN))
         rerun = _stages_to_rerun(workflow, stages, from_stage)
+        if any(stage.added_by_id is not None for stage in stages):
+            removed = remove_added(workflow, stages, {stage.pk for stage in rerun}, at=at)
+            rerun = [stage for stage in rerun if stage.pk not in removed]
+            stages = [stage for stage in stages if stage.pk not in removed]
         _reset_stages(rerun, pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value
         workflow.error = ""
@@ -208,20 +214,6 @@ def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
     send_first_queued(workflow, waiting, step=first, at=at)
     delta.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in waiting[:room]])
-
-
-def _new_stage(workflow: Workflow, stage_plan: StagePlan, position: int) -> Stage:
-    return Stage(
-        workflow=workflow,
-        name=stage_plan.name,
-        position=position,
-        # A hosted stage takes no slot of the pool, so the pool does not count it.
-        pool_id=None if stage_plan.hosted else workflow.pool_id,
-        step=stage_plan.step,
-        hosted=stage_plan.hosted,
-        last_attempt=stage_plan.retries.max_attempts,
-        plan=validation.json_object("options", stage_plan.to_json()),
-    )
 
 
 def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orchestration.sdk import StageFailed
 from orchestration.services import Claim
-from orchestration.worker.executor import OpenTransaction, Raised, call_stage
+from orchestration.worker.executor import call_stage
+from orchestration.worker.outcome import OpenTransaction, Raised, Returned
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import SharedSlot
 from orchestration.worker.stage_connections import has_transaction
@@ -22,7 +23,7 @@ UNUSABLE_TRANSACTION: Final = (
 )
 
 
-def run_stage_inline(claim: Claim, slot: SharedSlot) -> Any | Raised:
+def run_stage_inline(claim: Claim, slot: SharedSlot) -> Returned | Raised:
     """Run the stage; return its checked output, or the exception that it raised.
 
     Must be called in the thread of the test. Its transaction, if any, remains usable after every stage.

@@ -26,7 +26,7 @@ from orchestration.services import Claim, Slot
 from orchestration.services.attempt_failures import WORKER_DIED, timeout_error
 from orchestration.testing.inline_stage import run_stage_inline
 from orchestration.testing.result import InlineResult, read_result
-from orchestration.worker.executor import Raised, record_outcome
+from orchestration.worker.outcome import Raised, Returned, record_outcome
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 
 
@@ -213,7 +213,7 @@ class InlineWorker:
         self._hand_overs[stage.pk] += 1
         return self._hand_overs[stage.pk] <= MAX_HAND_OVERS
 
-    def _run_stage(self, claim: Claim, slot: InlineSlot) -> Any | Raised:
+    def _run_stage(self, claim: Claim, slot: InlineSlot) -> Returned | Raised:
         deadline_at = claim.workflow.deadline_at
         slot.deadline = math.inf
         if deadline_at is not None:

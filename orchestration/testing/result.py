@@ -101,7 +101,7 @@ def read_result(
         announced: What the run collected for the event log; only what belongs to its channel is used.
         cause: The exception that a stage raised last, if any.
     """
-    stages = workflow.stages.order_by("position").prefetch_related("failed_attempts")
+    stages = workflow.stages.order_by("step", "position").prefetch_related("failed_attempts")
     return InlineResult(
         workflow_id=workflow.pk,
         status=workflow.status,

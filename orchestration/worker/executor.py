@@ -12,20 +12,16 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from orchestration import services
-from orchestration.db.retry import retry_while_unavailable
 from orchestration.limits import engine_limits
-from orchestration.models import FailureReason
-from orchestration.sdk import Context, HandOver, MissingRequirement, StageFailed, error_for_clients, find_adapter
-from orchestration.sdk.outcome import checked_output, traceback_for_operators
-from orchestration.services import AttemptOutcome, Claim, Slot
-from orchestration.services.attempt_failures import STAGE_TERMINATED, WORKER_STOPPED
+from orchestration.sdk import Context, Done, HandOver, Next, find_adapter
+from orchestration.sdk.outcome import checked_output
+from orchestration.services import Claim, Slot
 from orchestration.worker.code_check import (
     UncheckedCode,
     check_code,
     find_missing,
-    find_missing_for_continuation,
-    requirement_of,
 )
+from orchestration.worker.outcome import OpenTransaction, Raised, Returned, record_outcome
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 from orchestration.worker.stage_connections import StageConnections
@@ -114,43 +110,9 @@ def _running(stage_id: int, attempt: int, timeout_seconds: float | None = None) 
     return RunningAttempt(stage_id, attempt, time.monotonic_ns(), math.ceil((timeout_seconds or 0) * 1000), os.getpid())
 
 
-class Raised:
-    """The exception that a stage raised.
-
-    Attributes:
-        by_stop: Whether the stop of the worker is the cause.
-        by_termination: Whether the process got SIGTERM, although the worker continues.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        self.by_stop = False
-        self.by_termination = False
-
-
-class OpenTransaction(StageFailed):
-    """A stage ended inside a database transaction."""
-
-    def __init__(self, databases: list[str]) -> None:
-        super().__init__(
-            f"The stage left a transaction open (database {', '.join(databases)}); it is rolled back. "
-            "Expected each transaction to end before the stage returns."
-        )
-
-
-class UntimelyHandOver(StageFailed):
-    """A stage raised `HandOver` in a worker that continues. To release it would repeat it without a limit."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The stage raised HandOver, but its worker does not stop. "
-            "A stage can be handed over only while `ctx.stopping()` is True."
-        )
-
-
 def run_stage(
     claim: Claim, shared_slot: SharedSlot, state: ProcessState, *, is_stopping: Callable[[], bool]
-) -> Any | Raised:
+) -> Returned | Raised:
     """Run the stage on separate database connections; return its checked output, or the exception that it raised.
 
     Restore the state of the process.
@@ -181,7 +143,7 @@ def call_stage(
     *,
     is_stopping: Callable[[], bool] = lambda: False,
     engine_connections: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Any | Raised:
+) -> Returned | Raised:
     """Run the stage on the connections of this thread; return its checked output, or the exception that it raised."""
     pid, stage = os.getpid(), claim.stage
     ctx = Context(
@@ -198,7 +160,7 @@ def call_stage(
         inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
         with ctx.current():
             output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
-        result = checked_output(output, max_bytes=engine_limits().max_result_bytes)
+        result: Returned | Raised = _checked(output)
         ctx.flush_progress()
     except BaseException as error:
         # SystemExit too: a stage must not end the process.
@@ -208,7 +170,13 @@ def call_stage(
     return result
 
 
-def _end_fork(claim: Claim, result: Any | Raised) -> NoReturn:
+def _checked(returned: Any) -> Returned:
+    next_stages = returned.stages if isinstance(returned, Next) else ()
+    output = returned.output if isinstance(returned, Next | Done) else returned
+    return Returned(checked_output(output, max_bytes=engine_limits().max_result_bytes), next_stages)
+
+
+def _end_fork(claim: Claim, result: Returned | Raised) -> NoReturn:
     """End a process that the stage forked, and that returned from the stage: only its parent records the outcome."""
     error = result.error if isinstance(result, Raised) else None
     logger.warning("A process that %s had forked returned from the stage; it ends here", claim.stage, exc_info=error)
@@ -226,74 +194,3 @@ def _is_caused_by_stop(*, stops: Callable[[], bool], may_be_early: bool) -> bool
             return False
         time.sleep(_POLL_SECONDS)
     return True
-
-
-def record_outcome(
-    claim: Claim,
-    slot: Slot,
-    result: Any | Raised,
-    *,
-    continue_inline: bool,
-    is_expired: Callable[[], bool] | None = None,
-) -> Claim | None:
-    """Record the outcome of an attempt, and return the claim to continue with, if any.
-
-    While the database is unavailable, or another transaction holds one of the rows, the record is repeated. Meanwhile
-    the supervisor renews the lease, and ends this process if the attempt was ended by others.
-
-    Args:
-        claim: The attempt.
-        slot: The worker that ran it.
-        result: Its output, or what it raised.
-        continue_inline: Whether to claim a stage of the next step.
-        is_expired: Returns whether the record may be repeated no longer; None means after `lease_seconds`.
-    """
-    limits = engine_limits()
-    stage_id, attempt = claim.stage.pk, claim.attempt
-
-    def record() -> AttemptOutcome:
-        error = result.error if isinstance(result, Raised) else None
-        if error is None:
-            try:
-                return services.complete_attempt(
-                    stage_id,
-                    attempt,
-                    slot=slot,
-                    output=result,
-                    continue_inline=continue_inline,
-                    find_missing=find_missing_for_continuation,
-                )
-            except services.PoolNotAccepting as rejection:
-                # The next step cannot run, nor could a retry of this stage change that.
-                error = StageFailed(str(rejection), may_retry=False)
-        elif result.by_stop:
-            return services.release_attempt(
-                stage_id, attempt, slot=slot, error=f"{WORKER_STOPPED}: {error_for_clients(error, limits)}"
-            )
-        elif result.by_termination:
-            text = f"{STAGE_TERMINATED}: {error_for_clients(error, limits)}"
-            return services.release_attempt(stage_id, attempt, slot=slot, error=text, reason=FailureReason.LOST)
-        elif isinstance(error, HandOver):
-            error = UntimelyHandOver().with_traceback(error.__traceback__)
-        elif isinstance(error, MissingRequirement):
-            return services.release_attempt(stage_id, attempt, slot=slot, missing=requirement_of(error))
-        return services.fail_attempt(
-            stage_id,
-            attempt,
-            slot=slot,
-            error=error_for_clients(error, limits),
-            traceback=traceback_for_operators(error, limits),
-            may_retry=error.may_retry if isinstance(error, StageFailed) else True,
-        )
-
-    # The work is done; only its outcome is not recorded yet. A late result is safe: it names its attempt, and is
-    # rejected if the stage has ended or has a newer attempt.
-    if is_expired is None:
-        outcome = retry_while_unavailable(record, timeout_seconds=limits.lease_seconds)
-    else:
-        outcome = retry_while_unavailable(record, timeout_seconds=None, is_expired=is_expired)
-    if not outcome.accepted:
-        logger.info(
-            "Ignored the result of attempt %d of %s: the stage has ended or has a newer attempt", attempt, claim.stage
-        )
-    return outcome.next

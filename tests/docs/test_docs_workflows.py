@@ -56,6 +56,16 @@ def test_documented_tests_pass(load_example: Any, monkeypatch: pytest.MonkeyPatc
         test()
 
 
+@pytest.mark.parametrize(("turns", "last"), [(2, "publish"), (6, "summarize")])
+def test_documented_plan_grows(load_example: Any, turns: int, last: str) -> None:
+    from orchestration.testing import run_inline
+
+    result = run_inline(load_example("Plans that grow").agent, "a poem", turns=turns)
+    names = ["agent_turn", *(f"agent_turn_{number}" for number in range(2, turns + 1))]
+    assert result.output == [*names, *(["summarize"] if last == "summarize" else [])]
+    assert result.stages[names[-1]].output == [f"turn {number} of a poem" for number in range(1, turns + 1)]
+
+
 def test_documented_parameters_are_checked_and_reach_the_stages(load_example: Any) -> None:
     from orchestration.sdk import InvalidParameter
     from tests.adapters.attempt_runner import claim_attempt

@@ -172,7 +172,15 @@ Workflow.objects.get(pk=pending).delete()
 def store_without_services(resources: Resources) -> Expected:
     names = {"workflow": resources.workflow, "pending": resources.pending}
     resources.services._driver.execute(STORE, **names)
-    added = {"position": 2, "step": 0, "last_attempt": 1, "total_stages": 3, "stages_completed": 0}
+    added = {
+        "position": 2,
+        "step": 0,
+        "last_attempt": 1,
+        "total_stages": 3,
+        "stages_completed": 0,
+        "added_by": None,
+        "moved_steps": 0,
+    }
     removed = {"total_stages": 2, "stages_completed": 0}
     return [
         of_workflow(resources, "workflow.stage_added", stage_name="three", **added),

@@ -237,7 +237,7 @@ def queue_stage(resources: Resources) -> Expected:
 @case("a stage is skipped", "workflow.stage_status_changed")
 def skip_stage(resources: Resources) -> Expected:
     resources.services.skip_stage(workflow_id=resources.workflow, stage_name="one")
-    skipped = {"stage_name": "one", "status": "skipped", "stages_completed": 0}
+    skipped = {"stage_name": "one", "status": "skipped", "stages_completed": 0, "reason": ""}
     return [of_workflow(resources, "workflow.stage_status_changed", **skipped)]
 
 

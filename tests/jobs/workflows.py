@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from orchestration.sdk import Context, Retry, parallel, stage, workflow
-from tests.jobs import hostile
+from tests.jobs import agents, hostile
 from tests.jobs.wide import wide
 
-__all__ = ["hostile", "wide"]
+__all__ = ["agents", "hostile", "wide"]
 
 PAUSE_SECONDS = 0.01
 

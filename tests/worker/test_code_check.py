@@ -15,7 +15,8 @@ from orchestration.models import FailedAttempt, Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.sdk import MissingDependency, MissingRequirement
 from orchestration.worker import code_check
-from orchestration.worker.executor import Raised, _claim, record_outcome
+from orchestration.worker.executor import _claim
+from orchestration.worker.outcome import Raised, record_outcome
 from tests.services.one_stage_runs import join
 
 pytestmark = [

@@ -17,7 +17,7 @@ from orchestration.models import FailedAttempt, FailureReason, Pool, Stage
 from orchestration.plan import Plan, StagePlan
 from orchestration.sdk import HandOver
 from orchestration.services import Claim, Slot
-from orchestration.worker import child, executor
+from orchestration.worker import child, executor, outcome
 from orchestration.worker.slot_table import SharedSlot, SlotTable
 from tests.harness.row_lock import limit_lock_waits, row_locked
 
@@ -56,7 +56,7 @@ def test_outcome_is_recorded_after_a_lock_that_outlasts_the_lease() -> None:
                 unlock()
             return False
 
-        executor.record_outcome(claim, slot, "done", continue_inline=False, is_expired=unlock_late)
+        outcome.record_outcome(claim, slot, outcome.Returned("done"), continue_inline=False, is_expired=unlock_late)
     stage = Stage.objects.get()
     assert (stage.status, stage.attempt, stage.result and stage.result["output"]) == ("completed", 1, "done")
 
@@ -64,7 +64,7 @@ def test_outcome_is_recorded_after_a_lock_that_outlasts_the_lease() -> None:
 def test_outcome_is_given_up_when_the_grace_of_the_worker_is_over() -> None:
     claim, slot = claimed_stage()
     with row_locked(Pool.objects.get()), pytest.raises(OperationalError):
-        executor.record_outcome(claim, slot, "done", continue_inline=False, is_expired=lambda: True)
+        outcome.record_outcome(claim, slot, outcome.Returned("done"), continue_inline=False, is_expired=lambda: True)
     connection.close()
     assert Stage.objects.get().status == "running"
 
@@ -111,12 +111,12 @@ def run_raising(monkeypatch: pytest.MonkeyPatch, error: Exception, *, terminated
     shared_slot.worker_id = slot.worker_id
     has_raised, queries = False, 0
 
-    def raise_error(*_: object, **__: object) -> executor.Raised:
+    def raise_error(*_: object, **__: object) -> outcome.Raised:
         nonlocal has_raised
         has_raised = True
         if terminated:
             os.kill(os.getpid(), signal.SIGTERM)
-        return executor.Raised(error)
+        return outcome.Raised(error)
 
     def stops() -> bool:
         nonlocal queries

@@ -89,6 +89,11 @@ def _stage_status_changed(run: Run, data: m.WorkflowStageStatusChanged) -> Run:
 
 
 def _stage_added(run: Run, data: m.WorkflowStageAdded) -> Run:
+    stages = run.stages
+    if data.moved_steps:
+        stages = tuple(
+            stage if stage.step < data.step else replace(stage, step=stage.step + data.moved_steps) for stage in stages
+        )
     # A second event follows if its status is another one.
     added = StageState(
         position=data.position,
@@ -97,8 +102,7 @@ def _stage_added(run: Run, data: m.WorkflowStageAdded) -> Run:
         status="pending",
         last_attempt=data.last_attempt,
     )
-    before = sum(stage.position < data.position for stage in run.stages)
-    stages = run.stages
+    before = sum(stage.position < data.position for stage in stages)
     if not run.truncated or before < len(stages):
         stages = (*stages[:before], added, *stages[before:])
     return replace(

@@ -183,10 +183,12 @@ class WorkflowStageStatusChanged(StageEvent, frozen=True, kw_only=True):
     Attributes:
         status: `skipped` or, by another application, `cancelled` or `pending`.
         stages_completed: How many stages of the workflow have completed.
+        reason: Why it is skipped; empty if that is not known.
     """
 
     status: str
     stages_completed: int
+    reason: str | None = None
 
 
 class WorkflowStageAdded(StageEvent, frozen=True, kw_only=True):
@@ -198,6 +200,8 @@ class WorkflowStageAdded(StageEvent, frozen=True, kw_only=True):
         last_attempt: Number of the attempt after which a failure is final.
         total_stages: How many stages the workflow has now.
         stages_completed: How many of them have completed.
+        added_by: The stage that has added it as it completed; null if none has.
+        moved_steps: By how many steps the stages of this step and of later ones move first, to make room.
     """
 
     position: int
@@ -205,6 +209,8 @@ class WorkflowStageAdded(StageEvent, frozen=True, kw_only=True):
     last_attempt: int
     total_stages: int
     stages_completed: int
+    added_by: str | None = None
+    moved_steps: int | None = None
 
 
 class WorkflowStageRemoved(StageEvent, frozen=True, kw_only=True):

@@ -213,13 +213,26 @@ class WorkflowStageStatusChanged(StageEvent, kw_only=True):
     Attributes:
         status: `skipped` or, by another application, `cancelled` or `pending`.
         stages_completed: How many stages of the workflow have completed.
+        reason: Why it is skipped; empty if that is not known.
     """
 
     event: ClassVar[str] = "workflow.stage_status_changed"
     signal: ClassVar[Signal] = signals.stage_status_changed
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "status": "skipped", "stages_completed": 0}
+    sample: ClassVar[dict[str, Any]] = {
+        "stage_name": "test",
+        "status": "skipped",
+        "stages_completed": 0,
+        "reason": "",
+    }
     status: str
     stages_completed: int
+    reason: str = ""  # The log may have events of a release without it.
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
+        completed = stage.workflow.stages_completed
+        values = {"stages_completed": completed, "reason": stage.skip_reason}
+        return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
 
 
 class WorkflowStageAdded(StageEvent, kw_only=True):
@@ -231,6 +244,8 @@ class WorkflowStageAdded(StageEvent, kw_only=True):
         last_attempt: Number of the attempt after which a failure is final.
         total_stages: How many stages the workflow has now.
         stages_completed: How many of them have completed.
+        added_by: The stage that has added it as it completed; null if none has.
+        moved_steps: By how many steps the stages of this step and of later ones move first, to make room.
     """
 
     event: ClassVar[str] = "workflow.stage_added"
@@ -242,12 +257,24 @@ class WorkflowStageAdded(StageEvent, kw_only=True):
         "last_attempt": 1,
         "total_stages": 1,
         "stages_completed": 0,
+        "added_by": None,
+        "moved_steps": 0,
     }
     position: int
     step: int
     last_attempt: int
     total_stages: int
     stages_completed: int
+    # The log may have events of a release without these two.
+    added_by: str | None = None
+    moved_steps: int = 0
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, moved_steps: int = 0, **_: Any) -> Self:
+        counts = {name: getattr(stage.workflow, name) for name in _WORKFLOW_COUNTS}
+        added_by = None if stage.added_by is None else stage.added_by.name
+        where = {"added_by": added_by, "moved_steps": moved_steps}
+        return cls._build(stage, stage_name=stage.name, **counts, **where, timestamp=at)
 
 
 class WorkflowStageRemoved(StageEvent, kw_only=True):

@@ -1,0 +1,150 @@
+"""The outcome of an attempt in a worker, and how it is recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from orchestration import services
+from orchestration.db.retry import retry_while_unavailable
+from orchestration.limits import engine_limits
+from orchestration.models import FailureReason, Stage
+from orchestration.plan import StagePlan
+from orchestration.sdk import HandOver, MissingRequirement, StageFailed, StageSkipped, error_for_clients
+from orchestration.sdk.outcome import traceback_for_operators
+from orchestration.services import AttemptOutcome, Claim, Requirement, Slot
+from orchestration.services.attempt_failures import STAGE_TERMINATED, WORKER_STOPPED
+from orchestration.text import storable, text_of, truncate
+from orchestration.worker.code_check import find_missing_for_continuation, requirement_of
+
+logger = logging.getLogger(__name__)
+
+
+class Raised:
+    """The exception that a stage raised.
+
+    Attributes:
+        by_stop: Whether the stop of the worker is the cause.
+        by_termination: Whether the process got SIGTERM, although the worker continues.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.by_stop = False
+        self.by_termination = False
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a stage returned: its checked output, and the stages that it adds behind itself."""
+
+    output: Any
+    next_stages: tuple[StagePlan, ...] = ()
+
+
+class OpenTransaction(StageFailed):
+    """A stage ended inside a database transaction."""
+
+    def __init__(self, databases: list[str]) -> None:
+        super().__init__(
+            f"The stage left a transaction open (database {', '.join(databases)}); it is rolled back. "
+            "Expected each transaction to end before the stage returns."
+        )
+
+
+class UntimelyHandOver(StageFailed):
+    """A stage raised `HandOver` in a worker that continues. To release it would repeat it without a limit."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The stage raised HandOver, but its worker does not stop. "
+            "A stage can be handed over only while `ctx.stopping()` is True."
+        )
+
+
+def record_outcome(
+    claim: Claim,
+    slot: Slot,
+    result: Returned | Raised,
+    *,
+    continue_inline: bool,
+    is_expired: Callable[[], bool] | None = None,
+) -> Claim | None:
+    """Record the outcome of an attempt, and return the claim to continue with, if any.
+
+    While the database is unavailable, or another transaction holds one of the rows, the record is repeated. Meanwhile
+    the supervisor renews the lease, and ends this process if the attempt was ended by others.
+
+    Args:
+        claim: The attempt.
+        slot: The worker that ran it.
+        result: Its output, or what it raised.
+        continue_inline: Whether to claim a stage of the next step.
+        is_expired: Returns whether the record may be repeated no longer; None means after `lease_seconds`.
+    """
+
+    def record() -> AttemptOutcome:
+        error = result.error if isinstance(result, Raised) else None
+        try:
+            if isinstance(result, Returned) or isinstance(error, StageSkipped):
+                return _record_end(claim, slot, result, continue_inline=continue_inline)
+        except (services.PoolNotAccepting, services.TooManyStages) as rejection:
+            # The next steps cannot run, nor could a retry of this stage change that.
+            return _record_error(claim, slot, Raised(StageFailed(str(rejection), may_retry=False)))
+        return _record_error(claim, slot, result)
+
+    # The work is done; only its outcome is not recorded yet. A late result is safe: it names its attempt, and is
+    # rejected if the stage has ended or has a newer attempt.
+    if is_expired is None:
+        outcome = retry_while_unavailable(record, timeout_seconds=engine_limits().lease_seconds)
+    else:
+        outcome = retry_while_unavailable(record, timeout_seconds=None, is_expired=is_expired)
+    if not outcome.accepted:
+        text = "Ignored the result of attempt %d of %s: the stage has ended or has a newer attempt"
+        logger.info(text, claim.attempt, claim.stage)
+    return outcome.next
+
+
+class _Continuation(TypedDict):
+    slot: Slot
+    continue_inline: bool
+    find_missing: Callable[[Stage], Requirement | None]
+
+
+def _record_end(claim: Claim, slot: Slot, result: Returned | Raised, *, continue_inline: bool) -> AttemptOutcome:
+    """Complete the attempt or, if the stage raised `StageSkipped`, skip the stage."""
+    stage_id, attempt = claim.stage.pk, claim.attempt
+    continuation = _Continuation(slot=slot, continue_inline=continue_inline, find_missing=find_missing_for_continuation)
+    if isinstance(result, Raised):
+        reason = truncate(storable(text_of(result.error)), engine_limits().max_error_characters)
+        return services.skip_attempt(stage_id, attempt, reason=reason, **continuation)
+    return services.complete_attempt(
+        stage_id, attempt, output=result.output, next_stages=result.next_stages, **continuation
+    )
+
+
+def _record_error(claim: Claim, slot: Slot, raised: Raised) -> AttemptOutcome:
+    """Release the attempt if its worker is the cause, and else fail it."""
+    limits = engine_limits()
+    stage_id, attempt, error = claim.stage.pk, claim.attempt, raised.error
+    if raised.by_stop:
+        return services.release_attempt(
+            stage_id, attempt, slot=slot, error=f"{WORKER_STOPPED}: {error_for_clients(error, limits)}"
+        )
+    if raised.by_termination:
+        text = f"{STAGE_TERMINATED}: {error_for_clients(error, limits)}"
+        return services.release_attempt(stage_id, attempt, slot=slot, error=text, reason=FailureReason.LOST)
+    if isinstance(error, MissingRequirement):
+        return services.release_attempt(stage_id, attempt, slot=slot, missing=requirement_of(error))
+    if isinstance(error, HandOver):
+        error = UntimelyHandOver().with_traceback(error.__traceback__)
+    return services.fail_attempt(
+        stage_id,
+        attempt,
+        slot=slot,
+        error=error_for_clients(error, limits),
+        traceback=traceback_for_operators(error, limits),
+        may_retry=error.may_retry if isinstance(error, StageFailed) else True,
+    )
