@@ -14,6 +14,9 @@ from typing import Any, Final, Self
 MAX_ATTEMPTS: Final = 1000
 MAX_SECONDS: Final = 365 * 86400.0
 
+MAX_EACH_NAME_LENGTH: Final = 100
+"""Characters of the name of a stage with items. Their names have a number in addition."""
+
 
 class InvalidDefinition(Exception):
     """A workflow or a stage cannot run as it is defined. The message contains what was expected."""
@@ -62,6 +65,35 @@ class Arguments:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Each:
+    """A stage that runs once for each value of a list.
+
+    Attributes:
+        of: The name of the stage whose output is the list.
+        limit: How many items run at once at most; None for as many as the pool has slots.
+        allow_failed: How many items may fail: a number, or a share below 1 of all. If more do, the run fails.
+    """
+
+    of: str
+    limit: int | None = None
+    allow_failed: float = 0
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and (not _is_whole(self.limit) or self.limit < 1):
+            raise InvalidDefinition(f"limit={self.limit!r}: expected a whole number from 1, or None")
+        is_number = isinstance(self.allow_failed, int | float) and not isinstance(self.allow_failed, bool)
+        is_valid = is_number and self.allow_failed >= 0 and (self.allow_failed < 1 or self.allow_failed % 1 == 0)
+        if not is_valid:
+            raise InvalidDefinition(
+                f"allow_failed={self.allow_failed!r}: expected a whole number of items, or a share from 0 to below 1"
+            )
+
+    def max_failed(self, total: int) -> int:
+        """Return how many of this many items may fail."""
+        return int(self.allow_failed * total) if self.allow_failed < 1 else int(self.allow_failed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StagePlan:
     """The plan of one stage.
 
@@ -78,6 +110,7 @@ class StagePlan:
             value, the stage is skipped. Empty: none.
         negated: Whether the stage is skipped if `condition` returns a true value instead.
         base_name: The name that the stage was given, if a run has several of that name; else empty.
+        each: Of which values the stage runs once for each; None if it runs once.
     """
 
     name: str
@@ -91,10 +124,15 @@ class StagePlan:
     condition: str = ""
     negated: bool = False
     base_name: str = ""
+    each: Each | None = None
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
             check_seconds("timeout_seconds", self.timeout_seconds)
+        if self.each is not None and len(self.name) > MAX_EACH_NAME_LENGTH:
+            raise InvalidDefinition(
+                f"Stage {self.name} runs for each value: expected a name of at most {MAX_EACH_NAME_LENGTH} characters"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON data, without the options that few stages have, unless this one has them."""
@@ -112,12 +150,13 @@ class StagePlan:
         nested = {
             "retries": Retry(**stored.get("retries", {})),
             "arguments": Arguments(tuple(arguments["positional"]), dict(arguments["named"])),
+            "each": Each(**stored["each"]) if stored.get("each") else None,
         }
         return cls(**{**fields, **nested})
 
 
 _NO_ARGUMENTS: Final[dict[str, Any]] = {"positional": (), "named": {}}
-_RARE_OPTIONS: Final = ("arguments", "condition", "negated", "base_name")
+_RARE_OPTIONS: Final = ("arguments", "condition", "negated", "base_name", "each")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

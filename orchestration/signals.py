@@ -74,6 +74,12 @@ stage_retrying = Signal()
 # stops as planned, or cannot run the stage. It is queued again, and `stages_queued` follows.
 stage_released = Signal()
 
+# stage: Stage (waiting; `stage.workflow` is loaded), stage_map: StageMap, at: datetime. Its items run.
+map_started = Signal()
+
+# stage: Stage (`stage.workflow` is loaded), stage_map: StageMap (with the counts to publish), at: datetime.
+map_progressed = Signal()
+
 # stage: Stage (with its progress), at: datetime.
 stage_progressed = Signal()
 

@@ -14,6 +14,7 @@ from orchestration.sdk import (
     Context,
     Definition,
     InvalidDefinition,
+    MapItems,
     MissingRequirement,
     Plan,
     StageDefinition,
@@ -60,6 +61,8 @@ class PythonAdapter:
         if stage.condition and bool(_call(stage.condition, ctx, inputs)) == stage.negated:
             name = stage.condition.partition(":")[2]
             raise StageSkipped(f"{name} returned a {'true' if stage.negated else 'false'} value")
+        if stage.each is not None:
+            return MapItems.of(stage.each.of, ctx.results)
         return _call(stage.call, ctx, inputs, *stage.arguments.positional, **stage.arguments.named)
 
 

@@ -9,6 +9,7 @@ from orchestration.models.pool_sample import PoolSample
 from orchestration.models.scheduler_heartbeat import SchedulerHeartbeat
 from orchestration.models.stage import Stage
 from orchestration.models.stage_deletion import count_after_delete, lock_before_delete
+from orchestration.models.stage_map import StageMap
 from orchestration.models.statuses import (
     FINISHED_STAGE_STATUSES,
     FINISHED_WORKFLOW_STATUSES,
@@ -37,6 +38,7 @@ __all__ = [
     "PoolStatus",
     "SchedulerHeartbeat",
     "Stage",
+    "StageMap",
     "StageStatus",
     "UnmetRequirement",
     "Worker",

@@ -89,6 +89,16 @@ class Stage(TrackedModel):
         related_name="+",
         help_text="The stage that has added it to the run as it completed.",
     )
+    item_of = models.ForeignKey(
+        "self",
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="items",
+        help_text="The stage that runs once for each value of a list, if this is one of these runs.",
+    )
+    item_index = models.PositiveIntegerField(null=True, editable=False, help_text="0 for the first item.")
     last_attempt = models.PositiveIntegerField(
         default=1, help_text="Number of the attempt after which a failure is final."
     )
@@ -127,7 +137,21 @@ class Stage(TrackedModel):
     class Meta:
         constraints = (
             models.UniqueConstraint(name="orchestration_stage_name_unique", fields=["workflow", "name"]),
-            models.UniqueConstraint(name="orchestration_stage_position_unique", fields=["workflow", "position"]),
+            models.UniqueConstraint(
+                name="orchestration_stage_position_unique",
+                fields=["workflow", "position"],
+                condition=Q(item_of__isnull=True),
+            ),
+            models.UniqueConstraint(
+                name="orchestration_stage_item_unique",
+                fields=["item_of", "item_index"],
+                condition=Q(item_of__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="orchestration_stage_item_index_of_items",
+                condition=Q(item_of__isnull=True, item_index__isnull=True)
+                | Q(item_of__isnull=False, item_index__isnull=False),
+            ),
             models.CheckConstraint(
                 name="orchestration_stage_status_valid", condition=Q(status__in=list(StageStatus.values))
             ),
@@ -171,6 +195,12 @@ class Stage(TrackedModel):
                 name="orchestration_stage_refused",
                 fields=["refused_until"],
                 condition=Q(refused_until__isnull=False),
+            ),
+            # The next item of a map.
+            models.Index(
+                name="orchestration_stage_next_item",
+                fields=["item_of", "item_index"],
+                condition=Q(item_of__isnull=False, status=StageStatus.PENDING, retry_at__isnull=True),
             ),
             models.Index(name="orchestration_stage_held", fields=["workflow"], condition=Q(held=True)),
             models.Index(
@@ -243,14 +273,16 @@ class Stage(TrackedModel):
         if after.status == StageStatus.PENDING and self.ended_attempt is not None:
             signal = signals.stage_released if self.ended_attempt.is_given_back else signals.stage_retrying
             signal.send(sender=Stage, stage=self, failed=self.ended_attempt, at=at)
+        elif after.status == StageStatus.WAITING:
+            pass  # What lets it wait sends the signal, with what it waits for.
         elif after.status == StageStatus.QUEUED:
             signals.stages_queued.send(sender=Stage, workflow=self.workflow, stages=[self], at=at)
         else:
             _SIGNALS.get(after.status, signals.stage_status_changed).send(sender=Stage, stage=self, at=at)
 
     def _count_in_workflow(self, *, added: int, completed: int, at: datetime, using: str) -> None:
-        if not added and not completed:
-            return
+        if self.item_of_id is not None or not (added or completed):
+            return  # A workflow counts a stage with items once.
         if (unit := current_unit()) is not None:
             unit.update(self.workflow, ("total_stages", "stages_completed", "updated_at"))
         else:

@@ -36,11 +36,15 @@ class WorkflowStatus(models.TextChoices):
 
 
 class StageStatus(models.TextChoices):
-    """How far a stage is. With the last four it is finished; only a retry of the run changes those."""
+    """How far a stage is. With the last four it is finished; only a retry of the run changes those.
+
+    A stage that waits holds no slot of its pool: for its items, for an answer, for a time or for another run.
+    """
 
     PENDING = "pending"
     QUEUED = "queued"
     RUNNING = "running"
+    WAITING = "waiting"
     COMPLETED = "completed"
     FAILED = "failed"
     SKIPPED = "skipped"

@@ -14,6 +14,7 @@ from orchestration.sdk.adapter import (
     find_adapter,
 )
 from orchestration.sdk.context import Cancelled, Context, HandOver
+from orchestration.sdk.map_items import MapItems
 from orchestration.sdk.next_steps import Done, Next
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.parameters import InvalidParameter
@@ -26,7 +27,7 @@ from orchestration.sdk.registry import (
     find_definition,
 )
 from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
-from orchestration.sdk.stage import Parallel, StageDefinition, Steps, parallel, plan_stages, stage, when
+from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, parallel, plan_stages, stage, when
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
 
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidDefinition",
     "InvalidParameter",
     "KeyConflict",
+    "MapItems",
     "MissingDependency",
     "MissingRequirement",
     "Next",
@@ -63,6 +65,7 @@ __all__ = [
     "WorkflowDefinition",
     "broken_modules",
     "definitions",
+    "each",
     "error_for_clients",
     "find_adapter",
     "find_definition",

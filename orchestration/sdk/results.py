@@ -2,14 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar, overload
 
 from django.db.models import QuerySet
 
 from orchestration.models import Stage, StageStatus
 
 Value = TypeVar("Value")
+
+
+_COLUMNS: Final = ("name", "result", "pk", "map__total", "map__failed")
+
+
+class ItemResults(Sequence[Any]):
+    """The outputs of the items of a stage with `each`, in the order of its values. They are read in pages.
+
+    Attributes:
+        failed: How many items have failed.
+    """
+
+    PAGE_ITEMS: Final = 500
+
+    def __init__(self, stage_id: int, total: int, failed: int, rows: Callable[[Iterable[Any]], list[Any]]) -> None:
+        self.failed = failed
+        self._stage_id = stage_id
+        self._total = total
+        self._rows = rows
+        self._page: tuple[int, dict[int, Any]] = (-1, {})
+
+    def __len__(self) -> int:
+        return self._total
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Return the output of an item, or of several; None for one that has failed or was skipped."""
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(self._total))]
+        position = index + self._total if index < 0 else index
+        if not 0 <= position < self._total:
+            raise IndexError(f"item {index} of {self._total}")
+        number = position // self.PAGE_ITEMS
+        if self._page[0] != number:
+            first = number * self.PAGE_ITEMS
+            items = self._items().filter(item_index__gte=first, item_index__lt=first + self.PAGE_ITEMS)
+            rows = self._rows(items.values_list("item_index", "result"))
+            self._page = (number, {item_index: (result or {}).get("output") for item_index, result in rows})
+        return self._page[1].get(position)
+
+    def errors(self) -> dict[int, str]:
+        """Return the errors of the items that have failed, by their number."""
+        failed = self._items().filter(status=StageStatus.FAILED)
+        return dict(self._rows(failed.order_by("item_index").values_list("item_index", "error")))
+
+    def _items(self) -> QuerySet[Stage]:
+        return Stage.objects.filter(item_of_id=self._stage_id)
 
 
 class Results(Mapping[str, Any]):
@@ -57,11 +109,14 @@ class Results(Mapping[str, Any]):
             self._names = dict.fromkeys(self._outputs) if self._names is None else self._names
 
     def _read(self, stages: QuerySet[Stage]) -> None:
-        rows = self._rows(stages.values_list("name", "result"))
-        self._outputs.update({name: (result or {}).get("output") for name, result in rows})
+        for name, result, pk, total, failed in self._rows(stages.values_list(*_COLUMNS)):
+            is_map = total is not None
+            output = ItemResults(pk, total, failed, self._rows) if is_map else (result or {}).get("output")
+            self._outputs[name] = output
 
     def _completed(self) -> QuerySet[Stage]:
-        return Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED).order_by("step", "position")
+        completed = Stage.objects.filter(workflow_id=self._workflow_id, status=StageStatus.COMPLETED, item_of=None)
+        return completed.order_by("step", "position")
 
     def _rows(self, query: Iterable[Value]) -> list[Value]:
         found: list[Value] = self._query(lambda: list(query))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, overload
 
-from orchestration.plan import Arguments, InvalidDefinition, Retry, StagePlan, check_seconds
+from orchestration.plan import Arguments, Each, InvalidDefinition, Retry, StagePlan, check_seconds
 from orchestration.services.validation import InvalidArgument, json_object
 
 
@@ -24,6 +24,7 @@ class StageDefinition:
         arguments: What the function is called with besides.
         condition: Where a worker finds the function that decides whether the stage is skipped; empty for none.
         negated: Whether a true value of `condition` skips it, instead of a false one.
+        each: Of which values it runs once for each; None if it runs once.
     """
 
     name: str
@@ -35,6 +36,7 @@ class StageDefinition:
     arguments: Arguments = field(default_factory=Arguments)
     condition: str = ""
     negated: bool = False
+    each: Each | None = None
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
@@ -74,6 +76,7 @@ class StageDefinition:
             arguments=self.arguments,
             condition=self.condition,
             negated=self.negated,
+            each=self.each,
         )
 
 
@@ -141,6 +144,31 @@ def parallel(*stages: StageDefinition) -> Parallel:
         if not isinstance(given, StageDefinition):
             raise InvalidDefinition(f"parallel({given!r}): expected stages, made by @stage")
     return Parallel(stages)
+
+
+def each(
+    item: StageDefinition, *, of: StageDefinition, limit: int | None = None, allow_failed: float = 0
+) -> StageDefinition:
+    """Run a stage once for each value of the output of an earlier stage, which is a list.
+
+    The stage is called as `f(ctx, inputs, value)`, with the arguments that it was given behind the value. Each item has
+    the retries and the time limit of the stage. `ctx.results` has the outputs of all items, in the order of the values.
+
+    Args:
+        item: The stage.
+        of: The earlier stage.
+        limit: How many items run at once at most; None for as many as the pool has slots.
+        allow_failed: How many items may fail: a number, or a share below 1 of all. If more do, the run fails.
+
+    Raises:
+        InvalidDefinition: if an argument is out of range.
+    """
+    for name, given in (("each", item), ("of", of)):
+        if not isinstance(given, StageDefinition):
+            raise InvalidDefinition(f"{name}: {given!r}; expected a stage, made by @stage")
+    if item.each is not None:
+        raise InvalidDefinition(f"Stage {item.name} runs for each value already: expected each(…) once")
+    return replace(item, each=Each(of=of.name, limit=limit, allow_failed=allow_failed))
 
 
 def when(

@@ -18,6 +18,7 @@ from orchestration.services.attempt_ends import (
     fail_attempt,
     release_attempt,
     skip_attempt,
+    start_map,
 )
 from orchestration.services.attempts import Claim, Slot, StaleWorker, claim_stage
 from orchestration.services.capabilities import Requirement, StageNotRunnable
@@ -32,6 +33,7 @@ from orchestration.services.dispatch_window import refill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.external_stages import add_message, add_stage, requeue_stage
 from orchestration.services.holds import end_outdated_hold, hold_unclaimed
+from orchestration.services.map_progress import publish_map_progress
 from orchestration.services.pool_metrics import publish_pool_metrics, record_scheduler_heartbeat
 from orchestration.services.pool_moves import reassign_workflow, reassign_workflows
 from orchestration.services.pool_samples import prune_pool_samples, sample_pools

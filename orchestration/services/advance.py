@@ -68,12 +68,13 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
 
 def _unfinished_from(workflow_id: str, from_step: int) -> QuerySet[Stage]:
     """Select the unfinished stages of a workflow from this step on."""
-    return Stage.objects.filter(workflow_id=workflow_id, finished_at=None, hosted=False, step__gte=from_step)
+    unfinished = Stage.objects.filter(workflow_id=workflow_id, finished_at=None, hosted=False, item_of=None)
+    return unfinished.filter(step__gte=from_step)
 
 
 def _pending_in(workflow_id: str, step: int) -> QuerySet[Stage]:
     """Select the stages of a step that neither run nor wait for a retry, hosted ones too."""
-    unfinished = Stage.objects.filter(workflow_id=workflow_id, finished_at=None)
+    unfinished = Stage.objects.filter(workflow_id=workflow_id, finished_at=None, item_of=None)
     return unfinished.filter(step=step, status=StageStatus.PENDING, retry_at=None)
 
 
@@ -111,7 +112,9 @@ def _final_output(workflow: Workflow, finished: Stage | None) -> Any:
     """
     stages = _last_completed(_STAGES_FROM_STEP.rows(workflow.pk, 0 if finished is None else finished.step))
     if not stages:  # All stages from this step on were skipped.
-        completed = Stage.objects.filter(workflow_id=workflow.pk, hosted=False, status=StageStatus.COMPLETED)
+        completed = Stage.objects.filter(
+            workflow_id=workflow.pk, hosted=False, item_of=None, status=StageStatus.COMPLETED
+        )
         step = completed.order_by("-step").values_list("step", flat=True).first()
         stages = [] if step is None else _last_completed(_STAGES_FROM_STEP.rows(workflow.pk, step))
     outputs = {stage.name: (stage.result or {}).get("output") for stage in stages}
@@ -127,7 +130,7 @@ def _last_completed(stages: Iterable[Stage]) -> list[Stage]:
 
 _STAGES_FROM_STEP: Final = CompiledSelect(
     lambda workflow_id, from_step: Stage.objects.filter(
-        workflow_id=workflow_id, hosted=False, step__gte=from_step
+        workflow_id=workflow_id, hosted=False, item_of=None, step__gte=from_step
     ).order_by("position"),
     str,
     int,
@@ -140,7 +143,8 @@ def queue_step(step: NextStep, *, at: datetime) -> None:
     Takes a constant number of statements, and loads a constant number of stages.
     """
     if step.rest_of is None:
-        queue_stages(step.stages, at=at, room=len(step.stages))
+        room = len(step.stages) if len(step.stages) <= MAX_NARROW_STAGES else None
+        queue_stages(step.stages, at=at, room=room)
         return
     delta = PoolCounterDelta()
     pending = _pending_in(step.workflow.pk, step.rest_of)

@@ -20,11 +20,12 @@ from orchestration.models.pool_counters import batched_counters
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.added_steps import add_steps
-from orchestration.services.advance import advance, queue_step
+from orchestration.services.advance import NextStep, queue_step
 from orchestration.services.attempt_failures import record_failure
 from orchestration.services.attempts import Claim, Slot, set_worker_status, start_attempt
 from orchestration.services.capabilities import Requirement, find_known_missing, meet_requirements
 from orchestration.services.holds import record_refusal
+from orchestration.services.map_items import start_items, step_behind
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
@@ -72,7 +73,7 @@ def complete_attempt(
     """
     at = validation.timestamp(at)
 
-    def complete(stage: Stage) -> None:
+    def complete(stage: Stage) -> NextStep:
         stage.duration_ms = milliseconds_between(stage.started_at or at, at)
         stage.status = StageStatus.COMPLETED.value
         stage.error = ""
@@ -80,6 +81,7 @@ def complete_attempt(
         stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
         if next_stages:
             add_steps(stage, next_stages, at=at)
+        return step_behind(stage, at=at)
 
     return _end_and_advance(
         stage_id, attempt, complete, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
@@ -103,20 +105,59 @@ def skip_attempt(
     """
     at = validation.timestamp(at)
 
-    def skip(stage: Stage) -> None:
+    def skip(stage: Stage) -> NextStep:
         stage.status = StageStatus.SKIPPED.value
         stage.skip_reason = reason
         stage.save_locked(at=at, update_fields=["status"])
+        return step_behind(stage, at=at)
 
     return _end_and_advance(
         stage_id, attempt, skip, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
     )
 
 
+def start_map(
+    stage_id: int,
+    attempt: int,
+    *,
+    slot: Slot,
+    values: Sequence[Any],
+    continue_inline: bool = False,
+    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    at: datetime | None = None,
+) -> AttemptOutcome:
+    """End an attempt by which a stage has found its values: it waits for its items, and holds no slot.
+
+    `complete_attempt` describes the other arguments.
+
+    Args:
+        stage_id: The stage.
+        attempt: The number of the attempt.
+        slot: The worker that ran it.
+        values: The value of each item; JSON, checked by the caller.
+        continue_inline: Whether to claim an item for the same worker.
+        find_missing: Returns what the worker lacks to run an item; None if nothing.
+        at: The time of the change; None means now.
+
+    Raises:
+        PoolNotAccepting: if the next step belongs to a pool that is closed.
+    """
+    at = validation.timestamp(at)
+    return _end_and_advance(
+        stage_id,
+        attempt,
+        lambda stage: start_items(stage, values, at=at),
+        slot=slot,
+        continue_inline=continue_inline,
+        find_missing=find_missing,
+        at=at,
+    )
+
+
 def _end_and_advance(
     stage_id: int,
     attempt: int,
-    end: Callable[[Stage], None],
+    end: Callable[[Stage], NextStep],
     *,
     slot: Slot,
     continue_inline: bool,
@@ -129,10 +170,9 @@ def _end_and_advance(
         worker = lock_slot_worker(slot.worker_id, slot.process)
         stage = _lock_running(stage_id, attempt)
         if stage is not None:
-            end(stage)
+            step = end(stage)
             if worker is not None:
                 meet_requirements(worker, stage, has_run=True)
-            step = advance(stage.workflow, at=at, finished=stage)
             if continue_inline and worker is not None and worker.stage_id == stage_id and not worker.draining:
                 mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
                 if mine is not None and (find_known_missing(worker, mine, at=at) or find_missing(mine)) is None:

@@ -9,7 +9,8 @@ from typing import Final
 from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.limits import engine_limits
 from orchestration.models import FailedAttempt, FailureReason, Stage, StageStatus, Worker, WorkflowStatus
-from orchestration.services.advance import queue_stages
+from orchestration.services.advance import NextStep, queue_stages, queue_step
+from orchestration.services.map_items import fail_item
 from orchestration.services.row_locks import lock_stage_by_id
 
 WORKER_DIED: Final = "The worker process died"
@@ -52,20 +53,38 @@ def record_failure(
     if may_retry and stage.attempt < stage.last_attempt:
         _schedule_retry(stage, failed, at=at)
         return
-    fail_run(stage, error=error, at=at)
+    fail_stage_of_run(stage, error=error, at=at)
+
+
+def fail_stage_of_run(stage: Stage, *, error: str, at: datetime) -> None:
+    """Fail a stage for good: its run fails, unless it is an item that may fail. The caller locked both."""
+    if stage.item_of_id is None:
+        fail_run(stage, error=error, at=at)
+        return
+    _fail_stage(stage, error=error, at=at)
+    result = fail_item(stage, error=error, at=at)
+    if isinstance(result, NextStep):
+        queue_step(result, at=at)
+    else:
+        waiting, error = result
+        fail_run(waiting.mark_locked(), error=error, at=at)
 
 
 def fail_run(stage: Stage, *, error: str, at: datetime) -> None:
     """Fail a stage and its workflow. The caller locked both."""
+    _fail_stage(stage, error=error, at=at)
+    workflow = stage.workflow.mark_locked()
+    workflow.status = WorkflowStatus.FAILED.value
+    workflow.error = stage_failed(stage.name, error)
+    workflow.save_locked(at=at, update_fields=["status", "error"])
+
+
+def _fail_stage(stage: Stage, *, error: str, at: datetime) -> None:
     stage.status = StageStatus.FAILED.value
     stage.error = error
     stage.duration_ms = milliseconds_between(stage.started_at or at, at)
     columns = ["status", "error", "duration_ms", "lost_attempts", "last_attempt"]
     stage.save_locked(at=at, update_fields=columns)
-    workflow = stage.workflow.mark_locked()
-    workflow.status = WorkflowStatus.FAILED.value
-    workflow.error = stage_failed(stage.name, error)
-    workflow.save_locked(at=at, update_fields=["status", "error"])
 
 
 def stage_failed(stage_name: str, error: str) -> str:

@@ -19,6 +19,7 @@ from orchestration.services.capabilities import Requirement, StageNotRunnable, f
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_hold_of, record_refusal
+from orchestration.services.map_progress import mark_changed
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 
 
@@ -116,6 +117,8 @@ def start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     stage.save_locked(at=at, update_fields=columns)
     if stage.workflow.has_undispatched_stages:
         fill_window(stage.workflow)
+    if stage.item_of_id is not None:
+        mark_changed(stage)
     worker.stage = stage
     return Claim(stage=stage, workflow=stage.workflow, attempt=stage.attempt, plan=stage.stage_plan)
 

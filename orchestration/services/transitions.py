@@ -47,6 +47,8 @@ STAGE_TRANSITIONS: Final[Mapping[str, frozenset[str]]] = {
         {StageStatus.RUNNING, StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.SKIPPED}
     ),
     StageStatus.RUNNING: frozenset({StageStatus.COMPLETED, StageStatus.FAILED}),
+    # Only the engine lets a stage wait.
+    StageStatus.WAITING: frozenset(),
     StageStatus.COMPLETED: frozenset(),
     StageStatus.FAILED: frozenset(),
     StageStatus.SKIPPED: frozenset(),

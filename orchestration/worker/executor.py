@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from orchestration import services
 from orchestration.limits import engine_limits
-from orchestration.sdk import Context, Done, HandOver, Next, find_adapter
+from orchestration.sdk import Context, Done, HandOver, MapItems, Next, find_adapter
 from orchestration.sdk.outcome import checked_output
 from orchestration.services import Claim, Slot
 from orchestration.worker.code_check import (
@@ -171,9 +171,12 @@ def call_stage(
 
 
 def _checked(returned: Any) -> Returned:
+    max_bytes = engine_limits().max_result_bytes
+    if isinstance(returned, MapItems):
+        return Returned(None, map_values=checked_output(returned.values, max_bytes=max_bytes))
     next_stages = returned.stages if isinstance(returned, Next) else ()
     output = returned.output if isinstance(returned, Next | Done) else returned
-    return Returned(checked_output(output, max_bytes=engine_limits().max_result_bytes), next_stages)
+    return Returned(checked_output(output, max_bytes=max_bytes), next_stages)
 
 
 def _end_fork(claim: Claim, result: Returned | Raised) -> NoReturn:

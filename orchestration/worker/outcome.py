@@ -38,10 +38,11 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What a stage returned: its checked output, and the stages that it adds behind itself."""
+    """What a stage returned: its checked output, and the stages that it adds behind itself, or the values to map."""
 
     output: Any
     next_stages: tuple[StagePlan, ...] = ()
+    map_values: list[Any] | None = None
 
 
 class OpenTransaction(StageFailed):
@@ -120,6 +121,8 @@ def _record_end(claim: Claim, slot: Slot, result: Returned | Raised, *, continue
     if isinstance(result, Raised):
         reason = truncate(storable(text_of(result.error)), engine_limits().max_error_characters)
         return services.skip_attempt(stage_id, attempt, reason=reason, **continuation)
+    if result.map_values is not None:
+        return services.start_map(stage_id, attempt, values=result.map_values, **continuation)
     return services.complete_attempt(
         stage_id, attempt, output=result.output, next_stages=result.next_stages, **continuation
     )

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestration.sdk import Context, Done, Next, StageSkipped, parallel, stage, when, workflow
+from orchestration.sdk import Context, Done, Next, StageSkipped, each, parallel, stage, when, workflow
 
 
 def _write(inputs: dict[str, Any], line: str) -> None:
@@ -109,3 +109,32 @@ def unneeded(ctx: Context, inputs: dict[str, Any]) -> None:
 @workflow()
 def branches(prompt: str, *, amount: int) -> Any:
     return [when(is_large, review, otherwise=book), when(has_report, leaf), unneeded]
+
+
+@stage
+def values(ctx: Context, inputs: dict[str, Any]) -> list[int]:
+    """Return the values of the items."""
+    return list(range(inputs["count"]))
+
+
+@stage
+def double(ctx: Context, inputs: dict[str, Any], value: int) -> int:
+    """Return twice the value; fail for those in `broken`."""
+    _write(inputs, f"{ctx.stage_name}")
+    if value == inputs.get("gated_item"):
+        _wait(inputs)
+    if value in inputs.get("broken", ()):
+        raise ValueError(f"No {value}")
+    return value * 2
+
+
+@stage
+def total(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return what the items have returned."""
+    found = ctx.results["double"]
+    return {"sum": sum(each or 0 for each in found), "failed": found.failed, "errors": found.errors()}
+
+
+@workflow()
+def mapped(prompt: str, *, count: int, limit: int | None = None, allow_failed: float = 0, **params: Any) -> Any:
+    return [values, each(double, of=values, limit=limit, allow_failed=allow_failed), total]

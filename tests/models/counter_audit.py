@@ -39,8 +39,9 @@ def gauges(counters: dict[str, int]) -> dict[str, int]:
 
 def assert_workflows_add_up() -> None:
     """Check the stage counters of every workflow."""
-    completed = Count("stages", filter=Q(stages__status=StageStatus.COMPLETED))
-    for workflow in Workflow.objects.annotate(has=Count("stages"), done=completed):
+    counted = Q(stages__item_of=None)
+    completed = Count("stages", filter=counted & Q(stages__status=StageStatus.COMPLETED))
+    for workflow in Workflow.objects.annotate(has=Count("stages", filter=counted), done=completed):
         assert (workflow.total_stages, workflow.stages_completed) == (workflow.has, workflow.done), workflow
 
 

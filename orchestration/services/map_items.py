@@ -1,0 +1,173 @@
+"""Run the items of a stage with `each`: store their rows in blocks, keep some of them in the queue, and end the stage.
+
+The stage waits for its items and holds no slot. An item that ends brings the next one, so at most `limit` items are
+queued, running or waiting for a retry at any time. All changes hold the lock of the workflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from django.db.models.functions import Coalesce, Now
+
+from orchestration import signals
+from orchestration.db.clock import milliseconds_between
+from orchestration.db.compiled import CompiledSelect
+from orchestration.models import Stage, StageMap, StageStatus
+from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
+from orchestration.plan import MAX_EACH_NAME_LENGTH, StagePlan
+from orchestration.services.advance import NextStep, advance
+from orchestration.services.map_progress import publish_progress
+from orchestration.services.planned_stages import planned_stage
+
+BLOCK_ITEMS: Final = 500
+"""Items whose rows are stored at once. Without a limit, so many are queued or running at most."""
+
+assert MAX_EACH_NAME_LENGTH + len("[1000000]") < MAX_STAGE_NAME_LENGTH
+
+
+def step_behind(stage: Stage, *, at: datetime) -> NextStep:
+    """Return what follows on a stage that has just completed or was skipped: the next item, or the next step."""
+    if stage.item_of_id is None:
+        return advance(stage.workflow, at=at, finished=stage)
+    return _after_item(stage, at=at)
+
+
+def start_items(stage: Stage, values: Sequence[Any], *, at: datetime) -> NextStep:
+    """Let a running stage wait for its items, and return the first of them. Without values, complete it.
+
+    Args:
+        stage: The stage, locked with its workflow.
+        values: The value of each item; JSON.
+        at: The time of the change.
+    """
+    stage_map = StageMap.objects.create(stage=stage, values=list(values), total=len(values), published_at=Now())
+    stage.status = StageStatus.WAITING.value
+    stage.save_locked(at=at, update_fields=["status"])
+    signals.map_started.send(sender=Stage, stage=stage, stage_map=stage_map, at=at)
+    if not values:
+        return _complete(stage, stage_map, at=at)
+    return NextStep(stage.workflow, next_items(stage, stage_map, limit_of(stage)))
+
+
+def limit_of(stage: Stage) -> int:
+    """Return how many items of a stage may be queued or running at once."""
+    each = stage.stage_plan.each
+    assert each is not None, f"stage {stage} has no items"
+    return min(each.limit or BLOCK_ITEMS, BLOCK_ITEMS)
+
+
+def next_items(stage: Stage, stage_map: StageMap, limit: int) -> list[Stage]:
+    """Return the next items that are pending, after storing rows for them if there are none."""
+    items = _pending(stage.pk, limit)
+    if not items and stage_map.stored < stage_map.total:
+        _store_block(stage, stage_map)
+        items = _pending(stage.pk, limit)
+    for item in items:
+        item.workflow = stage.workflow  # The caller read it under lock: avoid another query.
+    return items
+
+
+def fail_item(item: Stage, *, error: str, at: datetime) -> tuple[Stage, str] | NextStep:
+    """Count an item that has failed for the last time.
+
+    Returns:
+        The stage that waits for it, with its error, if more of its items have failed than may. Else what follows.
+    """
+    stage_map = _count(item, "failed")
+    stage = _map_stage(item)
+    each = stage.stage_plan.each
+    assert each is not None
+    allowed = each.max_failed(stage_map.total)
+    if stage_map.failed > allowed:
+        publish_progress(stage_map, stage, at=at, is_last=True)
+        may = "none may" if allowed == 0 else f"at most {allowed} may"
+        return stage, f"{stage_map.failed} of {stage_map.total} items failed; {may}. {item.name}: {error}"
+    return _after_count(item, stage_map, at=at)
+
+
+def _after_item(item: Stage, *, at: datetime) -> NextStep:
+    # A skipped item counts as a completed one without an output.
+    return _after_count(item, _count(item, "completed"), at=at)
+
+
+def _after_count(item: Stage, stage_map: StageMap, *, at: datetime) -> NextStep:
+    if stage_map.completed + stage_map.failed == stage_map.total:
+        return _complete(_map_stage(item), stage_map, at=at)
+    publish_progress(stage_map, None, at=at)
+    items = _NEXT_ITEM.rows(item.item_of_id or 0)
+    if not items and stage_map.stored < stage_map.total:
+        items = next_items(_map_stage(item), stage_map, 1)
+    for each in items:
+        each.workflow = item.workflow
+    return NextStep(item.workflow, items)
+
+
+def _complete(stage: Stage, stage_map: StageMap, *, at: datetime) -> NextStep:
+    publish_progress(stage_map, stage, at=at, is_last=True)
+    stage.mark_locked()
+    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
+    stage.status = StageStatus.COMPLETED.value
+    output = {"total": stage_map.total, "completed": stage_map.completed, "failed": stage_map.failed}
+    stage.result = {"output": output, "duration_ms": stage.duration_ms}
+    stage.save_locked(at=at, update_fields=["status", "result", "duration_ms"])
+    return advance(stage.workflow, at=at, finished=stage)
+
+
+def _map_stage(item: Stage) -> Stage:
+    """Lock the stage of an item. Its workflow is locked."""
+    stage = Stage.objects.select_for_update(no_key=True).get(pk=item.item_of_id or 0)
+    stage.workflow = item.workflow
+    return stage
+
+
+def _count(item: Stage, counter: str) -> StageMap:
+    """Count an item that has ended, and return the counts. Its values are not loaded."""
+    stage_map = _MAP.row(item.item_of_id or 0)
+    assert stage_map is not None, f"the stage of item {item} has no map"
+    value = getattr(stage_map, counter) + 1
+    setattr(stage_map, counter, value)
+    StageMap.objects.filter(pk=stage_map.pk).update(**{counter: value, "dirty_since": Coalesce("dirty_since", Now())})
+    return stage_map
+
+
+def _store_block(stage: Stage, stage_map: StageMap) -> None:
+    first, last = stage_map.stored, min(stage_map.stored + BLOCK_ITEMS, stage_map.total)
+    plan = stage.stage_plan
+    rows = [_item(stage, plan, index, stage_map.values[index]) for index in range(first, last)]
+    Stage.objects.bulk_create(rows)
+    stage_map.stored = last
+    StageMap.objects.filter(pk=stage_map.pk).update(stored=last)
+
+
+def _item(stage: Stage, plan: StagePlan, index: int, value: Any) -> Stage:
+    arguments = replace(plan.arguments, positional=(value, *plan.arguments.positional))
+    item_plan = replace(plan, name=item_name(stage.name, index), arguments=arguments, each=None, condition="")
+    item = planned_stage(stage.workflow, item_plan, position=index)
+    item.step = stage.step
+    item.item_of = stage
+    item.item_index = index
+    return item
+
+
+def item_name(stage_name: str, index: int) -> str:
+    """Return the name of an item: `embed[17]`."""
+    return f"{stage_name}[{index}]"
+
+
+def _pending(stage_id: int, limit: int) -> list[Stage]:
+    return list(_pending_items(stage_id)[:limit])
+
+
+def _pending_items(stage_id: int) -> Any:
+    pending = Stage.objects.filter(item_of=stage_id, status=StageStatus.PENDING, retry_at=None)
+    return pending.select_for_update(no_key=True).order_by("item_index")
+
+
+_NEXT_ITEM: Final = CompiledSelect(lambda stage_id: _pending_items(stage_id)[:1], int)
+_MAP: Final = CompiledSelect(
+    lambda stage_id: StageMap.objects.filter(pk=stage_id).annotate(now=Now()).defer("values"), int
+)

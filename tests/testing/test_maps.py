@@ -1,0 +1,43 @@
+"""Stages that run once for each value of a list, in this process."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestration.models import Stage, StageMap, Workflow
+from orchestration.testing import run_inline
+from tests.jobs import agents
+from tests.models.counter_audit import assert_all_add_up
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 1201])
+def test_stage_runs_once_for_each_value(count: int) -> None:
+    result = run_inline(agents.mapped, count=count, limit=20)
+    assert result.status == "completed"
+    assert result.output == {"sum": sum(range(count)) * 2, "failed": 0, "errors": {}}
+    workflow = Workflow.objects.get()
+    assert (workflow.total_stages, workflow.stages_completed) == (3, 3)
+    stage_map = StageMap.objects.get()
+    assert (stage_map.total, stage_map.completed, stage_map.failed) == (count, count, 0)
+    stored = Stage.objects.values_list("result__output", flat=True).get(name="double")
+    assert stored == {"total": count, "completed": count, "failed": 0}
+    assert_all_add_up()
+
+
+def test_items_may_fail_as_often_as_allowed() -> None:
+    result = run_inline(agents.mapped, count=10, broken=[2, 7], allow_failed=0.25)
+    assert result.status == "completed"
+    assert result.output["failed"] == 2
+    assert result.output["errors"] == {"2": "ValueError: No 2", "7": "ValueError: No 7"}
+    assert_all_add_up()
+
+
+def test_run_fails_with_more_failed_items_than_allowed_and_its_items_are_cancelled() -> None:
+    result = run_inline(agents.mapped, count=10, broken=[2, 4, 5], allow_failed=1)
+    error = "The stage double failed: 2 of 10 items failed; at most 1 may. double[4]: ValueError: No 4"
+    assert (result.status, result.error) == ("failed", error)
+    statuses = list(Stage.objects.exclude(item_index=None).order_by("item_index").values_list("status", flat=True))
+    assert statuses == ["completed"] * 2 + ["failed", "completed", "failed"] + ["cancelled"] * 5
+    assert_all_add_up()
