@@ -94,12 +94,14 @@ export interface WorkflowStagesQueued extends EventData {
   stages?: string[] | null;
   step: number | null;
   count: number;
+  item_of?: string;
 }
 
 /** An event of one stage of a workflow. The counts that it has are those of the workflow. */
 export interface StageEvent extends EventData {
   workflow_id: string;
   stage_name: string;
+  item_of?: string;
 }
 
 /** A stage begins. `worker_id` is null where the worker is unknown. `attempt` counts its starts. */
@@ -117,6 +119,22 @@ export interface WorkflowStageProgress extends StageEvent {
 /** A running stage logs a message. */
 export interface WorkflowStageLog extends StageEvent {
   message: string;
+}
+
+/** An event of a stage that waits for its items. */
+export interface MapEvent extends StageEvent {
+  total: number;
+  completed: number;
+  failed: number;
+  running: number;
+}
+
+/** A stage waits for its items, which run once for each value of a list, or run again. */
+export interface WorkflowMapStarted extends MapEvent {
+}
+
+/** The counts of the items of a waiting stage have changed. */
+export interface WorkflowMapProgress extends MapEvent {
 }
 
 /** A stage completes. */
@@ -410,6 +428,8 @@ export interface EventTypes {
   "workflow.stage_started": WorkflowStageStarted;
   "workflow.stage_progress": WorkflowStageProgress;
   "workflow.stage_log": WorkflowStageLog;
+  "workflow.map_started": WorkflowMapStarted;
+  "workflow.map_progress": WorkflowMapProgress;
   "workflow.stage_completed": WorkflowStageCompleted;
   "workflow.stage_retrying": WorkflowStageRetrying;
   "workflow.stage_released": WorkflowStageReleased;

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 GLOBAL = "global"
 SUMMARY = "summary"
@@ -20,11 +21,16 @@ MAX_ID_CHARACTERS = 128
 # The same as `orchestration.identifiers`, which needs Django and cannot be imported here; a test compares the two.
 # The hyphen is escaped for browsers: the `pattern` attribute of an HTML input requires it.
 ID_PATTERN = rf"[A-Za-z0-9._\-]{{1,{MAX_ID_CHARACTERS}}}"
-CHANNEL_PATTERN = rf"{GLOBAL}|{SUMMARY}|(?:{'|'.join(RESOURCE_TYPES)}):{ID_PATTERN}"
+# A name of at most 100 characters, percent-encoded.
+_STAGE_PATTERN = r"[A-Za-z0-9._~%\-]{1,1200}"
+CHANNEL_PATTERN = (
+    rf"{GLOBAL}|{SUMMARY}|(?:{'|'.join(RESOURCE_TYPES)}):{ID_PATTERN}|workflow:{ID_PATTERN}/{_STAGE_PATTERN}"
+)
 
 _EXPECTED = (
     "'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
-    f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -)"
+    f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -); for the items of a stage, 'workflow:', the id, "
+    "'/' and the percent-encoded name of the stage"
 )
 _MAX_SHOWN_CHARACTERS = 200
 _FROM_GLOBAL = (GLOBAL, SUMMARY)
@@ -75,7 +81,20 @@ def channel_of(resource_type: str, resource_id: str) -> str:
     return f"{resource_type}:{resource_id}"
 
 
+def items_channel(workflow_id: str, stage_name: str) -> str:
+    """Return the channel of the items of a stage: `workflow:abc/embed`."""
+    return f"{channel_of('workflow', workflow_id)}/{quote(stage_name, safe='')}"
+
+
 def split_channel(channel: str) -> tuple[str, str]:
-    """Return resource type and id: `("workflow", "abc")` for `workflow:abc`, `("global", "")` for `global`."""
+    """Return resource type and id: `("workflow", "abc")` for `workflow:abc`, `("global", "")` for `global`.
+
+    The items of a stage have the type `items`, and the id of their workflow with the name of the stage: `abc/embed`.
+    """
     resource_type, _, resource_id = channel.partition(":")
-    return resource_type, resource_id
+    return ("items" if "/" in resource_id else resource_type), resource_id
+
+
+def workflow_of_items(items_id: str) -> str:
+    """Return the id of the workflow of items: `abc` for `abc/embed`."""
+    return items_id.partition("/")[0]

@@ -35,6 +35,7 @@ _STAGE_COLUMNS: Final = (
     *("position", "name", "step", "status", "worker_id", "attempt", "last_attempt"),
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "progress_message", "start_of_error"),
     "retry_at",
+    *("map__total", "map__published_completed", "map__published_failed", "map__published_running"),
 )
 _ERROR: Final = _STAGE_FIELDS.index("error")
 
@@ -68,8 +69,11 @@ def stage_rows(stages: QuerySet[Stage]) -> QuerySet[Stage, tuple[Any, ...]]:
 
 
 def stage_state(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the state of a stage."""
-    state = dict(zip(_STAGE_FIELDS, row, strict=True))
+    """Return the state of a stage. The field `items` is absent if it has none."""
+    *fields, total, completed, failed, running = row
+    state = dict(zip(_STAGE_FIELDS, fields, strict=True))
+    if total is not None:
+        state["items"] = {"total": total, "completed": completed, "failed": failed, "running": running}
     return {**state, "error": truncate(state["error"], MAX_STAGE_ERROR_CHARACTERS)}
 
 

@@ -62,7 +62,7 @@ def _workflow(workflow_id: str, max_bytes: int) -> dict[str, Any] | None:
     run = run_rows(runs, *contents).first()
     if run is None:
         return None
-    of_run = Stage.objects.filter(workflow_id=workflow_id).order_by("position")
+    of_run = Stage.objects.filter(workflow_id=workflow_id, item_of=None).order_by("position")
     stages = list(stage_rows(of_run)[: max_bytes // _MIN_STAGE_BYTES + 1])
     has_large_params = len(run["start_of_params"]) > max_bytes
     return {
@@ -109,4 +109,15 @@ def _global(_: str, __: int) -> dict[str, Any]:
     }
 
 
-_SNAPSHOTS = {"workflow": _workflow, "pool": _pool, "worker": _worker, "global": _global, "summary": _global}
+def _items(_: str, __: int) -> None:
+    """Return nothing: a stage may have many items, and `list_stages` reads them page by page."""
+
+
+_SNAPSHOTS = {
+    "workflow": _workflow,
+    "items": _items,
+    "pool": _pool,
+    "worker": _worker,
+    "global": _global,
+    "summary": _global,
+}

@@ -88,7 +88,7 @@ def read_stage_page(
 def _read_page(
     position: Position, workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int, max_bytes: int
 ) -> StagePage:
-    of_workflow = Stage.objects.filter(workflow_id=workflow_id)
+    of_workflow = Stage.objects.filter(workflow_id=workflow_id, item_of=None)
     first = 0 if after is None else after + 1
     examined = of_workflow.filter(position__gte=first, position__lt=first + MAX_EXAMINED_ROWS)
     rows = stage_rows(examined.filter(_has_status(statuses)).order_by("position"))
@@ -128,7 +128,8 @@ def _has_status(statuses: Collection[str]) -> Q | Case:
 
 def stage_counts(workflow_id: str) -> dict[str, int]:
     """Return how many stages of a workflow have each status that occurs."""
-    rows = Stage.objects.filter(workflow_id=workflow_id).order_by("status").values_list("status")
+    of_run = Stage.objects.filter(workflow_id=workflow_id, item_of=None)
+    rows = of_run.order_by("status").values_list("status")
     return dict(rows.annotate(Count("pk")))
 
 

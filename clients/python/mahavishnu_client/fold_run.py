@@ -87,6 +87,7 @@ def _retried(run: Run, data: m.WorkflowRetried) -> Run:
             message="",
             error="",
             retry_at=None,
+            items=None,
         )
         if stage.stage_name in last_attempts
         else stage

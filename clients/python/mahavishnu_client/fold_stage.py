@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from mahavishnu_client import messages as m
-from mahavishnu_client.state import Run, StageState
+from mahavishnu_client.state import ItemCounts, Run, StageState
 
 FINISHED_STAGE_STATUSES: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
 
@@ -51,7 +51,7 @@ def _stage_started(run: Run, data: m.WorkflowStageStarted) -> Run:
 def _stage_completed(run: Run, data: m.WorkflowStageCompleted) -> Run:
     changes = {"error": "", "duration_ms": data.duration_ms, "finished_at": data.timestamp, "retry_at": None}
     run = replace(run, stages_completed=data.stages_completed)
-    return _change_stage(run, data.stage_name, "completed", ("running", "queued", "pending"), **changes)
+    return _change_stage(run, data.stage_name, "completed", ("running", "waiting", "queued", "pending"), **changes)
 
 
 def _stage_failed(run: Run, data: m.WorkflowStageFailed) -> Run:
@@ -59,7 +59,7 @@ def _stage_failed(run: Run, data: m.WorkflowStageFailed) -> Run:
         run,
         data.stage_name,
         "failed",
-        ("running", "queued", "pending"),
+        ("running", "waiting", "queued", "pending"),
         error=data.error,
         duration_ms=data.duration_ms,
         last_attempt=data.last_attempt,
@@ -75,6 +75,12 @@ def _stage_waits_again(run: Run, data: m.WorkflowStageRetrying | m.WorkflowStage
 
 def _stage_progress(run: Run, data: m.WorkflowStageProgress) -> Run:
     return _change_stage(run, data.stage_name, None, (), progress=data.progress, message=data.message)
+
+
+def _map_changed(run: Run, data: m.WorkflowMapStarted | m.WorkflowMapProgress) -> Run:
+    items = ItemCounts(total=data.total, completed=data.completed, failed=data.failed, running=data.running)
+    status = "waiting" if isinstance(data, m.WorkflowMapStarted) else None
+    return _change_stage(run, data.stage_name, status, ("running", "pending"), items=items)
 
 
 def _stage_log(run: Run, data: m.WorkflowStageLog) -> Run:
@@ -173,6 +179,8 @@ STAGE_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Run]]] = {
     m.WorkflowStageReleased: _stage_waits_again,
     m.WorkflowStageProgress: _stage_progress,
     m.WorkflowStageLog: _stage_log,
+    m.WorkflowMapStarted: _map_changed,
+    m.WorkflowMapProgress: _map_changed,
     m.WorkflowStageStatusChanged: _stage_status_changed,
     m.WorkflowStageAdded: _stage_added,
     m.WorkflowStageRemoved: _stage_removed,

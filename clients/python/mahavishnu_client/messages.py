@@ -80,19 +80,29 @@ class WorkflowStagesQueued(EventData, frozen=True, kw_only=True):
         stages: Their names; null if there are many.
         step: The step; null if `stages` has their names.
         count: Their number.
+        item_of: Of items, the stage that they belong to, as in the events of one stage.
     """
 
     workflow_id: str
     stages: tuple[str, ...] | None = None
     step: int | None
     count: int
+    item_of: str | None = None
 
 
 class StageEvent(EventData, frozen=True, kw_only=True):
-    """An event of one stage of a workflow. The counts that it has are those of the workflow."""
+    """An event of one stage of a workflow. The counts that it has are those of the workflow.
+
+    Attributes:
+        workflow_id: The workflow.
+        stage_name: The stage.
+        item_of: Of an item, the stage that it belongs to: the event is in the channel of the items of that stage, and
+            not in that of the workflow. Absent for other stages.
+    """
 
     workflow_id: str
     stage_name: str
+    item_of: str | None = None
 
 
 class WorkflowStageStarted(StageEvent, frozen=True, kw_only=True):
@@ -113,6 +123,30 @@ class WorkflowStageLog(StageEvent, frozen=True, kw_only=True):
     """A running stage logs a message."""
 
     message: str
+
+
+class MapEvent(StageEvent, frozen=True, kw_only=True):
+    """An event of a stage that waits for its items.
+
+    Attributes:
+        total: How many items it has.
+        completed: How many of them are completed.
+        failed: How many have failed.
+        running: How many run.
+    """
+
+    total: int
+    completed: int
+    failed: int
+    running: int
+
+
+class WorkflowMapStarted(MapEvent, frozen=True, kw_only=True):
+    """A stage waits for its items, which run once for each value of a list, or run again."""
+
+
+class WorkflowMapProgress(MapEvent, frozen=True, kw_only=True):
+    """The counts of the items of a waiting stage have changed."""
 
 
 class WorkflowStageCompleted(StageEvent, frozen=True, kw_only=True):
@@ -393,6 +427,8 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "workflow.stage_started": WorkflowStageStarted,
     "workflow.stage_progress": WorkflowStageProgress,
     "workflow.stage_log": WorkflowStageLog,
+    "workflow.map_started": WorkflowMapStarted,
+    "workflow.map_progress": WorkflowMapProgress,
     "workflow.stage_completed": WorkflowStageCompleted,
     "workflow.stage_retrying": WorkflowStageRetrying,
     "workflow.stage_released": WorkflowStageReleased,

@@ -30,6 +30,22 @@ class Hold(_State, frozen=True, kw_only=True):
     since: datetime
 
 
+class ItemCounts(_State, frozen=True, kw_only=True):
+    """How far the items of a stage are that runs once for each value of a list.
+
+    Attributes:
+        total: How many items it has.
+        completed: How many of them are completed.
+        failed: How many have failed.
+        running: How many run.
+    """
+
+    total: int
+    completed: int
+    failed: int
+    running: int
+
+
 class StageState(_State, frozen=True, kw_only=True):
     """A stage of a run.
 
@@ -37,7 +53,7 @@ class StageState(_State, frozen=True, kw_only=True):
         position: 0 for the first stage.
         stage_name: Its name.
         step: Stages of one step run in parallel.
-        status: pending, queued, running, completed, failed, skipped or cancelled.
+        status: pending, queued, running, waiting, completed, failed, skipped or cancelled.
         worker_id: The worker that runs it, or ran it last.
         attempt: How many times it was started.
         last_attempt: The number of the attempt after which a failure is final.
@@ -49,6 +65,7 @@ class StageState(_State, frozen=True, kw_only=True):
         message: What it reported with its progress; may be empty.
         error: Why it failed.
         retry_at: When it is queued again after a failed attempt.
+        items: How far its items are, if it runs once for each value of a list.
     """
 
     position: int
@@ -66,6 +83,7 @@ class StageState(_State, frozen=True, kw_only=True):
     message: str = ""
     error: str = ""
     retry_at: datetime | None = None
+    items: ItemCounts | None = None
 
 
 class RunRow(_State, frozen=True, kw_only=True):

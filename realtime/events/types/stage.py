@@ -4,28 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, cast
 
+import msgspec
 from django.dispatch import Signal
 
 from orchestration import signals
-from orchestration.models import FailedAttempt, FailureReason, Stage, Workflow
+from orchestration.models import FailedAttempt, FailureReason, Stage, StageMap, Workflow
 from realtime.events.types.base import EventData
+from realtime.protocol.channels import items_channel
 
 _WORKFLOW_COUNTS: Final = ("total_stages", "stages_completed")
 
 
 class StageEvent(EventData, kw_only=True):
-    """An event of one stage of a workflow. The counts that it has are those of the workflow."""
+    """An event of one stage of a workflow. The counts that it has are those of the workflow.
+
+    Attributes:
+        workflow_id: The workflow.
+        stage_name: The stage.
+        item_of: Of an item, the stage that it belongs to: the event is in the channel of the items of that stage, and
+            not in that of the workflow. Absent for other stages.
+    """
 
     rooms_from: ClassVar[tuple[str, ...]] = ("workflow",)
     workflow_id: str
     stage_name: str
+    item_of: str | msgspec.UnsetType = msgspec.UNSET
+
+    def rooms(self) -> tuple[str, ...]:
+        """Return the channel of the workflow, or that of the items."""
+        return super().rooms() if self.item_of is msgspec.UNSET else (items_channel(self.workflow_id, self.item_of),)
+
+    @classmethod
+    def _build(cls, resource: object, **values: Any) -> Self:
+        return super()._build(resource, item_of=_item_of(cast(Stage, resource)), **values)
 
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
         counts = {name: getattr(stage.workflow, name) for name in _WORKFLOW_COUNTS if name in cls.__struct_fields__}
         return cls._build(stage, stage_name=stage.name, **counts, timestamp=at)
+
+
+def _item_of(stage: Stage) -> str | msgspec.UnsetType:
+    """Return the name of the stage that an item belongs to, which the name of the item begins with."""
+    if stage.item_of_id is None:
+        return msgspec.UNSET
+    return stage.name.removesuffix(f"[{stage.item_index}]")
 
 
 class WorkflowStagesQueued(EventData, kw_only=True):
@@ -36,6 +61,7 @@ class WorkflowStagesQueued(EventData, kw_only=True):
         stages: Their names; null if there are many.
         step: The step; null if `stages` has their names.
         count: Their number.
+        item_of: Of items, the stage that they belong to, as in the events of one stage.
     """
 
     event: ClassVar[str] = "workflow.stages_queued"
@@ -46,6 +72,11 @@ class WorkflowStagesQueued(EventData, kw_only=True):
     stages: list[str] | None
     step: int | None
     count: int
+    item_of: str | msgspec.UnsetType = msgspec.UNSET
+
+    def rooms(self) -> tuple[str, ...]:
+        """Return the channel of the workflow, or that of the items."""
+        return super().rooms() if self.item_of is msgspec.UNSET else (items_channel(self.workflow_id, self.item_of),)
 
     @classmethod
     def from_signal(
@@ -60,7 +91,8 @@ class WorkflowStagesQueued(EventData, kw_only=True):
     ) -> Self:
         names = None if stages is None else [stage.name for stage in stages]
         number = count if names is None else len(names)
-        return cls(workflow_id=workflow.pk, stages=names, step=step, count=number, timestamp=at)
+        item_of = _item_of(stages[0]) if stages else msgspec.UNSET
+        return cls(workflow_id=workflow.pk, stages=names, step=step, count=number, item_of=item_of, timestamp=at)
 
 
 class WorkflowStageStarted(StageEvent, kw_only=True):
@@ -100,6 +132,48 @@ class WorkflowStageLog(StageEvent, kw_only=True):
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
         return cls._build(stage, stage_name=stage.name, message=arguments["message"], timestamp=at)
+
+
+class MapEvent(StageEvent, kw_only=True):
+    """An event of a stage that waits for its items.
+
+    Attributes:
+        total: How many items it has.
+        completed: How many of them are completed.
+        failed: How many have failed.
+        running: How many run.
+    """
+
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "total": 2, "completed": 0, "failed": 0, "running": 0}
+    total: int
+    completed: int
+    failed: int
+    running: int
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
+        stage_map: StageMap = arguments["stage_map"]
+        counts = {
+            "total": stage_map.total,
+            "completed": stage_map.published_completed,
+            "failed": stage_map.published_failed,
+            "running": stage_map.published_running,
+        }
+        return cls._build(stage, stage_name=stage.name, **counts, timestamp=at)
+
+
+class WorkflowMapStarted(MapEvent, kw_only=True):
+    """A stage waits for its items, which run once for each value of a list, or run again."""
+
+    event: ClassVar[str] = "workflow.map_started"
+    signal: ClassVar[Signal] = signals.map_started
+
+
+class WorkflowMapProgress(MapEvent, kw_only=True):
+    """The counts of the items of a waiting stage have changed."""
+
+    event: ClassVar[str] = "workflow.map_progress"
+    signal: ClassVar[Signal] = signals.map_progressed
 
 
 class WorkflowStageCompleted(StageEvent, kw_only=True):

@@ -2229,7 +2229,10 @@ const holdOf = ({ reason, needs, timestamp: since }) => Object.freeze({ reason, 
 const stageWaitsAgain = (run, { stage_name, retry_at, last_attempt }) =>
   withStage(run, stage_name, ["running"], { status: "pending", retry_at, last_attempt });
 
-const UNFINISHED = ["running", "queued", "pending"];
+const UNFINISHED = ["running", "waiting", "queued", "pending"];
+
+/** @param {Data} data How far the items of a stage are. */
+const itemCounts = ({ total, completed, failed, running }) => Object.freeze({ total, completed, failed, running });
 
 /** @type {Record<string, Change>} */
 const RUN_FOLDS = {
@@ -2270,7 +2273,9 @@ const RUN_FOLDS = {
     const lastAttempts = new Map(retried.map(({ stage_name, last_attempt }) => [stage_name, last_attempt]));
     const stages = run.stages.map((/** @type {any} */ stage) => {
       if (!lastAttempts.has(stage.stage_name)) return stage;
-      return withChanges(stage, {
+      // The event of its items follows if they run again.
+      const { items, ...others } = stage;
+      return withChanges(others, {
         status: "pending",
         worker_id: null,
         last_attempt: lastAttempts.get(stage.stage_name),
@@ -2338,6 +2343,9 @@ const RUN_FOLDS = {
   },
   "workflow.stage_retrying": stageWaitsAgain,
   "workflow.stage_released": stageWaitsAgain,
+  "workflow.map_started": (run, data) =>
+    withStage(run, data.stage_name, ["running", "pending"], { status: "waiting", items: itemCounts(data) }),
+  "workflow.map_progress": (run, data) => withStage(run, data.stage_name, [], { items: itemCounts(data) }),
   "workflow.stage_progress": (run, { stage_name, progress, message }) =>
     withStage(run, stage_name, [], { progress, message }),
   "workflow.stage_status_changed": (run, { stage_name, status, stages_completed, timestamp }) => {
