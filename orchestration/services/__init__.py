@@ -57,7 +57,8 @@ from orchestration.services.row_locks import (
     WorkerNotFound,
     WorkflowNotFound,
 )
-from orchestration.services.runs import KeyConflict, retry_run, start_run
+from orchestration.services.run_retries import retry_run
+from orchestration.services.runs import KeyConflict, start_run
 from orchestration.services.stages import (
     EngineRun,
     WorkflowNotRunning,

@@ -11,11 +11,13 @@ from django.db.models import F, Max
 
 from orchestration import signals
 from orchestration.limits import engine_limits
-from orchestration.models import FailedAttempt, Stage, Worker, Workflow
+from orchestration.models import Stage, StageMap, Workflow
 from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services.errors import ServiceError
+from orchestration.services.map_items import remove_items
 from orchestration.services.planned_stages import planned_stage
+from orchestration.services.stage_deletion import delete_rows
 
 _CANDIDATES: Final = 16
 """Names that one query examines, to find one that the run does not have."""
@@ -102,12 +104,9 @@ def remove_added(workflow: Workflow, stages: Iterable[Stage], rerun: Collection[
     keys = sorted(removed)
     for first in range(0, len(keys), _DELETED_AT_ONCE):
         block = keys[first : first + _DELETED_AT_ONCE]
-        Worker.objects.filter(stage_id__in=block).update(stage=None)
-        FailedAttempt.objects.filter(stage_id__in=block).delete()
-        # Not `delete()`, which locks, counts and announces each row. A stage without descendants goes first.
-        rows = Stage.objects.filter(pk__in=block)
-        rows.update(added_by=None)
-        rows._raw_delete(rows.db)
+        for stage_map in StageMap.objects.filter(stage_id__in=block):
+            remove_items(stage_map, at=at)
+        delete_rows(block, at=at)
     for stage in removed.values():
         stage.workflow = workflow
         _count(workflow, -1, completed=-int(stage.status == "completed"), at=at)

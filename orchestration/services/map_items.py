@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 
 from orchestration import signals
@@ -21,10 +22,16 @@ from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.plan import MAX_EACH_NAME_LENGTH, StagePlan
 from orchestration.services.advance import NextStep, advance
 from orchestration.services.map_progress import publish_progress
-from orchestration.services.planned_stages import planned_stage
+from orchestration.services.planned_stages import UNSTARTED, planned_stage
+from orchestration.services.stage_deletion import delete_rows
 
 BLOCK_ITEMS: Final = 500
 """Items whose rows are stored at once. Without a limit, so many are queued or running at most."""
+
+_COUNTS: Final = (
+    *("completed", "failed", "published_completed", "published_failed", "published_running"),
+    "dirty_since",
+)
 
 assert MAX_EACH_NAME_LENGTH + len("[1000000]") < MAX_STAGE_NAME_LENGTH
 
@@ -69,6 +76,43 @@ def next_items(stage: Stage, stage_map: StageMap, limit: int) -> list[Stage]:
     for item in items:
         item.workflow = stage.workflow  # The caller read it under lock: avoid another query.
     return items
+
+
+def continue_items(stage: Stage, stage_map: StageMap, *, at: datetime) -> NextStep:
+    """Let a stage wait for its items again, after `reset_items`, and return the next of them.
+
+    Args:
+        stage: The stage, locked with its workflow.
+        stage_map: Its counts.
+        at: The time of the change.
+    """
+    Stage.objects.filter(pk=stage.pk).update(**{**UNSTARTED, "status": StageStatus.WAITING})
+    stage.refresh_from_db(fields=[*UNSTARTED, "pool"])
+    signals.map_started.send(sender=Stage, stage=stage, stage_map=stage_map, at=at)
+    if stage_map.completed == stage_map.total:
+        return _complete(stage, stage_map, at=at)
+    return NextStep(stage.workflow, next_items(stage, stage_map, limit_of(stage)))
+
+
+def reset_items(stage_map: StageMap) -> None:
+    """Make the items pending that have failed or were cancelled. Their run has finished."""
+    ended = Stage.objects.filter(item_of=stage_map.pk, status__in=[StageStatus.FAILED, StageStatus.CANCELLED])
+    max_attempts = stage_map.stage.stage_plan.retries.max_attempts
+    pool_id = stage_map.stage.workflow.pool_id
+    stored = ended.update(**UNSTARTED, pool_id=pool_id, last_attempt=F("attempt") + max_attempts)
+    stage_map.completed = stage_map.stored - stored
+    stage_map.failed = 0
+    stage_map.published_completed, stage_map.published_failed, stage_map.published_running = stage_map.completed, 0, 0
+    stage_map.dirty_since = None
+    stage_map.save(update_fields=_COUNTS)
+
+
+def remove_items(stage_map: StageMap, *, at: datetime) -> None:
+    """Remove the items of a stage of a finished run, with its counts: it finds its values again."""
+    pks = Stage.objects.filter(item_of=stage_map.pk).order_by("pk")
+    while block := list(pks.values_list("pk", flat=True)[:BLOCK_ITEMS]):
+        delete_rows(block, at=at)
+    stage_map.delete()
 
 
 def fail_item(item: Stage, *, error: str, at: datetime) -> tuple[Stage, str] | NextStep:

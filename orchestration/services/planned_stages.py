@@ -1,10 +1,29 @@
-"""Make the rows of planned stages."""
+"""Make the rows of planned stages, and the deadline of their run."""
 
 from __future__ import annotations
 
-from orchestration.models import Stage, Workflow
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from orchestration.db.clock import database_now
+from orchestration.models import Stage, StageStatus, Workflow
 from orchestration.plan import StagePlan
 from orchestration.services import validation
+
+UNSTARTED: Final[dict[str, Any]] = {
+    "status": StageStatus.PENDING,
+    **dict.fromkeys(("worker", "result", "duration_ms", "progress", "finished_at")),
+    "error": "",
+    "progress_message": "",
+    "lost_attempts": 0,
+}
+"""What a stage has that has not started since it was last reset."""
+
+
+def deadline_of(workflow: Workflow) -> datetime | None:
+    """Return when a run that starts now times out, on the clock of the database; None if it has no limit."""
+    seconds = (workflow.plan or {}).get("timeout_seconds")
+    return None if seconds is None else database_now() + timedelta(seconds=seconds)
 
 
 def planned_stage(workflow: Workflow, stage_plan: StagePlan, *, position: int) -> Stage:

@@ -89,6 +89,12 @@ def lock_slot_worker(worker_id: str, process: str) -> Worker | None:
     return None if worker is None else worker.mark_locked()
 
 
+def lock_workers_of_run(workflow_id: str) -> None:
+    """Lock the workers that run a stage of a workflow, in the order of their ids."""
+    workers = Worker.objects.select_for_update(no_key=True).filter(stage__workflow_id=workflow_id)
+    list(workers.order_by("pk").values_list("pk", flat=True))
+
+
 def lock_workflow(workflow_id: str) -> Workflow:
     """Lock a workflow.
 

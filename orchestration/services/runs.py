@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
 
-from orchestration import signals
-from orchestration.db.clock import database_now
 from orchestration.dispatch import dispatch_after_commit, message_for
 from orchestration.identifiers import MAX_RELEASE_LENGTH
 from orchestration.models import (
-    FINISHED_WORKFLOW_STATUSES,
     PoolStatus,
     Stage,
-    StageStatus,
     Workflow,
     WorkflowStatus,
 )
@@ -26,11 +21,10 @@ from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.models.workflow import MAX_ADAPTER_LENGTH, MAX_KEY_LENGTH, MAX_WORKFLOW_NAME_LENGTH
 from orchestration.plan import Plan
 from orchestration.services import row_locks, validation
-from orchestration.services.added_steps import remove_added
-from orchestration.services.advance import advance, queue_step, send_first_queued, set_queued
+from orchestration.services.advance import send_first_queued, set_queued
 from orchestration.services.dispatch_window import new_window_room
 from orchestration.services.errors import ServiceError
-from orchestration.services.planned_stages import planned_stage
+from orchestration.services.planned_stages import deadline_of, planned_stage
 from orchestration.services.pools import (
     NEW_WORKFLOWS,
     PoolNotAccepting,
@@ -38,20 +32,9 @@ from orchestration.services.pools import (
     reject_closed_pool,
     reject_removed_pool,
 )
-from orchestration.services.transitions import IllegalTransition
 
 _DEFAULTS: Final = "defaults"
 """What the stored plan calls the names of parameters that the caller of the start did not give."""
-
-_READ_TO_RERUN: Final = ("pk", "name", "step", "status", "hosted", "attempt", "plan", "workflow_id", "added_by_id")
-_RESET_AT_ONCE: Final = 500
-_UNSTARTED: Final[dict[str, Any]] = {
-    "status": StageStatus.PENDING,
-    **dict.fromkeys(("worker", "result", "duration_ms", "progress", "finished_at")),
-    "error": "",
-    "progress_message": "",
-    "lost_attempts": 0,
-}
 
 
 class KeyConflict(ServiceError):
@@ -145,55 +128,6 @@ def start_run(
     return workflow
 
 
-def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime | None = None) -> Workflow:
-    """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
-
-    Attempt numbers continue, so the report of a worker that still runs an old attempt is rejected. Each stage again has
-    as many attempts as its plan allows. If the workflow was moved, all of them run in its new pool.
-
-    Raises:
-        InvalidIdentifier, WorkflowNotFound, StageNotFound
-        IllegalTransition: if it is not finished, or if it completed and no stage is named.
-        InvalidArgument: if the engine does not run it.
-        PoolNotAccepting: if its pool is closed.
-    """
-    at = validation.timestamp(at)
-    with reject_closed_pool("stages"), transaction.atomic():
-        workflow = row_locks.lock_workflow(workflow_id)
-        if workflow.plan is None:
-            raise validation.InvalidArgument("workflow_id", workflow_id, "a workflow that the engine runs")
-        _check_may_retry(workflow, from_stage)
-        if workflow.pool is not None and workflow.pool.status == PoolStatus.CLOSED:
-            raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
-        stages = list(workflow.stages.select_for_update(no_key=True).order_by("pk").only(*_READ_TO_RERUN))
-        rerun = _stages_to_rerun(workflow, stages, from_stage)
-        if any(stage.added_by_id is not None for stage in stages):
-            removed = remove_added(workflow, stages, {stage.pk for stage in rerun}, at=at)
-            rerun = [stage for stage in rerun if stage.pk not in removed]
-            stages = [stage for stage in stages if stage.pk not in removed]
-        _reset_stages(rerun, pool_id=workflow.pool_id)
-        workflow.status = WorkflowStatus.RUNNING.value
-        workflow.error = ""
-        workflow.result = None
-        workflow.deadline_at = _deadline(workflow)
-        workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
-        # Before the row is saved, which sends `workflow_started`.
-        signals.workflow_retried.send(sender=Workflow, workflow=workflow, from_stage=from_stage, stages=rerun, at=at)
-        workflow.save_locked(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
-        queue_step(advance(workflow, at=at), at=at)
-    return workflow
-
-
-def _check_may_retry(workflow: Workflow, from_stage: str | None) -> None:
-    if workflow.status not in FINISHED_WORKFLOW_STATUSES:
-        rule = "only a finished workflow can be retried"
-    elif workflow.status == WorkflowStatus.COMPLETED and from_stage is None:
-        rule = "name the stage to repeat from"
-    else:
-        return
-    raise IllegalTransition("workflow", workflow.pk, workflow.status, WorkflowStatus.RUNNING, rule)
-
-
 def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
     first = min(stage.step for stage in stages if not stage.hosted)
     waiting = [stage for stage in stages if stage.step == first and not stage.hosted]
@@ -208,46 +142,12 @@ def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
     workflow.new_stages = stages
     workflow.status = WorkflowStatus.RUNNING.value
     workflow.started_at = at
-    workflow.deadline_at = _deadline(workflow)
+    workflow.deadline_at = deadline_of(workflow)
     workflow.has_undispatched_stages = len(waiting) > room
     row_locks.insert(workflow, at=at)
     send_first_queued(workflow, waiting, step=first, at=at)
     delta.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in waiting[:room]])
-
-
-def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:
-    if from_stage is None:
-        return [stage for stage in stages if stage.status != StageStatus.COMPLETED]
-    named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
-    if named is None:
-        raise row_locks.StageNotFound(workflow.pk, from_stage)
-    return [
-        stage for stage in stages if stage == named or stage.step > named.step or stage.status != StageStatus.COMPLETED
-    ]
-
-
-def _reset_stages(stages: list[Stage], *, pool_id: str | None) -> None:
-    """Make finished stages of a workflow pending again, with a number of statements for `_RESET_AT_ONCE` stages."""
-    # Pool counters stay: a finished workflow has no queued or running stage, and totals never go down.
-    groups: dict[tuple[bool, int], list[int]] = {}
-    for stage in stages:
-        max_attempts = stage.stage_plan.retries.max_attempts
-        stage.status = StageStatus.PENDING.value
-        stage.last_attempt = stage.attempt + max_attempts
-        groups.setdefault((stage.hosted, max_attempts), []).append(stage.pk)
-    for (hosted, max_attempts), pks in groups.items():
-        for first in range(0, len(pks), _RESET_AT_ONCE):
-            Stage.objects.filter(pk__in=pks[first : first + _RESET_AT_ONCE]).update(
-                **_UNSTARTED,
-                pool_id=None if hosted else pool_id,
-                last_attempt=F("attempt") + max_attempts,
-            )
-
-
-def _deadline(workflow: Workflow) -> datetime | None:
-    seconds = (workflow.plan or {}).get("timeout_seconds")
-    return None if seconds is None else database_now() + timedelta(seconds=seconds)
 
 
 def _started_before(workflow: Workflow, key: str | None) -> Workflow | None:

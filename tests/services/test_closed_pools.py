@@ -9,7 +9,7 @@ import pytest
 from orchestration import services
 from orchestration.models import FailedAttempt, Pool, Stage, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
-from orchestration.services import runs
+from orchestration.services import planned_stages, run_retries
 from orchestration.worker import outcome
 from tests.models.counter_audit import assert_all_add_up
 
@@ -100,13 +100,13 @@ def test_retry_run_queues_all_stages_in_the_pool_to_which_the_workflow_moved() -
 def test_retry_run_rejects_a_pool_that_has_just_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     start_attempt(ONE)
     services.cancel_workflow(workflow_id="wf")
-    deadline = runs._deadline
+    deadline = planned_stages.deadline_of
 
     def close_meanwhile(workflow: Workflow) -> object:
         Pool.objects.filter(pk="pool").update(status="closed")
         return deadline(workflow)
 
-    monkeypatch.setattr(runs, "_deadline", close_meanwhile)
+    monkeypatch.setattr(run_retries, "deadline_of", close_meanwhile)
     with pytest.raises(services.PoolNotAccepting, match=r"^Pool pool is closed and accepts no stages\.$"):
         services.retry_run(workflow_id="wf")
     assert Workflow.objects.get().status == "cancelled"

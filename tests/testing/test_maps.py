@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from orchestration import services
 from orchestration.models import Stage, StageMap, Workflow
 from orchestration.testing import run_inline
+from orchestration.testing.inline_worker import InlineWorker
 from tests.jobs import agents
-from tests.models.counter_audit import assert_all_add_up
+from tests.models.counter_audit import assert_all_add_up, assert_workflows_add_up, counted, gauges, stored
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
 
@@ -41,3 +45,43 @@ def test_run_fails_with_more_failed_items_than_allowed_and_its_items_are_cancell
     statuses = list(Stage.objects.exclude(item_index=None).order_by("item_index").values_list("status", flat=True))
     assert statuses == ["completed"] * 2 + ["failed", "completed", "failed"] + ["cancelled"] * 5
     assert_all_add_up()
+
+
+def run_again(workflow_id: str, **options: Any) -> str:
+    services.retry_run(workflow_id=workflow_id, **options)
+    worker = InlineWorker(workflow_id)
+    with worker.connected():
+        worker.run_to_the_end()
+    return Workflow.objects.get(pk=workflow_id).status
+
+
+def attempts() -> list[int]:
+    """Return how often each item was started."""
+    return list(Stage.objects.exclude(item_index=None).order_by("item_index").values_list("attempt", flat=True))
+
+
+def test_retry_runs_the_items_that_failed_and_those_that_had_not_ended() -> None:
+    result = run_inline(agents.mapped, count=6, limit=2, broken=[1, 3], allow_failed=1)
+    assert (result.status, attempts()) == ("failed", [1, 1, 1, 1, 0, 0])
+    Workflow.objects.update(params={"count": 6, "broken": []})
+    assert run_again(result.workflow_id) == "completed"
+    assert attempts() == [1, 2, 1, 2, 1, 1]
+    output = Stage.objects.values_list("result__output", flat=True).get(name="total")
+    assert output == {"sum": 30, "failed": 0, "errors": {}}
+    assert_workflows_add_up()
+    assert gauges(stored("local")) == gauges(counted("local"))
+
+
+def test_retry_from_a_stage_with_items_runs_all_of_them_or_the_failed_ones() -> None:
+    result = run_inline(agents.mapped, count=4, broken=[1], allow_failed=1)
+    assert result.status == "completed"
+    assert run_again(result.workflow_id, from_stage="double", failed_only=True) == "completed"
+    assert attempts() == [1, 2, 1, 1]
+    assert run_again(result.workflow_id, from_stage="double") == "completed"
+    assert attempts() == [1, 1, 1, 1]
+    assert StageMap.objects.get().failed == 1
+    assert run_again(result.workflow_id, from_stage="values") == "completed"
+    assert_workflows_add_up()
+    assert gauges(stored("local")) == gauges(counted("local"))
+    with pytest.raises(services.InvalidArgument, match="failed_only is True; expected the name of a stage with items"):
+        services.retry_run(workflow_id=result.workflow_id, from_stage="values", failed_only=True)

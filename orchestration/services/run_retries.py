@@ -1,0 +1,149 @@
+"""Retry finished runs: run their uncompleted stages again, or all from one stage on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from django.db import transaction
+from django.db.models import F
+
+from orchestration import signals
+from orchestration.models import (
+    FINISHED_WORKFLOW_STATUSES,
+    PoolStatus,
+    Stage,
+    StageMap,
+    StageStatus,
+    Workflow,
+    WorkflowStatus,
+)
+from orchestration.services import row_locks, validation
+from orchestration.services.added_steps import remove_added
+from orchestration.services.advance import advance, queue_step
+from orchestration.services.map_items import continue_items, remove_items, reset_items
+from orchestration.services.planned_stages import UNSTARTED, deadline_of
+from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
+from orchestration.services.transitions import IllegalTransition
+
+_READ_TO_RERUN: Final = (
+    "pk",
+    "name",
+    "step",
+    "status",
+    "hosted",
+    "attempt",
+    "plan",
+    "workflow_id",
+    "added_by_id",
+    "item_of_id",
+)
+_RESET_AT_ONCE: Final = 500
+
+
+def retry_run(
+    *, workflow_id: str, from_stage: str | None = None, failed_only: bool = False, at: datetime | None = None
+) -> Workflow:
+    """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
+
+    Attempt numbers continue, so the report of a worker that still runs an old attempt is rejected. Each stage again has
+    as many attempts as its plan allows. If the workflow was moved, all of them run in its new pool.
+
+    Of a stage with items, those run that are neither completed nor skipped. With `from_stage`, all of them run, unless
+    `failed_only` is set.
+
+    Raises:
+        InvalidIdentifier, WorkflowNotFound, StageNotFound
+        IllegalTransition: if it is not finished, or if it completed and no stage is named.
+        InvalidArgument: if the engine does not run it, or with `failed_only` if `from_stage` names no stage that has
+            items.
+        PoolNotAccepting: if its pool is closed.
+    """
+    at = validation.timestamp(at)
+    with reject_closed_pool("stages"), transaction.atomic():
+        # Before the workflow: workers that still run a stage which is removed.
+        row_locks.lock_workers_of_run(workflow_id)
+        workflow = row_locks.lock_workflow(workflow_id)
+        if workflow.plan is None:
+            raise validation.InvalidArgument("workflow_id", workflow_id, "a workflow that the engine runs")
+        _check_may_retry(workflow, from_stage)
+        if workflow.pool is not None and workflow.pool.status == PoolStatus.CLOSED:
+            raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
+        rows = workflow.stages.filter(item_of=None).select_for_update(no_key=True)
+        stages = list(rows.order_by("pk").only(*_READ_TO_RERUN))
+        rerun = _stages_to_rerun(workflow, stages, from_stage)
+        if any(stage.added_by_id is not None for stage in stages):
+            removed = remove_added(workflow, stages, {stage.pk for stage in rerun}, at=at)
+            rerun = [stage for stage in rerun if stage.pk not in removed]
+            stages = [stage for stage in stages if stage.pk not in removed]
+        continued = _reset_maps(workflow, rerun, from_stage, failed_only=failed_only, at=at)
+        _reset_stages(rerun, pool_id=workflow.pool_id)
+        workflow.status = WorkflowStatus.RUNNING.value
+        workflow.error = ""
+        workflow.result = None
+        workflow.deadline_at = deadline_of(workflow)
+        workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
+        # Before the row is saved, which sends `workflow_started`.
+        signals.workflow_retried.send(sender=Workflow, workflow=workflow, from_stage=from_stage, stages=rerun, at=at)
+        workflow.save_locked(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
+        for stage_map in continued:
+            queue_step(continue_items(stage_map.stage, stage_map, at=at), at=at)
+        queue_step(advance(workflow, at=at), at=at)
+    return workflow
+
+
+def _check_may_retry(workflow: Workflow, from_stage: str | None) -> None:
+    if workflow.status not in FINISHED_WORKFLOW_STATUSES:
+        rule = "only a finished workflow can be retried"
+    elif workflow.status == WorkflowStatus.COMPLETED and from_stage is None:
+        rule = "name the stage to repeat from"
+    else:
+        return
+    raise IllegalTransition("workflow", workflow.pk, workflow.status, WorkflowStatus.RUNNING, rule)
+
+
+def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:
+    if from_stage is None:
+        return [stage for stage in stages if stage.status != StageStatus.COMPLETED]
+    named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
+    if named is None:
+        raise row_locks.StageNotFound(workflow.pk, from_stage)
+    return [
+        stage for stage in stages if stage == named or stage.step > named.step or stage.status != StageStatus.COMPLETED
+    ]
+
+
+def _reset_maps(
+    workflow: Workflow, rerun: list[Stage], from_stage: str | None, *, failed_only: bool, at: datetime
+) -> list[StageMap]:
+    """Remove the items of stages that run again as a whole. Return the other maps, with their items reset."""
+    maps = StageMap.objects.filter(stage__workflow_id=workflow.pk, stage__in=rerun).select_related("stage")
+    continued: list[StageMap] = []
+    for stage_map in maps.order_by("pk"):
+        stage_map.stage.workflow = workflow
+        if from_stage is None or (failed_only and stage_map.stage.name == from_stage):
+            reset_items(stage_map)
+            continued.append(stage_map)
+        else:
+            remove_items(stage_map, at=at)
+    if failed_only and not any(stage_map.stage.name == from_stage for stage_map in continued):
+        raise validation.InvalidArgument("failed_only", failed_only, "the name of a stage with items as `from_stage`")
+    return continued
+
+
+def _reset_stages(stages: list[Stage], *, pool_id: str | None) -> None:
+    """Make finished stages of a workflow pending again, with a number of statements for `_RESET_AT_ONCE` stages."""
+    # Pool counters stay: a finished workflow has no queued or running stage, and totals never go down.
+    groups: dict[tuple[bool, int], list[int]] = {}
+    for stage in stages:
+        max_attempts = stage.stage_plan.retries.max_attempts
+        stage.status = StageStatus.PENDING.value
+        stage.last_attempt = stage.attempt + max_attempts
+        groups.setdefault((stage.hosted, max_attempts), []).append(stage.pk)
+    for (hosted, max_attempts), pks in groups.items():
+        for first in range(0, len(pks), _RESET_AT_ONCE):
+            Stage.objects.filter(pk__in=pks[first : first + _RESET_AT_ONCE]).update(
+                **UNSTARTED,
+                pool_id=None if hosted else pool_id,
+                last_attempt=F("attempt") + max_attempts,
+            )
