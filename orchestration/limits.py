@@ -73,6 +73,9 @@ class EngineLimits:
     max_result_bytes: int = counted(
         MIB, minimum=KIB, maximum=64 * MIB, help="Size of a stage's output as JSON; a larger output fails the stage."
     )
+    max_steps: int = counted(
+        1000, minimum=1, maximum=100_000, help="Steps (`ctx.step`) that one stage may store; a further one fails it."
+    )
     max_error_characters: int = counted(
         1000, minimum=50, maximum=100_000, help="Length of an error that clients receive; the rest is cut."
     )

@@ -104,6 +104,7 @@ class StagePlan:
         options: Any other data that the adapter needs to run the stage; JSON.
         retries: Attempts and waits after a failure.
         timeout_seconds: Time limit of one attempt, after which its process is killed; None means no limit.
+        atomic: Whether the function and the end of its attempt are one database transaction.
         hosted: Whether another stage of the step runs this one and reports on it. A hosted stage is never queued.
         arguments: What the function is called with, besides its context and inputs.
         condition: A function as `package.module:name`; a worker calls it before each attempt. If it returns a false
@@ -119,6 +120,7 @@ class StagePlan:
     options: Mapping[str, Any] = field(default_factory=dict)
     retries: Retry = field(default_factory=Retry)
     timeout_seconds: float | None = None
+    atomic: bool = False
     hosted: bool = False
     arguments: Arguments = field(default_factory=Arguments)
     condition: str = ""

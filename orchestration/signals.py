@@ -86,6 +86,10 @@ stage_progressed = Signal()
 # stage: Stage, message: str, at: datetime. The stage sent a message to the subscribers of its workflow.
 stage_logged = Signal()
 
+# stage: Stage, step: str (its name), cached: bool (whether an earlier attempt completed it), steps_completed: int (by
+# this attempt, with cached ones), at: datetime. A step inside the stage completed. Not sent for each step.
+stage_step_completed = Signal()
+
 # worker: Worker, at: datetime. If a known worker registers again, `worker_status_changed` is sent instead.
 worker_added = Signal()
 

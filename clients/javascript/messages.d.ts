@@ -135,6 +135,11 @@ export interface WorkflowMapStarted extends MapEvent {
 
 /** The counts of the items of a waiting stage have changed. */
 export interface WorkflowMapProgress extends MapEvent {
+/** A step inside a running stage completes. Steps that follow each other quickly share an event. */
+export interface WorkflowStepCompleted extends StageEvent {
+  step: string;
+  cached: boolean;
+  steps_completed: number;
 }
 
 /** A stage completes. */
@@ -430,6 +435,7 @@ export interface EventTypes {
   "workflow.stage_log": WorkflowStageLog;
   "workflow.map_started": WorkflowMapStarted;
   "workflow.map_progress": WorkflowMapProgress;
+  "workflow.step_completed": WorkflowStepCompleted;
   "workflow.stage_completed": WorkflowStageCompleted;
   "workflow.stage_retrying": WorkflowStageRetrying;
   "workflow.stage_released": WorkflowStageReleased;

@@ -18,6 +18,7 @@ from orchestration.sdk import (
     MissingRequirement,
     Plan,
     StageDefinition,
+    StageFailed,
     StagePlan,
     StageSkipped,
     error_for_clients,
@@ -31,6 +32,8 @@ to one version of the code, and a broken module is not executed for each message
 
 class PythonAdapter:
     """Calls functions. A coroutine runs on a new event loop, with the same context."""
+
+    supports_atomic = True
 
     def plan(self, definition: Definition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
         """Return the stages that the workflow's function returned."""
@@ -58,18 +61,29 @@ class PythonAdapter:
         Raises:
             StageSkipped: if the stage has a condition that does not hold.
         """
-        if stage.condition and bool(_call(stage.condition, ctx, inputs)) == stage.negated:
+        if stage.condition and _holds(stage.condition, ctx, inputs) == stage.negated:
             name = stage.condition.partition(":")[2]
             raise StageSkipped(f"{name} returned a {'true' if stage.negated else 'false'} value")
         if stage.each is not None:
             return MapItems.of(stage.each.of, ctx.results)
-        return _call(stage.call, ctx, inputs, *stage.arguments.positional, **stage.arguments.named)
+        arguments, named = stage.arguments.positional, stage.arguments.named
+        returned = find_function(stage.call)(ctx, inputs, *arguments, **named)
+        if not inspect.isawaitable(returned):
+            return returned
+        if stage.atomic:
+            if inspect.iscoroutine(returned):
+                returned.close()
+            raise StageFailed(
+                "The stage is atomic and returned a coroutine, which does not run in the thread of the transaction. "
+                "Expected a plain function.",
+                may_retry=False,
+            )
+        return ctx.run_coroutine(returned)
 
 
-def _call(call: str, ctx: Context, *arguments: Any, **named: Any) -> Any:
-    """Call a function, which may be a coroutine function, and return what it returns."""
-    returned = find_function(call)(ctx, *arguments, **named)
-    return ctx.run_coroutine(returned) if inspect.isawaitable(returned) else returned
+def _holds(condition: str, ctx: Context, inputs: dict[str, Any]) -> bool:
+    returned = find_function(condition)(ctx, inputs)
+    return bool(ctx.run_coroutine(returned) if inspect.isawaitable(returned) else returned)
 
 
 def find_missing_function(call: str, *, may_block: bool) -> str | None:

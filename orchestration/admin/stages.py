@@ -7,6 +7,7 @@ from typing import Any, Final
 from django.contrib import admin
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 
 from orchestration.admin.display import (
     EMPTY,
@@ -21,7 +22,7 @@ from orchestration.admin.display import (
 )
 from orchestration.admin.filters import PoolFilter, StatusFilter, WorkflowFilter
 from orchestration.admin.read_only import ReadOnlyAdmin, ReadOnlyInline
-from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models import Pool, Stage, StepRecord, Worker, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
 
 _FACTS: Final = ("status_label", "workflow_link", "pool_link", "worker_link", "attempts", "progress_text")
@@ -52,6 +53,23 @@ class FailedAttemptsInline(ReadOnlyInline):
     @admin.display(description="traceback")
     def traceback_text(self, attempt: FailedAttempt) -> str:
         return preformatted(attempt.traceback)
+
+
+class StepRecordsInline(ReadOnlyInline):
+    """The steps that attempts at a stage have completed; later attempts read their outputs."""
+
+    model = StepRecord
+    ordering = ("pk",)
+    fields = readonly_fields = ("name", "attempt", "output_size", "completed")
+    verbose_name_plural = "steps"
+
+    @admin.display(description="output")
+    def output_size(self, step: StepRecord) -> str:
+        return filesizeformat(step.output_bytes)
+
+    @admin.display(description="completed")
+    def completed(self, step: StepRecord) -> str:
+        return format_time_ms(step.completed_at)
 
 
 class StageColumns:
@@ -100,7 +118,7 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
     sortable_by = ()
     search_fields = ("workflow__id__startswith", "name")
     search_help_text = "The beginning of a workflow's id, or a part of a stage's name."
-    inlines = (FailedAttemptsInline,)
+    inlines = (FailedAttemptsInline, StepRecordsInline)
     readonly_fields = (*_FACTS, *_TIMES, "error_text", "result_json")
     fields = (_FACTS, _TIMES, "error_text", "result_json")
 

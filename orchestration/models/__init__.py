@@ -20,6 +20,7 @@ from orchestration.models.statuses import (
     WorkerStatus,
     WorkflowStatus,
 )
+from orchestration.models.step_record import StepRecord
 from orchestration.models.unfinished_stages import settle_stages
 from orchestration.models.unmet_requirement import UnmetRequirement
 from orchestration.models.worker import Worker
@@ -40,6 +41,7 @@ __all__ = [
     "Stage",
     "StageMap",
     "StageStatus",
+    "StepRecord",
     "UnmetRequirement",
     "Worker",
     "WorkerStatus",

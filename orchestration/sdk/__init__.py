@@ -8,7 +8,6 @@ from orchestration.sdk.adapter import (
     ChecksCode,
     MissingDependency,
     MissingRequirement,
-    StageFailed,
     StageSkipped,
     UnknownAdapter,
     find_adapter,
@@ -28,6 +27,8 @@ from orchestration.sdk.registry import (
 )
 from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, parallel, plan_stages, stage, when
+from orchestration.sdk.stage_errors import StageFailed
+from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
 
@@ -58,6 +59,8 @@ __all__ = [
     "StageFailed",
     "StagePlan",
     "StageSkipped",
+    "StaleAttempt",
+    "StepRefused",
     "Steps",
     "UnknownAdapter",
     "UnknownWorkflow",

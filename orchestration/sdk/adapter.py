@@ -1,4 +1,4 @@
-"""The interface of an adapter, and the errors that adapters and stages raise.
+"""The interface of an adapter, and what it raises if something is missing.
 
 An adapter is a class with the two methods of `Adapter` and a constructor without arguments. The setting
 `MAHAVISHNU_ADAPTERS` names it. `plan` is called in the process that starts a run; `run` is called in a worker. They
@@ -96,25 +96,6 @@ class MissingRequirement(Exception):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})" if self.reason else self.name
-
-
-class StageFailed(Exception):
-    """An attempt failed; `str()` is the error that clients receive. Stages may raise it too.
-
-    Args:
-        message: The error for clients.
-        may_retry: False if another attempt would fail too: the stage fails without using its remaining attempts.
-        details: For operators: stored with the attempt in place of a traceback.
-    """
-
-    # For subclasses that do not call `__init__` of this class.
-    may_retry = True
-    details = ""
-
-    def __init__(self, message: str, *, may_retry: bool = True, details: str = "") -> None:
-        self.may_retry = may_retry
-        self.details = details
-        super().__init__(message)
 
 
 class StageSkipped(Exception):

@@ -5,23 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
+
+from django.utils import timezone
 
 from orchestration import services
-from orchestration.db.retry import is_unavailable, retry_while_unavailable
 from orchestration.limits import engine_limits
-from orchestration.log_throttle import LogThrottle
 from orchestration.sdk.results import Results
-from orchestration.sdk.thread_executor import CallingThreadExecutor
+from orchestration.sdk.stage_database import StageDatabase
+from orchestration.sdk.steps import DatabaseSteps, StageSteps, StepRefused
 from orchestration.text import storable, text_of, truncate
 
 logger = logging.getLogger(__name__)
-
-_dropped_reports = LogThrottle(logger)
-
-Value = TypeVar("Value")
 
 
 class Cancelled(Exception):
@@ -35,7 +32,7 @@ class HandOver(Exception):
     """
 
 
-class Context:
+class Context(StageDatabase):
     """One attempt of one stage.
 
     Args:
@@ -70,15 +67,15 @@ class Context:
         self.stage_id = stage_id
         self.attempt = attempt
         self.track_process_group = track_process_group
-        self._executor = CallingThreadExecutor()
-        self._engine_connections = engine_connections
+        super().__init__(f"{workflow_id}/{stage_name}", engine_connections)
         self.results: Mapping[str, Any] = Results(workflow_id, self._query)
         self._cancelled = cancelled
         self._stopping = stopping
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
-        self._report_timeout_seconds = engine_limits().lease_seconds
+        store = DatabaseSteps(stage_id, attempt, query=self._query, report=self._report, executor=self._executor)
+        self._steps = StageSteps(store)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -131,6 +128,31 @@ class Context:
             raise RuntimeError("The worker does not stop: call hand_over() only if stopping() returns True")
         raise HandOver
 
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function once for all attempts at this stage, and return its output as read back from JSON.
+
+        A later call with this name, also by a later attempt, returns the stored output. What the function raises passes
+        and is not stored. On an event loop this returns an awaitable, and the function may be a coroutine function.
+
+        Args:
+            name: The name of the step, unique within the stage.
+            function: What to call. Its output is JSON of at most `MAHAVISHNU_MAX_RESULT_BYTES`.
+            args: Its arguments, which must be the same in each attempt and, as JSON, are compared.
+            kwargs: Its keyword arguments, likewise.
+
+        Raises:
+            StepRefused: if the name is used with other arguments or cannot be stored, if the arguments are not JSON, in
+                a transaction, and above `MAHAVISHNU_MAX_STEPS` steps.
+            StaleAttempt: if the attempt has ended meanwhile.
+            BadOutput: if the output is not JSON, or too large.
+        """
+        if self._has_transaction():
+            raise StepRefused(
+                f"Step {name} is inside a transaction, whose end decides whether its output is stored. Expected a step "
+                "outside of transaction.atomic(), and in a stage without atomic=True."
+            )
+        return self._steps.call(name, function, args, kwargs)
+
     def log(self, message: object) -> None:
         """Send a message to the run's subscribers, as a `workflow.stage_log` event.
 
@@ -167,7 +189,8 @@ class Context:
             self.flush_progress()
 
     def flush_progress(self) -> None:
-        """Send the progress that the throttle has held back."""
+        """Send the progress that the throttle has held back, and the last step."""
+        self._steps.flush()
         pending, self._pending_progress = self._pending_progress, None
         if pending is not None:
             share = pending[0]
@@ -194,14 +217,6 @@ class Context:
         error = truncate(storable(text_of(error)), engine_limits().max_error_characters)
         self._change_stage(services.fail_stage, stage_name, error=error)
 
-    def run_in_db_thread(self, call: Callable[[], Value]) -> Value:
-        """Run a call that uses the database, and return its result; for adapters that run stages in another thread."""
-        return self._executor.run(call)
-
-    def run_coroutine(self, coroutine: Awaitable[Value]) -> Value:
-        """Run a coroutine on a new event loop. It may use every method of this context, from any of its tasks."""
-        return self._executor.run_coroutine(coroutine)
-
     def _change_stage(self, service: Callable[..., Any], stage_name: str, **arguments: Any) -> None:
         try:
             self._query(lambda: service(workflow_id=self.workflow_id, stage_name=stage_name, **arguments))
@@ -210,43 +225,12 @@ class Context:
             logger.debug("Ignored a report on a hosted stage: %s", error)
 
     def _send_message(self, message: str) -> None:
-        self._report(lambda: services.report_message(self.stage_id, self.attempt, message=message))
+        at = timezone.now()
+        self._report(lambda: services.report_message(self.stage_id, self.attempt, message=message, at=at))
 
     def _send_progress(self, progress: float, message: str) -> None:
-        self._report(lambda: services.report_progress(self.stage_id, self.attempt, progress=progress, message=message))
-
-    def _report(self, report: Callable[[], object]) -> None:
-        """Store a report if that is possible: no stage fails because of one.
-
-        A report waits while the database is unavailable. After one was dropped because of that, the next do not wait.
-        """
-        try:
-            self._query(report, timeout_seconds=self._report_timeout_seconds)
-        except Exception as error:
-            if is_unavailable(error):
-                self._report_timeout_seconds = 0.0
-            self._log_dropped(error)
-        else:
-            self._report_timeout_seconds = engine_limits().lease_seconds
-
-    def _log_dropped(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {text_of(error)}"
-        _dropped_reports.log("Dropped a report of %s/%s: %s", self.workflow_id, self.stage_name, reason)
-
-    def _query(self, query: Callable[[], Value], *, timeout_seconds: float | None = None) -> Value:
-        """Read or write in the thread that has the database connection; a short outage does not fail the stage.
-
-        Args:
-            query: Must be idempotent.
-            timeout_seconds: How long to repeat it while the database is unavailable; None means for one lease.
-        """
-        wait_seconds = engine_limits().lease_seconds if timeout_seconds is None else timeout_seconds
-
-        def run() -> Value:
-            with self._engine_connections():
-                return retry_while_unavailable(query, timeout_seconds=wait_seconds)
-
-        return self._executor.run(run)
+        report, at = services.report_progress, timezone.now()
+        self._report(lambda: report(self.stage_id, self.attempt, progress=progress, message=message, at=at))
 
 
 _current: Context | None = None

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from orchestration import services
 from orchestration.limits import engine_limits
-from orchestration.plan import InvalidDefinition
+from orchestration.plan import InvalidDefinition, Plan
 from orchestration.sdk.adapter import MissingDependency, UnknownAdapter, find_adapter
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.parameters import parameters_of
@@ -45,7 +45,9 @@ def launch(
         orchestration.services.ServiceError: if the run cannot be stored.
     """
     stored = parameters_of(definition.name, definition.function).to_store(params, texts=texts)
-    plan = find_adapter(definition.adapter).plan(definition, prompt=prompt, params=stored)
+    adapter = find_adapter(definition.adapter)
+    plan = adapter.plan(definition, prompt=prompt, params=stored)
+    _check_atomic(plan, adapter)
     workflow = services.start_run(
         plan,
         prompt=prompt,
@@ -57,6 +59,15 @@ def launch(
         release=_release_for(definition),
     )
     return Run(workflow.pk)
+
+
+def _check_atomic(plan: Plan, adapter: object) -> None:
+    atomic = [stage.name for stage in plan.stages if stage.atomic]
+    if atomic and not getattr(adapter, "supports_atomic", False):
+        raise InvalidDefinition(
+            f"Stage {atomic[0]} is atomic, but what the adapter {plan.adapter} runs is in no transaction: expected a "
+            "function that the adapter python runs"
+        )
 
 
 def _release_for(definition: Definition) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from orchestration.sdk.adapter import StageFailed
+from orchestration.sdk.stage_errors import StageFailed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from orchestration.limits import EngineLimits
-from orchestration.sdk.adapter import StageFailed
+from orchestration.sdk.stage_errors import StageFailed
 from orchestration.services.validation import InvalidArgument, json_object
 from orchestration.text import storable, text_of, truncate, truncate_start
 
@@ -19,8 +19,13 @@ class BadOutput(StageFailed):
         super().__init__(message, may_retry=False)
 
 
-def checked_output(output: Any, *, max_bytes: int) -> Any:
+def checked_output(output: Any, *, max_bytes: int, returned_by: str = "The stage") -> Any:
     """Return the output as it will be read back from JSON.
+
+    Args:
+        output: The output.
+        max_bytes: Its largest size as JSON.
+        returned_by: What returned it, for errors.
 
     Raises:
         BadOutput: if it is not JSON, or larger than `max_bytes` as JSON.
@@ -29,16 +34,16 @@ def checked_output(output: Any, *, max_bytes: int) -> Any:
         encoded = json.dumps(output, allow_nan=False, ensure_ascii=False)
         size_bytes = len(encoded.encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadOutput(f"The stage returned {_kind(output)}, which is not JSON: {error}") from error
+        raise BadOutput(f"{returned_by} returned {_kind(output)}, which is not JSON: {error}") from error
     if size_bytes > max_bytes:
         raise BadOutput(
-            f"The stage returned {size_bytes} bytes of JSON; at most {max_bytes} are stored. "
+            f"{returned_by} returned {size_bytes} bytes of JSON; at most {max_bytes} are stored. "
             "Store the data elsewhere and return its location."
         )
     try:
         return json_object("output", {"output": output})["output"]
     except InvalidArgument as error:
-        raise BadOutput(f"The stage returned a value that cannot be stored: expected {error.expected}") from error
+        raise BadOutput(f"{returned_by} returned a value that cannot be stored: expected {error.expected}") from error
 
 
 def error_for_clients(error: BaseException, limits: EngineLimits) -> str:

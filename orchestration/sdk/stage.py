@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, overload
@@ -20,6 +21,7 @@ class StageDefinition:
         function: Called with a context and the inputs of the run.
         retries: Whether and when a failed attempt is retried.
         timeout_seconds: The time limit of an attempt; None for no limit.
+        atomic: Whether the function and the end of its attempt are one database transaction.
         options: For adapters whose stages need more than a function; JSON.
         arguments: What the function is called with besides.
         condition: Where a worker finds the function that decides whether the stage is skipped; empty for none.
@@ -32,6 +34,7 @@ class StageDefinition:
     function: Callable[..., Any] | None = None
     retries: Retry = field(default_factory=Retry)
     timeout_seconds: float | None = None
+    atomic: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     arguments: Arguments = field(default_factory=Arguments)
     condition: str = ""
@@ -77,6 +80,7 @@ class StageDefinition:
             condition=self.condition,
             negated=self.negated,
             each=self.each,
+            atomic=self.atomic,
         )
 
 
@@ -96,7 +100,11 @@ def stage(function: Callable[..., Any], /) -> StageDefinition: ...
 
 @overload
 def stage(
-    *, name: str | None = None, retries: Retry | None = None, timeout_seconds: float | None = None
+    *,
+    name: str | None = None,
+    retries: Retry | None = None,
+    timeout_seconds: float | None = None,
+    atomic: bool = False,
 ) -> Callable[[Callable[..., Any]], StageDefinition]: ...
 
 
@@ -107,6 +115,7 @@ def stage(
     name: str | None = None,
     retries: Retry | None = None,
     timeout_seconds: float | None = None,
+    atomic: bool = False,
 ) -> StageDefinition | Callable[[Callable[..., Any]], StageDefinition]:
     """Make a stage from a module-level function `f(ctx, inputs)`. Its return value is the stage's output.
 
@@ -115,18 +124,27 @@ def stage(
         name: The stage's name; by default the function's.
         retries: Whether and when a failed attempt is retried; by default it is not.
         timeout_seconds: The time limit of an attempt. After that its process is killed and the attempt fails.
+        atomic: Whether what the function writes to the database, the end of its attempt and the event of that are one
+            transaction. Only for plain functions, which should be short.
 
     Raises:
-        InvalidDefinition: if a worker could not find the function, or a value is out of range.
+        InvalidDefinition: if a worker could not find the function, a coroutine function is atomic, or a value is out of
+            range.
     """
 
     def define(function: Callable[..., Any]) -> StageDefinition:
+        if atomic and inspect.iscoroutinefunction(function):
+            raise InvalidDefinition(
+                f"Stage {function.__qualname__} is atomic and a coroutine function, which does not run in the thread "
+                "of the transaction: expected a plain function"
+            )
         return StageDefinition(
             name=name or function.__name__,
             call=_call_of("Stage", function),
             function=function,
             retries=retries or Retry(),
             timeout_seconds=timeout_seconds,
+            atomic=atomic,
         )
 
     return define if function is None else define(function)

@@ -38,6 +38,14 @@ class CallingThreadExecutor:
         future = self._submit(call)
         return _call_outside_event_loop(call) if future is None else future.result()
 
+    async def run_async(self, call: Callable[[], Value]) -> Value:
+        """Do the same on an event loop. If its thread is not that of the executor, the loop continues meanwhile."""
+        future = self._submit(call)
+        if future is None:
+            return _call_outside_event_loop(call)
+        # A call that has begun is finished, also if the task that waits for it is cancelled.
+        return await asyncio.shield(asyncio.wrap_future(future))
+
     def run_coroutine(self, coroutine: Awaitable[Value]) -> Value:
         """Run a coroutine on an event loop in another thread, and execute calls in this one until it ends."""
         result: Future[Value] = Future()

@@ -68,6 +68,16 @@ from orchestration.services.stages import (
     skip_stage,
     start_stage,
 )
+from orchestration.services.step_records import (
+    AttemptEnded,
+    StepConflict,
+    StepReport,
+    StoredStep,
+    TooManySteps,
+    find_step,
+    report_step,
+    store_step,
+)
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.validation import InvalidArgument, InvalidIdentifier
 from orchestration.services.worker_lifecycle import (

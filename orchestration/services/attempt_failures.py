@@ -22,6 +22,9 @@ WORKER_STOPPED: Final = "The worker was stopped"
 STAGE_TERMINATED: Final = "The process of the stage got SIGTERM, but its worker did not stop"
 """The error of an attempt that is lost, because something ended its process alone."""
 
+TRANSACTION_LOST: Final = "The database ended the transaction of the stage, which is rolled back"
+"""The error of an attempt at an atomic stage that is lost, because its transaction could not continue."""
+
 _AT_ONCE: Final = frozenset({FailureReason.LOST, FailureReason.RELEASED, FailureReason.NOT_RUNNABLE})
 """The stage did not cause these: they use up none of its attempts, and it is queued again without a wait."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.db.models import PROTECT, Exists, Model, OuterRef, QuerySet
 
-from orchestration.models import FailedAttempt, Stage, Worker, Workflow
+from orchestration.models import FailedAttempt, Stage, StepRecord, Worker, Workflow
 from orchestration.text import escape_line, text_of, truncate
 
 MAX_REASON_CHARACTERS: Final = 300
@@ -15,6 +15,7 @@ _PATHS_TO_RUN: Final[tuple[tuple[type[Model], str], ...]] = (
     (Workflow, ""),
     (Stage, "__workflow"),
     (FailedAttempt, "__stage__workflow"),
+    (StepRecord, "__stage__workflow"),
 )
 
 

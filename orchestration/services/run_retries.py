@@ -24,6 +24,7 @@ from orchestration.services.advance import advance, queue_step
 from orchestration.services.map_items import continue_items, remove_items, reset_items
 from orchestration.services.planned_stages import UNSTARTED, deadline_of
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
+from orchestration.services.step_records import forget_outdated_steps
 from orchestration.services.transitions import IllegalTransition
 
 _READ_TO_RERUN: Final = (
@@ -76,6 +77,7 @@ def retry_run(
             removed = remove_added(workflow, stages, {stage.pk for stage in rerun}, at=at)
             rerun = [stage for stage in rerun if stage.pk not in removed]
             stages = [stage for stage in stages if stage.pk not in removed]
+        forget_outdated_steps(rerun)
         continued = _reset_maps(workflow, rerun, from_stage, failed_only=failed_only, at=at)
         _reset_stages(rerun, pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value

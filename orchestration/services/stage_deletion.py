@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Final
 
-from orchestration.models import FailedAttempt, Stage, Worker
+from django.db.models import Model
+
+from orchestration.models import FailedAttempt, Stage, StepRecord, Worker
+
+_PARTS: Final[tuple[type[Model], ...]] = (FailedAttempt, StepRecord)
 
 
 def delete_rows(stage_ids: Collection[int], *, at: datetime) -> None:
@@ -17,7 +22,8 @@ def delete_rows(stage_ids: Collection[int], *, at: datetime) -> None:
     for worker in Worker.objects.filter(stage_id__in=stage_ids).order_by("pk"):
         worker.mark_locked().stage = None
         worker.save_locked(at=at, update_fields=["stage"])
-    FailedAttempt.objects.filter(stage_id__in=stage_ids).delete()
+    for model in _PARTS:
+        model._base_manager.filter(stage_id__in=stage_ids).delete()
     Stage.objects.filter(added_by_id__in=stage_ids).update(added_by=None)
     rows = Stage.objects.filter(pk__in=stage_ids)
     rows._raw_delete(rows.db)

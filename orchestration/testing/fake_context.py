@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestration.sdk import Context
+from orchestration.sdk.steps import StageSteps
+from orchestration.sdk.thread_executor import CallingThreadExecutor
+from orchestration.services import StepConflict, StepReport, StoredStep
+
+
+class _StepsInMemory:
+    """Steps of a stage that are not stored."""
+
+    def __init__(self, outputs: dict[str, Any], executor: CallingThreadExecutor) -> None:
+        self._outputs = outputs
+        self._digests: dict[str, str] = {}
+        self.run_async = executor.run_async
+
+    def find(self, name: str, arguments_digest: str) -> StoredStep | None:
+        if name not in self._outputs:
+            return None
+        if self._digests.get(name, arguments_digest) != arguments_digest:
+            raise StepConflict(name)
+        return StoredStep(output=copy.deepcopy(self._outputs[name]))
+
+    def store(self, name: str, arguments_digest: str, output: Any, *, report: StepReport | None) -> StoredStep:
+        self._outputs[name] = output
+        self._digests[name] = arguments_digest
+        return StoredStep(output=copy.deepcopy(output))
+
+    def report(self, report: StepReport) -> None:
+        """Do nothing: there are no subscribers."""
 
 
 class FakeContext(Context):
@@ -14,6 +42,7 @@ class FakeContext(Context):
 
     Attributes:
         logs: The messages of `ctx.log`, as clients would receive them.
+        steps: The output of each step that `ctx.step` has completed, by name.
         progress_reports: Each `ctx.progress`, as clients would receive it if there were no throttle.
     """
 
@@ -24,6 +53,7 @@ class FakeContext(Context):
         stage_name: str,
         attempt: int,
         results: Mapping[str, Any],
+        steps: Mapping[str, Any],
         cancelled: bool,
         stopping: bool,
     ) -> None:
@@ -38,6 +68,8 @@ class FakeContext(Context):
         self.results = results
         self.logs: list[str] = []
         self.progress_reports: list[tuple[float, str]] = []
+        self.steps: dict[str, Any] = dict(steps)
+        self._steps = StageSteps(_StepsInMemory(self.steps, self._executor))
         self._is_cancelled = cancelled
         self._is_stopping = stopping
 
@@ -69,6 +101,7 @@ def fake_context(
     workflow_id: str = "wf_test",
     attempt: int = 1,
     results: Mapping[str, Any] | None = None,
+    steps: Mapping[str, Any] | None = None,
     cancelled: bool = False,
     stopping: bool = False,
 ) -> FakeContext:
@@ -81,6 +114,7 @@ def fake_context(
         workflow_id: The id of the run.
         attempt: The number of the attempt.
         results: The outputs of earlier stages, by name.
+        steps: The outputs of steps that an earlier attempt has completed, by name, with any arguments.
         cancelled: Whether the attempt is cancelled from the start.
         stopping: Whether the worker stops from the start.
     """
@@ -89,6 +123,7 @@ def fake_context(
         stage_name=stage_name,
         attempt=attempt,
         results={} if results is None else results,
+        steps={} if steps is None else steps,
         cancelled=cancelled,
         stopping=stopping,
     )

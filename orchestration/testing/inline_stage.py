@@ -9,12 +9,12 @@ from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orchestration.sdk import StageFailed
-from orchestration.services import Claim
+from orchestration.services import Claim, Slot
 from orchestration.worker.executor import call_stage
-from orchestration.worker.outcome import OpenTransaction, Raised, Returned
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import SharedSlot
 from orchestration.worker.stage_connections import has_transaction
+from orchestration.worker.stage_result import OpenTransaction, Raised, Recorded, Returned
 
 UNUSABLE_TRANSACTION: Final = (
     "The stage handled a database error, and the transaction of the test cannot continue after it. Put the statement "
@@ -23,7 +23,7 @@ UNUSABLE_TRANSACTION: Final = (
 )
 
 
-def run_stage_inline(claim: Claim, slot: SharedSlot) -> Returned | Raised:
+def run_stage_inline(claim: Claim, owner: Slot, slot: SharedSlot) -> Returned | Raised | Recorded:
     """Run the stage; return its checked output, or the exception that it raised.
 
     Must be called in the thread of the test. Its transaction, if any, remains usable after every stage.
@@ -32,10 +32,10 @@ def run_stage_inline(claim: Claim, slot: SharedSlot) -> Returned | Raised:
     depths = {each.alias: len(each.atomic_blocks) for each in connections.all(initialized_only=True)}
     state = ProcessState.capture()
     try:
-        result = call_stage(claim, slot)
+        result = call_stage(claim, owner, slot)
     finally:
         state.restore()
-    if (left_open := _end_transactions(depths)) and not isinstance(result, Raised):
+    if (left_open := _end_transactions(depths)) and not isinstance(result, Raised | Recorded):
         result = Raised(OpenTransaction(left_open))
     if savepoint is None:
         return result

@@ -26,8 +26,9 @@ from orchestration.services import Claim, Slot
 from orchestration.services.attempt_failures import WORKER_DIED, timeout_error
 from orchestration.testing.inline_stage import run_stage_inline
 from orchestration.testing.result import InlineResult, read_result
-from orchestration.worker.outcome import Raised, Returned, record_outcome
+from orchestration.worker.outcome import record_outcome
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
+from orchestration.worker.stage_result import Raised, Recorded, Returned
 
 
 class NoBroker:
@@ -110,6 +111,19 @@ class InlineSlot(SharedSlot):
     deadline: float = math.inf
     """The deadline of the run, by this machine's monotonic clock."""
 
+    time_limit: float = math.inf
+    """When the time limit of the attempt is over, likewise."""
+
+    def lift_time_limit(self) -> None:
+        """End the time limit: an atomic stage does before its commit.
+
+        Raises:
+            StageTimeout: if the attempt or its run has taken too long, so that the stage is rolled back.
+        """
+        super().lift_time_limit()
+        if time.monotonic() >= min(self.time_limit, self.deadline):
+            raise StageTimeout
+
     def is_cancelled(self, stage_id: int, attempt: int) -> bool:
         return time.monotonic() >= self.deadline or super().is_cancelled(stage_id, attempt)
 
@@ -184,7 +198,7 @@ class InlineWorker:
 
     def _run(self, claim: Claim, slot: InlineSlot, owner: Slot) -> None:
         began, timeout_seconds = self._now(), claim.plan.timeout_seconds
-        result = self._run_stage(claim, slot)
+        result = self._run_stage(claim, owner, slot)
         error = result.error if isinstance(result, Raised) else None
         if isinstance(result, Raised):
             result.by_stop = isinstance(error, HandOver) and self._stops_for(claim.stage)
@@ -213,15 +227,16 @@ class InlineWorker:
         self._hand_overs[stage.pk] += 1
         return self._hand_overs[stage.pk] <= MAX_HAND_OVERS
 
-    def _run_stage(self, claim: Claim, slot: InlineSlot) -> Returned | Raised:
+    def _run_stage(self, claim: Claim, owner: Slot, slot: InlineSlot) -> Returned | Raised | Recorded:
         deadline_at = claim.workflow.deadline_at
+        slot.time_limit = time.monotonic() + (claim.plan.timeout_seconds or math.inf)
         slot.deadline = math.inf
         if deadline_at is not None:
             slot.deadline = time.monotonic() + (deadline_at - self._now()).total_seconds()
         slot.running = RunningAttempt(claim.stage.pk, claim.attempt, time.monotonic_ns(), 0, os.getpid())
         self._slot = slot
         try:
-            return run_stage_inline(claim, slot)
+            return run_stage_inline(claim, owner, slot)
         finally:
             self._slot = slot.running = None
 

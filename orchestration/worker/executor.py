@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,16 +16,18 @@ from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.sdk import Context, Done, HandOver, MapItems, Next, find_adapter
 from orchestration.sdk.outcome import checked_output
-from orchestration.services import Claim, Slot
+from orchestration.services import AttemptOutcome, Claim, Slot
+from orchestration.worker.atomic_stage import run_atomic_stage
 from orchestration.worker.code_check import (
     UncheckedCode,
     check_code,
     find_missing,
 )
-from orchestration.worker.outcome import OpenTransaction, Raised, Returned, record_outcome
+from orchestration.worker.outcome import record_outcome
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 from orchestration.worker.stage_connections import StageConnections
+from orchestration.worker.stage_result import OpenTransaction, Raised, Recorded, Returned
 from orchestration.worker.termination import deferred_termination, may_be_terminated
 
 logger = logging.getLogger(__name__)
@@ -78,7 +81,7 @@ def run_attempt(
                 state = ProcessState.capture()
             while claim is not None:
                 shared_slot.running = _running(claim.stage.pk, claim.attempt, claim.plan.timeout_seconds)
-                result = run_stage(claim, shared_slot, state, is_stopping=is_stopping)
+                result = run_stage(claim, slot, shared_slot, state, is_stopping=is_stopping)
                 shared_slot.lift_time_limit()
                 may_continue = not (termination.requested or shared_slot.must_replace or is_stopping())
                 continue_inline = may_continue and time.monotonic() < continue_until
@@ -111,15 +114,15 @@ def _running(stage_id: int, attempt: int, timeout_seconds: float | None = None) 
 
 
 def run_stage(
-    claim: Claim, shared_slot: SharedSlot, state: ProcessState, *, is_stopping: Callable[[], bool]
-) -> Returned | Raised:
+    claim: Claim, slot: Slot, shared_slot: SharedSlot, state: ProcessState, *, is_stopping: Callable[[], bool]
+) -> Returned | Raised | Recorded:
     """Run the stage on separate database connections; return its checked output, or the exception that it raised.
 
     Restore the state of the process.
     """
     connections = StageConnections()
     with connections.active():
-        result = call_stage(claim, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
+        result = call_stage(claim, slot, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
         # Before the engine's connections return: they are not found while an event loop seems to run.
         unrestored = state.restore()
     asyncio.set_event_loop(None)
@@ -132,19 +135,23 @@ def run_stage(
             logger.warning("A thread of an earlier stage left a transaction open; the process is replaced")
     if connections.left_open:
         logger.warning("%s left a transaction open; it is rolled back, and the process is replaced", claim.stage)
-        if not isinstance(result, Raised):
+        if not isinstance(result, Raised | Recorded):
             return Raised(OpenTransaction(connections.left_open))
     return result
 
 
 def call_stage(
     claim: Claim,
+    slot: Slot,
     shared_slot: SharedSlot,
     *,
     is_stopping: Callable[[], bool] = lambda: False,
     engine_connections: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Returned | Raised:
-    """Run the stage on the connections of this thread; return its checked output, or the exception that it raised."""
+) -> Returned | Raised | Recorded:
+    """Run the stage on the connections of this thread; return its checked output, or the exception that it raised.
+
+    The attempt of an atomic stage is completed at once.
+    """
     pid, stage = os.getpid(), claim.stage
     ctx = Context(
         workflow_id=claim.workflow.pk,
@@ -156,17 +163,33 @@ def call_stage(
         track_process_group=shared_slot.track_process_group,
         engine_connections=engine_connections,
     )
+
+    def run() -> Returned:
+        try:
+            inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
+            with ctx.current():
+                output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
+            return _checked(output)
+        finally:
+            if os.getpid() != pid:
+                _end_fork(claim, sys.exc_info()[1])
+
+    def complete(returned: Returned) -> AttemptOutcome:
+        shared_slot.lift_time_limit()
+        # Not inline: whether this process may continue is known when its state is restored, after the commit.
+        return services.complete_attempt(
+            stage.pk, claim.attempt, slot=slot, output=returned.output, next_stages=returned.next_stages
+        )
+
     try:
-        inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
-        with ctx.current():
-            output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
-        result: Returned | Raised = _checked(output)
+        # The search for the values of items writes nothing.
+        if claim.plan.atomic and claim.plan.each is None:
+            return run_atomic_stage(run, complete, ctx=ctx)
+        result: Returned | Raised = run()
         ctx.flush_progress()
     except BaseException as error:
         # SystemExit too: a stage must not end the process.
         result = Raised(error)
-    if os.getpid() != pid:
-        _end_fork(claim, result)
     return result
 
 
@@ -179,9 +202,8 @@ def _checked(returned: Any) -> Returned:
     return Returned(checked_output(output, max_bytes=max_bytes), next_stages)
 
 
-def _end_fork(claim: Claim, result: Returned | Raised) -> NoReturn:
+def _end_fork(claim: Claim, error: BaseException | None) -> NoReturn:
     """End a process that the stage forked, and that returned from the stage: only its parent records the outcome."""
-    error = result.error if isinstance(result, Raised) else None
     logger.warning("A process that %s had forked returned from the stage; it ends here", claim.stage, exc_info=error)
     os._exit(0 if error is None else 1)
 

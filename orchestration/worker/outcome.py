@@ -1,74 +1,30 @@
-"""The outcome of an attempt in a worker, and how it is recorded."""
+"""Record the outcome of an attempt."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from orchestration import services
-from orchestration.db.retry import retry_while_unavailable
+from orchestration.db.retry import is_unavailable, retry_while_unavailable
 from orchestration.limits import engine_limits
 from orchestration.models import FailureReason, Stage
-from orchestration.plan import StagePlan
 from orchestration.sdk import HandOver, MissingRequirement, StageFailed, StageSkipped, error_for_clients
 from orchestration.sdk.outcome import traceback_for_operators
 from orchestration.services import AttemptOutcome, Claim, Requirement, Slot
-from orchestration.services.attempt_failures import STAGE_TERMINATED, WORKER_STOPPED
+from orchestration.services.attempt_failures import STAGE_TERMINATED, TRANSACTION_LOST, WORKER_STOPPED
 from orchestration.text import storable, text_of, truncate
 from orchestration.worker.code_check import find_missing_for_continuation, requirement_of
+from orchestration.worker.stage_result import Raised, Recorded, Returned, UntimelyHandOver
 
 logger = logging.getLogger(__name__)
-
-
-class Raised:
-    """The exception that a stage raised.
-
-    Attributes:
-        by_stop: Whether the stop of the worker is the cause.
-        by_termination: Whether the process got SIGTERM, although the worker continues.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        self.by_stop = False
-        self.by_termination = False
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """What a stage returned: its checked output, and the stages that it adds behind itself, or the values to map."""
-
-    output: Any
-    next_stages: tuple[StagePlan, ...] = ()
-    map_values: list[Any] | None = None
-
-
-class OpenTransaction(StageFailed):
-    """A stage ended inside a database transaction."""
-
-    def __init__(self, databases: list[str]) -> None:
-        super().__init__(
-            f"The stage left a transaction open (database {', '.join(databases)}); it is rolled back. "
-            "Expected each transaction to end before the stage returns."
-        )
-
-
-class UntimelyHandOver(StageFailed):
-    """A stage raised `HandOver` in a worker that continues. To release it would repeat it without a limit."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The stage raised HandOver, but its worker does not stop. "
-            "A stage can be handed over only while `ctx.stopping()` is True."
-        )
 
 
 def record_outcome(
     claim: Claim,
     slot: Slot,
-    result: Returned | Raised,
+    result: Returned | Raised | Recorded,
     *,
     continue_inline: bool,
     is_expired: Callable[[], bool] | None = None,
@@ -85,6 +41,8 @@ def record_outcome(
         continue_inline: Whether to claim a stage of the next step.
         is_expired: Returns whether the record may be repeated no longer; None means after `lease_seconds`.
     """
+    if isinstance(result, Recorded):
+        return result.outcome.next
 
     def record() -> AttemptOutcome:
         error = result.error if isinstance(result, Raised) else None
@@ -103,8 +61,10 @@ def record_outcome(
     else:
         outcome = retry_while_unavailable(record, timeout_seconds=None, is_expired=is_expired)
     if not outcome.accepted:
+        # An atomic stage may have been committed before what followed, such as an `on_commit` function, raised this.
+        error = result.error if isinstance(result, Raised) and claim.plan.atomic else None
         text = "Ignored the result of attempt %d of %s: the stage has ended or has a newer attempt"
-        logger.info(text, claim.attempt, claim.stage)
+        logger.info(text, claim.attempt, claim.stage, exc_info=error)
     return outcome.next
 
 
@@ -138,6 +98,10 @@ def _record_error(claim: Claim, slot: Slot, raised: Raised) -> AttemptOutcome:
         )
     if raised.by_termination:
         text = f"{STAGE_TERMINATED}: {error_for_clients(error, limits)}"
+        return services.release_attempt(stage_id, attempt, slot=slot, error=text, reason=FailureReason.LOST)
+    if claim.plan.atomic and is_unavailable(error):
+        # The database has ended the transaction, not the stage. If its commit was executed, this changes nothing.
+        text = f"{TRANSACTION_LOST}: {error_for_clients(error, limits)}"
         return services.release_attempt(stage_id, attempt, slot=slot, error=text, reason=FailureReason.LOST)
     if isinstance(error, MissingRequirement):
         return services.release_attempt(stage_id, attempt, slot=slot, missing=requirement_of(error))

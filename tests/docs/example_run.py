@@ -120,6 +120,8 @@ def _retry_stage_in_run() -> None:
     services.claim_stage(stage_id, 1, slot=slot, at=_at(61))
     services.report_message(stage_id, 1, message="The prompt has 312 words", at=_at(62))
     services.report_progress(stage_id, 1, progress=0.4, message="Asking the model", at=_at(63))
+    step = services.StepReport(name="outline", cached=False, steps_completed=1)
+    services.report_step(stage_id, 1, report=step, at=_at(63))
     error = "ConnectionError: The model did not answer"
     services.fail_attempt(stage_id, 1, slot=slot, error=error, at=_at(64))
     services.claim_stage(stage_id, 2, slot=slot, at=_at(64))

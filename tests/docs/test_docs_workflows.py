@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -87,3 +88,32 @@ def test_demonstration_table_lists_every_demonstration() -> None:
     rows = table(PAGE, first="Workflow")
     ours = {name for name, each in definitions().items() if each.function.__module__ == "demonstrations.workflows"}
     assert {row["Workflow"] for row in rows} == ours
+
+
+def test_documented_steps_are_not_repeated(load_example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from orchestration.testing import WorkerLost, run_inline
+
+    models = ModuleType("shop.models")
+    find_order, ask = Mock(return_value="A bike"), Mock(side_effect=["Which?", WorkerLost, "Why?", "Done"])
+    vars(models).update(find_order=find_order, ask=ask)
+    monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.models", models)
+    result = run_inline(load_example("Steps").support, "Where is it?", order_id=7)
+    assert (result.output, result.stages["answer"].attempts) == ("Done", 2)
+    first = "Where is it? Order: A bike"
+    assert find_order.mock_calls == [call(7)]
+    assert ask.mock_calls == [
+        call([first]),
+        call([first, "Which?"]),
+        call([first, "Which?"]),
+        call([first, "Which?", "Why?"]),
+    ]
+
+
+def test_documented_atomic_stage_stores_its_row(load_example: Any) -> None:
+    from django.contrib.auth.models import Group
+
+    from orchestration.testing import run_inline
+
+    result = run_inline(load_example("Atomic stages").booking, "Guests")
+    assert (result.output, result.logs) == (Group.objects.get().pk, ("Created Guests",))

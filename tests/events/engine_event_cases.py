@@ -12,6 +12,11 @@ from orchestration.services import attempt_failures, row_locks
 stage_id = services.start_stage(workflow_id=workflow, stage_name="one", worker_id=worker).pk
 services.report_message(stage_id, 1, message="Good morning")
 services.report_progress(stage_id, 1, progress=0.5, message="Half way")
+report = services.StepReport(name="ask", cached=False, steps_completed=1)
+step = {"name": "ask", "arguments_digest": "0", "output": "Yes", "output_bytes": 5, "report": report}
+for _ in range(2):  # The second call changes nothing.
+    services.store_step(stage_id, 1, **step)
+services.report_step(stage_id, 1, report=services.StepReport(name="ask", cached=True, steps_completed=2))
 with transaction.atomic():
     stage = row_locks.lock_stage_by_id(stage_id)
     attempt_failures.record_failure(stage, reason="lost", error="The worker was lost", at=datetime.now(UTC))
@@ -23,18 +28,22 @@ with transaction.atomic():
     "workflow.stage_started",
     "workflow.stage_log",
     "workflow.stage_progress",
+    "workflow.step_completed",
     "workflow.stage_retrying",
     "workflow.stages_queued",
     "pool.status_changed",
 )
 def report_from_stage(resources: Resources) -> Expected:
     resources.services._driver.execute(REPORT, workflow=resources.workflow, worker=resources.worker)
+    step = {"stage_name": "one", "step": "ask"}
     lost = {"attempt": 1, "reason": "lost", "error": "The worker was lost", "retry_at": None, "last_attempt": 2}
     return [
         of_workflow(resources, "workflow.stage_started", stage_name="one", worker_id=resources.worker, attempt=1),
         pool_metrics(resources, idle=1, running=1),
         of_workflow(resources, "workflow.stage_log", stage_name="one", message="Good morning"),
         of_workflow(resources, "workflow.stage_progress", stage_name="one", progress=0.5, message="Half way"),
+        of_workflow(resources, "workflow.step_completed", **step, cached=False, steps_completed=1),
+        of_workflow(resources, "workflow.step_completed", **step, cached=True, steps_completed=2),
         of_workflow(resources, "workflow.stage_retrying", stage_name="one", **lost),
         queued(resources, "one"),
         pool_metrics(resources, idle=1, queue=1),

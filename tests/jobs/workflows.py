@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from orchestration.sdk import Context, Retry, parallel, stage, workflow
-from tests.jobs import agents, hostile
+from tests.jobs import agents, durable, hostile
 from tests.jobs.wide import wide
 
-__all__ = ["agents", "hostile", "wide"]
+__all__ = ["agents", "durable", "hostile", "wide"]
 
 PAUSE_SECONDS = 0.01
 

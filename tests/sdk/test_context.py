@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from orchestration.limits import EngineLimits
 from orchestration.log_throttle import LogThrottle
-from orchestration.sdk import context
+from orchestration.sdk import stage_database
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("every_line_is_logged")]
 
@@ -29,7 +29,7 @@ class Speechless:
 def every_line_is_logged(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.MAHAVISHNU_LOG_REPEAT_SECONDS = 0
     # Another test of this process may have left lines out, which the next line would count.
-    monkeypatch.setattr(context, "_dropped_reports", LogThrottle(context.logger))
+    monkeypatch.setattr(stage_database, "_dropped_reports", LogThrottle(stage_database.logger))
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ def test_stage_without_options_is_tried_once_with_the_documented_waits() -> None
         "step": 0,
         "call": "",
         "options": {},
+        "atomic": False,
         "retries": {"max_attempts": 1, "backoff_seconds": 1, "max_backoff_seconds": 300},
         "timeout_seconds": None,
         "hosted": False,

@@ -10,7 +10,7 @@ from orchestration import services
 from orchestration.models import FailedAttempt, Pool, Stage, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from orchestration.services import planned_stages, run_retries
-from orchestration.worker import outcome
+from orchestration.worker import outcome, stage_result
 from tests.models.counter_audit import assert_all_add_up
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -78,7 +78,7 @@ def test_worker_fails_the_run_if_the_next_step_has_a_closed_pool() -> None:
     Workflow.objects.update(pool=services.create_pool(pool_id="other"))
     Stage.objects.filter(name="two").update(pool="other")
     Pool.objects.filter(pk="other").update(status="closed")
-    assert outcome.record_outcome(claim, slot, outcome.Returned(None), continue_inline=False) is None
+    assert outcome.record_outcome(claim, slot, stage_result.Returned(None), continue_inline=False) is None
     workflow = Workflow.objects.get()
     reason = "Pool other is closed and accepts no stages."
     assert (workflow.status, workflow.error) == ("failed", f"The stage one failed: {reason}")

@@ -16,7 +16,7 @@ from pytest_django import Settings
 
 from orchestration.db.clock import database_now
 from orchestration.limits import EngineLimits, engine_limits
-from orchestration.models import FailedAttempt, Stage, Workflow
+from orchestration.models import FailedAttempt, Stage, StepRecord, Workflow
 from orchestration.scheduler import Scheduler
 from orchestration.scheduler import retention as scheduler_retention
 from orchestration.services import retention as services_retention
@@ -99,18 +99,20 @@ def test_on_delete_of_foreign_keys_to_stages_and_attempts_applies(
     keys = {
         "stage": models.ForeignKey(Stage, on_delete=on_delete, null=True, related_name="+"),
         "attempt": models.ForeignKey(FailedAttempt, on_delete=on_delete, null=True, related_name="+"),
+        "step": models.ForeignKey(StepRecord, on_delete=on_delete, null=True, related_name="+"),
     }
     with model_with(**keys) as note:
-        finish_runs(4)
-        for name in ("wf_1", "wf_2"):
+        finish_runs(5)
+        for name, key in (("wf_1", "stage"), ("wf_2", "attempt"), ("wf_3", "step")):
             stage = Stage.objects.filter(workflow_id=name).first()
             assert stage is not None
             attempt = FailedAttempt.objects.create(stage=stage, attempt=1, reason="failed", error="It broke")
-            note.objects.create(stage=stage) if name == "wf_1" else note.objects.create(attempt=attempt)
-        protected = [*runs, "wf_2"] if runs else []
+            step = StepRecord.objects.create(stage=stage, name="ask", attempt=1, output_bytes=4)
+            note.objects.create(**{key: {"stage": stage, "attempt": attempt, "step": step}[key]})
+        protected = [*runs, "wf_2", "wf_3"] if runs else []
         assert prune().undeletable == ""
         assert kept() == protected
-        assert note.objects.filter(stage=None, attempt=None).count() == (0 if runs else 2)
+        assert note.objects.filter(stage=None, attempt=None, step=None).count() == (0 if runs else 3)
 
 
 def test_run_that_cannot_be_deleted_hides_no_other(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:

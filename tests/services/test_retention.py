@@ -15,7 +15,7 @@ from pytest_django import Settings
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.limits import EngineLimits
-from orchestration.models import FailedAttempt, Pool, Stage, Worker, Workflow
+from orchestration.models import FailedAttempt, Pool, Stage, StepRecord, Worker, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
 from orchestration.scheduler import Scheduler
 from orchestration.services.retention import MAX_RUNS_PER_TRANSACTION, PruningSweep, RunRetention
@@ -129,10 +129,11 @@ def test_run_that_is_retried_during_a_sweep_is_kept(monkeypatch: pytest.MonkeyPa
 def test_pruned_run_takes_everything_along_and_frees_its_key() -> None:
     slot = start_engine_run()
     stage_id = Stage.objects.get().pk
+    services.store_step(stage_id, 2, name="ask", arguments_digest="", output=None, output_bytes=4)
     services.complete_attempt(stage_id, 2, slot=slot, output="done")
-    assert FailedAttempt.objects.count() == 1
+    assert (FailedAttempt.objects.count(), StepRecord.objects.count()) == (1, 1)
     assert prune(RunRetention(max_runs=0)) == 1
-    assert [model.objects.count() for model in (Workflow, Stage, FailedAttempt)] == [0, 0, 0]
+    assert [model.objects.count() for model in (Workflow, Stage, FailedAttempt, StepRecord)] == [0, 0, 0, 0]
     assert Worker.objects.get().status == "idle"
 
 

@@ -16,7 +16,8 @@ from orchestration.plan import Plan, StagePlan
 from orchestration.sdk import MissingDependency, MissingRequirement
 from orchestration.worker import code_check
 from orchestration.worker.executor import _claim
-from orchestration.worker.outcome import Raised, record_outcome
+from orchestration.worker.outcome import record_outcome
+from orchestration.worker.stage_result import Raised
 from tests.services.one_stage_runs import join
 
 pytestmark = [

@@ -19,6 +19,7 @@ from orchestration.sdk import HandOver
 from orchestration.services import Claim, Slot
 from orchestration.worker import child, executor, outcome
 from orchestration.worker.slot_table import SharedSlot, SlotTable
+from orchestration.worker.stage_result import Raised, Returned
 from tests.harness.row_lock import limit_lock_waits, row_locked
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -56,7 +57,7 @@ def test_outcome_is_recorded_after_a_lock_that_outlasts_the_lease() -> None:
                 unlock()
             return False
 
-        outcome.record_outcome(claim, slot, outcome.Returned("done"), continue_inline=False, is_expired=unlock_late)
+        outcome.record_outcome(claim, slot, Returned("done"), continue_inline=False, is_expired=unlock_late)
     stage = Stage.objects.get()
     assert (stage.status, stage.attempt, stage.result and stage.result["output"]) == ("completed", 1, "done")
 
@@ -64,7 +65,7 @@ def test_outcome_is_recorded_after_a_lock_that_outlasts_the_lease() -> None:
 def test_outcome_is_given_up_when_the_grace_of_the_worker_is_over() -> None:
     claim, slot = claimed_stage()
     with row_locked(Pool.objects.get()), pytest.raises(OperationalError):
-        outcome.record_outcome(claim, slot, outcome.Returned("done"), continue_inline=False, is_expired=lambda: True)
+        outcome.record_outcome(claim, slot, Returned("done"), continue_inline=False, is_expired=lambda: True)
     connection.close()
     assert Stage.objects.get().status == "running"
 
@@ -111,12 +112,12 @@ def run_raising(monkeypatch: pytest.MonkeyPatch, error: Exception, *, terminated
     shared_slot.worker_id = slot.worker_id
     has_raised, queries = False, 0
 
-    def raise_error(*_: object, **__: object) -> outcome.Raised:
+    def raise_error(*_: object, **__: object) -> Raised:
         nonlocal has_raised
         has_raised = True
         if terminated:
             os.kill(os.getpid(), signal.SIGTERM)
-        return outcome.Raised(error)
+        return Raised(error)
 
     def stops() -> bool:
         nonlocal queries

@@ -83,7 +83,7 @@ def _map_changed(run: Run, data: m.WorkflowMapStarted | m.WorkflowMapProgress) -
     return _change_stage(run, data.stage_name, status, ("running", "pending"), items=items)
 
 
-def _stage_log(run: Run, data: m.WorkflowStageLog) -> Run:
+def _unchanged(run: Run, data: m.WorkflowStageLog | m.WorkflowStepCompleted) -> Run:
     return run
 
 
@@ -178,9 +178,10 @@ STAGE_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Run]]] = {
     m.WorkflowStageRetrying: _stage_waits_again,
     m.WorkflowStageReleased: _stage_waits_again,
     m.WorkflowStageProgress: _stage_progress,
-    m.WorkflowStageLog: _stage_log,
     m.WorkflowMapStarted: _map_changed,
     m.WorkflowMapProgress: _map_changed,
+    m.WorkflowStageLog: _unchanged,
+    m.WorkflowStepCompleted: _unchanged,
     m.WorkflowStageStatusChanged: _stage_status_changed,
     m.WorkflowStageAdded: _stage_added,
     m.WorkflowStageRemoved: _stage_removed,

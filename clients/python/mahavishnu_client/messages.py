@@ -149,6 +149,20 @@ class WorkflowMapProgress(MapEvent, frozen=True, kw_only=True):
     """The counts of the items of a waiting stage have changed."""
 
 
+class WorkflowStepCompleted(StageEvent, frozen=True, kw_only=True):
+    """A step inside a running stage completes. Steps that follow each other quickly share an event.
+
+    Attributes:
+        step: The name of the step, the last one if several share the event.
+        cached: Whether its output was read, because an earlier attempt had completed it.
+        steps_completed: How many steps the attempt has completed so far, with the cached ones.
+    """
+
+    step: str
+    cached: bool
+    steps_completed: int
+
+
 class WorkflowStageCompleted(StageEvent, frozen=True, kw_only=True):
     """A stage completes.
 
@@ -429,6 +443,7 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "workflow.stage_log": WorkflowStageLog,
     "workflow.map_started": WorkflowMapStarted,
     "workflow.map_progress": WorkflowMapProgress,
+    "workflow.step_completed": WorkflowStepCompleted,
     "workflow.stage_completed": WorkflowStageCompleted,
     "workflow.stage_retrying": WorkflowStageRetrying,
     "workflow.stage_released": WorkflowStageReleased,

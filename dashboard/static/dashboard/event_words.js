@@ -41,6 +41,7 @@ export const EVENT_GROUPS = {
     "workflow.stage_started": look("◐", "stage started", "running"),
     "workflow.stage_progress": look("◐", "stage progress", "running"),
     "workflow.stage_log": look("≡", "stage log"),
+    "workflow.step_completed": look("·", "step completed"),
     "workflow.stage_completed": look("✓", "stage completed", "success"),
     "workflow.stage_failed": look("✕", "stage failed", "failure"),
     "workflow.stage_retrying": look("↻", "stage retrying", "waiting"),
@@ -159,6 +160,8 @@ const SUMMARIES = {
   "workflow.stage_progress": (data) =>
     joined([data.stage_name, `${Math.round(data.progress * 100)} %`, data.message && firstLine(data.message)]),
   "workflow.stage_log": (data) => joined([data.stage_name, firstLine(data.message ?? "")]),
+  "workflow.step_completed": (data) =>
+    joined([data.stage_name, data.step, data.cached && "read", `${counted(data.steps_completed, "step")} completed`]),
   "workflow.stage_completed": (data) =>
     joined([
       data.stage_name,

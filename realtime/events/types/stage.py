@@ -176,6 +176,28 @@ class WorkflowMapProgress(MapEvent, kw_only=True):
     signal: ClassVar[Signal] = signals.map_progressed
 
 
+class WorkflowStepCompleted(StageEvent, kw_only=True):
+    """A step inside a running stage completes. Steps that follow each other quickly share an event.
+
+    Attributes:
+        step: The name of the step, the last one if several share the event.
+        cached: Whether its output was read, because an earlier attempt had completed it.
+        steps_completed: How many steps the attempt has completed so far, with the cached ones.
+    """
+
+    event: ClassVar[str] = "workflow.step_completed"
+    signal: ClassVar[Signal] = signals.stage_step_completed
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "step": "test", "cached": False, "steps_completed": 1}
+    step: str
+    cached: bool
+    steps_completed: int
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
+        values = {name: arguments[name] for name in ("step", "cached", "steps_completed")}
+        return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
+
+
 class WorkflowStageCompleted(StageEvent, kw_only=True):
     """A stage completes.
 

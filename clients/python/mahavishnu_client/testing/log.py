@@ -15,7 +15,7 @@ from mahavishnu_client.state import Overview, State
 
 _ROOM_KINDS = ("workflow", "pool", "worker")
 _FIELDS_NOT_IN_SUMMARY = ("result", "params", "stages")
-_EVENTS_NOT_IN_SUMMARY = ("workflow.stage_log", "workflow.stage_progress")
+_EVENTS_NOT_IN_SUMMARY = ("workflow.stage_log", "workflow.stage_progress", "workflow.step_completed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,22 @@
+"""The error that fails a stage with a message for clients."""
+
+from __future__ import annotations
+
+
+class StageFailed(Exception):
+    """An attempt failed; `str()` is the error that clients receive. Stages may raise it too.
+
+    Args:
+        message: The error for clients.
+        may_retry: False if another attempt would fail too: the stage fails without using its remaining attempts.
+        details: For operators: stored with the attempt in place of a traceback.
+    """
+
+    # For subclasses that do not call `__init__` of this class.
+    may_retry = True
+    details = ""
+
+    def __init__(self, message: str, *, may_retry: bool = True, details: str = "") -> None:
+        self.may_retry = may_retry
+        self.details = details
+        super().__init__(message)
