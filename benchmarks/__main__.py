@@ -23,6 +23,7 @@ from benchmarks import (
     resume,
     soak,
     stalled_reader,
+    streams,
 )
 from benchmarks.report import Report
 from tests.harness.programs import fork_context
@@ -43,6 +44,7 @@ BENCHMARKS = {
         soak,
         stalled_reader,
         engine,
+        streams,
         clients,
         attacks,
         auth,

@@ -88,6 +88,25 @@ class EngineLimits:
     max_log_messages: int = counted(
         1000, minimum=0, maximum=1_000_000, help="Log messages that one attempt may send; later ones are dropped."
     )
+    max_streams: int = counted(16, minimum=0, maximum=1000, help="Streams that one attempt may open.")
+    max_stream_bytes: int = counted(
+        MIB,
+        minimum=KIB,
+        maximum=64 * MIB,
+        help="Size of a stream that is kept in memory and in Redis, and stored; later chunks only reach readers.",
+    )
+    max_stream_buffer_bytes: int = counted(
+        256 * KIB,
+        minimum=KIB,
+        maximum=64 * MIB,
+        help="Chunks beyond `MAHAVISHNU_MAX_STREAM_BYTES` that wait while Redis is unavailable; older ones are lost.",
+    )
+    stream_interval_seconds: float = bounded(
+        0.05, minimum=0.005, maximum=10.0, help="How long chunks of a stream are joined before they are sent."
+    )
+    stream_expiry_seconds: float = bounded(
+        3600.0, minimum=1.0, maximum=30 * 86400.0, help="How long Redis keeps a stream without new chunks."
+    )
     max_run_age_seconds: float = bounded(
         90 * 86400.0,
         minimum=1.0,

@@ -90,6 +90,9 @@ stage_logged = Signal()
 # this attempt, with cached ones), at: datetime. A step inside the stage completed. Not sent for each step.
 stage_step_completed = Signal()
 
+# stage: Stage, name: str, content_type: str, at: datetime. The running attempt has opened a stream of chunks.
+stream_opened = Signal()
+
 # worker: Worker, at: datetime. If a known worker registers again, `worker_status_changed` is sent instead.
 worker_added = Signal()
 

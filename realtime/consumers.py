@@ -30,6 +30,7 @@ from realtime.connection.refusals import refusal_of, refuse
 from realtime.connection.registry import TooManyConnections, connection_registry
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.connection.request_cost import further_cost
+from realtime.connection.stream_subscriptions import StreamSubscriptions
 from realtime.connection.writer import ConnectionWriter
 from realtime.database import log_failure
 from realtime.health.report import report_status
@@ -43,7 +44,7 @@ from realtime.protocol.server_info import ClientLimits, ServerStatusData
 from realtime.protocol.session import SessionPosition, encode_session_created, encode_session_draining
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
-from realtime.runtime import ensure_relay, replay_reads, status_queries
+from realtime.runtime import ensure_relay, replay_reads, status_queries, stream_hub
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class OrchestrationConsumer(AsyncConsumer):
         self.id = new_id()
         self.limits: Limits = settings.MAHAVISHNU_LIMITS
         self.channels: set[str] = set()
+        self.streams = StreamSubscriptions(stream_hub(), on_failure=self.on_server_error)
 
     def __str__(self) -> str:
         return f"connection {self.id} from {self._peer}"
@@ -140,13 +142,12 @@ class OrchestrationConsumer(AsyncConsumer):
         self.replay_budget = ReplayBudget(self.limits)
         position = self.relay.position
         assert position is not None, "a running relay has a position"
-        limits = ClientLimits.of(self.limits)
         self._send(
             encode_session_created(
                 self.id,
                 epoch=position.epoch,
                 seq=position.seq,
-                limits=limits,
+                limits=ClientLimits.of(self.limits),
                 user_id=self.identity.user_id,
                 expires_at=self.identity.expires_at,
             )
@@ -156,13 +157,14 @@ class OrchestrationConsumer(AsyncConsumer):
 
     async def _disconnect(self) -> None:
         connection_registry.unregister(self)
-        for channel in self.channels:
-            self.relay.leave(channel, self)
         if self.channels:
             self.relay.position_notices.remove(self)
+        for channel in self.channels:
+            self.relay.leave(channel, self)
         self.channels.clear()
         self._authentication.stop()
         await self._dispatcher.stop()
+        await self.streams.stop()
         await self._writer.stop()
 
     # --- From the client -----------------------------------------------------------------------------------------

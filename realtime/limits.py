@@ -76,6 +76,9 @@ class Limits:
     max_subscriptions: int = counted(
         128, minimum=1, maximum=100_000, help="Channels that one connection may subscribe to."
     )
+    max_followed_streams: int = counted(
+        1000, minimum=1, maximum=100_000, help="Streams of stages that the clients of one process may read."
+    )
     max_requests_in_flight: int = counted(
         16, minimum=1, maximum=10_000, help="Requests of one connection answered concurrently; further ones wait."
     )

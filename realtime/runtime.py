@@ -24,6 +24,7 @@ from realtime.limits import Limits
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
 from realtime.stored_answers import prune_stored_answers
+from realtime.streams.hub import StreamHub
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class _ServerProcess:
         self.access_checks: asyncio.Task[None] | None = None
         self.status_queries = StatusQueries(settings.MAHAVISHNU_LIMITS)
         self.replay_reads = ReplayReads(settings.MAHAVISHNU_LIMITS)
+        self.stream_hub = StreamHub(settings.MAHAVISHNU_LIMITS)
         self.has_log = False
 
 
@@ -57,6 +59,11 @@ def status_queries() -> StatusQueries:
 def replay_reads() -> ReplayReads:
     """Return the queue of the replays, snapshots and lists of this process."""
     return _current_process().replay_reads
+
+
+def stream_hub() -> StreamHub:
+    """Return the streams of chunks that clients of this process read."""
+    return _current_process().stream_hub
 
 
 async def ensure_log() -> None:

@@ -24,10 +24,14 @@ _NAMES = {
 _STATES = """/** Why no worker can take a run now. */
 export interface Hold { reason: string; needs: string; since: string }
 
+/** A stream of chunks that a stage has opened. */
+export interface OpenedStream { name: string; attempt: number; content_type: string }
+
 export interface StageState {
   position: number; stage_name: string; step: number; status: string; worker_id: string | null; attempt: number;
   last_attempt: number; queued_at: string | null; started_at: string | null; finished_at: string | null;
   duration_ms: number | null; progress: number | null; message: string; error: string; retry_at: string | null;
+  streams?: OpenedStream[];
 }
 
 export interface RunRow {

@@ -45,6 +45,31 @@ export interface EventStream extends AsyncIterableIterator<Event | HistoryLost> 
   [Symbol.asyncIterator](): this;
 }
 
+/** A chunk of a stream, a gap in it, or the beginning of another attempt: then what came before is void. */
+export type StreamItem =
+  | { readonly type: "chunk"; readonly offset: number; readonly data: string | Uint8Array; readonly attempt: number }
+  | { readonly type: "lost"; readonly offset: number; readonly end: number; readonly attempt: number }
+  | { readonly type: "restarted"; readonly attempt: number };
+
+/** A stream of chunks. */
+export interface ChunkStream extends AsyncIterableIterator<StreamItem> {
+  /** How it ended; null before its end. */
+  readonly end: {
+    readonly attempt: number;
+    readonly status: StageStatus;
+    readonly length: number;
+    readonly sha256: string | null;
+  } | null;
+  /** Why it ended, if it did. */
+  readonly error: Error | null;
+  /** The offset behind the last chunk, and its attempt. */
+  readonly offset: number;
+  readonly attempt: number | null;
+  /** End the subscription, and the iteration. */
+  close(): void;
+  [Symbol.asyncIterator](): this;
+}
+
 /** A position in the event log. */
 export interface Position {
   readonly seq: number;
@@ -90,6 +115,8 @@ export interface Stage {
   readonly message: string;
   readonly error: string;
   readonly retry_at: string | null;
+  /** The streams of chunks that it has opened, by name; absent if there are none. */
+  readonly streams?: readonly { readonly name: string; readonly attempt: number; readonly content_type: string }[];
 }
 
 /** A run in a list. */
@@ -367,6 +394,13 @@ export class Client implements AsyncDisposable {
 
   /** Iterate over the events of a channel, each once and in order. */
   events(channel: string, options?: ResumeOptions): EventStream;
+  /** Iterate over a stream of chunks that a stage writes, or has written; offsets count bytes. */
+  stream(
+    workflowId: string,
+    stageName: string,
+    name: string,
+    options?: { offset?: number; attempt?: number | null },
+  ): ChunkStream;
   /** Call `handler` with each item of a channel, one after the other, until the returned function is called. */
   on(channel: string, handler: (item: Event | HistoryLost) => unknown, options?: ResumeOptions): () => void;
   /** Subscribe to a channel, and return its iterator once the server has confirmed. */

@@ -3,10 +3,14 @@
 /** Why no worker can take a run now. */
 export interface Hold { reason: string; needs: string; since: string }
 
+/** A stream of chunks that a stage has opened. */
+export interface OpenedStream { name: string; attempt: number; content_type: string }
+
 export interface StageState {
   position: number; stage_name: string; step: number; status: string; worker_id: string | null; attempt: number;
   last_attempt: number; queued_at: string | null; started_at: string | null; finished_at: string | null;
   duration_ms: number | null; progress: number | null; message: string; error: string; retry_at: string | null;
+  streams?: OpenedStream[];
 }
 
 export interface RunRow {
@@ -135,6 +139,8 @@ export interface WorkflowMapStarted extends MapEvent {
 
 /** The counts of the items of a waiting stage have changed. */
 export interface WorkflowMapProgress extends MapEvent {
+}
+
 /** A step inside a running stage completes. Steps that follow each other quickly share an event. */
 export interface WorkflowStepCompleted extends StageEvent {
   step: string;
@@ -195,6 +201,13 @@ export interface WorkflowStageAdded extends StageEvent {
 export interface WorkflowStageRemoved extends StageEvent {
   total_stages: number;
   stages_completed: number;
+}
+
+/** A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events. */
+export interface WorkflowStreamOpened extends StageEvent {
+  name: string;
+  attempt: number;
+  content_type: string;
 }
 
 /** An event of one worker. */
@@ -443,6 +456,7 @@ export interface EventTypes {
   "workflow.stage_status_changed": WorkflowStageStatusChanged;
   "workflow.stage_added": WorkflowStageAdded;
   "workflow.stage_removed": WorkflowStageRemoved;
+  "workflow.stream_opened": WorkflowStreamOpened;
   "worker.status_changed": WorkerStatusChanged;
   "worker.added": WorkerAdded;
   "worker.stage_changed": WorkerStageChanged;

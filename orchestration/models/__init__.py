@@ -21,6 +21,7 @@ from orchestration.models.statuses import (
     WorkflowStatus,
 )
 from orchestration.models.step_record import StepRecord
+from orchestration.models.stream_content import StreamContent
 from orchestration.models.unfinished_stages import settle_stages
 from orchestration.models.unmet_requirement import UnmetRequirement
 from orchestration.models.worker import Worker
@@ -42,6 +43,7 @@ __all__ = [
     "StageMap",
     "StageStatus",
     "StepRecord",
+    "StreamContent",
     "UnmetRequirement",
     "Worker",
     "WorkerStatus",

@@ -105,6 +105,7 @@ class Stage(TrackedModel):
     lost_attempts = models.PositiveIntegerField(default=0, help_text="Attempts lost because their worker died.")
     progress = models.FloatField(null=True, blank=True, help_text="From 0 to 1, as the stage reported it.")
     progress_message = models.TextField(blank=True)
+    streams = models.JSONField(null=True, blank=True, editable=False, help_text="The streams it opened, by name.")
     # On the database clock, which all machines share.
     retry_at = models.DateTimeField(null=True, blank=True, help_text="When to queue the next attempt.")
     dispatch_due_at = models.DateTimeField(

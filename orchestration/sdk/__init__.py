@@ -29,6 +29,7 @@ from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, parallel, plan_stages, stage, when
 from orchestration.sdk.stage_errors import StageFailed
 from orchestration.sdk.steps import StaleAttempt, StepRefused
+from orchestration.sdk.stream import Stream
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
 
@@ -62,6 +63,7 @@ __all__ = [
     "StaleAttempt",
     "StepRefused",
     "Steps",
+    "Stream",
     "UnknownAdapter",
     "UnknownWorkflow",
     "WaitInTransaction",

@@ -16,6 +16,8 @@ from orchestration.limits import engine_limits
 from orchestration.sdk.results import Results
 from orchestration.sdk.stage_database import StageDatabase
 from orchestration.sdk.steps import DatabaseSteps, StageSteps, StepRefused
+from orchestration.sdk.stream import OpenedStreams, Stream, StreamSink
+from orchestration.stream_keys import StreamContentType
 from orchestration.text import storable, text_of, truncate
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Context(StageDatabase):
         cancelled: Returns whether the attempt is cancelled.
         stopping: Returns whether the worker stops or drains.
         engine_connections: A block in which the database connections are the engine's, not those of the stage.
+        stream_sink: What sends the streams of the stage; None if nothing does.
 
     Attributes:
         workflow_id: The id of the run.
@@ -61,6 +64,7 @@ class Context(StageDatabase):
         stopping: Callable[[], bool] = lambda: False,
         track_process_group: Callable[[int], None] = lambda pid: None,
         engine_connections: Callable[[], AbstractContextManager[None]] = nullcontext,
+        stream_sink: StreamSink | None = None,
     ) -> None:
         self.workflow_id = workflow_id
         self.stage_name = stage_name
@@ -71,6 +75,7 @@ class Context(StageDatabase):
         self.results: Mapping[str, Any] = Results(workflow_id, self._query)
         self._cancelled = cancelled
         self._stopping = stopping
+        self._streams = OpenedStreams(stream_sink)
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
@@ -197,6 +202,21 @@ class Context(StageDatabase):
             text = truncate(storable(pending[1]), engine_limits().max_log_message_characters)
             self._send_progress(share, text)
 
+    def stream(self, name: str, *, content_type: StreamContentType = "text") -> Stream:
+        """Open a stream of chunks, for `with`. Its readers get them while the stage runs, beside the events.
+
+        Args:
+            name: 1 to 64 of the characters A-Z a-z 0-9 . _ -
+            content_type: Whether chunks are `text` or `bytes`.
+
+        Raises:
+            ValueError: if the name or the type is invalid, the attempt has opened a stream of this name before, or has
+                opened `MAHAVISHNU_MAX_STREAMS`.
+        """
+        stream = self._streams.open(name, content_type)
+        self._announce_stream(stream)
+        return stream
+
     def hosted_started(self, stage_name: str) -> None:
         """Report that a hosted stage has started. Ignored if it has started or ended before."""
         self._change_stage(services.start_stage, stage_name)
@@ -231,6 +251,10 @@ class Context(StageDatabase):
     def _send_progress(self, progress: float, message: str) -> None:
         report, at = services.report_progress, timezone.now()
         self._report(lambda: report(self.stage_id, self.attempt, progress=progress, message=message, at=at))
+
+    def _announce_stream(self, stream: Stream) -> None:
+        name, content_type = stream.name, stream.content_type
+        self._report(lambda: services.open_stream(self.stage_id, self.attempt, name=name, content_type=content_type))
 
 
 _current: Context | None = None

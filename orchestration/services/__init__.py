@@ -78,6 +78,7 @@ from orchestration.services.step_records import (
     report_step,
     store_step,
 )
+from orchestration.services.streams import WrittenStream, open_stream
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.validation import InvalidArgument, InvalidIdentifier
 from orchestration.services.worker_lifecycle import (

@@ -28,6 +28,7 @@ from orchestration.services.holds import record_refusal
 from orchestration.services.map_items import start_items, step_behind
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
+from orchestration.services.streams import WrittenStream, store_streams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +51,7 @@ def complete_attempt(
     slot: Slot,
     output: Any,
     next_stages: Sequence[StagePlan] = (),
+    streams: Sequence[WrittenStream] = (),
     continue_inline: bool = False,
     find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
     at: datetime | None = None,
@@ -62,6 +64,7 @@ def complete_attempt(
         slot: The worker that ran it.
         output: JSON, checked by the caller.
         next_stages: What the stage adds behind itself; step 0 is the next one.
+        streams: What it has written into its streams.
         continue_inline: Whether to claim a stage of the next step for the same worker, if its pool has one. That saves
             the round trip through the broker, and the worker stays busy.
         find_missing: Returns what the worker lacks to run a stage of the next step; None if nothing.
@@ -74,6 +77,7 @@ def complete_attempt(
     at = validation.timestamp(at)
 
     def complete(stage: Stage) -> NextStep:
+        store_streams(stage, streams, at=at)
         stage.duration_ms = milliseconds_between(stage.started_at or at, at)
         stage.status = StageStatus.COMPLETED.value
         stage.error = ""

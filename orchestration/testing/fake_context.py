@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestration.sdk import Context
+from orchestration.sdk import Context, Stream
 from orchestration.sdk.steps import StageSteps
 from orchestration.sdk.thread_executor import CallingThreadExecutor
 from orchestration.services import StepConflict, StepReport, StoredStep
@@ -43,6 +43,7 @@ class FakeContext(Context):
     Attributes:
         logs: The messages of `ctx.log`, as clients would receive them.
         steps: The output of each step that `ctx.step` has completed, by name.
+        streams: The streams of `ctx.stream`, by name; `streams[name].written().content` is what was written.
         progress_reports: Each `ctx.progress`, as clients would receive it if there were no throttle.
     """
 
@@ -84,6 +85,13 @@ class FakeContext(Context):
     def progress(self, progress: float, message: object = "") -> None:
         self._progress_sent_at = -math.inf  # No throttle.
         super().progress(progress, message)
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        return self._streams.by_name
+
+    def _announce_stream(self, stream: Stream) -> None:
+        """Announce nothing."""
 
     def _send_message(self, message: str) -> None:
         self.logs.append(message)

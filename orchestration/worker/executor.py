@@ -28,6 +28,7 @@ from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 from orchestration.worker.stage_connections import StageConnections
 from orchestration.worker.stage_result import OpenTransaction, Raised, Recorded, Returned
+from orchestration.worker.stream_sender import AttemptStreams
 from orchestration.worker.termination import deferred_termination, may_be_terminated
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ def run_attempt(
                 state = ProcessState.capture()
             while claim is not None:
                 shared_slot.running = _running(claim.stage.pk, claim.attempt, claim.plan.timeout_seconds)
-                result = run_stage(claim, slot, shared_slot, state, is_stopping=is_stopping)
+                streams = AttemptStreams(claim)
+                result = run_stage(claim, slot, shared_slot, state, streams=streams, is_stopping=is_stopping)
                 shared_slot.lift_time_limit()
                 may_continue = not (termination.requested or shared_slot.must_replace or is_stopping())
                 continue_inline = may_continue and time.monotonic() < continue_until
@@ -92,7 +94,9 @@ def run_attempt(
                         may_be_early=termination.requested or may_be_terminated(result.error),
                     )
                     result.by_termination = termination.requested and not result.by_stop
-                claim = record_outcome(claim, slot, result, continue_inline=continue_inline, is_expired=is_grace_over)
+                claim = record_outcome(
+                    claim, slot, result, streams=streams, continue_inline=continue_inline, is_expired=is_grace_over
+                )
         if termination.requested:
             shared_slot.must_replace = True
     finally:
@@ -114,7 +118,13 @@ def _running(stage_id: int, attempt: int, timeout_seconds: float | None = None) 
 
 
 def run_stage(
-    claim: Claim, slot: Slot, shared_slot: SharedSlot, state: ProcessState, *, is_stopping: Callable[[], bool]
+    claim: Claim,
+    slot: Slot,
+    shared_slot: SharedSlot,
+    state: ProcessState,
+    *,
+    streams: AttemptStreams,
+    is_stopping: Callable[[], bool],
 ) -> Returned | Raised | Recorded:
     """Run the stage on separate database connections; return its checked output, or the exception that it raised.
 
@@ -122,7 +132,15 @@ def run_stage(
     """
     connections = StageConnections()
     with connections.active():
-        result = call_stage(claim, slot, shared_slot, is_stopping=is_stopping, engine_connections=connections.of_engine)
+        result = call_stage(
+            claim,
+            slot,
+            shared_slot,
+            streams=streams,
+            is_stopping=is_stopping,
+            engine_connections=connections.of_engine,
+        )
+        streams.close()
         # Before the engine's connections return: they are not found while an event loop seems to run.
         unrestored = state.restore()
     asyncio.set_event_loop(None)
@@ -145,6 +163,7 @@ def call_stage(
     slot: Slot,
     shared_slot: SharedSlot,
     *,
+    streams: AttemptStreams | None = None,
     is_stopping: Callable[[], bool] = lambda: False,
     engine_connections: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Returned | Raised | Recorded:
@@ -162,6 +181,7 @@ def call_stage(
         stopping=is_stopping,
         track_process_group=shared_slot.track_process_group,
         engine_connections=engine_connections,
+        stream_sink=streams,
     )
 
     def run() -> Returned:
@@ -178,7 +198,12 @@ def call_stage(
         shared_slot.lift_time_limit()
         # Not inline: whether this process may continue is known when its state is restored, after the commit.
         return services.complete_attempt(
-            stage.pk, claim.attempt, slot=slot, output=returned.output, next_stages=returned.next_stages
+            stage.pk,
+            claim.attempt,
+            slot=slot,
+            output=returned.output,
+            next_stages=returned.next_stages,
+            streams=() if streams is None else streams.end(),
         )
 
     try:

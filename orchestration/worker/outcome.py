@@ -17,6 +17,7 @@ from orchestration.services.attempt_failures import STAGE_TERMINATED, TRANSACTIO
 from orchestration.text import storable, text_of, truncate
 from orchestration.worker.code_check import find_missing_for_continuation, requirement_of
 from orchestration.worker.stage_result import Raised, Recorded, Returned, UntimelyHandOver
+from orchestration.worker.stream_sender import AttemptStreams
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def record_outcome(
     slot: Slot,
     result: Returned | Raised | Recorded,
     *,
+    streams: AttemptStreams | None = None,
     continue_inline: bool,
     is_expired: Callable[[], bool] | None = None,
 ) -> Claim | None:
@@ -38,17 +40,20 @@ def record_outcome(
         claim: The attempt.
         slot: The worker that ran it.
         result: Its output, or what it raised.
+        streams: Its streams.
         continue_inline: Whether to claim a stage of the next step.
         is_expired: Returns whether the record may be repeated no longer; None means after `lease_seconds`.
     """
     if isinstance(result, Recorded):
+        if streams is not None:
+            streams.announce_end()
         return result.outcome.next
 
     def record() -> AttemptOutcome:
         error = result.error if isinstance(result, Raised) else None
         try:
             if isinstance(result, Returned) or isinstance(error, StageSkipped):
-                return _record_end(claim, slot, result, continue_inline=continue_inline)
+                return _record_end(claim, slot, result, streams, continue_inline=continue_inline)
         except (services.PoolNotAccepting, services.TooManyStages) as rejection:
             # The next steps cannot run, nor could a retry of this stage change that.
             return _record_error(claim, slot, Raised(StageFailed(str(rejection), may_retry=False)))
@@ -65,6 +70,8 @@ def record_outcome(
         error = result.error if isinstance(result, Raised) and claim.plan.atomic else None
         text = "Ignored the result of attempt %d of %s: the stage has ended or has a newer attempt"
         logger.info(text, claim.attempt, claim.stage, exc_info=error)
+    elif streams is not None:
+        streams.announce_end()
     return outcome.next
 
 
@@ -74,7 +81,14 @@ class _Continuation(TypedDict):
     find_missing: Callable[[Stage], Requirement | None]
 
 
-def _record_end(claim: Claim, slot: Slot, result: Returned | Raised, *, continue_inline: bool) -> AttemptOutcome:
+def _record_end(
+    claim: Claim,
+    slot: Slot,
+    result: Returned | Raised,
+    streams: AttemptStreams | None,
+    *,
+    continue_inline: bool,
+) -> AttemptOutcome:
     """Complete the attempt or, if the stage raised `StageSkipped`, skip the stage."""
     stage_id, attempt = claim.stage.pk, claim.attempt
     continuation = _Continuation(slot=slot, continue_inline=continue_inline, find_missing=find_missing_for_continuation)
@@ -84,7 +98,12 @@ def _record_end(claim: Claim, slot: Slot, result: Returned | Raised, *, continue
     if result.map_values is not None:
         return services.start_map(stage_id, attempt, values=result.map_values, **continuation)
     return services.complete_attempt(
-        stage_id, attempt, output=result.output, next_stages=result.next_stages, **continuation
+        stage_id,
+        attempt,
+        output=result.output,
+        next_stages=result.next_stages,
+        streams=() if streams is None else streams.written(),
+        **continuation,
     )
 
 

@@ -12,6 +12,7 @@ from realtime.broadcast.relay import Relay
 from realtime.broadcast.room import Subscriber
 from realtime.connection.address_quota import OpenConnections
 from realtime.connection.replay_budget import ReplayBudget
+from realtime.connection.stream_subscriptions import StreamSubscriptions
 from realtime.limits import Limits
 from realtime.protocol.errors import RequestError
 from realtime.protocol.server_info import ServerStatusData
@@ -44,6 +45,7 @@ class Connection(Reader, Subscriber, Protocol):
         relay: The relay that delivers events to it.
         limits: The bounds of the connection.
         channels: The channels it is subscribed to.
+        streams: The streams of chunks that it reads.
         identity: Who its client is now. A new token replaces it.
     """
 
@@ -51,6 +53,7 @@ class Connection(Reader, Subscriber, Protocol):
     relay: Relay
     limits: Limits
     channels: set[str]
+    streams: StreamSubscriptions
     identity: Identity
 
     async def server_status(self) -> ServerStatusData:

@@ -18,13 +18,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subscribe(Request, frozen=True, kw_only=True):
-    """Subscribe to the events of `channel`: from now on, or after the position `since` in the log `epoch`."""
+    """Subscribe to the events of `channel`: from now on, or after the position `since` in the log `epoch`.
+
+    The channel of a stream has chunks instead: from the `offset` on, in bytes, if the stage still has that `attempt`.
+    """
 
     event: ClassVar[str] = "subscribe"
     channel: str
     since: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)] | None = None
     epoch: str | None = None
     snapshot: bool = False
+    offset: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)] | None = None
+    attempt: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
 
 
 class Unsubscribe(Request, frozen=True, kw_only=True):

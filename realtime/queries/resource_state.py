@@ -30,11 +30,12 @@ RUN_COLUMNS: Final = ("pk", *RUN_FIELDS[1:-1], *_HELD_COLUMNS, "reported_by")
 _STAGE_FIELDS: Final = (
     *("position", "stage_name", "step", "status", "worker_id", "attempt", "last_attempt"),
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "message", "error", "retry_at"),
+    "streams",
 )
 _STAGE_COLUMNS: Final = (
     *("position", "name", "step", "status", "worker_id", "attempt", "last_attempt"),
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "progress_message", "start_of_error"),
-    "retry_at",
+    *("retry_at", "streams"),
     *("map__total", "map__published_completed", "map__published_failed", "map__published_running"),
 )
 _ERROR: Final = _STAGE_FIELDS.index("error")
@@ -69,11 +70,13 @@ def stage_rows(stages: QuerySet[Stage]) -> QuerySet[Stage, tuple[Any, ...]]:
 
 
 def stage_state(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the state of a stage. The field `items` is absent if it has none."""
+    """Return the state of a stage. The fields `streams` and `items` are absent if it has none."""
     *fields, total, completed, failed, running = row
     state = dict(zip(_STAGE_FIELDS, fields, strict=True))
     if total is not None:
         state["items"] = {"total": total, "completed": completed, "failed": failed, "running": running}
+    if not state["streams"]:
+        del state["streams"]
     return {**state, "error": truncate(state["error"], MAX_STAGE_ERROR_CHARACTERS)}
 
 

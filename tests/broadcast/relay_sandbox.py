@@ -27,6 +27,7 @@ from realtime.broadcast.groups import group_name
 from realtime.broadcast.relay import Relay
 from realtime.connection import handlers
 from realtime.connection.replay_budget import ReplayBudget
+from realtime.connection.stream_subscriptions import StreamSubscriptions
 from realtime.database import in_database_thread, in_relay_thread
 from realtime.eventlog.append import Delivery, NewEvent, append_events
 from realtime.eventlog.retention import Retention, prune_events
@@ -39,9 +40,9 @@ from realtime.protocol.server_info import ServerStatusData
 from realtime.queries import replay_reads, status
 from realtime.queries.replay_reads import ReplayReads
 from realtime.queries.status import StatusQueries
+from realtime.streams.hub import StreamHub
 
-ROOM = "workflow:a"
-OTHER = "workflow:b"
+ROOM, OTHER = "workflow:a", "workflow:b"
 
 ARRIVAL_TIMEOUT_SECONDS = 30.0
 
@@ -61,6 +62,7 @@ class Subscriber:
         self.replay_reads = replay_queue or ReplayReads(self.limits)
         self.replay_budget = ReplayBudget(self.limits)
         self.channels: set[str] = set()
+        self.streams = StreamSubscriptions(StreamHub(self.limits), on_failure=self.on_server_error)
         self.identity = ON_THIS_MACHINE
         self.messages: list[dict[str, Any]] = []
         self.writes = 0
@@ -105,8 +107,7 @@ class Subscriber:
     async def server_status(self) -> ServerStatusData:
         raise AssertionError("no request asks for it")
 
-    async def caught_up(self) -> None:
-        return
+    async def caught_up(self) -> None: ...
 
     @property
     def seqs(self) -> list[int]:

@@ -119,6 +119,7 @@ def _retry_stage_in_run() -> None:
     stage_id = workflow.stages.get(name="generate").pk
     services.claim_stage(stage_id, 1, slot=slot, at=_at(61))
     services.report_message(stage_id, 1, message="The prompt has 312 words", at=_at(62))
+    services.open_stream(stage_id, 1, name="answer", content_type="text", at=_at(62))
     services.report_progress(stage_id, 1, progress=0.4, message="Asking the model", at=_at(63))
     step = services.StepReport(name="outline", cached=False, steps_completed=1)
     services.report_step(stage_id, 1, report=step, at=_at(63))

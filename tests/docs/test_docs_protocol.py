@@ -19,6 +19,7 @@ from realtime.protocol.requests import (
     MAX_SEARCH_CHARACTERS,
     REQUESTS,
 )
+from realtime.protocol.stream_messages import is_stream_channel
 from realtime.queries.event_pages import MAX_EXAMINED_EVENTS
 from realtime.queries.pages import EXAMINED_ROW_BYTES, MAX_EXAMINED_ROWS
 from realtime.queries.replay_reads import TURNS_BY_DATABASE
@@ -41,6 +42,7 @@ EXCHANGES = [
     for block in blocks(PROTOCOL, language="json")
     if block.role in ("send", "receive") and block.section not in WITH_TOKEN
 ]
+STREAM = "stream:{workflow}/{stage}/{name}"
 EVENTS = blocks(PROTOCOL, language="json", role="event")
 NOTICES = blocks(PROTOCOL, language="json", role="notice")
 
@@ -146,8 +148,9 @@ def test_every_event_is_listed_with_its_channels_and_an_example() -> None:
 
 
 def test_every_channel_type_is_listed() -> None:
+    assert is_stream_channel(STREAM)
     listed = [row["Channel"] for row in table(PROTOCOL, first="Channel")]
-    assert listed == [*(f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES), "global", "summary"]
+    assert listed == [*(f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES), "global", "summary", STREAM]
 
 
 def test_every_request_is_listed_with_its_fields() -> None:
@@ -179,6 +182,7 @@ def test_every_limit_is_listed_with_its_default() -> None:
             f"{limits.max_connects_per_second:g} a second, {limits.max_connect_burst} at once"
         ),
         "Subscriptions of one connection": f"{limits.max_subscriptions}",
+        "Streams that the clients of one process read": f"{limits.max_followed_streams}",
         "Requests of one connection being answered": f"{limits.max_requests_in_flight}",
         "Time for one request": f"{limits.request_timeout_seconds:g} s",
         "Missed events one since may replay": f"{limits.max_replay_events:,}",

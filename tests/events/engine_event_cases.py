@@ -11,6 +11,7 @@ from orchestration import services
 from orchestration.services import attempt_failures, row_locks
 stage_id = services.start_stage(workflow_id=workflow, stage_name="one", worker_id=worker).pk
 services.report_message(stage_id, 1, message="Good morning")
+services.open_stream(stage_id, 1, name="answer", content_type="text")
 services.report_progress(stage_id, 1, progress=0.5, message="Half way")
 report = services.StepReport(name="ask", cached=False, steps_completed=1)
 step = {"name": "ask", "arguments_digest": "0", "output": "Yes", "output_bytes": 5, "report": report}
@@ -27,6 +28,7 @@ with transaction.atomic():
     "a running stage reports, and its worker is lost",
     "workflow.stage_started",
     "workflow.stage_log",
+    "workflow.stream_opened",
     "workflow.stage_progress",
     "workflow.step_completed",
     "workflow.stage_retrying",
@@ -36,11 +38,13 @@ with transaction.atomic():
 def report_from_stage(resources: Resources) -> Expected:
     resources.services._driver.execute(REPORT, workflow=resources.workflow, worker=resources.worker)
     step = {"stage_name": "one", "step": "ask"}
+    opened = {"name": "answer", "attempt": 1, "content_type": "text"}
     lost = {"attempt": 1, "reason": "lost", "error": "The worker was lost", "retry_at": None, "last_attempt": 2}
     return [
         of_workflow(resources, "workflow.stage_started", stage_name="one", worker_id=resources.worker, attempt=1),
         pool_metrics(resources, idle=1, running=1),
         of_workflow(resources, "workflow.stage_log", stage_name="one", message="Good morning"),
+        of_workflow(resources, "workflow.stream_opened", stage_name="one", **opened),
         of_workflow(resources, "workflow.stage_progress", stage_name="one", progress=0.5, message="Half way"),
         of_workflow(resources, "workflow.step_completed", **step, cached=False, steps_completed=1),
         of_workflow(resources, "workflow.step_completed", **step, cached=True, steps_completed=2),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from django.db.models import QuerySet
 
@@ -129,6 +129,8 @@ def report(day: Day) -> None:
     stage = day.pick(engine_stages(StageStatus.RUNNING))
     services.report_progress(stage.pk, stage.attempt, progress=day.choose((0.0, 0.5)), message=day.choose(("", "half")))
     services.report_message(stage.pk, stage.attempt, message="A line")
+    content_type: Literal["text", "bytes"] = day.choose(("text", "bytes"))
+    services.open_stream(stage.pk, stage.attempt, name=day.choose(("answer", "Z", "log")), content_type=content_type)
 
 
 @operation(4)

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from mahavishnu_client.fold import fold
-from mahavishnu_client.state import Hold, Run, StageState
+from mahavishnu_client.state import Hold, OpenedStream, Run, StageState
 from tests.fold.states import HOLD, NOW, ClientEvent, at, event, replace, run, stage
+
+
+def stream(name: str, attempt: int) -> OpenedStream:
+    return OpenedStream(name=name, attempt=attempt, content_type="text")
+
 
 CREATED = event(
     "workflow.created",
@@ -156,6 +161,16 @@ LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
             stage(0, "running", progress=0.5, message="half"),
         ),
         (stage(0, "running"), event("workflow.stage_log", stage_name="s0", message="A line"), stage(0, "running")),
+        (
+            stage(0, "running", streams=(stream("b", 1), stream("c", 1))),
+            event("workflow.stream_opened", stage_name="s0", name="b", attempt=2, content_type="text"),
+            stage(0, "running", streams=(stream("b", 2), stream("c", 1))),
+        ),
+        (
+            stage(0, "running", streams=(stream("b", 1),)),
+            event("workflow.stream_opened", stage_name="s0", name="Z", attempt=1, content_type="text"),
+            stage(0, "running", streams=(stream("Z", 1), stream("b", 1))),
+        ),
         (
             stage(0, retry_at=at(70)),
             event("workflow.stage_status_changed", stage_name="s0", status="skipped", stages_completed=1),

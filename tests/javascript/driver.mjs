@@ -69,6 +69,11 @@ const COMMANDS = {
   events({ as, channel, resume_from: resumeFrom }) {
     read(as, () => client.events(channel, { resumeFrom }), eventLine);
   },
+  async stream({ as: of, workflow_id: workflowId, stage_name: stageName, name }) {
+    const stream = client.stream(workflowId, stageName, name);
+    // Not awaited: the next commands are read meanwhile.
+    read(of, () => stream, (item) => ({ item })).then(() => write({ of, end: stream.end }));
+  },
   follow({ as, workflow_id: workflowId }) {
     read(as, () => client.follow(workflowId), stateLine);
   },

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from orchestration.sdk import Context, Retry, parallel, stage, workflow
-from tests.jobs import agents, durable, hostile
+from tests.jobs import agents, durable, hostile, streaming
 from tests.jobs.wide import wide
 
-__all__ = ["agents", "durable", "hostile", "wide"]
+__all__ = ["agents", "durable", "hostile", "streaming", "wide"]
 
 PAUSE_SECONDS = 0.01
 

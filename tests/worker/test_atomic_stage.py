@@ -21,6 +21,7 @@ from orchestration.worker.outcome import record_outcome
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import SharedSlot
 from orchestration.worker.stage_result import Raised, Recorded
+from orchestration.worker.stream_sender import AttemptStreams
 from tests.adapters.attempt_runner import claim_attempt, slot_of
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -63,7 +64,8 @@ def output_of(stage: Stage) -> Any:
 
 
 def call(claim: Claim, slot: Slot) -> Any:
-    return run_stage(claim, slot, SharedSlot(), ProcessState.capture(), is_stopping=lambda: False)
+    state, streams = ProcessState.capture(), AttemptStreams(claim)
+    return run_stage(claim, slot, SharedSlot(), state, streams=streams, is_stopping=lambda: False)
 
 
 def test_rows_and_end_of_an_atomic_stage_are_one_transaction() -> None:

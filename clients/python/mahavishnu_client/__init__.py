@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mahavishnu_client.chunks import Chunk, ChunksLost, ChunkStream, StreamEnd, StreamRestarted
 from mahavishnu_client.client import Client, connect
 from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import (
@@ -25,6 +26,9 @@ __version__ = "1.0.0"
 
 __all__ = [
     "AuthenticationError",
+    "Chunk",
+    "ChunkStream",
+    "ChunksLost",
     "Client",
     "ClientClosed",
     "ClientError",
@@ -45,6 +49,8 @@ __all__ = [
     "RequestFailed",
     "RequestTimeout",
     "StateStream",
+    "StreamEnd",
+    "StreamRestarted",
     "UnknownEvent",
     "connect",
 ]

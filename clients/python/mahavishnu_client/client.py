@@ -6,11 +6,13 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
+from mahavishnu_client.chunks import ChunkQueue, ChunkStream
 from mahavishnu_client.connection import Connection
 from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost
@@ -196,6 +198,23 @@ class Client(RequestSender):
         )
         subscription = session.attach(channel, queue)
         return EventStream(channel, queue, session.detach)
+
+    def stream(
+        self, workflow_id: str, stage_name: str, name: str, *, offset: int = 0, attempt: int | None = None
+    ) -> ChunkStream:
+        """Return an iterator of a stream of chunks that a stage writes, or has written.
+
+        Args:
+            workflow_id: The run.
+            stage_name: The stage.
+            name: The name of the stream.
+            offset: Where to begin, in bytes; the `end` of the last chunk that the caller has.
+            attempt: The attempt of that chunk. If another one has begun, the stream begins again at 0.
+        """
+        chunks, channel = self._session.chunks, f"stream:{workflow_id}/{stage_name}/{name}"
+        queue = ChunkQueue(self._options, offset=offset, attempt=attempt, on_room=partial(chunks.subscribe, channel))
+        chunks.attach(channel, queue)
+        return ChunkStream(channel, queue, chunks.detach)
 
     async def subscribe_to_channel(self, channel: str, handler: Handler | None = None) -> EventStream:
         """Subscribe to a channel, and return its iterator once the server has confirmed.

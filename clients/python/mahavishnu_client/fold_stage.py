@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from mahavishnu_client import messages as m
-from mahavishnu_client.state import ItemCounts, Run, StageState
+from mahavishnu_client.state import ItemCounts, OpenedStream, Run, StageState
 
 FINISHED_STAGE_STATUSES: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
 
@@ -85,6 +85,16 @@ def _map_changed(run: Run, data: m.WorkflowMapStarted | m.WorkflowMapProgress) -
 
 def _unchanged(run: Run, data: m.WorkflowStageLog | m.WorkflowStepCompleted) -> Run:
     return run
+
+
+def _stream_opened(run: Run, data: m.WorkflowStreamOpened) -> Run:
+    stage = next((stage for stage in run.stages if stage.stage_name == data.stage_name), None)
+    if stage is None:
+        return run
+    opened = OpenedStream(name=data.name, attempt=data.attempt, content_type=data.content_type)
+    others = (stream for stream in stage.streams if stream.name != data.name)
+    streams = tuple(sorted((*others, opened), key=lambda stream: stream.name))
+    return _change_stage(run, data.stage_name, None, (), streams=streams)
 
 
 def _stage_status_changed(run: Run, data: m.WorkflowStageStatusChanged) -> Run:
@@ -182,6 +192,7 @@ STAGE_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Run]]] = {
     m.WorkflowMapProgress: _map_changed,
     m.WorkflowStageLog: _unchanged,
     m.WorkflowStepCompleted: _unchanged,
+    m.WorkflowStreamOpened: _stream_opened,
     m.WorkflowStageStatusChanged: _stage_status_changed,
     m.WorkflowStageAdded: _stage_added,
     m.WorkflowStageRemoved: _stage_removed,

@@ -268,6 +268,20 @@ class WorkflowStageRemoved(StageEvent, frozen=True, kw_only=True):
     stages_completed: int
 
 
+class WorkflowStreamOpened(StageEvent, frozen=True, kw_only=True):
+    """A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events.
+
+    Attributes:
+        name: The name of the stream.
+        attempt: The attempt that writes it.
+        content_type: `text` or `bytes`.
+    """
+
+    name: str
+    attempt: int
+    content_type: str
+
+
 class WorkerEvent(EventData, frozen=True, kw_only=True):
     """An event of one worker."""
 
@@ -451,6 +465,7 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "workflow.stage_status_changed": WorkflowStageStatusChanged,
     "workflow.stage_added": WorkflowStageAdded,
     "workflow.stage_removed": WorkflowStageRemoved,
+    "workflow.stream_opened": WorkflowStreamOpened,
     "worker.status_changed": WorkerStatusChanged,
     "worker.added": WorkerAdded,
     "worker.stage_changed": WorkerStageChanged,

@@ -13,6 +13,7 @@ import msgspec
 
 from mahavishnu_client import protocol
 from mahavishnu_client.callbacks import Callbacks
+from mahavishnu_client.chunk_table import ChunkTable
 from mahavishnu_client.errors import AuthenticationError, ClientError, ProtocolError, RequestFailed
 from mahavishnu_client.events import UNDECODABLE, Message, Position, decode_event, decode_other
 from mahavishnu_client.positions import handled, newest
@@ -32,6 +33,7 @@ class Session:
 
     Attributes:
         requests: The requests that are not answered, and what is to be sent.
+        chunks: The streams of chunks that it reads.
         welcome: The welcome of this connection; None while there is none.
         is_live: Whether every channel that was subscribed at the welcome is settled.
         retry_after_ms: The time to wait before the next connection, if the server gave one.
@@ -39,6 +41,7 @@ class Session:
 
     def __init__(self, callbacks: Callbacks) -> None:
         self.requests = RequestTable(callbacks.on_outgoing)
+        self.chunks = ChunkTable(self.requests, callbacks.later)
         self.welcome: protocol.Welcome | None = None
         self.is_live = False
         self.retry_after_ms: int | None = None
@@ -71,6 +74,7 @@ class Session:
         self._subscribes.clear()
         for subscription in self._subscriptions.values():
             subscription.on_disconnected(as_of)
+        self.chunks.on_disconnected()
         self.requests.on_disconnected()
 
     def wake(self) -> None:
@@ -85,6 +89,7 @@ class Session:
             subscription.fail(error)
         self._subscriptions.clear()
         self.requests.close(error)
+        self.chunks.close(error)
 
     # --- Channels ----------------------------------------------------------------------------------------------
 
@@ -103,8 +108,7 @@ class Session:
 
     def attach(self, channel: str, sink: Sink) -> Subscription:
         """Deliver the events of a channel to `sink`, from its position on."""
-        subscription = self._subscriptions.get(channel)
-        if subscription is None:
+        if (subscription := self._subscriptions.get(channel)) is None:
             subscription = self._subscriptions[channel] = Subscription(channel)
         subscription.sinks.append(sink)
         self.subscribe(subscription)
@@ -173,9 +177,8 @@ class Session:
             event = message
         subscription = self._subscriptions.get(event.room)
         if subscription is not None:
-            size_bytes = len(data)
             for sink in subscription.sinks:
-                sink.push(event, size_bytes)
+                sink.push(event, len(data))
             if event.replayed and subscription.missed:
                 subscription.missed -= 1
                 if not subscription.missed:
@@ -200,24 +203,26 @@ class Session:
             self._callbacks.on_expiring()
         elif message.event == "session.unsubscribed":
             self._on_unsubscribed(protocol.decode_unsubscribed(message.data))
+        else:
+            self.chunks.receive(message)
 
     def _on_welcome(self, welcome: protocol.Welcome) -> None:
         self.welcome = welcome
         self._callbacks.on_welcome()
-        known = self._delivered.seq if self._delivered.epoch == welcome.epoch else 0
-        self._delivered = Position(max(welcome.seq, known), welcome.epoch)
+        known_seq = self._delivered.seq if self._delivered.epoch == welcome.epoch else 0
+        self._delivered = Position(max(welcome.seq, known_seq), welcome.epoch)
         self._unsettled = {name for name, item in self._subscriptions.items() if not all(s.is_full for s in item.sinks)}
         for subscription in list(self._subscriptions.values()):
             subscription.on_connected(welcome.seq, welcome.epoch)
             self.subscribe(subscription)
         self.requests.send_pending()
+        self.chunks.on_connected()
         self._check_live()
 
     def _on_subscribed(self, subscription: Subscription, message: Message) -> None:
         if subscription.request_id != message.correlation_id:
             return
-        answer = protocol.decode_subscribe_answer(message.data)
-        subscription.on_answer(answer)
+        subscription.on_answer(protocol.decode_subscribe_answer(message.data))
         if subscription.sinks or subscription.channel not in self._subscriptions:
             # The last sink may have left before this answer.
             self.unsubscribe_unused(subscription)
@@ -226,8 +231,8 @@ class Session:
             self._settle(subscription)
 
     def _on_unsubscribed(self, ended: protocol.Unsubscribed) -> None:
-        subscription = self._subscriptions.pop(ended.channel, None)
-        if subscription is not None:
+        self.chunks.end(ended.channel, ended.error)
+        if (subscription := self._subscriptions.pop(ended.channel, None)) is not None:
             # No answer to a `subscribe` on its way belongs to it any longer, nor to one that follows.
             self._subscribes.pop(subscription.request_id or "", None)
             subscription.fail(ended.error)
@@ -251,8 +256,7 @@ class Session:
             subscription.move_to(position.seq)
 
     def _on_error(self, message: Message) -> None:
-        error = protocol.error_of(message)
-        if isinstance(error, AuthenticationError):
+        if isinstance(error := protocol.error_of(message), AuthenticationError):
             raise error
         request_id = message.correlation_id or ""
         if (subscription := self._subscribes.pop(request_id, None)) is not None:
@@ -272,8 +276,8 @@ class Session:
 
     def _soon(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something later, if this connection lasts."""
-        number = self._connection_number
-        self._callbacks.later(seconds, lambda: action() if number == self._connection_number else None)
+        of = self._connection_number
+        self._callbacks.later(seconds, lambda: action() if of == self._connection_number else None)
 
     def _on_connection_error(self, error: RequestFailed) -> None:
         """Handle an error that answers no request: the connection ends, or a message was discarded unread."""

@@ -46,6 +46,20 @@ class ItemCounts(_State, frozen=True, kw_only=True):
     running: int
 
 
+class OpenedStream(_State, frozen=True, kw_only=True):
+    """A stream of chunks of a stage; `client.stream` reads it.
+
+    Attributes:
+        name: Its name.
+        attempt: The last attempt that has opened it.
+        content_type: `text` or `bytes`.
+    """
+
+    name: str
+    attempt: int
+    content_type: str
+
+
 class StageState(_State, frozen=True, kw_only=True):
     """A stage of a run.
 
@@ -66,6 +80,7 @@ class StageState(_State, frozen=True, kw_only=True):
         error: Why it failed.
         retry_at: When it is queued again after a failed attempt.
         items: How far its items are, if it runs once for each value of a list.
+        streams: The streams of chunks that it has opened, by name.
     """
 
     position: int
@@ -84,6 +99,7 @@ class StageState(_State, frozen=True, kw_only=True):
     error: str = ""
     retry_at: datetime | None = None
     items: ItemCounts | None = None
+    streams: tuple[OpenedStream, ...] = ()
 
 
 class RunRow(_State, frozen=True, kw_only=True):

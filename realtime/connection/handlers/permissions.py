@@ -32,6 +32,7 @@ from realtime.protocol.requests import (
     Subscribe,
     Unsubscribe,
 )
+from realtime.protocol.stream_messages import is_stream_channel, parse_stream_channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,13 @@ class Permission:
 def permission_of_channel(channel: str) -> Permission:
     """Return what it needs to read a channel. `summary` carries the events of `global`.
 
+    A stream of chunks belongs to its workflow.
+
     Raises:
         InvalidChannel: if its name does not follow the grammar.
     """
+    if is_stream_channel(channel):
+        return Permission("read", "workflow", parse_stream_channel(channel).workflow_id)
     if check_channel(channel) in (GLOBAL, SUMMARY):
         return Permission("read", "global")
     resource_type, resource_id = split_channel(channel)

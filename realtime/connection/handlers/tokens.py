@@ -33,7 +33,7 @@ def _response(connection: Connection, identity: Identity) -> Response:
 
 async def _apply(connection: Connection) -> None:
     """Leave the channels that the identity may not read, and watch its expiry."""
-    for channel in forbidden_channels(connection.identity, connection.channels):
+    for channel in forbidden_channels(connection.identity, [*connection.channels, *connection.streams]):
         leave(connection, channel)
         connection.write(Frames([encode_session_unsubscribed(channel)]))
     connection.watch_expiry()

@@ -381,3 +381,25 @@ class WorkflowStageRemoved(StageEvent, kw_only=True):
     sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "total_stages": 1, "stages_completed": 0}
     total_stages: int
     stages_completed: int
+
+
+class WorkflowStreamOpened(StageEvent, kw_only=True):
+    """A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events.
+
+    Attributes:
+        name: The name of the stream.
+        attempt: The attempt that writes it.
+        content_type: `text` or `bytes`.
+    """
+
+    event: ClassVar[str] = "workflow.stream_opened"
+    signal: ClassVar[Signal] = signals.stream_opened
+    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "name": "test", "attempt": 1, "content_type": "text"}
+    name: str
+    attempt: int
+    content_type: str
+
+    @classmethod
+    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
+        values = {name: arguments[name] for name in ("name", "content_type")}
+        return cls._build(stage, stage_name=stage.name, **values, timestamp=at)

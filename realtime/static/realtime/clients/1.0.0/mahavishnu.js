@@ -163,6 +163,9 @@ const LATE_TIMER_MS = 1_000;
 /** `subscribe` requests that wait for their answers at the same time: as many as the server works on. */
 const MAX_SUBSCRIBES_IN_FLIGHT = 16;
 
+/** Pause before a failed subscription to a stream is repeated, if the server gives no time. */
+const STREAM_RETRY_MS = 1_000;
+
 /** A position of the log older than this is no start for events "from now on": too many would be replayed. */
 const HEAD_VALID_MS = 30_000;
 
@@ -252,6 +255,139 @@ class TokenSource {
 }
 
 // --- Queues of events -----------------------------------------------------------------------------------------------
+
+const utf8 = new TextEncoder();
+const utf8Decoder = new TextDecoder();
+
+/**
+ * A stream of chunks that a stage writes: an async iterator. An item has a `type`: `chunk` with `offset` and `data`, the
+ * text or the bytes; `lost` with `offset` and `end`, what can no longer be delivered; or `restarted`, if another attempt
+ * began: what came before is void. Offsets count bytes; of a text, those of its UTF-8. The iteration ends with the
+ * stream; then `end` has its `status`, `length` and `sha256`.
+ *
+ * While the caller handles one item, at most `maxQueuedBytes` wait. Beyond that, the rest is requested later.
+ */
+class ChunkStream {
+  /** @type {{item: any, bytes: number}[]} */ #items = [];
+  #bytes = 0;
+  #isClosed = false;
+  /** @type {(() => void)[]} */ #waiting = [];
+  /** The end of the stream; null before it. @type {any} */ end = null;
+  /** Why it ended, if it did. @type {Error | null} */ error = null;
+  /** Whether it takes nothing more until half of it is handled. */ isFull = false;
+
+  /**
+   * @param {number} offset
+   * @param {number | null} attempt
+   * @param {number} maxBytes
+   * @param {{onRoom: () => void, onReturn: () => void}} callbacks
+   */
+  constructor(offset, attempt, maxBytes, { onRoom, onReturn }) {
+    this.offset = offset;
+    this.attempt = attempt;
+    this.maxBytes = maxBytes;
+    this.onRoom = onRoom;
+    this.onReturn = onReturn;
+  }
+
+  /** The server has answered which attempt follows. @param {number} attempt */
+  start(attempt) {
+    const { attempt: known, offset } = this;
+    if (known !== null && known !== attempt && (known > 0 || offset > 0)) this.#restart(attempt);
+    this.attempt = attempt;
+  }
+
+  /** @param {string} event @param {any} data */
+  receive(event, data) {
+    if (event === "stream.reset") this.#restart(data.attempt);
+    // The stage had not started when the server answered.
+    if (!this.attempt) this.attempt = data.attempt;
+    if (this.isFull || data.attempt !== this.attempt) return;
+    if (event === "stream.chunk") this.#take(data);
+    else if (event === "stream.gap" && data.offset <= this.offset && this.offset < data.end) {
+      this.#add({ type: "lost", offset: this.offset, end: data.end, attempt: data.attempt }, 0);
+      this.offset = data.end;
+    } else if (event === "stream.closed") {
+      this.end = Object.freeze(data);
+      this.#wake();
+    }
+  }
+
+  /** @param {Error} error */
+  fail(error) {
+    this.error = error;
+    this.#wake();
+  }
+
+  /** @returns {Promise<IteratorResult<any, undefined>>} */
+  async next() {
+    for (;;) {
+      const entry = this.#items.shift();
+      if (entry) {
+        this.#bytes -= entry.bytes;
+        if (this.isFull && this.#bytes <= this.maxBytes / 2) {
+          this.isFull = false;
+          this.onRoom();
+        }
+        return { value: entry.item, done: false };
+      }
+      if (this.error && !(this.error instanceof ClientClosed) && !this.#isClosed) throw this.error;
+      if (this.#isClosed || this.end || this.error) return { value: undefined, done: true };
+      await new Promise((resolve) => this.#waiting.push(() => resolve(null)));
+    }
+  }
+
+  /** End the subscription. @returns {Promise<IteratorResult<any, undefined>>} */
+  async return() {
+    if (!this.#isClosed) {
+      this.#isClosed = true;
+      this.#items = [];
+      this.onReturn();
+      this.#wake();
+    }
+    return { value: undefined, done: true };
+  }
+
+  /** End the subscription, as `return` does. */
+  close() {
+    void this.return();
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  /** @param {{attempt: number, offset: number, delta?: string, base64?: string}} chunk */
+  #take({ attempt, offset, delta, base64 }) {
+    const isText = base64 === undefined;
+    const bytes = isText ? utf8.encode(delta) : Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0));
+    const end = offset + bytes.length;
+    // It follows on what another reader has, or this one has it.
+    if (offset > this.offset || end <= this.offset) return;
+    const rest = bytes.subarray(this.offset - offset);
+    this.#add({ type: "chunk", offset: this.offset, data: isText ? utf8Decoder.decode(rest) : rest, attempt }, rest.length);
+    this.offset = end;
+  }
+
+  /** @param {number} attempt */
+  #restart(attempt) {
+    this.attempt = attempt;
+    this.offset = 0;
+    if (!this.isFull) this.#add({ type: "restarted", attempt }, 0);
+  }
+
+  /** @param {any} item @param {number} bytes */
+  #add(item, bytes) {
+    this.#items.push({ item: Object.freeze(item), bytes });
+    this.#bytes += bytes;
+    this.isFull = this.#bytes >= this.maxBytes;
+    this.#wake();
+  }
+
+  #wake() {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+}
 
 /**
  * The queue between the socket and one reader: an async iterator of events and `HistoryLost`.
@@ -936,6 +1072,8 @@ export function connect(url, options) {
 
 /** A connection to a server that renews itself. Methods that begin with `_` are internal. */
 export class Client {
+  /** The readers of streams, by channel. @type {Map<string, Set<ChunkStream>>} */
+  #streams = new Map();
   /** @type {Map<string, Channel>} */ #channels = new Map();
   /** @type {Map<string, Channel>} */ #rounds = new Map();
   /** @type {Set<Channel>} */ #waitingRounds = new Set();
@@ -1144,6 +1282,7 @@ export class Client {
     for (const id of [...this.#requests.keys()]) this.#takeRequest(id)?.reject(error);
     for (const end of [...this.#pauses]) end();
     for (const channel of [...this.#channels.values()]) channel.fail(error);
+    for (const channel of [...this.#streams.keys()]) this.#failStreams(channel, error);
     for (const waiter of this.#liveWaiters.splice(0)) waiter.reject(error);
     this.#setState("closed");
     if (socket && socket.readyState < 2) socket.close(1000);
@@ -1170,6 +1309,63 @@ export class Client {
     const start = stored ? { seq: stored.channels?.[channel] ?? stored.seq, epoch: stored.epoch } : this._head;
     const consumer = this.#channel(channel).addConsumer(queue, start);
     return queue;
+  }
+
+  /**
+   * Iterate over a stream of chunks that a stage writes, or has written. It is resumed after a reconnect.
+   *
+   * @param {string} workflowId
+   * @param {string} stageName
+   * @param {string} name
+   * @param {{offset?: number, attempt?: number | null}} [options] `offset`: where to begin, in bytes; `attempt`: the one
+   *   that it belongs to.
+   * @returns {ChunkStream}
+   */
+  stream(workflowId, stageName, name, { offset = 0, attempt = null } = {}) {
+    if (this.#isClosed) throw this.#error;
+    const channel = `stream:${workflowId}/${stageName}/${name}`;
+    const streams = this.#streams.get(channel) ?? new Set();
+    this.#streams.set(channel, streams);
+    const stream = new ChunkStream(offset, attempt, this._options.maxQueuedBytes, {
+      onRoom: () => this.#subscribeToStream(channel),
+      onReturn: () => {
+        streams.delete(stream);
+        if (streams.size > 0 || this.#streams.get(channel) !== streams) return;
+        this.#streams.delete(channel);
+        if (!stream.end) this._sendUnsubscribe({ name: channel });
+      },
+    });
+    streams.add(stream);
+    this.#subscribeToStream(channel);
+    return stream;
+  }
+
+  /** Subscribe for the readers of a stream, from the first of their offsets on. @param {string} channel */
+  async #subscribeToStream(channel) {
+    if (!this.#isWelcome) return;
+    const waiting = [...(this.#streams.get(channel) ?? [])].filter(({ end, isFull }) => !end && !isFull);
+    if (waiting.length === 0) return;
+    const attempts = waiting.flatMap(({ attempt }) => attempt ?? []);
+    const attempt = attempts.length > 0 ? Math.min(...attempts) : undefined;
+    const same = waiting.filter((stream) => stream.attempt === null || stream.attempt === attempt);
+    const offset = Math.min(...same.map((stream) => stream.offset));
+    try {
+      const { requestTimeoutMs } = this._options;
+      const answer = await this.#requestOnce("subscribe", { channel, offset, attempt }, requestTimeoutMs);
+      for (const stream of this.#streams.get(channel) ?? []) stream.start(answer.attempt);
+    } catch (error) {
+      if (this.#isClosed || error instanceof ConnectionLost) return;
+      if (!(error instanceof RequestFailed) || error.retryable) {
+        const pauseMs = (error instanceof RequestFailed && error.retryAfterMs) || STREAM_RETRY_MS;
+        setTimeout(() => void this.#subscribeToStream(channel), pauseMs);
+      } else this.#failStreams(channel, error);
+    }
+  }
+
+  /** @param {string} channel @param {Error} error */
+  #failStreams(channel, error) {
+    for (const stream of this.#streams.get(channel) ?? []) stream.fail(error);
+    this.#streams.delete(channel);
   }
 
   /**
@@ -1703,7 +1899,11 @@ export class Client {
     } else if (message.event === "session.expiring") {
       void this.#refresh();
     } else if (message.event === "session.unsubscribed") {
-      this.#channels.get(message.data.channel)?.onUnsubscribed(message.data.reason);
+      const { channel, reason } = message.data;
+      this.#channels.get(channel)?.onUnsubscribed(reason);
+      this.#failStreams(channel, new Forbidden({ error_code: "FORBIDDEN", error_message: `${channel}: ${reason}` }));
+    } else if (message.room !== undefined && typeof message.event === "string") {
+      for (const stream of this.#streams.get(message.room) ?? []) stream.receive(message.event, message.data);
     }
   }
 
@@ -1842,6 +2042,7 @@ export class Client {
     this.#setState("connecting");
     for (const request of this.#requests.values()) this.#send(request.text, request);
     for (const channel of [...this.#channels.values()]) channel.requestRound();
+    for (const channel of this.#streams.keys()) void this.#subscribeToStream(channel);
     this.#scheduleTick();
     this._checkLive();
   }
@@ -2348,6 +2549,13 @@ const RUN_FOLDS = {
   "workflow.map_progress": (run, data) => withStage(run, data.stage_name, [], { items: itemCounts(data) }),
   "workflow.stage_progress": (run, { stage_name, progress, message }) =>
     withStage(run, stage_name, [], { progress, message }),
+  "workflow.stream_opened": (run, { stage_name, name, attempt, content_type }) => {
+    const stage = run.stages.find((/** @type {any} */ each) => each.stage_name === stage_name);
+    const kept = (stage?.streams ?? []).filter((/** @type {any} */ each) => each.name !== name);
+    const streams = [...kept, Object.freeze({ name, attempt, content_type })];
+    streams.sort((one, other) => (one.name < other.name ? -1 : 1));
+    return withStage(run, stage_name, [], { streams: Object.freeze(streams) });
+  },
   "workflow.stage_status_changed": (run, { stage_name, status, stages_completed, timestamp }) => {
     const changes = { status, finished_at: isFinished(status) ? timestamp : null, retry_at: null };
     return withStage(run, stage_name, ["pending", "queued", "running"], changes, { stages_completed });
