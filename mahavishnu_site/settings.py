@@ -21,6 +21,7 @@ from mahavishnu_site.middleware import MIDDLEWARE  # noqa: F401
 from mahavishnu_site.static_settings import static_settings
 from mahavishnu_site.tls_settings import refuse_half_a_certificate, tls_settings
 from mahavishnu_site.var_dir import (
+    KeyFile,
     UnusableSecretKey,
     base_dir,
     close_files,
@@ -213,6 +214,10 @@ CELERY_BROKER_URL = environment.read(
     "CELERY_BROKER_URL", default=broker_url(MAHAVISHNU_REDIS_URLS[0]), parse=parse_broker_url
 )
 
+# Encrypts the secret parameters of runs. Without the variable, its file is created when the first one is stored.
+MAHAVISHNU_SECRETS_KEY = environment.secret("MAHAVISHNU_SECRETS_KEY", weakness=weakness) or KeyFile(
+    MAHAVISHNU_VAR_DIR, "secrets_key"
+)
 MAHAVISHNU_LOG_FILE = environment.path(
     "MAHAVISHNU_LOG_FILE", default=MAHAVISHNU_VAR_DIR / "websocket.log", relative_to=BASE_DIR
 )
@@ -227,7 +232,7 @@ environment.raise_errors()
 
 # What a stage must not inherit from its worker, because it may contain a password.
 MAHAVISHNU_SECRET_VARIABLES = (
-    *("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "PGPASSWORD"),
+    *("SECRET_KEY", "MAHAVISHNU_SECRETS_KEY", "DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "PGPASSWORD"),
     *SECRET_VARIABLES,
 )
 

@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ OPEN_TO_OTHERS = 0o077
 # What this project writes there: databases with their logs and their epoch, the key, public keys of the issuer of
 # tokens, and logs with the old ones.
 OWN_FILES = re.compile(
-    r"(mahavishnu|test)\.sqlite3.*|secret_key|\.secret_key\..+|\.?jwks-.+\.json.*|.+\.log(\.[0-9]+)?", re.DOTALL
+    r"(mahavishnu|test)\.sqlite3.*|secrets?_key|\.secrets?_key\..+|\.?jwks-.+\.json.*|.+\.log(\.[0-9]+)?", re.DOTALL
 )
 
 # `sun_path` has 108 bytes on Linux and 104 on macOS, including the terminating zero (unix(7)).
@@ -98,8 +99,8 @@ def is_readable_by_others(path: Path) -> bool:
     return bool(path.stat().st_mode & OPEN_TO_OTHERS)
 
 
-def secret_key(var_dir: Path) -> str:
-    """Return the key of this installation, which the first call creates.
+def secret_key(var_dir: Path, *, name: str = "secret_key") -> str:
+    """Return the key of this installation that has this name. The first call creates it.
 
     Several processes may call this at once. Each writes a temporary file and links it to the name. Only one link
     succeeds.
@@ -108,9 +109,9 @@ def secret_key(var_dir: Path) -> str:
         UnusableSecretKey: if the file is empty, cannot be read, is not ASCII or can be guessed.
         OSError: if the file cannot be created.
     """
-    path = var_dir / "secret_key"
+    path = var_dir / name
     if not path.exists():
-        temporary = var_dir / f".secret_key.{os.getpid()}.{secrets.token_hex(4)}"
+        temporary = var_dir / f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -131,6 +132,22 @@ def secret_key(var_dir: Path) -> str:
     if reason := weakness(key):
         raise UnusableSecretKey(path, reason)
     return key
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A key in a folder. The first call creates the file: a command that needs no key writes none.
+
+    Attributes:
+        var_dir: The folder.
+        name: The name of the file.
+    """
+
+    var_dir: Path
+    name: str
+
+    def __call__(self) -> str:
+        return secret_key(self.var_dir, name=self.name)
 
 
 def weakness(key: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final
 
@@ -13,9 +13,12 @@ from orchestration.limits import engine_limits
 from orchestration.sdk import (
     Context,
     Definition,
+    Done,
     InvalidDefinition,
+    InvalidParameter,
     MapItems,
     MissingRequirement,
+    Next,
     Plan,
     StageDefinition,
     StageFailed,
@@ -24,6 +27,8 @@ from orchestration.sdk import (
     error_for_clients,
     plan_stages,
 )
+from orchestration.sdk.input_class import parameters_for
+from orchestration.sdk.stage_inputs import InvalidInput, checked_return, inputs_of
 
 _broken: Final[dict[str, str]] = {}
 """Why functions cannot be imported, by `call`. Their import is not repeated, so all stages that a process runs belong
@@ -44,6 +49,7 @@ class PythonAdapter:
                     f"Stage {stage.name} is not a function: expected stages made by @stage, or another adapter than "
                     f"{definition.adapter}"
                 )
+        check_inputs(definition, stages, {**params, "prompt": prompt})
         return Plan(
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
@@ -61,29 +67,67 @@ class PythonAdapter:
         Raises:
             StageSkipped: if the stage has a condition that does not hold.
         """
-        if stage.condition and _holds(stage.condition, ctx, inputs) == stage.negated:
+        if stage.condition and _holds(stage, ctx, inputs) == stage.negated:
             name = stage.condition.partition(":")[2]
             raise StageSkipped(f"{name} returned a {'true' if stage.negated else 'false'} value")
         if stage.each is not None:
             return MapItems.of(stage.each.of, ctx.results)
-        arguments, named = stage.arguments.positional, stage.arguments.named
-        returned = find_function(stage.call)(ctx, inputs, *arguments, **named)
-        if not inspect.isawaitable(returned):
-            return returned
-        if stage.atomic:
-            if inspect.iscoroutine(returned):
-                returned.close()
-            raise StageFailed(
-                "The stage is atomic and returned a coroutine, which does not run in the thread of the transaction. "
-                "Expected a plain function.",
-                may_retry=False,
-            )
-        return ctx.run_coroutine(returned)
+        function = find_function(stage.call)
+        by_position, by_name = inputs_of(function).arguments(stage.name, inputs, stage.arguments)
+        output = function(ctx, *by_position, **by_name)
+        if inspect.isawaitable(output):
+            if stage.atomic:
+                raise _not_atomic(output)
+            output = ctx.run_coroutine(output)
+        if isinstance(output, Next | Done):
+            return output.with_output(checked_return(stage.name, function, output.output))
+        return checked_return(stage.name, function, output)
 
 
-def _holds(condition: str, ctx: Context, inputs: dict[str, Any]) -> bool:
-    returned = find_function(condition)(ctx, inputs)
+def _not_atomic(output: object) -> StageFailed:
+    if inspect.iscoroutine(output):
+        output.close()
+    return StageFailed(
+        "The stage is atomic and returned a coroutine, which does not run in the thread of the transaction. "
+        "Expected a plain function.",
+        may_retry=False,
+    )
+
+
+def _holds(stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> bool:
+    condition = find_function(stage.condition)
+    by_position, by_name = inputs_of(condition).arguments(stage.name, inputs)
+    returned = condition(ctx, *by_position, **by_name)
     return bool(ctx.run_coroutine(returned) if inspect.isawaitable(returned) else returned)
+
+
+def check_inputs(definition: Definition, stages: Sequence[StagePlan], inputs: Mapping[str, Any]) -> None:
+    """Check that each stage can be called with the inputs of a run, as far as its function is imported here.
+
+    Raises:
+        InvalidParameter: if a parameter has no value that a stage accepts.
+        InvalidDefinition: if a stage takes what is not a parameter.
+    """
+    parameters = parameters_for(definition)
+    for stage in stages:
+        function = _imported(stage.call)
+        if function is None:
+            continue
+        try:
+            inputs_of(function).check(stage, inputs)
+        except InvalidInput as error:
+            if error.name and error.name not in inputs and not parameters.accepts_others:
+                raise InvalidDefinition(f"Cannot start {definition.name}: {error}") from None
+            raise InvalidParameter(definition.name, str(error), parameters.described) from None
+
+
+def _imported(call: str) -> Callable[..., Any] | None:
+    """Return a function without importing its module; None if that is not possible."""
+    module = sys.modules.get(call.partition(":")[0])
+    try:
+        return None if module is None else find_function(call)
+    except MissingRequirement:
+        return None
 
 
 def find_missing_function(call: str, *, may_block: bool) -> str | None:

@@ -35,7 +35,7 @@ class ParameterField(forms.CharField):
             required=is_required,
             strip=False,
             initial=self.default,
-            widget=_widget(kind, is_required=is_required),
+            widget=_secret_widget() if schema.get("writeOnly") else _widget(kind, is_required=is_required),
             help_text=_help_text(schema, kind, is_required=is_required),
         )
         self.is_text = kind.get("type") == "string"
@@ -83,6 +83,11 @@ def _widget(kind: Schema, *, is_required: bool) -> forms.Widget:
     if kind.get("type") in ("object", "array"):
         return forms.Textarea(attrs={"rows": 4, "spellcheck": "false", **_WIDE})
     return forms.TextInput(attrs=_WIDE)
+
+
+def _secret_widget() -> forms.Widget:
+    """Return a field for a secret, which no page contains: a form with an error asks for it again."""
+    return forms.PasswordInput(attrs={"autocomplete": "new-password", **_WIDE})
 
 
 def _help_text(schema: Schema, kind: Schema, *, is_required: bool) -> str:

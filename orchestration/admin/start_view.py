@@ -121,6 +121,8 @@ def start_workflow_view(model_admin: RowActionsAdmin, request: HttpRequest) -> H
     """
     if not model_admin.has_run_action_permission(request):
         raise PermissionDenied
+    # A parameter may be a secret: the report of an error shows none.
+    request.sensitive_post_parameters = "__ALL__"  # type: ignore[attr-defined]
     known = definitions()
     definition = known.get(request.GET.get(WORKFLOW, ""))
     if definition is None and WORKFLOW in request.GET:

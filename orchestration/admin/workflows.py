@@ -104,7 +104,7 @@ class WorkflowAdmin(RowActionsAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         # Lists do not show these columns, and a row may hold megabytes of them.
         workflows: QuerySet[Any] = super().get_queryset(request).annotate(runs_here=Q(plan__isnull=False))
-        return workflows.defer("params", "result", "plan")
+        return workflows.defer("params", "result", "plan", "secrets")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         texts = (("held_text", "held_reason"), ("prompt_text", "prompt"))

@@ -105,6 +105,12 @@ class Workflow(TrackedModel):
         editable=False,
         help_text="Only workers of this release run it. Empty: all do.",
     )
+    secrets = models.TextField(
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="Its secret parameters, encrypted. The other columns have a mask in their place.",
+    )
     held_reason = models.CharField(
         max_length=16,
         choices=HoldReason.choices,

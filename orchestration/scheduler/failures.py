@@ -46,6 +46,7 @@ class Job(StrEnum):
     EXPIRE_WORKERS = "expire_workers", "mark offline the worker"
     EXPIRE_LEASES = "expire_leases", "end the expired attempt at stage"
     PUBLISH_POOL_METRICS = "publish_pool_metrics", "publish the metrics of pool"
+    PUBLISH_MAP_PROGRESS = "publish_map_progress", "publish the counts of items of stage"
     CONTINUE_STALLED_RUNS = "continue_stalled_runs", "continue workflow"
     PRUNE_RUNS = "prune_runs"
     PRUNE_WORKERS = "prune_workers"

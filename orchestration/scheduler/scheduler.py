@@ -79,6 +79,7 @@ class Scheduler:
             self.expire_workers,
             self.expire_leases,
             self.publish_pool_metrics,
+            self.publish_map_progress,
             self.continue_stalled_runs,
             self.prune_runs,
             self.prune_workers,
@@ -132,6 +133,11 @@ class Scheduler:
         return self._attempt_each(
             Job.PUBLISH_POOL_METRICS, due_select.DIRTY_POOLS, since, services.publish_pool_metrics
         )
+
+    def publish_map_progress(self, now: datetime) -> int:
+        """Publish the counts of items that were throttled."""
+        since = now - timedelta(seconds=self._limits.progress_interval_seconds)
+        return self._attempt_each(Job.PUBLISH_MAP_PROGRESS, due_select.DIRTY_MAPS, since, services.publish_map_progress)
 
     def queue_retries(self, now: datetime) -> int:
         """Queue the stages whose retry is due."""

@@ -8,7 +8,6 @@ from orchestration.sdk.adapter import (
     ChecksCode,
     MissingDependency,
     MissingRequirement,
-    StageSkipped,
     UnknownAdapter,
     find_adapter,
 )
@@ -26,8 +25,9 @@ from orchestration.sdk.registry import (
     find_definition,
 )
 from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
+from orchestration.sdk.secret import Secret
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, parallel, plan_stages, stage, when
-from orchestration.sdk.stage_errors import StageFailed
+from orchestration.sdk.stage_errors import StageFailed, StageSkipped
 from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.stream import Stream
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
@@ -56,6 +56,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "RunTimeout",
+    "Secret",
     "StageDefinition",
     "StageFailed",
     "StagePlan",

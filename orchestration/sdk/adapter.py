@@ -17,6 +17,17 @@ from django.utils.module_loading import import_string
 from orchestration.plan import Plan, StagePlan
 from orchestration.sdk.context import Context
 from orchestration.sdk.registry import Definition
+from orchestration.sdk.stage_errors import StageFailed
+
+__all__ = [
+    "Adapter",
+    "ChecksCode",
+    "MissingDependency",
+    "MissingRequirement",
+    "StageFailed",
+    "UnknownAdapter",
+    "find_adapter",
+]
 
 
 class Adapter(Protocol):
@@ -96,18 +107,6 @@ class MissingRequirement(Exception):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})" if self.reason else self.name
-
-
-class StageSkipped(Exception):
-    """An adapter or a stage raises it: the stage is skipped. It has no output, and its run continues.
-
-    Args:
-        reason: Why, for clients.
-    """
-
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 class MissingDependency(MissingRequirement):

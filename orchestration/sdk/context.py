@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from orchestration.sdk.results import Results
 from orchestration.sdk.stage_database import StageDatabase
 from orchestration.sdk.steps import DatabaseSteps, StageSteps, StepRefused
 from orchestration.sdk.stream import OpenedStreams, Stream, StreamSink
+from orchestration.secret_mask import masked, masked_json
 from orchestration.stream_keys import StreamContentType
 from orchestration.text import storable, text_of, truncate
 
@@ -72,7 +73,7 @@ class Context(StageDatabase):
         self.attempt = attempt
         self.track_process_group = track_process_group
         super().__init__(f"{workflow_id}/{stage_name}", engine_connections)
-        self.results: Mapping[str, Any] = Results(workflow_id, self._query)
+        self.results = Results(workflow_id, self._query)
         self._cancelled = cancelled
         self._stopping = stopping
         self._streams = OpenedStreams(stream_sink)
@@ -164,7 +165,7 @@ class Context(StageDatabase):
         Never raises. A message that cannot be stored is dropped, and logged for operators.
         """
         limits = engine_limits()
-        text = storable(text_of(message))
+        text = storable(masked(text_of(message)))
         logger.info("%s/%s: %s", self.workflow_id, self.stage_name, text[:200])
         self._message_count += 1
         if self._message_count > limits.max_log_messages:
@@ -188,7 +189,7 @@ class Context(StageDatabase):
             self._log_dropped(services.InvalidArgument("progress", progress, "a number from 0 to 1"))
             return
         now = time.monotonic()
-        self._pending_progress = (share, "" if message is None else text_of(message))
+        self._pending_progress = (share, "" if message is None else masked(text_of(message)))
         if now - self._progress_sent_at >= engine_limits().progress_interval_seconds:
             self._progress_sent_at = now
             self.flush_progress()
@@ -230,11 +231,11 @@ class Context(StageDatabase):
             duration_ms: How long it took; by default the time since its start was reported.
         """
         duration = {} if duration_ms is None else {"duration_ms": duration_ms}
-        self._change_stage(services.complete_stage, stage_name, result={"output": output, **duration})
+        self._change_stage(services.complete_stage, stage_name, result={"output": masked_json(output), **duration})
 
     def hosted_failed(self, stage_name: str, error: object) -> None:
         """Report that a hosted stage failed. The run continues, unless the hosting stage fails too."""
-        error = truncate(storable(text_of(error)), engine_limits().max_error_characters)
+        error = truncate(storable(masked(text_of(error))), engine_limits().max_error_characters)
         self._change_stage(services.fail_stage, stage_name, error=error)
 
     def _change_stage(self, service: Callable[..., Any], stage_name: str, **arguments: Any) -> None:

@@ -13,11 +13,12 @@ from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.plan import InvalidDefinition, Plan
 from orchestration.sdk.adapter import MissingDependency, UnknownAdapter, find_adapter
+from orchestration.sdk.input_class import parameters_for
 from orchestration.sdk.outcome import error_for_clients
-from orchestration.sdk.parameters import parameters_of
 from orchestration.sdk.registry import Definition, UnknownWorkflow, find_definition
 from orchestration.sdk.run import Run
 from orchestration.sdk.source_location import source_location
+from orchestration.secret_mask import hidden, masked, masked_json
 from orchestration.services import ServiceError
 
 
@@ -44,21 +45,45 @@ def launch(
         MissingDependency: if the adapter needs a package that is not installed.
         orchestration.services.ServiceError: if the run cannot be stored.
     """
-    stored = parameters_of(definition.name, definition.function).to_store(params, texts=texts)
-    adapter = find_adapter(definition.adapter)
-    plan = adapter.plan(definition, prompt=prompt, params=stored)
-    _check_atomic(plan, adapter)
-    workflow = services.start_run(
-        plan,
-        prompt=prompt,
-        params=stored,
-        defaults=stored.keys() - params.keys(),
-        pool_id=pool or definition.pool,
-        key=key,
-        workflow_id=workflow_id,
-        release=_release_for(definition),
-    )
+    parameters = parameters_for(definition)
+    stored = parameters.to_store(params, texts=texts)
+    secrets = parameters.secrets_in(stored)
+    with hidden(secrets.values()):
+        try:
+            adapter = find_adapter(definition.adapter)
+            plan = adapter.plan(definition, prompt=prompt, params=stored)
+            _check_atomic(plan, adapter)
+        except InvalidDefinition as error:
+            raise InvalidDefinition(masked(str(error))) from (None if secrets else error)
+        _check_no_secrets(plan, secrets)
+        workflow = services.start_run(
+            plan,
+            prompt=prompt,
+            params=stored,
+            defaults=stored.keys() - params.keys(),
+            secret_names=secrets.keys(),
+            pool_id=pool or definition.pool,
+            key=key,
+            workflow_id=workflow_id,
+            release=_release_for(definition),
+        )
     return Run(workflow.pk)
+
+
+def _check_no_secrets(plan: Plan, secrets: Mapping[str, Any]) -> None:
+    """Check that a plan, which is stored as it is, contains no secret.
+
+    Raises:
+        InvalidDefinition: if it does.
+    """
+    if not secrets:
+        return
+    for stage in plan.stages:
+        if masked_json(planned := stage.to_json()) != planned:
+            raise InvalidDefinition(
+                f"Stage {masked(stage.name)} contains the value of {' or '.join(sorted(secrets))}, which is secret; "
+                "expected the stage to take it from its inputs, or a command from its standard input"
+            )
 
 
 def _check_atomic(plan: Plan, adapter: object) -> None:
@@ -107,7 +132,7 @@ def launch_by_name(
 
 def described_parameters(definition: Definition) -> tuple[str, ...]:
     """Return the parameters of a workflow except its prompt, as its function declares them: `failures=2`."""
-    return parameters_of(definition.name, definition.function).described
+    return parameters_for(definition).described
 
 
 def description_of(definition: Definition) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import copy
+from typing import Any, Final, Self
 
 from orchestration.plan import InvalidDefinition, StagePlan
 from orchestration.sdk.stage import Parallel, StageDefinition, plan_stages
@@ -37,6 +38,12 @@ class Next:
                 "for every value of a list"
             )
 
+    def with_output(self, output: Any) -> Self:
+        """Return the same steps with another output."""
+        changed = copy.copy(self)
+        changed.output = output
+        return changed
+
 
 class Done:
     """The end of a loop of stages: no step is added. A stage may return the output itself, too.
@@ -47,3 +54,7 @@ class Done:
 
     def __init__(self, output: Any = None) -> None:
         self.output = output
+
+    def with_output(self, output: Any) -> Self:
+        """Return the end with another output."""
+        return type(self)(output)

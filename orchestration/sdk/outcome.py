@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import traceback
-from typing import Any
+from typing import Any, Final
 
 from orchestration.limits import EngineLimits
+from orchestration.sdk.json_values import to_builtins
 from orchestration.sdk.stage_errors import StageFailed
+from orchestration.secret_mask import masked, masked_json
 from orchestration.services.validation import InvalidArgument, json_object
 from orchestration.text import storable, text_of, truncate, truncate_start
 
@@ -20,7 +22,7 @@ class BadOutput(StageFailed):
 
 
 def checked_output(output: Any, *, max_bytes: int, returned_by: str = "The stage") -> Any:
-    """Return the output as it will be read back from JSON.
+    """Return the output as it will be read back from JSON, without the secrets of the run.
 
     Args:
         output: The output.
@@ -28,10 +30,10 @@ def checked_output(output: Any, *, max_bytes: int, returned_by: str = "The stage
         returned_by: What returned it, for errors.
 
     Raises:
-        BadOutput: if it is not JSON, or larger than `max_bytes` as JSON.
+        BadOutput: if it cannot be encoded as JSON, or larger than `max_bytes` as JSON.
     """
     try:
-        encoded = json.dumps(output, allow_nan=False, ensure_ascii=False)
+        output, encoded = _as_json(masked_json(output))
         size_bytes = len(encoded.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise BadOutput(f"{returned_by} returned {_kind(output)}, which is not JSON: {error}") from error
@@ -46,10 +48,26 @@ def checked_output(output: Any, *, max_bytes: int, returned_by: str = "The stage
         raise BadOutput(f"{returned_by} returned a value that cannot be stored: expected {error.expected}") from error
 
 
+def _as_json(output: Any) -> tuple[Any, str]:
+    """Return the output as JSON data, and its text. Dataclasses, models, dates and the like are encoded."""
+    try:
+        return output, _encode(output)
+    except TypeError as error:
+        try:
+            output = to_builtins(output, with_secrets=False)
+        except Exception:
+            raise error from None  # It says which value is not JSON.
+        output = masked_json(output)
+        return output, _encode(output)
+
+
+_encode: Final = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+
+
 def error_for_clients(error: BaseException, limits: EngineLimits) -> str:
     """Return the type and the message of an error on one line, without a traceback. A `StageFailed` omits the type."""
     try:
-        message = str(error)
+        message = masked(str(error))
     except Exception:
         message = ""  # Its `__str__` raises.
     line = " ".join(storable(message).split())
@@ -63,7 +81,7 @@ def traceback_for_operators(error: BaseException, limits: EngineLimits) -> str:
     text = "" if details is None else text_of(details)
     if not text:
         text = "".join(traceback.format_exception(error))
-    return truncate_start(storable(text), limits.max_traceback_characters)
+    return truncate_start(storable(masked(text)), limits.max_traceback_characters)
 
 
 def _kind(value: object) -> str:

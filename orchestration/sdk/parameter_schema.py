@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from orchestration.sdk.json_values import MISSING
-from orchestration.sdk.parameters import RESERVED, Parameter, Parameters, parameters_of
+from orchestration.sdk.input_class import parameters_for
+from orchestration.sdk.json_values import MISSING, is_model
+from orchestration.sdk.parameters import NO_SECRETS, RESERVED, Parameter, Parameters
 from orchestration.sdk.registry import Definition
 from orchestration.sdk.type_schema import Schema, TypeSchemas
 
@@ -23,14 +24,18 @@ def parameters_schema(definition: Definition) -> Schema:
 
     A start may still fail: the function of the workflow may reject values that the types allow.
     """
-    parameters = parameters_of(definition.name, definition.function)
-    descriptions = argument_descriptions(definition.function)
+    parameters = parameters_for(definition)
+    descriptions = argument_descriptions(definition.inputs or definition.function)
     types = TypeSchemas()
+    of_model = _fields_of_model(definition.inputs, types)
     properties = {}
     for each in parameters.declared:
         text = {"description": descriptions[each.name]} if each.name in descriptions else {}
-        properties[each.name] = {**_schema(parameters, each, types), **text}
-    schema: Schema = {
+        properties[each.name] = {
+            **_schema(parameters, each, of_model.get(each.name) or types.of(each.annotation)),
+            **text,
+        }
+    whole: Schema = {
         "$schema": DIALECT,
         "type": "object",
         "properties": properties,
@@ -38,14 +43,29 @@ def parameters_schema(definition: Definition) -> Schema:
         "additionalProperties": False,
     }
     if parameters.accepts_others:
-        schema["additionalProperties"] = types.of(parameters.type_of_others) or True
-        schema["propertyNames"] = {"not": {"enum": sorted({*RESERVED, *parameters.not_named})}}
-    return {**schema, "$defs": types.classes} if types.classes else schema
+        whole["additionalProperties"] = types.of(parameters.type_of_others) or True
+        whole["propertyNames"] = {"not": {"enum": sorted({*RESERVED, *parameters.not_named})}}
+    return {**whole, "$defs": types.classes} if types.classes else whole
 
 
-def _schema(parameters: Parameters, parameter: Parameter, types: TypeSchemas) -> Schema:
-    schema = types.of(parameter.annotation)
-    if parameter.stored_default is MISSING:
+def _fields_of_model(inputs: Any, types: TypeSchemas) -> dict[str, Schema]:
+    """Return the schemas that pydantic has of the fields of a model, by name; none if it is no model."""
+    if not is_model(inputs):
+        return {}
+    schema = inputs.model_json_schema()
+    types.classes.update(schema.get("$defs", {}))
+    left_out = ("title", "default")
+    return {
+        name: {key: value for key, value in each.items() if key not in left_out}
+        for name, each in schema["properties"].items()
+    }
+
+
+def _schema(parameters: Parameters, parameter: Parameter, schema: Schema) -> Schema:
+    if parameter.is_secret:
+        # Forms show it as a password.
+        schema = {**schema, "writeOnly": True}
+    if parameter.stored_default is MISSING or (parameter.is_secret and parameter.stored_default not in NO_SECRETS):
         return schema
     if not parameters.accepts(parameter, parameter.stored_default):
         # As in `count: int = None`.

@@ -5,29 +5,26 @@ The defaults are stored too. So the stages receive them, and a later default doe
 
 from __future__ import annotations
 
-import enum
 import inspect
-import re
-import reprlib
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any, Final
 
-import msgspec
-
-from orchestration.sdk.json_values import MISSING, as_stored, decode, is_same, to_builtins
+from orchestration.sdk.conversion import Mismatch, convert, describe, evaluated
+from orchestration.sdk.json_values import MISSING, as_stored, is_same, to_builtins
+from orchestration.sdk.secret import is_secret
 from orchestration.sdk.unknown_fields import find_unknown_field
+from orchestration.secret_mask import MASK, MIN_CHARACTERS
 from orchestration.services import ServiceError
 from orchestration.text import text_of
 
 RESERVED: Final = frozenset({"prompt", "key", "pool", "workflow_id"})
 """What a start accepts besides the parameters of the function, which cannot have these names."""
 
-_KIND_ONLY: Final = re.compile(r"Expected `[^`]*`, got `[^`]*`")
-"""An error of msgspec that adds nothing to the annotation and the value."""
+
+NO_SECRETS: Final = (None, "")
+"""Values of a secret parameter that hide nothing, and are stored as they are."""
 
 
 class InvalidParameter(ServiceError):
@@ -59,9 +56,16 @@ class Parameter:
     default: Any = MISSING
     stored_default: Any = MISSING
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must not be shown. Nothing is no secret: see `Parameters.secrets_in`."""
+        return is_secret(self.annotation)
+
     def __str__(self) -> str:
         if self.default is MISSING:
             return self.name
+        if self.is_secret and self.default not in NO_SECRETS:
+            return f"{self.name}={MASK}"
         default = text_of(self.default) if self.stored_default is MISSING else repr(self.stored_default)
         return f"{self.name}={default}"
 
@@ -86,11 +90,10 @@ class Parameters:
         self.declared: list[Parameter] = []
         self.accepts_others = False
         self.type_of_others: Any = Any
-        namespace = getattr(inspect.unwrap(function), "__globals__", {})
         prompt, *others = self._signature.parameters.values() or (None,)
         self.not_named = (prompt.name,) if prompt is not None and prompt.kind is prompt.POSITIONAL_OR_KEYWORD else ()
         for each in others:
-            annotation = _evaluated(each.annotation, namespace)
+            annotation = evaluated(each.annotation, function)
             if each.kind is each.VAR_KEYWORD:
                 self.accepts_others = True
                 self.type_of_others = annotation
@@ -145,6 +148,11 @@ class Parameters:
                 arguments[each.name] = each.default if is_default else self._converted(each, value)
         return arguments
 
+    def secrets_in(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the secrets among stored parameters, by name."""
+        accepted = (each for each in self._accepted(stored) if each.name in stored and each.is_secret)
+        return {each.name: stored[each.name] for each in accepted if stored[each.name] not in NO_SECRETS}
+
     def accepts(self, parameter: Parameter, value: Any) -> bool:
         """Check a value against the annotation of a parameter."""
         try:
@@ -161,6 +169,8 @@ class Parameters:
 
     def _checked(self, parameter: Parameter, value: Any, text: str | None) -> Any:
         """Return the value of a start, as it is stored."""
+        if parameter.is_secret:
+            self._check_secret(parameter, value)
         if parameter.stored_default is not MISSING and (
             value is parameter.default or is_same(value, parameter.stored_default)
         ):
@@ -169,7 +179,7 @@ class Parameters:
         try:
             converted = self._converted(parameter, value)
             if unknown := find_unknown_field(value, parameter.annotation):
-                raise self._unexpected(parameter, value, unknown)
+                raise self._unexpected(parameter, Mismatch(value, parameter.annotation, unknown))
         except InvalidParameter as error:
             if text is None:
                 raise
@@ -186,18 +196,25 @@ class Parameters:
 
     def _converted(self, parameter: Parameter, value: Any) -> Any:
         try:
-            return msgspec.convert(value, parameter.annotation, dec_hook=decode, str_keys=True)
-        except msgspec.ValidationError as error:
-            raise self._unexpected(parameter, value, "" if _KIND_ONLY.fullmatch(str(error)) else str(error)) from None
-        except (TypeError, NameError, NotImplementedError, RecursionError):
-            return value  # msgspec does not know the annotation.
-        except Exception as error:
-            # A type's own code, such as `__post_init__`, may raise anything.
-            raise self._unexpected(parameter, value, f"{type(error).__name__}: {text_of(error)}") from error
+            return convert(value, parameter.annotation)
+        except Mismatch as mismatch:
+            raise self._unexpected(parameter, mismatch) from (None if parameter.is_secret else mismatch.__cause__)
 
-    def _unexpected(self, parameter: Parameter, value: Any, detail: str) -> InvalidParameter:
-        expected = f"{_describe(parameter.annotation)}{f' ({detail})' if detail else ''}"
-        return self._error(f"{parameter.name} is {reprlib.repr(value)}; expected {expected}")
+    def _check_secret(self, parameter: Parameter, value: Any) -> None:
+        """Check that a secret is no mask, and that it can be found in other texts.
+
+        Raises:
+            InvalidParameter
+        """
+        if isinstance(value, str) and value not in NO_SECRETS and (value == MASK or len(value) < MIN_CHARACTERS):
+            expected = f"at least {MIN_CHARACTERS} characters of the value itself, which masks show as {MASK}"
+            raise self._error(f"{parameter.name} is {MASK}; expected {expected}")
+
+    def _unexpected(self, parameter: Parameter, mismatch: Mismatch) -> InvalidParameter:
+        if not parameter.is_secret:
+            return self._error(f"{parameter.name} is {mismatch}")
+        # Not what is wrong with it: a type's own error may contain the value, or a part of it.
+        return self._error(f"{parameter.name} is {MASK}; expected {describe(parameter.annotation)}")
 
     def _error(self, reason: str) -> InvalidParameter:
         return InvalidParameter(self._workflow, reason, self.described)
@@ -207,20 +224,3 @@ class Parameters:
 def parameters_of(workflow: str, function: Callable[..., Any]) -> Parameters:
     """Return the parameters of the function of a workflow. Reading a signature takes longer than checking values."""
     return Parameters(workflow, function)
-
-
-def _evaluated(annotation: Any, namespace: dict[str, Any]) -> Any:
-    if annotation is inspect.Parameter.empty:
-        return Any
-    holder = SimpleNamespace(__annotations__={"it": annotation})
-    try:
-        return typing.get_type_hints(holder, namespace, include_extras=True)["it"]
-    except Exception:
-        return Any  # It is for type checkers only: it may be any expression, with names that do not exist at run time.
-
-
-def _describe(annotation: Any) -> str:
-    """Return an annotation as it is written, and the values of an enumeration."""
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return f"one of {', '.join(repr(each.value) for each in annotation)}"
-    return inspect.formatannotation(annotation).replace("typing.", "")

@@ -31,6 +31,7 @@ class Definition(Protocol):
         timeout_seconds: The time limit of a run; None for no limit.
         function: The function that `@workflow` decorates.
         pin: `release` if only workers of the same release may run a run, else `none`.
+        inputs: The class whose fields are the parameters; None if they are those of the function.
     """
 
     @property
@@ -50,6 +51,9 @@ class Definition(Protocol):
 
     @property
     def pin(self) -> str: ...
+
+    @property
+    def inputs(self) -> type | None: ...
 
     def steps(self, prompt: str, params: Mapping[str, Any]) -> Any:
         """Call the function."""

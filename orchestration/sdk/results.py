@@ -8,6 +8,8 @@ from typing import Any, Final, TypeVar, overload
 from django.db.models import QuerySet
 
 from orchestration.models import Stage, StageStatus
+from orchestration.sdk.conversion import Mismatch, convert_strictly
+from orchestration.sdk.stage_errors import StageFailed
 
 Value = TypeVar("Value")
 
@@ -88,6 +90,19 @@ class Results(Mapping[str, Any]):
             self._read_output(stage_name)
         return self._outputs[stage_name]
 
+    def get_as(self, stage_name: str, kind: type[Value]) -> Value:
+        """Return the output of a completed stage as a type that the annotation of a parameter may be, too.
+
+        Raises:
+            KeyError: if the stage is not completed.
+            StageFailed: if the output does not fit the type. The stage is not retried.
+        """
+        try:
+            converted: Value = convert_strictly(self[stage_name], kind)
+        except Mismatch as mismatch:
+            raise StageFailed(f"The output of stage {stage_name} is {mismatch}", may_retry=False) from None
+        return converted
+
     def __iter__(self) -> Iterator[str]:
         self._single_reads = self.MAX_SINGLE_READS
         return iter(self._read_names())
@@ -121,3 +136,12 @@ class Results(Mapping[str, Any]):
     def _rows(self, query: Iterable[Value]) -> list[Value]:
         found: list[Value] = self._query(lambda: list(query))
         return found
+
+
+class GivenResults(Results):
+    """Outputs that a test gives."""
+
+    def __init__(self, outputs: Mapping[str, Any]) -> None:
+        super().__init__("", lambda query: query())
+        self._outputs = dict(outputs)
+        self._names = dict.fromkeys(outputs)

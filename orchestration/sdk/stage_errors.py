@@ -1,4 +1,4 @@
-"""The error that fails a stage with a message for clients."""
+"""The errors with which a stage or an adapter fails or skips the stage."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ class StageFailed(Exception):
         self.may_retry = may_retry
         self.details = details
         super().__init__(message)
+
+
+class StageSkipped(Exception):
+    """An adapter or a stage raises it: the stage is skipped. It has no output, and its run continues.
+
+    Args:
+        reason: Why, for clients.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(reason)

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from msgspec import inspect as types
 
+from orchestration.sdk.json_values import is_model
+
 Schema = dict[str, Any]
 
 _TIME: Final = r"\d{2}:\d{2}:\d{2}(\.\d+)?"
@@ -98,7 +100,7 @@ class TypeSchemas:
             (types.NamedTupleType, self._named_tuple),
             (types.DictType, self._mapping),
             (types.StructType | types.DataclassType | types.TypedDictType, self._object),
-            (types.CustomType, lambda kind: {"type": "string"} if kind.cls is Path else {}),
+            (types.CustomType, self._custom),
         )
 
     def _class(self, cls: type, schema: Callable[[], Schema]) -> Schema:
@@ -112,6 +114,18 @@ class TypeSchemas:
             self.classes[name] = {}
             self.classes[name] = {"title": cls.__name__, **schema()}
         return {"$ref": f"#/$defs/{self._names[cls]}"}
+
+    def _custom(self, kind: types.CustomType) -> Schema:
+        if is_model(kind.cls):
+            return self._class(kind.cls, lambda: self._model(kind.cls))
+        return {"type": "string"} if kind.cls is Path else {}
+
+    def _model(self, model: Any) -> Schema:
+        """Return the schema that pydantic has of a model; the models in it become classes."""
+        schema: Schema = model.model_json_schema()
+        for name, each in schema.pop("$defs", {}).items():
+            self.classes.setdefault(name, each)
+        return schema
 
     def _union(self, kind: types.UnionType) -> Schema:
         schemas = [self._of(each) for each in kind.types]

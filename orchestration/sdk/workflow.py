@@ -14,8 +14,8 @@ from django.utils.asyncio import async_unsafe
 from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
 from orchestration.models.workflow import MAX_WORKFLOW_NAME_LENGTH
 from orchestration.plan import InvalidDefinition, check_seconds
+from orchestration.sdk.input_class import is_input_class, parameters_for
 from orchestration.sdk.launch import launch
-from orchestration.sdk.parameters import parameters_of
 from orchestration.sdk.registry import register
 from orchestration.sdk.run import Run
 from orchestration.text import storable
@@ -37,6 +37,7 @@ class WorkflowDefinition:
         pin: `release` if only workers of the release that started a run may run it; else `none`.
         function: Called with the prompt and the parameters at each start. The adapter makes the plan from its return
             value.
+        inputs: The class whose fields are the parameters; None if they are those of the function.
     """
 
     name: str
@@ -45,6 +46,7 @@ class WorkflowDefinition:
     timeout_seconds: float | None
     function: Callable[..., Any]
     pin: Literal["none", "release"] = "none"
+    inputs: type | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -87,7 +89,7 @@ class WorkflowDefinition:
 
     def steps(self, prompt: str, params: Mapping[str, Any]) -> Any:
         """Call the function with stored parameters, as a start does."""
-        return self.function(prompt, **parameters_of(self.name, self.function).to_call(params))
+        return self.function(prompt, **parameters_for(self).to_call(params))
 
     def with_function(self, function: Callable[..., Any]) -> Self:
         """Return a copy of the definition with another function."""
@@ -101,6 +103,7 @@ def workflow(
     timeout_seconds: float | None = None,
     name: str | None = None,
     pin: Literal["none", "release"] = "none",
+    inputs: type | None = None,
 ) -> Callable[[Callable[..., Any]], WorkflowDefinition]:
     """Make a workflow from a function `f(prompt, **params)` that returns its steps, and register it.
 
@@ -111,6 +114,8 @@ def workflow(
         name: The workflow's name; by default the function's.
         pin: With `release`, only workers with the same `MAHAVISHNU_RELEASE` as the process that started a run may run
             its stages. With `none`, all workers may that have the code.
+        inputs: A dataclass, a `Struct`, a class of attrs, a `TypedDict` or a model of pydantic. Its fields are the
+            parameters, and the function is called with the prompt and an object of it: `f(prompt, inputs)`.
 
     Raises:
         InvalidDefinition: if a value is out of range, or another workflow has this name.
@@ -125,6 +130,9 @@ def workflow(
     if pin not in PINS:
         raise InvalidDefinition(f"pin={pin!r}: expected one of {', '.join(PINS)}")
 
+    if inputs is not None and not is_input_class(inputs):
+        raise InvalidDefinition(f"inputs={inputs!r}: expected a dataclass or another class with typed fields")
+
     def define(function: Callable[..., Any]) -> WorkflowDefinition:
         return register(
             WorkflowDefinition(
@@ -134,6 +142,7 @@ def workflow(
                 timeout_seconds=timeout_seconds,
                 function=function,
                 pin=pin,
+                inputs=inputs,
             )
         )
 

@@ -58,7 +58,8 @@ from orchestration.services.row_locks import (
     WorkflowNotFound,
 )
 from orchestration.services.run_retries import retry_run
-from orchestration.services.runs import KeyConflict, start_run
+from orchestration.services.runs import start_run
+from orchestration.services.secrets import SecretsUnreadable, unsealed
 from orchestration.services.stages import (
     EngineRun,
     WorkflowNotRunning,
@@ -68,6 +69,7 @@ from orchestration.services.stages import (
     skip_stage,
     start_stage,
 )
+from orchestration.services.start_keys import KeyConflict
 from orchestration.services.step_records import (
     AttemptEnded,
     StepConflict,

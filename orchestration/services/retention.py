@@ -147,7 +147,7 @@ class PruningSweep:
         return runs
 
 
-_LARGE_COLUMNS: Final = ("prompt", "params", "plan", "result")
+_LARGE_COLUMNS: Final = ("prompt", "params", "plan", "result", "secrets")
 
 
 def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestration.sdk import Context, Stream
+from orchestration.sdk.results import GivenResults
 from orchestration.sdk.steps import StageSteps
 from orchestration.sdk.thread_executor import CallingThreadExecutor
 from orchestration.services import StepConflict, StepReport, StoredStep
@@ -66,7 +67,7 @@ class FakeContext(Context):
             cancelled=lambda: self._is_cancelled,
             stopping=lambda: self._is_stopping,
         )
-        self.results = results
+        self.results = GivenResults(results)
         self.logs: list[str] = []
         self.progress_reports: list[tuple[float, str]] = []
         self.steps: dict[str, Any] = dict(steps)

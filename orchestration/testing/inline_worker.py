@@ -22,6 +22,7 @@ from orchestration.db import before_commit
 from orchestration.db.clock import database_now
 from orchestration.models import FailureReason, Stage, StageStatus, Workflow, WorkflowStatus
 from orchestration.sdk import Definition, HandOver
+from orchestration.secret_mask import hide
 from orchestration.services import Claim, Slot
 from orchestration.services.attempt_failures import WORKER_DIED, timeout_error
 from orchestration.testing.inline_stage import run_stage_inline
@@ -174,6 +175,7 @@ class InlineWorker:
                     unfinished = self._stages().filter(finished_at=None).order_by("position")
                     raise RunStuck(self._workflow_id, list(unfinished.values_list("name", flat=True)))
         finally:
+            hide(())
             for slot in self._slots.values():
                 services.leave_pool(worker_id=slot.worker_id, process=self._process, error=WORKER_DIED)
 

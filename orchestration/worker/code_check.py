@@ -1,16 +1,17 @@
-"""Whether this worker has what a stage needs: its adapter, its code, its program."""
+"""Whether this worker has what a stage needs: its adapter, its code, its program, its secrets."""
 
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 
 from orchestration.limits import engine_limits
-from orchestration.models import Stage
+from orchestration.models import Stage, Workflow
 from orchestration.sdk import Adapter, MissingRequirement, error_for_clients, find_adapter
-from orchestration.services import Requirement
+from orchestration.secret_mask import hide, masked
+from orchestration.services import Requirement, SecretsUnreadable, unsealed
 from orchestration.text import storable, text_of
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,20 @@ def requirement_of(error: MissingRequirement) -> Requirement:
     return found
 
 
+def inputs_of_run(workflow: Workflow) -> dict[str, Any]:
+    """Return the parameters and the prompt of a run. Hide its secrets in the texts of this process from now on.
+
+    Raises:
+        MissingRequirement: if this worker cannot read the secrets: another may have their key.
+    """
+    try:
+        secrets = unsealed(workflow)
+    except SecretsUnreadable as error:
+        raise MissingRequirement("the key of the secrets of the run", error.reason) from None
+    hide(secrets.values())
+    return {**workflow.params, **secrets, "prompt": workflow.prompt}
+
+
 def _find_missing(stage: Stage, *, may_block: bool) -> Requirement | None:
     adapter = _adapters.get(stage.workflow.adapter)
     if adapter is None:
@@ -118,4 +133,4 @@ def _log_once(missing: Requirement, *, cause: BaseException | None = None) -> No
 
 
 def _line(value: object) -> str:
-    return " ".join(storable(text_of(value)).split())
+    return " ".join(storable(masked(text_of(value))).split())

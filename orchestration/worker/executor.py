@@ -22,6 +22,7 @@ from orchestration.worker.code_check import (
     UncheckedCode,
     check_code,
     find_missing,
+    inputs_of_run,
 )
 from orchestration.worker.outcome import record_outcome
 from orchestration.worker.process_state import ProcessState
@@ -186,7 +187,7 @@ def call_stage(
 
     def run() -> Returned:
         try:
-            inputs = {**claim.workflow.params, "prompt": claim.workflow.prompt}
+            inputs = inputs_of_run(claim.workflow)
             with ctx.current():
                 output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
             return _checked(output)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.test import Client
+from django.test import Client, override_settings
 
 from orchestration.admin.parameter_fields import parameter_fields
 from orchestration.admin.start_view import StartForm
@@ -168,3 +168,16 @@ def test_broken_module_is_shown_and_other_workflows_start(
     assert "?workflow=demo_retry" in response.content.decode()
     assert admin.post(RETRY, EMPTY_FORM).status_code == 302
     assert Workflow.objects.count() == 1
+
+
+def test_secret_is_asked_for_in_a_password_field_that_no_page_fills_in(admin: Client) -> None:
+    with override_settings(MAHAVISHNU_APPS=["tests.jobs"]):
+        url = f"{START}?workflow=secret_on_stdin"
+        page = admin.get(url).content.decode()
+        assert '<input type="password" name="param_api_key" autocomplete="new-password"' in page
+        response = admin.post(url, {"param_api_key": "s3cr3t key", "pool": "no pool", "prompt": "", "key": ""})
+        assert response.status_code == 200 and "s3cr3t" not in response.content.decode()
+        response = admin.post(url, {"param_api_key": "s3cr3t key", "pool": "", "prompt": "", "key": ""})
+        (workflow,) = Workflow.objects.all()
+        assert (response.status_code, workflow.params) == (302, {"api_key": "***"})
+        assert "s3cr3t" not in admin.get(response["Location"]).content.decode()

@@ -123,13 +123,34 @@ async def test_page_of_a_run_leads_to_the_form_with_its_values(shop: MahavishnuS
 
 
 @pytest.mark.browser
+async def test_secret_is_in_no_address_and_is_asked_for_again(shop: MahavishnuServer, browser: Browser) -> None:
+    async with open_page(browser, f"{shop.http_url}/start/pay_carrier") as page:
+        secret = page.get_by_label("api_key * required")
+        await expect(secret).to_have_attribute("type", "password")
+        await page.get_by_label("order * required").fill("7")
+        await secret.fill("s3cr3t key")
+        await page.wait_for_url("**/start/pay_carrier?order=7")
+        await expect(page.locator("body")).not_to_contain_text("s3cr3t")
+        await page.get_by_text("More", exact=True).click()
+        await page.get_by_label("Id of the run").fill("paid")
+        await press_start(page)
+        await page.wait_for_url("**/workflows/paid")
+        await page.get_by_role("link", name="Start again").click()
+        await expect(page.locator(".banner")).to_contain_text("These values of the run are secret")
+        await expect(page.locator(".banner code")).to_have_text("api_key")
+        await expect(secret).to_have_value("")
+        await expect(page.get_by_label("order * required")).to_have_value("7")
+    assert read_run(shop, "paid")["params"] == {"order": 7, "api_key": "***"}
+
+
+@pytest.mark.browser
 async def test_form_names_the_values_of_a_run_that_no_link_has_room_for(
     shop: MahavishnuServer, browser: Browser
 ) -> None:
     params = {"order": 7, "address": "x" * 2_001, "label": "", "items": ["é" * 500] * 3}
     shop.services_driver.execute(LAUNCH, prompt="p" * 1_990, params=params, workflow_id="large")
     async with open_page(browser, f"{shop.http_url}/workflows/large") as page:
-        await expect(page.get_by_text("The link has no room for address, items")).to_be_visible()
+        await expect(page.get_by_text("The link leaves out address, items")).to_be_visible()
         link = page.get_by_role("link", name="Start again with these values")
         assert len(await link.get_attribute("href") or "") < 7_000
         await link.click()

@@ -8,7 +8,17 @@ from typing import Any
 
 Check = Callable[[Any, Any, Any], bool]
 
-_ANNOTATIONS = {"$schema", "$defs", "title", "description", "default", "examples", "format", "contentEncoding"}
+_ANNOTATIONS = {
+    "$schema",
+    "$defs",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "format",
+    "contentEncoding",
+    "writeOnly",
+}
 
 
 def is_valid(schema: Any, value: Any, root: Any = None) -> bool:

@@ -62,6 +62,8 @@ function textsOf(run, definition) {
     // The server leaves out large parameters, or a part of them.
     if (!(name in run.params)) {
       if (run.truncated) texts.push([name, null]);
+    } else if (field.isSecret) {
+      if (run.params[name]) texts.push([name, null]);
     } else if (!isSame(run.params[name], field.default)) {
       const text = textOf(field, run.params[name]);
       const isWhole = !run.truncated || ["number", "boolean"].includes(typeof run.params[name]);

@@ -13,6 +13,7 @@ import { counted } from "./format.js";
  * @property {boolean} isNullable
  * @property {unknown} default Undefined if there is none.
  * @property {unknown[]} options Of an enum.
+ * @property {boolean} isSecret Whether its value must not be shown, nor be in an address.
  */
 
 /** @typedef {{value?: unknown, error?: string}} Parsed Neither: the parameter is left out. */
@@ -55,6 +56,7 @@ function fieldOf(name, given, classes, isRequired) {
     isNullable,
     default: "default" in given ? given.default : undefined,
     options,
+    isSecret: given.writeOnly === true,
   };
 }
 

@@ -34,6 +34,7 @@ const OTHERS_FIELD = {
   isNullable: false,
   default: undefined,
   options: [],
+  isSecret: false,
 };
 
 /** Return the field for parameters without a field of their own. @param {Field[]} fields @returns {Field} */
@@ -94,7 +95,10 @@ export class StartForm {
 
   /** Return the address of the form as it is filled in. */
   url() {
-    const texts = Object.entries(this.texts.peek()).filter(([, text]) => text.length <= MAX_ADDRESS_CHARACTERS);
+    const secrets = this.fields.filter((field) => field.isSecret).map(({ name }) => name);
+    const texts = Object.entries(this.texts.peek()).filter(
+      ([name, text]) => text.length <= MAX_ADDRESS_CHARACTERS && !secrets.includes(name),
+    );
     return urlOf(`start/${encodeURIComponent(this.definition.name)}`, Object.fromEntries(texts));
   }
 

@@ -32,9 +32,9 @@ export function formView(form) {
       ${when(
         leftOut.length > 0,
         html`<p class="banner waiting" role="status">
-          A link has no room for these values of the run, so they are not filled in:
+          These values of the run are secret, or a link has no room for them, so they are not filled in:
           ${leftOut.map((name, index) => html`${index ? ", " : ""}<code>${shown(name)}</code>`)}. The page of the run
-          has them, on its tab Data.
+          has them, except secrets, on its tab Data.
         </p>`,
       )}
       ${form.fields.map((field) => row(form, field.name, { type: field.type, text: field.description, isRequired: field.isRequired, input: inputOf(form, field) }))}
@@ -83,6 +83,7 @@ function row(form, name, { label, type = "", text = "", isRequired = false, inpu
 function inputOf(form, field) {
   const { name } = field;
   const placeholder = placeholderOf(field);
+  if (field.isSecret) return line(form, name, placeholder, "text", "password");
   if (field.kind === "enum" || field.kind === "boolean") return choice(form, field);
   if (field.kind === "json") return area(form, name, placeholder, true);
   return line(
@@ -102,10 +103,12 @@ function placeholderOf(field) {
 /** @param {StartForm} form @param {string} name */
 const described = (form, name) => `hint-${name}${form.errorOf(name) ? ` wrong-${name}` : ""}`;
 
-/** @param {StartForm} form @param {string} name @param {string} placeholder @param {string} [mode] */
-function line(form, name, placeholder, mode = "text") {
+/** @param {StartForm} form @param {string} name @param {string} placeholder @param {string} [mode] @param {string} [type] */
+function line(form, name, placeholder, mode = "text", type = "text") {
   return html`<input
     id="field-${name}"
+    type=${type}
+    autocomplete=${type === "password" ? "new-password" : "off"}
     inputmode=${mode}
     spellcheck="false"
     autocapitalize="off"
@@ -182,7 +185,7 @@ function commandOf(form) {
     /^[\w./:=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
   const params = form.fields
     .filter((field) => form.textOf(field.name))
-    .map((field) => `--param ${quoted(`${field.name}=${form.textOf(field.name)}`)}`);
+    .map((field) => `--param ${quoted(`${field.name}=${field.isSecret ? "***" : form.textOf(field.name)}`)}`);
   const others = Object.entries(form.otherParameters()).map(
     ([name, value]) => `--param ${quoted(`${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`,
   );

@@ -36,6 +36,7 @@ from orchestration.sdk import (
     StagePlan,
     plan_stages,
 )
+from orchestration.secret_mask import masked
 from orchestration.text import truncate
 
 MAX_PROMPT_VARIABLE_BYTES: Final = 64 * 1024
@@ -221,7 +222,7 @@ class CommandRun:
             f"$ {shlex.join(self._command.argv)}\n(in {self._command.cwd or os.getcwd()}; exit code {exit_code})\n\n"
             f"standard output:\n{stdout.text()}\n\nstandard error:\n{stderr.text()}"
         )
-        return CommandFailed(truncate(message, _MAX_ERROR_CHARACTERS), exit_code=exit_code, details=details)
+        return CommandFailed(truncate(masked(message), _MAX_ERROR_CHARACTERS), exit_code=exit_code, details=details)
 
 
 def _describe_exit(exit_code: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from orchestration.sdk import stage, workflow
+from orchestration.sdk import Secret, stage, workflow
 
 
 @stage
@@ -49,4 +49,10 @@ def ship_order(
     """
     if address == "nowhere":
         raise ValueError("no carrier goes there")
+    return [pack]
+
+
+@workflow(name="pay_carrier")
+def pay_carrier(prompt: str, *, order: int, api_key: Annotated[str, Secret()]) -> Any:
+    """Pay a carrier."""
     return [pack]

@@ -115,7 +115,7 @@ function buttons(run) {
   return html`<div class="buttons">
     ${may ? operations(run) : ""}
     ${when(again, html`<a class="button" href=${again?.url ?? ""}>Start again with these values</a>`)}
-    ${when(again?.leftOut.length, html`<span class="muted">The link has no room for ${again?.leftOut.map(shown).join(", ")}.</span>`)}
+    ${when(again?.leftOut.length, html`<span class="muted">The link leaves out ${again?.leftOut.map(shown).join(", ")}.</span>`)}
   </div>`;
 }
 

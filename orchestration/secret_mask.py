@@ -1,0 +1,125 @@
+"""Replace secrets in texts, in JSON data and in log records.
+
+What hides secrets is either the stage that this process runs (`hide`: for all threads, until the next call), or a block
+(`hidden`: for this thread or task only, as many runs may start at once).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+MASK: Final = "***"
+"""What is stored and shown in place of a secret."""
+
+MIN_CHARACTERS: Final = 4
+"""A shorter text occurs in others by chance: it is not replaced there."""
+
+_Pattern = re.Pattern[str] | None
+
+_of_process: _Pattern = None
+_of_block: ContextVar[_Pattern] = ContextVar("_of_block", default=None)
+_next_factory: Any = None
+
+
+def hide(secrets: Iterable[Any]) -> None:
+    """Replace these values from now on, in this process, in place of those of an earlier call."""
+    global _of_process
+    _of_process = _pattern_of(secrets)
+    _replace_in_logs(_of_process is not None)
+
+
+@contextmanager
+def hidden(secrets: Iterable[Any]) -> Iterator[None]:
+    """Replace these values in the block."""
+    token = _of_block.set(_pattern_of(secrets))
+    try:
+        yield
+    finally:
+        _of_block.reset(token)
+
+
+def masked(text: str) -> str:
+    """Return a text without secrets. Call this before a text is cut: a part of a secret would not be found."""
+    for pattern in (_of_process, _of_block.get()):
+        if pattern is not None:
+            text = pattern.sub(MASK, text)
+    return text
+
+
+def masked_json(value: Any) -> Any:
+    """Return JSON data without secrets."""
+    if _of_process is None and _of_block.get() is None:
+        return value
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {masked_json(key): masked_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [masked_json(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(masked_json(item) for item in value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value if masked(text := json.dumps(value)) == text else MASK
+    return value
+
+
+def _pattern_of(secrets: Iterable[Any]) -> _Pattern:
+    found = {form for secret in secrets for text in _texts(secret) for form in _forms(text)}
+    # The longest first: one may contain another.
+    texts = sorted((form for form in found if len(form) >= MIN_CHARACTERS), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield each text and number in JSON data. The names of fields are no secrets."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield json.dumps(value)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """Yield a text as it may appear in others: in JSON, in a `repr`, in an address, on one line, or line by line."""
+    yield from (text, text.strip(), " ".join(text.split()))
+    yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
+    address = text.encode("utf-8", "replace")
+    yield from (quote(address, safe=""), quote(address), quote_plus(address))
+    yield from (line.strip() for line in text.splitlines())
+
+
+def _replace_in_logs(is_active: bool) -> None:
+    global _next_factory
+    current = logging.getLogRecordFactory()
+    if is_active and current is not _masked_record:
+        _next_factory = current
+        logging.setLogRecordFactory(_masked_record)
+    elif not is_active and current is _masked_record:
+        logging.setLogRecordFactory(_next_factory)
+
+
+def _masked_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record: logging.LogRecord = _next_factory(*args, **kwargs)
+    try:
+        message = record.getMessage()
+    except Exception:
+        return record  # The handler reports it.
+    if (safe := masked(message)) != message:
+        record.msg, record.args = safe, None
+    if record.exc_info and record.exc_info[1] is not None:
+        text = "".join(traceback.format_exception(record.exc_info[1])).rstrip("\n")
+        if (safe := masked(text)) != text:
+            record.exc_text = safe  # A formatter uses it in place of the exception.
+    return record

@@ -1,0 +1,60 @@
+"""Workflows with secret parameters."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from orchestration.adapters.command import command
+from orchestration.sdk import Context, Secret, StageFailed, stage, workflow
+
+logger = logging.getLogger(__name__)
+
+
+@stage
+def leak(ctx: Context, api_key: str, login: dict[str, str]) -> dict[str, Any]:
+    """Write the secrets wherever a stage can write."""
+    logger.warning("Calling with %s", api_key)
+    ctx.log(f"key {api_key}, again {api_key!r}, in an address {quote(api_key, safe='')}")
+    ctx.progress(0.5, api_key)
+    try:
+        raise ValueError(api_key)
+    except ValueError:
+        logger.exception("It failed")
+    return {"key": api_key, api_key: [login["password"]], "length": len(api_key), "is_text": True}
+
+
+@stage
+def fail(ctx: Context, inputs: dict[str, Any]) -> None:
+    assert ctx.results["leak"]["key"] == "***"
+    if len(inputs["login"]["password"]) < 8:
+        raise StageFailed("too short")
+    raise RuntimeError(f"Refused {inputs['api_key']} of {inputs['login']}")
+
+
+@workflow()
+def leaky(
+    prompt: str,
+    *,
+    api_key: Annotated[str, Secret()],
+    login: dict[str, Annotated[str, Secret()]],
+    region: str = "eu",
+    other: Annotated[str | None, Secret()] = None,
+) -> Any:
+    return [leak, fail]
+
+
+@workflow(adapter="command")
+def secret_in_command(prompt: str, *, api_key: Annotated[str, Secret()]) -> Any:
+    return [command("echo", api_key)]
+
+
+@workflow(adapter="command")
+def secret_on_stdin(prompt: str, *, api_key: Annotated[str, Secret()]) -> Any:
+    return [command("python3", "-c", "import json, sys; print(json.load(sys.stdin)['inputs']['api_key'])", name="show")]
+
+
+@workflow()
+def raising(prompt: str, *, api_key: Annotated[str, Secret()]) -> Any:
+    raise ValueError(f"cannot use {api_key}")
