@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 MAX_ATTEMPTS: Final = 1000
 MAX_SECONDS: Final = 365 * 86400.0
 
 MAX_EACH_NAME_LENGTH: Final = 100
-"""Characters of the name of a stage with items. Their names have a number in addition."""
+"""Characters of the percent-encoded name of a stage with items, which the name of their channel contains. Their names
+have a number in addition."""
 
 
 class InvalidDefinition(Exception):
@@ -131,9 +133,10 @@ class StagePlan:
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
             check_seconds("timeout_seconds", self.timeout_seconds)
-        if self.each is not None and len(self.name) > MAX_EACH_NAME_LENGTH:
+        if self.each is not None and len(quote(self.name, safe="")) > MAX_EACH_NAME_LENGTH:
             raise InvalidDefinition(
-                f"Stage {self.name} runs for each value: expected a name of at most {MAX_EACH_NAME_LENGTH} characters"
+                f"Stage {self.name} runs for each value: expected a name of at most {MAX_EACH_NAME_LENGTH} characters "
+                "when percent-encoded"
             )
 
     def to_json(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class EventRoom(models.Model):
     """One event in one room that delivers it. Every event is also in `global`, which has no rows here."""
 
     pk = models.CompositePrimaryKey("room", "event")
-    room = models.CharField(max_length=140)
+    room = models.CharField(max_length=240)
     # Rows of both tables are written together and pruned together, so a database constraint would only cost time.
     event = models.ForeignKey(
         Event, on_delete=models.DO_NOTHING, related_name="rooms", db_column="seq", db_index=False, db_constraint=False

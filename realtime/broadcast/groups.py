@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -23,20 +24,23 @@ _RETRY_SECONDS = 0.5
 
 # Channels allows ASCII letters, digits, '-', '_' and '.' in a group's name, and fewer than 100 characters.
 _MAX_GROUP_CHARACTERS: Final = 99
+_OTHER_CHARACTERS: Final = re.compile(r"[^A-Za-z0-9._-]")
 _HASH_CHARACTERS: Final = 32
 
 
 def group_name(channel: str, *, epoch: str) -> str:
     """Return the name of the group that carries a channel's events of the log `epoch`.
 
-    Servers of different databases may share one Redis: their groups differ by epoch. A name too long for a group keeps
-    its readable beginning and ends in a hash of the whole name. Two channels therefore never share a group.
+    Servers of different databases may share one Redis: their groups differ by epoch. A name that is too long for a
+    group, or has other characters, keeps its readable beginning and ends in a hash of the whole name. Two channels
+    therefore never share a group.
     """
     group = f"{epoch}.{channel.replace(':', '.', 1)}"
-    if len(group) <= _MAX_GROUP_CHARACTERS:
+    if len(group) <= _MAX_GROUP_CHARACTERS and _OTHER_CHARACTERS.search(group) is None:
         return group
     digest = hashlib.sha256(group.encode()).hexdigest()[:_HASH_CHARACTERS]
-    return f"{group[: _MAX_GROUP_CHARACTERS - _HASH_CHARACTERS - 1]}-{digest}"
+    readable = _OTHER_CHARACTERS.sub("_", group[: _MAX_GROUP_CHARACTERS - _HASH_CHARACTERS - 1])
+    return f"{readable}-{digest}"
 
 
 class GroupSubscriptions:

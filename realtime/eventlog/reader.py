@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Max, QuerySet
 
 from realtime.models import Event, EventRoom, Log
-from realtime.protocol.channels import CREATED_BY, GLOBAL, SUMMARY, split_channel
+from realtime.protocol.channels import GLOBAL, SUMMARY, created_by
 from realtime.protocol.messages import EventRecord
 from realtime.protocol.payload import decode_object, size_in_bytes
 from realtime.protocol.requests import MAX_SEQ
@@ -83,7 +83,7 @@ def is_complete(room: str, *, after: int, trimmed_seq: int) -> bool:
     # A replaced log still has the rows of the one before, up to its `trimmed_seq`.
     return seq > trimmed_seq and (
         (previous_seq is not None and previous_seq <= after)
-        or (after == 0 and name == CREATED_BY.get(split_channel(room)[0]) and not _is_test_event(seq))
+        or (after == 0 and name == created_by(room) and not _is_test_event(seq))
     )
 
 

@@ -21,16 +21,17 @@ MAX_ID_CHARACTERS = 128
 # The same as `orchestration.identifiers`, which needs Django and cannot be imported here; a test compares the two.
 # The hyphen is escaped for browsers: the `pattern` attribute of an HTML input requires it.
 ID_PATTERN = rf"[A-Za-z0-9._\-]{{1,{MAX_ID_CHARACTERS}}}"
-# A name of at most 100 characters, percent-encoded.
-_STAGE_PATTERN = r"[A-Za-z0-9._~%\-]{1,1200}"
+MAX_STAGE_CHARACTERS = 100
+"""Characters of the percent-encoded name of a stage with items."""
+
+_STAGE_PATTERN = rf"[A-Za-z0-9._~%\-]{{1,{MAX_STAGE_CHARACTERS}}}"
 CHANNEL_PATTERN = (
     rf"{GLOBAL}|{SUMMARY}|(?:{'|'.join(RESOURCE_TYPES)}):{ID_PATTERN}|workflow:{ID_PATTERN}/{_STAGE_PATTERN}"
 )
 
 _EXPECTED = (
     "'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
-    f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -); for the items of a stage, 'workflow:', the id, "
-    "'/' and the percent-encoded name of the stage"
+    f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -)"
 )
 _MAX_SHOWN_CHARACTERS = 200
 _FROM_GLOBAL = (GLOBAL, SUMMARY)
@@ -89,12 +90,19 @@ def items_channel(workflow_id: str, stage_name: str) -> str:
 def split_channel(channel: str) -> tuple[str, str]:
     """Return resource type and id: `("workflow", "abc")` for `workflow:abc`, `("global", "")` for `global`.
 
-    The items of a stage have the type `items`, and the id of their workflow with the name of the stage: `abc/embed`.
+    The id of the items of a stage has the name of the stage: `abc/embed`.
     """
     resource_type, _, resource_id = channel.partition(":")
-    return ("items" if "/" in resource_id else resource_type), resource_id
+    return resource_type, resource_id
 
 
-def workflow_of_items(items_id: str) -> str:
-    """Return the id of the workflow of items: `abc` for `abc/embed`."""
-    return items_id.partition("/")[0]
+def resource_of(channel: str) -> tuple[str, str]:
+    """Return type and id of the resource that a channel belongs to. Items belong to their workflow."""
+    resource_type, resource_id = split_channel(channel)
+    return resource_type, resource_id.partition("/")[0]
+
+
+def created_by(channel: str) -> str | None:
+    """Return the event that begins the history of a channel; None if any event may."""
+    resource_type, resource_id = split_channel(channel)
+    return None if "/" in resource_id else CREATED_BY.get(resource_type)

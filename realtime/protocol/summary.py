@@ -13,7 +13,7 @@ import msgspec
 from realtime.protocol.channels import SUMMARY
 from realtime.protocol.messages import EventRecord, decode_event, encode_event
 
-LEFT_OUT: Final = ("workflow.stage_log", "workflow.stage_progress", "workflow.step_completed")
+LEFT_OUT: Final = ("workflow.stage_log", "workflow.stage_progress", "workflow.step_completed", "workflow.map_progress")
 """Names of the events that `summary` does not carry."""
 
 REMOVED_FIELDS: Final = ("result", "params", "stages")

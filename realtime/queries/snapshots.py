@@ -109,15 +109,4 @@ def _global(_: str, __: int) -> dict[str, Any]:
     }
 
 
-def _items(_: str, __: int) -> None:
-    """Return nothing: a stage may have many items, and `list_stages` reads them page by page."""
-
-
-_SNAPSHOTS = {
-    "workflow": _workflow,
-    "items": _items,
-    "pool": _pool,
-    "worker": _worker,
-    "global": _global,
-    "summary": _global,
-}
+_SNAPSHOTS = {"workflow": _workflow, "pool": _pool, "worker": _worker, "global": _global, "summary": _global}

@@ -12,7 +12,7 @@ from django.db import connection
 from orchestration import services
 from orchestration.models import Stage, Workflow
 from orchestration.models.pool_sample import SAMPLE_INTERVAL_SECONDS
-from orchestration.plan import Plan, Retry, StagePlan
+from orchestration.plan import Each, Plan, Retry, StagePlan
 from realtime.eventlog.position import current_position
 from realtime.eventlog.reader import newest_seq_by_room
 from realtime.models import Log
@@ -46,6 +46,7 @@ def run_example(*causes: str) -> dict[str, int]:
     _run_stages_in_pool()
     _empty_pool()
     _retry_stage_in_run()
+    _run_items()
     _change_stages()
     for cause in causes:
         exec(cause, {"services": services, "at": _at})
@@ -146,6 +147,33 @@ def _retry_stage_in_run() -> None:
         Workflow.objects.get(pk="wf_again").delete()
     for pool_id in ("pool_again", "pool_spare"):
         services.remove_pool(pool_id=pool_id, at=_at(79))
+
+
+def _run_items() -> None:
+    services.create_pool(pool_id="pool_index", at=_at(60))
+    embed = StagePlan(name="embed", step=0, each=Each(of="list_files"))
+    workflow = services.start_run(
+        Plan(name="ingest", adapter="python", stages=(embed,)),
+        prompt="Index the files",
+        params={},
+        pool_id="pool_index",
+        workflow_id="wf_index",
+        at=_at(60),
+    )
+    worker_id = services.join_pool(name="index", process="index", pool_id="pool_index", at=_at(60))
+    slot = services.Slot(worker_id=worker_id, process="index")
+    stage_id = workflow.stages.get().pk
+    services.claim_stage(stage_id, 1, slot=slot, at=_at(62))
+    services.start_map(stage_id, 1, slot=slot, values=["a.txt", "b.txt"], at=_at(63))
+    for item_id in workflow.stages.filter(item_of=stage_id).order_by("item_index").values_list("pk", flat=True):
+        services.claim_stage(item_id, 1, slot=slot, at=_at(63))
+        services.complete_attempt(item_id, 1, slot=slot, output=1, at=_at(64))
+    # The examples of lists must not have these.
+    services.leave_pool(worker_id=worker_id, process="index", error="The worker was stopped", at=_at(65))
+    services.remove_worker(worker_id=worker_id, at=_at(66))
+    with patch("django.utils.timezone.now", lambda: _at(67)):
+        Workflow.objects.get(pk="wf_index").delete()
+    services.remove_pool(pool_id="pool_index", at=_at(68))
 
 
 def _change_stages() -> None:

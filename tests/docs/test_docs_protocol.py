@@ -150,7 +150,8 @@ def test_every_event_is_listed_with_its_channels_and_an_example() -> None:
 def test_every_channel_type_is_listed() -> None:
     assert is_stream_channel(STREAM)
     listed = [row["Channel"] for row in table(PROTOCOL, first="Channel")]
-    assert listed == [*(f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES), "global", "summary", STREAM]
+    resources = [f"{resource_type}:{{id}}" for resource_type in RESOURCE_TYPES]
+    assert listed == [resources[0], "workflow:{id}/{stage}", *resources[1:], "global", "summary", STREAM]
 
 
 def test_every_request_is_listed_with_its_fields() -> None:

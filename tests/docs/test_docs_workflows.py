@@ -67,6 +67,13 @@ def test_documented_plan_grows(load_example: Any, turns: int, last: str) -> None
     assert result.stages[names[-1]].output == [f"turn {number} of a poem" for number in range(1, turns + 1)]
 
 
+def test_documented_stage_runs_once_for_each_value(load_example: Any) -> None:
+    from orchestration.testing import run_inline
+
+    result = run_inline(load_example("One stage for many values").ingest, "a")
+    assert result.output == {"files": 400, "failed": 0, "size": sum(len(f"a/{number}.txt") for number in range(400))}
+
+
 def test_documented_parameters_are_checked_and_reach_the_stages(load_example: Any) -> None:
     from orchestration.sdk import InvalidParameter
     from tests.adapters.attempt_runner import claim_attempt

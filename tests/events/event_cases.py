@@ -30,9 +30,10 @@ class Resources:
 
     @property
     def channels(self) -> list[str]:
-        ids = (self.workflow, self.pending, self.pool, self.worker)
-        others = (self.other_workflow, self.other_pool, self.other_worker)
-        return ["global", *(f"{kind}:{id}" for kind in ("workflow", "pool", "worker") for id in (*ids, *others))]
+        ids = (self.workflow, self.pending, self.pool, self.worker, self.other_workflow, self.other_pool)
+        items = (f"workflow:{self.workflow}.map", f"workflow:{self.workflow}.map/embed")
+        kinds = ("workflow", "pool", "worker")
+        return ["global", *items, *(f"{kind}:{id}" for kind in kinds for id in (*ids, self.other_worker))]
 
 
 Expected = list[tuple[str, dict[str, Any], list[str]]]

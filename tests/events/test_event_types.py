@@ -13,7 +13,8 @@ from orchestration import signals
 from orchestration.models import POOL_COUNTERS, FailedAttempt, Pool, Stage, Workflow
 from realtime.events.types import EVENT_TYPES, EventData
 from realtime.events.types.pool import PoolEvent, PoolMetrics, PoolStatusChanged
-from realtime.events.types.stage import WorkflowStageProgress, WorkflowStageRetrying
+from realtime.events.types.stage import WorkflowStageRetrying
+from realtime.events.types.stage_report import WorkflowStageProgress
 from realtime.events.types.workflow import WorkflowCancelled
 from tests.docs.markdown import blocks, page
 from tests.events.event_cases import COVERED_EVENTS

@@ -19,6 +19,7 @@ from realtime.protocol.channels import (
     InvalidChannel,
     channel_of,
     check_channel,
+    items_channel,
     split_channel,
 )
 from tests.harness.client import connect
@@ -37,6 +38,8 @@ VALID = [
     "workflow:0",
     "pool:-",
     "worker:..",
+    "workflow:a/b",
+    "workflow:a/embed%20all%2F",
     "workflow:global",
     "pool:A.b_c-9",
     "workflow:" + "x" * 128,
@@ -52,7 +55,10 @@ INVALID = [
     "workflow:" + "x" * 129,
     "workflow:a b",
     "workflow:a:b",
-    "workflow:a/b",
+    "workflow:a/",
+    "workflow:a/b/c",
+    "workflow:a/b c",
+    "pool:a/b",
     "workflow:é",
     "workflow:\U0001f600",
     "workflow:a\n",
@@ -79,6 +85,11 @@ channel_names = st.one_of(
         channel_of,
         st.sampled_from(["workflow", "pool", "worker"]),
         st.text(ID_CHARACTERS, min_size=1, max_size=128),
+    ),
+    st.builds(
+        items_channel,
+        st.text(ID_CHARACTERS, min_size=1, max_size=128),
+        st.text(st.characters(codec="ascii"), min_size=1, max_size=33),
     ),
 )
 

@@ -26,7 +26,10 @@ MAX_BYTES = 64 * 1024
 
 # How the plans name a range of positions, and the index that it is read from.
 RANGE = {"sqlite": "(workflow_id=? AND position>? AND position<?)", "postgresql": "orchestration_stage_position_unique"}
-NEWEST = {"sqlite": "USING COVERING INDEX", "postgresql": "orchestration_stage_position_unique"}
+NEWEST = {
+    "sqlite": "USING INDEX orchestration_stage_position_unique",
+    "postgresql": "orchestration_stage_position_unique",
+}
 
 
 def store(workflow_id: str, count: int, *, status: str = StageStatus.PENDING) -> None:

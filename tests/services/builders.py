@@ -60,6 +60,8 @@ def stage_with(status: str = StageStatus.PENDING, *, pool_id: str | None = "pool
             services.queue_stage(workflow_id="wf", stage_name="one")
         case StageStatus.RUNNING:
             services.start_stage(workflow_id="wf", stage_name="one")
+        case StageStatus.WAITING:
+            Stage.objects.filter(workflow="wf", name="one").update(status=status)
         case StageStatus.COMPLETED:
             services.complete_stage(workflow_id="wf", stage_name="one")
         case StageStatus.FAILED:

@@ -44,6 +44,7 @@ STAGE = """
 pending    yes     yes      yes        yes     yes
 queued     no      yes      yes        yes     yes
 running    no      no       yes        yes     no
+waiting    no      no       no         no      no
 completed  no      no       no         no      no
 failed     no      no       no         no      no
 skipped    no      no       no         no      no

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from realtime.auth.identity import Identity
 from realtime.auth.policy import Action, ResourceType, may, no_permission
-from realtime.protocol.channels import GLOBAL, SUMMARY, check_channel, split_channel, workflow_of_items
+from realtime.protocol.channels import GLOBAL, SUMMARY, check_channel, resource_of
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.requests import (
     REQUESTS,
@@ -70,9 +70,7 @@ def permission_of_channel(channel: str) -> Permission:
         return Permission("read", "workflow", parse_stream_channel(channel).workflow_id)
     if check_channel(channel) in (GLOBAL, SUMMARY):
         return Permission("read", "global")
-    resource_type, resource_id = split_channel(channel)
-    if resource_type == "items":
-        return Permission("read", "workflow", workflow_of_items(resource_id))
+    resource_type, resource_id = resource_of(channel)
     return Permission("read", resource_type, resource_id)  # type: ignore[arg-type]  # The grammar has these types.
 
 

@@ -10,7 +10,7 @@ import msgspec
 from django.dispatch import Signal
 
 from orchestration import signals
-from orchestration.models import FailedAttempt, FailureReason, Stage, StageMap, Workflow
+from orchestration.models import FailedAttempt, FailureReason, Stage, Workflow
 from realtime.events.types.base import EventData
 from realtime.protocol.channels import items_channel
 
@@ -103,99 +103,6 @@ class WorkflowStageStarted(StageEvent, kw_only=True):
     sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "worker_id": None, "attempt": 1}
     worker_id: str | None
     attempt: int
-
-
-class WorkflowStageProgress(StageEvent, kw_only=True):
-    """A running stage reports progress: `progress` is from 0 to 1, `message` may be empty."""
-
-    event: ClassVar[str] = "workflow.stage_progress"
-    signal: ClassVar[Signal] = signals.stage_progressed
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "progress": 0.5, "message": "A test"}
-    progress: float
-    message: str
-
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
-        progress = 0.0 if stage.progress is None else stage.progress
-        values = {"progress": progress, "message": stage.progress_message}
-        return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
-
-
-class WorkflowStageLog(StageEvent, kw_only=True):
-    """A running stage logs a message."""
-
-    event: ClassVar[str] = "workflow.stage_log"
-    signal: ClassVar[Signal] = signals.stage_logged
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "message": "A test"}
-    message: str
-
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
-        return cls._build(stage, stage_name=stage.name, message=arguments["message"], timestamp=at)
-
-
-class MapEvent(StageEvent, kw_only=True):
-    """An event of a stage that waits for its items.
-
-    Attributes:
-        total: How many items it has.
-        completed: How many of them are completed.
-        failed: How many have failed.
-        running: How many run.
-    """
-
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "total": 2, "completed": 0, "failed": 0, "running": 0}
-    total: int
-    completed: int
-    failed: int
-    running: int
-
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
-        stage_map: StageMap = arguments["stage_map"]
-        counts = {
-            "total": stage_map.total,
-            "completed": stage_map.published_completed,
-            "failed": stage_map.published_failed,
-            "running": stage_map.published_running,
-        }
-        return cls._build(stage, stage_name=stage.name, **counts, timestamp=at)
-
-
-class WorkflowMapStarted(MapEvent, kw_only=True):
-    """A stage waits for its items, which run once for each value of a list, or run again."""
-
-    event: ClassVar[str] = "workflow.map_started"
-    signal: ClassVar[Signal] = signals.map_started
-
-
-class WorkflowMapProgress(MapEvent, kw_only=True):
-    """The counts of the items of a waiting stage have changed."""
-
-    event: ClassVar[str] = "workflow.map_progress"
-    signal: ClassVar[Signal] = signals.map_progressed
-
-
-class WorkflowStepCompleted(StageEvent, kw_only=True):
-    """A step inside a running stage completes. Steps that follow each other quickly share an event.
-
-    Attributes:
-        step: The name of the step, the last one if several share the event.
-        cached: Whether its output was read, because an earlier attempt had completed it.
-        steps_completed: How many steps the attempt has completed so far, with the cached ones.
-    """
-
-    event: ClassVar[str] = "workflow.step_completed"
-    signal: ClassVar[Signal] = signals.stage_step_completed
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "step": "test", "cached": False, "steps_completed": 1}
-    step: str
-    cached: bool
-    steps_completed: int
-
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
-        values = {name: arguments[name] for name in ("step", "cached", "steps_completed")}
-        return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
 
 
 class WorkflowStageCompleted(StageEvent, kw_only=True):
@@ -381,25 +288,3 @@ class WorkflowStageRemoved(StageEvent, kw_only=True):
     sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "total_stages": 1, "stages_completed": 0}
     total_stages: int
     stages_completed: int
-
-
-class WorkflowStreamOpened(StageEvent, kw_only=True):
-    """A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events.
-
-    Attributes:
-        name: The name of the stream.
-        attempt: The attempt that writes it.
-        content_type: `text` or `bytes`.
-    """
-
-    event: ClassVar[str] = "workflow.stream_opened"
-    signal: ClassVar[Signal] = signals.stream_opened
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "name": "test", "attempt": 1, "content_type": "text"}
-    name: str
-    attempt: int
-    content_type: str
-
-    @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
-        values = {name: arguments[name] for name in ("name", "content_type")}
-        return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
