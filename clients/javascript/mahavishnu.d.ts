@@ -85,7 +85,7 @@ export interface StoredPosition extends Position {
 // --- State ----------------------------------------------------------------------------------------------------------
 
 export type RunStatus = "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout";
-export type StageStatus = "pending" | "queued" | "running" | "completed" | "failed" | "skipped" | "cancelled";
+export type StageStatus = "pending" | "queued" | "running" | "waiting" | "completed" | "failed" | "skipped" | "cancelled";
 export type WorkerStatus = "idle" | "busy" | "error" | "offline";
 export type PoolStatus = "active" | "draining" | "closed";
 
@@ -94,6 +94,14 @@ export interface Hold {
   readonly reason: string;
   readonly needs: string;
   readonly since: string;
+}
+
+/** How far the items of a stage are. */
+export interface ItemCounts {
+  readonly total: number;
+  readonly completed: number;
+  readonly failed: number;
+  readonly running: number;
 }
 
 /** A stage of a run. */
@@ -115,6 +123,8 @@ export interface Stage {
   readonly message: string;
   readonly error: string;
   readonly retry_at: string | null;
+  /** How far its items are; absent if it does not run once for each value of a list. */
+  readonly items?: ItemCounts;
   /** The streams of chunks that it has opened, by name; absent if there are none. */
   readonly streams?: readonly { readonly name: string; readonly attempt: number; readonly content_type: string }[];
 }

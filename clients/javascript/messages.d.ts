@@ -114,40 +114,6 @@ export interface WorkflowStageStarted extends StageEvent {
   attempt: number;
 }
 
-/** A running stage reports progress: `progress` is from 0 to 1, `message` may be empty. */
-export interface WorkflowStageProgress extends StageEvent {
-  progress: number;
-  message: string;
-}
-
-/** A running stage logs a message. */
-export interface WorkflowStageLog extends StageEvent {
-  message: string;
-}
-
-/** An event of a stage that waits for its items. */
-export interface MapEvent extends StageEvent {
-  total: number;
-  completed: number;
-  failed: number;
-  running: number;
-}
-
-/** A stage waits for its items, which run once for each value of a list, or run again. */
-export interface WorkflowMapStarted extends MapEvent {
-}
-
-/** The counts of the items of a waiting stage have changed. */
-export interface WorkflowMapProgress extends MapEvent {
-}
-
-/** A step inside a running stage completes. Steps that follow each other quickly share an event. */
-export interface WorkflowStepCompleted extends StageEvent {
-  step: string;
-  cached: boolean;
-  steps_completed: number;
-}
-
 /** A stage completes. */
 export interface WorkflowStageCompleted extends StageEvent {
   result?: unknown;
@@ -203,11 +169,45 @@ export interface WorkflowStageRemoved extends StageEvent {
   stages_completed: number;
 }
 
+/** A running stage reports progress: `progress` is from 0 to 1, `message` may be empty. */
+export interface WorkflowStageProgress extends StageEvent {
+  progress: number;
+  message: string;
+}
+
+/** A running stage logs a message. */
+export interface WorkflowStageLog extends StageEvent {
+  message: string;
+}
+
+/** A step inside a running stage completes. Steps that follow each other quickly share an event. */
+export interface WorkflowStepCompleted extends StageEvent {
+  step: string;
+  cached: boolean;
+  steps_completed: number;
+}
+
 /** A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events. */
 export interface WorkflowStreamOpened extends StageEvent {
   name: string;
   attempt: number;
   content_type: string;
+}
+
+/** An event of a stage that waits for its items. */
+export interface MapEvent extends StageEvent {
+  total: number;
+  completed: number;
+  failed: number;
+  running: number;
+}
+
+/** A stage waits for its items, which run once for each value of a list, or run again. */
+export interface WorkflowMapStarted extends MapEvent {
+}
+
+/** The counts of the items of a waiting stage have changed. */
+export interface WorkflowMapProgress extends MapEvent {
 }
 
 /** An event of one worker. */
@@ -444,11 +444,6 @@ export interface EventTypes {
   "pool.removed": PoolRemoved;
   "workflow.stages_queued": WorkflowStagesQueued;
   "workflow.stage_started": WorkflowStageStarted;
-  "workflow.stage_progress": WorkflowStageProgress;
-  "workflow.stage_log": WorkflowStageLog;
-  "workflow.map_started": WorkflowMapStarted;
-  "workflow.map_progress": WorkflowMapProgress;
-  "workflow.step_completed": WorkflowStepCompleted;
   "workflow.stage_completed": WorkflowStageCompleted;
   "workflow.stage_retrying": WorkflowStageRetrying;
   "workflow.stage_released": WorkflowStageReleased;
@@ -456,7 +451,12 @@ export interface EventTypes {
   "workflow.stage_status_changed": WorkflowStageStatusChanged;
   "workflow.stage_added": WorkflowStageAdded;
   "workflow.stage_removed": WorkflowStageRemoved;
+  "workflow.stage_progress": WorkflowStageProgress;
+  "workflow.stage_log": WorkflowStageLog;
+  "workflow.step_completed": WorkflowStepCompleted;
   "workflow.stream_opened": WorkflowStreamOpened;
+  "workflow.map_started": WorkflowMapStarted;
+  "workflow.map_progress": WorkflowMapProgress;
   "worker.status_changed": WorkerStatusChanged;
   "worker.added": WorkerAdded;
   "worker.stage_changed": WorkerStageChanged;

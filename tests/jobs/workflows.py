@@ -215,7 +215,7 @@ def misbehaving(ctx: Context, inputs: dict[str, Any]) -> Any:
         case "too large":
             return "x" * 2_000_000
         case "not JSON":
-            return {"a set": {1}}
+            return {"an object": object()}
         case "not a number":
             return float("nan")
         case "unpicklable":

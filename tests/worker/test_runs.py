@@ -70,7 +70,7 @@ async def test_run_sends_all_its_events_from_start_to_end(engine: Engine, shared
     [
         ("too large", "The stage returned 2000002 bytes of JSON; at most 1048576 are stored. "
                       "Store the data elsewhere and return its location."),
-        ("not JSON", "The stage returned a dict, which is not JSON: Object of type set is not JSON serializable"),
+        ("not JSON", "The stage returned a dict, which is not JSON: Object of type object is not JSON serializable"),
         ("not a number", "The stage returned a float, which is not JSON: Out of range float values are not JSON "
                          "compliant"),
         ("unpicklable", "Unpicklable: It broke in two lines"),

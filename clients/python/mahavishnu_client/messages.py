@@ -112,57 +112,6 @@ class WorkflowStageStarted(StageEvent, frozen=True, kw_only=True):
     attempt: int
 
 
-class WorkflowStageProgress(StageEvent, frozen=True, kw_only=True):
-    """A running stage reports progress: `progress` is from 0 to 1, `message` may be empty."""
-
-    progress: float
-    message: str
-
-
-class WorkflowStageLog(StageEvent, frozen=True, kw_only=True):
-    """A running stage logs a message."""
-
-    message: str
-
-
-class MapEvent(StageEvent, frozen=True, kw_only=True):
-    """An event of a stage that waits for its items.
-
-    Attributes:
-        total: How many items it has.
-        completed: How many of them are completed.
-        failed: How many have failed.
-        running: How many run.
-    """
-
-    total: int
-    completed: int
-    failed: int
-    running: int
-
-
-class WorkflowMapStarted(MapEvent, frozen=True, kw_only=True):
-    """A stage waits for its items, which run once for each value of a list, or run again."""
-
-
-class WorkflowMapProgress(MapEvent, frozen=True, kw_only=True):
-    """The counts of the items of a waiting stage have changed."""
-
-
-class WorkflowStepCompleted(StageEvent, frozen=True, kw_only=True):
-    """A step inside a running stage completes. Steps that follow each other quickly share an event.
-
-    Attributes:
-        step: The name of the step, the last one if several share the event.
-        cached: Whether its output was read, because an earlier attempt had completed it.
-        steps_completed: How many steps the attempt has completed so far, with the cached ones.
-    """
-
-    step: str
-    cached: bool
-    steps_completed: int
-
-
 class WorkflowStageCompleted(StageEvent, frozen=True, kw_only=True):
     """A stage completes.
 
@@ -268,6 +217,33 @@ class WorkflowStageRemoved(StageEvent, frozen=True, kw_only=True):
     stages_completed: int
 
 
+class WorkflowStageProgress(StageEvent, frozen=True, kw_only=True):
+    """A running stage reports progress: `progress` is from 0 to 1, `message` may be empty."""
+
+    progress: float
+    message: str
+
+
+class WorkflowStageLog(StageEvent, frozen=True, kw_only=True):
+    """A running stage logs a message."""
+
+    message: str
+
+
+class WorkflowStepCompleted(StageEvent, frozen=True, kw_only=True):
+    """A step inside a running stage completes. Steps that follow each other quickly share an event.
+
+    Attributes:
+        step: The name of the step, the last one if several share the event.
+        cached: Whether its output was read, because an earlier attempt had completed it.
+        steps_completed: How many steps the attempt has completed so far, with the cached ones.
+    """
+
+    step: str
+    cached: bool
+    steps_completed: int
+
+
 class WorkflowStreamOpened(StageEvent, frozen=True, kw_only=True):
     """A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events.
 
@@ -280,6 +256,30 @@ class WorkflowStreamOpened(StageEvent, frozen=True, kw_only=True):
     name: str
     attempt: int
     content_type: str
+
+
+class MapEvent(StageEvent, frozen=True, kw_only=True):
+    """An event of a stage that waits for its items.
+
+    Attributes:
+        total: How many items it has.
+        completed: How many of them are completed.
+        failed: How many have failed.
+        running: How many run.
+    """
+
+    total: int
+    completed: int
+    failed: int
+    running: int
+
+
+class WorkflowMapStarted(MapEvent, frozen=True, kw_only=True):
+    """A stage waits for its items, which run once for each value of a list, or run again."""
+
+
+class WorkflowMapProgress(MapEvent, frozen=True, kw_only=True):
+    """The counts of the items of a waiting stage have changed."""
 
 
 class WorkerEvent(EventData, frozen=True, kw_only=True):
@@ -453,11 +453,6 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "pool.removed": PoolRemoved,
     "workflow.stages_queued": WorkflowStagesQueued,
     "workflow.stage_started": WorkflowStageStarted,
-    "workflow.stage_progress": WorkflowStageProgress,
-    "workflow.stage_log": WorkflowStageLog,
-    "workflow.map_started": WorkflowMapStarted,
-    "workflow.map_progress": WorkflowMapProgress,
-    "workflow.step_completed": WorkflowStepCompleted,
     "workflow.stage_completed": WorkflowStageCompleted,
     "workflow.stage_retrying": WorkflowStageRetrying,
     "workflow.stage_released": WorkflowStageReleased,
@@ -465,7 +460,12 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "workflow.stage_status_changed": WorkflowStageStatusChanged,
     "workflow.stage_added": WorkflowStageAdded,
     "workflow.stage_removed": WorkflowStageRemoved,
+    "workflow.stage_progress": WorkflowStageProgress,
+    "workflow.stage_log": WorkflowStageLog,
+    "workflow.step_completed": WorkflowStepCompleted,
     "workflow.stream_opened": WorkflowStreamOpened,
+    "workflow.map_started": WorkflowMapStarted,
+    "workflow.map_progress": WorkflowMapProgress,
     "worker.status_changed": WorkerStatusChanged,
     "worker.added": WorkerAdded,
     "worker.stage_changed": WorkerStageChanged,
