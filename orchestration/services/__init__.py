@@ -11,7 +11,7 @@ heartbeats and due times use the clock of the database instead of `at`.
 
 from __future__ import annotations
 
-from orchestration.services.added_steps import TooManyStages
+from orchestration.services.added_steps import ItemAddsSteps, TooManyStages
 from orchestration.services.attempt_ends import (
     AttemptOutcome,
     complete_attempt,

@@ -41,6 +41,17 @@ class TooManyStages(ServiceError):
         )
 
 
+class ItemAddsSteps(ServiceError):
+    """An item of a stage adds steps, although that stage waits for it."""
+
+    def __init__(self, item_name: str) -> None:
+        self.item_name = item_name
+        super().__init__(item_name)
+
+    def __str__(self) -> str:
+        return f"Stage {self.item_name} is one of many items and cannot add steps; the stage behind them may."
+
+
 def add_steps(by: Stage, stage_plans: Sequence[StagePlan], *, at: datetime) -> list[Stage]:
     """Store pending stages in the steps behind a stage, before the later steps of its run.
 
@@ -53,9 +64,11 @@ def add_steps(by: Stage, stage_plans: Sequence[StagePlan], *, at: datetime) -> l
         at: The time of the change.
 
     Raises:
-        TooManyStages
+        TooManyStages, ItemAddsSteps
     """
     workflow = by.workflow
+    if by.item_of_id is not None:
+        raise ItemAddsSteps(by.name)
     max_stages = engine_limits().max_run_stages
     if workflow.total_stages + len(stage_plans) > max_stages:
         raise TooManyStages(workflow.pk, workflow.total_stages + len(stage_plans), max_stages)

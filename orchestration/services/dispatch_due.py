@@ -74,7 +74,7 @@ def continue_stalled_run(workflow_id: str, *, at: datetime | None = None) -> boo
     return True
 
 
-HAS_WORK: Final = Q(status__in=[StageStatus.QUEUED, StageStatus.RUNNING]) | Q(
+HAS_WORK: Final = Q(status__in=[StageStatus.QUEUED, StageStatus.RUNNING, StageStatus.WAITING]) | Q(
     status=StageStatus.PENDING, retry_at__isnull=False
 )
 """The stages for which something will happen: a claim, an end, a retry."""

@@ -18,6 +18,7 @@ from orchestration.services import row_locks, validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_hold
+from orchestration.services.map_items import step_behind
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.transitions import check_transition
 from orchestration.services.workers import WorkerInOtherPool
@@ -170,7 +171,9 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
             end_hold(stage.workflow, at=at)
         skip_locked_stage(stage, at=at)
         if stage.workflow.plan is not None:
-            queue_step(advance(stage.workflow, at=at), at=at)
+            is_item = stage.item_of_id is not None
+            # It may belong to a later step than the current one.
+            queue_step(step_behind(stage, at=at) if is_item else advance(stage.workflow, at=at), at=at)
     return stage
 
 

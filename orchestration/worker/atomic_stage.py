@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 from orchestration.sdk import Context, StageFailed
-from orchestration.services import AttemptOutcome, PoolNotAccepting, TooManyStages
+from orchestration.services import AttemptOutcome, ItemAddsSteps, PoolNotAccepting, TooManyStages
 from orchestration.worker.stage_connections import has_transaction
 from orchestration.worker.stage_result import OpenTransaction, Recorded, Returned
 
@@ -52,7 +52,7 @@ def run_atomic_stage(
         send_reports()
         try:
             outcome = complete(returned)
-        except (PoolNotAccepting, TooManyStages) as rejection:
+        except (PoolNotAccepting, TooManyStages, ItemAddsSteps) as rejection:
             raise StageFailed(str(rejection), may_retry=False) from rejection
         if not outcome.accepted:
             raise AttemptSuperseded

@@ -54,7 +54,7 @@ def record_outcome(
         try:
             if isinstance(result, Returned) or isinstance(error, StageSkipped):
                 return _record_end(claim, slot, result, streams, continue_inline=continue_inline)
-        except (services.PoolNotAccepting, services.TooManyStages) as rejection:
+        except (services.PoolNotAccepting, services.TooManyStages, services.ItemAddsSteps) as rejection:
             # The next steps cannot run, nor could a retry of this stage change that.
             return _record_error(claim, slot, Raised(StageFailed(str(rejection), may_retry=False)))
         return _record_error(claim, slot, result)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from django.db.models import QuerySet
 
 from orchestration import services
-from orchestration.models import FailureReason, Stage, StageStatus, Worker, Workflow, WorkflowStatus
-from orchestration.plan import Plan, Retry, StagePlan
+from orchestration.models import FailureReason, Stage, StageMap, StageStatus, Worker, Workflow, WorkflowStatus
+from orchestration.plan import Each, Plan, Retry, StagePlan
 from orchestration.services.retention import PruningSweep, RunRetention
 from realtime.eventlog.retention import Retention, prune_events
 from tests.fold.day import MAX_RUNS, Day, NotPossible, operation
@@ -24,6 +24,17 @@ SHAPES = {
     "wide later": (0, 1, 1, 1, 1, 1, 1),
     "hosted": (0, -1, -1, 1),
     "wide with a hosted stage": (0, 0, 0, 0, 0, 0, -1, 1),
+    "map": (0, 1, 2),
+    "two maps": (0, 1, 1, 2),
+}
+# The numbers of the stages that run once for each value of a list.
+MAPS = {"map": (1,), "two maps": (1, 2)}
+
+
+# What a stage adds as it completes.
+ADDED = {
+    "one": (StagePlan(name="added", step=0),),
+    "two steps": (StagePlan(name="added", step=0), StagePlan(name="s1", step=1), StagePlan(name="last", step=1)),
 }
 
 
@@ -34,6 +45,7 @@ def plan_of(shape: str, retries: str, timeout_seconds: float | None) -> Plan:
             step=step if step >= 0 else -step - 1,
             hosted=step < 0,
             retries=RETRIES[retries],
+            each=Each(of="s0", limit=2, allow_failed=number) if number in MAPS.get(shape, ()) else None,
         )
         for number, step in enumerate(SHAPES[shape])
     )
@@ -99,14 +111,15 @@ def claim_all(day: Day) -> None:
 def complete_attempt(day: Day) -> None:
     stage, slot = running_attempt(day)
     lacks = services.Requirement("shop:load") if day.maybe(6) else None
-    services.complete_attempt(
-        stage.pk,
-        stage.attempt,
-        slot=slot,
-        output=day.choose(({"answer": 42}, None, "x" * 70_000)),
-        continue_inline=day.maybe(),
-        find_missing=lambda _: lacks,
-    )
+    which: dict[str, Any] = {"slot": slot, "continue_inline": day.maybe(), "find_missing": lambda _: lacks}
+    if stage.stage_plan.each is not None:
+        services.start_map(stage.pk, stage.attempt, values=list(range(day.choose((0, 1, 3, 7)))), **which)
+    elif day.maybe(8):
+        services.skip_attempt(stage.pk, stage.attempt, reason="Nothing to do", **which)
+    else:
+        added = ADDED[day.choose(sorted(ADDED))] if stage.item_of_id is None and day.maybe(4) else ()
+        output = day.choose(({"answer": 42}, None, "x" * 70_000))
+        services.complete_attempt(stage.pk, stage.attempt, output=output, next_stages=added, **which)
 
 
 @operation(8)
@@ -172,11 +185,12 @@ def end_workflow(day: Day) -> None:
 @operation(6)
 def retry_run(day: Day) -> None:
     workflow = day.pick(Workflow.objects.filter(finished_at__isnull=False, plan__isnull=False))
-    stages = list(workflow.stages.order_by("position").values_list("name", flat=True))
+    stages = list(workflow.stages.filter(item_of=None).order_by("position").values_list("name", flat=True))
     from_stage = day.choose((None, None, *stages))
     if workflow.status == WorkflowStatus.COMPLETED and from_stage is None:
         from_stage = stages[0]
-    services.retry_run(workflow_id=workflow.pk, from_stage=from_stage)
+    has_items = StageMap.objects.filter(stage__workflow=workflow, stage__name=from_stage or "").exists()
+    services.retry_run(workflow_id=workflow.pk, from_stage=from_stage, failed_only=has_items and day.maybe())
 
 
 @operation(3)

@@ -108,7 +108,8 @@ def handle_error(ctx: Any) -> None:
     ("effect", "error"),
     [
         (fail, "ValueError: No"),
-        (lambda ctx: ctx, "The stage returned a Context, which is not JSON: Object of type Context is not JSON serializable"),
+        (lambda ctx: ctx, "The stage returned a Context, which is not JSON: Object of type Context is not JSON "
+                      "serializable"),
         (step, "Step pay is inside a transaction, whose end decides whether its output is stored. Expected a step "
                "outside of transaction.atomic(), and in a stage without atomic=True."),
         (return_coroutine, "The stage is atomic and returned a coroutine, which does not run in the thread of the "
