@@ -43,6 +43,9 @@ class Stage(TrackedModel):
     ended_attempt: EndedAttempt | None = None
     """Set on an instance before it is saved as pending: the attempt after which another one follows."""
 
+    announces_wait: bool = False
+    """Set on an instance before it is saved as waiting: the caller sends a signal with what it waits for."""
+
     skip_reason: str = ""
     """Set on an instance before it is saved as skipped: why, for clients."""
 
@@ -274,8 +277,8 @@ class Stage(TrackedModel):
         if after.status == StageStatus.PENDING and self.ended_attempt is not None:
             signal = signals.stage_released if self.ended_attempt.is_given_back else signals.stage_retrying
             signal.send(sender=Stage, stage=self, failed=self.ended_attempt, at=at)
-        elif after.status == StageStatus.WAITING:
-            pass  # What lets it wait sends the signal, with what it waits for.
+        elif after.status == StageStatus.WAITING and self.announces_wait:
+            pass
         elif after.status == StageStatus.QUEUED:
             signals.stages_queued.send(sender=Stage, workflow=self.workflow, stages=[self], at=at)
         else:

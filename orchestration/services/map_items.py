@@ -53,6 +53,7 @@ def start_items(stage: Stage, values: Sequence[Any], *, at: datetime) -> NextSte
     """
     stage_map = StageMap.objects.create(stage=stage, values=list(values), total=len(values), published_at=Now())
     stage.status = StageStatus.WAITING.value
+    stage.announces_wait = True
     stage.save_locked(at=at, update_fields=["status"])
     signals.map_started.send(sender=Stage, stage=stage, stage_map=stage_map, at=at)
     if not values:
