@@ -41,11 +41,13 @@ class OrchestrationConfig(AppConfig):
         set_default_settings(DEFAULT_SETTINGS)
         from orchestration import checks
         from orchestration.db import postgres_session
-        from orchestration.services import pool_metrics
+        from orchestration.models import Workflow
+        from orchestration.services import pool_metrics, sub_run_waits
 
         checks.install()
         postgres_session.install()
         pool_metrics.install()
+        Workflow.wake_parent = sub_run_waits.wake_parent
 
 
 def set_default_settings(defaults: Mapping[str, Any]) -> None:

@@ -70,6 +70,9 @@ class EngineLimits:
         maximum=1_000_000,
         help="Stages that a run may have after a stage has added steps; a stage that adds more fails.",
     )
+    max_sub_run_depth: int = counted(
+        8, minimum=1, maximum=100, help="Runs that a sub-run may have above it; a stage that starts a deeper one fails."
+    )
     max_result_bytes: int = counted(
         MIB, minimum=KIB, maximum=64 * MIB, help="Size of a stage's output as JSON; a larger output fails the stage."
     )

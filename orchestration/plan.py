@@ -114,6 +114,8 @@ class StagePlan:
         negated: Whether the stage is skipped if `condition` returns a true value instead.
         base_name: The name that the stage was given, if a run has several of that name; else empty.
         each: Of which values the stage runs once for each; None if it runs once.
+        pool: The pool that runs it; empty for that of the run.
+        adapter: The adapter that runs it; empty for that of the run.
     """
 
     name: str
@@ -129,6 +131,8 @@ class StagePlan:
     negated: bool = False
     base_name: str = ""
     each: Each | None = None
+    pool: str = ""
+    adapter: str = ""
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
@@ -161,7 +165,7 @@ class StagePlan:
 
 
 _NO_ARGUMENTS: Final[dict[str, Any]] = {"positional": (), "named": {}}
-_RARE_OPTIONS: Final = ("arguments", "condition", "negated", "base_name", "each")
+_RARE_OPTIONS: Final = ("arguments", "condition", "negated", "base_name", "each", "pool", "adapter")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,7 +37,7 @@ export interface StageState {
 export interface RunRow {
   workflow_id: string; name: string; status: string; stages_completed: number; total_stages: number;
   pool_id: string | null; created_at: string; started_at: string | null; finished_at: string | null; held: Hold | null;
-  reported_by?: string;
+  parent_id?: string; root_id?: string; reported_by?: string;
 }
 
 export interface Run extends RunRow {

@@ -141,6 +141,10 @@ export interface RunRow {
   readonly started_at: string | null;
   readonly finished_at: string | null;
   readonly held: Hold | null;
+  /** The run that has started it as a sub-run; absent if none has. */
+  readonly parent_id?: string;
+  /** The run at the top of the tree of a sub-run; absent for others. */
+  readonly root_id?: string;
   /** Who reported it to the server; absent if it is of the server. */
   readonly reported_by?: string;
 }

@@ -2407,8 +2407,11 @@ function ended(run, finished_at, stageStatus, changes) {
 /** The field of a new state that was reported to the server; that of the server's own is absent. @param {Data} data */
 const reporter = ({ reported_by }) => (reported_by ? { reported_by } : {});
 
+/** The fields of a sub-run that name its parent and the top of its tree; those of other runs are absent. @param {Data} data */
+const family = ({ parent_id, root_id }) => (parent_id ? { parent_id, root_id } : {});
+
 /** @param {Data} data @param {Data} changes */
-const newRow = ({ workflow_id, name, total_stages, pool_id, timestamp, reported_by }, changes) => ({
+const newRow = ({ workflow_id, name, total_stages, pool_id, timestamp, reported_by, parent_id, root_id }, changes) => ({
   workflow_id,
   name,
   status: "pending",
@@ -2419,6 +2422,7 @@ const newRow = ({ workflow_id, name, total_stages, pool_id, timestamp, reported_
   started_at: null,
   finished_at: null,
   held: null,
+  ...family({ parent_id, root_id }),
   ...reporter({ reported_by }),
   ...changes,
 });

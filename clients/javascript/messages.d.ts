@@ -16,7 +16,7 @@ export interface StageState {
 export interface RunRow {
   workflow_id: string; name: string; status: string; stages_completed: number; total_stages: number;
   pool_id: string | null; created_at: string; started_at: string | null; finished_at: string | null; held: Hold | null;
-  reported_by?: string;
+  parent_id?: string; root_id?: string; reported_by?: string;
 }
 
 export interface Run extends RunRow {
@@ -263,6 +263,8 @@ export interface WorkflowCreated extends WorkflowEvent {
   params?: Record<string, unknown>;
   deadline_at: string | null;
   stages?: NewStage[];
+  parent_id?: string;
+  root_id?: string;
 }
 
 /** A workflow's execution begins. */
@@ -289,6 +291,8 @@ export interface WorkflowRetried extends WorkflowEvent {
   created_at: string;
   started_at: string | null;
   deadline_at: string | null;
+  parent_id?: string;
+  root_id?: string;
 }
 
 /** A workflow is removed, with its stages. */
@@ -481,7 +485,7 @@ export interface RequestTypes {
   get_workflow_status: { data: { workflow_id: string }; response: WorkflowStatusData };
   get_workflow: { data: { workflow_id: string }; response: WorkflowData };
   list_stages: { data: { workflow_id: string; status?: "pending" | "queued" | "running" | "completed" | "failed" | "skipped" | "cancelled" | ("pending" | "queued" | "running" | "completed" | "failed" | "skipped" | "cancelled")[] | null; after?: number | null; limit?: number }; response: StageListData };
-  list_workflows: { data: { status?: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout" | ("pending" | "running" | "completed" | "failed" | "cancelled" | "timeout")[] | null; name?: string | null; pool_id?: string | null; q?: string | null; from?: string | null; to?: string | null; finished_from?: string | null; cursor?: string | null; limit?: number; counts?: boolean }; response: WorkflowListData };
+  list_workflows: { data: { status?: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout" | ("pending" | "running" | "completed" | "failed" | "cancelled" | "timeout")[] | null; name?: string | null; pool_id?: string | null; parent_id?: string | null; root_id?: string | null; q?: string | null; from?: string | null; to?: string | null; finished_from?: string | null; cursor?: string | null; limit?: number; counts?: boolean }; response: WorkflowListData };
   list_pools: { data: { status?: "active" | "draining" | "closed" | ("active" | "draining" | "closed")[] | null; cursor?: string | null; limit?: number }; response: PoolListData };
   list_workers: { data: { pool_id?: string | null; status?: "idle" | "busy" | "error" | "offline" | ("idle" | "busy" | "error" | "offline")[] | null; cursor?: string | null; limit?: number }; response: WorkerListData };
   list_events: { data: { channel: string; before?: number | null; after?: number | null; names?: string[] | null; limit?: number }; response: EventListData };

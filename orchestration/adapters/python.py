@@ -41,15 +41,16 @@ class PythonAdapter:
     supports_atomic = True
 
     def plan(self, definition: Definition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
-        """Return the stages that the workflow's function returned."""
+        """Return the stages that the workflow's function returned. Stages of other adapters may be among them."""
         stages = plan_stages(definition.steps(prompt, params))
         for stage in stages:
-            if stage.options:
+            if stage.options and not stage.adapter:
                 raise InvalidDefinition(
-                    f"Stage {stage.name} is not a function: expected stages made by @stage, or another adapter than "
-                    f"{definition.adapter}"
+                    f"Stage {stage.name} is not a function: expected stages made by @stage or command(…), or another "
+                    f"adapter than {definition.adapter}"
                 )
-        check_inputs(definition, stages, {**params, "prompt": prompt})
+        functions = [stage for stage in stages if not stage.adapter]
+        check_inputs(definition, functions, {**params, "prompt": prompt})
         return Plan(
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
@@ -57,9 +58,7 @@ class PythonAdapter:
     def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         """Check whether this worker has the functions of the stage and of its condition."""
         missing = find_missing_function(stage.call, may_block=may_block)
-        if missing == "" and stage.condition:
-            return find_missing_function(stage.condition, may_block=may_block)
-        return missing
+        return find_missing_condition(stage, may_block=may_block) if missing == "" else missing
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Call the stage's function and return its output.
@@ -67,11 +66,8 @@ class PythonAdapter:
         Raises:
             StageSkipped: if the stage has a condition that does not hold.
         """
-        if stage.condition and _holds(stage, ctx, inputs) == stage.negated:
-            name = stage.condition.partition(":")[2]
-            raise StageSkipped(f"{name} returned a {'true' if stage.negated else 'false'} value")
-        if stage.each is not None:
-            return MapItems.of(stage.each.of, ctx.results)
+        if (items := before_call(stage, ctx, inputs)) is not None:
+            return items
         function = find_function(stage.call)
         by_position, by_name = inputs_of(function).arguments(stage.name, inputs, stage.arguments)
         output = function(ctx, *by_position, **by_name)
@@ -82,6 +78,27 @@ class PythonAdapter:
         if isinstance(output, Next | Done):
             return output.with_output(checked_return(stage.name, function, output.output))
         return checked_return(stage.name, function, output)
+
+
+def before_call(stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> MapItems | None:
+    """Do what comes before the work of a stage: its condition, and the search for the values of its items.
+
+    Returns:
+        The values, for a stage that runs once for each of them; else None.
+
+    Raises:
+        StageSkipped: if the stage has a condition that does not hold.
+        StageFailed: if the values cannot be found.
+    """
+    if stage.condition and _holds(stage, ctx, inputs) == stage.negated:
+        name = stage.condition.partition(":")[2]
+        raise StageSkipped(f"{name} returned a {'true' if stage.negated else 'false'} value")
+    return None if stage.each is None else MapItems.of(stage.each.of, ctx.results)
+
+
+def find_missing_condition(stage: StagePlan, *, may_block: bool) -> str | None:
+    """Check whether this worker has the function of the condition of a stage, as `find_missing_function` does."""
+    return find_missing_function(stage.condition, may_block=may_block) if stage.condition else ""
 
 
 def _not_atomic(output: object) -> StageFailed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestration.models.child_runs import ChildRuns
 from orchestration.models.failed_attempt import FailedAttempt
 from orchestration.models.installation import Installation
 from orchestration.models.pool import POOL_COUNTERS, Pool
@@ -31,6 +32,7 @@ __all__ = [
     "FINISHED_STAGE_STATUSES",
     "FINISHED_WORKFLOW_STATUSES",
     "POOL_COUNTERS",
+    "ChildRuns",
     "FailedAttempt",
     "FailureReason",
     "HoldReason",

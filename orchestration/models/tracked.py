@@ -6,8 +6,10 @@ it calls `mark_locked()` and then `save_locked()`, which does the same with one 
 `QuerySet.update()` and `bulk_create()` bypass `save()` and send no signals.
 
 All code takes locks in one order, so that two changes cannot deadlock: worker, workflow, stages (by primary key), unmet
-requirements, pools (by id). Locks are `FOR NO KEY UPDATE`: these are strong enough, and other transactions can still
-insert rows that refer to the locked row.
+requirements, pools (by id). The end of a sub-run may end the stage that waits for it. So it locks the workflow and the
+stage of its parent after its own rows, and so on upwards, and pools last. No transaction locks an existing sub-run
+while it holds the parent: what goes down a tree is left to the scheduler. Locks are `FOR NO KEY UPDATE`: these are
+strong enough, and other transactions can still insert rows that refer to the locked row.
 """
 
 from __future__ import annotations

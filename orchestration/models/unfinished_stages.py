@@ -71,6 +71,8 @@ def _finish_stages(
 def _move_stages(workflow: Workflow, pool_id: str | None, delta: PoolCounterDelta, *, using: str) -> None:
     unfinished = workflow.stages.using(using).filter(finished_at=None)
     not_started = unfinished.filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED])
+    if workflow.own_pools:
+        not_started = not_started.filter(plan__pool__isnull=True)
     if locked := _lock(not_started):
         not_started.update(pool=pool_id)
     for status, old_pool_id in locked:

@@ -17,7 +17,8 @@ from orchestration import signals
 from orchestration.identifiers import MAX_IDENTIFIER_LENGTH, MAX_RELEASE_LENGTH, new_workflow_id, validate_identifier
 from orchestration.models.pool import Pool
 from orchestration.models.statuses import FINISHED_WORKFLOW_STATUSES, HoldReason, WorkflowStatus
-from orchestration.models.tracked import TrackedModel, TrackedState
+from orchestration.models.tracked import TrackedState
+from orchestration.models.tree_member import TreeMember
 from orchestration.reporter import MAX_REPORTER_LENGTH, current_reporter
 
 MAX_WORKFLOW_NAME_LENGTH: Final = 128
@@ -46,7 +47,7 @@ class StageSettler(Protocol):
     ) -> None: ...
 
 
-class Workflow(TrackedModel):
+class Workflow(TreeMember):
     """A run of stages by an adapter, in a pool if it has one. A finished workflow has no unfinished stage."""
 
     settle_stages: ClassVar[StageSettler]
@@ -58,7 +59,7 @@ class Workflow(TrackedModel):
     tracked_columns: ClassVar[tuple[str, ...]] = ("status", "pool_id", "held_reason")
 
     sql_updated_columns: ClassVar[frozenset[str]] = frozenset(
-        {"total_stages", "stages_completed", "has_undispatched_stages"}
+        {"total_stages", "stages_completed", "has_undispatched_stages", "own_pools", "has_children"}
     )
 
     id = models.CharField(
@@ -133,6 +134,12 @@ class Workflow(TrackedModel):
         editable=False,
         help_text="Whether it has queued stages that are not dispatched yet.",
     )
+    own_pools = models.TextField(
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="The own pools of its stages, one on each line, sorted. Stages with an own pool do not move with it.",
+    )
     reported_by = models.CharField(
         max_length=MAX_REPORTER_LENGTH,
         blank=True,
@@ -179,6 +186,19 @@ class Workflow(TrackedModel):
                 fields=["created_at"],
                 condition=Q(has_undispatched_stages=True),
             ),
+            models.Index(
+                name="orchestration_workflow_parent",
+                fields=["parent", "-created_at"],
+                condition=Q(parent__isnull=False),
+            ),
+            models.Index(
+                name="orchestration_workflow_root", fields=["root", "-created_at"], condition=Q(root__isnull=False)
+            ),
+            models.Index(
+                name="orchestration_workflow_orphans",
+                fields=["children_due_at"],
+                condition=Q(children_due_at__isnull=False),
+            ),
             models.Index(name="orchestration_workflow_status", fields=["status", "-created_at"]),
             models.Index(name="orchestration_workflow_created", fields=["-created_at"]),
             models.Index(name="orchestration_workflow_pool", fields=["pool", "-created_at"]),
@@ -187,6 +207,12 @@ class Workflow(TrackedModel):
 
     def __str__(self) -> str:
         return self.id
+
+    @property
+    def pool_ids(self) -> list[str]:
+        """The pools in which stages of a workflow of the engine may run: its pool, and those of its stages."""
+        own = self.own_pools.splitlines()
+        return own if self.pool_id is None else [self.pool_id, *(pool for pool in own if pool != self.pool_id)]
 
     def derive_fields(self, *, before: TrackedState | None, at: datetime) -> None:
         if before is None:
@@ -200,18 +226,22 @@ class Workflow(TrackedModel):
             self.held_since = None
         if self.finished_at is not None:
             self.has_undispatched_stages = False
+        self.derive_children_due()
         if self.status == WorkflowStatus.TIMEOUT:
             self.error = self.error or TIMEOUT_ERROR
 
     def derived_fields(self) -> tuple[str, ...]:
-        columns = ("started_at", "finished_at", "error", "deadline_at", "held_reason", "held_needs", "held_since")
+        columns = (
+            *("started_at", "finished_at", "error", "deadline_at", "children_due_at"),
+            *("held_reason", "held_needs", "held_since"),
+        )
         # While the workflow is unfinished, an instance may be stale.
         return columns if self.finished_at is None else (*columns, "has_undispatched_stages")
 
     def always_derived_fields(self) -> tuple[str, ...]:
         return ("updated_at",)
 
-    def on_change(self, *, before: TrackedState | None, after: TrackedState, at: datetime, using: str) -> None:
+    def send_changes(self, before: TrackedState | None, after: TrackedState, *, at: datetime, using: str) -> None:
         if before is None:
             signals.workflow_created.send(sender=Workflow, workflow=self, at=at)
         else:

@@ -41,6 +41,7 @@ class Job(StrEnum):
     REDISPATCH = "redispatch", "redispatch the stages of pool"
     END_HOLDS = "end_holds", "end the hold of workflow"
     DISPATCH_REFUSED = "dispatch_refused"
+    CANCEL_SUB_RUNS = "cancel_sub_runs", "cancel the sub-runs of workflow"
     REFILL_WINDOWS = "refill_windows", "dispatch the next stages of workflow"
     TIME_OUT_WORKFLOWS = "time_out_workflows", "time out workflow"
     EXPIRE_WORKERS = "expire_workers", "mark offline the worker"

@@ -75,6 +75,7 @@ class Scheduler:
             self.dispatch_refused,
             self.refill_windows,
             self.time_out_workflows,
+            self.cancel_sub_runs,
             # Expire workers before leases: a worker without heartbeats is marked offline, not in error.
             self.expire_workers,
             self.expire_leases,
@@ -179,6 +180,10 @@ class Scheduler:
     def time_out_workflows(self, now: datetime) -> int:
         """Time out the workflows whose deadline has passed."""
         return self._attempt_each(Job.TIME_OUT_WORKFLOWS, due_select.LATE_WORKFLOWS, now, time_out)
+
+    def cancel_sub_runs(self, now: datetime) -> int:
+        """Cancel the sub-runs of runs that have ended otherwise than completed."""
+        return self._attempt_each(Job.CANCEL_SUB_RUNS, due_select.ORPHANED_RUNS, now, services.cancel_sub_runs)
 
     def expire_leases(self, now: datetime) -> int:
         """End the attempts whose lease has expired."""

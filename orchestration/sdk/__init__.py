@@ -9,6 +9,7 @@ from orchestration.sdk.adapter import (
     MissingDependency,
     MissingRequirement,
     UnknownAdapter,
+    adapter_of,
     find_adapter,
 )
 from orchestration.sdk.context import Cancelled, Context, HandOver
@@ -30,6 +31,7 @@ from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, para
 from orchestration.sdk.stage_errors import StageFailed, StageSkipped
 from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.stream import Stream
+from orchestration.sdk.sub_runs import WaitFor, run_workflow
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
 
@@ -67,8 +69,10 @@ __all__ = [
     "Stream",
     "UnknownAdapter",
     "UnknownWorkflow",
+    "WaitFor",
     "WaitInTransaction",
     "WorkflowDefinition",
+    "adapter_of",
     "broken_modules",
     "definitions",
     "each",
@@ -77,6 +81,7 @@ __all__ = [
     "find_definition",
     "parallel",
     "plan_stages",
+    "run_workflow",
     "stage",
     "when",
     "workflow",

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from orchestration.models import Stage
 from orchestration.plan import Plan, StagePlan
 from orchestration.sdk.context import Context
 from orchestration.sdk.registry import Definition
@@ -26,6 +27,7 @@ __all__ = [
     "MissingRequirement",
     "StageFailed",
     "UnknownAdapter",
+    "adapter_of",
     "find_adapter",
 ]
 
@@ -135,6 +137,12 @@ class UnknownAdapter(Exception):
             return f"Adapter {self.name} cannot be imported: {self.reason}"
         known = ", ".join(sorted(settings.MAHAVISHNU_ADAPTERS))
         return f"Adapter {self.name} not found. Known adapters: {known}. MAHAVISHNU_ADAPTERS adds one."
+
+
+def adapter_of(stage: Stage) -> str:
+    """Return the name of the adapter that runs a stage of the engine: its own, or that of its run."""
+    own: str = (stage.plan or {}).get("adapter", "")
+    return own or stage.workflow.adapter
 
 
 @cache

@@ -14,7 +14,7 @@ from django.utils import timezone
 from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.sdk.results import Results
-from orchestration.sdk.stage_database import StageDatabase
+from orchestration.sdk.starting_stage import StartingStage
 from orchestration.sdk.steps import DatabaseSteps, StageSteps, StepRefused
 from orchestration.sdk.stream import OpenedStreams, Stream, StreamSink
 from orchestration.secret_mask import masked, masked_json
@@ -35,7 +35,7 @@ class HandOver(Exception):
     """
 
 
-class Context(StageDatabase):
+class Context(StartingStage):
     """One attempt of one stage.
 
     Args:

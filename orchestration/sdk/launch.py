@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -35,6 +36,7 @@ def launch(
     pool: str | None = None,
     workflow_id: str | None = None,
     texts: Mapping[str, str] | None = None,
+    parent: services.ParentAttempt | None = None,
 ) -> Run:
     """Plan and store a run; `WorkflowDefinition.start` and `Parameters.to_store` describe the arguments.
 
@@ -50,13 +52,13 @@ def launch(
     secrets = parameters.secrets_in(stored)
     with hidden(secrets.values()):
         try:
-            adapter = find_adapter(definition.adapter)
-            plan = adapter.plan(definition, prompt=prompt, params=stored)
-            _check_atomic(plan, adapter)
+            plan = find_adapter(definition.adapter).plan(definition, prompt=prompt, params=stored)
+            _check_adapters(plan)
         except InvalidDefinition as error:
             raise InvalidDefinition(masked(str(error))) from (None if secrets else error)
         _check_no_secrets(plan, secrets)
-        workflow = services.start_run(
+        start = services.start_run if parent is None else partial(services.start_sub_run, parent=parent)
+        workflow = start(
             plan,
             prompt=prompt,
             params=stored,
@@ -86,13 +88,19 @@ def _check_no_secrets(plan: Plan, secrets: Mapping[str, Any]) -> None:
             )
 
 
-def _check_atomic(plan: Plan, adapter: object) -> None:
-    atomic = [stage.name for stage in plan.stages if stage.atomic]
-    if atomic and not getattr(adapter, "supports_atomic", False):
-        raise InvalidDefinition(
-            f"Stage {atomic[0]} is atomic, but what the adapter {plan.adapter} runs is in no transaction: expected a "
-            "function that the adapter python runs"
-        )
+def _check_adapters(plan: Plan) -> None:
+    """Check that the adapter of each stage exists and, if the stage is atomic, runs it in a transaction.
+
+    Raises:
+        UnknownAdapter, MissingDependency, InvalidDefinition
+    """
+    for stage in plan.stages:
+        name = stage.adapter or plan.adapter
+        if not getattr(find_adapter(name), "supports_atomic", False) and stage.atomic:
+            raise InvalidDefinition(
+                f"Stage {stage.name} is atomic, but what the adapter {name} runs is in no transaction: expected a "
+                "function that the adapter python runs"
+            )
 
 
 def _release_for(definition: Definition) -> str:

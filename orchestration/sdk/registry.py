@@ -17,6 +17,7 @@ from django.utils.module_loading import module_has_submodule
 from orchestration.plan import InvalidDefinition
 from orchestration.sdk.run import Run
 from orchestration.sdk.source_location import source_location
+from orchestration.services import ParentAttempt
 from orchestration.suggestions import did_you_mean, similar_names
 from orchestration.text import truncate
 
@@ -72,6 +73,9 @@ class Definition(Protocol):
         **params: Any,
     ) -> Run:
         """Start a run."""
+
+    def start_sub_run(self, parent: ParentAttempt, prompt: str, *, pool: str | None, params: Mapping[str, Any]) -> Run:
+        """Start a run for a stage."""
 
 
 MAX_ERROR_CHARACTERS: Final = 500

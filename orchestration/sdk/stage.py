@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, overload
 
+from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
 from orchestration.plan import Arguments, Each, InvalidDefinition, Retry, StagePlan, check_seconds
 from orchestration.services.validation import InvalidArgument, json_object
 
@@ -27,6 +28,8 @@ class StageDefinition:
         condition: Where a worker finds the function that decides whether the stage is skipped; empty for none.
         negated: Whether a true value of `condition` skips it, instead of a false one.
         each: Of which values it runs once for each; None if it runs once.
+        pool: The pool that runs it; empty for that of the run.
+        adapter: The adapter that runs it; empty for that of the run.
     """
 
     name: str
@@ -40,10 +43,14 @@ class StageDefinition:
     condition: str = ""
     negated: bool = False
     each: Each | None = None
+    pool: str = ""
+    adapter: str = ""
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
             check_seconds("timeout_seconds", self.timeout_seconds)
+        if self.pool and not is_identifier(self.pool):
+            raise InvalidDefinition(f"pool={self.pool!r}: expected {IDENTIFIER_EXPECTED}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.function is None:
@@ -67,6 +74,16 @@ class StageDefinition:
         """Return the stage with another name, for a plan that has it several times."""
         return replace(self, name=name)
 
+    def in_pool(self, pool: str) -> Self:
+        """Return the stage with its own pool: workers of this pool run it, in every run.
+
+        Raises:
+            InvalidDefinition: if it is no id of a pool.
+        """
+        if not pool:
+            raise InvalidDefinition(f"pool={pool!r}: expected {IDENTIFIER_EXPECTED}")
+        return replace(self, pool=pool)
+
     def at_step(self, step: int) -> StagePlan:
         """Return the stage as it is stored, with its place in the run."""
         return StagePlan(
@@ -81,6 +98,8 @@ class StageDefinition:
             negated=self.negated,
             each=self.each,
             atomic=self.atomic,
+            pool=self.pool,
+            adapter=self.adapter,
         )
 
 
@@ -105,6 +124,7 @@ def stage(
     retries: Retry | None = None,
     timeout_seconds: float | None = None,
     atomic: bool = False,
+    pool: str | None = None,
 ) -> Callable[[Callable[..., Any]], StageDefinition]: ...
 
 
@@ -116,6 +136,7 @@ def stage(
     retries: Retry | None = None,
     timeout_seconds: float | None = None,
     atomic: bool = False,
+    pool: str | None = None,
 ) -> StageDefinition | Callable[[Callable[..., Any]], StageDefinition]:
     """Make a stage from a module-level function `f(ctx, inputs)`. Its return value is the stage's output.
 
@@ -126,6 +147,7 @@ def stage(
         timeout_seconds: The time limit of an attempt. After that its process is killed and the attempt fails.
         atomic: Whether what the function writes to the database, the end of its attempt and the event of that are one
             transaction. Only for plain functions, which should be short.
+        pool: The id of the pool that runs the stage; by default that of the run. A pool that does not exist is created.
 
     Raises:
         InvalidDefinition: if a worker could not find the function, a coroutine function is atomic, or a value is out of
@@ -145,6 +167,7 @@ def stage(
             retries=retries or Retry(),
             timeout_seconds=timeout_seconds,
             atomic=atomic,
+            pool=pool or "",
         )
 
     return define if function is None else define(function)

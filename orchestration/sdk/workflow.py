@@ -18,6 +18,7 @@ from orchestration.sdk.input_class import is_input_class, parameters_for
 from orchestration.sdk.launch import launch
 from orchestration.sdk.registry import register
 from orchestration.sdk.run import Run
+from orchestration.services import ParentAttempt
 from orchestration.text import storable
 
 DEFAULT_POOL: Final = "local"
@@ -86,6 +87,10 @@ class WorkflowDefinition:
     async def astart(self, /, prompt: str = "", **options: Any) -> Run:
         """`start`, for code on an event loop."""
         return await sync_to_async(self.start)(prompt, **options)
+
+    def start_sub_run(self, parent: ParentAttempt, prompt: str, *, pool: str | None, params: Mapping[str, Any]) -> Run:
+        """Start a run for a stage; `ctx.start(…)` is for stages."""
+        return launch(self, prompt=prompt, params=params, pool=pool, parent=parent)
 
     def steps(self, prompt: str, params: Mapping[str, Any]) -> Any:
         """Call the function with stored parameters, as a start does."""

@@ -19,6 +19,7 @@ from orchestration.services.attempt_ends import (
     release_attempt,
     skip_attempt,
     start_map,
+    wait_for_sub_runs,
 )
 from orchestration.services.attempts import Claim, Slot, StaleWorker, claim_stage
 from orchestration.services.capabilities import Requirement, StageNotRunnable
@@ -81,6 +82,9 @@ from orchestration.services.step_records import (
     store_step,
 )
 from orchestration.services.streams import WrittenStream, open_stream
+from orchestration.services.sub_run_links import ParentAttempt, ParentEnded, TooDeep
+from orchestration.services.sub_run_waits import NotASubRun, wake_parent
+from orchestration.services.sub_runs import cancel_sub_runs, start_sub_run
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.validation import InvalidArgument, InvalidIdentifier
 from orchestration.services.worker_lifecycle import (

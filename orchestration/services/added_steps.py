@@ -11,12 +11,13 @@ from django.db.models import F, Max
 
 from orchestration import signals
 from orchestration.limits import engine_limits
-from orchestration.models import Stage, StageMap, Workflow
+from orchestration.models import PoolStatus, Stage, StageMap, Workflow
 from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services.errors import ServiceError
 from orchestration.services.map_items import remove_items
-from orchestration.services.planned_stages import planned_stage
+from orchestration.services.planned_stages import own_pools, planned_stage
+from orchestration.services.pools import PoolNotAccepting, ensure_pool
 from orchestration.services.stage_deletion import delete_rows
 
 _CANDIDATES: Final = 16
@@ -65,6 +66,8 @@ def add_steps(by: Stage, stage_plans: Sequence[StagePlan], *, at: datetime) -> l
 
     Raises:
         TooManyStages, ItemAddsSteps
+        PoolNotAccepting: if the own pool of a stage is closed.
+        UnknownPool: if it does not exist, and none may be created.
     """
     workflow = by.workflow
     if by.item_of_id is not None:
@@ -72,6 +75,7 @@ def add_steps(by: Stage, stage_plans: Sequence[StagePlan], *, at: datetime) -> l
     max_stages = engine_limits().max_run_stages
     if workflow.total_stages + len(stage_plans) > max_stages:
         raise TooManyStages(workflow.pk, workflow.total_stages + len(stage_plans), max_stages)
+    _open_pools(workflow, stage_plans, at=at)
     of_run = Stage.objects.filter(workflow_id=workflow.pk)
     added_before = of_run.filter(finished_at=None, step__gt=by.step, added_by__step=by.step)
     last_shared = added_before.aggregate(step=Max("step"))["step"] or by.step
@@ -95,6 +99,18 @@ def add_steps(by: Stage, stage_plans: Sequence[StagePlan], *, at: datetime) -> l
         moved_steps -= moves
         signals.stage_added.send(sender=Stage, stage=stage, moved_steps=moves, at=at)
     return added
+
+
+def _open_pools(workflow: Workflow, stage_plans: Sequence[StagePlan], *, at: datetime) -> None:
+    """Create the own pools of stages that do not exist, and note them in the run."""
+    pools = own_pools(stage_plans, workflow.own_pools)
+    if pools == workflow.own_pools:
+        return
+    for pool_id in sorted(set(pools.splitlines()).difference(workflow.own_pools.splitlines())):
+        if (status := ensure_pool(pool_id, at=at)) == PoolStatus.CLOSED:
+            raise PoolNotAccepting(pool_id, status, "stages")
+    workflow.own_pools = pools
+    Workflow.objects.filter(pk=workflow.pk).update(own_pools=pools)
 
 
 def remove_added(workflow: Workflow, stages: Iterable[Stage], rerun: Collection[int], *, at: datetime) -> set[int]:

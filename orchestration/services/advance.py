@@ -18,7 +18,7 @@ from orchestration.models.pool_counters import PoolCounterDelta
 from orchestration.services.dispatch_window import (
     MAX_NARROW_STAGES,
     dispatch_due_at,
-    fill_window,
+    fill_windows,
     mark_undispatched,
     window_room,
 )
@@ -158,7 +158,7 @@ def queue_step(step: NextStep, *, at: datetime) -> None:
     queued = waiting.update(status=StageStatus.QUEUED, queued_at=at)
     _send_queued(step.workflow, named, step=step.rest_of, count=queued, at=at)
     mark_undispatched(step.workflow, True)
-    fill_window(step.workflow)
+    fill_windows(step.workflow)
     delta.write(at=at, using="default")
 
 
@@ -173,17 +173,17 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime, room: int | None = No
     Args:
         stages: The stages.
         at: The time of the change.
-        room: How many to dispatch; by default, those for which the run's window has room.
+        room: How many to dispatch; by default, those for which the run's window has room. Then all have one pool.
     """
     stages = list(stages)
     if not stages:
         return
     workflow = stages[0].workflow
-    room = window_room(workflow) if room is None else room
+    room = window_room(workflow, stages[0].pool_id) if room is None else room
     delta = PoolCounterDelta()
     for stage in stages:
         delta.add_stage(stage.pool_id, stage.status, -1)
-    set_queued(stages, delta, at=at, room=room)
+    set_queued(stages[:room], stages[room:], delta, at=at)
     for group in (stages[:room], stages[room:]):
         if group:
             values = {column: getattr(group[0], column) for column in _QUEUED_COLUMNS}
@@ -195,15 +195,17 @@ def queue_stages(stages: Iterable[Stage], *, at: datetime, room: int | None = No
     dispatch_after_commit([message_for(stage) for stage in stages[:room]])
 
 
-def set_queued(stages: Iterable[Stage], delta: PoolCounterDelta, *, at: datetime, room: int) -> None:
-    """Mark stages as queued in memory, the first `room` of them as dispatched, and add them to `delta`."""
-    due_at = dispatch_due_at()
-    for number, stage in enumerate(stages):
-        delta.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
-        stage.status = StageStatus.QUEUED.value
-        stage.queued_at = at
-        stage.dispatch_due_at = due_at if number < room else None
-        stage.retry_at = None
+def set_queued(
+    dispatched: Iterable[Stage], undispatched: Iterable[Stage], delta: PoolCounterDelta, *, at: datetime
+) -> None:
+    """Mark stages as queued in memory, the first ones as dispatched too, and add them to `delta`."""
+    for stages, due_at in ((dispatched, dispatch_due_at()), (undispatched, None)):
+        for stage in stages:
+            delta.add_stage(stage.pool_id, StageStatus.QUEUED, 1)
+            stage.status = StageStatus.QUEUED.value
+            stage.queued_at = at
+            stage.dispatch_due_at = due_at
+            stage.retry_at = None
 
 
 def send_first_queued(workflow: Workflow, stages: Sequence[Stage], *, step: int, at: datetime) -> None:

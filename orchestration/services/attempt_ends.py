@@ -29,6 +29,7 @@ from orchestration.services.map_items import start_items, step_behind
 from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
 from orchestration.services.streams import WrittenStream, store_streams
+from orchestration.services.sub_run_waits import begin_wait
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,8 +72,9 @@ def complete_attempt(
         at: The time of the change; None means now.
 
     Raises:
-        PoolNotAccepting: if the next step belongs to a pool that is closed.
+        PoolNotAccepting: if the next step or an added stage belongs to a pool that is closed.
         TooManyStages: if the run would have more stages than a run may have.
+        UnknownPool: if an added stage belongs to a pool that does not exist, and none may be created.
     """
     at = validation.timestamp(at)
 
@@ -151,6 +153,34 @@ def start_map(
         stage_id,
         attempt,
         lambda stage: start_items(stage, values, at=at),
+        slot=slot,
+        continue_inline=continue_inline,
+        find_missing=find_missing,
+        at=at,
+    )
+
+
+def wait_for_sub_runs(
+    stage_id: int,
+    attempt: int,
+    *,
+    slot: Slot,
+    run_ids: Sequence[str],
+    max_failed: int = 0,
+    is_list: bool = False,
+    continue_inline: bool = False,
+    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    at: datetime | None = None,
+) -> AttemptOutcome:
+    """End an attempt by which a stage has started sub-runs: it waits for them, and holds no slot.
+
+    `begin_wait` and `complete_attempt` describe the arguments, and what is raised.
+    """
+    at = validation.timestamp(at)
+    return _end_and_advance(
+        stage_id,
+        attempt,
+        lambda stage: begin_wait(stage, run_ids, max_failed=max_failed, is_list=is_list, at=at),
         slot=slot,
         continue_inline=continue_inline,
         find_missing=find_missing,

@@ -11,6 +11,7 @@ from orchestration.limits import engine_limits
 from orchestration.models import FailedAttempt, FailureReason, Stage, StageStatus, Worker, WorkflowStatus
 from orchestration.services.advance import NextStep, queue_stages, queue_step
 from orchestration.services.map_items import fail_item
+from orchestration.services.planned_stages import pool_of
 from orchestration.services.row_locks import lock_stage_by_id
 
 WORKER_DIED: Final = "The worker process died"
@@ -106,9 +107,9 @@ def end_running_attempt(worker: Worker, *, reason: str, error: str, at: datetime
 def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
     wait_seconds = 0.0 if failed.reason in _AT_ONCE else _wait_seconds(stage)
     # The run may have moved during the attempt. Its pool may be closed by now: `queue_retry()` allows for that.
-    has_moved = stage.pool_id != stage.workflow.pool_id
-    queue_at_once = not (wait_seconds or has_moved)
-    stage.pool_id = stage.workflow.pool_id
+    pool_id = pool_of(stage.stage_plan, stage.workflow.pool_id)
+    queue_at_once = not wait_seconds and stage.pool_id == pool_id
+    stage.pool_id = pool_id
     stage.status = StageStatus.PENDING.value
     stage.retry_at = None if queue_at_once else database_now() + timedelta(seconds=wait_seconds)
     stage.ended_attempt = failed

@@ -116,7 +116,7 @@ def start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
     columns = ("status", "worker", "attempt", "progress", "progress_message", "lease_expires_at")
     stage.save_locked(at=at, update_fields=columns)
     if stage.workflow.has_undispatched_stages:
-        fill_window(stage.workflow)
+        fill_window(stage.workflow, stage.pool_id)
     if stage.item_of_id is not None:
         mark_changed(stage)
     worker.stage = stage

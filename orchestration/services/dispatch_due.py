@@ -20,7 +20,7 @@ from orchestration.services.attempt_failures import fail_run, stage_failed
 from orchestration.services.dispatch_window import (
     MAX_NARROW_STAGES,
     dispatch_queued,
-    fill_window,
+    fill_windows,
     mark_undispatched,
 )
 from orchestration.services.holds import MAX_REFUSED_SECONDS
@@ -74,10 +74,12 @@ def continue_stalled_run(workflow_id: str, *, at: datetime | None = None) -> boo
     return True
 
 
-HAS_WORK: Final = Q(status__in=[StageStatus.QUEUED, StageStatus.RUNNING, StageStatus.WAITING]) | Q(
-    status=StageStatus.PENDING, retry_at__isnull=False
+HAS_WORK: Final = (
+    Q(status__in=[StageStatus.QUEUED, StageStatus.RUNNING])
+    | Q(status=StageStatus.PENDING, retry_at__isnull=False)
+    | Q(status=StageStatus.WAITING, map__isnull=True)
 )
-"""The stages for which something will happen: a claim, an end, a retry."""
+"""The stages for which something will happen: a claim, an end, a retry, the end of a sub-run."""
 
 
 def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:
@@ -121,14 +123,14 @@ def _dispatch_refused_of(workflow_id: str, refused: QuerySet[Stage]) -> int:
         if workflow is None:
             return 0
         if workflow.has_undispatched_stages:
-            fill_window(workflow)
+            fill_windows(workflow)
         if workflow.has_undispatched_stages:
             # In the order of their positions, refused stages could fill the window each time.
             due.update(refused_until=database_now() + timedelta(seconds=MAX_REFUSED_SECONDS))
             return 0
         if count := due.update(refused_until=None):
             mark_undispatched(workflow, True)
-            fill_window(workflow)
+            fill_windows(workflow)
     return count
 
 

@@ -4,6 +4,9 @@ Workers take the messages of a pool in the order in which they were sent. So the
 messages of one run: what the slots of the pool take soon. All waiting stages of a step are queued at once; those that
 are not dispatched yet have no `dispatch_due_at`. Each claim dispatches the next ones, by position. The scheduler does
 so if slots were added, or if a window has no messages for another reason.
+
+A run whose stages have own pools has a window in each of its pools. The claim of a stage fills the window of
+its pool.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Greatest
 
 from orchestration.db.clock import database_now
@@ -33,16 +36,15 @@ MAX_REFILL_MESSAGES: Final = 64
 """Messages that one claim sends at most. More would delay the stage that it starts."""
 
 _SLOTS: Final = Coalesce(F("pool__active_workers") + F("pool__idle_workers") + F("pool__error_workers"), 0)
-_DISPATCHED: Final = Coalesce(
-    Subquery(
-        Stage.objects.filter(workflow_id=OuterRef("pk"), status=StageStatus.QUEUED, dispatch_due_at__isnull=False)
-        .order_by()
-        .values("workflow_id")
-        .annotate(count=Count("pk"))
-        .values("count")
-    ),
-    0,
-)
+
+
+def _count_dispatched(**of: Any) -> Coalesce:
+    dispatched = Stage.objects.filter(status=StageStatus.QUEUED, dispatch_due_at__isnull=False, **of).order_by()
+    return Coalesce(Subquery(dispatched.values("workflow_id").annotate(count=Count("pk")).values("count")), 0)
+
+
+_DISPATCHED: Final = _count_dispatched(workflow_id=OuterRef("pk"))
+_HAS_OWN_POOLS: Final = ~Q(own_pools="")
 
 
 def window_size(slots: int) -> int:
@@ -50,40 +52,53 @@ def window_size(slots: int) -> int:
     return max(MIN_WINDOW_MESSAGES, slots + min(slots, MAX_REFILL_MESSAGES))
 
 
-def window_room(workflow: Workflow) -> int:
-    """Return how many more stages of a locked workflow may be dispatched now."""
+def window_room(workflow: Workflow, pool_id: str | None) -> int:
+    """Return how many more stages of a locked workflow may be dispatched now in this pool."""
     if workflow.total_stages <= MAX_NARROW_STAGES:
         return MAX_NARROW_STAGES
-    if workflow.has_undispatched_stages:
+    if workflow.has_undispatched_stages and (not workflow.own_pools or _undispatched_in(workflow, pool_id, 1)):
         return 0  # They are dispatched first, by the next claim.
-    window = _window(workflow)
+    window = _window(workflow, pool_id)
     room: int = window_size(window.slots) - window.dispatched
     return max(0, room)
 
 
-def new_window_room(pool_id: str, *, stages: int) -> int:
-    """Return how many of the first stages of a new run may be dispatched."""
-    if stages <= MAX_NARROW_STAGES:
-        return stages
-    pool = Pool.objects.get(pk=pool_id)
-    return window_size(pool.active_workers + pool.idle_workers + pool.error_workers)
+def in_new_windows(stages: Sequence[Stage]) -> tuple[list[Stage], list[Stage]]:
+    """Return those of the first stages of a new run that may be dispatched, and the others."""
+    if len(stages) <= MAX_NARROW_STAGES:
+        return list(stages), []
+    rooms: dict[str, int] = {}
+    for pool in Pool.objects.filter(pk__in={stage.pool_id for stage in stages}):
+        rooms[pool.pk] = window_size(pool.active_workers + pool.idle_workers + pool.error_workers)
+    dispatched: list[Stage] = []
+    undispatched: list[Stage] = []
+    for stage in stages:
+        pool_id = stage.pool_id or ""
+        (dispatched if rooms[pool_id] > 0 else undispatched).append(stage)
+        rooms[pool_id] -= 1
+    return dispatched, undispatched
 
 
-def fill_window(workflow: Workflow) -> int:
-    """Dispatch the next undispatched stages of a locked workflow, unless enough are. Return their number.
+def fill_window(workflow: Workflow, pool_id: str | None) -> int:
+    """Dispatch the next undispatched stages of a locked workflow in a pool, unless enough are. Return their number.
 
     A window is filled when it holds fewer messages than the pool has slots: then each slot still finds one.
     """
-    window = _window(workflow)
+    window = _window(workflow, pool_id)
     if window.dispatched >= max(1, window.slots):
         return 0
     room = min(window_size(window.slots) - window.dispatched, MAX_REFILL_MESSAGES)
-    found = _undispatched(room + 1).rows(workflow.pk)
+    found = _undispatched_in(workflow, pool_id, room + 1)
     stages = found[:room]
     dispatch_queued(stages)
-    if len(found) <= room:
+    if len(found) <= room and not (workflow.own_pools and _undispatched(1).rows(workflow.pk)):
         mark_undispatched(workflow, False)
     return len(stages)
+
+
+def fill_windows(workflow: Workflow) -> int:
+    """Fill the windows of a locked workflow in all its pools. Return how many stages are dispatched."""
+    return sum(fill_window(workflow, pool_id) for pool_id in workflow.pool_ids)
 
 
 def dispatch_queued(stages: Sequence[Stage]) -> None:
@@ -98,13 +113,14 @@ def refill_window(workflow_id: str) -> int:
     waiting = Workflow.objects.filter(pk=workflow_id, has_undispatched_stages=True)
     with transaction.atomic():
         workflow = waiting.select_for_update(no_key=True).first()
-        return 0 if workflow is None else fill_window(workflow)
+        return 0 if workflow is None else fill_windows(workflow)
 
 
 def runs_with_small_window() -> QuerySet[Workflow]:
-    """Select the runs whose window is to be filled, oldest first."""
+    """Select the runs whose window is to be filled, oldest first, and those that may have a window in several pools."""
     waiting = Workflow.objects.filter(has_undispatched_stages=True).annotate(dispatched=_DISPATCHED)
-    return waiting.filter(dispatched__lt=Greatest(_SLOTS, 1)).order_by("created_at", "pk").only("pk", "created_at")
+    small = waiting.filter(_HAS_OWN_POOLS | Q(dispatched__lt=Greatest(_SLOTS, 1)))
+    return small.order_by("created_at", "pk").only("pk", "created_at")
 
 
 def mark_undispatched(workflow: Workflow, value: bool) -> None:
@@ -129,21 +145,48 @@ _WINDOW: Final = CompiledSelect(
 )
 
 
-def _window(workflow: Workflow) -> Any:
+_WINDOW_IN_POOL: Final = CompiledSelect(
+    lambda workflow_id, pool_id: (
+        Pool.objects.filter(pk=pool_id)
+        .annotate(
+            slots=F("active_workers") + F("idle_workers") + F("error_workers"),
+            dispatched=_count_dispatched(workflow_id=workflow_id, pool_id=OuterRef("pk")),
+        )
+        .only("pk")
+    ),
+    str,
+    str,
+)
+
+
+def _window(workflow: Workflow, pool_id: str | None) -> Any:
     """Return a row with the number of `slots` of the pool, and of stages that are `dispatched` and not claimed."""
+    if workflow.own_pools and pool_id is not None:
+        return _WINDOW_IN_POOL.row(workflow.pk, pool_id)
     return _WINDOW.row(workflow.pk)
+
+
+def _undispatched_in(workflow: Workflow, pool_id: str | None, limit: int) -> list[Stage]:
+    """Lock the next undispatched stages of a locked workflow in a pool."""
+    if workflow.own_pools and pool_id is not None:
+        return _undispatched_in_pool(limit).rows(workflow.pk, pool_id)
+    return _undispatched(limit).rows(workflow.pk)
+
+
+def _undispatched_stages(workflow_id: Any) -> QuerySet[Stage]:
+    waiting = Stage.objects.filter(workflow_id=workflow_id, status=StageStatus.QUEUED, dispatch_due_at=None)
+    # The first column is the same in all rows; with it, Postgres reads them in the order of the index.
+    ordered = waiting.filter(refused_until=None).order_by("dispatch_due_at", "position")
+    return ordered.select_for_update(no_key=True).only("pk", "attempt", "pool_id")
 
 
 @lru_cache(maxsize=MAX_REFILL_MESSAGES + 1)
 def _undispatched(limit: int) -> CompiledSelect[Stage]:
+    return CompiledSelect(lambda workflow_id: _undispatched_stages(workflow_id)[:limit], str)
+
+
+@lru_cache(maxsize=MAX_REFILL_MESSAGES + 1)
+def _undispatched_in_pool(limit: int) -> CompiledSelect[Stage]:
     return CompiledSelect(
-        lambda workflow_id: (
-            Stage.objects.filter(workflow_id=workflow_id, status=StageStatus.QUEUED, dispatch_due_at=None)
-            .filter(refused_until=None)
-            .select_for_update(no_key=True)
-            # The first column is the same in all rows; with it, Postgres reads them in the order of the index.
-            .order_by("dispatch_due_at", "position")
-            .only("pk", "attempt", "pool_id")[:limit]
-        ),
-        str,
+        lambda workflow_id, pool_id: _undispatched_stages(workflow_id).filter(pool_id=pool_id)[:limit], str, str
     )

@@ -126,7 +126,11 @@ def end_hold_of(stage: Stage, *, at: datetime) -> None:
     workflow = stage.workflow
     if not workflow.held_reason:
         return
-    if workflow.held_reason == HoldReason.NO_WORKER or stage.held or not workflow.stages.filter(held=True).exists():
+    if workflow.held_reason == HoldReason.NO_WORKER:
+        ends = not workflow.own_pools or not _without_worker(workflow).exclude(pool_id=stage.pool_id).exists()
+    else:
+        ends = stage.held or not workflow.stages.filter(held=True).exists()
+    if ends:
         end_hold(workflow, at=at)
 
 
@@ -141,15 +145,36 @@ def end_outdated_hold(workflow_id: str, *, at: datetime | None = None) -> bool:
         workflow = row_locks.lock_workflow(workflow_id)
         if not workflow.held_reason:
             return False
-        kinds: list[list[str]] = [[]]
-        if workflow.held_reason == HoldReason.NO_WORKER_WITH:
-            held = workflow.stages.filter(held=True).order_by().values_list("requirements", flat=True).distinct()
-            kinds = [requirements.splitlines() for requirements in held[:MAX_HELD_KINDS]]
-        workers = Capabilities([workflow.pool_id], {name for names in kinds for name in names})
-        if not any(workers.may_run(workflow.pool_id, workflow.release, names) for names in kinds):
-            return False
-        end_hold(workflow, at=at)
-    return True
+        if workflow.held_reason == HoldReason.NO_WORKER:
+            ends = _has_worker(workflow)
+        else:
+            ends = _has_worker_with_needs(workflow)
+        if ends:
+            end_hold(workflow, at=at)
+    return ends
+
+
+def _has_worker(workflow: Workflow) -> bool:
+    """Return whether each pool in which a run has queued stages has a worker that may take them."""
+    if workflow.own_pools:
+        return not _without_worker(workflow).exists()
+    return Capabilities([workflow.pool_id], ()).may_run(workflow.pool_id, workflow.release, ())
+
+
+def _without_worker(workflow: Workflow) -> QuerySet[Stage]:
+    """Select the queued stages of a run in whose pools no worker may take them."""
+    workers = accepting_workers().filter(pool_id=OuterRef("pool_id"))
+    if workflow.release:
+        workers = workers.filter(release=workflow.release)
+    return workflow.stages.filter(~Exists(workers), status=StageStatus.QUEUED)
+
+
+def _has_worker_with_needs(workflow: Workflow) -> bool:
+    """Return whether a worker may take one of the stages of a run that are held."""
+    held = workflow.stages.filter(held=True).order_by().values_list("pool_id", "requirements").distinct()
+    kinds = [(pool_id, requirements.splitlines()) for pool_id, requirements in held[:MAX_HELD_KINDS]]
+    workers = Capabilities({pool_id for pool_id, _ in kinds}, {name for _, names in kinds for name in names})
+    return any(workers.may_run(pool_id, workflow.release, names) for pool_id, names in kinds)
 
 
 def runs_with_outdated_hold() -> QuerySet[Workflow]:
@@ -158,6 +183,8 @@ def runs_with_outdated_hold() -> QuerySet[Workflow]:
         return Workflow.objects.none()
     workers = accepting_workers().filter(pool_id=OuterRef("pool_id"))
     has_worker = Q(Exists(workers), release="") | Q(Exists(workers.filter(release=OuterRef("release"))))
+    # Whether all pools of a run have a worker is found when its hold is to end.
+    has_worker |= ~Q(own_pools="")
     outdated = Q(has_worker, held_reason=HoldReason.NO_WORKER) | Q(pk__in=_outdated_stages().values("workflow"))
     held = Workflow.objects.exclude(held_reason="").filter(outdated)
     return held.order_by("created_at", "pk").only("pk", "created_at")

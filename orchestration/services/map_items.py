@@ -22,7 +22,7 @@ from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.plan import MAX_EACH_NAME_LENGTH, StagePlan
 from orchestration.services.advance import NextStep, advance
 from orchestration.services.map_progress import publish_progress
-from orchestration.services.planned_stages import UNSTARTED, planned_stage
+from orchestration.services.planned_stages import UNSTARTED, planned_stage, pool_of
 from orchestration.services.stage_deletion import delete_rows
 
 BLOCK_ITEMS: Final = 500
@@ -99,7 +99,7 @@ def reset_items(stage_map: StageMap) -> None:
     """Make the items pending that have failed or were cancelled. Their run has finished."""
     ended = Stage.objects.filter(item_of=stage_map.pk, status__in=[StageStatus.FAILED, StageStatus.CANCELLED])
     max_attempts = stage_map.stage.stage_plan.retries.max_attempts
-    pool_id = stage_map.stage.workflow.pool_id
+    pool_id = pool_of(stage_map.stage.stage_plan, stage_map.stage.workflow.pool_id)
     stored = ended.update(**UNSTARTED, pool_id=pool_id, last_attempt=F("attempt") + max_attempts)
     stage_map.completed = stage_map.stored - stored
     stage_map.failed = 0

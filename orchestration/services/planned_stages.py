@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -26,14 +27,27 @@ def deadline_of(workflow: Workflow) -> datetime | None:
     return None if seconds is None else database_now() + timedelta(seconds=seconds)
 
 
+def pool_of(stage_plan: StagePlan, pool_id: str | None) -> str | None:
+    """Return the pool of a stage of a run in this pool: its own, if it has one.
+
+    A hosted stage takes no slot of a pool, so none counts it.
+    """
+    return None if stage_plan.hosted else stage_plan.pool or pool_id
+
+
+def own_pools(stage_plans: Iterable[StagePlan], before: str = "") -> str:
+    """Return the own pools of stages as `Workflow.own_pools`, with those that it had before."""
+    pools = {stage_plan.pool for stage_plan in stage_plans if stage_plan.pool}
+    return "\n".join(sorted(pools.union(before.splitlines())))
+
+
 def planned_stage(workflow: Workflow, stage_plan: StagePlan, *, position: int) -> Stage:
     """Return a pending stage of a workflow, which is not stored."""
     return Stage(
         workflow=workflow,
         name=stage_plan.name,
         position=position,
-        # A hosted stage takes no slot of the pool, so the pool does not count it.
-        pool_id=None if stage_plan.hosted else workflow.pool_id,
+        pool_id=pool_of(stage_plan, workflow.pool_id),
         step=stage_plan.step,
         hosted=stage_plan.hosted,
         last_attempt=stage_plan.retries.max_attempts,

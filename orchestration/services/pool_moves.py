@@ -9,7 +9,7 @@ from django.db import transaction
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, StageStatus, Workflow
 from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
-from orchestration.services.dispatch_window import fill_window, mark_undispatched
+from orchestration.services.dispatch_window import fill_windows, mark_undispatched
 from orchestration.services.holds import end_hold
 from orchestration.services.pools import (
     NEW_WORKFLOWS,
@@ -22,7 +22,9 @@ from orchestration.services.transitions import IllegalTransition
 
 
 def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None = None) -> Workflow:
-    """Move an unfinished workflow, with its stages that have not started, to another pool. Running stages stay.
+    """Move an unfinished workflow, with its stages that have not started, to another pool.
+
+    Running stages stay, and those that have an own pool.
 
     A hold ends: whether the workers of the other pool can take the run is not known yet.
 
@@ -53,7 +55,7 @@ def reassign_workflow(*, workflow_id: str, to_pool_id: str, at: datetime | None 
             queued = workflow.stages.filter(status=StageStatus.QUEUED, pool_id=to_pool_id)
             if queued.update(dispatch_due_at=None, refused_until=None):
                 mark_undispatched(workflow, True)
-                fill_window(workflow)
+                fill_windows(workflow)
     return workflow
 
 

@@ -164,7 +164,7 @@ def reject_closed_pool(kind: str) -> Iterator[None]:
 
 
 @contextmanager
-def reject_removed_pool(pool_id: str | None) -> Iterator[None]:
+def reject_removed_pool(*pool_ids: str | None) -> Iterator[None]:
     """Raise `PoolNotFound` if the database rejects rows of a pool that a concurrent transaction has removed.
 
     Raises:
@@ -173,9 +173,10 @@ def reject_removed_pool(pool_id: str | None) -> Iterator[None]:
     try:
         yield
     except (IntegrityError, Pool.DoesNotExist) as error:
-        if pool_id is None or Pool.objects.filter(pk=pool_id).exists():
-            raise
-        raise row_locks.PoolNotFound(pool_id) from error
+        for pool_id in pool_ids:
+            if pool_id is not None and not Pool.objects.filter(pk=pool_id).exists():
+                raise row_locks.PoolNotFound(pool_id) from error
+        raise
 
 
 def create_pool(*, pool_id: str, at: datetime | None = None) -> Pool:

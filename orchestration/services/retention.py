@@ -17,7 +17,15 @@ from orchestration.db.clock import database_now
 from orchestration.db.postgres_session import lock_if_free
 from orchestration.db.retry import is_unavailable
 from orchestration.limits import EngineLimits
-from orchestration.models import FINISHED_WORKFLOW_STATUSES, FailedAttempt, Stage, StepRecord, Worker, Workflow
+from orchestration.models import (
+    FINISHED_WORKFLOW_STATUSES,
+    ChildRuns,
+    FailedAttempt,
+    Stage,
+    StepRecord,
+    Worker,
+    Workflow,
+)
 from orchestration.services.references import delete_unreferenced, deletion_error, exclude_protected
 
 MAX_RUNS_PER_TRANSACTION: Final = 100
@@ -159,6 +167,7 @@ def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
         runs = [workflow.pk for workflow in found_runs]
         # Not through Django's collector, which would load every row and lock each run's stages one by one.
         delete_unreferenced(FailedAttempt.objects.filter(stage__workflow_id__in=runs))
+        delete_unreferenced(ChildRuns.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(StepRecord.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(Stage.objects.filter(workflow_id__in=runs))
         referenced: set[str] = set()

@@ -11,6 +11,8 @@ from django.db.models import F
 from orchestration import signals
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
+    ChildRuns,
+    Pool,
     PoolStatus,
     Stage,
     StageMap,
@@ -22,7 +24,7 @@ from orchestration.services import row_locks, validation
 from orchestration.services.added_steps import remove_added
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.map_items import continue_items, remove_items, reset_items
-from orchestration.services.planned_stages import UNSTARTED, deadline_of
+from orchestration.services.planned_stages import UNSTARTED, deadline_of, pool_of
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.step_records import forget_outdated_steps
 from orchestration.services.transitions import IllegalTransition
@@ -48,7 +50,8 @@ def retry_run(
     """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
 
     Attempt numbers continue, so the report of a worker that still runs an old attempt is rejected. Each stage again has
-    as many attempts as its plan allows. If the workflow was moved, all of them run in its new pool.
+    as many attempts as its plan allows. If the workflow was moved, they run in its new pool,
+    unless they have their own.
 
     Of a stage with items, those run that are neither completed nor skipped. With `from_stage`, all of them run, unless
     `failed_only` is set.
@@ -58,7 +61,7 @@ def retry_run(
         IllegalTransition: if it is not finished, or if it completed and no stage is named.
         InvalidArgument: if the engine does not run it, or with `failed_only` if `from_stage` names no stage that has
             items.
-        PoolNotAccepting: if its pool is closed.
+        PoolNotAccepting: if its pool is closed, or that of a stage which runs again.
     """
     at = validation.timestamp(at)
     with reject_closed_pool("stages"), transaction.atomic():
@@ -78,7 +81,11 @@ def retry_run(
             rerun = [stage for stage in rerun if stage.pk not in removed]
             stages = [stage for stage in stages if stage.pk not in removed]
         forget_outdated_steps(rerun)
+        # A completed stage that runs again starts other sub-runs.
+        again = [stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED]
+        ChildRuns.objects.filter(stage_id__in=again).update(generation=F("generation") + 1)
         continued = _reset_maps(workflow, rerun, from_stage, failed_only=failed_only, at=at)
+        _check_own_pools(workflow, rerun)
         _reset_stages(rerun, pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value
         workflow.error = ""
@@ -92,6 +99,18 @@ def retry_run(
             queue_step(continue_items(stage_map.stage, stage_map, at=at), at=at)
         queue_step(advance(workflow, at=at), at=at)
     return workflow
+
+
+def _check_own_pools(workflow: Workflow, stages: list[Stage]) -> None:
+    """Check that the own pools of these stages are not closed.
+
+    Raises:
+        PoolNotAccepting
+    """
+    if workflow.own_pools:
+        needed = {stage.stage_plan.pool for stage in stages}
+        for pool_id in Pool.objects.filter(pk__in=needed, status=PoolStatus.CLOSED).values_list("pk", flat=True):
+            raise PoolNotAccepting(pool_id, PoolStatus.CLOSED, "stages")
 
 
 def _check_may_retry(workflow: Workflow, from_stage: str | None) -> None:
@@ -136,16 +155,16 @@ def _reset_maps(
 def _reset_stages(stages: list[Stage], *, pool_id: str | None) -> None:
     """Make finished stages of a workflow pending again, with a number of statements for `_RESET_AT_ONCE` stages."""
     # Pool counters stay: a finished workflow has no queued or running stage, and totals never go down.
-    groups: dict[tuple[bool, int], list[int]] = {}
+    groups: dict[tuple[str | None, int], list[int]] = {}
     for stage in stages:
         max_attempts = stage.stage_plan.retries.max_attempts
         stage.status = StageStatus.PENDING.value
         stage.last_attempt = stage.attempt + max_attempts
-        groups.setdefault((stage.hosted, max_attempts), []).append(stage.pk)
-    for (hosted, max_attempts), pks in groups.items():
+        groups.setdefault((pool_of(stage.stage_plan, pool_id), max_attempts), []).append(stage.pk)
+    for (pool_of_stages, max_attempts), pks in groups.items():
         for first in range(0, len(pks), _RESET_AT_ONCE):
             Stage.objects.filter(pk__in=pks[first : first + _RESET_AT_ONCE]).update(
                 **UNSTARTED,
-                pool_id=None if hosted else pool_id,
+                pool_id=pool_of_stages,
                 last_attempt=F("attempt") + max_attempts,
             )

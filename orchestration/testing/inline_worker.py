@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.test.utils import override_settings
 
 from orchestration import services, signals
@@ -283,7 +283,7 @@ class InlineWorker:
         return self._slots[pool_id]
 
     def _stages(self) -> QuerySet[Stage]:
-        return Stage.objects.filter(workflow_id=self._workflow_id)
+        return Stage.objects.filter(Q(workflow_id=self._workflow_id) | Q(workflow__root_id=self._workflow_id))
 
     def _now(self) -> datetime:
         return database_now() + self._skipped

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 from orchestration.sdk import Context, StageFailed
-from orchestration.services import AttemptOutcome, ItemAddsSteps, PoolNotAccepting, TooManyStages
+from orchestration.services import AttemptOutcome, ItemAddsSteps, PoolNotAccepting, TooManyStages, UnknownPool
 from orchestration.worker.stage_connections import has_transaction
 from orchestration.worker.stage_result import OpenTransaction, Recorded, Returned
 
@@ -43,6 +43,8 @@ def run_atomic_stage(
     with ctx.held_reports() as send_reports, transaction.atomic():
         depth = len(connection.atomic_blocks)
         returned = run()
+        if returned.wait_for is not None:
+            raise StageFailed("An atomic stage cannot wait for sub-runs", may_retry=False)
         left_open = _open_elsewhere() - open_before
         if len(connection.atomic_blocks) != depth:
             left_open.add(DEFAULT_DB_ALIAS)
@@ -52,7 +54,7 @@ def run_atomic_stage(
         send_reports()
         try:
             outcome = complete(returned)
-        except (PoolNotAccepting, TooManyStages, ItemAddsSteps) as rejection:
+        except (PoolNotAccepting, TooManyStages, ItemAddsSteps, UnknownPool) as rejection:
             raise StageFailed(str(rejection), may_retry=False) from rejection
         if not outcome.accepted:
             raise AttemptSuperseded

@@ -9,7 +9,7 @@ from django.conf import settings
 
 from orchestration.limits import engine_limits
 from orchestration.models import Stage, Workflow
-from orchestration.sdk import Adapter, MissingRequirement, error_for_clients, find_adapter
+from orchestration.sdk import Adapter, MissingRequirement, adapter_of, error_for_clients, find_adapter
 from orchestration.secret_mask import hide, masked
 from orchestration.services import Requirement, SecretsUnreadable, unsealed
 from orchestration.text import storable, text_of
@@ -59,8 +59,8 @@ def find_missing_for_continuation(stage: Stage) -> Requirement | None:
 
 def check_code(stage: Stage) -> Requirement | None:
     """Return what this process lacks to run a stage; None if nothing. Import the adapter and the code of the stage."""
-    if stage.workflow.adapter not in _adapters:
-        _load_adapter(stage.workflow.adapter)
+    if adapter_of(stage) not in _adapters:
+        _load_adapter(adapter_of(stage))
     return _find_missing(stage, may_block=True)
 
 
@@ -86,7 +86,7 @@ def inputs_of_run(workflow: Workflow) -> dict[str, Any]:
 
 
 def _find_missing(stage: Stage, *, may_block: bool) -> Requirement | None:
-    adapter = _adapters.get(stage.workflow.adapter)
+    adapter = _adapters.get(adapter_of(stage))
     if adapter is None:
         raise UncheckedCode(stage)
     if isinstance(adapter, Requirement):
@@ -94,12 +94,12 @@ def _find_missing(stage: Stage, *, may_block: bool) -> Requirement | None:
     check = getattr(adapter, "find_missing", None)
     try:
         name = "" if check is None else check(stage.stage_plan, may_block=may_block)
-        missing = Requirement(_line(name) or stage.workflow.adapter) if name else None
+        missing = Requirement(_line(name) or adapter_of(stage)) if name else None
     except MissingRequirement as error:
         return requirement_of(error)
     except (Exception, SystemExit) as error:
         # The check runs a user's code, which may raise anything.
-        return _broken(stage.stage_plan.call or f"adapter {stage.workflow.adapter}", error)
+        return _broken(stage.stage_plan.call or f"adapter {adapter_of(stage)}", error)
     if name is None and not may_block:
         raise UncheckedCode(stage)
     if missing is not None:

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from orchestration import services
 from orchestration.limits import engine_limits
-from orchestration.sdk import Context, Done, HandOver, MapItems, Next, find_adapter
+from orchestration.sdk import Context, Done, HandOver, MapItems, Next, WaitFor, adapter_of, find_adapter
 from orchestration.sdk.outcome import checked_output
 from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.worker.atomic_stage import run_atomic_stage
@@ -189,8 +190,8 @@ def call_stage(
         try:
             inputs = inputs_of_run(claim.workflow)
             with ctx.current():
-                output = find_adapter(claim.workflow.adapter).run(claim.plan, ctx, inputs)
-            return _checked(output)
+                output = find_adapter(adapter_of(stage)).run(claim.plan, ctx, inputs)
+            return _checked(output, adapter=claim.plan.adapter)
         finally:
             if os.getpid() != pid:
                 _end_fork(claim, sys.exc_info()[1])
@@ -219,11 +220,15 @@ def call_stage(
     return result
 
 
-def _checked(returned: Any) -> Returned:
+def _checked(returned: Any, *, adapter: str) -> Returned:
+    """Return what a stage of this adapter returned, checked. The stages that it adds have its adapter by default."""
     max_bytes = engine_limits().max_result_bytes
+    if isinstance(returned, WaitFor):
+        return Returned(None, wait_for=returned)
     if isinstance(returned, MapItems):
         return Returned(None, map_values=checked_output(returned.values, max_bytes=max_bytes))
-    next_stages = returned.stages if isinstance(returned, Next) else ()
+    added = returned.stages if isinstance(returned, Next) else ()
+    next_stages = tuple(replace(each, adapter=each.adapter or adapter) for each in added)
     output = returned.output if isinstance(returned, Next | Done) else returned
     return Returned(checked_output(output, max_bytes=max_bytes), next_stages)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from orchestration import services
 from orchestration.db.retry import is_unavailable, retry_while_unavailable
@@ -20,6 +20,16 @@ from orchestration.worker.stage_result import Raised, Recorded, Returned, Untime
 from orchestration.worker.stream_sender import AttemptStreams
 
 logger = logging.getLogger(__name__)
+
+
+_REJECTIONS: Final = (
+    services.PoolNotAccepting,
+    services.TooManyStages,
+    services.ItemAddsSteps,
+    services.UnknownPool,
+    services.NotASubRun,
+)
+"""Why what follows a stage cannot be stored. Then the stage fails."""
 
 
 def record_outcome(
@@ -54,7 +64,7 @@ def record_outcome(
         try:
             if isinstance(result, Returned) or isinstance(error, StageSkipped):
                 return _record_end(claim, slot, result, streams, continue_inline=continue_inline)
-        except (services.PoolNotAccepting, services.TooManyStages, services.ItemAddsSteps) as rejection:
+        except _REJECTIONS as rejection:
             # The next steps cannot run, nor could a retry of this stage change that.
             return _record_error(claim, slot, Raised(StageFailed(str(rejection), may_retry=False)))
         return _record_error(claim, slot, result)
@@ -95,6 +105,15 @@ def _record_end(
     if isinstance(result, Raised):
         reason = truncate(storable(text_of(result.error)), engine_limits().max_error_characters)
         return services.skip_attempt(stage_id, attempt, reason=reason, **continuation)
+    if (waits := result.wait_for) is not None:
+        return services.wait_for_sub_runs(
+            stage_id,
+            attempt,
+            run_ids=waits.run_ids,
+            max_failed=waits.allow_failed,
+            is_list=len(waits.run_ids) > 1,
+            **continuation,
+        )
     if result.map_values is not None:
         return services.start_map(stage_id, attempt, values=result.map_values, **continuation)
     return services.complete_attempt(

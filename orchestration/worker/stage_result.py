@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestration.plan import StagePlan
-from orchestration.sdk import StageFailed
+from orchestration.sdk import StageFailed, WaitFor
 from orchestration.services import AttemptOutcome
 
 
@@ -17,6 +17,7 @@ class Returned:
     output: Any
     next_stages: tuple[StagePlan, ...] = ()
     map_values: list[Any] | None = None
+    wait_for: WaitFor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ class WorkflowFilters(Filters):
         default=None, description="The name of the definition."
     )
     pool_id: str | None = Field(default=None, description="The pool.")
+    parent_id: str | None = Field(default=None, description="The workflow whose sub-runs they are.")
+    root_id: str | None = Field(default=None, description="The workflow at the top of their tree.")
     q: Annotated[str | None, Field(min_length=1, max_length=requests.MAX_SEARCH_CHARACTERS)] = Field(
         default=None, description="The beginning of the id, or a part of the prompt or the error."
     )

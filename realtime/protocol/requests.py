@@ -104,7 +104,8 @@ class ListWorkflows(QueuedRequest, frozen=True, kw_only=True):
     """Ask for the workflows that pass all filters, the newest first, and for their number by status.
 
     `from` and `to` limit the time of their creation: from the first one on, and before the second one.
-    `finished_from` selects those that have finished, at that time or later.
+    `finished_from` selects those that have finished, at that time or later. `parent_id` selects the sub-runs of a
+    workflow, and `root_id` all workflows below it.
     """
 
     event: ClassVar[str] = "list_workflows"
@@ -113,6 +114,8 @@ class ListWorkflows(QueuedRequest, frozen=True, kw_only=True):
     ) = None
     name: Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARACTERS)] | None = None
     pool_id: str | None = None
+    parent_id: str | None = None
+    root_id: str | None = None
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SEARCH_CHARACTERS)] | None = None
     created_from: _Time | None = msgspec.field(default=None, name="from")
     created_before: _Time | None = msgspec.field(default=None, name="to")

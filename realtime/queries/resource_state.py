@@ -25,7 +25,7 @@ RUN_FIELDS: Final = (
 """The state of a run without its contents."""
 
 _HELD_COLUMNS: Final = ("held_reason", "held_needs", "held_since")
-RUN_COLUMNS: Final = ("pk", *RUN_FIELDS[1:-1], *_HELD_COLUMNS, "reported_by")
+RUN_COLUMNS: Final = ("pk", *RUN_FIELDS[1:-1], *_HELD_COLUMNS, "reported_by", "parent_id", "root_id")
 
 _STAGE_FIELDS: Final = (
     *("position", "stage_name", "step", "status", "worker_id", "attempt", "last_attempt"),
@@ -54,7 +54,8 @@ def run_state(row: dict[str, Any]) -> dict[str, Any]:
     """Return the state of a run, without its contents, from a row with `RUN_COLUMNS`."""
     held = {"reason": row["held_reason"], "needs": row["held_needs"], "since": row["held_since"]}
     state = {field: row["pk" if field == "workflow_id" else field] for field in RUN_FIELDS[:-1]}
-    return {**state, "held": held if held["reason"] else None, **_reported_by(row["reported_by"])}
+    family = {field: row[field] for field in ("parent_id", "root_id") if row[field] is not None}
+    return {**state, "held": held if held["reason"] else None, **family, **_reported_by(row["reported_by"])}
 
 
 def run_rows(runs: QuerySet[Workflow], *columns: str) -> QuerySet[Workflow, dict[str, Any]]:

@@ -33,6 +33,8 @@ class WorkflowFilters:
         statuses: One of these.
         name: The name of the definition.
         pool_id: The pool.
+        parent_id: The workflow whose sub-runs they are.
+        root_id: The workflow at the top of their tree.
         text: The beginning of the id, or a part of the prompt or of the error, in any case.
         created_from: Not created before this time.
         created_before: Created before this time.
@@ -42,6 +44,8 @@ class WorkflowFilters:
     statuses: tuple[str, ...] = ()
     name: str | None = None
     pool_id: str | None = None
+    parent_id: str | None = None
+    root_id: str | None = None
     text: str | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
@@ -52,6 +56,8 @@ class WorkflowFilters:
         wanted = {
             "name": () if self.name is None else (self.name,),
             "pool_id": () if self.pool_id is None else (self.pool_id,),
+            "parent_id": () if self.parent_id is None else (self.parent_id,),
+            "root_id": () if self.root_id is None else (self.root_id,),
             "status": self.statuses,
         }
         return {column: values for column, values in wanted.items() if values} or {CREATED: ()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestration import services, signals
 from orchestration.models import Stage
-from orchestration.sdk import Context, Run, WorkflowDefinition, find_adapter
+from orchestration.sdk import Context, Run, WorkflowDefinition, adapter_of, find_adapter
 
 POOL = "attempts"
 PROCESS = "the test process"
@@ -38,7 +38,7 @@ class Attempt:
         workflow, ctx = self.claim.workflow, self.context()
         with self.recorded(), ctx.current():
             inputs = {**workflow.params, "prompt": workflow.prompt}
-            output = find_adapter(workflow.adapter).run(self.claim.plan, ctx, inputs)
+            output = find_adapter(adapter_of(self.claim.stage)).run(self.claim.plan, ctx, inputs)
             ctx.flush_progress()
         return output
 

@@ -251,13 +251,15 @@ def test_command_definition_rejects_invalid_values(
     assert str(caught.value) == message
 
 
-def test_command_workflow_rejects_a_function_stage_at_the_start() -> None:
+def test_command_workflow_rejects_a_stage_of_another_kind_at_the_start() -> None:
     from orchestration.sdk import InvalidDefinition
     from tests.jobs.commands import no_command
 
     with pytest.raises(InvalidDefinition) as caught:
         no_command.start()
-    assert str(caught.value) == "Stage a_function is not a command: expected stages made by command(…)"
+    assert str(caught.value) == (
+        "Stage a_query is not a command: expected stages made by command(…), or functions by @stage"
+    )
     with connection.cursor() as cursor:
         cursor.execute("SELECT COUNT(*) FROM orchestration_workflow")
         assert cursor.fetchone() == (0,)

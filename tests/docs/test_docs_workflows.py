@@ -74,6 +74,25 @@ def test_documented_stage_runs_once_for_each_value(load_example: Any) -> None:
     assert result.output == {"files": 400, "failed": 0, "size": sum(len(f"a/{number}.txt") for number in range(400))}
 
 
+def test_documented_stages_run_in_their_pools(load_example: Any) -> None:
+    from orchestration.models import Stage
+    from orchestration.testing import run_inline
+
+    result = run_inline(load_example("Pools of stages").training)
+    assert result.output == {"trained_on": ["part_1.mp4", "part_2.mp4"]}
+    stages = Stage.objects.order_by("position").values_list("name", "pool_id")
+    assert list(stages) == [("prepare", "cpu"), ("encode", "gpu"), ("train", "gpu"), ("report", "cpu")]
+
+
+def test_documented_sub_runs_give_their_outputs(load_example: Any) -> None:
+    from orchestration.testing import run_inline
+
+    example = load_example("Sub-runs")
+    result = run_inline(example.select)
+    assert result.output == "medium"
+    assert result.stages["compare"].output == [{"model": "medium", "score": 6}, {"model": "large", "score": 5}]
+
+
 def test_documented_parameters_are_checked_and_reach_the_stages(load_example: Any) -> None:
     from orchestration.sdk import InvalidParameter
     from tests.adapters.attempt_runner import claim_attempt

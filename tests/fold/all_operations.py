@@ -14,6 +14,7 @@ from tests.fold import (
     pool_operations,
     report_operations,
     run_operations,
+    sub_run_operations,
     worker_operations,
 )
 from tests.fold.day import WEIGHTED, Day, operation
@@ -23,6 +24,7 @@ MODULES: Final = (
     external_operations,
     pool_operations,
     report_operations,
+    sub_run_operations,
     run_operations,
     worker_operations,
 )

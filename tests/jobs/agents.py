@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from orchestration.adapters.command import command
 from orchestration.sdk import Context, Done, Next, StageSkipped, each, parallel, stage, when, workflow
 
 
@@ -138,3 +139,29 @@ def total(ctx: Context, inputs: dict[str, Any]) -> Any:
 @workflow()
 def mapped(prompt: str, *, count: int, limit: int | None = None, allow_failed: float = 0, **params: Any) -> Any:
     return [values, each(double, of=values, limit=limit, allow_failed=allow_failed), total]
+
+
+@stage
+def prepare(ctx: Context, inputs: dict[str, Any]) -> None:
+    """Write that it runs."""
+    _write(inputs, "prepare")
+
+
+@stage
+def train(ctx: Context, inputs: dict[str, Any]) -> None:
+    """Write that it runs, and wait."""
+    _write(inputs, "train")
+    _wait(inputs)
+
+
+@workflow()
+def trains(prompt: str, *, gpu: str, **params: Any) -> Any:
+    print_stage = command("echo", "one", "two", name="print")
+    return [prepare, train.in_pool(gpu), print_stage.in_pool(gpu), read_output]
+
+
+@stage
+def read_output(ctx: Context, inputs: dict[str, Any]) -> list[str]:
+    """Return what the command has written."""
+    words: list[str] = ctx.results["print"]["stdout"].split()
+    return words

@@ -6,8 +6,7 @@ import json
 import sys
 from typing import Any
 
-from orchestration.adapters.command import command
-from orchestration.sdk import workflow
+from orchestration.sdk import StageDefinition, workflow
 
 
 @workflow()
@@ -27,4 +26,4 @@ def leaves(prompt: str) -> Any:
 
 @workflow()
 def mixes_adapters(prompt: str) -> Any:
-    return [command("true")]
+    return [StageDefinition(name="true", call="", options={"argv": ["true"]})]

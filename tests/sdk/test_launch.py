@@ -60,7 +60,9 @@ def test_launch_rejects_a_stage_of_another_adapter() -> None:
 
     with pytest.raises(LaunchError) as caught:
         launch_by_name("mixes_adapters", prompt="", params={})
-    message = "Stage true is not a function: expected stages made by @stage, or another adapter than python"
+    message = (
+        "Stage true is not a function: expected stages made by @stage or command(…), or another adapter than python"
+    )
     assert str(caught.value) == message
     assert not Workflow.objects.exists()
 

@@ -28,6 +28,8 @@ def _created(overview: Overview, data: m.WorkflowCreated) -> Overview:
         started_at=None,
         finished_at=None,
         held=None,
+        parent_id=data.parent_id,
+        root_id=data.root_id,
         reported_by=data.reported_by,
     )
     return _insert(overview, row)
@@ -45,6 +47,8 @@ def _retried(overview: Overview, data: m.WorkflowRetried) -> Overview:
         started_at=data.started_at,
         finished_at=None,
         held=None,
+        parent_id=data.parent_id,
+        root_id=data.root_id,
     )
     return _insert(overview, row)
 

@@ -30,6 +30,8 @@ def _created(run: Run | None, data: m.WorkflowCreated) -> Run:
         started_at=None,
         finished_at=None,
         held=None,
+        parent_id=data.parent_id,
+        root_id=data.root_id,
         reported_by=data.reported_by,
         adapter=data.adapter,
         prompt=data.prompt,

@@ -351,6 +351,8 @@ class WorkflowCreated(WorkflowEvent, frozen=True, kw_only=True):
         params: Its parameters.
         deadline_at: When it times out, if it has a limit.
         stages: Its stages in order, the first `MAX_LISTED_ROWS`.
+        parent_id: The workflow that has started it as a sub-run; unset if none has.
+        root_id: The workflow at the top of the tree of a sub-run; unset for others.
     """
 
     adapter: str
@@ -360,6 +362,8 @@ class WorkflowCreated(WorkflowEvent, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     deadline_at: datetime | None
     stages: tuple[NewStage, ...] = ()
+    parent_id: str | None = None
+    root_id: str | None = None
 
 
 class WorkflowStarted(WorkflowEvent, frozen=True, kw_only=True):
@@ -385,6 +389,7 @@ class WorkflowRetried(WorkflowEvent, frozen=True, kw_only=True):
         adapter, prompt, pool_id, total_stages: As in `workflow.created`.
         stages_completed: How many of its stages stay completed.
         created_at, started_at: Its times, which stay.
+        parent_id, root_id: As in `workflow.created`.
         deadline_at: When it times out now, if it has a limit.
     """
 
@@ -398,6 +403,8 @@ class WorkflowRetried(WorkflowEvent, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     deadline_at: datetime | None
+    parent_id: str | None = None
+    root_id: str | None = None
 
 
 class WorkflowRemoved(WorkflowEvent, frozen=True, kw_only=True):

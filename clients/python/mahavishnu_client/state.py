@@ -116,6 +116,8 @@ class RunRow(_State, frozen=True, kw_only=True):
         started_at: When it started.
         finished_at: When it finished.
         held: Why no worker can take it now; None if one can.
+        parent_id: The run that has started it as a sub-run, if any.
+        root_id: The run at the top of the tree of a sub-run; None for others.
         reported_by: Who reported it to the server; empty if it is the server's own.
     """
 
@@ -129,6 +131,8 @@ class RunRow(_State, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     held: Hold | None
+    parent_id: str | None = None
+    root_id: str | None = None
     reported_by: str = ""
 
 

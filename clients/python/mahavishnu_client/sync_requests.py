@@ -57,6 +57,8 @@ class SyncRequests:
         status: str | Sequence[str] | None = None,
         name: str | None = None,
         pool_id: str | None = None,
+        parent_id: str | None = None,
+        root_id: str | None = None,
         q: str | None = None,
         created_from: datetime | None = None,
         created_before: datetime | None = None,
@@ -69,12 +71,15 @@ class SyncRequests:
         """Ask for the workflows that pass all filters, the newest first, and for their number by status.
 
         `from` and `to` limit the time of their creation: from the first one on, and before the second one.
-        `finished_from` selects those that have finished, at that time or later.
+        `finished_from` selects those that have finished, at that time or later. `parent_id` selects the sub-runs of a
+        workflow, and `root_id` all workflows below it.
         """
         data: dict[str, Any] = {
             "status": status,
             "name": name,
             "pool_id": pool_id,
+            "parent_id": parent_id,
+            "root_id": root_id,
             "q": q,
             "from": created_from,
             "to": created_before,

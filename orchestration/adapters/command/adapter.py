@@ -8,8 +8,9 @@
         ]
 
 A command is a list of arguments and runs without a shell. It reads one JSON object on standard input: `workflow_id`,
-`stage_name`, `attempt`, `idempotency_key`, `inputs` and `results`. A prompt of up to 64 KiB is also in its environment,
-as `MAHAVISHNU_PROMPT`. The exit code determines whether the stage failed.
+`stage_name`, `attempt`, `idempotency_key`, `inputs` and `results`; what `given(…)` and `each(…)` pass is in `arguments`
+and `named_arguments`. A prompt of up to 64 KiB is also in its environment, as `MAHAVISHNU_PROMPT`. The exit code
+determines whether the stage failed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from orchestration.adapters.command.definition import Command
+from orchestration.adapters.command.definition import ADAPTER, Command
 from orchestration.adapters.command.output import MAX_STREAM_BYTES, HeadTailBuffer, OutputStreamer
 from orchestration.adapters.command.process import Stop, Subprocess
+from orchestration.adapters.python import before_call, check_inputs, find_missing_condition
 from orchestration.limits import engine_limits
+from orchestration.plan import Arguments
 from orchestration.sdk import (
     Cancelled,
     Context,
@@ -38,6 +42,9 @@ from orchestration.sdk import (
 )
 from orchestration.secret_mask import masked
 from orchestration.text import truncate
+
+PYTHON: Final = "python"
+"""The adapter of functions that stand among commands."""
 
 MAX_PROMPT_VARIABLE_BYTES: Final = 64 * 1024
 """A longer prompt is on standard input only: Linux rejects a variable of 128 KiB."""
@@ -62,11 +69,10 @@ class CommandAdapter:
     """Runs programs."""
 
     def plan(self, definition: Definition, *, prompt: str, params: Mapping[str, Any]) -> Plan:
-        """Return the stages that the workflow's function returned."""
-        stages = plan_stages(definition.steps(prompt, params))
-        for stage in stages:
-            if "argv" not in stage.options:
-                raise InvalidDefinition(f"Stage {stage.name} is not a command: expected stages made by command(…)")
+        """Return the stages that the workflow's function returned. Functions may be among them."""
+        stages = tuple(_with_adapter(stage) for stage in plan_stages(definition.steps(prompt, params)))
+        functions = [stage for stage in stages if stage.adapter == PYTHON]
+        check_inputs(definition, functions, {**params, "prompt": prompt})
         return Plan(
             name=definition.name, adapter=definition.adapter, stages=stages, timeout_seconds=definition.timeout_seconds
         )
@@ -77,26 +83,40 @@ class CommandAdapter:
     def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         """Return the program or the working directory that this worker lacks; empty if it lacks none."""
         command = Command.from_json(stage.options)
+        missing: str | None
         if not may_block:
-            return "" if _search_of(command) in self._found else None  # A network drive may not answer.
-        missing = command.find_missing()
-        if missing:
+            # A network drive may not answer.
+            missing = "" if _search_of(command) in self._found else None
+        elif missing := command.find_missing():
             self._found.discard(_search_of(command))
         else:
             if len(self._found) >= _MAX_FOUND:
                 self._found.clear()
             self._found.add(_search_of(command))
-        return missing
+        return find_missing_condition(stage, may_block=may_block) if missing == "" else missing
 
-    def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> dict[str, Any]:
+    def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Run the stage's command and return its output."""
+        if (items := before_call(stage, ctx, inputs)) is not None:
+            return items
         command = Command.from_json(stage.options)
         try:
-            return CommandRun(command, ctx).run(inputs)
+            return CommandRun(command, ctx, stage.arguments).run(inputs)
         except MissingRequirement:
             # It may have been found before, and removed since: the next check looks for it again.
             self._found.discard(_search_of(command))
             raise
+
+
+def _with_adapter(stage: StagePlan) -> StagePlan:
+    """Return the plan of a stage with its adapter, which is empty for a command."""
+    if "argv" in stage.options and stage.adapter in ("", ADAPTER):
+        return replace(stage, adapter="")
+    if stage.options and not stage.adapter:
+        raise InvalidDefinition(
+            f"Stage {stage.name} is not a command: expected stages made by command(…), or functions by @stage"
+        )
+    return replace(stage, adapter=stage.adapter or PYTHON)
 
 
 def _search_of(command: Command) -> _Search:
@@ -116,12 +136,13 @@ class CommandFailed(StageFailed):
 
 
 class CommandRun:
-    """One attempt to run a command."""
+    """One attempt to run a command. The value of an item is the first of its arguments."""
 
-    def __init__(self, command: Command, ctx: Context) -> None:
+    def __init__(self, command: Command, ctx: Context, arguments: Arguments) -> None:
         limits = engine_limits()
         max_bytes = min(MAX_STREAM_BYTES, limits.max_result_bytes // _RESULT_BYTES_PER_STREAM_BYTE)
         self._command = command
+        self._arguments = arguments
         self._ctx = ctx
         self._streams = {name: HeadTailBuffer(max_bytes=max_bytes) for name in ("stdout", "stderr")}
         self._streamer = OutputStreamer(ctx.log, ctx.progress, max_characters=limits.max_log_message_characters)
@@ -168,12 +189,16 @@ class CommandRun:
             "inputs": inputs,
             "results": dict(self._ctx.results),
         }
+        if self._arguments.positional:
+            stdin["arguments"] = list(self._arguments.positional)
+        if self._arguments.named:
+            stdin["named_arguments"] = dict(self._arguments.named)
         try:
             return Subprocess(
                 command.argv,
                 cwd=command.cwd,
                 environment=self._environment(inputs["prompt"]),
-                stdin=json.dumps(stdin, ensure_ascii=False).encode(),
+                stdin=json.dumps(stdin, ensure_ascii=False, default=list).encode(),
                 track_process_group=self._ctx.track_process_group,
             )
         except _NOT_HERE as error:

@@ -14,6 +14,8 @@ from orchestration.environment import named_variables
 from orchestration.plan import check_seconds
 from orchestration.sdk import InvalidDefinition, Retry, StageDefinition
 
+ADAPTER: Final = "command"
+
 INHERITED_VARIABLES: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ")
 """The variables that every command inherits from its worker. `environment` names more."""
 
@@ -115,6 +117,7 @@ def command(
         retries=retries or Retry(),
         timeout_seconds=backstop,
         options=dataclasses.asdict(stored),
+        adapter=ADAPTER,
     )
 
 

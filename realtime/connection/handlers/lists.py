@@ -124,6 +124,8 @@ async def list_workflows(connection: Reader, request: ListWorkflows) -> Queued:
         statuses=() if len(statuses) == len(get_args(WorkflowStatusName)) else statuses,
         name=_stored(request.name),
         pool_id=_stored(request.pool_id),
+        parent_id=_stored(request.parent_id),
+        root_id=_stored(request.root_id),
         text=_stored(request.q),
         created_from=_in_utc(request.created_from, "from"),
         created_before=_in_utc(request.created_before, "to"),

@@ -41,6 +41,11 @@ class NewStage(msgspec.Struct, kw_only=True):
         ]
 
 
+def _family(workflow: Workflow) -> dict[str, Any]:
+    """Return the fields of an event that name the parent of a sub-run, and the top of its tree."""
+    return {"parent_id": workflow.parent_id or msgspec.UNSET, "root_id": workflow.root_id or msgspec.UNSET}
+
+
 class WorkflowEvent(EventData, kw_only=True):
     """An event of one workflow. `name` is what it runs, such as the name of the definition; it may be empty."""
 
@@ -65,6 +70,8 @@ class WorkflowCreated(WorkflowEvent, kw_only=True):
         params: Its parameters.
         deadline_at: When it times out, if it has a limit.
         stages: Its stages in order, the first `MAX_LISTED_ROWS`.
+        parent_id: The workflow that has started it as a sub-run; unset if none has.
+        root_id: The workflow at the top of the tree of a sub-run; unset for others.
     """
 
     event: ClassVar[str] = "workflow.created"
@@ -86,13 +93,16 @@ class WorkflowCreated(WorkflowEvent, kw_only=True):
     params: dict[str, Any]
     deadline_at: datetime | None
     stages: list[NewStage]
+    parent_id: str | msgspec.UnsetType = msgspec.UNSET
+    root_id: str | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def from_signal(cls, *, workflow: Workflow, at: datetime, **_: Any) -> Self:
         stages = workflow.new_stages
         if stages is None:  # Stored by another application.
             stages = list(workflow.stages.order_by("position").only(*_NEW_STAGE_COLUMNS)[:MAX_LISTED_ROWS])
-        return cls._build_new(workflow, workflow_id=workflow.pk, stages=NewStage.list_of(stages), timestamp=at)
+        listed = NewStage.list_of(stages)
+        return cls._build_new(workflow, workflow_id=workflow.pk, stages=listed, timestamp=at, **_family(workflow))
 
 
 class WorkflowStarted(WorkflowEvent, kw_only=True):
@@ -128,6 +138,7 @@ class WorkflowRetried(WorkflowEvent, kw_only=True):
         adapter, prompt, pool_id, total_stages: As in `workflow.created`.
         stages_completed: How many of its stages stay completed.
         created_at, started_at: Its times, which stay.
+        parent_id, root_id: As in `workflow.created`.
         deadline_at: When it times out now, if it has a limit.
     """
 
@@ -156,10 +167,13 @@ class WorkflowRetried(WorkflowEvent, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     deadline_at: datetime | None
+    parent_id: str | msgspec.UnsetType = msgspec.UNSET
+    root_id: str | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def from_signal(cls, *, workflow: Workflow, at: datetime, **arguments: Any) -> Self:
         which = {"from_stage": arguments["from_stage"], "stages": NewStage.list_of(arguments["stages"])}
+        which.update(_family(workflow))
         return cls._build(workflow, workflow_id=workflow.pk, **which, timestamp=at)
 
 

@@ -1,0 +1,87 @@
+"""Link a new run to the stage that starts it. The stage's attempt must be the running one, as for steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestration.limits import engine_limits
+from orchestration.models import ChildRuns, Stage, StageStatus, Workflow
+from orchestration.services.errors import ServiceError
+from orchestration.services.row_locks import lock_stage_by_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParentAttempt:
+    """The attempt at a stage that starts a sub-run.
+
+    Attributes:
+        stage_id: The stage.
+        attempt: The number of the attempt.
+        name: The name of the sub-run in the stage: each attempt finds the sub-run of this name.
+        detached: Whether the sub-run continues if the run of the stage is cancelled, fails or times out.
+    """
+
+    stage_id: int
+    attempt: int
+    name: str
+    detached: bool = False
+
+
+class ParentEnded(ServiceError):
+    """The attempt is no longer the running one of its stage."""
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        super().__init__(attempt)
+
+    def __str__(self) -> str:
+        return f"Attempt {self.attempt} is no longer the running one of its stage; it starts no sub-runs."
+
+
+class TooDeep(ServiceError):
+    """A sub-run would have more runs above it than it may have."""
+
+    def __init__(self, max_depth: int) -> None:
+        self.max_depth = max_depth
+        super().__init__(max_depth)
+
+    def __str__(self) -> str:
+        return f"A sub-run may have {self.max_depth} runs above it at most (MAHAVISHNU_MAX_SUB_RUN_DEPTH)."
+
+
+def link_to_parent(workflow: Workflow, parent: ParentAttempt) -> str:
+    """Set the columns of a new run that name its parent, and return its key.
+
+    Raises:
+        ParentEnded, TooDeep
+    """
+    stage = Stage.objects.select_related("workflow").filter(pk=parent.stage_id).first()
+    above = _check(stage, parent).workflow
+    max_depth = engine_limits().max_sub_run_depth
+    if above.depth >= max_depth:
+        raise TooDeep(max_depth)
+    workflow.parent_stage_id = parent.stage_id
+    workflow.parent_id = above.pk
+    workflow.root_id = above.root_id or above.pk
+    workflow.depth = above.depth + 1
+    workflow.detached = parent.detached
+    # The generation changes only while the attempt is not the running one.
+    generation = ChildRuns.objects.filter(pk=parent.stage_id).values_list("generation", flat=True).first() or 0
+    return f"sub-run {parent.stage_id}/{generation}/{parent.name}"
+
+
+def lock_parent(parent: ParentAttempt) -> None:
+    """Lock the stage that starts a sub-run, with its run, and note there that it has one. Needs a transaction.
+
+    Raises:
+        ParentEnded
+    """
+    stage = _check(lock_stage_by_id(parent.stage_id), parent)
+    ChildRuns.objects.get_or_create(stage=stage)
+    Workflow.objects.filter(pk=stage.workflow_id, has_children=False).update(has_children=True)
+
+
+def _check(stage: Stage | None, parent: ParentAttempt) -> Stage:
+    if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != parent.attempt:
+        raise ParentEnded(parent.attempt)
+    return stage

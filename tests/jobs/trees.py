@@ -1,0 +1,162 @@
+"""Workflows with sub-runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestration.sdk import Context, WaitFor, each, run_workflow, stage, workflow
+
+
+def _write(inputs: dict[str, Any], line: str) -> None:
+    if "journal" in inputs:
+        with Path(inputs["journal"]).open("a") as journal:
+            journal.write(line + "\n")
+
+
+@stage
+def score(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return twice the number, or fail if there is none; wait for the gate first, if there is one."""
+    _write(inputs, f"score {inputs.get('number')}")
+    while "gate" in inputs and not Path(inputs["gate"]).exists():
+        time.sleep(0.01)
+    if inputs.get("fails") and not Path(inputs["fails"]).exists():
+        raise ValueError("No score")
+    return inputs["number"] * 2
+
+
+@workflow()
+def assess(prompt: str, *, number: int, fails: str = "", **params: Any) -> Any:
+    return [score]
+
+
+@stage
+def model(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return parameters of `assess`."""
+    return {"number": inputs["number"]}
+
+
+@stage
+def conclude(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return the outputs of all stages."""
+    return dict(ctx.results)
+
+
+def _rest(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: params[name] for name in ("journal", "gate", "fails") if name in params}
+
+
+@workflow()
+def step_of_plan(prompt: str, *, number: int = 4, **params: Any) -> Any:
+    return [model, run_workflow(assess, of=model, **_rest(params)), conclude]
+
+
+@stage
+def fan_out(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Start sub-runs and wait for them."""
+    _write(inputs, "fan_out")
+    pool = inputs.get("child_pool")
+    runs = [
+        ctx.start(assess, key=f"n{number}", pool=pool, number=number, **_rest(inputs))
+        for number in range(inputs["count"])
+    ]
+    return WaitFor(*runs, allow_failed=inputs.get("allow_failed", 0))
+
+
+@workflow()
+def fans(prompt: str, *, count: int, **params: Any) -> Any:
+    return [fan_out, conclude]
+
+
+@stage
+def go_down(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Start this workflow again, one deeper."""
+    if inputs["levels"] == 0:
+        return "bottom"
+    params = {**_rest(inputs), "levels": inputs["levels"] - 1}
+    return WaitFor(ctx.start(deep, **params))
+
+
+@workflow()
+def deep(prompt: str, *, levels: int, **params: Any) -> Any:
+    return [go_down]
+
+
+@stage
+def numbers(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return parameters of several sub-runs."""
+    return [{"number": 1}, {"number": 2}, {"number": 3}]
+
+
+@workflow()
+def mapped_runs(prompt: str) -> Any:
+    return [numbers, each(run_workflow(assess, name="scores"), of=numbers, limit=2), collect]
+
+
+@stage
+def collect(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return the outputs of the items."""
+    return list(ctx.results["scores"])
+
+
+@stage
+def twice(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Start one sub-run twice."""
+    ctx.start(assess, number=1)
+    ctx.start(assess, number=2)
+
+
+@workflow()
+def starts_twice(prompt: str) -> Any:
+    return [twice]
+
+
+@stage
+def leave(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Start a sub-run that stays, and one that does not, and wait for neither."""
+    ctx.start(assess, key="stays", detached=True, number=1)
+    return WaitFor(ctx.start(assess, key="goes", number=2))
+
+
+@workflow()
+def leaves(prompt: str) -> Any:
+    return [leave]
+
+
+@workflow()
+def bad_step(prompt: str) -> Any:
+    return [run_workflow(assess, number="four")]
+
+
+@stage
+def fan_out_and_die(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Start sub-runs, and kill the process the first time."""
+    waits = fan_out(ctx, inputs)
+    mark = Path(inputs["dies"])
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return waits
+
+
+@workflow()
+def fans_and_dies(prompt: str, *, count: int, **params: Any) -> Any:
+    return [fan_out_and_die]
+
+
+@stage
+def wait_below(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Start a run below this one; the lowest waits for the gate."""
+    pool = inputs["child_pool"]
+    if inputs["levels"] == 0:
+        return WaitFor(ctx.start(assess, pool=pool, number=1, **_rest(inputs)))
+    params = {**_rest(inputs), "levels": inputs["levels"] - 1, "child_pool": pool}
+    return WaitFor(ctx.start(deep_wait, pool=pool, **params))
+
+
+@workflow()
+def deep_wait(prompt: str, *, levels: int, **params: Any) -> Any:
+    return [wait_below]

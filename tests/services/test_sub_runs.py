@@ -1,0 +1,197 @@
+"""Sub-runs: a stage starts them, waits for them, and ends with the last of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestration import services
+from orchestration.db.clock import database_now
+from orchestration.models import Stage, Workflow
+from orchestration.plan import Plan, StagePlan
+from orchestration.scheduler import Scheduler
+from orchestration.services import ParentAttempt
+from tests.models.counter_audit import assert_all_add_up
+from tests.services.broker_worker import BrokerWorker, take_messages
+from tests.services.concurrency import run_concurrently
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+PARENT = Plan(name="parent", adapter="python", stages=(StagePlan(name="fan", step=0), StagePlan(name="end", step=1)))
+CHILD = Plan(name="child", adapter="python", stages=(StagePlan(name="work", step=0),))
+
+
+@pytest.fixture(autouse=True)
+def empty_queue() -> None:
+    for pool_id in ("trees", "children"):
+        take_messages(pool_id, at_most=1000)
+
+
+def start_children(count: int, *, wait: bool = True, **options: Any) -> tuple[BrokerWorker, list[str]]:
+    """Start a run whose first stage starts sub-runs, and waits for them."""
+    worker = BrokerWorker(pool_id="trees", name="parents")
+    services.start_run(PARENT, prompt="", params={}, pool_id="trees", workflow_id="parent")
+    claim = worker.take()
+    assert claim is not None
+    run_ids = [start_child(claim.stage.pk, 1, name=str(number)).pk for number in range(count)]
+    if wait:
+        assert services.wait_for_sub_runs(
+            claim.stage.pk, 1, slot=worker.slot, run_ids=run_ids, is_list=count > 1, **options
+        ).accepted
+    return worker, run_ids
+
+
+def start_child(stage_id: int, attempt: int, *, name: str, pool_id: str = "children", **options: Any) -> Workflow:
+    parent = ParentAttempt(stage_id=stage_id, attempt=attempt, name=name, **options)
+    return services.start_sub_run(CHILD, parent=parent, prompt="", params={}, pool_id=pool_id)
+
+
+def status_of(workflow_id: str = "parent") -> str:
+    return Workflow.objects.get(pk=workflow_id).status
+
+
+def stages() -> dict[str, str]:
+    return dict(Stage.objects.filter(workflow_id="parent").values_list("name", "status"))
+
+
+def test_stage_waits_without_a_slot_and_ends_with_its_last_sub_run() -> None:
+    _, (first, _last) = start_children(2)
+    assert stages() == {"fan": "waiting", "end": "pending"}
+    assert_all_add_up()
+    worker = BrokerWorker(pool_id="children", name="children")
+    assert worker.run_next() is not None
+    assert stages() == {"fan": "waiting", "end": "pending"}
+    assert worker.run_next() is not None
+    assert stages() == {"fan": "completed", "end": "queued"}
+    assert Stage.objects.get(name="fan").result == {"output": [None, None], "duration_ms": pytest.approx(0, abs=60_000)}
+    child = Workflow.objects.get(pk=first)
+    assert (child.parent_id, child.root_id, child.depth) == ("parent", "parent", 1)
+    assert_all_add_up()
+
+
+def test_sub_runs_that_have_finished_before_end_the_stage_at_once() -> None:
+    worker, (child,) = start_children(1, wait=False)
+    assert BrokerWorker(pool_id="children", name="children").run_next() is not None
+    assert status_of(child) == "completed"
+    fan = Stage.objects.get(name="fan")
+    services.wait_for_sub_runs(fan.pk, 1, slot=worker.slot, run_ids=[child])
+    assert stages() == {"fan": "completed", "end": "queued"}
+    assert_all_add_up()
+
+
+@pytest.mark.parametrize("change", [services.cancel_workflow, services.time_out_workflow])
+def test_failed_sub_run_fails_the_stage_in_words(change: Any) -> None:
+    _, (child, other) = start_children(2)
+    status = change(workflow_id=child).status
+    parent = Workflow.objects.get(pk="parent")
+    assert parent.status == "failed"
+    assert parent.error.startswith(f"The stage fan failed: The sub-run child ({child}) has status {status}")
+    assert stages() == {"fan": "failed", "end": "cancelled"}
+    # The other sub-run is cancelled by a scheduler.
+    assert status_of(other) == "running"
+    assert Scheduler().cancel_sub_runs(database_now()) == 1
+    assert Workflow.objects.get(pk=other).error == "Its parent parent has status failed"
+    assert Scheduler().cancel_sub_runs(database_now()) == 0
+    assert_all_add_up()
+
+
+def test_sub_runs_may_fail_if_that_is_allowed() -> None:
+    _, (first, second) = start_children(2, max_failed=1)
+    services.cancel_workflow(workflow_id=first)
+    assert stages()["fan"] == "waiting"
+    services.complete_workflow(workflow_id=second)
+    assert stages() == {"fan": "completed", "end": "queued"}
+
+
+def test_cancel_goes_down_the_tree_except_to_detached_runs() -> None:
+    worker, (child,) = start_children(1, wait=False)
+    fan = Stage.objects.get(name="fan")
+    detached = start_child(fan.pk, 1, name="detached", detached=True).pk
+    services.wait_for_sub_runs(fan.pk, 1, slot=worker.slot, run_ids=[child])
+    claim = BrokerWorker(pool_id="children", name="children").take()
+    assert claim is not None and claim.workflow.pk == child
+    grandchild = start_child(claim.stage.pk, 1, name="deeper").pk
+    assert Workflow.objects.get(pk=grandchild).root_id == "parent"
+    services.cancel_workflow(workflow_id="parent")
+    scheduler = Scheduler()
+    assert [scheduler.cancel_sub_runs(database_now()) for _ in range(3)] == [1, 1, 0]
+    assert [status_of(run) for run in (child, grandchild, detached)] == ["cancelled", "cancelled", "running"]
+    assert not Workflow.objects.filter(children_due_at__isnull=False).exists()
+    assert_all_add_up()
+
+
+def test_sub_run_is_found_by_the_next_attempt_and_by_a_retry() -> None:
+    worker, (child,) = start_children(1, wait=False)
+    fan = Stage.objects.get(name="fan")
+    services.release_attempt(fan.pk, 1, slot=worker.slot, error="It stopped")
+    with pytest.raises(services.ParentEnded):
+        start_child(fan.pk, 1, name="0")
+    assert worker.take() is not None
+    assert start_child(fan.pk, 2, name="0").pk == child
+    services.wait_for_sub_runs(fan.pk, 2, slot=worker.slot, run_ids=[child])
+    services.fail_workflow(workflow_id=child, error="It broke")
+    assert status_of() == "failed"
+    # A retry of the sub-run alone wakes nothing.
+    services.retry_run(workflow_id=child)
+    services.complete_workflow(workflow_id=child)
+    assert stages() == {"fan": "failed", "end": "cancelled"}
+    services.retry_run(workflow_id=child, from_stage="work")
+    services.fail_workflow(workflow_id=child, error="It broke again")
+    assert stages() == {"fan": "failed", "end": "cancelled"}
+    # A retry of the parent retries it.
+    services.retry_run(workflow_id="parent")
+    assert worker.take() is not None
+    assert start_child(fan.pk, 3, name="0").status == "running"
+    services.wait_for_sub_runs(fan.pk, 3, slot=worker.slot, run_ids=[child])
+    services.complete_workflow(workflow_id=child)
+    assert stages() == {"fan": "completed", "end": "queued"}
+    # A completed stage that runs again starts another one.
+    services.cancel_workflow(workflow_id="parent")
+    services.retry_run(workflow_id="parent", from_stage="fan")
+    take_messages("trees", at_most=1)
+    claim = services.claim_stage(fan.pk, 4, slot=worker.slot)
+    assert claim is not None
+    assert start_child(fan.pk, 4, name="0").pk != child
+
+
+def test_retried_parent_keeps_its_sub_runs() -> None:
+    _, (child,) = start_children(1)
+    services.cancel_workflow(workflow_id="parent")
+    services.retry_run(workflow_id="parent")
+    assert Scheduler().cancel_sub_runs(database_now()) == services.cancel_sub_runs("parent") == 0
+    assert status_of(child) == "running"
+
+
+def test_stage_waits_only_for_its_own_sub_runs() -> None:
+    worker, _ = start_children(0, wait=False)
+    services.start_run(CHILD, prompt="", params={}, pool_id="children", workflow_id="alone")
+    with pytest.raises(services.NotASubRun):
+        services.wait_for_sub_runs(Stage.objects.get(name="fan").pk, 1, slot=worker.slot, run_ids=["alone"])
+
+
+def test_waiting_run_is_not_stalled() -> None:
+    start_children(1)
+    assert not services.continue_stalled_run("parent")
+
+
+def test_sub_runs_that_end_at_once_end_their_stage_once() -> None:
+    _, run_ids = start_children(20)
+    run_concurrently(*(lambda run_id=run_id: services.complete_workflow(workflow_id=run_id) for run_id in run_ids))
+    assert {status_of(run_id) for run_id in run_ids} == {"completed"}
+    assert stages() == {"fan": "completed", "end": "queued"}
+    assert_all_add_up()
+
+
+def test_sub_runs_that_end_while_their_parent_is_cancelled_do_not_deadlock() -> None:
+    _, run_ids = start_children(10)
+    run_concurrently(
+        *(lambda run_id=run_id: services.complete_workflow(workflow_id=run_id) for run_id in run_ids[:8]),
+        lambda: services.cancel_workflow(workflow_id="parent"),
+        lambda: services.cancel_sub_runs("parent"),
+    )
+    assert status_of() == "cancelled"
+    services.cancel_sub_runs("parent")
+    assert {status_of(run_id) for run_id in run_ids[:8]} <= {"completed", "cancelled"}
+    assert {status_of(run_id) for run_id in run_ids[8:]} == {"cancelled"}
+    assert_all_add_up()
