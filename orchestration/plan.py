@@ -9,7 +9,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import quote
 
 MAX_ATTEMPTS: Final = 1000
@@ -96,6 +96,31 @@ class Each:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WaitPlan:
+    """What a stage waits for, without a slot of its pool.
+
+    Attributes:
+        kind: `ask` for an answer, `signal` for a signal, `sleep` for a time.
+        name: The name under which it is answered; that of the signal.
+        title: What is asked, with `{stage[key]}` and `{param}` for values of the run.
+        form: The class of the answer as `package.module:Class`; empty for any JSON.
+        schema: The JSON Schema of the answer.
+        recipients: Who should answer, such as `group:ops`. It decides about no permission.
+        timeout_seconds: How long the stage waits; None for no limit.
+        on_timeout: The answer after that time as `{"value": …}`; None if the stage fails then.
+    """
+
+    kind: Literal["ask", "signal", "sleep"]
+    name: str
+    title: str = ""
+    form: str = ""
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    recipients: tuple[str, ...] = ()
+    timeout_seconds: float | None = None
+    on_timeout: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StagePlan:
     """The plan of one stage.
 
@@ -116,6 +141,7 @@ class StagePlan:
         each: Of which values the stage runs once for each; None if it runs once.
         pool: The pool that runs it; empty for that of the run.
         adapter: The adapter that runs it; empty for that of the run.
+        wait: What the stage waits for, if it does that and nothing else.
     """
 
     name: str
@@ -133,6 +159,7 @@ class StagePlan:
     each: Each | None = None
     pool: str = ""
     adapter: str = ""
+    wait: WaitPlan | None = None
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
@@ -160,12 +187,17 @@ class StagePlan:
             "retries": Retry(**stored.get("retries", {})),
             "arguments": Arguments(tuple(arguments["positional"]), dict(arguments["named"])),
             "each": Each(**stored["each"]) if stored.get("each") else None,
+            "wait": _wait_from_json(stored["wait"]) if stored.get("wait") else None,
         }
         return cls(**{**fields, **nested})
 
 
 _NO_ARGUMENTS: Final[dict[str, Any]] = {"positional": (), "named": {}}
-_RARE_OPTIONS: Final = ("arguments", "condition", "negated", "base_name", "each", "pool", "adapter")
+_RARE_OPTIONS: Final = ("arguments", "condition", "negated", "base_name", "each", "pool", "adapter", "wait")
+
+
+def _wait_from_json(stored: Mapping[str, Any]) -> WaitPlan:
+    return WaitPlan(**{**stored, "recipients": tuple(stored["recipients"])})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -80,6 +80,15 @@ map_started = Signal()
 # stage: Stage (`stage.workflow` is loaded), stage_map: StageMap (with the counts to publish), at: datetime.
 map_progressed = Signal()
 
+# stage: Stage (waiting; `stage.workflow` is loaded), wait: Wait (open), at: datetime.
+wait_opened = Signal()
+
+# stage: Stage (`stage.workflow` is loaded), wait: Wait (answered), at: datetime. What follows sends its own signal.
+wait_answered = Signal()
+
+# stage: Stage (`stage.workflow` is loaded), wait: Wait (expired), at: datetime. What follows sends its own signal.
+wait_expired = Signal()
+
 # stage: Stage (with its progress), at: datetime.
 stage_progressed = Signal()
 

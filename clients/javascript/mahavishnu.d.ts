@@ -85,7 +85,15 @@ export interface StoredPosition extends Position {
 // --- State ----------------------------------------------------------------------------------------------------------
 
 export type RunStatus = "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout";
-export type StageStatus = "pending" | "queued" | "running" | "waiting" | "completed" | "failed" | "skipped" | "cancelled";
+export type StageStatus =
+  | "pending"
+  | "queued"
+  | "running"
+  | "waiting"
+  | "completed"
+  | "failed"
+  | "skipped"
+  | "cancelled";
 export type WorkerStatus = "idle" | "busy" | "error" | "offline";
 export type PoolStatus = "active" | "draining" | "closed";
 
@@ -102,6 +110,21 @@ export interface ItemCounts {
   readonly completed: number;
   readonly failed: number;
   readonly running: number;
+}
+
+/** What a stage waits for, without a slot. */
+export interface OpenWait {
+  /** The name under which it is answered; that of the signal. */
+  readonly name: string;
+  readonly kind: "ask" | "signal" | "sleep";
+  /** What is asked; may be empty. */
+  readonly title: string;
+  /** The JSON Schema of the answer; empty for any. */
+  readonly schema: Readonly<Record<string, unknown>>;
+  /** Who should answer. */
+  readonly recipients: readonly string[];
+  readonly opened_at: string;
+  readonly expires_at: string | null;
 }
 
 /** A stage of a run. */
@@ -125,6 +148,8 @@ export interface Stage {
   readonly retry_at: string | null;
   /** How far its items are; absent if it does not run once for each value of a list. */
   readonly items?: ItemCounts;
+  /** What it waits for; absent unless it waits for an answer, a signal or a time. */
+  readonly wait?: OpenWait;
   /** The streams of chunks that it has opened, by name; absent if there are none. */
   readonly streams?: readonly { readonly name: string; readonly attempt: number; readonly content_type: string }[];
 }

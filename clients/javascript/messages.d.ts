@@ -210,6 +210,30 @@ export interface WorkflowMapStarted extends MapEvent {
 export interface WorkflowMapProgress extends MapEvent {
 }
 
+/** A stage waits, and holds no slot. */
+export interface WorkflowWaiting extends StageEvent {
+  wait: string;
+  kind: string;
+  title: string;
+  schema: unknown;
+  recipients: string[];
+  expires_at: string | null;
+  last_attempt: number;
+}
+
+/** A wait is answered. The answer is the result of the stage, if the stage only waits. */
+export interface WorkflowWaitAnswered extends StageEvent {
+  wait: string;
+  by: string;
+  resumes: boolean;
+}
+
+/** The time of a wait is over. */
+export interface WorkflowWaitExpired extends StageEvent {
+  wait: string;
+  resumes: boolean;
+}
+
 /** An event of one worker. */
 export interface WorkerEvent extends EventData {
   worker_id: string;
@@ -461,6 +485,9 @@ export interface EventTypes {
   "workflow.stream_opened": WorkflowStreamOpened;
   "workflow.map_started": WorkflowMapStarted;
   "workflow.map_progress": WorkflowMapProgress;
+  "workflow.waiting": WorkflowWaiting;
+  "workflow.wait_answered": WorkflowWaitAnswered;
+  "workflow.wait_expired": WorkflowWaitExpired;
   "worker.status_changed": WorkerStatusChanged;
   "worker.added": WorkerAdded;
   "worker.stage_changed": WorkerStageChanged;

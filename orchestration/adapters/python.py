@@ -19,6 +19,7 @@ from orchestration.sdk import (
     MapItems,
     MissingRequirement,
     Next,
+    OpenWait,
     Plan,
     StageDefinition,
     StageFailed,
@@ -57,7 +58,7 @@ class PythonAdapter:
 
     def find_missing(self, stage: StagePlan, *, may_block: bool) -> str | None:
         """Check whether this worker has the functions of the stage and of its condition."""
-        missing = find_missing_function(stage.call, may_block=may_block)
+        missing = "" if stage.wait is not None else find_missing_function(stage.call, may_block=may_block)
         return find_missing_condition(stage, may_block=may_block) if missing == "" else missing
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
@@ -80,11 +81,11 @@ class PythonAdapter:
         return checked_return(stage.name, function, output)
 
 
-def before_call(stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> MapItems | None:
+def before_call(stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> MapItems | OpenWait | None:
     """Do what comes before the work of a stage: its condition, and the search for the values of its items.
 
     Returns:
-        The values, for a stage that runs once for each of them; else None.
+        The values, for a stage that runs once for each of them; the wait, for a stage that only waits; else None.
 
     Raises:
         StageSkipped: if the stage has a condition that does not hold.
@@ -93,6 +94,8 @@ def before_call(stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> MapIt
     if stage.condition and _holds(stage, ctx, inputs) == stage.negated:
         name = stage.condition.partition(":")[2]
         raise StageSkipped(f"{name} returned a {'true' if stage.negated else 'false'} value")
+    if stage.wait is not None:
+        return OpenWait.of(stage.wait, ctx.results, inputs)
     return None if stage.each is None else MapItems.of(stage.each.of, ctx.results)
 
 

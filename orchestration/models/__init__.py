@@ -18,6 +18,8 @@ from orchestration.models.statuses import (
     HoldReason,
     PoolStatus,
     StageStatus,
+    WaitKind,
+    WaitStatus,
     WorkerStatus,
     WorkflowStatus,
 )
@@ -25,6 +27,7 @@ from orchestration.models.step_record import StepRecord
 from orchestration.models.stream_content import StreamContent
 from orchestration.models.unfinished_stages import settle_stages
 from orchestration.models.unmet_requirement import UnmetRequirement
+from orchestration.models.wait import EarlyAnswer, Wait
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 
@@ -33,6 +36,7 @@ __all__ = [
     "FINISHED_WORKFLOW_STATUSES",
     "POOL_COUNTERS",
     "ChildRuns",
+    "EarlyAnswer",
     "FailedAttempt",
     "FailureReason",
     "HoldReason",
@@ -47,6 +51,9 @@ __all__ = [
     "StepRecord",
     "StreamContent",
     "UnmetRequirement",
+    "Wait",
+    "WaitKind",
+    "WaitStatus",
     "Worker",
     "WorkerStatus",
     "Workflow",

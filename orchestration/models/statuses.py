@@ -51,6 +51,23 @@ class StageStatus(models.TextChoices):
     CANCELLED = "cancelled"
 
 
+class WaitKind(models.TextChoices):
+    """What a stage waits for: the answer of a person or program, a signal, or a time."""
+
+    ASK = "ask"
+    SIGNAL = "signal"
+    SLEEP = "sleep"
+
+
+class WaitStatus(models.TextChoices):
+    """How a wait ended. A closed one ended with its run, or with its stage."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    CLOSED = "closed"
+
+
 class FailureReason(models.TextChoices):
     """Why an attempt ended without success.
 

@@ -13,10 +13,12 @@ from orchestration.models.stage import Stage
 from orchestration.models.statuses import (
     FINISHED_WORKFLOW_STATUSES,
     StageStatus,
+    WaitStatus,
     WorkflowStatus,
 )
 from orchestration.models.tracked import TrackedState
 from orchestration.models.unit_of_work import current_unit
+from orchestration.models.wait import Wait
 from orchestration.models.workflow import Workflow
 
 # Compiled, because it runs at the end of every workflow and mostly finds nothing.
@@ -64,6 +66,9 @@ def _finish_stages(
         return
     if stages := _UNFINISHED_STAGES.rows(workflow.pk, using=using):
         workflow.stages.using(using).filter(finished_at=None).update(**changes)
+    if any(stage.status == StageStatus.WAITING for stage in stages):
+        open_waits = Wait.objects.using(using).filter(workflow_id=workflow.pk, status=WaitStatus.OPEN)
+        open_waits.update(status=WaitStatus.CLOSED)
     for stage in stages:
         delta.add_stage(stage.pool_id, stage.status, -1)
 

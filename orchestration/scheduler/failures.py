@@ -37,6 +37,7 @@ class Job(StrEnum):
 
     RECORD_HEARTBEAT = "record_heartbeat"
     QUEUE_RETRIES = "queue_retries", "queue the retry of stage"
+    EXPIRE_WAITS = "expire_waits", "end the wait"
     HOLD_UNCLAIMED = "hold_unclaimed", "hold the workflow of stage"
     REDISPATCH = "redispatch", "redispatch the stages of pool"
     END_HOLDS = "end_holds", "end the hold of workflow"

@@ -26,6 +26,7 @@ from orchestration.limits import engine_limits
 from orchestration.log_throttle import OutageLog
 from orchestration.models import Stage
 from orchestration.scheduler import due_select
+from orchestration.scheduler.clock import SchedulerClock
 from orchestration.scheduler.due_select import MAX_ROWS_PER_PASS, LockedRows, RowSelect, Sweep
 from orchestration.scheduler.failures import Failures, Job
 from orchestration.scheduler.pool_sampler import PoolSampler
@@ -68,6 +69,7 @@ class Scheduler:
         self.jobs: list[Callable[[datetime], int]] = [
             self.record_heartbeat,
             self.queue_retries,
+            self.expire_waits,
             # Before the redispatch, which delays the time when a stage is due.
             self.hold_unclaimed,
             self.redispatch,
@@ -89,11 +91,7 @@ class Scheduler:
         self._heartbeat_at = 0.0
         self._stalled_runs_due_at = 0.0
         self._run_pruning, self._worker_pruning = run_pruning(self._limits), worker_pruning(self._limits)
-        # The database clock in the last pass, and the monotonic clock at that moment.
-        self._clocks: tuple[datetime, float] | None = None
-        # When the last action ended.
-        self._active_at = time.monotonic()
-        self._postpone_expiry()
+        self._clock = SchedulerClock(self._limits)
 
     def run(self, *, stopped: Callable[[float], bool]) -> None:
         """Run passes in a loop. `stopped(seconds)` waits that long and returns whether to stop."""
@@ -108,15 +106,15 @@ class Scheduler:
         """Make one pass over everything that is due, and return how many rows changed."""
         try:
             now = database_now()
-            self._detect_suspension()
-            self._detect_clock_step(now)
+            self._clock.detect_suspension()
+            self._clock.detect_step(now)
             changed = sum(self._attempt(Job(job.__name__), "", partial(job, now)) for job in self.jobs)
         except DatabaseError as error:
             if not is_unavailable(error):
                 raise
             connection.close()
             self._outage.record_failure(error)
-            self._postpone_expiry()
+            self._clock.postpone_expiry()
             return 0
         self._outage.record_success()
         return changed
@@ -139,6 +137,11 @@ class Scheduler:
         """Publish the counts of items that were throttled."""
         since = now - timedelta(seconds=self._limits.progress_interval_seconds)
         return self._attempt_each(Job.PUBLISH_MAP_PROGRESS, due_select.DIRTY_MAPS, since, services.publish_map_progress)
+
+    def expire_waits(self, now: datetime) -> int:
+        """End the waits whose time is over."""
+        expire = partial(services.expire_wait, due_before=now)
+        return self._attempt_each(Job.EXPIRE_WAITS, due_select.DUE_WAITS, now, expire)
 
     def queue_retries(self, now: datetime) -> int:
         """Queue the stages whose retry is due."""
@@ -187,7 +190,7 @@ class Scheduler:
 
     def expire_leases(self, now: datetime) -> int:
         """End the attempts whose lease has expired."""
-        if time.monotonic() < self._expire_from:
+        if not self._clock.may_expire():
             return 0
         expire = partial(services.expire_lease, expired_before=now)
         return self._attempt_each(
@@ -196,7 +199,7 @@ class Scheduler:
 
     def expire_workers(self, now: datetime) -> int:
         """Mark workers without recent heartbeats offline."""
-        if time.monotonic() < self._expire_from:
+        if not self._clock.may_expire():
             return 0
         since = now - timedelta(seconds=self._limits.worker_timeout_seconds)
         expire = partial(services.expire_worker, no_heartbeat_since=since)
@@ -257,46 +260,9 @@ class Scheduler:
             self._failures.add(job, pk, error)
             return 0
         finally:
-            self._active_at = time.monotonic()
+            self._clock.record_activity()
         self._failures.discard(job, pk)
         return changed
-
-    def _detect_suspension(self) -> None:
-        """Postpone expiry if this scheduler has made no step for a while: the workers may have been suspended too."""
-        idle_seconds = time.monotonic() - self._active_at
-        self._active_at = time.monotonic()
-        if idle_seconds > self._longest_trusted_seconds:
-            logger.warning(
-                "The scheduler was suspended or waited for %.0f s; it expires no worker or lease for %g s",
-                idle_seconds,
-                self._postpone_expiry(),
-            )
-
-    def _detect_clock_step(self, now: datetime) -> None:
-        """Postpone expiry if the database clock was set forward: heartbeats and leases then seem to be old."""
-        at = time.monotonic()
-        if self._clocks is not None:
-            step_seconds = (now - self._clocks[0]).total_seconds() - (at - self._clocks[1])
-            if step_seconds > self._longest_trusted_seconds:
-                grace_seconds = self._postpone_expiry()
-                logger.warning(
-                    "The database clock advanced by %.0f s more than this machine's; "
-                    "the scheduler expires no worker or lease for %g s",
-                    step_seconds,
-                    grace_seconds,
-                )
-        self._clocks = now, at
-
-    @property
-    def _longest_trusted_seconds(self) -> float:
-        """After a longer time without a look, missing heartbeats mean nothing. An interval is at most half of both."""
-        return min(self._limits.lease_seconds, self._limits.worker_timeout_seconds) / 2
-
-    def _postpone_expiry(self) -> float:
-        """Expire nothing until workers had time for new heartbeats. Return how many seconds that is."""
-        grace_seconds = max(self._limits.lease_seconds, self._limits.worker_timeout_seconds)
-        self._expire_from = time.monotonic() + grace_seconds
-        return grace_seconds
 
     def _record_stop(self) -> None:
         try:

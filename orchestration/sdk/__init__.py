@@ -29,9 +29,11 @@ from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.secret import Secret
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, parallel, plan_stages, stage, when
 from orchestration.sdk.stage_errors import StageFailed, StageSkipped
+from orchestration.sdk.stage_waits import SignalTimeout, Suspended
 from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.stream import Stream
 from orchestration.sdk.sub_runs import WaitFor, run_workflow
+from orchestration.sdk.waits import OpenWait, ask, sleep, wait_for_signal
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
 
@@ -52,6 +54,7 @@ __all__ = [
     "MissingDependency",
     "MissingRequirement",
     "Next",
+    "OpenWait",
     "Parallel",
     "Plan",
     "Retry",
@@ -59,6 +62,7 @@ __all__ = [
     "RunFailed",
     "RunTimeout",
     "Secret",
+    "SignalTimeout",
     "StageDefinition",
     "StageFailed",
     "StagePlan",
@@ -67,12 +71,14 @@ __all__ = [
     "StepRefused",
     "Steps",
     "Stream",
+    "Suspended",
     "UnknownAdapter",
     "UnknownWorkflow",
     "WaitFor",
     "WaitInTransaction",
     "WorkflowDefinition",
     "adapter_of",
+    "ask",
     "broken_modules",
     "definitions",
     "each",
@@ -82,7 +88,9 @@ __all__ = [
     "parallel",
     "plan_stages",
     "run_workflow",
+    "sleep",
     "stage",
+    "wait_for_signal",
     "when",
     "workflow",
 ]

@@ -13,7 +13,10 @@ from django.utils import timezone
 
 from orchestration import services
 from orchestration.limits import engine_limits
+from orchestration.sdk.given_answers import Answers
 from orchestration.sdk.results import Results
+from orchestration.sdk.stage_errors import StageFailed
+from orchestration.sdk.stage_waits import StageWaits
 from orchestration.sdk.starting_stage import StartingStage
 from orchestration.sdk.steps import DatabaseSteps, StageSteps, StepRefused
 from orchestration.sdk.stream import OpenedStreams, Stream, StreamSink
@@ -50,6 +53,7 @@ class Context(StartingStage):
         stage_id: The primary key of the stage.
         attempt: 1 for the first. Lost attempts and retries count too.
         results: The outputs of the stages that completed before, by name.
+        answers: Who has answered what, by the name of the stage that waited.
         track_process_group: For adapters that start processes. Records the id of a process group, which is killed if
             the worker process dies; 0 clears the record.
     """
@@ -74,12 +78,14 @@ class Context(StartingStage):
         self.track_process_group = track_process_group
         super().__init__(f"{workflow_id}/{stage_name}", engine_connections)
         self.results = Results(workflow_id, self._query)
+        self.answers = Answers(workflow_id, self._query)
         self._cancelled = cancelled
         self._stopping = stopping
         self._streams = OpenedStreams(stream_sink)
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
+        self._waits = StageWaits(stage_id, attempt, self._query)
         store = DatabaseSteps(stage_id, attempt, query=self._query, report=self._report, executor=self._executor)
         self._steps = StageSteps(store)
 
@@ -158,6 +164,31 @@ class Context(StartingStage):
                 "outside of transaction.atomic(), and in a stage without atomic=True."
             )
         return self._steps.call(name, function, args, kwargs)
+
+    def wait_for(self, name: str, form: type | None = None, *, timeout_seconds: float | None = None) -> Any:
+        """Wait for a signal without a slot, and return what it contains: an object of the form, or JSON.
+
+        If the signal is not there yet, the attempt ends here, and uses up none of the stage's attempts. The stage
+        begins again when the signal comes, and the same call then returns it. Work before it belongs in `ctx.step`,
+        which is not repeated. The n-th call for a name in an attempt stands for the n-th signal.
+
+        Args:
+            name: The name of the signal: `run.signal(name, …)` sends it.
+            form: What it must contain, as that of `ask`; None for any JSON.
+            timeout_seconds: How long to wait; None for no limit.
+
+        Raises:
+            SignalTimeout: if it did not come in time.
+            StageFailed: in a transaction, whose end nothing would record.
+            InvalidDefinition: if an argument is out of range.
+        """
+        if self._has_transaction():
+            raise StageFailed(
+                f"The stage waits for the signal {name} in a transaction. Expected it outside of "
+                "transaction.atomic(), and in a stage without atomic=True.",
+                may_retry=False,
+            )
+        return self._waits.wait_for(name, form, timeout_seconds=timeout_seconds)
 
     def log(self, message: object) -> None:
         """Send a message to the run's subscribers, as a `workflow.stage_log` event.

@@ -27,11 +27,13 @@ class Mismatch(Exception):
 
     Attributes:
         value: The value.
+        detail: Where the value differs from it, and how; empty if it does as a whole.
         expected: The annotation, and where the value differs from it if that is inside.
     """
 
     def __init__(self, value: Any, annotation: Any, detail: str = "") -> None:
         self.value = masked_json(value)
+        self.detail = masked(detail)
         self.expected = f"{describe(annotation)}{f' ({masked(detail)})' if detail else ''}"
         super().__init__(self.value, self.expected)
 

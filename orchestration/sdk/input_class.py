@@ -114,12 +114,6 @@ def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
     return Parameter(name=name, annotation=annotation, default=default, stored_default=stored)
 
 
-def is_input_class(inputs: Any) -> bool:
-    """Return whether a class may be the parameters of a workflow."""
-    names = ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__", "__total__")
-    return isinstance(inputs, type) and (is_model(inputs) or any(hasattr(inputs, name) for name in names))
-
-
 def parameters_for(definition: Definition) -> Parameters:
     """Return the parameters of a workflow."""
     if definition.inputs is None:

@@ -104,6 +104,12 @@ def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and hasattr(kind, "model_validate") and hasattr(kind, "model_fields")
 
 
+def is_input_class(inputs: Any) -> bool:
+    """Return whether a class has typed fields, such as a dataclass or a model."""
+    names = ("__dataclass_fields__", "__attrs_attrs__", "__struct_fields__", "__total__")
+    return isinstance(inputs, type) and (is_model(inputs) or any(hasattr(inputs, name) for name in names))
+
+
 def _validated(model: Any, value: Any) -> Any:
     """Return a model of pydantic.
 

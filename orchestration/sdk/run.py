@@ -15,6 +15,8 @@ from django.utils.asyncio import async_unsafe
 
 from orchestration import services
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Stage, Workflow, WorkflowStatus
+from orchestration.sdk import answers
+from orchestration.sdk.answer_links import DEFAULT_VALID_SECONDS, make_link
 from orchestration.sdk.context import current_context
 
 logger = logging.getLogger(__name__)
@@ -98,6 +100,55 @@ class Run:
             orchestration.services.StageNotFound: if it has no such stage.
         """
         services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
+
+    @async_unsafe("answer() would block the event loop: use `await sync_to_async(run.answer)(…)`")
+    def answer(self, name: str, value: Any, *, by: str = "") -> None:
+        """Answer what the run asks, now or later: the first valid answer wins.
+
+        Args:
+            name: The name of the stage that asks.
+            value: The answer, as its form describes it: JSON, or an object of the form.
+            by: Who answers.
+
+        Raises:
+            orchestration.services.InvalidAnswer: if it does not fit the form.
+            orchestration.services.WaitNotFound: if no stage of the run asks under this name.
+            orchestration.services.AlreadyAnswered, orchestration.services.WaitExpired
+            orchestration.services.WaitClosed: if the run has ended.
+        """
+        answers.answer(self.workflow_id, name, value, by=by)
+
+    @async_unsafe("answer_link() would block the event loop: use `await sync_to_async(run.answer_link)(…)`")
+    def answer_link(self, name: str, *, by: str = "", valid_seconds: float = DEFAULT_VALID_SECONDS) -> str:
+        """Return the path of a link that answers what the run asks now: `POST` it with `{"answer": …}`.
+
+        The link is signed with `SECRET_KEY`, and is a permission for this one answer: send it only to who may answer.
+
+        Args:
+            name: The name of the stage that asks.
+            by: Who answers with it.
+            valid_seconds: How long it is good. It is void earlier if the question is answered, expires or is closed.
+
+        Raises:
+            orchestration.services.WaitNotFound: if the run does not ask that now.
+        """
+        return make_link(self.workflow_id, name, by=by, valid_seconds=valid_seconds)
+
+    @async_unsafe("signal() would block the event loop: use `await sync_to_async(run.signal)(…)`")
+    def signal(self, name: str, payload: Any = None, *, by: str = "") -> None:
+        """Send a signal to the run. The stage that has waited longest for it takes it; else it is kept for the next.
+
+        Args:
+            name: The name of the signal.
+            payload: What it contains: JSON, or an object of the form of the wait.
+            by: Who sends it.
+
+        Raises:
+            orchestration.services.InvalidAnswer: if it does not fit the form of the stage that waits.
+            orchestration.services.TooManyEarlyAnswers: if the run keeps too many signals.
+            orchestration.services.WaitClosed: if the run has ended.
+        """
+        answers.send_signal(self.workflow_id, name, payload, by=by)
 
     @async_unsafe("wait() would block the event loop: use `await awaited(…)`")
     def wait(self, *, timeout_seconds: float | None = None) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, overload
 
 from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
-from orchestration.plan import Arguments, Each, InvalidDefinition, Retry, StagePlan, check_seconds
+from orchestration.plan import Arguments, Each, InvalidDefinition, Retry, StagePlan, WaitPlan, check_seconds
 from orchestration.services.validation import InvalidArgument, json_object
 
 
@@ -30,6 +30,7 @@ class StageDefinition:
         each: Of which values it runs once for each; None if it runs once.
         pool: The pool that runs it; empty for that of the run.
         adapter: The adapter that runs it; empty for that of the run.
+        wait: What it waits for; None if it runs a function.
     """
 
     name: str
@@ -45,6 +46,7 @@ class StageDefinition:
     each: Each | None = None
     pool: str = ""
     adapter: str = ""
+    wait: WaitPlan | None = None
 
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
@@ -97,6 +99,7 @@ class StageDefinition:
             condition=self.condition,
             negated=self.negated,
             each=self.each,
+            wait=self.wait,
             atomic=self.atomic,
             pool=self.pool,
             adapter=self.adapter,
@@ -207,6 +210,8 @@ def each(
     for name, given in (("each", item), ("of", of)):
         if not isinstance(given, StageDefinition):
             raise InvalidDefinition(f"{name}: {given!r}; expected a stage, made by @stage")
+    if item.wait is not None:
+        raise InvalidDefinition(f"Stage {item.name} runs no function: expected a stage made by @stage")
     if item.each is not None:
         raise InvalidDefinition(f"Stage {item.name} runs for each value already: expected each(…) once")
     return replace(item, each=Each(of=of.name, limit=limit, allow_failed=allow_failed))

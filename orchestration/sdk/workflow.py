@@ -14,7 +14,8 @@ from django.utils.asyncio import async_unsafe
 from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
 from orchestration.models.workflow import MAX_WORKFLOW_NAME_LENGTH
 from orchestration.plan import InvalidDefinition, check_seconds
-from orchestration.sdk.input_class import is_input_class, parameters_for
+from orchestration.sdk.input_class import parameters_for
+from orchestration.sdk.json_values import is_input_class
 from orchestration.sdk.launch import launch
 from orchestration.sdk.registry import register
 from orchestration.sdk.run import Run

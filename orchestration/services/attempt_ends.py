@@ -89,7 +89,7 @@ def complete_attempt(
             add_steps(stage, next_stages, at=at)
         return step_behind(stage, at=at)
 
-    return _end_and_advance(
+    return end_and_advance(
         stage_id, attempt, complete, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
     )
 
@@ -117,7 +117,7 @@ def skip_attempt(
         stage.save_locked(at=at, update_fields=["status"])
         return step_behind(stage, at=at)
 
-    return _end_and_advance(
+    return end_and_advance(
         stage_id, attempt, skip, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
     )
 
@@ -149,7 +149,7 @@ def start_map(
         PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
     at = validation.timestamp(at)
-    return _end_and_advance(
+    return end_and_advance(
         stage_id,
         attempt,
         lambda stage: start_items(stage, values, at=at),
@@ -177,7 +177,7 @@ def wait_for_sub_runs(
     `begin_wait` and `complete_attempt` describe the arguments, and what is raised.
     """
     at = validation.timestamp(at)
-    return _end_and_advance(
+    return end_and_advance(
         stage_id,
         attempt,
         lambda stage: begin_wait(stage, run_ids, max_failed=max_failed, is_list=is_list, at=at),
@@ -188,7 +188,7 @@ def wait_for_sub_runs(
     )
 
 
-def _end_and_advance(
+def end_and_advance(
     stage_id: int,
     attempt: int,
     end: Callable[[Stage], NextStep],

@@ -79,7 +79,7 @@ HAS_WORK: Final = (
     | Q(status=StageStatus.PENDING, retry_at__isnull=False)
     | Q(status=StageStatus.WAITING, map__isnull=True)
 )
-"""The stages for which something will happen: a claim, an end, a retry, the end of a sub-run."""
+"""The stages for which something will happen: a claim, an end, a retry, the end of a wait or of a sub-run."""
 
 
 def delay_redispatch(stage_ids: Collection[int], *, now: datetime) -> None:

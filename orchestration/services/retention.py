@@ -20,9 +20,11 @@ from orchestration.limits import EngineLimits
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
     ChildRuns,
+    EarlyAnswer,
     FailedAttempt,
     Stage,
     StepRecord,
+    Wait,
     Worker,
     Workflow,
 )
@@ -169,6 +171,8 @@ def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
         delete_unreferenced(FailedAttempt.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(ChildRuns.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(StepRecord.objects.filter(stage__workflow_id__in=runs))
+        delete_unreferenced(Wait.objects.filter(workflow_id__in=runs))
+        delete_unreferenced(EarlyAnswer.objects.filter(workflow_id__in=runs))
         delete_unreferenced(Stage.objects.filter(workflow_id__in=runs))
         referenced: set[str] = set()
         if delete_unreferenced(Workflow.objects.filter(pk__in=runs)) < len(runs):

@@ -28,6 +28,7 @@ from orchestration.services.planned_stages import UNSTARTED, deadline_of, pool_o
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.step_records import forget_outdated_steps
 from orchestration.services.transitions import IllegalTransition
+from orchestration.services.waits import forget_waits
 
 _READ_TO_RERUN: Final = (
     "pk",
@@ -84,6 +85,7 @@ def retry_run(
         # A completed stage that runs again starts other sub-runs.
         again = [stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED]
         ChildRuns.objects.filter(stage_id__in=again).update(generation=F("generation") + 1)
+        forget_waits(rerun)
         continued = _reset_maps(workflow, rerun, from_stage, failed_only=failed_only, at=at)
         _check_own_pools(workflow, rerun)
         _reset_stages(rerun, pool_id=workflow.pool_id)

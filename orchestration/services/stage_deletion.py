@@ -8,9 +8,9 @@ from typing import Final
 
 from django.db.models import Model
 
-from orchestration.models import ChildRuns, FailedAttempt, Stage, StepRecord, StreamContent, Worker
+from orchestration.models import ChildRuns, FailedAttempt, Stage, StepRecord, StreamContent, Wait, Worker
 
-_PARTS: Final[tuple[type[Model], ...]] = (ChildRuns, FailedAttempt, StepRecord, StreamContent)
+_PARTS: Final[tuple[type[Model], ...]] = (ChildRuns, FailedAttempt, StepRecord, StreamContent, Wait)
 
 
 def delete_rows(stage_ids: Collection[int], *, at: datetime) -> None:

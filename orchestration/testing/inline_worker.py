@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -26,7 +26,9 @@ from orchestration.secret_mask import hide
 from orchestration.services import Claim, Slot
 from orchestration.services.attempt_failures import WORKER_DIED, timeout_error
 from orchestration.testing.inline_stage import run_stage_inline
+from orchestration.testing.inline_waits import InlineWaits
 from orchestration.testing.result import InlineResult, read_result
+from orchestration.testing.run_stuck import RunStuck
 from orchestration.worker.outcome import record_outcome
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
 from orchestration.worker.stage_result import Raised, Recorded, Returned
@@ -58,21 +60,6 @@ class WorkerLost(BaseException):
 _FAILURES: Final = (Exception, SystemExit, asyncio.CancelledError, StageTimeout, WorkerLost)
 
 
-class RunStuck(Exception):
-    """The run cannot continue without another process."""
-
-    def __init__(self, workflow_id: str, stages: list[str]) -> None:
-        self.workflow_id = workflow_id
-        self.stages = stages
-        super().__init__(workflow_id, stages)
-
-    def __str__(self) -> str:
-        return (
-            f"Workflow {self.workflow_id} is not finished, and no stage of it is queued or waits for a retry. "
-            f"Unfinished stages: {', '.join(self.stages) or 'none'}."
-        )
-
-
 def run_inline(
     definition: Definition,
     /,
@@ -81,6 +68,7 @@ def run_inline(
     key: str | None = None,
     pool: str | None = None,
     workflow_id: str | None = None,
+    answers: Mapping[str, Any] | None = None,
     **params: Any,
 ) -> InlineResult:
     """Run a workflow to its end in this process, and return what was stored.
@@ -88,6 +76,9 @@ def run_inline(
     The arguments are those of `start`. Stages of `parallel(…)` run one after another. The wait before a retry is
     skipped, and counts towards the time limit of the run. A stage that takes longer than its time limit is not
     interrupted; afterwards the attempt counts as timed out.
+
+    `answers` has what stages are answered that wait, by the name of the stage or of the signal. For other waits, the
+    time limit is over at once.
 
     Raises:
         RunStuck: if the run cannot continue without another process.
@@ -100,7 +91,7 @@ def run_inline(
         before_commit.recorded() as announced,
     ):
         run = definition.start(prompt, key=key, pool=pool, workflow_id=workflow_id, **params)
-        worker = InlineWorker(run.workflow_id)
+        worker = InlineWorker(run.workflow_id, answers=answers)
         with worker.connected():
             worker.run_to_the_end()
         return read_result(run.workflow, logs=worker.logs, announced=announced(), cause=worker.last_error)
@@ -137,10 +128,11 @@ class InlineWorker:
         last_error: The exception that a stage raised last.
     """
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(self, workflow_id: str, *, answers: Mapping[str, Any] | None = None) -> None:
         self.logs: dict[str, list[str]] = defaultdict(list)
         self.last_error: BaseException | None = None
         self._workflow_id = workflow_id
+        self._waits = InlineWaits(workflow_id, answers or {})
         self._process = uuid.uuid4().hex
         self._slots: dict[str, InlineSlot] = {}
         self._slot: InlineSlot | None = None
@@ -171,7 +163,7 @@ class InlineWorker:
         """
         try:
             while self._is_running():
-                if not (self._run_next() or self._queue_next_retry()):
+                if not (self._run_next() or self._waits.answer_next() or self._skip_to_next()):
                     unfinished = self._stages().filter(finished_at=None).order_by("position")
                     raise RunStuck(self._workflow_id, list(unfinished.values_list("name", flat=True)))
         finally:
@@ -260,17 +252,23 @@ class InlineWorker:
             reason=reason,
         )
 
-    def _queue_next_retry(self) -> bool:
-        """Skip the wait of the stage that is retried next, and queue it. Return False if none is to be retried."""
+    def _skip_to_next(self) -> bool:
+        """Skip the time until the next retry, or the end of a wait. Return False if neither is due at any time."""
         waiting = self._stages().filter(status=StageStatus.PENDING).exclude(retry_at=None)
         stored = {pk: retry_at for pk, retry_at in waiting.values_list("pk", "retry_at") if retry_at is not None}
-        if not stored:
+        retry = min(((self._retry_at.get(pk, at), pk) for pk, at in stored.items()), default=None)
+        wait = self._waits.next_due(self._skipped)
+        if retry is None and wait is None:
             return False
-        due = {pk: self._retry_at.get(pk, retry_at) for pk, retry_at in stored.items()}
-        next_pk = min(due, key=due.__getitem__)
-        self._skipped += max(timedelta(), due[next_pk] - self._now())
-        if self._is_running():
-            services.queue_retry(next_pk, due_before=stored[next_pk])
+        is_retry = wait is None or (retry is not None and retry[0] <= wait[0])
+        due_at, pk = retry if is_retry and retry is not None else wait or (self._now(), 0)
+        self._skipped += max(timedelta(), due_at - self._now())
+        if not self._is_running():
+            return True
+        if is_retry:
+            services.queue_retry(pk, due_before=stored[pk])
+        else:
+            self._waits.expire(pk)
         return True
 
     def _slot_in(self, pool_id: str) -> InlineSlot:

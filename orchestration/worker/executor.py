@@ -15,7 +15,18 @@ from typing import Any, NoReturn
 
 from orchestration import services
 from orchestration.limits import engine_limits
-from orchestration.sdk import Context, Done, HandOver, MapItems, Next, WaitFor, adapter_of, find_adapter
+from orchestration.sdk import (
+    Context,
+    Done,
+    HandOver,
+    MapItems,
+    Next,
+    OpenWait,
+    Suspended,
+    WaitFor,
+    adapter_of,
+    find_adapter,
+)
 from orchestration.sdk.outcome import checked_output
 from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.worker.atomic_stage import run_atomic_stage
@@ -210,10 +221,13 @@ def call_stage(
 
     try:
         # The search for the values of items writes nothing.
-        if claim.plan.atomic and claim.plan.each is None:
+        if claim.plan.atomic and claim.plan.each is None and claim.plan.wait is None:
             return run_atomic_stage(run, complete, ctx=ctx)
         result: Returned | Raised = run()
         ctx.flush_progress()
+    except Suspended as suspended:
+        ctx.flush_progress()
+        result = Returned(None, wait=suspended.wait, wait_number=suspended.number, resumes=True)
     except BaseException as error:
         # SystemExit too: a stage must not end the process.
         result = Raised(error)
@@ -227,6 +241,8 @@ def _checked(returned: Any, *, adapter: str) -> Returned:
         return Returned(None, wait_for=returned)
     if isinstance(returned, MapItems):
         return Returned(None, map_values=checked_output(returned.values, max_bytes=max_bytes))
+    if isinstance(returned, OpenWait):
+        return Returned(None, wait=returned.wait)
     added = returned.stages if isinstance(returned, Next) else ()
     next_stages = tuple(replace(each, adapter=each.adapter or adapter) for each in added)
     output = returned.output if isinstance(returned, Next | Done) else returned

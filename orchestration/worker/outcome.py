@@ -114,6 +114,9 @@ def _record_end(
             is_list=len(waits.run_ids) > 1,
             **continuation,
         )
+    if result.wait is not None:
+        number, resumes = result.wait_number, result.resumes
+        return services.open_wait(stage_id, attempt, wait=result.wait, number=number, resumes=resumes, **continuation)
     if result.map_values is not None:
         return services.start_map(stage_id, attempt, values=result.map_values, **continuation)
     return services.complete_attempt(

@@ -5,19 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orchestration.plan import StagePlan
+from orchestration.plan import StagePlan, WaitPlan
 from orchestration.sdk import StageFailed, WaitFor
 from orchestration.services import AttemptOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What a stage returned: its checked output, and the stages that it adds behind itself, or the values to map."""
+    """What a stage returned: its checked output, and the stages that it adds behind itself, or the values to map.
+
+    Attributes:
+        wait: What it waits for, in place of an output.
+        wait_number: How often it has waited for this name before.
+        resumes: Whether the stage begins again at the end of the wait.
+    """
 
     output: Any
     next_stages: tuple[StagePlan, ...] = ()
     map_values: list[Any] | None = None
     wait_for: WaitFor | None = None
+    wait: WaitPlan | None = None
+    wait_number: int = 0
+    resumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

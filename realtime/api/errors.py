@@ -68,6 +68,16 @@ def _problem_for_service(error: services.ServiceError | UnknownWorkflow) -> Prob
     if isinstance(error, services.IllegalTransition):
         fields = {"current": error.current, "requested": error.requested}
         return Problem(ProblemCode.INVALID_TRANSITION, detail, fields=fields)
+    if isinstance(error, services.AlreadyAnswered):
+        answered = {"by": error.by, "answered_at": error.at}
+        return Problem(ProblemCode.ALREADY_ANSWERED, detail, fields=answered)
+    if isinstance(error, services.InvalidAnswer):
+        path = ".".join(filter(None, ("body.answer", error.path)))
+        return Problem(ProblemCode.INVALID_ANSWER, detail, errors=[{"path": path, "detail": error.expected}])
+    if isinstance(error, services.WaitExpired):
+        return Problem(ProblemCode.WAIT_EXPIRED, detail)
+    if isinstance(error, services.WaitClosed):
+        return Problem(ProblemCode.WAIT_CLOSED, detail)
     if isinstance(error, services.WorkflowNotRunning):
         return Problem(ProblemCode.INVALID_TRANSITION, detail)
     if isinstance(error, services.InvalidArgument):

@@ -52,6 +52,22 @@ class RetryBody(_Body):
     )
 
 
+class AnswerBody(_Body):
+    """An answer."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"answer": {"approved": True}}})
+
+    answer: Any = Field(description="What the `schema` of the wait describes.")
+
+
+class SignalBody(_Body):
+    """What a signal contains."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"payload": {"amount": 5}}})
+
+    payload: Any = Field(default=None, description="Any JSON, or what the stage that waits expects.")
+
+
 class Change(Position):
     """What an operation changed. `seq` is the position of its event or, if nothing changed, of the log."""
 

@@ -38,7 +38,7 @@ Result = dict[str, Any]
 WORKFLOW_CREATED: Final = "workflow.created"
 
 
-def _admit(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> Identity:
+def admit_operation(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> Identity:
     """Check that the client may operate a resource whose id is in the path."""
     identity = admit(request, "operate", resource_type, resource_id).identity
     if not is_identifier(resource_id):
@@ -46,7 +46,7 @@ def _admit(request: HttpRequest, resource_type: ResourceType, resource_id: str) 
     return identity
 
 
-async def _operate(
+async def operate(
     request: HttpRequest, identity: Identity, act: Callable[[], Result], *, what: str, about: str
 ) -> HttpResponse:
     """Run an operation once for its `Idempotency-Key`, in one transaction with its answer.
@@ -167,13 +167,13 @@ async def cancel_workflow(
     request: HttpRequest, workflow_id: str, body: bodies.CancelBody | None = None
 ) -> HttpResponse:
     """Cancel a workflow, with its unfinished stages. Permission: `operate:ID`."""
-    identity = _admit(request, "workflow", workflow_id)
+    identity = admit_operation(request, "workflow", workflow_id)
 
     def act() -> Result:
         reason = "" if body is None else body.reason
-        return _workflow(services.cancel_workflow(workflow_id=workflow_id, reason=reason))
+        return workflow_result(services.cancel_workflow(workflow_id=workflow_id, reason=reason))
 
-    return await _operate(request, identity, act, what=f"cancel workflow:{workflow_id}", about="workflow.")
+    return await operate(request, identity, act, what=f"cancel workflow:{workflow_id}", about="workflow.")
 
 
 @router.post(
@@ -184,19 +184,20 @@ async def cancel_workflow(
 )
 async def retry_workflow(request: HttpRequest, workflow_id: str, body: bodies.RetryBody | None = None) -> HttpResponse:
     """Run the uncompleted stages of a finished workflow again. Permission: `operate:ID`."""
-    identity = _admit(request, "workflow", workflow_id)
+    identity = admit_operation(request, "workflow", workflow_id)
 
     def act() -> Result:
         from_stage = None if body is None else body.from_stage
         try:
-            return _workflow(services.retry_run(workflow_id=workflow_id, from_stage=from_stage))
+            return workflow_result(services.retry_run(workflow_id=workflow_id, from_stage=from_stage))
         except services.InvalidArgument as error:
             raise Problem(ProblemCode.CONFLICT, f"Workflow {workflow_id} is not run by the engine") from error
 
-    return await _operate(request, identity, act, what=f"retry workflow:{workflow_id}", about="workflow.")
+    return await operate(request, identity, act, what=f"retry workflow:{workflow_id}", about="workflow.")
 
 
-def _workflow(workflow: Workflow) -> Result:
+def workflow_result(workflow: Workflow) -> Result:
+    """Return what an operation answers about a workflow."""
     return {"workflow_id": workflow.pk, "status": workflow.status}
 
 
@@ -213,13 +214,13 @@ async def reopen_pool(request: HttpRequest, pool_id: str) -> HttpResponse:
 
 
 async def _change_pool(request: HttpRequest, pool_id: str, verb: str, service: Callable[..., Any]) -> HttpResponse:
-    identity = _admit(request, "pool", pool_id)
+    identity = admit_operation(request, "pool", pool_id)
 
     def act() -> Result:
         pool = service(pool_id=pool_id)
         return {"pool_id": pool.pk, "status": pool.status}
 
-    return await _operate(request, identity, act, what=f"{verb} pool:{pool_id}", about="pool.")
+    return await operate(request, identity, act, what=f"{verb} pool:{pool_id}", about="pool.")
 
 
 @router.post(
@@ -230,11 +231,11 @@ async def _change_pool(request: HttpRequest, pool_id: str, verb: str, service: C
 )
 async def drain_worker(request: HttpRequest, worker_id: str) -> HttpResponse:
     """Let no worker of the process start another stage. Permission: `operate:ID`."""
-    identity = _admit(request, "worker", worker_id)
+    identity = admit_operation(request, "worker", worker_id)
 
     def act() -> Result:
         drained = services.drain_worker(worker_id=worker_id)
         status = next((worker.status for worker in drained if worker.pk == worker_id), "offline")
         return {"worker_id": worker_id, "status": status, "workers": [worker.pk for worker in drained]}
 
-    return await _operate(request, identity, act, what=f"drain worker:{worker_id}", about="worker.")
+    return await operate(request, identity, act, what=f"drain worker:{worker_id}", about="worker.")

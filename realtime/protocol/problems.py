@@ -28,10 +28,14 @@ class ProblemCode(StrEnum):
     CONFLICT = "CONFLICT"
     ENGINE_OWNED = "ENGINE_OWNED"
     INVALID_TRANSITION = "INVALID_TRANSITION"
+    ALREADY_ANSWERED = "ALREADY_ANSWERED"
+    WAIT_EXPIRED = "WAIT_EXPIRED"
+    WAIT_CLOSED = "WAIT_CLOSED"
     KEY_IN_USE = "KEY_IN_USE"
     BODY_TOO_BIG = "BODY_TOO_BIG"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
     INVALID_PARAMETERS = "INVALID_PARAMETERS"
+    INVALID_ANSWER = "INVALID_ANSWER"
     INVALID_CHANNEL = "INVALID_CHANNEL"
     CANNOT_START = "CANNOT_START"
     KEY_REUSED = "KEY_REUSED"
@@ -62,10 +66,14 @@ PROBLEM_TYPES: Final[Mapping[ProblemCode, ProblemType]] = {
     ProblemCode.CONFLICT: ProblemType(409, "The stored state does not allow it"),
     ProblemCode.ENGINE_OWNED: ProblemType(409, "The engine changes it itself"),
     ProblemCode.INVALID_TRANSITION: ProblemType(409, "The stored status does not allow the requested one"),
+    ProblemCode.ALREADY_ANSWERED: ProblemType(409, "Another answer came first"),
+    ProblemCode.WAIT_EXPIRED: ProblemType(409, "The time for an answer is over"),
+    ProblemCode.WAIT_CLOSED: ProblemType(409, "Nothing waits for the answer"),
     ProblemCode.KEY_IN_USE: ProblemType(409, "The first request with this Idempotency-Key is still running"),
     ProblemCode.BODY_TOO_BIG: ProblemType(413, "The body is too big"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemType(415, "The body is not plain JSON"),
     ProblemCode.INVALID_PARAMETERS: ProblemType(422, "Parameters are missing or invalid"),
+    ProblemCode.INVALID_ANSWER: ProblemType(422, "The answer does not fit its form"),
     ProblemCode.INVALID_CHANNEL: ProblemType(422, "No channel has such a name"),
     ProblemCode.CANNOT_START: ProblemType(422, "The workflow cannot be started"),
     ProblemCode.KEY_REUSED: ProblemType(422, "The Idempotency-Key belongs to another request"),

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from django.db.models import F, QuerySet
+from django.db.models import F, FilteredRelation, Q, QuerySet
 from django.db.models.functions import Left
 
-from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models import Pool, Stage, WaitStatus, Worker, Workflow
 from orchestration.text import truncate
 from realtime.events.types.pool import PoolMetrics
 
@@ -37,7 +37,10 @@ _STAGE_COLUMNS: Final = (
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "progress_message", "start_of_error"),
     *("retry_at", "streams"),
     *("map__total", "map__published_completed", "map__published_failed", "map__published_running"),
+    *("open_wait__name", "open_wait__kind", "open_wait__title", "open_wait__schema", "open_wait__recipients"),
+    *("open_wait__opened_at", "open_wait__expires_at"),
 )
+_WAIT_FIELDS: Final = ("name", "kind", "title", "schema", "recipients", "opened_at", "expires_at")
 _ERROR: Final = _STAGE_FIELDS.index("error")
 
 _WORKER_FIELDS: Final = (
@@ -66,19 +69,31 @@ def run_rows(runs: QuerySet[Workflow], *columns: str) -> QuerySet[Workflow, dict
 
 def stage_rows(stages: QuerySet[Stage]) -> QuerySet[Stage, tuple[Any, ...]]:
     """Select what `stage_state` needs."""
-    cut = stages.annotate(start_of_error=Left("error", MAX_STAGE_ERROR_CHARACTERS + 1))
+    cut = stages.annotate(
+        start_of_error=Left("error", MAX_STAGE_ERROR_CHARACTERS + 1),
+        open_wait=FilteredRelation("waits", condition=Q(waits__status=WaitStatus.OPEN)),
+    )
     return cut.values_list(*_STAGE_COLUMNS)
 
 
 def stage_state(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the state of a stage. The fields `streams` and `items` are absent if it has none."""
-    *fields, total, completed, failed, running = row
+    """Return the state of a stage. The fields `streams`, `items` and `wait` are absent if it has none."""
+    fields, wait = row[: len(_STAGE_FIELDS)], row[-len(_WAIT_FIELDS) :]
+    total, completed, failed, running = row[len(_STAGE_FIELDS) : -len(_WAIT_FIELDS)]
     state = dict(zip(_STAGE_FIELDS, fields, strict=True))
     if total is not None:
         state["items"] = {"total": total, "completed": completed, "failed": failed, "running": running}
+    if wait[0] is not None:
+        state["wait"] = wait_state(wait)
     if not state["streams"]:
         del state["streams"]
     return {**state, "error": truncate(state["error"], MAX_STAGE_ERROR_CHARACTERS)}
+
+
+def wait_state(row: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the state of an open wait from its columns, in the order of `_STAGE_COLUMNS`."""
+    state = dict(zip(_WAIT_FIELDS, row, strict=True))
+    return {**state, "recipients": state["recipients"].splitlines()}
 
 
 def is_cut(row: tuple[Any, ...]) -> bool:

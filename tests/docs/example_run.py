@@ -10,9 +10,9 @@ from unittest.mock import patch
 from django.db import connection
 
 from orchestration import services
-from orchestration.models import Stage, Workflow
+from orchestration.models import Stage, Wait, Workflow
 from orchestration.models.pool_sample import SAMPLE_INTERVAL_SECONDS
-from orchestration.plan import Each, Plan, Retry, StagePlan
+from orchestration.plan import Each, Plan, Retry, StagePlan, WaitPlan
 from realtime.eventlog.position import current_position
 from realtime.eventlog.reader import newest_seq_by_room
 from realtime.models import Log
@@ -48,6 +48,7 @@ def run_example(*causes: str) -> dict[str, int]:
     _retry_stage_in_run()
     _run_items()
     _change_stages()
+    _wait_for_answers()
     for cause in causes:
         exec(cause, {"services": services, "at": _at})
     return {**newest_seq_by_room(after=0), GLOBAL: current_position().seq}
@@ -174,6 +175,47 @@ def _run_items() -> None:
     with patch("django.utils.timezone.now", lambda: _at(67)):
         Workflow.objects.get(pk="wf_index").delete()
     services.remove_pool(pool_id="pool_index", at=_at(68))
+
+
+def _wait_for_answers() -> None:
+    question = WaitPlan(
+        kind="ask",
+        name="approve",
+        title="Deploy app:7?",
+        schema={
+            "title": "Approval",
+            "type": "object",
+            "properties": {"approved": {"type": "boolean"}},
+            "required": ["approved"],
+            "additionalProperties": False,
+        },
+        recipients=("group:ops",),
+    )
+    late = WaitPlan(kind="ask", name="confirm", timeout_seconds=1, on_timeout={"value": {}})
+    stages = tuple(StagePlan(name=each.name, step=step, wait=each) for step, each in enumerate((question, late)))
+    workflow = services.start_run(
+        Plan(name="release", adapter="python", stages=stages),
+        prompt="Release",
+        params={},
+        pool_id="pool_release",
+        workflow_id="wf_release",
+        at=_at(100),
+    )
+    worker_id = services.join_pool(name="release", process="release", pool_id="pool_release", at=_at(100))
+    slot = services.Slot(worker_id=worker_id, process="release")
+    approve, confirm = (workflow.stages.get(name=each.name).pk for each in stages)
+    services.claim_stage(approve, 1, slot=slot, at=_at(101))
+    services.open_wait(approve, 1, slot=slot, wait=question, at=_at(101))
+    services.answer_wait(workflow_id="wf_release", name="approve", answer={"approved": True}, by="ada", at=_at(102))
+    services.claim_stage(confirm, 1, slot=slot, at=_at(103))
+    services.open_wait(confirm, 1, slot=slot, wait=late, at=_at(103))
+    wait = Wait.objects.get(name="confirm")
+    services.expire_wait(wait.pk, due_before=wait.expires_at or _at(104), at=_at(104))
+    services.leave_pool(worker_id=worker_id, process="release", error="The worker was stopped", at=_at(105))
+    services.remove_worker(worker_id=worker_id, at=_at(106))
+    with patch("django.utils.timezone.now", lambda: _at(107)):
+        Workflow.objects.get(pk="wf_release").delete()
+    services.remove_pool(pool_id="pool_release", at=_at(108))
 
 
 def _change_stages() -> None:

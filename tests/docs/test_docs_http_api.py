@@ -27,6 +27,28 @@ ADDRESS = "http://127.0.0.1:8690"
 TIMEOUT_SECONDS = 60
 
 
+LINK: list[str] = []
+"""The end of a link that answers a question of a run."""
+
+ASK = """
+from orchestration import services
+from orchestration.sdk import Plan, ask, plan_stages
+from tests.jobs.questions import Approval
+plan = Plan(name="release", adapter="python", stages=plan_stages([ask("approve", Approval)]))
+for workflow_id in workflow_ids:
+    services.start_run(plan, prompt="", params={}, pool_id="default", workflow_id=workflow_id)
+"""
+MAKE_LINK = """
+from orchestration.sdk import Run
+from orchestration.testing import RunStuck
+from orchestration.testing.inline_worker import InlineWorker
+try:
+    InlineWorker("release-2").run_to_the_end()
+except RunStuck:
+    result = Run("release-2").answer_link("approve")
+"""
+
+
 @pytest.fixture(scope="session")
 def documented(closed_server: MahavishnuServer) -> MahavishnuServer:
     """Store what the page talks about, on a server that requires tokens."""
@@ -34,6 +56,8 @@ def documented(closed_server: MahavishnuServer) -> MahavishnuServer:
     closed_server.services.join_pool(name="host", process="documented", pool_id="default")
     start = {"name": "demo_retry", "workflow_id": "nightly-1", "pool_id": "default"}
     assert call(closed_server, "POST", "workflows", start, token=token("admin")).status == 201
+    closed_server.services_driver.execute(ASK, workflow_ids=["release-1", "release-2"])
+    LINK.append(closed_server.services_driver.execute(MAKE_LINK).rpartition("/")[2])
     return closed_server
 
 
@@ -47,7 +71,8 @@ def command_lines() -> list[list[str]]:
 
 
 def test_page_has_a_command_line_and_a_row_for_every_operation() -> None:
-    ids = {"nightly-1": "{workflow_id}", "default": "{pool_id}", "host-1": "{worker_id}"}
+    ids = {"nightly-1": "{workflow_id}", "default": "{pool_id}", "host-1": "{worker_id}", "release-1": "{workflow_id}"}
+    ids |= {"approve": "{name}", "paid": "{name}", "$LINK": "{token}"}
     shown = set()
     for line in command_lines():
         path = line[-1].removeprefix(ADDRESS).partition("?")[0]
@@ -77,6 +102,7 @@ def test_stand_in_answers_command_lines_like_curl(documented: MahavishnuServer, 
 
 def run_line(line: list[str], program: str, server: MahavishnuServer) -> subprocess.CompletedProcess[str]:
     arguments = [part.replace(ADDRESS, server.http_url) for part in line[1:]]
+    arguments = [part.replace("$LINK", LINK[0]) for part in arguments]
     arguments = [part.replace("$TOKEN", token("admin", user_id="documented")) for part in arguments]
     command = [program, "--silent", "--show-error", "--fail-with-body", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)

@@ -93,6 +93,14 @@ def test_documented_sub_runs_give_their_outputs(load_example: Any) -> None:
     assert result.stages["compare"].output == [{"model": "medium", "score": 6}, {"model": "large", "score": 5}]
 
 
+@pytest.mark.parametrize("approved", [True, False])
+def test_documented_question_is_answered(load_example: Any, approved: bool) -> None:
+    from orchestration.testing import run_inline
+
+    result = run_inline(load_example("Waiting").release, answers={"approve": {"approved": approved}})
+    assert result.output == f"{approved}, says test"
+
+
 def test_documented_parameters_are_checked_and_reach_the_stages(load_example: Any) -> None:
     from orchestration.sdk import InvalidParameter
     from tests.adapters.attempt_runner import claim_attempt

@@ -15,6 +15,7 @@ from tests.fold import (
     report_operations,
     run_operations,
     sub_run_operations,
+    wait_operations,
     worker_operations,
 )
 from tests.fold.day import WEIGHTED, Day, operation
@@ -26,6 +27,7 @@ MODULES: Final = (
     report_operations,
     sub_run_operations,
     run_operations,
+    wait_operations,
     worker_operations,
 )
 

@@ -153,7 +153,7 @@ class Day:
 
     def run_scheduler(self) -> None:
         """Run the jobs of a scheduler once; all but the heartbeat and the pruning of runs, which have operations."""
-        self.scheduler._expire_from = self.scheduler._stalled_runs_due_at = 0.0
+        self.scheduler._clock._expire_from = self.scheduler._stalled_runs_due_at = 0.0
         for job in self.scheduler.jobs:
             if job.__name__ not in ("record_heartbeat", "prune_runs"):
                 job(self.now)

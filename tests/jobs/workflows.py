@@ -13,10 +13,31 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from orchestration.sdk import Context, Retry, parallel, stage, workflow
-from tests.jobs import agents, durable, hostile, input_classes, secrets, streaming, trees, typed_stages
+from tests.jobs import (
+    agents,
+    durable,
+    hostile,
+    input_classes,
+    questions,
+    secrets,
+    streaming,
+    trees,
+    typed_stages,
+)
 from tests.jobs.wide import wide
 
-__all__ = ["agents", "durable", "hostile", "input_classes", "secrets", "streaming", "trees", "typed_stages", "wide"]
+__all__ = [
+    "agents",
+    "durable",
+    "hostile",
+    "input_classes",
+    "questions",
+    "secrets",
+    "streaming",
+    "trees",
+    "typed_stages",
+    "wide",
+]
 
 PAUSE_SECONDS = 0.01
 

@@ -11,6 +11,7 @@ from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, Retry, StagePlan
+from orchestration.scheduler import clock as clock_module
 from orchestration.scheduler import failures
 from orchestration.scheduler import scheduler as scheduler_module
 
@@ -52,7 +53,7 @@ class MonotonicClock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in (scheduler_module, failures):
+        for module in (scheduler_module, clock_module, failures):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def advance(self, seconds: float) -> None:

@@ -26,7 +26,7 @@ from orchestration.scheduler import Scheduler, due_select
 clock = 1000.0
 due_select.time = SimpleNamespace(monotonic=lambda: clock)
 scheduler = Scheduler()
-scheduler._expire_from = 0.0
+scheduler._clock._expire_from = 0.0
 plan = Plan(name="expiry", adapter="python", stages=(StagePlan(name="one", step=0),))
 stage = services.start_run(plan, prompt="", params={}, pool_id="expiry").stages.get()
 worker_id = services.join_pool(name="expiry", process="expiry", pool_id="expiry")

@@ -17,6 +17,7 @@ from orchestration.db.clock import database_now
 from orchestration.limits import EngineLimits
 from orchestration.models import Pool, SchedulerHeartbeat, Stage, Worker, Workflow
 from orchestration.scheduler import Scheduler, due_select
+from orchestration.scheduler import clock as clock_module
 from orchestration.scheduler import scheduler as scheduler_module
 from orchestration.scheduler.scheduler import HEARTBEAT_SECONDS
 from orchestration.services.pool_metrics import SCHEDULER_TIMEOUT_SECONDS
@@ -60,7 +61,7 @@ def test_suspended_scheduler_expires_no_worker(
         scheduler.run_once()
         return Worker.objects.get(pk=worker_id).status
 
-    scheduler._expire_from = 0
+    scheduler._clock._expire_from = 0
     assert worker_after(20) == "idle"
     assert logged_by("orchestration.scheduler", caplog) == [
         "The scheduler was suspended or waited for 20 s; it expires no worker or lease for 10 s"
@@ -118,7 +119,8 @@ def test_database_clock_that_is_set_forward_expires_no_worker(
     worker_id = services.join_pool(name="alive", process="alive", pool_id="pool")
     start, wall_seconds, monotonic_seconds = database_now(), 0.0, 0.0
     monkeypatch.setattr(scheduler_module, "database_now", lambda: start + timedelta(seconds=wall_seconds))
-    monkeypatch.setattr(scheduler_module, "time", SimpleNamespace(monotonic=lambda: monotonic_seconds))
+    for module in (scheduler_module, clock_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: monotonic_seconds))
     scheduler = Scheduler()
 
     def worker_after_pass(*, heartbeat: bool) -> str:
@@ -130,7 +132,7 @@ def test_database_clock_that_is_set_forward_expires_no_worker(
 
     assert worker_after_pass(heartbeat=True) == "idle"
     # The grace period of the start has passed, with passes in between.
-    monotonic_seconds = wall_seconds = scheduler._active_at = 1000.0
+    monotonic_seconds = wall_seconds = scheduler._clock._active_at = 1000.0
     assert worker_after_pass(heartbeat=True) == "idle"
     wall_seconds += 3600
     assert worker_after_pass(heartbeat=False) == "idle"
@@ -140,7 +142,7 @@ def test_database_clock_that_is_set_forward_expires_no_worker(
     ]
     monotonic_seconds += 11
     wall_seconds += 11
-    scheduler._active_at = monotonic_seconds
+    scheduler._clock._active_at = monotonic_seconds
     assert worker_after_pass(heartbeat=False) == "offline"
 
 

@@ -67,7 +67,7 @@ def _finished(run: Run, status: str, stage_status: str, at: datetime, **changes:
         stages = tuple(
             stage
             if stage.status in FINISHED_STAGE_STATUSES
-            else replace(stage, status=stage_status, finished_at=at, retry_at=None)
+            else replace(stage, status=stage_status, finished_at=at, retry_at=None, wait=None)
             for stage in stages
         )
     return replace(

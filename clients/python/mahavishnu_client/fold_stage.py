@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from mahavishnu_client import messages as m
-from mahavishnu_client.state import ItemCounts, OpenedStream, Run, StageState
+from mahavishnu_client.state import ItemCounts, OpenedStream, OpenWait, Run, StageState
 
 FINISHED_STAGE_STATUSES: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
 
@@ -81,6 +81,23 @@ def _map_changed(run: Run, data: m.WorkflowMapStarted | m.WorkflowMapProgress) -
     items = ItemCounts(total=data.total, completed=data.completed, failed=data.failed, running=data.running)
     status = "waiting" if isinstance(data, m.WorkflowMapStarted) else None
     return _change_stage(run, data.stage_name, status, ("running", "pending"), items=items)
+
+
+def _waiting(run: Run, data: m.WorkflowWaiting) -> Run:
+    wait = OpenWait(
+        name=data.wait,
+        kind=data.kind,
+        title=data.title,
+        schema=data.schema,
+        recipients=tuple(data.recipients),
+        opened_at=data.timestamp,
+        expires_at=data.expires_at,
+    )
+    return _change_stage(run, data.stage_name, "waiting", ("running",), wait=wait, last_attempt=data.last_attempt)
+
+
+def _wait_ended(run: Run, data: m.WorkflowWaitAnswered | m.WorkflowWaitExpired) -> Run:
+    return _change_stage(run, data.stage_name, "pending" if data.resumes else None, ("waiting",), wait=None)
 
 
 def _unchanged(run: Run, data: m.WorkflowStageLog | m.WorkflowStepCompleted) -> Run:
@@ -190,6 +207,9 @@ STAGE_FOLDS: Final[Mapping[type[Any], Callable[[Any, Any], Run]]] = {
     m.WorkflowStageProgress: _stage_progress,
     m.WorkflowMapStarted: _map_changed,
     m.WorkflowMapProgress: _map_changed,
+    m.WorkflowWaiting: _waiting,
+    m.WorkflowWaitAnswered: _wait_ended,
+    m.WorkflowWaitExpired: _wait_ended,
     m.WorkflowStageLog: _unchanged,
     m.WorkflowStepCompleted: _unchanged,
     m.WorkflowStreamOpened: _stream_opened,

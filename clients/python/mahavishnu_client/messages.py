@@ -282,6 +282,54 @@ class WorkflowMapProgress(MapEvent, frozen=True, kw_only=True):
     """The counts of the items of a waiting stage have changed."""
 
 
+class WorkflowWaiting(StageEvent, frozen=True, kw_only=True):
+    """A stage waits, and holds no slot.
+
+    Attributes:
+        wait: The name under which it is answered; that of the signal.
+        kind: `ask` for an answer, `signal` for a signal, `sleep` for a time.
+        title: What is asked; may be empty.
+        schema: The JSON Schema of the answer; empty for any.
+        recipients: Who should answer.
+        expires_at: When the wait ends without an answer; null if it does not.
+        last_attempt: Number of the attempt after which a failure is final.
+    """
+
+    wait: str
+    kind: str
+    title: str
+    schema: Any
+    recipients: tuple[str, ...]
+    expires_at: datetime | None
+    last_attempt: int
+
+
+class WorkflowWaitAnswered(StageEvent, frozen=True, kw_only=True):
+    """A wait is answered. The answer is the result of the stage, if the stage only waits.
+
+    Attributes:
+        wait: The name of the wait.
+        by: Who answered; empty if that is unknown.
+        resumes: Whether the stage is pending now, to begin again.
+    """
+
+    wait: str
+    by: str
+    resumes: bool
+
+
+class WorkflowWaitExpired(StageEvent, frozen=True, kw_only=True):
+    """The time of a wait is over.
+
+    Attributes:
+        wait: The name of the wait.
+        resumes: Whether the stage is pending now, to begin again.
+    """
+
+    wait: str
+    resumes: bool
+
+
 class WorkerEvent(EventData, frozen=True, kw_only=True):
     """An event of one worker."""
 
@@ -473,6 +521,9 @@ EVENT_TYPES: Final[dict[str, type[EventData]]] = {
     "workflow.stream_opened": WorkflowStreamOpened,
     "workflow.map_started": WorkflowMapStarted,
     "workflow.map_progress": WorkflowMapProgress,
+    "workflow.waiting": WorkflowWaiting,
+    "workflow.wait_answered": WorkflowWaitAnswered,
+    "workflow.wait_expired": WorkflowWaitExpired,
     "worker.status_changed": WorkerStatusChanged,
     "worker.added": WorkerAdded,
     "worker.stage_changed": WorkerStageChanged,

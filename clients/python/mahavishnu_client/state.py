@@ -46,6 +46,28 @@ class ItemCounts(_State, frozen=True, kw_only=True):
     running: int
 
 
+class OpenWait(_State, frozen=True, kw_only=True):
+    """What a stage waits for, without a slot.
+
+    Attributes:
+        name: The name under which it is answered; that of the signal.
+        kind: `ask` for an answer, `signal` for a signal, `sleep` for a time.
+        title: What is asked; may be empty.
+        schema: The JSON Schema of the answer; empty for any.
+        recipients: Who should answer.
+        opened_at: Since when it waits.
+        expires_at: When the wait ends without an answer, if it does.
+    """
+
+    name: str
+    kind: str
+    title: str
+    schema: dict[str, Any]
+    recipients: tuple[str, ...]
+    opened_at: datetime
+    expires_at: datetime | None
+
+
 class OpenedStream(_State, frozen=True, kw_only=True):
     """A stream of chunks of a stage; `client.stream` reads it.
 
@@ -80,6 +102,7 @@ class StageState(_State, frozen=True, kw_only=True):
         error: Why it failed.
         retry_at: When it is queued again after a failed attempt.
         items: How far its items are, if it runs once for each value of a list.
+        wait: What it waits for, if it waits for an answer, a signal or a time.
         streams: The streams of chunks that it has opened, by name.
     """
 
@@ -99,6 +122,7 @@ class StageState(_State, frozen=True, kw_only=True):
     error: str = ""
     retry_at: datetime | None = None
     items: ItemCounts | None = None
+    wait: OpenWait | None = None
     streams: tuple[OpenedStream, ...] = ()
 
 

@@ -2398,7 +2398,7 @@ function ended(run, finished_at, stageStatus, changes) {
   if (stage_counts !== run.stage_counts) {
     const end = { status: stageStatus, finished_at, retry_at: null };
     stages = Object.freeze(
-      stages.map((/** @type {any} */ stage) => (isFinished(stage.status) ? stage : withChanges(stage, end))),
+      stages.map((/** @type {any} */ stage) => (isFinished(stage.status) ? stage : withChanges(withoutWait(stage), end))),
     );
   }
   return withChanges(run, { ...changes, finished_at, deadline_at: null, held: null, stages, stage_counts });
@@ -2435,6 +2435,18 @@ const stageWaitsAgain = (run, { stage_name, retry_at, last_attempt }) =>
   withStage(run, stage_name, ["running"], { status: "pending", retry_at, last_attempt });
 
 const UNFINISHED = ["running", "waiting", "queued", "pending"];
+
+/** @param {any} stage Which may wait for an answer, a signal or a time. */
+const withoutWait = ({ wait, ...others }) => others;
+
+/** @type {Change} */
+const waitEnded = (run, { stage_name, resumes }) => {
+  const stages = run.stages.map((/** @type {any} */ stage) =>
+    stage.stage_name === stage_name ? Object.freeze(withoutWait(stage)) : stage,
+  );
+  const changed = withChanges(run, { stages: Object.freeze(stages) });
+  return withStage(changed, stage_name, ["waiting"], resumes ? { status: "pending" } : {});
+};
 
 /** @param {Data} data How far the items of a stage are. */
 const itemCounts = ({ total, completed, failed, running }) => Object.freeze({ total, completed, failed, running });
@@ -2551,6 +2563,13 @@ const RUN_FOLDS = {
   "workflow.map_started": (run, data) =>
     withStage(run, data.stage_name, ["running", "pending"], { status: "waiting", items: itemCounts(data) }),
   "workflow.map_progress": (run, data) => withStage(run, data.stage_name, [], { items: itemCounts(data) }),
+  "workflow.waiting": (run, data) => {
+    const { kind, title, schema, recipients, timestamp: opened_at, expires_at, last_attempt } = data;
+    const wait = deepFreeze({ name: data.wait, kind, title, schema, recipients, opened_at, expires_at });
+    return withStage(run, data.stage_name, ["running"], { status: "waiting", wait, last_attempt });
+  },
+  "workflow.wait_answered": waitEnded,
+  "workflow.wait_expired": waitEnded,
   "workflow.stage_progress": (run, { stage_name, progress, message }) =>
     withStage(run, stage_name, [], { progress, message }),
   "workflow.stream_opened": (run, { stage_name, name, attempt, content_type }) => {

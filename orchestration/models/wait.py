@@ -1,0 +1,91 @@
+"""What stages wait for without a slot, and answers that come before."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db import models
+from django.db.models import Q
+
+from orchestration.models.stage import Stage
+from orchestration.models.statuses import WaitKind, WaitStatus
+from orchestration.models.workflow import Workflow
+
+MAX_WAIT_NAME_LENGTH: Final = 128
+MAX_WAIT_TITLE_LENGTH: Final = 500
+MAX_ANSWERED_BY_LENGTH: Final = 200
+
+
+class Wait(models.Model):
+    """What a stage waits for, or waited for. A stage has one open wait at most, and then the status `waiting`.
+
+    It is answered once: by the first valid answer, under the lock of the workflow.
+    """
+
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="waits", db_index=False)
+    stage = models.ForeignKey(Stage, on_delete=models.CASCADE, related_name="waits", db_index=False)
+    name = models.CharField(max_length=MAX_WAIT_NAME_LENGTH)
+    number = models.PositiveIntegerField(default=0, help_text="How often the stage has waited for this name before.")
+    kind = models.CharField(max_length=16, choices=WaitKind.choices)
+    status = models.CharField(max_length=16, choices=WaitStatus.choices, default=WaitStatus.OPEN)
+    title = models.CharField(max_length=MAX_WAIT_TITLE_LENGTH, blank=True)
+    form = models.CharField(max_length=255, blank=True, help_text="The class of the answer: package.module:Class.")
+    schema = models.JSONField(default=dict, help_text="JSON Schema of the answer.")
+    recipients = models.TextField(blank=True, help_text="Who should answer, one on each line.")
+    on_timeout = models.JSONField(null=True, help_text='The answer after the time limit: {"value": …}.')
+    resumes = models.BooleanField(default=False, help_text="Whether the stage begins again at its end.")
+    opened_at = models.DateTimeField()
+    # On the database clock.
+    expires_at = models.DateTimeField(null=True, blank=True)
+    answer = models.JSONField(null=True, blank=True)
+    answered_by = models.CharField(max_length=MAX_ANSWERED_BY_LENGTH, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("pk",)
+        constraints = (
+            models.UniqueConstraint(name="orchestration_wait_unique", fields=["stage", "name", "number"]),
+            models.UniqueConstraint(
+                name="orchestration_wait_open_unique", fields=["stage"], condition=Q(status=WaitStatus.OPEN)
+            ),
+            models.CheckConstraint(
+                name="orchestration_wait_status_valid", condition=Q(status__in=list(WaitStatus.values))
+            ),
+        )
+        indexes = (
+            models.Index(name="orchestration_wait_name", fields=["workflow", "name"]),
+            models.Index(
+                name="orchestration_wait_due",
+                fields=["expires_at"],
+                condition=Q(status=WaitStatus.OPEN, expires_at__isnull=False),
+            ),
+            models.Index(
+                name="orchestration_wait_open", fields=["opened_at", "id"], condition=Q(status=WaitStatus.OPEN)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}/{self.name}"
+
+    @property
+    def recipient_list(self) -> list[str]:
+        """The lines of `recipients`."""
+        return self.recipients.splitlines()
+
+
+class EarlyAnswer(models.Model):
+    """An answer, or a signal, for which no stage waits yet. The wait that opens next takes the oldest one."""
+
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="early_answers", db_index=False)
+    kind = models.CharField(max_length=16, choices=WaitKind.choices)
+    name = models.CharField(max_length=MAX_WAIT_NAME_LENGTH)
+    answer = models.JSONField(null=True)
+    answered_by = models.CharField(max_length=MAX_ANSWERED_BY_LENGTH, blank=True)
+    answered_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("pk",)
+        indexes = (models.Index(name="orchestration_early_answer", fields=["workflow", "kind", "name", "id"]),)
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}/{self.name}"

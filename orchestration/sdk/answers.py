@@ -1,0 +1,50 @@
+"""Answer what a run asks, and send it signals: compare the answer with its form, and store it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestration import services
+from orchestration.models import Stage, Wait, WaitKind, WaitStatus, Workflow
+from orchestration.plan import WaitPlan
+from orchestration.sdk.form import checked_answer
+
+
+def convert_answer(workflow_id: str, name: str, answer: Any) -> Any:
+    """Return an answer as it is stored, if the run asks for it now or will.
+
+    Raises:
+        orchestration.services.WorkflowNotFound, orchestration.services.WaitNotFound
+        orchestration.services.InvalidAnswer: if it does not fit its form.
+    """
+    stage = Stage.objects.filter(workflow_id=workflow_id, name=name).only("plan").first()
+    if stage is None or stage.plan is None or stage.stage_plan.wait is None or stage.stage_plan.wait.kind != "ask":
+        if not Workflow.objects.filter(pk=workflow_id).exists():
+            raise services.WorkflowNotFound(workflow_id)
+        raise services.WaitNotFound(workflow_id, name)
+    return checked_answer(stage.stage_plan.wait, answer)
+
+
+def convert_payload(workflow_id: str, name: str, payload: Any) -> Any:
+    """Return what a signal contains as it is stored, compared with the form of the stage that waits for it, if any.
+
+    Raises:
+        orchestration.services.InvalidAnswer: if it does not fit.
+    """
+    waits = Wait.objects.filter(
+        workflow_id=workflow_id, name=name, kind=WaitKind.SIGNAL, status=WaitStatus.OPEN
+    ).order_by("pk")
+    form = waits.values_list("form", flat=True).first()
+    return checked_answer(WaitPlan(kind="signal", name=name, form=form or ""), payload)
+
+
+def answer(workflow_id: str, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> Workflow:
+    """Answer what a run asks; `orchestration.services.answer_wait` describes the arguments and the errors."""
+    converted = convert_answer(workflow_id, name, value)
+    return services.answer_wait(workflow_id=workflow_id, name=name, answer=converted, by=by, wait_id=wait_id)
+
+
+def send_signal(workflow_id: str, name: str, payload: Any = None, *, by: str = "") -> Workflow:
+    """Send a signal to a run; `orchestration.services.send_signal` describes the arguments and the errors."""
+    converted = convert_payload(workflow_id, name, payload)
+    return services.send_signal(workflow_id=workflow_id, name=name, payload=converted, by=by)

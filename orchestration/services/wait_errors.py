@@ -1,0 +1,92 @@
+"""Why an answer or a signal is refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from orchestration.services.errors import ServiceError
+from orchestration.services.row_locks import NotFound
+
+
+class WaitNotFound(NotFound):
+    """The run has no wait of this name, and no stage that may open one."""
+
+    kind = "wait"
+
+    def __init__(self, workflow_id: str, name: str) -> None:
+        super().__init__(f"{workflow_id}/{name}")
+        self.workflow_id = workflow_id
+        self.name = name
+        self.args = (workflow_id, name)
+
+
+class AlreadyAnswered(ServiceError):
+    """The first answer has won."""
+
+    def __init__(self, workflow_id: str, name: str, by: str, at: datetime | None) -> None:
+        self.workflow_id = workflow_id
+        self.name = name
+        self.by = by
+        self.at = at
+        super().__init__(workflow_id, name, by, at)
+
+    def __str__(self) -> str:
+        return f"{self.name} of workflow {self.workflow_id} is answered already{f', by {self.by}' if self.by else ''}."
+
+
+class InvalidAnswer(ServiceError):
+    """An answer does not fit its form.
+
+    Attributes:
+        path: Where it differs, such as `approved`; empty for the answer as a whole.
+        expected: What is expected there.
+    """
+
+    def __init__(self, name: str, path: str, expected: str) -> None:
+        self.name = name
+        self.path = path
+        self.expected = expected
+        super().__init__(name, path, expected)
+
+    def __str__(self) -> str:
+        return f"The answer of {self.name} is not accepted: {f'{self.path}: ' if self.path else ''}{self.expected}."
+
+
+class WaitExpired(ServiceError):
+    """The time for an answer is over."""
+
+    def __init__(self, workflow_id: str, name: str) -> None:
+        self.workflow_id = workflow_id
+        self.name = name
+        super().__init__(workflow_id, name)
+
+    def __str__(self) -> str:
+        return f"The time to answer {self.name} of workflow {self.workflow_id} is over."
+
+
+class WaitClosed(ServiceError):
+    """Nothing waits for the answer: the run has ended, or is run again."""
+
+    def __init__(self, workflow_id: str, name: str, status: str) -> None:
+        self.workflow_id = workflow_id
+        self.name = name
+        self.status = status
+        super().__init__(workflow_id, name, status)
+
+    def __str__(self) -> str:
+        return f"{self.name} of workflow {self.workflow_id} accepts no answer: the workflow has status {self.status}."
+
+
+class TooManyEarlyAnswers(ServiceError):
+    """A run keeps so many signals and answers for which no stage waits yet."""
+
+    def __init__(self, workflow_id: str, maximum: int) -> None:
+        self.workflow_id = workflow_id
+        self.maximum = maximum
+        super().__init__(workflow_id, maximum)
+
+    def __str__(self) -> str:
+        return (
+            f"Workflow {self.workflow_id} keeps {self.maximum} signals and answers for which no stage waits; "
+            "no more are stored."
+        )

@@ -1,0 +1,102 @@
+"""Let stages wait, and find what they have waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from orchestration.models import Stage, StageStatus, Wait, WaitStatus
+from orchestration.plan import WaitPlan
+from orchestration.services import validation
+from orchestration.services.attempt_ends import AttemptOutcome, end_and_advance
+from orchestration.services.attempts import Slot
+from orchestration.services.capabilities import Requirement
+from orchestration.services.row_locks import lock_stage_by_id
+from orchestration.services.step_records import AttemptEnded
+from orchestration.services.waits import new_wait, start_wait, take_early_answer
+
+
+@dataclass(frozen=True, slots=True)
+class EndedWait:
+    """How a wait inside of a stage ended.
+
+    Attributes:
+        answer: What it waited for; None if its time was over.
+        is_expired: Whether its time was over.
+    """
+
+    answer: Any
+    is_expired: bool
+
+
+def open_wait(
+    stage_id: int,
+    attempt: int,
+    *,
+    slot: Slot,
+    wait: WaitPlan,
+    number: int = 0,
+    resumes: bool = False,
+    continue_inline: bool = False,
+    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    at: datetime | None = None,
+) -> AttemptOutcome:
+    """End an attempt after which the stage waits for an answer, a signal or a time, and holds no slot.
+
+    `complete_attempt` describes the other arguments.
+
+    Args:
+        stage_id: The stage.
+        attempt: The number of the attempt.
+        slot: The worker that ran it.
+        wait: What it waits for.
+        number: How often the stage has waited for this name before.
+        resumes: Whether the stage begins again at the end of the wait. Such an attempt uses up none of its attempts.
+        continue_inline: Whether to claim a stage for the same worker, if the wait ends at once.
+        find_missing: Returns what the worker lacks to run that; None if nothing.
+        at: The time of the change; None means now.
+
+    Raises:
+        PoolNotAccepting: if the next step belongs to a pool that is closed.
+    """
+    at = validation.timestamp(at)
+    return end_and_advance(
+        stage_id,
+        attempt,
+        lambda stage: start_wait(stage, wait, number=number, resumes=resumes, at=at),
+        slot=slot,
+        continue_inline=continue_inline,
+        find_missing=find_missing,
+        at=at,
+    )
+
+
+def find_ended_wait(
+    stage_id: int, attempt: int, *, wait: WaitPlan, number: int, at: datetime | None = None
+) -> EndedWait | None:
+    """Return how a wait of a running stage has ended; None if the stage has to wait.
+
+    A signal that came before is used here, so that the attempt need not end.
+
+    Raises:
+        AttemptEnded: if the attempt no longer runs.
+    """
+    at = validation.timestamp(at)
+    known = Wait.objects.filter(stage_id=stage_id, name=wait.name, number=number).first()
+    if known is None:
+        with transaction.atomic():
+            stage = lock_stage_by_id(stage_id)
+            if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != attempt:
+                raise AttemptEnded(stage_id, attempt)
+            known = new_wait(stage, wait, number=number, resumes=True, at=at)
+            early = take_early_answer(known)
+            if early is None:
+                return None
+            known.status = WaitStatus.ANSWERED.value
+            known.answer, known.answered_by, known.answered_at = early.answer, early.answered_by, early.answered_at
+            known.save()
+    return EndedWait(known.answer, known.status == WaitStatus.EXPIRED)

@@ -1,0 +1,124 @@
+"""Open waits of stages, and end them. A stage that waits holds no slot. All changes hold the lock of the workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from orchestration import signals
+from orchestration.db.clock import database_now, milliseconds_between
+from orchestration.models import EarlyAnswer, Stage, StageStatus, Wait, WaitKind, WaitStatus
+from orchestration.plan import WaitPlan
+from orchestration.services.advance import NextStep
+from orchestration.services.map_items import step_behind
+
+_DELETED_AT_ONCE: Final = 500
+
+
+def start_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool, at: datetime) -> NextStep:
+    """Let a running stage wait. If an answer is there already, end the wait at once, and return what follows.
+
+    Args:
+        stage: The stage, locked with its workflow.
+        wait_plan: What it waits for, with the title as people see it.
+        number: How often the stage has waited for this name before.
+        resumes: Whether the stage begins again at the end of the wait.
+        at: The time of the change.
+    """
+    wait = new_wait(stage, wait_plan, number=number, resumes=resumes, at=at)
+    wait.save()
+    stage.status = StageStatus.WAITING.value
+    if resumes:
+        stage.last_attempt += 1
+    stage.save_locked(at=at, update_fields=["status", "last_attempt"])
+    signals.wait_opened.send(sender=Stage, stage=stage, wait=wait, at=at)
+    early = take_early_answer(wait)
+    if early is None:
+        return NextStep(stage.workflow, [])
+    stage.mark_locked()
+    return end_wait(stage, wait, early.answer, by=early.answered_by, at=at)
+
+
+def new_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool, at: datetime) -> Wait:
+    """Return an open wait, which is not stored."""
+    seconds = wait_plan.timeout_seconds
+    return Wait(
+        workflow_id=stage.workflow_id,
+        stage=stage,
+        name=wait_plan.name,
+        number=number,
+        kind=wait_plan.kind,
+        title=wait_plan.title,
+        form=wait_plan.form,
+        schema=dict(wait_plan.schema),
+        recipients="\n".join(wait_plan.recipients),
+        on_timeout=None if wait_plan.on_timeout is None else dict(wait_plan.on_timeout),
+        resumes=resumes,
+        opened_at=at,
+        expires_at=None if seconds is None else database_now() + timedelta(seconds=seconds),
+    )
+
+
+def take_early_answer(wait: Wait) -> EarlyAnswer | None:
+    """Remove the oldest answer or signal that came before this wait, and return it; None if there is none."""
+    if wait.kind == WaitKind.SLEEP:
+        return None
+    found = EarlyAnswer.objects.filter(workflow_id=wait.workflow_id, kind=wait.kind, name=wait.name)
+    early = found.order_by("pk").first()
+    if early is not None:
+        EarlyAnswer.objects.filter(pk=early.pk).delete()
+    return early
+
+
+def end_wait(stage: Stage, wait: Wait, answer: Any, *, by: str, at: datetime, is_expired: bool = False) -> NextStep:
+    """End an open wait with an answer, complete its stage or let it begin again, and return what follows.
+
+    Args:
+        stage: The stage, locked with its workflow.
+        wait: The wait.
+        answer: JSON.
+        by: Who answered; empty if that is unknown, or the time was over.
+        at: The time of the change.
+        is_expired: Whether its time is over, and the answer is the one for that.
+    """
+    _store_end(stage, wait, WaitStatus.EXPIRED if is_expired else WaitStatus.ANSWERED, answer=answer, by=by, at=at)
+    if wait.resumes:
+        stage.status = StageStatus.PENDING.value
+        stage.pool_id = stage.workflow.pool_id  # The run may have moved meanwhile.
+        Stage.objects.filter(pk=stage.pk).update(status=stage.status, pool_id=stage.pool_id)
+        return NextStep(stage.workflow, [stage])
+    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
+    stage.status = StageStatus.COMPLETED.value
+    stage.error = ""
+    stage.result = {"output": answer, "duration_ms": stage.duration_ms}
+    stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
+    return step_behind(stage, at=at)
+
+
+def mark_expired(stage: Stage, wait: Wait, *, at: datetime) -> None:
+    """Store that the time of a wait is over. The caller fails its stage."""
+    _store_end(stage, wait, WaitStatus.EXPIRED, answer=None, by="", at=at)
+
+
+def _store_end(stage: Stage, wait: Wait, status: WaitStatus, *, answer: Any, by: str, at: datetime) -> None:
+    wait.status, wait.answer, wait.answered_by, wait.answered_at = status.value, answer, by, at
+    wait.save(update_fields=["status", "answer", "answered_by", "answered_at"])
+    signal = signals.wait_expired if status == WaitStatus.EXPIRED else signals.wait_answered
+    signal.send(sender=Stage, stage=stage, wait=wait, at=at)
+
+
+def forget_waits(rerun: Sequence[Stage]) -> None:
+    """Delete the waits of the stages that run again, before these are reset: they are opened again.
+
+    A stage that waited inside of its function, and did not complete, keeps what was answered: it continues where it
+    ended, as with its steps.
+    """
+    completed = {stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED}
+    first_step = min((stage.step for stage in rerun if stage.pk in completed), default=None)
+    for first in range(0, len(rerun), _DELETED_AT_ONCE):
+        block = rerun[first : first + _DELETED_AT_ONCE]
+        waits = Wait.objects.filter(stage__in=[stage.pk for stage in block])
+        is_outdated = (stage.pk in completed or (first_step is not None and stage.step > first_step) for stage in block)
+        kept = [stage.pk for stage, outdated in zip(block, is_outdated, strict=True) if not outdated]
+        waits.exclude(stage__in=kept, resumes=True, status=WaitStatus.ANSWERED).delete()

@@ -1,0 +1,114 @@
+"""Workflows whose stages wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import msgspec
+
+from orchestration.sdk import Context, SignalTimeout, ask, parallel, sleep, stage, wait_for_signal, workflow
+from tests.jobs.agents import _write
+
+
+@dataclass
+class Approval:
+    """Whether to deploy."""
+
+    approved: bool
+    comment: str = ""
+
+
+class Budget(msgspec.Struct):
+    """How much may be spent."""
+
+    amount: int
+
+
+class Payment(TypedDict):
+    """What was paid."""
+
+    amount: int
+
+
+@stage
+def build(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return an image."""
+    return {"image": f"app:{inputs.get('version', 1)}", "tags": ["a", "b"]}
+
+
+@stage
+def deploy(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return what was answered, and by whom."""
+    _write(inputs, "deploy")
+    answer = ctx.answers["approve"]
+    approval = ctx.results.get_as("approve", Approval)
+    return {"approved": approval.approved, "comment": approval.comment, "by": answer.by, "expired": answer.is_expired}
+
+
+approve = ask(
+    "approve",
+    Approval,
+    title="Deploy {build[image]} for {prompt}?",
+    timeout_seconds=86400,
+    on_timeout=Approval(approved=False),
+    to=["group:ops"],
+)
+
+
+@workflow()
+def deployment(prompt: str, **params: Any) -> Any:
+    return [build, approve, deploy]
+
+
+@workflow()
+def unanswered(prompt: str, *, title: str = "Continue?", timeout_seconds: float | None = 60, **params: Any) -> Any:
+    return [build, ask("go", Budget, title=title, timeout_seconds=timeout_seconds)]
+
+
+@workflow()
+def signalled(prompt: str, **params: Any) -> Any:
+    return [wait_for_signal("paid", Payment, timeout_seconds=60, on_timeout={"amount": 0})]
+
+
+@workflow()
+def nap(prompt: str, *, seconds: float = 3600, **params: Any) -> Any:
+    return [sleep(seconds=seconds), build]
+
+
+@workflow()
+def two_questions(prompt: str, **params: Any) -> Any:
+    return [parallel(ask("first", Budget), ask("second", Budget)), build]
+
+
+@stage
+def charge(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Order once, and wait for two payments."""
+    order = ctx.step("order", _order, inputs.get("journal"))
+    try:
+        first = ctx.wait_for("paid", Budget, timeout_seconds=inputs.get("timeout_seconds"))
+    except SignalTimeout as error:
+        return str(error)
+    second = ctx.wait_for("paid")
+    return {"order": order, "first": first.amount, "second": second, "attempt": ctx.attempt}
+
+
+def _order(journal: str | None) -> int:
+    _write({} if journal is None else {"journal": journal}, "order")
+    return 7
+
+
+@stage
+async def charge_in_coroutine(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Wait for a payment on an event loop."""
+    return ctx.wait_for("paid")
+
+
+@workflow()
+def payments(prompt: str, *, timeout_seconds: float | None = None, **params: Any) -> Any:
+    return [charge]
+
+
+@workflow()
+def payment_in_coroutine(prompt: str) -> Any:
+    return [charge_in_coroutine]
