@@ -44,7 +44,7 @@ class Stage(TrackedModel):
     """Set on an instance before it is saved as pending: the attempt after which another one follows."""
 
     announces_wait: bool = False
-    """Set on an instance before it is saved as waiting: the caller sends a signal with what it waits for."""
+    """Set on an instance before it is saved as waiting: the caller sends the signal."""
 
     skip_reason: str = ""
     """Set on an instance before it is saved as skipped: why, for clients."""
@@ -277,11 +277,9 @@ class Stage(TrackedModel):
         if after.status == StageStatus.PENDING and self.ended_attempt is not None:
             signal = signals.stage_released if self.ended_attempt.is_given_back else signals.stage_retrying
             signal.send(sender=Stage, stage=self, failed=self.ended_attempt, at=at)
-        elif after.status == StageStatus.WAITING and self.announces_wait:
-            pass
         elif after.status == StageStatus.QUEUED:
             signals.stages_queued.send(sender=Stage, workflow=self.workflow, stages=[self], at=at)
-        else:
+        elif after.status != StageStatus.WAITING or not self.announces_wait:
             _SIGNALS.get(after.status, signals.stage_status_changed).send(sender=Stage, stage=self, at=at)
 
     def _count_in_workflow(self, *, added: int, completed: int, at: datetime, using: str) -> None:

@@ -107,7 +107,8 @@ def end_running_attempt(worker: Worker, *, reason: str, error: str, at: datetime
 def _schedule_retry(stage: Stage, failed: FailedAttempt, *, at: datetime) -> None:
     wait_seconds = 0.0 if failed.reason in _AT_ONCE else _wait_seconds(stage)
     # The run may have moved during the attempt. Its pool may be closed by now: `queue_retry()` allows for that.
-    pool_id = pool_of(stage.stage_plan, stage.workflow.pool_id)
+    run_pool_id = stage.workflow.pool_id
+    pool_id = run_pool_id if stage.plan is None else pool_of(stage.stage_plan, run_pool_id)
     queue_at_once = not wait_seconds and stage.pool_id == pool_id
     stage.pool_id = pool_id
     stage.status = StageStatus.PENDING.value

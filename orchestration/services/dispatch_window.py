@@ -67,7 +67,8 @@ def in_new_windows(stages: Sequence[Stage]) -> tuple[list[Stage], list[Stage]]:
     """Return those of the first stages of a new run that may be dispatched, and the others."""
     if len(stages) <= MAX_NARROW_STAGES:
         return list(stages), []
-    rooms: dict[str, int] = {}
+    # The transaction that stores the stages rejects a pool that has been removed meanwhile.
+    rooms = {stage.pool_id or "": MIN_WINDOW_MESSAGES for stage in stages}
     for pool in Pool.objects.filter(pk__in={stage.pool_id for stage in stages}):
         rooms[pool.pk] = window_size(pool.active_workers + pool.idle_workers + pool.error_workers)
     dispatched: list[Stage] = []

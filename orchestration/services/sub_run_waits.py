@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from orchestration import signals
 from orchestration.db.clock import milliseconds_between
 from orchestration.limits import engine_limits
 from orchestration.models import (
@@ -62,7 +61,6 @@ def begin_wait(stage: Stage, run_ids: Sequence[str], *, max_failed: int, is_list
     child_runs, _ = ChildRuns.objects.update_or_create(stage=stage, defaults=waits)
     stage.status = StageStatus.WAITING.value
     stage.save_locked(at=at, update_fields=["status"])
-    signals.stage_status_changed.send(sender=Stage, stage=stage, at=at)
     return _end_wait(stage, child_runs, at=at) or NextStep(stage.workflow, [])
 
 

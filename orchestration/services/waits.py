@@ -29,6 +29,7 @@ def start_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool,
     wait = new_wait(stage, wait_plan, number=number, resumes=resumes, at=at)
     wait.save()
     stage.status = StageStatus.WAITING.value
+    stage.announces_wait = True
     if resumes:
         stage.last_attempt += 1
     stage.save_locked(at=at, update_fields=["status", "last_attempt"])

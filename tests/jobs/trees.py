@@ -122,7 +122,7 @@ def leave(ctx: Context, inputs: dict[str, Any]) -> Any:
 
 
 @workflow()
-def leaves(prompt: str) -> Any:
+def leaves_one(prompt: str) -> Any:
     return [leave]
 
 

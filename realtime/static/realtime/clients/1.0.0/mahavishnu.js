@@ -1685,7 +1685,7 @@ export class Client {
     this.#send(JSON.stringify({ type: "request", event: "subscribe", data, id }), null);
   }
 
-  /** @param {Channel} channel */
+  /** @param {{name: string}} channel */
   _sendUnsubscribe({ name }) {
     if (!this.#isWelcome) return;
     const id = this._nextId("unsubscribe");
@@ -2589,7 +2589,7 @@ const RUN_FOLDS = {
     let { stages } = run;
     if (moved_steps > 0) {
       stages = stages.map((/** @type {any} */ stage) =>
-        stage.step < step ? stage : { ...stage, step: stage.step + moved_steps },
+        stage.step < step ? stage : withChanges(stage, { step: stage.step + moved_steps }),
       );
     }
     const before = stages.filter((/** @type {any} */ stage) => stage.position < position).length;
