@@ -105,7 +105,7 @@ stream_opened = Signal()
 # worker: Worker, at: datetime. If a known worker registers again, `worker_status_changed` is sent instead.
 worker_added = Signal()
 
-# worker: Worker, at: datetime.
+# worker: Worker, has_moved: bool (whether its pool is another one too), at: datetime.
 worker_status_changed = Signal()
 
 # worker: Worker (in its new pool), from_pool_id: str, at: datetime.

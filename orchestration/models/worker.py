@@ -120,11 +120,12 @@ class Worker(TrackedModel):
         if before is None:
             signals.worker_added.send(sender=Worker, worker=self, at=at)
             return
-        if before.pool_id != after.pool_id:
+        has_moved = before.pool_id != after.pool_id
+        if has_moved:
             signals.worker_moved.send(sender=Worker, worker=self, from_pool_id=before.pool_id, at=at)
-        if (before.status, before.pool_id) != (after.status, after.pool_id):
+        if has_moved or before.status != after.status:
             # Also if it only moves: the subscribers of its new pool do not know it yet.
-            signals.worker_status_changed.send(sender=Worker, worker=self, at=at)
+            signals.worker_status_changed.send(sender=Worker, worker=self, has_moved=has_moved, at=at)
         elif before.stage_id != after.stage_id:
             signals.worker_stage_changed.send(sender=Worker, worker=self, at=at)
 

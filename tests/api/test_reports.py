@@ -28,8 +28,8 @@ pytestmark = [
 REFERENCE = json.loads((PROJECT_DIR / "tests/reference/messages.json").read_text(encoding="utf-8"))
 
 
-def last_event() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(Event.objects.latest("seq").data)
+def last_event(**lookups: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(Event.objects.filter(**lookups).latest("seq").data)
     return data
 
 
@@ -184,6 +184,19 @@ def test_report_needs_the_permission_for_each_resource() -> None:
     report({"event": "deploy.finished", "room": "workflow:team-1"}, identity=team)
     report(event("deploy.finished"), identity=ON_THIS_MACHINE)
     assert last_event()["reported_by"] == "local"
+
+
+def test_reported_worker_that_an_application_moves_is_announced_with_its_reporter() -> None:
+    report(event("worker.added", worker_id="w", pool_id="p", status="idle"))
+    services.create_pool(pool_id="other")
+    worker = Worker.objects.get()
+    worker.pool_id = "other"
+    worker.save()
+    moved = last_event(name="worker.status_changed")
+    assert moved["reported_by"] == "airflow", "the subscribers of its new pool know it by this event"
+    worker.status = "busy"
+    worker.save()
+    assert "reported_by" not in last_event(name="worker.status_changed")
 
 
 @pytest.mark.parametrize(

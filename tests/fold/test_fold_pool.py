@@ -77,9 +77,9 @@ def test_moved_worker_leaves_the_old_pool_and_joins_the_new_one_with_its_status(
     new = pool(pool_id="new")
     moved = fold("pool:new", new, left)
     assert moved == new, "its status follows"
-    after = fold("pool:new", moved, event("worker.status_changed", pool_id="new", **BUSY))
+    after = fold("pool:new", moved, event("worker.status_changed", pool_id="new", **BUSY, reported_by="airflow"))
     assert after is not None
-    assert [each.worker_id for each in after.workers] == ["w"]
+    assert [(each.worker_id, each.reported_by) for each in after.workers] == [("w", "airflow")]
 
 
 def test_worker_behind_the_listed_ones_of_a_truncated_pool_is_left_out() -> None:

@@ -54,6 +54,12 @@ class WorkerStatusChanged(WorkerEvent, kw_only=True):
     workflow_id: str | None
     stage_name: str | None
 
+    @classmethod
+    def from_signal(cls, *, worker: Worker, at: datetime, **arguments: Any) -> Self:
+        # The subscribers of its new pool do not know by whom it has been reported.
+        build = cls._build_new if arguments["has_moved"] else cls._build
+        return build(worker, worker_id=worker.pk, **_stage_of(worker), timestamp=at)
+
 
 class WorkerAdded(WorkerStatusChanged, kw_only=True):
     """A worker is registered. `status` is its initial status."""
