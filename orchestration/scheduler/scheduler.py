@@ -77,6 +77,7 @@ class Scheduler:
             self.dispatch_refused,
             self.refill_windows,
             self.time_out_workflows,
+            # After the time limits, which cancel sub-runs too.
             self.cancel_sub_runs,
             # Expire workers before leases: a worker without heartbeats is marked offline, not in error.
             self.expire_workers,

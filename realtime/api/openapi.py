@@ -69,8 +69,9 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
             "description": description,
             "content": {CONTENT_TYPE: {"schema": _PROBLEM}},
         }
-    # A server without MAHAVISHNU_REQUIRE_AUTH needs neither.
-    operation["security"] = [*operation.get("security", []), {"Login": []}, {}]
+    # A server without MAHAVISHNU_REQUIRE_AUTH needs neither. A link contains its permission.
+    security = operation.get("security", [])
+    operation["security"] = [*security, {"Login": []}, {}] if security else []
     parameters = operation.setdefault("parameters", [])
     if method == "post":
         parameters.append(_IDEMPOTENCY_KEY)

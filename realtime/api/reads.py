@@ -149,7 +149,7 @@ async def get_workflow(request: HttpRequest, workflow_id: str) -> HttpResponse:
 class StageFilters(Filters):
     """Which stages."""
 
-    status: list[requests.StageStatusName] = Field(default=[], max_length=7, description="One of these.")
+    status: list[requests.StageStatusName] = Field(default=[], max_length=8, description="One of these.")
     after: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = Field(
         default=None, description="`next_after` of the page before."
     )

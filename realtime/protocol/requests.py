@@ -57,7 +57,7 @@ class QueuedRequest(Request, frozen=True, kw_only=True):
     """A request whose read may be large. It waits in the queue of the replays, and a connection has one there."""
 
 
-StageStatusName = Literal["pending", "queued", "running", "completed", "failed", "skipped", "cancelled"]
+StageStatusName = Literal["pending", "queued", "running", "waiting", "completed", "failed", "skipped", "cancelled"]
 WorkflowStatusName = Literal["pending", "running", "completed", "failed", "cancelled", "timeout"]
 PoolStatusName = Literal["active", "draining", "closed"]
 WorkerStatusName = Literal["idle", "busy", "error", "offline"]
@@ -95,7 +95,7 @@ class ListStages(QueuedRequest, frozen=True, kw_only=True):
 
     event: ClassVar[str] = "list_stages"
     workflow_id: str
-    status: StageStatusName | Annotated[list[StageStatusName], msgspec.Meta(min_length=1, max_length=7)] | None = None
+    status: StageStatusName | Annotated[list[StageStatusName], msgspec.Meta(min_length=1, max_length=8)] | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     limit: _Limit = 100
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import html
 import re
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +18,7 @@ from orchestration.admin.start_view import StartForm
 from orchestration.models import Workflow
 from orchestration.sdk.parameter_schema import parameters_schema
 from orchestration.sdk.workflow import WorkflowDefinition
+from tests.harness.engine_fixtures import WritePackages
 
 pytestmark = pytest.mark.django_db
 
@@ -152,14 +152,8 @@ def test_user_without_change_permission_cannot_start_a_workflow() -> None:
     assert not Workflow.objects.exists()
 
 
-def test_broken_module_is_shown_and_other_workflows_start(
-    admin: Client, settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    module = tmp_path / "broken_shop" / "workflows.py"
-    module.parent.mkdir()
-    module.write_text("import no_such_package\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    settings.MAHAVISHNU_APPS = ["broken_shop"]
+def test_broken_module_is_shown_and_other_workflows_start(admin: Client, write_packages: WritePackages) -> None:
+    module = write_packages(broken_shop="import no_such_package\n") / "broken_shop" / "workflows.py"
     response = admin.get(START)
     assert [str(each) for each in response.context["messages"]] == [
         "broken_shop.workflows cannot be imported: ModuleNotFoundError: No module named 'no_such_package' "

@@ -23,7 +23,7 @@ class Row:
     """A path of the API.
 
     Attributes:
-        path: With `{workflow}`, `{pool}` and `{worker}` for ids that exist.
+        path: With `{workflow}`, `{pool}` and `{worker}` for ids that exist, and `{wait}` for a name.
         grant: The least permission.
         forbidden: What a refusal names.
         missing: The same path for what does not exist; None if the path needs nothing.
@@ -80,6 +80,25 @@ ROWS = (
         "workflows/no/retry",
         allowed=(409,),
     ),
+    Row(
+        "POST",
+        "workflows/{workflow}/waits/{wait}/answer",
+        "operate:{workflow}",
+        "operate workflow:{workflow}",
+        "workflows/no/waits/approve/answer",
+        body={"answer": True},
+        allowed=(404,),
+    ),
+    Row(
+        "POST",
+        "workflows/{workflow}/signals/{wait}",
+        "operate:{workflow}",
+        "operate workflow:{workflow}",
+        "workflows/no/signals/approve",
+        body={"payload": None},
+        # Accepted, or refused after another row has cancelled the run.
+        allowed=(200, 409),
+    ),
     Row("POST", "pools/{pool}/drain", "operate:{pool}", "operate pool:{pool}", "pools/no/drain"),
     Row("POST", "pools/{pool}/reopen", "operate:{pool}", "operate pool:{pool}", "pools/no/reopen"),
     Row(
@@ -99,7 +118,7 @@ def ids(closed_server: MahavishnuServer) -> dict[str, str]:
     services.create_pool(pool_id="api-pool")
     services.register_worker(worker_id="api-worker", pool_id="api-pool")
     services.create_workflow(workflow_id="api-run", adapter="x", prompt="p", stages=["a"], pool_id="api-pool")
-    return {"workflow": "api-run", "pool": "api-pool", "worker": "api-worker"}
+    return {"workflow": "api-run", "pool": "api-pool", "worker": "api-worker", "wait": "approve"}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
@@ -147,12 +166,13 @@ def test_reports_need_a_token_and_a_permission_for_each_resource(closed_server: 
 
 
 def test_table_has_every_path_of_the_api() -> None:
-    names = {"workflow": "{workflow_id}", "pool": "{pool_id}", "worker": "{worker_id}"}
+    names = {"workflow": "{workflow_id}", "pool": "{pool_id}", "worker": "{worker_id}", "wait": "{name}"}
     tested = {(row.method, "/api/v1/" + row.path.format(**names).partition("?")[0]) for row in ROWS}
     paths = openapi_document(api, "/api/")["paths"]
     described = {(method.upper(), path) for path, item in paths.items() for method in item}
     # These have their own tests.
-    assert described - {("POST", "/api/v1/events"), ("GET", "/api/v1/permissions")} == tested
+    own_tests = {("POST", "/api/v1/events"), ("GET", "/api/v1/permissions"), ("POST", "/api/v1/waits/{token}")}
+    assert described - own_tests == tested
 
 
 def test_workers_of_a_pool_and_channels_need_permission_for_these(
