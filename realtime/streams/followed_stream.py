@@ -122,12 +122,15 @@ class FollowedStream:
             return self._frames[1:]
         if not self._tail or not self._tail[0][0] <= offset < self._tail_end:
             return None
+        # From the end: most readers lack only the last of many small chunks.
+        following: list[bytes] = []
+        for start, data in reversed(self._tail):
+            following.append(data[max(offset - start, 0) :])
+            if start <= offset:
+                break
         parts: list[bytes] = []
         size_bytes = 0
-        for start, data in self._tail:
-            if start + len(data) <= offset:
-                continue
-            part = data[max(offset - start, 0) :]
+        for part in reversed(following):
             if parts and size_bytes + len(part) > MAX_CHUNK_BYTES:
                 break
             parts.append(part)

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _CHECK_SECONDS: Final = 0.5
 _RETRY_SECONDS: Final = 0.5
 _MAX_STAGES_AT_ONCE: Final = 500
+_MAX_STREAMS_AT_ONCE: Final = 8
+"""Streams whose chunks are sent without a pause for other work of the event loop."""
 
 
 class TooManyStreams(Exception):
@@ -227,7 +229,10 @@ class _ServerFollower:
         }
         if not after:
             return
-        for key, entries in (await self.store.read(after)).items():
+        for number, (key, entries) in enumerate((await self.store.read(after)).items(), 1):
+            if number % _MAX_STREAMS_AT_ONCE == 0:
+                # The events of the log, and other requests, do not wait for all streams.
+                await asyncio.sleep(0)
             stream = streams[key]
             # It may have another attempt meanwhile.
             is_current = stream.keys is not None and stream.keys.chunks == key and not stream.must_look_up
