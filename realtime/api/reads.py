@@ -149,6 +149,9 @@ async def get_workflow(request: HttpRequest, workflow_id: str) -> HttpResponse:
 class StageFilters(Filters):
     """Which stages."""
 
+    item_of: Annotated[str | None, Field(max_length=requests.MAX_NAME_CHARACTERS)] = Field(
+        default=None, description="The name of the stage whose items to list instead."
+    )
     status: list[requests.StageStatusName] = Field(default=[], max_length=8, description="One of these.")
     after: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = Field(
         default=None, description="`next_after` of the page before."
@@ -163,7 +166,7 @@ class StageFilters(Filters):
     summary="List the stages of a workflow",
 )
 async def list_stages(request: HttpRequest, workflow_id: str, filters: Query[StageFilters]) -> HttpResponse:
-    """Return a page of the stages, in order. Permission: `workflow:read:ID`."""
+    """Return a page of the stages, or of the items of one of them, in order. Permission: `workflow:read:ID`."""
     check_names(request, StageFilters)
     admit(request, "read", "workflow", workflow_id)
     values = {**filters.values(), "workflow_id": workflow_id}

@@ -69,7 +69,7 @@ MAX_LISTED_EVENTS = 500
 """Events that one `list_events` may ask for."""
 
 MAX_NAME_CHARACTERS = 128
-"""Characters of the longest name of a workflow."""
+"""Characters of the longest name of a workflow, a stage or a wait."""
 
 MAX_SEARCH_CHARACTERS = 200
 """Characters of the text that `list_workflows` searches."""
@@ -91,10 +91,14 @@ class GetWorkflow(QueuedRequest, frozen=True, kw_only=True):
 
 
 class ListStages(QueuedRequest, frozen=True, kw_only=True):
-    """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any."""
+    """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any.
+
+    With `item_of`, these are the items of the stage of that name.
+    """
 
     event: ClassVar[str] = "list_stages"
     workflow_id: str
+    item_of: Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARACTERS)] | None = None
     status: StageStatusName | Annotated[list[StageStatusName], msgspec.Meta(min_length=1, max_length=8)] | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
     limit: _Limit = 100

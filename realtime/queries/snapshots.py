@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import TextField
 from django.db.models.functions import Cast, Left
 
-from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Stage, Worker, Workflow, WorkflowStatus
+from orchestration.models import FINISHED_WORKFLOW_STATUSES, Pool, Worker, Workflow, WorkflowStatus
 from realtime.events.truncation import TRUNCATED
 from realtime.protocol.channels import split_channel
 from realtime.protocol.payload import raw_json
@@ -26,7 +26,7 @@ from realtime.queries.resource_state import (
     worker_rows,
     worker_state,
 )
-from realtime.queries.stage_pages import stage_counts
+from realtime.queries.stage_pages import stage_counts, stages_of
 
 MAX_SNAPSHOT_ROWS = 100
 """Maximum number of unfinished workflows, and of pools, in the snapshot of `global`. The newest come first."""
@@ -62,8 +62,8 @@ def _workflow(workflow_id: str, max_bytes: int) -> dict[str, Any] | None:
     run = run_rows(runs, *contents).first()
     if run is None:
         return None
-    of_run = Stage.objects.filter(workflow_id=workflow_id, item_of=None).order_by("position")
-    stages = list(stage_rows(of_run)[: max_bytes // _MIN_STAGE_BYTES + 1])
+    of_run = stages_of(workflow_id)
+    stages = list(stage_rows(of_run.order_by("position"))[: max_bytes // _MIN_STAGE_BYTES + 1])
     has_large_params = len(run["start_of_params"]) > max_bytes
     return {
         **run_state(run),
@@ -73,7 +73,7 @@ def _workflow(workflow_id: str, max_bytes: int) -> dict[str, Any] | None:
         "deadline_at": run["deadline_at"],
         "result": run["result"],
         "error": run["start_of_error"],
-        "stage_counts": stage_counts(workflow_id),
+        "stage_counts": stage_counts(of_run),
         "stages": [stage_state(stage) for stage in stages],
         **({TRUNCATED: True} if has_large_params or any(map(is_cut, stages)) else {}),
     }

@@ -1,11 +1,11 @@
-"""Read the stages of a workflow page by page, for `list_stages`."""
+"""Read the stages of a workflow, or the items of one of them, page by page, for `list_stages`."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from django.db.models import Case, Count, Max, Q, When
+from django.db.models import Case, Count, Max, Q, QuerySet, When
 
 from orchestration.identifiers import is_identifier
 from orchestration.models import Stage, Workflow
@@ -28,6 +28,7 @@ class StagePage:
         stage_counts: How many stages have each status that occurs; None if not requested.
         cost_bytes: What the budget of a connection is charged for: the stages, and those that were only examined or
             counted. A page of few stages, or none, may have examined many.
+        is_unknown_stage: Whether the workflow has no stage with the name of `item_of`. The page is empty.
     """
 
     position: Position
@@ -35,13 +36,18 @@ class StagePage:
     next_after: int | None
     stage_counts: dict[str, int] | None
     cost_bytes: int
+    is_unknown_stage: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageQuery:
-    """A page of the stages of a workflow that have one of the statuses, or any, behind the position `after`."""
+    """A page of the stages of a workflow that have one of the statuses, or any, behind the position `after`.
+
+    With `item_of`, it is a page of the items of the stage of that name.
+    """
 
     workflow_id: str
+    item_of: str | None = None
     statuses: tuple[str, ...]
     after: int | None
     limit: int
@@ -52,46 +58,44 @@ class StageQuery:
 
     def read(self, limits: Limits) -> StagePage | None:
         """Return the page; None if the workflow does not exist."""
-        return read_stage_page(
-            self.workflow_id,
-            statuses=self.statuses,
-            after=self.after,
-            limit=self.limit,
-            max_bytes=limits.max_event_data_bytes,
-        )
+        return read_stage_page(self, max_bytes=limits.max_event_data_bytes)
 
 
-def read_stage_page(
-    workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int, max_bytes: int
-) -> StagePage | None:
+def read_stage_page(query: StageQuery, *, max_bytes: int) -> StagePage | None:
     """Return the stages behind a position, in one consistent read; None if the workflow does not exist.
 
     A page has at most `limit` stages and about `max_bytes` bytes, but at least one stage if one is found among the next
-    `MAX_EXAMINED_ROWS`. So a page may be empty, and not be the last.
+    `MAX_EXAMINED_ROWS`. So a page may be empty, and not be the last. The first page has the counts.
 
     Args:
-        workflow_id: The workflow.
-        statuses: The statuses that the stages must have; empty for any.
-        after: The position; None for the first page, which has the counts.
-        limit: The most stages of the page.
+        query: The page.
         max_bytes: The most bytes of the page.
     """
-    if not is_identifier(workflow_id):
+    if not is_identifier(query.workflow_id):
         return None
     with consistent_read():
         position = current_position()
-        if not Workflow.objects.filter(pk=workflow_id).exists():
+        if not Workflow.objects.filter(pk=query.workflow_id).exists():
             return None
-        return _read_page(position, workflow_id, statuses=statuses, after=after, limit=limit, max_bytes=max_bytes)
+        stages = stages_of(query.workflow_id)
+        column = "position"
+        if query.item_of is not None:
+            # By its primary key: the index of the items has their order.
+            stage_id = stages.filter(name=query.item_of).values_list("pk", flat=True).first()
+            if stage_id is None:
+                return StagePage(position, "[]", None, stage_counts=None, cost_bytes=0, is_unknown_stage=True)
+            stages, column = Stage.objects.filter(item_of=stage_id), "item_index"
+        return _read_page(position, query, stages, column, max_bytes=max_bytes)
 
 
 def _read_page(
-    position: Position, workflow_id: str, *, statuses: Collection[str], after: int | None, limit: int, max_bytes: int
+    position: Position, query: StageQuery, listed: QuerySet[Stage], column: str, *, max_bytes: int
 ) -> StagePage:
-    of_workflow = Stage.objects.filter(workflow_id=workflow_id, item_of=None)
-    first = 0 if after is None else after + 1
-    examined = of_workflow.filter(position__gte=first, position__lt=first + MAX_EXAMINED_ROWS)
-    rows = stage_rows(examined.filter(_has_status(statuses)).order_by("position"))
+    """Read the page of these stages behind a value of `column`, which has the values of the position."""
+    limit = query.limit
+    first = 0 if query.after is None else query.after + 1
+    examined = listed.filter(**{f"{column}__gte": first, f"{column}__lt": first + MAX_EXAMINED_ROWS})
+    rows = stage_rows(examined.filter(_has_status(query.statuses)).order_by(column))
     texts: list[str] = []
     size_bytes = 0
     last_position = first + MAX_EXAMINED_ROWS - 1
@@ -104,9 +108,9 @@ def _read_page(
         last_position = row[0]
     else:
         last_position = first + MAX_EXAMINED_ROWS - 1
-    newest = of_workflow.aggregate(position=Max("position"))["position"]
+    newest = listed.aggregate(position=Max(column))["position"]
     has_more = newest is not None and newest > last_position
-    counts = None if after is not None else stage_counts(workflow_id)
+    counts = None if query.after is not None else stage_counts(listed)
     examined_count = max((last_position if has_more else newest or 0) + 1 - first, 0)
     return StagePage(
         position=position,
@@ -126,10 +130,14 @@ def _has_status(statuses: Collection[str]) -> Q | Case:
     return Case(When(status__in=statuses, then=True), default=False) if statuses else Q()
 
 
-def stage_counts(workflow_id: str) -> dict[str, int]:
-    """Return how many stages of a workflow have each status that occurs."""
-    of_run = Stage.objects.filter(workflow_id=workflow_id, item_of=None)
-    rows = of_run.order_by("status").values_list("status")
+def stages_of(workflow_id: str) -> QuerySet[Stage]:
+    """Return the stages of a workflow, without their items."""
+    return Stage.objects.filter(workflow_id=workflow_id, item_of=None)
+
+
+def stage_counts(stages: QuerySet[Stage]) -> dict[str, int]:
+    """Return how many of these stages have each status that occurs."""
+    rows = stages.order_by("status").values_list("status")
     return dict(rows.annotate(Count("pk")))
 
 

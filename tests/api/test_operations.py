@@ -19,6 +19,18 @@ async def called(server: MahavishnuServer, *arguments: Any, **keywords: Any) -> 
     return await asyncio.to_thread(call, server, *arguments, **keywords)
 
 
+def add_items(server: MahavishnuServer, workflow_id: str, stage_name: str, count: int) -> None:
+    code = """
+from orchestration.models import Stage
+stage = Stage.objects.get(workflow_id=workflow_id, name=name)
+items = (Stage(workflow_id=workflow_id, name=f"{name}[{n}]", position=n, item_index=n) for n in range(count))
+for item in items:
+    item.item_of = stage
+    Stage.objects.bulk_create([item])
+"""
+    server.services_driver.execute(code, workflow_id=workflow_id, name=stage_name, count=count)
+
+
 async def test_operation_is_answered_with_the_seq_of_its_event(server: MahavishnuServer, unique: Unique) -> None:
     pool_id, workflow_id = unique("pool"), unique("wf")
     server.services.create_pool(pool_id=pool_id)
@@ -56,7 +68,7 @@ def test_change_that_the_state_does_not_allow_is_a_conflict(server: MahavishnuSe
     assert call(server, "POST", "workflows", {"name": "demo_retry", "pool_id": pool_id}).code == "CONFLICT"
 
 
-@pytest.mark.parametrize("kind", ["workflows", "pools", "workers", "stages", "events"])
+@pytest.mark.parametrize("kind", ["workflows", "pools", "workers", "stages", "items", "events"])
 async def test_pages_together_are_the_list_of_the_websocket(
     server: MahavishnuServer, unique: Unique, kind: str
 ) -> None:
@@ -67,12 +79,19 @@ async def test_pages_together_are_the_list_of_the_websocket(
         server.services.create_workflow(
             workflow_id=f"{pool_id}.{number}", adapter="x", prompt="p", stages=list("abcde"), pool_id=pool_id
         )
-    channel = f"pool:{pool_id}"
+    workflow_id, channel = f"{pool_id}.0", f"pool:{pool_id}"
+    add_items(server, workflow_id, "b", 5)
     lists: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "workflows": (f"workflows?pool_id={pool_id}", "list_workflows", {"pool_id": pool_id}, "next_cursor"),
         "pools": ("pools?status=active", "list_pools", {"status": "active", "limit": 200}, "next_cursor"),
         "workers": (f"workers?pool_id={pool_id}", "list_workers", {"pool_id": pool_id}, "next_cursor"),
-        "stages": (f"workflows/{pool_id}.0/stages?", "list_stages", {"workflow_id": f"{pool_id}.0"}, "next_after"),
+        "stages": (f"workflows/{workflow_id}/stages?", "list_stages", {"workflow_id": workflow_id}, "next_after"),
+        "items": (
+            f"workflows/{workflow_id}/stages?item_of=b",
+            "list_stages",
+            {"workflow_id": workflow_id, "item_of": "b"},
+            "next_after",
+        ),
         "events": (f"events?channel={channel}", "list_events", {"channel": channel, "after": 0}, "next_seq"),
     }
     path, request, data, cursor = lists[kind]
@@ -80,16 +99,17 @@ async def test_pages_together_are_the_list_of_the_websocket(
         whole = (await client.request(request, **data))["data"]
     parameter = "cursor" if cursor == "next_cursor" else "after"
     rows: list[Any] = []
+    field = "stages" if kind == "items" else kind
     url = f"{path}&limit=2{'&after=0' if kind == 'events' else ''}"
     while True:
         page = await called(server, "GET", url)
         assert page.status == 200, page.text
-        rows += page.body[kind]
+        rows += page.body[field]
         assert page.body["epoch"] == whole["epoch"]
         if page.body[cursor] is None:
             break
         url = f"{path}&limit=2&{parameter}={page.body[cursor]}"
-    assert rows == whole[kind]
+    assert rows == whole[field]
     assert len(rows) >= (1 if kind == "pools" else 5)
 
 

@@ -101,6 +101,29 @@ async def test_status_selects_stages_and_a_page_may_be_empty(server_on_both: Mah
     assert found[0]["stage_counts"] == {"pending": 2 * MAX_EXAMINED_ROWS + 8, "skipped": 2}
 
 
+async def test_items_of_a_stage_are_listed(server_on_both: MahavishnuServer, unique: Unique) -> None:
+    workflow_id = unique("wf")
+    create(server_on_both, workflow_id, 2)
+    code = """
+from orchestration.models import Stage
+stage = Stage.objects.get(workflow_id=workflow_id, name="stage_1")
+Stage.objects.bulk_create(
+    Stage(workflow_id=workflow_id, name=f"stage_1[{n}]", position=n, item_of=stage, item_index=n) for n in range(3)
+)
+"""
+    server_on_both.services_driver.execute(code, workflow_id=workflow_id)
+    skip(server_on_both, workflow_id, [2])
+    async with connect(server_on_both) as client:
+        assert names(await pages(client, workflow_id, item_of="stage_1", limit=2)) == [
+            *("stage_1[0]", "stage_1[1]", "stage_1[2]")
+        ]
+        (skipped,) = await pages(client, workflow_id, item_of="stage_1", status="skipped")
+        refused = await client.request("list_stages", workflow_id=workflow_id, item_of="stage_2")
+    assert (skipped["stages"][0]["stage_name"], skipped["stage_counts"]) == ("stage_1[2]", {"pending": 2, "skipped": 1})
+    message = f"Workflow '{workflow_id}' has no stage 'stage_2'"
+    assert (refused["error_code"], refused["error_message"]) == ("NOT_FOUND", message)
+
+
 async def test_page_is_bounded_in_bytes(server_on_both: MahavishnuServer, unique: Unique) -> None:
     workflow_id = unique("wf")
     create(server_on_both, workflow_id, 40)
@@ -133,6 +156,7 @@ async def test_stages_of_an_unknown_workflow_are_not_found(server: MahavishnuSer
         {"status": "done"},
         {"status": []},
         {"status": ["failed", 3]},
+        {"item_of": "x" * 129},
         {"after": -1},
         {"after": "5"},
         {"limit": 0},

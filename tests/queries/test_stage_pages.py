@@ -16,7 +16,7 @@ from orchestration.models import Stage, StageStatus, Workflow
 from realtime.eventlog.position import Position, current_position
 from realtime.queries import stage_pages
 from realtime.queries.pages import EXAMINED_ROW_BYTES, MAX_EXAMINED_ROWS
-from realtime.queries.stage_pages import StagePage, read_stage_page
+from realtime.queries.stage_pages import StagePage, StageQuery, read_stage_page
 from tests.harness.query_plans import collect_statistics, explain
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -41,8 +41,27 @@ def store(workflow_id: str, count: int, *, status: str = StageStatus.PENDING) ->
     )
 
 
-def read(workflow_id: str, *, statuses: Collection[str] = (), after: int | None = None, limit: int = 100) -> StagePage:
-    page = read_stage_page(workflow_id, statuses=statuses, after=after, limit=limit, max_bytes=MAX_BYTES)
+def store_items(workflow_id: str, stage_name: str, count: int) -> None:
+    """Store items of a stage of a stored workflow. The last one has failed."""
+    stage = Stage.objects.get(workflow_id=workflow_id, name=stage_name)
+    Stage.objects.bulk_create(
+        Stage(workflow_id=workflow_id, name=f"{stage_name}[{n}]", position=n, item_of=stage, item_index=n)
+        for n in range(count)
+    )
+    last = Stage.objects.filter(item_of=stage, item_index=count - 1)
+    last.update(status=StageStatus.FAILED, finished_at=timezone.now())
+
+
+def read(
+    workflow_id: str,
+    *,
+    item_of: str | None = None,
+    statuses: Collection[str] = (),
+    after: int | None = None,
+    limit: int = 100,
+) -> StagePage:
+    query = StageQuery(workflow_id=workflow_id, item_of=item_of, statuses=tuple(statuses), after=after, limit=limit)
+    page = read_stage_page(query, max_bytes=MAX_BYTES)
     assert page is not None
     return page
 
@@ -64,6 +83,36 @@ def test_page_examines_a_range_of_positions_at_the_start_and_at_the_end(statuses
         with transaction.atomic():
             assert RANGE[connection.vendor] in explain(page)
             assert NEWEST[connection.vendor] in explain(newest)
+
+
+def test_page_of_items_examines_a_range_of_them() -> None:
+    store("wide", 2)
+    store_items("wide", "stage_1", STAGES)
+    collect_statistics()
+    for after in (0, STAGES // 2, STAGES - 101):
+        with CaptureQueriesContext(connection) as captured:
+            read("wide", item_of="stage_1", statuses=("failed",), after=after)
+        _, page, newest = (query["sql"] for query in captured if '"orchestration_stage"' in query["sql"])
+        with transaction.atomic():
+            assert "orchestration_stage_item_unique" in explain(page)
+            assert "orchestration_stage_item_unique" in explain(newest)
+
+
+def test_items_of_a_stage_are_listed_in_order_and_not_with_the_stages() -> None:
+    store("wide", 2)
+    store_items("wide", "stage_1", 5)
+    stages = read("wide")
+    assert [stage["stage_name"] for stage in json.loads(stages.stages)] == ["stage_0", "stage_1"]
+    assert stages.stage_counts == {"pending": 2}
+    items = read("wide", item_of="stage_1", limit=3)
+    assert [item["stage_name"] for item in json.loads(items.stages)] == ["stage_1[0]", "stage_1[1]", "stage_1[2]"]
+    assert (items.next_after, items.stage_counts) == (2, {"pending": 4, "failed": 1})
+    rest = read("wide", item_of="stage_1", after=2)
+    assert [item["position"] for item in json.loads(rest.stages)] == [3, 4]
+    assert (rest.next_after, rest.stage_counts, rest.is_unknown_stage) == (None, None, False)
+    assert json.loads(read("wide", item_of="stage_0").stages) == []
+    for unknown in ("stage_2", "stage_1[0]"):
+        assert read("wide", item_of=unknown).is_unknown_stage
 
 
 def test_budget_is_charged_for_stages_that_are_examined_or_counted() -> None:

@@ -42,13 +42,23 @@ class Requests:
         self,
         workflow_id: str,
         *,
+        item_of: str | None = None,
         status: str | Sequence[str] | None = None,
         after: int | None = None,
         limit: int | None = None,
         timeout_seconds: float | None = None,
     ) -> responses.StageListData:
-        """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any."""
-        data: dict[str, Any] = {"workflow_id": workflow_id, "status": status, "after": after, "limit": limit}
+        """Ask for stages of one workflow, behind the position `after`, with the statuses `status` or any.
+
+        With `item_of`, these are the items of the stage of that name.
+        """
+        data: dict[str, Any] = {
+            "workflow_id": workflow_id,
+            "item_of": item_of,
+            "status": status,
+            "after": after,
+            "limit": limit,
+        }
         return await self._call("list_stages", data, responses.StageListData, timeout_seconds)
 
     async def list_workflows(

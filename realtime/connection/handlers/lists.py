@@ -84,10 +84,13 @@ async def get_workflow(connection: Reader, request: GetWorkflow) -> Queued:
 
 @handles(ListStages)
 async def list_stages(connection: Reader, request: ListStages) -> Queued:
-    """Return a page of the stages of a workflow."""
+    """Return a page of the stages of a workflow, or of the items of one of them."""
 
     def response(found: StagePage | None) -> StageListData:
         page = existing(found, "workflow", request.workflow_id)
+        if page.is_unknown_stage:
+            message = f"Workflow {request.workflow_id!r} has no stage {(request.item_of or '')[:128]!r}"
+            raise RequestError(ErrorCode.NOT_FOUND, message)
         return StageListData(
             workflow_id=request.workflow_id,
             seq=page.position.seq,
@@ -99,6 +102,7 @@ async def list_stages(connection: Reader, request: ListStages) -> Queued:
 
     query = StageQuery(
         workflow_id=request.workflow_id,
+        item_of=_stored(request.item_of),
         statuses=_statuses(request.status),
         after=request.after,
         limit=request.limit,
