@@ -27,6 +27,7 @@ ROWS = {
     ("list_workflows", "workflows"): "ListedRun",
     ("list_pools", "pools"): "ListedPool",
     ("list_workers", "workers"): "Worker",
+    ("list_waits", "waits"): "ListedWait",
     ("list_events", "events"): "ListedEvent",
 }
 """What is in the fields that the server passes on as JSON: the structs of the clients' states."""
@@ -34,7 +35,7 @@ ROWS = {
 OWN_REQUESTS = ("subscribe", "unsubscribe", "auth", "refresh_token")
 """The requests that a client sends on its own. They are no methods."""
 
-_LIST_FIELDS = ("stages", "workflows", "pools", "workers", "events")
+_LIST_FIELDS = ("stages", "workflows", "pools", "workers", "waits", "events")
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,12 @@ export interface ListedRun extends RunRow { adapter: string; prompt: string; err
 
 export interface ListedPool extends PoolRow { created_at: string }
 
+export interface ListedWait {
+  wait_id: number; workflow_id: string; workflow_name: string; stage_name: string; name: string; kind: string;
+  status: string; title: string; schema: object; recipients: string[]; opened_at: string; expires_at: string | null;
+  by: string; answered_at: string | null;
+}
+
 export interface ListedEvent { id: string; event: string; data: EventData; timestamp: string; seq: number }"""
 
 

@@ -465,6 +465,7 @@ export class Client implements AsyncDisposable {
   listEvents(channel: string, options?: Fields<"list_events", "channel">): Promise<Answer<"list_events">>;
   listPools(options?: Fields<"list_pools">): Promise<Answer<"list_pools">>;
   listStages(workflowId: string, options?: Fields<"list_stages", "workflow_id">): Promise<Answer<"list_stages">>;
+  listWaits(options?: Fields<"list_waits">): Promise<Answer<"list_waits">>;
   listWorkers(options?: Fields<"list_workers">): Promise<Answer<"list_workers">>;
   listWorkflows(options?: Fields<"list_workflows">): Promise<Answer<"list_workflows">>;
 

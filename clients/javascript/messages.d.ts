@@ -45,6 +45,12 @@ export interface ListedRun extends RunRow { adapter: string; prompt: string; err
 
 export interface ListedPool extends PoolRow { created_at: string }
 
+export interface ListedWait {
+  wait_id: number; workflow_id: string; workflow_name: string; stage_name: string; name: string; kind: string;
+  status: string; title: string; schema: object; recipients: string[]; opened_at: string; expires_at: string | null;
+  by: string; answered_at: string | null;
+}
+
 export interface ListedEvent { id: string; event: string; data: EventData; timestamp: string; seq: number }
 
 /** The data of every event has these. */
@@ -419,6 +425,14 @@ export interface WorkerListData {
   next_cursor: string | null;
 }
 
+/** The response to `list_waits`. Its fields are like those of `list_workflows`. */
+export interface WaitListData {
+  seq: number;
+  epoch: string;
+  waits: ListedWait[];
+  next_cursor: string | null;
+}
+
 /** The response to `list_events`. */
 export interface EventListData {
   channel: string;
@@ -515,6 +529,7 @@ export interface RequestTypes {
   list_workflows: { data: { status?: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout" | ("pending" | "running" | "completed" | "failed" | "cancelled" | "timeout")[] | null; name?: string | null; pool_id?: string | null; parent_id?: string | null; root_id?: string | null; q?: string | null; from?: string | null; to?: string | null; finished_from?: string | null; cursor?: string | null; limit?: number; counts?: boolean }; response: WorkflowListData };
   list_pools: { data: { status?: "active" | "draining" | "closed" | ("active" | "draining" | "closed")[] | null; cursor?: string | null; limit?: number }; response: PoolListData };
   list_workers: { data: { pool_id?: string | null; status?: "idle" | "busy" | "error" | "offline" | ("idle" | "busy" | "error" | "offline")[] | null; cursor?: string | null; limit?: number }; response: WorkerListData };
+  list_waits: { data: { workflow_id?: string | null; status?: "open" | "answered" | "expired" | "closed" | ("open" | "answered" | "expired" | "closed")[]; kind?: "ask" | "signal" | "sleep" | ("ask" | "signal" | "sleep")[] | null; to?: string | string[] | null; cursor?: string | null; limit?: number }; response: WaitListData };
   list_events: { data: { channel: string; before?: number | null; after?: number | null; names?: string[] | null; limit?: number }; response: EventListData };
   get_pool_history: { data: { pool_id: string; minutes?: number; step_seconds?: number | null }; response: PoolHistoryData };
   list_definitions: { data: Record<string, never>; response: DefinitionListData };

@@ -54,13 +54,13 @@ class Wait(models.Model):
         )
         indexes = (
             models.Index(name="orchestration_wait_name", fields=["workflow", "name"]),
+            # The two orders of `list_waits`.
+            models.Index(name="orchestration_wait_workflow", fields=["workflow", "opened_at", "id"]),
+            models.Index(name="orchestration_wait_list", fields=["status", "opened_at", "id"]),
             models.Index(
                 name="orchestration_wait_due",
                 fields=["expires_at"],
                 condition=Q(status=WaitStatus.OPEN, expires_at__isnull=False),
-            ),
-            models.Index(
-                name="orchestration_wait_open", fields=["opened_at", "id"], condition=Q(status=WaitStatus.OPEN)
             ),
         )
 

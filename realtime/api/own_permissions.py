@@ -9,7 +9,7 @@ from ninja import Query, Router, Schema
 from pydantic import Field
 
 from realtime.api.clients import check_rate, identity_of, permissions_of
-from realtime.api.reads import Filters, check_names
+from realtime.api.read_answers import Filters, check_names
 from realtime.auth.policy import Action, ResourceType, may
 from realtime.protocol.payload import encode_data
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-import msgspec
 from django.http import HttpRequest, HttpResponse
-from ninja import Query, Router, Schema
+from ninja import Query, Router
 from pydantic import AwareDatetime, Field
 
 from orchestration.identifiers import is_identifier
@@ -15,72 +13,21 @@ from realtime import runtime
 from realtime.api import schemas
 from realtime.api.clients import admit, quotas_of
 from realtime.api.problems import Problem
+from realtime.api.read_answers import Filters, answer, check_names, json_response
 from realtime.auth.policy import ResourceType
 from realtime.connection.handlers import lists, statuses
-from realtime.connection.handlers.handler_table import Queued, Response, Result, existing
+from realtime.connection.handlers.handler_table import Response, existing
 from realtime.connection.handlers.permissions import permission_of_channel
-from realtime.connection.registry import Reader
-from realtime.connection.replay_budget import ReplayBudget
 from realtime.protocol import requests
 from realtime.protocol.channels import CHANNEL_PATTERN, channel_of
-from realtime.protocol.payload import encode_data, raw_json
+from realtime.protocol.payload import raw_json
 from realtime.protocol.problems import ProblemCode
-from realtime.protocol.requests import MAX_EVENT_NAMES, MAX_LISTED_EVENTS, MAX_LISTED_ROWS, MAX_SEQ, Request
-from realtime.queries.replay_reads import ReplayReads
-from realtime.queries.status import StatusQueries
+from realtime.protocol.requests import MAX_EVENT_NAMES, MAX_LISTED_EVENTS, MAX_LISTED_ROWS, MAX_SEQ
 
 router = Router(tags=["Reads"])
 
-R = TypeVar("R", bound=Request)
-
 Limit = Annotated[int, Field(ge=1, le=MAX_LISTED_ROWS, description="The most rows of a page.")]
 PageCursor = Annotated[str | None, Field(max_length=512, description="`next_cursor` of the page before.")]
-
-
-class _ApiReader:
-    """The client of one request, as the handlers of the WebSocket see a connection."""
-
-    def __init__(self, budget: ReplayBudget) -> None:
-        self.statuses: StatusQueries = runtime.status_queries()
-        self.replay_reads: ReplayReads = runtime.replay_reads()
-        self.replay_budget = budget
-
-
-class Filters(Schema):
-    """The parameters of a query."""
-
-    def values(self) -> dict[str, Any]:
-        """Return those that the client has given, by their names in the query."""
-        return {
-            name: value for name, value in self.model_dump(by_alias=True, exclude_unset=True).items() if value != []
-        }
-
-
-async def _answer(
-    request: HttpRequest, handler: Callable[[Reader, R], Awaitable[Result]], kind: type[R], values: dict[str, Any]
-) -> HttpResponse:
-    """Return what a handler of the WebSocket answers."""
-    await runtime.ensure_log()
-    result = await handler(_ApiReader(quotas_of(request).budget), msgspec.convert(values, kind))
-    response = await result.response() if isinstance(result, Queued) else result
-    return _json(response)
-
-
-def _json(response: Response) -> HttpResponse:
-    return HttpResponse(encode_data(response.data), content_type="application/json")
-
-
-def check_names(request: HttpRequest, filters: type[Schema]) -> None:
-    """Check the names in the query. A misspelled filter would list everything."""
-    names = [field.alias or name for name, field in filters.model_fields.items()]
-    unknown = [name for name in request.GET if name not in names]
-    if unknown:
-        expected = f"expected one of {', '.join(names)}" if names else "expected no parameters"
-        raise Problem(
-            ProblemCode.INVALID_PARAMETERS,
-            f"query: unknown parameter {unknown[0][:64]!r}; {expected}",
-            errors=[{"path": f"query.{name[:64]}", "detail": f"unknown; {expected}"} for name in unknown[:20]],
-        )
 
 
 async def _state(request: HttpRequest, resource_type: ResourceType, resource_id: str) -> HttpResponse:
@@ -97,7 +44,7 @@ async def _state(request: HttpRequest, resource_type: ResourceType, resource_id:
         budget.charge(found.cost_bytes)
     snapshot = None if found is None or found.snapshot == "null" else found
     state = existing(snapshot, resource_type, resource_id)
-    return _json(
+    return json_response(
         Response(
             {
                 f"{resource_type}_id": resource_id,
@@ -135,7 +82,7 @@ async def list_workflows(request: HttpRequest, filters: Query[WorkflowFilters]) 
     """Return a page of the workflows that pass all filters, the newest first. Permission: `workflow:read`."""
     check_names(request, WorkflowFilters)
     admit(request, "read", "workflow")
-    return await _answer(request, lists.list_workflows, requests.ListWorkflows, filters.values())
+    return await answer(request, lists.list_workflows, requests.ListWorkflows, filters.values())
 
 
 @router.get(
@@ -170,7 +117,7 @@ async def list_stages(request: HttpRequest, workflow_id: str, filters: Query[Sta
     check_names(request, StageFilters)
     admit(request, "read", "workflow", workflow_id)
     values = {**filters.values(), "workflow_id": workflow_id}
-    return await _answer(request, lists.list_stages, requests.ListStages, values)
+    return await answer(request, lists.list_stages, requests.ListStages, values)
 
 
 class PoolFilters(Filters):
@@ -186,7 +133,7 @@ async def list_pools(request: HttpRequest, filters: Query[PoolFilters]) -> HttpR
     """Return a page of the pools, in the order of their ids. Permission: `pool:read`."""
     check_names(request, PoolFilters)
     admit(request, "read", "pool")
-    return await _answer(request, lists.list_pools, requests.ListPools, filters.values())
+    return await answer(request, lists.list_pools, requests.ListPools, filters.values())
 
 
 @router.get("pools/{pool_id}", response=schemas.PoolDetail, operation_id="get_pool", summary="Get a pool")
@@ -215,7 +162,7 @@ async def get_pool_history(request: HttpRequest, pool_id: str, filters: Query[Hi
     check_names(request, HistoryFilters)
     admit(request, "read", "pool", pool_id)
     values = {**filters.values(), "pool_id": pool_id}
-    return await _answer(request, lists.get_pool_history, requests.GetPoolHistory, values)
+    return await answer(request, lists.get_pool_history, requests.GetPoolHistory, values)
 
 
 class WorkerFilters(Filters):
@@ -235,13 +182,34 @@ async def list_workers(request: HttpRequest, filters: Query[WorkerFilters]) -> H
         admit(request, "read", "worker")
     else:
         admit(request, "read", "pool", filters.pool_id)
-    return await _answer(request, lists.list_workers, requests.ListWorkers, filters.values())
+    return await answer(request, lists.list_workers, requests.ListWorkers, filters.values())
 
 
 @router.get("workers/{worker_id}", response=schemas.WorkerDetail, operation_id="get_worker", summary="Get a worker")
 async def get_worker(request: HttpRequest, worker_id: str) -> HttpResponse:
     """Return the state of a worker. Permission: `worker:read:ID`."""
     return await _state(request, "worker", worker_id)
+
+
+class WaitFilters(Filters):
+    """Which waits."""
+
+    workflow_id: str | None = Field(default=None, description="The workflow.")
+    status: list[requests.WaitStatusName] = Field(default=["open"], max_length=4, description="One of these.")
+    kind: list[requests.WaitKindName] = Field(default=[], max_length=3, description="One of these.")
+    to: list[Annotated[str, Field(min_length=1, max_length=requests.MAX_RECIPIENT_CHARACTERS)]] = Field(
+        default=[], max_length=requests.MAX_SELECTED_RECIPIENTS, description="One of these should answer."
+    )
+    cursor: PageCursor = None
+    limit: Limit = 100
+
+
+@router.get("waits", response=schemas.WaitList, operation_id="list_waits", summary="List what stages wait for")
+async def list_waits(request: HttpRequest, filters: Query[WaitFilters]) -> HttpResponse:
+    """Return a page of what stages wait for, the newest first. Permission: `workflow:read:ID`, or `workflow:read`."""
+    check_names(request, WaitFilters)
+    admit(request, "read", "workflow", filters.workflow_id)
+    return await answer(request, lists.list_waits, requests.ListWaits, filters.values())
 
 
 class EventFilters(Filters):
@@ -270,7 +238,7 @@ async def list_events(request: HttpRequest, filters: Query[EventFilters]) -> Htt
         raise Problem(ProblemCode.INVALID_PARAMETERS, "Expected at most one of `before` and `after`")
     permission = permission_of_channel(filters.channel)
     admit(request, permission.action, permission.resource_type, permission.resource_id)
-    return await _answer(request, lists.list_events, requests.ListEvents, filters.values())
+    return await answer(request, lists.list_events, requests.ListEvents, filters.values())
 
 
 @router.get("definitions", response=schemas.DefinitionList, operation_id="list_definitions", summary="List definitions")
@@ -278,4 +246,4 @@ async def list_definitions(request: HttpRequest) -> HttpResponse:
     """Return the workflows that can be started, with the schemas of their parameters. Permission: `workflow:read`."""
     check_names(request, Filters)
     admit(request, "read", "workflow")
-    return await _answer(request, statuses.list_definitions, requests.ListDefinitions, {})
+    return await answer(request, statuses.list_definitions, requests.ListDefinitions, {})

@@ -12,6 +12,8 @@ from realtime.protocol.problems import ProblemCode
 from realtime.protocol.requests import (
     PoolStatusName,
     StageStatusName,
+    WaitKindName,
+    WaitStatusName,
     WorkerStatusName,
     WorkflowStatusName,
 )
@@ -132,6 +134,25 @@ class WorkerRow(WorkerOfPool):
     pool_id: str
 
 
+class WaitRow(Schema):
+    """What a stage waits for, or waited for."""
+
+    wait_id: int
+    workflow_id: str
+    workflow_name: str
+    stage_name: str
+    name: str
+    kind: WaitKindName
+    status: WaitStatusName
+    title: str
+    answer_schema: dict[str, Any] = Field(alias="schema", description="JSON Schema of the answer.")
+    recipients: list[str]
+    opened_at: datetime
+    expires_at: datetime | None
+    by: str
+    answered_at: datetime | None
+
+
 class Event(Schema):
     """An event of the log."""
 
@@ -234,6 +255,13 @@ class WorkerDetail(Position):
 
     worker_id: str
     worker: WorkerRow
+
+
+class WaitList(Position):
+    """A page of what stages wait for, the newest first."""
+
+    waits: list[WaitRow]
+    next_cursor: Cursor
 
 
 class EventList(Position):

@@ -74,6 +74,15 @@ class WorkerListData(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
+class WaitListData(msgspec.Struct, frozen=True, kw_only=True):
+    """The response to `list_waits`. Its fields are like those of `list_workflows`."""
+
+    seq: int
+    epoch: str
+    waits: Any
+    next_cursor: str | None
+
+
 class EventListData(msgspec.Struct, frozen=True, kw_only=True):
     """The response to `list_events`.
 

@@ -62,8 +62,11 @@ WorkflowStatusName = Literal["pending", "running", "completed", "failed", "cance
 PoolStatusName = Literal["active", "draining", "closed"]
 WorkerStatusName = Literal["idle", "busy", "error", "offline"]
 
+WaitStatusName = Literal["open", "answered", "expired", "closed"]
+WaitKindName = Literal["ask", "signal", "sleep"]
+
 MAX_LISTED_ROWS = 200
-"""Stages, workflows, pools or workers that one request may ask for."""
+"""Stages, workflows, pools, workers or waits that one request may ask for."""
 
 MAX_LISTED_EVENTS = 500
 """Events that one `list_events` may ask for."""
@@ -73,6 +76,12 @@ MAX_NAME_CHARACTERS = 128
 
 MAX_SEARCH_CHARACTERS = 200
 """Characters of the text that `list_workflows` searches."""
+
+MAX_RECIPIENT_CHARACTERS = 128
+"""Characters of the longest recipient of a question."""
+
+MAX_SELECTED_RECIPIENTS = 20
+"""Recipients that one `list_waits` may select."""
 
 MAX_EVENT_NAMES = 64
 """Names of events that one `list_events` may select."""
@@ -148,6 +157,26 @@ class ListWorkers(QueuedRequest, frozen=True, kw_only=True):
     limit: _Limit = 100
 
 
+_Recipient = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_RECIPIENT_CHARACTERS)]
+
+
+class ListWaits(QueuedRequest, frozen=True, kw_only=True):
+    """Ask for what stages of one workflow or of all wait for, the newest first: what is open, or has `status`.
+
+    `kind` selects questions, signals or times, and `to` the questions for one of these recipients.
+    """
+
+    event: ClassVar[str] = "list_waits"
+    workflow_id: str | None = None
+    status: WaitStatusName | Annotated[list[WaitStatusName], msgspec.Meta(min_length=1, max_length=4)] = "open"
+    kind: WaitKindName | Annotated[list[WaitKindName], msgspec.Meta(min_length=1, max_length=3)] | None = None
+    to: (
+        _Recipient | Annotated[list[_Recipient], msgspec.Meta(min_length=1, max_length=MAX_SELECTED_RECIPIENTS)] | None
+    ) = None
+    cursor: _Cursor | None = None
+    limit: _Limit = 100
+
+
 class ListEvents(QueuedRequest, frozen=True, kw_only=True):
     """Ask for events of one channel: the newest, the newest below `before`, or the oldest above `after`."""
 
@@ -218,7 +247,7 @@ REQUESTS: dict[str, type[Request]] = {
     request.event: request
     for request in (
         *(Subscribe, Unsubscribe, GetPoolStatus, GetWorkflowStatus, GetWorkflow),
-        *(ListStages, ListWorkflows, ListPools, ListWorkers, ListEvents),
+        *(ListStages, ListWorkflows, ListPools, ListWorkers, ListWaits, ListEvents),
         *(GetPoolHistory, ListDefinitions, GetServerStatus, Auth, RefreshToken),
     )
 }

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from django.db import connection
+
+from realtime.protocol.cursors import encode_timed_cursor
 
 # `examined` is the number of rows in the window, in its last row, and 0 in the others.
 _WINDOW: Final = """
@@ -45,6 +48,21 @@ def all_of(conditions: Iterable[Condition]) -> Condition:
     parts = list(conditions)
     sql = " AND ".join(part.sql for part in parts)
     return Condition(sql or "TRUE", tuple(value for part in parts for value in part.values))
+
+
+def behind(column: str, at: datetime, row_id: str | int) -> Condition:
+    """Return the condition of the rows behind one, in the order of a time and then the id, the newest first."""
+    adapted = connection.ops.adapt_datetimefield_value(at)
+    # The first comparison is the range of the index.
+    return Condition(f"{column} <= %s AND ({column} < %s OR id < %s)", (adapted, adapted, row_id))
+
+
+def timed_cursor(row_id: str | int, at: Any) -> str:
+    """Return the cursor of a row with a time as the database has it."""
+    if connection.vendor == "sqlite":
+        operations: Any = connection.ops  # Its type has no methods of one database.
+        at = operations.convert_datetimefield_value(at, None, connection)
+    return encode_timed_cursor(at, str(row_id))
 
 
 @dataclass(frozen=True, slots=True)

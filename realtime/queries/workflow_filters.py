@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import connection
 
 from realtime.protocol.cursors import TimedCursor
-from realtime.queries.examined_windows import Condition, Window, all_of
+from realtime.queries.examined_windows import Condition, Window, all_of, behind
 from realtime.queries.pages import MAX_EXAMINED_ROWS
 
 TABLE: Final = "orchestration_workflow"
@@ -89,10 +89,7 @@ class WorkflowFilters:
         if self.created_before is not None:
             conditions.append(Condition("created_at < %s", (adapt(self.created_before),)))
         if after is not None:
-            at = adapt(after.at)
-            # The first comparison is the range of the index.
-            sql = "created_at <= %s AND (created_at < %s OR id < %s)"
-            conditions.append(Condition(sql, (at, at, after.id)))
+            conditions.append(behind("created_at", *after))
         return all_of(conditions)
 
     def _has_finished(self) -> list[Condition]:

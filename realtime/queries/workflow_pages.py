@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.db import connection
 from django.db.models.functions import Left
 
 from orchestration.models import Workflow
@@ -13,8 +12,8 @@ from orchestration.text import truncate
 from realtime.database import consistent_read
 from realtime.eventlog.position import Position, current_position
 from realtime.limits import Limits
-from realtime.protocol.cursors import TimedCursor, encode_timed_cursor
-from realtime.queries.examined_windows import Found, search
+from realtime.protocol.cursors import TimedCursor
+from realtime.queries.examined_windows import Found, search, timed_cursor
 from realtime.queries.pages import EXAMINED_ROW_BYTES, SEARCHED_ROW_BYTES, BoundedArray
 from realtime.queries.resource_state import run_rows, run_state
 from realtime.queries.workflow_counts import count_by_status
@@ -74,7 +73,7 @@ class WorkflowQuery:
         return WorkflowPage(
             position=position,
             workflows=array.text,
-            next_cursor=None if resume_after is None else _cursor(*resume_after),
+            next_cursor=None if resume_after is None else timed_cursor(*resume_after),
             counts=counts,
             cost_bytes=array.size_bytes + row_bytes * (found.examined + counted),
         )
@@ -108,10 +107,3 @@ def _states(workflow_ids: list[str]) -> list[dict[str, Any]]:
         }
         for run in map(found.__getitem__, workflow_ids)
     ]
-
-
-def _cursor(workflow_id: str, created_at: Any) -> str:
-    if connection.vendor == "sqlite":
-        operations: Any = connection.ops  # Its type has no methods of one database.
-        created_at = operations.convert_datetimefield_value(created_at, None, connection)
-    return encode_timed_cursor(created_at, workflow_id)

@@ -31,6 +31,17 @@ for item in items:
     server.services_driver.execute(code, workflow_id=workflow_id, name=stage_name, count=count)
 
 
+def add_waits(server: MahavishnuServer, workflow_id: str, recipient: str) -> None:
+    code = """
+from django.utils import timezone
+from orchestration.models import Stage, Wait
+for stage in Stage.objects.filter(workflow_id=workflow_id, item_of=None):
+    asked = {"kind": "ask", "recipients": recipient, "opened_at": timezone.now()}
+    Wait.objects.create(workflow_id=workflow_id, stage=stage, name=stage.name, **asked)
+"""
+    server.services_driver.execute(code, workflow_id=workflow_id, recipient=recipient)
+
+
 async def test_operation_is_answered_with_the_seq_of_its_event(server: MahavishnuServer, unique: Unique) -> None:
     pool_id, workflow_id = unique("pool"), unique("wf")
     server.services.create_pool(pool_id=pool_id)
@@ -68,7 +79,7 @@ def test_change_that_the_state_does_not_allow_is_a_conflict(server: MahavishnuSe
     assert call(server, "POST", "workflows", {"name": "demo_retry", "pool_id": pool_id}).code == "CONFLICT"
 
 
-@pytest.mark.parametrize("kind", ["workflows", "pools", "workers", "stages", "items", "events"])
+@pytest.mark.parametrize("kind", ["workflows", "pools", "workers", "stages", "items", "waits", "events"])
 async def test_pages_together_are_the_list_of_the_websocket(
     server: MahavishnuServer, unique: Unique, kind: str
 ) -> None:
@@ -81,6 +92,7 @@ async def test_pages_together_are_the_list_of_the_websocket(
         )
     workflow_id, channel = f"{pool_id}.0", f"pool:{pool_id}"
     add_items(server, workflow_id, "b", 5)
+    add_waits(server, workflow_id, "group:ops")
     lists: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "workflows": (f"workflows?pool_id={pool_id}", "list_workflows", {"pool_id": pool_id}, "next_cursor"),
         "pools": ("pools?status=active", "list_pools", {"status": "active", "limit": 200}, "next_cursor"),
@@ -92,6 +104,7 @@ async def test_pages_together_are_the_list_of_the_websocket(
             {"workflow_id": workflow_id, "item_of": "b"},
             "next_after",
         ),
+        "waits": ("waits?to=group:ops&to=user:x&kind=ask", "list_waits", {"to": "group:ops"}, "next_cursor"),
         "events": (f"events?channel={channel}", "list_events", {"channel": channel, "after": 0}, "next_seq"),
     }
     path, request, data, cursor = lists[kind]

@@ -8,13 +8,18 @@ from typing import Any, get_args
 
 import pytest
 
-from orchestration.models import PoolStatus, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.models import PoolStatus, Stage, WaitKind, WaitStatus, WorkerStatus, Workflow, WorkflowStatus
+from orchestration.sdk.waits import MAX_RECIPIENT_LENGTH, MAX_RECIPIENTS
 from realtime.protocol.requests import (
     MAX_EVENT_NAMES,
     MAX_LISTED_EVENTS,
     MAX_NAME_CHARACTERS,
+    MAX_RECIPIENT_CHARACTERS,
     MAX_SEARCH_CHARACTERS,
+    MAX_SELECTED_RECIPIENTS,
     PoolStatusName,
+    WaitKindName,
+    WaitStatusName,
     WorkerStatusName,
     WorkflowStatusName,
 )
@@ -160,6 +165,14 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("list_pools", {"cursor": "MTIvMw"}),
     ("list_workers", {"status": ["active"]}),
     ("list_workers", {"cursor": "_w"}),
+    ("list_waits", {"status": "waiting"}),
+    ("list_waits", {"status": None}),
+    ("list_waits", {"kind": []}),
+    ("list_waits", {"to": ""}),
+    ("list_waits", {"to": ["x"] * (MAX_SELECTED_RECIPIENTS + 1)}),
+    ("list_waits", {"cursor": "LTE"}),
+    ("list_waits", {"cursor": base64.b64encode(b"1/wf").decode().rstrip("=")}),
+    ("list_waits", {"cursor": base64.b64encode(b"1/" + b"1" * 19).decode().rstrip("=")}),
     ("list_events", {"before": -1, "channel": "global"}),
     ("list_events", {"before": 5, "after": 3, "channel": "global"}),
     ("list_events", {"names": [], "channel": "global"}),
@@ -181,7 +194,13 @@ async def test_invalid_fields_are_rejected(server: MahavishnuServer) -> None:
 
 @pytest.mark.parametrize(
     ("names", "statuses"),
-    [(WorkflowStatusName, WorkflowStatus), (PoolStatusName, PoolStatus), (WorkerStatusName, WorkerStatus)],
+    [
+        (WorkflowStatusName, WorkflowStatus),
+        (PoolStatusName, PoolStatus),
+        (WorkerStatusName, WorkerStatus),
+        (WaitStatusName, WaitStatus),
+        (WaitKindName, WaitKind),
+    ],
 )
 def test_protocol_names_every_status(names: Any, statuses: Any) -> None:
     assert list(get_args(names)) == statuses.values
@@ -189,3 +208,5 @@ def test_protocol_names_every_status(names: Any, statuses: Any) -> None:
 
 def test_protocol_allows_every_name_of_a_workflow() -> None:
     assert Workflow._meta.get_field("name").max_length == MAX_NAME_CHARACTERS
+    assert Stage._meta.get_field("name").max_length == MAX_NAME_CHARACTERS
+    assert (MAX_RECIPIENT_LENGTH, MAX_RECIPIENTS) == (MAX_RECIPIENT_CHARACTERS, MAX_SELECTED_RECIPIENTS)

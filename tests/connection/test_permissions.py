@@ -83,6 +83,7 @@ QUERIES = (
     ("get_pool_status", "pool_id", "pool"),
     ("get_pool_history", "pool_id", "pool"),
     ("list_workers", "pool_id", "pool"),
+    ("list_waits", "workflow_id", "workflow"),
 )
 
 OF_ALL = {
@@ -90,6 +91,7 @@ OF_ALL = {
     "list_definitions": "workflow:read",
     "list_pools": "pool:read",
     "list_workers": "worker:read",
+    "list_waits": "workflow:read",
     "get_server_status": "metrics:read",
 }
 

@@ -77,6 +77,12 @@ def _complete_workflow() -> None:
     )
     result = {"final_output": "Code generated successfully", "total_duration_ms": 5000}
     services.complete_workflow(workflow_id="wf_abc123", result=result, at=_at(10))
+    # The example of a list of waits.
+    stage = Stage.objects.get(workflow_id="wf_abc123", name="planning")
+    asked = {"kind": "ask", "title": "Is this plan good?", "schema": {"type": "boolean"}, "recipients": "group:ops"}
+    times = {"opened_at": _at(0), "answered_at": _at(1)}
+    answered = {"status": "answered", "answered_by": "ada", **times}
+    Wait.objects.create(pk=17, workflow_id="wf_abc123", stage=stage, name="planning", **asked, **answered)
 
 
 def _fail_workflows() -> None:

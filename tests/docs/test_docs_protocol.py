@@ -195,8 +195,9 @@ def test_every_limit_is_listed_with_its_default() -> None:
         ),
         "Stages in one page of list_stages": f"{MAX_LISTED_ROWS}, in {limits.max_event_data_bytes // KIB} KiB",
         "Stages that one page of list_stages examines": f"{MAX_EXAMINED_ROWS}",
-        "Workflows, pools or workers in one page": f"{MAX_LISTED_ROWS}, in {limits.replay_chunk_bytes // KIB} KiB",
-        "Workflows, pools or workers that one page examines": f"{MAX_EXAMINED_ROWS}",
+        "Workflows, pools, workers or waits in one page": f"{MAX_LISTED_ROWS}, "
+        f"in {limits.replay_chunk_bytes // KIB} KiB",
+        "Workflows, pools, workers or waits that one page examines": f"{MAX_EXAMINED_ROWS}",
         "Workflows counted by list_workflows": f"{MAX_COUNTED_WORKFLOWS:,} of each status",
         "Events in one page of list_events": f"{MAX_LISTED_EVENTS}, in {limits.replay_chunk_bytes // KIB} KiB",
         "Events that one page of list_events examines": f"{MAX_EXAMINED_EVENTS}",

@@ -125,6 +125,31 @@ class Requests:
         data: dict[str, Any] = {"pool_id": pool_id, "status": status, "cursor": cursor, "limit": limit}
         return await self._call("list_workers", data, responses.WorkerListData, timeout_seconds)
 
+    async def list_waits(
+        self,
+        *,
+        workflow_id: str | None = None,
+        status: str | Sequence[str] | None = None,
+        kind: str | Sequence[str] | None = None,
+        to: str | Sequence[str] | None = None,
+        cursor: str | None = None,
+        limit: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> responses.WaitListData:
+        """Ask for what stages of one workflow or of all wait for, the newest first: what is open, or has `status`.
+
+        `kind` selects questions, signals or times, and `to` the questions for one of these recipients.
+        """
+        data: dict[str, Any] = {
+            "workflow_id": workflow_id,
+            "status": status,
+            "kind": kind,
+            "to": to,
+            "cursor": cursor,
+            "limit": limit,
+        }
+        return await self._call("list_waits", data, responses.WaitListData, timeout_seconds)
+
     async def list_events(
         self,
         channel: str,

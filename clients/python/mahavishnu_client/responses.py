@@ -34,6 +34,42 @@ class ListedPool(PoolRow, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class ListedWait(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a stage waits for, or waited for, in the response to `list_waits`.
+
+    Attributes:
+        wait_id: A number that no other wait has.
+        workflow_id: The run.
+        workflow_name: The name of its workflow; empty if it has none.
+        stage_name: The stage.
+        name: The name under which it is answered; that of the signal.
+        kind: `ask` for an answer, `signal` for a signal, `sleep` for a time.
+        status: open, answered, expired or closed.
+        title: What is asked; may be empty.
+        schema: The JSON Schema of the answer; empty for any.
+        recipients: Who should answer.
+        opened_at: When the stage began to wait.
+        expires_at: When the wait ends without an answer, if it does.
+        by: Who answered; empty if that is unknown.
+        answered_at: When the wait ended; None if it is open, or was closed.
+    """
+
+    wait_id: int
+    workflow_id: str
+    workflow_name: str
+    stage_name: str
+    name: str
+    kind: str
+    status: str
+    title: str
+    schema: dict[str, Any]
+    recipients: tuple[str, ...]
+    opened_at: datetime
+    expires_at: datetime | None
+    by: str
+    answered_at: datetime | None
+
+
 class ListedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event in the response to `list_events`.
 
@@ -142,6 +178,15 @@ class WorkerListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int
     epoch: str
     workers: tuple[Worker, ...]
+    next_cursor: str | None
+
+
+class WaitListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `list_waits`. Its fields are like those of `list_workflows`."""
+
+    seq: int
+    epoch: str
+    waits: tuple[ListedWait, ...]
     next_cursor: str | None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar, get_args
@@ -12,13 +13,14 @@ from orchestration.text import storable
 from realtime.connection.handlers.handler_table import Queued, Response, existing, handles
 from realtime.connection.registry import Reader
 from realtime.protocol.channels import check_channel
-from realtime.protocol.cursors import decode_id_cursor, decode_timed_cursor
+from realtime.protocol.cursors import InvalidCursor, decode_id_cursor, decode_timed_cursor
 from realtime.protocol.errors import ErrorCode, RequestError
 from realtime.protocol.list_messages import (
     EventListData,
     PoolHistoryData,
     PoolListData,
     StageListData,
+    WaitListData,
     WorkerListData,
     WorkflowData,
     WorkflowListData,
@@ -30,6 +32,7 @@ from realtime.protocol.requests import (
     ListEvents,
     ListPools,
     ListStages,
+    ListWaits,
     ListWorkers,
     ListWorkflows,
     WorkflowStatusName,
@@ -40,6 +43,7 @@ from realtime.queries.pool_history import PoolHistory, PoolHistoryQuery, step_se
 from realtime.queries.pool_pages import PoolQuery, WorkerQuery
 from realtime.queries.resume import ResumePoint
 from realtime.queries.stage_pages import StagePage, StageQuery
+from realtime.queries.wait_pages import WaitQuery
 from realtime.queries.workflow_filters import WorkflowFilters
 from realtime.queries.workflow_pages import WorkflowPage, WorkflowQuery
 from realtime.queries.workflow_state import WorkflowStateQuery
@@ -167,6 +171,29 @@ async def list_workers(connection: Reader, request: ListWorkers) -> Queued:
         pool_id=_stored(request.pool_id),
         statuses=_statuses(request.status),
         after=None if request.cursor is None else decode_id_cursor(request.cursor),
+        limit=request.limit,
+    )
+    return _queued(connection, query, response)
+
+
+@handles(ListWaits)
+async def list_waits(connection: Reader, request: ListWaits) -> Queued:
+    """Return a page of what the stages of a workflow, or of all, wait for."""
+
+    def response(page: Page) -> WaitListData:
+        return WaitListData(
+            seq=page.position.seq, epoch=page.position.epoch, waits=raw_json(page.rows), next_cursor=page.next_cursor
+        )
+
+    after = None if request.cursor is None else decode_timed_cursor(request.cursor)
+    if after is not None and re.fullmatch("[0-9]{1,18}", after.id) is None:
+        raise InvalidCursor
+    query = WaitQuery(
+        workflow_id=_stored(request.workflow_id),
+        statuses=_statuses(request.status),
+        kinds=_statuses(request.kind),
+        recipients=tuple(map(storable, _statuses(request.to))),
+        after=after,
         limit=request.limit,
     )
     return _queued(connection, query, response)

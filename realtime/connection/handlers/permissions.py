@@ -25,6 +25,7 @@ from realtime.protocol.requests import (
     ListEvents,
     ListPools,
     ListStages,
+    ListWaits,
     ListWorkers,
     ListWorkflows,
     RefreshToken,
@@ -96,6 +97,11 @@ def _of_workers(request: ListWorkers) -> Permission:
     return Permission("read", "worker") if request.pool_id is None else Permission("read", "pool", request.pool_id)
 
 
+def _of_waits(request: ListWaits) -> Permission:
+    # Those of one workflow are in the snapshot of its channel.
+    return Permission("read", "workflow", request.workflow_id)
+
+
 def _always(permission: Permission | None) -> Callable[[Any], Permission | None]:
     return lambda _request: permission
 
@@ -110,6 +116,7 @@ PERMISSIONS: Final[dict[type[Request], Callable[[Any], Permission | None]]] = {
     GetPoolStatus: _of_pool,
     GetPoolHistory: _of_pool,
     ListWorkers: _of_workers,
+    ListWaits: _of_waits,
     ListWorkflows: _always(Permission("read", "workflow")),
     ListPools: _always(Permission("read", "pool")),
     ListDefinitions: _always(Permission("read", "workflow")),

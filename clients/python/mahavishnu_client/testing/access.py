@@ -29,6 +29,7 @@ _LISTS = {
     "list_definitions": "workflow",
     "list_pools": "pool",
     "list_workers": "worker",
+    "list_waits": "workflow",
     "get_server_status": "metrics",
 }
 
@@ -73,8 +74,9 @@ class Access:
         elif name in _RESOURCES:
             resource = f"{_RESOURCES[name]}:{data.get(f'{_RESOURCES[name]}_id')}"
         elif name in _LISTS:
-            pool_id = data.get("pool_id") if name == "list_workers" else None
-            resource = f"pool:{pool_id}" if pool_id else _LISTS[name]
+            kind = {"list_workers": "pool", "list_waits": "workflow"}.get(name)
+            resource_id = data.get(f"{kind}_id")
+            resource = f"{kind}:{resource_id}" if kind and resource_id else _LISTS[name]
         else:
             return None
         return None if self.may_read(token, resource) else resource

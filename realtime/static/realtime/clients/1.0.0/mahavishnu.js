@@ -1559,6 +1559,11 @@ export class Client {
   }
 
   /** @param {object} [options] */
+  listWaits(options) {
+    return this.request("list_waits", { ...options });
+  }
+
+  /** @param {object} [options] */
   listWorkers(options) {
     return this.request("list_workers", { ...options });
   }
