@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mahavishnu_client.fold import fold
-from mahavishnu_client.state import Hold, OpenedStream, Run, StageState
+from mahavishnu_client.state import Hold, ItemCounts, OpenedStream, OpenWait, Run, StageState
 from tests.fold.states import HOLD, NOW, ClientEvent, at, event, replace, run, stage
 
 
@@ -15,6 +15,19 @@ def stream(name: str, attempt: int) -> OpenedStream:
     return OpenedStream(name=name, attempt=attempt, content_type="text")
 
 
+def items(completed: int) -> ItemCounts:
+    return ItemCounts(total=5, completed=completed, failed=0, running=0)
+
+
+WAIT = OpenWait(
+    name="paid",
+    kind="signal",
+    title="Pay?",
+    schema={"type": "object"},
+    recipients=("group:ops",),
+    opened_at=NOW,
+    expires_at=at(90),
+)
 CREATED = event(
     "workflow.created",
     name="report",
@@ -170,6 +183,41 @@ LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
             stage(0, "running", streams=(stream("b", 1),)),
             event("workflow.stream_opened", stage_name="s0", name="Z", attempt=1, content_type="text"),
             stage(0, "running", streams=(stream("Z", 1), stream("b", 1))),
+        ),
+        (
+            stage(0, "running"),
+            event("workflow.map_started", stage_name="s0", total=5, completed=0, failed=0, running=0),
+            stage(0, "waiting", items=items(0)),
+        ),
+        (
+            stage(0, "waiting", items=items(1)),
+            event("workflow.map_progress", stage_name="s0", total=5, completed=3, failed=0, running=0),
+            stage(0, "waiting", items=items(3)),
+        ),
+        (
+            stage(0, "running"),
+            event(
+                "workflow.waiting",
+                stage_name="s0",
+                wait="paid",
+                kind="signal",
+                title="Pay?",
+                schema={"type": "object"},
+                recipients=["group:ops"],
+                expires_at=at(90),
+                last_attempt=4,
+            ),
+            stage(0, "waiting", wait=WAIT, last_attempt=4),
+        ),
+        (
+            stage(0, "waiting", wait=WAIT),
+            event("workflow.wait_answered", stage_name="s0", wait="paid", by="ada", resumes=True),
+            replace(stage(0, "waiting"), status="pending"),
+        ),
+        (
+            stage(0, "waiting", wait=WAIT),
+            event("workflow.wait_expired", stage_name="s0", wait="paid", resumes=False),
+            stage(0, "waiting"),
         ),
         (
             stage(0, retry_at=at(70)),

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.fold import run_operations, sub_run_operations, wait_operations, worker_operations
 from tests.fold.recorded_day import fold_day, record_day
 from tests.harness.browser import NODE
 from tests.javascript.node_client import MODULE
 
 STEPS = 120
+COVERED = {
+    *("workflow.map_started", "workflow.map_progress", "workflow.stage_added", "workflow.stream_opened"),
+    *("workflow.waiting", "workflow.wait_answered", "workflow.wait_expired"),
+}
+"""The events of stages that grow, wait and stream, which a short day of everything may not have."""
 JAVASCRIPT_FOLD = Path(__file__).parent.parent / "javascript" / "fold_day.mjs"
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
@@ -25,6 +31,15 @@ def test_recorded_day_is_folded_to_its_snapshots(tmp_path: Path) -> None:
     record_day(path, steps=STEPS)
     check_is_enough(fold_in_python(path))
     check_is_enough(fold_in_javascript(path))
+
+
+def test_recorded_day_of_stages_that_grow_and_wait_is_folded_to_its_snapshots(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl"
+    record_day(
+        path, steps=0, events=COVERED, of=(run_operations, wait_operations, sub_run_operations, worker_operations)
+    )
+    assert fold_in_python(path)["workflow"] > 5
+    assert fold_in_javascript(path)["workflow"] > 5
 
 
 def check_is_enough(compared: Mapping[str, int]) -> None:
