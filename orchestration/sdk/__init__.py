@@ -29,7 +29,7 @@ from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.secret import Secret
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, parallel, plan_stages, stage, when
 from orchestration.sdk.stage_errors import StageFailed, StageSkipped
-from orchestration.sdk.stage_waits import SignalTimeout, Suspended
+from orchestration.sdk.stage_waits import AnswerTimeout, SignalTimeout, Suspended
 from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.stream import Stream
 from orchestration.sdk.sub_runs import WaitFor, run_workflow
@@ -40,6 +40,7 @@ from orchestration.services import KeyConflict
 __all__ = [
     "DEFAULT_POOL",
     "Adapter",
+    "AnswerTimeout",
     "BrokenModule",
     "Cancelled",
     "ChecksCode",

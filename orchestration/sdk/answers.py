@@ -17,6 +17,11 @@ def convert_answer(workflow_id: str, name: str, answer: Any) -> Any:
         orchestration.services.WorkflowNotFound, orchestration.services.WaitNotFound
         orchestration.services.InvalidAnswer: if it does not fit its form.
     """
+    # A stage that asks inside of its function has no plan of it.
+    asked = Wait.objects.filter(workflow_id=workflow_id, name=name, kind=WaitKind.ASK, resumes=True)
+    form = asked.order_by("-pk").values_list("form", flat=True).first()
+    if form is not None:
+        return checked_answer(WaitPlan(kind="ask", name=name, form=form), answer)
     stage = Stage.objects.filter(workflow_id=workflow_id, name=name).only("plan").first()
     if stage is None or stage.plan is None or stage.stage_plan.wait is None or stage.stage_plan.wait.kind != "ask":
         if not Workflow.objects.filter(pk=workflow_id).exists():

@@ -15,11 +15,9 @@ from orchestration import services
 from orchestration.limits import engine_limits
 from orchestration.sdk.given_answers import Answers
 from orchestration.sdk.results import Results
-from orchestration.sdk.stage_errors import StageFailed
-from orchestration.sdk.stage_waits import StageWaits
-from orchestration.sdk.starting_stage import StartingStage
 from orchestration.sdk.steps import DatabaseSteps, StageSteps, StepRefused
 from orchestration.sdk.stream import OpenedStreams, Stream, StreamSink
+from orchestration.sdk.waiting_stage import WaitingStage
 from orchestration.secret_mask import masked, masked_json
 from orchestration.stream_keys import StreamContentType
 from orchestration.text import storable, text_of, truncate
@@ -38,7 +36,7 @@ class HandOver(Exception):
     """
 
 
-class Context(StartingStage):
+class Context(WaitingStage):
     """One attempt of one stage.
 
     Args:
@@ -85,7 +83,6 @@ class Context(StartingStage):
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
-        self._waits = StageWaits(stage_id, attempt, self._query)
         store = DatabaseSteps(stage_id, attempt, query=self._query, report=self._report, executor=self._executor)
         self._steps = StageSteps(store)
 
@@ -164,31 +161,6 @@ class Context(StartingStage):
                 "outside of transaction.atomic(), and in a stage without atomic=True."
             )
         return self._steps.call(name, function, args, kwargs)
-
-    def wait_for(self, name: str, form: type | None = None, *, timeout_seconds: float | None = None) -> Any:
-        """Wait for a signal without a slot, and return what it contains: an object of the form, or JSON.
-
-        If the signal is not there yet, the attempt ends here, and uses up none of the stage's attempts. The stage
-        begins again when the signal comes, and the same call then returns it. Work before it belongs in `ctx.step`,
-        which is not repeated. The n-th call for a name in an attempt stands for the n-th signal.
-
-        Args:
-            name: The name of the signal: `run.signal(name, …)` sends it.
-            form: What it must contain, as that of `ask`; None for any JSON.
-            timeout_seconds: How long to wait; None for no limit.
-
-        Raises:
-            SignalTimeout: if it did not come in time.
-            StageFailed: in a transaction, whose end nothing would record.
-            InvalidDefinition: if an argument is out of range.
-        """
-        if self._has_transaction():
-            raise StageFailed(
-                f"The stage waits for the signal {name} in a transaction. Expected it outside of "
-                "transaction.atomic(), and in a stage without atomic=True.",
-                may_retry=False,
-            )
-        return self._waits.wait_for(name, form, timeout_seconds=timeout_seconds)
 
     def log(self, message: object) -> None:
         """Send a message to the run's subscribers, as a `workflow.stage_log` event.

@@ -20,6 +20,8 @@ MAX_FORM_BYTES: Final = 16 * 1024
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
+_PLAIN: Final = (str, bool, int, float)
+
 _MSGSPEC_PATH: Final = re.compile(r"^(?P<expected>.*) - at `\$\.?(?P<path>[^`]*)`$")
 _PYDANTIC_PATH: Final = re.compile(r"^ValueError: `(?P<path>[^`]*)`: (?P<expected>.*)$")
 
@@ -30,9 +32,12 @@ def form_reference(form: type) -> str:
     Raises:
         InvalidDefinition: if it is no class with typed fields, or not at the level of a module.
     """
+    if form in _PLAIN:
+        return f"{form.__module__}:{form.__qualname__}"
     if not is_input_class(form):
         raise InvalidDefinition(
-            f"form={form!r}: expected a dataclass, a Struct, a class of attrs, a TypedDict or a model of pydantic"
+            f"form={form!r}: expected a dataclass, a Struct, a class of attrs, a TypedDict, a model of pydantic, or "
+            f"one of {', '.join(each.__name__ for each in _PLAIN)}"
         )
     if "<" in form.__qualname__:
         raise InvalidDefinition(

@@ -1,18 +1,20 @@
-"""Waits inside of a stage, for `ctx.wait_for`: the attempt ends, and the stage begins again when the signal comes."""
+"""Waits inside of a stage, for `ctx.wait_for` and `ctx.ask`: the attempt ends, and the stage begins again later."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestration import services
+from orchestration.models.wait import MAX_WAIT_TITLE_LENGTH
 from orchestration.plan import WaitPlan
 from orchestration.sdk.conversion import Mismatch, convert_strictly
 from orchestration.sdk.stage_errors import StageFailed
 from orchestration.sdk.steps import StaleAttempt
-from orchestration.sdk.waits import signal_wait
+from orchestration.sdk.waits import question, signal_wait
 from orchestration.services.step_records import AttemptEnded
+from orchestration.text import truncate
 
 
 class Suspended(BaseException):
@@ -26,7 +28,7 @@ class Suspended(BaseException):
     def __init__(self, wait: WaitPlan, number: int) -> None:
         self.wait = wait
         self.number = number
-        super().__init__(f"The stage waits for the signal {wait.name}")
+        super().__init__(f"The stage waits for {wait.name}")
 
 
 class SignalTimeout(TimeoutError):
@@ -39,6 +41,18 @@ class SignalTimeout(TimeoutError):
 
     def __str__(self) -> str:
         return f"The signal {self.name} did not come within {self.timeout_seconds:g} s"
+
+
+class AnswerTimeout(TimeoutError):
+    """The answer did not come in time."""
+
+    def __init__(self, name: str, timeout_seconds: float | None) -> None:
+        self.name = name
+        self.timeout_seconds = timeout_seconds
+        super().__init__(name, timeout_seconds)
+
+    def __str__(self) -> str:
+        return f"No answer to {self.name} came within {self.timeout_seconds:g} s"
 
 
 class StageWaits:
@@ -55,6 +69,7 @@ class StageWaits:
         self._attempt = attempt
         self._query = query
         self._counts: Counter[str] = Counter()
+        self._asked: set[str] = set()
 
     def wait_for(self, name: str, form: type | None, *, timeout_seconds: float | None) -> Any:
         """Return what a signal contains, or end the attempt. `Context.wait_for` describes the arguments.
@@ -66,6 +81,35 @@ class StageWaits:
         wait = signal_wait(name, form, timeout_seconds=timeout_seconds)
         number = self._counts[name]
         self._counts[name] += 1
+        ended = self._ended(wait, number)
+        if ended.is_expired:
+            raise SignalTimeout(name, timeout_seconds)
+        return _converted(f"The signal {name}", ended.answer, form)
+
+    def ask(self, name: str, form: type, *, title: str, to: Sequence[str], timeout_seconds: float | None) -> Any:
+        """Return the answer to a question, or end the attempt. `Context.ask` describes the arguments.
+
+        Raises:
+            Suspended: if the stage has to wait.
+            AnswerTimeout: if it did not come in time.
+        """
+        title = truncate(title, MAX_WAIT_TITLE_LENGTH)
+        wait = question(name, form, title=title, to=to, timeout_seconds=timeout_seconds)
+        if name in self._asked:
+            # A late answer to the first question would be one to the second.
+            raise StageFailed(f"The stage asks {name} twice; expected a name for each question", may_retry=False)
+        self._asked.add(name)
+        ended = self._ended(wait, 0)
+        if ended.is_expired:
+            raise AnswerTimeout(name, timeout_seconds)
+        return _converted(f"The answer {name}", ended.answer, form)
+
+    def _ended(self, wait: WaitPlan, number: int) -> services.EndedWait:
+        """Return how a wait has ended.
+
+        Raises:
+            Suspended: if it has not.
+        """
 
         def find() -> services.EndedWait | None:
             return services.find_ended_wait(self._stage_id, self._attempt, wait=wait, number=number)
@@ -76,11 +120,13 @@ class StageWaits:
             raise StaleAttempt(str(error), may_retry=False) from error
         if ended is None:
             raise Suspended(wait, number)
-        if ended.is_expired:
-            raise SignalTimeout(name, timeout_seconds)
-        if form is None:
-            return ended.answer
-        try:
-            return convert_strictly(ended.answer, form)
-        except Mismatch as mismatch:
-            raise StageFailed(f"The signal {name} is {mismatch}", may_retry=False) from None
+        return ended
+
+
+def _converted(what: str, answer: Any, form: type | None) -> Any:
+    if form is None:
+        return answer
+    try:
+        return convert_strictly(answer, form)
+    except Mismatch as mismatch:
+        raise StageFailed(f"{what} is {mismatch}", may_retry=False) from None

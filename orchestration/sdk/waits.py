@@ -54,7 +54,8 @@ def ask(
 
     Args:
         name: The name of the stage.
-        form: What the answer must be: a dataclass, a `Struct`, a class of attrs, a `TypedDict` or a model of pydantic.
+        form: What the answer must be: a dataclass, a `Struct`, a class of attrs, a `TypedDict`, a model of pydantic, or
+            `str`, `bool`, `int` or `float`.
         title: What is asked. `{param}` stands for a parameter or the prompt, `{stage}` for the output of a stage, and
             `{stage[key]}` for a part of it.
         timeout_seconds: How long to wait; None for no limit.
@@ -65,8 +66,18 @@ def ask(
         InvalidDefinition: if an argument is out of range, or another process could not find the form.
     """
     check_title(title)
+    wait = question(name, form, title=title, to=to, timeout_seconds=timeout_seconds)
+    return StageDefinition(name=name, call="", wait=_with_default(wait, on_timeout))
+
+
+def question(name: str, form: type, *, title: str, to: Sequence[str], timeout_seconds: float | None) -> WaitPlan:
+    """Return the plan of a wait for an answer.
+
+    Raises:
+        InvalidDefinition: if an argument is out of range.
+    """
     recipients = _recipients(to)
-    wait = WaitPlan(
+    return WaitPlan(
         kind="ask",
         name=_checked_name("name", name),
         title=title,
@@ -75,7 +86,6 @@ def ask(
         recipients=recipients,
         timeout_seconds=_checked_timeout(timeout_seconds),
     )
-    return StageDefinition(name=name, call="", wait=_with_default(wait, on_timeout))
 
 
 def wait_for_signal(

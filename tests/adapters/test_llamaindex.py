@@ -12,6 +12,9 @@ from tests.adapters.command_runner import expect_failure
 from tests.harness.waiting import wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestration.testing.result import InlineResult
     from tests.adapters.attempt_runner import Attempt
 
 pytestmark = pytest.mark.django_db
@@ -24,13 +27,27 @@ def claim_flow(name: str, prompt: str = "", **params: Any) -> Attempt:
     return attempt_runner.claim_attempt(getattr(flows, name), prompt, **params)
 
 
+def run_flow(name: str, *, answers: dict[str, Any] | None = None, **params: Any) -> InlineResult:
+    from orchestration.testing import run_inline
+    from tests.jobs import asking_flows
+
+    return run_inline(getattr(asking_flows, name), answers=answers, **params)
+
+
+def stored_waits() -> list[tuple[str, str, str, Any, Any]]:
+    from orchestration.models import Wait
+
+    return list(Wait.objects.order_by("pk").values_list("name", "status", "title", "schema", "answer"))
+
+
 def expect_invalid(name: str, prompt: str = "") -> str:
     from orchestration.models import Workflow
     from orchestration.sdk import InvalidDefinition
-    from tests.jobs import flows
+    from tests.jobs import asking_flows, flows
 
+    definition = getattr(flows, name, None) or getattr(asking_flows, name)
     with pytest.raises(InvalidDefinition) as caught:
-        getattr(flows, name).start(prompt)
+        definition.start(prompt)
     assert not Workflow.objects.exists()
     return str(caught.value)
 
@@ -151,13 +168,76 @@ def test_flow_timeout_fails_the_run() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("asking", "Workflow asking waits for human input, which is not supported"),
+        (
+            "hidden_response",
+            "Workflow hidden_response cannot ask people: Form make.<locals>.Hidden is defined inside a function, where "
+            "no other process can find it: expected a module-level class",
+        ),
         ("broken", "Workflow broken cannot run: The following events are consumed but never produced: Done"),
         ("no_flow", "Workflow no_flow returned ['a list']: expected a LlamaIndex Workflow, or its class"),
     ],
 )
 def test_flow_that_cannot_run_is_rejected_at_the_start(name: str, message: str) -> None:
     assert expect_invalid(name) == message
+
+
+def test_person_answers_with_a_text() -> None:
+    result = run_flow("asking", answers={"question-1": "Ada"})
+    assert (result.status, [event.name for event in result.events].count("workflow.waiting")) == ("completed", 1)
+    assert stored_waits() == [("question-1", "answered", "", {"type": "string"}, "Ada")]
+
+
+def test_workflow_continues_with_its_stored_context_after_each_answer(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    approval = {"approved": True}
+    result = run_flow("deploys", answers={"question-1": "Ada", "question-2": approval}, journal=str(journal))
+    assert result.output == {"image": "app:7", "name": "Ada", "approved": True}
+    assert journal.read_text().splitlines() == ["build", "named Ada"]
+    (_, _, first, text, _), (_, _, second, form, answer) = stored_waits()
+    assert (first, second) == ("Who deploys?", "May Ada deploy app:7?")
+    assert (text["type"], form["properties"]["approved"]["type"], form["required"]) == (
+        "string",
+        "boolean",
+        ["approved"],
+    )
+    assert answer == {"approved": True, "comment": ""}
+    waiting = [event for event in result.events if event.name == "workflow.waiting"]
+    assert [event.data["stage_name"] for event in waiting] == ["DeployFlow", "DeployFlow"]
+    outputs = {name: stage.output for name, stage in result.stages.items() if name != "DeployFlow"}
+    assert outputs == {
+        "build": {"runs": 1, "event": "InputRequiredEvent"},
+        "named": {"runs": 1, "event": "Named"},
+        "deploy": {"runs": 2, "event": "StopEvent"},
+    }
+
+
+def test_answer_that_does_not_fit_the_event_is_refused(tmp_path: Path) -> None:
+    from orchestration.services import InvalidAnswer
+
+    answers = {"question-1": "Ada", "question-2": {"approved": "perhaps"}}
+    with pytest.raises(InvalidAnswer, match="approved"):
+        run_flow("deploys", answers=answers, journal=str(tmp_path / "journal"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "ambiguous",
+            "InputRequiredEvent may be answered by Approval, OtherResponse: expected a class attribute response_event "
+            "with one of them",
+        ),
+        ("waits_for_event", "The workflow waits for an event, and has asked no person for it"),
+    ],
+)
+def test_flow_whose_question_has_no_clear_answer_fails(name: str, message: str) -> None:
+    result = run_flow(name)
+    assert (result.status, result.error.endswith(f" failed: {message}")) == ("failed", True), result.error
+
+
+def test_flow_whose_context_is_not_json_fails_when_it_asks() -> None:
+    result = run_flow("unstorable")
+    assert "The context of the workflow cannot be stored while it waits for an answer: " in result.error
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from workflows import Context, Workflow, step
-from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from orchestration.sdk import workflow
@@ -154,21 +154,6 @@ class WaitingFlow(Workflow):
 @workflow(adapter="llamaindex", pool="jobs")
 def waiting_flow(prompt: str, *, timeout: float | None = None) -> Any:
     return WaitingFlow(timeout=timeout)
-
-
-class HumanInputFlow(Workflow):
-    @step
-    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
-        return InputRequiredEvent()
-
-    @step
-    async def answer(self, ev: HumanResponseEvent) -> StopEvent:
-        return StopEvent()
-
-
-@workflow(adapter="llamaindex", pool="jobs")
-def asking(prompt: str) -> Any:
-    return HumanInputFlow
 
 
 class BrokenFlow(Workflow):

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 import msgspec
 
-from orchestration.sdk import Context, SignalTimeout, ask, parallel, sleep, stage, wait_for_signal, workflow
+from orchestration.sdk import (
+    AnswerTimeout,
+    Context,
+    SignalTimeout,
+    ask,
+    parallel,
+    sleep,
+    stage,
+    wait_for_signal,
+    workflow,
+)
 from tests.jobs.agents import _write
 
 
@@ -112,3 +123,37 @@ def payments(prompt: str, *, timeout_seconds: float | None = None, **params: Any
 @workflow()
 def payment_in_coroutine(prompt: str) -> Any:
     return [charge_in_coroutine]
+
+
+@stage
+def ask_inside(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Ask for a number, and then for an approval."""
+    size = ctx.ask("size", int, title="How large is {it}?", to=["user:ada"])
+    try:
+        go = ctx.ask("go", Approval, title="Go?", timeout_seconds=60)
+    except AnswerTimeout as error:
+        return {"size": size, "error": str(error)}
+    return {"size": size, "approved": go.approved, "attempt": ctx.attempt}
+
+
+@stage
+def ask_again(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Ask twice under one name."""
+    return ctx.ask("size", int) + ctx.ask("size", int)
+
+
+@workflow()
+def asks_inside(prompt: str) -> Any:
+    return [ask_inside]
+
+
+@workflow()
+def asks_twice(prompt: str) -> Any:
+    return [ask_again]
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def flow_with_questions(prompt: str, *, journal: str) -> Any:
+    from tests.jobs.asking_flows import DeployFlow  # Few workers need the package.
+
+    return DeployFlow(Path(journal))

@@ -202,3 +202,34 @@ def test_link_answers_once_and_is_void_afterwards() -> None:
         work(run)
     with pytest.raises(services.WaitClosed):
         services.answer_wait(workflow_id=run.workflow_id, name="first", answer={"amount": 1}, wait_id=link.wait_id)
+
+
+def test_stage_asks_inside_of_its_function() -> None:
+    result = run_inline(questions.asks_inside, answers={"size": 3, "go": {"approved": True}})
+    assert result.output == {"size": 3, "approved": True, "attempt": 3}
+    (size, go) = Wait.objects.order_by("pk")
+    assert (size.title, size.schema, size.recipient_list) == ("How large is {it}?", {"type": "integer"}, ["user:ada"])
+    assert (go.form, go.answer) == ("tests.jobs.questions:Approval", {"approved": True, "comment": ""})
+
+
+def test_answer_inside_of_a_stage_that_does_not_come_in_time() -> None:
+    result = run_inline(questions.asks_inside, answers={"size": 3})
+    assert result.output == {"size": 3, "error": "No answer to go came within 60 s"}
+
+
+def test_stage_asks_each_question_once() -> None:
+    result = run_inline(questions.asks_twice, answers={"size": 3})
+    assert result.error == "The stage ask_again failed: The stage asks size twice; expected a name for each question"
+
+
+def test_answer_that_does_not_fit_the_form_of_a_question_inside_of_a_stage_is_refused() -> None:
+    run = start(questions.asks_inside)
+    with pytest.raises(RunStuck):
+        work(run)
+    with pytest.raises(services.InvalidAnswer, match="int"):
+        run.answer("size", "large")
+    with pytest.raises(services.WaitNotFound):
+        run.answer("go", {"approved": True})
+    run.answer("size", 3)
+    with pytest.raises(services.AlreadyAnswered):
+        run.answer("size", 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from tests.api.http_calls import Answered, call
@@ -127,4 +128,33 @@ async def test_stage_that_waits_inside_continues_in_another_process(engine: Engi
         await events_until_end(client)
     output = engine.workflow("wf_inside")["result"]["final_output"]
     assert output == {"order": 7, "first": 1, "second": 2, "attempt": 3}
+    engine.assert_counters_match(pool)
+
+
+async def test_llamaindex_workflow_continues_in_another_worker_after_each_answer(
+    engine: Engine, pool: str, tmp_path: Path
+) -> None:
+    worker = engine.worker(pool_id=pool)
+    journal = tmp_path / "journal"
+    async with connect(engine.server) as client:
+        await client.subscribe("workflow:wf_flow")
+        engine.start("flow_with_questions", pool=pool, workflow_id="wf_flow", journal=str(journal))
+        *_, waiting = await events_until(client, "workflow.waiting")
+        assert (waiting["data"]["wait"], waiting["data"]["title"]) == ("question-1", "Who deploys?")
+        worker.kill_with_children()
+        path = "workflows/wf_flow/waits/question-{}/answer"
+        refused = await called(engine, path.format(1), {"answer": {"name": "Ada"}})
+        assert (refused.status, refused.code) == (422, "INVALID_ANSWER")
+        assert (await called(engine, path.format(1), {"answer": "Ada"})).status == 200
+        worker = engine.worker(pool_id=pool)
+        *_, waiting = await events_until(client, "workflow.waiting")
+        assert waiting["data"]["title"] == "May Ada deploy app:7?"
+        assert waiting["data"]["schema"]["required"] == ["approved"]
+        worker.kill_with_children()
+        assert (await called(engine, path.format(2), {"answer": {"approved": True}})).status == 200
+        engine.worker(pool_id=pool)
+        await events_until_end(client)
+    stored = engine.workflow("wf_flow")
+    assert stored["result"]["final_output"] == {"image": "app:7", "name": "Ada", "approved": True}
+    assert (stored["failed_attempts"], journal.read_text().splitlines()) == ([], ["build", "named Ada"])
     engine.assert_counters_match(pool)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from workflows import Workflow
 from workflows.representation import get_workflow_representation
@@ -70,6 +72,31 @@ class StepTracker:
     def progress(self) -> float:
         """The share of the steps that have returned, from 0 to 1."""
         return len(self.returned) / len(self._records)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the steps have done, for another process."""
+        now, at = time.monotonic(), time.time()
+        # Between processes, only the time of day is the same clock.
+        return {
+            step: {
+                "runs": record.runs,
+                "event": record.event,
+                "failed": record.failed,
+                "started_at": at - (now - record.started_at),
+                "returned_at": at - (now - record.returned_at),
+            }
+            for step, record in self._records.items()
+            if record.runs
+        }
+
+    def restore(self, stored: Mapping[str, Mapping[str, Any]]) -> None:
+        """Continue with what `to_json` returned."""
+        now, at = time.monotonic(), time.time()
+        for step, fields in stored.items():
+            record = self._records[step]
+            record.runs, record.event, record.failed = fields["runs"], fields["event"], fields["failed"]
+            record.started_at = now - (at - fields["started_at"])
+            record.returned_at = now - (at - fields["returned_at"])
 
     def on_start(self, step: str) -> bool:
         """Record that a step starts. Return whether it is the first time."""
