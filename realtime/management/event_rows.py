@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from rich.text import Text
 
 from orchestration.text import escape_line, truncate
+from realtime.management.run_lines import answer_command, counts_of_items
 from realtime.protocol.messages import EventRecord
 from realtime.protocol.payload import decode_object, encode_data
 
@@ -43,6 +44,11 @@ _LOOKS: Final = {
     "started": Look("◐", ">", "cyan"),
     "busy": Look("◐", ">", "cyan"),
     "offline": Look("⌀", "o", "dim"),
+    "waiting": Look("?", "?", "yellow"),
+    "expired": Look("⏱", "x", "yellow"),
+    "answered": Look("✓", "+", "green"),
+    "skipped": Look("⊘", "-", "dim"),
+    "added": Look("+", "+", ""),
     "log": Look(" ", " ", "dim"),
     "progress": Look(" ", " ", "dim"),
 }
@@ -124,6 +130,17 @@ def _details(resource: str, change: str, data: dict[str, Any]) -> list[str]:
     if change == "stages_queued":
         names = data.get("stages")
         found.append(", ".join(map(str, names)) if isinstance(names, list) else f"{data.get('count')} stages")
+    if change == "waiting":
+        found += [{"signal": f"signal {data.get('wait')}", "sleep": "sleeps"}.get(str(data.get("kind")), "asks")]
+        found += [str(data["title"])] if data.get("title") else []
+        if data.get("kind") == "ask":
+            found.append(answer_command(str(data.get("workflow_id")), str(data.get("wait"))))
+    if change == "wait_answered" and data.get("by"):
+        found.append(f"by {data['by']}")
+    if change.startswith("map_"):
+        found.append(counts_of_items(data))
+    if data.get("parent_id"):
+        found.append(f"sub-run of {data['parent_id']}")
     if change == "stage_progress":
         found.append(f"{float(data.get('progress') or 0):.0%}")
     duration_ms = data.get("duration_ms")

@@ -9,7 +9,7 @@ import msgspec
 from django.db.models import QuerySet
 
 from orchestration.db.clock import database_now
-from orchestration.models import Pool, Workflow, WorkflowStatus
+from orchestration.models import Pool, Wait, WaitKind, WaitStatus, Workflow, WorkflowStatus
 from orchestration.text import truncate
 from realtime.eventlog.position import current_position
 from realtime.health.scheduler_check import read_scheduler_state
@@ -23,6 +23,7 @@ FAILED_WITHIN: Final = timedelta(hours=24)
 
 _MAX_POOLS: Final = 200
 _MAX_LISTED_FAILURES: Final = 10
+_MAX_LISTED_QUESTIONS: Final = 10
 _MAX_ERROR_CHARACTERS: Final = 300
 
 
@@ -62,6 +63,17 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None
 
 
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run asks, and is not answered yet."""
+
+    workflow_id: str
+    name: str
+    title: str
+    recipients: list[str]
+    opened_at: datetime
+    url: str | None
+
+
 class InstallationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The state of an installation.
 
@@ -73,6 +85,8 @@ class InstallationStatus(msgspec.Struct, frozen=True, kw_only=True):
         running, pending: Workflows with this status, counted up to `MAX_COUNT`.
         held: Running workflows that no worker can take now.
         pools: The first pools.
+        asked: Questions that are open, counted up to `MAX_COUNT`.
+        questions: The oldest of them.
         failed: Workflows that failed or timed out within `FAILED_WITHIN`, counted up to `MAX_COUNT`.
         failures: The newest of them.
     """
@@ -85,6 +99,8 @@ class InstallationStatus(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     held: int
     pools: list[PoolLine]
+    asked: int
+    questions: list[Question]
     failed: int
     failures: list[Failure]
 
@@ -104,6 +120,7 @@ def installation_status() -> InstallationStatus:
         status__in=(WorkflowStatus.FAILED, WorkflowStatus.TIMEOUT), finished_at__gte=database_now() - FAILED_WITHIN
     ).order_by("-finished_at")
     running = Workflow.objects.filter(status=WorkflowStatus.RUNNING)
+    questions = Wait.objects.filter(status=WaitStatus.OPEN, kind=WaitKind.ASK)
     return InstallationStatus(
         server=server_report(),
         page=page_url("overview"),
@@ -113,6 +130,18 @@ def installation_status() -> InstallationStatus:
         pending=_count(Workflow.objects.filter(status=WorkflowStatus.PENDING)),
         held=_count(running.exclude(held_reason="")),
         pools=[PoolLine.of(pool) for pool in Pool.objects.order_by("pk")[:_MAX_POOLS]],
+        asked=questions.order_by()[:MAX_COUNT].count(),
+        questions=[
+            Question(
+                workflow_id=each.workflow_id,
+                name=each.name,
+                title=each.title,
+                recipients=each.recipient_list,
+                opened_at=each.opened_at,
+                url=workflow_url(each.workflow_id),
+            )
+            for each in questions.order_by("opened_at", "pk")[:_MAX_LISTED_QUESTIONS]
+        ],
         failed=_count(failed),
         failures=[
             Failure(

@@ -12,6 +12,7 @@ from orchestration.management.output import EscapedOutput
 from orchestration.models import WorkflowStatus
 from orchestration.text import truncate
 from realtime.management.run_follower import FollowedEvent, RunFollower
+from realtime.management.run_lines import RunLines, counts_of_items
 from realtime.management.terminal import ProgressLine, TextOfField, progress_bar
 from realtime.protocol.payload import encode_data
 
@@ -45,6 +46,7 @@ class RunDisplay:
             total=self._follower.workflow.total_stages,
         )
         self._detailed = detailed or self._line.is_shown
+        self._lines_of_run = RunLines(follower.workflow.pk, detailed=self._detailed)
 
     def show_until_finished(self) -> str:
         """Display the run until it has finished. Returns its status."""
@@ -65,6 +67,13 @@ class RunDisplay:
         if event.name == "workflow.held":
             needs = f" with {event.data['needs']}" if event.data["needs"] else ""
             self._line.write(f"held: pool {event.data['pool_id']} has no worker{needs}; the run waits for one")
+        for line in self._lines_of_run.of(event.name, event.data, has_bar=self._line.is_shown):
+            self._line.write(line)
+        if event.name == "workflow.waiting":
+            self._forget(event.data["stage_name"])
+        elif event.name.startswith("workflow.map_"):
+            self._progress.setdefault(event.data["stage_name"], 0.0)
+            self._messages[event.data["stage_name"]] = counts_of_items(event.data)
         resource, _, change = event.name.partition(".stage_")
         if resource != "workflow" or not change:
             return
@@ -74,11 +83,14 @@ class RunDisplay:
             self._messages[stage_name] = event.data.get("message", "")
         elif change == "started":
             self._progress.setdefault(stage_name, 0.0)
-        elif change != "log":
-            self._progress.pop(stage_name, None)
-            self._messages.pop(stage_name, None)
+        elif change not in ("log", "added"):
+            self._forget(stage_name)
         for line in self._lines(change, stage_name, event.data):
             self._line.write(line)
+
+    def _forget(self, stage_name: str) -> None:
+        self._progress.pop(stage_name, None)
+        self._messages.pop(stage_name, None)
 
     def _lines(self, change: str, stage_name: str, data: dict[str, Any]) -> list[str]:
         error = truncate(data.get("error", ""), _MAX_ERROR_CHARACTERS)

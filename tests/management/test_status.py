@@ -49,6 +49,30 @@ def fill(server: MahavishnuServer) -> None:
     server.services_driver.execute(HEARTBEAT)
 
 
+ASK = """
+from datetime import timedelta
+from orchestration.db.clock import database_now
+from orchestration.models import Stage, Wait
+stage = Stage.objects.get(workflow_id="wf_running")
+asked = {"kind": "ask", "name": "only", "title": "Deploy?", "recipients": "group:ops\\nuser:ada"}
+Wait.objects.create(workflow_id="wf_running", stage=stage, opened_at=database_now() - timedelta(hours=1), **asked)
+"""
+
+
+def test_status_lists_open_questions_and_how_to_answer_them(start_server: StartServer) -> None:
+    server = start_server(started=False)
+    fill(server)
+    server.services_driver.execute(ASK)
+    lines = [re.sub(r"\d\d:\d\d:\d\d", "T", line) for line in command(server, "status").stdout.splitlines()]
+    first = lines.index("Questions that are open: 1")
+    assert lines[first + 1 : first + 3] == [
+        "  ? T wf_running only (for group:ops, user:ada): Deploy?",
+        "    manage.py answer_workflow wf_running only",
+    ]
+    report = json.loads(command(server, "status", "--json").stdout)
+    assert (report["asked"], report["questions"][0]["recipients"]) == (1, ["group:ops", "user:ada"])
+
+
 def test_status_of_a_healthy_server(start_server: StartServer) -> None:
     server = start_server()
     fill(server)

@@ -63,10 +63,13 @@ class Command(CommandWithEpilog):
             raise CommandError(f"Workflow {workflow_id} does not ask{f' {name}' if name else ''} now.")
         raise CommandError(f"Workflow {workflow_id} asks several things: name one of {names}.")
 
-    def _asked(self, wait: Wait) -> dict[str, Any]:
+    def _asked(self, wait: Wait) -> Any:
         if not sys.stdin.isatty():
             raise CommandError("Expected --json: standard input is not a terminal.")
         self.stdout.write(escape_line(wait.title or wait.name))
+        if wait.schema.get("type") != "object":
+            text = input(f"Answer ({_described(wait.schema)}): ")
+            return text if wait.schema.get("type") == "string" else _decoded("The answer", text)
         answers: dict[str, Any] = {}
         required = wait.schema.get("required", [])
         for field, schema in wait.schema.get("properties", {}).items():

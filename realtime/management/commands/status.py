@@ -14,6 +14,7 @@ from orchestration.management.database_errors import readable_database_errors
 from orchestration.text import escape_json, escape_line
 from realtime.management.help import CommandWithEpilog
 from realtime.management.installation_status import MAX_COUNT, InstallationStatus, installation_status
+from realtime.management.run_lines import answer_command
 from realtime.management.server_check import NOT_ANSWERING, NOT_RUNNING
 from realtime.management.terminal import console_on, is_ascii_only
 from realtime.protocol.payload import encode_data
@@ -79,6 +80,15 @@ def lines_of(status: InstallationStatus, *, failed_sign: str) -> Iterator[Text]:
     counts = f"{_counted(status.running)} running{held}, {_counted(status.pending)} pending"
     yield Text(f"Workflows  {counts}; {queued} {'stage' if queued == 1 else 'stages'} queued")
     yield from _pool_lines(status)
+    if status.asked:
+        yield Text(f"Questions that are open: {_counted(status.asked)}", style="yellow")
+    for question in status.questions:
+        time = localtime(question.opened_at).strftime("%H:%M:%S")
+        to = f" (for {', '.join(question.recipients)})" if question.recipients else ""
+        yield Text(
+            escape_line(f"  ? {time} {question.workflow_id} {question.name}{to}: {question.title}"), style="yellow"
+        )
+        yield Text(escape_line(f"    {answer_command(question.workflow_id, question.name)}"))
     style = "bold red" if status.failed else ""
     yield Text(f"Failed in the last 24 hours: {_counted(status.failed)}", style=style)
     for failure in status.failures:
