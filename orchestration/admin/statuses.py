@@ -40,7 +40,7 @@ STATUSES: Final[dict[str, dict[str, Look]]] = {
         StageStatus.PENDING: _PENDING,
         StageStatus.QUEUED: Look("↻", "queued", "waiting"),
         StageStatus.RUNNING: _RUNNING,
-        StageStatus.WAITING: Look("⏸", "waiting", "waiting"),
+        StageStatus.WAITING: Look("‖", "waiting", "waiting"),
         StageStatus.COMPLETED: _COMPLETED,
         StageStatus.FAILED: _FAILED,
         StageStatus.SKIPPED: Look("\N{EN DASH}", "skipped", "neutral"),

@@ -42,6 +42,12 @@ export const EVENT_GROUPS = {
     "workflow.stage_progress": look("◐", "stage progress", "running"),
     "workflow.stage_log": look("≡", "stage log"),
     "workflow.step_completed": look("·", "step completed"),
+    "workflow.stream_opened": look("≡", "stream opened"),
+    "workflow.map_started": look("◐", "items started", "running"),
+    "workflow.map_progress": look("◐", "items progress", "running"),
+    "workflow.waiting": look("‖", "stage waits", "waiting"),
+    "workflow.wait_answered": look("✓", "wait answered", "success"),
+    "workflow.wait_expired": look("◷", "wait expired", "timeout"),
     "workflow.stage_completed": look("✓", "stage completed", "success"),
     "workflow.stage_failed": look("✕", "stage failed", "failure"),
     "workflow.stage_retrying": look("↻", "stage retrying", "waiting"),
@@ -162,6 +168,25 @@ const SUMMARIES = {
   "workflow.stage_log": (data) => joined([data.stage_name, firstLine(data.message ?? "")]),
   "workflow.step_completed": (data) =>
     joined([data.stage_name, data.step, data.cached && "read", `${counted(data.steps_completed, "step")} completed`]),
+  "workflow.stream_opened": (data) => joined([data.stage_name, data.name, data.content_type]),
+  "workflow.map_started": (data) => joined([data.stage_name, counted(data.total, "item")]),
+  "workflow.map_progress": (data) =>
+    joined([
+      data.stage_name,
+      `${number(data.completed)} of ${number(data.total)} completed`,
+      data.running > 0 && `${number(data.running)} running`,
+      data.failed > 0 && `${number(data.failed)} failed`,
+    ]),
+  "workflow.waiting": (data) =>
+    joined([
+      data.stage_name,
+      data.kind === "sleep"
+        ? "for a time"
+        : `${data.kind === "signal" ? "for the signal" : "for an answer to"} ${data.wait}`,
+      data.title,
+    ]),
+  "workflow.wait_answered": (data) => joined([data.stage_name, data.wait, data.by && `by ${data.by}`]),
+  "workflow.wait_expired": (data) => joined([data.stage_name, data.wait]),
   "workflow.stage_completed": (data) =>
     joined([
       data.stage_name,
@@ -177,9 +202,14 @@ const SUMMARIES = {
     ]),
   "workflow.stage_released": (data) =>
     joined([data.stage_name, String(data.reason ?? "").replaceAll("_", " "), again(data)]),
-  "workflow.stage_status_changed": (data) => data.stage_name,
+  "workflow.stage_status_changed": (data) => joined([data.stage_name, data.reason && firstLine(data.reason)]),
   "workflow.stage_added": (data) =>
-    joined([data.stage_name, `step ${data.step}`, `${counted(data.total_stages, "stage")} now`]),
+    joined([
+      data.stage_name,
+      data.added_by && `by ${data.added_by}`,
+      `step ${data.step}`,
+      `${counted(data.total_stages, "stage")} now`,
+    ]),
   "workflow.stage_removed": (data) => joined([data.stage_name, `${counted(data.total_stages, "stage")} now`]),
   "worker.added": (data) => joined([pool(data.pool_id), data.status, data.release && `release ${data.release}`]),
   "worker.status_changed": (data) => joined([data.stage_name, data.draining && "draining", pool(data.pool_id)]),

@@ -7,7 +7,8 @@ import { when } from "./parts.js";
 /** @typedef {import("./run_log.js").RunEvent} RunEvent */
 /**
  * `endedAt` and `outcome` are null while the attempt runs. An `outcome` is `completed`, a `reason` of
- * `workflow.stage_retrying` or `workflow.stage_released`, or how the run ended while the attempt ran.
+ * `workflow.stage_retrying` or `workflow.stage_released`, `waited` if another attempt continued after an answer, or how
+ * the run ended while the attempt ran.
  *
  * @typedef {{attempt: number, workerId: string | null, startedAt: string, endedAt: string | null, outcome: string | null, error: string}} Attempt
  */
@@ -24,11 +25,15 @@ const RUN_OUTCOMES = {
   "workflow.cancelled": "cancelled",
 };
 
+/** An attempt ends where it begins to wait, if another one continues after the answer. */
+const WAIT_EVENTS = ["workflow.waiting", "workflow.wait_answered", "workflow.wait_expired"];
+
 /** The names of the events that begin or end an attempt. */
 export const ATTEMPT_EVENTS = [
   "workflow.stage_started",
   "workflow.stage_retrying",
   "workflow.stage_released",
+  ...WAIT_EVENTS,
   ...Object.keys(STAGE_OUTCOMES),
   ...Object.keys(RUN_OUTCOMES),
 ];
@@ -41,6 +46,7 @@ const LOOKS = {
   lost: { words: "lost with its worker", colour: "failure" },
   cancelled: { words: "cancelled", colour: "cancelled" },
   skipped: { words: "left unfinished", colour: "neutral" },
+  waited: { words: "began to wait", colour: "waiting" },
   worker_stopped: { words: "given back, because its worker stopped", colour: "neutral" },
   not_runnable: { words: "given back, because its worker cannot run it", colour: "neutral" },
 };
@@ -54,6 +60,7 @@ const LOOKS = {
 export function attemptsOf(events) {
   const attempts = /** @type {Map<string, Attempt[]>} */ (new Map());
   const running = /** @type {Map<string, Attempt>} */ (new Map());
+  const waiting = /** @type {Map<string, RunEvent>} */ (new Map());
   const end = (/** @type {string} */ stage, /** @type {RunEvent} */ event, /** @type {string} */ outcome) => {
     const attempt = running.get(stage);
     if (!attempt) return;
@@ -67,6 +74,9 @@ export function attemptsOf(events) {
       const started = { attempt, workerId, startedAt: timestamp, endedAt: null, outcome: null, error: "" };
       running.set(stage, started);
       attempts.set(stage, [...(attempts.get(stage) ?? []), started]);
+    } else if (name === "workflow.waiting") waiting.set(data.stage_name, event);
+    else if (WAIT_EVENTS.includes(name)) {
+      if (data.resumes) end(data.stage_name, waiting.get(data.stage_name) ?? event, "waited");
     } else if (name in RUN_OUTCOMES) {
       for (const stage of [...running.keys()]) end(stage, { ...event, data: {} }, RUN_OUTCOMES[name]);
     } else end(data.stage_name, event, STAGE_OUTCOMES[name] ?? data.reason);

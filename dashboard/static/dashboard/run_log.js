@@ -5,11 +5,14 @@ import { client } from "./connection.js";
 import { bothZones, counted, number, shown, timeOfDayMs } from "./format.js";
 import { computed, html, repeat, signal } from "./lib.js";
 import { ATTEMPT_EVENTS, attemptsOf } from "./run_attempts.js";
-import { toast } from "./toasts.js";
 import { loading, when } from "./parts.js";
 import { Refresher } from "./refresher.js";
+import { NOTE_EVENTS, notesOf } from "./run_notes.js";
+import { toast } from "./toasts.js";
 
 const LOG = "workflow.stage_log";
+/** What the timeline needs besides the state of the run. */
+const TIMELINE_EVENTS = [...new Set([...ATTEMPT_EVENTS, ...NOTE_EVENTS])];
 const READ_EVENTS = 500;
 const MAX_LINES = 10_000;
 const MAX_EVENTS = 2_000;
@@ -27,7 +30,8 @@ const ANSI = /\u001b\[[0-9;?]*[ -/]*[@-~]|\u001b\][^\u0007\u001b]*(?:\u0007|\u00
 export class RunLog {
   events = signal(/** @type {RunEvent[]} */ ([]));
   lines = signal(/** @type {Line[]} */ ([]));
-  attempts = computed(() => attemptsOf(this.#attemptEvents.value));
+  attempts = computed(() => attemptsOf(this.#timelineEvents.value));
+  notes = computed(() => notesOf(this.#timelineEvents.value));
   hasEarlierEvents = signal(false);
   hasEarlierLines = signal(false);
   isLost = signal(false);
@@ -37,7 +41,7 @@ export class RunLog {
   search = signal("");
   isFollowed = signal(true);
   isWrapped = signal(true);
-  #attemptEvents = signal(/** @type {RunEvent[]} */ ([]));
+  #timelineEvents = signal(/** @type {RunEvent[]} */ ([]));
   #channel;
   #stop;
   #waiting = /** @type {RunEvent[]} */ ([]);
@@ -83,14 +87,14 @@ export class RunLog {
   }
 
   async #readLatest() {
-    const [page, logPage, attemptPage] = await Promise.all([
+    const [page, logPage, timelinePage] = await Promise.all([
       this.#read({}),
       this.#read({ names: [LOG] }),
-      this.#read({ names: ATTEMPT_EVENTS }),
+      this.#read({ names: TIMELINE_EVENTS }),
     ]);
     this.events.value = page.events;
     this.lines.value = logPage.events.flatMap(linesOf);
-    this.#attemptEvents.value = attemptPage.events;
+    this.#timelineEvents.value = timelinePage.events;
     this.hasEarlierEvents.value = page.has_more;
     this.hasEarlierLines.value = logPage.has_more;
     this.isRead.value = true;
@@ -136,9 +140,11 @@ export class RunLog {
     const events = newer(added, this.events.peek());
     if (events.length)
       this.events.value = this.#bounded([...this.events.peek(), ...events], MAX_EVENTS, this.hasEarlierEvents);
-    const attemptEvents = newer(added, this.#attemptEvents.peek()).filter(({ name }) => ATTEMPT_EVENTS.includes(name));
-    if (attemptEvents.length)
-      this.#attemptEvents.value = [...this.#attemptEvents.peek(), ...attemptEvents].slice(-MAX_EVENTS);
+    const timelineEvents = newer(added, this.#timelineEvents.peek()).filter(({ name }) =>
+      TIMELINE_EVENTS.includes(name),
+    );
+    if (timelineEvents.length)
+      this.#timelineEvents.value = [...this.#timelineEvents.peek(), ...timelineEvents].slice(-MAX_EVENTS);
     const lines = newer(added, this.lines.peek())
       .filter(({ name }) => name === LOG)
       .flatMap(linesOf);

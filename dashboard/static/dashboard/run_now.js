@@ -1,9 +1,10 @@
 // What a run does now, in one line: its stages that run, with their progress, or what it waits for.
 
 import { serverNow } from "./connection.js";
-import { cut, firstLine, runningFor, shown, until } from "./format.js";
+import { cut, firstLine, number, runningFor, shown, until } from "./format.js";
 import { html } from "./lib.js";
 import { when } from "./parts.js";
+import { waitsFor } from "./run_notes.js";
 
 const MAX_STAGES = 2;
 const MAX_ERROR_CHARACTERS = 200;
@@ -33,7 +34,14 @@ export function stageNow(row, run) {
       >`;
   }
   const queued = run.stages.find((stage) => stage.status === "queued");
-  return queued ? html`${shown(queued.stage_name)} <span class="muted">waits for a worker</span>` : "";
+  if (queued) return html`${shown(queued.stage_name)} <span class="muted">waits for a worker</span>`;
+  const waiting = run.stages.find((stage) => stage.status === "waiting");
+  if (!waiting) return "";
+  const { items } = waiting;
+  return html`${shown(waiting.stage_name)}
+    <span class="muted"
+      >${items ? `${number(items.completed)} of ${number(items.total)} items` : waitsFor(waiting)}</span
+    >`;
 }
 
 /** @param {import("mahavishnu-client").Stage[]} running */

@@ -5,6 +5,7 @@ import { counted, duration, firstLine, number, runningFor, shown, until } from "
 import { html, nothing, repeat, svg } from "./lib.js";
 import { statusBadge, when } from "./parts.js";
 import { attemptList, earlierOf, isWaiting, lookOfAttempt } from "./run_attempts.js";
+import { endedWaits, waitsFor } from "./run_notes.js";
 import { lookOf } from "./statuses.js";
 
 /** @typedef {import("mahavishnu-client").Run} Run */
@@ -17,10 +18,15 @@ const TICKS = 4;
 const MIN_BAR_PERCENT = 0.4;
 
 /** @typedef {import("./run_attempts.js").Attempt} Attempt */
+/** @typedef {import("./run_notes.js").Note} Note */
+/** @typedef {{attempts: Map<string, Attempt[]>, notes: Map<string, Note>, below: (stage: Stage) => unknown}} Details */
 
-/** @param {Run} run @param {Map<string, Attempt[]>} attempts The attempts at each stage, by the name of the stage. */
-export function timelineTab(run, attempts) {
-  const stages = run.stages.slice(0, MAX_ROWS);
+/**
+ * @param {Run} run
+ * @param {Details} details What is known of each stage besides its state, by its name, and what is shown below it.
+ */
+export function timelineTab(run, { attempts, notes, below }) {
+  const stages = inOrder(run.stages).slice(0, MAX_ROWS);
   const hidden = run.total_stages - stages.length;
   const [startMs, endMs] = spanOf(run);
   return html`<div class="timeline">
@@ -29,7 +35,13 @@ export function timelineTab(run, attempts) {
       ${repeat(
         stages,
         (stage) => stage.stage_name,
-        (stage) => stageRow(stage, earlierOf(stage, attempts.get(stage.stage_name) ?? []), startMs, endMs),
+        (stage, index) =>
+          stageRow(stage, index + 1, {
+            earlier: earlierOf(stage, attempts.get(stage.stage_name) ?? []),
+            note: notes.get(stage.stage_name),
+            below: below(stage),
+            span: [startMs, endMs],
+          }),
       )}
     </ol>
     ${when(hidden > 0, html`<p class="muted">${counted(hidden, "more stage")}. ${countsOf(run)}</p>`)}
@@ -40,12 +52,19 @@ export function timelineTab(run, attempts) {
         html`<span class="key running"></span> running`,
       )}
       ${when(
+        stages.some((stage) => stage.status === "waiting" && !stage.items),
+        html`<span class="key waiting"></span> waiting`,
+      )}
+      ${when(
         stages.some((stage) => stage.status === "cancelled" && stage.started_at),
         html`<span class="key cancelled"></span> cancelled`,
       )}
     </p>
   </div>`;
 }
+
+/** The stages as they run: one that was added comes before the later steps. @param {readonly Stage[]} stages */
+const inOrder = (stages) => stages.toSorted((one, other) => one.step - other.step || one.position - other.position);
 
 /** @param {Run} run @returns {[number, number]} */
 function spanOf(run) {
@@ -65,11 +84,15 @@ function axis(spanMs) {
   >`;
 }
 
-/** @param {Stage} stage @param {Attempt[]} earlier @param {number} startMs @param {number} endMs */
-function stageRow(stage, earlier, startMs, endMs) {
+/**
+ * @param {Stage} stage
+ * @param {number} place From 1.
+ * @param {{earlier: Attempt[], note: Note | undefined, below: unknown, span: [number, number]}} details
+ */
+function stageRow(stage, place, { earlier, note, below, span: [startMs, endMs] }) {
   return html`<li class="stage-row">
     <span class="what"
-      ><span class="position">${stage.position + 1}</span> ${statusBadge("stage", stage.status, stage.stage_name)}<span
+      ><span class="position">${place}</span> ${statusBadge("stage", stage.status, stage.stage_name)}<span
         class="spoken"
         >, ${lookOf("stage", stage.status).word}</span
       ></span
@@ -77,13 +100,16 @@ function stageRow(stage, earlier, startMs, endMs) {
     <span class="where muted">${stage.worker_id ? shown(stage.worker_id) : ""}</span>
     ${bar(stage, earlier, startMs, endMs)}
     <span class="took">${tookOf(stage)}</span>
-    ${note(stage)} ${when(earlier.length > 0, attemptList(earlier))}
+    ${noteLine(stage, note)} ${when(earlier.length > 0, attemptList(earlier))} ${below}
   </li>`;
 }
 
+/** Whether the time of a stage goes on: it runs, or waits for its items, its sub-runs or an answer. @param {Stage} stage */
+const holdsTime = ({ status }) => status === "running" || status === "waiting";
+
 /** @param {Stage} stage */
 function tookOf(stage) {
-  if (stage.status === "running" && stage.started_at) return runningFor(serverNow.value - Date.parse(stage.started_at));
+  if (holdsTime(stage) && stage.started_at) return runningFor(serverNow.value - Date.parse(stage.started_at));
   if (stage.duration_ms !== null) return duration(stage.duration_ms);
   if (stage.started_at && stage.finished_at)
     return duration(Date.parse(stage.finished_at) - Date.parse(stage.started_at));
@@ -92,20 +118,24 @@ function tookOf(stage) {
   return stage.started_at ? "" : stage.status === "pending" ? "waits" : "never ran";
 }
 
-/** What is told below a stage: progress, attempts, errors. @param {Stage} stage */
-function note(stage) {
+/** What is told below a stage: progress, attempts, errors, waits. @param {Stage} stage @param {Note | undefined} note */
+function noteLine(stage, note) {
   const attempts =
     stage.attempt > 1 || (stage.attempt === 1 && stage.error && stage.status !== "failed")
       ? `attempt ${stage.attempt} of ${stage.last_attempt}`
       : "";
-  const isWaiting = stage.status === "pending" && stage.retry_at;
+  const isRetried = stage.status === "pending" && stage.retry_at;
   const progress = stage.status === "running" && stage.progress !== null ? `${Math.round(stage.progress * 100)} %` : "";
   const parts = [
     attempts,
-    isWaiting && "waits for the next attempt",
+    isRetried && "waits for the next attempt",
+    stage.status === "waiting" && waitsFor(stage),
+    stage.status === "skipped" && note?.skippedBecause && `skipped: ${shown(note.skippedBecause)}`,
+    ...endedWaits(note, stage.stage_name),
     progress,
     stage.message && stage.status === "running" && shown(stage.message),
     stage.error && firstLine(stage.error),
+    note?.addedBy && `added by ${shown(note.addedBy)}`,
   ].filter(Boolean);
   return parts.length
     ? html`<span class="note ${stage.status === "failed" ? "error" : "muted"}">${parts.join(" · ")}</span>`
@@ -144,13 +174,20 @@ function bar(stage, earlier, startMs, endMs) {
   if (queuedMs !== null && waitedUntilMs !== null && waitedUntilMs > queuedMs)
     rects.push(rect("queued", queuedMs, waitedUntilMs, [3, 4]));
   if (currentMs !== null) {
-    const untilMs = finishedMs ?? (stage.status === "running" ? endMs : currentMs);
-    rects.push(rect(lookOf("stage", stage.status).colour, currentMs, untilMs));
-    if (stage.status === "running" && stage.progress !== null)
-      rects.push(rect("progress", currentMs, currentMs + (endMs - currentMs) * stage.progress, [8, 2]));
+    const untilMs = finishedMs ?? (holdsTime(stage) ? endMs : currentMs);
+    const { items } = stage;
+    const isIdle = stage.status === "waiting" && !items;
+    const colour = stage.status === "waiting" && items ? "running" : lookOf("stage", stage.status).colour;
+    rects.push(rect(colour, currentMs, untilMs, isIdle ? [3, 4] : undefined));
+    const progress = stage.status === "waiting" && items ? doneShare(items) : stage.progress;
+    if (holdsTime(stage) && progress !== null)
+      rects.push(rect("progress", currentMs, currentMs + (endMs - currentMs) * progress, [8, 2]));
   }
   return html`<svg class="track" aria-hidden="true" preserveAspectRatio="none" viewBox="0 0 100 10">${rects}</svg>`;
 }
+
+/** @param {import("mahavishnu-client").ItemCounts} items */
+const doneShare = ({ total, completed, failed }) => (total ? (completed + failed) / total : 1);
 
 /** @param {Run} run */
 function countsOf(run) {

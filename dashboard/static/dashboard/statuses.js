@@ -24,7 +24,7 @@ export const STATUSES = {
     pending: PENDING,
     queued: QUEUED,
     running: RUNNING,
-    waiting: { sign: "⏸", word: "waiting", colour: "waiting" },
+    waiting: { sign: "‖", word: "waiting", colour: "waiting" },
     completed: COMPLETED,
     failed: FAILED,
     skipped: { sign: "–", word: "skipped", colour: "neutral" },

@@ -2,7 +2,7 @@
 
 import { cancelRuns, pendingWord, retryFrom, retryRuns } from "../actions.js";
 import { client, follow, serverNow } from "../connection.js";
-import { duration, firstLine, nameOf, number, runningFor, shortId, shown, until } from "../format.js";
+import { duration, firstLine, nameOf, runningFor, shortId, shown, until } from "../format.js";
 import { html } from "../lib.js";
 import {
   closeOnEscape,
@@ -19,11 +19,11 @@ import {
   when,
 } from "../parts.js";
 import { mayOperate } from "../permissions.js";
-import { route, urlOf, urlOfAdmin } from "../routes.js";
+import { route, urlOf } from "../routes.js";
+import { dataTab, escapedLines } from "../run_data.js";
 import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
 import { timelineTab } from "../run_timeline.js";
-import { settings } from "../settings.js";
 import { startAgain } from "../start_again.js";
 import { lookOf } from "../statuses.js";
 import { tookText } from "./workflows.js";
@@ -33,42 +33,64 @@ import { tookText } from "./workflows.js";
 const TABS = ["timeline", "log", "data", "events"];
 const RETRYABLE = ["failed", "timeout", "cancelled"];
 
+/** What the page shows besides the state of the run. */
+class Parts {
+  /** @param {string} id */
+  constructor(id) {
+    this.log = new RunLog(id);
+  }
+
+  close() {
+    for (const part of [this.log]) part.close();
+  }
+}
+
 /** @param {string} id @returns {import("../main.js").Page} */
 export function open(id) {
   const run = follow(client.workflow(id));
-  const log = new RunLog(id);
+  const parts = new Parts(id);
   return {
     title: () => (run.value ? `${nameOf(run.value)} ${shortId(id)}` : `Workflow ${shortId(id)}`),
-    view: () => view(id, run, log),
+    view: () => view(id, run, parts),
     close() {
       run.stop();
-      log.close();
+      parts.close();
     },
   };
 }
 
-/** @param {string} id @param {import("../connection.js").Followed<any>} followed @param {RunLog} log */
-function view(id, followed, log) {
+/** @param {string} id @param {import("../connection.js").Followed<any>} followed @param {Parts} parts */
+function view(id, followed, parts) {
   if (followed.error) return refusedPage(followed.error, "this workflow");
   const run = /** @type {Run | null | undefined} */ (followed.value);
   if (run === undefined)
     return html`<h1>Workflow ${shortId(id)}</h1>
       ${loading("the workflow")}`;
   if (run === null) return missing(id);
+  const { log } = parts;
   const tab = TABS.includes(route.value.tab) ? route.value.tab : "timeline";
   return html`
     <article class="run ${staleness()}">
       ${head(run)} ${outcome(run)} ${tabs(tab, log)}
       <section id="tab" aria-label=${tab}>
-        ${tab === "timeline" ? timelineTab(run, log.attempts.value) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
-        ${when(
-          tab === "timeline" && log.lines.value.length > 0,
-          html`<h2>Log</h2>
-            ${logTab(log, run, { tail: 12 })}`,
-        )}
+        ${tab === "timeline" ? timeline(run, parts) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
       </section>
     </article>
   `;
+}
+
+/** @param {Run} run @param {Parts} parts */
+function timeline(run, { log }) {
+  return html`${timelineTab(run, {
+    attempts: log.attempts.value,
+    notes: log.notes.value,
+    below: () => "",
+  })}
+  ${when(
+    log.lines.value.length > 0,
+    html`<h2>Log</h2>
+      ${logTab(log, run, { tail: 12 })}`,
+  )}`;
 }
 
 /** @param {string} id */
@@ -185,9 +207,6 @@ function outcome(run) {
   return "";
 }
 
-/** @param {string} text */
-const escapedLines = (text) => text.split("\n").map(shown).join("\n");
-
 /** @param {string} shownTab @param {RunLog} log */
 function tabs(shownTab, log) {
   const counts = { log: log.countText(), events: log.eventCountText() };
@@ -200,72 +219,4 @@ function tabs(shownTab, log) {
         >`,
     )}
   </nav>`;
-}
-
-/** @param {Run} run */
-function dataTab(run) {
-  return html`<div class="data">
-    ${when(
-      run.prompt,
-      html`<h2>Prompt</h2>
-        <pre tabindex="0">${escapedLines(run.prompt)}</pre>`,
-    )}
-    <h2>Parameters</h2>
-    ${json(run.params)}
-    <h2>Result</h2>
-    ${run.finished_at === null ? html`<p class="muted">The workflow has not ended.</p>` : json(run.result)}
-    <h2>Times</h2>
-    <dl class="facts-list">
-      <div>
-        <dt>Created</dt>
-        <dd>${timeAt(run.created_at)} (${timeAgo(run.created_at)})</dd>
-      </div>
-      <div>
-        <dt>Started</dt>
-        <dd>${timeAt(run.started_at)}</dd>
-      </div>
-      <div>
-        <dt>Finished</dt>
-        <dd>${timeAt(run.finished_at)}</dd>
-      </div>
-      <div>
-        <dt>Adapter</dt>
-        <dd>${shown(run.adapter)}</dd>
-      </div>
-      <div>
-        <dt>Id</dt>
-        <dd><code>${run.workflow_id}</code> ${copyButton(run.workflow_id, "the id")}</dd>
-      </div>
-      ${when(
-        settings.admin,
-        html`<div>
-          <dt>Admin</dt>
-          <dd>
-            <a href=${urlOfAdmin("workflow", run.workflow_id)}
-              >The row of this workflow, with its attempts and tracebacks</a
-            >
-          </dd>
-        </div>`,
-      )}
-    </dl>
-  </div>`;
-}
-
-/** Return whether a browser may have rounded a number in JSON. @param {any} value @returns {boolean} */
-function isRounded(value) {
-  if (typeof value === "number") return Number.isInteger(value) && !Number.isSafeInteger(value);
-  return typeof value === "object" && value !== null && Object.values(value).some(isRounded);
-}
-
-/** @param {unknown} value */
-export function json(value) {
-  if (value === null || value === undefined || (typeof value === "object" && Object.keys(value).length === 0)) {
-    return html`<p class="muted">None</p>`;
-  }
-  const text = JSON.stringify(value, null, 2);
-  return html`<div class="json">
-      ${copyButton(text, "the JSON")}
-      <pre tabindex="0">${escapedLines(text)}</pre>
-    </div>
-    ${when(isRounded(value), html`<p class="muted">A browser rounds whole numbers above ${number(Number.MAX_SAFE_INTEGER)}: the admin shows them exactly.</p>`)}`;
 }

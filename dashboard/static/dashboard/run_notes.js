@@ -1,0 +1,69 @@
+// What the state of a run does not say of its stages, and its events do: why one was skipped, which one has added it, and
+// who has answered what it waited for.
+
+import { number, shown, timeOfDay } from "./format.js";
+
+/** @typedef {import("./run_log.js").RunEvent} RunEvent */
+/** @typedef {{name: string, kind: string, by: string, at: string, isExpired: boolean}} EndedWait */
+/** @typedef {{skippedBecause: string, addedBy: string, kind: string, waits: EndedWait[]}} Note `kind`: that of its last wait. */
+
+/** The waits of one stage that are shown: the last ones. */
+const MAX_WAITS = 3;
+
+/** @type {Readonly<Note>} */
+const NOTHING = Object.freeze({ skippedBecause: "", addedBy: "", kind: "", waits: [] });
+
+/** @type {Record<string, (note: Note, data: any, at: string) => Partial<Note>>} */
+const CHANGES = {
+  "workflow.stage_status_changed": (_, { status, reason }) => ({
+    skippedBecause: status === "skipped" ? (reason ?? "") : "",
+  }),
+  "workflow.stage_added": (_, { added_by }) => ({ addedBy: added_by ?? "" }),
+  "workflow.waiting": (_, { kind }) => ({ kind }),
+  "workflow.wait_answered": ({ kind, waits }, { wait, by }, at) => ({
+    waits: [...waits, { name: wait, kind, by, at, isExpired: false }],
+  }),
+  "workflow.wait_expired": ({ kind, waits }, { wait }, at) => ({
+    waits: kind === "sleep" ? waits : [...waits, { name: wait, kind, by: "", at, isExpired: true }],
+  }),
+};
+
+/** The names of the events that notes are made of. */
+export const NOTE_EVENTS = Object.keys(CHANGES);
+
+/**
+ * Return what events say of the stages, by the name of the stage.
+ *
+ * @param {RunEvent[]} events In order; others than `NOTE_EVENTS` are ignored.
+ * @returns {Map<string, Note>}
+ */
+export function notesOf(events) {
+  const notes = /** @type {Map<string, Note>} */ (new Map());
+  for (const { name, data, timestamp } of events) {
+    const change = CHANGES[name];
+    if (!change) continue;
+    const note = notes.get(data.stage_name) ?? NOTHING;
+    notes.set(data.stage_name, { ...note, ...change(note, data, timestamp) });
+  }
+  return notes;
+}
+
+/** Who has ended the waits of a stage, and when, in words. @param {Note | undefined} note @param {string} stageName @returns {string[]} */
+export function endedWaits(note, stageName) {
+  const waits = note?.waits ?? [];
+  const words = waits.slice(-MAX_WAITS).map(({ name, kind, by, at, isExpired }) => {
+    const of = name === stageName ? "" : `${kind === "signal" ? "signal " : ""}${shown(name)} `;
+    if (isExpired) return `${of}timed out at ${timeOfDay(at)}`;
+    return `${of}${kind === "signal" ? "sent" : "answered"}${by ? ` by ${shown(by)}` : ""} at ${timeOfDay(at)}`;
+  });
+  const left = waits.length - words.length;
+  return left > 0 ? [`${number(left)} earlier`, ...words] : words;
+}
+
+/** What a stage waits for, without a slot. @param {import("mahavishnu-client").Stage} stage @returns {string} */
+export function waitsFor({ wait, items }) {
+  if (!wait) return items ? "" : "waits for its sub-runs";
+  if (wait.kind === "sleep") return wait.expires_at ? `sleeps until ${timeOfDay(wait.expires_at)}` : "sleeps";
+  if (wait.kind === "signal") return `waits for the signal ${shown(wait.name)}`;
+  return `waits for an answer${wait.title ? `: ${shown(wait.title)}` : ""}`;
+}
