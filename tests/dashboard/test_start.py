@@ -169,7 +169,7 @@ async def test_form_shows_what_is_wrong_at_the_field(shop: MahavishnuServer, bro
         await page.get_by_label("items").fill('{"a": 1}')
         await press_start(page)
         await expect(page.locator("#wrong-order")).to_have_text("✕ At most 99")
-        await expect(page.locator("#wrong-address")).to_have_text("✕ This parameter is required")
+        await expect(page.locator("#wrong-address")).to_have_text("✕ A value is required")
         await expect(page.locator("#wrong-items")).to_contain_text("Write a list in JSON")
         await expect(page.get_by_label("order * required")).to_be_focused()
         await page.get_by_label("order * required").fill("1")
@@ -199,7 +199,7 @@ async def test_form_takes_no_number_that_it_would_change(shop: MahavishnuServer,
 async def test_parameter_may_be_named_as_a_property_of_every_object(shop: MahavishnuServer, browser: Browser) -> None:
     async with open_page(browser, f"{shop.http_url}/start/build_car") as page:
         await press_start(page)
-        await expect(page.locator("#wrong-constructor")).to_have_text("✕ This parameter is required")
+        await expect(page.locator("#wrong-constructor")).to_have_text("✕ A value is required")
         await page.get_by_label("constructor * required").fill("Ada")
         await page.get_by_label("Other parameters").fill('{"paint": "red", "doors": 5}')
         await page.get_by_label("Prompt").fill("-fast")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 
@@ -36,6 +36,17 @@ class Budget(msgspec.Struct):
     amount: int
 
 
+class Parcel(msgspec.Struct):
+    """How something is sent."""
+
+    carrier: Annotated[Literal["post", "pigeon"], msgspec.Meta(description="Who carries it.")]
+    count: Annotated[int, msgspec.Meta(ge=1)]
+    weight_kg: float
+    sizes: list[int]
+    is_gift: bool = False
+    note: str = ""
+
+
 class Payment(TypedDict):
     """What was paid."""
 
@@ -57,6 +68,12 @@ def deploy(ctx: Context, inputs: dict[str, Any]) -> Any:
     return {"approved": approval.approved, "comment": approval.comment, "by": answer.by, "expired": answer.is_expired}
 
 
+@stage
+def conclude_answer(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Return the outputs of all stages."""
+    return dict(ctx.results)
+
+
 approve = ask(
     "approve",
     Approval,
@@ -75,6 +92,11 @@ def deployment(prompt: str, **params: Any) -> Any:
 @workflow()
 def unanswered(prompt: str, *, title: str = "Continue?", timeout_seconds: float | None = 60, **params: Any) -> Any:
     return [build, ask("go", Budget, title=title, timeout_seconds=timeout_seconds)]
+
+
+@workflow()
+def parcel(prompt: str) -> Any:
+    return [ask("send", Parcel, title="How is it sent?"), conclude_answer]
 
 
 @workflow()

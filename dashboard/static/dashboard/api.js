@@ -15,6 +15,8 @@ export class Problem extends Error {
     this.status = status;
     /** What is wrong, by the path of the part of the request. @type {{path: string, detail: string}[]} */
     this.errors = problem?.errors ?? [];
+    /** Who has answered first, and when, if that is the problem. @type {{by: string, at: string} | null} */
+    this.answered = problem?.answered_at ? { by: problem.by ?? "", at: problem.answered_at } : null;
   }
 }
 

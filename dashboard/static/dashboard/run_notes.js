@@ -28,8 +28,11 @@ const CHANGES = {
   }),
 };
 
+/** The stages that it lists run again: who has answered them before is no longer so. */
+const RETRIED = "workflow.retried";
+
 /** The names of the events that notes are made of. */
-export const NOTE_EVENTS = Object.keys(CHANGES);
+export const NOTE_EVENTS = [...Object.keys(CHANGES), RETRIED];
 
 /**
  * Return what events say of the stages, by the name of the stage.
@@ -40,6 +43,11 @@ export const NOTE_EVENTS = Object.keys(CHANGES);
 export function notesOf(events) {
   const notes = /** @type {Map<string, Note>} */ (new Map());
   for (const { name, data, timestamp } of events) {
+    if (name === RETRIED)
+      for (const { stage_name } of data.stages ?? []) {
+        const { addedBy } = notes.get(stage_name) ?? NOTHING;
+        notes.set(stage_name, { ...NOTHING, addedBy });
+      }
     const change = CHANGES[name];
     if (!change) continue;
     const note = notes.get(data.stage_name) ?? NOTHING;

@@ -108,7 +108,7 @@ export function parse(field, text) {
   const trimmed = text.trim();
   if (trimmed === "") {
     if (!field.isRequired) return {};
-    return field.isNullable ? { value: null } : { error: "This parameter is required" };
+    return field.isNullable ? { value: null } : { error: "A value is required" };
   }
   if (field.kind === "text") return checkedText(field, text);
   if (field.kind === "integer" || field.kind === "number") return checkedNumber(field, trimmed);

@@ -46,6 +46,7 @@ export function othersField(fields) {
 const valueOf = (values, name) => (Object.hasOwn(values, name) ? values[name] : "");
 
 export class StartForm {
+  prefix = "";
   /** What is typed, by the name of its field. */
   texts;
   errors = signal(/** @type {Record<string, string>} */ ({}));

@@ -8,7 +8,8 @@ import { mayOperate } from "../permissions.js";
 import { changeQuery, route, urlOf } from "../routes.js";
 import { settings } from "../settings.js";
 import { StartForm } from "../start_form.js";
-import { formView, parametersOf, withCode } from "../start_form_view.js";
+import { withCode } from "../field_inputs.js";
+import { formView, parametersOf } from "../start_form_view.js";
 
 /** @typedef {import("../start_form.js").Definition} Definition */
 

@@ -18,6 +18,7 @@ import {
   timeAt,
   when,
 } from "../parts.js";
+import { OpenWaits } from "../open_waits.js";
 import { mayOperate } from "../permissions.js";
 import { route, urlOf } from "../routes.js";
 import { dataTab, escapedLines } from "../run_data.js";
@@ -38,6 +39,7 @@ class Parts {
   /** @param {string} id */
   constructor(id) {
     this.log = new RunLog(id);
+    this.waits = new OpenWaits();
   }
 
   close() {
@@ -71,7 +73,7 @@ function view(id, followed, parts) {
   const tab = TABS.includes(route.value.tab) ? route.value.tab : "timeline";
   return html`
     <article class="run ${staleness()}">
-      ${head(run)} ${outcome(run)} ${tabs(tab, log)}
+      ${head(run)} ${outcome(run)} ${parts.waits.view(run)} ${tabs(tab, log)}
       <section id="tab" aria-label=${tab}>
         ${tab === "timeline" ? timeline(run, parts) : tab === "log" ? logTab(log, run) : tab === "data" ? dataTab(run) : eventsTab(log)}
       </section>

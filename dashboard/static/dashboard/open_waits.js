@@ -1,0 +1,106 @@
+// What a run asks people, or other systems, now: each with its form.
+
+import { AnswerForm } from "./answer_form.js";
+import { serverNow } from "./connection.js";
+import { fieldRow, inputOf } from "./field_inputs.js";
+import { counted, shown, until } from "./format.js";
+import { html, repeat, signal } from "./lib.js";
+import { timeAgo, when } from "./parts.js";
+import { mayOperate } from "./permissions.js";
+
+/** @typedef {import("mahavishnu-client").Run} Run */
+/** @typedef {import("mahavishnu-client").OpenWait} OpenWait */
+
+/** The waits that are shown with their forms. */
+const MAX_FORMS = 20;
+/** How many of them are unfolded from the beginning. */
+const MAX_UNFOLDED = 3;
+
+export class OpenWaits {
+  /** The forms, by what tells one wait from another. @type {Map<string, AnswerForm>} */
+  #forms = new Map();
+  #version = signal(0);
+
+  /** @param {Run} run */
+  view(run) {
+    this.#version.value;
+    const asking = run.stages.filter(({ wait }) => wait && wait.kind !== "sleep");
+    const listed = asking.slice(0, MAX_FORMS);
+    const open = new Map(
+      listed.map(({ stage_name, wait }) => [
+        `${stage_name} ${wait?.name} ${wait?.opened_at}`,
+        /** @type {OpenWait} */ (wait),
+      ]),
+    );
+    // What was typed stays while its wait does, and a refusal until it is read: the event comes before the answer.
+    for (const [key, form] of this.#forms)
+      if (!open.has(key) && !form.isOver.value && !form.isSending.value) this.#forms.delete(key);
+    for (const [key, wait] of open)
+      if (!this.#forms.has(key)) this.#forms.set(key, new AnswerForm(run.workflow_id, wait));
+    const left = asking.length - listed.length;
+    return html`${repeat(
+      this.#forms,
+      ([key]) => key,
+      ([key, form], index) => this.#wait(run, key, form, index < MAX_UNFOLDED),
+    )}${when(left > 0, html`<p class="muted">${counted(left, "further stage")} of this workflow ${left === 1 ? "waits" : "wait"} too: see its timeline.</p>`)}`;
+  }
+
+  /** @param {Run} run @param {string} key @param {AnswerForm} form @param {boolean} isUnfolded */
+  #wait(run, key, form, isUnfolded) {
+    const { wait } = form;
+    const isSignal = wait.kind === "signal";
+    const title = wait.title ? shown(wait.title) : `${shown(wait.name)}${isSignal ? ": waits for this signal" : ""}`;
+    return html`<details class="banner waiting asks" ?open=${isUnfolded} aria-label=${title}>
+      <summary><strong>${title}</strong></summary>
+      <p class="facts">
+        <span>${isSignal ? "signal" : "question"} <code>${shown(wait.name)}</code></span>
+        ${when(wait.recipients.length > 0, html`<span>for ${wait.recipients.map(shown).join(", ")}</span>`)}
+        <span>${isSignal ? "waits since" : "asked"} ${timeAgo(wait.opened_at)}</span>
+        ${when(wait.expires_at, html`<span>times out ${until(Date.parse(wait.expires_at ?? ""), serverNow.value)}</span>`)}
+      </p>
+      ${mayOperate("workflow", run.workflow_id) ? this.#form(key, form) : html`<p class="muted">Users who may operate this workflow can ${isSignal ? "send it" : "answer"}.</p>`}
+    </details>`;
+  }
+
+  /** @param {string} key @param {AnswerForm} form */
+  #form(key, form) {
+    const submit = async (/** @type {SubmitEvent} */ event) => {
+      event.preventDefault();
+      const element = /** @type {HTMLFormElement} */ (event.currentTarget);
+      await form.send();
+      requestAnimationFrame(() =>
+        /** @type {HTMLElement | null} */ (element.querySelector('[aria-invalid="true"]'))?.focus(),
+      );
+    };
+    const dismiss = () => {
+      this.#forms.delete(key);
+      this.#version.value++;
+    };
+    const isOver = form.isOver.value;
+    const isDone = isOver || form.isSent.value;
+    const word = form.wait.kind === "signal" ? "Send the signal" : "Answer";
+    return html`<form class="start answer" novalidate autocomplete="off" @submit=${submit}>
+      <fieldset ?disabled=${isDone}>
+        ${form.fields.map((field) =>
+          fieldRow(form, field.name, {
+            label: form.whole ? word : undefined,
+            type: field.type,
+            text: field.description,
+            isRequired: field.isRequired,
+            input: inputOf(form, field),
+          }),
+        )}
+      </fieldset>
+      ${when(form.problem.value, html`<p class="wrong failure" role="alert"><span aria-hidden="true">✕</span> ${form.problem.value}</p>`)}
+      <p class="buttons">
+        ${
+          isOver
+            ? html`<button type="button" @click=${dismiss}>Dismiss</button>`
+            : html`<button class="primary" ?disabled=${isDone || form.isSending.value}>
+                ${form.isSent.value ? "Sent" : form.isSending.value ? "Sending…" : word}
+              </button>`
+        }
+      </p>
+    </form>`;
+  }
+}
