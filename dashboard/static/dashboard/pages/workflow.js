@@ -24,6 +24,7 @@ import { route, urlOf } from "../routes.js";
 import { dataTab, escapedLines } from "../run_data.js";
 import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
+import { RunStreams } from "../run_streams.js";
 import { timelineTab } from "../run_timeline.js";
 import { startAgain } from "../start_again.js";
 import { lookOf } from "../statuses.js";
@@ -40,10 +41,11 @@ class Parts {
   constructor(id) {
     this.log = new RunLog(id);
     this.waits = new OpenWaits();
+    this.streams = new RunStreams(id);
   }
 
   close() {
-    for (const part of [this.log]) part.close();
+    for (const part of [this.log, this.streams]) part.close();
   }
 }
 
@@ -82,11 +84,11 @@ function view(id, followed, parts) {
 }
 
 /** @param {Run} run @param {Parts} parts */
-function timeline(run, { log }) {
+function timeline(run, { log, streams }) {
   return html`${timelineTab(run, {
     attempts: log.attempts.value,
     notes: log.notes.value,
-    below: () => "",
+    below: (stage) => html`${streams.view(stage)}`,
   })}
   ${when(
     log.lines.value.length > 0,
