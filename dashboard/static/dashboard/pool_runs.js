@@ -1,13 +1,10 @@
 // The newest runs of a pool: read once, changed by events, and read again when there are new ones.
 
 import { client, onEvents, readsEverything } from "./connection.js";
-import { shown } from "./format.js";
-import { html, repeat, signal } from "./lib.js";
-import { heldBadge, runLink, scrollRegion, stageProgress, statusBadge, timeAgo, when } from "./parts.js";
+import { html, signal } from "./lib.js";
 import { Refresher } from "./refresher.js";
-import { errorLine } from "./run_now.js";
 import { foldRows } from "./run_rows.js";
-import { tookText } from "./pages/workflows.js";
+import { runTable } from "./run_table.js";
 
 const MAX_ROWS = 8;
 const READ_EVERY_MS = 3_000;
@@ -42,37 +39,6 @@ export class PoolRuns {
     const rows = this.rows.value;
     if (!rows) return "";
     if (rows.length === 0) return html`<p class="muted calm">No stored workflow belongs to this pool.</p>`;
-    return scrollRegion(
-      "Workflows of the pool",
-      html`<table class="rows runs">
-        <thead>
-          <tr>
-            <th scope="col">Status</th>
-            <th scope="col">Workflow</th>
-            <th scope="col">Stages</th>
-            <th scope="col" class="wide">Stage now, or error</th>
-            <th scope="col">Created</th>
-            <th scope="col" class="number">Took</th>
-          </tr>
-        </thead>
-        <tbody>
-          ${repeat(
-            rows,
-            (row) => row.workflow_id,
-            (row) =>
-              html`<tr>
-                <td class="state">${statusBadge("workflow", row.status)} ${when(row.held, heldBadge())}</td>
-                <td class="title">${runLink(row)}</td>
-                <td class="meta">${stageProgress(row)}</td>
-                <td class="wide ${row.error && row.status !== "cancelled" ? "error" : ""}">
-                  ${row.error ? errorLine(row.error) : shown(row.stage)}
-                </td>
-                <td class="meta">${timeAgo(row.created_at)}</td>
-                <td class="meta number">${tookText(row)}</td>
-              </tr>`,
-          )}
-        </tbody>
-      </table>`,
-    );
+    return runTable(rows, "Workflows of the pool");
   }
 }

@@ -162,6 +162,8 @@ function requestOf(query) {
     status: status.length ? status : null,
     name: query.get("name") || null,
     pool_id: query.get("pool") || null,
+    parent_id: query.get("parent") || null,
+    root_id: query.get("root") || null,
     q: query.get("q")?.trim() || null,
     from: beginOf(query.get("since")),
     finished_from: beginOf(query.get("ended")),
@@ -187,5 +189,7 @@ function matches(created) {
   return [
     ["name", created.name],
     ["pool", created.pool_id],
+    ["parent", created.parent_id],
+    ["root", created.root_id],
   ].every(([key, value]) => !query.get(key) || query.get(key) === value);
 }

@@ -20,7 +20,7 @@ import {
 } from "../parts.js";
 import { OpenWaits } from "../open_waits.js";
 import { mayOperate } from "../permissions.js";
-import { route, urlOf } from "../routes.js";
+import { route, urlOf, urlOfRun } from "../routes.js";
 import { dataTab, escapedLines } from "../run_data.js";
 import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
@@ -28,6 +28,7 @@ import { RunStreams } from "../run_streams.js";
 import { timelineTab } from "../run_timeline.js";
 import { startAgain } from "../start_again.js";
 import { lookOf } from "../statuses.js";
+import { SubRuns } from "../sub_runs.js";
 import { tookText } from "./workflows.js";
 
 /** @typedef {import("mahavishnu-client").Run} Run */
@@ -42,10 +43,11 @@ class Parts {
     this.log = new RunLog(id);
     this.waits = new OpenWaits();
     this.streams = new RunStreams(id);
+    this.subRuns = new SubRuns(id);
   }
 
   close() {
-    for (const part of [this.log, this.streams]) part.close();
+    for (const part of [this.log, this.streams, this.subRuns]) part.close();
   }
 }
 
@@ -84,12 +86,13 @@ function view(id, followed, parts) {
 }
 
 /** @param {Run} run @param {Parts} parts */
-function timeline(run, { log, streams }) {
+function timeline(run, { log, streams, subRuns }) {
   return html`${timelineTab(run, {
     attempts: log.attempts.value,
     notes: log.notes.value,
     below: (stage) => html`${streams.view(stage)}`,
   })}
+  ${subRuns.view()}
   ${when(
     log.lines.value.length > 0,
     html`<h2>Log</h2>
@@ -121,11 +124,16 @@ function head(run) {
         (${timeAgo(run.started_at ?? run.created_at)})</span
       >
       ${when(run.deadline_at, html`<span>times out ${until(Date.parse(run.deadline_at ?? ""), serverNow.value)}</span>`)}
+      ${when(run.parent_id, html`<span>sub-run of ${treeLink(run.parent_id)}</span>`)}
+      ${when(run.root_id && run.root_id !== run.parent_id, html`<span>of the tree of ${treeLink(run.root_id)}</span>`)}
       ${when(run.reported_by, html`<span>reported by ${shown(run.reported_by)}</span>`)}
     </p>
     ${run.reported_by ? "" : buttons(run)}
   </header>`;
 }
+
+/** A run above this one. Its name is on its page. @param {string | undefined} id */
+const treeLink = (id = "") => html`<a href=${urlOfRun(id)} title=${id}>${shortId(id)}</a>`;
 
 /** @param {Run} run */
 function tookFact(run) {

@@ -94,7 +94,7 @@ function filters(query, list, search) {
         <option value="" ?selected=${!query.get("since")}>Any time</option>
         ${PERIODS.map(([value, word]) => html`<option value=${value} ?selected=${query.get("since") === value}>${word}</option>`)}
       </select>
-      ${["status", "name", "pool", "ended"].map((key) =>
+      ${["status", "name", "pool", "parent", "root", "ended"].map((key) =>
         when(
           key === "status" ? !chips.some(([value]) => value === status) : query.get(key),
           html`<button
@@ -227,7 +227,7 @@ function nothingFound(query, list) {
   if ([...query.keys()].some((key) => query.get(key))) {
     const clear = html`<button
       type="button"
-      @click=${() => changeQuery({ status: "", name: "", pool: "", q: "", since: "", ended: "" })}
+      @click=${() => changeQuery({ status: "", name: "", pool: "", parent: "", root: "", q: "", since: "", ended: "" })}
     >
       Show all workflows
     </button>`;
