@@ -48,7 +48,7 @@ export function timelineTab(run, { attempts, notes, below }) {
     <p class="muted legend">
       <span class="key queued"></span> queued <span class="key ran"></span> ran <span class="key failure"></span> failed
       ${when(
-        stages.some((stage) => stage.status === "running"),
+        stages.some((stage) => stage.status === "running" || (stage.status === "waiting" && stage.items)),
         html`<span class="key running"></span> running`,
       )}
       ${when(

@@ -26,6 +26,7 @@ import { eventsTab } from "../run_events.js";
 import { logTab, RunLog } from "../run_log.js";
 import { RunStreams } from "../run_streams.js";
 import { timelineTab } from "../run_timeline.js";
+import { StageItems } from "../stage_items.js";
 import { startAgain } from "../start_again.js";
 import { lookOf } from "../statuses.js";
 import { SubRuns } from "../sub_runs.js";
@@ -43,11 +44,12 @@ class Parts {
     this.log = new RunLog(id);
     this.waits = new OpenWaits();
     this.streams = new RunStreams(id);
+    this.items = new StageItems(id);
     this.subRuns = new SubRuns(id);
   }
 
   close() {
-    for (const part of [this.log, this.streams, this.subRuns]) part.close();
+    for (const part of [this.log, this.streams, this.items, this.subRuns]) part.close();
   }
 }
 
@@ -86,11 +88,11 @@ function view(id, followed, parts) {
 }
 
 /** @param {Run} run @param {Parts} parts */
-function timeline(run, { log, streams, subRuns }) {
+function timeline(run, { log, streams, items, subRuns }) {
   return html`${timelineTab(run, {
     attempts: log.attempts.value,
     notes: log.notes.value,
-    below: (stage) => html`${streams.view(stage)}`,
+    below: (stage) => html`${items.view(stage)}${streams.view(stage)}`,
   })}
   ${subRuns.view()}
   ${when(
