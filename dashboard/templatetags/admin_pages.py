@@ -12,11 +12,11 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from orchestration.admin.overview import Count, overview_counts
-from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models import Pool, Stage, Wait, Worker, Workflow
 from realtime.connection import origin
 from realtime.models import Event
 
-_LISTED: Final[tuple[type[Model], ...]] = (Workflow, Stage, Pool, Worker, Event)
+_LISTED: Final[tuple[type[Model], ...]] = (Workflow, Stage, Wait, Pool, Worker, Event)
 _OWN_APPS: Final = (Workflow._meta.app_label, Event._meta.app_label)
 
 register = template.Library()

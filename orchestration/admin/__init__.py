@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from orchestration.admin import pools, stages, workers, workflows
+from orchestration.admin import pools, stages, streams, waits, workers, workflows
 
-__all__ = ["pools", "stages", "workers", "workflows"]
+__all__ = ["pools", "stages", "streams", "waits", "workers", "workflows"]
 
 admin.site.site_header = "Mahavishnu"
 admin.site.site_title = "Mahavishnu"

@@ -15,6 +15,7 @@ from orchestration.identifiers import is_identifier
 from orchestration.models import Pool, WorkerStatus
 
 MAX_POOLS: Final = 50
+_MAX_KEY_DIGITS: Final = 18
 
 
 class BoundedFilter(admin.SimpleListFilter):
@@ -60,6 +61,32 @@ class WorkflowFilter(BoundedFilter):
 
     def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
         return queryset.filter(workflow=value)
+
+
+class ItemFilter(BoundedFilter):
+    """Filter by the stage in the URL whose items are listed. Lists no other."""
+
+    title = "item of"
+    parameter_name = "item_of"
+
+    def values(self) -> Sequence[str]:
+        return ()
+
+    def is_valid(self, value: str) -> bool:
+        return value.isascii() and value.isdecimal() and len(value) <= _MAX_KEY_DIGITS
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.filter(item_of=int(value))
+
+
+class ParentFilter(WorkflowFilter):
+    """Filter by the workflow in the URL whose sub-runs are listed."""
+
+    title = "sub-runs of"
+    parameter_name = "parent"
+
+    def narrow(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return queryset.filter(parent=value)
 
 
 class PoolFilter(BoundedFilter):

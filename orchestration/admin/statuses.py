@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from orchestration.models import PoolStatus, StageStatus, WorkerStatus, WorkflowStatus
+from orchestration.models import PoolStatus, StageStatus, WaitStatus, WorkerStatus, WorkflowStatus
 
 
 class Look(NamedTuple):
@@ -56,6 +56,12 @@ STATUSES: Final[dict[str, dict[str, Look]]] = {
         PoolStatus.ACTIVE: Look("●", "open", "success"),
         PoolStatus.DRAINING: Look("!", "draining", "waiting"),
         PoolStatus.CLOSED: Look("\N{EN DASH}", "closed", "neutral"),
+    },
+    "wait": {
+        WaitStatus.OPEN: Look("‖", "open", "waiting"),
+        WaitStatus.ANSWERED: Look("✓", "answered", "success"),
+        WaitStatus.EXPIRED: Look("◷", "expired", "timeout"),
+        WaitStatus.CLOSED: Look("\N{EN DASH}", "closed", "neutral"),
     },
 }
 """By the name of the model and the stored status."""

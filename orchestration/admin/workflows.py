@@ -25,12 +25,14 @@ from orchestration.admin.display import (
     row_link,
     status_badge,
 )
-from orchestration.admin.filters import PoolFilter, StatusFilter, WorkflowFilter
+from orchestration.admin.filters import ParentFilter, PoolFilter, StatusFilter, WorkflowFilter
 from orchestration.admin.read_only import ReadOnlyInline
 from orchestration.admin.row_actions import RowAction, RowActionsAdmin
 from orchestration.admin.stages import StageColumns
 from orchestration.admin.start_view import start_workflow_view
 from orchestration.admin.statuses import HELD
+from orchestration.admin.sub_runs import SubRunsInline, tree_facts
+from orchestration.admin.waits import WaitsInline
 from orchestration.admin.workflow_failure import FROM_STAGE, failure_of, may_retry, retry_choices
 from orchestration.models import Pool, Stage, Workflow, WorkflowStatus
 
@@ -44,11 +46,12 @@ class StagesInline(StageColumns, ReadOnlyInline):
 
     model = Stage
     list_parameter = WorkflowFilter.parameter_name
-    ordering = ("position",)
+    ordering = ("step", "position")
     fields = readonly_fields = (
         "number",
         "stage_link",
         "status_label",
+        "pool_link",
         "worker_link",
         "attempts",
         "duration",
@@ -57,11 +60,17 @@ class StagesInline(StageColumns, ReadOnlyInline):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).defer("plan", "result")
+        # The page of a stage lists its items.
+        return super().get_queryset(request).filter(item_of=None).defer("plan", "result")
 
-    @admin.display(description="no.")
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        # Most workflows have all their stages in one pool.
+        left_out = () if obj is not None and obj.own_pools else ("pool_link",)
+        return [field for field in self.readonly_fields if field not in left_out]
+
+    @admin.display(description="step")
     def number(self, stage: Stage) -> int:
-        return stage.position + 1
+        return stage.step + 1
 
     @admin.display(description="stage")
     def stage_link(self, stage: Stage) -> str:
@@ -82,11 +91,11 @@ class WorkflowAdmin(RowActionsAdmin):
         "created",
         "duration",
     )
-    list_filter = (StatusFilter, PoolFilter)
+    list_filter = (StatusFilter, PoolFilter, ParentFilter)
     ordering = ("-created_at",)
     search_fields = ("id__startswith", "name__startswith", "prompt__icontains")
     search_help_text = "The beginning of an id or a name, or words of a prompt."
-    inlines = (StagesInline,)
+    inlines = (StagesInline, WaitsInline, SubRunsInline)
     actions = ("cancel_workflows", "retry_workflows")
     row_actions = (
         RowAction(name="cancel_workflows", label="Cancel this workflow", target_status=WorkflowStatus.CANCELLED),
@@ -114,6 +123,9 @@ class WorkflowAdmin(RowActionsAdmin):
             ("Data", {"fields": ("params_json", "result_json"), "classes": ("collapse",)}),
         )
 
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
+        return [inline for inline in self.inlines if inline is not SubRunsInline or obj.has_children]
+
     def page_title(self, row: Any) -> str:
         return row.name or super().page_title(row)
 
@@ -133,6 +145,7 @@ class WorkflowAdmin(RowActionsAdmin):
             facts.append(f"took {self.duration(obj)}")
         if obj.pool_id is not None:
             facts.append(format_html("pool {}", self.pool_link(obj)))
+        facts += tree_facts(obj)
         context |= {"facts": facts, "failure": failure_of(obj), "retry_choices": retry_choices(obj)}
         return super().render_change_form(request, context, add, change, form_url, obj)
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 STORE = """
 from django.utils import timezone
 from orchestration import services
-from orchestration.models import Stage, Workflow
+from orchestration.models import Stage, StageMap, StreamContent, Wait, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
 from orchestration.sdk.launch import launch_by_name
 from realtime.models import Event
@@ -34,14 +34,26 @@ FailedAttempt.objects.create(stage=stage, attempt=1, reason="failed", error="Out
 Stage.objects.filter(workflow=workflow_id).update(status="failed", error="Out of luck", attempt=1, finished_at=at)
 Workflow.objects.filter(pk=workflow_id).update(status="failed", error="Out of luck", finished_at=at)
 services.create_workflow(workflow_id="pending", adapter="python", prompt="Try", stages=["one"])
-result = [stage.pk, Event.objects.latest("seq").pk]
+services.create_workflow(workflow_id="agent", name="agent", adapter="python", prompt="", stages=["embed"])
+embed = Stage.objects.get(workflow="agent")
+StageMap.objects.create(stage=embed, total=9, stored=9, completed=5)
+Stage.objects.create(workflow_id="agent", name="embed[0]", position=0, item_of=embed, item_index=0)
+Stage.objects.filter(pk=embed.pk).update(streams=[{"name": "answer"}])
+stream = StreamContent.objects.create(stage=embed, name="answer", attempt=1, content_type="text", sha256="0" * 64,
+                                      content=b"The answer\\n" * 99, stored_bytes=1089, length=1089)
+wait = Wait.objects.create(workflow_id="agent", stage=embed, name="approve", kind="ask", title="Deploy app:7?",
+                           schema={"type": "object"}, recipients="group:ops", opened_at=at, expires_at=at)
+services.create_workflow(workflow_id="sub-run", name="score", adapter="python", prompt="", stages=["one"])
+Workflow.objects.filter(pk="sub-run").update(parent="agent", root="agent", parent_stage=embed)
+Workflow.objects.filter(pk="agent").update(has_children=True, own_pools="pool")
+result = [stage.pk, Event.objects.latest("seq").pk, embed.pk, stream.pk, wait.pk]
 """
 
 STORE_WIDE = """
 from datetime import timedelta
 from django.utils import timezone
 from orchestration import services
-from orchestration.models import Workflow
+from orchestration.models import Stage, Wait, Workflow
 services.create_workflow(workflow_id="wide", adapter="python", prompt="", stages=[f"s{n}" for n in range(200)],
                          pool_id="p" * 128)
 services.start_workflow(workflow_id="wide")
@@ -50,6 +62,8 @@ at = timezone.now()
 services.create_workflow(workflow_id="long", adapter="python", prompt="", stages=["one"], pool_id="p" * 128)
 services.start_workflow(workflow_id="long", at=at - timedelta(hours=23, minutes=59))
 services.time_out_workflow(workflow_id="long", at=at)
+Wait.objects.create(workflow_id="a" * 128, stage=Stage.objects.get(workflow="a" * 128), name="a" * 128, kind="signal",
+                    title="word " * 90, recipients="r" * 200, opened_at=at, expires_at=at, answered_by="b" * 128)
 Workflow.objects.filter(pk="wide").update(
     held_reason="no_worker_with", held_needs="n" * 60, held_since=timezone.now(), created_at=timezone.now())
 """
@@ -60,11 +74,17 @@ THEMES_AND_WIDTHS: list[tuple[Literal["light", "dark"], int]] = [("light", 1280)
 
 async def test_no_page_has_a_barrier(start_server: StartServer, browser: Browser) -> None:
     server = start_server()
-    stage, event = server.services_driver.execute(STORE)
+    stage, event, mapped, stream, wait = server.services_driver.execute(STORE)
     orchestration = "orchestration/"
     paths = [
         "",
-        *(f"{orchestration}{model}/" for model in ("workflow", "stage", "pool", "worker")),
+        *(f"{orchestration}{model}/" for model in ("workflow", "stage", "pool", "worker", "wait")),
+        f"{orchestration}workflow/agent/change/",
+        f"{orchestration}workflow/sub-run/change/",
+        f"{orchestration}stage/{mapped}/change/",
+        f"{orchestration}stage/?item_of={mapped}",
+        f"{orchestration}streamcontent/{stream}/change/",
+        f"{orchestration}wait/{wait}/change/",
         f"{orchestration}workflow/?q=failed&status__exact=failed",
         f"{orchestration}worker/?status__exact=all",
         f"{orchestration}workflow/failed/change/",
@@ -103,7 +123,10 @@ async def test_columns_of_lists_fit_a_small_screen_of_a_desk(server: MahavishnuS
     server.services_driver.execute(STORE_WIDE)
     async with open_page(browser, "about:blank") as page:
         await log_in_as_superuser(server, page)
-        for path in ("orchestration/workflow/", "orchestration/stage/", "orchestration/worker/", "realtime/event/"):
+        for path in (
+            *(f"orchestration/{model}/" for model in ("workflow", "stage", "worker", "wait")),
+            "realtime/event/",
+        ):
             await page.set_viewport_size({"width": 1280, "height": 900})
             await page.goto(f"{server.http_url}/admin/{path}")
             widths = "[...document.querySelectorAll('.results')].map(each => [each.scrollWidth, each.clientWidth])"

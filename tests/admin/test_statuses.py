@@ -10,7 +10,7 @@ from pathlib import Path
 from django.conf import settings
 
 from orchestration.admin.statuses import DRAINING, HELD, STATUSES
-from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models import Pool, Stage, Wait, Worker, Workflow
 from tests.harness.browser import NODE
 
 STATIC = Path(settings.BASE_DIR) / "dashboard" / "static" / "dashboard"
@@ -30,10 +30,10 @@ def test_admin_and_scripts_show_statuses_alike() -> None:
 
 
 def test_every_status_of_a_model_has_a_look() -> None:
-    for model in (Workflow, Stage, Worker, Pool):
+    for model in (Workflow, Stage, Worker, Pool, Wait):
         choices = [value for value, _ in model._meta.get_field("status").choices or ()]
         assert list(STATUSES[model._meta.model_name or ""]) == choices
-    assert len(STATUSES) == 4
+    assert len(STATUSES) == 5
 
 
 def test_every_colour_of_a_status_is_in_both_style_sheets() -> None:

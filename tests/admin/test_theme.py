@@ -33,7 +33,7 @@ def test_pages_have_the_navigation_and_say_their_time_zone(admin: Client) -> Non
         page = admin.get(f"/admin/{path}").content.decode()
         navigation = page[page.index('<nav class="admin-nav"') :]
         names = re.findall(r">(\w+)</a>", navigation[: navigation.index("</nav>")])
-        assert names == ["Dashboard", "Workflows", "Stages", "Pools", "Workers", "Events"], path
+        assert names == ["Dashboard", "Workflows", "Stages", "Waits", "Pools", "Workers", "Events"], path
         assert f"Times: {site_settings.TIME_ZONE}" in page
     assert (
         f'<a href="{ORCHESTRATION}pool/" aria-current="page">Pools</a>'

@@ -41,6 +41,12 @@ export const STATUSES = {
     draining: { sign: "!", word: "draining", colour: "waiting" },
     closed: { sign: "–", word: "closed", colour: "neutral" },
   },
+  wait: {
+    open: { sign: "‖", word: "open", colour: "waiting" },
+    answered: { sign: "✓", word: "answered", colour: "success" },
+    expired: { sign: "◷", word: "expired", colour: "timeout" },
+    closed: { sign: "–", word: "closed", colour: "neutral" },
+  },
 };
 
 /**
