@@ -1,4 +1,4 @@
-"""What the pages show in tests: a pool with workers, and workflows of every status, one with a log."""
+"""What the pages show in tests: a pool with workers, workflows of every status, one with a log, and one of an agent."""
 
 from __future__ import annotations
 
@@ -47,4 +47,43 @@ services.complete_workflow(workflow_id="completed", result={"final_output": {"li
 services.start_workflow(workflow_id=workflow("cancelled"))
 services.cancel_workflow(workflow_id="cancelled", reason="Started by mistake")
 workflow("w" * 128, stages=["s" * 100])
+"""
+
+STORE_AGENT: Final = """
+from datetime import timedelta
+from django.utils import timezone
+from orchestration import services
+from orchestration.models import Stage, StageMap, StreamContent, Wait, Workflow
+services.create_pool(pool_id="local")
+services.create_workflow(workflow_id="agent", name="agent", adapter="python", prompt="", pool_id="local",
+                         stages=["answer", "embed", "approve", "report"])
+services.start_workflow(workflow_id="agent")
+services.start_stage(workflow_id="agent", stage_name="answer", worker_id=None)
+services.complete_stage(workflow_id="agent", stage_name="answer", result={"output": 1})
+services.skip_stage(workflow_id="agent", stage_name="report")
+at = timezone.now()
+stages = {stage.name: stage for stage in Stage.objects.filter(workflow="agent")}
+stream = [{"name": "text", "attempt": 1, "content_type": "text"}]
+Stage.objects.filter(pk=stages["answer"].pk).update(streams=stream, attempt=1)
+text = b"To be continued " * 400
+StreamContent.objects.create(stage=stages["answer"], name="text", attempt=1, content_type="text", content=text,
+                             stored_bytes=len(text), length=len(text) + 10, sha256="0" * 64)
+waiting = Stage.objects.filter(pk__in=[stages["embed"].pk, stages["approve"].pk])
+waiting.update(status="waiting", attempt=1, started_at=at)
+StageMap.objects.create(stage=stages["embed"], total=900, stored=60, completed=40, failed=2, published_completed=40,
+                        published_failed=2, published_running=3)
+Stage.objects.bulk_create(
+    Stage(workflow_id="agent", name=f"embed[{n}]", position=n, item_of=stages["embed"], item_index=n,
+          status="failed" if n == 3 else "completed", error="ValueError: No" if n == 3 else "", attempt=1,
+          started_at=at, finished_at=at, duration_ms=5, worker_id="local-1") for n in range(60))
+schema = {"type": "object", "required": ["approved"], "properties": {
+    "approved": {"type": "boolean", "description": "Whether it goes out."},
+    "reason": {"enum": ["urgent", "planned"]}, "count": {"type": "integer", "minimum": 1},
+    "files": {"type": "array", "items": {"type": "string"}}, "comment": {"type": "string", "default": ""}}}
+Wait.objects.create(workflow_id="agent", stage=stages["approve"], name="approve", kind="ask", title="Deploy app:7?",
+                    schema=schema, recipients="group:ops", opened_at=at, expires_at=at + timedelta(hours=1))
+for number in range(3):
+    services.create_workflow(workflow_id=f"child-{number}", name="score", adapter="python", prompt="", stages=["one"])
+Workflow.objects.filter(name="score").update(parent="agent", root="agent", parent_stage=stages["answer"].pk)
+Workflow.objects.filter(pk="agent").update(has_children=True)
 """

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.dashboard.connection import expect_pill
 from tests.dashboard.reader import SECRETS, log_in_as_reader
-from tests.dashboard.stored import STORE_EVERYTHING
+from tests.dashboard.stored import STORE_AGENT, STORE_EVERYTHING
 from tests.harness.accessibility import find_barriers
 from tests.harness.browser import LOST_SERVER, open_page
 from tests.harness.fixtures import StartServer
@@ -78,6 +78,25 @@ async def test_no_page_has_a_fault(start_server: StartServer, browser: Browser, 
     assert not faults, "\n".join(faults)
 
 
+async def test_page_of_an_agent_has_no_fault(start_server: StartServer, browser: Browser) -> None:
+    server = start_server()
+    server.services_driver.execute(STORE_AGENT)
+    faults: list[str] = []
+    async with open_page(browser, f"{server.http_url}/workflows/agent") as page:
+        await page.locator("details.stream summary").click()
+        await expect(page.get_by_role("log")).to_contain_text("To be continued")
+        await page.locator("details.items summary").click()
+        await expect(page.locator(".items")).to_contain_text("ValueError: No")
+        await expect(page.get_by_role("region", name="Sub-runs of the workflow")).to_contain_text("score")
+        await page.get_by_role("button", name="Answer").click()
+        await expect(page.locator(".wrong")).to_have_text("✕ A value is required")
+        for width, theme in ((width, theme) for width in WIDTHS for theme in THEMES):
+            await page.emulate_media(color_scheme=theme)
+            await page.set_viewport_size({"width": width, "height": 900})
+            faults += await faults_of(page, f"/workflows/agent {theme}", width)
+    assert not faults, "\n".join(faults)
+
+
 async def test_no_page_has_a_fault_while_the_server_is_frozen_or_away(
     start_server: StartServer, browser: Browser
 ) -> None:
@@ -118,7 +137,7 @@ from django.contrib.auth.models import Permission, User
 permissions = Permission.objects.filter(codename__in=["view_workflow", "change_workflow"])
 User.objects.get(username="reader").user_permissions.add(*permissions)
 """
-OPERATIONS: Final = re.compile(r"^(Cancel|Retry|Drain|Reopen|Start|Run a demo)\b")
+OPERATIONS: Final = re.compile(r"^(Cancel|Retry|Drain|Reopen|Start|Run a demo|Answer|Send the signal)\b")
 
 
 @pytest.mark.parametrize("permissions", [[], ["view_workflow", "view_pool", "view_worker", "view_event"]])
