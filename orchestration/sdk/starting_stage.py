@@ -68,7 +68,19 @@ class StartingStage(StageDatabase):
             raise StageFailed(f"Cannot start {definition.name} in a transaction, whose end decides whether it starts")
         if name in self._sub_runs:
             raise StageFailed(f"The stage has started {definition.name} already; expected another key", may_retry=False)
-        parent = services.ParentAttempt(stage_id=self.stage_id, attempt=self.attempt, name=key or "", detached=detached)
-        run = self._query(lambda: definition.start_sub_run(parent, prompt, pool=pool, params=params))
+        run = self._start_sub_run(definition, prompt, key=key, pool=pool, detached=detached, params=params)
         self._sub_runs.add(name)
         return run
+
+    def _start_sub_run(
+        self,
+        definition: StartsSubRuns,
+        prompt: str,
+        *,
+        key: str | None,
+        pool: str | None,
+        detached: bool,
+        params: Mapping[str, Any],
+    ) -> Any:
+        parent = services.ParentAttempt(stage_id=self.stage_id, attempt=self.attempt, name=key or "", detached=detached)
+        return self._query(lambda: definition.start_sub_run(parent, prompt, pool=pool, params=params))

@@ -6,7 +6,7 @@ run, its events and its errors are those of a real run; only the broker, the wor
 
 from __future__ import annotations
 
-from orchestration.testing.fake_context import FakeContext, fake_context
+from orchestration.testing.fake_context import FakeContext, StartedRun, fake_context
 from orchestration.testing.inline_worker import StageTimeout, WorkerLost, run_inline
 from orchestration.testing.result import InlineEvent, InlineResult, StageResult
 from orchestration.testing.run_stuck import RunStuck
@@ -18,6 +18,7 @@ __all__ = [
     "RunStuck",
     "StageResult",
     "StageTimeout",
+    "StartedRun",
     "WorkerLost",
     "fake_context",
     "run_inline",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from orchestration.sdk import Context, Stream
+from orchestration.sdk import Context, Run, Stream
 from orchestration.sdk.results import GivenResults
 from orchestration.sdk.steps import StageSteps
 from orchestration.sdk.thread_executor import CallingThreadExecutor
 from orchestration.services import StepConflict, StepReport, StoredStep
+from orchestration.testing.given_waits import GivenWaits
 
 
 class _StepsInMemory:
@@ -38,6 +40,22 @@ class _StepsInMemory:
         """Do nothing: there are no subscribers."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StartedRun:
+    """A call of `ctx.start`.
+
+    Attributes:
+        name: The name of the workflow.
+    """
+
+    name: str
+    prompt: str
+    key: str | None
+    pool: str | None
+    detached: bool
+    params: Mapping[str, Any]
+
+
 class FakeContext(Context):
     """A context that records what the stage reports; `fake_context` makes one.
 
@@ -45,6 +63,7 @@ class FakeContext(Context):
         logs: The messages of `ctx.log`, as clients would receive them.
         steps: The output of each step that `ctx.step` has completed, by name.
         streams: The streams of `ctx.stream`, by name; `streams[name].written().content` is what was written.
+        sub_runs: What `ctx.start` was called with, in order.
         progress_reports: Each `ctx.progress`, as clients would receive it if there were no throttle.
     """
 
@@ -56,6 +75,8 @@ class FakeContext(Context):
         attempt: int,
         results: Mapping[str, Any],
         steps: Mapping[str, Any],
+        answers: Mapping[str, Any],
+        signals: Mapping[str, Sequence[Any]],
         cancelled: bool,
         stopping: bool,
     ) -> None:
@@ -72,6 +93,8 @@ class FakeContext(Context):
         self.progress_reports: list[tuple[float, str]] = []
         self.steps: dict[str, Any] = dict(steps)
         self._steps = StageSteps(_StepsInMemory(self.steps, self._executor))
+        self._waits = GivenWaits(answers, signals)
+        self.sub_runs: list[StartedRun] = []
         self._is_cancelled = cancelled
         self._is_stopping = stopping
 
@@ -86,6 +109,11 @@ class FakeContext(Context):
     def progress(self, progress: float, message: object = "") -> None:
         self._progress_sent_at = -math.inf  # No throttle.
         super().progress(progress, message)
+
+    def _start_sub_run(self, definition: Any, prompt: str, **options: Any) -> Run:
+        started = StartedRun(name=definition.name, prompt=prompt, **options)
+        self.sub_runs.append(started)
+        return Run(f"{self.workflow_id}.{len(self.sub_runs)}")
 
     @property
     def streams(self) -> Mapping[str, Stream]:
@@ -111,6 +139,8 @@ def fake_context(
     attempt: int = 1,
     results: Mapping[str, Any] | None = None,
     steps: Mapping[str, Any] | None = None,
+    answers: Mapping[str, Any] | None = None,
+    signals: Mapping[str, Sequence[Any]] | None = None,
     cancelled: bool = False,
     stopping: bool = False,
 ) -> FakeContext:
@@ -124,6 +154,9 @@ def fake_context(
         attempt: The number of the attempt.
         results: The outputs of earlier stages, by name.
         steps: The outputs of steps that an earlier attempt has completed, by name, with any arguments.
+        answers: What `ctx.ask` is answered, by the name of the question. Without one it raises `Suspended`, as in a
+            real run. A `TimeoutError` stands for the end of its time limit.
+        signals: What the signals of `ctx.wait_for` contain, by name and in order; likewise.
         cancelled: Whether the attempt is cancelled from the start.
         stopping: Whether the worker stops from the start.
     """
@@ -133,6 +166,8 @@ def fake_context(
         attempt=attempt,
         results={} if results is None else results,
         steps={} if steps is None else steps,
+        answers={} if answers is None else answers,
+        signals={} if signals is None else signals,
         cancelled=cancelled,
         stopping=stopping,
     )

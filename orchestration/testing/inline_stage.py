@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orchestration.sdk import StageFailed
 from orchestration.services import Claim, Slot
+from orchestration.testing.inline_streams import InlineStreams
 from orchestration.worker.executor import call_stage
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import SharedSlot
@@ -23,7 +24,9 @@ UNUSABLE_TRANSACTION: Final = (
 )
 
 
-def run_stage_inline(claim: Claim, owner: Slot, slot: SharedSlot) -> Returned | Raised | Recorded:
+def run_stage_inline(
+    claim: Claim, owner: Slot, slot: SharedSlot, streams: InlineStreams
+) -> Returned | Raised | Recorded:
     """Run the stage; return its checked output, or the exception that it raised.
 
     Must be called in the thread of the test. Its transaction, if any, remains usable after every stage.
@@ -32,8 +35,9 @@ def run_stage_inline(claim: Claim, owner: Slot, slot: SharedSlot) -> Returned | 
     depths = {each.alias: len(each.atomic_blocks) for each in connections.all(initialized_only=True)}
     state = ProcessState.capture()
     try:
-        result = call_stage(claim, owner, slot)
+        result = call_stage(claim, owner, slot, streams=streams)
     finally:
+        streams.close()
         state.restore()
     if (left_open := _end_transactions(depths)) and not isinstance(result, Raised | Recorded):
         result = Raised(OpenTransaction(left_open))

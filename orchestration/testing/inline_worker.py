@@ -26,6 +26,7 @@ from orchestration.secret_mask import hide
 from orchestration.services import Claim, Slot
 from orchestration.services.attempt_failures import WORKER_DIED, timeout_error
 from orchestration.testing.inline_stage import run_stage_inline
+from orchestration.testing.inline_streams import InlineStreams
 from orchestration.testing.inline_waits import InlineWaits
 from orchestration.testing.result import InlineResult, read_result
 from orchestration.testing.run_stuck import RunStuck
@@ -192,7 +193,8 @@ class InlineWorker:
 
     def _run(self, claim: Claim, slot: InlineSlot, owner: Slot) -> None:
         began, timeout_seconds = self._now(), claim.plan.timeout_seconds
-        result = self._run_stage(claim, owner, slot)
+        streams = InlineStreams()
+        result = self._run_stage(claim, owner, slot, streams)
         error = result.error if isinstance(result, Raised) else None
         if isinstance(result, Raised):
             result.by_stop = isinstance(error, HandOver) and self._stops_for(claim.stage)
@@ -208,7 +210,7 @@ class InlineWorker:
         elif timeout_seconds is not None and seconds >= timeout_seconds:
             self._crash(claim, owner, reason=FailureReason.TIMED_OUT, error=timeout_error(timeout_seconds))
         else:
-            record_outcome(claim, owner, result, continue_inline=False)
+            record_outcome(claim, owner, result, streams=streams, continue_inline=False)
         stage = self._stages().get(pk=claim.stage.pk)
         if stage.retry_at is not None:
             self._retry_at[stage.pk] = stage.retry_at + self._skipped
@@ -221,7 +223,9 @@ class InlineWorker:
         self._hand_overs[stage.pk] += 1
         return self._hand_overs[stage.pk] <= MAX_HAND_OVERS
 
-    def _run_stage(self, claim: Claim, owner: Slot, slot: InlineSlot) -> Returned | Raised | Recorded:
+    def _run_stage(
+        self, claim: Claim, owner: Slot, slot: InlineSlot, streams: InlineStreams
+    ) -> Returned | Raised | Recorded:
         deadline_at = claim.workflow.deadline_at
         slot.time_limit = time.monotonic() + (claim.plan.timeout_seconds or math.inf)
         slot.deadline = math.inf
@@ -230,7 +234,7 @@ class InlineWorker:
         slot.running = RunningAttempt(claim.stage.pk, claim.attempt, time.monotonic_ns(), 0, os.getpid())
         self._slot = slot
         try:
-            return run_stage_inline(claim, owner, slot)
+            return run_stage_inline(claim, owner, slot, streams)
         finally:
             self._slot = slot.running = None
 

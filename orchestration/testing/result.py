@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from orchestration.models import Stage, Workflow, WorkflowStatus
+from orchestration.models import Stage, StreamContent, Workflow, WorkflowStatus
 from orchestration.sdk import Run, RunFailed
 
 
@@ -36,6 +36,7 @@ class StageResult:
         attempts: How many attempts it had.
         failed_attempts: The errors of its failed attempts, in order.
         logs: The messages of `ctx.log` of all attempts.
+        streams: What the completed attempt has written into its streams, by name: text or bytes.
     """
 
     name: str
@@ -45,6 +46,7 @@ class StageResult:
     attempts: int
     failed_attempts: tuple[str, ...]
     logs: tuple[str, ...]
+    streams: Mapping[str, str | bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ def read_result(
         announced: What the run collected for the event log; only what belongs to its channel is used.
         cause: The exception that a stage raised last, if any.
     """
-    stages = workflow.stages.order_by("step", "position").prefetch_related("failed_attempts")
+    stages = workflow.stages.order_by("step", "position").prefetch_related("failed_attempts", "stream_contents")
     return InlineResult(
         workflow_id=workflow.pk,
         status=workflow.status,
@@ -127,4 +129,10 @@ def _stage_result(stage: Stage, logs: Iterable[str]) -> StageResult:
         attempts=stage.attempt,
         failed_attempts=tuple(failed.error for failed in failed_attempts),
         logs=tuple(logs),
+        streams={each.name: _content(each) for each in stage.stream_contents.all()},
     )
+
+
+def _content(stream: StreamContent) -> str | bytes:
+    content = bytes(stream.content)
+    return content.decode() if stream.content_type == "text" else content

@@ -181,3 +181,21 @@ def pinned_order(prompt: str) -> Any:
 @workflow(adapter="command")
 def printed_order(prompt: str) -> Any:
     return [command("echo", "Hello"), command("sh", "-c", "exit 3", name="fails")]
+
+
+@stage(retries=Retry(max_attempts=2))
+def reply(ctx: Context, inputs: dict[str, Any]) -> None:
+    """Write two streams; fail in the first attempt."""
+    with ctx.stream("answer") as out:
+        out.write("Grüße, ")
+        if ctx.attempt == 1:
+            raise ConnectionError("The model is unavailable")
+        out.write("Ada")
+    with ctx.stream("sound", content_type="bytes") as out:
+        out.write(b"\x00\x01")
+
+
+@workflow()
+def chat(prompt: str) -> Any:
+    """Answer."""
+    return [reply]

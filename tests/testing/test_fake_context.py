@@ -10,9 +10,11 @@ import pytest
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from orchestration.limits import EngineLimits
-from orchestration.sdk import Cancelled, HandOver
-from orchestration.testing import FakeContext, fake_context
+from orchestration.sdk import AnswerTimeout, Cancelled, HandOver, SignalTimeout, StageFailed, Suspended
+from orchestration.services import InvalidAnswer
+from orchestration.testing import FakeContext, StartedRun, fake_context
 from tests.adapters.attempt_runner import claim_attempt
+from tests.jobs import questions, trees
 from tests.testing import shop
 
 
@@ -112,3 +114,38 @@ def test_fake_context_records_what_a_real_one_stores(settings: Any) -> None:
     assert fake.logs == attempt.messages
     assert attempt.progress == [(share, "<Speechless>") for share in (0.25, 0.5, 1, 0)]
     assert fake.progress_reports == [*attempt.progress, (1, ""), (1, "")]
+
+
+def test_fake_context_has_answers_and_signals() -> None:
+    ctx = fake_context(
+        answers={"size": 3, "go": SignalTimeout("go", 60)},
+        signals={"paid": [{"amount": 1}, questions.Budget(amount=2)], "late": [TimeoutError()]},
+    )
+    assert ctx.ask("size", int) == 3
+    with pytest.raises(AnswerTimeout, match="No answer to go came within 60 s"):
+        ctx.ask("go", questions.Approval, timeout_seconds=60)
+    assert [ctx.wait_for("paid", questions.Budget).amount for _ in range(2)] == [1, 2]
+    with pytest.raises(SignalTimeout):
+        ctx.wait_for("late", timeout_seconds=1)
+    with pytest.raises(Suspended):
+        ctx.wait_for("paid")
+    with pytest.raises(Suspended):
+        ctx.ask("other")
+
+
+def test_given_answer_must_fit_its_form() -> None:
+    with pytest.raises(InvalidAnswer, match="int"):
+        fake_context(answers={"size": "large"}).ask("size", int)
+
+
+def test_started_sub_runs_are_recorded() -> None:
+    ctx = fake_context(workflow_id="wf_1")
+    first = ctx.start(trees.assess, "for Ada", number=1)
+    second = ctx.start(trees.assess, key="b", pool="gpu", detached=True, number=2)
+    assert (first.workflow_id, second.workflow_id) == ("wf_1.1", "wf_1.2")
+    assert ctx.sub_runs == [
+        StartedRun(name="assess", prompt="for Ada", key=None, pool=None, detached=False, params={"number": 1}),
+        StartedRun(name="assess", prompt="", key="b", pool="gpu", detached=True, params={"number": 2}),
+    ]
+    with pytest.raises(StageFailed, match="expected another key"):
+        ctx.start(trees.assess, key="b", number=3)
