@@ -44,13 +44,16 @@ def deletion_error(error: Exception) -> str:
 
 def _relations(model: type[Model]) -> list[Any]:
     """Return the foreign keys that refer to a model. A worker refers only to the stage that it runs."""
+    relations: list[Any] = [*model._meta.get_fields(include_hidden=True)]
     return [
         relation
-        for relation in model._meta.get_fields(include_hidden=True)
+        for relation in relations
         if relation.auto_created
         and not relation.concrete
         and (relation.one_to_many or relation.one_to_one)
         and relation.related_model is not Worker
+        # A run, and what was removed, stay named in the columns of sub-runs: no constraint needs the row.
+        and relation.field.db_constraint
     ]
 
 

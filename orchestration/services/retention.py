@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 from django.utils import timezone
 
 from orchestration import signals
@@ -23,7 +23,9 @@ from orchestration.models import (
     EarlyAnswer,
     FailedAttempt,
     Stage,
+    StageMap,
     StepRecord,
+    StreamContent,
     Wait,
     Worker,
     Workflow,
@@ -73,7 +75,9 @@ class RunRetention:
             finished_at, pk = newest
             # Many runs may finish at the same time: a bulk cancellation gives them one.
             prunable = prunable.filter(Q(finished_at__lt=finished_at) | Q(pk__lte=pk), finished_at__lte=finished_at)
-        return exclude_protected(prunable)
+        # The stage that waits for a sub-run reads its end, and a later attempt at a stage finds what it has started.
+        unfinished_parent = Workflow.objects.filter(pk=OuterRef("parent_id"), finished_at=None)
+        return exclude_protected(prunable.exclude(Exists(unfinished_parent)))
 
 
 def retentions_of(limits: EngineLimits) -> tuple[RunRetention, ...]:
@@ -148,8 +152,11 @@ class PruningSweep:
         runs: list[str] = []
         stages = 0
         rows = rows.exclude(pk__in=self.left_out).only("pk", "finished_at", "total_stages")
-        for workflow in rows.order_by("finished_at", "pk")[:MAX_RUNS_PER_TRANSACTION]:
-            stages += workflow.total_stages
+        block = list(rows.order_by("finished_at", "pk")[:MAX_RUNS_PER_TRANSACTION])
+        of_block = StageMap.objects.filter(stage__workflow_id__in=[workflow.pk for workflow in block])
+        items = dict(of_block.values_list("stage__workflow_id").annotate(Sum("stored")))
+        for workflow in block:
+            stages += workflow.total_stages + items.get(workflow.pk, 0)
             if runs and stages > MAX_STAGES_PER_TRANSACTION:
                 break
             runs.append(workflow.pk)
@@ -171,8 +178,13 @@ def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
         delete_unreferenced(FailedAttempt.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(ChildRuns.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(StepRecord.objects.filter(stage__workflow_id__in=runs))
+        delete_unreferenced(StreamContent.objects.filter(stage__workflow_id__in=runs))
+        delete_unreferenced(StageMap.objects.filter(stage__workflow_id__in=runs))
         delete_unreferenced(Wait.objects.filter(workflow_id__in=runs))
         delete_unreferenced(EarlyAnswer.objects.filter(workflow_id__in=runs))
+        # Stages refer to each other: first the items go, and then the others name no stage that has added them.
+        delete_unreferenced(Stage.objects.filter(workflow_id__in=runs, item_of__isnull=False))
+        Stage.objects.filter(workflow_id__in=runs, added_by__isnull=False).update(added_by=None)
         delete_unreferenced(Stage.objects.filter(workflow_id__in=runs))
         referenced: set[str] = set()
         if delete_unreferenced(Workflow.objects.filter(pk__in=runs)) < len(runs):
