@@ -94,7 +94,8 @@ def find_documents(folder: Path | None = None) -> dict[str, str]:
     if not all((folder / path).is_file() for path in _REQUIRED):
         return {}
     found = {name: path for name, path in _FILES.items() if (folder / path).is_file()}
-    return found | {path.stem: f"docs/{path.name}" for path in sorted((folder / "docs").glob("*.md"))}
+    paths = (path.relative_to(folder / "docs") for path in sorted((folder / "docs").rglob("*.md")))
+    return found | {"-".join(path.with_suffix("").parts): f"docs/{path.as_posix()}" for path in paths}
 
 
 def list_documents(link: Callable[[str], str]) -> list[Listed]:

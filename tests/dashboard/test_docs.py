@@ -34,7 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     def write(**texts: str) -> None:
         (tmp_path / "docs").mkdir(exist_ok=True)
         for name, text in {"protocol": "# Protocol", **texts}.items():
-            (tmp_path / "docs" / f"{name}.md").write_text(text, encoding="utf-8")
+            file = tmp_path / "docs" / f"{name}.md"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
         (tmp_path / "README.md").write_text("# Read me\n\nSee [one](docs/one.md#a-b).", encoding="utf-8")
 
     monkeypatch.setattr(project, "BASE_DIR", tmp_path)
@@ -43,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 
 def test_links_between_documents_lead_to_pages_and_their_sections() -> None:
     pages = {url_of(name): str(read_document(name, url_of).html) for name in find_documents()}  # type: ignore[union-attr]
-    assert len(pages) >= len(list((PROJECT_DIR / "docs").glob("*.md"))) + 1
+    assert len(pages) >= len(list((PROJECT_DIR / "docs").rglob("*.md"))) + 1
     for url, page in pages.items():
         for link in LINK.findall(page):
             path, _, anchor = link.partition("#")
@@ -68,6 +70,14 @@ def test_document_is_rendered_again_when_it_changes_and_shows_html_as_text(folde
     changed = read_document("one", url_of)
     assert changed is not None and changed.title == "Two, which is longer"
     assert read_document("../one", url_of) is None
+
+
+def test_document_in_a_folder_has_the_name_of_the_folder_too(folder: Callable[..., None]) -> None:
+    folder(**{"one": "# One\n\n[two](guides/two.md)", "guides/two": "# Two\n\n[one](../one.md#one)"})
+    assert find_documents()["guides-two"] == "docs/guides/two.md"
+    one, two = read_document("one", url_of), read_document("guides-two", url_of)
+    assert one is not None and '<a href="/docs/guides-two">two</a>' in one.html
+    assert two is not None and '<a href="/docs/one#one">one</a>' in two.html
 
 
 @pytest.mark.django_db

@@ -48,7 +48,7 @@ class Block:
 def pages() -> list[Path]:
     """Return every document of the project."""
     return sorted(
-        path for pattern in ("*.md", "docs/*.md", "clients/*/README.md") for path in PROJECT_DIR.glob(pattern)
+        path for pattern in ("*.md", "docs/**/*.md", "clients/*/README.md") for path in PROJECT_DIR.glob(pattern)
     )
 
 

@@ -51,7 +51,7 @@ def find_banned(text: str) -> list[tuple[int, str]]:
 def text_files() -> Iterator[Path]:
     """Yield every file of the project that people read, except the printed reference and the list itself."""
     nested = (path for folder in FOLDERS for path in (PROJECT_DIR / folder).rglob("*"))
-    for path in sorted({*PROJECT_DIR.glob("*"), *PROJECT_DIR.glob("docs/*"), *nested}):
+    for path in sorted({*PROJECT_DIR.glob("*"), *PROJECT_DIR.glob("docs/**/*"), *nested}):
         written_by_a_tool = {"__pycache__", "results", "vendor"} & set(path.parts)
         is_text = path.suffix in TEXT_SUFFIXES or path.name in TEXT_NAMES or path.parent.name == ".ci"
         if path.is_file() and is_text and not written_by_a_tool:
