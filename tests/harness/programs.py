@@ -28,6 +28,10 @@ PROJECT_DIR = Path(__file__).resolve().parent.parent.parent
 
 RUN_TIMEOUT_SECONDS = 120
 
+CODE_FOLDER_VARIABLE = "TESTS_CODE_FOLDER"
+"""Names a folder with code of users. It is put on the path of a program, and of the interpreters that this starts, as
+with `PYTHONPATH`, but without the start of a new interpreter for the program itself."""
+
 # None of them imports Twisted's reactor, which opens files that the forked processes would share, or reads a setting.
 # `ninja` does, so what it imports is here.
 PRELOADED_MODULES = [
@@ -197,6 +201,9 @@ def enter(
     os.chdir(PROJECT_DIR)
     os.environ.clear()
     os.environ.update(environment)
+    if code_folder := environment.get(CODE_FOLDER_VARIABLE):
+        sys.path.append(code_folder)
+        os.environ["PYTHONPATH"] = code_folder
     with open(input_path, "rb") as source, open(log_path, "ab") as log, open(error_path or log_path, "ab") as errors:
         os.dup2(source.fileno(), 0)
         os.dup2(log.fileno(), 1)
