@@ -13,10 +13,12 @@ It uses private methods of Kombu; `tests/worker/test_broker_garbage.py` guards t
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from queue import Empty
 from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from celery.app.amqp import AMQP
 from kombu import Connection
@@ -104,6 +106,10 @@ class QoS(redis.QoS):
             _untracked.log("The broker cannot store unacknowledged messages (%s); stages run without them", error)
 
 
+_channels: Final[WeakSet[Channel]] = WeakSet()
+"""Every channel that this process has opened, while it exists."""
+
+
 class Channel(redis.Channel):
     """A channel that delivers only messages to run a stage, and replaces keys of another type."""
 
@@ -120,6 +126,17 @@ class Channel(redis.Channel):
         # Kombu calls this once for each channel, after it has set the options and before it uses a key.
         self.global_keyprefix = f"{self.global_keyprefix}{installation_id()}."
         return super()._get_client()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _channels.add(self)
+
+    def close_inherited(self) -> None:
+        """Close this process's copy of the socket on which its parent waits for messages."""
+        # Kombu creates the client when a channel is first used.
+        connection = getattr(vars(self).get("client"), "connection", None)
+        if (inherited := getattr(connection, "_sock", None)) is not None:
+            inherited.close()
 
     def replace_wrong_types(self, command: Callable[[], Result], *, queues: Iterable[str]) -> Result:
         """Return the result of a command. If a key that it uses has another type, delete the key and try once more.
@@ -188,6 +205,19 @@ class Channel(redis.Channel):
 
     def _size(self, queue: str) -> int:
         return int(self.replace_wrong_types(lambda: redis.Channel._size(self, queue), queues=[queue]))
+
+
+def _close_inherited() -> None:
+    """Close the sockets of the parent in a forked process.
+
+    While a copy is open, the parent's event loop still watches a socket that it has closed: when the broker restarts,
+    it would read from the next socket, for which nothing has arrived, and receive no messages meanwhile.
+    """
+    for channel in list(_channels):
+        channel.close_inherited()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):
