@@ -142,3 +142,6 @@ function showEnds() {
   for (const element of document.querySelectorAll('.stream-text[data-at-end="true"]'))
     element.scrollTop = element.scrollHeight;
 }
+
+// Other widths break the lines elsewhere.
+addEventListener("resize", showEnds);
