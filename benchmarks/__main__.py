@@ -15,6 +15,7 @@ from benchmarks import (
     engine,
     fan_out,
     growth,
+    items,
     javascript_fold,
     pages,
     processes,
@@ -24,6 +25,7 @@ from benchmarks import (
     soak,
     stalled_reader,
     streams,
+    waits,
 )
 from benchmarks.report import Report
 from tests.harness.programs import fork_context
@@ -45,6 +47,8 @@ BENCHMARKS = {
         stalled_reader,
         engine,
         streams,
+        items,
+        waits,
         clients,
         attacks,
         auth,

@@ -43,7 +43,7 @@ class RunningEngine:
     def __init__(self, ours: Ours) -> None:
         self.ours = ours
         self.parts = Engine(ours.server)
-        self.parts.scheduler()
+        self.scheduler = self.parts.scheduler()
         self.worker: CeleryWorker = self.parts.worker(pool_id=POOL, concurrency=SLOTS)
 
     def start(

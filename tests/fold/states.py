@@ -39,9 +39,9 @@ HOLD = Hold(reason="no_worker", needs="", since=at(5))
 
 def stage(position: int, status: str = "pending", **fields: Any) -> StageState:
     times: dict[str, Any] = {}
-    if status in ("queued", "running", "completed", "failed"):
+    if status in ("queued", "running", "waiting", "completed", "failed"):
         times["queued_at"] = at(10)
-    if status in ("running", "completed", "failed"):
+    if status in ("running", "waiting", "completed", "failed"):
         times |= {"started_at": at(20), "worker_id": "w", "attempt": 1}
     if status in ("completed", "failed", "skipped", "cancelled"):
         times["finished_at"] = at(30)

@@ -90,6 +90,11 @@ def deployment(prompt: str, **params: Any) -> Any:
 
 
 @workflow()
+def open_question(prompt: str, **params: Any) -> Any:
+    return [ask("approve", Approval), build]
+
+
+@workflow()
 def unanswered(prompt: str, *, title: str = "Continue?", timeout_seconds: float | None = 60, **params: Any) -> Any:
     return [build, ask("go", Budget, title=title, timeout_seconds=timeout_seconds)]
 

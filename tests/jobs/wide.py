@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration import dispatch
-from orchestration.sdk import Context, parallel, stage, workflow
+from orchestration.sdk import Context, each, parallel, stage, workflow
 
 
 @stage
@@ -33,6 +33,16 @@ def journaling_part(ctx: Context, inputs: dict[str, Any]) -> None:
 
 
 @stage
+def numbers(ctx: Context, inputs: dict[str, Any]) -> list[int]:
+    return list(range(inputs["count"]))
+
+
+@stage
+def empty_item(ctx: Context, inputs: dict[str, Any], number: int) -> None:
+    return None
+
+
+@stage
 def end(ctx: Context, inputs: dict[str, Any]) -> None:
     return None
 
@@ -44,3 +54,9 @@ PARTS = {"empty": empty_part, "reading": reading_part, "journaling": journaling_
 def wide(prompt: str, *, width: int, part: str = "empty", **params: Any) -> Any:
     """Run `width` parts in parallel between two stages."""
     return [begin, parallel(*(stage(name=f"part_{number}")(PARTS[part]) for number in range(width))), end]
+
+
+@workflow()
+def wide_map(prompt: str, *, count: int, limit: int) -> Any:
+    """Run a stage for each of `count` numbers."""
+    return [numbers, each(empty_item, of=numbers, limit=limit), end]

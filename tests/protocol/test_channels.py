@@ -118,7 +118,7 @@ def test_split_channel_of_global_and_summary_has_no_id() -> None:
 def test_channel_ids_are_the_identifiers_of_orchestration(text: str) -> None:
     """Both packages spell out the grammar: `realtime.protocol` may not import `orchestration`."""
     try:
-        check_channel(channel_of("workflow", text))
+        check_channel(channel_of("pool", text))
     except InvalidChannel:
         assert not is_identifier(text)
     else:

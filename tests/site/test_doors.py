@@ -58,6 +58,8 @@ MODELS = (
     "orchestration/worker",
     "orchestration/pool",
     "orchestration/stage",
+    "orchestration/streamcontent",
+    "orchestration/wait",
     "orchestration/workflow",
     "realtime/event",
     "realtime/revocation",
