@@ -19,7 +19,7 @@ from orchestration.sdk import (
     wait_for_signal,
     workflow,
 )
-from tests.jobs.agents import _write
+from tests.jobs.agents import _wait, _write
 
 
 @dataclass
@@ -177,6 +177,26 @@ def asks_inside(prompt: str) -> Any:
 @workflow()
 def asks_twice(prompt: str) -> Any:
     return [ask_again]
+
+
+@stage
+def ship(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Order, wait for a payment, book it, and wait for the gate."""
+    ctx.step("order", _order, inputs["journal"])
+    payment = ctx.wait_for("paid", Budget)
+    ctx.step("book", _book, inputs["journal"], payment.amount)
+    _write(inputs, f"ships {ctx.attempt}")
+    _wait(inputs)
+    return {"amount": payment.amount, "attempt": ctx.attempt}
+
+
+def _book(journal: str, amount: int) -> None:
+    _write({"journal": journal}, f"book {amount}")
+
+
+@workflow()
+def shipment(prompt: str, **params: Any) -> Any:
+    return [ship]
 
 
 @workflow(adapter="llamaindex", pool="jobs")

@@ -15,7 +15,8 @@ from pytest_django import Settings
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.limits import EngineLimits
-from orchestration.models import Pool, SchedulerHeartbeat, Stage, Worker, Workflow
+from orchestration.models import Pool, SchedulerHeartbeat, Stage, Wait, Worker, Workflow
+from orchestration.plan import Plan, StagePlan, WaitPlan
 from orchestration.scheduler import Scheduler, due_select
 from orchestration.scheduler import clock as clock_module
 from orchestration.scheduler import scheduler as scheduler_module
@@ -185,3 +186,23 @@ def test_metrics_are_throttled_unless_the_scheduler_has_stopped(
 def test_scheduler_with_the_longest_interval_does_not_count_as_stopped() -> None:
     (field,) = [field for field in dataclasses.fields(EngineLimits) if field.name == "scheduler_interval_seconds"]
     assert 10 * max(field.metadata["maximum"], HEARTBEAT_SECONDS) <= SCHEDULER_TIMEOUT_SECONDS
+
+
+def test_waits_that_expire_at_once_are_bounded_in_a_pass() -> None:
+    wait = WaitPlan(kind="sleep", name="nap", timeout_seconds=1)
+    plan = Plan(name="naps", adapter="python", stages=(StagePlan(name="nap", step=0, wait=wait),))
+    worker_id = services.join_pool(name="w", process="w", pool_id="pool")
+    slot = services.Slot(worker_id=worker_id, process="w")
+    more = 5
+    for number in range(due_select.MAX_ROWS_PER_PASS + more):
+        run = services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id=f"wf_{number}")
+        stage_id = run.stages.get().pk
+        services.claim_stage(stage_id, 1, slot=slot)
+        services.open_wait(stage_id, 1, slot=slot, wait=wait)
+    Wait.objects.update(expires_at=database_now() - timedelta(seconds=1))
+    scheduler = Scheduler()
+    scheduler.run_once()
+    assert Wait.objects.filter(status="open").count() == more
+    scheduler.run_once()
+    assert set(Wait.objects.values_list("status", flat=True)) == {"expired"}
+    assert set(Workflow.objects.values_list("status", flat=True)) == {"completed"}

@@ -6,11 +6,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.api.http_calls import Answered, call
 from tests.harness.client import connect
 from tests.harness.engine import Engine
 from tests.harness.waiting import eventually
 from tests.worker.run_events import events_until, events_until_end
+
+pytestmark = pytest.mark.both_databases
 
 
 async def called(engine: Engine, path: str, body: Any, **keywords: Any) -> Answered:
