@@ -55,6 +55,8 @@ ROWS = (
     Row("GET", "pools/{pool}/history", "pool:read:{pool}", "read pool:{pool}", "pools/no/history"),
     Row("GET", "workers", "worker:read", "read all workers"),
     Row("GET", "workers/{worker}", "worker:read:{worker}", "read worker:{worker}", "workers/no"),
+    Row("GET", "waits", "workflow:read", "read all workflows"),
+    Row("GET", "waits?workflow_id={workflow}", "workflow:read:{workflow}", "read workflow:{workflow}"),
     Row("GET", "events?channel=global", "global:read", "read global"),
     Row("GET", "definitions", "workflow:read", "read all workflows"),
     Row(

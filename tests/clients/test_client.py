@@ -129,6 +129,15 @@ async def test_frozen_server_is_stale_until_the_client_has_connected_again(fake_
         await client.wait_live()
 
 
+STORE_WAIT = """
+from django.utils import timezone
+from orchestration.models import Stage, Wait
+stage = Stage.objects.get(workflow_id=workflow_id)
+asked = {"kind": "ask", "recipients": "group:ops", "opened_at": timezone.now()}
+Wait.objects.create(workflow_id=workflow_id, stage=stage, name="load", **asked)
+"""
+
+
 async def test_every_request_of_a_real_server_has_a_typed_response(
     server: MahavishnuServer, unique: Callable[[str], str]
 ) -> None:
@@ -137,6 +146,7 @@ async def test_every_request_of_a_real_server_has_a_typed_response(
     await change(server, "register_worker", worker_id=worker_id, pool_id=pool_id)
     new: dict[str, object] = {"adapter": "python", "prompt": "Write", "stages": ["load"], "pool_id": pool_id}
     await change(server, "create_workflow", workflow_id=workflow_id, **new)
+    await asyncio.to_thread(server.services_driver.execute, STORE_WAIT, workflow_id=workflow_id)
     async with asyncio.timeout(WITHIN_SECONDS), connect(server.ws_url, proxy=None) as client:
         listed = await client.list_workflows(pool_id=pool_id, counts=True)
         assert [(run.workflow_id, run.prompt) for run in listed.workflows] == [(workflow_id, "Write")]
@@ -146,6 +156,9 @@ async def test_every_request_of_a_real_server_has_a_typed_response(
         ).stages
         assert [worker.pool_id for worker in (await client.list_workers(pool_id=pool_id)).workers] == [pool_id]
         assert pool_id in {pool.pool_id for pool in (await client.list_pools(status="active", limit=200)).pools}
+        assert not (await client.list_stages(workflow_id, item_of="load")).stages
+        (wait,) = (await client.list_waits(workflow_id=workflow_id, to=["group:ops", "user:ada"])).waits
+        assert (wait.stage_name, wait.kind, wait.recipients, wait.answered_at) == ("load", "ask", ("group:ops",), None)
         page = await client.list_events(f"workflow:{workflow_id}", names=["workflow.created"])
         assert [event.event for event in page.events] == ["workflow.created"]
         assert (await client.get_server_status()).protocol_version == 1
