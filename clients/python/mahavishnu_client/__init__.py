@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mahavishnu_client.chunks import Chunk, ChunksLost, ChunkStream, StreamEnd, StreamRestarted
+from mahavishnu_client.chunks import Chunk, ChunksLost, StreamEnd, StreamRestarted
 from mahavishnu_client.client import Client, connect
 from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import (
@@ -19,7 +19,7 @@ from mahavishnu_client.errors import (
 from mahavishnu_client.events import Event, HistoryLost, Position, UnknownEvent
 from mahavishnu_client.options import Options
 from mahavishnu_client.state_table import StateStream
-from mahavishnu_client.streams import EventStream
+from mahavishnu_client.streams import ChunkStream, EventStream
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
 
 __version__ = "1.0.0"

@@ -1,18 +1,17 @@
-"""What a stream of chunks delivers, the queue of one reader, and its iterator."""
+"""What a stream of chunks delivers, and the queue of one reader."""
 
 from __future__ import annotations
 
 import base64
 from collections import deque
 from collections.abc import Callable
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from mahavishnu_client.errors import ClientError
 from mahavishnu_client.options import Options
 from mahavishnu_client.sinks import Waiters
-from mahavishnu_client.streams import Stream, ended
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
@@ -172,46 +171,3 @@ class ChunkQueue:
         self._bytes += size_bytes
         self.is_full = self._bytes >= self._max_bytes
         self.waiters.wake()
-
-
-class ChunkStream(Stream):
-    """A stream of chunks: `async for item in client.stream(workflow_id, stage_name, name)`.
-
-    An item is a `Chunk`, `ChunksLost`, or `StreamRestarted` if another attempt began. The iteration ends with the
-    stream; then `end` says how. While the caller handles one item, at most `Options.max_queued_bytes` wait.
-
-    Attributes:
-        channel: The channel of the stream.
-    """
-
-    __slots__ = ("_detach", "_queue", "channel")
-
-    def __init__(self, channel: str, queue: ChunkQueue, detach: Callable[[str, ChunkQueue], None]) -> None:
-        super().__init__()
-        self._detach = detach
-        self._queue = queue
-        self.channel = channel
-
-    @property
-    def end(self) -> StreamEnd | None:
-        """The end of the stream; None before it."""
-        return self._queue.end
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamItem:
-        queue = self._queue
-        while not self._is_closed:
-            if (item := queue.take()) is not None:
-                return item
-            if queue.error is not None:
-                raise ended(queue.error)
-            if queue.end is not None:
-                break
-            await queue.waiters.wait()
-        raise StopAsyncIteration
-
-    def _release(self) -> None:
-        self._detach(self.channel, self._queue)
-        self._queue.waiters.wake()

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
-from mahavishnu_client.chunks import ChunkQueue, ChunkStream
+from mahavishnu_client.chunks import ChunkQueue
 from mahavishnu_client.connection import Connection
 from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import ClientClosed, ClientError, ConnectionLost
@@ -23,7 +23,7 @@ from mahavishnu_client.request_sender import RequestSender
 from mahavishnu_client.session import Session
 from mahavishnu_client.sinks import EventQueue
 from mahavishnu_client.state_table import StateStream, StateTable
-from mahavishnu_client.streams import EventStream
+from mahavishnu_client.streams import ChunkStream, EventStream
 from mahavishnu_client.tokens import Token, TokenSource, check_url_has_no_token
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveView, LiveWorker
 

@@ -1,4 +1,4 @@
-"""What the caller iterates over: events of a channel, and states."""
+"""What the caller iterates over: events of a channel, chunks of a stream, and states."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
+from mahavishnu_client.chunks import ChunkQueue, StreamEnd, StreamItem
 from mahavishnu_client.errors import ClientClosed, ClientError
 from mahavishnu_client.events import Event, HistoryLost
 from mahavishnu_client.sinks import EventQueue, Sink
@@ -101,6 +102,49 @@ class EventStream(Stream):
     def mark_handled(self, item: Item) -> None:
         """Count an item as handled, with all before it. The items of `take_more` need this."""
         self._queue.mark_handled(item)
+
+    def _release(self) -> None:
+        self._detach(self.channel, self._queue)
+        self._queue.waiters.wake()
+
+
+class ChunkStream(Stream):
+    """A stream of chunks: `async for item in client.stream(workflow_id, stage_name, name)`.
+
+    An item is a `Chunk`, `ChunksLost`, or `StreamRestarted` if another attempt began. The iteration ends with the
+    stream; then `end` says how. While the caller handles one item, at most `Options.max_queued_bytes` wait.
+
+    Attributes:
+        channel: The channel of the stream.
+    """
+
+    __slots__ = ("_detach", "_queue", "channel")
+
+    def __init__(self, channel: str, queue: ChunkQueue, detach: Callable[[str, ChunkQueue], None]) -> None:
+        super().__init__()
+        self._detach = detach
+        self._queue = queue
+        self.channel = channel
+
+    @property
+    def end(self) -> StreamEnd | None:
+        """The end of the stream; None before it."""
+        return self._queue.end
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamItem:
+        queue = self._queue
+        while not self._is_closed:
+            if (item := queue.take()) is not None:
+                return item
+            if queue.error is not None:
+                raise ended(queue.error)
+            if queue.end is not None:
+                break
+            await queue.waiters.wait()
+        raise StopAsyncIteration
 
     def _release(self) -> None:
         self._detach(self.channel, self._queue)
