@@ -28,6 +28,9 @@ from orchestration.services.stage_deletion import delete_rows
 BLOCK_ITEMS: Final = 500
 """Items whose rows are stored at once. Without a limit, so many are queued or running at most."""
 
+ITEM_STATUSES_TO_RESET: Final = (StageStatus.FAILED, StageStatus.CANCELLED)
+"""Items that a retry of the run runs again."""
+
 _COUNTS: Final = (
     *("completed", "failed", "published_completed", "published_failed", "published_running"),
     "dirty_since",
@@ -97,7 +100,7 @@ def continue_items(stage: Stage, stage_map: StageMap, *, at: datetime) -> NextSt
 
 def reset_items(stage_map: StageMap) -> None:
     """Make the items pending that have failed or were cancelled. Their run has finished."""
-    ended = Stage.objects.filter(item_of=stage_map.pk, status__in=[StageStatus.FAILED, StageStatus.CANCELLED])
+    ended = Stage.objects.filter(item_of=stage_map.pk, status__in=ITEM_STATUSES_TO_RESET)
     max_attempts = stage_map.stage.stage_plan.retries.max_attempts
     pool_id = pool_of(stage_map.stage.stage_plan, stage_map.stage.workflow.pool_id)
     stored = ended.update(**UNSTARTED, pool_id=pool_id, last_attempt=F("attempt") + max_attempts)

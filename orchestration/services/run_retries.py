@@ -11,7 +11,6 @@ from django.db.models import F
 from orchestration import signals
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
-    ChildRuns,
     Pool,
     PoolStatus,
     Stage,
@@ -26,9 +25,10 @@ from orchestration.services.advance import advance, queue_step
 from orchestration.services.map_items import continue_items, remove_items, reset_items
 from orchestration.services.planned_stages import UNSTARTED, deadline_of, pool_of
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
-from orchestration.services.step_records import forget_outdated_steps
+from orchestration.services.step_records import forget_steps
+from orchestration.services.sub_run_links import forget_sub_runs
 from orchestration.services.transitions import IllegalTransition
-from orchestration.services.waits import forget_waits
+from orchestration.services.waits import forget_waits, forget_waits_of_items
 
 _READ_TO_RERUN: Final = (
     "pk",
@@ -81,11 +81,11 @@ def retry_run(
             removed = remove_added(workflow, stages, {stage.pk for stage in rerun}, at=at)
             rerun = [stage for stage in rerun if stage.pk not in removed]
             stages = [stage for stage in stages if stage.pk not in removed]
-        forget_outdated_steps(rerun)
-        # A completed stage that runs again starts other sub-runs.
-        again = [stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED]
-        ChildRuns.objects.filter(stage_id__in=again).update(generation=F("generation") + 1)
-        forget_waits(rerun)
+        outdated = _outdated(rerun)
+        for first in range(0, len(outdated), _RESET_AT_ONCE):
+            forget_steps(outdated[first : first + _RESET_AT_ONCE])
+            forget_sub_runs(outdated[first : first + _RESET_AT_ONCE])
+        forget_waits(rerun, frozenset(outdated))
         continued = _reset_maps(workflow, rerun, from_stage, failed_only=failed_only, at=at)
         _check_own_pools(workflow, rerun)
         _reset_stages(rerun, pool_id=workflow.pool_id)
@@ -136,6 +136,18 @@ def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | 
     ]
 
 
+def _outdated(rerun: list[Stage]) -> list[int]:
+    """Return the primary keys of the stages that begin anew, before all are reset.
+
+    Those are the completed stages and, because their input may change, the stages of later steps. Another stage
+    continues where it ended: it keeps its steps, its answers and its sub-runs.
+    """
+    first_step = min((stage.step for stage in rerun if stage.status == StageStatus.COMPLETED), default=None)
+    if first_step is None:
+        return []
+    return [stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED or stage.step > first_step]
+
+
 def _reset_maps(
     workflow: Workflow, rerun: list[Stage], from_stage: str | None, *, failed_only: bool, at: datetime
 ) -> list[StageMap]:
@@ -145,6 +157,7 @@ def _reset_maps(
     for stage_map in maps.order_by("pk"):
         stage_map.stage.workflow = workflow
         if from_stage is None or (failed_only and stage_map.stage.name == from_stage):
+            forget_waits_of_items(stage_map)
             reset_items(stage_map)
             continued.append(stage_map)
         else:

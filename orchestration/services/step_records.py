@@ -6,7 +6,7 @@ runs, is refused: it would otherwise change what the next attempt finds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -173,21 +173,9 @@ def report_step(stage_id: int, attempt: int, *, report: StepReport, at: datetime
     return True
 
 
-def forget_outdated_steps(rerun: Sequence[Stage]) -> None:
-    """Delete the steps of the stages that run again on purpose, before these stages are reset.
-
-    Those are the completed stages and, because their input may change, the stages of later steps. A stage that did not
-    complete otherwise keeps its steps: it continues where it ended.
-    """
-    first_step = min((stage.step for stage in rerun if stage.status == StageStatus.COMPLETED), default=None)
-    if first_step is None:
-        return
-    outdated = [stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED or stage.step > first_step]
-    for first in range(0, len(outdated), _DELETED_AT_ONCE):
-        StepRecord.objects.filter(stage__in=outdated[first : first + _DELETED_AT_ONCE]).delete()
-
-
-_DELETED_AT_ONCE = 500
+def forget_steps(stage_ids: Collection[int]) -> None:
+    """Delete the steps of these stages, which begin anew."""
+    StepRecord.objects.filter(stage__in=stage_ids).delete()
 
 
 def _stored(record: StepRecord, name: str, arguments_digest: str) -> StoredStep:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from django.db.models import F
 
 from orchestration.limits import engine_limits
 from orchestration.models import ChildRuns, Stage, StageStatus, Workflow
@@ -85,3 +88,8 @@ def _check(stage: Stage | None, parent: ParentAttempt) -> Stage:
     if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != parent.attempt:
         raise ParentEnded(parent.attempt)
     return stage
+
+
+def forget_sub_runs(stage_ids: Collection[int]) -> None:
+    """Let these stages, which begin anew, start other sub-runs instead of finding those that they have started."""
+    ChildRuns.objects.filter(stage__in=stage_ids).update(generation=F("generation") + 1)

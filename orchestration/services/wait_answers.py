@@ -10,6 +10,7 @@ from django.db import transaction
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
     EarlyAnswer,
+    Pool,
     PoolStatus,
     Stage,
     Wait,
@@ -22,6 +23,7 @@ from orchestration.models.wait import MAX_ANSWERED_BY_LENGTH
 from orchestration.services import validation
 from orchestration.services.advance import queue_step
 from orchestration.services.attempt_failures import fail_stage_of_run
+from orchestration.services.planned_stages import pool_of
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
 from orchestration.services.wait_errors import (
@@ -121,10 +123,10 @@ def expire_wait(wait_id: int, *, due_before: datetime, at: datetime | None = Non
         wait = Wait.objects.filter(pk=wait_id, status=WaitStatus.OPEN, expires_at__lte=due_before).first()
         if stage is None or wait is None:
             return False
-        pool = stage.workflow.pool
-        if pool is not None and pool.status == PoolStatus.CLOSED:
+        pool_id = pool_of(stage.stage_plan, stage.workflow.pool_id) if wait.resumes else stage.workflow.pool_id
+        if Pool.objects.filter(pk=pool_id, status=PoolStatus.CLOSED).exists():
             mark_expired(stage, wait, at=at)
-            closed = str(PoolNotAccepting(pool.pk, PoolStatus.CLOSED, "stages"))
+            closed = str(PoolNotAccepting(str(pool_id), PoolStatus.CLOSED, "stages"))
             fail_stage_of_run(stage, error=closed, at=at)
         elif wait.on_timeout is None and wait.kind != WaitKind.SLEEP and not wait.resumes:
             mark_expired(stage, wait, at=at)

@@ -86,7 +86,8 @@ def find_ended_wait(
         AttemptEnded: if the attempt no longer runs.
     """
     at = validation.timestamp(at)
-    known = Wait.objects.filter(stage_id=stage_id, name=wait.name, number=number).first()
+    ended = Wait.objects.filter(status__in=[WaitStatus.ANSWERED, WaitStatus.EXPIRED])
+    known = ended.filter(stage_id=stage_id, name=wait.name, number=number).first()
     if known is None:
         with transaction.atomic():
             stage = lock_stage_by_id(stage_id)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.db.models import Q
+
 from orchestration import signals
 from orchestration.db.clock import database_now, milliseconds_between
-from orchestration.models import EarlyAnswer, Stage, StageStatus, Wait, WaitKind, WaitStatus
+from orchestration.models import EarlyAnswer, Stage, StageMap, StageStatus, Wait, WaitKind, WaitStatus
 from orchestration.plan import WaitPlan
 from orchestration.services.advance import NextStep
-from orchestration.services.map_items import step_behind
+from orchestration.services.map_items import ITEM_STATUSES_TO_RESET, step_behind
+from orchestration.services.planned_stages import pool_of
 
 _DELETED_AT_ONCE: Final = 500
+_ANSWERED_INSIDE: Final = Q(resumes=True, status=WaitStatus.ANSWERED)
+"""What a stage got while its function ran."""
 
 
 def start_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool, at: datetime) -> NextStep:
@@ -86,7 +91,7 @@ def end_wait(stage: Stage, wait: Wait, answer: Any, *, by: str, at: datetime, is
     _store_end(stage, wait, WaitStatus.EXPIRED if is_expired else WaitStatus.ANSWERED, answer=answer, by=by, at=at)
     if wait.resumes:
         stage.status = StageStatus.PENDING.value
-        stage.pool_id = stage.workflow.pool_id  # The run may have moved meanwhile.
+        stage.pool_id = pool_of(stage.stage_plan, stage.workflow.pool_id)  # The run may have moved meanwhile.
         Stage.objects.filter(pk=stage.pk).update(status=stage.status, pool_id=stage.pool_id)
         return NextStep(stage.workflow, [stage])
     stage.duration_ms = milliseconds_between(stage.started_at or at, at)
@@ -109,17 +114,23 @@ def _store_end(stage: Stage, wait: Wait, status: WaitStatus, *, answer: Any, by:
     signal.send(sender=Stage, stage=stage, wait=wait, at=at)
 
 
-def forget_waits(rerun: Sequence[Stage]) -> None:
+def forget_waits(rerun: Sequence[Stage], outdated: Collection[int]) -> None:
     """Delete the waits of the stages that run again, before these are reset: they are opened again.
 
-    A stage that waited inside of its function, and did not complete, keeps what was answered: it continues where it
+    A stage that waited inside of its function, and is not outdated, keeps what was answered: it continues where it
     ended, as with its steps.
+
+    Args:
+        rerun: The stages.
+        outdated: The primary keys of those that begin anew.
     """
-    completed = {stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED}
-    first_step = min((stage.step for stage in rerun if stage.pk in completed), default=None)
     for first in range(0, len(rerun), _DELETED_AT_ONCE):
-        block = rerun[first : first + _DELETED_AT_ONCE]
-        waits = Wait.objects.filter(stage__in=[stage.pk for stage in block])
-        is_outdated = (stage.pk in completed or (first_step is not None and stage.step > first_step) for stage in block)
-        kept = [stage.pk for stage, outdated in zip(block, is_outdated, strict=True) if not outdated]
-        waits.exclude(stage__in=kept, resumes=True, status=WaitStatus.ANSWERED).delete()
+        block = [stage.pk for stage in rerun[first : first + _DELETED_AT_ONCE]]
+        kept = [pk for pk in block if pk not in outdated]
+        Wait.objects.filter(stage__in=block).exclude(_ANSWERED_INSIDE, stage__in=kept).delete()
+
+
+def forget_waits_of_items(stage_map: StageMap) -> None:
+    """Delete the waits of the items that run again, before these are reset, and keep what was answered to them."""
+    waits = Wait.objects.filter(stage__item_of=stage_map.pk, stage__status__in=ITEM_STATUSES_TO_RESET)
+    waits.exclude(_ANSWERED_INSIDE).delete()

@@ -102,3 +102,8 @@ def test_modules_have_at_most_300_lines() -> None:
 def test_product_modules_are_named_after_things() -> None:
     named = {relative(path) for path in modules() if path.stem.endswith("ing")}
     assert {name for name in named if name.startswith(PACKAGES)} == ACTIVITY_MODULES
+
+
+def test_no_merge_left_its_markers() -> None:
+    markers = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+    assert [path for path in text_files() if markers.search(path.read_text(encoding="utf-8"))] == []

@@ -32,6 +32,12 @@ def counted(pool_id: str) -> dict[str, int]:
     }
 
 
+def restore_totals(pool_id: str) -> None:
+    """Set the totals of a pool to the recount, after a test has deleted or restarted finished stages in it."""
+    totals = counted(pool_id)
+    Pool.objects.filter(pk=pool_id).update(**{name: totals[name] for name in TOTALS})
+
+
 def gauges(counters: dict[str, int]) -> dict[str, int]:
     """Return the counters that describe the current state, without the totals."""
     return {name: counters[name] for name in GAUGES}

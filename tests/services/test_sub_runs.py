@@ -155,6 +155,26 @@ def test_sub_run_is_found_by_the_next_attempt_and_by_a_retry() -> None:
     assert start_child(fan.pk, 4, name="0").pk != child
 
 
+def test_retry_from_an_earlier_stage_starts_another_sub_run() -> None:
+    worker = BrokerWorker(pool_id="trees", name="parents")
+    plan = Plan(
+        name="parent", adapter="python", stages=(StagePlan(name="train", step=0), StagePlan(name="fan", step=1))
+    )
+    services.start_run(plan, prompt="", params={}, pool_id="trees", workflow_id="parent")
+    assert worker.run_next() is not None
+    claim = worker.take()
+    assert claim is not None
+    child = start_child(claim.stage.pk, 1, name="0").pk
+    services.wait_for_sub_runs(claim.stage.pk, 1, slot=worker.slot, run_ids=[child])
+    services.fail_workflow(workflow_id=child, error="It broke")
+    # Its input is another one: the output of the stage that runs again.
+    services.retry_run(workflow_id="parent", from_stage="train")
+    assert worker.run_next() is not None
+    again = worker.take()
+    assert again is not None
+    assert start_child(again.stage.pk, again.attempt, name="0").pk != child
+
+
 def test_retried_parent_keeps_its_sub_runs() -> None:
     _, (child,) = start_children(1)
     services.cancel_workflow(workflow_id="parent")

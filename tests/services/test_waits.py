@@ -1,0 +1,104 @@
+"""Waits inside of a stage: where the stage continues, and what a retry keeps of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestration import services
+from orchestration.models import Stage, Wait
+from orchestration.plan import Each, Plan, StagePlan, WaitPlan
+from orchestration.services import Claim
+from tests.services.broker_worker import BrokerWorker, take_messages
+
+pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+
+GO = WaitPlan(kind="signal", name="go")
+GATED_ITEMS = Plan(
+    name="gated",
+    adapter="python",
+    stages=(StagePlan(name="values", step=0), StagePlan(name="gate", step=1, each=Each(of="values"))),
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_queues() -> None:
+    for pool_id in ("cpu", "gpu"):
+        take_messages(pool_id, at_most=1000)
+
+
+def wait_inside(worker: BrokerWorker, claim: Claim) -> None:
+    """Let the claimed stage wait in its function."""
+    outcome = services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=GO, resumes=True)
+    assert outcome.accepted
+
+
+def taken(worker: BrokerWorker) -> Claim:
+    claim = worker.take()
+    assert claim is not None
+    return claim
+
+
+def start_gated_items() -> tuple[BrokerWorker, Claim]:
+    """Start a run whose two items wait in turn, and return the claim of the first."""
+    worker = BrokerWorker(pool_id="cpu")
+    services.start_run(GATED_ITEMS, prompt="", params={}, pool_id="cpu", workflow_id="wf")
+    values = taken(worker)
+    services.complete_attempt(values.stage.pk, values.attempt, slot=worker.slot, output=["x", "y"])
+    return worker, taken(worker)
+
+
+def found(claim: Claim) -> services.EndedWait | None:
+    return services.find_ended_wait(claim.stage.pk, claim.attempt, wait=GO, number=0)
+
+
+def test_stage_with_its_own_pool_continues_there() -> None:
+    services.create_pool(pool_id="cpu")
+    worker = BrokerWorker(pool_id="gpu")
+    plan = Plan(name="trains", adapter="python", stages=(StagePlan(name="train", step=0, pool="gpu"),))
+    services.start_run(plan, prompt="", params={}, pool_id="cpu", workflow_id="wf")
+    wait_inside(worker, taken(worker))
+    services.send_signal(workflow_id="wf", name="go", payload=1)
+    assert Stage.objects.get().pool_id == "gpu"
+    assert take_messages("cpu", at_most=10) == []
+    claim = taken(worker)
+    assert found(claim) == services.EndedWait(answer=1, is_expired=False)
+
+
+def test_wait_in_a_closed_own_pool_ends_with_the_reason() -> None:
+    services.create_pool(pool_id="cpu")
+    worker = BrokerWorker(pool_id="gpu")
+    plan = Plan(name="trains", adapter="python", stages=(StagePlan(name="train", step=0, pool="gpu"),))
+    services.start_run(plan, prompt="", params={}, pool_id="cpu", workflow_id="wf")
+    wait = WaitPlan(kind="signal", name="go", timeout_seconds=0.001)
+    claim = taken(worker)
+    services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=wait, resumes=True)
+    services.close_pool(pool_id="gpu")
+    opened = Wait.objects.get()
+    assert opened.expires_at is not None
+    assert services.expire_wait(opened.pk, due_before=opened.expires_at)
+    stage = Stage.objects.get()
+    assert (stage.status, "gpu is closed" in stage.error) == ("failed", True), stage.error
+
+
+def test_item_waits_again_after_a_retry_of_its_run() -> None:
+    worker, claim = start_gated_items()
+    wait_inside(worker, claim)
+    services.cancel_workflow(workflow_id="wf")
+    assert Wait.objects.get().status == "closed"
+    take_messages("cpu", at_most=10)
+    services.retry_run(workflow_id="wf")
+    again = taken(worker)
+    assert again.stage.pk == claim.stage.pk
+    assert found(again) is None, "no signal has come"
+    wait_inside(worker, again)
+    assert Wait.objects.get().status == "open"
+
+
+def test_item_keeps_the_signal_that_it_got_before_a_retry_of_its_run() -> None:
+    worker, claim = start_gated_items()
+    wait_inside(worker, claim)
+    services.send_signal(workflow_id="wf", name="go", payload="now")
+    services.cancel_workflow(workflow_id="wf")
+    take_messages("cpu", at_most=10)
+    services.retry_run(workflow_id="wf")
+    assert found(taken(worker)) == services.EndedWait(answer="now", is_expired=False)
