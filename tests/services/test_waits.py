@@ -44,7 +44,11 @@ def start_gated_items() -> tuple[BrokerWorker, Claim]:
     services.start_run(GATED_ITEMS, prompt="", params={}, pool_id="cpu", workflow_id="wf")
     values = taken(worker)
     services.complete_attempt(values.stage.pk, values.attempt, slot=worker.slot, output=["x", "y"])
-    return worker, taken(worker)
+    gate = taken(worker)
+    assert services.start_map(gate.stage.pk, gate.attempt, slot=worker.slot, values=["x", "y"]).accepted
+    item = taken(worker)
+    assert item.stage.item_of_id == gate.stage.pk
+    return worker, item
 
 
 def found(claim: Claim) -> services.EndedWait | None:
