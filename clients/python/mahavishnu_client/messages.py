@@ -178,7 +178,7 @@ class WorkflowStageStatusChanged(StageEvent, frozen=True, kw_only=True):
     """The status of a stage changes to one that no other event is about.
 
     Attributes:
-        status: `skipped` or, by another application, `cancelled` or `pending`.
+        status: `skipped`, `waiting` for sub-runs or, by another application, `cancelled` or `pending`.
         stages_completed: How many stages of the workflow have completed.
         reason: Why it is skipped; empty if that is not known.
     """
