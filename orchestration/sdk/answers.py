@@ -10,18 +10,23 @@ from orchestration.plan import WaitPlan
 from orchestration.sdk.form import checked_answer
 
 
-def convert_answer(workflow_id: str, name: str, answer: Any) -> Any:
+def convert_answer(workflow_id: str, name: str, answer: Any, *, wait_id: int | None = None) -> Any:
     """Return an answer as it is stored, if the run asks for it now or will.
+
+    Args:
+        workflow_id: The run.
+        name: The name of the wait.
+        answer: The answer.
+        wait_id: The primary key of the wait, if it may be no other one of this name.
 
     Raises:
         orchestration.services.WorkflowNotFound, orchestration.services.WaitNotFound
         orchestration.services.InvalidAnswer: if it does not fit its form.
     """
-    # A stage that asks inside of its function has no plan of it.
-    asked = Wait.objects.filter(workflow_id=workflow_id, name=name, kind=WaitKind.ASK, resumes=True)
-    form = asked.order_by("-pk").values_list("form", flat=True).first()
-    if form is not None:
-        return checked_answer(WaitPlan(kind="ask", name=name, form=form), answer)
+    # A stage that asks inside of its function has no plan of it. `answer_wait` refuses what is outdated.
+    asked = services.find_question(workflow_id, name, wait_id=wait_id) or services.find_question(workflow_id, name)
+    if asked is not None:
+        return checked_answer(WaitPlan(kind="ask", name=name, form=asked.form), answer)
     stage = Stage.objects.filter(workflow_id=workflow_id, name=name).only("plan").first()
     if stage is None or stage.plan is None or stage.stage_plan.wait is None or stage.stage_plan.wait.kind != "ask":
         if not Workflow.objects.filter(pk=workflow_id).exists():
@@ -45,7 +50,7 @@ def convert_payload(workflow_id: str, name: str, payload: Any) -> Any:
 
 def answer(workflow_id: str, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> Workflow:
     """Answer what a run asks; `orchestration.services.answer_wait` describes the arguments and the errors."""
-    converted = convert_answer(workflow_id, name, value)
+    converted = convert_answer(workflow_id, name, value, wait_id=wait_id)
     return services.answer_wait(workflow_id=workflow_id, name=name, answer=converted, by=by, wait_id=wait_id)
 
 

@@ -102,21 +102,22 @@ class Run:
         services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
 
     @async_unsafe("answer() would block the event loop: use `await sync_to_async(run.answer)(…)`")
-    def answer(self, name: str, value: Any, *, by: str = "") -> None:
+    def answer(self, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> None:
         """Answer what the run asks, now or later: the first valid answer wins.
 
         Args:
             name: The name of the stage that asks.
             value: The answer, as its form describes it: JSON, or an object of the form.
             by: Who answers.
+            wait_id: The question, as `list_waits` names it, if it may be no other one of this name.
 
         Raises:
             orchestration.services.InvalidAnswer: if it does not fit the form.
             orchestration.services.WaitNotFound: if no stage of the run asks under this name.
             orchestration.services.AlreadyAnswered, orchestration.services.WaitExpired
-            orchestration.services.WaitClosed: if the run has ended.
+            orchestration.services.WaitClosed: if the run has ended, or was run again after the question `wait_id`.
         """
-        answers.answer(self.workflow_id, name, value, by=by)
+        answers.answer(self.workflow_id, name, value, by=by, wait_id=wait_id)
 
     @async_unsafe("answer_link() would block the event loop: use `await sync_to_async(run.answer_link)(…)`")
     def answer_link(self, name: str, *, by: str = "", valid_seconds: float = DEFAULT_VALID_SECONDS) -> str:

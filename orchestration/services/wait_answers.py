@@ -32,6 +32,7 @@ from orchestration.services.wait_errors import (
     WaitClosed,
     WaitExpired,
     WaitNotFound,
+    WaitReplaced,
 )
 from orchestration.services.waits import end_wait, mark_expired
 
@@ -51,7 +52,8 @@ def answer_wait(
         name: The name of the wait: that of its stage.
         answer: JSON, which the caller has compared with the form of the wait.
         by: Who answers.
-        wait_id: The primary key of the wait, if no later one of this name may be answered.
+        wait_id: The primary key of the wait, if no other one of this name may be answered. By default, it is the open
+            one, or else the last one.
         at: The time of the change; None means now.
 
     Raises:
@@ -59,6 +61,7 @@ def answer_wait(
         WaitNotFound: if the run has no stage that asks under this name.
         AlreadyAnswered, WaitExpired
         WaitClosed: if the run has ended.
+        WaitReplaced: if it was run again after the question `wait_id`.
         PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
     at = validation.timestamp(at)
@@ -66,10 +69,9 @@ def answer_wait(
     answer = validation.json_object("answer", {"answer": answer})["answer"]
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         workflow = lock_workflow(workflow_id)
-        waits = Wait.objects.filter(workflow=workflow, name=name, kind=WaitKind.ASK)
-        wait = waits.order_by("-pk").first()
-        if wait_id is not None and (wait is None or wait.pk != wait_id):
-            raise WaitClosed(workflow_id, name, workflow.status)
+        wait = find_question(workflow_id, name, wait_id=wait_id)
+        if wait is None and wait_id is not None:
+            raise WaitReplaced(workflow_id, name, workflow.status)
         if wait is None:
             _keep_early(workflow, name, answer, by=by, at=at)
             return workflow
@@ -82,6 +84,21 @@ def answer_wait(
         _end(wait, answer, by=by, at=at)
         workflow.refresh_from_db()
     return workflow
+
+
+def find_question(workflow_id: str, name: str, *, wait_id: int | None = None) -> Wait | None:
+    """Return the wait that an answer of this name is for: the open one, else the last one; None if nothing asked yet.
+
+    Args:
+        workflow_id: The run.
+        name: The name of the wait.
+        wait_id: Its primary key, if it may be no other one.
+    """
+    waits = Wait.objects.filter(workflow_id=workflow_id, name=name, kind=WaitKind.ASK)
+    if wait_id is not None:
+        return waits.filter(pk=wait_id).first()
+    last = waits.order_by("-pk")
+    return last.filter(status=WaitStatus.OPEN).first() or last.first()
 
 
 def send_signal(*, workflow_id: str, name: str, payload: Any, by: str = "", at: datetime | None = None) -> Workflow:

@@ -77,6 +77,36 @@ class WaitClosed(ServiceError):
         return f"{self.name} of workflow {self.workflow_id} accepts no answer: the workflow has status {self.status}."
 
 
+class WaitReplaced(WaitClosed):
+    """The question is not asked any longer: the run was run again after it."""
+
+    def __str__(self) -> str:
+        return (
+            f"This question {self.name} of workflow {self.workflow_id} is outdated: the workflow was run again. "
+            "Expected the wait_id of a question that it asks now, or a link to it."
+        )
+
+
+class NameAwaited(ServiceError):
+    """A stage may not ask under a name under which another stage of the run asks: an answer could not tell them apart.
+
+    Attributes:
+        name: The name of the question.
+        stage_name: The stage that asks.
+    """
+
+    def __init__(self, name: str, stage_name: str) -> None:
+        self.name = name
+        self.stage_name = stage_name
+        super().__init__(name, stage_name)
+
+    def __str__(self) -> str:
+        return (
+            f"The stage {self.stage_name} of this workflow asks under the name {self.name} now; expected another name, "
+            "such as one with the value of the item."
+        )
+
+
 class TooManyEarlyAnswers(ServiceError):
     """A run keeps so many signals and answers for which no stage waits yet."""
 

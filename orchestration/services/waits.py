@@ -15,6 +15,7 @@ from orchestration.plan import WaitPlan
 from orchestration.services.advance import NextStep
 from orchestration.services.map_items import ITEM_STATUSES_TO_RESET, step_behind
 from orchestration.services.planned_stages import pool_of
+from orchestration.services.wait_errors import NameAwaited
 
 _DELETED_AT_ONCE: Final = 500
 _ANSWERED_INSIDE: Final = Q(resumes=True, status=WaitStatus.ANSWERED)
@@ -30,8 +31,15 @@ def start_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool,
         number: How often the stage has waited for this name before.
         resumes: Whether the stage begins again at the end of the wait.
         at: The time of the change.
+
+    Raises:
+        NameAwaited: if it asks under a name under which another stage of the run asks now.
     """
     wait = new_wait(stage, wait_plan, number=number, resumes=resumes, at=at)
+    if wait.kind == WaitKind.ASK:
+        same = Wait.objects.filter(workflow=stage.workflow_id, name=wait.name, kind=wait.kind, status=WaitStatus.OPEN)
+        if (asking := same.values_list("stage__name", flat=True).first()) is not None:
+            raise NameAwaited(wait.name, asking)
     wait.save()
     stage.status = StageStatus.WAITING.value
     stage.announces_wait = True

@@ -28,6 +28,7 @@ _REJECTIONS: Final = (
     services.ItemAddsSteps,
     services.UnknownPool,
     services.NotASubRun,
+    services.NameAwaited,
 )
 """Why what follows a stage cannot be stored. Then the stage fails."""
 

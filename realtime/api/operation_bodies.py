@@ -58,6 +58,9 @@ class AnswerBody(_Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"answer": {"approved": True}}})
 
     answer: Any = Field(description="What the `schema` of the wait describes.")
+    wait_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(
+        default=None, description="The question, as `list_waits` names it; the open one of this name by default."
+    )
 
 
 class SignalBody(_Body):

@@ -31,11 +31,13 @@ async def answer_wait(request: HttpRequest, workflow_id: str, name: str, body: b
     identity = admit_operation(request, "workflow", workflow_id)
     _check_name(name)
     # Not in the transaction of the operation: it may import the module of the form.
-    answer = await sync_to_async(convert_answer)(workflow_id, name, body.answer)
+    answer = await sync_to_async(convert_answer)(workflow_id, name, body.answer, wait_id=body.wait_id)
 
     def act() -> Result:
         return workflow_result(
-            services.answer_wait(workflow_id=workflow_id, name=name, answer=answer, by=identity.user_id)
+            services.answer_wait(
+                workflow_id=workflow_id, name=name, answer=answer, by=identity.user_id, wait_id=body.wait_id
+            )
         )
 
     return await operate(request, identity, act, what=f"answer {name} of workflow:{workflow_id}", about="workflow.")
@@ -77,7 +79,7 @@ async def answer_link(request: HttpRequest, token: str, body: bodies.AnswerBody)
         link = read_link(token)
     except InvalidLink as error:
         raise Problem(ProblemCode.NOT_FOUND, str(error)) from None
-    answer = await sync_to_async(convert_answer)(link.workflow_id, link.name, body.answer)
+    answer = await sync_to_async(convert_answer)(link.workflow_id, link.name, body.answer, wait_id=link.wait_id)
 
     def act() -> Result:
         return workflow_result(

@@ -106,3 +106,56 @@ def test_item_keeps_the_signal_that_it_got_before_a_retry_of_its_run() -> None:
     take_messages("cpu", at_most=10)
     services.retry_run(workflow_id="wf")
     assert found(taken(worker)) == services.EndedWait(answer="now", is_expired=False)
+
+
+ASK = WaitPlan(kind="ask", name="approve", form="builtins:str")
+TWO = Plan(name="two", adapter="python", stages=(StagePlan(name="a", step=0), StagePlan(name="b", step=0)))
+
+
+def ask_inside(worker: BrokerWorker, claim: Claim, wait: WaitPlan = ASK) -> Wait:
+    outcome = services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=wait, resumes=True)
+    assert outcome.accepted
+    return Wait.objects.get(stage=claim.stage.pk, status="open")
+
+
+def start_two() -> tuple[BrokerWorker, Claim, Claim]:
+    """Start a run of two parallel stages, and claim both."""
+    worker = BrokerWorker(pool_id="cpu")
+    services.start_run(TWO, prompt="", params={}, pool_id="cpu", workflow_id="wf")
+    return worker, taken(worker), taken(BrokerWorker(pool_id="cpu", name="other"))
+
+
+def test_second_open_question_of_one_name_is_refused() -> None:
+    worker, first, second = start_two()
+    asked = ask_inside(worker, first)
+    with pytest.raises(services.NameAwaited, match="The stage a of this workflow asks under the name approve now"):
+        services.open_wait(second.stage.pk, second.attempt, slot=worker.slot, wait=ASK, resumes=True)
+    services.answer_wait(workflow_id="wf", name="approve", answer="yes")
+    asked.refresh_from_db()
+    assert (asked.status, asked.answer) == ("answered", "yes")
+
+
+def test_answer_without_a_wait_id_is_for_the_open_question() -> None:
+    worker, first, second = start_two()
+    older = ask_inside(worker, first)
+    services.answer_wait(workflow_id="wf", name="approve", answer="one")
+    newer = ask_inside(worker, second)
+    Wait.objects.filter(pk=older.pk).update(status="open")
+    Wait.objects.filter(pk=newer.pk).update(status="closed")
+    found = services.find_question("wf", "approve")
+    assert found is not None
+    assert found.pk == older.pk
+
+
+def test_answer_to_a_question_before_a_retry_is_refused() -> None:
+    worker, first, _ = start_two()
+    outdated = ask_inside(worker, first)
+    services.cancel_workflow(workflow_id="wf")
+    take_messages("cpu", at_most=10)
+    services.retry_run(workflow_id="wf")
+    again = ask_inside(worker, taken(worker))
+    with pytest.raises(services.WaitReplaced, match="approve of workflow wf is outdated"):
+        services.answer_wait(workflow_id="wf", name="approve", answer="old", wait_id=outdated.pk)
+    services.answer_wait(workflow_id="wf", name="approve", answer="new", wait_id=again.pk)
+    again.refresh_from_db()
+    assert again.answer == "new"

@@ -48,7 +48,9 @@ class Command(CommandWithEpilog):
         value = self._asked(wait) if text is None and wait is not None else _decoded("--json", text or "")
 
         def give(workflow_id: str) -> str:
-            answer(workflow_id, stage_name, value, by=by or getpass.getuser())
+            answer(
+                workflow_id, stage_name, value, by=by or getpass.getuser(), wait_id=None if wait is None else wait.pk
+            )
             return f"{workflow_id}: {stage_name} answered"
 
         run_for_each(self, [id], give)
