@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.db.models import Exists, F, OuterRef, Q
+
 from orchestration.db.clock import database_now
-from orchestration.models import Stage, StageStatus, Workflow
+from orchestration.models import Stage, StageMap, StageStatus, Wait, WaitStatus, Workflow
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 
@@ -33,6 +35,18 @@ def pool_of(stage_plan: StagePlan, pool_id: str | None) -> str | None:
     A hosted stage takes no slot of a pool, so none counts it.
     """
     return None if stage_plan.hosted else stage_plan.pool or pool_id
+
+
+def count_planned(pool_id: str) -> int:
+    """Return how many stages of the engine will be queued in a pool, unless their runs end before.
+
+    They are pending or wait inside of their function, or are maps that have not stored all of their items yet.
+    """
+    in_function = Wait.objects.filter(stage=OuterRef("pk"), status=WaitStatus.OPEN, resumes=True)
+    unstored = StageMap.objects.filter(stage=OuterRef("pk"), stored__lt=F("total"))
+    returning = Q(status=StageStatus.WAITING) & (Q(Exists(in_function)) | Q(Exists(unstored)))
+    planned = Stage.objects.filter(pool_id=pool_id, plan__isnull=False)
+    return planned.filter(Q(status=StageStatus.PENDING) | returning).count()
 
 
 def own_pools(stage_plans: Iterable[StagePlan], before: str = "") -> str:

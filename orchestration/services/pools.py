@@ -11,10 +11,11 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, Q
 
-from orchestration.models import Pool, PoolStatus, Stage, StageStatus, Worker, WorkerStatus, Workflow
+from orchestration.models import Pool, PoolStatus, Worker, WorkerStatus, Workflow
 from orchestration.models.pool_counters import ClosedPoolHasWork
 from orchestration.services import row_locks, validation
 from orchestration.services.errors import ServiceError
+from orchestration.services.planned_stages import count_planned
 from orchestration.services.transitions import check_transition
 from orchestration.suggestions import did_you_mean, similar_names
 
@@ -41,7 +42,7 @@ class PoolNotEmpty(ServiceError):
         pool_id: The pool.
         queued: How many stages are queued.
         running: How many stages run.
-        waiting: How many stages of the engine wait for a retry or for the previous step.
+        waiting: How many stages of the engine wait for a retry or the previous step, or come back after a wait.
     """
 
     def __init__(self, pool_id: str, queued: int, running: int, waiting: int) -> None:
@@ -237,7 +238,8 @@ def close_pool(*, pool_id: str, at: datetime | None = None) -> Pool:
 
     Raises:
         PoolNotFound, IllegalTransition
-        PoolNotEmpty: if it has queued or running stages, or a run of the engine has pending stages in it.
+        PoolNotEmpty: if it has queued or running stages, or a run of the engine has pending stages in it, or stages
+            that begin again there after a wait.
     """
     return _change_status(pool_id, PoolStatus.CLOSED, at=at)
 
@@ -292,6 +294,6 @@ def change_locked_pool(pool: Pool, status: PoolStatus, *, at: datetime) -> None:
 
 def _check_empty(pool: Pool) -> None:
     # The lock of the pool covers its pending retries: a stage that ends its attempt moves the pool's counters.
-    waiting = Stage.objects.filter(pool=pool, status=StageStatus.PENDING, plan__isnull=False).count()
+    waiting = count_planned(pool.pk)
     if pool.queue_size or pool.tasks_running or waiting:
         raise PoolNotEmpty(pool.pk, pool.queue_size, pool.tasks_running, waiting)

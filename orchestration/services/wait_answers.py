@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from django.db import transaction
 
+from orchestration.db.clock import database_now
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
     EarlyAnswer,
-    Pool,
     PoolStatus,
     Stage,
     Wait,
@@ -18,12 +18,11 @@ from orchestration.models import (
     WaitStatus,
     Workflow,
 )
-from orchestration.models.pool_counters import batched_counters
+from orchestration.models.pool_counters import ClosedPoolHasWork, batched_counters
 from orchestration.models.wait import MAX_ANSWERED_BY_LENGTH
 from orchestration.services import validation
 from orchestration.services.advance import queue_step
 from orchestration.services.attempt_failures import fail_stage_of_run
-from orchestration.services.planned_stages import pool_of
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.row_locks import lock_stage_by_id, lock_workflow
 from orchestration.services.wait_errors import (
@@ -59,7 +58,8 @@ def answer_wait(
     Raises:
         InvalidIdentifier, InvalidArgument, WorkflowNotFound
         WaitNotFound: if the run has no stage that asks under this name.
-        AlreadyAnswered, WaitExpired
+        AlreadyAnswered
+        WaitExpired: if its time is over, also if the scheduler has not ended it yet.
         WaitClosed: if the run has ended.
         WaitReplaced: if it was run again after the question `wait_id`.
         PoolNotAccepting: if the next step belongs to a pool that is closed.
@@ -77,7 +77,7 @@ def answer_wait(
             return workflow
         if wait.status == WaitStatus.ANSWERED:
             raise AlreadyAnswered(workflow_id, name, wait.answered_by, wait.answered_at)
-        if wait.status == WaitStatus.EXPIRED:
+        if wait.status == WaitStatus.EXPIRED or _is_overdue(wait):
             raise WaitExpired(workflow_id, name)
         if wait.status == WaitStatus.CLOSED:
             raise WaitClosed(workflow_id, name, workflow.status)
@@ -118,7 +118,8 @@ def send_signal(*, workflow_id: str, name: str, payload: Any, by: str = "", at: 
         workflow = lock_workflow(workflow_id)
         _check_running(workflow, name)
         waits = Wait.objects.filter(workflow=workflow, name=name, kind=WaitKind.SIGNAL, status=WaitStatus.OPEN)
-        wait = waits.order_by("pk").first()
+        # One whose time is over is ended by the scheduler. It takes no signal, as after that.
+        wait = next((each for each in waits.order_by("pk") if not _is_overdue(each)), None)
         if wait is None:
             _store_early(workflow, WaitKind.SIGNAL, name, payload, by=by, at=at)
             return workflow
@@ -134,17 +135,25 @@ def expire_wait(wait_id: int, *, due_before: datetime, at: datetime | None = Non
     A stage that waits inside of its function begins again.
     """
     at = validation.timestamp(at)
+    try:
+        return _expire(wait_id, due_before=due_before, at=at)
+    except ClosedPoolHasWork as error:
+        # What follows cannot be queued.
+        closed = str(PoolNotAccepting(error.pool_id, PoolStatus.CLOSED, "stages"))
+        return _expire(wait_id, due_before=due_before, at=at, failure=closed)
+
+
+def _expire(wait_id: int, *, due_before: datetime, at: datetime, failure: str = "") -> bool:
+    """End a wait whose time was over. `failure` is why its stage fails; empty if it does not, or only for its time."""
     stage_id = Wait.objects.filter(pk=wait_id).values_list("stage_id", flat=True).first()
     with transaction.atomic(), batched_counters(at=at):
         stage = None if stage_id is None else lock_stage_by_id(stage_id)
         wait = Wait.objects.filter(pk=wait_id, status=WaitStatus.OPEN, expires_at__lte=due_before).first()
         if stage is None or wait is None:
             return False
-        pool_id = pool_of(stage.stage_plan, stage.workflow.pool_id) if wait.resumes else stage.workflow.pool_id
-        if Pool.objects.filter(pk=pool_id, status=PoolStatus.CLOSED).exists():
+        if failure:
             mark_expired(stage, wait, at=at)
-            closed = str(PoolNotAccepting(str(pool_id), PoolStatus.CLOSED, "stages"))
-            fail_stage_of_run(stage, error=closed, at=at)
+            fail_stage_of_run(stage, error=failure, at=at)
         elif wait.on_timeout is None and wait.kind != WaitKind.SLEEP and not wait.resumes:
             mark_expired(stage, wait, at=at)
             fail_stage_of_run(stage, error=f"No {_awaited(wait)} came in time", at=at)
@@ -152,6 +161,10 @@ def expire_wait(wait_id: int, *, due_before: datetime, at: datetime | None = Non
             answer = None if wait.on_timeout is None else wait.on_timeout["value"]
             queue_step(end_wait(stage, wait, answer, by="", at=at, is_expired=True), at=at)
     return True
+
+
+def _is_overdue(wait: Wait) -> bool:
+    return wait.status == WaitStatus.OPEN and wait.expires_at is not None and wait.expires_at <= database_now()
 
 
 def _awaited(wait: Wait) -> str:

@@ -87,7 +87,7 @@ def find_ended_wait(
     """
     at = validation.timestamp(at)
     ended = Wait.objects.filter(status__in=[WaitStatus.ANSWERED, WaitStatus.EXPIRED])
-    known = ended.filter(stage_id=stage_id, name=wait.name, number=number).first()
+    known = ended.filter(stage_id=stage_id, kind=wait.kind, name=wait.name, number=number).first()
     if known is None:
         with transaction.atomic():
             stage = lock_stage_by_id(stage_id)

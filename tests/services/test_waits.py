@@ -1,11 +1,14 @@
-"""Waits inside of a stage: where the stage continues, and what a retry keeps of them."""
+"""Waits of stages: who answers which, where the stage continues, and what a retry keeps of them."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 import pytest
 
 from orchestration import services
-from orchestration.models import Stage, Wait
+from orchestration.db.clock import database_now
+from orchestration.models import EarlyAnswer, Pool, Stage, StageMap, Wait
 from orchestration.plan import Each, Plan, StagePlan, WaitPlan
 from orchestration.services import Claim
 from tests.services.broker_worker import BrokerWorker, take_messages
@@ -76,7 +79,9 @@ def test_wait_in_a_closed_own_pool_ends_with_the_reason() -> None:
     wait = WaitPlan(kind="signal", name="go", timeout_seconds=0.001)
     claim = taken(worker)
     services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=wait, resumes=True)
-    services.close_pool(pool_id="gpu")
+    with pytest.raises(services.PoolNotEmpty):
+        services.close_pool(pool_id="gpu")
+    Pool.objects.filter(pk="gpu").update(status="closed")
     opened = Wait.objects.get()
     assert opened.expires_at is not None
     assert services.expire_wait(opened.pk, due_before=opened.expires_at)
@@ -159,3 +164,59 @@ def test_answer_to_a_question_before_a_retry_is_refused() -> None:
     services.answer_wait(workflow_id="wf", name="approve", answer="new", wait_id=again.pk)
     again.refresh_from_db()
     assert again.answer == "new"
+
+
+def start_one(wait: WaitPlan) -> tuple[BrokerWorker, Claim]:
+    """Start a run of one stage that only waits, and claim the stage."""
+    worker = BrokerWorker(pool_id="cpu")
+    plan = Plan(name="waits", adapter="python", stages=(StagePlan(name="pause", step=0, wait=wait),))
+    services.start_run(plan, prompt="", params={}, pool_id="cpu", workflow_id="wf")
+    return worker, taken(worker)
+
+
+def test_last_wait_of_a_run_ends_in_a_closed_pool() -> None:
+    nap = WaitPlan(kind="sleep", name="pause", timeout_seconds=60)
+    worker, claim = start_one(nap)
+    services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=nap)
+    services.close_pool(pool_id="cpu")
+    opened = Wait.objects.get()
+    assert opened.expires_at is not None
+    assert services.expire_wait(opened.pk, due_before=opened.expires_at)
+    assert Stage.objects.get().status == "completed"
+
+
+def test_pool_of_a_map_with_more_items_is_not_closed() -> None:
+    _, item = start_gated_items()
+    Stage.objects.filter(item_of=item.stage.item_of_id).delete()
+    Pool.objects.filter(pk="cpu").update(queue_size=0, tasks_running=0)
+    StageMap.objects.update(stored=1)
+    with pytest.raises(services.PoolNotEmpty) as error:
+        services.close_pool(pool_id="cpu")
+    assert error.value.waiting == 1
+
+
+def test_answer_after_the_time_limit_is_refused_before_the_scheduler_ends_the_wait() -> None:
+    question = WaitPlan(kind="ask", name="pause", form="builtins:str", timeout_seconds=60)
+    worker, claim = start_one(question)
+    services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=question)
+    Wait.objects.update(expires_at=database_now() - timedelta(seconds=1))
+    with pytest.raises(services.WaitExpired):
+        services.answer_wait(workflow_id="wf", name="pause", answer="late")
+    assert Wait.objects.get().status == "open"
+
+
+def test_signal_after_the_time_limit_is_kept_for_the_next_wait() -> None:
+    worker, claim = start_one(GO)
+    wait_inside(worker, claim)
+    Wait.objects.update(expires_at=database_now() - timedelta(seconds=1))
+    services.send_signal(workflow_id="wf", name="go", payload="late")
+    assert (Wait.objects.get().status, EarlyAnswer.objects.get().answer) == ("open", "late")
+
+
+def test_answer_and_signal_of_one_name_are_two_waits() -> None:
+    worker, claim = start_one(GO)
+    question = WaitPlan(kind="ask", name="go", form="builtins:str")
+    ask_inside(worker, claim, question)
+    services.answer_wait(workflow_id="wf", name="go", answer="no")
+    again = taken(worker)
+    assert found(again) is None, "no signal has come"
