@@ -114,6 +114,8 @@ export interface ItemCounts {
 
 /** What a stage waits for, without a slot. */
 export interface OpenWait {
+  /** The wait: a stage that begins again opens another one. */
+  readonly wait_id: number;
   /** The name under which it is answered; that of the signal. */
   readonly name: string;
   readonly kind: "ask" | "signal" | "sleep";

@@ -2569,15 +2569,15 @@ const RUN_FOLDS = {
     withStage(run, data.stage_name, ["running", "pending"], { status: "waiting", items: itemCounts(data) }),
   "workflow.map_progress": (run, data) => withStage(run, data.stage_name, [], { items: itemCounts(data) }),
   "workflow.waiting": (run, data) => {
-    const { kind, title, schema, recipients, timestamp: opened_at, expires_at, last_attempt } = data;
-    const wait = deepFreeze({ name: data.wait, kind, title, schema, recipients, opened_at, expires_at });
+    const { wait_id, wait_name: name, kind, title, schema, recipients, timestamp, expires_at, last_attempt } = data;
+    const wait = deepFreeze({ wait_id, name, kind, title, schema, recipients, opened_at: timestamp, expires_at });
     return withStage(run, data.stage_name, ["running"], { status: "waiting", wait, last_attempt });
   },
   "workflow.wait_answered": waitEnded,
   "workflow.wait_expired": waitEnded,
   "workflow.stage_progress": (run, { stage_name, progress, message }) =>
     withStage(run, stage_name, [], { progress, message }),
-  "workflow.stream_opened": (run, { stage_name, name, attempt, content_type }) => {
+  "workflow.stream_opened": (run, { stage_name, stream_name: name, attempt, content_type }) => {
     const stage = run.stages.find((/** @type {any} */ each) => each.stage_name === stage_name);
     const kept = (stage?.streams ?? []).filter((/** @type {any} */ each) => each.name !== name);
     const streams = [...kept, Object.freeze({ name, attempt, content_type })];

@@ -188,14 +188,14 @@ export interface WorkflowStageLog extends StageEvent {
 
 /** A step inside a running stage completes. Steps that follow each other quickly share an event. */
 export interface WorkflowStepCompleted extends StageEvent {
-  step: string;
+  step_name: string;
   cached: boolean;
   steps_completed: number;
 }
 
 /** A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events. */
 export interface WorkflowStreamOpened extends StageEvent {
-  name: string;
+  stream_name: string;
   attempt: number;
   content_type: string;
 }
@@ -218,7 +218,8 @@ export interface WorkflowMapProgress extends MapEvent {
 
 /** A stage waits, and holds no slot. */
 export interface WorkflowWaiting extends StageEvent {
-  wait: string;
+  wait_id: number;
+  wait_name: string;
   kind: string;
   title: string;
   schema: unknown;
@@ -229,14 +230,16 @@ export interface WorkflowWaiting extends StageEvent {
 
 /** A wait is answered. The answer is the result of the stage, if the stage only waits. */
 export interface WorkflowWaitAnswered extends StageEvent {
-  wait: string;
+  wait_id: number;
+  wait_name: string;
   by: string;
   resumes: boolean;
 }
 
 /** The time of a wait is over. */
 export interface WorkflowWaitExpired extends StageEvent {
-  wait: string;
+  wait_id: number;
+  wait_name: string;
   resumes: boolean;
 }
 

@@ -79,9 +79,7 @@ class StageWaits:
             SignalTimeout: if the signal did not come in time.
         """
         wait = signal_wait(name, form, timeout_seconds=timeout_seconds)
-        number = self._counts[name]
-        self._counts[name] += 1
-        ended = self._ended(wait, number)
+        ended = self._ended(wait, self._number(name))
         if ended.is_expired:
             raise SignalTimeout(name, timeout_seconds)
         return _converted(f"The signal {name}", ended.answer, form)
@@ -99,10 +97,15 @@ class StageWaits:
             # A late answer to the first question would be one to the second.
             raise StageFailed(f"The stage asks {name} twice; expected a name for each question", may_retry=False)
         self._asked.add(name)
-        ended = self._ended(wait, 0)
+        ended = self._ended(wait, self._number(name))
         if ended.is_expired:
             raise AnswerTimeout(name, timeout_seconds)
         return _converted(f"The answer {name}", ended.answer, form)
+
+    def _number(self, name: str) -> int:
+        """Count a wait, and return how often the attempt has come to one of this name before."""
+        self._counts[name] += 1
+        return self._counts[name] - 1
 
     def _ended(self, wait: WaitPlan, number: int) -> services.EndedWait:
         """Return how a wait has ended.

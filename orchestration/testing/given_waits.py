@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,13 +24,15 @@ class GivenWaits(StageWaits):
         super().__init__(0, 0, lambda query: None)
         self._answers = answers
         self._signals = signals
+        self._taken: Counter[str] = Counter()
 
     def _ended(self, wait: WaitPlan, number: int) -> EndedWait:
         given = [self._answers[wait.name]] if wait.name in self._answers else []
         if wait.kind == "signal":
-            given = list(self._signals.get(wait.name, ()))
-        if number >= len(given):
+            given = list(self._signals.get(wait.name, ()))[self._taken[wait.name] :]
+            self._taken[wait.name] += 1
+        if not given:
             raise Suspended(wait, number)
-        if isinstance(given[number], TimeoutError):
+        if isinstance(given[0], TimeoutError):
             return EndedWait(None, is_expired=True)
-        return EndedWait(checked_answer(wait, given[number]), is_expired=False)
+        return EndedWait(checked_answer(wait, given[0]), is_expired=False)

@@ -127,14 +127,16 @@ def _details(resource: str, change: str, data: dict[str, Any]) -> list[str]:
         found.append(str(data["name"]))
     if data.get("stage_name"):
         found.append(str(data["stage_name"]))
+    if data.get("stream_name"):
+        found.append(str(data["stream_name"]))
     if change == "stages_queued":
         names = data.get("stages")
         found.append(", ".join(map(str, names)) if isinstance(names, list) else f"{data.get('count')} stages")
     if change == "waiting":
-        found += [{"signal": f"signal {data.get('wait')}", "sleep": "sleeps"}.get(str(data.get("kind")), "asks")]
+        found += [{"signal": f"signal {data.get('wait_name')}", "sleep": "sleeps"}.get(str(data.get("kind")), "asks")]
         found += [str(data["title"])] if data.get("title") else []
         if data.get("kind") == "ask":
-            found.append(answer_command(str(data.get("workflow_id")), str(data.get("wait"))))
+            found.append(answer_command(str(data.get("workflow_id")), str(data.get("wait_name"))))
     if change == "wait_answered" and data.get("by"):
         found.append(f"by {data['by']}")
     if change.startswith("map_"):

@@ -78,11 +78,11 @@ class RunLines:
         if data["kind"] == "sleep":
             return [f"{stage_name} sleeps{until}"]
         if data["kind"] == "signal":
-            return [f"{stage_name} waits for the signal {data['wait']}{until}"]
+            return [f"{stage_name} waits for the signal {data['wait_name']}{until}"]
         title = truncate(data["title"], _MAX_TITLE_CHARACTERS)
         to = f" (for {', '.join(data['recipients'])})" if data["recipients"] else ""
         asked = f"{stage_name} asks{f': {title}' if title else ''}{to}{until}"
-        return [asked, f"  answer with: {answer_command(self._workflow_id, data['wait'])}"]
+        return [asked, f"  answer with: {answer_command(self._workflow_id, data['wait_name'])}"]
 
     def _sub_runs(self, stage_name: str) -> list[str]:
         runs = Workflow.objects.filter(parent_id=self._workflow_id, parent_stage__name=stage_name)

@@ -37,10 +37,11 @@ _STAGE_COLUMNS: Final = (
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "progress_message", "start_of_error"),
     *("retry_at", "streams"),
     *("map__total", "map__published_completed", "map__published_failed", "map__published_running"),
-    *("open_wait__name", "open_wait__kind", "open_wait__title", "open_wait__schema", "open_wait__recipients"),
+    *("open_wait__id", "open_wait__name", "open_wait__kind", "open_wait__title", "open_wait__schema"),
+    "open_wait__recipients",
     *("open_wait__opened_at", "open_wait__expires_at"),
 )
-_WAIT_FIELDS: Final = ("name", "kind", "title", "schema", "recipients", "opened_at", "expires_at")
+_WAIT_FIELDS: Final = ("wait_id", "name", "kind", "title", "schema", "recipients", "opened_at", "expires_at")
 _ERROR: Final = _STAGE_FIELDS.index("error")
 
 _WORKER_FIELDS: Final = (

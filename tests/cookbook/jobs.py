@@ -202,7 +202,7 @@ def check_build(trial: Trial, count: int) -> None:
 async def fulfil(trial: Trial, gates: list[Gate]) -> None:
     """Kill while the payment is awaited, and again while the address is."""
     waiting = await trial.watch.until("workflow.waiting")
-    assert (waiting.data.kind, waiting.data.wait) == ("signal", "paid")
+    assert (waiting.data.kind, waiting.data.wait_name) == ("signal", "paid")
     await trial.middle()
     # A repeated call gets the answer of the first one.
     assert await trial.run_line(PAY) == await trial.run_line(PAY)

@@ -37,8 +37,8 @@ with transaction.atomic():
 )
 def report_from_stage(resources: Resources) -> Expected:
     resources.services._driver.execute(REPORT, workflow=resources.workflow, worker=resources.worker)
-    step = {"stage_name": "one", "step": "ask"}
-    opened = {"name": "answer", "attempt": 1, "content_type": "text"}
+    step = {"stage_name": "one", "step_name": "ask"}
+    opened = {"stream_name": "answer", "attempt": 1, "content_type": "text"}
     lost = {"attempt": 1, "reason": "lost", "error": "The worker was lost", "retry_at": None, "last_attempt": 2}
     return [
         of_workflow(resources, "workflow.stage_started", stage_name="one", worker_id=resources.worker, attempt=1),

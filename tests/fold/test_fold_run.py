@@ -20,6 +20,7 @@ def items(completed: int) -> ItemCounts:
 
 
 WAIT = OpenWait(
+    wait_id=7,
     name="paid",
     kind="signal",
     title="Pay?",
@@ -176,12 +177,12 @@ LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
         (stage(0, "running"), event("workflow.stage_log", stage_name="s0", message="A line"), stage(0, "running")),
         (
             stage(0, "running", streams=(stream("b", 1), stream("c", 1))),
-            event("workflow.stream_opened", stage_name="s0", name="b", attempt=2, content_type="text"),
+            event("workflow.stream_opened", stage_name="s0", stream_name="b", attempt=2, content_type="text"),
             stage(0, "running", streams=(stream("b", 2), stream("c", 1))),
         ),
         (
             stage(0, "running", streams=(stream("b", 1),)),
-            event("workflow.stream_opened", stage_name="s0", name="Z", attempt=1, content_type="text"),
+            event("workflow.stream_opened", stage_name="s0", stream_name="Z", attempt=1, content_type="text"),
             stage(0, "running", streams=(stream("Z", 1), stream("b", 1))),
         ),
         (
@@ -199,7 +200,8 @@ LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
             event(
                 "workflow.waiting",
                 stage_name="s0",
-                wait="paid",
+                wait_id=7,
+                wait_name="paid",
                 kind="signal",
                 title="Pay?",
                 schema={"type": "object"},
@@ -211,12 +213,12 @@ LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
         ),
         (
             stage(0, "waiting", wait=WAIT),
-            event("workflow.wait_answered", stage_name="s0", wait="paid", by="ada", resumes=True),
+            event("workflow.wait_answered", stage_name="s0", wait_id=7, wait_name="paid", by="ada", resumes=True),
             replace(stage(0, "waiting"), status="pending"),
         ),
         (
             stage(0, "waiting", wait=WAIT),
-            event("workflow.wait_expired", stage_name="s0", wait="paid", resumes=False),
+            event("workflow.wait_expired", stage_name="s0", wait_id=7, wait_name="paid", resumes=False),
             stage(0, "waiting"),
         ),
         (

@@ -14,7 +14,7 @@ from realtime.management.run_lines import RunLines
 from realtime.protocol.messages import EventRecord
 from realtime.protocol.payload import encode_data
 
-ASKS = {"stage_name": "approve", "wait": "approve", "kind": "ask", "title": "Deploy?", "recipients": ["group:ops"]}
+ASKS = {"stage_name": "approve", "wait_name": "approve", "kind": "ask", "title": "Deploy?", "recipients": ["group:ops"]}
 COUNTS = {"stage_name": "embed", "total": 500, "completed": 12, "failed": 0, "running": 4}
 
 
@@ -35,7 +35,7 @@ def lines(name: str, data: dict[str, Any], *, detailed: bool = True, has_bar: bo
         ),
         (
             "waiting",
-            {"stage_name": "pay", "wait": "paid", "kind": "signal", "title": "", "expires_at": None},
+            {"stage_name": "pay", "wait_name": "paid", "kind": "signal", "title": "", "expires_at": None},
             ["pay waits for the signal paid"],
         ),
         ("waiting", {"stage_name": "nap", "kind": "sleep", "expires_at": "T"}, ["nap sleeps, until T"]),

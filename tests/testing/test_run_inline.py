@@ -272,5 +272,5 @@ def test_run_of_another_release_is_not_run(settings: Settings) -> None:
 def test_result_has_what_stages_have_written_into_their_streams() -> None:
     result = run_inline(shop.chat)
     assert result.stages["reply"].streams == {"answer": "Grüße, Ada", "sound": b"\x00\x01"}
-    opened = [event.data["name"] for event in result.events if event.name == "workflow.stream_opened"]
+    opened = [event.data["stream_name"] for event in result.events if event.name == "workflow.stream_opened"]
     assert (opened, result.stages["reply"].attempts) == (["answer", "answer", "sound"], 2)

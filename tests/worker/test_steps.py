@@ -68,7 +68,7 @@ async def test_killed_stage_repeats_no_completed_step(
     ]
     steps = [event["data"] for event in events if event["event"] == "workflow.step_completed"]
     # The first step of each attempt is sent at once, and the last one at the end: the throttle holds the others back.
-    assert [(step["step"], step["cached"], step["steps_completed"]) for step in steps] == [
+    assert [(step["step_name"], step["cached"], step["steps_completed"]) for step in steps] == [
         ("turn-0", False, 1),
         ("turn-0", True, 1),
         ("turn-3", False, 4),

@@ -144,7 +144,7 @@ async def test_llamaindex_workflow_continues_in_another_worker_after_each_answer
         await client.subscribe("workflow:wf_flow")
         engine.start("flow_with_questions", pool=pool, workflow_id="wf_flow", journal=str(journal))
         *_, waiting = await events_until(client, "workflow.waiting")
-        assert (waiting["data"]["wait"], waiting["data"]["title"]) == ("question-1", "Who deploys?")
+        assert (waiting["data"]["wait_name"], waiting["data"]["title"]) == ("question-1", "Who deploys?")
         worker.kill_with_children()
         path = "workflows/wf_flow/waits/question-{}/answer"
         refused = await called(engine, path.format(1), {"answer": {"name": "Ada"}})

@@ -85,7 +85,8 @@ def _map_changed(run: Run, data: m.WorkflowMapStarted | m.WorkflowMapProgress) -
 
 def _waiting(run: Run, data: m.WorkflowWaiting) -> Run:
     wait = OpenWait(
-        name=data.wait,
+        wait_id=data.wait_id,
+        name=data.wait_name,
         kind=data.kind,
         title=data.title,
         schema=data.schema,
@@ -108,8 +109,8 @@ def _stream_opened(run: Run, data: m.WorkflowStreamOpened) -> Run:
     stage = next((stage for stage in run.stages if stage.stage_name == data.stage_name), None)
     if stage is None:
         return run
-    opened = OpenedStream(name=data.name, attempt=data.attempt, content_type=data.content_type)
-    others = (stream for stream in stage.streams if stream.name != data.name)
+    opened = OpenedStream(name=data.stream_name, attempt=data.attempt, content_type=data.content_type)
+    others = (stream for stream in stage.streams if stream.name != data.stream_name)
     streams = tuple(sorted((*others, opened), key=lambda stream: stream.name))
     return _change_stage(run, data.stage_name, None, (), streams=streams)
 

@@ -234,12 +234,12 @@ class WorkflowStepCompleted(StageEvent, frozen=True, kw_only=True):
     """A step inside a running stage completes. Steps that follow each other quickly share an event.
 
     Attributes:
-        step: The name of the step, the last one if several share the event.
+        step_name: The name of the step, the last one if several share the event.
         cached: Whether its output was read, because an earlier attempt had completed it.
         steps_completed: How many steps the attempt has completed so far, with the cached ones.
     """
 
-    step: str
+    step_name: str
     cached: bool
     steps_completed: int
 
@@ -248,12 +248,12 @@ class WorkflowStreamOpened(StageEvent, frozen=True, kw_only=True):
     """A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events.
 
     Attributes:
-        name: The name of the stream.
+        stream_name: The name of the stream.
         attempt: The attempt that writes it.
         content_type: `text` or `bytes`.
     """
 
-    name: str
+    stream_name: str
     attempt: int
     content_type: str
 
@@ -286,7 +286,8 @@ class WorkflowWaiting(StageEvent, frozen=True, kw_only=True):
     """A stage waits, and holds no slot.
 
     Attributes:
-        wait: The name under which it is answered; that of the signal.
+        wait_id: The wait: a stage that begins again opens another one.
+        wait_name: The name under which it is answered; that of the signal.
         kind: `ask` for an answer, `signal` for a signal, `sleep` for a time.
         title: What is asked; may be empty.
         schema: The JSON Schema of the answer; empty for any.
@@ -295,7 +296,8 @@ class WorkflowWaiting(StageEvent, frozen=True, kw_only=True):
         last_attempt: Number of the attempt after which a failure is final.
     """
 
-    wait: str
+    wait_id: int
+    wait_name: str
     kind: str
     title: str
     schema: Any
@@ -308,12 +310,14 @@ class WorkflowWaitAnswered(StageEvent, frozen=True, kw_only=True):
     """A wait is answered. The answer is the result of the stage, if the stage only waits.
 
     Attributes:
-        wait: The name of the wait.
+        wait_id: The wait.
+        wait_name: Its name.
         by: Who answered; empty if that is unknown.
         resumes: Whether the stage is pending now, to begin again.
     """
 
-    wait: str
+    wait_id: int
+    wait_name: str
     by: str
     resumes: bool
 
@@ -322,11 +326,13 @@ class WorkflowWaitExpired(StageEvent, frozen=True, kw_only=True):
     """The time of a wait is over.
 
     Attributes:
-        wait: The name of the wait.
+        wait_id: The wait.
+        wait_name: Its name.
         resumes: Whether the stage is pending now, to begin again.
     """
 
-    wait: str
+    wait_id: int
+    wait_name: str
     resumes: bool
 
 

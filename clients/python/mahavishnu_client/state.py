@@ -50,6 +50,7 @@ class OpenWait(_State, frozen=True, kw_only=True):
     """What a stage waits for, without a slot.
 
     Attributes:
+        wait_id: The wait: a stage that begins again opens another one.
         name: The name under which it is answered; that of the signal.
         kind: `ask` for an answer, `signal` for a signal, `sleep` for a time.
         title: What is asked; may be empty.
@@ -59,6 +60,7 @@ class OpenWait(_State, frozen=True, kw_only=True):
         expires_at: When the wait ends without an answer, if it does.
     """
 
+    wait_id: int
     name: str
     kind: str
     title: str

@@ -77,11 +77,11 @@ export class AnswerForm {
     const value = this.#value();
     if (value === undefined) return;
     this.isSending.value = true;
-    const { kind, name } = this.wait;
+    const { wait_id, kind, name } = this.wait;
     const of = `workflows/${this.workflowId}`;
     try {
       if (kind === "signal") await operate(`${of}/signals/${encodeURIComponent(name)}`, { payload: value });
-      else await operate(`${of}/waits/${encodeURIComponent(name)}/answer`, { answer: value });
+      else await operate(`${of}/waits/${encodeURIComponent(name)}/answer`, { answer: value, wait_id });
       this.isSent.value = true;
     } catch (error) {
       if (error instanceof Problem) this.#refuse(error);
@@ -127,6 +127,7 @@ function wordsOf({ code, answered, message }) {
   if (code === "ALREADY_ANSWERED" && answered)
     return `${answered.by ? shown(answered.by) : "Someone"} has answered first, at ${timeOfDay(answered.at)}.`;
   if (code === "WAIT_EXPIRED") return "The time for an answer is over.";
-  if (code === "WAIT_CLOSED") return "Nothing waits for this answer any more: the workflow has ended, or asks again.";
+  if (code === "WAIT_CLOSED")
+    return "Nothing waits for this answer now: the workflow has ended, or was run again after this question.";
   return shown(message);
 }

@@ -167,8 +167,13 @@ const SUMMARIES = {
     joined([data.stage_name, `${Math.round(data.progress * 100)} %`, data.message && firstLine(data.message)]),
   "workflow.stage_log": (data) => joined([data.stage_name, firstLine(data.message ?? "")]),
   "workflow.step_completed": (data) =>
-    joined([data.stage_name, data.step, data.cached && "read", `${counted(data.steps_completed, "step")} completed`]),
-  "workflow.stream_opened": (data) => joined([data.stage_name, data.name, data.content_type]),
+    joined([
+      data.stage_name,
+      data.step_name,
+      data.cached && "read",
+      `${counted(data.steps_completed, "step")} completed`,
+    ]),
+  "workflow.stream_opened": (data) => joined([data.stage_name, data.stream_name, data.content_type]),
   "workflow.map_started": (data) => joined([data.stage_name, counted(data.total, "item")]),
   "workflow.map_progress": (data) =>
     joined([
@@ -182,11 +187,11 @@ const SUMMARIES = {
       data.stage_name,
       data.kind === "sleep"
         ? "for a time"
-        : `${data.kind === "signal" ? "for the signal" : "for an answer to"} ${data.wait}`,
+        : `${data.kind === "signal" ? "for the signal" : "for an answer to"} ${data.wait_name}`,
       data.title,
     ]),
-  "workflow.wait_answered": (data) => joined([data.stage_name, data.wait, data.by && `by ${data.by}`]),
-  "workflow.wait_expired": (data) => joined([data.stage_name, data.wait]),
+  "workflow.wait_answered": (data) => joined([data.stage_name, data.wait_name, data.by && `by ${data.by}`]),
+  "workflow.wait_expired": (data) => joined([data.stage_name, data.wait_name]),
   "workflow.stage_completed": (data) =>
     joined([
       data.stage_name,

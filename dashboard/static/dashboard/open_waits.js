@@ -17,7 +17,7 @@ const MAX_FORMS = 20;
 const MAX_UNFOLDED = 3;
 
 export class OpenWaits {
-  /** The forms, by what tells one wait from another. @type {Map<string, AnswerForm>} */
+  /** The forms, by `wait_id`. @type {Map<number, AnswerForm>} */
   #forms = new Map();
   #version = signal(0);
 
@@ -27,10 +27,7 @@ export class OpenWaits {
     const asking = run.stages.filter(({ wait }) => wait && wait.kind !== "sleep");
     const listed = asking.slice(0, MAX_FORMS);
     const open = new Map(
-      listed.map(({ stage_name, wait }) => [
-        `${stage_name} ${wait?.name} ${wait?.opened_at}`,
-        /** @type {OpenWait} */ (wait),
-      ]),
+      listed.map(({ wait }) => [/** @type {OpenWait} */ (wait).wait_id, /** @type {OpenWait} */ (wait)]),
     );
     // What was typed stays while its wait does, and a refusal until it is read: the event comes before the answer.
     for (const [key, form] of this.#forms)
@@ -45,7 +42,7 @@ export class OpenWaits {
     )}${when(left > 0, html`<p class="muted">${counted(left, "further stage")} of this workflow ${left === 1 ? "waits" : "wait"} too: see its timeline.</p>`)}`;
   }
 
-  /** @param {Run} run @param {string} key @param {AnswerForm} form @param {boolean} isUnfolded */
+  /** @param {Run} run @param {number} key @param {AnswerForm} form @param {boolean} isUnfolded */
   #wait(run, key, form, isUnfolded) {
     const { wait } = form;
     const isSignal = wait.kind === "signal";
@@ -62,7 +59,7 @@ export class OpenWaits {
     </details>`;
   }
 
-  /** @param {string} key @param {AnswerForm} form */
+  /** @param {number} key @param {AnswerForm} form */
   #form(key, form) {
     const submit = async (/** @type {SubmitEvent} */ event) => {
       event.preventDefault();

@@ -20,11 +20,11 @@ const CHANGES = {
   }),
   "workflow.stage_added": (_, { added_by }) => ({ addedBy: added_by ?? "" }),
   "workflow.waiting": (_, { kind }) => ({ kind }),
-  "workflow.wait_answered": ({ kind, waits }, { wait, by }, at) => ({
-    waits: [...waits, { name: wait, kind, by, at, isExpired: false }],
+  "workflow.wait_answered": ({ kind, waits }, { wait_name, by }, at) => ({
+    waits: [...waits, { name: wait_name, kind, by, at, isExpired: false }],
   }),
-  "workflow.wait_expired": ({ kind, waits }, { wait }, at) => ({
-    waits: kind === "sleep" ? waits : [...waits, { name: wait, kind, by: "", at, isExpired: true }],
+  "workflow.wait_expired": ({ kind, waits }, { wait_name }, at) => ({
+    waits: kind === "sleep" ? waits : [...waits, { name: wait_name, kind, by: "", at, isExpired: true }],
   }),
 };
 

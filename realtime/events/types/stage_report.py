@@ -45,43 +45,53 @@ class WorkflowStepCompleted(StageEvent, kw_only=True):
     """A step inside a running stage completes. Steps that follow each other quickly share an event.
 
     Attributes:
-        step: The name of the step, the last one if several share the event.
+        step_name: The name of the step, the last one if several share the event.
         cached: Whether its output was read, because an earlier attempt had completed it.
         steps_completed: How many steps the attempt has completed so far, with the cached ones.
     """
 
     event: ClassVar[str] = "workflow.step_completed"
     signal: ClassVar[Signal] = signals.stage_step_completed
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "step": "test", "cached": False, "steps_completed": 1}
-    step: str
+    sample: ClassVar[dict[str, Any]] = {
+        "stage_name": "test",
+        "step_name": "test",
+        "cached": False,
+        "steps_completed": 1,
+    }
+    step_name: str
     cached: bool
     steps_completed: int
 
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
-        values = {name: arguments[name] for name in ("step", "cached", "steps_completed")}
-        return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
+        values = {name: arguments[name] for name in ("cached", "steps_completed")}
+        return cls._build(stage, stage_name=stage.name, step_name=arguments["step"], **values, timestamp=at)
 
 
 class WorkflowStreamOpened(StageEvent, kw_only=True):
     """A running stage opens a stream of chunks. They are delivered by the channel of the stream, not by events.
 
     Attributes:
-        name: The name of the stream.
+        stream_name: The name of the stream.
         attempt: The attempt that writes it.
         content_type: `text` or `bytes`.
     """
 
     event: ClassVar[str] = "workflow.stream_opened"
     signal: ClassVar[Signal] = signals.stream_opened
-    sample: ClassVar[dict[str, Any]] = {"stage_name": "test", "name": "test", "attempt": 1, "content_type": "text"}
-    name: str
+    sample: ClassVar[dict[str, Any]] = {
+        "stage_name": "test",
+        "stream_name": "test",
+        "attempt": 1,
+        "content_type": "text",
+    }
+    stream_name: str
     attempt: int
     content_type: str
 
     @classmethod
     def from_signal(cls, *, stage: Stage, at: datetime, **arguments: Any) -> Self:
-        values = {name: arguments[name] for name in ("name", "content_type")}
+        values = {"stream_name": arguments["name"], "content_type": arguments["content_type"]}
         return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
 
 
