@@ -22,6 +22,10 @@ class InvalidLink(Exception):
     """A link is not one of this server, or its time is over."""
 
 
+class LinkExpired(InvalidLink):
+    """The time of a link is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerLink:
     """What a link answers.
@@ -58,12 +62,13 @@ def read_link(token: str) -> AnswerLink:
     """Return what the token at the end of a link answers.
 
     Raises:
-        InvalidLink: if it was not made with the key of this server, or its time is over.
+        InvalidLink: if it was not made with the key of this server.
+        LinkExpired: if its time is over.
     """
     try:
         content: dict[str, Any] = signing.loads(token, salt=_SALT)
     except signing.BadSignature:
-        raise InvalidLink("The link is not one of this server") from None
+        raise InvalidLink("Unknown answer link; expected one that this server made, as a whole") from None
     if timezone.now().timestamp() >= content["until"]:
-        raise InvalidLink("The time of the link is over")
+        raise LinkExpired("The time of this answer link is over; ask for a new one")
     return AnswerLink(content["wait"], content["workflow"], content["name"], content["by"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from orchestration import services
-from orchestration.models import Stage, Wait, WaitKind, WaitStatus, Workflow
+from orchestration.models import Stage, StageStatus, Wait, WaitKind, WaitStatus, Workflow
 from orchestration.plan import WaitPlan
 from orchestration.sdk.form import checked_answer
+
+_BEFORE_WAIT: Final = (StageStatus.PENDING, StageStatus.QUEUED, StageStatus.RUNNING)
 
 
 def convert_answer(workflow_id: str, name: str, answer: Any, *, wait_id: int | None = None) -> Any:
@@ -36,7 +38,9 @@ def convert_answer(workflow_id: str, name: str, answer: Any, *, wait_id: int | N
 
 
 def convert_payload(workflow_id: str, name: str, payload: Any) -> Any:
-    """Return what a signal contains as it is stored, compared with the form of the stage that waits for it, if any.
+    """Return what a signal contains as it is stored, compared with the form of the stage that waits for it or will.
+
+    That a stage calls `ctx.wait_for` later is not known before: the stage compares the signal itself then.
 
     Raises:
         orchestration.services.InvalidAnswer: if it does not fit.
@@ -45,6 +49,10 @@ def convert_payload(workflow_id: str, name: str, payload: Any) -> Any:
         workflow_id=workflow_id, name=name, kind=WaitKind.SIGNAL, status=WaitStatus.OPEN
     ).order_by("pk")
     form = waits.values_list("form", flat=True).first()
+    if form is None:
+        planned = Stage.objects.filter(workflow_id=workflow_id, plan__wait__kind="signal", plan__wait__name=name)
+        planned = planned.filter(status__in=_BEFORE_WAIT).order_by("step", "position")
+        form = planned.values_list("plan__wait__form", flat=True).first()
     return checked_answer(WaitPlan(kind="signal", name=name, form=form or ""), payload)
 
 

@@ -84,12 +84,12 @@ def checked_answer(wait: WaitPlan, answer: Any) -> Any:
     except Mismatch as mismatch:
         found = _MSGSPEC_PATH.match(mismatch.detail) or _PYDANTIC_PATH.match(mismatch.detail)
         if found is None:
-            raise InvalidAnswer(wait.name, "", mismatch.detail or f"Expected {mismatch.expected}") from None
-        raise InvalidAnswer(wait.name, found["path"], found["expected"]) from None
+            raise InvalidAnswer(wait.name, "", mismatch.detail or f"Expected {mismatch.expected}", wait.kind) from None
+        raise InvalidAnswer(wait.name, found["path"], found["expected"], wait.kind) from None
     except BadOutput as error:
-        raise InvalidAnswer(wait.name, "", str(error)) from error
+        raise InvalidAnswer(wait.name, "", str(error), wait.kind) from error
     except TypeError as error:
-        raise InvalidAnswer(wait.name, "", f"expected JSON; {text_of(error)}") from error
+        raise InvalidAnswer(wait.name, "", f"expected JSON; {text_of(error)}", wait.kind) from error
 
 
 def _find_form(wait: WaitPlan) -> Any:
@@ -98,4 +98,5 @@ def _find_form(wait: WaitPlan) -> Any:
         return reduce(getattr, name.split("."), importlib.import_module(module))
     except (Exception, SystemExit) as error:
         # The module is a user's code and may raise anything.
-        raise InvalidAnswer(wait.name, "", f"this process cannot import the form {wait.form}: {error!r}") from error
+        reason = f"this process cannot import the form {wait.form}: {error!r}"
+        raise InvalidAnswer(wait.name, "", reason, wait.kind) from error

@@ -35,21 +35,25 @@ class AlreadyAnswered(ServiceError):
 
 
 class InvalidAnswer(ServiceError):
-    """An answer does not fit its form.
+    """An answer, or what a signal contains, does not fit its form.
 
     Attributes:
+        name: The name of the wait.
         path: Where it differs, such as `approved`; empty for the answer as a whole.
         expected: What is expected there.
+        kind: `ask` for an answer, `signal` for a signal.
     """
 
-    def __init__(self, name: str, path: str, expected: str) -> None:
+    def __init__(self, name: str, path: str, expected: str, kind: str = "ask") -> None:
         self.name = name
         self.path = path
         self.expected = expected
-        super().__init__(name, path, expected)
+        self.kind = kind
+        super().__init__(name, path, expected, kind)
 
     def __str__(self) -> str:
-        return f"The answer of {self.name} is not accepted: {f'{self.path}: ' if self.path else ''}{self.expected}."
+        what = f"signal {self.name}" if self.kind == "signal" else f"answer of {self.name}"
+        return f"The {what} is not accepted: {f'{self.path}: ' if self.path else ''}{self.expected}."
 
 
 class WaitExpired(ServiceError):

@@ -72,7 +72,8 @@ def _problem_for_service(error: services.ServiceError | UnknownWorkflow) -> Prob
         answered = {"by": error.by, "answered_at": error.at}
         return Problem(ProblemCode.ALREADY_ANSWERED, detail, fields=answered)
     if isinstance(error, services.InvalidAnswer):
-        path = ".".join(filter(None, ("body.answer", error.path)))
+        field = "body.payload" if error.kind == "signal" else "body.answer"
+        path = ".".join(filter(None, (field, error.path)))
         return Problem(ProblemCode.INVALID_ANSWER, detail, errors=[{"path": path, "detail": error.expected}])
     if isinstance(error, services.WaitExpired):
         return Problem(ProblemCode.WAIT_EXPIRED, detail)

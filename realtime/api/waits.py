@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
 from orchestration import services
-from orchestration.identifiers import is_identifier
-from orchestration.sdk.answer_links import InvalidLink, read_link
+from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
+from orchestration.sdk.answer_links import InvalidLink, LinkExpired, read_link
 from orchestration.sdk.answers import convert_answer, convert_payload
 from realtime.api import operation_bodies as bodies
 from realtime.api.clients import address_of, check_rate
@@ -77,6 +77,8 @@ async def answer_link(request: HttpRequest, token: str, body: bodies.AnswerBody)
     check_rate(request)
     try:
         link = read_link(token)
+    except LinkExpired as error:
+        raise Problem(ProblemCode.WAIT_EXPIRED, str(error)) from None
     except InvalidLink as error:
         raise Problem(ProblemCode.NOT_FOUND, str(error)) from None
     answer = await sync_to_async(convert_answer)(link.workflow_id, link.name, body.answer, wait_id=link.wait_id)
@@ -94,4 +96,6 @@ async def answer_link(request: HttpRequest, token: str, body: bodies.AnswerBody)
 
 def _check_name(name: str) -> None:
     if not is_identifier(name):
-        raise Problem(ProblemCode.NOT_FOUND, f"Wait {name[:128]!r} not found")
+        expected = f"expected {IDENTIFIER_EXPECTED}"
+        errors = [{"path": "path.name", "detail": expected}]
+        raise Problem(ProblemCode.INVALID_PARAMETERS, f"name: {expected}", errors=errors)

@@ -11,7 +11,7 @@ from django.test.utils import override_settings
 from orchestration import services
 from orchestration.models import Stage, Wait, Workflow
 from orchestration.sdk import Run
-from orchestration.sdk.answer_links import InvalidLink, read_link
+from orchestration.sdk.answer_links import InvalidLink, LinkExpired, read_link
 from orchestration.testing import RunStuck, run_inline
 from orchestration.testing.inline_worker import InlineWorker
 from tests.jobs import questions
@@ -167,6 +167,15 @@ def test_early_signals_are_used_without_another_attempt() -> None:
     assert output == {"order": 7, "first": 1, "second": {"amount": 2}, "attempt": 1}
 
 
+def test_early_signal_is_compared_with_the_form_of_the_stage_that_will_wait() -> None:
+    run = start(questions.signalled)
+    with pytest.raises(services.InvalidAnswer, match="The signal paid is not accepted"):
+        run.signal("paid", {"garbage": True})
+    run.signal("paid", {"amount": 5})
+    work(run)
+    assert (run.workflow.result or {})["final_output"] == {"amount": 5}
+
+
 def test_signal_that_does_not_come_in_time_is_an_error_in_the_stage() -> None:
     result = run_inline(questions.payments, timeout_seconds=5)
     assert result.output == "The signal paid did not come within 5 s"
@@ -192,9 +201,9 @@ def test_link_answers_once_and_is_void_afterwards() -> None:
         work(run)
     link = read_link(run.answer_link("first", by="ada").rpartition("/")[2])
     assert (link.name, link.by) == ("first", "ada")
-    with pytest.raises(InvalidLink, match="The time of the link is over"):
+    with pytest.raises(LinkExpired, match="The time of this answer link is over"):
         read_link(run.answer_link("first", valid_seconds=-1).rpartition("/")[2])
-    with pytest.raises(InvalidLink, match="not one of this server"):
+    with pytest.raises(InvalidLink, match="Unknown answer link"):
         read_link("eyJ3YWl0IjoxfQ:1:forged")
     run.cancel()
     run.retry()

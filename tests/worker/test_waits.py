@@ -95,7 +95,12 @@ async def test_link_answers_without_a_token_and_once(engine: Engine, pool: str) 
     code = "from orchestration.sdk import Run\nresult = Run('wf_link').answer_link('approve', by='mail')"
     path = engine.execute(code).removeprefix("/api/v1/")
     assert (await called(engine, path, {"answer": {}})).code == "INVALID_ANSWER"
-    assert (await called(engine, f"{path}x", {"answer": {"approved": True}})).code == "NOT_FOUND"
+    unknown = await called(engine, f"{path}x", {"answer": {"approved": True}})
+    assert (unknown.status, unknown.code) == (404, "NOT_FOUND")
+    assert unknown.body["detail"].startswith("Unknown answer link")
+    over = engine.execute(code.replace("by='mail'", "valid_seconds=-1")).removeprefix("/api/v1/")
+    refused = await called(engine, over, {"answer": {"approved": True}})
+    assert (refused.status, refused.code) == (409, "WAIT_EXPIRED")
     assert (await called(engine, path, {"answer": {"approved": True}})).status == 200
     assert (await called(engine, path, {"answer": {"approved": False}})).code == "ALREADY_ANSWERED"
     await eventually(lambda: engine.workflow("wf_link")["status"] == "completed", what="the run ends")
@@ -124,7 +129,11 @@ async def test_stage_that_waits_inside_continues_in_another_process(engine: Engi
         engine.start("payments", pool=pool, workflow_id="wf_inside")
         await events_until(client, "workflow.waiting")
         worker.kill_with_children()
-        assert (await called(engine, "workflows/wf_inside/signals/paid", {"payload": {"amount": "x"}})).status == 422
+        refused = await called(engine, "workflows/wf_inside/signals/paid", {"payload": {"amount": "x"}})
+        assert (refused.status, refused.body["errors"][0]["path"]) == (422, "body.payload.amount")
+        invalid = await called(engine, "workflows/wf_inside/signals/p%20id", {"payload": {"amount": 1}})
+        assert (invalid.status, invalid.code) == (422, "INVALID_PARAMETERS")
+        assert invalid.body["errors"][0]["path"] == "path.name"
         assert (await called(engine, "workflows/wf_inside/signals/paid", {"payload": {"amount": 1}})).status == 200
         engine.worker(pool_id=pool)
         await events_until(client, "workflow.waiting")
