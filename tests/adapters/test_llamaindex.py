@@ -235,6 +235,12 @@ def test_flow_whose_question_has_no_clear_answer_fails(name: str, message: str) 
     assert (result.status, result.error.endswith(f" failed: {message}")) == ("failed", True), result.error
 
 
+def test_flow_with_a_secret_in_its_context_fails_when_it_asks() -> None:
+    result = run_flow("asking_with_a_key", answers={"question-1": "yes"}, api_key="s3cr3t-value", keeps=True)
+    assert "The context of the workflow contains a secret, and cannot be stored while it waits" in result.error
+    assert "s3cr3t-value" not in result.error
+
+
 def test_flow_whose_context_is_not_json_fails_when_it_asks() -> None:
     result = run_flow("unstorable")
     assert "The context of the workflow cannot be stored while it waits for an answer: " in result.error

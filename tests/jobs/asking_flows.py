@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from orchestration.sdk import workflow
+from orchestration.sdk import Secret, workflow
 
 
 class Named(Event):
@@ -152,3 +152,27 @@ class HiddenResponseFlow(Workflow):
 @workflow(adapter="llamaindex", pool="jobs")
 def hidden_response(prompt: str) -> Any:
     return HiddenResponseFlow
+
+
+class KeyFlow(Workflow):
+    """A workflow with a key: an attribute or, if `keeps` is true, in what is stored while it waits."""
+
+    def __init__(self, api_key: str, *, keeps: bool) -> None:
+        super().__init__(timeout=30)
+        self.api_key = api_key
+        self.keeps = keeps
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> InputRequiredEvent:
+        if self.keeps:
+            await ctx.store.set("api_key", self.api_key)
+        return InputRequiredEvent()
+
+    @step
+    async def answer(self, ev: HumanResponseEvent) -> StopEvent:
+        return StopEvent(result=len(self.api_key))
+
+
+@workflow(adapter="llamaindex", pool="jobs")
+def asking_with_a_key(prompt: str, *, api_key: Annotated[str, Secret()], keeps: bool = False) -> Any:
+    return KeyFlow(api_key, keeps=keeps)

@@ -34,6 +34,7 @@ from orchestration.adapters.llamaindex.questions import Question, Responses, che
 from orchestration.adapters.llamaindex.steps import StepTracker
 from orchestration.limits import engine_limits
 from orchestration.sdk import Cancelled, Context, InvalidDefinition, StageFailed, error_for_clients
+from orchestration.secret_mask import masked_json
 from orchestration.text import text_of
 
 _POLL_SECONDS: Final = 0.1
@@ -138,6 +139,13 @@ class FlowRun:
         questions = [*earlier, *(each.to_json() for each in self._responses.questions(idle.asked, awaited))]
         if not questions:
             raise StageFailed("The workflow waits for an event, and has asked no person for it", may_retry=False)
+        if masked_json(idle.context) != idle.context:
+            # What is stored is masked: the steps after the answer would have *** in place of the secret.
+            raise StageFailed(
+                "The context of the workflow contains a secret, and cannot be stored while it waits for an answer. "
+                "Expected it in an attribute of the Workflow, which its function sets, and not in events or ctx.store",
+                may_retry=False,
+            )
         pause = {"context": idle.context, "questions": questions, "steps": self._tracker.to_json()}
         stored: dict[str, Any] = self._ctx.step(_question_name(number), lambda: pause)
         return stored
