@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
@@ -46,7 +47,7 @@ async def test_question_is_answered_in_its_form(engine: Engine, shared_pool: str
     async with open_page(browser, url_of(engine, "page_ask")) as page:
         asks = page.get_by_role("group", name="Deploy app:1 for shop?")
         await expect(asks).to_contain_text("for group:ops")
-        await expect(asks).to_contain_text("times out in 23 h 59 min")
+        await expect(asks).to_contain_text(re.compile(r"times out in (23 h|1 d)"))
         row = page.locator("li.stage-row", has_text="approve")
         await expect(row).to_contain_text("waits for an answer: Deploy app:1 for shop?")
         await expect(row.locator("rect.waiting")).to_have_count(1)
@@ -133,6 +134,35 @@ async def test_answer_after_the_time_limit_is_refused_in_its_form(
         await expect(asks.get_by_role("alert")).to_contain_text("The time for an answer is over.")
         await expect(page.locator("li.stage-row", has_text="approve")).to_contain_text("timed out at ")
         await expect(page.locator(".run-head .status").first).to_contain_text("completed")
+
+
+RUN_AGAIN = """
+from orchestration import services
+services.cancel_workflow(workflow_id=workflow_id)
+services.retry_run(workflow_id=workflow_id, from_stage="approve")
+"""
+OPEN = """
+from orchestration.models import Wait
+result = Wait.objects.filter(workflow=workflow_id, status="open").count()
+"""
+
+
+async def test_form_of_a_question_before_a_retry_answers_no_later_one(
+    engine: Engine, shared_pool: str, browser: Browser
+) -> None:
+    engine.start("deployment", pool=shared_pool, workflow_id="page_again")
+
+    async def run_again_before(route: Route) -> None:
+        engine.execute(RUN_AGAIN, workflow_id="page_again")
+        await eventually(lambda: engine.execute(OPEN, workflow_id="page_again") == 1, what="the run asks again")
+        await route.continue_()
+
+    async with open_page(browser, url_of(engine, "page_again"), allowed_errors=REFUSED) as page:
+        await page.route("**/waits/approve/answer", run_again_before)
+        await answer_yes(page)
+        refusal = page.get_by_role("alert").filter(has_text="was run again after this question")
+        await expect(refusal).to_have_count(1)
+        assert engine.execute(OPEN, workflow_id="page_again") == 1
 
 
 async def answer_yes(page: Page) -> None:
