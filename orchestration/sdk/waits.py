@@ -40,7 +40,7 @@ class OpenWait:
 
 def ask(
     name: str,
-    form: type,
+    form: type = str,
     *,
     title: str = "",
     timeout_seconds: float | None = None,
@@ -55,7 +55,7 @@ def ask(
     Args:
         name: The name of the stage.
         form: What the answer must be: a dataclass, a `Struct`, a class of attrs, a `TypedDict`, a model of pydantic, or
-            `str`, `bool`, `int` or `float`.
+            `str` (the default), `bool`, `int` or `float`.
         title: What is asked. `{param}` stands for a parameter or the prompt, `{stage}` for the output of a stage, and
             `{stage[key]}` for a part of it.
         timeout_seconds: How long to wait; None for no limit.
