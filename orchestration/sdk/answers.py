@@ -25,10 +25,12 @@ def convert_answer(workflow_id: str, name: str, answer: Any, *, wait_id: int | N
         orchestration.services.WorkflowNotFound, orchestration.services.WaitNotFound
         orchestration.services.InvalidAnswer: if it does not fit its form.
     """
-    # A stage that asks inside of its function has no plan of it. `answer_wait` refuses what is outdated.
-    asked = services.find_question(workflow_id, name, wait_id=wait_id) or services.find_question(workflow_id, name)
+    # A stage that asks inside of its function has no plan of it.
+    asked = services.find_question(workflow_id, name, wait_id=wait_id)
     if asked is not None:
         return checked_answer(WaitPlan(kind="ask", name=name, form=asked.form), answer)
+    if wait_id is not None:
+        return answer  # `services.answer_wait` refuses it: the question is outdated.
     stage = Stage.objects.filter(workflow_id=workflow_id, name=name).only("plan").first()
     if stage is None or stage.plan is None or stage.stage_plan.wait is None or stage.stage_plan.wait.kind != "ask":
         if not Workflow.objects.filter(pk=workflow_id).exists():

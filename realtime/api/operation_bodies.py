@@ -52,12 +52,17 @@ class RetryBody(_Body):
     )
 
 
-class AnswerBody(_Body):
-    """An answer."""
+class LinkAnswerBody(_Body):
+    """An answer to the question of a link."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"answer": {"approved": True}}})
 
     answer: Any = Field(description="What the `schema` of the wait describes.")
+
+
+class AnswerBody(LinkAnswerBody):
+    """An answer."""
+
     wait_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(
         default=None, description="The question, as `list_waits` names it; the open one of this name by default."
     )

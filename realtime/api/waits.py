@@ -70,7 +70,7 @@ async def send_signal(request: HttpRequest, workflow_id: str, name: str, body: b
     summary="Answer with a link",
     auth=None,
 )
-async def answer_link(request: HttpRequest, token: str, body: bodies.AnswerBody) -> HttpResponse:
+async def answer_link(request: HttpRequest, token: str, body: bodies.LinkAnswerBody) -> HttpResponse:
     """Answer the one question for which a link was made. The link is the permission, until it expires or is used."""
     identity = Identity(user_id="", permissions=())
     request.auth = identity  # type: ignore[attr-defined]

@@ -31,12 +31,15 @@ async def test_answer_over_http_lets_the_run_continue(engine: Engine, pool: str)
         assert waiting["data"]["recipients"] == ["group:ops"]
         snapshot = (await client.request("subscribe", channel="workflow:wf_ask", snapshot=True))["data"]["snapshot"]
         stage = snapshot["stages"][1]
-        assert (stage["status"], stage["wait"]["name"]) == ("waiting", "approve")
+        wait_id = waiting["data"]["wait_id"]
+        assert (stage["status"], stage["wait"]["name"], stage["wait"]["wait_id"]) == ("waiting", "approve", wait_id)
         path = "workflows/wf_ask/waits/approve/answer"
         refused = await called(engine, path, {"answer": {"approved": "yes"}})
         assert (refused.status, refused.code) == (422, "INVALID_ANSWER")
         assert refused.body["errors"] == [{"path": "body.answer.approved", "detail": "Expected `bool`, got `str`"}]
-        answered = await called(engine, path, {"answer": {"approved": True}})
+        outdated = await called(engine, path, {"answer": {"approved": True}, "wait_id": wait_id + 1_000_000})
+        assert (outdated.status, outdated.code) == (409, "WAIT_CLOSED")
+        answered = await called(engine, path, {"answer": {"approved": True}, "wait_id": wait_id})
         assert (answered.status, answered.body["changed"]) == (200, True), answered.text
         events = await events_until_end(client)
         again = await called(engine, path, {"answer": {"approved": False}})
