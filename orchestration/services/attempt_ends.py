@@ -168,6 +168,7 @@ def wait_for_sub_runs(
     run_ids: Sequence[str],
     max_failed: int = 0,
     is_list: bool = False,
+    streams: Sequence[WrittenStream] = (),
     continue_inline: bool = False,
     find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
     at: datetime | None = None,
@@ -177,14 +178,14 @@ def wait_for_sub_runs(
     `begin_wait` and `complete_attempt` describe the arguments, and what is raised.
     """
     at = validation.timestamp(at)
+
+    def wait(stage: Stage) -> NextStep:
+        # The attempt writes nothing more, and Redis does not keep them until the sub-runs have finished.
+        store_streams(stage, streams, at=at)
+        return begin_wait(stage, run_ids, max_failed=max_failed, is_list=is_list, at=at)
+
     return end_and_advance(
-        stage_id,
-        attempt,
-        lambda stage: begin_wait(stage, run_ids, max_failed=max_failed, is_list=is_list, at=at),
-        slot=slot,
-        continue_inline=continue_inline,
-        find_missing=find_missing,
-        at=at,
+        stage_id, attempt, wait, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
     )
 
 

@@ -106,6 +106,7 @@ def _record_end(
     if isinstance(result, Raised):
         reason = truncate(storable(text_of(result.error)), engine_limits().max_error_characters)
         return services.skip_attempt(stage_id, attempt, reason=reason, **continuation)
+    written = () if streams is None else streams.written()
     if (waits := result.wait_for) is not None:
         return services.wait_for_sub_runs(
             stage_id,
@@ -113,6 +114,7 @@ def _record_end(
             run_ids=waits.run_ids,
             max_failed=waits.allow_failed,
             is_list=len(waits.run_ids) > 1,
+            streams=written,
             **continuation,
         )
     if result.wait is not None:
@@ -121,12 +123,7 @@ def _record_end(
     if result.map_values is not None:
         return services.start_map(stage_id, attempt, values=result.map_values, **continuation)
     return services.complete_attempt(
-        stage_id,
-        attempt,
-        output=result.output,
-        next_stages=result.next_stages,
-        streams=() if streams is None else streams.written(),
-        **continuation,
+        stage_id, attempt, output=result.output, next_stages=result.next_stages, streams=written, **continuation
     )
 
 

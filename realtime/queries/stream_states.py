@@ -54,9 +54,9 @@ class StageStreams:
         return self.status in FINISHED_STAGE_STATUSES
 
     @property
-    def is_completed(self) -> bool:
-        """Whether its streams are stored."""
-        return self.status == StageStatus.COMPLETED
+    def may_be_stored(self) -> bool:
+        """Whether its streams may be stored: it is completed, or its attempt has ended and it waits for sub-runs."""
+        return self.status in (StageStatus.COMPLETED, StageStatus.WAITING)
 
 
 def find_stage_streams(workflow_id: str, stage_name: str) -> tuple[StageStreams, str] | None:
@@ -69,13 +69,12 @@ def find_stage_streams(workflow_id: str, stage_name: str) -> tuple[StageStreams,
 
 def read_stage_streams(stage_ids: Collection[int]) -> dict[int, StageStreams]:
     """Return the streams of stages, by primary key. Stages that no longer exist are absent."""
-    # The stages first: what is stored belongs to a stage that was completed before.
+    # The stages first: what is stored belongs to an attempt that had ended before.
     found = {row[0]: _stage_streams(*row) for row in Stage.objects.filter(pk__in=stage_ids).values_list(*_COLUMNS)}
-    completed = [stage_id for stage_id, each in found.items() if each.is_completed]
-    if completed:
-        for stage_id, name, *stored in StreamContent.objects.filter(stage_id__in=completed).values_list(
-            *_STORED_COLUMNS
-        ):
+    ended = [stage_id for stage_id, each in found.items() if each.may_be_stored]
+    if ended:
+        rows = StreamContent.objects.filter(stage_id__in=ended).values_list(*_STORED_COLUMNS)
+        for stage_id, name, *stored in rows:
             found[stage_id].stored[name] = StoredStream(*stored)
     return found
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestration.sdk import Context, stage, workflow
+from orchestration.sdk import Context, WaitFor, stage, workflow
 
 PAUSE_SECONDS = 0.01
 
@@ -76,6 +76,20 @@ def repeat(ctx: Context, inputs: dict[str, Any]) -> None:
 @workflow()
 def repeating(prompt: str, **params: Any) -> Any:
     return [repeat]
+
+
+@stage
+def delegate(ctx: Context, inputs: dict[str, Any]) -> WaitFor:
+    """Write all `parts`, and wait for a sub-run that waits for the gate."""
+    with ctx.stream("answer") as out:
+        for part in inputs["parts"]:
+            out.write(part)
+    return WaitFor(ctx.start(answering, pool=inputs["child_pool"], parts=["", ""], gate=inputs["gate"]))
+
+
+@workflow()
+def delegating(prompt: str, **params: Any) -> Any:
+    return [delegate]
 
 
 @stage

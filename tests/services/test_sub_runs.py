@@ -11,7 +11,8 @@ from orchestration.db.clock import database_now
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import Scheduler
-from orchestration.services import ParentAttempt
+from orchestration.services import ParentAttempt, WrittenStream
+from realtime.queries.stream_states import StoredStream, read_stage_streams, read_stored_bytes
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.broker_worker import BrokerWorker, take_messages
 from tests.services.concurrency import run_concurrently
@@ -68,6 +69,18 @@ def test_stage_waits_without_a_slot_and_ends_with_its_last_sub_run() -> None:
     child = Workflow.objects.get(pk=first)
     assert (child.parent_id, child.root_id, child.depth) == ("parent", "parent", 1)
     assert_all_add_up()
+
+
+def test_streams_of_a_stage_that_waits_are_stored() -> None:
+    written = WrittenStream(name="log", content_type="text", content=b"ab", length=2, sha256="0")
+    start_children(1, streams=[written])
+    fan = Stage.objects.get(name="fan")
+    stored = StoredStream(attempt=1, content_type="text", stored_bytes=2, length=2, sha256="0")
+    for status in ("waiting", "completed"):
+        streams = read_stage_streams([fan.pk])[fan.pk]
+        assert (streams.status, streams.stored) == (status, {"log": stored})
+        assert read_stored_bytes(fan.pk, "log", 1, 1, 10) == b"b"
+        BrokerWorker(pool_id="children", name="children").run_next()
 
 
 def test_sub_runs_that_have_finished_before_end_the_stage_at_once() -> None:
