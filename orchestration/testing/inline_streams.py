@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestration.sdk import Stream
+from orchestration.services import WrittenStream
 from orchestration.worker.stream_sender import AttemptStreams
 
 
@@ -23,6 +24,11 @@ class InlineStreams(AttemptStreams):
         """End all streams."""
         for stream in self._streams:
             stream.close()
+
+    def end(self) -> list[WrittenStream]:
+        """End all streams, and return what was written."""
+        self.close()
+        return self.written()
 
     def announce_end(self) -> None:
         """Do nothing: there are no readers."""

@@ -38,6 +38,9 @@ _RETRY_SECONDS: Final = 0.25
 _CLOSE_SECONDS: Final = 1.0
 """How long the end of an attempt waits until its last chunks are sent."""
 
+_RENEWAL_SHARE: Final = 0.1
+"""After which part of it the expiry is renewed, also of a stream without new chunks."""
+
 _END_EXPIRY_SECONDS: Final = 60
 """How long Redis keeps a stream that is stored in the database."""
 
@@ -92,10 +95,7 @@ class AttemptStreams:
         """End all streams, and send the rest if Redis takes it. Never raises."""
         if self._thread is None or os.getpid() != self._pid:
             return
-        for stream in self._streams:
-            stream.close()
-        self._is_ended = True
-        self._written.set()
+        self._stop()
         self._thread.join(_CLOSE_SECONDS)
 
     def written(self) -> list[WrittenStream]:
@@ -103,8 +103,8 @@ class AttemptStreams:
         return [stream.written() for stream in self._streams]
 
     def end(self) -> list[WrittenStream]:
-        """End all streams, and return what was written."""
-        self.close()
+        """End all streams, and return what was written. This does not wait for Redis: a transaction is open."""
+        self._stop()
         return self.written()
 
     def announce_end(self) -> None:
@@ -117,10 +117,18 @@ class AttemptStreams:
                     server.announce_end()
             server.close()
 
+    def _stop(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        self._is_ended = True
+        self._written.set()
+
     def _run(self) -> None:
-        pause_seconds = engine_limits().stream_interval_seconds
+        limits = engine_limits()
+        pause_seconds = limits.stream_interval_seconds
+        idle_seconds = min(max(pause_seconds, 0.5), limits.stream_expiry_seconds / 4)
         while not self._is_ended:
-            self._written.wait(_refresh_seconds())
+            self._written.wait(idle_seconds)
             time.sleep(pause_seconds)
             self._written.clear()
             if not self._send() and not self._is_ended:
@@ -143,7 +151,8 @@ class AttemptStreams:
 class _Server:
     """The streams of one attempt that one Redis server has, and the connection to it.
 
-    What Redis has is looked up once for each connection: while one lasts, the server has not been started again.
+    What Redis has is looked up before chunks are sent, over the same connection: the keys may have expired or been
+    evicted, and the server may have been started again.
     """
 
     def __init__(self, url: str) -> None:
@@ -196,23 +205,27 @@ class _Server:
         self._may_connect = False
 
     def _on_connect(self, connection: Any) -> None:
-        """Note that what Redis has is to be looked up. redis-py connects again by itself, also between two commands."""
+        """Look up soon what Redis has. redis-py connects again by itself, also between two commands."""
         if not self._may_connect:
             raise RedisConnectionError("The connection was lost")
         connection.on_connect()
         for each in self.streams:
-            each.is_known = False
+            each.renew_soon()
 
     def _send_some(self) -> bool:
-        """Send a few chunks of each stream. Return False if there were none."""
-        unknown = [each for each in self.streams if not each.is_known]
+        """Send a few chunks of each stream, and renew their expiry. Return False if there were no chunks."""
+        looked_up = [each for each in self.streams if each.must_renew or each.has_more]
+        if not looked_up:
+            return False
         pipeline: Any = self._redis.pipeline(transaction=False)
-        if unknown:
-            for each in unknown:
-                pipeline.strlen(each.keys.whole)
-            for each, length in zip(unknown, pipeline.execute(), strict=True):
-                each.look_up(length)
-        sent = [(each, end) for each in self.streams if (end := each.add_to(pipeline)) is not None]
+        # The expiry first: what is found then remains.
+        for each in looked_up:
+            each.add_renewal_to(pipeline)
+        for each in looked_up:
+            pipeline.strlen(each.keys.whole)
+        for each, length in zip(looked_up, pipeline.execute()[-len(looked_up) :], strict=True):
+            each.look_up(length)
+        sent = [(each, end) for each in looked_up if (end := each.add_to(pipeline)) is not None]
         if sent:
             pipeline.execute()
         for each, end in sent:
@@ -225,25 +238,42 @@ class _Sender:
 
     Attributes:
         sent: Redis has everything up to here.
-        is_known: Whether that was looked up on this connection.
     """
 
     def __init__(self, stream: Stream, keys: StreamKeys) -> None:
         self.stream = stream
         self.keys = keys
         self.sent = 0
-        self.is_known = False
-        self._refreshed_at = -math.inf
+        self._renewed_at = -math.inf
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are chunks that Redis lacks."""
+        return self.stream.length > self.sent
+
+    @property
+    def must_renew(self) -> bool:
+        """Whether it is time to renew the expiry."""
+        due_at = self._renewed_at + engine_limits().stream_expiry_seconds * _RENEWAL_SHARE
+        return self.sent > 0 and time.monotonic() >= due_at
 
     @property
     def _kept(self) -> float:
         return self.stream.kept_length if self.stream.is_full else math.inf
 
+    def renew_soon(self) -> None:
+        """Renew the expiry, and look up what Redis has, also if there are no chunks to send."""
+        self._renewed_at = -math.inf
+
+    def add_renewal_to(self, pipeline: Any) -> None:
+        """Add the commands that renew the expiry, if it is time."""
+        if self.must_renew:
+            self._add_expiry_to(pipeline)
+
     def look_up(self, length: int) -> None:
         """Continue where what Redis has of the whole ends. There, a chunk has ended."""
         if length < min(self.sent, self._kept):
             self.sent = length
-        self.is_known = True
 
     def add_to(self, pipeline: Any) -> int | None:
         """Add the commands for a few chunks; return where they end, None if there are none."""
@@ -258,14 +288,13 @@ class _Sender:
             sent = chunk.offset + len(chunk.data)
         if sent == self.sent:
             return None
-        now = time.monotonic()
-        seconds = engine_limits().stream_expiry_seconds
-        if now - self._refreshed_at >= seconds / 10 or not self.sent:
-            self._refreshed_at = now
-            for key in (self.keys.chunks, self.keys.whole):
-                pipeline.pexpire(key, round(seconds * 1000))
+        if not self.sent:
+            # The keys are new.
+            self._add_expiry_to(pipeline)
         return sent
 
-
-def _refresh_seconds() -> float:
-    return max(engine_limits().stream_interval_seconds, 0.5)
+    def _add_expiry_to(self, pipeline: Any) -> None:
+        self._renewed_at = time.monotonic()
+        milliseconds = round(engine_limits().stream_expiry_seconds * 1000)
+        for key in (self.keys.chunks, self.keys.whole):
+            pipeline.pexpire(key, milliseconds)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
+from redis import Redis
 
 import mahavishnu_client
 from tests.harness.client import Client, connect
@@ -14,7 +15,9 @@ from tests.harness.engine_fixtures import FAST_POLLING, JOBS, Files
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH, token
+from tests.harness.waiting import eventually
 from tests.javascript.node_client import node_client
+from tests.worker.stored_chunks import evict_streams, stream_keys
 from tests.worker.test_streams import PARTS, WHOLE, channel_of, closed, read_to_end, read_until
 
 BEFORE_GATE = "Hello, wörld "
@@ -131,6 +134,53 @@ async def test_whole_is_right_while_valkey_is_dead(
         assert end == closed(WHOLE)
 
 
+async def test_chunks_that_valkey_evicted_are_sent_again(
+    engine: Engine, servers: tuple[MahavishnuServer, MahavishnuServer], files: Files
+) -> None:
+    workflow_id = engine.start("answering", pool=POOL, parts=PARTS, **files.params)
+    channel = channel_of(workflow_id)
+    async with connect(servers[0]) as early, connect(servers[1]) as late:
+        await read_before_gate(early, channel)
+        evict_streams(servers[0])
+        files.open_gate()
+        await late.subscribe(channel)
+        for client, start in ((early, BEFORE_GATE_BYTES), (late, 0)):
+            messages, end = await read_to_end(client)
+            assert {each["event"] for each in messages} == {"stream.chunk"}
+            assert "".join(each["data"]["delta"] for each in messages).encode() == WHOLE.encode()[start:]
+            assert end == closed(WHOLE)
+
+
+async def test_silent_stream_does_not_expire_while_its_stage_runs(
+    engine: Engine, servers: tuple[MahavishnuServer, MahavishnuServer], files: Files, unique: Callable[[str], str]
+) -> None:
+    pool = unique("silent")
+    engine.worker(pool_id=pool, MAHAVISHNU_STREAM_EXPIRY_SECONDS="3")
+    evict_streams(servers[0])
+    workflow_id = engine.start("answering", pool=pool, parts=PARTS, **files.params)
+    async with connect(servers[0]) as client:
+        await read_before_gate(client, channel_of(workflow_id))
+    with Redis.from_url(servers[0].redis_url) as valkey:
+        keys = stream_keys(servers[0])
+        assert len(keys) == 2
+        for key in keys:
+            lowest_ms = valkey.pttl(key)
+
+            def is_renewed(key: bytes = key) -> bool:
+                nonlocal lowest_ms
+                left_ms = valkey.pttl(key)
+                lowest_ms = min(lowest_ms, left_ms)
+                return bool(left_ms > lowest_ms > 0)
+
+            await eventually(is_renewed, what="the expiry is renewed")
+    async with connect(servers[1]) as client:
+        await client.subscribe(channel_of(workflow_id))
+        files.open_gate()
+        messages, end = await read_to_end(client)
+        assert "".join(each["data"]["delta"] for each in messages) == WHOLE
+        assert end == closed(WHOLE)
+
+
 async def test_what_exceeds_the_bound_is_a_gap_for_late_readers(
     engine: Engine, servers: tuple[MahavishnuServer, MahavishnuServer], files: Files, unique: Callable[[str], str]
 ) -> None:
@@ -151,6 +201,22 @@ async def test_what_exceeds_the_bound_is_a_gap_for_late_readers(
         assert messages[-1]["event"] == "stream.gap"
         assert messages[-1]["data"] == {"attempt": 1, "offset": 1023, "end": 6000}
         assert end == closed("✓" * 2000)
+
+
+async def test_stage_that_waits_for_a_sub_run_has_stored_its_stream(
+    engine: Engine, servers: tuple[MahavishnuServer, MahavishnuServer], files: Files
+) -> None:
+    workflow_id = engine.start("delegating", pool=POOL, parts=PARTS, child_pool=POOL, **files.params)
+    channel = channel_of(workflow_id, "delegate")
+    await eventually(
+        lambda: engine.workflow(workflow_id)["stages"]["delegate"]["status"] == "waiting", what="the stage waits"
+    )
+    evict_streams(servers[0])
+    async with connect(servers[0]) as client:
+        await client.subscribe(channel)
+        assert await read_until(client, len(WHOLE.encode())) == WHOLE
+        files.open_gate()
+        assert await read_to_end(client) == ([], closed(WHOLE))
 
 
 async def test_cancelled_run_closes_its_stream(
