@@ -12,6 +12,7 @@ from threading import Lock
 from typing import NamedTuple, Protocol, Self, get_args
 
 from orchestration.limits import engine_limits
+from orchestration.secret_mask import ChunkMask
 from orchestration.services import WrittenStream
 from orchestration.stream_keys import (
     MAX_CHUNK_BYTES,
@@ -43,7 +44,7 @@ class Stream:
         on_write: Called after each write.
 
     Attributes:
-        length: Bytes that were written.
+        length: Bytes that were written, without secrets of the run and without what is held back for them.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Stream:
         self._waiting: deque[Chunk] = deque()
         self._waiting_bytes = 0
         self._sha256 = hashlib.sha256()
+        self._mask = ChunkMask()
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -77,6 +79,9 @@ class Stream:
 
     def write(self, delta: str | bytes) -> None:
         """Append text, or bytes, to the stream. Never waits, and does not fail while Redis is unavailable.
+
+        Secrets of the run are replaced by `***`. An end that may be the beginning of a secret is held back until the
+        next write, or the end of the stream.
 
         Raises:
             TypeError: if this is not the type of the stream's content.
@@ -93,13 +98,17 @@ class Stream:
         with self._lock:
             if self._is_closed:
                 raise ValueError(f"Stream {self.name} is closed")
-            if data:
+            if data := self._mask.push(data):
                 self._append(data)
         self._on_write()
 
     def close(self) -> None:
         """End the stream: nothing more can be written. Its readers see the end when the stage completes."""
-        self._is_closed = True
+        with self._lock:
+            self._is_closed = True
+            if data := self._mask.flush():
+                self._append(data)
+        self._on_write()
 
     @property
     def kept_length(self) -> int:

@@ -45,6 +45,21 @@ def leaky(
     return [leak, fail]
 
 
+@stage
+def whisper(ctx: Context, api_key: str, login: dict[str, str]) -> None:
+    """Write the secrets into streams, in parts."""
+    with ctx.stream("text") as text, ctx.stream("bytes", content_type="bytes") as data:
+        for character in f"key {api_key}, {api_key[:6]}":
+            text.write(character)
+            data.write(character.encode())
+        text.write(f", {login['password']}")
+
+
+@workflow()
+def whispering(prompt: str, *, api_key: Annotated[str, Secret()], login: dict[str, Annotated[str, Secret()]]) -> Any:
+    return [whisper]
+
+
 @workflow(adapter="command")
 def secret_in_command(prompt: str, *, api_key: Annotated[str, Secret()]) -> Any:
     return [command("echo", api_key)]
