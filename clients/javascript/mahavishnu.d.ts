@@ -48,8 +48,8 @@ export interface EventStream extends AsyncIterableIterator<Event | HistoryLost> 
 /** A chunk of a stream, a gap in it, or the beginning of another attempt: then what came before is void. */
 export type StreamItem =
   | { readonly type: "chunk"; readonly offset: number; readonly data: string | Uint8Array; readonly attempt: number }
-  | { readonly type: "lost"; readonly offset: number; readonly end: number; readonly attempt: number }
-  | { readonly type: "restarted"; readonly attempt: number };
+  | { readonly type: "gap"; readonly offset: number; readonly end: number; readonly attempt: number }
+  | { readonly type: "reset"; readonly attempt: number };
 
 /** A stream of chunks. */
 export interface ChunkStream extends AsyncIterableIterator<StreamItem> {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from mahavishnu_client.testing import FakeServer
+from tests.clients.stored_stream import STORE_STREAM
 from tests.docs.markdown import blocks, page
 from tests.harness.fixtures import StartServer
 from tests.harness.health import read_health
@@ -34,9 +35,12 @@ def example(role: str) -> str:
     return block.text
 
 
+def running(role: str, url: str, directory: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    return running_text(example(role), url, directory)
+
+
 @contextmanager
-def running(role: str, url: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    text = example(role)
+def running_text(text: str, url: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
     assert text.count(ADDRESS) == 1
     (directory / "example.py").write_text(text.replace(ADDRESS, url), encoding="utf-8")
     process = subprocess.Popen(
@@ -93,6 +97,15 @@ def test_readme_examples_print_states_events_and_answers(server: MahavishnuServe
         # Events from just before its subscription may come first.
         while "pool.created" not in (line := lines(process, 1)[0]):
             assert line
+
+
+@pytest.mark.timeout(WITHIN_SECONDS)
+def test_readme_example_of_streams_prints_the_chunks(server: MahavishnuServer, tmp_path: Path) -> None:
+    server.services_driver.execute(STORE_STREAM, workflow_id="wf_streamed")
+    text = example("streams").replace("wf_1", "wf_streamed")
+    with running_text(text, server.ws_url, tmp_path) as process:
+        assert lines(process, 2) == ["Hello, wörld", "The stage is completed"]
+        assert process.wait(WITHIN_SECONDS) == 0
 
 
 @pytest.mark.parametrize("role", ["test", "test_tokens"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mahavishnu_client.testing import FakeServer
+from tests.clients.stored_stream import STORE_STREAM
 from tests.docs.markdown import PROJECT_DIR
 from tests.harness.browser import NODE
 from tests.harness.health import read_health
@@ -104,6 +105,18 @@ def test_printed_tokens_example_ends_when_the_token_expires(installed: Path) -> 
             output, _ = example.communicate(timeout=WITHIN_SECONDS)
     # The state is no longer live while the client tries another token.
     assert output == "pending\ntrue AUTH_FAILED: The token is invalid or expired\n"
+    assert example.returncode == 0
+
+
+def test_printed_streams_example_shows_the_chunks(
+    server: MahavishnuServer, installed: Path, unique: Callable[[str], str]
+) -> None:
+    workflow_id = unique("wf")
+    server.services_driver.execute(STORE_STREAM, workflow_id=workflow_id)
+    replaced = {"ws://127.0.0.1:8690": server.ws_url, "wf_1": workflow_id}
+    with running("streams", installed=installed, replaced=replaced) as example:
+        output, _ = example.communicate(timeout=WITHIN_SECONDS)
+    assert output.splitlines() == ["Hello, wörld", "The stage is completed"]
     assert example.returncode == 0
 
 

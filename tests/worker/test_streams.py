@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import mahavishnu_client
+from mahavishnu_client.sync import StreamClosed
+from mahavishnu_client.sync import connect as sync_connect
 from tests.harness.client import Client, connect
 from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import Files
@@ -90,6 +94,24 @@ async def test_late_reader_gets_the_whole_from_the_database(engine: Engine, shar
         messages, end = await read_to_end(client)
         assert "".join(each["data"]["delta"] for each in messages) == "ä🎈"
         assert end == closed("Ein Bild: ä🎈")
+
+
+def read_synchronously(url: str, workflow_id: str, open_gate: Callable[[], None]) -> tuple[str, StreamClosed | None]:
+    """Return the text of a stream and its end; open the gate after the first chunk."""
+    text = ""
+    with sync_connect(url) as client, client.stream(workflow_id, "answer", "answer") as chunks:
+        for item in chunks:
+            assert isinstance(item, mahavishnu_client.Chunk)
+            text += str(item.data)
+            open_gate()
+        return text, chunks.end
+
+
+async def test_synchronous_client_reads_a_stream_to_its_end(engine: Engine, shared_pool: str, files: Files) -> None:
+    workflow_id = engine.start("answering", pool=shared_pool, parts=PARTS, **files.params)
+    text, end = await asyncio.to_thread(read_synchronously, engine.server.ws_url, workflow_id, files.open_gate)
+    assert text == WHOLE
+    assert end == StreamClosed(**closed(WHOLE))
 
 
 @pytest.mark.parametrize(

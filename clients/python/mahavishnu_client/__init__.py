@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mahavishnu_client.chunks import Chunk, ChunksLost, StreamEnd, StreamRestarted
+from mahavishnu_client.chunks import Chunk, StreamClosed, StreamGap, StreamReset
 from mahavishnu_client.client import Client, connect
 from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import (
@@ -28,7 +28,6 @@ __all__ = [
     "AuthenticationError",
     "Chunk",
     "ChunkStream",
-    "ChunksLost",
     "Client",
     "ClientClosed",
     "ClientError",
@@ -49,8 +48,9 @@ __all__ = [
     "RequestFailed",
     "RequestTimeout",
     "StateStream",
-    "StreamEnd",
-    "StreamRestarted",
+    "StreamClosed",
+    "StreamGap",
+    "StreamReset",
     "UnknownEvent",
     "connect",
 ]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mahavishnu_client.chunks import ChunkQueue, ChunksLost, ReceivedChunk, StreamEnd, StreamRestarted
+from mahavishnu_client.chunks import ChunkQueue, ReceivedChunk, StreamClosed, StreamGap, StreamReset
 from mahavishnu_client.errors import ClientError, ConnectionLost, RequestFailed
 from mahavishnu_client.events import Message
 from mahavishnu_client.request_table import RequestTable
@@ -25,9 +25,9 @@ class _StreamAnswer(msgspec.Struct, frozen=True):
 _decode_answer = msgspec.json.Decoder(_StreamAnswer).decode
 _decoders: Final[dict[str, Callable[[msgspec.Raw], Any]]] = {
     "stream.chunk": msgspec.json.Decoder(ReceivedChunk).decode,
-    "stream.gap": msgspec.json.Decoder(ChunksLost).decode,
-    "stream.reset": msgspec.json.Decoder(StreamRestarted).decode,
-    "stream.closed": msgspec.json.Decoder(StreamEnd).decode,
+    "stream.gap": msgspec.json.Decoder(StreamGap).decode,
+    "stream.reset": msgspec.json.Decoder(StreamReset).decode,
+    "stream.closed": msgspec.json.Decoder(StreamClosed).decode,
 }
 
 
@@ -93,9 +93,9 @@ class ChunkTable:
         for queue in self._queues.get(message.room, []):
             if isinstance(data, ReceivedChunk):
                 queue.push(data.decoded())
-            elif isinstance(data, ChunksLost):
+            elif isinstance(data, StreamGap):
                 queue.lose(data)
-            elif isinstance(data, StreamRestarted):
+            elif isinstance(data, StreamReset):
                 queue.restart(data.attempt)
             else:
                 queue.finish(data)

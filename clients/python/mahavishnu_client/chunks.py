@@ -33,7 +33,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
         return self.offset + (len(self.data.encode()) if isinstance(self.data, str) else len(self.data))
 
 
-class ChunksLost(msgspec.Struct, frozen=True, gc=False):
+class StreamGap(msgspec.Struct, frozen=True, gc=False):
     """A gap: the bytes from `offset` up to `end` can no longer be delivered."""
 
     offset: int
@@ -41,13 +41,13 @@ class ChunksLost(msgspec.Struct, frozen=True, gc=False):
     attempt: int
 
 
-class StreamRestarted(msgspec.Struct, frozen=True, gc=False):
+class StreamReset(msgspec.Struct, frozen=True, gc=False):
     """Another attempt began: forget the chunks that came before. The stream begins again at 0."""
 
     attempt: int
 
 
-class StreamEnd(msgspec.Struct, frozen=True, gc=False):
+class StreamClosed(msgspec.Struct, frozen=True, gc=False):
     """The end of a stream.
 
     Attributes:
@@ -77,7 +77,7 @@ class ReceivedChunk(msgspec.Struct, frozen=True):
         return Chunk(self.offset, data, self.attempt)
 
 
-StreamItem: TypeAlias = Chunk | ChunksLost | StreamRestarted
+StreamItem: TypeAlias = Chunk | StreamGap | StreamReset
 
 
 class ChunkQueue:
@@ -99,7 +99,7 @@ class ChunkQueue:
         self.offset = offset
         self.attempt = attempt
         self.is_full = False
-        self.end: StreamEnd | None = None
+        self.end: StreamClosed | None = None
         self.error: ClientError | None = None
         self.waiters = Waiters()
         self._max_bytes = options.max_queued_bytes
@@ -130,20 +130,20 @@ class ChunkQueue:
         self.offset = end
         self._add(chunk, end - chunk.offset)
 
-    def lose(self, lost: ChunksLost) -> None:
+    def lose(self, lost: StreamGap) -> None:
         """Take a gap."""
         self.attempt = self.attempt or lost.attempt
         if not self.is_full and lost.attempt == self.attempt and lost.offset <= self.offset < lost.end:
-            self._add(ChunksLost(self.offset, lost.end, lost.attempt), 0)
+            self._add(StreamGap(self.offset, lost.end, lost.attempt), 0)
             self.offset = lost.end
 
     def restart(self, attempt: int) -> None:
         """Begin again at 0."""
         self.attempt, self.offset = attempt, 0
         if not self.is_full:
-            self._add(StreamRestarted(attempt), 0)
+            self._add(StreamReset(attempt), 0)
 
-    def finish(self, end: StreamEnd) -> None:
+    def finish(self, end: StreamClosed) -> None:
         """Take the end, unless the rest has yet to be asked for."""
         self.attempt = self.attempt or end.attempt
         if not self.is_full and end.attempt == self.attempt:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Self
 
-from mahavishnu_client.chunks import ChunkQueue, StreamEnd, StreamItem
+from mahavishnu_client.chunks import ChunkQueue, StreamClosed, StreamItem
 from mahavishnu_client.errors import ClientClosed, ClientError
 from mahavishnu_client.events import Event, HistoryLost
 from mahavishnu_client.sinks import EventQueue, Sink
@@ -111,7 +111,7 @@ class EventStream(Stream):
 class ChunkStream(Stream):
     """A stream of chunks: `async for item in client.stream(workflow_id, stage_name, name)`.
 
-    An item is a `Chunk`, `ChunksLost`, or `StreamRestarted` if another attempt began. The iteration ends with the
+    An item is a `Chunk`, `StreamGap`, or `StreamReset` if another attempt began. The iteration ends with the
     stream; then `end` says how. While the caller handles one item, at most `Options.max_queued_bytes` wait.
 
     Attributes:
@@ -127,7 +127,7 @@ class ChunkStream(Stream):
         self.channel = channel
 
     @property
-    def end(self) -> StreamEnd | None:
+    def end(self) -> StreamClosed | None:
         """The end of the stream; None before it."""
         return self._queue.end
 

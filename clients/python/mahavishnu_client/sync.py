@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar
 
 from mahavishnu_client import client as async_client
+from mahavishnu_client.chunks import Chunk, StreamClosed, StreamGap, StreamItem, StreamReset
 from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.errors import (
     AuthenticationError,
@@ -29,13 +30,14 @@ from mahavishnu_client.errors import (
 from mahavishnu_client.events import Event, HistoryLost, Position, UnknownEvent
 from mahavishnu_client.options import Options
 from mahavishnu_client.state_table import StateStream
-from mahavishnu_client.streams import EventStream, Item
+from mahavishnu_client.streams import ChunkStream, EventStream, Item
 from mahavishnu_client.sync_requests import SyncRequests
 from mahavishnu_client.tokens import Token
 from mahavishnu_client.views import LiveOverview, LivePool, LiveRun, LiveWorker
 
 __all__ = [
     "AuthenticationError",
+    "Chunk",
     "Client",
     "ClientClosed",
     "ClientError",
@@ -49,6 +51,10 @@ __all__ = [
     "Position",
     "RequestFailed",
     "RequestTimeout",
+    "StreamClosed",
+    "StreamGap",
+    "StreamReset",
+    "SyncChunks",
     "SyncEvents",
     "SyncStates",
     "UnknownEvent",
@@ -169,6 +175,13 @@ class Client(SyncRequests):
         """Return the same iterator as `overview`, for changes of the pools only."""
         return SyncStates(self, self._do(self._client.pools))
 
+    def stream(
+        self, workflow_id: str, stage_name: str, name: str, *, offset: int = 0, attempt: int | None = None
+    ) -> SyncChunks:
+        """Return an iterator of a stream of chunks: see `mahavishnu_client.Client.stream`."""
+        stream = self._client.stream
+        return SyncChunks(self, self._do(lambda: stream(workflow_id, stage_name, name, offset=offset, attempt=attempt)))
+
     def request(self, name: str, data: dict[str, Any], *, timeout_seconds: float | None = None) -> Any:
         """Send any request, and return the data of its response as it is in JSON."""
         return self._run(self._client.request(name, data, timeout_seconds=timeout_seconds))
@@ -245,6 +258,17 @@ class SyncStates(_SyncIterator[V]):
     """The state of one resource, each time it changes: see `mahavishnu_client.StateStream`."""
 
     _stream: StateStream[V]
+
+
+class SyncChunks(_SyncIterator[StreamItem]):
+    """The chunks of one stream: see `mahavishnu_client.ChunkStream`."""
+
+    _stream: ChunkStream
+
+    @property
+    def end(self) -> StreamClosed | None:
+        """The end of the stream; None before it."""
+        return self._stream.end
 
 
 class SyncEvents(_SyncIterator[Item]):

@@ -77,7 +77,7 @@ export class FollowedStream {
     try {
       for await (const item of stream) {
         if (item.type === "chunk") this.#add(item.data);
-        else if (item.type === "lost") this.#addGap(item.end - item.offset);
+        else if (item.type === "gap") this.#addGap(item.end - item.offset);
         else this.#restart(item.attempt);
       }
       this.end.value = stream.end;

@@ -261,7 +261,7 @@ const utf8Decoder = new TextDecoder();
 
 /**
  * A stream of chunks that a stage writes: an async iterator. An item has a `type`: `chunk` with `offset` and `data`, the
- * text or the bytes; `lost` with `offset` and `end`, what can no longer be delivered; or `restarted`, if another attempt
+ * text or the bytes; `gap` with `offset` and `end`, what can no longer be delivered; or `reset`, if another attempt
  * began: what came before is void. Offsets count bytes; of a text, those of its UTF-8. The iteration ends with the
  * stream; then `end` has its `status`, `length` and `sha256`.
  *
@@ -305,7 +305,7 @@ class ChunkStream {
     if (this.isFull || data.attempt !== this.attempt) return;
     if (event === "stream.chunk") this.#take(data);
     else if (event === "stream.gap" && data.offset <= this.offset && this.offset < data.end) {
-      this.#add({ type: "lost", offset: this.offset, end: data.end, attempt: data.attempt }, 0);
+      this.#add({ type: "gap", offset: this.offset, end: data.end, attempt: data.attempt }, 0);
       this.offset = data.end;
     } else if (event === "stream.closed") {
       this.end = Object.freeze(data);
@@ -373,7 +373,7 @@ class ChunkStream {
   #restart(attempt) {
     this.attempt = attempt;
     this.offset = 0;
-    if (!this.isFull) this.#add({ type: "restarted", attempt }, 0);
+    if (!this.isFull) this.#add({ type: "reset", attempt }, 0);
   }
 
   /** @param {any} item @param {number} bytes */
