@@ -57,6 +57,11 @@ class StreamHub:
         self._servers: dict[str, _ServerFollower] = {}
         self._checking: asyncio.Task[None] | None = None
         self._must_check = asyncio.Event()
+        self._outage = OutageLog(
+            logger,
+            failed="Cannot read the stages of streams (%r); streams do not end, and no next attempt is noticed",
+            recovered="The stages of streams are read again",
+        )
 
     async def find(self, channel: str, names: StreamChannel) -> FollowedStream | None:
         """Return the stream of a channel, as the database has it now; None if its stage does not exist.
@@ -149,7 +154,9 @@ class StreamHub:
                     await self._check()
                 except Exception as error:
                     # The next check follows; chunks are delivered meanwhile.
-                    logger.debug("Cannot read the stages of streams (%r)", error)
+                    self._outage.record_failure(error)
+                else:
+                    self._outage.record_success()
 
     async def _check(self) -> None:
         stage_ids = sorted({each.stage.stage_id for each in self._streams.values()})
