@@ -26,7 +26,7 @@ from orchestration.log_throttle import OutageLog
 from orchestration.sdk import Stream
 from orchestration.services import Claim, WrittenStream
 from orchestration.services.installation import installation_id
-from orchestration.stream_keys import StreamKeys
+from orchestration.stream_keys import DATA_FIELD, END_FIELD, OFFSET_FIELD, StreamKeys
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class _Server:
         """
         pipeline: Any = self._redis.pipeline(transaction=False)
         for each in self.streams:
-            pipeline.xadd(each.keys.chunks, {"e": 1})
+            pipeline.xadd(each.keys.chunks, {END_FIELD: 1})
             pipeline.expire(each.keys.chunks, _END_EXPIRY_SECONDS)
             pipeline.expire(each.keys.whole, _END_EXPIRY_SECONDS)
         pipeline.execute()
@@ -283,7 +283,7 @@ class _Sender:
                 break
             if chunk.offset < self._kept:
                 pipeline.setrange(self.keys.whole, chunk.offset, chunk.data)
-            fields = {"o": chunk.offset, "d": chunk.data}
+            fields: Any = {OFFSET_FIELD: chunk.offset, DATA_FIELD: chunk.data}
             pipeline.xadd(self.keys.chunks, fields, maxlen=_MAX_CHUNKS, approximate=True)
             sent = chunk.offset + len(chunk.data)
         if sent == self.sent:
