@@ -1,7 +1,7 @@
 """Streams of chunks beside the event log: their names, and the keys in Redis that carry them while a stage runs.
 
 Offsets count bytes; those of text count bytes of its UTF-8. Under `chunks` are the last chunks in order, each with its
-offset; under `whole` are the first bytes of the stream. The keys name the attempt and the moment of its start, so an
+offset; under `head` are the first bytes of the stream. The keys name the attempt and the moment of its start, so an
 attempt that is no longer the stage's writes where no client reads.
 """
 
@@ -41,7 +41,7 @@ class StreamKeys:
     """The two keys of one stream of one attempt."""
 
     chunks: str
-    whole: str
+    head: str
 
     @classmethod
     def of(cls, installation: str, *, stage_id: int, attempt: int, started_at: datetime, name: str) -> StreamKeys:
@@ -49,7 +49,7 @@ class StreamKeys:
         since = started_at - _EPOCH
         microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
         key = f"{KEY_PREFIX}{installation}.{stage_id}.{attempt}.{microseconds}.{name}"
-        return cls(chunks=key, whole=f"{key}/whole")
+        return cls(chunks=key, head=f"{key}/head")
 
     def server_of(self, urls: Sequence[str]) -> str:
         """Return the URL of the Redis server that has the keys."""

@@ -31,7 +31,7 @@ from orchestration.stream_keys import DATA_FIELD, END_FIELD, OFFSET_FIELD, Strea
 logger = logging.getLogger(__name__)
 
 _MAX_CHUNKS: Final = 1024
-"""About how many of the last chunks Redis keeps apart. Readers that are further behind read the whole."""
+"""About how many of the last chunks Redis keeps apart. Readers that are further behind read the head."""
 
 _MAX_CHUNKS_AT_ONCE: Final = 16
 _RETRY_SECONDS: Final = 0.25
@@ -191,7 +191,7 @@ class _Server:
         for each in self.streams:
             pipeline.xadd(each.keys.chunks, {END_FIELD: 1})
             pipeline.expire(each.keys.chunks, _END_EXPIRY_SECONDS)
-            pipeline.expire(each.keys.whole, _END_EXPIRY_SECONDS)
+            pipeline.expire(each.keys.head, _END_EXPIRY_SECONDS)
         pipeline.execute()
 
     def close(self) -> None:
@@ -222,7 +222,7 @@ class _Server:
         for each in looked_up:
             each.add_renewal_to(pipeline)
         for each in looked_up:
-            pipeline.strlen(each.keys.whole)
+            pipeline.strlen(each.keys.head)
         for each, length in zip(looked_up, pipeline.execute()[-len(looked_up) :], strict=True):
             each.look_up(length)
         sent = [(each, end) for each in looked_up if (end := each.add_to(pipeline)) is not None]
@@ -271,7 +271,7 @@ class _Sender:
             self._add_expiry_to(pipeline)
 
     def look_up(self, length: int) -> None:
-        """Continue where what Redis has of the whole ends. There, a chunk has ended."""
+        """Continue where what Redis has of the head ends. There, a chunk has ended."""
         if length < min(self.sent, self._kept):
             self.sent = length
 
@@ -282,7 +282,7 @@ class _Sender:
             if (chunk := self.stream.chunk_from(sent)) is None:
                 break
             if chunk.offset < self._kept:
-                pipeline.setrange(self.keys.whole, chunk.offset, chunk.data)
+                pipeline.setrange(self.keys.head, chunk.offset, chunk.data)
             fields: Any = {OFFSET_FIELD: chunk.offset, DATA_FIELD: chunk.data}
             pipeline.xadd(self.keys.chunks, fields, maxlen=_MAX_CHUNKS, approximate=True)
             sent = chunk.offset + len(chunk.data)
@@ -296,5 +296,5 @@ class _Sender:
     def _add_expiry_to(self, pipeline: Any) -> None:
         self._renewed_at = time.monotonic()
         milliseconds = round(engine_limits().stream_expiry_seconds * 1000)
-        for key in (self.keys.chunks, self.keys.whole):
+        for key in (self.keys.chunks, self.keys.head):
             pipeline.pexpire(key, milliseconds)

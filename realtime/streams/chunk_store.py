@@ -1,4 +1,4 @@
-"""Read streams of chunks from one Redis server: the end, a part of the whole, and what is new in many at once."""
+"""Read streams of chunks from one Redis server: the end, a part of the head, and what is new in many at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ChunkStore:
         self._redis: Any = Redis.from_url(
             url, socket_connect_timeout=_TIMEOUT_SECONDS, socket_timeout=_TIMEOUT_SECONDS, max_connections=64
         )
-        # Further reads of wholes wait.
+        # Further reads of heads wait.
         self._reading = asyncio.Semaphore(8)
 
     async def last_ids(self, keys: Sequence[StreamKeys]) -> list[bytes]:
@@ -53,14 +53,14 @@ class ChunkStore:
         answers = await pipeline.execute()
         return [answer[0][0] if answer else START for answer in answers]
 
-    async def whole(self, keys: StreamKeys, offset: int, max_bytes: int) -> bytes:
-        """Return bytes of the whole from `offset` on; none if Redis does not have them.
+    async def head(self, keys: StreamKeys, offset: int, max_bytes: int) -> bytes:
+        """Return bytes of the head from `offset` on; none if Redis does not have them.
 
         Raises:
             redis.RedisError: if Redis is unavailable.
         """
         async with self._reading:
-            found: bytes = await self._redis.getrange(keys.whole, offset, offset + max_bytes - 1)
+            found: bytes = await self._redis.getrange(keys.head, offset, offset + max_bytes - 1)
         return found
 
     async def read(self, after: Mapping[str, bytes]) -> dict[str, list[Entry]]:

@@ -22,8 +22,8 @@ class Follower(Protocol):
     def wake(self) -> None:
         """Look at the stream: it has changed."""
 
-    def look_up_whole(self) -> None:
-        """Read what may be missing from the whole before the next chunks."""
+    def look_up_head(self) -> None:
+        """Read what may be missing from the head before the next chunks."""
 
 
 class FollowedStream:
@@ -99,7 +99,7 @@ class FollowedStream:
         self.must_look_up = False
         self._forget_chunks()
         for reader in list(self.readers):
-            reader.look_up_whole()
+            reader.look_up_head()
 
     def add(self, entries: Iterable[Entry]) -> bool:
         """Take new entries from Redis. Return whether the stream has ended."""
@@ -155,7 +155,7 @@ class FollowedStream:
             data = data[end - offset :]
             offset = end
         elif self._tail:
-            # Chunks between them were dropped, or are read from the whole.
+            # Chunks between them were dropped, or are read from the head.
             self._tail.clear()
             self._tail_bytes = 0
         if not data:

@@ -85,7 +85,7 @@ class StreamHub:
         """Return a reader of a stream that was found, and follow the stream for it. `leave` ends that."""
         current = self._streams.setdefault(stream.channel, stream)
         reader = StreamReader(
-            connection, current, offset=offset, read_whole=self._read_whole, read_stored=self._read_stored
+            connection, current, offset=offset, read_head=self._read_head, read_stored=self._read_stored
         )
         current.readers.add(reader)
         if self._checking is None:
@@ -124,12 +124,12 @@ class StreamHub:
         """Look at the database at once: a stream has ended."""
         self._must_check.set()
 
-    async def _read_whole(self, stream: FollowedStream, offset: int, max_bytes: int) -> bytes:
+    async def _read_head(self, stream: FollowedStream, offset: int, max_bytes: int) -> bytes:
         server = self._server_of(stream)
         if server is None or stream.keys is None:
             return b""
         try:
-            return await server.store.whole(stream.keys, offset, max_bytes)
+            return await server.store.head(stream.keys, offset, max_bytes)
         except (RedisError, OSError, TimeoutError):
             # When the server answers again, its streams are looked up again.
             stream.must_look_up = True

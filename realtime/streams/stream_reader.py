@@ -20,7 +20,7 @@ from realtime.protocol.stream_messages import (
 from realtime.streams.followed_stream import FollowedStream
 
 PART_BYTES: Final = 64 * 1024
-"""How much of a whole is read at once."""
+"""How much of a head, or of a stored stream, is read at once."""
 
 _CHARACTER_BYTES: Final = 4
 
@@ -39,7 +39,7 @@ class StreamConnection(Protocol):
 
     @property
     def replay_budget(self) -> ReadBudget:
-        """What is charged for parts of a whole."""
+        """What is charged for parts that are read."""
 
     def write(self, frames: Frames) -> None:
         """Send frames now or as soon as possible, without waiting and without raising."""
@@ -55,7 +55,7 @@ class StreamReader:
         connection: The connection.
         stream: The stream.
         offset: Where to begin.
-        read_whole: Reads a part of what Redis has.
+        read_head: Reads a part of what Redis has.
         read_stored: Reads a part of what the database has.
     """
 
@@ -65,14 +65,14 @@ class StreamReader:
         stream: FollowedStream,
         *,
         offset: int,
-        read_whole: ReadPart,
+        read_head: ReadPart,
         read_stored: ReadPart,
     ) -> None:
         self.offset = offset
         self.attempt = stream.attempt
         self._connection = connection
         self._stream = stream
-        self._read_whole = read_whole
+        self._read_head = read_head
         self._read_stored = read_stored
         self._changed = asyncio.Event()
         self._changed.set()
@@ -82,8 +82,8 @@ class StreamReader:
         """Send what is new."""
         self._changed.set()
 
-    def look_up_whole(self) -> None:
-        """Read what may be missing from the whole before the next chunks."""
+    def look_up_head(self) -> None:
+        """Read what may be missing from the head before the next chunks."""
         self._must_look_up = True
         self._changed.set()
 
@@ -118,13 +118,13 @@ class StreamReader:
         if not self._must_look_up and (start is None or start <= self.offset):
             return False
         self._must_look_up = False
-        if await self._send_part(self._read_whole):
+        if await self._send_part(self._read_head):
             self._must_look_up = True
             return True
         start = stream.tail_start
         if stream.must_look_up or stream.attempt != self.attempt or start is None or start <= self.offset:
             return False
-        # Neither the last chunks nor the whole have them.
+        # Neither the last chunks nor the head have them.
         self._write(StreamGap(attempt=self.attempt, offset=self.offset, end=start))
         self.offset = start
         return True
@@ -139,7 +139,7 @@ class StreamReader:
         return True
 
     async def _send_part(self, read: ReadPart) -> bool:
-        """Send what follows of a whole, as far as it is there. Return False if nothing is."""
+        """Send what follows of the head or the stored stream, as far as it is there. Return False if nothing is."""
         stream, attempt, offset = self._stream, self.attempt, self.offset
         data = await read(stream, offset, PART_BYTES + _CHARACTER_BYTES)
         if stream.attempt != attempt:
