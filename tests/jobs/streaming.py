@@ -79,6 +79,20 @@ def repeating(prompt: str, **params: Any) -> Any:
 
 
 @stage
+def burst(ctx: Context, inputs: dict[str, Any]) -> None:
+    """Wait for the gate; then write a part many times without a pause."""
+    with ctx.stream("answer") as out:
+        wait_for(inputs["gate"])
+        for _ in range(inputs["times"]):
+            out.write(inputs["part"])
+
+
+@workflow()
+def bursting(prompt: str, **params: Any) -> Any:
+    return [burst]
+
+
+@stage
 def delegate(ctx: Context, inputs: dict[str, Any]) -> WaitFor:
     """Write all `parts`, and wait for a sub-run that waits for the gate."""
     with ctx.stream("answer") as out:
