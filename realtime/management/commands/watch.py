@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils.timezone import localtime
@@ -30,10 +31,12 @@ from realtime.management.help import CommandWithEpilog
 from realtime.management.log_follower import Delivery, LogFollower, position_before
 from realtime.management.run_follower import EXIT_CODES
 from realtime.management.server_address import page_url, workflow_url
+from realtime.management.stream_display import StreamDisplay
 from realtime.management.terminal import console_on, is_ascii_only
 from realtime.protocol.channels import GLOBAL, InvalidChannel, check_channel, split_channel
 from realtime.protocol.messages import encode_event
 from realtime.protocol.requests import MAX_SEQ
+from realtime.protocol.stream_messages import STREAM_PREFIX, parse_stream_channel
 
 MAX_CHANNELS: Final = 20
 
@@ -46,6 +49,7 @@ examples:
   manage.py watch pool:local worker:local-box-1
   manage.py watch --names workflow.failed,workflow.stage_failed --since 10m
   manage.py watch --names workflow.completed --limit 1       waits for one event
+  manage.py watch --stream wf_1/answer/reply                 the text that a stage writes into a stream
   manage.py watch | jq -r .event                             JSON lines in a pipe: the messages of the WebSocket
 
 On a terminal each event is a row: its time, what happened, what it is about, and details. In a pipe or a file it is one
@@ -53,7 +57,8 @@ line of JSON, as a subscriber of the channel receives it. The events come from t
 the server does not matter. While the database is unavailable, the command waits for it and then continues without a
 loss. Events that are pruned before they are read are reported on standard error.
 
-With channels of workflows only, the command ends when all of these have finished.
+With channels of workflows only, the command ends when all of these have finished. With --stream, it writes the chunks
+of one stream as they come, until its stage has finished.
 
 exit codes:
   0 after --limit events, or when all workflows completed; else that of the first one that did not: 3 failed,
@@ -90,6 +95,12 @@ class Command(CommandWithEpilog):
         parser.add_argument(
             "--limit", type=whole_number(minimum=1, maximum=10**9), metavar="N", help="Stop after N events."
         )
+        parser.add_argument(
+            "--stream",
+            type=stream_channel,
+            metavar="ID/STAGE/NAME",
+            help="Show this stream of a stage, not events.",
+        )
 
     def handle(
         self,
@@ -98,8 +109,13 @@ class Command(CommandWithEpilog):
         since: Callable[[Position], int] | None,
         names: frozenset[str] | None,
         limit: int | None,
+        stream: str | None,
         **options: Any,
     ) -> None:
+        if stream is not None:
+            if channels or since or names or limit:
+                raise CommandError("--stream cannot be combined with CHANNEL, --since, --names or --limit.")
+            self.show_stream(stream)
         channels = list(dict.fromkeys(channels)) or [GLOBAL]
         if len(channels) > MAX_CHANNELS:
             raise CommandError(f"{len(channels)} channels: expected at most {MAX_CHANNELS}.")
@@ -147,6 +163,18 @@ class Command(CommandWithEpilog):
             self.stdout.discard()
         except KeyboardInterrupt:
             self.write_note(f"Stopped. Continue with --since {log.read_through}.")
+            sys.exit(128 + signal.SIGINT)
+
+    def show_stream(self, channel: str) -> NoReturn:
+        """Show a stream, and exit."""
+        try:
+            with readable_database_errors():
+                code = asyncio.run(StreamDisplay(self.stdout, self.stderr).show(channel))
+            sys.exit(code)
+        except BrokenPipeError:
+            self.stdout.discard()
+            sys.exit(0)
+        except KeyboardInterrupt:
             sys.exit(128 + signal.SIGINT)
 
     def show_row(self, delivery: Delivery) -> None:
@@ -213,6 +241,16 @@ def channel(text: str) -> str:
         return check_channel(text)
     except InvalidChannel as error:
         raise ArgumentTypeError(str(error)) from None
+
+
+def stream_channel(text: str) -> str:
+    """Parse the channel of a stream, with or without its prefix."""
+    name = text if text.startswith(STREAM_PREFIX) else f"{STREAM_PREFIX}{text}"
+    try:
+        parse_stream_channel(name)
+    except InvalidChannel as error:
+        raise ArgumentTypeError(str(error)) from None
+    return name
 
 
 def names(text: str) -> frozenset[str]:
