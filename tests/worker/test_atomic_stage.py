@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, OperationalError, connection, transaction
 
 from orchestration import services
-from orchestration.models import FailedAttempt, Stage, StepRecord
+from orchestration.models import FailedAttempt, Stage, StepRecord, StreamContent
 from orchestration.sdk import InvalidDefinition, stage, workflow
 from orchestration.services import Claim, Slot
 from orchestration.testing import StageTimeout, WorkerLost, run_inline
@@ -79,6 +79,34 @@ def test_rows_and_end_of_an_atomic_stage_are_one_transaction() -> None:
     assert isinstance(result, Recorded)
     assert (stored.status, output_of(stored), Group.objects.count()) == ("completed", "done", 1)
     assert statuses == ["completed"]
+
+
+class WatchedStreams(AttemptStreams):
+    """Notes whether the transaction of the stage is open when the end of the attempt waits for Redis."""
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(claim)
+        self.waited_in_transaction: list[bool] = []
+
+    def close(self) -> None:
+        self.waited_in_transaction.append(connection.in_atomic_block)
+        super().close()
+
+
+def test_end_of_streams_waits_for_redis_after_the_commit() -> None:
+    def speak(ctx: Any) -> None:
+        with ctx.stream("answer") as out:
+            out.write("Hello")
+
+    effects.append(speak)
+    claim = claim_attempt(writing).claim
+    streams = WatchedStreams(claim)
+    slot, state = slot_of(claim.stage), ProcessState.capture()
+    result = run_stage(claim, slot, SharedSlot(), state, streams=streams, is_stopping=lambda: False)
+    assert isinstance(result, Recorded)
+    assert streams.waited_in_transaction == [False]
+    assert bytes(StreamContent.objects.get().content) == b"Hello"
+    assert record_outcome(claim, slot, result, streams=streams, continue_inline=True) is None
 
 
 def fail(ctx: Any) -> None:
