@@ -33,7 +33,7 @@ async def stalled_readers(engine: Engine, channel: str, count: int) -> AsyncIter
             opened = open_raw(engine.server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES)
             client = await stack.enter_async_context(opened)
             await client.send(request("subscribe", channel=channel))
-            assert (await client.message())["event"] == "subscribe"
+            assert (await client.message())["type"] == "response"
             clients.append(client)
         yield clients
 
