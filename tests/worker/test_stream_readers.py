@@ -8,11 +8,12 @@ from typing import Any
 
 import psutil
 
-from tests.connection.raw_client import SMALL_BUFFER_BYTES, RawClient, open_raw, request
+from tests.connection.raw_client import SMALL_BUFFER_BYTES, RawClient, all_messages, open_raw, request
 from tests.harness.client import connect
 from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import JOBS, Files
 from tests.harness.fixtures import StartServer
+from tests.harness.server import MahavishnuServer
 from tests.harness.tokens import REQUIRES_AUTH, token
 from tests.harness.waiting import eventually
 from tests.worker.test_streams import PARTS, WHOLE, channel_of, closed, read_to_end, read_until
@@ -25,12 +26,12 @@ BEFORE_GATE_BYTES = len("Hello, wörld ".encode())
 
 
 @asynccontextmanager
-async def stalled_readers(engine: Engine, channel: str, count: int) -> AsyncIterator[list[RawClient]]:
+async def stalled_readers(server: MahavishnuServer, channel: str, count: int) -> AsyncIterator[list[RawClient]]:
     """Connect clients that subscribe to a stream, read the response, and then read nothing."""
     async with AsyncExitStack() as stack:
         clients = []
         for _ in range(count):
-            opened = open_raw(engine.server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES)
+            opened = open_raw(server.port, receive_buffer_bytes=SMALL_BUFFER_BYTES)
             client = await stack.enter_async_context(opened)
             await client.send(request("subscribe", channel=channel))
             assert (await client.message())["type"] == "response"
@@ -68,16 +69,16 @@ async def test_burst_is_a_gap_behind_what_is_kept(engine: Engine, shared_pool: s
 
 
 async def test_readers_that_read_nothing_cost_little_and_get_the_rest_later(
-    engine: Engine, shared_pool: str, files: Files
+    engine: Engine, shared_pool: str, files: Files, start_server: StartServer
 ) -> None:
+    server = start_server(beside=engine.server, environment=JOBS, send_stall_seconds=600.0)
     workflow_id = engine.start("bursting", pool=shared_pool, part=PART, times=TIMES, **files.params)
-    process, count = psutil.Process(engine.server.pid), 8
-    async with stalled_readers(engine, channel_of(workflow_id, "burst"), count) as clients:
+    process, channel, count = psutil.Process(server.pid), channel_of(workflow_id, "burst"), 8
+    async with stalled_readers(server, channel, count) as clients:
         memory_before = process.memory_info().rss
         files.open_gate()
-        await eventually(lambda: engine.workflow(workflow_id)["status"] == "completed", what="the run completes")
-        async with connect(engine.server) as witness:
-            await witness.subscribe(channel_of(workflow_id, "burst"))
+        async with connect(server) as witness:
+            await witness.subscribe(channel)
             assert (await read_to_end(witness))[1] == closed(WRITTEN)
         assert process.memory_info().rss - memory_before < count * MIB
         for client in clients:
@@ -86,6 +87,26 @@ async def test_readers_that_read_nothing_cost_little_and_get_the_rest_later(
                 messages.append(await client.message())
             assert check_bytes(messages[:-1])
             assert messages[-1]["data"] == closed(WRITTEN)
+
+
+async def test_reader_that_was_closed_as_stalled_resumes_by_its_offset(
+    engine: Engine, shared_pool: str, files: Files, start_server: StartServer
+) -> None:
+    server = start_server(beside=engine.server, environment=JOBS, send_stall_seconds=1.0, close_timeout_seconds=60.0)
+    workflow_id = engine.start("bursting", pool=shared_pool, part=PART, times=TIMES, **files.params)
+    channel = channel_of(workflow_id, "burst")
+    async with stalled_readers(server, channel, 1) as (client,):
+        files.open_gate()
+        await eventually(lambda: "nothing read for 1 s" in server.log_text(), what="the reader is closed")
+        (*messages, error), _ = await all_messages(client)
+    assert error["error_code"] == "SLOW_CONSUMER"
+    assert messages
+    last = messages[-1]["data"]
+    async with connect(engine.server) as reader:
+        await reader.subscribe(channel, offset=last["offset"] + len(last["delta"]), attempt=1)
+        rest, end = await read_to_end(reader)
+    assert check_bytes(messages + rest)
+    assert end == closed(WRITTEN)
 
 
 async def test_token_without_the_permission_ends_the_stream(
