@@ -80,6 +80,11 @@ def masked_json(value: Any) -> Any:
     return value
 
 
+def contains_secret(value: Any) -> bool:
+    """Return whether JSON data contains a secret."""
+    return bool(masked_json(value) != value)
+
+
 class ChunkMask:
     """Replaces the secrets that are hidden when it is made, in bytes or in the UTF-8 of a text that come in chunks.
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 
@@ -19,7 +19,8 @@ from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.registry import Definition, UnknownWorkflow, find_definition
 from orchestration.sdk.run import Run
 from orchestration.sdk.source_location import source_location
-from orchestration.secret_mask import hidden, masked, masked_json
+from orchestration.sdk.stage_errors import SecretInPlan
+from orchestration.secret_mask import contains_secret, hidden, masked
 from orchestration.services import ServiceError
 
 
@@ -45,11 +46,14 @@ def launch(
         UnknownAdapter: if the definition's adapter cannot be found.
         InvalidDefinition: if the adapter cannot run what the function returned.
         MissingDependency: if the adapter needs a package that is not installed.
+        SecretInPlan: if a stage starts it, and passes a secret of its own run otherwise than as a secret parameter.
         orchestration.services.ServiceError: if the run cannot be stored.
     """
     parameters = parameters_for(definition)
     stored = parameters.to_store(params, texts=texts)
     secrets = parameters.secrets_in(stored)
+    shown = {name: value for name, value in stored.items() if name not in secrets}
+    _check_shown(definition.name, {"prompt": prompt, "key": parent.name if parent else key, **shown})
     with hidden(secrets.values()):
         try:
             plan = find_adapter(definition.adapter).plan(definition, prompt=prompt, params=stored)
@@ -77,15 +81,30 @@ def _check_no_secrets(plan: Plan, secrets: Mapping[str, Any]) -> None:
 
     Raises:
         InvalidDefinition: if it does.
+        SecretInPlan: if a stage starts the run, and the secret is one of the run of that stage.
     """
-    if not secrets:
-        return
     for stage in plan.stages:
-        if masked_json(planned := stage.to_json()) != planned:
+        if contains_secret(stage.to_json()):
+            if not secrets:
+                raise SecretInPlan(f"Stage {masked(stage.name)}", _TO_A_SECRET)
             raise InvalidDefinition(
                 f"Stage {masked(stage.name)} contains the value of {' or '.join(sorted(secrets))}, which is secret; "
                 "expected the stage to take it from its inputs, or a command from its standard input"
             )
+
+
+_TO_A_SECRET: Final = "expected it in a parameter that is Secret() there too"
+
+
+def _check_shown(name: str, shown: Mapping[str, Any]) -> None:
+    """Check that what is stored of a start as it is has no secret of the stage that this process runs, if any.
+
+    Raises:
+        SecretInPlan: if it has.
+    """
+    for part, value in shown.items():
+        if contains_secret(value):
+            raise SecretInPlan(f"{part} of {name}", _TO_A_SECRET)
 
 
 def _check_adapters(plan: Plan) -> None:

@@ -22,6 +22,13 @@ class StageFailed(Exception):
         super().__init__(message)
 
 
+class SecretInPlan(StageFailed):
+    """A stage passes a secret to what is stored as it is. Another attempt would do so too."""
+
+    def __init__(self, what: str, expected: str) -> None:
+        super().__init__(f"{what} contains a secret of the run, and is stored as it is; {expected}", may_retry=False)
+
+
 class StageSkipped(Exception):
     """An adapter or a stage raises it: the stage is skipped. It has no output, and its run continues.
 

@@ -28,6 +28,8 @@ from orchestration.sdk import (
     find_adapter,
 )
 from orchestration.sdk.outcome import checked_output
+from orchestration.sdk.stage_errors import SecretInPlan
+from orchestration.secret_mask import contains_secret, masked
 from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.worker.atomic_stage import run_atomic_stage
 from orchestration.worker.code_check import (
@@ -235,7 +237,11 @@ def call_stage(
 
 
 def _checked(returned: Any, *, adapter: str) -> Returned:
-    """Return what a stage of this adapter returned, checked. The stages that it adds have its adapter by default."""
+    """Return what a stage of this adapter returned, checked. The stages that it adds have its adapter by default.
+
+    Raises:
+        SecretInPlan: if an added stage contains a secret. Unlike in an output, a mask would be its argument.
+    """
     max_bytes = engine_limits().max_result_bytes
     if isinstance(returned, WaitFor):
         return Returned(None, wait_for=returned)
@@ -245,6 +251,9 @@ def _checked(returned: Any, *, adapter: str) -> Returned:
         return Returned(None, wait=returned.wait)
     added = returned.stages if isinstance(returned, Next) else ()
     next_stages = tuple(replace(each, adapter=each.adapter or adapter) for each in added)
+    for each in next_stages:
+        if contains_secret(each.to_json()):
+            raise SecretInPlan(f"The added stage {masked(each.name)}", "expected the stage to take it from its inputs")
     output = returned.output if isinstance(returned, Next | Done) else returned
     return Returned(checked_output(output, max_bytes=max_bytes), next_stages)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from orchestration.adapters.command import command
-from orchestration.sdk import Context, Secret, StageFailed, stage, workflow
+from orchestration.sdk import Context, Next, Secret, StageFailed, WaitFor, stage, workflow
 
 logger = logging.getLogger(__name__)
 
@@ -73,3 +73,31 @@ def secret_on_stdin(prompt: str, *, api_key: Annotated[str, Secret()]) -> Any:
 @workflow()
 def raising(prompt: str, *, api_key: Annotated[str, Secret()]) -> Any:
     raise ValueError(f"cannot use {api_key}")
+
+
+@stage
+def use(ctx: Context, inputs: dict[str, Any], text: str = "") -> None:
+    """Use a text."""
+
+
+@workflow()
+def inner(prompt: str, *, text: str = "", api_key: Annotated[str | None, Secret()] = None) -> Any:
+    return [use]
+
+
+@stage
+def pass_on(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Pass the secret on, to where the parameter `to` says."""
+    api_key, to = inputs["api_key"], inputs["to"]
+    if to == "stage":
+        return Next(use.given(f"Bearer {api_key}"))
+    if to == "prompt":
+        return WaitFor(ctx.start(inner, f"with {api_key}"))
+    if to == "key":
+        return WaitFor(ctx.start(inner, key=api_key))
+    return WaitFor(ctx.start(inner, **{to: api_key}))
+
+
+@workflow()
+def passing(prompt: str, *, api_key: Annotated[str, Secret()], to: str) -> Any:
+    return [pass_on]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 from orchestration import services
-from orchestration.models import FailedAttempt, Workflow
+from orchestration.models import FailedAttempt, Stage, Workflow
 from orchestration.sdk import InvalidDefinition, InvalidParameter, KeyConflict, MissingRequirement, Secret
 from orchestration.sdk.launch import LaunchError, described_parameters, launch_by_name
 from orchestration.sdk.outcome import checked_output
@@ -272,3 +272,35 @@ def test_streams_of_a_stage_have_no_secrets() -> None:
     result = run_inline(secrets.whispering, **PARAMS)
     text = f"key ***, {KEY[:6]}"
     assert result.stages["whisper"].streams == {"text": f"{text}, ***", "bytes": text.encode()}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("to", "what"),
+    [
+        ("stage", "The added stage use"),
+        ("prompt", "prompt of inner"),
+        ("key", "key of inner"),
+        ("text", "text of inner"),
+    ],
+)
+def test_stage_that_passes_a_secret_to_a_plan_or_a_sub_run_fails(
+    to: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = run_inline(secrets.passing, api_key=KEY, to=to)
+    error = f"The stage pass_on failed: {what} contains a secret of the run, and is stored as it is; expected "
+    assert result.error.startswith(error)
+    assert Stage.objects.get().attempt == 1
+    assert Workflow.objects.count() == 1
+    rows = [*Workflow.objects.values(), *Stage.objects.values(), *FailedAttempt.objects.values()]
+    for text in (str(rows), json.dumps([each.data for each in result.events]), caplog.text):
+        assert not [form for form in FORMS if form in text]
+
+
+@pytest.mark.django_db
+def test_stage_passes_a_secret_to_a_secret_parameter_of_a_sub_run() -> None:
+    result = run_inline(secrets.passing, api_key=KEY, to="api_key")
+    assert (result.status, result.error) == ("completed", "")
+    inner = Workflow.objects.get(parent_id=result.workflow_id)
+    assert inner.params["api_key"] == MASK
+    assert services.unsealed(inner) == {"api_key": KEY}
