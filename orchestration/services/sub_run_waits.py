@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Final
 
 from orchestration.db.clock import milliseconds_between
 from orchestration.limits import engine_limits
@@ -27,6 +27,8 @@ from orchestration.services.errors import ServiceError
 from orchestration.services.map_items import step_behind
 from orchestration.services.row_locks import lock_stage_by_id
 from orchestration.text import truncate
+
+_COMPLETED: Final = WorkflowStatus.COMPLETED.value
 
 
 class NotASubRun(ServiceError):
@@ -84,15 +86,18 @@ def wake_parent(workflow: Workflow, *, at: datetime) -> None:
 def _end_wait(stage: Stage, child_runs: ChildRuns, *, at: datetime) -> NextStep | None:
     """End the stage if its sub-runs have finished. Return what follows; None if it waits on."""
     run_ids = child_runs.waits_for or []
-    columns = ("pk", "name", "status", "error", "result")
-    runs = {run[0]: run for run in Workflow.objects.filter(pk__in=run_ids).values_list(*columns)}
-    finished = {pk for pk, run in runs.items() if run[2] in FINISHED_WORKFLOW_STATUSES}
-    failed = [pk for pk in run_ids if pk not in runs or (pk in finished and runs[pk][2] != WorkflowStatus.COMPLETED)]
+    of_stage = Workflow.objects.filter(pk__in=run_ids)
+    # Their results may be large, and are needed once: at the end of the last one.
+    statuses = dict(of_stage.values_list("pk", "status"))
+    finished = {pk for pk, status in statuses.items() if status in FINISHED_WORKFLOW_STATUSES}
+    failed = [pk for pk in run_ids if pk not in statuses or (pk in finished and statuses[pk] != _COMPLETED)]
     if len(failed) > child_runs.max_failed:
-        return _fail(stage, _failure(failed[0], runs.get(failed[0])), at=at)
-    if len(finished) < len(runs):
+        return _fail(stage, _failure(failed[0]), at=at)
+    if len(finished) < len(statuses):
         return None
-    outputs = [None if pk in failed else (runs[pk][4] or {}).get("final_output") for pk in run_ids]
+    completed = of_stage.filter(status=_COMPLETED)
+    output_of = dict(completed.values_list("pk", "result__final_output"))
+    outputs = [output_of.get(pk) for pk in run_ids]
     output = outputs if child_runs.is_list else outputs[0]
     size_bytes, max_bytes = len(json.dumps(output, ensure_ascii=False).encode()), engine_limits().max_result_bytes
     if size_bytes > max_bytes:
@@ -112,9 +117,10 @@ def _fail(stage: Stage, error: str, *, at: datetime) -> NextStep:
     return NextStep(stage.workflow, [])
 
 
-def _failure(run_id: str, run: Sequence[Any] | None) -> str:
+def _failure(run_id: str) -> str:
+    run = Workflow.objects.filter(pk=run_id).values_list("name", "status", "error").first()
     if run is None:
         return f"The sub-run {run_id} was removed"
-    _, name, status, error, _ = run
+    name, status, error = run
     text = f"The sub-run {name or run_id} ({run_id}) has status {status}{f': {error}' if error else ''}"
     return truncate(text, engine_limits().max_error_characters)

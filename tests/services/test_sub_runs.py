@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from orchestration import services
-from orchestration.db.clock import database_now
+from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import Scheduler
@@ -65,7 +67,10 @@ def test_stage_waits_without_a_slot_and_ends_with_its_last_sub_run() -> None:
     assert stages() == {"fan": "waiting", "end": "pending"}
     assert worker.run_next() is not None
     assert stages() == {"fan": "completed", "end": "queued"}
-    assert Stage.objects.get(name="fan").result == {"output": [None, None], "duration_ms": pytest.approx(0, abs=60_000)}
+    fan = Stage.objects.get(name="fan")
+    assert fan.started_at is not None and fan.finished_at is not None
+    duration_ms = milliseconds_between(fan.started_at, fan.finished_at)
+    assert fan.result == {"output": [None, None], "duration_ms": duration_ms}
     child = Workflow.objects.get(pk=first)
     assert (child.parent_id, child.root_id, child.depth) == ("parent", "parent", 1)
     assert_all_add_up()
@@ -81,6 +86,17 @@ def test_streams_of_a_stage_that_waits_are_stored() -> None:
         assert (streams.status, streams.stored) == (status, {"log": stored})
         assert read_stored_bytes(fan.pk, "log", 1, 1, 10) == b"b"
         BrokerWorker(pool_id="children", name="children").run_next()
+
+
+def test_end_of_a_sub_run_reads_no_result_of_the_others_until_the_last() -> None:
+    _, run_ids = start_children(3)
+    reads = []
+    for run_id in run_ids:
+        with CaptureQueriesContext(connection) as captured:
+            services.complete_workflow(workflow_id=run_id, result={"final_output": run_id})
+        reads.append(sum("final_output" in sql for each in captured if (sql := each["sql"]).startswith("SELECT")))
+    assert reads == [0, 0, 1]
+    assert (Stage.objects.get(name="fan").result or {})["output"] == run_ids
 
 
 def test_sub_runs_that_have_finished_before_end_the_stage_at_once() -> None:
