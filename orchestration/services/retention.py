@@ -59,7 +59,10 @@ class RunRetention:
 
     def prunable(self) -> QuerySet[Workflow]:
         """Select the runs to prune now. Runs that finish later do not shift the limits of this query set."""
-        candidates = Workflow.objects.filter(finished_at__isnull=False, status__in=self.statuses)
+        # The scheduler has yet to cancel the sub-runs of the others.
+        candidates = Workflow.objects.filter(
+            finished_at__isnull=False, status__in=self.statuses, children_due_at__isnull=True
+        )
         if self.pool_id is not None:
             candidates = candidates.filter(pool_id=self.pool_id)
         if self.max_age is None and self.max_runs is None:

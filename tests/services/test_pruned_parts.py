@@ -106,6 +106,18 @@ def test_parent_goes_before_its_sub_run_and_stays_named(recorded: list[RecordedS
     assert len(deleted) == 1
 
 
+def test_cancelled_parent_is_kept_until_its_sub_runs_are_cancelled() -> None:
+    workflow_with("running", workflow_id="parent")
+    workflow_with("running", workflow_id="sub")
+    Workflow.objects.filter(pk="sub").update(parent_id="parent", root_id="parent")
+    Workflow.objects.filter(pk="parent").update(has_children=True)
+    services.cancel_workflow(workflow_id="parent")
+    assert prune(RunRetention(max_runs=0)) == 0
+    assert services.cancel_sub_runs("parent") == 1
+    services.cancel_sub_runs("parent")
+    assert prune(RunRetention(max_runs=0)) == 2
+
+
 def test_items_count_as_stages_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "MAX_STAGES_PER_TRANSACTION", 12)
     for number in range(3):
