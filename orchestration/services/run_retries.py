@@ -45,23 +45,19 @@ _READ_TO_RERUN: Final = (
 _RESET_AT_ONCE: Final = 500
 
 
-def retry_run(
-    *, workflow_id: str, from_stage: str | None = None, failed_only: bool = False, at: datetime | None = None
-) -> Workflow:
+def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime | None = None) -> Workflow:
     """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
 
     Attempt numbers continue, so the report of a worker that still runs an old attempt is rejected. Each stage again has
     as many attempts as its plan allows. If the workflow was moved, they run in its new pool,
     unless they have their own.
 
-    Of a stage with items, those run that are neither completed nor skipped. With `from_stage`, all of them run, unless
-    `failed_only` is set.
+    Of a stage with items, those run that are neither completed nor skipped. With `from_stage`, all of them run.
 
     Raises:
         InvalidIdentifier, WorkflowNotFound, StageNotFound
         IllegalTransition: if it is not finished, or if it completed and no stage is named.
-        InvalidArgument: if the engine does not run it, or with `failed_only` if `from_stage` names no stage that has
-            items.
+        InvalidArgument: if the engine does not run it.
         PoolNotAccepting: if its pool is closed, or that of a stage which runs again.
     """
     at = validation.timestamp(at)
@@ -86,7 +82,7 @@ def retry_run(
             forget_steps(outdated[first : first + _RESET_AT_ONCE])
             forget_sub_runs(outdated[first : first + _RESET_AT_ONCE])
         forget_waits(rerun, frozenset(outdated))
-        continued = _reset_maps(workflow, rerun, from_stage, failed_only=failed_only, at=at)
+        continued = _reset_maps(workflow, rerun, from_stage, at=at)
         _check_own_pools(workflow, rerun)
         _reset_stages(rerun, pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value
@@ -148,22 +144,18 @@ def _outdated(rerun: list[Stage]) -> list[int]:
     return [stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED or stage.step > first_step]
 
 
-def _reset_maps(
-    workflow: Workflow, rerun: list[Stage], from_stage: str | None, *, failed_only: bool, at: datetime
-) -> list[StageMap]:
+def _reset_maps(workflow: Workflow, rerun: list[Stage], from_stage: str | None, *, at: datetime) -> list[StageMap]:
     """Remove the items of stages that run again as a whole. Return the other maps, with their items reset."""
     maps = StageMap.objects.filter(stage__workflow_id=workflow.pk, stage__in=rerun).select_related("stage")
     continued: list[StageMap] = []
     for stage_map in maps.order_by("pk"):
         stage_map.stage.workflow = workflow
-        if from_stage is None or (failed_only and stage_map.stage.name == from_stage):
+        if from_stage is None:
             forget_waits_of_items(stage_map)
             reset_items(stage_map)
             continued.append(stage_map)
         else:
             remove_items(stage_map, at=at)
-    if failed_only and not any(stage_map.stage.name == from_stage for stage_map in continued):
-        raise validation.InvalidArgument("failed_only", failed_only, "the name of a stage with items as `from_stage`")
     return continued
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from django.db.models import QuerySet
 
 from orchestration import services
-from orchestration.models import FailureReason, Stage, StageMap, StageStatus, Worker, Workflow, WorkflowStatus
+from orchestration.models import FailureReason, Stage, StageStatus, Worker, Workflow, WorkflowStatus
 from orchestration.plan import Each, Plan, Retry, StagePlan
 from orchestration.services.retention import PruningSweep, RunRetention
 from realtime.eventlog.retention import Retention, prune_events
@@ -189,8 +189,7 @@ def retry_run(day: Day) -> None:
     from_stage = day.choose((None, None, *stages))
     if workflow.status == WorkflowStatus.COMPLETED and from_stage is None:
         from_stage = stages[0]
-    has_items = StageMap.objects.filter(stage__workflow=workflow, stage__name=from_stage or "").exists()
-    services.retry_run(workflow_id=workflow.pk, from_stage=from_stage, failed_only=has_items and day.maybe())
+    services.retry_run(workflow_id=workflow.pk, from_stage=from_stage)
 
 
 @operation(3)

@@ -72,16 +72,12 @@ def test_retry_runs_the_items_that_failed_and_those_that_had_not_ended() -> None
     assert gauges(stored("local")) == gauges(counted("local"))
 
 
-def test_retry_from_a_stage_with_items_runs_all_of_them_or_the_failed_ones() -> None:
+def test_retry_from_a_stage_with_items_runs_all_of_them() -> None:
     result = run_inline(agents.mapped, count=4, broken=[1], allow_failed=1)
     assert result.status == "completed"
-    assert run_again(result.workflow_id, from_stage="double", failed_only=True) == "completed"
-    assert attempts() == [1, 2, 1, 1]
     assert run_again(result.workflow_id, from_stage="double") == "completed"
     assert attempts() == [1, 1, 1, 1]
     assert StageMap.objects.get().failed == 1
     assert run_again(result.workflow_id, from_stage="values") == "completed"
     assert_workflows_add_up()
     assert gauges(stored("local")) == gauges(counted("local"))
-    with pytest.raises(services.InvalidArgument, match="failed_only is True; expected the name of a stage with items"):
-        services.retry_run(workflow_id=result.workflow_id, from_stage="values", failed_only=True)
