@@ -19,6 +19,7 @@ from orchestration.models import (
     Workflow,
     WorkflowStatus,
 )
+from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.added_steps import remove_added
 from orchestration.services.advance import advance, queue_step
@@ -44,9 +45,13 @@ _READ_TO_RERUN: Final = (
 )
 _RESET_AT_ONCE: Final = 500
 
+_ENDED_WELL: Final = (StageStatus.COMPLETED, StageStatus.SKIPPED)
+
 
 def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime | None = None) -> Workflow:
     """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
+
+    Stages that were skipped before the first of these stay skipped.
 
     Attempt numbers continue, so the report of a worker that still runs an old attempt is rejected. Each stage again has
     as many attempts as its plan allows. If the workflow was moved, they run in its new pool,
@@ -61,7 +66,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         PoolNotAccepting: if its pool is closed, or that of a stage which runs again.
     """
     at = validation.timestamp(at)
-    with reject_closed_pool("stages"), transaction.atomic():
+    with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         # Before the workflow: workers that still run a stage which is removed.
         row_locks.lock_workers_of_run(workflow_id)
         workflow = row_locks.lock_workflow(workflow_id)
@@ -122,14 +127,17 @@ def _check_may_retry(workflow: Workflow, from_stage: str | None) -> None:
 
 
 def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:
-    if from_stage is None:
-        return [stage for stage in stages if stage.status != StageStatus.COMPLETED]
-    named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
-    if named is None:
-        raise row_locks.StageNotFound(workflow.pk, from_stage)
-    return [
-        stage for stage in stages if stage == named or stage.step > named.step or stage.status != StageStatus.COMPLETED
-    ]
+    repeated = [stage for stage in stages if stage.status not in _ENDED_WELL]
+    if from_stage is not None:
+        named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
+        if named is None:
+            raise row_locks.StageNotFound(workflow.pk, from_stage)
+        repeated += [stage for stage in stages if stage == named or stage.step > named.step]
+    # A stage that was skipped before them has ended: it must not run beside the items of a later step.
+    first_step = min((stage.step for stage in repeated), default=0)
+    skipped = [stage for stage in stages if stage.status == StageStatus.SKIPPED and stage.step >= first_step]
+    rerun = {stage.pk for stage in (*repeated, *skipped)}
+    return [stage for stage in stages if stage.pk in rerun]
 
 
 def _outdated(rerun: list[Stage]) -> list[int]:

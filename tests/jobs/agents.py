@@ -137,6 +137,11 @@ def total(ctx: Context, inputs: dict[str, Any]) -> Any:
 
 
 @workflow()
+def mapped_behind_a_skip(prompt: str, **params: Any) -> Any:
+    return [values, unneeded, each(double, of=values)]
+
+
+@workflow()
 def mapped(prompt: str, *, count: int, limit: int | None = None, allow_failed: float = 0, **params: Any) -> Any:
     return [values, each(double, of=values, limit=limit, allow_failed=allow_failed), total]
 

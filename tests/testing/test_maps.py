@@ -72,6 +72,15 @@ def test_retry_runs_the_items_that_failed_and_those_that_had_not_ended() -> None
     assert gauges(stored("local")) == gauges(counted("local"))
 
 
+def test_retry_leaves_a_stage_skipped_that_was_skipped_before_the_items() -> None:
+    result = run_inline(agents.mapped_behind_a_skip, count=3, broken=[1])
+    assert result.status == "failed"
+    assert result.stages["unneeded"].status == "skipped"
+    services.retry_run(workflow_id=result.workflow_id)
+    statuses = dict(Stage.objects.values_list("name", "status"))
+    assert (statuses["unneeded"], statuses["double"], statuses["double[1]"]) == ("skipped", "waiting", "queued")
+
+
 def test_retry_from_a_stage_with_items_runs_all_of_them() -> None:
     result = run_inline(agents.mapped, count=4, broken=[1], allow_failed=1)
     assert result.status == "completed"
