@@ -142,6 +142,15 @@ def _after_item(item: Stage, *, at: datetime) -> NextStep:
     return _after_count(item, _count(item, "completed"), at=at)
 
 
+def count_unqueued_item(item: Stage, *, at: datetime) -> NextStep:
+    """Count an item that was skipped before it was queued. It has left no room for another one."""
+    stage_map = _count(item, "completed")
+    if stage_map.completed + stage_map.failed == stage_map.total:
+        return _complete(_map_stage(item), stage_map, at=at)
+    publish_progress(stage_map, None, at=at)
+    return NextStep(item.workflow, [])
+
+
 def _after_count(item: Stage, stage_map: StageMap, *, at: datetime) -> NextStep:
     if stage_map.completed + stage_map.failed == stage_map.total:
         return _complete(_map_stage(item), stage_map, at=at)

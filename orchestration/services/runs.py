@@ -97,7 +97,7 @@ def start_run(
     )
     if parent is not None:
         key = parent.name
-        workflow.key = stored_key(plan.name, link_to_parent(workflow, parent))
+        link_to_parent(workflow, parent)
     if (existing := started_before(workflow, key, secrets)) is not None:
         return existing
     if workflow_id is not None:

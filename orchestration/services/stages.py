@@ -18,7 +18,7 @@ from orchestration.services import row_locks, validation
 from orchestration.services.advance import advance, queue_step
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_hold
-from orchestration.services.map_items import step_behind
+from orchestration.services.map_items import count_unqueued_item, step_behind
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.transitions import check_transition
 from orchestration.services.workers import WorkerInOtherPool
@@ -169,11 +169,14 @@ def skip_stage(*, workflow_id: str, stage_name: str, at: datetime | None = None)
         check_stage(stage, StageStatus.SKIPPED, may_be_run_by_engine=True)
         if stage.held:
             end_hold(stage.workflow, at=at)
+        is_unqueued = stage.status == StageStatus.PENDING and stage.retry_at is None
         skip_locked_stage(stage, at=at)
         if stage.workflow.plan is not None:
-            is_item = stage.item_of_id is not None
-            # It may belong to a later step than the current one.
-            queue_step(step_behind(stage, at=at) if is_item else advance(stage.workflow, at=at), at=at)
+            if stage.item_of_id is None:
+                step = advance(stage.workflow, at=at)  # It may belong to a later step than the current one.
+            else:
+                step = count_unqueued_item(stage, at=at) if is_unqueued else step_behind(stage, at=at)
+            queue_step(step, at=at)
     return stage
 
 

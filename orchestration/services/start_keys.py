@@ -81,6 +81,12 @@ def _given(workflow: Workflow) -> set[str]:
     return set(workflow.params).difference((workflow.plan or {}).get(DEFAULTS, ()))
 
 
+def stored_sub_run_key(name: str, stage_id: int, generation: int, key: str) -> str:
+    """Return the key of a sub-run as it is stored. No key that a caller of a start gives is stored like this."""
+    # An escaped name has no percent sign before a colon.
+    return validation.text("key", f"%:{stored_key(name, f'{stage_id}/{generation}/{key}')}", max_length=MAX_KEY_LENGTH)
+
+
 def stored_key(name: str, key: str) -> str:
     """Return a key of a definition as it is stored, unique among those of all definitions."""
     # The first colon ends the name: `a` with the key `b:c` is not `a:b` with the key `c`.

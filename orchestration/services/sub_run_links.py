@@ -11,6 +11,7 @@ from orchestration.limits import engine_limits
 from orchestration.models import ChildRuns, Stage, StageStatus, Workflow
 from orchestration.services.errors import ServiceError
 from orchestration.services.row_locks import lock_stage_by_id
+from orchestration.services.start_keys import stored_sub_run_key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +53,8 @@ class TooDeep(ServiceError):
         return f"A sub-run may have {self.max_depth} runs above it at most (MAHAVISHNU_MAX_SUB_RUN_DEPTH)."
 
 
-def link_to_parent(workflow: Workflow, parent: ParentAttempt) -> str:
-    """Set the columns of a new run that name its parent, and return its key.
+def link_to_parent(workflow: Workflow, parent: ParentAttempt) -> None:
+    """Set the columns of a new run that name its parent, and its key.
 
     Raises:
         ParentEnded, TooDeep
@@ -70,7 +71,7 @@ def link_to_parent(workflow: Workflow, parent: ParentAttempt) -> str:
     workflow.detached = parent.detached
     # The generation changes only while the attempt is not the running one.
     generation = ChildRuns.objects.filter(pk=parent.stage_id).values_list("generation", flat=True).first() or 0
-    return f"sub-run {parent.stage_id}/{generation}/{parent.name}"
+    workflow.key = stored_sub_run_key(workflow.name, parent.stage_id, generation, parent.name)
 
 
 def lock_parent(parent: ParentAttempt) -> None:

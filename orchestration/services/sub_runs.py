@@ -10,10 +10,10 @@ from django.db import transaction
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow, WorkflowStatus
 from orchestration.plan import Plan
 from orchestration.services import validation
-from orchestration.services.row_locks import WorkflowNotFound, lock_workflow
+from orchestration.services.row_locks import WorkflowNotFound, lock_workers_of_run, lock_workflow
 from orchestration.services.run_retries import retry_run
 from orchestration.services.runs import start_run
-from orchestration.services.sub_run_links import ParentAttempt
+from orchestration.services.sub_run_links import ParentAttempt, lock_parent
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.workflows import change_locked_workflow
 
@@ -33,7 +33,12 @@ def start_sub_run(plan: Plan, *, parent: ParentAttempt, at: datetime | None = No
     if workflow.status not in FINISHED_WORKFLOW_STATUSES or workflow.status == WorkflowStatus.COMPLETED:
         return workflow
     try:
-        return retry_run(workflow_id=workflow.pk, at=at)
+        with transaction.atomic():
+            # The sub-run before its parent, which may have ended meanwhile: then nothing would cancel the sub-run.
+            lock_workers_of_run(workflow.pk)
+            lock_workflow(workflow.pk)
+            lock_parent(parent)
+            return retry_run(workflow_id=workflow.pk, at=at)
     except IllegalTransition:
         return Workflow.objects.get(pk=workflow.pk)  # Another client has just retried it.
 

@@ -13,7 +13,7 @@ from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import Scheduler
-from orchestration.services import ParentAttempt, WrittenStream
+from orchestration.services import ParentAttempt, WrittenStream, sub_runs
 from realtime.queries.stream_states import StoredStream, read_stage_streams, read_stored_bytes
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.broker_worker import BrokerWorker, take_messages
@@ -202,6 +202,34 @@ def test_retry_from_an_earlier_stage_starts_another_sub_run() -> None:
     again = worker.take()
     assert again is not None
     assert start_child(again.stage.pk, again.attempt, name="0").pk != child
+
+
+def test_found_sub_run_of_a_parent_that_is_cancelled_meanwhile_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, (child,) = start_children(1, wait=False)
+    fan = Stage.objects.get(name="fan")
+    services.fail_workflow(workflow_id=child, error="It broke")
+    assert start_child(fan.pk, 1, name="0").status == "running"
+    services.fail_workflow(workflow_id=child, error="It broke again")
+
+    def start_run(*args: Any, **options: Any) -> Workflow:
+        found = services.start_run(*args, **options)
+        services.cancel_workflow(workflow_id="parent")
+        services.cancel_sub_runs("parent")
+        return found
+
+    monkeypatch.setattr(sub_runs, "start_run", start_run)
+    with pytest.raises(services.ParentEnded):
+        start_child(fan.pk, 1, name="0")
+    assert status_of(child) == "failed"
+
+
+def test_key_of_a_sub_run_is_none_that_a_start_can_have() -> None:
+    _, (child,) = start_children(1, wait=False)
+    stored = Workflow.objects.get(pk=child).key
+    definition, _, key = stored.partition(":")
+    plan = Plan(name=definition, adapter="python", stages=CHILD.stages)
+    alone = services.start_run(plan, prompt="", params={}, pool_id="children", key=key)
+    assert alone.pk != child and alone.key != stored
 
 
 def test_retried_parent_keeps_its_sub_runs() -> None:
