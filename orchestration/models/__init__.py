@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from django.db.models import Model
+
 from orchestration.models.child_runs import ChildRuns
 from orchestration.models.failed_attempt import FailedAttempt
 from orchestration.models.installation import Installation
@@ -31,10 +35,21 @@ from orchestration.models.wait import EarlyAnswer, Wait
 from orchestration.models.worker import Worker
 from orchestration.models.workflow import Workflow
 
+STAGE_PARTS: Final[tuple[type[Model], ...]] = (
+    ChildRuns,
+    FailedAttempt,
+    StageMap,
+    StepRecord,
+    StreamContent,
+    Wait,
+)
+"""The tables whose rows belong to a stage and go with it; each has the column `stage`. Add a new one here."""
+
 __all__ = [
     "FINISHED_STAGE_STATUSES",
     "FINISHED_WORKFLOW_STATUSES",
     "POOL_COUNTERS",
+    "STAGE_PARTS",
     "ChildRuns",
     "EarlyAnswer",
     "FailedAttempt",

@@ -6,16 +6,16 @@ from typing import Any, Final
 
 from django.db.models import PROTECT, Exists, Model, OuterRef, QuerySet
 
-from orchestration.models import FailedAttempt, Stage, StepRecord, Worker, Workflow
+from orchestration.models import STAGE_PARTS, EarlyAnswer, Stage, Worker, Workflow
 from orchestration.text import escape_line, text_of, truncate
 
 MAX_REASON_CHARACTERS: Final = 300
 
 _PATHS_TO_RUN: Final[tuple[tuple[type[Model], str], ...]] = (
     (Workflow, ""),
+    (EarlyAnswer, "__workflow"),
     (Stage, "__workflow"),
-    (FailedAttempt, "__stage__workflow"),
-    (StepRecord, "__stage__workflow"),
+    *((part, "__stage__workflow") for part in STAGE_PARTS),
 )
 
 

@@ -19,14 +19,10 @@ from orchestration.db.retry import is_unavailable
 from orchestration.limits import EngineLimits
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
-    ChildRuns,
+    STAGE_PARTS,
     EarlyAnswer,
-    FailedAttempt,
     Stage,
     StageMap,
-    StepRecord,
-    StreamContent,
-    Wait,
     Worker,
     Workflow,
 )
@@ -178,12 +174,8 @@ def _delete(prunable: QuerySet[Workflow], runs: list[str]) -> int:
         found_runs = list(found.defer(*_LARGE_COLUMNS))
         runs = [workflow.pk for workflow in found_runs]
         # Not through Django's collector, which would load every row and lock each run's stages one by one.
-        delete_unreferenced(FailedAttempt.objects.filter(stage__workflow_id__in=runs))
-        delete_unreferenced(ChildRuns.objects.filter(stage__workflow_id__in=runs))
-        delete_unreferenced(StepRecord.objects.filter(stage__workflow_id__in=runs))
-        delete_unreferenced(StreamContent.objects.filter(stage__workflow_id__in=runs))
-        delete_unreferenced(StageMap.objects.filter(stage__workflow_id__in=runs))
-        delete_unreferenced(Wait.objects.filter(workflow_id__in=runs))
+        for part in STAGE_PARTS:
+            delete_unreferenced(part._base_manager.filter(stage__workflow_id__in=runs))
         delete_unreferenced(EarlyAnswer.objects.filter(workflow_id__in=runs))
         # Stages refer to each other: first the items go, and then the others name no stage that has added them.
         delete_unreferenced(Stage.objects.filter(workflow_id__in=runs, item_of__isnull=False))

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import Final
 
-from django.db.models import Model
-
-from orchestration.models import ChildRuns, FailedAttempt, Stage, StepRecord, StreamContent, Wait, Worker
-
-_PARTS: Final[tuple[type[Model], ...]] = (ChildRuns, FailedAttempt, StepRecord, StreamContent, Wait)
+from orchestration.models import STAGE_PARTS, Stage, Worker
 
 
 def delete_rows(stage_ids: Collection[int], *, at: datetime) -> None:
@@ -22,7 +17,7 @@ def delete_rows(stage_ids: Collection[int], *, at: datetime) -> None:
     for worker in Worker.objects.filter(stage_id__in=stage_ids).order_by("pk"):
         worker.mark_locked().stage = None
         worker.save_locked(at=at, update_fields=["stage"])
-    for model in _PARTS:
+    for model in STAGE_PARTS:
         model._base_manager.filter(stage_id__in=stage_ids).delete()
     Stage.objects.filter(added_by_id__in=stage_ids).update(added_by=None)
     rows = Stage.objects.filter(pk__in=stage_ids)

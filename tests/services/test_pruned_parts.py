@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from django.db import connection
+from django.db import connection, models
 from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.models import (
+    STAGE_PARTS,
     ChildRuns,
     EarlyAnswer,
+    FailedAttempt,
     Stage,
     StageMap,
     StepRecord,
     StreamContent,
     Wait,
+    Worker,
     Workflow,
 )
 from orchestration.services import retention
 from orchestration.services.retention import PruningSweep, RunRetention
 from tests.services.builders import workflow_with
 from tests.services.signal_recorder import RecordedSignal
+from tests.services.test_references import model_with
 from tests.services.test_retention import DAY, finish_run, kept, prune
 
 pytestmark = [
@@ -56,6 +62,30 @@ def store_parts(workflow_id: str) -> None:
 
 
 PARTS = (ChildRuns, EarlyAnswer, Stage, StageMap, StepRecord, StreamContent, Wait)
+
+
+def test_every_table_with_a_key_to_stages_is_listed_as_a_part_or_refers_to_them_only() -> None:
+    keys = {relation.related_model for relation in Stage._meta.related_objects}
+    assert keys - {Stage, Worker, Workflow} == set(STAGE_PARTS)
+
+
+def test_grants_of_workers_name_every_part_of_a_stage() -> None:
+    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    grant = operations.partition("GRANT SELECT, INSERT, UPDATE")[2].partition(";")[0]
+    parts: tuple[type[Model], ...] = (*STAGE_PARTS, EarlyAnswer)
+    assert not [part for part in parts if part._meta.db_table not in grant]
+
+
+@pytest.mark.parametrize("part", [*STAGE_PARTS, EarlyAnswer])
+def test_run_is_kept_if_a_row_of_another_application_protects_a_part_of_it(part: type[Model]) -> None:
+    finish_run("wf_kept", days_ago=5)
+    store_parts("wf_kept")
+    stage = Stage.objects.filter(workflow_id="wf_kept")[0]
+    FailedAttempt.objects.create(stage=stage, attempt=1, reason="failed", error="It broke")
+    with model_with(part=models.ForeignKey(part, on_delete=models.PROTECT, related_name="+")) as note:
+        note.objects.create(part=part._base_manager.first())
+        assert prune(RunRetention(max_runs=0)) == 0
+        assert kept() == ["wf_kept"]
 
 
 def test_pruned_run_takes_items_streams_waits_and_steps_along_without_a_statement_for_each() -> None:
