@@ -7,9 +7,9 @@ from collections.abc import Callable
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 from orchestration.sdk import Context, StageFailed
-from orchestration.services import AttemptOutcome, ItemAddsSteps, PoolNotAccepting, TooManyStages, UnknownPool
+from orchestration.services import AttemptOutcome
 from orchestration.worker.stage_connections import has_transaction
-from orchestration.worker.stage_result import OpenTransaction, Recorded, Returned
+from orchestration.worker.stage_result import REJECTIONS, OpenTransaction, Recorded, Returned
 
 
 class AttemptSuperseded(StageFailed):
@@ -54,7 +54,7 @@ def run_atomic_stage(
         send_reports()
         try:
             outcome = complete(returned)
-        except (PoolNotAccepting, TooManyStages, ItemAddsSteps, UnknownPool) as rejection:
+        except REJECTIONS as rejection:
             raise StageFailed(str(rejection), may_retry=False) from rejection
         if not outcome.accepted:
             raise AttemptSuperseded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, TypedDict
+from typing import TypedDict
 
 from orchestration import services
 from orchestration.db.retry import is_unavailable, retry_while_unavailable
@@ -16,21 +16,10 @@ from orchestration.services import AttemptOutcome, Claim, Requirement, Slot
 from orchestration.services.attempt_failures import STAGE_TERMINATED, TRANSACTION_LOST, WORKER_STOPPED
 from orchestration.text import storable, text_of, truncate
 from orchestration.worker.code_check import find_missing_for_continuation, requirement_of
-from orchestration.worker.stage_result import Raised, Recorded, Returned, UntimelyHandOver
+from orchestration.worker.stage_result import REJECTIONS, Raised, Recorded, Returned, UntimelyHandOver
 from orchestration.worker.stream_sender import AttemptStreams
 
 logger = logging.getLogger(__name__)
-
-
-_REJECTIONS: Final = (
-    services.PoolNotAccepting,
-    services.TooManyStages,
-    services.ItemAddsSteps,
-    services.UnknownPool,
-    services.NotASubRun,
-    services.NameAwaited,
-)
-"""Why what follows a stage cannot be stored. Then the stage fails."""
 
 
 def record_outcome(
@@ -65,7 +54,7 @@ def record_outcome(
         try:
             if isinstance(result, Returned) or isinstance(error, StageSkipped):
                 return _record_end(claim, slot, result, streams, continue_inline=continue_inline)
-        except _REJECTIONS as rejection:
+        except REJECTIONS as rejection:
             # The next steps cannot run, nor could a retry of this stage change that.
             return _record_error(claim, slot, Raised(StageFailed(str(rejection), may_retry=False)))
         return _record_error(claim, slot, result)

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
+from orchestration import services
 from orchestration.plan import StagePlan, WaitPlan
 from orchestration.sdk import StageFailed, WaitFor
 from orchestration.services import AttemptOutcome
+
+REJECTIONS: Final = (
+    services.PoolNotAccepting,
+    services.TooManyStages,
+    services.ItemAddsSteps,
+    services.UnknownPool,
+    services.NotASubRun,
+    services.NameAwaited,
+)
+"""Why what follows a stage cannot be stored. Then the stage fails: a retry could not change that."""
 
 
 @dataclass(frozen=True, slots=True)
