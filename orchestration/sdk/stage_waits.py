@@ -13,7 +13,7 @@ from orchestration.sdk.conversion import Mismatch, convert_strictly
 from orchestration.sdk.stage_errors import StageFailed
 from orchestration.sdk.steps import StaleAttempt
 from orchestration.sdk.waits import question, signal_wait
-from orchestration.services.step_records import AttemptEnded
+from orchestration.services import AttemptEnded
 from orchestration.text import truncate
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from orchestration import services
 from orchestration.sdk.stage_database import StageDatabase
 from orchestration.sdk.stage_errors import StageFailed
+from orchestration.sdk.steps import StaleAttempt
 
 
 class StartsSubRuns(Protocol):
@@ -61,6 +62,7 @@ class StartingStage(StageDatabase):
 
         Raises:
             StageFailed: in a transaction, or if the attempt has used the key before.
+            StaleAttempt: if the attempt has ended meanwhile.
             orchestration.services.ServiceError: if it is refused, as by `definition.start(…)`, or is too deep.
         """
         name = f"{definition.name}/{key or ''}"
@@ -83,4 +85,7 @@ class StartingStage(StageDatabase):
         params: Mapping[str, Any],
     ) -> Any:
         parent = services.ParentAttempt(stage_id=self.stage_id, attempt=self.attempt, name=key or "", detached=detached)
-        return self._query(lambda: definition.start_sub_run(parent, prompt, pool=pool, params=params))
+        try:
+            return self._query(lambda: definition.start_sub_run(parent, prompt, pool=pool, params=params))
+        except services.AttemptEnded as error:
+            raise StaleAttempt(str(error), may_retry=False) from error

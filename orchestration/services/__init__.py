@@ -52,6 +52,7 @@ from orchestration.services.pools import (
 from orchestration.services.progress import report_message, report_progress
 from orchestration.services.row_locks import (
     AlreadyExists,
+    AttemptEnded,
     NotFound,
     PoolNotFound,
     StageNotFound,
@@ -72,7 +73,6 @@ from orchestration.services.stages import (
 )
 from orchestration.services.start_keys import KeyConflict
 from orchestration.services.step_records import (
-    AttemptEnded,
     StepConflict,
     StepReport,
     StoredStep,
@@ -82,7 +82,7 @@ from orchestration.services.step_records import (
     store_step,
 )
 from orchestration.services.streams import WrittenStream, open_stream
-from orchestration.services.sub_run_links import ParentAttempt, ParentEnded, TooDeep
+from orchestration.services.sub_run_links import ParentAttempt, TooDeep
 from orchestration.services.sub_run_waits import NotASubRun, wake_parent
 from orchestration.services.sub_runs import cancel_sub_runs, start_sub_run
 from orchestration.services.transitions import IllegalTransition

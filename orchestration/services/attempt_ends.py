@@ -27,7 +27,7 @@ from orchestration.services.capabilities import Requirement, find_known_missing,
 from orchestration.services.holds import record_refusal
 from orchestration.services.map_items import start_items, step_behind
 from orchestration.services.pools import reject_closed_pool
-from orchestration.services.row_locks import lock_slot_worker, lock_stage_by_id
+from orchestration.services.row_locks import lock_running, lock_slot_worker
 from orchestration.services.streams import WrittenStream, store_streams
 from orchestration.services.sub_run_waits import begin_wait
 
@@ -203,7 +203,7 @@ def end_and_advance(
     claim = None
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
-        stage = _lock_running(stage_id, attempt)
+        stage = lock_running(stage_id, attempt)
         if stage is not None:
             step = end(stage)
             if worker is not None:
@@ -234,7 +234,7 @@ def fail_attempt(
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
-        stage = _lock_running(stage_id, attempt)
+        stage = lock_running(stage_id, attempt)
         if stage is not None:
             record_failure(
                 stage, reason=FailureReason.FAILED, error=error, traceback=traceback, may_retry=may_retry, at=at
@@ -269,7 +269,7 @@ def release_attempt(
     at = validation.timestamp(at)
     with transaction.atomic(), batched_counters(at=at):
         worker = lock_slot_worker(slot.worker_id, slot.process)
-        stage = _lock_running(stage_id, attempt)
+        stage = lock_running(stage_id, attempt)
         if stage is not None:
             if missing is None:
                 record_failure(stage, reason=reason, error=error, at=at)
@@ -281,13 +281,6 @@ def release_attempt(
                     record_refusal(worker, stage, missing, at_run_time=True, at=at)
         _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None)
-
-
-def _lock_running(stage_id: int, attempt: int) -> Stage | None:
-    stage = lock_stage_by_id(stage_id)
-    if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != attempt:
-        return None
-    return stage
 
 
 def _release(worker: Worker | None, stage_id: int, *, at: datetime) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from orchestration import signals
-from orchestration.models import Stage, StageStatus
+from orchestration.models import Stage
 from orchestration.services import validation
+from orchestration.services.row_locks import running_attempt
 
 
 def report_progress(
@@ -25,7 +25,7 @@ def report_progress(
         raise validation.InvalidArgument("progress", progress, "a number from 0 to 1")
     values = {"progress": float(progress), "progress_message": validation.text("message", message)}
     with transaction.atomic():
-        if not _running(stage_id, attempt).update(**values):
+        if not running_attempt(stage_id, attempt).update(**values):
             return False
         stage = Stage.objects.get(pk=stage_id)
         signals.stage_progressed.send(sender=Stage, stage=stage, at=at)
@@ -41,12 +41,8 @@ def report_message(stage_id: int, attempt: int, *, message: str, at: datetime | 
     at = validation.timestamp(at)
     validation.text("message", message)
     with transaction.atomic():
-        stage = _running(stage_id, attempt).first()
+        stage = running_attempt(stage_id, attempt).first()
         if stage is None:
             return False
         signals.stage_logged.send(sender=Stage, stage=stage, message=message, at=at)
     return True
-
-
-def _running(stage_id: int, attempt: int) -> QuerySet[Stage]:
-    return Stage.objects.filter(pk=stage_id, attempt=attempt, status=StageStatus.RUNNING)

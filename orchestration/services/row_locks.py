@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from django.db import IntegrityError
 
 from orchestration.db.compiled import CompiledSelect
-from orchestration.models import Pool, Stage, Worker, Workflow
+from orchestration.models import Pool, Stage, StageStatus, Worker, Workflow
 from orchestration.models.tracked import TrackedModel
 from orchestration.services import validation
 from orchestration.services.errors import ServiceError
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from django.db.models import QuerySet
 
 
 class NotFound(ServiceError):
@@ -72,6 +74,18 @@ class AlreadyExists(ServiceError):
 
     def __str__(self) -> str:
         return f"{self.kind.capitalize()} {self.id} already exists."
+
+
+class AttemptEnded(ServiceError):
+    """The attempt is no longer the running one of its stage."""
+
+    def __init__(self, stage_id: int, attempt: int) -> None:
+        self.stage_id = stage_id
+        self.attempt = attempt
+        super().__init__(stage_id, attempt)
+
+    def __str__(self) -> str:
+        return f"Attempt {self.attempt} is no longer the running one of its stage."
 
 
 def lock_worker(worker_id: str) -> Worker:
@@ -135,6 +149,18 @@ def lock_stage_by_id(stage_id: int) -> Stage | None:
     """Lock the workflow of a stage and then the stage; None if it does not exist."""
     stage = _STAGE_BY_ID.row(stage_id)
     return None if stage is None else stage.mark_locked()
+
+
+def lock_running(stage_id: int, attempt: int) -> Stage | None:
+    """Lock the workflow of a stage and then the stage, as `lock_stage_by_id`; None if the attempt does not run."""
+    stage = lock_stage_by_id(stage_id)
+    is_running = stage is not None and stage.status == StageStatus.RUNNING and stage.attempt == attempt
+    return stage if is_running else None
+
+
+def running_attempt(stage_id: int, attempt: int) -> QuerySet[Stage]:
+    """Select the stage if the attempt is its running one."""
+    return Stage.objects.filter(pk=stage_id, attempt=attempt, status=StageStatus.RUNNING)
 
 
 _WORKER: Final = CompiledSelect(lambda pk: Worker.objects.select_for_update(no_key=True).filter(pk=pk), str)

@@ -74,7 +74,7 @@ def start_run(
         KeyConflict: if the prompt or the parameters of the existing workflow differ.
         PoolNotAccepting: if the pool, or that of a stage, is draining or closed.
         PoolNotFound: if one of them is removed at this moment.
-        ParentEnded: if the stage that starts it has ended meanwhile.
+        AttemptEnded: if the attempt that starts it has ended meanwhile.
         TooDeep: if it has too many runs above it.
         SecretsUnreadable: if there are secrets, and this process has no key to encrypt them.
     """

@@ -14,22 +14,11 @@ from typing import Any
 from django.db import transaction
 
 from orchestration import signals
-from orchestration.models import Stage, StageStatus, StepRecord
+from orchestration.models import Stage, StepRecord
 from orchestration.models.step_record import MAX_STEP_NAME_LENGTH
 from orchestration.services import validation
 from orchestration.services.errors import ServiceError
-
-
-class AttemptEnded(ServiceError):
-    """The attempt is no longer the running one of its stage."""
-
-    def __init__(self, stage_id: int, attempt: int) -> None:
-        self.stage_id = stage_id
-        self.attempt = attempt
-        super().__init__(stage_id, attempt)
-
-    def __str__(self) -> str:
-        return f"Attempt {self.attempt} is no longer the running one of its stage; its steps are not stored."
+from orchestration.services.row_locks import AttemptEnded, running_attempt
 
 
 class StepConflict(ServiceError):
@@ -101,7 +90,7 @@ def find_step(stage_id: int, attempt: int, *, name: str, arguments_digest: str, 
         TooManySteps: if it would be one more than the stage may have.
     """
     validation.text("step", name, max_length=MAX_STEP_NAME_LENGTH, may_be_empty=False)
-    if not Stage.objects.filter(pk=stage_id, attempt=attempt, status=StageStatus.RUNNING).exists():
+    if not running_attempt(stage_id, attempt).exists():
         raise AttemptEnded(stage_id, attempt)
     records = StepRecord.objects.filter(stage_id=stage_id)
     record = records.filter(name=name).only("arguments_digest", "output").first()
@@ -142,8 +131,9 @@ def store_step(
     at = validation.timestamp(at)
     with transaction.atomic():
         # Under the lock of the stage: no transaction can end the attempt before this one is committed.
-        running = Stage.objects.filter(pk=stage_id, attempt=attempt, status=StageStatus.RUNNING)
-        stage = running.select_for_update(no_key=True).only("pk", "name", "workflow_id").first()
+        stage = (
+            running_attempt(stage_id, attempt).select_for_update(no_key=True).only("pk", "name", "workflow_id").first()
+        )
         if stage is None:
             raise AttemptEnded(stage_id, attempt)
         record, created = StepRecord.objects.get_or_create(
@@ -166,7 +156,7 @@ def report_step(stage_id: int, attempt: int, *, report: StepReport, at: datetime
     """Notify subscribers of a step that is stored. Return False if the attempt no longer runs."""
     at = validation.timestamp(at)
     with transaction.atomic():
-        stage = Stage.objects.filter(pk=stage_id, attempt=attempt, status=StageStatus.RUNNING).first()
+        stage = running_attempt(stage_id, attempt).first()
         if stage is None:
             return False
         _send(stage, report, at=at)

@@ -10,8 +10,9 @@ from typing import Any
 from django.db import transaction
 
 from orchestration import signals
-from orchestration.models import Stage, StageStatus, StreamContent
+from orchestration.models import Stage, StreamContent
 from orchestration.services import validation
+from orchestration.services.row_locks import running_attempt
 from orchestration.stream_keys import STREAM_NAME_EXPECTED, StreamContentType, is_stream_name
 
 
@@ -46,8 +47,7 @@ def open_stream(
     if not is_stream_name(name):
         raise validation.InvalidArgument("name", name, STREAM_NAME_EXPECTED)
     with transaction.atomic():
-        running = Stage.objects.filter(pk=stage_id, attempt=attempt, status=StageStatus.RUNNING)
-        stage = running.select_for_update(no_key=True).first()
+        stage = running_attempt(stage_id, attempt).select_for_update(no_key=True).first()
         if stage is None:
             return False
         _announce(stage, name, content_type, at=at)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from django.db.models import F
 
 from orchestration.limits import engine_limits
-from orchestration.models import ChildRuns, Stage, StageStatus, Workflow
+from orchestration.models import ChildRuns, Workflow
 from orchestration.services.errors import ServiceError
-from orchestration.services.row_locks import lock_stage_by_id
+from orchestration.services.row_locks import AttemptEnded, lock_running, running_attempt
 from orchestration.services.start_keys import stored_sub_run_key
 
 
@@ -31,17 +31,6 @@ class ParentAttempt:
     detached: bool = False
 
 
-class ParentEnded(ServiceError):
-    """The attempt is no longer the running one of its stage."""
-
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        super().__init__(attempt)
-
-    def __str__(self) -> str:
-        return f"Attempt {self.attempt} is no longer the running one of its stage; it starts no sub-runs."
-
-
 class TooDeep(ServiceError):
     """A sub-run would have more runs above it than it may have."""
 
@@ -57,10 +46,12 @@ def link_to_parent(workflow: Workflow, parent: ParentAttempt) -> None:
     """Set the columns of a new run that name its parent, and its key.
 
     Raises:
-        ParentEnded, TooDeep
+        AttemptEnded, TooDeep
     """
-    stage = Stage.objects.select_related("workflow").filter(pk=parent.stage_id).first()
-    above = _check(stage, parent).workflow
+    stage = running_attempt(parent.stage_id, parent.attempt).select_related("workflow").first()
+    if stage is None:
+        raise AttemptEnded(parent.stage_id, parent.attempt)
+    above = stage.workflow
     max_depth = engine_limits().max_sub_run_depth
     if above.depth >= max_depth:
         raise TooDeep(max_depth)
@@ -78,17 +69,13 @@ def lock_parent(parent: ParentAttempt) -> None:
     """Lock the stage that starts a sub-run, with its run, and note there that it has one. Needs a transaction.
 
     Raises:
-        ParentEnded
+        AttemptEnded
     """
-    stage = _check(lock_stage_by_id(parent.stage_id), parent)
+    stage = lock_running(parent.stage_id, parent.attempt)
+    if stage is None:
+        raise AttemptEnded(parent.stage_id, parent.attempt)
     ChildRuns.objects.get_or_create(stage=stage)
     Workflow.objects.filter(pk=stage.workflow_id, has_children=False).update(has_children=True)
-
-
-def _check(stage: Stage | None, parent: ParentAttempt) -> Stage:
-    if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != parent.attempt:
-        raise ParentEnded(parent.attempt)
-    return stage
 
 
 def forget_sub_runs(stage_ids: Collection[int]) -> None:

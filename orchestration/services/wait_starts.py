@@ -9,14 +9,13 @@ from typing import Any
 
 from django.db import transaction
 
-from orchestration.models import Stage, StageStatus, Wait, WaitStatus
+from orchestration.models import Stage, Wait, WaitStatus
 from orchestration.plan import WaitPlan
 from orchestration.services import validation
 from orchestration.services.attempt_ends import AttemptOutcome, end_and_advance
 from orchestration.services.attempts import Slot
 from orchestration.services.capabilities import Requirement
-from orchestration.services.row_locks import lock_stage_by_id
-from orchestration.services.step_records import AttemptEnded
+from orchestration.services.row_locks import AttemptEnded, lock_running
 from orchestration.services.waits import new_wait, start_wait, take_early_answer
 
 
@@ -90,8 +89,8 @@ def find_ended_wait(
     known = ended.filter(stage_id=stage_id, kind=wait.kind, name=wait.name, number=number).first()
     if known is None:
         with transaction.atomic():
-            stage = lock_stage_by_id(stage_id)
-            if stage is None or stage.status != StageStatus.RUNNING or stage.attempt != attempt:
+            stage = lock_running(stage_id, attempt)
+            if stage is None:
                 raise AttemptEnded(stage_id, attempt)
             known = new_wait(stage, wait, number=number, resumes=True, at=at)
             early = take_early_answer(known)

@@ -162,7 +162,7 @@ def test_ended_attempt_calls_and_stores_no_step(ctx: Context, attempt: Attempt, 
     for step in ("ends while it is called", "begins afterwards"):
         with pytest.raises(StaleAttempt) as error:
             ctx.step(step, end)
-        assert str(error.value) == "Attempt 1 is no longer the running one of its stage; its steps are not stored."
+        assert str(error.value) == "Attempt 1 is no longer the running one of its stage."
     assert (len(payments.paid), StepRecord.objects.count()) == (1, 0)
 
 

@@ -154,7 +154,7 @@ def test_sub_run_is_found_by_the_next_attempt_and_by_a_retry() -> None:
     worker, (child,) = start_children(1, wait=False)
     fan = Stage.objects.get(name="fan")
     services.release_attempt(fan.pk, 1, slot=worker.slot, error="It stopped")
-    with pytest.raises(services.ParentEnded):
+    with pytest.raises(services.AttemptEnded):
         start_child(fan.pk, 1, name="0")
     assert worker.take() is not None
     assert start_child(fan.pk, 2, name="0").pk == child
@@ -218,7 +218,7 @@ def test_found_sub_run_of_a_parent_that_is_cancelled_meanwhile_is_not_retried(mo
         return found
 
     monkeypatch.setattr(sub_runs, "start_run", start_run)
-    with pytest.raises(services.ParentEnded):
+    with pytest.raises(services.AttemptEnded):
         start_child(fan.pk, 1, name="0")
     assert status_of(child) == "failed"
 

@@ -98,6 +98,6 @@ def test_lost_attempt_whose_process_still_runs_cannot_execute_or_store_a_step(
     stored = completed(engine, run)
     assert stored["result"]["final_output"] == "paid by 2"
     refused = [line for line in files.journal() if line.startswith("refused")]
-    assert refused == ["refused Attempt 1 is no longer the running one of its stage; its steps are not stored."]
+    assert refused == ["refused Attempt 1 is no longer the running one of its stage."]
     assert "paid by the zombie" not in files.journal()
     assert records(engine, run) == [["once", 2, "paid by 2"]]
