@@ -8,6 +8,8 @@ import pytest
 
 from orchestration import services
 from orchestration.models import Stage, StageMap, Workflow
+from orchestration.plan import Each, Plan, StagePlan
+from orchestration.services import Slot
 from orchestration.testing import run_inline
 from orchestration.testing.inline_worker import InlineWorker
 from tests.jobs import agents
@@ -70,6 +72,22 @@ def test_retry_runs_the_items_that_failed_and_those_that_had_not_ended() -> None
     assert output == {"sum": 30, "failed": 0, "errors": {}}
     assert_workflows_add_up()
     assert gauges(stored("local")) == gauges(counted("local"))
+
+
+def test_skip_of_an_item_that_is_not_queued_brings_no_other() -> None:
+    plan = Plan(name="map", adapter="python", stages=(StagePlan(name="m", step=0, each=Each(of="", limit=1)),))
+    stage = services.start_run(plan, prompt="", params={}, pool_id="local", workflow_id="map").stages.get()
+    slot = Slot(worker_id=services.join_pool(name="one", process="one", pool_id="local"), process="one")
+    assert services.claim_stage(stage.pk, 1, slot=slot) is not None
+    assert services.start_map(stage.pk, 1, slot=slot, values=[1, 2, 3, 4]).accepted
+    for index in (1, 2):
+        services.skip_stage(workflow_id="map", stage_name=f"m[{index}]")
+    items = Stage.objects.exclude(item_index=None).order_by("item_index")
+    assert list(items.values_list("status", flat=True)) == ["queued", "skipped", "skipped", "pending"]
+    services.skip_stage(workflow_id="map", stage_name="m[0]")
+    assert Stage.objects.get(name="m[3]").status == "queued"
+    services.skip_stage(workflow_id="map", stage_name="m[3]")
+    assert Workflow.objects.get().status == "completed"
 
 
 def test_retry_leaves_a_stage_skipped_that_was_skipped_before_the_items() -> None:
