@@ -46,7 +46,7 @@ def launch(
         UnknownAdapter: if the definition's adapter cannot be found.
         InvalidDefinition: if the adapter cannot run what the function returned.
         MissingDependency: if the adapter needs a package that is not installed.
-        SecretInPlan: if a stage starts it, and passes a secret of its own run otherwise than as a secret parameter.
+        SecretInPlan: if a stage starts it, and passes a secret of the stage's run otherwise than as a secret.
         orchestration.services.ServiceError: if the run cannot be stored.
     """
     parameters = parameters_for(definition)

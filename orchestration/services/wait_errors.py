@@ -92,7 +92,7 @@ class WaitReplaced(WaitClosed):
 
 
 class NameAwaited(ServiceError):
-    """A stage may not ask under a name under which another stage of the run asks: an answer could not tell them apart.
+    """A stage may not ask under a name under which another stage of the run asks: an answer names no stage.
 
     Attributes:
         name: The name of the question.

@@ -31,7 +31,8 @@ CHANNEL_PATTERN = (
 
 _EXPECTED = (
     "'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
-    f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -)"
+    f"(1 to {MAX_ID_CHARACTERS} of the characters A-Z a-z 0-9 . _ -); "
+    "for the items of a stage, 'workflow:', the id, '/' and the percent-encoded name of the stage"
 )
 _MAX_SHOWN_CHARACTERS = 200
 _FROM_GLOBAL = (GLOBAL, SUMMARY)
@@ -45,6 +46,8 @@ class InvalidChannel(ValueError):
         channel: The rejected name.
     """
 
+    expected = _EXPECTED
+
     def __init__(self, channel: str) -> None:
         super().__init__(channel)
         self.channel = channel
@@ -53,7 +56,7 @@ class InvalidChannel(ValueError):
         shown = self.channel
         if len(shown) > _MAX_SHOWN_CHARACTERS:
             shown = shown[:_MAX_SHOWN_CHARACTERS] + "…"
-        return f"Invalid channel name {shown!r}: expected {_EXPECTED}"
+        return f"Invalid channel name {shown!r}: expected {self.expected}"
 
 
 def check_channel(channel: str) -> str:

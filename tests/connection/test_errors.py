@@ -75,7 +75,8 @@ ERRORS: dict[str, tuple[Any, dict[str, Any]]] = {
         an_error(
             "INVALID_CHANNEL",
             "Invalid channel name 'session:a': expected 'global', 'summary', or 'workflow:', 'pool:' or 'worker:' "
-            "followed by an id (1 to 128 of the characters A-Z a-z 0-9 . _ -)",
+            "followed by an id (1 to 128 of the characters A-Z a-z 0-9 . _ -); "
+            "for the items of a stage, 'workflow:', the id, '/' and the percent-encoded name of the stage",
             event="subscribe",
             correlation_id="a",
         ),

@@ -93,7 +93,7 @@ async def test_page_shows_the_tokens_of_a_turn(installation: Installation, tmp_p
     async with begin(installation, "agent-loop", tmp_path) as trial:
         opened = await trial.watch.until("workflow.stream_opened", stage_name="agent_turn_2")
         async with mahavishnu_client.connect(installation.server.ws_url) as client:
-            stream = client.stream(trial.workflow_id, opened.data.stage_name, opened.data.name)
+            stream = client.stream(trial.workflow_id, opened.data.stage_name, opened.data.stream_name)
             await wait_at(gates)
             for gate in gates:
                 gate.open()

@@ -8,6 +8,8 @@ import json
 import pytest
 
 from orchestration.bounds import KIB, MIB
+from orchestration.limits import EngineLimits
+from orchestration.stream_keys import MAX_CHUNK_BYTES
 from realtime.events.types import EVENT_TYPES
 from realtime.limits import Limits
 from realtime.protocol.channels import RESOURCE_TYPES
@@ -27,6 +29,7 @@ from realtime.queries.snapshots import MAX_SNAPSHOT_ROWS
 from realtime.queries.workflow_counts import MAX_COUNTED_WORKFLOWS
 from realtime.queries.workflow_filters import MAX_SEARCHED_CHARACTERS
 from realtime.queries.workflow_pages import MAX_ERROR_CHARACTERS, MAX_PROMPT_CHARACTERS
+from realtime.streams.stream_reader import PART_BYTES
 from tests.docs.example_run import call_in
 from tests.docs.markdown import Block, blocks, headings, page, table
 from tests.docs.message_comparison import comparable
@@ -204,6 +207,10 @@ def test_every_limit_is_listed_with_its_default() -> None:
         "Unsent bytes for one connection": f"{limits.max_send_queue_bytes // MIB} MiB",
         "Unsent bytes for one connection, even in a burst": f"{limits.max_burst_bytes // MIB} MiB",
         "Time in which a client reads nothing": f"{limits.send_stall_seconds:g} s",
+        "Size of the chunks that are joined in one stream.chunk": (
+            f"{MAX_CHUNK_BYTES // KIB} KiB, or {PART_BYTES // KIB} KiB of what was written before"
+        ),
+        "Size of a stream that is stored": f"{EngineLimits().max_stream_bytes // MIB} MiB",
         "An event's data": f"{limits.max_event_data_bytes // KIB} KiB",
         "Age and number of events in the log": f"{limits.max_log_age_seconds / 86400:g} days, "
         f"{limits.max_log_events:,}",

@@ -187,7 +187,8 @@ def test_last_wait_of_a_run_ends_in_a_closed_pool() -> None:
 
 def test_pool_of_a_map_with_more_items_is_not_closed() -> None:
     _, item = start_gated_items()
-    Stage.objects.filter(item_of=item.stage.item_of_id).delete()
+    items = Stage.objects.filter(item_of=item.stage.item_of_id)
+    items.update(status="completed", finished_at=database_now())
     Pool.objects.filter(pk="cpu").update(queue_size=0, tasks_running=0)
     StageMap.objects.update(stored=1)
     with pytest.raises(services.PoolNotEmpty) as error:

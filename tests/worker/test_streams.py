@@ -59,9 +59,9 @@ async def test_reader_gets_chunks_as_they_come_and_the_end(engine: Engine, share
         await client.subscribe("global")
         workflow_id = engine.start("answering", pool=shared_pool, parts=PARTS, **files.params)
         opened = await client.event("workflow.stream_opened")
-        assert {key: opened["data"][key] for key in ("stage_name", "name", "attempt", "content_type")} == {
+        assert {key: opened["data"][key] for key in ("stage_name", "stream_name", "attempt", "content_type")} == {
             "stage_name": "answer",
-            "name": "answer",
+            "stream_name": "answer",
             "attempt": 1,
             "content_type": "text",
         }
