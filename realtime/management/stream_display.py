@@ -53,7 +53,12 @@ class StreamDisplay:
         stream = await hub.find(channel, names)
         if stream is None:
             raise CommandError(f"Stage {names.stage_name} of workflow {names.workflow_id} not found.")
-        await hub.read(self, stream, offset=0).run()
+        reader = hub.read(self, stream, offset=0)
+        try:
+            await reader.run()
+        finally:
+            hub.leave(channel, reader)
+            await hub.close()
         return _FAILED_CODES.get(self._status, 0)
 
     def charge(self, size_bytes: int) -> None:

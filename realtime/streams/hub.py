@@ -49,9 +49,14 @@ class TooManyStreams(Exception):
 
 
 class StreamHub:
-    """The followed streams of one event loop."""
+    """The followed streams of one event loop.
+
+    Attributes:
+        is_closed: Whether its tasks end.
+    """
 
     def __init__(self, limits: Limits) -> None:
+        self.is_closed = False
         self._limits = limits
         self._streams: dict[str, FollowedStream] = {}
         self._servers: dict[str, _ServerFollower] = {}
@@ -101,6 +106,17 @@ class StreamHub:
             if not stream.readers:
                 del self._streams[channel]
 
+    async def close(self) -> None:
+        """End all tasks, and close the connections to Redis. The readers must have left."""
+        # Without a cancellation: the client of Redis may take one for the end of its read.
+        self.is_closed = True
+        self._must_check.set()
+        tasks = [] if self._checking is None else [self._checking]
+        for server in self._servers.values():
+            server.has_streams.set()
+            tasks.append(server.task)
+        await asyncio.gather(*tasks)
+
     def _server_of(self, stream: FollowedStream) -> _ServerFollower | None:
         if stream.keys is None:
             return None
@@ -142,7 +158,7 @@ class StreamHub:
         return part or b""
 
     async def _check_periodically(self) -> None:
-        while True:
+        while not self.is_closed:
             try:
                 async with asyncio.timeout(_CHECK_SECONDS):
                     await self._must_check.wait()
@@ -183,6 +199,7 @@ class _ServerFollower:
     Attributes:
         store: The client.
         has_streams: Set while there may be streams to read.
+        task: Reads until the hub is closed.
     """
 
     def __init__(self, url: str, hub: StreamHub) -> None:
@@ -195,11 +212,11 @@ class _ServerFollower:
             failed="Redis unavailable (%r); streams of running stages are delivered later",
             recovered="Redis available again; streams are delivered",
         )
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         interval_seconds = settings.MAHAVISHNU_ENGINE.stream_interval_seconds
-        while True:
+        while not self._hub.is_closed:
             streams = self._hub.streams_of(self._url)
             if not streams:
                 self.has_streams.clear()
@@ -220,6 +237,7 @@ class _ServerFollower:
                 self._outage.record_success()
                 # Chunks that arrive meanwhile are joined.
                 await asyncio.sleep(interval_seconds)
+        await self.store.close()
 
     async def _look_up(self, streams: Sequence[FollowedStream]) -> None:
         keys = [(stream, stream.keys) for stream in streams if stream.keys is not None]
