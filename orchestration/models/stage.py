@@ -206,6 +206,12 @@ class Stage(TrackedModel):
                 fields=["item_of", "item_index"],
                 condition=Q(item_of__isnull=False, status=StageStatus.PENDING, retry_at__isnull=True),
             ),
+            # The running items of a map, which its events count, however many of its items have ended.
+            models.Index(
+                name="orchestration_stage_run_items",
+                fields=["item_of"],
+                condition=Q(item_of__isnull=False, status=StageStatus.RUNNING),
+            ),
             models.Index(name="orchestration_stage_held", fields=["workflow"], condition=Q(held=True)),
             models.Index(
                 name="orchestration_stage_lease",
