@@ -154,6 +154,8 @@ export interface Stage {
   readonly wait?: OpenWait;
   /** The streams of chunks that it has opened, by name; absent if there are none. */
   readonly streams?: readonly { readonly name: string; readonly attempt: number; readonly content_type: string }[];
+  /** Why it is skipped; absent if that is not known. */
+  readonly skip_reason?: string;
 }
 
 /** A run in a list. */

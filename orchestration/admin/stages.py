@@ -29,8 +29,13 @@ from orchestration.models import Pool, Stage, StepRecord, Worker, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
 
 _FACTS: Final = ("status_label", "workflow_link", "pool_link", "adapter", "worker_link", "attempts", "progress_text")
-_RARE_FACTS: Final = {"items_text": "items_total", "item_of_link": "item_of_id", "added_by_link": "added_by_id"}
-"""Most stages do not have these: each with the attribute that is None then."""
+_RARE_FACTS: Final = {
+    "skip_reason": "skip_reason",
+    "items_text": "items_total",
+    "item_of_link": "item_of_id",
+    "added_by_link": "added_by_id",
+}
+"""Most stages do not have these: each with the attribute that is None or empty then."""
 
 
 _TIMES: Final = ("queued", "started", "finished", "duration")
@@ -180,7 +185,7 @@ class StageAdmin(StageColumns, ReadOnlyAdmin):
         return stages.defer("result", "plan")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        rare = [field for field, attribute in _RARE_FACTS.items() if getattr(obj, attribute, None) is not None]
+        rare = [field for field, attribute in _RARE_FACTS.items() if getattr(obj, attribute, None) not in (None, "")]
         return [(*_FACTS, *rare), _TIMES, "error_text", "result_json"]
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:

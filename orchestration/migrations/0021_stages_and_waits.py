@@ -9,6 +9,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name="stage",
+            name="skip_reason",
+            field=models.CharField(blank=True, db_default="", max_length=500),
+        ),
         migrations.AddIndex(
             model_name="stage",
             index=models.Index(

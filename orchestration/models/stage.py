@@ -21,12 +21,14 @@ from orchestration.models.workflow import Workflow
 from orchestration.plan import StagePlan
 
 MAX_STAGE_NAME_LENGTH: Final = 128
+MAX_SKIP_REASON_LENGTH: Final = 500
 
 _SIGNALS: Final = {
     StageStatus.RUNNING.value: signals.stage_started,
     StageStatus.COMPLETED.value: signals.stage_completed,
     StageStatus.FAILED.value: signals.stage_failed,
 }
+_RUNNING_ITEM: Final = Q(item_of__isnull=False, status=StageStatus.RUNNING)
 
 
 class EndedAttempt(Protocol):
@@ -45,9 +47,6 @@ class Stage(TrackedModel):
 
     announces_wait: bool = False
     """Set on an instance before it is saved as waiting: the caller sends the signal."""
-
-    skip_reason: str = ""
-    """Set on an instance before it is saved as skipped: why, for clients."""
 
     # Needs no separate index: the two unique constraints below start with this column.
     workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="stages", db_index=False)
@@ -76,6 +75,7 @@ class Stage(TrackedModel):
     attempt = models.PositiveIntegerField(default=0, help_text="How many times it was started.")
     result = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True)
+    skip_reason = models.CharField(max_length=MAX_SKIP_REASON_LENGTH, blank=True, db_default="")
     duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
     # The columns from here on are for stages that the engine runs.
     plan = models.JSONField(
@@ -200,18 +200,13 @@ class Stage(TrackedModel):
                 fields=["refused_until"],
                 condition=Q(refused_until__isnull=False),
             ),
-            # The next item of a map.
+            # The next item of a map, and its running items, which its events count, however many have ended.
             models.Index(
                 name="orchestration_stage_next_item",
                 fields=["item_of", "item_index"],
                 condition=Q(item_of__isnull=False, status=StageStatus.PENDING, retry_at__isnull=True),
             ),
-            # The running items of a map, which its events count, however many of its items have ended.
-            models.Index(
-                name="orchestration_stage_run_items",
-                fields=["item_of"],
-                condition=Q(item_of__isnull=False, status=StageStatus.RUNNING),
-            ),
+            models.Index(name="orchestration_stage_run_items", fields=["item_of"], condition=_RUNNING_ITEM),
             models.Index(name="orchestration_stage_held", fields=["workflow"], condition=Q(held=True)),
             models.Index(
                 name="orchestration_stage_lease",

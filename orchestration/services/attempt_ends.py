@@ -17,6 +17,7 @@ from django.db import transaction
 from orchestration.db.clock import milliseconds_between
 from orchestration.models import FailureReason, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counters import batched_counters
+from orchestration.models.stage import MAX_SKIP_REASON_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.added_steps import add_steps
@@ -30,6 +31,7 @@ from orchestration.services.pools import reject_closed_pool
 from orchestration.services.row_locks import lock_running, lock_slot_worker
 from orchestration.services.streams import WrittenStream, store_streams
 from orchestration.services.sub_run_waits import begin_wait
+from orchestration.text import truncate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +108,8 @@ def skip_attempt(
 ) -> AttemptOutcome:
     """End an attempt by skipping its stage: it has no output. `complete_attempt` describes the rest.
 
+    A long reason is truncated.
+
     Raises:
         PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
@@ -113,8 +117,8 @@ def skip_attempt(
 
     def skip(stage: Stage) -> NextStep:
         stage.status = StageStatus.SKIPPED.value
-        stage.skip_reason = reason
-        stage.save_locked(at=at, update_fields=["status"])
+        stage.skip_reason = truncate(reason, MAX_SKIP_REASON_LENGTH)
+        stage.save_locked(at=at, update_fields=["status", "skip_reason"])
         return step_behind(stage, at=at)
 
     return end_and_advance(

@@ -17,6 +17,7 @@ UNSTARTED: Final[dict[str, Any]] = {
     "status": StageStatus.PENDING,
     **dict.fromkeys(("worker", "result", "duration_ms", "progress", "finished_at")),
     "error": "",
+    "skip_reason": "",
     "progress_message": "",
     "lost_attempts": 0,
 }

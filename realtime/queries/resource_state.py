@@ -30,12 +30,12 @@ RUN_COLUMNS: Final = ("pk", *RUN_FIELDS[1:-1], *_HELD_COLUMNS, "reported_by", "p
 _STAGE_FIELDS: Final = (
     *("position", "stage_name", "step", "status", "worker_id", "attempt", "last_attempt"),
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "message", "error", "retry_at"),
-    "streams",
+    *("streams", "skip_reason"),
 )
 _STAGE_COLUMNS: Final = (
     *("position", "name", "step", "status", "worker_id", "attempt", "last_attempt"),
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "progress_message", "start_of_error"),
-    *("retry_at", "streams"),
+    *("retry_at", "streams", "skip_reason"),
     *("map__total", "map__published_completed", "map__published_failed", "map__published_running"),
     *("open_wait__id", "open_wait__name", "open_wait__kind", "open_wait__title", "open_wait__schema"),
     "open_wait__recipients",
@@ -78,7 +78,7 @@ def stage_rows(stages: QuerySet[Stage]) -> QuerySet[Stage, tuple[Any, ...]]:
 
 
 def stage_state(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the state of a stage. The fields `streams`, `items` and `wait` are absent if it has none."""
+    """Return the state of a stage. The fields `streams`, `skip_reason`, `items` and `wait` are absent if empty."""
     fields, wait = row[: len(_STAGE_FIELDS)], row[-len(_WAIT_FIELDS) :]
     total, completed, failed, running = row[len(_STAGE_FIELDS) : -len(_WAIT_FIELDS)]
     state = dict(zip(_STAGE_FIELDS, fields, strict=True))
@@ -86,8 +86,9 @@ def stage_state(row: tuple[Any, ...]) -> dict[str, Any]:
         state["items"] = {"total": total, "completed": completed, "failed": failed, "running": running}
     if wait[0] is not None:
         state["wait"] = wait_state(wait)
-    if not state["streams"]:
-        del state["streams"]
+    for field in ("streams", "skip_reason"):
+        if not state[field]:
+            del state[field]
     return {**state, "error": truncate(state["error"], MAX_STAGE_ERROR_CHARACTERS)}
 
 

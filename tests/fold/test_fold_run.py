@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mahavishnu_client.fold import fold
@@ -130,6 +131,14 @@ def test_retried_run_keeps_its_times_and_attempts() -> None:
     assert fold("workflow:wf", before, RETRIED) == run(stage(0, "completed"), again, stage(2), deadline_at=at(900))
 
 
+def test_retried_run_keeps_its_skipped_stages() -> None:
+    skipped, again = stage(0, "skipped", skip_reason="No"), stage(1, "skipped", skip_reason="No")
+    change = event("workflow.retried", **{**msgspec.to_builtins(RETRIED.data), "stages_completed": 0})
+    after = fold("workflow:wf", run(skipped, again, stage(2, "cancelled"), status="failed"), change)
+    retried = stage(1, last_attempt=4)
+    assert after == run(skipped, retried, stage(2), deadline_at=at(900))
+
+
 LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
 
 
@@ -225,6 +234,11 @@ LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
             stage(0, retry_at=at(70)),
             event("workflow.stage_status_changed", stage_name="s0", status="skipped", stages_completed=1),
             stage(0, "skipped", finished_at=NOW),
+        ),
+        (
+            stage(0, "running"),
+            event("workflow.stage_status_changed", stage_name="s0", status="skipped", reason="No", stages_completed=1),
+            replace(stage(0, "running"), status="skipped", finished_at=NOW, skip_reason="No"),
         ),
         (
             stage(0, "failed"),

@@ -73,6 +73,15 @@ def test_skipped_stages_of_the_engine_do_not_stop_its_run() -> None:
     assert_all_add_up()
 
 
+def test_reason_of_a_skipped_stage_is_stored_until_it_runs_again() -> None:
+    slot = start_run()
+    services.skip_attempt(stage("one").pk, 1, slot=slot, reason="w" * 501)
+    assert stage("one").skip_reason == "w" * 499 + "\N{HORIZONTAL ELLIPSIS}"
+    services.cancel_workflow(workflow_id="wf")
+    services.retry_run(workflow_id="wf", from_stage="one")
+    assert (stage("one").status, stage("one").skip_reason) == ("queued", "")
+
+
 def test_first_stage_that_is_skipped_queues_the_next() -> None:
     services.start_run(
         Plan(name="run", adapter="python", stages=(StagePlan(name="one", step=0), StagePlan(name="two", step=1))),

@@ -90,14 +90,17 @@ def _retried(run: Run, data: m.WorkflowRetried) -> Run:
             error="",
             retry_at=None,
             items=None,
+            skip_reason="",
         )
         if stage.stage_name in last_attempts
         else stage
         for stage in run.stages
     )
-    # A stage is either one of those, or completed.
-    pending = data.total_stages - data.stages_completed
-    counts = {"completed": data.stages_completed, "pending": pending}
+    # A stage is either one of those, or completed, or stays skipped.
+    rerun = sum(stage.status == "skipped" and stage.stage_name in last_attempts for stage in run.stages)
+    skipped = run.stage_counts.get("skipped", 0) - rerun
+    pending = data.total_stages - data.stages_completed - skipped
+    counts = {"completed": data.stages_completed, "skipped": skipped, "pending": pending}
     return replace(
         run,
         status="running",

@@ -119,7 +119,8 @@ def _stage_status_changed(run: Run, data: m.WorkflowStageStatusChanged) -> Run:
     finished_at = data.timestamp if data.status in FINISHED_STAGE_STATUSES else None
     run = replace(run, stages_completed=data.stages_completed)
     before = ("pending", "queued", "running")
-    return _change_stage(run, data.stage_name, data.status, before, finished_at=finished_at, retry_at=None)
+    changes = {"finished_at": finished_at, "retry_at": None, "skip_reason": data.reason or ""}
+    return _change_stage(run, data.stage_name, data.status, before, **changes)
 
 
 def _stage_added(run: Run, data: m.WorkflowStageAdded) -> Run:

@@ -106,6 +106,7 @@ class StageState(_State, frozen=True, kw_only=True):
         items: How far its items are, if it runs once for each value of a list.
         wait: What it waits for, if it waits for an answer, a signal or a time.
         streams: The streams of chunks that it has opened, by name.
+        skip_reason: Why it is skipped; may be empty.
     """
 
     position: int
@@ -126,6 +127,7 @@ class StageState(_State, frozen=True, kw_only=True):
     items: ItemCounts | None = None
     wait: OpenWait | None = None
     streams: tuple[OpenedStream, ...] = ()
+    skip_reason: str = ""
 
 
 class RunRow(_State, frozen=True, kw_only=True):

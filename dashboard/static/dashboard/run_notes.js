@@ -1,23 +1,20 @@
-// What the state of a run does not say of its stages, and its events do: why one was skipped, which one has added it, and
-// who has answered what it waited for.
+// What the state of a run does not say of its stages, and its events do: which one has added it, and who has answered
+// what it waited for.
 
 import { number, shown, timeOfDay } from "./format.js";
 
 /** @typedef {import("./run_log.js").RunEvent} RunEvent */
 /** @typedef {{name: string, kind: string, by: string, at: string, isExpired: boolean}} EndedWait */
-/** @typedef {{skippedBecause: string, addedBy: string, kind: string, waits: EndedWait[]}} Note `kind`: that of its last wait. */
+/** @typedef {{addedBy: string, kind: string, waits: EndedWait[]}} Note `kind`: that of its last wait. */
 
 /** The waits of one stage that are shown: the last ones. */
 const MAX_WAITS = 3;
 
 /** @type {Readonly<Note>} */
-const NOTHING = Object.freeze({ skippedBecause: "", addedBy: "", kind: "", waits: [] });
+const NOTHING = Object.freeze({ addedBy: "", kind: "", waits: [] });
 
 /** @type {Record<string, (note: Note, data: any, at: string) => Partial<Note>>} */
 const CHANGES = {
-  "workflow.stage_status_changed": (_, { status, reason }) => ({
-    skippedBecause: status === "skipped" ? (reason ?? "") : "",
-  }),
   "workflow.stage_added": (_, { added_by }) => ({ addedBy: added_by ?? "" }),
   "workflow.waiting": (_, { kind }) => ({ kind }),
   "workflow.wait_answered": ({ kind, waits }, { wait_name, by }, at) => ({

@@ -130,7 +130,7 @@ function noteLine(stage, note) {
     attempts,
     isRetried && "waits for the next attempt",
     stage.status === "waiting" && waitsFor(stage),
-    stage.status === "skipped" && note?.skippedBecause && `skipped: ${shown(note.skippedBecause)}`,
+    stage.status === "skipped" && stage.skip_reason && `skipped: ${shown(stage.skip_reason)}`,
     ...endedWaits(note, stage.stage_name),
     progress,
     stage.message && stage.status === "running" && shown(stage.message),

@@ -2496,7 +2496,7 @@ const RUN_FOLDS = {
     const stages = run.stages.map((/** @type {any} */ stage) => {
       if (!lastAttempts.has(stage.stage_name)) return stage;
       // The event of its items follows if they run again.
-      const { items, ...others } = stage;
+      const { items, skip_reason, ...others } = stage;
       return withChanges(others, {
         status: "pending",
         worker_id: null,
@@ -2509,8 +2509,10 @@ const RUN_FOLDS = {
         retry_at: null,
       });
     });
-    // A stage is either one of those, or completed.
-    const pending = total_stages - stages_completed;
+    // A stage is either one of those, or completed, or stays skipped.
+    const isRerun = (/** @type {any} */ { status, stage_name }) => status === "skipped" && lastAttempts.has(stage_name);
+    const skipped = (run.stage_counts.skipped ?? 0) - run.stages.filter(isRerun).length;
+    const pending = total_stages - stages_completed - skipped;
     return withChanges(run, {
       status: "running",
       finished_at: null,
@@ -2520,6 +2522,7 @@ const RUN_FOLDS = {
       stages_completed,
       stage_counts: Object.freeze({
         ...(stages_completed > 0 ? { completed: stages_completed } : {}),
+        ...(skipped > 0 ? { skipped } : {}),
         ...(pending > 0 ? { pending } : {}),
       }),
       stages: Object.freeze(stages),
@@ -2584,8 +2587,9 @@ const RUN_FOLDS = {
     streams.sort((one, other) => (one.name < other.name ? -1 : 1));
     return withStage(run, stage_name, [], { streams: Object.freeze(streams) });
   },
-  "workflow.stage_status_changed": (run, { stage_name, status, stages_completed, timestamp }) => {
-    const changes = { status, finished_at: isFinished(status) ? timestamp : null, retry_at: null };
+  "workflow.stage_status_changed": (run, { stage_name, status, reason, stages_completed, timestamp }) => {
+    const why = reason ? { skip_reason: reason } : {};
+    const changes = { status, finished_at: isFinished(status) ? timestamp : null, retry_at: null, ...why };
     return withStage(run, stage_name, ["pending", "queued", "running"], changes, { stages_completed });
   },
   "workflow.stage_added": (run, data) => {
