@@ -22,4 +22,29 @@ class Migration(migrations.Migration):
                 name="orchestration_stage_run_items",
             ),
         ),
+        migrations.AddConstraint(
+            model_name="earlyanswer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("kind__in", ["ask", "signal"])), name="orchestration_early_answer_kind_valid"
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="wait",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("kind__in", ["ask", "signal", "sleep"])), name="orchestration_wait_kind_valid"
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="wait",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("answered_at__isnull", False), ("status__in", ("answered", "expired"))),
+                    models.Q(
+                        models.Q(("status__in", ("answered", "expired")), _negated=True), ("answered_at__isnull", True)
+                    ),
+                    _connector="OR",
+                ),
+                name="orchestration_wait_answered_at_when_ended",
+            ),
+        ),
     ]

@@ -15,6 +15,8 @@ MAX_WAIT_NAME_LENGTH: Final = 128
 MAX_WAIT_TITLE_LENGTH: Final = 500
 MAX_ANSWERED_BY_LENGTH: Final = 200
 
+_ENDED: Final = (WaitStatus.ANSWERED.value, WaitStatus.EXPIRED.value)
+
 
 class Wait(models.Model):
     """What a stage waits for, or waited for. A stage has one open wait at most, and then the status `waiting`.
@@ -51,6 +53,12 @@ class Wait(models.Model):
             models.CheckConstraint(
                 name="orchestration_wait_status_valid", condition=Q(status__in=list(WaitStatus.values))
             ),
+            models.CheckConstraint(name="orchestration_wait_kind_valid", condition=Q(kind__in=list(WaitKind.values))),
+            models.CheckConstraint(
+                name="orchestration_wait_answered_at_when_ended",
+                condition=Q(status__in=_ENDED, answered_at__isnull=False)
+                | (~Q(status__in=_ENDED) & Q(answered_at__isnull=True)),
+            ),
         )
         indexes = (
             models.Index(name="orchestration_wait_name", fields=["workflow", "name"]),
@@ -85,6 +93,12 @@ class EarlyAnswer(models.Model):
 
     class Meta:
         ordering = ("pk",)
+        constraints = (
+            models.CheckConstraint(
+                name="orchestration_early_answer_kind_valid",
+                condition=Q(kind__in=[WaitKind.ASK.value, WaitKind.SIGNAL.value]),
+            ),
+        )
         indexes = (models.Index(name="orchestration_early_answer", fields=["workflow", "kind", "name", "id"]),)
 
     def __str__(self) -> str:

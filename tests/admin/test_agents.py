@@ -39,7 +39,14 @@ def add_items(stage: Stage, numbers: range) -> None:
 
 def add_wait(stage: Stage, **columns: Any) -> Wait:
     at = timezone.now()
-    known = {"name": "approve", "kind": "ask", "title": "Deploy <b>7</b>?", "recipients": "group:ops\nada"}
+    known: dict[str, Any] = {
+        "name": "approve",
+        "kind": "ask",
+        "title": "Deploy <b>7</b>?",
+        "recipients": "group:ops\nada",
+    }
+    if columns.get("status") == "answered":
+        known["answered_at"] = at
     return Wait.objects.create(workflow_id=stage.workflow_id, stage=stage, opened_at=at, **{**known, **columns})
 
 
@@ -94,6 +101,14 @@ def test_stages_are_in_the_order_of_their_steps(admin: Client) -> None:
         Stage.objects.filter(name=name).update(step=step)
     page = text_of(admin, "workflow/wf/change/")
     assert re.findall(r">(turn|turn_2|report)</a>", page) == ["turn", "turn_2", "report"]
+
+
+def test_reason_of_a_skipped_stage_is_shown(admin: Client) -> None:
+    stages = create("wf", ["send", "other"])
+    values = {"status": "skipped", "skip_reason": "Nothing to <send>", "finished_at": timezone.now()}
+    Stage.objects.filter(name="send").update(**values)
+    assert "Nothing to &lt;send&gt;" in text_of(admin, f"stage/{stages['send'].pk}/change/")
+    assert "field-skip_reason" not in text_of(admin, f"stage/{stages['other'].pk}/change/")
 
 
 def test_waits_are_listed_filtered_and_shown(admin: Client) -> None:

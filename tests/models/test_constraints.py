@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, models
 
-from orchestration.models import POOL_COUNTERS, Pool, Stage, StageStatus, Worker, Workflow, WorkflowStatus
+from orchestration.models import (
+    POOL_COUNTERS,
+    EarlyAnswer,
+    Pool,
+    Stage,
+    StageStatus,
+    Wait,
+    Worker,
+    Workflow,
+    WorkflowStatus,
+)
 from tests.services.builders import stage_with, worker_with
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
@@ -46,6 +56,13 @@ INVALID: list[tuple[type[models.Model], dict[str, Any]]] = [
     (Stage, {"position": 1}),
     (Stage, {"position": -1}),
     (Stage, {"duration_ms": -1}),
+    (Wait, {"kind": "nap"}),
+    (Wait, {"status": "lost"}),
+    (Wait, {"status": "answered"}),
+    (Wait, {"status": "expired"}),
+    (Wait, {"status": "closed", "answered_at": NOON}),
+    (Wait, {"answered_at": NOON}),
+    (EarlyAnswer, {"kind": "sleep"}),
 ]
 
 
@@ -53,6 +70,8 @@ INVALID: list[tuple[type[models.Model], dict[str, Any]]] = [
 def test_database_rejects_invalid_values(model: type[models.Model], values: dict[str, Any]) -> None:
     stage = stage_with(StageStatus.PENDING)
     worker_with()
+    Wait.objects.create(workflow=stage.workflow, stage=stage, name="go", kind="signal", opened_at=NOON)
+    EarlyAnswer.objects.create(workflow=stage.workflow, name="go", kind="signal", answered_at=NOON)
     rows = model._default_manager.all()
     if model is Stage:
         rows = rows.filter(pk=stage.pk)

@@ -43,7 +43,8 @@ def store(workflow_id: str, *waits: dict[str, Any]) -> None:
     )
     rows: list[Wait] = []
     for number, (stage, fields) in enumerate(zip(stages, waits, strict=True)):
-        asked = {"kind": "ask", "opened_at": NOON + number // 3 * SECOND, **fields}
+        ended_at = NOON if fields.get("status") in ("answered", "expired") else None
+        asked = {"kind": "ask", "opened_at": NOON + number // 3 * SECOND, "answered_at": ended_at, **fields}
         rows.append(Wait(workflow_id=workflow_id, stage=stage, name=stage.name, **asked))
     Wait.objects.bulk_create(rows)
 

@@ -145,7 +145,7 @@ def test_answer_without_a_wait_id_is_for_the_open_question() -> None:
     older = ask_inside(worker, first)
     services.answer_wait(workflow_id="wf", name="approve", answer="one")
     newer = ask_inside(worker, second)
-    Wait.objects.filter(pk=older.pk).update(status="open")
+    Wait.objects.filter(pk=older.pk).update(status="open", answered_at=None)
     Wait.objects.filter(pk=newer.pk).update(status="closed")
     found = services.find_question("wf", "approve")
     assert found is not None
