@@ -39,6 +39,7 @@ class Wait(models.Model):
     opened_at = models.DateTimeField()
     # On the database clock.
     expires_at = models.DateTimeField(null=True, blank=True)
+    due_at = models.DateTimeField(null=True, editable=False, help_text="expires_at while the wait is open.")
     answer = models.JSONField(null=True, blank=True)
     answered_by = models.CharField(max_length=MAX_ANSWERED_BY_LENGTH, blank=True)
     answered_at = models.DateTimeField(null=True, blank=True)
@@ -65,11 +66,8 @@ class Wait(models.Model):
             # The two orders of `list_waits`.
             models.Index(name="orchestration_wait_workflow", fields=["workflow", "opened_at", "id"]),
             models.Index(name="orchestration_wait_list", fields=["status", "opened_at", "id"]),
-            models.Index(
-                name="orchestration_wait_due",
-                fields=["expires_at"],
-                condition=Q(status=WaitStatus.OPEN, expires_at__isnull=False),
-            ),
+            # Without a status in the condition: SQLite would not use it for a query with parameters.
+            models.Index(name="orchestration_wait_due", fields=["due_at"], condition=Q(due_at__isnull=False)),
         )
 
     def __str__(self) -> str:

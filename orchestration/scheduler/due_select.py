@@ -14,7 +14,7 @@ from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from orchestration.db.compiled import CompiledSelect
 from orchestration.db.postgres_session import lock_if_free
 from orchestration.limits import EngineLimits
-from orchestration.models import Pool, Stage, StageMap, Wait, WaitStatus, Worker, Workflow, WorkflowStatus
+from orchestration.models import Pool, Stage, StageMap, Wait, Worker, Workflow, WorkflowStatus
 from orchestration.services.dispatch_due import HAS_WORK
 from orchestration.services.dispatch_window import runs_with_small_window
 from orchestration.services.holds import run_to_hold, runs_with_outdated_hold
@@ -178,7 +178,7 @@ class LockedRows:
 
 DIRTY_POOLS: Final = DueSelect(Pool, "metrics_dirty_since", max_rows=MAX_ROWS_PER_PASS)
 DIRTY_MAPS: Final = DueSelect(StageMap, "dirty_since", max_rows=MAX_ROWS_PER_PASS)
-DUE_WAITS: Final = DueSelect(Wait, "expires_at", max_rows=MAX_ROWS_PER_PASS, where=Q(status=WaitStatus.OPEN))
+DUE_WAITS: Final = DueSelect(Wait, "due_at", max_rows=MAX_ROWS_PER_PASS)
 DUE_RETRIES: Final = DueSelect(Stage, "retry_at", max_rows=MAX_ROWS_PER_PASS)
 UNCLAIMED_STAGES: Final = DueSelect(Stage, "dispatch_due_at", "attempt", "pool", max_rows=MAX_ROWS_PER_PASS)
 REFUSED_STAGES: Final = DueSelect(Stage, "refused_until", max_rows=MAX_ROWS_PER_PASS)

@@ -105,7 +105,9 @@ def hold_unclaimed(pool_id: str, workflow_ids: Collection[str], *, at: datetime 
 def run_to_hold() -> Q:
     """Return the condition for stages of runs that are not held, although their pool has no worker."""
     has_worker = Exists(accepting_workers().filter(pool_id=OuterRef("pool_id")))
-    return Q(~has_worker, workflow__status=WorkflowStatus.RUNNING, workflow__held_reason="")
+    # Not a join: SQLite would begin with all running workflows, most of which may wait.
+    runs = Workflow.objects.filter(pk=OuterRef("workflow_id"), status=WorkflowStatus.RUNNING, held_reason="")
+    return Q(~has_worker, Exists(runs))
 
 
 def end_hold(workflow: Workflow, *, at: datetime) -> None:

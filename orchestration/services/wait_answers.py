@@ -148,7 +148,7 @@ def _expire(wait_id: int, *, due_before: datetime, at: datetime, failure: str = 
     stage_id = Wait.objects.filter(pk=wait_id).values_list("stage_id", flat=True).first()
     with transaction.atomic(), batched_counters(at=at):
         stage = None if stage_id is None else lock_stage_by_id(stage_id)
-        wait = Wait.objects.filter(pk=wait_id, status=WaitStatus.OPEN, expires_at__lte=due_before).first()
+        wait = Wait.objects.filter(pk=wait_id, due_at__lte=due_before).first()
         if stage is None or wait is None:
             return False
         if failure:
@@ -164,7 +164,7 @@ def _expire(wait_id: int, *, due_before: datetime, at: datetime, failure: str = 
 
 
 def _is_overdue(wait: Wait) -> bool:
-    return wait.status == WaitStatus.OPEN and wait.expires_at is not None and wait.expires_at <= database_now()
+    return wait.due_at is not None and wait.due_at <= database_now()
 
 
 def _awaited(wait: Wait) -> str:

@@ -57,6 +57,7 @@ def start_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool,
 def new_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool, at: datetime) -> Wait:
     """Return an open wait, which is not stored."""
     seconds = wait_plan.timeout_seconds
+    expires_at = None if seconds is None else database_now() + timedelta(seconds=seconds)
     return Wait(
         workflow_id=stage.workflow_id,
         stage=stage,
@@ -70,7 +71,8 @@ def new_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool, a
         on_timeout=None if wait_plan.on_timeout is None else dict(wait_plan.on_timeout),
         resumes=resumes,
         opened_at=at,
-        expires_at=None if seconds is None else database_now() + timedelta(seconds=seconds),
+        expires_at=expires_at,
+        due_at=expires_at,
     )
 
 
@@ -117,7 +119,8 @@ def mark_expired(stage: Stage, wait: Wait, *, at: datetime) -> None:
 
 def _store_end(stage: Stage, wait: Wait, status: WaitStatus, *, answer: Any, by: str, at: datetime) -> None:
     wait.status, wait.answer, wait.answered_by, wait.answered_at = status.value, answer, by, at
-    wait.save(update_fields=["status", "answer", "answered_by", "answered_at"])
+    wait.due_at = None
+    wait.save(update_fields=["status", "answer", "answered_by", "answered_at", "due_at"])
     signal = signals.wait_expired if status == WaitStatus.EXPIRED else signals.wait_answered
     signal.send(sender=Stage, stage=stage, wait=wait, at=at)
 

@@ -30,7 +30,7 @@ EXPIRE = """
 from datetime import timedelta
 from django.utils import timezone
 from orchestration.models import Wait
-Wait.objects.filter(workflow=workflow_id).update(expires_at=timezone.now() - timedelta(minutes=1))
+Wait.objects.filter(workflow=workflow_id).update(due_at=timezone.now() - timedelta(minutes=1))
 """
 STATUS = """
 from orchestration.models import Wait

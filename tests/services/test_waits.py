@@ -200,7 +200,7 @@ def test_answer_after_the_time_limit_is_refused_before_the_scheduler_ends_the_wa
     question = WaitPlan(kind="ask", name="pause", form="builtins:str", timeout_seconds=60)
     worker, claim = start_one(question)
     services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=question)
-    Wait.objects.update(expires_at=database_now() - timedelta(seconds=1))
+    Wait.objects.update(due_at=database_now() - timedelta(seconds=1))
     with pytest.raises(services.WaitExpired):
         services.answer_wait(workflow_id="wf", name="pause", answer="late")
     assert Wait.objects.get().status == "open"
@@ -209,7 +209,7 @@ def test_answer_after_the_time_limit_is_refused_before_the_scheduler_ends_the_wa
 def test_signal_after_the_time_limit_is_kept_for_the_next_wait() -> None:
     worker, claim = start_one(GO)
     wait_inside(worker, claim)
-    Wait.objects.update(expires_at=database_now() - timedelta(seconds=1))
+    Wait.objects.update(due_at=database_now() - timedelta(seconds=1))
     services.send_signal(workflow_id="wf", name="go", payload="late")
     assert (Wait.objects.get().status, EarlyAnswer.objects.get().answer) == ("open", "late")
 

@@ -199,7 +199,7 @@ def test_waits_that_expire_at_once_are_bounded_in_a_pass() -> None:
         stage_id = run.stages.get().pk
         services.claim_stage(stage_id, 1, slot=slot)
         services.open_wait(stage_id, 1, slot=slot, wait=wait)
-    Wait.objects.update(expires_at=database_now() - timedelta(seconds=1))
+    Wait.objects.update(due_at=database_now() - timedelta(seconds=1))
     scheduler = Scheduler()
     scheduler.run_once()
     assert Wait.objects.filter(status="open").count() == more

@@ -33,14 +33,14 @@ for number in range(count):
     stage_id = run.stages.get().pk
     services.claim_stage(stage_id, 1, slot=slot)
     services.open_wait(stage_id, 1, slot=slot, wait=wait)
-Wait.objects.exclude(workflow="wf_0").update(expires_at=database_now() - timedelta(seconds=1))
+Wait.objects.exclude(workflow="wf_0").update(due_at=database_now() - timedelta(seconds=1))
 """
 
 LAST_DUE = """
 from datetime import timedelta
 from orchestration.db.clock import database_now
 from orchestration.models import Wait
-Wait.objects.filter(workflow="wf_0").update(expires_at=database_now() - timedelta(seconds=1))
+Wait.objects.filter(workflow="wf_0").update(due_at=database_now() - timedelta(seconds=1))
 """
 
 EXPIRED = """
