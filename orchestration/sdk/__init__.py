@@ -13,7 +13,6 @@ from orchestration.sdk.adapter import (
     find_adapter,
 )
 from orchestration.sdk.context import Cancelled, Context, HandOver
-from orchestration.sdk.map_items import MapItems
 from orchestration.sdk.next_steps import Done, Next
 from orchestration.sdk.outcome import error_for_clients
 from orchestration.sdk.parameters import InvalidParameter
@@ -33,7 +32,7 @@ from orchestration.sdk.stage_waits import AnswerTimeout, SignalTimeout, Suspende
 from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.stream import Stream
 from orchestration.sdk.sub_runs import WaitFor, run_workflow
-from orchestration.sdk.waits import OpenWait, ask, sleep, wait_for_signal
+from orchestration.sdk.waits import ask, sleep, wait_for_signal
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
 
@@ -51,11 +50,9 @@ __all__ = [
     "InvalidDefinition",
     "InvalidParameter",
     "KeyConflict",
-    "MapItems",
     "MissingDependency",
     "MissingRequirement",
     "Next",
-    "OpenWait",
     "Parallel",
     "Plan",
     "Retry",

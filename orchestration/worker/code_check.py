@@ -13,6 +13,7 @@ from orchestration.sdk import Adapter, MissingRequirement, adapter_of, error_for
 from orchestration.secret_mask import hide, masked
 from orchestration.services import Requirement, SecretsUnreadable, unsealed
 from orchestration.text import storable, text_of
+from orchestration.worker.engine_part import find_missing_condition
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,10 @@ def _find_missing(stage: Stage, *, may_block: bool) -> Requirement | None:
         return adapter
     check = getattr(adapter, "find_missing", None)
     try:
-        name = "" if check is None else check(stage.stage_plan, may_block=may_block)
+        plan = stage.stage_plan
+        name = "" if check is None or plan.wait is not None else check(plan, may_block=may_block)
+        if name == "":
+            name = find_missing_condition(plan, may_block=may_block)
         missing = Requirement(_line(name) or adapter_of(stage)) if name else None
     except MissingRequirement as error:
         return requirement_of(error)

@@ -19,16 +19,16 @@ from orchestration.sdk import (
     Context,
     Done,
     HandOver,
-    MapItems,
     Next,
-    OpenWait,
     Suspended,
     WaitFor,
     adapter_of,
     find_adapter,
 )
+from orchestration.sdk.map_items import MapItems
 from orchestration.sdk.outcome import checked_output
 from orchestration.sdk.stage_errors import SecretInPlan
+from orchestration.sdk.waits import OpenWait
 from orchestration.secret_mask import contains_secret, masked
 from orchestration.services import AttemptOutcome, Claim, Slot
 from orchestration.worker.atomic_stage import run_atomic_stage
@@ -38,6 +38,7 @@ from orchestration.worker.code_check import (
     find_missing,
     inputs_of_run,
 )
+from orchestration.worker.engine_part import run_engine_part
 from orchestration.worker.outcome import record_outcome
 from orchestration.worker.process_state import ProcessState
 from orchestration.worker.slot_table import RunningAttempt, SharedSlot
@@ -203,7 +204,9 @@ def call_stage(
         try:
             inputs = inputs_of_run(claim.workflow)
             with ctx.current():
-                output = find_adapter(adapter_of(stage)).run(claim.plan, ctx, inputs)
+                output = run_engine_part(claim.plan, ctx, inputs)
+                if output is None:
+                    output = find_adapter(adapter_of(stage)).run(claim.plan, ctx, inputs)
             return _checked(output, adapter=claim.plan.adapter)
         finally:
             if os.getpid() != pid:

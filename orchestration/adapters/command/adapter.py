@@ -26,7 +26,7 @@ from typing import Any, Final
 from orchestration.adapters.command.definition import ADAPTER, Command
 from orchestration.adapters.command.output import MAX_STREAM_BYTES, HeadTailBuffer, OutputStreamer
 from orchestration.adapters.command.process import Stop, Subprocess
-from orchestration.adapters.python import before_call, check_inputs, find_missing_condition
+from orchestration.adapters.python import check_inputs
 from orchestration.limits import engine_limits
 from orchestration.plan import Arguments
 from orchestration.sdk import (
@@ -93,12 +93,10 @@ class CommandAdapter:
             if len(self._found) >= _MAX_FOUND:
                 self._found.clear()
             self._found.add(_search_of(command))
-        return find_missing_condition(stage, may_block=may_block) if missing == "" else missing
+        return missing
 
     def run(self, stage: StagePlan, ctx: Context, inputs: dict[str, Any]) -> Any:
         """Run the stage's command and return its output."""
-        if (items := before_call(stage, ctx, inputs)) is not None:
-            return items
         command = Command.from_json(stage.options)
         try:
             return CommandRun(command, ctx, stage.arguments).run(inputs)

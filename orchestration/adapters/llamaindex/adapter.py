@@ -18,7 +18,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from orchestration.adapters.python import find_function, find_missing_function
 from orchestration.sdk import (
     Context,
     Definition,
@@ -30,6 +29,7 @@ from orchestration.sdk import (
     StagePlan,
     WorkflowDefinition,
 )
+from orchestration.sdk.functions import find_function, find_missing_function
 
 PACKAGE: Final = "llama-index-workflows"
 
