@@ -84,23 +84,36 @@ def claim_stage(
         worker = lock_slot_worker(slot.worker_id, slot.process)
         if worker is None or worker.status == WorkerStatus.OFFLINE or worker.draining:
             raise StaleWorker(slot.worker_id)
-        if worker.stage_id is not None:
+        if has_lost := worker.stage_id is not None:
+            # In a separate transaction: this may lock the parent of a sub-run, and then no other run may be locked.
             end_running_attempt(worker, reason=FailureReason.LOST, error=WORKER_DIED, at=at)
-        stage = lock_stage_by_id(stage_id)
-        if stage is None or not _may_claim(stage, attempt, worker):
-            _end_lost_work(worker, at=at)
-            return None
-        missing = find_known_missing(worker, stage, at=at) or find_missing(stage)
-        if missing is not None:
-            _end_lost_work(worker, at=at)
-            record_refusal(worker, stage, missing, at=at)
+            worker.save_locked(at=at, update_fields=["stage"])
         else:
-            claim = start_attempt(stage, worker, at=at)
-            worker.status = WorkerStatus.BUSY.value
-            worker.save_locked(at=at, update_fields=["status", "stage"])
+            claim, missing = _claim_for(worker, stage_id, attempt, find_missing, at=at)
+    if has_lost:
+        return claim_stage(stage_id, attempt, slot=slot, find_missing=find_missing, at=at)
     if missing is not None:
         raise StageNotRunnable(slot.worker_id, str(missing))
     return claim
+
+
+def _claim_for(
+    worker: Worker, stage_id: int, attempt: int, find_missing: Callable[[Stage], Requirement | None], *, at: datetime
+) -> tuple[Claim | None, Requirement | None]:
+    """Claim an attempt for a locked worker without a stage, or return what it lacks."""
+    stage = lock_stage_by_id(stage_id)
+    if stage is None or not _may_claim(stage, attempt, worker):
+        _end_lost_work(worker, at=at)
+        return None, None
+    missing = find_known_missing(worker, stage, at=at) or find_missing(stage)
+    if missing is not None:
+        _end_lost_work(worker, at=at)
+        record_refusal(worker, stage, missing, at=at)
+        return None, missing
+    claim = start_attempt(stage, worker, at=at)
+    worker.status = WorkerStatus.BUSY.value
+    worker.save_locked(at=at, update_fields=["status", "stage"])
+    return claim, None
 
 
 def start_attempt(stage: Stage, worker: Worker, *, at: datetime) -> Claim:
@@ -134,7 +147,7 @@ def _may_claim(stage: Stage, attempt: int, worker: Worker) -> bool:
 
 def _end_lost_work(worker: Worker, *, at: datetime) -> None:
     """Set a worker that claims nothing in error if it is busy with no stage: its attempt was lost."""
-    if worker.stage_id is None and worker.status == WorkerStatus.BUSY:
+    if worker.status == WorkerStatus.BUSY:
         set_worker_status(worker, WorkerStatus.ERROR, at=at)
 
 

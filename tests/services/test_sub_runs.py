@@ -272,3 +272,22 @@ def test_sub_runs_that_end_while_their_parent_is_cancelled_do_not_deadlock() -> 
     assert {status_of(run_id) for run_id in run_ids[:8]} <= {"completed", "cancelled"}
     assert {status_of(run_id) for run_id in run_ids[8:]} == {"cancelled"}
     assert_all_add_up()
+
+
+def test_lost_attempt_of_a_sub_run_has_ended_before_another_run_is_locked() -> None:
+    _, run_ids = start_children(2)
+    worker = BrokerWorker(pool_id="children", name="children")
+    claim = worker.take()
+    assert claim is not None
+    (other,) = set(run_ids) - {claim.workflow.pk}
+    Stage.objects.filter(pk=claim.stage.pk).update(lost_attempts=1000)
+    seen: list[Any] = []
+
+    def find_missing(stage: Stage) -> None:
+        # What other transactions see: it is committed, so no lock of the parent is held.
+        seen.extend(run_concurrently(status_of))
+
+    found = Stage.objects.get(workflow_id=other)
+    assert services.claim_stage(found.pk, 1, slot=worker.slot, find_missing=find_missing) is not None
+    assert (seen, status_of(claim.workflow.pk), status_of(other)) == (["failed"], "failed", "running")
+    assert_all_add_up()
