@@ -85,6 +85,12 @@ def contains_secret(value: Any) -> bool:
     return bool(masked_json(value) != value)
 
 
+def contains_mask(value: Any) -> bool:
+    """Return whether JSON data contains the mask, which stands for a secret while some are hidden."""
+    is_active = _of_process is not None or _of_block.get() is not None
+    return is_active and MASK in json.dumps(value)
+
+
 class ChunkMask:
     """Replaces the secrets that are hidden when it is made, in bytes or in the UTF-8 of a text that come in chunks.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from orchestration.sdk.stage_errors import StageFailed
+from orchestration.secret_mask import MASK, contains_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class MapItems:
         """Return the output of a stage as values.
 
         Raises:
-            StageFailed: if the run has no such output, or it is no list.
+            StageFailed: if the run has no such output, it is no list, or a mask stands for a secret in it.
         """
         if stage_name not in results:
             raise StageFailed(f"each: the run has no output of stage {stage_name}", may_retry=False)
@@ -30,4 +31,11 @@ class MapItems:
             raise StageFailed(
                 f"each: stage {stage_name} returned a value of type {found}; expected a list", may_retry=False
             )
-        return cls(list(values))
+        found_values = list(values)
+        if contains_mask(found_values):
+            raise StageFailed(
+                f"each: the output of stage {stage_name} contains {MASK} in place of a secret; "
+                "expected values without secrets, which each item can take from its inputs",
+                may_retry=False,
+            )
+        return cls(found_values)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from orchestration.adapters.command import command
-from orchestration.sdk import Context, Next, Secret, StageFailed, WaitFor, stage, workflow
+from orchestration.sdk import Context, Next, Retry, Secret, StageFailed, WaitFor, each, stage, workflow
 
 logger = logging.getLogger(__name__)
 
@@ -101,3 +101,19 @@ def pass_on(ctx: Context, inputs: dict[str, Any]) -> Any:
 @workflow()
 def passing(prompt: str, *, api_key: Annotated[str, Secret()], to: str) -> Any:
     return [pass_on]
+
+
+@stage
+def list_keys(ctx: Context, api_key: str) -> list[dict[str, str]]:
+    """Return values that contain the secret."""
+    return [{"region": "eu", "key": f"{api_key}-1"}]
+
+
+@stage(retries=Retry(max_attempts=3))
+def use_each(ctx: Context, value: dict[str, str]) -> None:
+    """Use one of them."""
+
+
+@workflow()
+def mapping(prompt: str, *, api_key: Annotated[str, Secret()]) -> Any:
+    return [list_keys, each(use_each, of=list_keys)]

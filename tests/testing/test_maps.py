@@ -12,7 +12,7 @@ from orchestration.plan import Each, Plan, StagePlan
 from orchestration.services import Slot
 from orchestration.testing import run_inline
 from orchestration.testing.inline_worker import InlineWorker
-from tests.jobs import agents
+from tests.jobs import agents, secrets
 from tests.models.counter_audit import assert_all_add_up, assert_workflows_add_up, counted, gauges, stored
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
@@ -108,3 +108,12 @@ def test_retry_from_a_stage_with_items_runs_all_of_them() -> None:
     assert run_again(result.workflow_id, from_stage="values") == "completed"
     assert_workflows_add_up()
     assert gauges(stored("local")) == gauges(counted("local"))
+
+
+def test_items_do_not_run_with_a_mask_as_their_value() -> None:
+    result = run_inline(secrets.mapping, api_key="a secret key")
+    assert result.error == (
+        "The stage use_each failed: each: the output of stage list_keys contains *** in place of a secret; "
+        "expected values without secrets, which each item can take from its inputs"
+    )
+    assert list(Stage.objects.order_by("position").values_list("attempt", flat=True)) == [1, 1]
