@@ -46,7 +46,7 @@ def late_map(pool_id: str) -> Iterator[Stage]:
         transaction.set_rollback(True)
 
 
-def test_running_items_are_counted_by_an_index_of_their_own(late_map: Stage) -> None:
+def test_running_items_are_counted_by_a_separate_index(late_map: Stage) -> None:
     with CaptureQueriesContext(connection) as captured:
         assert services.publish_map_progress(late_map.pk)
     assert StageMap.objects.get().published_running == RUNNING
