@@ -32,7 +32,7 @@ async def viewer_of(request: HttpRequest) -> Identity:
 
 
 async def _may_enter_admin(request: HttpRequest) -> bool:
-    """Return whether the user may enter the admin. Without logins of the pages nobody is known: the admin asks."""
+    """Return whether the user may enter the admin. Without logins of the pages no user is known: the admin asks."""
     if not settings.MAHAVISHNU_REQUIRE_AUTH:
         return True
     user = await request.auser()

@@ -1,4 +1,4 @@
-"""The command that creates the first account, for the login pages of a server that nobody else reaches."""
+"""The command that creates the first account, for the login pages of a server that only this machine reaches."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import { fieldsOf, parse } from "./start_fields.js";
 /** @typedef {import("mahavishnu-client").OpenWait} OpenWait */
 /** @typedef {import("./start_fields.js").Field} Field */
 
-/** The refusals after which no answer can be given any more. */
+/** The refusals after which no answer can be given. */
 const FINAL = ["ALREADY_ANSWERED", "WAIT_EXPIRED", "WAIT_CLOSED"];
 /** The answer as a whole, if its schema has no fields. No field has a hyphen. */
 const WHOLE = "whole-answer";
@@ -33,7 +33,7 @@ let forms = 0;
 export class AnswerForm {
   prefix = `answer-${++forms}-`;
   errors = signal(/** @type {Record<string, string>} */ ({}));
-  /** What is wrong with the whole, or why no answer can be given any more. */
+  /** What is wrong with the whole, or why no answer can be given. */
   problem = signal("");
   isSending = signal(false);
   /** Whether the server has taken the answer. */

@@ -26,7 +26,7 @@ export const client = connect(websocketAddress(settings.websocket_host, settings
  * @typedef {object} Facts What the connection pill is made of.
  * @property {import("mahavishnu-client").ConnectionState} state
  * @property {number | null} latencyMs
- * @property {number} asOfMs When the server was last heard.
+ * @property {number} asOfMs When the server last sent something.
  * @property {number | null} silentSinceMs When the last event came, or the page became live without one; null if the
  *   page does not receive all events.
  * @property {number | null} retryAtMs
@@ -61,7 +61,7 @@ export const now = signal(Date.now());
 /** Whether what is shown is the state of the server now. */
 export const isLive = computed(() => facts.value.state === "live");
 
-/** The time by the server's clock for durations that go on. It stands still while the state is not live. */
+/** The time by the server's clock for durations that have not ended. It stands still while the state is not live. */
 export const serverNow = computed(() => (isLive.value ? now.value : facts.value.asOfMs) + client.clockOffsetMs);
 
 /** The position of the last event or answer that was received: what is older is on the screen. */

@@ -29,7 +29,7 @@ export class FollowedStream {
   isAtEnd = signal(true);
   /** The attempt whose text replaces that of another one; 0 if there was no other. */
   restartedBy = signal(0);
-  /** How it ended; null while it goes on. @type {import("./lib.js").Signal<import("mahavishnu-client").ChunkStream["end"]>} */
+  /** How it ended; null while it is open. @type {import("./lib.js").Signal<import("mahavishnu-client").ChunkStream["end"]>} */
   end = signal(null);
   error = signal(/** @type {Error | null} */ (null));
 

@@ -45,7 +45,7 @@ export function duration(ms) {
   return longDuration(whole);
 }
 
-/** Return a duration that goes on, in whole seconds, so that it does not flicker. @param {number} ms */
+/** Return a duration that has not ended, in whole seconds: it does not flicker. @param {number} ms */
 export function runningFor(ms) {
   return ms < MINUTE_MS ? `${Math.max(0, Math.floor(ms / 1000))} s` : longDuration(ms);
 }
@@ -90,7 +90,7 @@ export function bothZones(at) {
   return `${FULL.format(date)} (${TIME_ZONE}) · ${date.toISOString().replace("T", " ").replace("Z", "")} UTC`;
 }
 
-/** Return the end of an id that tells it from others: `wf_…d69bf6` is `d69bf6`; short ids are whole. @param {string} id */
+/** Return the end of an id, which differs from that of others: `wf_…d69bf6` is `d69bf6`; short ids are whole. @param {string} id */
 export function shortId(id) {
   const match = /^(?:wf_)?[0-9a-f]{32}$/.exec(id);
   return shown(match ? id.slice(-SHORT_ID_CHARACTERS) : id);

@@ -114,7 +114,7 @@ async function loaded(page) {
   }
 }
 
-/** Load the other pages too, so that links between them work while the server is away. */
+/** Load the other pages too, so that links between them work while there is no connection. */
 async function loadOthers() {
   await client.waitLive();
   await new Promise((resolve) => setTimeout(resolve, LOAD_OTHERS_AFTER_MS));

@@ -87,7 +87,7 @@ export function attemptsOf(events) {
 /** Whether a stage waits: its times are those of its last attempt, if it had one. @param {import("mahavishnu-client").Stage} stage */
 export const isWaiting = ({ status }) => status === "pending" || status === "queued";
 
-/** The attempts before the one that the stage has. @param {import("mahavishnu-client").Stage} stage @param {Attempt[]} attempts */
+/** The attempts before that of the stage. @param {import("mahavishnu-client").Stage} stage @param {Attempt[]} attempts */
 export const earlierOf = (stage, attempts) =>
   attempts.filter(
     ({ attempt, endedAt }) => endedAt && (attempt < stage.attempt || (attempt === stage.attempt && isWaiting(stage))),

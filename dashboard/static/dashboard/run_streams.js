@@ -8,7 +8,7 @@ import { when } from "./parts.js";
 /** @typedef {import("mahavishnu-client").Stage} Stage */
 /** @typedef {{name: string, attempt: number, content_type: string}} StreamState */
 
-/** How many streams are followed at once: the one that was opened first makes room. */
+/** How many streams are followed at once: the next one closes the oldest. */
 const MAX_FOLLOWED = 8;
 /** How many of them open by themselves, because their stage runs. */
 const MAX_OPENED = 2;

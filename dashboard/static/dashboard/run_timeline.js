@@ -104,7 +104,7 @@ function stageRow(stage, place, { earlier, note, below, span: [startMs, endMs] }
   </li>`;
 }
 
-/** Whether the time of a stage goes on: it runs, or waits for its items, its sub-runs or an answer. @param {Stage} stage */
+/** Whether the time of a stage has not ended: it runs, or waits for its items, its sub-runs or an answer. @param {Stage} stage */
 const holdsTime = ({ status }) => status === "running" || status === "waiting";
 
 /** @param {Stage} stage */
@@ -118,7 +118,7 @@ function tookOf(stage) {
   return stage.started_at ? "" : stage.status === "pending" ? "waits" : "never ran";
 }
 
-/** What is told below a stage: progress, attempts, errors, waits. @param {Stage} stage @param {Note | undefined} note */
+/** What is shown below a stage: progress, attempts, errors, waits. @param {Stage} stage @param {Note | undefined} note */
 function noteLine(stage, note) {
   const attempts =
     stage.attempt > 1 || (stage.attempt === 1 && stage.error && stage.status !== "failed")

@@ -1,4 +1,4 @@
-// What the server tells a page: `dashboard/page_settings.py` writes it.
+// What the server sends to a page: `dashboard/page_settings.py` writes it.
 
 /**
  * @typedef {object} PageSettings

@@ -15,7 +15,7 @@ const PAGE_ROWS = 50;
 /** A page with a filter may be empty and not be the last: so many are read for one. */
 const MAX_PAGES_READ = 5;
 const READ_EVERY_MS = 1_000;
-/** How many lists are open at once: the one that was opened first makes room. */
+/** How many lists are open at once: the next one closes the oldest. */
 const MAX_OPEN = 4;
 const MAX_ERROR_CHARACTERS = 200;
 

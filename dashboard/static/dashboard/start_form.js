@@ -37,7 +37,7 @@ const OTHERS_FIELD = {
   isSecret: false,
 };
 
-/** Return the field for parameters without a field of their own. @param {Field[]} fields @returns {Field} */
+/** Return the field for the parameters that have no separate field. @param {Field[]} fields @returns {Field} */
 export function othersField(fields) {
   return { ...OTHERS_FIELD, name: fields.some((field) => field.name === OTHERS) ? "_more" : OTHERS };
 }

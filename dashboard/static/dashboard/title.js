@@ -4,7 +4,7 @@ import { facts, onEvents } from "./connection.js";
 import { isRestarting } from "./connection_pill.js";
 import { effect, signal } from "./lib.js";
 
-/** The icon with a red dot. It is not a file: a server that is away cannot send it. */
+/** The icon with a red dot. It is not a file: a server that does not answer cannot send it. */
 const ALERT_ICON = `data:image/svg+xml,${encodeURIComponent(
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#4f46e5"/>' +
     '<path d="M6 23V9l10 8 10-8v14" fill="none" stroke="#fff" stroke-width="3.5" stroke-linejoin="round"/>' +
@@ -14,7 +14,7 @@ const ALERT_ICON = `data:image/svg+xml,${encodeURIComponent(
 /** What the page that is shown is called. */
 export const pageTitle = signal(document.title.replace(/ · Mahavishnu$/, ""));
 
-/** How many workflows have failed while nobody looked. */
+/** How many workflows have failed while the tab was hidden. */
 const unseenFailures = signal(0);
 
 /** Whether an event, or a gap, is a failure that comes while the page is hidden. @param {any} item */
