@@ -24,6 +24,7 @@ urlpatterns: list[URLPattern] = [
     path("", show_page, _shell("Overview", "overview"), name="overview"),
     path("workflows", show_page, _shell("Workflows", "workflows"), name="workflows"),
     re_path(rf"^workflows/(?P<workflow_id>{_ID})$", show_page, _shell("Workflow", "workflow"), name="workflow"),
+    path("questions", show_page, _shell("Questions", "questions"), name="questions"),
     path("pools", show_page, _shell("Pools", "pools"), name="pools"),
     re_path(rf"^pools/(?P<pool_id>{_ID})$", show_page, _shell("Pool", "pool"), name="pool"),
     path("events", show_page, _shell("Events", "events"), name="events"),

@@ -1,4 +1,4 @@
-"""What the pages show in tests: a pool with workers, workflows of every status, one with a log, and one of an agent."""
+"""What the pages show in tests: a pool, workflows of every status, one with a log, one of an agent, one that asks."""
 
 from __future__ import annotations
 
@@ -86,4 +86,19 @@ for number in range(3):
     services.create_workflow(workflow_id=f"child-{number}", name="score", adapter="python", prompt="", stages=["one"])
 Workflow.objects.filter(name="score").update(parent="agent", root="agent", parent_stage=stages["answer"].pk)
 Workflow.objects.filter(pk="agent").update(has_children=True)
+"""
+
+STORE_QUESTION: Final = """
+from datetime import timedelta
+from django.utils import timezone
+from orchestration import services
+from orchestration.models import Stage, Wait
+services.create_workflow(workflow_id="asking", name="release", adapter="python", prompt="", stages=["approve"])
+services.start_workflow(workflow_id="asking")
+stages = Stage.objects.filter(workflow="asking", name="approve")
+at = timezone.now()
+stages.update(status="waiting", attempt=1, started_at=at)
+schema = {"type": "object", "required": ["approved"], "properties": {"approved": {"type": "boolean"}}}
+Wait.objects.create(workflow_id="asking", stage=stages.get(), name="approve", kind="ask", title="Deploy app:7?",
+                    schema=schema, recipients="group:ops", opened_at=at, expires_at=at + timedelta(hours=1))
 """

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.dashboard.connection import expect_pill
 from tests.dashboard.reader import SECRETS, log_in_as_reader
-from tests.dashboard.stored import STORE_AGENT, STORE_EVERYTHING
+from tests.dashboard.stored import STORE_AGENT, STORE_EVERYTHING, STORE_QUESTION
 from tests.harness.accessibility import find_barriers
 from tests.harness.browser import LOST_SERVER, open_page
 from tests.harness.fixtures import StartServer
@@ -27,6 +27,7 @@ PAGES: Final = {
     "/workflows/running#log": ("line 29", "There is no such workflow"),
     "/workflows/completed#data": ("final_output", "There is no such workflow"),
     "/workflows/failed#events": ("workflow created", "There is no such workflow"),
+    "/questions": ("Deploy app:7?", "No open questions"),
     "/pools": ("spare", "no pool"),
     "/pools/local": ("local-0", "no such pool"),
     "/events": ("pool local · Measure the files", "No events yet"),
@@ -63,6 +64,7 @@ async def test_no_page_has_a_fault(start_server: StartServer, browser: Browser, 
     server = start_server()
     if not is_empty:
         server.services_driver.execute(STORE_EVERYTHING)
+        server.services_driver.execute(STORE_QUESTION)
     faults: list[str] = []
     # A page that says the same on an empty server shows nothing that is stored.
     pages = {path: texts[is_empty] for path, texts in PAGES.items() if not is_empty or texts[0] != texts[1]}
@@ -102,6 +104,7 @@ async def test_no_page_has_a_fault_while_the_server_is_frozen_or_away(
 ) -> None:
     server = start_server()
     server.services_driver.execute(STORE_EVERYTHING)
+    server.services_driver.execute(STORE_QUESTION)
     faults: list[str] = []
     live_pages = {path: texts[0] for path, texts in PAGES.items() if not is_document(path)}
     async with open_page(browser, "about:blank", allowed_errors=LOST_SERVER) as first:
@@ -146,6 +149,7 @@ async def test_pages_offer_nothing_that_the_user_may_not(
 ) -> None:
     server = start_server(environment=SECRETS)
     server.services_driver.execute(STORE_EVERYTHING)
+    server.services_driver.execute(STORE_QUESTION)
     faults: list[str] = []
     async with open_page(browser, "about:blank") as page:
         await log_in_as_reader(server, page, permissions)

@@ -46,6 +46,8 @@ async def test_shell_and_scripts_know_the_same_paths(server: MahavishnuServer, b
         f"/workflows/{'i' * 128}": "workflow",
         f"/workflows/{'i' * 129}": "missing",
         "/workflows/": "missing",
+        "/questions": "questions",
+        "/questions/1": "missing",
         "/pools": "pools",
         "/pools/local": "pool",
         "/events": "events",
@@ -72,7 +74,9 @@ def test_page_names_every_module_that_it_imports() -> None:
     assert len(set(modules)) == len(modules)
 
 
-@pytest.mark.parametrize("path", ["/", "/workflows", "/workflows/wf_1", "/pools/local", "/events", "/start"])
+@pytest.mark.parametrize(
+    "path", ["/", "/workflows", "/workflows/wf_1", "/questions", "/pools/local", "/events", "/start"]
+)
 def test_scripts_of_a_page_are_small(server: MahavishnuServer, path: str) -> None:
     """What a page needs, with the chart library that only the page of a pool imports, fits in 90 KB compressed."""
     scripts = re.findall(r'modulepreload" href="([^"]+)"', read(server, path).decode())

@@ -21,6 +21,7 @@ SHELLS = (
     "",
     "workflows",
     "^workflows/(?P<workflow_id>[A-Za-z0-9._-]{1,128})$",
+    "questions",
     "pools",
     "^pools/(?P<pool_id>[A-Za-z0-9._-]{1,128})$",
     "events",

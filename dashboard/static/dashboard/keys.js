@@ -8,14 +8,14 @@ import { settings } from "./settings.js";
 const SEQUENCE_MS = 1_500;
 
 /** @type {Record<string, string>} */
-const PAGES = { o: "", w: "workflows", p: "pools", e: "events", s: "start" };
+const PAGES = { o: "", w: "workflows", q: "questions", p: "pools", e: "events", s: "start" };
 
 /** @type {[string, string][]} */
 const HELP = [
   ["/", "Search"],
   ["j / k", "Next and previous row"],
   ["Enter", "Open the row"],
-  ["g then o, w, p, e, s, d", "Go to Overview, Workflows, Pools, Events, Start, Docs"],
+  ["g then o, w, q, p, e, s, d", "Go to Overview, Workflows, Questions, Pools, Events, Start, Docs"],
   [".", "Pause or continue the events, or follow the log"],
   ["c", "Copy the id of the page or the row"],
   ["r", "Retry the workflow of the page"],

@@ -26,6 +26,7 @@ const PAGES = {
   overview: () => import("./pages/overview.js"),
   workflows: () => import("./pages/workflows.js"),
   workflow: () => import("./pages/workflow.js"),
+  questions: () => import("./pages/questions.js"),
   pools: () => import("./pages/pools.js"),
   pool: () => import("./pages/pool.js"),
   events: () => import("./pages/events.js"),

@@ -1,8 +1,8 @@
 // What a run asks people, or other systems, now: each with its form.
 
 import { AnswerForm } from "./answer_form.js";
+import { answerFormView } from "./answer_form_view.js";
 import { serverNow } from "./connection.js";
-import { fieldRow, inputOf } from "./field_inputs.js";
 import { counted, shown, until } from "./format.js";
 import { html, repeat, signal } from "./lib.js";
 import { timeAgo, when } from "./parts.js";
@@ -61,43 +61,9 @@ export class OpenWaits {
 
   /** @param {number} key @param {AnswerForm} form */
   #form(key, form) {
-    const submit = async (/** @type {SubmitEvent} */ event) => {
-      event.preventDefault();
-      const element = /** @type {HTMLFormElement} */ (event.currentTarget);
-      await form.send();
-      requestAnimationFrame(() =>
-        /** @type {HTMLElement | null} */ (element.querySelector('[aria-invalid="true"]'))?.focus(),
-      );
-    };
-    const dismiss = () => {
+    return answerFormView(form, () => {
       this.#forms.delete(key);
       this.#version.value++;
-    };
-    const isOver = form.isOver.value;
-    const isDone = isOver || form.isSent.value;
-    const word = form.wait.kind === "signal" ? "Send the signal" : "Answer";
-    return html`<form class="start answer" novalidate autocomplete="off" @submit=${submit}>
-      <fieldset ?disabled=${isDone}>
-        ${form.fields.map((field) =>
-          fieldRow(form, field.name, {
-            label: form.whole ? word : undefined,
-            type: field.type,
-            text: field.description,
-            isRequired: field.isRequired,
-            input: inputOf(form, field),
-          }),
-        )}
-      </fieldset>
-      ${when(form.problem.value, html`<p class="wrong failure" role="alert"><span aria-hidden="true">✕</span> ${form.problem.value}</p>`)}
-      <p class="buttons">
-        ${
-          isOver
-            ? html`<button type="button" @click=${dismiss}>Dismiss</button>`
-            : html`<button class="primary" ?disabled=${isDone || form.isSending.value}>
-                ${form.isSent.value ? "Sent" : form.isSending.value ? "Sending…" : word}
-              </button>`
-        }
-      </p>
-    </form>`;
+    });
   }
 }

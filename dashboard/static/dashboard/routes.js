@@ -16,6 +16,7 @@ const ROUTES = [
   [/^$/, "overview"],
   [/^workflows$/, "workflows"],
   [/^workflows\/([\w.-]{1,128})$/, "workflow"],
+  [/^questions$/, "questions"],
   [/^pools$/, "pools"],
   [/^pools\/([\w.-]{1,128})$/, "pool"],
   [/^events$/, "events"],
