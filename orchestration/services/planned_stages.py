@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import F
 
 from orchestration.db.clock import database_now
 from orchestration.models import Stage, StageMap, StageStatus, Wait, WaitStatus, Workflow
@@ -43,11 +43,14 @@ def count_planned(pool_id: str) -> int:
 
     They are pending or wait inside of their function, or are maps that have not stored all of their items yet.
     """
-    in_function = Wait.objects.filter(stage=OuterRef("pk"), status=WaitStatus.OPEN, resumes=True)
-    unstored = StageMap.objects.filter(stage=OuterRef("pk"), stored__lt=F("total"))
-    returning = Q(status=StageStatus.WAITING) & (Q(Exists(in_function)) | Q(Exists(unstored)))
     planned = Stage.objects.filter(pool_id=pool_id, plan__isnull=False)
-    return planned.filter(Q(status=StageStatus.PENDING) | returning).count()
+    waiting = {"stage__pool_id": pool_id, "stage__status": StageStatus.WAITING}
+    # One query would make Postgres read all open waits of all pools.
+    return (
+        planned.filter(status=StageStatus.PENDING).count()
+        + Wait.objects.filter(status=WaitStatus.OPEN, resumes=True, **waiting).count()
+        + StageMap.objects.filter(stored__lt=F("total"), **waiting).count()
+    )
 
 
 def own_pools(stage_plans: Iterable[StagePlan], before: str = "") -> str:

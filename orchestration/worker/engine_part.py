@@ -1,4 +1,4 @@
-"""What the engine does itself of a stage, whatever its adapter is: its condition, its wait, the values of its items."""
+"""What the engine does itself of a stage of any adapter: its condition, its wait, the values of its items."""
 
 from __future__ import annotations
 

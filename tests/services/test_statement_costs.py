@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from orchestration import services
-from orchestration.models import Pool, Stage, StageStatus, Worker, WorkerStatus, Workflow
+from orchestration.models import Pool, Stage, StageMap, StageStatus, Wait, Worker, WorkerStatus, Workflow
 from tests.harness.query_plans import collect_statistics
 from tests.services.builders import pool_with, stage_with, worker_with, workflow_with
 
@@ -42,7 +43,7 @@ COSTS: dict[str, tuple[Call, Call, list[str]]] = {
     "close a pool": (
         pool_with,
         lambda: services.close_pool(pool_id="pool"),
-        ["SELECT pool", "SELECT stage", "UPDATE pool"],
+        ["SELECT pool", "SELECT stage", "SELECT wait", "SELECT stagemap", "UPDATE pool"],
     ),
     "register a worker": (
         pool_with,
@@ -149,11 +150,14 @@ def store_many_rows() -> None:
             Workflow(id=f"{pool_id}-{number}", adapter="python", pool_id=pool_id, total_stages=3)
             for number in range(500)
         )
-        Stage.objects.bulk_create(
+        stages = Stage.objects.bulk_create(
             Stage(workflow=workflow, name=name, position=position, pool_id=pool_id, status=StageStatus.PENDING)
             for workflow in workflows
             for position, name in enumerate(("one", "two", "three"))
         )
+        wait = {"kind": "signal", "name": "go", "resumes": True, "opened_at": timezone.now()}
+        Wait.objects.bulk_create(Wait(stage=each, workflow_id=each.workflow_id, **wait) for each in stages)
+        StageMap.objects.bulk_create(StageMap(stage=each, values=[], total=1, stored=0) for each in stages)
 
 
 @contextmanager
