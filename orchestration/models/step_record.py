@@ -1,4 +1,4 @@
-"""The record of a step inside a stage: what it returned, for later attempts."""
+"""The record of a durable step inside a stage: what it returned, for later attempts."""
 
 from __future__ import annotations
 

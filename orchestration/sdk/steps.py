@@ -1,4 +1,4 @@
-"""Steps inside a stage: calls whose output is stored, so that a later attempt does not repeat them."""
+"""Durable steps inside a stage: calls whose output is stored, so that a later attempt does not repeat them."""
 
 from __future__ import annotations
 
