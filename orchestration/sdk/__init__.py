@@ -31,7 +31,7 @@ from orchestration.sdk.stage_errors import StageFailed, StageSkipped
 from orchestration.sdk.stage_waits import AnswerTimeout, SignalTimeout, Suspended
 from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.stream import Stream
-from orchestration.sdk.sub_runs import WaitFor, run_workflow
+from orchestration.sdk.sub_runs import WaitForRuns, run_workflow
 from orchestration.sdk.waits import ask, sleep, wait_for_signal
 from orchestration.sdk.workflow import DEFAULT_POOL, WorkflowDefinition, workflow
 from orchestration.services import KeyConflict
@@ -72,7 +72,7 @@ __all__ = [
     "Suspended",
     "UnknownAdapter",
     "UnknownWorkflow",
-    "WaitFor",
+    "WaitForRuns",
     "WaitInTransaction",
     "WorkflowDefinition",
     "adapter_of",

@@ -101,7 +101,7 @@ class Run:
         """
         services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
 
-    @async_unsafe("answer() would block the event loop: use `await sync_to_async(run.answer)(…)`")
+    @async_unsafe("answer() would block the event loop: use `await aanswer(…)`")
     def answer(self, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> None:
         """Answer what the run asks, now or later: the first valid answer wins.
 
@@ -119,7 +119,7 @@ class Run:
         """
         answers.answer(self.workflow_id, name, value, by=by, wait_id=wait_id)
 
-    @async_unsafe("answer_link() would block the event loop: use `await sync_to_async(run.answer_link)(…)`")
+    @async_unsafe("answer_link() would block the event loop: use `await aanswer_link(…)`")
     def answer_link(self, name: str, *, by: str = "", valid_seconds: float = DEFAULT_VALID_SECONDS) -> str:
         """Return the path of a link that answers what the run asks now: `POST` it with `{"answer": …}`.
 
@@ -135,7 +135,7 @@ class Run:
         """
         return make_link(self.workflow_id, name, by=by, valid_seconds=valid_seconds)
 
-    @async_unsafe("signal() would block the event loop: use `await sync_to_async(run.signal)(…)`")
+    @async_unsafe("signal() would block the event loop: use `await asignal(…)`")
     def signal(self, name: str, payload: Any = None, *, by: str = "") -> None:
         """Send a signal to the run. The stage that has waited longest for it takes it; else it is kept for the next.
 
@@ -155,7 +155,8 @@ class Run:
     def wait(self, *, timeout_seconds: float | None = None) -> Any:
         """Wait until the run is completed, and return its `final_output`.
 
-        A stage that waits keeps its slot. If the run needs slots of the same pool, it may wait forever.
+        A stage that waits like this keeps its slot. If the run needs slots of the same pool, it may wait forever: use a
+        sub-run, for which a stage waits without a slot (`ctx.start`, `WaitForRuns`).
 
         Raises:
             RunFailed: if it fails, times out or is cancelled.
@@ -179,6 +180,18 @@ class Run:
     async def aretry(self, *, from_stage: str | None = None) -> None:
         """`retry`, for code on an event loop."""
         await sync_to_async(self.retry)(from_stage=from_stage)
+
+    async def aanswer(self, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> None:
+        """`answer`, for code on an event loop."""
+        await sync_to_async(self.answer)(name, value, by=by, wait_id=wait_id)
+
+    async def aanswer_link(self, name: str, *, by: str = "", valid_seconds: float = DEFAULT_VALID_SECONDS) -> str:
+        """`answer_link`, for code on an event loop."""
+        return await sync_to_async(self.answer_link)(name, by=by, valid_seconds=valid_seconds)
+
+    async def asignal(self, name: str, payload: Any = None, *, by: str = "") -> None:
+        """`signal`, for code on an event loop."""
+        await sync_to_async(self.signal)(name, payload, by=by)
 
     async def awaited(self, *, timeout_seconds: float | None = None) -> Any:
         """`wait`, without a thread that blocks between polls. `await run` is the same without a time limit."""
@@ -209,7 +222,8 @@ class Run:
             raise WaitInTransaction(self.workflow_id)
         if stage is not None and Stage.objects.filter(pk=stage.stage_id, pool_id=workflow.pool_id).exists():
             logger.warning(
-                "Stage %s/%s waits for workflow %s in its own pool %s, and keeps a slot that the workflow may need",
+                "Stage %s/%s waits for workflow %s in its own pool %s, and keeps a slot that the workflow may need; "
+                "a sub-run needs none",
                 *(stage.workflow_id, stage.stage_name, self.workflow_id, workflow.pool_id),
             )
 

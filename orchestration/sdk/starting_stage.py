@@ -47,7 +47,7 @@ class StartingStage(StageDatabase):
         detached: bool = False,
         **params: Any,
     ) -> Any:
-        """Start a workflow as a sub-run, and return its run. Return `WaitFor(run)` from the stage to wait for it.
+        """Start a workflow as a sub-run, and return its run. Return `WaitForRuns(run)` from the stage to wait for it.
 
         A later attempt at the stage finds the sub-run that an earlier one has started. If that has failed, was
         cancelled or timed out, it is retried.
@@ -67,7 +67,11 @@ class StartingStage(StageDatabase):
         """
         name = f"{definition.name}/{key or ''}"
         if self._has_transaction():
-            raise StageFailed(f"Cannot start {definition.name} in a transaction, whose end decides whether it starts")
+            raise StageFailed(
+                f"Cannot start {definition.name} in a transaction, whose end decides whether it starts; expected it "
+                "outside of transaction.atomic(), and in a stage without atomic=True",
+                may_retry=False,
+            )
         if name in self._sub_runs:
             raise StageFailed(f"The stage has started {definition.name} already; expected another key", may_retry=False)
         run = self._start_sub_run(definition, prompt, key=key, pool=pool, detached=detached, params=params)

@@ -1,4 +1,4 @@
-"""Sub-runs: `run_workflow` as a step of a plan, and `WaitFor`, which a stage returns that has started some."""
+"""Sub-runs: `run_workflow` as a step of a plan, and `WaitForRuns`, which a stage returns that has started some."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_WAITED_RUNS: Final = 1000
 """Sub-runs that one stage may wait for."""
 
 
-class WaitFor:
+class WaitForRuns:
     """What a stage returns to wait for sub-runs that it has started. It holds no slot while it waits.
 
     Its output is that of the sub-run or, of several, the list of their outputs. If a sub-run fails, is cancelled or
@@ -35,7 +35,7 @@ class WaitFor:
 
     def __init__(self, *runs: Run, allow_failed: int = 0) -> None:
         if not 1 <= len(runs) <= MAX_WAITED_RUNS:
-            raise ValueError(f"WaitFor() has {len(runs)} sub-runs; expected 1 to {MAX_WAITED_RUNS}")
+            raise ValueError(f"WaitForRuns() has {len(runs)} sub-runs; expected 1 to {MAX_WAITED_RUNS}")
         self.run_ids = list(dict.fromkeys(run.workflow_id for run in runs))
         self.allow_failed = allow_failed
 
@@ -70,7 +70,7 @@ def run_workflow(
 
 def start_and_wait(
     ctx: Context, inputs: dict[str, Any], value: Any = None, *, workflow: str, params: dict[str, Any], of: str
-) -> WaitFor:
+) -> WaitForRuns:
     """Start a workflow with parameters, those of an earlier stage and, in an item, those of its value.
 
     Raises:
@@ -85,7 +85,7 @@ def start_and_wait(
             )
         given.update(found)
     try:
-        return WaitFor(ctx.start(find_definition(workflow), inputs["prompt"], **given))
+        return WaitForRuns(ctx.start(find_definition(workflow), inputs["prompt"], **given))
     except InvalidParameter as error:
         raise StageFailed(str(error), may_retry=False) from error
     except (ServiceError, InvalidDefinition, UnknownWorkflow) as error:

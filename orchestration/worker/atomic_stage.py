@@ -43,7 +43,7 @@ def run_atomic_stage(
     with ctx.held_reports() as send_reports, transaction.atomic():
         depth = len(connection.atomic_blocks)
         returned = run()
-        if returned.wait_for is not None:
+        if returned.wait_for_runs is not None:
             raise StageFailed("An atomic stage cannot wait for sub-runs", may_retry=False)
         left_open = _open_elsewhere() - open_before
         if len(connection.atomic_blocks) != depth:

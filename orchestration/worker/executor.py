@@ -21,7 +21,7 @@ from orchestration.sdk import (
     HandOver,
     Next,
     Suspended,
-    WaitFor,
+    WaitForRuns,
     adapter_of,
     find_adapter,
 )
@@ -246,8 +246,8 @@ def _checked(returned: Any, *, adapter: str) -> Returned:
         SecretInPlan: if an added stage contains a secret. Unlike in an output, a mask would be its argument.
     """
     max_bytes = engine_limits().max_result_bytes
-    if isinstance(returned, WaitFor):
-        return Returned(None, wait_for=returned)
+    if isinstance(returned, WaitForRuns):
+        return Returned(None, wait_for_runs=returned)
     if isinstance(returned, MapItems):
         return Returned(None, map_values=checked_output(returned.values, max_bytes=max_bytes))
     if isinstance(returned, OpenWait):

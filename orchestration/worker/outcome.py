@@ -96,7 +96,7 @@ def _record_end(
         reason = truncate(storable(text_of(result.error)), engine_limits().max_error_characters)
         return services.skip_attempt(stage_id, attempt, reason=reason, **continuation)
     written = () if streams is None else streams.written()
-    if (waits := result.wait_for) is not None:
+    if (waits := result.wait_for_runs) is not None:
         return services.wait_for_sub_runs(
             stage_id,
             attempt,

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from orchestration import services
 from orchestration.plan import StagePlan, WaitPlan
-from orchestration.sdk import StageFailed, WaitFor
+from orchestration.sdk import StageFailed, WaitForRuns
 from orchestration.services import AttemptOutcome
 
 REJECTIONS: Final = (
@@ -26,7 +26,8 @@ class Returned:
     """What a stage returned: its checked output, and the stages that it adds behind itself, or the values to map.
 
     Attributes:
-        wait: What it waits for, in place of an output.
+        wait_for_runs: The sub-runs that it waits for, in place of an output.
+        wait: The answer, signal or time that it waits for, in place of an output.
         wait_number: How often it has waited for this name before.
         resumes: Whether the stage begins again at the end of the wait.
     """
@@ -34,7 +35,7 @@ class Returned:
     output: Any
     next_stages: tuple[StagePlan, ...] = ()
     map_values: list[Any] | None = None
-    wait_for: WaitFor | None = None
+    wait_for_runs: WaitForRuns | None = None
     wait: WaitPlan | None = None
     wait_number: int = 0
     resumes: bool = False

@@ -69,6 +69,9 @@ async def test_blocking_methods_on_an_event_loop_name_the_method_to_await() -> N
         "astart": one_empty_stage.start,
         "acancel": run.cancel,
         "aretry": run.retry,
+        "aanswer": lambda: run.answer("approve", True),
+        "aanswer_link": lambda: run.answer_link("approve"),
+        "asignal": lambda: run.signal("paid"),
         "awaited": run.wait,
     }
     for instead, call in calls.items():

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from orchestration.adapters.command import command
-from orchestration.sdk import Context, Next, Retry, Secret, StageFailed, WaitFor, each, stage, workflow
+from orchestration.sdk import Context, Next, Retry, Secret, StageFailed, WaitForRuns, each, stage, workflow
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +92,10 @@ def pass_on(ctx: Context, inputs: dict[str, Any]) -> Any:
     if to == "stage":
         return Next(use.given(f"Bearer {api_key}"))
     if to == "prompt":
-        return WaitFor(ctx.start(inner, f"with {api_key}"))
+        return WaitForRuns(ctx.start(inner, f"with {api_key}"))
     if to == "key":
-        return WaitFor(ctx.start(inner, key=api_key))
-    return WaitFor(ctx.start(inner, **{to: api_key}))
+        return WaitForRuns(ctx.start(inner, key=api_key))
+    return WaitForRuns(ctx.start(inner, **{to: api_key}))
 
 
 @workflow()

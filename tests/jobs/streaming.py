@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestration.sdk import Context, WaitFor, stage, workflow
+from orchestration.sdk import Context, WaitForRuns, stage, workflow
 
 PAUSE_SECONDS = 0.01
 
@@ -92,12 +92,12 @@ def bursting(prompt: str, **params: Any) -> Any:
 
 
 @stage
-def delegate(ctx: Context, inputs: dict[str, Any]) -> WaitFor:
+def delegate(ctx: Context, inputs: dict[str, Any]) -> WaitForRuns:
     """Write all `parts`, and wait for a sub-run that waits for the gate."""
     with ctx.stream("answer") as out:
         for part in inputs["parts"]:
             out.write(part)
-    return WaitFor(ctx.start(answering, pool=inputs["child_pool"], parts=["", ""], gate=inputs["gate"]))
+    return WaitForRuns(ctx.start(answering, pool=inputs["child_pool"], parts=["", ""], gate=inputs["gate"]))
 
 
 @workflow()

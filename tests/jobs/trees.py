@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestration.sdk import Context, WaitFor, each, run_workflow, stage, workflow
+from orchestration.sdk import Context, WaitForRuns, each, run_workflow, stage, workflow
 
 
 def _write(inputs: dict[str, Any], line: str) -> None:
@@ -63,7 +63,7 @@ def fan_out(ctx: Context, inputs: dict[str, Any]) -> Any:
         ctx.start(assess, key=f"n{number}", pool=pool, number=number, **_rest(inputs))
         for number in range(inputs["count"])
     ]
-    return WaitFor(*runs, allow_failed=inputs.get("allow_failed", 0))
+    return WaitForRuns(*runs, allow_failed=inputs.get("allow_failed", 0))
 
 
 @workflow()
@@ -77,7 +77,7 @@ def go_down(ctx: Context, inputs: dict[str, Any]) -> Any:
     if inputs["levels"] == 0:
         return "bottom"
     params = {**_rest(inputs), "levels": inputs["levels"] - 1}
-    return WaitFor(ctx.start(deep, **params))
+    return WaitForRuns(ctx.start(deep, **params))
 
 
 @workflow()
@@ -118,7 +118,7 @@ def starts_twice(prompt: str) -> Any:
 def leave(ctx: Context, inputs: dict[str, Any]) -> Any:
     """Start a sub-run that stays, and one that does not, and wait for neither."""
     ctx.start(assess, key="stays", detached=True, number=1)
-    return WaitFor(ctx.start(assess, key="goes", number=2))
+    return WaitForRuns(ctx.start(assess, key="goes", number=2))
 
 
 @workflow()
@@ -152,9 +152,9 @@ def wait_below(ctx: Context, inputs: dict[str, Any]) -> Any:
     """Start a run below this one; the lowest waits for the gate."""
     pool = inputs["child_pool"]
     if inputs["levels"] == 0:
-        return WaitFor(ctx.start(assess, pool=pool, number=1, **_rest(inputs)))
+        return WaitForRuns(ctx.start(assess, pool=pool, number=1, **_rest(inputs)))
     params = {**_rest(inputs), "levels": inputs["levels"] - 1, "child_pool": pool}
-    return WaitFor(ctx.start(deep_wait, pool=pool, **params))
+    return WaitForRuns(ctx.start(deep_wait, pool=pool, **params))
 
 
 @workflow()

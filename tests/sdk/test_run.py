@@ -56,7 +56,7 @@ def test_stage_that_waits_for_a_run_in_its_own_pool_is_logged(
     (other,) = Workflow.objects.exclude(pk=stage.workflow_id)
     line = (
         f"Stage {stage.workflow_id}/{stage.name} waits for workflow {other.pk} in its own pool {pool}, "
-        "and keeps a slot that the workflow may need"
+        "and keeps a slot that the workflow may need; a sub-run needs none"
     )
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("orchestration.")]
     assert warnings == ([line] if pool == POOL else [])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from orchestration import services
 from orchestration.db.clock import database_now
 from orchestration.models import EarlyAnswer, Pool, Stage, StageMap, Wait
 from orchestration.plan import Each, Plan, StagePlan, WaitPlan
+from orchestration.sdk import Run
 from orchestration.services import Claim
 from tests.services.broker_worker import BrokerWorker, take_messages
 
@@ -204,6 +208,25 @@ def test_answer_after_the_time_limit_is_refused_before_the_scheduler_ends_the_wa
     with pytest.raises(services.WaitExpired):
         services.answer_wait(workflow_id="wf", name="pause", answer="late")
     assert Wait.objects.get().status == "open"
+
+
+def test_run_is_answered_on_an_event_loop() -> None:
+    question = WaitPlan(kind="ask", name="pause", form="builtins:str")
+    worker, claim = start_one(question)
+    services.open_wait(claim.stage.pk, claim.attempt, slot=worker.slot, wait=question)
+
+    async def answer() -> str:
+        run = Run("wf")
+        link = await run.aanswer_link("pause", by="ada")
+        await run.asignal("paid", {"amount": 3})
+        await run.aanswer("pause", "yes", by="ada", wait_id=(await Wait.objects.aget()).pk)
+        return link
+
+    link = asyncio.run(answer())
+    asyncio.run(sync_to_async(connections.close_all)())
+    wait = Wait.objects.get()
+    assert (wait.status, wait.answer, wait.answered_by) == ("answered", "yes", "ada")
+    assert (EarlyAnswer.objects.get().answer, link.startswith("/api/v1/waits/")) == ({"amount": 3}, True)
 
 
 def test_signal_after_the_time_limit_is_kept_for_the_next_wait() -> None:
