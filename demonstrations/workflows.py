@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from demonstrations import outcomes, source_report
+from demonstrations import article, outcomes, source_report
 from demonstrations.source_files import PROJECT_DIR
 from orchestration.adapters.command import command
-from orchestration.sdk import parallel, workflow
+from orchestration.sdk import ask, each, parallel, workflow
 
 
 @workflow(name="source_report", timeout_seconds=600)
@@ -22,6 +22,17 @@ def source_report_of(prompt: str, *, path: Path = PROJECT_DIR, report: Path | No
         source_report.find_files,
         parallel(source_report.count_lines, source_report.measure_functions, source_report.follow_imports),
         source_report.write_report,
+    ]
+
+
+@workflow()
+def demo_article(prompt: str) -> Any:
+    """Write an article as an agent would, and ask whether to publish it: answer on the page."""
+    return [
+        article.outline,
+        each(article.write_section, of=article.outline, limit=2),
+        ask("publish_article", article.Decision, title="Publish the article?", timeout_seconds=24 * 3600),
+        article.publish,
     ]
 
 

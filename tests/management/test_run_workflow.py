@@ -19,6 +19,7 @@ from tests.harness.programs import PROJECT_DIR
 from tests.harness.server import MahavishnuServer
 
 LISTED = f"""\
+demo_article  Write an article as an agent would, and ask whether to publish it: answer on the page.
 demo_cancel  Work until the stage beside it cancels the run.
     after_seconds=3.0
 demo_command  Run programs: compile every Python file below `path`, and count them.
@@ -33,7 +34,9 @@ source_report  Measure every Python file below `path`, and write a report to the
     path={str(PROJECT_DIR)!r}, report=None
 """
 
-NAMES = "demo_cancel, demo_command, demo_failure, demo_llamaindex, demo_retry, demo_timeout, source_report"
+NAMES = (
+    "demo_article, demo_cancel, demo_command, demo_failure, demo_llamaindex, demo_retry, demo_timeout, source_report"
+)
 
 STORED = """
 from orchestration.models import Workflow

@@ -269,3 +269,26 @@ find_definition("source_report").start(
     assert messages == [f"3 Python files below {tree}", f"The report is {tree}/report.md"]
     reporting = {message["data"]["stage_name"] for message in seen if message["event"] == "workflow.stage_progress"}
     assert reporting == set(stages[1:-1])
+
+
+async def test_demo_article_waits_for_an_answer_without_a_slot_and_continues(
+    engine: Engine, unique: Callable[[str], str]
+) -> None:
+    workflow_id = unique("wf_article")
+    start = """
+from orchestration.sdk import find_definition
+find_definition("demo_article").start("Streams", pool=pool, workflow_id=workflow_id)
+"""
+    answer = """
+from orchestration.sdk import Run
+Run(workflow_id).answer("publish_article", {"publish": True}, by="ada", wait_id=wait_id)
+"""
+    async with connect(engine.server) as client:
+        await client.subscribe(f"workflow:{workflow_id}")
+        await asyncio.to_thread(engine.execute, start, pool=POOL, workflow_id=workflow_id)
+        waiting = await client.event("workflow.waiting", within_seconds=30)
+        wait_id = waiting["data"]["wait_id"]
+        assert waiting["data"]["title"] == "Publish the article?"
+        await asyncio.to_thread(engine.execute, answer, workflow_id=workflow_id, wait_id=wait_id)
+        completed = await client.event("workflow.completed", within_seconds=30)
+    assert completed["data"]["result"]["final_output"] == {"by": "ada", "words": 49}
