@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="stage",
             name="skip_reason",
-            field=models.CharField(blank=True, db_default="", max_length=500),
+            field=models.CharField(blank=True, db_default="", default="", max_length=500),
         ),
         migrations.AddIndex(
             model_name="stage",

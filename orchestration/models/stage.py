@@ -75,7 +75,7 @@ class Stage(TrackedModel):
     attempt = models.PositiveIntegerField(default=0, help_text="How many times it was started.")
     result = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True)
-    skip_reason = models.CharField(max_length=MAX_SKIP_REASON_LENGTH, blank=True, db_default="")
+    skip_reason = models.CharField(max_length=MAX_SKIP_REASON_LENGTH, blank=True, default="", db_default="")
     duration_ms = models.PositiveBigIntegerField(null=True, blank=True)
     # The columns from here on are for stages that the engine runs.
     plan = models.JSONField(

@@ -10,14 +10,11 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from realtime.events.types import EVENT_TYPES
-from tests.harness.browser import LOST_SERVER, open_page
+from tests.harness.browser import EACH_FRAME_UNTIL, LOST_SERVER, open_page
 from tests.harness.fixtures import StartServer
 from tests.harness.server import MahavishnuServer
 
 Unique = Callable[[str], str]
-
-EACH_FRAME_UNTIL = "new Promise(found => { const look = () => %s ? found() : requestAnimationFrame(look); look(); })"
-"""Waits in a page. The policy of the pages does not allow `wait_for_function`, which evaluates its text again later."""
 
 ADD_EVENTS = """
 from datetime import datetime, timezone

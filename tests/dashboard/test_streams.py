@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.harness.accessibility import find_barriers
-from tests.harness.browser import open_page
+from tests.harness.browser import EACH_FRAME_UNTIL, open_page
 from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import Files
 
@@ -113,6 +113,5 @@ async def test_stream_stays_where_its_reader_has_scrolled_to(
 
 async def wait_for_end(page: Page) -> None:
     """Wait until the end of the text is shown."""
-    await page.wait_for_function(
-        "(text => text.scrollHeight - text.scrollTop - text.clientHeight < 1)(document.querySelector('.stream-text'))"
-    )
+    distance = "text.scrollHeight - text.scrollTop - text.clientHeight"
+    await page.locator(".stream-text").evaluate(f"text => {EACH_FRAME_UNTIL % f'{distance} < 1'}")

@@ -34,6 +34,9 @@ CHROMIUM_ARGUMENTS = [
 ]
 TIMEOUT_MS = 20_000
 
+EACH_FRAME_UNTIL = "new Promise(found => { const look = () => %s ? found() : requestAnimationFrame(look); look(); })"
+"""Waits in a page. The policy of the pages does not allow `wait_for_function`, which evaluates its text again later."""
+
 LOST_SERVER: Final = ("WebSocket connection to ", "/static/dashboard/")
 """The errors of a page whose server is killed. A page loads its icon, and the modules of other pages, afterwards."""
 

@@ -123,7 +123,8 @@ def test_invalid_lines_are_reported_and_the_others_sent(server: MahavishnuServer
     *errors, total = done.stderr.splitlines()
     channels = (
         "expected 'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
-        "(1 to 128 of the characters A-Z a-z 0-9 . _ -)"
+        "(1 to 128 of the characters A-Z a-z 0-9 . _ -); "
+        "for the items of a stage, 'workflow:', the id, '/' and the percent-encoded name of the stage"
     )
     assert errors == [
         "line 2: JSON is malformed: invalid character (byte 4)",

@@ -152,7 +152,8 @@ def error_message_for(channel: str) -> str:
     shown = channel if len(channel) <= 200 else channel[:200] + "…"
     expected = (
         "'global', 'summary', or 'workflow:', 'pool:' or 'worker:' followed by an id "
-        "(1 to 128 of the characters A-Z a-z 0-9 . _ -)"
+        "(1 to 128 of the characters A-Z a-z 0-9 . _ -); "
+        "for the items of a stage, 'workflow:', the id, '/' and the percent-encoded name of the stage"
     )
     return f"Invalid channel name {shown!r}: expected {expected}"
 

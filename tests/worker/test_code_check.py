@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from orchestration import services
-from orchestration.adapters import python
 from orchestration.models import FailedAttempt, Stage, Workflow
 from orchestration.plan import Plan, StagePlan
-from orchestration.sdk import MissingDependency, MissingRequirement
+from orchestration.sdk import MissingDependency, MissingRequirement, functions
 from orchestration.worker import code_check
 from orchestration.worker.executor import _claim
 from orchestration.worker.outcome import record_outcome
@@ -32,7 +31,7 @@ def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what this process has found missing."""
     for name, empty in (("_adapters", {}), ("_logged", set())):
         monkeypatch.setattr(code_check, name, empty)
-    monkeypatch.setattr(python, "_broken", {})
+    monkeypatch.setattr(functions, "_broken", {})
 
 
 class Unmade:
