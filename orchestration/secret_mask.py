@@ -11,7 +11,7 @@ import logging
 import re
 import traceback
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple
@@ -86,9 +86,17 @@ def contains_secret(value: Any) -> bool:
 
 
 def contains_mask(value: Any) -> bool:
-    """Return whether JSON data contains the mask, which stands for a secret while some are hidden."""
+    """Return whether a text in JSON data is the mask, which stands for a secret while some are hidden."""
     is_active = _of_process is not None or _of_block.get() is not None
-    return is_active and MASK in json.dumps(value)
+    return is_active and _has_mask(value)
+
+
+def _has_mask(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_mask(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_mask(item) for item in value)
+    return bool(value == MASK)
 
 
 class ChunkMask:

@@ -75,11 +75,12 @@ def _finish_stages(
 
 def _move_stages(workflow: Workflow, pool_id: str | None, delta: PoolCounterDelta, *, using: str) -> None:
     unfinished = workflow.stages.using(using).filter(finished_at=None)
-    not_started = unfinished.filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED])
+    # Those that wait come back to a pool, or have items to queue.
+    not_running = unfinished.filter(status__in=[StageStatus.PENDING, StageStatus.QUEUED, StageStatus.WAITING])
     if workflow.own_pools:
-        not_started = not_started.filter(plan__pool__isnull=True)
-    if locked := _lock(not_started):
-        not_started.update(pool=pool_id)
+        not_running = not_running.filter(plan__pool__isnull=True)
+    if locked := _lock(not_running):
+        not_running.update(pool=pool_id)
     for status, old_pool_id in locked:
         delta.add_stage(old_pool_id, status, -1)
         delta.add_stage(pool_id, status, 1)

@@ -95,9 +95,9 @@ def _end_wait(stage: Stage, child_runs: ChildRuns, *, at: datetime) -> NextStep 
         return _fail(stage, _failure(failed[0]), at=at)
     if len(finished) < len(statuses):
         return None
-    completed = of_stage.filter(status=_COMPLETED)
-    output_of = dict(completed.values_list("pk", "result__final_output"))
-    outputs = [output_of.get(pk) for pk in run_ids]
+    # Not the key alone: SQLite would make a number of the text "42".
+    result_of = dict(of_stage.filter(status=_COMPLETED).values_list("pk", "result"))
+    outputs = [(result_of.get(pk) or {}).get("final_output") for pk in run_ids]
     output = outputs if child_runs.is_list else outputs[0]
     size_bytes, max_bytes = len(json.dumps(output, ensure_ascii=False).encode()), engine_limits().max_result_bytes
     if size_bytes > max_bytes:

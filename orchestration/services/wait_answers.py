@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import Q
 
 from orchestration.db.clock import database_now
 from orchestration.models import (
@@ -119,7 +120,7 @@ def send_signal(*, workflow_id: str, name: str, payload: Any, by: str = "", at: 
         _check_running(workflow, name)
         waits = Wait.objects.filter(workflow=workflow, name=name, kind=WaitKind.SIGNAL, status=WaitStatus.OPEN)
         # One whose time is over is ended by the scheduler. It takes no signal, as after that.
-        wait = next((each for each in waits.order_by("pk") if not _is_overdue(each)), None)
+        wait = waits.filter(Q(due_at=None) | Q(due_at__gt=database_now())).order_by("pk").first()
         if wait is None:
             _store_early(workflow, WaitKind.SIGNAL, name, payload, by=by, at=at)
             return workflow
@@ -148,7 +149,7 @@ def _expire(wait_id: int, *, due_before: datetime, at: datetime, failure: str = 
     stage_id = Wait.objects.filter(pk=wait_id).values_list("stage_id", flat=True).first()
     with transaction.atomic(), batched_counters(at=at):
         stage = None if stage_id is None else lock_stage_by_id(stage_id)
-        wait = Wait.objects.filter(pk=wait_id, due_at__lte=due_before).first()
+        wait = Wait.objects.filter(pk=wait_id, status=WaitStatus.OPEN, due_at__lte=due_before).first()
         if stage is None or wait is None:
             return False
         if failure:

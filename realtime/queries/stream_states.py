@@ -55,8 +55,8 @@ class StageStreams:
 
     @property
     def may_be_stored(self) -> bool:
-        """Whether its streams may be stored: it is completed, or its attempt has ended and it waits for sub-runs."""
-        return self.status in (StageStatus.COMPLETED, StageStatus.WAITING)
+        """Whether its streams may be stored: it is completed, or it waits, or has waited, for sub-runs."""
+        return self.is_finished or self.status == StageStatus.WAITING
 
 
 def find_stage_streams(workflow_id: str, stage_name: str) -> tuple[StageStreams, str] | None:

@@ -106,7 +106,7 @@ def passing(prompt: str, *, api_key: Annotated[str, Secret()], to: str) -> Any:
 @stage
 def list_keys(ctx: Context, api_key: str) -> list[dict[str, str]]:
     """Return values that contain the secret."""
-    return [{"region": "eu", "key": f"{api_key}-1"}]
+    return [{"region": "eu", "key": api_key}]
 
 
 @stage(retries=Retry(max_attempts=3))

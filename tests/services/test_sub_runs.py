@@ -76,6 +76,14 @@ def test_stage_waits_without_a_slot_and_ends_with_its_last_sub_run() -> None:
     assert_all_add_up()
 
 
+def test_outputs_of_sub_runs_keep_their_types() -> None:
+    outputs = ["42", "null", '{"a": 1}', 12345678901234567890123, 1.5]
+    _, run_ids = start_children(len(outputs))
+    for run_id, output in zip(run_ids, outputs, strict=True):
+        services.complete_workflow(workflow_id=run_id, result={"final_output": output})
+    assert (Stage.objects.get(name="fan").result or {})["output"] == outputs
+
+
 def test_streams_of_a_stage_that_waits_are_stored() -> None:
     written = WrittenStream(name="log", content_type="text", content=b"ab", length=2, sha256="0")
     start_children(1, streams=[written])
@@ -94,7 +102,8 @@ def test_end_of_a_sub_run_reads_no_result_of_the_others_until_the_last() -> None
     for run_id in run_ids:
         with CaptureQueriesContext(connection) as captured:
             services.complete_workflow(workflow_id=run_id, result={"final_output": run_id})
-        reads.append(sum("final_output" in sql for each in captured if (sql := each["sql"]).startswith("SELECT")))
+        results = 'SELECT "orchestration_workflow"."id", "orchestration_workflow"."result" FROM'
+        reads.append(sum(each["sql"].startswith(results) for each in captured))
     assert reads == [0, 0, 1]
     assert (Stage.objects.get(name="fan").result or {})["output"] == run_ids
 

@@ -200,6 +200,17 @@ def test_pool_of_a_map_with_more_items_is_not_closed() -> None:
     assert error.value.waiting == 1
 
 
+def test_pool_that_a_waiting_run_has_left_is_closed_and_not_the_one_to_which_it_returns() -> None:
+    worker, claim = start_one(GO)
+    wait_inside(worker, claim)
+    services.create_pool(pool_id="gpu")
+    services.reassign_workflows(pool_id="cpu", to_pool_id="gpu")
+    services.close_pool(pool_id="cpu")
+    with pytest.raises(services.PoolNotEmpty) as error:
+        services.close_pool(pool_id="gpu")
+    assert error.value.waiting == 1
+
+
 def test_answer_after_the_time_limit_is_refused_before_the_scheduler_ends_the_wait() -> None:
     question = WaitPlan(kind="ask", name="pause", form="builtins:str", timeout_seconds=60)
     worker, claim = start_one(question)

@@ -15,7 +15,12 @@ from orchestration.testing import run_inline
 from orchestration.testing.inline_worker import InlineWorker
 from tests.jobs import agents
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
+# Runs are retried and answered: their stages are dispatched.
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.both_databases,
+    pytest.mark.usefixtures("valkey"),
+]
 
 
 def layout(workflow_id: str) -> list[tuple[int, str, str]]:

@@ -15,7 +15,12 @@ from orchestration.testing.inline_worker import InlineWorker
 from tests.jobs import agents, secrets
 from tests.models.counter_audit import assert_all_add_up, assert_workflows_add_up, counted, gauges, stored
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
+# Runs are retried and answered: their stages are dispatched.
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.both_databases,
+    pytest.mark.usefixtures("valkey"),
+]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 1201])

@@ -17,7 +17,12 @@ from orchestration.testing.inline_worker import InlineWorker
 from tests.jobs import questions
 from tests.models.counter_audit import assert_all_add_up
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
+# Runs are retried and answered: their stages are dispatched.
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.both_databases,
+    pytest.mark.usefixtures("valkey"),
+]
 
 
 NO_BROKER: Final = "orchestration.testing.inline_worker.no_broker"
