@@ -34,7 +34,7 @@ from orchestration.adapters.llamaindex.questions import Question, Responses, che
 from orchestration.adapters.llamaindex.steps import StepTracker
 from orchestration.limits import engine_limits
 from orchestration.sdk import Cancelled, Context, InvalidDefinition, StageFailed, error_for_clients
-from orchestration.secret_mask import masked_json
+from orchestration.secret_mask import contains_secret
 from orchestration.text import text_of
 
 _POLL_SECONDS: Final = 0.1
@@ -139,7 +139,7 @@ class FlowRun:
         questions = [*earlier, *(each.to_json() for each in self._responses.questions(idle.asked, awaited))]
         if not questions:
             raise StageFailed("The workflow waits for an event, and has asked no person for it", may_retry=False)
-        if masked_json(idle.context) != idle.context:
+        if contains_secret(idle.context):
             # What is stored is masked: the steps after the answer would have *** in place of the secret.
             raise StageFailed(
                 "The context of the workflow contains a secret, and cannot be stored while it waits for an answer. "
