@@ -97,6 +97,16 @@ async def test_next_attempt_after_a_killed_worker_resets_the_stream(
         assert end == closed("attempt 2: whole", attempt=2)
 
 
+async def assert_no_loss(early: Client, late: Client, channel: str) -> None:
+    """Check what a reader from before the gate gets, and one that begins at 0: what Valkey had lost is there again."""
+    await late.subscribe(channel)
+    for client, start in ((early, BEFORE_GATE_BYTES), (late, 0)):
+        messages, end = await read_to_end(client)
+        assert {each["event"] for each in messages} == {"stream.chunk"}
+        assert "".join(each["data"]["delta"] for each in messages).encode() == WHOLE.encode()[start:]
+        assert end == closed(WHOLE)
+
+
 async def test_chunks_continue_after_valkey_was_killed_without_a_loss(
     engine: Engine, servers: tuple[MahavishnuServer, MahavishnuServer], files: Files
 ) -> None:
@@ -107,14 +117,7 @@ async def test_chunks_continue_after_valkey_was_killed_without_a_loss(
         servers[0].valkey.kill()
         servers[0].valkey.start()
         files.open_gate()
-        # What Valkey had lost is there again: this reader begins at 0.
-        await late.subscribe(channel)
-        for client, start in ((early, BEFORE_GATE_BYTES), (late, 0)):
-            messages, end = await read_to_end(client)
-            assert {each["event"] for each in messages} == {"stream.chunk"}
-            text = "".join(each["data"]["delta"] for each in messages)
-            assert text.encode() == WHOLE.encode()[start:]
-            assert end == closed(WHOLE)
+        await assert_no_loss(early, late, channel)
 
 
 async def test_whole_is_right_while_valkey_is_dead(
@@ -143,12 +146,7 @@ async def test_chunks_that_valkey_evicted_are_sent_again(
         await read_before_gate(early, channel)
         evict_streams(servers[0])
         files.open_gate()
-        await late.subscribe(channel)
-        for client, start in ((early, BEFORE_GATE_BYTES), (late, 0)):
-            messages, end = await read_to_end(client)
-            assert {each["event"] for each in messages} == {"stream.chunk"}
-            assert "".join(each["data"]["delta"] for each in messages).encode() == WHOLE.encode()[start:]
-            assert end == closed(WHOLE)
+        await assert_no_loss(early, late, channel)
 
 
 async def test_silent_stream_does_not_expire_while_its_stage_runs(
