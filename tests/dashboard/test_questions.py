@@ -176,6 +176,28 @@ async def test_what_is_typed_stays_while_other_questions_come(
         await expect(question_of(page, "all_other")).to_have_count(1)
 
 
+async def test_what_is_typed_stays_when_its_question_is_filtered_away_or_ends(
+    engine: Engine, shared_pool: str, browser: Browser
+) -> None:
+    engine.start("deployment", pool=shared_pool, workflow_id="all_kept")
+    async with open_page(browser, url_of(engine)) as page:
+        typed = question_of(page, "all_kept")
+        await unfold(typed)
+        comment = typed.get_by_label("comment")
+        await comment.fill("Not before Monday")
+        engine.start("asks_inside", pool=shared_pool, workflow_id="all_inside")
+        await question_of(page, "all_inside").get_by_role("link", name="user:ada").click()
+        await expect(typed).to_have_count(0)
+        await page.get_by_role("button", name="Remove the filter to").click()
+        await expect(comment).to_have_value("Not before Monday")
+        await expect(comment).to_be_enabled()
+        engine.execute(CANCEL, workflow_id="all_kept")
+        await expect(typed.get_by_role("alert")).to_contain_text("This can no longer be sent")
+        await expect(comment).to_have_value("Not before Monday")
+        await typed.get_by_role("button", name="Dismiss").click()
+        await expect(typed).to_have_count(0)
+
+
 async def test_changes_during_an_outage_are_shown_after_it(start_server: StartServer, browser: Browser) -> None:
     server = start_server()
     server.services_driver.execute(STORE_QUESTION)

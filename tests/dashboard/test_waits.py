@@ -115,6 +115,23 @@ async def test_answer_that_comes_second_is_refused_in_its_form(
         await expect(asks).to_have_count(0)
 
 
+async def test_what_was_typed_stays_when_the_question_is_answered_elsewhere(
+    engine: Engine, shared_pool: str, browser: Browser
+) -> None:
+    engine.start("deployment", pool=shared_pool, workflow_id="page_typed")
+    async with open_page(browser, url_of(engine, "page_typed")) as page:
+        asks = page.get_by_role("group", name="Deploy app:1")
+        await asks.get_by_label("comment").fill("Not before Monday")
+        path = "workflows/page_typed/waits/approve/answer"
+        answered = await asyncio.to_thread(call, engine.server, "POST", path, {"answer": {"approved": True}})
+        assert answered.status == 200, answered.text
+        await expect(asks.get_by_role("alert")).to_contain_text("This can no longer be sent: it was answered elsewhere")
+        await expect(asks.get_by_label("comment")).to_have_value("Not before Monday")
+        await expect(asks.get_by_label("comment")).to_be_disabled()
+        await asks.get_by_role("button", name="Dismiss").click()
+        await expect(asks).to_have_count(0)
+
+
 async def test_answer_after_the_time_limit_is_refused_in_its_form(
     engine: Engine, shared_pool: str, browser: Browser
 ) -> None:

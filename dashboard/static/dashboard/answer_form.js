@@ -52,6 +52,15 @@ export class AnswerForm {
     this.fields = this.whole ? [this.whole] : fields;
   }
 
+  /** Whether it stays after its wait has ended: what was typed, and a refusal, until they are read. */
+  get isKept() {
+    return this.isOver.value || this.isSending.value || (!this.isSent.value && this.#isTyped());
+  }
+
+  #isTyped() {
+    return Object.values(this.#texts.value).some((text) => text.trim());
+  }
+
   /** @param {string} name */
   textOf(name) {
     const texts = this.#texts.value;

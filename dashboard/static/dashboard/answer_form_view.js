@@ -4,8 +4,14 @@ import { fieldRow, inputOf } from "./field_inputs.js";
 import { html } from "./lib.js";
 import { when } from "./parts.js";
 
-/** @param {import("./answer_form.js").AnswerForm} form @param {() => void} dismiss Removes a form that is over. */
-export function answerFormView(form, dismiss) {
+const HAS_ENDED =
+  "This can no longer be sent: it was answered elsewhere, its time is over, or its workflow has gone on.";
+
+/**
+ * @param {import("./answer_form.js").AnswerForm} form
+ * @param {{hasEnded: boolean, dismiss: () => void}} options Whether the wait has ended; and what removes the form then.
+ */
+export function answerFormView(form, { hasEnded, dismiss }) {
   const submit = async (/** @type {SubmitEvent} */ event) => {
     event.preventDefault();
     const element = /** @type {HTMLFormElement} */ (event.currentTarget);
@@ -14,7 +20,9 @@ export function answerFormView(form, dismiss) {
       /** @type {HTMLElement | null} */ (element.querySelector('[aria-invalid="true"]'))?.focus(),
     );
   };
-  const isOver = form.isOver.value;
+  const endedElsewhere = hasEnded && !form.isOver.value && !form.isSending.value && !form.isSent.value;
+  const isOver = form.isOver.value || endedElsewhere;
+  const problem = endedElsewhere ? HAS_ENDED : form.problem.value;
   const isDone = isOver || form.isSent.value;
   const word = form.wait.kind === "signal" ? "Send the signal" : "Answer";
   return html`<form class="start answer" novalidate autocomplete="off" @submit=${submit}>
@@ -29,7 +37,7 @@ export function answerFormView(form, dismiss) {
         }),
       )}
     </fieldset>
-    ${when(form.problem.value, html`<p class="wrong failure" role="alert"><span aria-hidden="true">✕</span> ${form.problem.value}</p>`)}
+    ${when(problem, html`<p class="wrong failure" role="alert"><span aria-hidden="true">✕</span> ${problem}</p>`)}
     <p class="buttons">
       ${
         isOver

@@ -29,21 +29,20 @@ export class OpenWaits {
     const open = new Map(
       listed.map(({ wait }) => [/** @type {OpenWait} */ (wait).wait_id, /** @type {OpenWait} */ (wait)]),
     );
-    // What was typed stays while its wait does, and a refusal until it is read: the event comes before the answer.
-    for (const [key, form] of this.#forms)
-      if (!open.has(key) && !form.isOver.value && !form.isSending.value) this.#forms.delete(key);
+    // The event that a wait has ended may come before the answer to the request.
+    for (const [key, form] of this.#forms) if (!open.has(key) && !form.isKept) this.#forms.delete(key);
     for (const [key, wait] of open)
       if (!this.#forms.has(key)) this.#forms.set(key, new AnswerForm(run.workflow_id, wait));
     const left = asking.length - listed.length;
     return html`${repeat(
       this.#forms,
       ([key]) => key,
-      ([key, form], index) => this.#wait(run, key, form, index < MAX_UNFOLDED),
+      ([key, form], index) => this.#wait(run, form, { hasEnded: !open.has(key), isUnfolded: index < MAX_UNFOLDED }),
     )}${when(left > 0, html`<p class="muted">${counted(left, "further stage")} of this workflow ${left === 1 ? "waits" : "wait"} too: see its timeline.</p>`)}`;
   }
 
-  /** @param {Run} run @param {number} key @param {AnswerForm} form @param {boolean} isUnfolded */
-  #wait(run, key, form, isUnfolded) {
+  /** @param {Run} run @param {AnswerForm} form @param {{hasEnded: boolean, isUnfolded: boolean}} options */
+  #wait(run, form, { hasEnded, isUnfolded }) {
     const { wait } = form;
     const isSignal = wait.kind === "signal";
     const title = wait.title ? shown(wait.title) : `${shown(wait.name)}${isSignal ? ": waits for this signal" : ""}`;
@@ -55,15 +54,16 @@ export class OpenWaits {
         <span>${isSignal ? "waits since" : "asked"} ${timeAgo(wait.opened_at)}</span>
         ${when(wait.expires_at, html`<span>times out ${until(Date.parse(wait.expires_at ?? ""), serverNow.value)}</span>`)}
       </p>
-      ${mayOperate("workflow", run.workflow_id) ? this.#form(key, form) : html`<p class="muted">Users who may operate this workflow can ${isSignal ? "send it" : "answer"}.</p>`}
+      ${mayOperate("workflow", run.workflow_id) ? this.#form(form, hasEnded) : html`<p class="muted">Users who may operate this workflow can ${isSignal ? "send it" : "answer"}.</p>`}
     </details>`;
   }
 
-  /** @param {number} key @param {AnswerForm} form */
-  #form(key, form) {
-    return answerFormView(form, () => {
-      this.#forms.delete(key);
+  /** @param {AnswerForm} form @param {boolean} hasEnded */
+  #form(form, hasEnded) {
+    const dismiss = () => {
+      this.#forms.delete(form.wait.wait_id);
       this.#version.value++;
-    });
+    };
+    return answerFormView(form, { hasEnded, dismiss });
   }
 }

@@ -74,6 +74,13 @@ export class QuestionList {
     }
   }
 
+  /** Return whether a question would be among the rows if it were open. @param {Question} row */
+  hasRead({ recipients, opened_at }) {
+    if (this.#recipient && !recipients.includes(this.#recipient)) return false;
+    const oldest = this.rows.value?.at(-1);
+    return this.cursor.value === null || (oldest !== undefined && Date.parse(opened_at) > Date.parse(oldest.opened_at));
+  }
+
   close() {
     this.#stop();
     this.#reader.close();

@@ -44,7 +44,8 @@ class QuestionPage {
 
   /** @param {Question[]} open */
   #questions(open) {
-    const rows = this.#withRefused(open);
+    const ended = this.#keptAfterEnd(open);
+    const rows = ended.length ? [...open, ...ended].sort(newestFirst) : open;
     const { cursor, isReading } = this.list;
     if (rows.length === 0 && cursor.value === null) return nothingAsked();
     const count = counted(open.length, "open question");
@@ -54,7 +55,7 @@ class QuestionPage {
         ${repeat(
           rows,
           (row) => row.wait_id,
-          (row) => this.#question(row),
+          (row) => this.#question(row, ended.includes(row)),
         )}
       </ul>
       ${
@@ -70,24 +71,23 @@ class QuestionPage {
   }
 
   /**
-   * Return the questions with those whose answers are being sent, or were refused: a refusal stays until it is read.
+   * Return the questions that have ended, and whose forms stay until they are dismissed.
    * @param {Question[]} open
    */
-  #withRefused(open) {
+  #keptAfterEnd(open) {
     const ids = new Set(open.map((row) => row.wait_id));
     const kept = [];
     for (const [id, { row, form }] of this.#forms) {
       if (ids.has(id)) continue;
-      if (form.isOver.value || form.isSending.value) kept.push(row);
-      else this.#forms.delete(id);
+      if (!form.isKept) this.#forms.delete(id);
+      // A question that is not listed for another reason is still open: its form waits for it.
+      else if (this.list.hasRead(row)) kept.push(row);
     }
-    const newest = (/** @type {Question} */ a, /** @type {Question} */ b) =>
-      Date.parse(b.opened_at) - Date.parse(a.opened_at) || b.wait_id - a.wait_id;
-    return kept.length ? [...open, ...kept].sort(newest) : open;
+    return kept;
   }
 
-  /** @param {Question} row */
-  #question(row) {
+  /** @param {Question} row @param {boolean} hasEnded */
+  #question(row, hasEnded) {
     const id = `question-${row.wait_id}`;
     return html`<li class="banner waiting asks" aria-labelledby=${id}>
       <h2 id=${id}>${shown(row.title || row.name)}</h2>
@@ -107,14 +107,14 @@ class QuestionPage {
       </p>
       ${
         mayOperate("workflow", row.workflow_id)
-          ? this.#answer(row)
+          ? this.#answer(row, hasEnded)
           : html`<p class="muted">Users who may operate this workflow can answer.</p>`
       }
     </li>`;
   }
 
-  /** @param {Question} row */
-  #answer(row) {
+  /** @param {Question} row @param {boolean} hasEnded */
+  #answer(row, hasEnded) {
     const shownForm = this.#forms.get(row.wait_id);
     const name = shown(row.title || row.name);
     return html`<details
@@ -124,7 +124,7 @@ class QuestionPage {
       <summary aria-label="Answer ${name} of ${nameOf({ workflow_id: row.workflow_id, name: row.workflow_name })}">
         Answer
       </summary>
-      ${shownForm ? answerFormView(shownForm.form, () => this.#dismiss(row)) : ""}
+      ${shownForm ? answerFormView(shownForm.form, { hasEnded, dismiss: () => this.#dismiss(row) }) : ""}
     </details>`;
   }
 
@@ -142,6 +142,11 @@ class QuestionPage {
     this.#forms.delete(row.wait_id);
     this.#version.value++;
   }
+}
+
+/** @param {Question} a @param {Question} b */
+function newestFirst(a, b) {
+  return Date.parse(b.opened_at) - Date.parse(a.opened_at) || b.wait_id - a.wait_id;
 }
 
 /** The recipient that the address selects. */
