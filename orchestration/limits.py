@@ -91,7 +91,7 @@ class EngineLimits:
     max_log_messages: int = counted(
         1000, minimum=0, maximum=1_000_000, help="Log messages that one attempt may send; later ones are dropped."
     )
-    max_streams: int = counted(16, minimum=0, maximum=1000, help="Streams that one attempt may open.")
+    max_streams: int = counted(16, minimum=0, maximum=1000, help="Streams of one stage, those of all attempts.")
     max_stream_bytes: int = counted(
         MIB,
         minimum=KIB,

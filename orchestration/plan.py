@@ -121,23 +121,20 @@ class WaitPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StagePlan:
-    """The plan of one stage.
+class StageOptions:
+    """What the definition of a stage and its plan have in common.
 
     Attributes:
         name: Unique within the workflow.
-        step: Stages of one step run in parallel. A step starts when all stages of the previous step are completed.
         call: What the adapter runs, in the adapter's own format; for `python`, the function as `package.module:name`.
         options: Any other data that the adapter needs to run the stage; JSON.
         retries: Attempts and waits after a failure.
         timeout_seconds: Time limit of one attempt, after which its process is killed; None means no limit.
         atomic: Whether the function and the end of its attempt are one database transaction.
-        hosted: Whether another stage of the step runs this one and reports on it. A hosted stage is never queued.
         arguments: What the function is called with, besides its context and inputs.
         condition: A function as `package.module:name`; a worker calls it before each attempt. If it returns a false
             value, the stage is skipped. Empty: none.
         negated: Whether the stage is skipped if `condition` returns a true value instead.
-        base_name: The name that the stage was given, if a run has several of that name; else empty.
         each: Of which values the stage runs once for each; None if it runs once.
         pool: The pool that runs it; empty for that of the run.
         adapter: The adapter that runs it; empty for that of the run.
@@ -145,17 +142,14 @@ class StagePlan:
     """
 
     name: str
-    step: int
     call: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     retries: Retry = field(default_factory=Retry)
     timeout_seconds: float | None = None
     atomic: bool = False
-    hosted: bool = False
     arguments: Arguments = field(default_factory=Arguments)
     condition: str = ""
     negated: bool = False
-    base_name: str = ""
     each: Each | None = None
     pool: str = ""
     adapter: str = ""
@@ -164,6 +158,24 @@ class StagePlan:
     def __post_init__(self) -> None:
         if self.timeout_seconds is not None:
             check_seconds("timeout_seconds", self.timeout_seconds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagePlan(StageOptions):
+    """The plan of one stage.
+
+    Attributes:
+        step: Stages of one step run in parallel. A step starts when all stages of the previous step are completed.
+        hosted: Whether another stage of the step runs this one and reports on it. A hosted stage is never queued.
+        base_name: The name that the stage was given, if a run has several of that name; else empty.
+    """
+
+    step: int
+    hosted: bool = False
+    base_name: str = ""
+
+    def __post_init__(self) -> None:
+        StageOptions.__post_init__(self)
         if self.each is not None and len(quote(self.name, safe="")) > MAX_EACH_NAME_LENGTH:
             raise InvalidDefinition(
                 f"Stage {self.name} runs for each value: expected a name of at most {MAX_EACH_NAME_LENGTH} characters "

@@ -1,4 +1,4 @@
-"""The stored content of a stream, as the attempt that completed its stage has written it."""
+"""The stored content of a stream, as the last attempt has written it that opened it and did not fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from orchestration.stream_keys import MAX_STREAM_NAME_LENGTH
 
 
 class StreamContent(models.Model):
-    """A stream of a completed attempt. What is longer than `max_stream_bytes` is cut: `content` is its beginning."""
+    """A stream of an attempt that completed its stage, or began to wait.
+
+    What is longer than `max_stream_bytes` is cut: `content` is its beginning.
+    """
 
     stage = models.ForeignKey(Stage, on_delete=models.CASCADE, related_name="stream_contents", db_index=False)
     name = models.CharField(max_length=MAX_STREAM_NAME_LENGTH)

@@ -28,7 +28,7 @@ from orchestration.sdk.run import Run, RunFailed, RunTimeout, WaitInTransaction
 from orchestration.sdk.secret import Secret
 from orchestration.sdk.stage import Parallel, StageDefinition, Steps, each, parallel, plan_stages, stage, when
 from orchestration.sdk.stage_errors import StageFailed, StageSkipped
-from orchestration.sdk.stage_waits import AnswerTimeout, SignalTimeout, Suspended
+from orchestration.sdk.stage_waits import AnswerTimeout, SignalTimeout, Suspended, WaitTimeout
 from orchestration.sdk.steps import StaleAttempt, StepRefused
 from orchestration.sdk.stream import Stream
 from orchestration.sdk.sub_runs import WaitForRuns, run_workflow
@@ -74,6 +74,7 @@ __all__ = [
     "UnknownWorkflow",
     "WaitForRuns",
     "WaitInTransaction",
+    "WaitTimeout",
     "WorkflowDefinition",
     "adapter_of",
     "ask",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 
@@ -44,6 +44,7 @@ class Context(WaitingStage):
         stopping: Returns whether the worker stops or drains.
         engine_connections: A block in which the database connections are the engine's, not those of the stage.
         stream_sink: What sends the streams of the stage; None if nothing does.
+        known_streams: The names of the streams that earlier attempts have opened.
 
     Attributes:
         workflow_id: The id of the run.
@@ -68,6 +69,7 @@ class Context(WaitingStage):
         track_process_group: Callable[[int], None] = lambda pid: None,
         engine_connections: Callable[[], AbstractContextManager[None]] = nullcontext,
         stream_sink: StreamSink | None = None,
+        known_streams: Collection[str] = (),
     ) -> None:
         self.workflow_id = workflow_id
         self.stage_name = stage_name
@@ -79,7 +81,7 @@ class Context(WaitingStage):
         self.answers = Answers(workflow_id, self._query)
         self._cancelled = cancelled
         self._stopping = stopping
-        self._streams = OpenedStreams(stream_sink)
+        self._streams = OpenedStreams(stream_sink, known_streams)
         self._message_count = 0
         self._progress_sent_at = 0.0
         self._pending_progress: tuple[float, str] | None = None
@@ -214,8 +216,8 @@ class Context(WaitingStage):
             content_type: Whether chunks are `text` or `bytes`.
 
         Raises:
-            ValueError: if the name or the type is invalid, the attempt has opened a stream of this name before, or has
-                opened `MAHAVISHNU_MAX_STREAMS`.
+            ValueError: if the name or the type is invalid, the attempt has opened a stream of this name before, or the
+                stage has `MAHAVISHNU_MAX_STREAMS`, with those of its earlier attempts.
         """
         stream = self._streams.open(name, content_type)
         self._announce_stream(stream)

@@ -50,7 +50,7 @@ def find_function(call: str) -> Callable[..., Any]:
         raise MissingRequirement(call, _broken[call])
     module_name, _, name = call.partition(":")
     try:
-        found = reduce(getattr, name.split("."), importlib.import_module(module_name))
+        found: Any = reduce(getattr, name.split("."), importlib.import_module(module_name))
     except (Exception, SystemExit) as error:
         # The module is a user's code and may raise anything.
         _broken[call] = error_for_clients(error, engine_limits())

@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, overload
 
 from orchestration.identifiers import IDENTIFIER_EXPECTED, is_identifier
-from orchestration.plan import Arguments, Each, InvalidDefinition, Retry, StagePlan, WaitPlan, check_seconds
+from orchestration.plan import Arguments, Each, InvalidDefinition, Retry, StageOptions, StagePlan
 from orchestration.services.validation import InvalidArgument, json_object
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageDefinition:
+class StageDefinition(StageOptions):
     """A stage of a workflow; calling it calls the function.
 
     Attributes:
-        name: The stage's name in events; by default the function's.
-        call: Where a worker finds the function: `package.module:name`.
-        function: Called with a context and the inputs of the run.
-        retries: Whether and when a failed attempt is retried.
-        timeout_seconds: The time limit of an attempt; None for no limit.
-        atomic: Whether the function and the end of its attempt are one database transaction.
-        options: For adapters whose stages need more than a function; JSON.
-        arguments: What the function is called with besides.
-        condition: Where a worker finds the function that decides whether the stage is skipped; empty for none.
-        negated: Whether a true value of `condition` skips it, instead of a false one.
-        each: Of which values it runs once for each; None if it runs once.
-        pool: The pool that runs it; empty for that of the run.
-        adapter: The adapter that runs it; empty for that of the run.
-        wait: What it waits for; None if it runs a function.
+        function: Called with a context and the inputs of the run; None for a stage that runs no function.
     """
 
-    name: str
-    call: str
     function: Callable[..., Any] | None = None
-    retries: Retry = field(default_factory=Retry)
-    timeout_seconds: float | None = None
-    atomic: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-    arguments: Arguments = field(default_factory=Arguments)
-    condition: str = ""
-    negated: bool = False
-    each: Each | None = None
-    pool: str = ""
-    adapter: str = ""
-    wait: WaitPlan | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout_seconds is not None:
-            check_seconds("timeout_seconds", self.timeout_seconds)
+        super().__post_init__()
         if self.pool and not is_identifier(self.pool):
             raise InvalidDefinition(f"pool={self.pool!r}: expected {IDENTIFIER_EXPECTED}")
 
@@ -88,22 +61,7 @@ class StageDefinition:
 
     def at_step(self, step: int) -> StagePlan:
         """Return the stage as it is stored, with its place in the run."""
-        return StagePlan(
-            name=self.name,
-            step=step,
-            call=self.call,
-            options=dict(self.options),
-            retries=self.retries,
-            timeout_seconds=self.timeout_seconds,
-            arguments=self.arguments,
-            condition=self.condition,
-            negated=self.negated,
-            each=self.each,
-            wait=self.wait,
-            atomic=self.atomic,
-            pool=self.pool,
-            adapter=self.adapter,
-        )
+        return StagePlan(step=step, **{option.name: getattr(self, option.name) for option in fields(StageOptions)})
 
 
 @dataclass(frozen=True)

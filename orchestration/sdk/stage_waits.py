@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestration import services
 from orchestration.models.wait import MAX_WAIT_TITLE_LENGTH
@@ -31,28 +31,36 @@ class Suspended(BaseException):
         super().__init__(f"The stage waits for {wait.name}")
 
 
-class SignalTimeout(TimeoutError):
+class WaitTimeout(TimeoutError):
+    """A wait has reached its time limit.
+
+    Attributes:
+        name: The name of the signal or the question.
+        timeout_seconds: The time limit.
+    """
+
+    awaited: ClassVar[str]
+
+    def __init__(self, name: str, timeout_seconds: float | None) -> None:
+        self.name = name
+        self.timeout_seconds = timeout_seconds
+        super().__init__(name, timeout_seconds)
+
+    def __str__(self) -> str:
+        within = "" if self.timeout_seconds is None else f" within {self.timeout_seconds:g} s"
+        return f"No {self.awaited} {self.name}{within}"
+
+
+class SignalTimeout(WaitTimeout):
     """The signal did not come in time."""
 
-    def __init__(self, name: str, timeout_seconds: float | None) -> None:
-        self.name = name
-        self.timeout_seconds = timeout_seconds
-        super().__init__(name, timeout_seconds)
-
-    def __str__(self) -> str:
-        return f"The signal {self.name} did not come within {self.timeout_seconds:g} s"
+    awaited = "signal"
 
 
-class AnswerTimeout(TimeoutError):
+class AnswerTimeout(WaitTimeout):
     """The answer did not come in time."""
 
-    def __init__(self, name: str, timeout_seconds: float | None) -> None:
-        self.name = name
-        self.timeout_seconds = timeout_seconds
-        super().__init__(name, timeout_seconds)
-
-    def __str__(self) -> str:
-        return f"No answer to {self.name} came within {self.timeout_seconds:g} s"
+    awaited = "answer to"
 
 
 class StageWaits:

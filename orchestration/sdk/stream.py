@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import Lock
 from typing import NamedTuple, Protocol, Self, get_args
 
@@ -193,14 +193,16 @@ class OpenedStreams:
 
     Args:
         sink: What sends them; None if nothing does.
+        known: The names of the streams that earlier attempts have opened: they count too.
 
     Attributes:
         by_name: The streams.
     """
 
-    def __init__(self, sink: StreamSink | None) -> None:
+    def __init__(self, sink: StreamSink | None, known: Collection[str] = ()) -> None:
         self.by_name: dict[str, Stream] = {}
         self._sink = sink
+        self._known = frozenset(known)
 
     def open(self, name: str, content_type: StreamContentType) -> Stream:
         """Open a stream.
@@ -215,8 +217,9 @@ class OpenedStreams:
             raise ValueError(f"Invalid content type {content_type!r}: expected 'text' or 'bytes'")
         if name in self.by_name:
             raise ValueError(f"Stream {name} was opened before in this attempt; write all chunks into one stream")
-        if len(self.by_name) >= limits.max_streams:
-            raise ValueError(f"Stream limit reached ({limits.max_streams} in one attempt)")
+        names = {name, *self.by_name, *self._known}
+        if len(names) > limits.max_streams and name not in self._known:
+            raise ValueError(f"Stream limit reached ({limits.max_streams} in one stage, those of all attempts)")
         stream = self.by_name[name] = Stream(
             name,
             content_type,

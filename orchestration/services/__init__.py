@@ -22,7 +22,7 @@ from orchestration.services.attempt_ends import (
     wait_for_sub_runs,
 )
 from orchestration.services.attempts import Claim, Slot, StaleWorker, claim_stage
-from orchestration.services.capabilities import Requirement, StageNotRunnable
+from orchestration.services.capabilities import FindMissing, Requirement, StageNotRunnable, nothing_missing
 from orchestration.services.dispatch_due import (
     continue_stalled_run,
     delay_redispatch,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -11,7 +12,7 @@ from django.db.models import F, Max
 
 from orchestration import signals
 from orchestration.limits import engine_limits
-from orchestration.models import PoolStatus, Stage, StageMap, Workflow
+from orchestration.models import PoolStatus, Stage, StageMap, StageStatus, Workflow
 from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services.errors import ServiceError
@@ -50,7 +51,7 @@ class ItemAddsSteps(ServiceError):
         super().__init__(item_name)
 
     def __str__(self) -> str:
-        return f"Stage {self.item_name} is one of many items and cannot add steps; the stage behind them may."
+        return f"Item {self.item_name} cannot add steps; expected Next(…) from a stage after the map."
 
 
 def add_steps(by: Stage, stage_plans: Sequence[StagePlan], *, at: datetime) -> list[Stage]:
@@ -138,7 +139,7 @@ def remove_added(workflow: Workflow, stages: Iterable[Stage], rerun: Collection[
         delete_rows(block, at=at)
     for stage in removed.values():
         stage.workflow = workflow
-        _count(workflow, -1, completed=-int(stage.status == "completed"), at=at)
+        _count(workflow, -1, completed=-int(stage.status == StageStatus.COMPLETED), at=at)
         signals.stage_removed.send(sender=Stage, stage=stage, at=at)
     return set(removed)
 
@@ -156,27 +157,27 @@ def _with_new_names(by: Stage, stage_plans: Sequence[StagePlan]) -> list[StagePl
     """Return the plans with names that the run does not have: `agent_turn_2` behind `agent_turn`."""
     base_of_adder = by.stage_plan.base_name or by.name
     number_of_adder = int(by.name.rpartition("_")[2]) if by.stage_plan.base_name else 1
+    free: dict[str, Iterator[str]] = {}
     used: set[str] = set()
     renamed: list[StagePlan] = []
     for stage_plan in stage_plans:
-        first = number_of_adder + 1 if stage_plan.name == base_of_adder else 1
-        name = _free_name(by.workflow_id, stage_plan.name, first, used)
+        base = stage_plan.name
+        if base not in free:
+            free[base] = _free_names(by.workflow_id, base, number_of_adder + 1 if base == base_of_adder else 1)
+        name = next(name for name in free[base] if name not in used)
         used.add(name)
         base_name = "" if name == stage_plan.name else stage_plan.name
         renamed.append(replace(stage_plan, name=name, base_name=base_name))
     return renamed
 
 
-def _free_name(workflow_id: str, base: str, first: int, used: set[str]) -> str:
-    number = first
-    while True:
+def _free_names(workflow_id: str, base: str, first: int) -> Iterator[str]:
+    """Yield the names that no stored stage of the run has, in order. One query finds those of `_CANDIDATES` names."""
+    for number in itertools.count(first, _CANDIDATES):
         names = [_numbered(base, each) for each in range(number, number + _CANDIDATES)]
         stored = Stage.objects.filter(workflow_id=workflow_id, name__in=names).values_list("name", flat=True)
-        taken = used.union(stored)
-        for name in names:
-            if name not in taken:
-                return name
-        number += _CANDIDATES
+        taken = set(stored)
+        yield from (name for name in names if name not in taken)
 
 
 def _numbered(base: str, number: int) -> str:

@@ -26,12 +26,12 @@ from orchestration.services.dispatch_window import (
 
 @dataclass(slots=True)
 class NextStep:
-    """The waiting stages of a step that begins.
+    """The ready stages of a step that begins.
 
     Attributes:
         workflow: Their workflow, locked.
         stages: The first of them; the caller may start some, and removes these.
-        rest_of: The step, if it has more waiting stages, else None.
+        rest_of: The step, if it has more ready stages, else None.
     """
 
     workflow: Workflow
@@ -58,12 +58,28 @@ def advance(workflow: Workflow, *, at: datetime, finished: Stage | None = None) 
     if finished is not None and step == finished.step:
         return NextStep(workflow, [])
     if len(next_stages) == 2 and next_stages[1].step == step:
-        next_stages = list(_locked_in_order(_waiting_in(workflow.pk, step), MAX_NARROW_STAGES + 1))
-    waiting = [stage for stage in next_stages if stage.step == step and _is_waiting(stage)]
-    for stage in waiting:
+        next_stages = list(_locked_in_order(_ready_in(workflow.pk, step), MAX_NARROW_STAGES + 1))
+    ready = [stage for stage in next_stages if stage.step == step and _is_ready(stage)]
+    for stage in ready:
         stage.workflow = workflow  # The caller read it under lock: avoid another query.
-    is_wide = len(waiting) > MAX_NARROW_STAGES
-    return NextStep(workflow, waiting[:MAX_NARROW_STAGES], rest_of=step if is_wide else None)
+    is_wide = len(ready) > MAX_NARROW_STAGES
+    return NextStep(workflow, ready[:MAX_NARROW_STAGES], rest_of=step if is_wide else None)
+
+
+def complete_stage_of_run(stage: Stage, output: Any, *, at: datetime) -> None:
+    """Complete a stage with its output. The caller holds the locks of the stage and its workflow, and advances it.
+
+    Args:
+        stage: The stage.
+        output: JSON, checked by the caller.
+        at: The time of the change.
+    """
+    stage.mark_locked()
+    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
+    stage.status = StageStatus.COMPLETED.value
+    stage.error = ""
+    stage.result = {"output": output, "duration_ms": stage.duration_ms}
+    stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
 
 
 def _unfinished_from(workflow_id: str, from_step: int) -> QuerySet[Stage]:
@@ -78,8 +94,8 @@ def _pending_in(workflow_id: str, step: int) -> QuerySet[Stage]:
     return unfinished.filter(step=step, status=StageStatus.PENDING, retry_at=None)
 
 
-def _waiting_in(workflow_id: str, step: int) -> QuerySet[Stage]:
-    """Select the waiting stages of a step."""
+def _ready_in(workflow_id: str, step: int) -> QuerySet[Stage]:
+    """Select the ready stages of a step."""
     return _pending_in(workflow_id, step).filter(hosted=False)
 
 
@@ -93,7 +109,7 @@ _NEXT_TWO: Final = CompiledSelect(
 )
 
 
-def _is_waiting(stage: Stage) -> bool:
+def _is_ready(stage: Stage) -> bool:
     return stage.status == StageStatus.PENDING and stage.retry_at is None
 
 
@@ -138,7 +154,7 @@ _STAGES_FROM_STEP: Final = CompiledSelect(
 
 
 def queue_step(step: NextStep, *, at: datetime) -> None:
-    """Queue the waiting stages of a step, and dispatch as many as its window holds after the commit.
+    """Queue the ready stages of a step, and dispatch as many as its window holds after the commit.
 
     Takes a constant number of statements, and loads a constant number of stages.
     """
@@ -152,10 +168,10 @@ def queue_step(step: NextStep, *, at: datetime) -> None:
     for hosted, pool_id, count in counts:
         if not hosted:
             delta.add_stage(pool_id, StageStatus.QUEUED, count)
-    waiting = pending.filter(hosted=False)
+    ready = pending.filter(hosted=False)
     has_hosted = any(hosted for hosted, _, _ in counts)
-    named = list(waiting.order_by("position").only("name", "hosted")) if has_hosted else None
-    queued = waiting.update(status=StageStatus.QUEUED, queued_at=at)
+    named = list(ready.order_by("position").only("name", "hosted")) if has_hosted else None
+    queued = ready.update(status=StageStatus.QUEUED, queued_at=at)
     _send_queued(step.workflow, named, step=step.rest_of, count=queued, at=at)
     mark_undispatched(step.workflow, True)
     fill_windows(step.workflow)
@@ -166,7 +182,7 @@ _QUEUED_COLUMNS: Final = ("status", "queued_at", "dispatch_due_at", "retry_at")
 
 
 def queue_stages(stages: Iterable[Stage], *, at: datetime, room: int | None = None) -> None:
-    """Queue waiting stages of one running workflow, and dispatch them after the commit. The caller holds its lock.
+    """Queue ready stages of one running workflow, and dispatch them after the commit. The caller holds its lock.
 
     Takes a constant number of statements, however many stages there are.
 
@@ -209,7 +225,7 @@ def set_queued(
 
 
 def send_first_queued(workflow: Workflow, stages: Sequence[Stage], *, step: int, at: datetime) -> None:
-    """Send the signal that the waiting stages of the first step of a new run are queued."""
+    """Send the signal that the ready stages of the first step of a new run are queued."""
     is_wide = len(stages) > MAX_NARROW_STAGES
     has_hosted = any(stage.hosted and stage.step == step for stage in workflow.new_stages or ())
     _send_queued(workflow, None if is_wide and not has_hosted else stages, step=step, count=len(stages), at=at)

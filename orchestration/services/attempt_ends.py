@@ -14,17 +14,16 @@ from typing import Any
 
 from django.db import transaction
 
-from orchestration.db.clock import milliseconds_between
 from orchestration.models import FailureReason, Stage, StageStatus, Worker, WorkerStatus
 from orchestration.models.pool_counters import batched_counters
 from orchestration.models.stage import MAX_SKIP_REASON_LENGTH
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.added_steps import add_steps
-from orchestration.services.advance import NextStep, queue_step
+from orchestration.services.advance import NextStep, complete_stage_of_run, queue_step
 from orchestration.services.attempt_failures import record_failure
 from orchestration.services.attempts import Claim, Slot, set_worker_status, start_attempt
-from orchestration.services.capabilities import Requirement, find_known_missing, meet_requirements
+from orchestration.services.capabilities import FindMissing, Requirement, find_known_missing, meet_requirements
 from orchestration.services.holds import record_refusal
 from orchestration.services.map_items import start_items, step_behind
 from orchestration.services.pools import reject_closed_pool
@@ -55,8 +54,7 @@ def complete_attempt(
     output: Any,
     next_stages: Sequence[StagePlan] = (),
     streams: Sequence[WrittenStream] = (),
-    continue_inline: bool = False,
-    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    continue_inline: FindMissing | None = None,
     at: datetime | None = None,
 ) -> AttemptOutcome:
     """Complete an attempt, advance its workflow, and set the worker idle.
@@ -68,9 +66,9 @@ def complete_attempt(
         output: JSON, checked by the caller.
         next_stages: What the stage adds behind itself; step 0 is the next one.
         streams: What it has written into its streams.
-        continue_inline: Whether to claim a stage of the next step for the same worker, if its pool has one. That saves
-            the round trip through the broker, and the worker stays busy.
-        find_missing: Returns what the worker lacks to run a stage of the next step; None if nothing.
+        continue_inline: To claim a stage of the next step for the same worker, if its pool has one. It returns what the
+            worker lacks to run the stage. That saves the round trip through the broker, and the worker stays busy.
+            None to claim none.
         at: The time of the change; None means now.
 
     Raises:
@@ -82,18 +80,12 @@ def complete_attempt(
 
     def complete(stage: Stage) -> NextStep:
         store_streams(stage, streams, at=at)
-        stage.duration_ms = milliseconds_between(stage.started_at or at, at)
-        stage.status = StageStatus.COMPLETED.value
-        stage.error = ""
-        stage.result = {"output": output, "duration_ms": stage.duration_ms}
-        stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
+        complete_stage_of_run(stage, output, at=at)
         if next_stages:
             add_steps(stage, next_stages, at=at)
         return step_behind(stage, at=at)
 
-    return end_and_advance(
-        stage_id, attempt, complete, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
-    )
+    return end_and_advance(stage_id, attempt, complete, slot=slot, continue_inline=continue_inline, at=at)
 
 
 def skip_attempt(
@@ -102,8 +94,7 @@ def skip_attempt(
     *,
     slot: Slot,
     reason: str = "",
-    continue_inline: bool = False,
-    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    continue_inline: FindMissing | None = None,
     at: datetime | None = None,
 ) -> AttemptOutcome:
     """End an attempt by skipping its stage: it has no output. `complete_attempt` describes the rest.
@@ -121,9 +112,7 @@ def skip_attempt(
         stage.save_locked(at=at, update_fields=["status", "skip_reason"])
         return step_behind(stage, at=at)
 
-    return end_and_advance(
-        stage_id, attempt, skip, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
-    )
+    return end_and_advance(stage_id, attempt, skip, slot=slot, continue_inline=continue_inline, at=at)
 
 
 def start_map(
@@ -132,8 +121,7 @@ def start_map(
     *,
     slot: Slot,
     values: Sequence[Any],
-    continue_inline: bool = False,
-    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    continue_inline: FindMissing | None = None,
     at: datetime | None = None,
 ) -> AttemptOutcome:
     """End an attempt by which a stage has found its values: it waits for its items, and holds no slot.
@@ -145,8 +133,7 @@ def start_map(
         attempt: The number of the attempt.
         slot: The worker that ran it.
         values: The value of each item; JSON, checked by the caller.
-        continue_inline: Whether to claim an item for the same worker.
-        find_missing: Returns what the worker lacks to run an item; None if nothing.
+        continue_inline: To claim an item for the same worker.
         at: The time of the change; None means now.
 
     Raises:
@@ -159,7 +146,6 @@ def start_map(
         lambda stage: start_items(stage, values, at=at),
         slot=slot,
         continue_inline=continue_inline,
-        find_missing=find_missing,
         at=at,
     )
 
@@ -173,8 +159,7 @@ def wait_for_sub_runs(
     max_failed: int = 0,
     is_list: bool = False,
     streams: Sequence[WrittenStream] = (),
-    continue_inline: bool = False,
-    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    continue_inline: FindMissing | None = None,
     at: datetime | None = None,
 ) -> AttemptOutcome:
     """End an attempt by which a stage has started sub-runs: it waits for them, and holds no slot.
@@ -188,9 +173,7 @@ def wait_for_sub_runs(
         store_streams(stage, streams, at=at)
         return begin_wait(stage, run_ids, max_failed=max_failed, is_list=is_list, at=at)
 
-    return end_and_advance(
-        stage_id, attempt, wait, slot=slot, continue_inline=continue_inline, find_missing=find_missing, at=at
-    )
+    return end_and_advance(stage_id, attempt, wait, slot=slot, continue_inline=continue_inline, at=at)
 
 
 def end_and_advance(
@@ -199,8 +182,7 @@ def end_and_advance(
     end: Callable[[Stage], NextStep],
     *,
     slot: Slot,
-    continue_inline: bool,
-    find_missing: Callable[[Stage], Requirement | None],
+    continue_inline: FindMissing | None,
     at: datetime,
 ) -> AttemptOutcome:
     """End a running attempt without a failure, and queue the next step of its run or start a stage of it."""
@@ -212,16 +194,23 @@ def end_and_advance(
             step = end(stage)
             if worker is not None:
                 meet_requirements(worker, stage, has_run=True)
-            if continue_inline and worker is not None and worker.stage_id == stage_id and not worker.draining:
-                mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
-                if mine is not None and (find_known_missing(worker, mine, at=at) or find_missing(mine)) is None:
-                    step.stages.remove(mine)
-                    claim = start_attempt(mine.mark_locked(), worker, at=at)
-                    worker.save_locked(at=at, update_fields=["stage"])
+                if continue_inline is not None and worker.stage_id == stage_id and not worker.draining:
+                    claim = _claim_next(worker, step, continue_inline, at=at)
             queue_step(step, at=at)
         if claim is None:
             _release(worker, stage_id, at=at)
     return AttemptOutcome(accepted=stage is not None, next=claim)
+
+
+def _claim_next(worker: Worker, step: NextStep, find_missing: FindMissing, *, at: datetime) -> Claim | None:
+    """Take a stage of the worker's pool out of a step, and start it; None if there is none that it can run."""
+    mine = next((each for each in step.stages if each.pool_id == worker.pool_id), None)
+    if mine is None or (find_known_missing(worker, mine, at=at) or find_missing(mine)) is not None:
+        return None
+    step.stages.remove(mine)
+    claim = start_attempt(mine.mark_locked(), worker, at=at)
+    worker.save_locked(at=at, update_fields=["stage"])
+    return claim
 
 
 def fail_attempt(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +14,14 @@ from orchestration.models.pool_counters import batched_counters
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 from orchestration.services.attempt_failures import WORKER_DIED, end_running_attempt
-from orchestration.services.capabilities import Requirement, StageNotRunnable, find_known_missing, meet_requirements
+from orchestration.services.capabilities import (
+    FindMissing,
+    Requirement,
+    StageNotRunnable,
+    find_known_missing,
+    meet_requirements,
+    nothing_missing,
+)
 from orchestration.services.dispatch_window import fill_window
 from orchestration.services.errors import ServiceError
 from orchestration.services.holds import end_hold_of, record_refusal
@@ -57,7 +63,7 @@ def claim_stage(
     attempt: int,
     *,
     slot: Slot,
-    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    find_missing: FindMissing = nothing_missing,
     at: datetime | None = None,
 ) -> Claim | None:
     """Claim an attempt at a queued stage for a worker, which becomes busy.
@@ -98,7 +104,7 @@ def claim_stage(
 
 
 def _claim_for(
-    worker: Worker, stage_id: int, attempt: int, find_missing: Callable[[Stage], Requirement | None], *, at: datetime
+    worker: Worker, stage_id: int, attempt: int, find_missing: FindMissing, *, at: datetime
 ) -> tuple[Claim | None, Requirement | None]:
     """Claim an attempt for a locked worker without a stage, or return what it lacks."""
     stage = lock_stage_by_id(stage_id)

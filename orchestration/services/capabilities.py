@@ -7,7 +7,7 @@ stage if it is not known to lack one of these.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -47,6 +47,15 @@ class Requirement:
 
     def __str__(self) -> str:
         return truncate(f"{self.name} ({self.reason})" if self.reason else self.name, MAX_NEEDS_LENGTH)
+
+
+FindMissing = Callable[[Stage], Requirement | None]
+"""Returns what a worker lacks to run a stage; None if nothing."""
+
+
+def nothing_missing(stage: Stage) -> Requirement | None:
+    """Return None: the worker can run every stage."""
+    return None
 
 
 class StageNotRunnable(ServiceError):

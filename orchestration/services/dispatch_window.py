@@ -1,7 +1,7 @@
 """Dispatch the stages of a wide run a few at a time, so that its messages do not delay the runs behind it.
 
 Workers take the messages of a pool in the order in which they were sent. So the broker holds at most a window of
-messages of one run: what the slots of the pool take soon. All waiting stages of a step are queued at once; those that
+messages of one run: what the slots of the pool take soon. All ready stages of a step are queued at once; those that
 are not dispatched yet have no `dispatch_due_at`. Each claim dispatches the next ones, by position. The scheduler does
 so if slots were added, or if a window has no messages for another reason.
 
@@ -111,16 +111,16 @@ def dispatch_queued(stages: Sequence[Stage]) -> None:
 
 def refill_window(workflow_id: str) -> int:
     """Fill the window of a run, if it still has undispatched stages. Return how many are dispatched."""
-    waiting = Workflow.objects.filter(pk=workflow_id, has_undispatched_stages=True)
+    undispatched = Workflow.objects.filter(pk=workflow_id, has_undispatched_stages=True)
     with transaction.atomic():
-        workflow = waiting.select_for_update(no_key=True).first()
+        workflow = undispatched.select_for_update(no_key=True).first()
         return 0 if workflow is None else fill_windows(workflow)
 
 
 def runs_with_small_window() -> QuerySet[Workflow]:
     """Select the runs whose window is to be filled, oldest first, and those that may have a window in several pools."""
-    waiting = Workflow.objects.filter(has_undispatched_stages=True).annotate(dispatched=_DISPATCHED)
-    small = waiting.filter(_HAS_OWN_POOLS | Q(dispatched__lt=Greatest(_SLOTS, 1)))
+    undispatched = Workflow.objects.filter(has_undispatched_stages=True).annotate(dispatched=_DISPATCHED)
+    small = undispatched.filter(_HAS_OWN_POOLS | Q(dispatched__lt=Greatest(_SLOTS, 1)))
     return small.order_by("created_at", "pk").only("pk", "created_at")
 
 
@@ -175,9 +175,9 @@ def _undispatched_in(workflow: Workflow, pool_id: str | None, limit: int) -> lis
 
 
 def _undispatched_stages(workflow_id: Any) -> QuerySet[Stage]:
-    waiting = Stage.objects.filter(workflow_id=workflow_id, status=StageStatus.QUEUED, dispatch_due_at=None)
+    undispatched = Stage.objects.filter(workflow_id=workflow_id, status=StageStatus.QUEUED, dispatch_due_at=None)
     # The first column is the same in all rows; with it, Postgres reads them in the order of the index.
-    ordered = waiting.filter(refused_until=None).order_by("dispatch_due_at", "position")
+    ordered = undispatched.filter(refused_until=None).order_by("dispatch_due_at", "position")
     return ordered.select_for_update(no_key=True).only("pk", "attempt", "pool_id")
 
 

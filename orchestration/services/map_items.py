@@ -15,12 +15,11 @@ from django.db.models import F
 from django.db.models.functions import Coalesce, Now
 
 from orchestration import signals
-from orchestration.db.clock import milliseconds_between
 from orchestration.db.compiled import CompiledSelect
 from orchestration.models import Stage, StageMap, StageStatus
 from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.plan import MAX_EACH_NAME_LENGTH, StagePlan
-from orchestration.services.advance import NextStep, advance
+from orchestration.services.advance import NextStep, advance, complete_stage_of_run
 from orchestration.services.map_progress import publish_progress
 from orchestration.services.planned_stages import UNSTARTED, planned_stage, pool_of
 from orchestration.services.stage_deletion import delete_rows
@@ -165,12 +164,8 @@ def _after_count(item: Stage, stage_map: StageMap, *, at: datetime) -> NextStep:
 
 def _complete(stage: Stage, stage_map: StageMap, *, at: datetime) -> NextStep:
     publish_progress(stage_map, stage, at=at, is_last=True)
-    stage.mark_locked()
-    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
-    stage.status = StageStatus.COMPLETED.value
     output = {"total": stage_map.total, "completed": stage_map.completed, "failed": stage_map.failed}
-    stage.result = {"output": output, "duration_ms": stage.duration_ms}
-    stage.save_locked(at=at, update_fields=["status", "result", "duration_ms"])
+    complete_stage_of_run(stage, output, at=at)
     return advance(stage.workflow, at=at, finished=stage)
 
 

@@ -27,6 +27,7 @@ from orchestration.services.map_items import continue_items, remove_items, reset
 from orchestration.services.planned_stages import UNSTARTED, deadline_of, pool_of
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.step_records import forget_steps
+from orchestration.services.streams import forget_streams
 from orchestration.services.sub_run_links import forget_sub_runs
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.waits import forget_waits, forget_waits_of_items
@@ -86,6 +87,7 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         for first in range(0, len(outdated), _RESET_AT_ONCE):
             forget_steps(outdated[first : first + _RESET_AT_ONCE])
             forget_sub_runs(outdated[first : first + _RESET_AT_ONCE])
+            forget_streams(outdated[first : first + _RESET_AT_ONCE])
         forget_waits(rerun, frozenset(outdated))
         continued = _reset_maps(workflow, rerun, from_stage, at=at)
         _check_own_pools(workflow, rerun)

@@ -124,9 +124,9 @@ def start_run(
 
 def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
     first = min(stage.step for stage in stages if not stage.hosted)
-    waiting = [stage for stage in stages if stage.step == first and not stage.hosted]
+    ready = [stage for stage in stages if stage.step == first and not stage.hosted]
     delta = PoolCounterDelta()
-    dispatched, undispatched = in_new_windows(waiting)
+    dispatched, undispatched = in_new_windows(ready)
     set_queued(dispatched, undispatched, delta, at=at)
     # Insert the stages first: receivers of `workflow_created` need them. Foreign keys are checked at the commit.
     try:
@@ -139,7 +139,7 @@ def _store(workflow: Workflow, stages: list[Stage], *, at: datetime) -> None:
     workflow.deadline_at = deadline_of(workflow)
     workflow.has_undispatched_stages = bool(undispatched)
     row_locks.insert(workflow, at=at)
-    send_first_queued(workflow, waiting, step=first, at=at)
+    send_first_queued(workflow, ready, step=first, at=at)
     delta.write(at=at, using="default")
     dispatch_after_commit([message_for(stage) for stage in dispatched])
 

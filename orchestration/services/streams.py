@@ -1,8 +1,8 @@
-"""Record the streams of a running stage: that one was opened, and its content when the attempt completes."""
+"""Record the streams of a running stage: that one was opened, and its content at the end of the attempt."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -55,7 +55,7 @@ def open_stream(
 
 
 def store_streams(stage: Stage, streams: Iterable[WrittenStream], *, at: datetime) -> None:
-    """Store the streams of an attempt that completes, in its transaction. The stage is locked.
+    """Store the streams of an attempt that completes or begins to wait, in its transaction. The stage is locked.
 
     A stream that could not be announced, because the database was unavailable, is announced now.
     """
@@ -70,6 +70,11 @@ def store_streams(stage: Stage, streams: Iterable[WrittenStream], *, at: datetim
             "sha256": stream.sha256,
         }
         StreamContent.objects.update_or_create(stage=stage, name=stream.name, defaults=values)
+
+
+def forget_streams(stage_ids: Collection[int]) -> None:
+    """Delete the stored streams of stages that begin anew."""
+    StreamContent.objects.filter(stage__in=stage_ids).delete()
 
 
 def _announce(stage: Stage, name: str, content_type: StreamContentType, *, at: datetime) -> None:

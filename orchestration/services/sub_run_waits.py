@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from orchestration.db.clock import milliseconds_between
 from orchestration.limits import engine_limits
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
@@ -21,7 +20,7 @@ from orchestration.models import (
     Workflow,
     WorkflowStatus,
 )
-from orchestration.services.advance import NextStep, queue_step
+from orchestration.services.advance import NextStep, complete_stage_of_run, queue_step
 from orchestration.services.attempt_failures import fail_stage_of_run
 from orchestration.services.errors import ServiceError
 from orchestration.services.map_items import step_behind
@@ -103,12 +102,7 @@ def _end_wait(stage: Stage, child_runs: ChildRuns, *, at: datetime) -> NextStep 
     if size_bytes > max_bytes:
         error = f"The outputs of the sub-runs are {size_bytes} bytes of JSON; at most {max_bytes} are stored"
         return _fail(stage, error, at=at)
-    stage.mark_locked()
-    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
-    stage.status = StageStatus.COMPLETED.value
-    stage.error = ""
-    stage.result = {"output": output, "duration_ms": stage.duration_ms}
-    stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
+    complete_stage_of_run(stage, output, at=at)
     return step_behind(stage, at=at)
 
 

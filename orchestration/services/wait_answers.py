@@ -157,7 +157,7 @@ def _expire(wait_id: int, *, due_before: datetime, at: datetime, failure: str = 
             fail_stage_of_run(stage, error=failure, at=at)
         elif wait.on_timeout is None and wait.kind != WaitKind.SLEEP and not wait.resumes:
             mark_expired(stage, wait, at=at)
-            fail_stage_of_run(stage, error=f"No {_awaited(wait)} came in time", at=at)
+            fail_stage_of_run(stage, error=_timed_out(stage, wait), at=at)
         else:
             answer = None if wait.on_timeout is None else wait.on_timeout["value"]
             queue_step(end_wait(stage, wait, answer, by="", at=at, is_expired=True), at=at)
@@ -168,8 +168,11 @@ def _is_overdue(wait: Wait) -> bool:
     return wait.due_at is not None and wait.due_at <= database_now()
 
 
-def _awaited(wait: Wait) -> str:
-    return "answer" if wait.kind == WaitKind.ASK else f"signal {wait.name}"
+def _timed_out(stage: Stage, wait: Wait) -> str:
+    awaited = f"answer to {wait.name}" if wait.kind == WaitKind.ASK else f"signal {wait.name}"
+    plan = stage.stage_plan.wait
+    within = "" if plan is None or plan.timeout_seconds is None else f" within {plan.timeout_seconds:g} s"
+    return f"No {awaited}{within}"
 
 
 def _end(wait: Wait, answer: Any, *, by: str, at: datetime) -> None:

@@ -31,7 +31,7 @@ class AlreadyAnswered(ServiceError):
         super().__init__(workflow_id, name, by, at)
 
     def __str__(self) -> str:
-        return f"{self.name} of workflow {self.workflow_id} is answered already{f', by {self.by}' if self.by else ''}."
+        return f"{self.name} of workflow {self.workflow_id} was already answered{f' by {self.by}' if self.by else ''}."
 
 
 class InvalidAnswer(ServiceError):
@@ -65,7 +65,7 @@ class WaitExpired(ServiceError):
         super().__init__(workflow_id, name)
 
     def __str__(self) -> str:
-        return f"The time to answer {self.name} of workflow {self.workflow_id} is over."
+        return f"{self.name} of workflow {self.workflow_id} expired before this answer."
 
 
 class WaitClosed(ServiceError):
@@ -106,7 +106,7 @@ class NameAwaited(ServiceError):
 
     def __str__(self) -> str:
         return (
-            f"The stage {self.stage_name} of this workflow asks under the name {self.name} now; expected another name, "
+            f"Question name {self.name} is in use by stage {self.stage_name} of this workflow; expected another name, "
             "such as one with the value of the item."
         )
 
@@ -121,6 +121,6 @@ class TooManyEarlyAnswers(ServiceError):
 
     def __str__(self) -> str:
         return (
-            f"Workflow {self.workflow_id} keeps {self.maximum} signals and answers for which no stage waits; "
-            "no more are stored."
+            f"Workflow {self.workflow_id} has {self.maximum} signals and answers that no stage has waited for yet, the "
+            "maximum; no more are stored."
         )

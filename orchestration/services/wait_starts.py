@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,10 +12,12 @@ from django.db import transaction
 from orchestration.models import Stage, Wait, WaitStatus
 from orchestration.plan import WaitPlan
 from orchestration.services import validation
+from orchestration.services.advance import NextStep
 from orchestration.services.attempt_ends import AttemptOutcome, end_and_advance
 from orchestration.services.attempts import Slot
-from orchestration.services.capabilities import Requirement
+from orchestration.services.capabilities import FindMissing
 from orchestration.services.row_locks import AttemptEnded, lock_running
+from orchestration.services.streams import WrittenStream, store_streams
 from orchestration.services.waits import new_wait, start_wait, take_early_answer
 
 
@@ -40,8 +42,8 @@ def open_wait(
     wait: WaitPlan,
     number: int = 0,
     resumes: bool = False,
-    continue_inline: bool = False,
-    find_missing: Callable[[Stage], Requirement | None] = lambda stage: None,
+    streams: Sequence[WrittenStream] = (),
+    continue_inline: FindMissing | None = None,
     at: datetime | None = None,
 ) -> AttemptOutcome:
     """End an attempt after which the stage waits for an answer, a signal or a time, and holds no slot.
@@ -55,23 +57,20 @@ def open_wait(
         wait: What it waits for.
         number: How often the stage has waited for this name before.
         resumes: Whether the stage begins again at the end of the wait. Such an attempt uses up none of its attempts.
-        continue_inline: Whether to claim a stage for the same worker, if the wait ends at once.
-        find_missing: Returns what the worker lacks to run that; None if nothing.
+        streams: What the attempt has written into its streams. They are kept as long as no later attempt opens them.
+        continue_inline: To claim a stage for the same worker, if the wait ends at once.
         at: The time of the change; None means now.
 
     Raises:
         PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
     at = validation.timestamp(at)
-    return end_and_advance(
-        stage_id,
-        attempt,
-        lambda stage: start_wait(stage, wait, number=number, resumes=resumes, at=at),
-        slot=slot,
-        continue_inline=continue_inline,
-        find_missing=find_missing,
-        at=at,
-    )
+
+    def start(stage: Stage) -> NextStep:
+        store_streams(stage, streams, at=at)
+        return start_wait(stage, wait, number=number, resumes=resumes, at=at)
+
+    return end_and_advance(stage_id, attempt, start, slot=slot, continue_inline=continue_inline, at=at)
 
 
 def find_ended_wait(

@@ -9,10 +9,10 @@ from typing import Any, Final
 from django.db.models import Q
 
 from orchestration import signals
-from orchestration.db.clock import database_now, milliseconds_between
+from orchestration.db.clock import database_now
 from orchestration.models import EarlyAnswer, Stage, StageMap, StageStatus, Wait, WaitKind, WaitStatus
 from orchestration.plan import WaitPlan
-from orchestration.services.advance import NextStep
+from orchestration.services.advance import NextStep, complete_stage_of_run
 from orchestration.services.map_items import ITEM_STATUSES_TO_RESET, step_behind
 from orchestration.services.planned_stages import pool_of
 from orchestration.services.wait_errors import NameAwaited
@@ -104,11 +104,7 @@ def end_wait(stage: Stage, wait: Wait, answer: Any, *, by: str, at: datetime, is
         stage.pool_id = pool_of(stage.stage_plan, stage.workflow.pool_id)  # The run may have moved meanwhile.
         Stage.objects.filter(pk=stage.pk).update(status=stage.status, pool_id=stage.pool_id)
         return NextStep(stage.workflow, [stage])
-    stage.duration_ms = milliseconds_between(stage.started_at or at, at)
-    stage.status = StageStatus.COMPLETED.value
-    stage.error = ""
-    stage.result = {"output": answer, "duration_ms": stage.duration_ms}
-    stage.save_locked(at=at, update_fields=["status", "error", "result", "duration_ms"])
+    complete_stage_of_run(stage, answer, at=at)
     return step_behind(stage, at=at)
 
 

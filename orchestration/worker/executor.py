@@ -198,6 +198,7 @@ def call_stage(
         track_process_group=shared_slot.track_process_group,
         engine_connections=engine_connections,
         stream_sink=streams,
+        known_streams=[each["name"] for each in claim.stage.streams or ()],
     )
 
     def run() -> Returned:

@@ -9,10 +9,10 @@ from typing import TypedDict
 from orchestration import services
 from orchestration.db.retry import is_unavailable, retry_while_unavailable
 from orchestration.limits import engine_limits
-from orchestration.models import FailureReason, Stage
+from orchestration.models import FailureReason
 from orchestration.sdk import HandOver, MissingRequirement, StageFailed, StageSkipped, error_for_clients
 from orchestration.sdk.outcome import traceback_for_operators
-from orchestration.services import AttemptOutcome, Claim, Requirement, Slot
+from orchestration.services import AttemptOutcome, Claim, FindMissing, Slot
 from orchestration.services.attempt_failures import STAGE_TERMINATED, TRANSACTION_LOST, WORKER_STOPPED
 from orchestration.text import storable, text_of, truncate
 from orchestration.worker.code_check import find_missing_for_continuation, requirement_of
@@ -77,8 +77,7 @@ def record_outcome(
 
 class _Continuation(TypedDict):
     slot: Slot
-    continue_inline: bool
-    find_missing: Callable[[Stage], Requirement | None]
+    continue_inline: FindMissing | None
 
 
 def _record_end(
@@ -91,7 +90,7 @@ def _record_end(
 ) -> AttemptOutcome:
     """Complete the attempt or, if the stage raised `StageSkipped`, skip the stage."""
     stage_id, attempt = claim.stage.pk, claim.attempt
-    continuation = _Continuation(slot=slot, continue_inline=continue_inline, find_missing=find_missing_for_continuation)
+    continuation = _Continuation(slot=slot, continue_inline=find_missing_for_continuation if continue_inline else None)
     if isinstance(result, Raised):
         reason = truncate(storable(text_of(result.error)), engine_limits().max_error_characters)
         return services.skip_attempt(stage_id, attempt, reason=reason, **continuation)
@@ -107,8 +106,15 @@ def _record_end(
             **continuation,
         )
     if result.wait is not None:
-        number, resumes = result.wait_number, result.resumes
-        return services.open_wait(stage_id, attempt, wait=result.wait, number=number, resumes=resumes, **continuation)
+        return services.open_wait(
+            stage_id,
+            attempt,
+            wait=result.wait,
+            number=result.wait_number,
+            resumes=result.resumes,
+            streams=written,
+            **continuation,
+        )
     if result.map_values is not None:
         return services.start_map(stage_id, attempt, values=result.map_values, **continuation)
     return services.complete_attempt(

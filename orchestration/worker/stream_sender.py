@@ -46,8 +46,8 @@ _END_EXPIRY_SECONDS: Final = 60
 
 _outage = OutageLog(
     logger,
-    failed="Redis takes no chunks of streams (%r); they wait in the worker, and are stored when the stage completes",
-    recovered="Redis takes chunks of streams again",
+    failed="Cannot send stream chunks to Redis (%r); they are buffered, and stored when the stage completes",
+    recovered="Redis accepts stream chunks again",
 )
 
 

@@ -53,10 +53,10 @@ class RunLines:
             case "workflow.waiting":
                 return self._waiting(stage_name, data)
             case "workflow.wait_answered":
-                by = f", from {data['by']}" if data["by"] else ""
-                return [f"{stage_name} has what it waited for{by}"]
+                by = f" by {data['by']}" if data["by"] else ""
+                return [f"{stage_name}: wait answered{by}"]
             case "workflow.wait_expired":
-                return [f"{stage_name} waits no longer: its time is over"]
+                return [f"{stage_name}: wait has reached its time limit"]
             case "workflow.map_started":
                 self._map_line_due[stage_name] = time.monotonic() + MAP_LINE_SECONDS
                 return [f"{stage_name} runs {data['total']} items"]

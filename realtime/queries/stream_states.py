@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import BinaryField
 from django.db.models.functions import Substr
 
-from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StageStatus, StreamContent
+from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StreamContent
 from orchestration.services.installation import installation_id
 
 _COLUMNS = ("pk", "attempt", "started_at", "status", "streams")
@@ -53,10 +53,10 @@ class StageStreams:
         """Whether no further chunk is to come."""
         return self.status in FINISHED_STAGE_STATUSES
 
-    @property
-    def may_be_stored(self) -> bool:
-        """Whether its streams may be stored: it is completed, or it waits, or has waited, for sub-runs."""
-        return self.is_finished or self.status == StageStatus.WAITING
+    def attempt_of(self, name: str) -> int:
+        """Return the attempt that wrote a stream: the newest, unless one that waited has stored it."""
+        stored = self.stored.get(name)
+        return self.attempt if stored is None or name in self.content_types else stored.attempt
 
 
 def find_stage_streams(workflow_id: str, stage_name: str) -> tuple[StageStreams, str] | None:
@@ -71,11 +71,8 @@ def read_stage_streams(stage_ids: Collection[int]) -> dict[int, StageStreams]:
     """Return the streams of stages, by primary key. Stages that no longer exist are absent."""
     # The stages first: what is stored belongs to an attempt that had ended before.
     found = {row[0]: _stage_streams(*row) for row in Stage.objects.filter(pk__in=stage_ids).values_list(*_COLUMNS)}
-    ended = [stage_id for stage_id, each in found.items() if each.may_be_stored]
-    if ended:
-        rows = StreamContent.objects.filter(stage_id__in=ended).values_list(*_STORED_COLUMNS)
-        for stage_id, name, *stored in rows:
-            found[stage_id].stored[name] = StoredStream(*stored)
+    for stage_id, name, *stored in StreamContent.objects.filter(stage_id__in=found).values_list(*_STORED_COLUMNS):
+        found[stage_id].stored[name] = StoredStream(*stored)
     return found
 
 

@@ -36,7 +36,7 @@ class FollowedStream:
         installation: The identifier of the installation.
 
     Attributes:
-        keys: Its keys in Redis; None before the stage starts.
+        keys: Its keys in Redis; None before the stage starts, and if an earlier attempt has stored it.
         last_id: The id of the last entry that was read from Redis; None before the first.
         must_look_up: Whether the last entry, and what readers miss before it, are to be looked up.
         readers: Its readers.
@@ -58,17 +58,19 @@ class FollowedStream:
     @property
     def attempt(self) -> int:
         """The attempt whose chunks are delivered."""
-        return self.stage.attempt
+        return self.stage.attempt_of(self.name)
 
     @property
     def content_type(self) -> Literal["text", "bytes"]:
         """Whether it is text or bytes. It is announced before the first chunk, unless the database is unavailable."""
         opened = self.stage.content_types.get(self.name)
+        if opened is None and self.stored is not None:
+            opened = self.stored.content_type
         return "bytes" if opened == "bytes" else "text"
 
     @property
     def stored(self) -> StoredStream | None:
-        """The stored content, if the attempt has completed."""
+        """The stored content, if the attempt has completed its stage or begun to wait."""
         stored = self.stage.stored.get(self.name)
         return stored if stored is not None and stored.attempt == self.attempt else None
 
@@ -85,11 +87,10 @@ class FollowedStream:
         """Take what the database has now."""
         if stage == self.stage:
             return
-        has_new_attempt = (stage.attempt, stage.started_at) != (self.stage.attempt, self.stage.started_at)
         self.stage = stage
-        if has_new_attempt:
+        if (keys := self._keys()) != self.keys:
             self._forget_chunks()
-            self.keys = self._keys()
+            self.keys = keys
             self.must_look_up = True
         self._wake()
 
@@ -168,7 +169,7 @@ class FollowedStream:
 
     def _keys(self) -> StreamKeys | None:
         stage = self.stage
-        if stage.started_at is None or not stage.attempt:
+        if stage.started_at is None or not stage.attempt or self.attempt != stage.attempt:
             return None
         return StreamKeys.of(
             self._installation,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from django.conf import settings
@@ -64,7 +65,7 @@ class StreamHub:
         self._must_check = asyncio.Event()
         self._outage = OutageLog(
             logger,
-            failed="Cannot read the stages of streams (%r); streams do not end, and no next attempt is noticed",
+            failed="Cannot read the stages of streams (%r); readers learn late that a stream has ended or was reset",
             recovered="The stages of streams are read again",
         )
 
@@ -190,7 +191,7 @@ class StreamHub:
 
 def _removed(stage: StageStreams) -> StageStreams:
     """Return a stage whose row was removed: nothing more can come."""
-    return StageStreams(stage.stage_id, stage.attempt, stage.started_at, "cancelled", stage.content_types)
+    return replace(stage, status="cancelled", stored={})
 
 
 class _ServerFollower:

@@ -136,7 +136,9 @@ def _retry_stage_in_run() -> None:
     services.claim_stage(stage_id, 2, slot=slot, at=_at(64))
     services.release_attempt(stage_id, 2, slot=slot, error="The worker was stopped", at=_at(65))
     services.claim_stage(stage_id, 3, slot=slot, at=_at(66))
-    services.complete_attempt(stage_id, 3, slot=slot, output="print(1)", continue_inline=True, at=_at(67))
+    services.complete_attempt(
+        stage_id, 3, slot=slot, output="print(1)", continue_inline=services.nothing_missing, at=_at(67)
+    )
     services.drain_worker(worker_id=worker_id, at=_at(68))
     services.drain_pool(pool_id="pool_again", at=_at(68))
     services.reopen_pool(pool_id="pool_again", at=_at(75))

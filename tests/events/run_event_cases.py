@@ -68,7 +68,7 @@ slot = Slot(worker_id=worker, process=name)
 services.start_run(plan, prompt="Hi", params={}, pool_id=pool, workflow_id=workflow)
 one = Stage.objects.get(workflow_id=workflow, name="one")
 services.claim_stage(one.pk, 1, slot=slot)
-services.complete_attempt(one.pk, 1, slot=slot, output=1, continue_inline=True)
+services.complete_attempt(one.pk, 1, slot=slot, output=1, continue_inline=services.nothing_missing)
 """
 )
 
@@ -129,7 +129,7 @@ plan = Plan(name="index", adapter="python", stages=stages)
 services.start_run(plan, prompt="Hi", params={}, pool_id=pool, workflow_id=workflow)
 stage = Stage.objects.get(workflow_id=workflow)
 services.claim_stage(stage.pk, 1, slot=slot)
-services.start_map(stage.pk, 1, slot=slot, values=["a"], continue_inline=True)
+services.start_map(stage.pk, 1, slot=slot, values=["a"], continue_inline=services.nothing_missing)
 item = Stage.objects.get(item_of=stage)
 services.complete_attempt(item.pk, 1, slot=slot, output=1)
 """

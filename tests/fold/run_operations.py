@@ -111,7 +111,7 @@ def claim_all(day: Day) -> None:
 def complete_attempt(day: Day) -> None:
     stage, slot = running_attempt(day)
     lacks = services.Requirement("shop:load") if day.maybe(6) else None
-    which: dict[str, Any] = {"slot": slot, "continue_inline": day.maybe(), "find_missing": lambda _: lacks}
+    which: dict[str, Any] = {"slot": slot, "continue_inline": (lambda _: lacks) if day.maybe() else None}
     if stage.stage_plan.each is not None:
         services.start_map(stage.pk, stage.attempt, values=list(range(day.choose((0, 1, 3, 7)))), **which)
     elif day.maybe(8):

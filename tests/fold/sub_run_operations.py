@@ -44,7 +44,7 @@ def wait_for_sub_runs(day: Day) -> None:
         run_ids=runs,
         max_failed=day.choose((0, 1)),
         is_list=len(runs) > 1,
-        continue_inline=day.maybe(),
+        continue_inline=services.nothing_missing if day.maybe() else None,
     )
 
 

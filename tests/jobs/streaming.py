@@ -106,6 +106,27 @@ def delegating(prompt: str, **params: Any) -> Any:
 
 
 @stage
+def consult(ctx: Context, inputs: dict[str, Any]) -> None:
+    """Write all `parts` in a durable step, ask a question, and write the answer."""
+
+    def plan() -> None:
+        with ctx.stream("plan") as out:
+            for part in inputs["parts"]:
+                out.write(part)
+
+    ctx.step("plan", plan)
+    answer = ctx.ask("remark", str)
+    with ctx.stream("answer") as out:
+        out.write(f"attempt {ctx.attempt}: {answer}")
+        wait_for(inputs["gate"])
+
+
+@workflow()
+def consulting(prompt: str, **params: Any) -> Any:
+    return [consult]
+
+
+@stage
 def chunked(ctx: Context, inputs: dict[str, Any]) -> None:
     """Write the time into each of many streams, again and again, until the run is cancelled."""
     streams = [ctx.stream(str(number)) for number in range(inputs["streams"])]

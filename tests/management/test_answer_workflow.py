@@ -52,4 +52,4 @@ def test_run_that_asks_is_shown_until_its_end(engine: Engine, pool: str) -> None
         rest = process.stdout.read().splitlines()
     assert process.returncode == 0
     assert lines[-2].startswith("approve asks: Deploy app:1 for ? (for group:ops), until 20")
-    assert rest[0] == "approve has what it waited for, from ada"
+    assert rest[0] == "approve: wait answered by ada"

@@ -10,9 +10,10 @@ import pytest
 from django.db import OperationalError, transaction
 from django.test import override_settings
 
-from orchestration.limits import EngineLimits
+from orchestration.limits import EngineLimits, engine_limits
 from orchestration.log_throttle import LogThrottle
 from orchestration.sdk import stage_database
+from orchestration.sdk.stream import OpenedStreams
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("every_line_is_logged")]
 
@@ -136,3 +137,11 @@ def test_report_waits_for_the_database_until_one_was_dropped(attempt: Any, caplo
     assert attempt.messages == ["stored"]
     dropped = f"Dropped a report of {ctx.workflow_id}/first: OperationalError: the connection is closed"
     assert [record.getMessage() for record in caplog.records].count(dropped) == 2
+
+
+def test_streams_of_earlier_attempts_count() -> None:
+    known = [str(number) for number in range(engine_limits().max_streams)]
+    opened = OpenedStreams(None, known)
+    assert opened.open("0", "text").name == "0"
+    with pytest.raises(ValueError, match="Stream limit reached \\(16 in one stage, those of all attempts\\)"):
+        opened.open("new", "text")

@@ -23,8 +23,9 @@ class BrokerWorker:
         return services.claim_stage(*found[0], slot=self.slot) if found else None
 
     def complete(self, claim: Claim, *, continue_inline: bool = False) -> Claim | None:
+        find_missing = services.nothing_missing if continue_inline else None
         outcome = services.complete_attempt(
-            claim.stage.pk, claim.attempt, slot=self.slot, output=None, continue_inline=continue_inline
+            claim.stage.pk, claim.attempt, slot=self.slot, output=None, continue_inline=find_missing
         )
         assert outcome.accepted
         return outcome.next

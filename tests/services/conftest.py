@@ -29,3 +29,12 @@ def pool_id(unique: Callable[[str], str]) -> str:
     from orchestration import services
 
     return services.create_pool(pool_id=unique("pool")).pk
+
+
+@pytest.fixture
+def empty_tree_queues(valkey: object) -> None:
+    """Remove the messages that other tests have left in the pools of parents and sub-runs."""
+    from tests.services.broker_worker import take_messages
+
+    for pool_id in ("trees", "children"):
+        take_messages(pool_id, at_most=1000)

@@ -29,7 +29,7 @@ def test_draining_worker_does_not_continue_with_the_next_stage(slot: services.Sl
     stage = start("wf")
     assert services.claim_stage(stage.pk, 1, slot=slot) is not None
     services.drain_worker(worker_id="box-1")
-    outcome = services.complete_attempt(stage.pk, 1, slot=slot, output=None, continue_inline=True)
+    outcome = services.complete_attempt(stage.pk, 1, slot=slot, output=None, continue_inline=services.nothing_missing)
     assert outcome.accepted
     assert outcome.next is None
     assert Worker.objects.get().status == "idle"

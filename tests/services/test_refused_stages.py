@@ -220,11 +220,11 @@ def test_worker_does_not_continue_with_a_stage_that_its_process_has_given_back()
     run = services.start_run(plan, prompt="", params={}, pool_id="pool", workflow_id="wf")
     first, second = run.stages.order_by("position")
     assert services.claim_stage(first.pk, 1, slot=slot) is not None
-    outcome = services.complete_attempt(first.pk, 1, slot=slot, output=None, continue_inline=True)
+    outcome = services.complete_attempt(first.pk, 1, slot=slot, output=None, continue_inline=services.nothing_missing)
     assert outcome.next is not None
     services.release_attempt(second.pk, 1, slot=slot, missing=services.Requirement("a GPU"))
     services.cancel_workflow(workflow_id="wf")
     services.retry_run(workflow_id="wf", from_stage="s0")
     assert services.claim_stage(first.pk, 2, slot=slot) is not None
-    outcome = services.complete_attempt(first.pk, 2, slot=slot, output=None, continue_inline=True)
+    outcome = services.complete_attempt(first.pk, 2, slot=slot, output=None, continue_inline=services.nothing_missing)
     assert outcome == services.AttemptOutcome(accepted=True, next=None)

@@ -13,22 +13,19 @@ from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import Scheduler
-from orchestration.services import ParentAttempt, WrittenStream, sub_runs
-from realtime.queries.stream_states import StoredStream, read_stage_streams, read_stored_bytes
+from orchestration.services import ParentAttempt, sub_runs
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.broker_worker import BrokerWorker, take_messages
 from tests.services.concurrency import run_concurrently
 
-pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
+pytestmark = [
+    pytest.mark.both_databases,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("valkey", "empty_tree_queues"),
+]
 
 PARENT = Plan(name="parent", adapter="python", stages=(StagePlan(name="fan", step=0), StagePlan(name="end", step=1)))
 CHILD = Plan(name="child", adapter="python", stages=(StagePlan(name="work", step=0),))
-
-
-@pytest.fixture(autouse=True)
-def empty_queue() -> None:
-    for pool_id in ("trees", "children"):
-        take_messages(pool_id, at_most=1000)
 
 
 def start_children(count: int, *, wait: bool = True, **options: Any) -> tuple[BrokerWorker, list[str]]:
@@ -81,18 +78,6 @@ def test_outputs_of_sub_runs_keep_their_types() -> None:
     for run_id, output in zip(start_children(len(outputs))[1], outputs, strict=True):
         services.complete_workflow(workflow_id=run_id, result={"final_output": output})
     assert (Stage.objects.get(name="fan").result or {})["output"] == outputs
-
-
-def test_streams_of_a_stage_that_waits_are_stored() -> None:
-    written = WrittenStream(name="log", content_type="text", content=b"ab", length=2, sha256="0")
-    start_children(1, streams=[written])
-    fan = Stage.objects.get(name="fan")
-    stored = StoredStream(attempt=1, content_type="text", stored_bytes=2, length=2, sha256="0")
-    for status in ("waiting", "completed"):
-        streams = read_stage_streams([fan.pk])[fan.pk]
-        assert (streams.status, streams.stored) == (status, {"log": stored})
-        assert read_stored_bytes(fan.pk, "log", 1, 1, 10) == b"b"
-        BrokerWorker(pool_id="children", name="children").run_next()
 
 
 def test_end_of_a_sub_run_reads_no_result_of_the_others_until_the_last() -> None:

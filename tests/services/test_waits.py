@@ -137,7 +137,7 @@ def start_two() -> tuple[BrokerWorker, Claim, Claim]:
 def test_second_open_question_of_one_name_is_refused() -> None:
     worker, first, second = start_two()
     asked = ask_inside(worker, first)
-    with pytest.raises(services.NameAwaited, match="The stage a of this workflow asks under the name approve now"):
+    with pytest.raises(services.NameAwaited, match="Question name approve is in use by stage a of this workflow"):
         services.open_wait(second.stage.pk, second.attempt, slot=worker.slot, wait=ASK, resumes=True)
     services.answer_wait(workflow_id="wf", name="approve", answer="yes")
     asked.refresh_from_db()

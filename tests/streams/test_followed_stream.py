@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from orchestration.stream_keys import MAX_CHUNK_BYTES
-from realtime.queries.stream_states import StageStreams
+from realtime.queries.stream_states import StageStreams, StoredStream
 from realtime.streams.chunk_store import Entry
 from realtime.streams.followed_stream import MAX_TAIL_BYTES, FollowedStream
 
@@ -78,3 +79,23 @@ def test_new_attempt_begins_without_chunks_under_other_keys() -> None:
     before = stream.keys
     stream.set_stage(of_attempt(2))
     assert (stream.tail_start, stream.must_look_up, stream.keys == before) == (None, True, False)
+
+
+def stored(attempt: int, *, newest: int, opened: dict[str, str]) -> StageStreams:
+    """Return a stage whose stream was stored by an attempt."""
+    content = {"answer": StoredStream(attempt, "bytes", 2, 2, "")}
+    return replace(of_attempt(newest), content_types=opened, stored=content)
+
+
+def test_stored_stream_of_an_earlier_attempt_remains_until_a_later_one_opens_it() -> None:
+    stream = stream_of((0, "ab"))
+    stream.set_stage(stored(1, newest=2, opened={"other": "text"}))
+    assert (stream.attempt, stream.keys, stream.content_type) == (1, None, "bytes")
+    assert stream.stored == StoredStream(1, "bytes", 2, 2, "")
+
+
+def test_stored_stream_is_void_when_a_later_attempt_opens_it() -> None:
+    stream = stream_of((0, "ab"))
+    stream.set_stage(stored(1, newest=2, opened={"answer": "text"}))
+    assert (stream.attempt, stream.stored, stream.content_type) == (2, None, "text")
+    assert stream.keys is not None

@@ -122,7 +122,7 @@ def test_fake_context_has_answers_and_signals() -> None:
         signals={"paid": [{"amount": 1}, questions.Budget(amount=2)], "late": [TimeoutError()]},
     )
     assert ctx.ask("size", int) == 3
-    with pytest.raises(AnswerTimeout, match="No answer to go came within 60 s"):
+    with pytest.raises(AnswerTimeout, match="No answer to go within 60 s"):
         ctx.ask("go", questions.Approval, timeout_seconds=60)
     assert [ctx.wait_for("paid", questions.Budget).amount for _ in range(2)] == [1, 2]
     with pytest.raises(SignalTimeout):

@@ -62,7 +62,7 @@ def test_time_is_over_without_an_answer() -> None:
 
 def test_stage_without_an_answer_for_that_case_fails() -> None:
     result = run_inline(questions.unanswered)
-    assert (result.status, result.error) == ("failed", "The stage go failed: No answer came in time")
+    assert (result.status, result.error) == ("failed", "The stage go failed: No answer to go within 60 s")
     assert_all_add_up()
 
 
@@ -115,7 +115,7 @@ def test_answer_that_does_not_fit_its_form_is_refused(answer: Any, path: str, ex
 def test_answer_comes_before_the_question() -> None:
     run = start(questions.deployment)
     run.answer("approve", questions.Approval(approved=True, comment="early"), by="ada")
-    with pytest.raises(services.AlreadyAnswered, match="is answered already, by ada"):
+    with pytest.raises(services.AlreadyAnswered, match="was already answered by ada"):
         run.answer("approve", {"approved": False}, by="bob")
     work(run)
     assert (run.workflow.result or {})["final_output"] == {
@@ -183,7 +183,7 @@ def test_early_signal_is_compared_with_the_form_of_the_stage_that_will_wait() ->
 
 def test_signal_that_does_not_come_in_time_is_an_error_in_the_stage() -> None:
     result = run_inline(questions.payments, timeout_seconds=5)
-    assert result.output == "The signal paid did not come within 5 s"
+    assert result.output == "No signal paid within 5 s"
 
 
 def test_stage_waits_on_an_event_loop() -> None:
@@ -194,7 +194,7 @@ def test_run_keeps_a_bounded_number_of_signals() -> None:
     run = start(questions.payments)
     for number in range(100):
         run.signal("paid", number)
-    with pytest.raises(services.TooManyEarlyAnswers, match="keeps 100 signals and answers"):
+    with pytest.raises(services.TooManyEarlyAnswers, match="has 100 signals and answers"):
         run.signal("paid", 100)
 
 
@@ -228,7 +228,7 @@ def test_stage_asks_inside_of_its_function() -> None:
 
 def test_answer_inside_of_a_stage_that_does_not_come_in_time() -> None:
     result = run_inline(questions.asks_inside, answers={"size": 3})
-    assert result.output == {"size": 3, "error": "No answer to go came within 60 s"}
+    assert result.output == {"size": 3, "error": "No answer to go within 60 s"}
 
 
 def test_stage_asks_each_question_once() -> None:

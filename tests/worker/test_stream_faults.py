@@ -201,22 +201,6 @@ async def test_what_exceeds_the_bound_is_a_gap_for_late_readers(
         assert end == closed("✓" * 2000)
 
 
-async def test_stage_that_waits_for_a_sub_run_has_stored_its_stream(
-    engine: Engine, servers: tuple[MahavishnuServer, MahavishnuServer], files: Files
-) -> None:
-    workflow_id = engine.start("delegating", pool=POOL, parts=PARTS, child_pool=POOL, **files.params)
-    channel = channel_of(workflow_id, "delegate")
-    await eventually(
-        lambda: engine.workflow(workflow_id)["stages"]["delegate"]["status"] == "waiting", what="the stage waits"
-    )
-    evict_streams(servers[0])
-    async with connect(servers[0]) as client:
-        await client.subscribe(channel)
-        assert await read_until(client, len(WHOLE.encode())) == WHOLE
-        files.open_gate()
-        assert await read_to_end(client) == ([], closed(WHOLE))
-
-
 async def test_cancelled_run_closes_its_stream(
     engine: Engine, servers: tuple[MahavishnuServer, MahavishnuServer], files: Files
 ) -> None:
