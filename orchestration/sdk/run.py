@@ -88,18 +88,22 @@ class Run:
         services.cancel_workflow(workflow_id=self.workflow_id, reason=reason)
 
     @async_unsafe("retry() would block the event loop: use `await aretry(…)`")
-    def retry(self, *, from_stage: str | None = None) -> None:
+    def retry(self, *, from_stage: str | None = None, failed_items_only: bool = False) -> None:
         """Run a finished run again.
 
         Args:
             from_stage: Repeat this stage and all stages of later steps too. By default only the stages that are not
                 completed are repeated.
+            failed_items_only: Of that stage, which runs once for each value of a list, repeat only the items that
+                failed or had not ended. The others keep their outputs; all stages of later steps are repeated.
 
         Raises:
             orchestration.services.IllegalTransition: if it is not finished, or is completed and `from_stage` is None.
             orchestration.services.StageNotFound: if it has no such stage.
+            orchestration.services.NoFailedItems: if the stage has no such items.
+            orchestration.services.InvalidArgument: if `failed_items_only` has no `from_stage`.
         """
-        services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
+        services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage, failed_items_only=failed_items_only)
 
     @async_unsafe("answer() would block the event loop: use `await aanswer(…)`")
     def answer(self, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> None:
@@ -177,9 +181,9 @@ class Run:
         """`cancel`, for code on an event loop."""
         await sync_to_async(self.cancel)(reason=reason)
 
-    async def aretry(self, *, from_stage: str | None = None) -> None:
+    async def aretry(self, *, from_stage: str | None = None, failed_items_only: bool = False) -> None:
         """`retry`, for code on an event loop."""
-        await sync_to_async(self.retry)(from_stage=from_stage)
+        await sync_to_async(self.retry)(from_stage=from_stage, failed_items_only=failed_items_only)
 
     async def aanswer(self, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> None:
         """`answer`, for code on an event loop."""

@@ -59,7 +59,7 @@ from orchestration.services.row_locks import (
     WorkerNotFound,
     WorkflowNotFound,
 )
-from orchestration.services.run_retries import retry_run
+from orchestration.services.run_retries import NoFailedItems, retry_run
 from orchestration.services.runs import start_run
 from orchestration.services.secrets import SecretsUnreadable, unsealed
 from orchestration.services.stages import (
