@@ -10,7 +10,7 @@ from django.core import signing
 from django.utils import timezone
 
 from orchestration import services
-from orchestration.models import Wait, WaitKind, WaitStatus
+from orchestration.models import Wait
 
 LINK_PATH: Final = "/api/v1/waits/"
 DEFAULT_VALID_SECONDS: Final = 7 * 86400.0
@@ -49,8 +49,7 @@ def make_link(workflow_id: str, name: str, *, by: str = "", valid_seconds: float
     Raises:
         orchestration.services.WaitNotFound: if the run does not ask that now.
     """
-    open_waits = Wait.objects.filter(workflow_id=workflow_id, name=name, kind=WaitKind.ASK, status=WaitStatus.OPEN)
-    wait = open_waits.only("pk", "expires_at").first()
+    wait = Wait.objects.open_questions().filter(workflow_id=workflow_id, name=name).only("pk").first()
     if wait is None:
         raise services.WaitNotFound(workflow_id, name)
     until = timezone.now() + timedelta(seconds=valid_seconds)

@@ -87,7 +87,7 @@ from orchestration.services.sub_run_waits import NotASubRun, wake_parent
 from orchestration.services.sub_runs import cancel_sub_runs, start_sub_run
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.validation import InvalidArgument, InvalidIdentifier
-from orchestration.services.wait_answers import answer_wait, expire_wait, find_question, send_signal
+from orchestration.services.wait_answers import answer_wait, expire_wait, send_signal
 from orchestration.services.wait_errors import (
     AlreadyAnswered,
     InvalidAnswer,
