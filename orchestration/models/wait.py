@@ -14,6 +14,7 @@ from orchestration.models.workflow import Workflow
 
 MAX_WAIT_NAME_LENGTH: Final = 128
 MAX_WAIT_TITLE_LENGTH: Final = 500
+MAX_FORM_LENGTH: Final = 255
 MAX_ANSWERED_BY_LENGTH: Final = 200
 
 _ENDED: Final = (WaitStatus.ANSWERED.value, WaitStatus.EXPIRED.value)
@@ -66,7 +67,9 @@ class Wait(models.Model):
     kind = models.CharField(max_length=16, choices=WaitKind.choices)
     status = models.CharField(max_length=16, choices=WaitStatus.choices, default=WaitStatus.OPEN)
     title = models.CharField(max_length=MAX_WAIT_TITLE_LENGTH, blank=True)
-    form = models.CharField(max_length=255, blank=True, help_text="The class of the answer: package.module:Class.")
+    form = models.CharField(
+        max_length=MAX_FORM_LENGTH, blank=True, help_text="The class of the answer: package.module:Class."
+    )
     schema = models.JSONField(default=dict, help_text="JSON Schema of the answer.")
     recipients = models.TextField(blank=True, help_text="Who should answer, one on each line.")
     on_timeout = models.JSONField(null=True, help_text='The answer after the time limit: {"value": …}.')
