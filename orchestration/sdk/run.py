@@ -120,6 +120,8 @@ class Run:
             orchestration.services.WaitNotFound: if no stage of the run asks under this name.
             orchestration.services.AlreadyAnswered, orchestration.services.WaitExpired
             orchestration.services.WaitClosed: if the run has ended, or was run again after the question `wait_id`.
+            orchestration.services.TooManyEarlyAnswers: if no stage asks yet, and the run keeps too many answers.
+            orchestration.services.InvalidArgument: if `by` is too long.
         """
         answers.answer(self.workflow_id, name, value, by=by, wait_id=wait_id)
 
@@ -135,6 +137,8 @@ class Run:
             valid_seconds: How long it is good. It is void earlier if the question is answered, expires or is closed.
 
         Raises:
+            InvalidDefinition: if `valid_seconds` is no duration of at most a year.
+            orchestration.services.InvalidArgument: if `by` is too long.
             orchestration.services.WaitNotFound: if the run does not ask that now.
         """
         return make_link(self.workflow_id, name, by=by, valid_seconds=valid_seconds)
@@ -150,6 +154,8 @@ class Run:
 
         Raises:
             orchestration.services.InvalidAnswer: if it does not fit the form of the stage that waits.
+            orchestration.services.InvalidIdentifier: if that is no name of a signal.
+            orchestration.services.InvalidArgument: if `by` is too long.
             orchestration.services.TooManyEarlyAnswers: if the run keeps too many signals.
             orchestration.services.WaitClosed: if the run has ended.
         """

@@ -62,6 +62,7 @@ def answer_wait(
         WaitExpired: if its time is over, also if the scheduler has not ended it yet.
         WaitClosed: if the run has ended.
         WaitReplaced: if it was run again after the question `wait_id`.
+        TooManyEarlyAnswers: if no stage asks yet, and the run keeps too many answers.
         PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
     at = validation.timestamp(at)
