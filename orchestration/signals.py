@@ -34,8 +34,8 @@ workflow_hold_ended = Signal()
 # workflow: Workflow (in its new pool), from_pool_id: str | None, at: datetime.
 workflow_moved = Signal()
 
-# workflow: Workflow (running again), from_stage: str | None, stages: Sequence[Stage] (those that run again, pending),
-# at: datetime. `workflow_started` follows.
+# workflow: Workflow (running again), from_stage: str | None, failed_items_only: bool (of that stage),
+# stages: Sequence[Stage] (those that run again, pending), at: datetime. `workflow_started` follows.
 workflow_retried = Signal()
 
 # workflow: Workflow (its row is already deleted; after pruning, its prompt, params, plan and result are None), at:

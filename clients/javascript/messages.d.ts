@@ -324,6 +324,7 @@ export interface WorkflowRetried extends WorkflowEvent {
   created_at: string;
   started_at: string | null;
   deadline_at: string | null;
+  failed_items_only?: boolean;
   parent_id?: string;
   root_id?: string;
 }

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from django.db.models import F
+
 from orchestration.admin.read_only import MAX_INLINE_ROWS
-from orchestration.models import FINISHED_WORKFLOW_STATUSES, Stage, StageStatus, WorkflowStatus
+from orchestration.models import FINISHED_WORKFLOW_STATUSES, Stage, StageMap, StageStatus, WorkflowStatus
 
 FROM_STAGE: Final = "from_stage"
 """The form field with the stage from which a run is repeated; empty for all that did not complete."""
+
+FAILED_ITEMS_ONLY: Final = "failed_items_only"
+"""The checkbox to repeat of that stage only the items that failed or had not ended."""
 
 _FRAME: Final = re.compile(r'^  File "([^"\n]+)", line (\d+), in (\S+)', re.MULTILINE)
 _OF_A_LIBRARY: Final = re.compile(r"^<|/(site-packages|dist-packages|lib/python[\d.]+)/")
@@ -70,3 +75,8 @@ def retry_choices(workflow: Any) -> list[tuple[str, str]]:
     names = workflow.stages.filter(hosted=False).order_by("position").values_list("name", flat=True)
     named = [(name, f"from {name}") for name in names[:MAX_INLINE_ROWS]]
     return named if workflow.status == WorkflowStatus.COMPLETED else [("", "what did not complete"), *named]
+
+
+def has_failed_items(workflow: Any) -> bool:
+    """Return whether a run that can be repeated has items that failed or had not ended."""
+    return may_retry(workflow) and StageMap.objects.filter(stage__workflow=workflow, completed__lt=F("total")).exists()

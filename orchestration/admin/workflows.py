@@ -33,7 +33,14 @@ from orchestration.admin.start_view import start_workflow_view
 from orchestration.admin.statuses import HELD
 from orchestration.admin.sub_runs import SubRunsInline, tree_facts
 from orchestration.admin.waits import WaitsInline
-from orchestration.admin.workflow_failure import FROM_STAGE, failure_of, may_retry, retry_choices
+from orchestration.admin.workflow_failure import (
+    FAILED_ITEMS_ONLY,
+    FROM_STAGE,
+    failure_of,
+    has_failed_items,
+    may_retry,
+    retry_choices,
+)
 from orchestration.models import Pool, Stage, Workflow, WorkflowStatus
 
 _TIMES: Final = ("created_ms", "started", "finished", "duration", "deadline")
@@ -147,6 +154,7 @@ class WorkflowAdmin(RowActionsAdmin):
             facts.append(format_html("pool {}", self.pool_link(obj)))
         facts += tree_facts(obj)
         context |= {"facts": facts, "failure": failure_of(obj), "retry_choices": retry_choices(obj)}
+        context["has_failed_items"] = has_failed_items(obj)
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_urls(self) -> list[URLPattern]:
@@ -160,8 +168,9 @@ class WorkflowAdmin(RowActionsAdmin):
 
     @admin.action(description="Retry selected workflows", permissions=["run_action"])
     def retry_workflows(self, request: HttpRequest, rows: QuerySet[Workflow]) -> HttpResponse | None:
-        # Only the page of a workflow has this field.
-        retry = partial(services.retry_run, from_stage=request.POST.get(FROM_STAGE) or None)
+        # Only the page of a workflow has these fields.
+        from_stage, failed_items_only = request.POST.get(FROM_STAGE) or None, FAILED_ITEMS_ONLY in request.POST
+        retry = partial(services.retry_run, from_stage=from_stage, failed_items_only=failed_items_only)
         return self.run_action(request, rows, lambda id: retry(workflow_id=id), done="Retried")
 
     @admin.display(description="name", ordering="name")

@@ -67,7 +67,7 @@ def _finish_stages(
     if stages := _UNFINISHED_STAGES.rows(workflow.pk, using=using):
         workflow.stages.using(using).filter(finished_at=None).update(**changes)
     if any(stage.status == StageStatus.WAITING for stage in stages):
-        open_waits = Wait.objects.using(using).filter(workflow_id=workflow.pk, status=WaitStatus.OPEN)
+        open_waits = Wait.objects.using(using).open().filter(workflow_id=workflow.pk)
         open_waits.update(status=WaitStatus.CLOSED, due_at=None)
     for stage in stages:
         delta.add_stage(stage.pool_id, stage.status, -1)

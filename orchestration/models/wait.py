@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Self
 
 from django.db import models
 from django.db.models import Q
 
+from orchestration.db.clock import database_now
 from orchestration.models.stage import Stage
 from orchestration.models.statuses import WaitKind, WaitStatus
 from orchestration.models.workflow import Workflow
 
 MAX_WAIT_NAME_LENGTH: Final = 128
 MAX_WAIT_TITLE_LENGTH: Final = 500
+MAX_FORM_LENGTH: Final = 255
 MAX_ANSWERED_BY_LENGTH: Final = 200
 
 _ENDED: Final = (WaitStatus.ANSWERED.value, WaitStatus.EXPIRED.value)
+
+
+class WaitQuerySet(models.QuerySet["Wait"]):
+    """Waits, and which of them an answer or a signal is for."""
+
+    def open(self) -> Self:
+        """Return those that wait, also if their time is over and the scheduler has not ended them yet."""
+        return self.filter(status=WaitStatus.OPEN)
+
+    def open_questions(self) -> Self:
+        """Return those that ask now."""
+        return self.open().filter(kind=WaitKind.ASK)
+
+    def find_question(self, workflow_id: str, name: str, *, wait_id: int | None = None) -> Wait | None:
+        """Return the wait that an answer is for: the open one, else the last one; None if nothing asked yet.
+
+        Args:
+            workflow_id: The run.
+            name: The name of the wait.
+            wait_id: Its primary key, if it may be no other one.
+        """
+        waits = self.filter(workflow_id=workflow_id, name=name, kind=WaitKind.ASK)
+        if wait_id is not None:
+            return waits.filter(pk=wait_id).first()
+        last = waits.order_by("-pk")
+        return last.open().first() or last.first()
+
+    def find_signal_taker(self, workflow_id: str, name: str) -> Wait | None:
+        """Return the wait that a signal is for: the oldest open one; None if the signal is kept for the next.
+
+        One whose time is over takes none, although the scheduler has not ended it yet.
+        """
+        waits = self.open().filter(workflow_id=workflow_id, name=name, kind=WaitKind.SIGNAL)
+        return waits.filter(Q(due_at=None) | Q(due_at__gt=database_now())).order_by("pk").first()
 
 
 class Wait(models.Model):
@@ -31,7 +67,9 @@ class Wait(models.Model):
     kind = models.CharField(max_length=16, choices=WaitKind.choices)
     status = models.CharField(max_length=16, choices=WaitStatus.choices, default=WaitStatus.OPEN)
     title = models.CharField(max_length=MAX_WAIT_TITLE_LENGTH, blank=True)
-    form = models.CharField(max_length=255, blank=True, help_text="The class of the answer: package.module:Class.")
+    form = models.CharField(
+        max_length=MAX_FORM_LENGTH, blank=True, help_text="The class of the answer: package.module:Class."
+    )
     schema = models.JSONField(default=dict, help_text="JSON Schema of the answer.")
     recipients = models.TextField(blank=True, help_text="Who should answer, one on each line.")
     on_timeout = models.JSONField(null=True, help_text='The answer after the time limit: {"value": …}.')
@@ -43,6 +81,8 @@ class Wait(models.Model):
     answer = models.JSONField(null=True, blank=True)
     answered_by = models.CharField(max_length=MAX_ANSWERED_BY_LENGTH, blank=True)
     answered_at = models.DateTimeField(null=True, blank=True)
+
+    objects = WaitQuerySet.as_manager()
 
     class Meta:
         ordering = ("pk",)

@@ -18,6 +18,7 @@ from orchestration.models import Pool, Stage, StageMap, Wait, Worker, Workflow, 
 from orchestration.services.dispatch_due import HAS_WORK
 from orchestration.services.dispatch_window import runs_with_small_window
 from orchestration.services.holds import run_to_hold, runs_with_outdated_hold
+from orchestration.services.sub_runs import sub_runs_to_cancel
 
 Row = TypeVar("Row", bound=Model)
 
@@ -119,6 +120,13 @@ def stalled_runs(now: datetime) -> QuerySet[Workflow]:
     return running.filter(~has_work).order_by("created_at", "pk").only("pk", "created_at")
 
 
+def due_sub_runs(now: datetime) -> QuerySet[Workflow]:
+    """Select the unfinished sub-runs of the runs that have ended first without completing."""
+    # Not one query with a join: a database could search for those runs among all workflows. Mostly there are none.
+    parents = [run.pk for run in RUNS_WITH_CANCELLATION.rows(now)]
+    return sub_runs_to_cancel(parents).order_by("created_at", "pk").only("pk", "created_at")
+
+
 class Sweep(Generic[Row]):
     """Goes through all due rows, one page in each pass of a scheduler, and then begins again.
 
@@ -184,7 +192,8 @@ UNCLAIMED_STAGES: Final = DueSelect(Stage, "dispatch_due_at", "attempt", "pool",
 REFUSED_STAGES: Final = DueSelect(Stage, "refused_until", max_rows=MAX_ROWS_PER_PASS)
 RUNS_TO_HOLD: Final = DueSelect(Stage, "dispatch_due_at", max_rows=MAX_ROWS_PER_PASS, where=run_to_hold())
 OUTDATED_HOLDS: Final = RunSelect(lambda now: runs_with_outdated_hold(), max_rows=MAX_ROWS_PER_PASS)
-ORPHANED_RUNS: Final = DueSelect(Workflow, "children_due_at", max_rows=MAX_ROWS_PER_PASS)
+RUNS_WITH_CANCELLATION: Final = DueSelect(Workflow, "children_due_at", max_rows=MAX_ROWS_PER_PASS)
+SUB_RUNS_TO_CANCEL: Final = RunSelect(due_sub_runs, max_rows=MAX_ROWS_PER_PASS)
 LATE_WORKFLOWS: Final = DueSelect(Workflow, "deadline_at", max_rows=MAX_ROWS_PER_PASS)
 EXPIRED_LEASES: Final = DueSelect(Stage, "lease_expires_at", max_rows=MAX_ROWS_PER_PASS)
 SILENT_WORKERS: Final = DueSelect(Worker, "heartbeat_at", max_rows=MAX_ROWS_PER_PASS)

@@ -79,6 +79,7 @@ class Scheduler:
             self.time_out_workflows,
             # After the time limits, which cancel sub-runs too.
             self.cancel_sub_runs,
+            self.end_cancellations,
             # Expire workers before leases: a worker without heartbeats is marked offline, not in error.
             self.expire_workers,
             self.expire_leases,
@@ -187,7 +188,13 @@ class Scheduler:
 
     def cancel_sub_runs(self, now: datetime) -> int:
         """Cancel the sub-runs of runs that have ended otherwise than completed."""
-        return self._attempt_each(Job.CANCEL_SUB_RUNS, due_select.ORPHANED_RUNS, now, services.cancel_sub_runs)
+        return self._attempt_each(Job.CANCEL_SUB_RUNS, due_select.SUB_RUNS_TO_CANCEL, now, services.cancel_sub_run)
+
+    def end_cancellations(self, now: datetime) -> int:
+        """Note which of these runs have no sub-runs to cancel any longer."""
+        return self._attempt_each(
+            Job.END_CANCELLATIONS, due_select.RUNS_WITH_CANCELLATION, now, services.end_cancellation
+        )
 
     def expire_leases(self, now: datetime) -> int:
         """End the attempts whose lease has expired."""

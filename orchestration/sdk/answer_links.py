@@ -10,7 +10,10 @@ from django.core import signing
 from django.utils import timezone
 
 from orchestration import services
-from orchestration.models import Wait, WaitKind, WaitStatus
+from orchestration.models import Wait
+from orchestration.models.wait import MAX_ANSWERED_BY_LENGTH
+from orchestration.plan import check_seconds
+from orchestration.services.validation import text
 
 LINK_PATH: Final = "/api/v1/waits/"
 DEFAULT_VALID_SECONDS: Final = 7 * 86400.0
@@ -47,10 +50,13 @@ def make_link(workflow_id: str, name: str, *, by: str = "", valid_seconds: float
     """Return the path of a link that answers an open question of a run. `Run.answer_link` describes the arguments.
 
     Raises:
+        InvalidDefinition: if `valid_seconds` is no duration, or is too long.
+        orchestration.services.InvalidArgument: if `by` is too long, so that no answer could be stored with it.
         orchestration.services.WaitNotFound: if the run does not ask that now.
     """
-    open_waits = Wait.objects.filter(workflow_id=workflow_id, name=name, kind=WaitKind.ASK, status=WaitStatus.OPEN)
-    wait = open_waits.only("pk", "expires_at").first()
+    check_seconds("valid_seconds", valid_seconds)
+    by = text("by", by, max_length=MAX_ANSWERED_BY_LENGTH)
+    wait = Wait.objects.open_questions().filter(workflow_id=workflow_id, name=name).only("pk").first()
     if wait is None:
         raise services.WaitNotFound(workflow_id, name)
     until = timezone.now() + timedelta(seconds=valid_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from orchestration import services
-from orchestration.models import Stage, StageStatus, Wait, WaitKind, WaitStatus, Workflow
+from orchestration.models import Stage, StageStatus, Wait, Workflow
 from orchestration.plan import WaitPlan
 from orchestration.sdk.form import checked_answer
 
@@ -26,7 +26,7 @@ def convert_answer(workflow_id: str, name: str, answer: Any, *, wait_id: int | N
         orchestration.services.InvalidAnswer: if it does not fit its form.
     """
     # A stage that asks inside of its function has no plan of it.
-    asked = services.find_question(workflow_id, name, wait_id=wait_id)
+    asked = Wait.objects.find_question(workflow_id, name, wait_id=wait_id)
     if asked is not None:
         return checked_answer(WaitPlan(kind="ask", name=name, form=asked.form), answer)
     if wait_id is not None:
@@ -47,10 +47,8 @@ def convert_payload(workflow_id: str, name: str, payload: Any) -> Any:
     Raises:
         orchestration.services.InvalidAnswer: if it does not fit.
     """
-    waits = Wait.objects.filter(
-        workflow_id=workflow_id, name=name, kind=WaitKind.SIGNAL, status=WaitStatus.OPEN
-    ).order_by("pk")
-    form = waits.values_list("form", flat=True).first()
+    taker = Wait.objects.find_signal_taker(workflow_id, name)
+    form = None if taker is None else taker.form
     if form is None:
         planned = Stage.objects.filter(workflow_id=workflow_id, plan__wait__kind="signal", plan__wait__name=name)
         planned = planned.filter(status__in=_BEFORE_WAIT).order_by("step", "position")

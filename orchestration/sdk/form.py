@@ -7,6 +7,7 @@ import re
 from functools import reduce
 from typing import Any, Final
 
+from orchestration.models.wait import MAX_FORM_LENGTH
 from orchestration.plan import InvalidDefinition, WaitPlan
 from orchestration.sdk.conversion import Mismatch, convert_strictly
 from orchestration.sdk.json_values import is_input_class, to_builtins
@@ -30,7 +31,8 @@ def form_reference(form: type) -> str:
     """Return where a process finds the class of a form: `package.module:Class`.
 
     Raises:
-        InvalidDefinition: if it is no class with typed fields, or not at the level of a module.
+        InvalidDefinition: if it is no class with typed fields, not at the level of a module, or this is longer than
+            `MAX_FORM_LENGTH`.
     """
     if form in _PLAIN:
         return f"{form.__module__}:{form.__qualname__}"
@@ -44,7 +46,13 @@ def form_reference(form: type) -> str:
             f"Form {form.__qualname__} is defined inside a function, where no other process can find it: expected a "
             "module-level class"
         )
-    return f"{form.__module__}:{form.__qualname__}"
+    reference = f"{form.__module__}:{form.__qualname__}"
+    if len(reference) > MAX_FORM_LENGTH:
+        raise InvalidDefinition(
+            f"Form {reference}: expected a module and a class whose names have at most {MAX_FORM_LENGTH} characters, "
+            f"not {len(reference)}"
+        )
+    return reference
 
 
 def form_schema(form: type) -> Schema:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from typing import Any, Final, Self
 
+from orchestration.models.stage import MAX_STAGE_NAME_LENGTH
 from orchestration.plan import InvalidDefinition, StagePlan
 from orchestration.sdk.stage import Parallel, StageDefinition, plan_stages
+from orchestration.services.validation import InvalidArgument, text
 
 MAX_ADDED_STAGES: Final = 100
 """Stages that one stage may add. `each` is for more."""
@@ -24,7 +27,8 @@ class Next:
         output: The output of the stage; JSON.
 
     Raises:
-        InvalidDefinition: if there is no step, an item is none, or there are more than `MAX_ADDED_STAGES` stages.
+        InvalidDefinition: if there is no step, an item is none, there are more than `MAX_ADDED_STAGES` stages, or a
+            name is too long.
     """
 
     def __init__(self, *steps: StageDefinition | Parallel, output: Any = None) -> None:
@@ -37,12 +41,26 @@ class Next:
                 f"Next(…) has {len(self.stages)} stages: expected at most {MAX_ADDED_STAGES}; each(…) runs one stage "
                 "for every value of a list"
             )
+        for stage in self.stages:
+            _check_name(stage.name)
 
     def with_output(self, output: Any) -> Self:
         """Return the same steps with another output."""
         changed = copy.copy(self)
         changed.output = output
         return changed
+
+
+def _check_name(name: str) -> None:
+    """Check a name before the transaction that completes the stage, which could not store it.
+
+    Raises:
+        InvalidDefinition
+    """
+    try:
+        text("name", name, max_length=MAX_STAGE_NAME_LENGTH, may_be_empty=False)
+    except InvalidArgument as error:
+        raise InvalidDefinition(f"Next(…) has a stage named {reprlib.repr(name)}: expected {error.expected}") from error
 
 
 class Done:

@@ -88,18 +88,22 @@ class Run:
         services.cancel_workflow(workflow_id=self.workflow_id, reason=reason)
 
     @async_unsafe("retry() would block the event loop: use `await aretry(…)`")
-    def retry(self, *, from_stage: str | None = None) -> None:
+    def retry(self, *, from_stage: str | None = None, failed_items_only: bool = False) -> None:
         """Run a finished run again.
 
         Args:
             from_stage: Repeat this stage and all stages of later steps too. By default only the stages that are not
                 completed are repeated.
+            failed_items_only: Of that stage, which runs once for each value of a list, repeat only the items that
+                failed or had not ended. The others keep their outputs; all stages of later steps are repeated.
 
         Raises:
             orchestration.services.IllegalTransition: if it is not finished, or is completed and `from_stage` is None.
             orchestration.services.StageNotFound: if it has no such stage.
+            orchestration.services.NoFailedItems: if the stage has no such items.
+            orchestration.services.InvalidArgument: if `failed_items_only` has no `from_stage`.
         """
-        services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage)
+        services.retry_run(workflow_id=self.workflow_id, from_stage=from_stage, failed_items_only=failed_items_only)
 
     @async_unsafe("answer() would block the event loop: use `await aanswer(…)`")
     def answer(self, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> None:
@@ -116,6 +120,8 @@ class Run:
             orchestration.services.WaitNotFound: if no stage of the run asks under this name.
             orchestration.services.AlreadyAnswered, orchestration.services.WaitExpired
             orchestration.services.WaitClosed: if the run has ended, or was run again after the question `wait_id`.
+            orchestration.services.TooManyEarlyAnswers: if no stage asks yet, and the run keeps too many answers.
+            orchestration.services.InvalidArgument: if `by` is too long.
         """
         answers.answer(self.workflow_id, name, value, by=by, wait_id=wait_id)
 
@@ -131,6 +137,8 @@ class Run:
             valid_seconds: How long it is good. It is void earlier if the question is answered, expires or is closed.
 
         Raises:
+            InvalidDefinition: if `valid_seconds` is no duration of at most a year.
+            orchestration.services.InvalidArgument: if `by` is too long.
             orchestration.services.WaitNotFound: if the run does not ask that now.
         """
         return make_link(self.workflow_id, name, by=by, valid_seconds=valid_seconds)
@@ -146,6 +154,8 @@ class Run:
 
         Raises:
             orchestration.services.InvalidAnswer: if it does not fit the form of the stage that waits.
+            orchestration.services.InvalidIdentifier: if that is no name of a signal.
+            orchestration.services.InvalidArgument: if `by` is too long.
             orchestration.services.TooManyEarlyAnswers: if the run keeps too many signals.
             orchestration.services.WaitClosed: if the run has ended.
         """
@@ -177,9 +187,9 @@ class Run:
         """`cancel`, for code on an event loop."""
         await sync_to_async(self.cancel)(reason=reason)
 
-    async def aretry(self, *, from_stage: str | None = None) -> None:
+    async def aretry(self, *, from_stage: str | None = None, failed_items_only: bool = False) -> None:
         """`retry`, for code on an event loop."""
-        await sync_to_async(self.retry)(from_stage=from_stage)
+        await sync_to_async(self.retry)(from_stage=from_stage, failed_items_only=failed_items_only)
 
     async def aanswer(self, name: str, value: Any, *, by: str = "", wait_id: int | None = None) -> None:
         """`answer`, for code on an event loop."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from orchestration.plan import Arguments, InvalidDefinition
@@ -22,22 +23,43 @@ MAX_WAITED_RUNS: Final = 1000
 class WaitForRuns:
     """What a stage returns to wait for sub-runs that it has started. It holds no slot while it waits.
 
-    Its output is that of the sub-run or, of several, the list of their outputs. If a sub-run fails, is cancelled or
-    times out, the stage fails.
+    If a sub-run fails, is cancelled or times out, the stage fails.
 
     Args:
-        runs: What `ctx.start(…)` returned.
+        runs: What `ctx.start(…)` returned: one run, whose output is that of the stage; or a list of runs, also of one
+            or none. Then the output is the list of their outputs, in this order. A run that is listed twice has its
+            output in both places.
         allow_failed: How many of them may fail. The output of one that has failed is null.
 
     Raises:
-        ValueError: if there is no run, or there are too many.
+        StageFailed: if these are not runs, or there are more than `MAX_WAITED_RUNS`. The stage is not tried again.
     """
 
-    def __init__(self, *runs: Run, allow_failed: int = 0) -> None:
-        if not 1 <= len(runs) <= MAX_WAITED_RUNS:
-            raise ValueError(f"WaitForRuns() has {len(runs)} sub-runs; expected 1 to {MAX_WAITED_RUNS}")
-        self.run_ids = list(dict.fromkeys(run.workflow_id for run in runs))
+    def __init__(self, runs: Run | Iterable[Run], *, allow_failed: int = 0) -> None:
+        self.is_list = not isinstance(runs, Run)
+        self.run_ids = [run.workflow_id for run in _checked_runs(runs)]
+        if type(allow_failed) is not int or not 0 <= allow_failed <= MAX_WAITED_RUNS:
+            raise StageFailed(
+                f"WaitForRuns(…, allow_failed={allow_failed!r}): expected a number of runs, 0 to {MAX_WAITED_RUNS}",
+                may_retry=False,
+            )
         self.allow_failed = allow_failed
+
+
+def _checked_runs(runs: Any) -> list[Run]:
+    if isinstance(runs, Run):
+        return [runs]
+    expected = "expected a run that ctx.start(…) returned, or a list of such runs"
+    if not isinstance(runs, Iterable):
+        raise StageFailed(f"WaitForRuns({type(runs).__name__}): {expected}", may_retry=False)
+    found = list(islice(runs, MAX_WAITED_RUNS + 1))
+    if len(found) > MAX_WAITED_RUNS:
+        text = f"WaitForRuns(…) has more than {MAX_WAITED_RUNS} runs; a stage may wait for {MAX_WAITED_RUNS} at most"
+        raise StageFailed(text, may_retry=False)
+    for run in found:
+        if not isinstance(run, Run):
+            raise StageFailed(f"WaitForRuns([{type(run).__name__}, …]): {expected}", may_retry=False)
+    return found
 
 
 def run_workflow(

@@ -59,7 +59,7 @@ from orchestration.services.row_locks import (
     WorkerNotFound,
     WorkflowNotFound,
 )
-from orchestration.services.run_retries import retry_run
+from orchestration.services.run_retries import NoFailedItems, retry_run
 from orchestration.services.runs import start_run
 from orchestration.services.secrets import SecretsUnreadable, unsealed
 from orchestration.services.stages import (
@@ -84,10 +84,10 @@ from orchestration.services.step_records import (
 from orchestration.services.streams import WrittenStream, open_stream
 from orchestration.services.sub_run_links import ParentAttempt, TooDeep
 from orchestration.services.sub_run_waits import NotASubRun, wake_parent
-from orchestration.services.sub_runs import cancel_sub_runs, start_sub_run
+from orchestration.services.sub_runs import cancel_sub_run, end_cancellation, start_sub_run
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.validation import InvalidArgument, InvalidIdentifier
-from orchestration.services.wait_answers import answer_wait, expire_wait, find_question, send_signal
+from orchestration.services.wait_answers import answer_wait, expire_wait, send_signal
 from orchestration.services.wait_errors import (
     AlreadyAnswered,
     InvalidAnswer,

@@ -9,7 +9,7 @@ from typing import Any, Final
 from django.db.models import F
 
 from orchestration.db.clock import database_now
-from orchestration.models import Stage, StageMap, StageStatus, Wait, WaitStatus, Workflow
+from orchestration.models import Stage, StageMap, StageStatus, Wait, Workflow
 from orchestration.plan import StagePlan
 from orchestration.services import validation
 
@@ -48,7 +48,7 @@ def count_planned(pool_id: str) -> int:
     # One query would make Postgres read all open waits of all pools.
     return (
         planned.filter(status=StageStatus.PENDING).count()
-        + Wait.objects.filter(status=WaitStatus.OPEN, resumes=True, **waiting).count()
+        + Wait.objects.open().filter(resumes=True, **waiting).count()
         + StageMap.objects.filter(stored__lt=F("total"), **waiting).count()
     )
 

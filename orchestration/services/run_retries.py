@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +24,8 @@ from orchestration.models.pool_counters import batched_counters
 from orchestration.services import row_locks, validation
 from orchestration.services.added_steps import remove_added
 from orchestration.services.advance import advance, queue_step
-from orchestration.services.map_items import continue_items, remove_items, reset_items
+from orchestration.services.errors import ServiceError
+from orchestration.services.map_items import ITEM_STATUSES_TO_RESET, continue_items, remove_items, reset_items
 from orchestration.services.planned_stages import UNSTARTED, deadline_of, pool_of
 from orchestration.services.pools import PoolNotAccepting, reject_closed_pool
 from orchestration.services.step_records import forget_steps
@@ -49,7 +51,25 @@ _RESET_AT_ONCE: Final = 500
 _ENDED_WELL: Final = (StageStatus.COMPLETED, StageStatus.SKIPPED)
 
 
-def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime | None = None) -> Workflow:
+class NoFailedItems(ServiceError):
+    """Only the failed items of a stage were to run again, and it has none."""
+
+    def __init__(self, workflow_id: str, stage_name: str, *, has_items: bool) -> None:
+        self.workflow_id = workflow_id
+        self.stage_name = stage_name
+        self.has_items = has_items
+        super().__init__(workflow_id, stage_name, has_items)
+
+    def __str__(self) -> str:
+        name = f"{self.workflow_id}/{self.stage_name}"
+        if self.has_items:
+            return f"No item of stage {name} has failed; without failed_items_only, all of them run again."
+        return f"Stage {name} has no items; failed_items_only is for a stage that runs once for each value."
+
+
+def retry_run(
+    *, workflow_id: str, from_stage: str | None = None, failed_items_only: bool = False, at: datetime | None = None
+) -> Workflow:
     """Run the uncompleted stages of a finished workflow again; with `from_stage`, also that stage and all later steps.
 
     Stages that were skipped before the first of these stay skipped.
@@ -58,15 +78,19 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
     as many attempts as its plan allows. If the workflow was moved, they run in its new pool,
     unless they have their own.
 
-    Of a stage with items, those run that are neither completed nor skipped. With `from_stage`, all of them run.
+    Of a stage with items, those run that are neither completed nor skipped. With `from_stage`, all of them run, unless
+    `failed_items_only`: then the completed items of that stage keep their outputs, and so do those of its step.
 
     Raises:
         InvalidIdentifier, WorkflowNotFound, StageNotFound
         IllegalTransition: if it is not finished, or if it completed and no stage is named.
-        InvalidArgument: if the engine does not run it.
+        InvalidArgument: if the engine does not run it, or `failed_items_only` has no `from_stage`.
+        NoFailedItems: if the stage has no items that failed or had not ended.
         PoolNotAccepting: if its pool is closed, or that of a stage which runs again.
     """
     at = validation.timestamp(at)
+    if failed_items_only and from_stage is None:
+        raise validation.InvalidArgument("failed_items_only", True, "from_stage too: the stage with these items")
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         # Before the workflow: workers that still run a stage which is removed.
         row_locks.lock_workers_of_run(workflow_id)
@@ -78,7 +102,10 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
             raise PoolNotAccepting(workflow.pool.pk, PoolStatus.CLOSED, "stages")
         rows = workflow.stages.filter(item_of=None).select_for_update(no_key=True)
         stages = list(rows.order_by("pk").only(*_READ_TO_RERUN))
-        rerun = _stages_to_rerun(workflow, stages, from_stage)
+        named = _named_stage(workflow, stages, from_stage)
+        if named is not None and failed_items_only:
+            _check_failed_items(workflow, named)
+        rerun = _stages_to_rerun(stages, named)
         if any(stage.added_by_id is not None for stage in stages):
             removed = remove_added(workflow, stages, {stage.pk for stage in rerun}, at=at)
             rerun = [stage for stage in rerun if stage.pk not in removed]
@@ -89,7 +116,8 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
             forget_sub_runs(outdated[first : first + _RESET_AT_ONCE])
             forget_streams(outdated[first : first + _RESET_AT_ONCE])
         forget_waits(rerun, frozenset(outdated))
-        continued = _reset_maps(workflow, rerun, from_stage, at=at)
+        last_kept = math.inf if named is None else named.step if failed_items_only else -1
+        continued = _reset_maps(workflow, rerun, last_kept, at=at)
         _check_own_pools(workflow, rerun)
         _reset_stages(rerun, pool_id=workflow.pool_id)
         workflow.status = WorkflowStatus.RUNNING.value
@@ -98,7 +126,8 @@ def retry_run(*, workflow_id: str, from_stage: str | None = None, at: datetime |
         workflow.deadline_at = deadline_of(workflow)
         workflow.stages_completed = sum(stage.status == StageStatus.COMPLETED for stage in stages)
         # Before the row is saved, which sends `workflow_started`.
-        signals.workflow_retried.send(sender=Workflow, workflow=workflow, from_stage=from_stage, stages=rerun, at=at)
+        what = {"from_stage": from_stage, "failed_items_only": failed_items_only, "stages": rerun}
+        signals.workflow_retried.send(sender=Workflow, workflow=workflow, **what, at=at)
         workflow.save_locked(at=at, update_fields=["status", "error", "result", "deadline_at", "stages_completed"])
         for stage_map in continued:
             queue_step(continue_items(stage_map.stage, stage_map, at=at), at=at)
@@ -128,12 +157,30 @@ def _check_may_retry(workflow: Workflow, from_stage: str | None) -> None:
     raise IllegalTransition("workflow", workflow.pk, workflow.status, WorkflowStatus.RUNNING, rule)
 
 
-def _stages_to_rerun(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> list[Stage]:
+def _named_stage(workflow: Workflow, stages: list[Stage], from_stage: str | None) -> Stage | None:
+    if from_stage is None:
+        return None
+    for stage in stages:
+        if stage.name == from_stage and not stage.hosted:
+            return stage
+    raise row_locks.StageNotFound(workflow.pk, from_stage)
+
+
+def _check_failed_items(workflow: Workflow, stage: Stage) -> None:
+    """Check that a stage has items that failed or had not ended.
+
+    Raises:
+        NoFailedItems
+    """
+    of_stage = Stage.objects.filter(item_of=stage.pk, status__in=ITEM_STATUSES_TO_RESET)
+    unstored = StageMap.objects.filter(pk=stage.pk, stored__lt=F("total"))
+    if not of_stage.exists() and not unstored.exists():
+        raise NoFailedItems(workflow.pk, stage.name, has_items=stage.stage_plan.each is not None)
+
+
+def _stages_to_rerun(stages: list[Stage], named: Stage | None) -> list[Stage]:
     repeated = [stage for stage in stages if stage.status not in _ENDED_WELL]
-    if from_stage is not None:
-        named = next((stage for stage in stages if stage.name == from_stage and not stage.hosted), None)
-        if named is None:
-            raise row_locks.StageNotFound(workflow.pk, from_stage)
+    if named is not None:
         repeated += [stage for stage in stages if stage == named or stage.step > named.step]
     # A stage that was skipped before them has ended: it must not run beside the items of a later step.
     first_step = min((stage.step for stage in repeated), default=0)
@@ -154,13 +201,20 @@ def _outdated(rerun: list[Stage]) -> list[int]:
     return [stage.pk for stage in rerun if stage.status == StageStatus.COMPLETED or stage.step > first_step]
 
 
-def _reset_maps(workflow: Workflow, rerun: list[Stage], from_stage: str | None, *, at: datetime) -> list[StageMap]:
-    """Remove the items of stages that run again as a whole. Return the other maps, with their items reset."""
+def _reset_maps(workflow: Workflow, rerun: list[Stage], last_kept: float, *, at: datetime) -> list[StageMap]:
+    """Remove the items of stages that run again as a whole. Return the other maps, with their items reset.
+
+    Args:
+        workflow: The workflow.
+        rerun: The stages that run again.
+        last_kept: The last step whose stages keep the items that have completed.
+        at: The time of the change.
+    """
     maps = StageMap.objects.filter(stage__workflow_id=workflow.pk, stage__in=rerun).select_related("stage")
     continued: list[StageMap] = []
     for stage_map in maps.order_by("pk"):
         stage_map.stage.workflow = workflow
-        if from_stage is None:
+        if stage_map.stage.step <= last_kept:
             forget_waits_of_items(stage_map)
             reset_items(stage_map)
             continued.append(stage_map)

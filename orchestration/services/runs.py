@@ -73,6 +73,7 @@ def start_run(
         InvalidIdentifier, InvalidArgument, AlreadyExists
         KeyConflict: if the prompt or the parameters of the existing workflow differ.
         PoolNotAccepting: if the pool, or that of a stage, is draining or closed.
+        UnknownPool: if one of them does not exist, and none may be created.
         PoolNotFound: if one of them is removed at this moment.
         AttemptEnded: if the attempt that starts it has ended meanwhile.
         TooDeep: if it has too many runs above it.

@@ -46,7 +46,7 @@ def begin_wait(stage: Stage, run_ids: Sequence[str], *, max_failed: int, is_list
 
     Args:
         stage: The stage, locked with its workflow.
-        run_ids: The sub-runs.
+        run_ids: The sub-runs; one may be named twice. None of them ends the stage at once.
         max_failed: How many of them may fail.
         is_list: Whether the output of the stage is a list of their outputs, and not the output of the only one.
         at: The time of the change.
@@ -89,7 +89,8 @@ def _end_wait(stage: Stage, child_runs: ChildRuns, *, at: datetime) -> NextStep 
     # Their results may be large, and are needed once: at the end of the last one.
     statuses = dict(of_stage.values_list("pk", "status"))
     finished = {pk for pk, status in statuses.items() if status in FINISHED_WORKFLOW_STATUSES}
-    failed = [pk for pk in run_ids if pk not in statuses or (pk in finished and statuses[pk] != _COMPLETED)]
+    distinct = dict.fromkeys(run_ids)
+    failed = [pk for pk in distinct if pk not in statuses or (pk in finished and statuses[pk] != _COMPLETED)]
     if len(failed) > child_runs.max_failed:
         return _fail(stage, _failure(failed[0]), at=at)
     if len(finished) < len(statuses):

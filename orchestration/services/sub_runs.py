@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from orchestration.models import FINISHED_WORKFLOW_STATUSES, Workflow, WorkflowStatus
 from orchestration.plan import Plan
@@ -16,9 +18,6 @@ from orchestration.services.runs import start_run
 from orchestration.services.sub_run_links import ParentAttempt, lock_parent
 from orchestration.services.transitions import IllegalTransition
 from orchestration.services.workflows import change_locked_workflow
-
-CANCELLED_AT_ONCE: Final = 100
-"""Sub-runs of one run that one call cancels at most, each in its own transaction."""
 
 
 def start_sub_run(plan: Plan, *, parent: ParentAttempt, at: datetime | None = None, **arguments: Any) -> Workflow:
@@ -43,34 +42,39 @@ def start_sub_run(plan: Plan, *, parent: ParentAttempt, at: datetime | None = No
         return Workflow.objects.get(pk=workflow.pk)  # Another client has just retried it.
 
 
-def cancel_sub_runs(parent_id: str, *, at: datetime | None = None) -> int:
-    """Cancel the next sub-runs of a run that has failed, was cancelled or timed out. Return how many were changed.
+def sub_runs_to_cancel(parent_ids: Collection[str]) -> QuerySet[Workflow]:
+    """Return the unfinished sub-runs of runs that have failed, were cancelled or timed out, without detached ones."""
+    return Workflow.objects.filter(parent__in=parent_ids, finished_at=None, detached=False)
 
-    Detached ones are left out. Each is cancelled in its own transaction, and leaves its own sub-runs to a later call.
+
+def cancel_sub_run(run_id: str, *, at: datetime | None = None) -> bool:
+    """Cancel a sub-run of a run that has failed, was cancelled or timed out. Return False if that is no longer so.
+
+    Its own sub-runs are left to later calls.
     """
     at = validation.timestamp(at)
-    unfinished = Workflow.objects.filter(parent_id=parent_id, finished_at=None, detached=False).order_by("pk")
-    run_ids = list(unfinished.values_list("pk", flat=True)[:CANCELLED_AT_ONCE])
-    cancelled = sum(_cancel_orphan(run_id, parent_id, at=at) for run_id in run_ids)
-    if len(run_ids) < CANCELLED_AT_ONCE:
-        with transaction.atomic():
-            ended = Workflow.objects.select_for_update(no_key=True).filter(pk=parent_id, children_due_at__isnull=False)
-            # A run that ends starts no more sub-runs.
-            if ended.exists() and not unfinished.exists():
-                Workflow.objects.filter(pk=parent_id).update(children_due_at=None)
-    return cancelled
-
-
-def _cancel_orphan(run_id: str, parent_id: str, *, at: datetime) -> bool:
     with transaction.atomic():
         try:
             workflow = lock_workflow(run_id)
-            parent = lock_workflow(parent_id)
+            parent = lock_workflow(workflow.parent_id or "")
         except WorkflowNotFound:
             return False
         # The parent may have been retried meanwhile: then it has its sub-runs again.
         if workflow.finished_at is not None or parent.children_due_at is None:
             return False
-        reason = f"Its parent {parent_id} has status {parent.status}"
+        reason = f"Its parent {parent.pk} has status {parent.status}"
         change_locked_workflow(workflow, WorkflowStatus.CANCELLED, at=at, error=reason)
+    return True
+
+
+def end_cancellation(parent_id: str) -> bool:
+    """Note that all sub-runs of a run have ended which were to be cancelled. Return False if some have not."""
+    if sub_runs_to_cancel([parent_id]).exists():
+        return False
+    with transaction.atomic():
+        ended = Workflow.objects.select_for_update(no_key=True).filter(pk=parent_id, children_due_at__isnull=False)
+        # A run that ends starts no more sub-runs.
+        if not ended.exists() or sub_runs_to_cancel([parent_id]).exists():
+            return False
+        Workflow.objects.filter(pk=parent_id).update(children_due_at=None)
     return True

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Q
 
 from orchestration.db.clock import database_now
 from orchestration.models import (
@@ -63,6 +62,7 @@ def answer_wait(
         WaitExpired: if its time is over, also if the scheduler has not ended it yet.
         WaitClosed: if the run has ended.
         WaitReplaced: if it was run again after the question `wait_id`.
+        TooManyEarlyAnswers: if no stage asks yet, and the run keeps too many answers.
         PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
     at = validation.timestamp(at)
@@ -70,7 +70,7 @@ def answer_wait(
     answer = validation.json_object("answer", {"answer": answer})["answer"]
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         workflow = lock_workflow(workflow_id)
-        wait = find_question(workflow_id, name, wait_id=wait_id)
+        wait = Wait.objects.find_question(workflow_id, name, wait_id=wait_id)
         if wait is None and wait_id is not None:
             raise WaitReplaced(workflow_id, name, workflow.status)
         if wait is None:
@@ -85,21 +85,6 @@ def answer_wait(
         _end(wait, answer, by=by, at=at)
         workflow.refresh_from_db()
     return workflow
-
-
-def find_question(workflow_id: str, name: str, *, wait_id: int | None = None) -> Wait | None:
-    """Return the wait that an answer of this name is for: the open one, else the last one; None if nothing asked yet.
-
-    Args:
-        workflow_id: The run.
-        name: The name of the wait.
-        wait_id: Its primary key, if it may be no other one.
-    """
-    waits = Wait.objects.filter(workflow_id=workflow_id, name=name, kind=WaitKind.ASK)
-    if wait_id is not None:
-        return waits.filter(pk=wait_id).first()
-    last = waits.order_by("-pk")
-    return last.filter(status=WaitStatus.OPEN).first() or last.first()
 
 
 def send_signal(*, workflow_id: str, name: str, payload: Any, by: str = "", at: datetime | None = None) -> Workflow:
@@ -118,9 +103,7 @@ def send_signal(*, workflow_id: str, name: str, payload: Any, by: str = "", at: 
     with reject_closed_pool("stages"), transaction.atomic(), batched_counters(at=at):
         workflow = lock_workflow(workflow_id)
         _check_running(workflow, name)
-        waits = Wait.objects.filter(workflow=workflow, name=name, kind=WaitKind.SIGNAL, status=WaitStatus.OPEN)
-        # One whose time is over is ended by the scheduler. It takes no signal, as after that.
-        wait = waits.filter(Q(due_at=None) | Q(due_at__gt=database_now())).order_by("pk").first()
+        wait = Wait.objects.find_signal_taker(workflow_id, name)
         if wait is None:
             _store_early(workflow, WaitKind.SIGNAL, name, payload, by=by, at=at)
             return workflow
@@ -149,7 +132,7 @@ def _expire(wait_id: int, *, due_before: datetime, at: datetime, failure: str = 
     stage_id = Wait.objects.filter(pk=wait_id).values_list("stage_id", flat=True).first()
     with transaction.atomic(), batched_counters(at=at):
         stage = None if stage_id is None else lock_stage_by_id(stage_id)
-        wait = Wait.objects.filter(pk=wait_id, status=WaitStatus.OPEN, due_at__lte=due_before).first()
+        wait = Wait.objects.open().filter(pk=wait_id, due_at__lte=due_before).first()
         if stage is None or wait is None:
             return False
         if failure:

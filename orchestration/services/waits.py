@@ -37,7 +37,7 @@ def start_wait(stage: Stage, wait_plan: WaitPlan, *, number: int, resumes: bool,
     """
     wait = new_wait(stage, wait_plan, number=number, resumes=resumes, at=at)
     if wait.kind == WaitKind.ASK:
-        same = Wait.objects.filter(workflow=stage.workflow_id, name=wait.name, kind=wait.kind, status=WaitStatus.OPEN)
+        same = Wait.objects.open_questions().filter(workflow=stage.workflow_id, name=wait.name)
         if (asking := same.values_list("stage__name", flat=True).first()) is not None:
             raise NameAwaited(wait.name, asking)
     wait.save()

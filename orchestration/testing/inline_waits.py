@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from orchestration import services
-from orchestration.models import Wait, WaitKind, WaitStatus
+from orchestration.models import Wait, WaitKind
 from orchestration.sdk.answers import answer, send_signal
 
 
@@ -58,4 +58,4 @@ class InlineWaits:
         services.expire_wait(wait_id, due_before=expires_at)
 
     def _open(self) -> QuerySet[Wait]:
-        return Wait.objects.filter(workflow_id=self._workflow_id, status=WaitStatus.OPEN)
+        return Wait.objects.open().filter(workflow_id=self._workflow_id)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from orchestration import services
 from orchestration.limits import engine_limits
+from orchestration.plan import StagePlan
 from orchestration.sdk import (
     Context,
     Done,
@@ -27,7 +28,7 @@ from orchestration.sdk import (
 )
 from orchestration.sdk.map_items import MapItems
 from orchestration.sdk.outcome import checked_output
-from orchestration.sdk.stage_errors import SecretInPlan
+from orchestration.sdk.stage_errors import SecretInPlan, StageFailed
 from orchestration.sdk.waits import OpenWait
 from orchestration.secret_mask import contains_secret, masked
 from orchestration.services import AttemptOutcome, Claim, Slot
@@ -208,7 +209,7 @@ def call_stage(
                 output = run_engine_part(claim.plan, ctx, inputs)
                 if output is None:
                     output = find_adapter(adapter_of(stage)).run(claim.plan, ctx, inputs)
-            return _checked(output, adapter=claim.plan.adapter)
+            return _checked(output, claim.plan)
         finally:
             if os.getpid() != pid:
                 _end_fork(claim, sys.exc_info()[1])
@@ -240,21 +241,24 @@ def call_stage(
     return result
 
 
-def _checked(returned: Any, *, adapter: str) -> Returned:
-    """Return what a stage of this adapter returned, checked. The stages that it adds have its adapter by default.
+def _checked(returned: Any, plan: StagePlan) -> Returned:
+    """Return what a stage returned, checked. The stages that it adds have its adapter by default.
 
     Raises:
+        StageFailed: if an atomic stage is to wait for sub-runs: it could have started none.
         SecretInPlan: if an added stage contains a secret. Unlike in an output, a mask would be its argument.
     """
     max_bytes = engine_limits().max_result_bytes
     if isinstance(returned, WaitForRuns):
+        if plan.atomic:
+            raise StageFailed("A stage with atomic=True waits for no runs; expected an output", may_retry=False)
         return Returned(None, wait_for_runs=returned)
     if isinstance(returned, MapItems):
         return Returned(None, map_values=checked_output(returned.values, max_bytes=max_bytes))
     if isinstance(returned, OpenWait):
         return Returned(None, wait=returned.wait)
     added = returned.stages if isinstance(returned, Next) else ()
-    next_stages = tuple(replace(each, adapter=each.adapter or adapter) for each in added)
+    next_stages = tuple(replace(each, adapter=each.adapter or plan.adapter) for each in added)
     for each in next_stages:
         if contains_secret(each.to_json()):
             raise SecretInPlan(f"The added stage {masked(each.name)}", "expected the stage to take it from its inputs")

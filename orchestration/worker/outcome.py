@@ -101,7 +101,7 @@ def _record_end(
             attempt,
             run_ids=waits.run_ids,
             max_failed=waits.allow_failed,
-            is_list=len(waits.run_ids) > 1,
+            is_list=waits.is_list,
             streams=written,
             **continuation,
         )

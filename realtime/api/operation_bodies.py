@@ -50,6 +50,10 @@ class RetryBody(_Body):
     from_stage: str | None = Field(
         default=None, description="Repeat this stage and all later steps; without it, what has not completed."
     )
+    failed_items_only: bool = Field(
+        default=False,
+        description="Of the items of `from_stage`, repeat only those that failed or had not ended.",
+    )
 
 
 class LinkAnswerBody(_Body):

@@ -187,10 +187,12 @@ async def retry_workflow(request: HttpRequest, workflow_id: str, body: bodies.Re
     identity = admit_operation(request, "workflow", workflow_id)
 
     def act() -> Result:
-        from_stage = None if body is None else body.from_stage
+        options = {} if body is None else body.model_dump()
         try:
-            return workflow_result(services.retry_run(workflow_id=workflow_id, from_stage=from_stage))
+            return workflow_result(services.retry_run(workflow_id=workflow_id, **options))
         except services.InvalidArgument as error:
+            if error.argument != "workflow_id":
+                raise
             raise Problem(ProblemCode.CONFLICT, f"Workflow {workflow_id} is not run by the engine") from error
 
     return await operate(request, identity, act, what=f"retry workflow:{workflow_id}", about="workflow.")

@@ -9,7 +9,7 @@ import msgspec
 from django.db.models import QuerySet
 
 from orchestration.db.clock import database_now
-from orchestration.models import Pool, Wait, WaitKind, WaitStatus, Workflow, WorkflowStatus
+from orchestration.models import Pool, Wait, Workflow, WorkflowStatus
 from orchestration.text import truncate
 from realtime.eventlog.position import current_position
 from realtime.health.scheduler_check import read_scheduler_state
@@ -120,7 +120,7 @@ def installation_status() -> InstallationStatus:
         status__in=(WorkflowStatus.FAILED, WorkflowStatus.TIMEOUT), finished_at__gte=database_now() - FAILED_WITHIN
     ).order_by("-finished_at")
     running = Workflow.objects.filter(status=WorkflowStatus.RUNNING)
-    questions = Wait.objects.filter(status=WaitStatus.OPEN, kind=WaitKind.ASK)
+    questions = Wait.objects.open_questions()
     return InstallationStatus(
         server=server_report(),
         page=page_url("overview"),

@@ -17,6 +17,7 @@ from orchestration.admin.workflow_failure import place_of
 from orchestration.models import Stage, Workflow
 from orchestration.models.failed_attempt import FailedAttempt
 from orchestration.sdk.launch import launch_by_name
+from tests.services.mapped_runs import store_mapped_run
 
 pytestmark = pytest.mark.django_db
 
@@ -115,3 +116,22 @@ def test_list_action_retries_engine_runs_and_refuses_others(admin: Client) -> No
     assert messages[0] == f"Retried: {workflow_id}."
     assert messages[1].startswith("Refused: workflow_id is 'elsewhere'; expected a workflow that the engine runs")
     assert dict(Workflow.objects.values_list("pk", "status")) == {workflow_id: "running", "elsewhere": "cancelled"}
+
+
+@pytest.mark.both_databases
+def test_retry_button_repeats_only_failed_items(admin: Client) -> None:
+    store_mapped_run("mapped", "pool")
+    checkbox = '<input type="checkbox" name="failed_items_only"> only failed items'
+    assert checkbox in page_of(admin, "mapped")
+    other = store_failed_run()
+    assert "failed_items_only" not in page_of(admin, other)
+    form = {"action": "retry_workflows", "_selected_action": "mapped", "index": "0", "_from_page": "1"}
+    admin.post(WORKFLOWS, {**form, "from_stage": "embed", "failed_items_only": "on"})
+    statuses = Stage.objects.filter(workflow="mapped").order_by("pk").values_list("name", "status")
+    assert dict(statuses) == {
+        "embed": "waiting",
+        "index": "pending",
+        "embed[0]": "completed",
+        "embed[1]": "queued",
+        "embed[2]": "completed",
+    }

@@ -79,6 +79,31 @@ def test_change_that_the_state_does_not_allow_is_a_conflict(server: MahavishnuSe
     assert call(server, "POST", "workflows", {"name": "demo_retry", "pool_id": pool_id}).code == "CONFLICT"
 
 
+async def test_retry_repeats_only_failed_items(server: MahavishnuServer, unique: Unique) -> None:
+    pool_id, workflow_id = unique("pool"), unique("wf")
+    code = "from tests.services.mapped_runs import store_mapped_run\nstore_mapped_run(workflow_id, pool_id)"
+    server.services_driver.execute(code, workflow_id=workflow_id, pool_id=pool_id)
+    path = f"workflows/{workflow_id}/retry"
+    alone = await called(server, "POST", path, {"failed_items_only": True})
+    assert (alone.status, alone.code, alone.body["detail"]) == (
+        422,
+        "INVALID_PARAMETERS",
+        "failed_items_only: expected from_stage too: the stage with these items",
+    )
+    wrong = await called(server, "POST", path, {"failed_items_only": True, "from_stage": "index"})
+    refused = f"Stage {workflow_id}/index has no items; failed_items_only is for a stage that runs once for each value."
+    assert (wrong.status, wrong.code, wrong.body["detail"]) == (409, "CONFLICT", refused)
+    async with connect(server) as client:
+        await client.subscribe(f"workflow:{workflow_id}")
+        done = await called(server, "POST", path, {"failed_items_only": True, "from_stage": "embed"})
+        assert done.status == 200, done.text
+        retried = (await client.event("workflow.retried"))["data"]
+        assert (retried["from_stage"], retried["failed_items_only"]) == ("embed", True)
+        assert [each["stage_name"] for each in retried["stages"]] == ["embed", "index"]
+        started = (await client.event("workflow.map_started"))["data"]
+        assert (started["stage_name"], started["total"], started["completed"]) == ("embed", 3, 2)
+
+
 @pytest.mark.parametrize("kind", ["workflows", "pools", "workers", "stages", "items", "waits", "events"])
 async def test_pages_together_are_the_list_of_the_websocket(
     server: MahavishnuServer, unique: Unique, kind: str

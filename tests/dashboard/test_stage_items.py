@@ -12,11 +12,18 @@ from tests.harness.browser import open_page
 from tests.harness.engine import Engine
 from tests.harness.engine_fixtures import FAST_POLLING, JOBS, Files
 from tests.harness.fixtures import StartServer
+from tests.harness.waiting import eventually
 
 pytestmark = pytest.mark.browser
 
 PAGE_ROWS = 50
 """As in `stage_items.js`."""
+
+ATTEMPTS = """
+from orchestration.models import Stage
+items = Stage.objects.filter(workflow_id="page_again", item_of__isnull=False).order_by("item_index")
+result = list(items.values_list("attempt", flat=True))
+"""
 
 
 @pytest.fixture
@@ -62,3 +69,23 @@ async def test_items_are_one_row_with_counts_and_a_list_in_pages(
         await row.get_by_role("button", name="Failed").click()
         await expect(items.locator(".status")).to_have_text(["✕ double[3]", "✕ double[5]"])
         await expect(progress).to_contain_text(f"{count - 2} of {count} completed")
+
+
+async def test_failed_items_are_repeated_alone(engine: Engine, browser: Browser) -> None:
+    engine.start("mapped", pool="items", workflow_id="page_again", count=3, broken=[1], allow_failed=1)
+    async with open_page(browser, f"{engine.server.http_url}/workflows/page_again") as page:
+        await expect(page.locator(".run-head")).to_contain_text("3 of 3 stages")
+        for name, is_map in (("total", False), ("double", True)):
+            await page.get_by_text("Retry from …").click()
+            await page.get_by_role("button", name=name, exact=True).click()
+            dialog = page.get_by_role("dialog", name=f"Retry from {name}?")
+            only_failed = dialog.get_by_label("Only the 1 of 3 items that did not complete")
+            await expect(only_failed).to_have_count(int(is_map))
+            if not is_map:
+                await dialog.get_by_role("button", name="Keep as it is").click()
+        await only_failed.check()
+        assert await find_barriers(page) == {}
+        await dialog.get_by_role("button", name="Retry from this stage").click()
+        await page.goto(f"{page.url}#events")
+        await eventually(lambda: engine.execute(ATTEMPTS) == [1, 2, 1], what="the failed item runs again")
+        await expect(page.get_by_text("from double · only its failed items · 2 stages again")).to_be_visible()

@@ -189,7 +189,8 @@ def retry_run(day: Day) -> None:
     from_stage = day.choose((None, None, *stages))
     if workflow.status == WorkflowStatus.COMPLETED and from_stage is None:
         from_stage = stages[0]
-    services.retry_run(workflow_id=workflow.pk, from_stage=from_stage)
+    failed_items_only = from_stage is not None and day.maybe(4)
+    services.retry_run(workflow_id=workflow.pk, from_stage=from_stage, failed_items_only=failed_items_only)
 
 
 @operation(3)

@@ -49,5 +49,6 @@ def wait_for_sub_runs(day: Day) -> None:
 
 
 @operation(2)
-def cancel_sub_runs(day: Day) -> None:
-    services.cancel_sub_runs(day.pick(Workflow.objects.filter(children_due_at__isnull=False)).pk)
+def cancel_sub_run(day: Day) -> None:
+    run = day.pick(Workflow.objects.filter(parent__children_due_at__isnull=False, finished_at=None, detached=False))
+    services.cancel_sub_run(run.pk)

@@ -146,6 +146,13 @@ def mapped(prompt: str, *, count: int, limit: int | None = None, allow_failed: f
     return [values, each(double, of=values, limit=limit, allow_failed=allow_failed), total]
 
 
+@workflow()
+def mapped_three_times(prompt: str, *, count: int, **params: Any) -> Any:
+    beside = each(double.named("beside"), of=values)
+    later = each(double.named("later"), of=values, allow_failed=1)
+    return [values, parallel(each(double, of=values, allow_failed=1), beside), later, total]
+
+
 @stage
 def prepare(ctx: Context, inputs: dict[str, Any]) -> None:
     """Write that it runs."""

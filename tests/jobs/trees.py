@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from orchestration.sdk import Context, WaitForRuns, each, run_workflow, stage, workflow
+from orchestration.sdk import Context, Retry, Run, WaitForRuns, each, run_workflow, stage, workflow
 
 
 def _write(inputs: dict[str, Any], line: str) -> None:
@@ -63,12 +64,57 @@ def fan_out(ctx: Context, inputs: dict[str, Any]) -> Any:
         ctx.start(assess, key=f"n{number}", pool=pool, number=number, **_rest(inputs))
         for number in range(inputs["count"])
     ]
-    return WaitForRuns(*runs, allow_failed=inputs.get("allow_failed", 0))
+    return WaitForRuns(runs, allow_failed=inputs.get("allow_failed", 0))
 
 
 @workflow()
 def fans(prompt: str, *, count: int, **params: Any) -> Any:
     return [fan_out, conclude]
+
+
+@workflow()
+def scored(prompt: str, *, number: int | None) -> Any:
+    """Fail without a number."""
+    return [score]
+
+
+@stage
+def wait_in_order(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Start a sub-run for each different number, and wait for them in the order of the numbers."""
+    order = inputs["order"]
+    runs = {number: ctx.start(scored, key=f"n{number}", number=number) for number in set(order)}
+    return WaitForRuns((runs[number] for number in order), allow_failed=inputs["allow_failed"])
+
+
+@workflow()
+def fans_in_order(prompt: str, *, order: list[int | None], allow_failed: int = 0) -> Any:
+    return [wait_in_order]
+
+
+WRONG_WAITS: dict[str, Any] = {
+    "no list": lambda: {"runs": None},
+    "no run": lambda: {"runs": [Run("wf_1"), "wf_2"]},
+    "too many": lambda: {"runs": map(Run, map(str, count()))},
+    "allow_failed": lambda: {"runs": [], "allow_failed": -1},
+    "of another": lambda: {"runs": Run("wf_1")},
+}
+
+
+@stage(retries=Retry(max_attempts=3))
+def wait_wrongly(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Wait for what is no sub-run of this stage."""
+    return WaitForRuns(**WRONG_WAITS[inputs["wrong"]]())
+
+
+@stage(atomic=True, retries=Retry(max_attempts=3))
+def wait_atomically(ctx: Context, inputs: dict[str, Any]) -> Any:
+    """Wait in a transaction, in which no sub-run can start."""
+    return WaitForRuns([])
+
+
+@workflow()
+def waits_wrongly(prompt: str, *, wrong: str) -> Any:
+    return [wait_atomically.named("wait_wrongly") if wrong == "atomic" else wait_wrongly]
 
 
 @stage

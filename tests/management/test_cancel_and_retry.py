@@ -21,6 +21,17 @@ rows = Workflow.objects.filter(pool_id=pool).order_by("pk")
 result = [[each.pk, each.status, each.error] for each in rows]
 """
 
+STORE_MAPPED = """
+from tests.services.mapped_runs import store_mapped_run
+store_mapped_run(workflow_id, pool)
+"""
+
+ITEMS = """
+from orchestration.models import Stage
+items = Stage.objects.filter(workflow_id=workflow_id, item_of__isnull=False).order_by("item_index")
+result = list(items.values_list("status", flat=True))
+"""
+
 
 def start(server: MahavishnuServer, pool: str, *ids: str) -> list[str]:
     """Start runs in a pool without workers."""
@@ -98,6 +109,23 @@ def test_retry_repeats_from_a_stage_and_suggests_its_name(
     done = command(server, "retry_workflow", id, "--from-stage", "read_missing_file")
     assert (done.returncode, done.stderr) == (0, "")
     assert states(server, pool) == [[id, "running", ""]]
+
+
+def test_retry_repeats_only_failed_items(server: MahavishnuServer, unique: Callable[[str], str]) -> None:
+    pool = unique("pool")
+    id = f"{pool}_one"
+    server.services_driver.execute(STORE_MAPPED, workflow_id=id, pool=pool)
+    alone = command(server, "retry_workflow", id, "--failed-items-only")
+    assert (alone.returncode, alone.stdout) == (1, "")
+    assert alone.stderr == ("CommandError: --failed-items-only needs --from-stage NAME: the stage with these items.\n")
+    wrong = command(server, "retry_workflow", id, "--from-stage", "index", "--failed-items-only")
+    assert wrong.stderr.splitlines()[0] == (
+        f"Stage {id}/index has no items; failed_items_only is for a stage that runs once for each value."
+    )
+    done = command(server, "retry_workflow", id, "--from-stage", "embed", "--failed-items-only")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{id} runs again: 2 of 2 stages  {server.http_url}/workflows/{id}\n"
+    assert server.services_driver.execute(ITEMS, workflow_id=id) == ["completed", "queued", "completed"]
 
 
 def test_change_without_a_server_is_stored_and_reported(start_server: StartServer) -> None:

@@ -34,7 +34,6 @@ def pool_id(unique: Callable[[str], str]) -> str:
 @pytest.fixture
 def empty_tree_queues(valkey: object) -> None:
     """Remove the messages that other tests have left in the pools of parents and sub-runs."""
-    from tests.services.broker_worker import take_messages
+    from tests.services.sub_run_trees import empty_queues
 
-    for pool_id in ("trees", "children"):
-        take_messages(pool_id, at_most=1000)
+    empty_queues()

@@ -143,8 +143,9 @@ def test_cancelled_parent_is_kept_until_its_sub_runs_are_cancelled() -> None:
     Workflow.objects.filter(pk="parent").update(has_children=True)
     services.cancel_workflow(workflow_id="parent")
     assert prune(RunRetention(max_runs=0)) == 0
-    assert services.cancel_sub_runs("parent") == 1
-    services.cancel_sub_runs("parent")
+    assert not services.end_cancellation("parent")
+    assert services.cancel_sub_run("sub")
+    assert services.end_cancellation("parent")
     assert prune(RunRetention(max_runs=0)) == 2
 
 

@@ -9,7 +9,7 @@ from orchestration.models import Stage, StreamContent
 from orchestration.services import WrittenStream
 from realtime.queries.stream_states import StoredStream, read_stage_streams, read_stored_bytes
 from tests.services.broker_worker import BrokerWorker
-from tests.services.test_sub_runs import start_children
+from tests.services.sub_run_trees import start_children
 
 pytestmark = [
     pytest.mark.both_databases,

@@ -13,46 +13,16 @@ from orchestration.db.clock import database_now, milliseconds_between
 from orchestration.models import Stage, Workflow
 from orchestration.plan import Plan, StagePlan
 from orchestration.scheduler import Scheduler
-from orchestration.services import ParentAttempt, sub_runs
 from tests.models.counter_audit import assert_all_add_up
 from tests.services.broker_worker import BrokerWorker, take_messages
 from tests.services.concurrency import run_concurrently
+from tests.services.sub_run_trees import CHILD, stages, start_child, start_children, status_of
 
 pytestmark = [
     pytest.mark.both_databases,
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("valkey", "empty_tree_queues"),
 ]
-
-PARENT = Plan(name="parent", adapter="python", stages=(StagePlan(name="fan", step=0), StagePlan(name="end", step=1)))
-CHILD = Plan(name="child", adapter="python", stages=(StagePlan(name="work", step=0),))
-
-
-def start_children(count: int, *, wait: bool = True, **options: Any) -> tuple[BrokerWorker, list[str]]:
-    """Start a run whose first stage starts sub-runs, and waits for them."""
-    worker = BrokerWorker(pool_id="trees", name="parents")
-    services.start_run(PARENT, prompt="", params={}, pool_id="trees", workflow_id="parent")
-    claim = worker.take()
-    assert claim is not None
-    run_ids = [start_child(claim.stage.pk, 1, name=str(number)).pk for number in range(count)]
-    if wait:
-        assert services.wait_for_sub_runs(
-            claim.stage.pk, 1, slot=worker.slot, run_ids=run_ids, is_list=count > 1, **options
-        ).accepted
-    return worker, run_ids
-
-
-def start_child(stage_id: int, attempt: int, *, name: str, pool_id: str = "children", **options: Any) -> Workflow:
-    parent = ParentAttempt(stage_id=stage_id, attempt=attempt, name=name, **options)
-    return services.start_sub_run(CHILD, parent=parent, prompt="", params={}, pool_id=pool_id)
-
-
-def status_of(workflow_id: str = "parent") -> str:
-    return Workflow.objects.get(pk=workflow_id).status
-
-
-def stages() -> dict[str, str]:
-    return dict(Stage.objects.filter(workflow_id="parent").values_list("name", "status"))
 
 
 def test_stage_waits_without_a_slot_and_ends_with_its_last_sub_run() -> None:
@@ -125,23 +95,6 @@ def test_sub_runs_may_fail_if_that_is_allowed() -> None:
     assert stages() == {"fan": "completed", "end": "queued"}
 
 
-def test_cancel_goes_down_the_tree_except_to_detached_runs() -> None:
-    worker, (child,) = start_children(1, wait=False)
-    fan = Stage.objects.get(name="fan")
-    detached = start_child(fan.pk, 1, name="detached", detached=True).pk
-    services.wait_for_sub_runs(fan.pk, 1, slot=worker.slot, run_ids=[child])
-    claim = BrokerWorker(pool_id="children", name="children").take()
-    assert claim is not None and claim.workflow.pk == child
-    grandchild = start_child(claim.stage.pk, 1, name="deeper").pk
-    assert Workflow.objects.get(pk=grandchild).root_id == "parent"
-    services.cancel_workflow(workflow_id="parent")
-    scheduler = Scheduler()
-    assert [scheduler.cancel_sub_runs(database_now()) for _ in range(3)] == [1, 1, 0]
-    assert [status_of(run) for run in (child, grandchild, detached)] == ["cancelled", "cancelled", "running"]
-    assert not Workflow.objects.filter(children_due_at__isnull=False).exists()
-    assert_all_add_up()
-
-
 def test_sub_run_is_found_by_the_next_attempt_and_by_a_retry() -> None:
     worker, (child,) = start_children(1, wait=False)
     fan = Stage.objects.get(name="fan")
@@ -196,25 +149,6 @@ def test_retry_from_an_earlier_stage_starts_another_sub_run() -> None:
     assert start_child(again.stage.pk, again.attempt, name="0").pk != child
 
 
-def test_found_sub_run_of_a_parent_that_is_cancelled_meanwhile_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, (child,) = start_children(1, wait=False)
-    fan = Stage.objects.get(name="fan")
-    services.fail_workflow(workflow_id=child, error="It broke")
-    assert start_child(fan.pk, 1, name="0").status == "running"
-    services.fail_workflow(workflow_id=child, error="It broke again")
-
-    def start_run(*args: Any, **options: Any) -> Workflow:
-        found = services.start_run(*args, **options)
-        services.cancel_workflow(workflow_id="parent")
-        services.cancel_sub_runs("parent")
-        return found
-
-    monkeypatch.setattr(sub_runs, "start_run", start_run)
-    with pytest.raises(services.AttemptEnded):
-        start_child(fan.pk, 1, name="0")
-    assert status_of(child) == "failed"
-
-
 def test_key_of_a_sub_run_is_none_that_a_start_can_have() -> None:
     _, (child,) = start_children(1, wait=False)
     stored = Workflow.objects.get(pk=child).key
@@ -222,14 +156,6 @@ def test_key_of_a_sub_run_is_none_that_a_start_can_have() -> None:
     plan = Plan(name=definition, adapter="python", stages=CHILD.stages)
     alone = services.start_run(plan, prompt="", params={}, pool_id="children", key=key)
     assert alone.pk != child and alone.key != stored
-
-
-def test_retried_parent_keeps_its_sub_runs() -> None:
-    _, (child,) = start_children(1)
-    services.cancel_workflow(workflow_id="parent")
-    services.retry_run(workflow_id="parent")
-    assert Scheduler().cancel_sub_runs(database_now()) == services.cancel_sub_runs("parent") == 0
-    assert status_of(child) == "running"
 
 
 def test_stage_waits_only_for_its_own_sub_runs() -> None:
@@ -249,20 +175,6 @@ def test_sub_runs_that_end_at_once_end_their_stage_once() -> None:
     run_concurrently(*(lambda run_id=run_id: services.complete_workflow(workflow_id=run_id) for run_id in run_ids))
     assert {status_of(run_id) for run_id in run_ids} == {"completed"}
     assert stages() == {"fan": "completed", "end": "queued"}
-    assert_all_add_up()
-
-
-def test_sub_runs_that_end_while_their_parent_is_cancelled_do_not_deadlock() -> None:
-    _, run_ids = start_children(10)
-    run_concurrently(
-        *(lambda run_id=run_id: services.complete_workflow(workflow_id=run_id) for run_id in run_ids[:8]),
-        lambda: services.cancel_workflow(workflow_id="parent"),
-        lambda: services.cancel_sub_runs("parent"),
-    )
-    assert status_of() == "cancelled"
-    services.cancel_sub_runs("parent")
-    assert {status_of(run_id) for run_id in run_ids[:8]} <= {"completed", "cancelled"}
-    assert {status_of(run_id) for run_id in run_ids[8:]} == {"cancelled"}
     assert_all_add_up()
 
 

@@ -151,7 +151,7 @@ def test_answer_without_a_wait_id_is_for_the_open_question() -> None:
     newer = ask_inside(worker, second)
     Wait.objects.filter(pk=older.pk).update(status="open", answered_at=None)
     Wait.objects.filter(pk=newer.pk).update(status="closed")
-    found = services.find_question("wf", "approve")
+    found = Wait.objects.find_question("wf", "approve")
     assert found is not None
     assert found.pk == older.pk
 
@@ -246,6 +246,16 @@ def test_signal_after_the_time_limit_is_kept_for_the_next_wait() -> None:
     Wait.objects.update(due_at=database_now() - timedelta(seconds=1))
     services.send_signal(workflow_id="wf", name="go", payload="late")
     assert (Wait.objects.get().status, EarlyAnswer.objects.get().answer) == ("open", "late")
+
+
+def test_signal_is_compared_with_the_form_of_the_stage_that_takes_it() -> None:
+    worker, first, second = start_two()
+    overdue = ask_inside(worker, first, WaitPlan(kind="signal", name="go", form="builtins:int", timeout_seconds=60))
+    taker = ask_inside(worker, second, WaitPlan(kind="signal", name="go", form="builtins:str"))
+    Wait.objects.filter(pk=overdue.pk).update(due_at=database_now())
+    Run("wf").signal("go", "a text")
+    waits = Wait.objects.order_by("pk").values_list("pk", "status", "answer")
+    assert list(waits) == [(overdue.pk, "open", None), (taker.pk, "answered", "a text")]
 
 
 def test_answer_and_signal_of_one_name_are_two_waits() -> None:

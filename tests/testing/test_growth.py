@@ -189,6 +189,7 @@ def _local_condition() -> Any:
         ),
         (Next, r"Next\(\) has no steps: expected at least one"),
         (lambda: agents.leaf.given(object()), "Arguments of stage leaf: expected a JSON object"),
+        (lambda: Next(agents.leaf.named("x" * 129)), "has a stage named .*: expected text of at most 128 characters"),
         (lambda: agents.leaf.given(state=float("nan")), "Arguments of stage leaf: expected a JSON object"),
     ],
 )

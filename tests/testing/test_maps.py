@@ -56,6 +56,11 @@ def test_run_fails_with_more_failed_items_than_allowed_and_its_items_are_cancell
 
 def run_again(workflow_id: str, **options: Any) -> str:
     services.retry_run(workflow_id=workflow_id, **options)
+    return finish(workflow_id)
+
+
+def finish(workflow_id: str) -> str:
+    """Run what is queued, until the run ends. Return its status."""
     worker = InlineWorker(workflow_id)
     with worker.connected():
         worker.run_to_the_end()
@@ -65,6 +70,15 @@ def run_again(workflow_id: str, **options: Any) -> str:
 def attempts() -> list[int]:
     """Return how often each item was started."""
     return list(Stage.objects.exclude(item_index=None).order_by("item_index").values_list("attempt", flat=True))
+
+
+def attempts_of_items() -> dict[str, list[int]]:
+    """Return how often each item was started, by stage."""
+    items = Stage.objects.exclude(item_index=None).order_by("item_of__name", "item_index")
+    found: dict[str, list[int]] = {}
+    for name, attempt in items.values_list("item_of__name", "attempt"):
+        found.setdefault(name, []).append(attempt)
+    return found
 
 
 def test_retry_runs_the_items_that_failed_and_those_that_had_not_ended() -> None:
@@ -113,6 +127,56 @@ def test_retry_from_a_stage_with_items_runs_all_of_them() -> None:
     assert run_again(result.workflow_id, from_stage="values") == "completed"
     assert_workflows_add_up()
     assert gauges(stored("local")) == gauges(counted("local"))
+
+
+def test_retry_of_failed_items_keeps_the_others_and_runs_the_later_stages() -> None:
+    result = run_inline(agents.mapped, count=4, broken=[1], allow_failed=1)
+    assert (result.status, result.output["sum"]) == ("completed", 10)
+    Workflow.objects.update(params={"count": 4, "broken": []})
+    services.retry_run(workflow_id=result.workflow_id, from_stage="double", failed_items_only=True)
+    statuses = dict(Stage.objects.order_by("pk").values_list("name", "status"))
+    items = {"double[0]": "completed", "double[1]": "queued", "double[2]": "completed", "double[3]": "completed"}
+    assert statuses == {"values": "completed", "double": "waiting", "total": "pending", **items}
+    assert Workflow.objects.get().stages_completed == 1
+    assert finish(result.workflow_id) == "completed"
+    assert attempts() == [1, 2, 1, 1]
+    total = Stage.objects.get(name="total")
+    assert total.result is not None
+    assert (total.attempt, total.result["output"]) == (2, {"sum": 12, "failed": 0, "errors": {}})
+    assert_workflows_add_up()
+    assert gauges(stored("local")) == gauges(counted("local"))
+
+
+def test_retry_of_failed_items_keeps_those_of_its_step_and_none_of_later_steps() -> None:
+    result = run_inline(agents.mapped_three_times, count=3, broken=[1])
+    assert result.error == "The stage beside failed: 1 of 3 items failed; none may. beside[1]: ValueError: No 1"
+    Workflow.objects.update(params={"count": 3, "broken": [0]})
+    assert run_again(result.workflow_id, from_stage="double", failed_items_only=True) == "completed"
+    assert attempts_of_items() == {"beside": [1, 2, 1], "double": [1, 2, 1], "later": [1, 1, 1]}
+    result.run.retry(from_stage="later", failed_items_only=True)
+    assert finish(result.workflow_id) == "completed"
+    assert attempts_of_items() == {"beside": [1, 2, 1], "double": [1, 2, 1], "later": [2, 1, 1]}
+    Workflow.objects.update(params={"count": 3, "broken": [2]})
+    Stage.objects.filter(name="double[0]").update(status="failed")
+    assert run_again(result.workflow_id, from_stage="double", failed_items_only=True) == "completed"
+    assert attempts_of_items() == {"beside": [1, 2, 1], "double": [2, 2, 1], "later": [1, 1, 1]}
+    assert_workflows_add_up()
+
+
+@pytest.mark.parametrize(
+    ("from_stage", "refused"),
+    [
+        ("total", "Stage {run}/total has no items; failed_items_only is for a stage that runs once for each value."),
+        ("double", "No item of stage {run}/double has failed; without failed_items_only, all of them run again."),
+        (None, "failed_items_only is True; expected from_stage too: the stage with these items."),
+    ],
+)
+def test_retry_of_failed_items_is_refused_where_there_are_none(from_stage: str | None, refused: str) -> None:
+    result = run_inline(agents.mapped, count=3)
+    with pytest.raises(services.ServiceError) as error:
+        result.run.retry(from_stage=from_stage, failed_items_only=True)
+    assert str(error.value) == refused.format(run=result.workflow_id)
+    assert Workflow.objects.get().status == "completed"
 
 
 def test_items_do_not_run_with_a_mask_as_their_value() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from django.test.utils import override_settings
 
 from orchestration import services
 from orchestration.models import Stage, Wait, Workflow
-from orchestration.sdk import Run
+from orchestration.sdk import InvalidDefinition, Run
 from orchestration.sdk.answer_links import InvalidLink, LinkExpired, read_link
 from orchestration.testing import RunStuck, run_inline
 from orchestration.testing.inline_worker import InlineWorker
@@ -207,7 +208,7 @@ def test_link_answers_once_and_is_void_afterwards() -> None:
     link = read_link(run.answer_link("first", by="ada").rpartition("/")[2])
     assert (link.name, link.by) == ("first", "ada")
     with pytest.raises(LinkExpired, match="The time of this answer link is over"):
-        read_link(run.answer_link("first", valid_seconds=-1).rpartition("/")[2])
+        read_link(run.answer_link("first", valid_seconds=1e-6).rpartition("/")[2])
     with pytest.raises(InvalidLink, match="Unknown answer link"):
         read_link("eyJ3YWl0IjoxfQ:1:forged")
     run.cancel()
@@ -216,6 +217,17 @@ def test_link_answers_once_and_is_void_afterwards() -> None:
         work(run)
     with pytest.raises(services.WaitClosed):
         services.answer_wait(workflow_id=run.workflow_id, name="first", answer={"amount": 1}, wait_id=link.wait_id)
+
+
+@pytest.mark.parametrize("valid_seconds", [-1, 0, math.inf, math.nan, 366 * 86400])
+def test_link_that_could_not_be_used_is_not_made(valid_seconds: float) -> None:
+    run = Run("wf")
+    with pytest.raises(InvalidDefinition) as refused:
+        run.answer_link("first", valid_seconds=valid_seconds)
+    expected = "expected a number of seconds above 0, at most 31536000"
+    assert str(refused.value) == f"valid_seconds={valid_seconds!r}: {expected}"
+    with pytest.raises(services.InvalidArgument, match=r"by is 'xxxx.*'; expected text of at most 200 characters"):
+        run.answer_link("first", by="x" * 201)
 
 
 def test_stage_asks_inside_of_its_function() -> None:

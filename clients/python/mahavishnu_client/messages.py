@@ -439,6 +439,7 @@ class WorkflowRetried(WorkflowEvent, frozen=True, kw_only=True):
 
     Attributes:
         from_stage: The stage from which it runs again; null if only uncompleted stages do.
+        failed_items_only: True if the completed items of `from_stage` stay completed; else absent.
         stages: The stages that run again, the first `MAX_LISTED_ROWS`.
         adapter, prompt, pool_id, total_stages: As in `workflow.created`.
         stages_completed: How many of its stages stay completed.
@@ -457,6 +458,7 @@ class WorkflowRetried(WorkflowEvent, frozen=True, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     deadline_at: datetime | None
+    failed_items_only: bool | None = None
     parent_id: str | None = None
     root_id: str | None = None
 

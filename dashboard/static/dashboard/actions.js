@@ -3,7 +3,7 @@
 import { Problem, operate } from "./api.js";
 import { seenSeq } from "./connection.js";
 import { ask } from "./dialog.js";
-import { counted, nameOf, shown } from "./format.js";
+import { counted, nameOf, number, shown } from "./format.js";
 import { html, signal } from "./lib.js";
 import { goTo, urlOfRun } from "./routes.js";
 import { settings } from "./settings.js";
@@ -101,8 +101,13 @@ export async function retryRuns(runs) {
     );
 }
 
-/** @param {RunRow} from @param {string} stageName @param {number} following How many stages come after it. */
-export async function retryFrom(from, stageName, following) {
+/**
+ * @param {RunRow} from
+ * @param {import("mahavishnu-client").Stage} stage
+ * @param {number} following How many stages come after it.
+ */
+export async function retryFrom(from, { stage_name: stageName, items }, following) {
+  const failed = items ? items.total - items.completed : 0;
   const fields = await ask({
     title: `Retry from ${shown(stageName)}?`,
     text: html`<p>
@@ -110,11 +115,24 @@ export async function retryFrom(from, stageName, following) {
       results are replaced; those before are kept.
     </p>`,
     action: "Retry from this stage",
+    fields: failed ? failedItemsField(failed, items?.total ?? 0) : undefined,
   });
-  if (fields)
-    await run(`workflow:${from.workflow_id}`, "Retrying…", `workflows/${from.workflow_id}/retry`, {
-      from_stage: stageName,
-    });
+  if (!fields) return;
+  const which = fields.has(FAILED_ITEMS_ONLY) ? { [FAILED_ITEMS_ONLY]: true } : {};
+  await run(`workflow:${from.workflow_id}`, "Retrying…", `workflows/${from.workflow_id}/retry`, {
+    from_stage: stageName,
+    ...which,
+  });
+}
+
+const FAILED_ITEMS_ONLY = "failed_items_only";
+
+/** @param {number} failed @param {number} total */
+function failedItemsField(failed, total) {
+  return html`<label class="field"
+    ><input type="checkbox" name=${FAILED_ITEMS_ONLY} /> Only the ${number(failed)} of ${counted(total, "item")} that
+    did not complete</label
+  >`;
 }
 
 /** @param {{pool_id: string, metrics: {tasks_running: number, queue_size: number}}} pool */

@@ -150,7 +150,11 @@ const SUMMARIES = {
   "workflow.failed": (data) => firstLine(data.error ?? ""),
   "workflow.cancelled": (data) => (data.reason ? firstLine(data.reason) : "without a reason"),
   "workflow.retried": (data) =>
-    joined([data.from_stage && `from ${data.from_stage}`, `${counted((data.stages ?? []).length, "stage")} again`]),
+    joined([
+      data.from_stage && `from ${data.from_stage}`,
+      data.failed_items_only && "only its failed items",
+      `${counted((data.stages ?? []).length, "stage")} again`,
+    ]),
   "workflow.held": (data) =>
     joined([
       data.reason === "no_worker"

@@ -134,6 +134,7 @@ class WorkflowRetried(WorkflowEvent, kw_only=True):
 
     Attributes:
         from_stage: The stage from which it runs again; null if only uncompleted stages do.
+        failed_items_only: True if the completed items of `from_stage` stay completed; else absent.
         stages: The stages that run again, the first `MAX_LISTED_ROWS`.
         adapter, prompt, pool_id, total_stages: As in `workflow.created`.
         stages_completed: How many of its stages stay completed.
@@ -167,12 +168,14 @@ class WorkflowRetried(WorkflowEvent, kw_only=True):
     created_at: datetime
     started_at: datetime | None
     deadline_at: datetime | None
+    failed_items_only: bool | msgspec.UnsetType = msgspec.UNSET
     parent_id: str | msgspec.UnsetType = msgspec.UNSET
     root_id: str | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def from_signal(cls, *, workflow: Workflow, at: datetime, **arguments: Any) -> Self:
         which = {"from_stage": arguments["from_stage"], "stages": NewStage.list_of(arguments["stages"])}
+        which["failed_items_only"] = arguments["failed_items_only"] or msgspec.UNSET
         which.update(_family(workflow))
         return cls._build(workflow, workflow_id=workflow.pk, **which, timestamp=at)
 

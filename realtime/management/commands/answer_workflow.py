@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from orchestration.management.service_errors import readable_service_errors
-from orchestration.models import Wait, WaitKind, WaitStatus
+from orchestration.models import Wait
 from orchestration.sdk.answers import answer
 from orchestration.text import escape_line
 from realtime.management.help import CommandWithEpilog
@@ -56,7 +56,7 @@ class Command(CommandWithEpilog):
         run_for_each(self, [id], give)
 
     def _find(self, workflow_id: str, name: str | None) -> Wait:
-        found = Wait.objects.filter(workflow_id=workflow_id, kind=WaitKind.ASK, status=WaitStatus.OPEN)
+        found = Wait.objects.open_questions().filter(workflow_id=workflow_id)
         waits = [wait for wait in found.order_by("pk") if name in (None, wait.name)]
         if len(waits) == 1:
             return waits[0]

@@ -172,7 +172,7 @@ function operations(run) {
                 type="button"
                 @click=${(/** @type {any} */ event) => {
                   event.target.closest("details").open = false;
-                  void retryFrom(run, stage.stage_name, run.stages.filter((other) => other.step > stage.step).length);
+                  void retryFrom(run, stage, run.stages.filter((other) => other.step > stage.step).length);
                 }}
               >
                 ${shown(stage.stage_name)}
