@@ -74,6 +74,7 @@ def complete_attempt(
     Raises:
         PoolNotAccepting: if the next step or an added stage belongs to a pool that is closed.
         TooManyStages: if the run would have more stages than a run may have.
+        ItemAddsSteps: if an item of a map adds steps.
         UnknownPool: if an added stage belongs to a pool that does not exist, and none may be created.
     """
     at = validation.timestamp(at)

@@ -62,6 +62,7 @@ def open_wait(
         at: The time of the change; None means now.
 
     Raises:
+        NameAwaited: if another stage of the run has an open question of this name.
         PoolNotAccepting: if the next step belongs to a pool that is closed.
     """
     at = validation.timestamp(at)
