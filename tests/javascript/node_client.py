@@ -16,6 +16,7 @@ from tests.harness.programs import PROJECT_DIR
 MODULE = PROJECT_DIR / "clients" / "javascript" / "mahavishnu.js"
 DRIVER = Path(__file__).with_name("driver.mjs")
 LINE_TIMEOUT_SECONDS = 30
+MAX_LINE_BYTES = 1024 * 1024
 
 Line = dict[str, Any]
 
@@ -59,7 +60,7 @@ class NodeClient:
 @asynccontextmanager
 async def node_client(url: str, *, module: Path = MODULE, **options: Any) -> AsyncIterator[NodeClient]:
     """Start Node with a client that connects to `url`."""
-    process = await asyncio.create_subprocess_exec(NODE, DRIVER, module, stdin=PIPE, stdout=PIPE)
+    process = await asyncio.create_subprocess_exec(NODE, DRIVER, module, stdin=PIPE, stdout=PIPE, limit=MAX_LINE_BYTES)
     client = NodeClient(process)
     try:
         await client.do("connect", url=url, options=options)

@@ -50,9 +50,9 @@ def drawing(prompt: str, **params: Any) -> Any:
 
 @stage
 def die_once(ctx: Context, inputs: dict[str, Any]) -> None:
-    """Write, and be killed in the first attempt once the gate is open."""
+    """Write, with `filler`, and be killed in the first attempt once the gate is open."""
     with ctx.stream("answer") as out:
-        out.write(f"attempt {ctx.attempt}: ")
+        out.write(f"attempt {ctx.attempt}: {inputs.get('filler', '')}")
         if ctx.attempt == 1:
             wait_for(inputs["gate"])
             os.kill(os.getpid(), signal.SIGKILL)

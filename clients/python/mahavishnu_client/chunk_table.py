@@ -112,9 +112,12 @@ class ChunkTable:
 
     def _on_answer(self, channel: str, data: msgspec.Raw | None, error: ClientError | None) -> None:
         if data is not None:
-            attempt = _decode_answer(data).attempt
-            for queue in self._queues.get(channel, []):
-                queue.start(attempt)
+            answer = _decode_answer(data)
+            queues = self._queues.get(channel, [])
+            for queue in queues:
+                queue.open(answer.attempt, answer.offset)
+            if any(queue.needs_answer for queue in queues):
+                self.subscribe(channel)
         elif isinstance(error, RequestFailed) and error.retryable:
             seconds = RETRY_SECONDS if error.retry_after_ms is None else error.retry_after_ms / 1000
             self._later(seconds, partial(self.subscribe, channel))

@@ -90,7 +90,10 @@ class ChunkQueue:
         on_room: Called when the caller has handled half of a full queue.
 
     Attributes:
-        is_full: Whether it takes nothing more until its caller has handled half of it.
+        offset: The end of what it has taken, in bytes of the stream.
+        attempt: The attempt of these bytes; None before the first answer, 0 while the stage has not started.
+        is_open: Whether the next message of the stream follows on what it has taken.
+        is_full: Whether it takes nothing more of this attempt until its caller has handled half of it.
         end: The end of the stream, once it has come.
         error: Why it ended, if it did.
     """
@@ -98,6 +101,7 @@ class ChunkQueue:
     def __init__(self, options: Options, *, offset: int, attempt: int | None, on_room: Callable[[], None]) -> None:
         self.offset = offset
         self.attempt = attempt
+        self.is_open = False
         self.is_full = False
         self.end: StreamClosed | None = None
         self.error: ClientError | None = None
@@ -107,21 +111,28 @@ class ChunkQueue:
         self._items: deque[tuple[StreamItem, int]] = deque()
         self._bytes = 0
 
-    def start(self, attempt: int) -> None:
-        """Take the chunks of an attempt: the server has answered which one it is."""
+    @property
+    def needs_answer(self) -> bool:
+        """Whether nothing follows for it until the server has answered another `subscribe`."""
+        return not self.is_open and not self.is_full and self.end is None
+
+    def open(self, attempt: int, offset: int) -> None:
+        """Take what follows: the server has answered which attempt it sends, and from which offset on."""
+        if self.end is not None:
+            return
         if self.attempt is not None and self.attempt != attempt and (self.attempt or self.offset):
             self.restart(attempt)
         self.attempt = attempt
+        # The `subscribe` may have been sent for other readers of the stream, which are further.
+        self.is_open = not self.is_full and offset <= self.offset
 
     def push(self, chunk: Chunk) -> None:
         """Take a chunk, or what of it is new."""
-        # The stage had not started when the server answered.
-        self.attempt = self.attempt or chunk.attempt
-        if self.is_full or chunk.attempt != self.attempt:
+        if not self._takes(chunk.attempt):
             return
         end = chunk.end
         if chunk.offset > self.offset or end <= self.offset:
-            return  # It follows on what another reader has, or this one has it.
+            return  # Another reader of the stream needs it.
         if chunk.offset < self.offset:
             data = chunk.data
             known = self.offset - chunk.offset
@@ -132,22 +143,25 @@ class ChunkQueue:
 
     def lose(self, lost: StreamGap) -> None:
         """Take a gap."""
-        self.attempt = self.attempt or lost.attempt
-        if not self.is_full and lost.attempt == self.attempt and lost.offset <= self.offset < lost.end:
+        if self._takes(lost.attempt) and lost.offset <= self.offset < lost.end:
             self._add(StreamGap(self.offset, lost.end, lost.attempt), 0)
             self.offset = lost.end
 
     def restart(self, attempt: int) -> None:
-        """Begin again at 0."""
+        """Begin another attempt at 0. What waits is void, so a full queue has room again."""
+        if self.end is not None or self.attempt is None:
+            return
         self.attempt, self.offset = attempt, 0
-        if not self.is_full:
-            self._add(StreamReset(attempt), 0)
+        self._items.clear()
+        self._bytes = 0
+        self.is_open, self.is_full = True, False
+        self._add(StreamReset(attempt), 0)
 
     def finish(self, end: StreamClosed) -> None:
         """Take the end, unless the rest has yet to be asked for."""
-        self.attempt = self.attempt or end.attempt
-        if not self.is_full and end.attempt == self.attempt:
+        if self._takes(end.attempt):
             self.end = end
+            self.is_open = False
             self.waiters.wake()
 
     def fail(self, error: ClientError) -> None:
@@ -166,8 +180,17 @@ class ChunkQueue:
             self._on_room()
         return item
 
+    def _takes(self, attempt: int) -> bool:
+        """Return whether a message of an attempt follows on what it has taken."""
+        if not self.is_open:
+            return False
+        # The stage had not started when the server answered.
+        self.attempt = self.attempt or attempt
+        return attempt == self.attempt
+
     def _add(self, item: StreamItem, size_bytes: int) -> None:
         self._items.append((item, size_bytes))
         self._bytes += size_bytes
-        self.is_full = self._bytes >= self._max_bytes
+        if self._bytes >= self._max_bytes:
+            self.is_open, self.is_full = False, True
         self.waiters.wake()

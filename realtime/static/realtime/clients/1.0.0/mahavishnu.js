@@ -18,7 +18,7 @@
 /** @typedef {import("./mahavishnu.js").State} State */
 /** @typedef {{seq: number, epoch: string | null}} LogPosition */
 /** @typedef {{item: Event | HistoryLost, bytes: number, consumer: Consumer} & LogPosition} Entry */
-/** @typedef {{text: string, sent: boolean, timer: any,
+/** @typedef {{text: string, sent: boolean, timer: any, onAnswer: (data: any) => void,
  *   resolve: (data: any) => void, reject: (error: Error) => void}} PendingRequest */
 
 /** The version of this module. */
@@ -274,7 +274,8 @@ class ChunkStream {
   /** @type {(() => void)[]} */ #waiting = [];
   /** The end of the stream; null before it. @type {any} */ end = null;
   /** Why it ended, if it did. @type {Error | null} */ error = null;
-  /** Whether it takes nothing more until half of it is handled. */ isFull = false;
+  /** Whether the next message of the stream follows on what it has taken. */ isOpen = false;
+  /** Whether it takes nothing more of this attempt until half of it is handled. */ isFull = false;
 
   /**
    * @param {number} offset
@@ -290,25 +291,38 @@ class ChunkStream {
     this.onReturn = onReturn;
   }
 
-  /** The server has answered which attempt follows. @param {number} attempt */
-  start(attempt) {
-    const { attempt: known, offset } = this;
-    if (known !== null && known !== attempt && (known > 0 || offset > 0)) this.#restart(attempt);
+  /** Whether nothing follows for it until the server has answered another `subscribe`. */
+  get needsAnswer() {
+    return !this.isOpen && !this.isFull && !this.end;
+  }
+
+  /**
+   * Take what follows: the server has answered which attempt it sends, and from which offset on.
+   * @param {{attempt: number, offset: number}} answer
+   */
+  open({ attempt, offset }) {
+    if (this.end) return;
+    const known = this.attempt;
+    if (known !== null && known !== attempt && (known > 0 || this.offset > 0)) this.#restart(attempt);
     this.attempt = attempt;
+    // The `subscribe` may have been sent for other readers of the stream, which are further.
+    this.isOpen = !this.isFull && offset <= this.offset;
   }
 
   /** @param {string} event @param {any} data */
   receive(event, data) {
     if (event === "stream.reset") this.#restart(data.attempt);
+    if (!this.isOpen) return;
     // The stage had not started when the server answered.
-    if (!this.attempt) this.attempt = data.attempt;
-    if (this.isFull || data.attempt !== this.attempt) return;
+    this.attempt ||= /** @type {number} */ (data.attempt);
+    if (data.attempt !== this.attempt) return;
     if (event === "stream.chunk") this.#take(data);
     else if (event === "stream.gap" && data.offset <= this.offset && this.offset < data.end) {
       this.#add({ type: "gap", offset: this.offset, end: data.end, attempt: data.attempt }, 0);
       this.offset = data.end;
     } else if (event === "stream.closed") {
       this.end = Object.freeze(data);
+      this.isOpen = false;
       this.#wake();
     }
   }
@@ -362,25 +376,32 @@ class ChunkStream {
     const isText = base64 === undefined;
     const bytes = isText ? utf8.encode(delta) : Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0));
     const end = offset + bytes.length;
-    // It follows on what another reader has, or this one has it.
-    if (offset > this.offset || end <= this.offset) return;
+    if (offset > this.offset || end <= this.offset) return; // Another reader of the stream needs it.
     const rest = bytes.subarray(this.offset - offset);
     this.#add({ type: "chunk", offset: this.offset, data: isText ? utf8Decoder.decode(rest) : rest, attempt }, rest.length);
     this.offset = end;
   }
 
-  /** @param {number} attempt */
+  /** Begin another attempt at 0. What waits is void, so a full queue has room again. @param {number} attempt */
   #restart(attempt) {
+    if (this.end || this.attempt === null) return;
     this.attempt = attempt;
     this.offset = 0;
-    if (!this.isFull) this.#add({ type: "reset", attempt }, 0);
+    this.#items = [];
+    this.#bytes = 0;
+    this.isFull = false;
+    this.isOpen = true;
+    this.#add({ type: "reset", attempt }, 0);
   }
 
   /** @param {any} item @param {number} bytes */
   #add(item, bytes) {
     this.#items.push({ item: Object.freeze(item), bytes });
     this.#bytes += bytes;
-    this.isFull = this.#bytes >= this.maxBytes;
+    if (this.#bytes >= this.maxBytes) {
+      this.isFull = true;
+      this.isOpen = false;
+    }
     this.#wake();
   }
 
@@ -1349,10 +1370,15 @@ export class Client {
     const attempt = attempts.length > 0 ? Math.min(...attempts) : undefined;
     const same = waiting.filter((stream) => stream.attempt === null || stream.attempt === attempt);
     const offset = Math.min(...same.map((stream) => stream.offset));
+    /** @param {{attempt: number, offset: number}} answer */
+    const onAnswer = (answer) => {
+      const streams = [...(this.#streams.get(channel) ?? [])];
+      for (const stream of streams) stream.open(answer);
+      if (streams.some((stream) => stream.needsAnswer)) void this.#subscribeToStream(channel);
+    };
     try {
       const { requestTimeoutMs } = this._options;
-      const answer = await this.#requestOnce("subscribe", { channel, offset, attempt }, requestTimeoutMs);
-      for (const stream of this.#streams.get(channel) ?? []) stream.start(answer.attempt);
+      await this.#requestOnce("subscribe", { channel, offset, attempt }, requestTimeoutMs, { onAnswer });
     } catch (error) {
       if (this.#isClosed || error instanceof ConnectionLost) return;
       if (!(error instanceof RequestFailed) || error.retryable) {
@@ -1491,10 +1517,11 @@ export class Client {
    * @param {string} name
    * @param {object} data
    * @param {number} timeoutMs
-   * @param {boolean} [isForThisConnection] Whether it is not sent over the next one.
+   * @param {{isForThisConnection?: boolean, onAnswer?: (data: any) => void}} [options] `isForThisConnection`: whether it
+   *   is not sent over the next one; `onAnswer`: called before the message after the answer is handled.
    * @returns {Promise<any>}
    */
-  #requestOnce(name, data, timeoutMs, isForThisConnection = false) {
+  #requestOnce(name, data, timeoutMs, { isForThisConnection = false, onAnswer = () => {} } = {}) {
     if (this.#isClosed) return Promise.reject(this.#error);
     const { maxPendingRequests } = this._options;
     if (this.#requests.size >= maxPendingRequests) {
@@ -1509,7 +1536,7 @@ export class Client {
         else reject(new ConnectionLost(`No connection for ${name} ${within}`, false));
       }, timeoutMs);
       const text = JSON.stringify({ type: "request", event: name, data, id });
-      const request = { text, sent: isForThisConnection, timer, resolve, reject };
+      const request = { text, sent: isForThisConnection, timer, onAnswer, resolve, reject };
       this.#requests.set(id, request);
       if (this.#isWelcome) this.#send(text, request);
     });
@@ -1928,7 +1955,11 @@ export class Client {
     if (channel) {
       this.#onHead(message.data.seq, message.data.epoch);
       channel.onAnswer(message.data);
-    } else this.#takeRequest(id)?.resolve(message.data);
+      return;
+    }
+    const request = this.#takeRequest(id);
+    request?.onAnswer(message.data);
+    request?.resolve(message.data);
   }
 
   /** @param {any} message */
@@ -1976,7 +2007,7 @@ export class Client {
         const token = await this.#token.fetch(requestTimeoutMs);
         // Otherwise there is no new one yet.
         if (isCurrent() && token !== this.#lastToken) {
-          await this.#requestOnce("refresh_token", { token }, requestTimeoutMs, true);
+          await this.#requestOnce("refresh_token", { token }, requestTimeoutMs, { isForThisConnection: true });
           this.#lastToken = token;
           break;
         }
