@@ -52,5 +52,6 @@ api = NinjaAPI(
     parser=JsonParser(),
 )
 errors.add_handlers(api)
-_ROUTERS = (reads.router, streams.router, own_permissions.router, operations.router, waits.router, reports.router)
+# A stream may have the name `result`: its path comes first.
+_ROUTERS = (streams.router, reads.router, own_permissions.router, operations.router, waits.router, reports.router)
 api.add_router("v1/", _merged(*_ROUTERS))

@@ -52,6 +52,13 @@ ROWS = (
     ),
     Row(
         "GET",
+        "workflows/{workflow}/stages/{stage}/result",
+        "workflow:read:{workflow}",
+        "read workflow:{workflow}",
+        "workflows/no/stages/a/result",
+    ),
+    Row(
+        "GET",
         "workflows/{workflow}/stages/{stage}/streams/{stream}",
         "workflow:read:{workflow}",
         "read workflow:{workflow}",

@@ -83,6 +83,7 @@ API = {
     "api/v1/workflows list_workflows": "read all workflows",
     "api/v1/workflows/<workflow_id> get_workflow": "read workflow:workflow_id",
     "api/v1/workflows/<workflow_id>/stages list_stages": "read workflow:workflow_id",
+    "api/v1/workflows/<workflow_id>/stages/<path:stage_name>/result get_stage_result": "read workflow:workflow_id",
     "api/v1/workflows/<workflow_id>/stages/<path:stage_name>/streams/<stream_name> get_stream": (
         "read workflow:workflow_id"
     ),
@@ -114,6 +115,7 @@ OF_REQUESTS = {
     "get_workflow_status": "read workflow:workflow_id",
     "get_workflow": "read workflow:workflow_id",
     "list_stages": "read workflow:workflow_id",
+    "get_stage_result": "read workflow:workflow_id",
     "get_pool_status": "read pool:pool_id",
     "get_pool_history": "read pool:pool_id",
     "list_workers": "read pool:pool_id, or read all workers",
