@@ -78,8 +78,9 @@ class PageTurns:
             return
         client = _WaitingClient(receive)
         try:
-            async with self._turns_of(scope).turn(client):
-                await self._application(scope, client.receive, send)
+            async with self._turns_of(scope).turn(client) as turn:
+                is_api = scope["path"].startswith(self._api_path)
+                await self._application(scope, client.receive, turn.until_sent_in_parts(send) if is_api else send)
         except _ClientLeft:
             return
         except _TooBusy as error:
@@ -122,6 +123,30 @@ class _WaitingClient:
         return self._received.popleft() if self._received else await self._receive()
 
 
+class _Turn:
+    """The turn of one request."""
+
+    def __init__(self, free: asyncio.Semaphore) -> None:
+        self._free = free
+        self._is_over = False
+
+    def end(self) -> None:
+        """Give the turn to the next request, once."""
+        if not self._is_over:
+            self._is_over = True
+            self._free.release()
+
+    def until_sent_in_parts(self, send: Send) -> Send:
+        """Return what sends the answer. The turn ends with the first of several parts: a stream may last for hours."""
+
+        async def send_part(message: MutableMapping[str, Any]) -> None:
+            if message.get("more_body"):
+                self.end()
+            await send(message)
+
+        return send_part
+
+
 class _Turns:
     """The turns of one kind of request."""
 
@@ -130,7 +155,7 @@ class _Turns:
         self._waiting = 0
 
     @asynccontextmanager
-    async def turn(self, client: _WaitingClient) -> AsyncIterator[None]:
+    async def turn(self, client: _WaitingClient) -> AsyncIterator[_Turn]:
         """Wait for a turn, and have it during the `async with` block.
 
         Raises:
@@ -141,10 +166,11 @@ class _Turns:
             await self._wait(client)
         else:
             await self._free.acquire()
+        turn = _Turn(self._free)
         try:
-            yield
+            yield turn
         finally:
-            self._free.release()
+            turn.end()
 
     async def _wait(self, client: _WaitingClient) -> None:
         if self._waiting >= MAX_WAITING_REQUESTS:

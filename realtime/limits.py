@@ -30,7 +30,7 @@ class Limits:
     """The limits of one server process."""
 
     max_connections: int = counted(
-        1000, minimum=1, maximum=1_000_000, help="Open WebSocket connections of one process."
+        1000, minimum=1, maximum=1_000_000, help="Open WebSockets and server-sent events of one process."
     )
     max_connections_per_address: int = counted(
         100,

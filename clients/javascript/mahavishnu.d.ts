@@ -459,6 +459,7 @@ export class Client implements AsyncDisposable {
   ): Promise<Answer<Name>>;
   getWorkflowStatus(workflowId: string): Promise<Answer<"get_workflow_status">>;
   getWorkflow(workflowId: string): Promise<Answer<"get_workflow">>;
+  getStageResult(workflowId: string, stageName: string): Promise<Answer<"get_stage_result">>;
   getPoolStatus(poolId: string): Promise<Answer<"get_pool_status">>;
   getPoolHistory(
     poolId: string,

@@ -1552,6 +1552,11 @@ export class Client {
     return this.request("get_workflow", { workflow_id: workflowId });
   }
 
+  /** The whole result of a stage or an item. @param {string} workflowId @param {string} stageName */
+  getStageResult(workflowId, stageName) {
+    return this.request("get_stage_result", { workflow_id: workflowId, stage_name: stageName });
+  }
+
   /** @param {string} poolId */
   getPoolStatus(poolId) {
     return this.request("get_pool_status", { pool_id: poolId });

@@ -404,6 +404,19 @@ export interface StageListData {
   stage_counts?: Record<string, number>;
 }
 
+/** The response to `get_stage_result`. */
+export interface StageResultData {
+  workflow_id: string;
+  stage_name: string;
+  seq: number;
+  epoch: string;
+  status: string;
+  attempt: number;
+  result: unknown;
+  size_bytes: number;
+  too_large?: boolean;
+}
+
 /** The response to `list_workflows`. */
 export interface WorkflowListData {
   seq: number;
@@ -530,6 +543,7 @@ export interface RequestTypes {
   get_workflow_status: { data: { workflow_id: string }; response: WorkflowStatusData };
   get_workflow: { data: { workflow_id: string }; response: WorkflowData };
   list_stages: { data: { workflow_id: string; item_of?: string | null; status?: "pending" | "queued" | "running" | "waiting" | "completed" | "failed" | "skipped" | "cancelled" | ("pending" | "queued" | "running" | "waiting" | "completed" | "failed" | "skipped" | "cancelled")[] | null; after?: number | null; limit?: number }; response: StageListData };
+  get_stage_result: { data: { workflow_id: string; stage_name: string }; response: StageResultData };
   list_workflows: { data: { status?: "pending" | "running" | "completed" | "failed" | "cancelled" | "timeout" | ("pending" | "running" | "completed" | "failed" | "cancelled" | "timeout")[] | null; name?: string | null; pool_id?: string | null; parent_id?: string | null; root_id?: string | null; q?: string | null; from?: string | null; to?: string | null; finished_from?: string | null; cursor?: string | null; limit?: number; counts?: boolean }; response: WorkflowListData };
   list_pools: { data: { status?: "active" | "draining" | "closed" | ("active" | "draining" | "closed")[] | null; cursor?: string | null; limit?: number }; response: PoolListData };
   list_workers: { data: { pool_id?: string | null; status?: "idle" | "busy" | "error" | "offline" | ("idle" | "busy" | "error" | "offline")[] | null; cursor?: string | null; limit?: number }; response: WorkerListData };

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from ninja import NinjaAPI, Router
 from ninja.parser import Parser
 
-from realtime.api import errors, operations, own_permissions, reads, reports, waits
+from realtime.api import errors, operations, own_permissions, reads, reports, streams, waits
 from realtime.api.auth import Bearer
 from realtime.api.json_body import decode_body
 from realtime.protocol.server_info import SERVER_VERSION
@@ -52,4 +52,6 @@ api = NinjaAPI(
     parser=JsonParser(),
 )
 errors.add_handlers(api)
-api.add_router("v1/", _merged(reads.router, own_permissions.router, operations.router, waits.router, reports.router))
+# A stream may have the name `result`: its path comes first.
+_ROUTERS = (streams.router, reads.router, own_permissions.router, operations.router, waits.router, reports.router)
+api.add_router("v1/", _merged(*_ROUTERS))

@@ -120,6 +120,22 @@ async def list_stages(request: HttpRequest, workflow_id: str, filters: Query[Sta
     return await answer(request, lists.list_stages, requests.ListStages, values)
 
 
+@router.get(
+    "workflows/{workflow_id}/stages/{path:stage_name}/result",
+    response=schemas.StageResult,
+    operation_id="get_stage_result",
+    summary="Get the result of a stage",
+)
+async def get_stage_result(request: HttpRequest, workflow_id: str, stage_name: str) -> HttpResponse:
+    """Return the whole result of a stage, or of an item such as `embed[3]`. Permission: `workflow:read:ID`."""
+    check_names(request, Filters)
+    admit(request, "read", "workflow", workflow_id)
+    values = {"workflow_id": workflow_id, "stage_name": stage_name}
+    if len(stage_name) > requests.MAX_NAME_CHARACTERS:
+        existing(None, "stage", stage_name)
+    return await answer(request, lists.get_stage_result, requests.GetStageResult, values)
+
+
 class PoolFilters(Filters):
     """Which pools."""
 

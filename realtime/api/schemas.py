@@ -221,6 +221,18 @@ class StageList(Position):
     stage_counts: dict[str, int] = Field(default={}, description="How many have each status; in the first page.")
 
 
+class StageResult(Position):
+    """The result of a stage."""
+
+    workflow_id: str
+    stage_name: str
+    status: StageStatusName
+    attempt: int
+    result: Any = Field(description="What `workflow.stage_completed` has as `result`, whole; null if there is none.")
+    size_bytes: int = Field(description="Its size as JSON.")
+    too_large: bool = Field(default=False, description="Whether it is left out, because of its size.")
+
+
 class PoolList(Position):
     """A page of pools, in the order of their ids."""
 

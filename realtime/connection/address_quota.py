@@ -49,6 +49,10 @@ class OpenConnections:
         self._counts[owner] += 1
         return self._counts[owner]
 
+    def count(self, owner: str) -> int:
+        """Return the number of connections of an address."""
+        return self._counts[owner]
+
     def remove(self, owner: str | None) -> None:
         """Undo one `add`."""
         if owner is not None:

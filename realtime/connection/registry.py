@@ -1,4 +1,7 @@
-"""The open WebSocket connections of this process, and how they are closed at a graceful shutdown."""
+"""What clients keep open in this process, and how it is closed at a graceful shutdown.
+
+These are WebSockets, and responses of the HTTP API with server-sent events.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,25 @@ class Reader(Protocol):
     replay_budget: ReplayBudget
 
 
-class Connection(Reader, Subscriber, Protocol):
+class Registered(Protocol):
+    """What a client keeps open: a connection, or a response with server-sent events.
+
+    Attributes:
+        limits: The bounds of the connection.
+        identity: Who its client is now.
+    """
+
+    limits: Limits
+    identity: Identity
+
+    def on_revoked(self) -> None:
+        """End it: its identity was revoked, or its login has ended."""
+
+    def on_server_draining(self, *, retry_after_ms: int) -> None:
+        """Send the client the time to wait before it reconnects, then end it."""
+
+
+class Connection(Registered, Reader, Subscriber, Protocol):
     """One open connection, as used by the registry and the request handlers.
 
     Attributes:
@@ -119,7 +140,7 @@ class TooManyConnections(Exception):
         return f"Connection limit{of_address}{self.kind} reached ({self.limit}); try again later"
 
 
-def _quota_error(connection: Connection, *, limit: int, address: str | None, kind: str = "") -> TooManyConnections:
+def _quota_error(connection: Registered, *, limit: int, address: str | None, kind: str = "") -> TooManyConnections:
     """Log that an address has reached its limit, and return the error."""
     line = "Closing %s: %s has %d connections (MAHAVISHNU_MAX_CONNECTIONS_PER_ADDRESS)"
     if kind:
@@ -137,19 +158,31 @@ class ConnectionRegistry:
 
     def __init__(self) -> None:
         self.is_draining = False
-        self._open: dict[Connection, str | None] = {}
+        self._open: dict[Registered, str | None] = {}
         self._by_address = OpenConnections()
-        self._unauthenticated: dict[Connection, str | None] = {}
+        self._unauthenticated: dict[Registered, str | None] = {}
         self._unauthenticated_by_address = OpenConnections()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[Registered]:
         """Iterate over the connections that are open now; they may be closed meanwhile."""
         return iter(list(self._open))
 
-    def register(self, connection: Connection, *, address: str | None) -> None:
+    def check_room(self, connection: Registered, *, address: str | None) -> None:
+        """Check that `register` would add `connection`.
+
+        Raises:
+            TooManyConnections: if this process, or the address, has as many connections as allowed.
+        """
+        limits = connection.limits
+        if len(self._open) >= limits.max_connections:
+            raise TooManyConnections(limit=limits.max_connections)
+        if address is not None and self._by_address.count(address) >= limits.max_connections_per_address:
+            raise _quota_error(connection, limit=limits.max_connections_per_address, address=address)
+
+    def register(self, connection: Registered, *, address: str | None) -> None:
         """Add `connection`, unless a limit is reached.
 
         Args:
@@ -160,12 +193,8 @@ class ConnectionRegistry:
             TooManyConnections: if this process, or the address, has as many connections as allowed.
         """
         self._remove_unauthenticated(connection)
-        limits = connection.limits
-        if len(self._open) >= limits.max_connections:
-            raise TooManyConnections(limit=limits.max_connections)
-        if self._by_address.add(address) > limits.max_connections_per_address:
-            self._by_address.remove(address)
-            raise _quota_error(connection, limit=limits.max_connections_per_address, address=address)
+        self.check_room(connection, address=address)
+        self._by_address.add(address)
         self._open[connection] = address
 
     def register_unauthenticated(self, connection: Connection, *, address: str | None) -> None:
@@ -184,11 +213,11 @@ class ConnectionRegistry:
             )
         self._unauthenticated[connection] = address
 
-    def _remove_unauthenticated(self, connection: Connection) -> None:
+    def _remove_unauthenticated(self, connection: Registered) -> None:
         if connection in self._unauthenticated:
             self._unauthenticated_by_address.remove(self._unauthenticated.pop(connection))
 
-    def unregister(self, connection: Connection) -> None:
+    def unregister(self, connection: Registered) -> None:
         """Remove `connection`, if it was added."""
         self._remove_unauthenticated(connection)
         if connection in self._open:

@@ -1,12 +1,18 @@
-"""The scope of a WebSocket: daphne omits its scheme, without which an origin cannot be compared, and its extensions."""
+"""What daphne omits from a scope: the scheme of a WebSocket, without which no origin can be compared, and extensions.
+
+An application that streams its response learns from the extension of an HTTP request whether the client keeps up.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport
+
+from realtime.connection.http_output import EXTENSION
+from realtime.daphne_server.http_output import DaphneOutput
 
 _SECURE_SCHEMES = ("https", "wss")
 
@@ -14,7 +20,7 @@ CreateApplication = Callable[[Any, Any, dict[str, Any]], Any]
 
 
 def create_application_with_scheme(create_application: CreateApplication) -> CreateApplication:
-    """Return daphne's `Server.create_application`, which now adds `scheme` to the scope of a WebSocket."""
+    """Return daphne's `Server.create_application`, which now completes the scope."""
 
     @wraps(create_application)
     def create(server: Any, protocol: Any, scope: dict[str, Any]) -> Any:
@@ -22,6 +28,8 @@ def create_application_with_scheme(create_application: CreateApplication) -> Cre
             scope["scheme"] = websocket_scheme(protocol)
             # `MahavishnuProtocol` answers a handshake with any status.
             scope["extensions"] = {"websocket.http.response": {}}
+        else:
+            scope["extensions"] = {EXTENSION: partial(DaphneOutput, protocol)}
         return create_application(server, protocol, scope)
 
     return create

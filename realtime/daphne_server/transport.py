@@ -29,7 +29,7 @@ from realtime.protocol.frames import Frames
 _MAX_REASON_BYTES = 123
 """Maximum size of the reason in a close frame (RFC 6455 section 5.5)."""
 
-_CHECKS_PER_STALL = 8
+CHECKS_PER_STALL = 8
 """How often progress is checked within `send_stall_seconds`."""
 
 _TCP_ESTABLISHED = 1
@@ -65,12 +65,12 @@ class DaphneTransport:
         self._protocol = protocol
         self._writer = writer
         self._loop = asyncio.get_running_loop()
-        self._transport = _socket_transport(protocol.transport)
+        self._transport = socket_transport(protocol.transport)
         # An extension such as compression changes the bytes of each client.
         self._send_prebuilt = direct_frames and not protocol.websocket_extensions_in_use
         self._socket_send: Callable[[bytes], int] | None = None
         if isinstance(self._transport, SocketTransport):
-            _limit_kernel_buffer(self._transport.socket)
+            limit_kernel_buffer(self._transport.socket)
             if self._send_prebuilt and self._transport is protocol.transport and not self._transport.TLS:
                 self._socket_send = self._transport.socket.send
         # Few connections ever need these, so they are created on demand: an empty deque takes 760 bytes.
@@ -90,9 +90,7 @@ class DaphneTransport:
 
     @property
     def queued_bytes(self) -> int:
-        transport = self._transport
-        unsent: int = self._queue_bytes + len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return unsent
+        return self._queue_bytes + unsent_bytes(self._transport)
 
     @property
     def sent_bytes(self) -> int:
@@ -203,7 +201,7 @@ class DaphneTransport:
             self._schedule_stall_check()
 
     def _schedule_stall_check(self) -> None:
-        interval_seconds = self._writer.limits.send_stall_seconds / _CHECKS_PER_STALL
+        interval_seconds = self._writer.limits.send_stall_seconds / CHECKS_PER_STALL
         self._stall_timer = self._loop.call_later(interval_seconds, self._check_stall)
 
     def _check_stall(self) -> None:
@@ -254,24 +252,30 @@ def has_peer_disconnected(transport: Any) -> bool:
     if not hasattr(socket, "TCP_INFO"):
         return False
     try:
-        info = _socket_transport(transport).getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        info = socket_transport(transport).getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
     except OSError:  # A Unix socket has no such option.
         return False
     return bool(info[0] != _TCP_ESTABLISHED)
+
+
+def unsent_bytes(transport: Any) -> int:
+    """Return the bytes that a transport of a socket holds."""
+    unsent: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    return unsent
 
 
 def _size_bytes(part: bytes | Frames) -> int:
     return len(part) if isinstance(part, bytes) else part.size_bytes
 
 
-def _socket_transport(transport: Any) -> Any:
+def socket_transport(transport: Any) -> Any:
     """Return the transport that writes to the socket, beneath TLS and a proxy protocol."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
 
 
-def _limit_kernel_buffer(connection: socket.socket) -> None:
+def limit_kernel_buffer(connection: socket.socket) -> None:
     """Limit the unsent data in the kernel: a stall is detected early, and the client still gets the reason of a close.
 
     Data in flight to a client that reads does not count, so the limit does not slow down a fast client.

@@ -113,6 +113,14 @@ class ListStages(QueuedRequest, frozen=True, kw_only=True):
     limit: _Limit = 100
 
 
+class GetStageResult(QueuedRequest, frozen=True, kw_only=True):
+    """Ask for the whole result of one stage or item, of which events may have a part."""
+
+    event: ClassVar[str] = "get_stage_result"
+    workflow_id: str
+    stage_name: Annotated[str, msgspec.Meta(max_length=MAX_NAME_CHARACTERS)]
+
+
 class ListWorkflows(QueuedRequest, frozen=True, kw_only=True):
     """Ask for the workflows that pass all filters, the newest first, and for their number by status.
 
@@ -247,7 +255,7 @@ REQUESTS: dict[str, type[Request]] = {
     request.event: request
     for request in (
         *(Subscribe, Unsubscribe, GetPoolStatus, GetWorkflowStatus, GetWorkflow),
-        *(ListStages, ListWorkflows, ListPools, ListWorkers, ListWaits, ListEvents),
+        *(ListStages, GetStageResult, ListWorkflows, ListPools, ListWorkers, ListWaits, ListEvents),
         *(GetPoolHistory, ListDefinitions, GetServerStatus, Auth, RefreshToken),
     )
 }

@@ -130,6 +130,12 @@ class _StreamMessage(msgspec.Struct, frozen=True, kw_only=True):
     room: str
 
 
+class _Named(msgspec.Struct, frozen=True):
+    event: str
+
+
+_decode_name = msgspec.json.Decoder(_Named).decode
+
 _NAMES = {
     StreamChunk: "stream.chunk",
     StreamGap: "stream.gap",
@@ -144,6 +150,11 @@ def encode_stream_message(channel: str, data: StreamChunk | StreamGap | StreamRe
     return _encode(
         _StreamMessage(id=new_id(), type="event", event=name, data=data, timestamp=datetime.now(UTC), room=channel)
     )
+
+
+def name_of_message(message: bytes) -> str:
+    """Return the name of a message that was encoded here, such as `stream.chunk`."""
+    return _decode_name(message).event
 
 
 def stream_chunk(attempt: int, offset: int, data: bytes, content_type: Literal["text", "bytes"]) -> StreamChunk:

@@ -12,6 +12,7 @@ from django.db.models.functions import Substr
 
 from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StreamContent
 from orchestration.services.installation import installation_id
+from orchestration.text import storable
 
 _COLUMNS = ("pk", "attempt", "started_at", "status", "streams")
 _STORED_COLUMNS = ("stage_id", "name", "attempt", "content_type", "stored_bytes", "length", "sha256")
@@ -61,7 +62,8 @@ class StageStreams:
 
 def find_stage_streams(workflow_id: str, stage_name: str) -> tuple[StageStreams, str] | None:
     """Return the streams of a stage and the id of the installation; None if there is no such stage."""
-    stage_id = Stage.objects.filter(workflow_id=workflow_id, name=stage_name).values_list("pk", flat=True).first()
+    stages = Stage.objects.filter(workflow_id=workflow_id, name=storable(stage_name))
+    stage_id = stages.values_list("pk", flat=True).first()
     if stage_id is None or not (found := read_stage_streams([stage_id])):
         return None
     return found[stage_id], installation_id()

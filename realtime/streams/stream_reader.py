@@ -57,6 +57,10 @@ class StreamReader:
         offset: Where to begin.
         read_head: Reads a part of what Redis has.
         read_stored: Reads a part of what the database has.
+
+    Attributes:
+        attempt: The attempt that the last message was about.
+        offset: Where that message ended, in bytes: a connection that is written to finds both as they are behind it.
     """
 
     def __init__(
@@ -103,10 +107,11 @@ class StreamReader:
         """Send one message. Return False if there is nothing to send now."""
         stream = self._stream
         if stream.attempt != self.attempt:
-            if self.attempt:
-                self._write(StreamReset(attempt=stream.attempt))
+            has_begun = self.attempt > 0
             self.attempt, self.offset = stream.attempt, 0
             self._must_look_up = not stream.must_look_up
+            if has_begun:
+                self._write(StreamReset(attempt=stream.attempt))
             return True
         if (found := stream.frames_from(self.offset)) is not None:
             frames, self.offset = found
@@ -125,8 +130,7 @@ class StreamReader:
         if stream.must_look_up or stream.attempt != self.attempt or start is None or start <= self.offset:
             return False
         # Neither the last chunks nor the head have them.
-        self._write(StreamGap(attempt=self.attempt, offset=self.offset, end=start))
-        self.offset = start
+        self._skip_to(start)
         return True
 
     async def _send_stored(self, stored_bytes: int, length: int) -> bool:
@@ -134,9 +138,12 @@ class StreamReader:
             return False
         if self.offset < stored_bytes and await self._send_part(self._read_stored):
             return True
-        self._write(StreamGap(attempt=self.attempt, offset=self.offset, end=length))
-        self.offset = length
+        self._skip_to(length)
         return True
+
+    def _skip_to(self, end: int) -> None:
+        offset, self.offset = self.offset, end
+        self._write(StreamGap(attempt=self.attempt, offset=offset, end=end))
 
     async def _send_part(self, read: ReadPart) -> bool:
         """Send what follows of the head or the stored stream, as far as it is there. Return False if nothing is."""

@@ -23,7 +23,7 @@ class Row:
     """A path of the API.
 
     Attributes:
-        path: With `{workflow}`, `{pool}` and `{worker}` for ids that exist, and `{wait}` for a name.
+        path: With `{workflow}`, `{pool}`, `{worker}` and `{stage}` for what exists, `{wait}` and `{stream}` for a name.
         grant: The least permission.
         forbidden: What a refusal names.
         missing: The same path for what does not exist; None if the path needs nothing.
@@ -49,6 +49,22 @@ ROWS = (
         "workflow:read:{workflow}",
         "read workflow:{workflow}",
         "workflows/no/stages",
+    ),
+    Row(
+        "GET",
+        "workflows/{workflow}/stages/{stage}/result",
+        "workflow:read:{workflow}",
+        "read workflow:{workflow}",
+        "workflows/no/stages/a/result",
+    ),
+    Row(
+        "GET",
+        "workflows/{workflow}/stages/{stage}/streams/{stream}",
+        "workflow:read:{workflow}",
+        "read workflow:{workflow}",
+        "workflows/no/stages/a/streams/b",
+        # It has yet to be stored or, after another row has cancelled the run, will not be.
+        allowed=(404, 409),
     ),
     Row("GET", "pools", "pool:read", "read all pools"),
     Row("GET", "pools/{pool}", "pool:read:{pool}", "read pool:{pool}", "pools/no"),
@@ -120,7 +136,8 @@ def ids(closed_server: MahavishnuServer) -> dict[str, str]:
     services.create_pool(pool_id="api-pool")
     services.register_worker(worker_id="api-worker", pool_id="api-pool")
     services.create_workflow(workflow_id="api-run", adapter="x", prompt="p", stages=["a"], pool_id="api-pool")
-    return {"workflow": "api-run", "pool": "api-pool", "worker": "api-worker", "wait": "approve"}
+    ids = {"workflow": "api-run", "pool": "api-pool", "worker": "api-worker", "wait": "approve"}
+    return {**ids, "stage": "a", "stream": "b"}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.method} {row.path}")
@@ -169,6 +186,7 @@ def test_reports_need_a_token_and_a_permission_for_each_resource(closed_server: 
 
 def test_table_has_every_path_of_the_api() -> None:
     names = {"workflow": "{workflow_id}", "pool": "{pool_id}", "worker": "{worker_id}", "wait": "{name}"}
+    names |= {"stage": "{stage_name}", "stream": "{stream_name}"}
     tested = {(row.method, "/api/v1/" + row.path.format(**names).partition("?")[0]) for row in ROWS}
     paths = openapi_document(api, "/api/")["paths"]
     described = {(method.upper(), path) for path, item in paths.items() for method in item}

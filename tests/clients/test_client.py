@@ -157,6 +157,8 @@ async def test_every_request_of_a_real_server_has_a_typed_response(
         assert [worker.pool_id for worker in (await client.list_workers(pool_id=pool_id)).workers] == [pool_id]
         assert pool_id in {pool.pool_id for pool in (await client.list_pools(status="active", limit=200)).pools}
         assert not (await client.list_stages(workflow_id, item_of="load")).stages
+        result = await client.get_stage_result(workflow_id, "load")
+        assert (result.status, result.attempt, result.result, result.size_bytes) == ("pending", 0, None, 4)
         (wait,) = (await client.list_waits(workflow_id=workflow_id, to=["group:ops", "user:ada"])).waits
         assert (wait.stage_name, wait.kind, wait.recipients, wait.answered_at) == ("load", "ask", ("group:ops",), None)
         page = await client.list_events(f"workflow:{workflow_id}", names=["workflow.created"])

@@ -80,11 +80,14 @@ QUERIES = (
     ("get_workflow_status", "workflow_id", "workflow"),
     ("get_workflow", "workflow_id", "workflow"),
     ("list_stages", "workflow_id", "workflow"),
+    ("get_stage_result", "workflow_id", "workflow"),
     ("get_pool_status", "pool_id", "pool"),
     ("get_pool_history", "pool_id", "pool"),
     ("list_workers", "pool_id", "pool"),
     ("list_waits", "workflow_id", "workflow"),
 )
+
+FURTHER_FIELDS = {"get_stage_result": {"stage_name": "load"}}
 
 OF_ALL = {
     "list_workflows": "workflow:read",
@@ -128,7 +131,7 @@ async def test_every_query_needs_the_permission_of_its_resource(permissions: tup
             for channel in VALID:
                 of, _, id = channel.partition(":")
                 if of == resource_type:
-                    code = await client.error_code(event, **{field: id})
+                    code = await client.error_code(event, **{field: id}, **FURTHER_FIELDS.get(event, {}))
                     assert (code == "FORBIDDEN") is (channel not in GRANTS[permissions]), (event, channel)
         for event, permission in OF_ALL.items():
             code = await client.error_code(event)

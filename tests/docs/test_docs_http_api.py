@@ -16,6 +16,7 @@ from realtime.api.api import api
 from realtime.api.openapi import openapi_document
 from realtime.protocol.problems import PROBLEM_TYPES
 from tests.api.http_calls import call
+from tests.clients.stored_stream import STORE_STREAM
 from tests.docs.markdown import blocks, page, table
 from tests.harness.browser import NODE
 from tests.harness.curl import HTTP_ERROR_EXIT_CODE, curl, stand_in
@@ -56,6 +57,7 @@ def documented(closed_server: MahavishnuServer) -> MahavishnuServer:
     closed_server.services.join_pool(name="host", process="documented", pool_id="default")
     start = {"name": "demo_retry", "workflow_id": "nightly-1", "pool_id": "default"}
     assert call(closed_server, "POST", "workflows", start, token=token("admin")).status == 201
+    closed_server.services_driver.execute(STORE_STREAM, workflow_id="article-1")
     closed_server.services_driver.execute(ASK, workflow_ids=["release-1", "release-2"])
     LINK.append(closed_server.services_driver.execute(MAKE_LINK).rpartition("/")[2])
     return closed_server
@@ -73,9 +75,10 @@ def command_lines() -> list[list[str]]:
 def test_page_has_a_command_line_and_a_row_for_every_operation() -> None:
     ids = {"nightly-1": "{workflow_id}", "default": "{pool_id}", "host-1": "{worker_id}", "release-1": "{workflow_id}"}
     ids |= {"approve": "{name}", "paid": "{name}", "$LINK": "{token}"}
+    ids |= {"article-1": "{workflow_id}", "reply": "{stream_name}"}
     shown = set()
     for line in command_lines():
-        path = line[-1].removeprefix(ADDRESS).partition("?")[0]
+        path = line[-1].removeprefix(ADDRESS).partition("?")[0].replace("stages/answer/", "stages/{stage_name}/")
         parts = [ids.get(part, part) for part in path.split("/")]
         shown.add(("POST" if "-d" in line or "-X" in line else "GET", "/".join(parts)))
     paths = openapi_document(api, "/api/")["paths"]
@@ -87,7 +90,8 @@ def test_command_lines_are_answered(documented: MahavishnuServer, tmp_path: Path
     program = curl(tmp_path)
     for line in command_lines():
         done = run_line(line, program, documented)
-        assert (done.returncode, done.stdout[:1]) == (0, "{"), (line, done.stdout, done.stderr)
+        begin = "Hello, wörld" if line[-1].endswith("/streams/reply") else "{"
+        assert (done.returncode, done.stdout[: len(begin)]) == (0, begin), (line, done.stdout, done.stderr)
 
 
 def test_stand_in_answers_command_lines_like_curl(documented: MahavishnuServer, tmp_path: Path) -> None:

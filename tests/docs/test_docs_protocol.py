@@ -198,6 +198,7 @@ def test_every_limit_is_listed_with_its_default() -> None:
         ),
         "Stages in one page of list_stages": f"{MAX_LISTED_ROWS}, in {limits.max_event_data_bytes // KIB} KiB",
         "Stages that one page of list_stages examines": f"{MAX_EXAMINED_ROWS}",
+        "Size of one result in get_stage_result": f"{limits.max_replay_burst_bytes // MIB} MiB",
         "Workflows, pools, workers or waits in one page": f"{MAX_LISTED_ROWS}, "
         f"in {limits.replay_chunk_bytes // KIB} KiB",
         "Workflows, pools, workers or waits that one page examines": f"{MAX_EXAMINED_ROWS}",

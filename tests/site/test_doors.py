@@ -83,6 +83,10 @@ API = {
     "api/v1/workflows list_workflows": "read all workflows",
     "api/v1/workflows/<workflow_id> get_workflow": "read workflow:workflow_id",
     "api/v1/workflows/<workflow_id>/stages list_stages": "read workflow:workflow_id",
+    "api/v1/workflows/<workflow_id>/stages/<path:stage_name>/result get_stage_result": "read workflow:workflow_id",
+    "api/v1/workflows/<workflow_id>/stages/<path:stage_name>/streams/<stream_name> get_stream": (
+        "read workflow:workflow_id"
+    ),
     "api/v1/pools list_pools": "read all pools",
     "api/v1/pools/<pool_id> get_pool": "read pool:pool_id",
     "api/v1/pools/<pool_id>/history get_pool_history": "read pool:pool_id",
@@ -111,6 +115,7 @@ OF_REQUESTS = {
     "get_workflow_status": "read workflow:workflow_id",
     "get_workflow": "read workflow:workflow_id",
     "list_stages": "read workflow:workflow_id",
+    "get_stage_result": "read workflow:workflow_id",
     "get_pool_status": "read pool:pool_id",
     "get_pool_history": "read pool:pool_id",
     "list_workers": "read pool:pool_id, or read all workers",

@@ -153,3 +153,26 @@ async def test_one_login_at_a_time_delays_no_page(method: str) -> None:
     await settled()
     # The second login has its turn now.
     assert site.running == ["/prefix/admin/", PAGES_LOGIN]
+
+
+@pytest.mark.parametrize(("path", "ends_turn"), [("/prefix/api/v1/stream", True), ("/prefix/stream", False)])
+async def test_answer_of_the_api_in_parts_has_its_turn_until_the_first_part(path: str, ends_turn: bool) -> None:
+    waiting = asyncio.Event()
+    running: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        running.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        await waiting.wait()
+        await send({"type": "http.response.body"})
+
+    turns = PageTurns(application, prefix="/prefix")
+    requests = [Request(path) for _ in range(MAX_CONCURRENT_API_REQUESTS + 1)]
+    tasks = [asyncio.create_task(turns(each.scope, each.sent.get, each.send)) for each in requests]
+    await settled()
+    assert len(running) == (len(requests) if ends_turn else MAX_CONCURRENT_OTHER_PAGES)
+    waiting.set()
+    await asyncio.gather(*tasks)
+    assert running == [path] * len(requests)
+    assert requests[0].answer[-1] == {"type": "http.response.body"}

@@ -63,8 +63,12 @@ async def test_no_exit_shows_a_secret(engine: Engine, shared_pool: str) -> None:
         assert answer.status == 422 and "123456789" not in answer.text, answer.text
         texts["events"] = json.dumps(await events_until_end(client), ensure_ascii=False)
         assert '"workflow.stage_log"' in texts["events"]
-        for request in ("list_workflows", "list_stages", "list_events", "list_definitions"):
-            options: dict[str, Any] = {"workflow_id": "wf_secret"} if request == "list_stages" else {}
+        options_of: dict[str, Any] = {
+            "list_stages": {"workflow_id": "wf_secret"},
+            "get_stage_result": {"workflow_id": "wf_secret", "stage_name": "leak"},
+        }
+        for request in ("list_workflows", "list_stages", "get_stage_result", "list_events", "list_definitions"):
+            options = options_of.get(request, {})
             texts[request] = json.dumps(await client.request(request, **options), ensure_ascii=False)
         texts["snapshot"] = json.dumps(
             await client.request("subscribe", channel="workflow:wf_secret", snapshot=True), ensure_ascii=False

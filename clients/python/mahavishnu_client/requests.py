@@ -61,6 +61,13 @@ class Requests:
         }
         return await self._call("list_stages", data, responses.StageListData, timeout_seconds)
 
+    async def get_stage_result(
+        self, workflow_id: str, stage_name: str, *, timeout_seconds: float | None = None
+    ) -> responses.StageResultData:
+        """Ask for the whole result of one stage or item, of which events may have a part."""
+        data: dict[str, Any] = {"workflow_id": workflow_id, "stage_name": stage_name}
+        return await self._call("get_stage_result", data, responses.StageResultData, timeout_seconds)
+
     async def list_workflows(
         self,
         *,

@@ -145,6 +145,32 @@ class StageListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stage_counts: dict[str, int] = {}
 
 
+class StageResultData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The response to `get_stage_result`.
+
+    Attributes:
+        workflow_id: The workflow.
+        stage_name: The stage.
+        seq: Position of the event log at which it was read.
+        epoch: The log that `seq` belongs to.
+        status: The status of the stage.
+        attempt: Its newest attempt; 0 if none has started.
+        result: What `workflow.stage_completed` has as `result`, whole; null if the stage has none.
+        size_bytes: Its size as JSON.
+        too_large: Set if it takes more than one answer may. Then `result` is null, and `size_bytes` is about its size.
+    """
+
+    workflow_id: str
+    stage_name: str
+    seq: int
+    epoch: str
+    status: str
+    attempt: int
+    result: Any
+    size_bytes: int
+    too_large: bool | None = None
+
+
 class WorkflowListData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The response to `list_workflows`.
 

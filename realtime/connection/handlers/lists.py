@@ -20,6 +20,7 @@ from realtime.protocol.list_messages import (
     PoolHistoryData,
     PoolListData,
     StageListData,
+    StageResultData,
     WaitListData,
     WorkerListData,
     WorkflowData,
@@ -28,6 +29,7 @@ from realtime.protocol.list_messages import (
 from realtime.protocol.payload import raw_json
 from realtime.protocol.requests import (
     GetPoolHistory,
+    GetStageResult,
     GetWorkflow,
     ListEvents,
     ListPools,
@@ -43,6 +45,7 @@ from realtime.queries.pool_history import PoolHistory, PoolHistoryQuery, step_se
 from realtime.queries.pool_pages import PoolQuery, WorkerQuery
 from realtime.queries.resume import ResumePoint
 from realtime.queries.stage_pages import StagePage, StageQuery
+from realtime.queries.stage_results import StageResult, StageResultQuery
 from realtime.queries.wait_pages import WaitQuery
 from realtime.queries.workflow_filters import WorkflowFilters
 from realtime.queries.workflow_pages import WorkflowPage, WorkflowQuery
@@ -93,8 +96,7 @@ async def list_stages(connection: Reader, request: ListStages) -> Queued:
     def response(found: StagePage | None) -> StageListData:
         page = existing(found, "workflow", request.workflow_id)
         if page.is_unknown_stage:
-            message = f"Workflow {request.workflow_id!r} has no stage {(request.item_of or '')[:128]!r}"
-            raise RequestError(ErrorCode.NOT_FOUND, message)
+            raise _no_stage(request.workflow_id, request.item_of or "")
         return StageListData(
             workflow_id=request.workflow_id,
             seq=page.position.seq,
@@ -112,6 +114,29 @@ async def list_stages(connection: Reader, request: ListStages) -> Queued:
         limit=request.limit,
     )
     return _queued(connection, query, response)
+
+
+@handles(GetStageResult)
+async def get_stage_result(connection: Reader, request: GetStageResult) -> Queued:
+    """Return the whole result of a stage."""
+
+    def response(found: StageResult | None) -> StageResultData:
+        result = existing(found, "workflow", request.workflow_id)
+        if not result.status:
+            raise _no_stage(request.workflow_id, request.stage_name)
+        return StageResultData(
+            workflow_id=request.workflow_id,
+            stage_name=request.stage_name,
+            seq=result.position.seq,
+            epoch=result.position.epoch,
+            status=result.status,
+            attempt=result.attempt,
+            result=raw_json(result.result),
+            size_bytes=result.size_bytes,
+            too_large=result.is_too_large or UNSET,
+        )
+
+    return _queued(connection, StageResultQuery(request.workflow_id, storable(request.stage_name)), response)
 
 
 @handles(ListWorkflows)
@@ -248,6 +273,11 @@ async def get_pool_history(connection: Reader, request: GetPoolHistory) -> Queue
 def _statuses(status: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the statuses in one order, so that requests for the same ones share a read."""
     return (status,) if isinstance(status, str) else tuple(sorted(set(status or ())))
+
+
+def _no_stage(workflow_id: str, stage_name: str) -> RequestError:
+    message = f"Workflow {workflow_id!r} has no stage {stage_name[:128]!r}"
+    return RequestError(ErrorCode.NOT_FOUND, message)
 
 
 def _stored(text: str | None) -> str | None:

@@ -21,6 +21,7 @@ _RESOURCES = {
     "get_workflow": "workflow",
     "get_workflow_status": "workflow",
     "list_stages": "workflow",
+    "get_stage_result": "workflow",
     "get_pool_status": "pool",
     "get_pool_history": "pool",
 }
