@@ -148,7 +148,7 @@ def _stored(stage: StageStreams, names: StreamChannel) -> StoredStream:
         Problem: with `NOT_FOUND`, or with `CONFLICT` while the stage may still store it.
     """
     stored = stage.stored.get(names.name)
-    if stored is not None and stored.attempt == stage.attempt:
+    if stored is not None and stored.attempt == stage.attempt_of(names.name):
         return stored
     if not stage.is_finished:
         raise Problem(
