@@ -61,6 +61,9 @@ async def test_question_is_answered_in_its_form(engine: Engine, shared_pool: str
         await expect(page.locator(".run-head")).to_contain_text("3 of 3 stages")
         await expect(asks).to_have_count(0)
         await expect(row).to_contain_text("answered at ")
+        # Nothing ran while it waited.
+        await expect(row.locator("rect.waiting")).to_have_count(1)
+        await expect(row.locator("rect.success")).to_have_count(0)
         result = engine.workflow("page_ask")["result"]["final_output"]
         assert (result["approved"], result["comment"]) == (True, "Go")
         engine.execute(RETRY, workflow_id="page_ask")

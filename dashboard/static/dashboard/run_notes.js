@@ -5,22 +5,27 @@ import { number, shown, timeOfDay } from "./format.js";
 
 /** @typedef {import("./run_log.js").RunEvent} RunEvent */
 /** @typedef {{name: string, kind: string, by: string, at: string, isExpired: boolean}} EndedWait */
-/** @typedef {{addedBy: string, kind: string, waits: EndedWait[]}} Note `kind`: that of its last wait. */
+/**
+ * `kind`: that of its last wait. `onlyWaits`: whether the stage runs no function.
+ * @typedef {{addedBy: string, kind: string, waits: EndedWait[], onlyWaits: boolean}} Note
+ */
 
 /** The waits of one stage that are shown: the last ones. */
 const MAX_WAITS = 3;
 
 /** @type {Readonly<Note>} */
-const NOTHING = Object.freeze({ addedBy: "", kind: "", waits: [] });
+const NOTHING = Object.freeze({ addedBy: "", kind: "", waits: [], onlyWaits: false });
 
 /** @type {Record<string, (note: Note, data: any, at: string) => Partial<Note>>} */
 const CHANGES = {
   "workflow.stage_added": (_, { added_by }) => ({ addedBy: added_by ?? "" }),
   "workflow.waiting": (_, { kind }) => ({ kind }),
-  "workflow.wait_answered": ({ kind, waits }, { wait_name, by }, at) => ({
+  "workflow.wait_answered": ({ kind, waits }, { wait_name, by, resumes }, at) => ({
+    onlyWaits: !resumes,
     waits: [...waits, { name: wait_name, kind, by, at, isExpired: false }],
   }),
-  "workflow.wait_expired": ({ kind, waits }, { wait_name }, at) => ({
+  "workflow.wait_expired": ({ kind, waits }, { wait_name, resumes }, at) => ({
+    onlyWaits: !resumes,
     waits: kind === "sleep" ? waits : [...waits, { name: wait_name, kind, by: "", at, isExpired: true }],
   }),
 };

@@ -52,7 +52,7 @@ export function timelineTab(run, { attempts, notes, below }) {
         html`<span class="key running"></span> running`,
       )}
       ${when(
-        stages.some((stage) => stage.status === "waiting" && !stage.items),
+        stages.some((stage) => isIdle(stage, notes.get(stage.stage_name))),
         html`<span class="key waiting"></span> waiting`,
       )}
       ${when(
@@ -89,7 +89,7 @@ function axis(spanMs) {
  * @param {number} place From 1.
  * @param {{earlier: Attempt[], note: Note | undefined, below: unknown, span: [number, number]}} details
  */
-function stageRow(stage, place, { earlier, note, below, span: [startMs, endMs] }) {
+function stageRow(stage, place, { earlier, note, below, span }) {
   return html`<li class="stage-row">
     <span class="what"
       ><span class="position">${place}</span> ${statusBadge("stage", stage.status, stage.stage_name)}<span
@@ -98,7 +98,7 @@ function stageRow(stage, place, { earlier, note, below, span: [startMs, endMs] }
       ></span
     >
     <span class="where muted">${stage.worker_id ? shown(stage.worker_id) : ""}</span>
-    ${bar(stage, earlier, startMs, endMs)}
+    ${bar(stage, earlier, note, span)}
     <span class="took">${tookOf(stage)}</span>
     ${noteLine(stage, note)} ${when(earlier.length > 0, attemptList(earlier))} ${below}
   </li>`;
@@ -106,6 +106,10 @@ function stageRow(stage, place, { earlier, note, below, span: [startMs, endMs] }
 
 /** Whether the time of a stage has not ended: it runs, or waits for its items, its sub-runs or an answer. @param {Stage} stage */
 const holdsTime = ({ status }) => status === "running" || status === "waiting";
+
+/** Whether the time of a stage is one in which nothing ran. @param {Stage} stage @param {Note | undefined} note */
+const isIdle = ({ status, items }, note) =>
+  (status === "waiting" && !items) || (status === "completed" && note?.onlyWaits === true);
 
 /** @param {Stage} stage */
 function tookOf(stage) {
@@ -142,8 +146,8 @@ function noteLine(stage, note) {
     : nothing;
 }
 
-/** @param {Stage} stage @param {Attempt[]} earlier @param {number} startMs @param {number} endMs */
-function bar(stage, earlier, startMs, endMs) {
+/** @param {Stage} stage @param {Attempt[]} earlier @param {Note | undefined} note @param {[number, number]} span */
+function bar(stage, earlier, note, [startMs, endMs]) {
   const percent = (/** @type {number} */ atMs) =>
     Math.min(100, Math.max(0, ((atMs - startMs) / (endMs - startMs)) * 100));
   const rect = (
@@ -176,9 +180,8 @@ function bar(stage, earlier, startMs, endMs) {
   if (currentMs !== null) {
     const untilMs = finishedMs ?? (holdsTime(stage) ? endMs : currentMs);
     const { items } = stage;
-    const isIdle = stage.status === "waiting" && !items;
-    const colour = stage.status === "waiting" && items ? "running" : lookOf("stage", stage.status).colour;
-    rects.push(rect(colour, currentMs, untilMs, isIdle ? [3, 4] : undefined));
+    const status = isIdle(stage, note) ? "waiting" : stage.status === "waiting" ? "running" : stage.status;
+    rects.push(rect(lookOf("stage", status).colour, currentMs, untilMs, status === "waiting" ? [3, 4] : undefined));
     const progress = stage.status === "waiting" && items ? doneShare(items) : stage.progress;
     if (holdsTime(stage) && progress !== null)
       rects.push(rect("progress", currentMs, currentMs + (endMs - currentMs) * progress, [8, 2]));
