@@ -14,7 +14,7 @@ from mahavishnu_client.chunks import ChunkQueue, StreamItem
 from mahavishnu_client.session import Session
 
 CHANNEL = "stream:wf/answer/reply"
-OPTIONS = Options(max_queued_bytes=4)
+OPTIONS = Options(max_queued_bytes=6)
 WELCOME = {"type": "event", "event": "session.created", "data": {"seq": 0, "epoch": "e"}}
 
 
@@ -37,9 +37,9 @@ class StreamServer:
         self._session.on_disconnected(as_of=0.0)
         self.connect()
 
-    def reader(self, *, offset: int = 0, attempt: int | None = None) -> ChunkQueue:
+    def reader(self, options: Options = OPTIONS, *, offset: int = 0, attempt: int | None = None) -> ChunkQueue:
         chunks = self._session.chunks
-        queue = ChunkQueue(OPTIONS, offset=offset, attempt=attempt, on_room=lambda: chunks.subscribe(CHANNEL))
+        queue = ChunkQueue(options, offset=offset, attempt=attempt, on_room=lambda: chunks.subscribe(CHANNEL))
         chunks.attach(CHANNEL, queue)
         return queue
 
@@ -115,6 +115,17 @@ def test_other_attempt_when_a_full_queue_has_room_is_a_reset(server: StreamServe
     server.answer({"offset": 6, "attempt": 1}, attempt=2, offset=0)
     server.send("stream.chunk", attempt=2, offset=0, delta="new")
     assert list(items_of(queue)) == [StreamReset(2), Chunk(0, "new", 2)]
+
+
+def test_chunks_that_wait_are_bounded_in_number(server: StreamServer) -> None:
+    queue = server.reader(Options(max_queued_events=2))
+    server.answer({"offset": 0}, attempt=1, offset=0)
+    for offset, text in enumerate("abc"):
+        server.send("stream.chunk", attempt=1, offset=offset, delta=text)
+    assert list(items_of(queue)) == [Chunk(0, "a", 1), Chunk(1, "b", 1)]
+    server.answer({"offset": 2, "attempt": 1}, attempt=1, offset=2)
+    server.send("stream.chunk", attempt=1, offset=2, delta="c")
+    assert list(items_of(queue)) == [Chunk(2, "c", 1)]
 
 
 def test_gap_that_a_full_queue_has_not_taken_is_sent_again(server: StreamServer) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from mahavishnu_client.errors import ClientError
 from mahavishnu_client.options import Options
+from mahavishnu_client.queue_bound import QueueBound
 from mahavishnu_client.sinks import Waiters
 
 
@@ -106,10 +107,9 @@ class ChunkQueue:
         self.end: StreamClosed | None = None
         self.error: ClientError | None = None
         self.waiters = Waiters()
-        self._max_bytes = options.max_queued_bytes
+        self._bound = QueueBound(options)
         self._on_room = on_room
         self._items: deque[tuple[StreamItem, int]] = deque()
-        self._bytes = 0
 
     @property
     def needs_answer(self) -> bool:
@@ -138,14 +138,12 @@ class ChunkQueue:
             known = self.offset - chunk.offset
             rest = data.encode()[known:].decode() if isinstance(data, str) else data[known:]
             chunk = Chunk(self.offset, rest, chunk.attempt)
-        self.offset = end
-        self._add(chunk, end - chunk.offset)
+        self._admit(chunk, end - chunk.offset, end=end)
 
     def lose(self, lost: StreamGap) -> None:
         """Take a gap."""
         if self._takes(lost.attempt) and lost.offset <= self.offset < lost.end:
-            self._add(StreamGap(self.offset, lost.end, lost.attempt), 0)
-            self.offset = lost.end
+            self._admit(StreamGap(self.offset, lost.end, lost.attempt), 0, end=lost.end)
 
     def restart(self, attempt: int) -> None:
         """Begin another attempt at 0. What waits is void, so a full queue has room again."""
@@ -153,7 +151,7 @@ class ChunkQueue:
             return
         self.attempt, self.offset = attempt, 0
         self._items.clear()
-        self._bytes = 0
+        self._bound.clear()
         self.is_open, self.is_full = True, False
         self._add(StreamReset(attempt), 0)
 
@@ -174,8 +172,8 @@ class ChunkQueue:
         if not self._items:
             return None
         item, size_bytes = self._items.popleft()
-        self._bytes -= size_bytes
-        if self.is_full and self._bytes <= self._max_bytes // 2:
+        self._bound.remove(size_bytes)
+        if self.is_full and self._bound.is_half_free:
             self.is_full = False
             self._on_room()
         return item
@@ -188,9 +186,15 @@ class ChunkQueue:
         self.attempt = self.attempt or attempt
         return attempt == self.attempt
 
+    def _admit(self, item: StreamItem, size_bytes: int, *, end: int) -> None:
+        """Add an item that ends at an offset, if there is room."""
+        if self._bound.admits(size_bytes):
+            self.offset = end
+            self._add(item, size_bytes)
+        else:
+            self.is_open, self.is_full = False, True
+
     def _add(self, item: StreamItem, size_bytes: int) -> None:
         self._items.append((item, size_bytes))
-        self._bytes += size_bytes
-        if self._bytes >= self._max_bytes:
-            self.is_open, self.is_full = False, True
+        self._bound.add(size_bytes)
         self.waiters.wake()

@@ -24,8 +24,8 @@ class Options:
         stable_after_seconds: A connection that lived shorter counts as another failed attempt.
         request_timeout_seconds: How long a request may take, with the time to connect.
         reread_after_seconds: Shortest time between two snapshots of a state that stays truncated.
-        max_queued_events: Events that may wait for the caller of one iterator. See `EventStream`.
-        max_queued_bytes: The same in bytes of messages.
+        max_queued_events: Events, or chunks, that may wait for the caller of one iterator. See `EventStream`.
+        max_queued_bytes: The same in bytes of messages; for a stream of chunks, in its own bytes.
         max_message_bytes: Longest message that the client accepts.
         wall_clock: The clock of the machine, in seconds.
     """

@@ -12,6 +12,7 @@ from mahavishnu_client.errors import ClientError
 from mahavishnu_client.events import Event, HistoryLost, Position
 from mahavishnu_client.fold import decode_state, fold
 from mahavishnu_client.options import Options
+from mahavishnu_client.queue_bound import QueueBound
 from mahavishnu_client.state import State
 
 
@@ -112,13 +113,11 @@ class EventQueue(Sink):
     """
 
     __slots__ = (
-        "_bytes",
+        "_bound",
         "_handled_epoch",
         "_handled_seq",
         "_in_hand",
         "_items",
-        "_max_bytes",
-        "_max_events",
         "_on_full",
         "_on_room",
         "_sizes",
@@ -135,37 +134,28 @@ class EventQueue(Sink):
         on_room: Callable[[EventQueue], None],
     ) -> None:
         super().__init__(seq=seq, epoch=epoch)
-        self._max_events, self._max_bytes = options.max_queued_events, options.max_queued_bytes
+        self._bound = QueueBound(options)
         self._on_full = on_full
         self._on_room = on_room
         self._items: deque[Event | HistoryLost] = deque()
         self._sizes: deque[int] = deque()
-        self._bytes = 0
         self._handled_seq, self._handled_epoch, self._taken_epoch = seq or 0, epoch, epoch
         self._in_hand: Event | HistoryLost | None = None
 
     def push(self, event: Event, size_bytes: int) -> None:
         if not self.is_open or event.seq <= self.seq:  # type: ignore[operator]
             return
-        items, total_bytes = self._items, self._bytes + size_bytes
-        # One event may be larger than the bound.
-        if len(items) >= self._max_events or (total_bytes > self._max_bytes and items):
+        if not self._bound.admits(size_bytes):
             self.is_open = False
             self.is_full = True
             self._on_full(self)
             return
         self.seq = event.seq
-        items.append(event)
-        self._sizes.append(size_bytes)
-        self._bytes = total_bytes
-        if self.waiters.futures is not None:
-            self.waiters.wake()
+        self._add(event, size_bytes)
 
     def lose(self, channel: str, reason: str, *, seq: int, epoch: str) -> None:
-        self._items.append(HistoryLost(channel=channel, reason=reason, seq=seq, epoch=epoch))
-        self._sizes.append(0)
+        self._add(HistoryLost(channel=channel, reason=reason, seq=seq, epoch=epoch), 0)
         self.seq, self.epoch = seq, epoch
-        self.waiters.wake()
 
     def start(self, seq: int, epoch: str) -> None:
         super().start(seq, epoch)
@@ -187,10 +177,10 @@ class EventQueue(Sink):
         if not self._items:
             return None
         item = self._in_hand = self._items.popleft()
-        self._bytes -= self._sizes.popleft()
+        self._bound.remove(self._sizes.popleft())
         if isinstance(item, HistoryLost):
             self._taken_epoch = item.epoch
-        if self.is_full and len(self._items) <= self._max_events // 2 and self._bytes <= self._max_bytes // 2:
+        if self.is_full and self._bound.is_half_free:
             self.is_full = False
             self._on_room(self)
         return item
@@ -209,6 +199,12 @@ class EventQueue(Sink):
         if isinstance(item, HistoryLost):
             self._handled_epoch = item.epoch
         self._handled_seq = item.seq
+
+    def _add(self, item: Event | HistoryLost, size_bytes: int) -> None:
+        self._items.append(item)
+        self._sizes.append(size_bytes)
+        self._bound.add(size_bytes)
+        self.waiters.wake()
 
 
 class StateCell(Sink):

@@ -12,7 +12,7 @@ from mahavishnu_client.connection_state import ConnectionState
 from mahavishnu_client.options import Options
 from mahavishnu_client.sinks import StateCell
 from mahavishnu_client.state import State
-from mahavishnu_client.streams import Stream, ended
+from mahavishnu_client.streams import ChannelIterator, ended
 from mahavishnu_client.views import LiveView, view_of
 
 T = TypeVar("T", bound=LiveView)
@@ -86,7 +86,7 @@ class StateTable:
         loop.call_later(pause_seconds, reread)
 
 
-class StateStream(Stream, Generic[T]):
+class StateStream(ChannelIterator, Generic[T]):
     """The state of one resource, each time it changes. A slow caller gets the newest state only.
 
     It ends when the resource is removed. While the resource does not exist yet, it waits.

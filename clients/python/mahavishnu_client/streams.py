@@ -1,20 +1,37 @@
-"""What the caller iterates over: events of a channel, chunks of a stream, and states."""
+"""What the caller iterates over: the events of a channel, and the chunks of a stream."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from mahavishnu_client.chunks import ChunkQueue, StreamClosed, StreamItem
 from mahavishnu_client.errors import ClientClosed, ClientError
 from mahavishnu_client.events import Event, HistoryLost
-from mahavishnu_client.sinks import EventQueue, Sink
+from mahavishnu_client.sinks import EventQueue, Sink, Waiters
 
 Item = Event | HistoryLost
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Stream:
+class ItemQueue(Protocol[T_co]):
+    """The items of one iterator that wait for its caller.
+
+    Attributes:
+        waiters: Wakes the iterator when there is something new.
+        error: Why nothing more follows, if so.
+    """
+
+    waiters: Waiters
+    error: ClientError | None
+
+    def take(self) -> T_co | None:
+        """Return the next item; None if there is none."""
+
+
+class ChannelIterator:
     """An iterator that ends its subscription when it is closed, or when nothing refers to it any longer."""
 
     __slots__ = ("_is_closed", "_loop")
@@ -50,7 +67,36 @@ class Stream:
             self._loop.call_soon_threadsafe(self._release)
 
 
-class EventStream(Stream):
+class QueueIterator(ChannelIterator, Generic[T]):
+    """Iterates over the items of a queue."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: ItemQueue[T]) -> None:
+        super().__init__()
+        self._items = items
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        items = self._items
+        while not self._is_closed:
+            if (item := items.take()) is not None:
+                return item
+            if items.error is not None:
+                raise ended(items.error)
+            if self._is_at_end():
+                break
+            await items.waiters.wait()
+        raise StopAsyncIteration
+
+    def _is_at_end(self) -> bool:
+        """Return whether nothing follows the items that were taken."""
+        return False
+
+
+class EventStream(QueueIterator[Item]):
     """The events of one channel, in order: `async for event in client.events("global")`.
 
     An item is an `Event`, or `HistoryLost` where events are missing. While the caller handles one item, others wait:
@@ -65,23 +111,10 @@ class EventStream(Stream):
     __slots__ = ("_detach", "_queue", "channel")
 
     def __init__(self, channel: str, queue: EventQueue, detach: Callable[[str, Sink], None]) -> None:
-        super().__init__()
+        super().__init__(queue)
         self._detach = detach
-        self.channel = channel
         self._queue = queue
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Item:
-        queue = self._queue
-        while not self._is_closed:
-            if (item := queue.take()) is not None:
-                return item
-            if queue.error is not None:
-                raise ended(queue.error)
-            await queue.waiters.wait()
-        raise StopAsyncIteration
+        self.channel = channel
 
     async def wait_open(self) -> None:
         """Return once the server has confirmed the subscription.
@@ -108,11 +141,12 @@ class EventStream(Stream):
         self._queue.waiters.wake()
 
 
-class ChunkStream(Stream):
+class ChunkStream(QueueIterator[StreamItem]):
     """A stream of chunks: `async for item in client.stream(workflow_id, stage_name, name)`.
 
     An item is a `Chunk`, `StreamGap`, or `StreamReset` if another attempt began. The iteration ends with the
-    stream; then `end` says how. While the caller handles one item, at most `Options.max_queued_bytes` wait.
+    stream; then `end` says how. While the caller handles one item, others wait within the bounds of `EventStream`; here
+    `Options.max_queued_bytes` counts the bytes of the stream. The rest is requested later.
 
     Attributes:
         channel: The channel of the stream.
@@ -121,7 +155,7 @@ class ChunkStream(Stream):
     __slots__ = ("_detach", "_queue", "channel")
 
     def __init__(self, channel: str, queue: ChunkQueue, detach: Callable[[str, ChunkQueue], None]) -> None:
-        super().__init__()
+        super().__init__(queue)
         self._detach = detach
         self._queue = queue
         self.channel = channel
@@ -131,20 +165,8 @@ class ChunkStream(Stream):
         """The end of the stream; None before it."""
         return self._queue.end
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamItem:
-        queue = self._queue
-        while not self._is_closed:
-            if (item := queue.take()) is not None:
-                return item
-            if queue.error is not None:
-                raise ended(queue.error)
-            if queue.end is not None:
-                break
-            await queue.waiters.wait()
-        raise StopAsyncIteration
+    def _is_at_end(self) -> bool:
+        return self._queue.end is not None
 
     def _release(self) -> None:
         self._detach(self.channel, self._queue)
