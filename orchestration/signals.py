@@ -46,7 +46,8 @@ workflow_removed = Signal()
 # count: int (of the stages that waited in this step) instead of stages.
 stages_queued = Signal()
 
-# stage: Stage (`stage.workflow` is loaded and current), at: datetime. Another status than those with a signal.
+# stage: Stage (`stage.workflow` is loaded and current), at: datetime. Another status than those with a signal. If it
+# waits for sub-runs, also awaited_runs: Sequence[str], their ids.
 stage_status_changed = Signal()
 
 # stage: Stage (`stage.workflow` counts it), at: datetime. Not sent for the first stages of a workflow. If it is not

@@ -152,6 +152,10 @@ export interface Stage {
   readonly items?: ItemCounts;
   /** What it waits for; absent unless it waits for an answer, a signal or a time. */
   readonly wait?: OpenWait;
+  /** The first sub-runs that it waits for; absent unless it waits for some. */
+  readonly waits_for_runs?: readonly string[];
+  /** How many they are, with those that are not listed. */
+  readonly waits_for_count?: number;
   /** The streams of chunks that it has opened, by name; absent if there are none. */
   readonly streams?: readonly { readonly name: string; readonly attempt: number; readonly content_type: string }[];
   /** Why it is skipped; absent if that is not known. */

@@ -2376,6 +2376,9 @@ function counted(counts, from, to, amount = 1) {
 /** @param {Data} counts @param {readonly string[]} statuses */
 const firstCounted = (counts, statuses) => statuses.find((status) => status in counts);
 
+/** @param {any} stage Which may wait for sub-runs. */
+const withoutSubRuns = ({ waits_for_runs, waits_for_count, ...others }) => others;
+
 /**
  * Change a stage, and the counts with its status.
  *
@@ -2396,9 +2399,10 @@ function withStage(run, name, before, changes, runChanges) {
     return withChanges(run, { ...runChanges, stage_counts: counts });
   }
   const stage = stages[index];
+  const kept = status === undefined ? stage : withoutSubRuns(stage);
   return withChanges(run, {
     ...runChanges,
-    stages: replaced(stages, index, withChanges(stage, changes)),
+    stages: replaced(stages, index, withChanges(kept, changes)),
     stage_counts: status === undefined ? stage_counts : counted(stage_counts, stage.status, status),
   });
 }
@@ -2439,7 +2443,7 @@ function ended(run, finished_at, stageStatus, changes) {
   if (stage_counts !== run.stage_counts) {
     const end = { status: stageStatus, finished_at, retry_at: null };
     stages = Object.freeze(
-      stages.map((/** @type {any} */ stage) => (isFinished(stage.status) ? stage : withChanges(withoutWait(stage), end))),
+      stages.map((/** @type {any} */ stage) => (isFinished(stage.status) ? stage : withChanges(withoutWait(withoutSubRuns(stage)), end))),
     );
   }
   return withChanges(run, { ...changes, finished_at, deadline_at: null, held: null, stages, stage_counts });
@@ -2623,9 +2627,11 @@ const RUN_FOLDS = {
     streams.sort((one, other) => (one.name < other.name ? -1 : 1));
     return withStage(run, stage_name, [], { streams: Object.freeze(streams) });
   },
-  "workflow.stage_status_changed": (run, { stage_name, status, reason, stages_completed, timestamp }) => {
+  "workflow.stage_status_changed": (run, data) => {
+    const { stage_name, status, reason, stages_completed, timestamp, waits_for_runs, waits_for_count } = data;
     const why = reason ? { skip_reason: reason } : {};
-    const changes = { status, finished_at: isFinished(status) ? timestamp : null, retry_at: null, ...why };
+    const awaited = waits_for_count ? { waits_for_runs: deepFreeze(waits_for_runs), waits_for_count } : {};
+    const changes = { status, finished_at: isFinished(status) ? timestamp : null, retry_at: null, ...why, ...awaited };
     return withStage(run, stage_name, ["pending", "queued", "running"], changes, { stages_completed });
   },
   "workflow.stage_added": (run, data) => {

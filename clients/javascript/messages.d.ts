@@ -156,6 +156,8 @@ export interface WorkflowStageStatusChanged extends StageEvent {
   status: string;
   stages_completed: number;
   reason?: string;
+  waits_for_runs?: string[];
+  waits_for_count?: number;
 }
 
 /** A pending stage is added to a workflow that exists. */

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from django.db import models
+from collections.abc import Sequence
+from typing import Any, Final
 
+from django.db import models
+from django.dispatch import receiver
+
+from orchestration import signals
 from orchestration.models.stage import Stage
+from orchestration.models.statuses import StageStatus
+
+MAX_LISTED_AWAITED: Final = 20
+"""Sub-runs that a stage waits for, and that its state and its event list. It may wait for 1000."""
 
 
 class ChildRuns(models.Model):
@@ -20,3 +29,10 @@ class ChildRuns(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stage_id}: {self.waits_for}"
+
+
+@receiver(signals.stage_status_changed)
+def _forget_earlier_wait(stage: Stage, awaited_runs: Sequence[str] = (), **_: Any) -> None:
+    """Forget the sub-runs of an earlier wait if another application lets a stage wait: its reason is unknown."""
+    if stage.status == StageStatus.WAITING and not awaited_runs:
+        ChildRuns.objects.filter(pk=stage.pk).update(waits_for=None)

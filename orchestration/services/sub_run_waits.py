@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from orchestration import signals
 from orchestration.limits import engine_limits
 from orchestration.models import (
     FINISHED_WORKFLOW_STATUSES,
@@ -61,7 +62,9 @@ def begin_wait(stage: Stage, run_ids: Sequence[str], *, max_failed: int, is_list
     waits = {"waits_for": list(run_ids), "max_failed": max_failed, "is_list": is_list}
     child_runs, _ = ChildRuns.objects.update_or_create(stage=stage, defaults=waits)
     stage.status = StageStatus.WAITING.value
+    stage.announces_wait = True
     stage.save_locked(at=at, update_fields=["status"])
+    signals.stage_status_changed.send(sender=Stage, stage=stage, awaited_runs=run_ids, at=at)
     return _end_wait(stage, child_runs, at=at) or NextStep(stage.workflow, [])
 
 

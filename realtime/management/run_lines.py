@@ -70,7 +70,7 @@ class RunLines:
                 reason = f": {data['reason']}" if data.get("reason") else ""
                 return [f"{stage_name} skipped{reason}"]
             case "workflow.stage_status_changed" if data["status"] == "waiting":
-                return self._sub_runs(stage_name)
+                return self._sub_runs(stage_name, data)
         return []
 
     def _waiting(self, stage_name: str, data: Mapping[str, Any]) -> list[str]:
@@ -84,8 +84,10 @@ class RunLines:
         asked = f"{stage_name} asks{f': {title}' if title else ''}{to}{until}"
         return [asked, f"  answer with: {answer_command(self._workflow_id, data['wait_name'])}"]
 
-    def _sub_runs(self, stage_name: str) -> list[str]:
+    def _sub_runs(self, stage_name: str, data: Mapping[str, Any]) -> list[str]:
         runs = Workflow.objects.filter(parent_id=self._workflow_id, parent_stage__name=stage_name)
+        if "waits_for_runs" in data:
+            runs = runs.filter(pk__in=data["waits_for_runs"])
         rows = runs.order_by("created_at").values_list("pk", "name", "status")
         found = list(rows[: _MAX_LISTED_RUNS + 1])
         if not found:

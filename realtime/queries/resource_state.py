@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from django.db.models import F, FilteredRelation, Q, QuerySet
+from django.db.models import Case, F, FilteredRelation, JSONField, Q, QuerySet, When
 from django.db.models.functions import Left
 
-from orchestration.models import Pool, Stage, WaitStatus, Worker, Workflow
+from orchestration.models import Pool, Stage, StageStatus, WaitStatus, Worker, Workflow
+from orchestration.models.child_runs import MAX_LISTED_AWAITED
 from orchestration.text import truncate
 from realtime.events.types.pool import PoolMetrics
 
@@ -36,7 +37,7 @@ _STAGE_COLUMNS: Final = (
     *("position", "name", "step", "status", "worker_id", "attempt", "last_attempt"),
     *("queued_at", "started_at", "finished_at", "duration_ms", "progress", "progress_message", "start_of_error"),
     *("retry_at", "streams", "skip_reason"),
-    *("map__total", "map__published_completed", "map__published_failed", "map__published_running"),
+    *("shown_awaited", "map__total", "map__published_completed", "map__published_failed", "map__published_running"),
     *("open_wait__id", "open_wait__name", "open_wait__kind", "open_wait__title", "open_wait__schema"),
     "open_wait__recipients",
     *("open_wait__opened_at", "open_wait__expires_at"),
@@ -73,19 +74,25 @@ def stage_rows(stages: QuerySet[Stage]) -> QuerySet[Stage, tuple[Any, ...]]:
     cut = stages.annotate(
         start_of_error=Left("error", MAX_STAGE_ERROR_CHARACTERS + 1),
         open_wait=FilteredRelation("waits", condition=Q(waits__status=WaitStatus.OPEN)),
+        shown_awaited=Case(
+            When(status=StageStatus.WAITING, then=F("child_runs__waits_for")), default=None, output_field=JSONField()
+        ),
     )
     return cut.values_list(*_STAGE_COLUMNS)
 
 
 def stage_state(row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the state of a stage. The fields `streams`, `skip_reason`, `items` and `wait` are absent if empty."""
+    """Return the state of a stage. Fields that only some have, such as `streams` and `wait`, are absent if empty."""
     fields, wait = row[: len(_STAGE_FIELDS)], row[-len(_WAIT_FIELDS) :]
-    total, completed, failed, running = row[len(_STAGE_FIELDS) : -len(_WAIT_FIELDS)]
+    awaited, total, completed, failed, running = row[len(_STAGE_FIELDS) : -len(_WAIT_FIELDS)]
     state = dict(zip(_STAGE_FIELDS, fields, strict=True))
     if total is not None:
         state["items"] = {"total": total, "completed": completed, "failed": failed, "running": running}
     if wait[0] is not None:
         state["wait"] = wait_state(wait)
+    elif awaited and total is None:
+        # A stage that has run again, and waits for something else now, has those of its earlier wait.
+        state |= {"waits_for_runs": awaited[:MAX_LISTED_AWAITED], "waits_for_count": len(awaited)}
     for field in ("streams", "skip_reason"):
         if not state[field]:
             del state[field]

@@ -30,7 +30,7 @@ async def test_page_lists_the_sub_runs_as_they_begin_and_end(
     url = f"{engine.server.http_url}/workflows/page_fans"
     async with open_page(browser, url) as page:
         table = page.get_by_role("region", name="Sub-runs of the workflow")
-        await expect(page.locator("li.stage-row").first).to_contain_text("waits for its sub-runs")
+        await expect(page.locator("li.stage-row").first).to_contain_text(f"waits for {count} sub-runs")
         await expect(table.locator("tbody tr")).to_have_count(MAX_ROWS)
         await expect(page.get_by_role("heading", name=f"{count} sub-runs")).to_contain_text(f"{count} running")
         assert await find_barriers(page) == {}

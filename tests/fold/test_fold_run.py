@@ -139,6 +139,7 @@ def test_retried_run_keeps_its_skipped_stages() -> None:
     assert after == run(skipped, retried, stage(2), deadline_at=at(900))
 
 
+AWAITED = {"waits_for_runs": ["a", "b"], "waits_for_count": 30}
 LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
 
 
@@ -239,6 +240,16 @@ LOST = {"attempt": 1, "reason": "lost", "error": "Gone", "last_attempt": 4}
             stage(0, "running"),
             event("workflow.stage_status_changed", stage_name="s0", status="skipped", reason="No", stages_completed=1),
             replace(stage(0, "running"), status="skipped", finished_at=NOW, skip_reason="No"),
+        ),
+        (
+            stage(0, "running"),
+            event("workflow.stage_status_changed", stage_name="s0", status="waiting", stages_completed=1, **AWAITED),
+            replace(stage(0, "running"), status="waiting", waits_for_runs=("a", "b"), waits_for_count=30),
+        ),
+        (
+            stage(0, "waiting", waits_for_runs=("a", "b"), waits_for_count=30),
+            event("workflow.stage_failed", stage_name="s0", error="No", duration_ms=7, last_attempt=3),
+            stage(0, "failed", error="No", duration_ms=7, last_attempt=3, finished_at=NOW),
         ),
         (
             stage(0, "failed"),

@@ -89,6 +89,12 @@ def test_sub_runs_are_listed_below_the_stage_that_waits_for_them() -> None:
         "  and more",
     ]
     assert lines("stage_status_changed", {**waits, "stage_name": "other"}) == []
+    awaited = {**waits, "waits_for_runs": ["sub_1", "sub_6"], "waits_for_count": 2}
+    assert lines("stage_status_changed", awaited) == [
+        "scores waits for its sub-runs:",
+        "  sub_1 (score) pending",
+        "  sub_6 (score) pending",
+    ]
 
 
 @pytest.mark.parametrize(

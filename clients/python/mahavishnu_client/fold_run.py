@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from mahavishnu_client import messages as m
 from mahavishnu_client.fold_rows import RUN_ROW_FOLDS
-from mahavishnu_client.fold_stage import FINISHED_STAGE_STATUSES, STAGE_FOLDS
+from mahavishnu_client.fold_stage import FINISHED_STAGE_STATUSES, STAGE_FOLDS, WITHOUT_SUB_RUNS
 from mahavishnu_client.state import Run, StageState
 
 
@@ -67,7 +67,7 @@ def _finished(run: Run, status: str, stage_status: str, at: datetime, **changes:
         stages = tuple(
             stage
             if stage.status in FINISHED_STAGE_STATUSES
-            else replace(stage, status=stage_status, finished_at=at, retry_at=None, wait=None)
+            else replace(stage, status=stage_status, finished_at=at, retry_at=None, wait=None, **WITHOUT_SUB_RUNS)
             for stage in stages
         )
     return replace(

@@ -10,6 +10,9 @@ from msgspec.structs import replace
 from mahavishnu_client import messages as m
 from mahavishnu_client.state import ItemCounts, OpenedStream, OpenWait, Run, StageState
 
+WITHOUT_SUB_RUNS: Final[Mapping[str, Any]] = {"waits_for_runs": (), "waits_for_count": 0}
+"""The fields of a stage that waits for no sub-runs."""
+
 FINISHED_STAGE_STATUSES: Final = frozenset({"completed", "failed", "skipped", "cancelled"})
 
 
@@ -119,7 +122,8 @@ def _stage_status_changed(run: Run, data: m.WorkflowStageStatusChanged) -> Run:
     finished_at = data.timestamp if data.status in FINISHED_STAGE_STATUSES else None
     run = replace(run, stages_completed=data.stages_completed)
     before = ("pending", "queued", "running")
-    changes = {"finished_at": finished_at, "retry_at": None, "skip_reason": data.reason or ""}
+    changes: dict[str, Any] = {"finished_at": finished_at, "retry_at": None, "skip_reason": data.reason or ""}
+    changes |= {"waits_for_runs": tuple(data.waits_for_runs or ()), "waits_for_count": data.waits_for_count or 0}
     return _change_stage(run, data.stage_name, data.status, before, **changes)
 
 
@@ -177,6 +181,8 @@ def _change_stage(run: Run, name: str, status: str | None, before: Iterable[str]
     if status is None or status == stage.status:
         stages[index] = replace(stage, **changes)
         return replace(run, stages=tuple(stages))
+    if stage.waits_for_count:
+        changes = {**WITHOUT_SUB_RUNS, **changes}
     stages[index] = replace(stage, status=status, **changes)
     return replace(run, stages=tuple(stages), stage_counts=_count(run.stage_counts, stage.status, status))
 

@@ -181,11 +181,15 @@ class WorkflowStageStatusChanged(StageEvent, frozen=True, kw_only=True):
         status: `skipped`, `waiting` for sub-runs or, by another application, `cancelled` or `pending`.
         stages_completed: How many stages of the workflow have completed.
         reason: Why it is skipped; empty if that is not known.
+        waits_for_runs: The first sub-runs that it waits for. Absent unless it waits for some.
+        waits_for_count: How many they are, with those that are not listed.
     """
 
     status: str
     stages_completed: int
     reason: str | None = None
+    waits_for_runs: tuple[str, ...] = ()
+    waits_for_count: int | None = None
 
 
 class WorkflowStageAdded(StageEvent, frozen=True, kw_only=True):

@@ -105,6 +105,8 @@ class StageState(_State, frozen=True, kw_only=True):
         retry_at: When it is queued again after a failed attempt.
         items: How far its items are, if it runs once for each value of a list.
         wait: What it waits for, if it waits for an answer, a signal or a time.
+        waits_for_runs: The first sub-runs that it waits for, if it waits for some.
+        waits_for_count: How many they are, with those that are not listed.
         streams: The streams of chunks that it has opened, by name.
         skip_reason: Why it is skipped; may be empty.
     """
@@ -126,6 +128,8 @@ class StageState(_State, frozen=True, kw_only=True):
     retry_at: datetime | None = None
     items: ItemCounts | None = None
     wait: OpenWait | None = None
+    waits_for_runs: tuple[str, ...] = ()
+    waits_for_count: int = 0
     streams: tuple[OpenedStream, ...] = ()
     skip_reason: str = ""
 

@@ -71,7 +71,8 @@ export function endedWaits(note, stageName) {
 }
 
 /** What a stage waits for, without a slot. @param {import("mahavishnu-client").Stage} stage @returns {string} */
-export function waitsFor({ wait, items }) {
+export function waitsFor({ wait, items, waits_for_count }) {
+  if (waits_for_count) return `waits for ${waits_for_count > 1 ? `${number(waits_for_count)} sub-runs` : "a sub-run"}`;
   if (!wait) return items ? "" : "waits for its sub-runs";
   if (wait.kind === "sleep") return wait.expires_at ? `sleeps until ${timeOfDay(wait.expires_at)}` : "sleeps";
   if (wait.kind === "signal") return `waits for the signal ${shown(wait.name)}`;

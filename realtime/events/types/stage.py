@@ -11,6 +11,7 @@ from django.dispatch import Signal
 
 from orchestration import signals
 from orchestration.models import FailedAttempt, FailureReason, Stage, Workflow
+from orchestration.models.child_runs import MAX_LISTED_AWAITED
 from realtime.events.types.base import EventData
 from realtime.protocol.channels import items_channel
 
@@ -217,6 +218,8 @@ class WorkflowStageStatusChanged(StageEvent, kw_only=True):
         status: `skipped`, `waiting` for sub-runs or, by another application, `cancelled` or `pending`.
         stages_completed: How many stages of the workflow have completed.
         reason: Why it is skipped; empty if that is not known.
+        waits_for_runs: The first sub-runs that it waits for. Absent unless it waits for some.
+        waits_for_count: How many they are, with those that are not listed.
     """
 
     event: ClassVar[str] = "workflow.stage_status_changed"
@@ -230,11 +233,15 @@ class WorkflowStageStatusChanged(StageEvent, kw_only=True):
     status: str
     stages_completed: int
     reason: str = ""  # The log may have events of a release without it.
+    waits_for_runs: list[str] | msgspec.UnsetType = msgspec.UNSET
+    waits_for_count: int | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
-    def from_signal(cls, *, stage: Stage, at: datetime, **_: Any) -> Self:
-        completed = stage.workflow.stages_completed
-        values = {"stages_completed": completed, "reason": stage.skip_reason}
+    def from_signal(cls, *, stage: Stage, at: datetime, awaited_runs: Sequence[str] = (), **_: Any) -> Self:
+        completed, awaited = stage.workflow.stages_completed, awaited_runs
+        values: dict[str, Any] = {"stages_completed": completed, "reason": stage.skip_reason}
+        values["waits_for_runs"] = list(awaited[:MAX_LISTED_AWAITED]) or msgspec.UNSET
+        values["waits_for_count"] = len(awaited) or msgspec.UNSET
         return cls._build(stage, stage_name=stage.name, **values, timestamp=at)
 
 
