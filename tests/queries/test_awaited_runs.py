@@ -15,16 +15,16 @@ from realtime.eventlog.position import current_position
 from realtime.models import Event
 from realtime.queries.stage_pages import StageQuery, read_stage_page
 from tests.services.broker_worker import BrokerWorker
-from tests.services.test_sub_runs import empty_queue, start_children
+from tests.services.sub_run_trees import empty_queues, start_children
 
-__all__ = ["empty_queue"]
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("valkey")]
 
 
 @pytest.fixture(autouse=True)
 def log(db: None) -> None:
-    """Make the log: a read inside of a transaction cannot."""
+    """Make the log: a read inside of a transaction cannot. No other test has left messages for the workers."""
     current_position()
+    empty_queues()
 
 
 def shown() -> dict[str, Any]:
