@@ -39,10 +39,16 @@ except ImproperlyConfigured as error:
 
 
 RUN_COMMANDS = """
-import json, sys
+import json, os, signal, sys, threading, time
 import django
 django.setup()
 from tests.harness.commands import run
+def end_when_handled(default):
+    while signal.getsignal(signal.SIGTERM) is default:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+arguments = (signal.getsignal(signal.SIGTERM),)
+threading.Thread(target=end_when_handled, args=arguments, daemon=True).start()
 results = {}
 for name, arguments in json.loads(sys.argv[1]).items():
     try:
@@ -52,7 +58,7 @@ for name, arguments in json.loads(sys.argv[1]).items():
         results[name] = repr(error)
 print(json.dumps(results))
 """
-"""Run commands in one process, and print the error of each, or an empty text."""
+"""Run commands in one process, and print the error of each, or an empty text. One that handles SIGTERM receives it."""
 
 REFUSED = "The SECRET_KEY setting must not be empty. False\n"
 
@@ -208,8 +214,13 @@ def test_documented_role_is_enough_for_the_documented_commands(
         if "Database" in row and row["Part"].startswith("manage.py")
         for name in row["Part"].removeprefix("manage.py ").split(", ")
     }
+    asks = postgres_engine.start("deployment", pool=pool)
     commands = {
         "run_workflow": ("demo_retry", "--pool", pool),
+        "answer_workflow": (asks, "approve", "--json", '{"approved": true}'),
+        "cancel_workflow": (asks,),
+        "retry_workflow": (asks,),
+        "observe_celery": ("--broker", "memory://"),
         "drain_pool": (pool,),
         "reopen_pool": (pool,),
         "create_pool": (f"{pool}-created",),
