@@ -31,7 +31,6 @@ from realtime.streams.stream_reader import StreamReader
 
 logger = logging.getLogger(__name__)
 
-EVENT_STREAM: Final = "text/event-stream"
 HEARTBEAT_SECONDS: Final = 15.0
 """Proxies drop a response without a byte, often after a minute."""
 
