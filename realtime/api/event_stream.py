@@ -105,6 +105,8 @@ class EventStream:
 
     async def parts(self) -> AsyncIterator[bytes]:
         """Yield the parts of the body until the response ends."""
+        if connection_registry.is_draining:
+            return  # The drain began since that was checked, and ends no response that is registered later.
         try:
             connection_registry.register(self, address=self._address)
         except TooManyConnections:
