@@ -31,7 +31,6 @@ from realtime.streams.stream_reader import StreamReader
 
 logger = logging.getLogger(__name__)
 
-EVENT_STREAM: Final = "text/event-stream"
 HEARTBEAT_SECONDS: Final = 15.0
 """Proxies drop a response without a byte, often after a minute."""
 
@@ -106,6 +105,8 @@ class EventStream:
 
     async def parts(self) -> AsyncIterator[bytes]:
         """Yield the parts of the body until the response ends."""
+        if connection_registry.is_draining:
+            return  # The drain began since that was checked, and ends no response that is registered later.
         try:
             connection_registry.register(self, address=self._address)
         except TooManyConnections:

@@ -16,12 +16,12 @@ from pydantic import Field
 
 from realtime import runtime
 from realtime.api.clients import address_of, admit, identity_of, quotas_of
-from realtime.api.event_stream import EVENT_STREAM, EventStream, StreamPosition, parse_position
+from realtime.api.event_stream import EventStream, StreamPosition, parse_position
 from realtime.api.problems import Problem
 from realtime.api.read_answers import Filters, check_names
 from realtime.connection.address_quota import quota_owner
 from realtime.connection.handlers.handler_table import existing
-from realtime.connection.http_output import Output, UnpausedOutput, output_of, resumed
+from realtime.connection.http_output import EVENT_STREAM, Output, UnpausedOutput, output_of, resumed
 from realtime.connection.registry import TooManyConnections, connection_registry
 from realtime.connection.replay_budget import ReplayBudget
 from realtime.database import in_database_thread

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+EVENT_STREAM: Final = "text/event-stream"
+
 EXTENSION: Final = "mahavishnu.output"
 """The extension of the scope of an HTTP request: a function that returns the `Output` of its response."""
 

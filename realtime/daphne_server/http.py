@@ -21,6 +21,7 @@ from zope.interface import implementer
 from orchestration.log_throttle import LogThrottle
 from realtime.connection.address_quota import OpenConnections, connect_rates, quota_owner
 from realtime.connection.client_address import client_address, is_trusted_proxy
+from realtime.daphne_server.http_output import abort_event_stream
 from realtime.daphne_server.rejection import rejection
 from realtime.exposure import is_forwarding_header, is_local_only
 from realtime.limits import Limits
@@ -109,6 +110,7 @@ class BoundedHTTPChannel(http.HTTPChannel):
         """Answer the request of a client that has closed its side; without one, close ours."""
         if self._handlingRequest and not self._is_rejected:
             self.persistent = False
+            abort_event_stream(self.requests[0])
         else:
             self.loseConnection()
 

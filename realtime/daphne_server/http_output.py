@@ -17,6 +17,7 @@ from twisted.internet.tcp import Server as SocketTransport
 from zope.interface import implementer
 
 from realtime.connection.client_address import peer_address
+from realtime.connection.http_output import EVENT_STREAM
 from realtime.daphne_server.transport import CHECKS_PER_STALL, limit_kernel_buffer, socket_transport, unsent_bytes
 from realtime.limits import Limits
 
@@ -95,6 +96,15 @@ class DaphneOutput:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def abort_event_stream(request: Any) -> None:
+    """Drop the connection of a client that has closed its side, if the answer is server-sent events.
+
+    They have no end that such a client could wait for. Only a second heartbeat would find it disconnected.
+    """
+    if request.responseHeaders.getRawHeaders(b"content-type") == [EVENT_STREAM.encode()]:
+        request.channel.transport.abortConnection()
 
 
 def _ignore() -> None:

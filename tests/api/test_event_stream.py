@@ -136,6 +136,13 @@ async def test_revoked_client_gets_nothing_more(open_client: Callable[..., Clien
     assert client.output.is_aborted == is_paused
 
 
+async def test_response_that_begins_while_the_server_drains_ends_at_once(
+    open_client: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_registry, "is_draining", True)
+    assert await anext(open_client().parts, None) is None
+
+
 async def test_response_ends_with_the_credentials(open_client: Callable[..., Client]) -> None:
     client = open_client(expires_at=time.time() + 0.2)
     assert [part async for part in client.parts] == [COMMENT]

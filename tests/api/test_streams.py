@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from realtime.api.event_stream import HEARTBEAT_SECONDS
 from tests.api.http_calls import Answered, call
 from tests.clients.stored_stream import STORE_STREAM
 from tests.connection.raw_client import SMALL_BUFFER_BYTES
@@ -177,6 +178,18 @@ async def test_open_responses_count_as_connections(start_server: StartServer) ->
     await eventually(lambda: read_health(server)[1]["connections"] == 0, what="the place is free")
     async with open_events(server, path) as second:
         assert (second.status, await second.next() is not None) == (200, True)
+
+
+async def test_client_that_closes_its_connection_frees_its_place_before_a_heartbeat(start_server: StartServer) -> None:
+    server = start_server()
+    server.services.create_workflow(workflow_id="wf", adapter="x", prompt="", stages=["a"])
+    async with open_events(server, "workflows/wf/stages/a/streams/b") as source:
+        assert await source.next() is not None
+    await eventually(
+        lambda: read_health(server)[1]["connections"] == 0,
+        within_seconds=HEARTBEAT_SECONDS * 0.7,
+        what="the place is free",
+    )
 
 
 async def test_stopping_server_sends_the_time_to_wait(
