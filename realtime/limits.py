@@ -36,7 +36,7 @@ class Limits:
         100,
         minimum=0,
         maximum=1_000_000,
-        help="Open WebSockets of one address, and as many HTTP connections; 0: no quota for addresses.",
+        help="WebSockets and event streams of one address, and as many HTTP connections; 0: no quota for addresses.",
     )
     max_connects_per_second: float = bounded(
         20.0, minimum=0.1, maximum=1e6, help="New connections a second from one address, on average."

@@ -110,7 +110,7 @@ class EventStream:
         try:
             connection_registry.register(self, address=self._address)
         except TooManyConnections:
-            return  # Others were faster since there was room. The client reconnects.
+            return  # The limit was reached meanwhile. The client reconnects.
         expiry = self._expiry_timer()
         self._output = self._make_output()
         self._reader = self._start_reader()
@@ -168,7 +168,7 @@ class EventStream:
             self._changed.clear()
         return None
 
-    # --- As a reader of the stream has a connection ------------------------------------------------------------------
+    # --- The protocol StreamConnection: what a StreamReader uses -----------------------------------------------------
 
     def write(self, frames: Frames) -> None:
         """Send messages when the client has read what is before them."""
@@ -181,7 +181,7 @@ class EventStream:
         """Wait until the client has read most of what was sent. Later chunks are joined meanwhile."""
         await self._has_room.wait()
 
-    # --- As the registry has a connection ----------------------------------------------------------------------------
+    # --- The protocol Registered: what the connection registry uses --------------------------------------------------
 
     def on_revoked(self) -> None:
         """End the response: its client may read no more."""

@@ -25,15 +25,15 @@ export class OpenWaits {
   view(run) {
     this.#version.value;
     const asking = run.stages.filter(({ wait }) => wait && wait.kind !== "sleep");
-    const listed = asking.slice(0, MAX_FORMS);
     const open = new Map(
-      listed.map(({ wait }) => [/** @type {OpenWait} */ (wait).wait_id, /** @type {OpenWait} */ (wait)]),
+      asking.map(({ wait }) => [/** @type {OpenWait} */ (wait).wait_id, /** @type {OpenWait} */ (wait)]),
     );
     // The event that a wait has ended may come before the answer to the request.
     for (const [key, form] of this.#forms) if (!open.has(key) && !form.isKept) this.#forms.delete(key);
     for (const [key, wait] of open)
-      if (!this.#forms.has(key)) this.#forms.set(key, new AnswerForm(run.workflow_id, wait));
-    const left = asking.length - listed.length;
+      if (!this.#forms.has(key) && this.#forms.size < MAX_FORMS)
+        this.#forms.set(key, new AnswerForm(run.workflow_id, wait));
+    const left = [...open.keys()].filter((key) => !this.#forms.has(key)).length;
     return html`${repeat(
       this.#forms,
       ([key]) => key,
