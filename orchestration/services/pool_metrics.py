@@ -30,6 +30,9 @@ SCHEDULER_TIMEOUT_SECONDS = 10.0
 On SQLite, with two workers on a busy machine, a heartbeat waited 2.0 s for the write lock and came after 2.6 s.
 """
 
+_MAX_POOLS_AT_STOP: Final = 1000
+"""The pools whose throttled metrics a stop publishes. Those of others are published with their next change."""
+
 
 def install() -> None:
     """Send `pool_metrics_changed` just before the commit, once for each pool whose counters moved.
@@ -92,8 +95,13 @@ def publish_pool_metrics(pool_id: str) -> bool:
 def record_scheduler_heartbeat(*, alive: bool, stuck_jobs: Collection[str] = ()) -> None:
     """Record that a scheduler runs, and which of its jobs are stuck; or that it has stopped.
 
-    After a stop, another running scheduler soon records its own heartbeat.
+    A stop publishes the throttled metrics, which it would have published later. After it, another running scheduler
+    soon records its own heartbeat.
     """
     values = {"heartbeat_at": database_now() if alive else None, "stuck_jobs": ",".join(stuck_jobs)}
     if not SchedulerHeartbeat.objects.filter(pk=1).update(**values):
         SchedulerHeartbeat.objects.update_or_create(pk=1, defaults=values)
+    if not alive:
+        throttled = Pool.objects.filter(metrics_dirty_since__isnull=False).order_by("metrics_dirty_since")
+        for pool_id in list(throttled.values_list("pk", flat=True)[:_MAX_POOLS_AT_STOP]):
+            publish_pool_metrics(pool_id)

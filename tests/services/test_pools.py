@@ -11,7 +11,7 @@ from orchestration import services
 from orchestration.models import Pool, StageStatus
 from tests.models.counter_audit import assert_all_add_up, stored
 from tests.services.builders import pool_with, stage_with, worker_with
-from tests.services.signal_recorder import RecordedSignal
+from tests.services.signal_recorder import METRICS, RecordedSignal, names_and_ids
 
 pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
 
@@ -110,3 +110,15 @@ def test_unknown_pool_is_named() -> None:
     for change in (services.drain_pool, services.reopen_pool, services.close_pool):
         with pytest.raises(services.PoolNotFound, match=r"^Pool nowhere not found\.$"):
             change(pool_id="nowhere")
+
+
+def test_stop_of_the_scheduler_publishes_throttled_metrics(recorded: list[RecordedSignal]) -> None:
+    pool_with()
+    services.create_pool(pool_id="quiet")
+    services.record_scheduler_heartbeat(alive=True)
+    Pool.objects.filter(pk="pool").update(metrics_dirty_since=NOON)
+    recorded.clear()
+    services.record_scheduler_heartbeat(alive=True)
+    assert recorded == []
+    services.record_scheduler_heartbeat(alive=False)
+    assert names_and_ids(recorded) == [METRICS]
