@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from orchestration import services
+from orchestration.models import WaitKind
 from orchestration.models.wait import MAX_WAIT_TITLE_LENGTH
 from orchestration.plan import WaitPlan
 from orchestration.sdk.conversion import Mismatch, convert_strictly
@@ -14,6 +15,7 @@ from orchestration.sdk.stage_errors import StageFailed
 from orchestration.sdk.steps import StaleAttempt
 from orchestration.sdk.waits import question, signal_wait
 from orchestration.services import AttemptEnded
+from orchestration.services.wait_errors import timeout_text
 from orchestration.text import truncate
 
 
@@ -39,7 +41,7 @@ class WaitTimeout(TimeoutError):
         timeout_seconds: The time limit.
     """
 
-    awaited: ClassVar[str]
+    kind: ClassVar[WaitKind]
 
     def __init__(self, name: str, timeout_seconds: float | None) -> None:
         self.name = name
@@ -47,20 +49,19 @@ class WaitTimeout(TimeoutError):
         super().__init__(name, timeout_seconds)
 
     def __str__(self) -> str:
-        within = "" if self.timeout_seconds is None else f" within {self.timeout_seconds:g} s"
-        return f"No {self.awaited} {self.name}{within}"
+        return timeout_text(self.kind, self.name, self.timeout_seconds)
 
 
 class SignalTimeout(WaitTimeout):
     """The signal did not come in time."""
 
-    awaited = "signal"
+    kind = WaitKind.SIGNAL
 
 
 class AnswerTimeout(WaitTimeout):
     """The answer did not come in time."""
 
-    awaited = "answer to"
+    kind = WaitKind.ASK
 
 
 class StageWaits:

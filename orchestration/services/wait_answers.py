@@ -32,6 +32,7 @@ from orchestration.services.wait_errors import (
     WaitExpired,
     WaitNotFound,
     WaitReplaced,
+    timeout_text,
 )
 from orchestration.services.waits import end_wait, mark_expired
 
@@ -152,10 +153,8 @@ def _is_overdue(wait: Wait) -> bool:
 
 
 def _timed_out(stage: Stage, wait: Wait) -> str:
-    awaited = f"answer to {wait.name}" if wait.kind == WaitKind.ASK else f"signal {wait.name}"
     plan = stage.stage_plan.wait
-    within = "" if plan is None or plan.timeout_seconds is None else f" within {plan.timeout_seconds:g} s"
-    return f"No {awaited}{within}"
+    return timeout_text(wait.kind, wait.name, None if plan is None else plan.timeout_seconds)
 
 
 def _end(wait: Wait, answer: Any, *, by: str, at: datetime) -> None:

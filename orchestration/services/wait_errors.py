@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from orchestration.models import WaitKind
 from orchestration.services.errors import ServiceError
 from orchestration.services.row_locks import NotFound
+
+
+def timeout_text(kind: str, name: str, timeout_seconds: float | None) -> str:
+    """Return the error of a stage that waited for an answer or a signal which did not come in time."""
+    within = "" if timeout_seconds is None else f" within {timeout_seconds:g} s"
+    return f"No {'answer to' if kind == WaitKind.ASK else 'signal'} {name}{within}"
 
 
 class WaitNotFound(NotFound):

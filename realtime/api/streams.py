@@ -147,8 +147,7 @@ def _stored(stage: StageStreams, names: StreamChannel) -> StoredStream:
     Raises:
         Problem: with `NOT_FOUND`, or with `CONFLICT` while the stage may still store it.
     """
-    stored = stage.stored.get(names.name)
-    if stored is not None and stored.attempt == stage.attempt_of(names.name):
+    if (stored := stage.stored_of(names.name)) is not None:
         return stored
     if not stage.is_finished:
         raise Problem(

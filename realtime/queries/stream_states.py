@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import BinaryField
 from django.db.models.functions import Substr
 
-from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StreamContent
+from orchestration.models import FINISHED_STAGE_STATUSES, Stage, StageStatus, StreamContent
 from orchestration.services.installation import installation_id
 from orchestration.text import storable
 
@@ -54,10 +54,20 @@ class StageStreams:
         """Whether no further chunk is to come."""
         return self.status in FINISHED_STAGE_STATUSES
 
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether an attempt may have stored its streams: it has ended, or an earlier one has."""
+        return self.attempt > 1 or self.status != StageStatus.RUNNING
+
     def attempt_of(self, name: str) -> int:
         """Return the attempt that wrote a stream: the newest, unless one that waited has stored it."""
         stored = self.stored.get(name)
         return self.attempt if stored is None or name in self.content_types else stored.attempt
+
+    def stored_of(self, name: str) -> StoredStream | None:
+        """Return the stored content of a stream; None if the attempt that writes it has not stored it."""
+        stored = self.stored.get(name)
+        return stored if stored is not None and stored.attempt == self.attempt_of(name) else None
 
 
 def find_stage_streams(workflow_id: str, stage_name: str) -> tuple[StageStreams, str] | None:
@@ -73,8 +83,11 @@ def read_stage_streams(stage_ids: Collection[int]) -> dict[int, StageStreams]:
     """Return the streams of stages, by primary key. Stages that no longer exist are absent."""
     # The stages first: what is stored belongs to an attempt that had ended before.
     found = {row[0]: _stage_streams(*row) for row in Stage.objects.filter(pk__in=stage_ids).values_list(*_COLUMNS)}
-    for stage_id, name, *stored in StreamContent.objects.filter(stage_id__in=found).values_list(*_STORED_COLUMNS):
-        found[stage_id].stored[name] = StoredStream(*stored)
+    # Most of the stages that are looked at twice a second run their first attempt.
+    if stored_by := [stage_id for stage_id, each in found.items() if each.may_be_stored]:
+        rows = StreamContent.objects.filter(stage_id__in=stored_by).values_list(*_STORED_COLUMNS)
+        for stage_id, name, *stored in rows:
+            found[stage_id].stored[name] = StoredStream(*stored)
     return found
 
 

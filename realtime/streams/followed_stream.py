@@ -71,8 +71,7 @@ class FollowedStream:
     @property
     def stored(self) -> StoredStream | None:
         """The stored content, if the attempt has completed its stage or begun to wait."""
-        stored = self.stage.stored.get(self.name)
-        return stored if stored is not None and stored.attempt == self.attempt else None
+        return self.stage.stored_of(self.name)
 
     @property
     def tail_start(self) -> int | None:
