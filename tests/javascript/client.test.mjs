@@ -11,19 +11,10 @@ import {
   ProtocolError,
   RequestFailed,
 } from "../../clients/javascript/mahavishnu.js";
+import { turn, until } from "./turns.mjs";
 
 const EPOCH = "epoch_1";
 const TIMESTAMP = "2026-02-10T20:00:00Z";
-
-const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
-
-async function until(condition) {
-  const lateAt = Date.now() + 5000;
-  while (!condition()) {
-    assert.ok(Date.now() < lateAt, `not in time: ${condition}`);
-    await turn();
-  }
-}
 
 // A server in this program: one log, with the events of every channel.
 class Server {

@@ -4,19 +4,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect } from "../../clients/javascript/mahavishnu.js";
+import { turn, until } from "./turns.mjs";
 
 const CHANNEL = "stream:wf/answer/reply";
 const CLOSED = { attempt: 1, status: "completed", length: 9, sha256: "s" };
-
-const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
-
-async function until(condition) {
-  const lateAt = Date.now() + 5000;
-  while (!condition()) {
-    assert.ok(Date.now() < lateAt, `not in time: ${condition}`);
-    await turn();
-  }
-}
 
 // A server in this program that answers a `subscribe` when the test says so.
 class Server {
